@@ -1,0 +1,158 @@
+package bridge
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	authenticationclient "k8s.io/client-go/kubernetes/typed/authentication/v1"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+)
+
+// Resources are the files of Keptn's projects, as keptn.Client reads them.
+type Resources interface {
+	Resource(ctx context.Context, scope keptn.ResourceScope, path string) ([]byte, error)
+	ResourcePaths(ctx context.Context, scope keptn.ResourceScope) ([]string, error)
+}
+
+// Reviewer says whose service account token it is.
+type Reviewer interface {
+	// Review returns the user's name, or an error if the token is not valid for us.
+	Review(ctx context.Context, token string) (string, error)
+}
+
+// Gateway lets executors and fetchers read files of Keptn's projects.
+type Gateway struct {
+	Resources Resources
+	Reviewer  Reviewer
+	Grants    *Grants
+	// Subjects are the user names that may ask for grants.
+	Subjects []string
+	Log      *slog.Logger
+}
+
+// Routes are the gateway's HTTP handlers.
+//
+//	POST /grant?project&stage&service&gitcommitid   with a service account token
+//	GET  /resource?level&path                       with a grant
+//
+// The level is service, stage or project; without a path the paths of all files
+// are returned, as a JSON list.
+func (gateway *Gateway) Routes() map[string]http.Handler {
+	return map[string]http.Handler{
+		"POST /grant":   http.HandlerFunc(gateway.grant),
+		"GET /resource": http.HandlerFunc(gateway.resource),
+	}
+}
+
+func (gateway *Gateway) grant(writer http.ResponseWriter, request *http.Request) {
+	user, err := gateway.Reviewer.Review(request.Context(), bearer(request))
+	if err != nil {
+		http.Error(writer, "a service account token for the audience "+TokenAudience+" is needed: "+err.Error(), http.StatusUnauthorized)
+		return
+	}
+	if !slices.Contains(gateway.Subjects, user) {
+		http.Error(writer, user+" may not ask for grants", http.StatusForbidden)
+		return
+	}
+	query := request.URL.Query()
+	scope := keptn.ResourceScope{
+		Project: query.Get("project"), Stage: query.Get("stage"), Service: query.Get("service"), GitCommitID: query.Get("gitcommitid"),
+	}
+	if scope.Project == "" || scope.Stage == "" || scope.Service == "" {
+		http.Error(writer, "project, stage and service are needed", http.StatusBadRequest)
+		return
+	}
+	grant, err := gateway.Grants.Sign(scope)
+	if err != nil {
+		gateway.Log.ErrorContext(request.Context(), "signing a grant failed", "error", err)
+		http.Error(writer, "the grant could not be signed", http.StatusInternalServerError)
+		return
+	}
+	writer.Header().Set("Content-Type", "application/jwt")
+	_, _ = writer.Write([]byte(grant))
+}
+
+func (gateway *Gateway) resource(writer http.ResponseWriter, request *http.Request) {
+	scope, err := gateway.Grants.Check(bearer(request))
+	if err != nil {
+		http.Error(writer, "a grant of the bridge is needed: "+err.Error(), http.StatusUnauthorized)
+		return
+	}
+	query := request.URL.Query()
+	switch query.Get("level") {
+	case "service":
+	case "stage":
+		scope.Service = ""
+	case "project":
+		// The project's level may be on a branch of its own, which does not have
+		// the event's commit.
+		scope.Stage, scope.Service, scope.GitCommitID = "", "", ""
+	default:
+		http.Error(writer, "level must be service, stage or project", http.StatusBadRequest)
+		return
+	}
+	content, err := gateway.read(request.Context(), scope, query.Get("path"))
+	switch {
+	case keptn.IsNotFound(err):
+		http.Error(writer, err.Error(), http.StatusNotFound)
+	case err != nil:
+		gateway.Log.WarnContext(request.Context(), "reading a file from Keptn failed", "path", query.Get("path"), "error", err)
+		http.Error(writer, err.Error(), http.StatusBadGateway)
+	default:
+		writer.Header().Set("Content-Type", "application/octet-stream")
+		_, _ = writer.Write(content)
+	}
+}
+
+func (gateway *Gateway) read(ctx context.Context, scope keptn.ResourceScope, path string) ([]byte, error) {
+	if path != "" {
+		return gateway.Resources.Resource(ctx, scope, path)
+	}
+	paths, err := gateway.Resources.ResourcePaths(ctx, scope)
+	if err != nil {
+		return nil, err
+	}
+	content, err := json.Marshal(paths)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the list of files: %w", err)
+	}
+	return content, nil
+}
+
+func bearer(request *http.Request) string {
+	token, _ := strings.CutPrefix(request.Header.Get("Authorization"), "Bearer ")
+	return token
+}
+
+// TokenAudience is the audience of the service account tokens that are taken.
+const TokenAudience = "job-executor-bridge"
+
+// TokenReviewer asks Kubernetes whose token it is.
+type TokenReviewer struct {
+	Client authenticationclient.TokenReviewInterface
+}
+
+// Review returns the user's name, or an error if the token is not valid for us.
+func (reviewer *TokenReviewer) Review(ctx context.Context, token string) (string, error) {
+	if token == "" {
+		return "", fmt.Errorf("there is none")
+	}
+	review, err := reviewer.Client.Create(ctx, &authenticationv1.TokenReview{
+		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{TokenAudience}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return "", fmt.Errorf("asking Kubernetes about it: %w", err)
+	}
+	if !review.Status.Authenticated || !slices.Contains(review.Status.Audiences, TokenAudience) {
+		return "", fmt.Errorf("it is not valid")
+	}
+	return review.Status.User.Username, nil
+}

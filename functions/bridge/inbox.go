@@ -1,0 +1,143 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	lru "github.com/hashicorp/golang-lru/v2"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/keptn"
+)
+
+// Sender gives an event to the Broker; it returns nil only after the Broker's 2xx.
+type Sender interface {
+	Send(ctx context.Context, outgoing event.Event) error
+}
+
+// Origin is how the bridge came by an event.
+type Origin int
+
+const (
+	// Published by Keptn just now: it is dispatched.
+	Published Origin = iota
+	// Listed as open: it may be started already, or not be dispatched yet.
+	Listed
+)
+
+// Inbox takes triggered events from Keptn to the Broker, each once, and again
+// after a while if nobody started it.
+type Inbox struct {
+	broker        Sender
+	counter       keptn.Counter
+	subscriptions *Subscriptions
+	resend        time.Duration
+	tracer        trace.Tracer
+	now           func() time.Time
+	log           *slog.Logger
+
+	mutex sync.Mutex
+	taken *lru.Cache[string, *taken]
+}
+
+// rememberedEvents bounds the memory; an event that fell out is asked for again.
+const rememberedEvents = 10000
+
+// maxResends doubles the time between two resends until it is some hours.
+const maxResends = 8
+
+type taken struct {
+	mutex     sync.Mutex
+	sent      int
+	nextCheck time.Time
+}
+
+// NewInbox returns an inbox that sends an event again after the given time, then
+// after twice that and so on, if nobody started it.
+func NewInbox(broker Sender, counter keptn.Counter, subscriptions *Subscriptions, resend time.Duration, tracer trace.Tracer, now func() time.Time, log *slog.Logger) *Inbox {
+	cache, err := lru.New[string, *taken](rememberedEvents)
+	if err != nil {
+		panic(err) // only for a size that is not positive
+	}
+	return &Inbox{broker: broker, counter: counter, subscriptions: subscriptions, resend: resend, tracer: tracer, now: now, log: log, taken: cache}
+}
+
+// Take gives an event to the Broker, unless it has been, or is none of ours. An
+// error means that it has to be offered again.
+func (inbox *Inbox) Take(ctx context.Context, triggered event.Event, origin Origin) error {
+	task, err := keptn.TaskOf(triggered)
+	if err != nil {
+		inbox.log.DebugContext(ctx, "not a task's event, ignored", "type", triggered.Type(), "error", err)
+		return nil
+	}
+	if _, phase, _ := keptn.ParseType(triggered.Type()); phase != keptn.Triggered || !inbox.subscriptions.Match(triggered.Type(), task) {
+		return nil
+	}
+	entry := inbox.entry(triggered.ID())
+	entry.mutex.Lock()
+	defer entry.mutex.Unlock()
+	if entry.sent > 0 && (origin == Published || inbox.now().Before(entry.nextCheck)) {
+		return nil
+	}
+	if origin == Listed {
+		count, err := inbox.counter.Count(ctx, task)
+		if err != nil {
+			return fmt.Errorf("asking Keptn about task %s: %w", task.TriggeredID, err)
+		}
+		if count.Standing == keptn.Pending {
+			return nil // its sequence is paused, or it is not dispatched yet
+		}
+		if count.Standing == keptn.Over || count.Taken {
+			entry.sent = max(entry.sent, 1)
+			entry.nextCheck = inbox.now().Add(inbox.resend << maxResends)
+			return nil
+		}
+	}
+	if err := inbox.send(ctx, task, triggered); err != nil {
+		return err
+	}
+	entry.nextCheck = inbox.now().Add(inbox.resend << min(entry.sent, maxResends))
+	entry.sent++
+	return nil
+}
+
+func (inbox *Inbox) entry(id string) *taken {
+	inbox.mutex.Lock()
+	defer inbox.mutex.Unlock()
+	entry, ok := inbox.taken.Get(id)
+	if !ok {
+		entry = &taken{}
+		inbox.taken.Add(id, entry)
+	}
+	return entry
+}
+
+func (inbox *Inbox) send(ctx context.Context, task keptn.Task, triggered event.Event) error {
+	ctx, span := inbox.tracer.Start(function.ContextWithTraceID(ctx, task.Context), "bridge "+triggered.Type(),
+		trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
+			attribute.String("cloudevents.event_id", triggered.ID()),
+			attribute.String("cloudevents.event_type", triggered.Type()),
+			attribute.String("keptn.context", task.Context),
+			attribute.String("keptn.project", task.Project),
+			attribute.String("keptn.stage", task.Stage),
+			attribute.String("keptn.service", task.Service)))
+	defer span.End()
+	outgoing := triggered.Clone()
+	for name, value := range task.Attributes() {
+		outgoing.SetExtension(name, value)
+	}
+	if err := inbox.broker.Send(ctx, outgoing); err != nil {
+		span.SetStatus(codes.Error, "the Broker did not take the event")
+		return fmt.Errorf("giving event %s to the Broker: %w", triggered.ID(), err)
+	}
+	inbox.log.InfoContext(ctx, "event taken from Keptn", "type", triggered.Type(), "id", triggered.ID(),
+		"keptncontext", task.Context, "project", task.Project, "stage", task.Stage, "service", task.Service)
+	return nil
+}

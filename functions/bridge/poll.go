@@ -1,0 +1,98 @@
+package bridge
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+)
+
+// Lister lists the triggered events of one type that Keptn holds open.
+type Lister interface {
+	OpenTriggered(ctx context.Context, eventType string) ([]event.Event, error)
+}
+
+// Poller looks for open events again and again. Over HTTP that is how events
+// arrive; over NATS it finds what was triggered while nobody listened.
+type Poller struct {
+	Lister        Lister
+	Subscriptions *Subscriptions
+	Take          func(ctx context.Context, triggered event.Event, origin Origin) error
+	Interval      time.Duration
+	Log           *slog.Logger
+
+	underWay sync.Map
+	slots    chan struct{}
+	group    sync.WaitGroup
+}
+
+const (
+	// concurrentSends bounds how many events go to the Broker at a time.
+	concurrentSends = 32
+	// maxBackoff is the longest pause after Keptn could not be asked.
+	maxBackoff = 30 * time.Second
+)
+
+// Run polls until the context ends. When Keptn can't be asked it tries again,
+// after a pause that doubles up to half a minute, for ever.
+func (poller *Poller) Run(ctx context.Context) error {
+	poller.slots = make(chan struct{}, concurrentSends)
+	defer poller.group.Wait()
+	pause := poller.Interval
+	for {
+		if err := poller.poll(ctx); err != nil && ctx.Err() == nil {
+			pause = min(max(2*pause, time.Second), max(maxBackoff, poller.Interval))
+			poller.Log.WarnContext(ctx, "listing open events failed, will be tried again", "pause", pause.String(), "error", err)
+		} else {
+			pause = poller.Interval
+		}
+		// Up to a tenth more, so that several installations do not poll in step.
+		jitter := time.Duration(rand.Int64N(int64(pause)/10 + 1)) //nolint:gosec // no secret
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause + jitter):
+		}
+	}
+}
+
+func (poller *Poller) poll(ctx context.Context) error {
+	for _, eventType := range poller.Subscriptions.Types() {
+		events, err := poller.Lister.OpenTriggered(ctx, eventType)
+		if err != nil {
+			return err
+		}
+		// Keptn lists the newest first.
+		for index := len(events) - 1; index >= 0; index-- {
+			poller.start(ctx, events[index])
+		}
+	}
+	return nil
+}
+
+// start takes an event in the background: the Broker may answer only after a
+// cold start. One that is under way is not taken twice; when all slots are
+// taken, it is listed again at the next poll.
+func (poller *Poller) start(ctx context.Context, listed event.Event) {
+	if _, loaded := poller.underWay.LoadOrStore(listed.ID(), true); loaded {
+		return
+	}
+	select {
+	case poller.slots <- struct{}{}:
+	default:
+		poller.underWay.Delete(listed.ID())
+		return
+	}
+	poller.group.Go(func() {
+		defer func() {
+			poller.underWay.Delete(listed.ID())
+			<-poller.slots
+		}()
+		if err := poller.Take(ctx, listed, Listed); err != nil && ctx.Err() == nil {
+			poller.Log.WarnContext(ctx, "event not taken, will be tried again", "id", listed.ID(), "type", listed.Type(), "error", err)
+		}
+	})
+}

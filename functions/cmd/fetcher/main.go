@@ -1,0 +1,20 @@
+// Command fetcher is the init container that puts a task's files below /keptn.
+package main
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/job-executor/job-executor/functions/fetcher"
+	"github.com/job-executor/job-executor/functions/function"
+)
+
+func main() {
+	function.Once("fetcher", func(ctx context.Context, configuration fetcher.Configuration, telemetry *function.Telemetry) error {
+		return (&fetcher.Fetcher{
+			Configuration: configuration,
+			HTTP:          &http.Client{Transport: telemetry.Transport(http.DefaultTransport), Timeout: configuration.Timeout},
+			Log:           telemetry.Log,
+		}).Run(ctx)
+	})
+}

@@ -1,0 +1,49 @@
+// Command jobsource sends the completions of Jobs to the Broker.
+package main
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/jobsource"
+	"github.com/job-executor/job-executor/functions/run"
+)
+
+type configuration struct {
+	BrokerURL  string   `envconfig:"BROKER_URL" required:"true"`
+	Namespaces []string `envconfig:"JOB_NAMESPACES" required:"true"`
+	// SendTimeout bounds one delivery: a Broker over the in-memory channel
+	// answers only after the watcher and the bridge did.
+	SendTimeout time.Duration `envconfig:"SEND_TIMEOUT" default:"3m"`
+}
+
+func main() {
+	function.Main("jobsource", func(_ context.Context, configuration configuration, telemetry *function.Telemetry) (function.Program, error) {
+		config, err := run.InClusterConfig(telemetry.Transport)
+		if err != nil {
+			return function.Program{}, err
+		}
+		client, err := kubernetes.NewForConfig(config)
+		if err != nil {
+			return function.Program{}, err
+		}
+		source := &jobsource.Source{
+			Client:     client,
+			Namespaces: configuration.Namespaces,
+			Sender: &function.Sender{
+				URL:  configuration.BrokerURL,
+				HTTP: &http.Client{Transport: telemetry.Transport(http.DefaultTransport), Timeout: configuration.SendTimeout},
+			},
+			Marker:     &run.Store{Batch: client.BatchV1(), Namespaces: configuration.Namespaces},
+			Tracer:     telemetry.Tracers.Tracer("jobsource"),
+			Propagator: telemetry.Propagator,
+			Now:        time.Now,
+			Log:        telemetry.Log,
+		}
+		return function.Program{Loops: []func(context.Context) error{source.Run}}, nil
+	})
+}

@@ -1,0 +1,185 @@
+package executor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"go.opentelemetry.io/otel/propagation"
+	batchv1 "k8s.io/api/batch/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/jobconfig"
+	"github.com/job-executor/job-executor/functions/keptn"
+)
+
+// Files gives the configuration of a task.
+type Files interface {
+	// Configuration returns the job/config.yaml that applies to the task, and a
+	// grant with which its files can be read. It returns ErrNoConfiguration if
+	// there is none at any level.
+	Configuration(ctx context.Context, task keptn.Task) (content []byte, grant string, err error)
+}
+
+// ErrNoConfiguration says that a project has no job/config.yaml for a task.
+var ErrNoConfiguration = errors.New("no " + jobconfig.Path)
+
+// Jobs are the Jobs of the cluster, as run.Store has them.
+type Jobs interface {
+	Exists(ctx context.Context, namespace, name string) (bool, error)
+	Create(ctx context.Context, job *batchv1.Job) error
+	Delete(ctx context.Context, job *batchv1.Job) error
+}
+
+// Executor turns a triggered event into the Jobs of a run.
+type Executor struct {
+	Files      Files
+	Jobs       Jobs
+	Cluster    Cluster
+	Settings   Settings
+	Propagator propagation.TextMapPropagator
+	Now        func() time.Time
+	Log        *slog.Logger
+}
+
+// mistake is what the author of a job/config.yaml has to mend. It is reported to
+// Keptn, and never retried.
+type mistake struct{ error }
+
+func (err mistake) Unwrap() error { return err.error }
+
+func mistakef(format string, arguments ...any) error {
+	return mistake{fmt.Errorf(format, arguments...)}
+}
+
+// Handle answers one triggered event. It replies with the task's started event
+// once all Jobs of the run exist, with its finished event if the configuration
+// is wrong, and with nothing if no action matches or all that match are silent.
+// Delivering the same event again creates nothing and gives the same reply.
+func (executor *Executor) Handle(ctx context.Context, triggered event.Event) (*event.Event, error) {
+	task, err := keptn.TaskOf(triggered)
+	if err != nil {
+		return nil, function.Permanent(err)
+	}
+	if _, phase, _ := keptn.ParseType(triggered.Type()); phase != keptn.Triggered {
+		return nil, function.Permanent(fmt.Errorf("event %s of type %s triggers nothing", triggered.ID(), triggered.Type()))
+	}
+	reply, err := executor.execute(ctx, task, triggered)
+	var wrong mistake
+	if errors.As(err, &wrong) {
+		executor.Log.InfoContext(ctx, "the task can't be run", "project", task.Project, "error", err)
+		return new(task.Finished(executor.Now(), keptn.Errored(err.Error()))), nil
+	}
+	return reply, err
+}
+
+func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggered event.Event) (*event.Event, error) {
+	content, grant, err := executor.Files.Configuration(ctx, task)
+	if errors.Is(err, ErrNoConfiguration) {
+		executor.Log.InfoContext(ctx, "no job/config.yaml, nothing to run", "project", task.Project, "stage", task.Stage, "service", task.Service)
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", jobconfig.Path, err)
+	}
+	config, err := jobconfig.Parse(content)
+	if err != nil {
+		return nil, mistake{err}
+	}
+	envelope, err := envelopeOf(triggered)
+	if err != nil {
+		return nil, function.Permanent(err)
+	}
+	actions := config.Match(envelope)
+	if len(actions) == 0 {
+		executor.Log.InfoContext(ctx, "no action matches, nothing to run", "project", task.Project, "task", task.Name)
+		return nil, nil
+	}
+	silent := !slices.ContainsFunc(actions, func(action jobconfig.MatchedAction) bool { return !action.Silent })
+	carrier := propagation.MapCarrier{}
+	executor.Propagator.Inject(ctx, carrier)
+	jobs, err := plan{
+		Settings: executor.Settings, Cluster: executor.Cluster, Task: task, Envelope: envelope,
+		ConfigHash: config.Hash, Grant: grant, Traceparent: carrier.Get("traceparent"), Silent: silent,
+	}.jobs(ctx, actions)
+	if err == nil {
+		err = executor.create(ctx, jobs)
+	}
+	switch {
+	case silent:
+		if wrong := new(mistake); errors.As(err, wrong) {
+			executor.Log.WarnContext(ctx, "the task of a silent action can't be run", "project", task.Project, "error", err)
+			return nil, nil
+		}
+		return nil, err
+	case err != nil:
+		return nil, err
+	case len(jobs) == 0:
+		return new(task.Finished(executor.Now(), keptn.Outcome{
+			Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: "The matching actions have no tasks.",
+		})), nil
+	default:
+		return new(task.Started(executor.Now())), nil
+	}
+}
+
+// create creates the first Job last: until it exists, nothing runs, and a
+// repeated delivery goes on where this one was interrupted; once it exists, the
+// run is complete, and Jobs that are gone since are not created again.
+func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job) error {
+	if len(jobs) == 0 {
+		return nil
+	}
+	first := &jobs[0]
+	exists, err := executor.Jobs.Exists(ctx, first.Namespace, first.Name)
+	if err != nil || exists {
+		return err
+	}
+	for index := range jobs {
+		job := &jobs[(index+1)%len(jobs)]
+		if err := executor.Jobs.Create(ctx, job); err != nil {
+			if !apierrors.IsInvalid(err) && !apierrors.IsForbidden(err) && !apierrors.IsBadRequest(err) && !apierrors.IsNotFound(err) {
+				return err
+			}
+			return errors.Join(mistake{fmt.Errorf("Error while creating job: %w", err)}, executor.discard(ctx, jobs))
+		}
+	}
+	executor.Log.InfoContext(ctx, "run created", "job", first.Name, "namespace", first.Namespace, "jobs", len(jobs))
+	return nil
+}
+
+func (executor *Executor) discard(ctx context.Context, jobs []batchv1.Job) error {
+	var failures []error
+	for index := range jobs {
+		failures = append(failures, executor.Jobs.Delete(ctx, &jobs[index]))
+	}
+	return errors.Join(failures...)
+}
+
+// envelopeOf is the event as expressions in job/config.yaml see it.
+func envelopeOf(triggered event.Event) (jobconfig.Envelope, error) {
+	var data any
+	if err := json.Unmarshal(triggered.Data(), &data); err != nil {
+		return nil, fmt.Errorf("reading the data of event %s: %w", triggered.ID(), err)
+	}
+	envelope := jobconfig.Envelope{
+		"id":          triggered.ID(),
+		"type":        triggered.Type(),
+		"source":      triggered.Source(),
+		"time":        triggered.Time().Format(time.RFC3339Nano),
+		"specversion": triggered.SpecVersion(),
+		"data":        data,
+	}
+	for _, name := range []string{keptn.ContextExtension, keptn.GitCommitIDExtension} {
+		if value, ok := triggered.Extensions()[name].(string); ok {
+			envelope[name] = value
+		}
+	}
+	return envelope, nil
+}

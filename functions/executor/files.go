@@ -1,0 +1,84 @@
+package executor
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/job-executor/job-executor/functions/jobconfig"
+	"github.com/job-executor/job-executor/functions/keptn"
+)
+
+// BridgeFiles gets configurations from the bridge's gateway to Keptn's files.
+type BridgeFiles struct {
+	// URL is the bridge's address, without a slash at the end.
+	URL string
+	// TokenFile holds a service account token for the bridge's audience. It is
+	// read each time since Kubernetes replaces it.
+	TokenFile string
+	HTTP      *http.Client
+}
+
+const maxGrantBytes = 16 << 10
+
+// Configuration looks job/config.yaml up at the service's level, then at the
+// stage's, then at the project's. Only that there is none at a level moves on to
+// the next one.
+func (files *BridgeFiles) Configuration(ctx context.Context, task keptn.Task) (content []byte, grant string, err error) {
+	grant, err = files.grant(ctx, task)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, level := range []string{"service", "stage", "project"} {
+		query := url.Values{"level": {level}, "path": {jobconfig.Path}}
+		content, status, err := files.call(ctx, http.MethodGet, "/resource?"+query.Encode(), grant, jobconfig.MaxBytes)
+		switch {
+		case err != nil:
+			return nil, "", err
+		case status == http.StatusOK:
+			return content, grant, nil
+		case status != http.StatusNotFound:
+			return nil, "", fmt.Errorf("the bridge answered %d: %s", status, strings.TrimSpace(string(content)))
+		}
+	}
+	return nil, "", ErrNoConfiguration
+}
+
+func (files *BridgeFiles) grant(ctx context.Context, task keptn.Task) (string, error) {
+	token, err := os.ReadFile(files.TokenFile)
+	if err != nil {
+		return "", fmt.Errorf("reading the token for the bridge: %w", err)
+	}
+	query := url.Values{"project": {task.Project}, "stage": {task.Stage}, "service": {task.Service}, "gitcommitid": {task.GitCommitID}}
+	content, status, err := files.call(ctx, http.MethodPost, "/grant?"+query.Encode(), string(token), maxGrantBytes)
+	if err != nil {
+		return "", err
+	}
+	if status != http.StatusOK {
+		return "", fmt.Errorf("the bridge gave no grant, but %d: %s", status, strings.TrimSpace(string(content)))
+	}
+	return string(content), nil
+}
+
+func (files *BridgeFiles) call(ctx context.Context, method, path, bearer string, maxBytes int64) (content []byte, status int, err error) {
+	request, err := http.NewRequestWithContext(ctx, method, files.URL+path, nil)
+	if err != nil {
+		return nil, 0, fmt.Errorf("making a request to the bridge: %w", err)
+	}
+	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(bearer))
+	response, err := files.HTTP.Do(request)
+	if err != nil {
+		return nil, 0, fmt.Errorf("calling the bridge: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	// One byte more than allowed, so that the parser can say that it is too large.
+	content, err = io.ReadAll(io.LimitReader(response.Body, maxBytes+1))
+	if err != nil {
+		return nil, 0, fmt.Errorf("reading the bridge's answer: %w", err)
+	}
+	return content, response.StatusCode, nil
+}

@@ -1,0 +1,400 @@
+package executor
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gobwas/glob"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/job-executor/job-executor/functions/jobconfig"
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
+)
+
+// Settings are what the installation allows and what holds where a task says
+// nothing. The defaults are those of the job-executor-service's chart.
+type Settings struct {
+	// Namespaces are those in which Jobs may run; the first is the default.
+	Namespaces []string `envconfig:"JOB_NAMESPACES" required:"true"`
+	// ServiceAccount is the Jobs' default service account.
+	ServiceAccount string `envconfig:"JOB_SERVICE_ACCOUNT" default:"job-executor-job"`
+	// AllowedImages are glob patterns; an empty list allows every image.
+	AllowedImages []string `envconfig:"ALLOWED_IMAGES"`
+	// AllowPrivileged lets tasks run privileged containers.
+	AllowPrivileged bool `envconfig:"ALLOW_PRIVILEGED_JOBS" default:"false"`
+	// TaskDeadlineSeconds is the longest that any task may take; 0 is no limit
+	// but the task's own.
+	TaskDeadlineSeconds int64 `envconfig:"TASK_DEADLINE_SECONDS" default:"0"`
+	// VolumeSize limits the volume at /keptn.
+	VolumeSize Quantity `envconfig:"JOB_VOLUME_SIZE" default:"20Mi"`
+
+	LimitCPU      Quantity `envconfig:"DEFAULT_RESOURCE_LIMITS_CPU" default:"1"`
+	LimitMemory   Quantity `envconfig:"DEFAULT_RESOURCE_LIMITS_MEMORY" default:"512Mi"`
+	RequestCPU    Quantity `envconfig:"DEFAULT_RESOURCE_REQUESTS_CPU" default:"50m"`
+	RequestMemory Quantity `envconfig:"DEFAULT_RESOURCE_REQUESTS_MEMORY" default:"128Mi"`
+
+	// FetcherImage is the image of the init container.
+	FetcherImage string `envconfig:"FETCHER_IMAGE" required:"true"`
+	// BridgeURL is where the init container gets the files from.
+	BridgeURL string `envconfig:"BRIDGE_URL" required:"true"`
+}
+
+// Quantity is a Kubernetes quantity in an environment variable.
+type Quantity struct{ resource.Quantity }
+
+// Decode implements envconfig.Decoder.
+func (quantity *Quantity) Decode(value string) error {
+	parsed, err := resource.ParseQuantity(value)
+	quantity.Quantity = parsed
+	return err
+}
+
+// Cluster answers what has to be known of the Jobs' namespaces before a run.
+type Cluster interface {
+	// SecretKeys returns the sorted keys of a Secret, false if there is none.
+	SecretKeys(ctx context.Context, namespace, name string) ([]string, bool, error)
+	// HasServiceAccount says whether a service account exists.
+	HasServiceAccount(ctx context.Context, namespace, name string) (bool, error)
+}
+
+const (
+	defaultTaskSeconds = 300
+	defaultTTLSeconds  = 21600
+	minTTLSeconds      = 60
+	// pendingSeconds is how long a pod may take until it starts, and beyond its
+	// own deadline until it has stopped. The Job's deadline deletes the pod with
+	// its log, so it is only the backstop.
+	pendingSeconds = 600
+
+	filesVolume = "keptn-files"
+	filesPath   = "/keptn"
+)
+
+// plan makes Jobs from a configuration. It changes nothing.
+type plan struct {
+	Settings    Settings
+	Cluster     Cluster
+	Task        keptn.Task
+	Envelope    jobconfig.Envelope
+	ConfigHash  string
+	Grant       string
+	Traceparent string
+	Silent      bool
+}
+
+// jobs returns the run's Jobs in their order, all but the first suspended. Its
+// errors are mistakes of the configuration, or failures to read the cluster.
+func (plan plan) jobs(ctx context.Context, actions []jobconfig.MatchedAction) ([]batchv1.Job, error) {
+	keptnTask, err := json.Marshal(plan.Task)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the task: %w", err)
+	}
+	var jobs []batchv1.Job
+	for _, action := range actions {
+		for taskIndex, task := range action.Tasks {
+			spec, err := plan.podSpec(ctx, task)
+			if err != nil {
+				return nil, fmt.Errorf("action %q, task %q: %w", action.Name, task.Name, err)
+			}
+			suspend := len(jobs) > 0
+			jobs = append(jobs, plan.job(action, taskIndex, task, string(keptnTask), spec, suspend))
+		}
+	}
+	return jobs, nil
+}
+
+func (plan plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconfig.Task, keptnTask string, spec *corev1.PodSpec, suspend bool) batchv1.Job {
+	runID := run.ID(plan.Task.TriggeredID)
+	ttl := int32(defaultTTLSeconds)
+	if task.TTLSecondsAfterFinished != nil {
+		ttl = max(*task.TTLSecondsAfterFinished, minTTLSeconds)
+	}
+	labels := map[string]string{
+		run.ManagedByLabel:   run.ManagedBy,
+		run.ContextLabel:     run.LabelValue(plan.Task.Context),
+		run.EventIDLabel:     runID,
+		run.CommitIDLabel:    run.LabelValue(plan.Task.GitCommitID),
+		run.ActionLabel:      run.LabelValue(action.Name),
+		run.TaskLabel:        run.LabelValue(task.Name),
+		run.ConfigHashLabel:  plan.ConfigHash,
+		run.ActionIndexLabel: strconv.Itoa(action.Index),
+		run.TaskIndexLabel:   strconv.Itoa(taskIndex),
+	}
+	annotations := maps.Clone(task.Annotations)
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[run.TaskAnnotation] = keptnTask
+	annotations[run.ActionNameAnnotation] = action.Name
+	annotations[run.TaskNameAnnotation] = task.Name
+	annotations[run.TTLAnnotation] = strconv.Itoa(int(ttl))
+	if plan.Traceparent != "" {
+		annotations[run.TraceparentAnnotation] = plan.Traceparent
+	}
+	if plan.Silent {
+		annotations[run.SilentAnnotation] = "true"
+	}
+	return batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: plan.namespace(task), Name: run.Name(runID, action.Index, taskIndex+1),
+			Labels: labels, Annotations: annotations,
+		},
+		Spec: batchv1.JobSpec{
+			BackoffLimit:          new(int32(0)),
+			Suspend:               new(suspend),
+			ActiveDeadlineSeconds: new(*spec.ActiveDeadlineSeconds + pendingSeconds),
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: maps.Clone(labels)},
+				Spec:       *spec,
+			},
+		},
+	}
+}
+
+func (plan plan) namespace(task jobconfig.Task) string {
+	if task.Namespace != "" {
+		return task.Namespace
+	}
+	return plan.Settings.Namespaces[0]
+}
+
+func (plan plan) podSpec(ctx context.Context, task jobconfig.Task) (*corev1.PodSpec, error) {
+	namespace := plan.namespace(task)
+	if !slices.Contains(plan.Settings.Namespaces, namespace) {
+		return nil, mistakef("namespace %q is not one of those in which Jobs may run: %s", namespace, strings.Join(plan.Settings.Namespaces, ", "))
+	}
+	if err := plan.checkImage(task.Image); err != nil {
+		return nil, err
+	}
+	serviceAccount := plan.Settings.ServiceAccount
+	if task.ServiceAccount != nil {
+		serviceAccount = *task.ServiceAccount
+	}
+	if found, err := plan.Cluster.HasServiceAccount(ctx, namespace, serviceAccount); err != nil {
+		return nil, err
+	} else if !found {
+		return nil, mistakef("service account %q does not exist in namespace %q", serviceAccount, namespace)
+	}
+	securityContext, err := plan.securityContext(task.SecurityContext)
+	if err != nil {
+		return nil, err
+	}
+	environment, err := plan.environment(ctx, namespace, task)
+	if err != nil {
+		return nil, err
+	}
+	resources, err := plan.resources(task.Resources)
+	if err != nil {
+		return nil, err
+	}
+	seconds := int64(defaultTaskSeconds)
+	if task.MaxPollDuration != nil {
+		seconds = *task.MaxPollDuration
+	}
+	if limit := plan.Settings.TaskDeadlineSeconds; limit > 0 {
+		seconds = min(seconds, limit)
+	}
+	mounts := []corev1.VolumeMount{{Name: filesVolume, MountPath: filesPath}}
+	spec := &corev1.PodSpec{
+		RestartPolicy:         corev1.RestartPolicyNever,
+		ActiveDeadlineSeconds: &seconds,
+		ServiceAccountName:    serviceAccount,
+		EnableServiceLinks:    new(false),
+		SecurityContext: &corev1.PodSecurityContext{
+			FSGroup:        new(int64(defaultGroup)),
+			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		},
+		Volumes: []corev1.Volume{{Name: filesVolume, VolumeSource: corev1.VolumeSource{
+			EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: &plan.Settings.VolumeSize.Quantity},
+		}}},
+		Containers: []corev1.Container{{
+			Name: run.TaskContainer, Image: task.Image, ImagePullPolicy: corev1.PullPolicy(task.ImagePullPolicy),
+			Command: task.Cmd, Args: task.Args, WorkingDir: task.WorkingDir,
+			Env: environment, Resources: resources, VolumeMounts: mounts, SecurityContext: securityContext,
+		}},
+	}
+	if len(task.Files) > 0 {
+		fetcher, err := plan.fetcher(task.Files)
+		if err != nil {
+			return nil, err
+		}
+		fetcher.VolumeMounts = mounts
+		spec.InitContainers = []corev1.Container{fetcher}
+	}
+	return spec, nil
+}
+
+// fetcher is the init container that puts the task's files below /keptn. Its
+// grant is good for just these files and expires; it is the only thing the pod
+// is given.
+func (plan plan) fetcher(files []string) (corev1.Container, error) {
+	list, err := json.Marshal(files)
+	if err != nil {
+		return corev1.Container{}, fmt.Errorf("encoding the list of files: %w", err)
+	}
+	securityContext, err := plan.securityContext(jobconfig.SecurityContext{})
+	if err != nil {
+		return corev1.Container{}, err
+	}
+	resources, err := plan.resources(nil)
+	if err != nil {
+		return corev1.Container{}, err
+	}
+	return corev1.Container{
+		Name: run.FetcherContainer, Image: plan.Settings.FetcherImage,
+		Env: []corev1.EnvVar{
+			{Name: "FILES", Value: string(list)},
+			{Name: "TARGET", Value: filesPath},
+			{Name: "BRIDGE_URL", Value: plan.Settings.BridgeURL},
+			{Name: "GRANT", Value: plan.Grant},
+		},
+		Resources: resources, SecurityContext: securityContext,
+	}, nil
+}
+
+func (plan plan) checkImage(image string) error {
+	patterns := plan.Settings.AllowedImages
+	if len(patterns) == 0 {
+		return nil
+	}
+	for _, pattern := range patterns {
+		compiled, err := glob.Compile(strings.TrimSpace(pattern))
+		if err != nil {
+			return fmt.Errorf("pattern %q of ALLOWED_IMAGES: %w", pattern, err)
+		}
+		if compiled.Match(image) {
+			return nil
+		}
+	}
+	return mistakef("Forbidden: Image %s does not match configured image allowlist", image)
+}
+
+// defaultUser and defaultGroup are the job-executor-service's.
+const (
+	defaultUser  = 1000
+	defaultGroup = 2000
+)
+
+func (plan plan) securityContext(wanted jobconfig.SecurityContext) (*corev1.SecurityContext, error) {
+	if wanted.Privileged != nil && *wanted.Privileged && !plan.Settings.AllowPrivileged {
+		return nil, mistakef("privileged containers are not allowed")
+	}
+	context := &corev1.SecurityContext{
+		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+		Privileged:               wanted.Privileged,
+		RunAsUser:                or(wanted.RunAsUser, defaultUser),
+		RunAsGroup:               or(wanted.RunAsGroup, defaultGroup),
+		RunAsNonRoot:             or(wanted.RunAsNonRoot, true),
+		ReadOnlyRootFilesystem:   or(wanted.ReadOnlyRootFilesystem, true),
+		AllowPrivilegeEscalation: or(wanted.AllowPrivilegeEscalation, false),
+		SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+	}
+	if wanted.Capabilities != nil {
+		context.Capabilities = &corev1.Capabilities{}
+		for _, capability := range wanted.Capabilities.Add {
+			context.Capabilities.Add = append(context.Capabilities.Add, corev1.Capability(capability))
+		}
+		for _, capability := range wanted.Capabilities.Drop {
+			context.Capabilities.Drop = append(context.Capabilities.Drop, corev1.Capability(capability))
+		}
+	}
+	if wanted.ProcMount != nil {
+		context.ProcMount = new(corev1.ProcMountType(*wanted.ProcMount))
+	}
+	if profile := wanted.SeccompProfile; profile != nil {
+		context.SeccompProfile = &corev1.SeccompProfile{Type: corev1.SeccompProfileType(profile.Type), LocalhostProfile: profile.LocalhostProfile}
+	}
+	return context, nil
+}
+
+func or[Value any](wanted *Value, otherwise Value) *Value {
+	if wanted != nil {
+		return wanted
+	}
+	return &otherwise
+}
+
+func (plan plan) resources(wanted *jobconfig.Resources) (corev1.ResourceRequirements, error) {
+	settings := plan.Settings
+	if wanted == nil {
+		return corev1.ResourceRequirements{
+			Limits:   corev1.ResourceList{corev1.ResourceCPU: settings.LimitCPU.Quantity, corev1.ResourceMemory: settings.LimitMemory.Quantity},
+			Requests: corev1.ResourceList{corev1.ResourceCPU: settings.RequestCPU.Quantity, corev1.ResourceMemory: settings.RequestMemory.Quantity},
+		}, nil
+	}
+	limits, err := resourceList("limits", wanted.Limits)
+	if err != nil {
+		return corev1.ResourceRequirements{}, err
+	}
+	requests, err := resourceList("requests", wanted.Requests)
+	return corev1.ResourceRequirements{Limits: limits, Requests: requests}, err
+}
+
+func resourceList(kind string, wanted jobconfig.ResourceList) (corev1.ResourceList, error) {
+	list := corev1.ResourceList{}
+	for name, value := range map[corev1.ResourceName]string{corev1.ResourceCPU: wanted.CPU, corev1.ResourceMemory: wanted.Memory} {
+		if value == "" {
+			continue
+		}
+		quantity, err := resource.ParseQuantity(value)
+		if err != nil {
+			return nil, mistakef("resources.%s.%s %q is no quantity", kind, name, value)
+		}
+		list[name] = quantity
+	}
+	return list, nil
+}
+
+// environment is the task's environment. Keptn's own variables come last, so
+// that they win, as the job-executor-service has it.
+func (plan plan) environment(ctx context.Context, namespace string, task jobconfig.Task) ([]corev1.EnvVar, error) {
+	var environment []corev1.EnvVar
+	for _, variable := range task.Env {
+		switch variable.ValueFrom {
+		case jobconfig.ValueFromString:
+			environment = append(environment, corev1.EnvVar{Name: variable.Name, Value: variable.Value})
+		case jobconfig.ValueFromEvent:
+			value, err := variable.EventValue(plan.Envelope)
+			if err != nil {
+				return nil, mistake{err}
+			}
+			environment = append(environment, corev1.EnvVar{Name: variable.Name, Value: value})
+		case jobconfig.ValueFromSecret:
+			keys, found, err := plan.Cluster.SecretKeys(ctx, namespace, variable.Name)
+			if err != nil {
+				return nil, err
+			}
+			if !found {
+				return nil, mistakef("could not add env with name %s: there is no Secret of this name in namespace %q", variable.Name, namespace)
+			}
+			for _, key := range keys {
+				environment = append(environment, corev1.EnvVar{Name: key, ValueFrom: &corev1.EnvVarSource{
+					SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: variable.Name}, Key: key},
+				}})
+			}
+		}
+	}
+	environment = append(environment,
+		corev1.EnvVar{Name: "KEPTN_PROJECT", Value: plan.Task.Project},
+		corev1.EnvVar{Name: "KEPTN_STAGE", Value: plan.Task.Stage},
+		corev1.EnvVar{Name: "KEPTN_SERVICE", Value: plan.Task.Service},
+	)
+	for _, label := range slices.Sorted(maps.Keys(plan.Task.Labels)) {
+		name := "LABELS_" + strings.ToUpper(strings.NewReplacer("-", "_", " ", "_").Replace(label))
+		environment = append(environment, corev1.EnvVar{Name: name, Value: plan.Task.Labels[label]})
+	}
+	return environment, nil
+}
+
+// ReadTimeout bounds one call of the bridge or of Kubernetes.
+const ReadTimeout = 20 * time.Second

@@ -1,0 +1,44 @@
+package function
+
+import (
+	"context"
+	"errors"
+	"net/http"
+)
+
+// permanentError marks an error that the same event gives every time.
+type permanentError struct{ error }
+
+func (err permanentError) Unwrap() error { return err.error }
+
+// Permanent marks an error as one that a repetition does not mend: Knative gives
+// the event to the dead letter sink at once. Every other error is retriable.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return permanentError{err}
+}
+
+// IsPermanent says whether an error was marked by Permanent.
+func IsPermanent(err error) bool {
+	var permanent permanentError
+	return errors.As(err, &permanent)
+}
+
+// statusOf is the answer to an event whose handler failed. Knative repeats
+// network errors, 5xx, 404, 408, 409 and 429, and nothing else
+// (knative.dev/eventing/pkg/kncloudevents, SelectiveRetry).
+func statusOf(err error) int {
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return http.StatusRequestEntityTooLarge
+	case IsPermanent(err):
+		return http.StatusBadRequest
+	case errors.Is(err, context.DeadlineExceeded):
+		return http.StatusGatewayTimeout
+	default:
+		return http.StatusServiceUnavailable
+	}
+}

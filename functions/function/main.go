@@ -1,0 +1,169 @@
+package function
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/kelseyhightower/envconfig"
+	"golang.org/x/sync/errgroup"
+)
+
+// Environment is the configuration that every function has.
+type Environment struct {
+	// Port is where the function listens; Knative sets it.
+	Port int `envconfig:"PORT" default:"8080"`
+	// MaxEventBytes is the largest event that is received.
+	MaxEventBytes int64 `envconfig:"MAX_EVENT_BYTES" default:"4194304"`
+	// DrainDelay is how long the function still serves after SIGTERM, while its
+	// address is taken out of use. Knative's queue-proxy does that by itself.
+	DrainDelay time.Duration `envconfig:"DRAIN_DELAY" default:"0s"`
+	// DrainTimeout is how long requests that are under way may take after that.
+	DrainTimeout time.Duration `envconfig:"DRAIN_TIMEOUT" default:"25s"`
+}
+
+const (
+	exportDelay       = 200 * time.Millisecond
+	flushTimeout      = 4 * time.Second
+	readHeaderTimeout = 10 * time.Second
+	maxHeaderBytes    = 64 << 10
+)
+
+// Program is what a main has wired together.
+type Program struct {
+	// Handlers receive CloudEvents, each at its path.
+	Handlers map[string]Handler
+	// Routes are further HTTP handlers; the keys are patterns of http.ServeMux.
+	Routes map[string]http.Handler
+	// Loops run until their context ends; one that ends before ends the process.
+	Loops []func(ctx context.Context) error
+}
+
+// Main runs a function: configuration, telemetry, handlers, serve, drain, flush.
+// It ends the process with code 1 and one sentence if the configuration is wrong
+// or something fails that can't be mended here.
+func Main[Configuration any](name string, wire func(ctx context.Context, configuration Configuration, telemetry *Telemetry) (Program, error)) {
+	Once(name, func(ctx context.Context, configuration Configuration, telemetry *Telemetry) error {
+		var environment Environment
+		if err := Configure(&environment); err != nil {
+			return err
+		}
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(environment.Port)))
+		if err != nil {
+			return fmt.Errorf("listening: %w", err)
+		}
+		program, err := wire(ctx, configuration, telemetry)
+		if err != nil {
+			return err
+		}
+		return Serve(ctx, name, environment, listener, program, telemetry)
+	})
+}
+
+// Once runs what ends by itself, with the same configuration, telemetry and
+// flush as Main.
+func Once[Configuration any](name string, do func(ctx context.Context, configuration Configuration, telemetry *Telemetry) error) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	err := once(ctx, name, do)
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		os.Exit(1)
+	}
+}
+
+func once[Configuration any](ctx context.Context, name string, do func(context.Context, Configuration, *Telemetry) error) error {
+	var logging struct {
+		Level slog.Level `envconfig:"LOG_LEVEL" default:"info"`
+	}
+	var configuration Configuration
+	if err := errors.Join(Configure(&logging), Configure(&configuration)); err != nil {
+		return err
+	}
+	telemetry, err := NewTelemetry(ctx, name, logging.Level)
+	if err != nil {
+		return err
+	}
+	err = do(ctx, configuration, telemetry)
+	flushCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+	defer cancel()
+	return errors.Join(err, telemetry.flush(flushCtx))
+}
+
+// Configure reads a configuration from the environment. Its error names every
+// variable that is missing or wrong.
+func Configure(configuration any) error {
+	err := envconfig.Process("", configuration)
+	var parse *envconfig.ParseError
+	if errors.As(err, &parse) {
+		return fmt.Errorf("environment variable %s: %q is not a valid value: %w", parse.KeyName, parse.Value, parse.Err)
+	}
+	if err != nil {
+		return fmt.Errorf("environment: %w", err)
+	}
+	return nil
+}
+
+// Serve serves a program until the context ends, then drains it: it reports to
+// be not ready, goes on for the drain delay, and waits for what is under way.
+func Serve(ctx context.Context, name string, environment Environment, listener net.Listener, program Program, telemetry *Telemetry) error {
+	var draining atomic.Bool
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(writer http.ResponseWriter, _ *http.Request) { writer.WriteHeader(http.StatusOK) })
+	mux.HandleFunc("GET /readyz", func(writer http.ResponseWriter, _ *http.Request) {
+		if draining.Load() {
+			http.Error(writer, "draining", http.StatusServiceUnavailable)
+		}
+	})
+	for path, handle := range program.Handlers {
+		mux.Handle(path, telemetry.middleware(name, Receiver(handle, environment.MaxEventBytes, telemetry.Log)))
+	}
+	for pattern, handler := range program.Routes {
+		mux.Handle(pattern, telemetry.middleware(name, handler))
+	}
+	server := &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: readHeaderTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(telemetry.Log.Handler(), slog.LevelWarn),
+		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, loop := range program.Loops {
+		group.Go(func() error {
+			if err := loop(ctx); err != nil && ctx.Err() == nil {
+				return err
+			}
+			return nil
+		})
+	}
+	group.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serving: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		draining.Store(true)
+		telemetry.Log.InfoContext(ctx, "draining")
+		time.Sleep(environment.DrainDelay)
+		drainCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), environment.DrainTimeout)
+		defer cancel()
+		if err := server.Shutdown(drainCtx); err != nil {
+			return fmt.Errorf("draining: %w", err)
+		}
+		return nil
+	})
+	telemetry.Log.InfoContext(ctx, "serving", "address", listener.Addr().String())
+	return group.Wait()
+}

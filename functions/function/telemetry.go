@@ -1,0 +1,120 @@
+package function
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+
+	cryptorand "crypto/rand"
+
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Telemetry is what a function logs and traces with.
+type Telemetry struct {
+	Log        *slog.Logger
+	Tracers    trace.TracerProvider
+	Propagator propagation.TextMapPropagator
+
+	flush func(context.Context) error
+}
+
+// NewTelemetry returns telemetry that logs JSON to standard error and exports
+// spans by OTLP over HTTP if OTEL_EXPORTER_OTLP_ENDPOINT or
+// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set (OpenTelemetry specification,
+// environment variables).
+func NewTelemetry(ctx context.Context, name string, level slog.Level) (*Telemetry, error) {
+	log := slog.New(traceHandler{slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})}).With("function", name)
+	options := []sdktrace.TracerProviderOption{
+		sdktrace.WithIDGenerator(idGenerator{}),
+		sdktrace.WithResource(resource.NewSchemaless(attribute.String("service.name", name))),
+	}
+	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {
+		exporter, err := otlptracehttp.New(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("setting up the export of traces: %w", err)
+		}
+		options = append(options, sdktrace.WithBatcher(exporter, sdktrace.WithBatchTimeout(exportDelay)))
+	}
+	provider := sdktrace.NewTracerProvider(options...)
+	return &Telemetry{Log: log, Tracers: provider, Propagator: propagation.TraceContext{}, flush: provider.Shutdown}, nil
+}
+
+// Transport traces outgoing requests and passes the trace on with them.
+func (telemetry *Telemetry) Transport(base http.RoundTripper) http.RoundTripper {
+	return otelhttp.NewTransport(base,
+		otelhttp.WithTracerProvider(telemetry.Tracers),
+		otelhttp.WithPropagators(telemetry.Propagator))
+}
+
+// middleware gives every request a span, named after the event's type.
+func (telemetry *Telemetry) middleware(name string, handler http.Handler) http.Handler {
+	return otelhttp.NewHandler(handler, name,
+		otelhttp.WithTracerProvider(telemetry.Tracers),
+		otelhttp.WithPropagators(telemetry.Propagator),
+		otelhttp.WithSpanNameFormatter(func(_ string, request *http.Request) string {
+			if eventType := request.Header.Get("Ce-Type"); eventType != "" {
+				return name + " " + eventType
+			}
+			return name + " " + request.Method + " " + request.URL.Path
+		}))
+}
+
+type traceIDKey struct{}
+
+// ContextWithTraceID has a span that is started without a parent begin the trace
+// whose id is the Keptn context, a UUID: both are 16 bytes, so a search for the
+// one finds the other. Any other text leaves the context as it is.
+func ContextWithTraceID(ctx context.Context, keptnContext string) context.Context {
+	content, err := hex.DecodeString(strings.ReplaceAll(keptnContext, "-", ""))
+	var id trace.TraceID
+	if err != nil || copy(id[:], content) != len(content) || len(content) != len(id) || !id.IsValid() {
+		return ctx
+	}
+	return context.WithValue(ctx, traceIDKey{}, id)
+}
+
+// idGenerator makes random ids, except for the trace id that the context names.
+type idGenerator struct{}
+
+func (idGenerator) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
+	id, ok := ctx.Value(traceIDKey{}).(trace.TraceID)
+	if !ok {
+		_, _ = cryptorand.Read(id[:])
+	}
+	return id, idGenerator{}.NewSpanID(ctx, id)
+}
+
+func (idGenerator) NewSpanID(context.Context, trace.TraceID) trace.SpanID {
+	var id trace.SpanID
+	_, _ = cryptorand.Read(id[:])
+	return id
+}
+
+// traceHandler adds the trace to every log line that is written within one.
+type traceHandler struct{ slog.Handler }
+
+func (handler traceHandler) Handle(ctx context.Context, record slog.Record) error {
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		record.AddAttrs(slog.String("trace_id", span.TraceID().String()), slog.String("span_id", span.SpanID().String()))
+	}
+	return handler.Handler.Handle(ctx, record)
+}
+
+func (handler traceHandler) WithAttrs(attributes []slog.Attr) slog.Handler {
+	return traceHandler{handler.Handler.WithAttrs(attributes)}
+}
+
+func (handler traceHandler) WithGroup(name string) slog.Handler {
+	return traceHandler{handler.Handler.WithGroup(name)}
+}

@@ -1,0 +1,102 @@
+package jobconfig
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/PaesslerAG/jsonpath"
+	"go.yaml.in/yaml/v3"
+)
+
+// Envelope is an event as JSONPath expressions see it: the object with the
+// members id, type, source, time, specversion, shkeptncontext, gitcommitid and
+// data, decoded from JSON.
+type Envelope map[string]any
+
+// MatchedAction is an action that an event selected, with its place in the file.
+type MatchedAction struct {
+	Action
+	Index int
+}
+
+// Match returns the actions that run for an event, in the order of the file.
+func (config *Config) Match(envelope Envelope) []MatchedAction {
+	var matched []MatchedAction
+	for index, action := range config.Actions {
+		for _, event := range action.Events {
+			if event.matches(envelope) {
+				matched = append(matched, MatchedAction{Action: action, Index: index})
+				break
+			}
+		}
+	}
+	return matched
+}
+
+func (event *Event) matches(envelope Envelope) bool {
+	eventType, _ := envelope["type"].(string)
+	if !event.pattern.MatchString(eventType) {
+		return false
+	}
+	if event.JSONPath.Property == "" {
+		return true
+	}
+	value, err := envelope.lookup(event.JSONPath.Property)
+	if err != nil {
+		return false
+	}
+	switch value.(type) {
+	case map[string]any, []any, nil:
+		return false
+	default:
+		return render(value) == event.JSONPath.Match
+	}
+}
+
+// EventValue renders the value that a variable takes from an event: scalars as
+// they are written in JSON, objects and lists as JSON, or as YAML where the
+// variable says so. An expression that finds nothing is an error.
+func (env *Env) EventValue(envelope Envelope) (string, error) {
+	value, err := envelope.lookup(env.Value)
+	if err != nil {
+		return "", fmt.Errorf("could not add env with name %s, value %s of the event: %w", env.Name, env.Value, err)
+	}
+	switch strings.ToLower(env.As) {
+	case "yaml":
+		content, err := yaml.Marshal(value)
+		if err != nil {
+			return "", fmt.Errorf("could not add env with name %s as YAML: %w", env.Name, err)
+		}
+		return string(content), nil
+	case "json":
+		return asJSON(value), nil
+	case "":
+		return render(value), nil
+	default:
+		return "", fmt.Errorf("could not add env with name %s, unknown as %s, use json or yaml", env.Name, env.As)
+	}
+}
+
+func (envelope Envelope) lookup(path string) (any, error) {
+	return jsonpath.Get(path, map[string]any(envelope))
+}
+
+func render(value any) string {
+	if text, ok := value.(string); ok {
+		return text
+	}
+	return asJSON(value)
+}
+
+func asJSON(value any) string {
+	var text strings.Builder
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		// The value was decoded from JSON, so this can't happen; the Go form
+		// still tells a person more than nothing.
+		return fmt.Sprint(value)
+	}
+	return strings.TrimSuffix(text.String(), "\n")
+}

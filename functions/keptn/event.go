@@ -1,0 +1,278 @@
+package keptn
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/uuid"
+)
+
+// CloudEvents attributes that Keptn defines (Keptn spec 0.2.4), in lower case.
+const (
+	ContextExtension     = "shkeptncontext"
+	TriggeredIDExtension = "triggeredid"
+	GitCommitIDExtension = "gitcommitid"
+	SpecVersionExtension = "shkeptnspecversion"
+)
+
+// Attributes that the bridge adds so that a Trigger can filter on them: filters
+// see attributes, never data.
+const (
+	ProjectExtension = "keptnproject"
+	StageExtension   = "keptnstage"
+	ServiceExtension = "keptnservice"
+	TaskExtension    = "keptntask"
+)
+
+// SpecVersion is the version of Keptn's event specification that is spoken here.
+const SpecVersion = "0.2.4"
+
+// Source is the source of every event that is sent to Keptn. It must not be
+// empty: an event without it crashes Keptn's shipyard-controller.
+const Source = "job-executor"
+
+// Status says whether a task could be executed (Keptn spec, EventData.status).
+type Status string
+
+// Result says how what was executed went (Keptn spec, EventData.result).
+type Result string
+
+// The values that are sent; Keptn takes any other for a failure.
+const (
+	StatusSucceeded Status = "succeeded"
+	StatusErrored   Status = "errored"
+	ResultPass      Result = "pass"
+	ResultFail      Result = "fail"
+)
+
+// Phase is the last part of a task event's type.
+type Phase string
+
+// The phases of a task that concern an integration.
+const (
+	Triggered Phase = "triggered"
+	Started   Phase = "started"
+	Finished  Phase = "finished"
+)
+
+const typePrefix = "sh.keptn.event."
+
+// TypeOf returns the type of a task's event.
+func TypeOf(task string, phase Phase) string {
+	return typePrefix + task + "." + string(phase)
+}
+
+// ParseType splits the type of a task's event. It returns false for any other
+// type, among them those of sequences (sh.keptn.event.<stage>.<sequence>.<phase>).
+func ParseType(eventType string) (task string, phase Phase, ok bool) {
+	rest, ok := strings.CutPrefix(eventType, typePrefix)
+	if !ok {
+		return "", "", false
+	}
+	task, last, ok := strings.Cut(rest, ".")
+	if !ok || task == "" {
+		return "", "", false
+	}
+	switch phase = Phase(last); phase {
+	case Triggered, Started, Finished:
+		return task, phase, true
+	default:
+		return "", "", false
+	}
+}
+
+// Task is what a triggered event says about the task that Keptn wants done, and
+// all that is needed to answer it. It is kept as JSON with the Jobs of its run.
+type Task struct {
+	// TriggeredID is the id of the triggered event.
+	TriggeredID string `json:"triggeredID"`
+	// Name is the task's name in the shipyard, such as "test".
+	Name string `json:"name"`
+	// Context is the Keptn context, a UUID: one for a whole sequence.
+	Context     string            `json:"context"`
+	GitCommitID string            `json:"gitCommitID,omitempty"`
+	Project     string            `json:"project"`
+	Stage       string            `json:"stage"`
+	Service     string            `json:"service"`
+	Labels      map[string]string `json:"labels,omitempty"`
+}
+
+// eventData is the part of every Keptn event's data that is the same for all.
+type eventData struct {
+	Project string            `json:"project,omitempty"`
+	Stage   string            `json:"stage,omitempty"`
+	Service string            `json:"service,omitempty"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	Status  Status            `json:"status,omitempty"`
+	Result  Result            `json:"result,omitempty"`
+	Message string            `json:"message,omitempty"`
+}
+
+// TaskOf reads the task from any of its events: triggered, started or finished.
+// It returns an error for an event that is none, or that lacks what Keptn needs
+// to assign an answer to its task.
+func TaskOf(taskEvent event.Event) (Task, error) {
+	name, phase, ok := ParseType(taskEvent.Type())
+	if !ok {
+		return Task{}, fmt.Errorf("event type %q is not that of a Keptn task", taskEvent.Type())
+	}
+	var data eventData
+	if err := taskEvent.DataAs(&data); err != nil {
+		return Task{}, fmt.Errorf("reading the data of event %s: %w", taskEvent.ID(), err)
+	}
+	task := Task{
+		TriggeredID: extension(taskEvent, TriggeredIDExtension),
+		Name:        name,
+		Context:     extension(taskEvent, ContextExtension),
+		GitCommitID: extension(taskEvent, GitCommitIDExtension),
+		Project:     data.Project,
+		Stage:       data.Stage,
+		Service:     data.Service,
+		Labels:      data.Labels,
+	}
+	if phase == Triggered {
+		task.TriggeredID = taskEvent.ID()
+	}
+	for what, value := range map[string]string{
+		"id of the triggered event": task.TriggeredID, "Keptn context": task.Context,
+		"project": task.Project, "stage": task.Stage, "service": task.Service,
+	} {
+		if value == "" {
+			return Task{}, fmt.Errorf("event %s of type %s has no %s", taskEvent.ID(), taskEvent.Type(), what)
+		}
+	}
+	return task, nil
+}
+
+func extension(taskEvent event.Event, name string) string {
+	value, _ := taskEvent.Extensions()[name].(string)
+	return value
+}
+
+// Attributes returns the attributes for Triggers, which the bridge adds to a
+// triggered event before it goes to the Broker.
+func (task Task) Attributes() map[string]string {
+	return map[string]string{
+		ProjectExtension: task.Project,
+		StageExtension:   task.Stage,
+		ServiceExtension: task.Service,
+		TaskExtension:    task.Name,
+	}
+}
+
+// Outcome is how a task ended, as its finished event tells it.
+type Outcome struct {
+	Status  Status
+	Result  Result
+	Message string
+	// Properties are sent as the member of the data that has the task's name;
+	// later tasks of the sequence see them there.
+	Properties map[string]any
+}
+
+// Errored is the outcome of a task that could not be executed.
+func Errored(message string) Outcome {
+	return Outcome{Status: StatusErrored, Result: ResultFail, Message: message}
+}
+
+// Started returns the task's started event. The same task gives the same id
+// every time, so that a repeated one can be recognised.
+func (task Task) Started(at time.Time) event.Event {
+	return task.answer(Started, at, task.data(Outcome{}))
+}
+
+// Finished returns the task's finished event, with the same id every time.
+func (task Task) Finished(at time.Time, outcome Outcome) event.Event {
+	data := task.data(outcome)
+	if len(outcome.Properties) > 0 {
+		data[task.Name] = outcome.Properties
+	}
+	return task.answer(Finished, at, data)
+}
+
+func (task Task) data(outcome Outcome) map[string]any {
+	data := map[string]any{"project": task.Project, "stage": task.Stage, "service": task.Service}
+	if len(task.Labels) > 0 {
+		data["labels"] = maps.Clone(task.Labels)
+	}
+	if outcome.Status != "" {
+		data["status"] = outcome.Status
+		data["result"] = outcome.Result
+		data["message"] = outcome.Message
+	}
+	return data
+}
+
+// answerNamespace makes the ids of answers unlike any other name-based UUID.
+var answerNamespace = uuid.MustParse("6f6a1f0e-6f0c-5c5b-9a52-6a8e0d4e7a11")
+
+func (task Task) answer(phase Phase, at time.Time, data map[string]any) event.Event {
+	answer := event.New()
+	answer.SetID(uuid.NewSHA1(answerNamespace, []byte(task.TriggeredID+"."+string(phase))).String())
+	answer.SetSource(Source)
+	answer.SetType(TypeOf(task.Name, phase))
+	answer.SetTime(at)
+	answer.SetExtension(ContextExtension, task.Context)
+	answer.SetExtension(TriggeredIDExtension, task.TriggeredID)
+	answer.SetExtension(SpecVersionExtension, SpecVersion)
+	if task.GitCommitID != "" {
+		answer.SetExtension(GitCommitIDExtension, task.GitCommitID)
+	}
+	// A map of strings, numbers and maps of them always encodes.
+	_ = answer.SetData(event.ApplicationJSON, data)
+	return answer
+}
+
+// DecodeEvent reads one event as Keptn lists or publishes it: structured
+// CloudEvents JSON, but with members that CloudEvents does not allow (an object
+// "extensions", null values) and mostly without datacontenttype. The bytes of
+// data are kept as they are.
+func DecodeEvent(content []byte) (event.Event, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(content, &members); err != nil {
+		return event.Event{}, fmt.Errorf("decoding a Keptn event: %w", err)
+	}
+	data := members["data"]
+	for name, value := range members {
+		value = bytes.TrimSpace(value)
+		if name == "data" || bytes.Equal(value, []byte("null")) || value[0] == '{' || value[0] == '[' || name != strings.ToLower(name) {
+			delete(members, name)
+		}
+	}
+	delete(members, "contenttype")
+	attributes, err := json.Marshal(members)
+	if err != nil {
+		return event.Event{}, fmt.Errorf("decoding a Keptn event: %w", err)
+	}
+	var decoded event.Event
+	if err := json.Unmarshal(attributes, &decoded); err != nil {
+		return event.Event{}, fmt.Errorf("decoding a Keptn event: %w", err)
+	}
+	if len(data) > 0 {
+		if err := decoded.SetData(event.ApplicationJSON, []byte(data)); err != nil {
+			return event.Event{}, fmt.Errorf("decoding a Keptn event's data: %w", err)
+		}
+	}
+	if err := decoded.Validate(); err != nil {
+		return event.Event{}, fmt.Errorf("decoding a Keptn event: %w", err)
+	}
+	return decoded, nil
+}
+
+// EncodeEvent is the structured JSON in which Keptn takes an event.
+func EncodeEvent(outgoing event.Event) ([]byte, error) {
+	if outgoing.Source() == "" {
+		return nil, errors.New("an event without a source crashes Keptn's shipyard-controller")
+	}
+	content, err := json.Marshal(outgoing)
+	if err != nil {
+		return nil, fmt.Errorf("encoding event %s: %w", outgoing.ID(), err)
+	}
+	return content, nil
+}

@@ -1,0 +1,36 @@
+package run
+
+import (
+	"fmt"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/transport"
+)
+
+const (
+	// clientQPS and clientBurst are raised since client-go's five requests a
+	// second would be the bottleneck of everything.
+	clientQPS   = 200
+	clientBurst = 400
+	// callTimeout bounds one call of the Kubernetes API; a watch is none.
+	callTimeout = 30 * time.Second
+)
+
+// InClusterConfig is how a pod reaches its cluster's API.
+func InClusterConfig(wrap transport.WrapperFunc) (*rest.Config, error) {
+	config, err := rest.InClusterConfig()
+	if err != nil {
+		return nil, fmt.Errorf("not in a Kubernetes pod: %w", err)
+	}
+	config.QPS, config.Burst, config.UserAgent = clientQPS, clientBurst, ManagedBy
+	config.Wrap(wrap)
+	return config, nil
+}
+
+// BoundCalls gives every call of the API a time limit. It is not for clients
+// that watch.
+func BoundCalls(config *rest.Config) *rest.Config {
+	config.Timeout = callTimeout
+	return config
+}

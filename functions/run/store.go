@@ -1,0 +1,190 @@
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	batchclient "k8s.io/client-go/kubernetes/typed/batch/v1"
+	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
+)
+
+// Store reads and changes the Jobs of runs on a cluster.
+type Store struct {
+	Batch batchclient.JobsGetter
+	// Namespaces are those in which Jobs may run.
+	Namespaces []string
+}
+
+// List returns all Jobs of a run, in their order.
+func (store *Store) List(ctx context.Context, runID string) ([]batchv1.Job, error) {
+	var jobs []batchv1.Job
+	for _, namespace := range store.Namespaces {
+		list, err := store.Batch.Jobs(namespace).List(ctx, metav1.ListOptions{LabelSelector: Selector + "," + EventIDLabel + "=" + runID})
+		if err != nil {
+			return nil, fmt.Errorf("listing the Jobs of run %s in namespace %s: %w", runID, namespace, err)
+		}
+		jobs = append(jobs, list.Items...)
+	}
+	Sort(jobs)
+	return jobs, nil
+}
+
+// Exists says whether a Job of this name is there.
+func (store *Store) Exists(ctx context.Context, namespace, name string) (bool, error) {
+	_, err := store.Batch.Jobs(namespace).Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("reading Job %s/%s: %w", namespace, name, err)
+	}
+	return true, nil
+}
+
+// Create creates a Job; that it exists already is success.
+func (store *Store) Create(ctx context.Context, job *batchv1.Job) error {
+	_, err := store.Batch.Jobs(job.Namespace).Create(ctx, job, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("creating Job %s/%s: %w", job.Namespace, job.Name, err)
+	}
+	return nil
+}
+
+// Resume starts a suspended Job.
+func (store *Store) Resume(ctx context.Context, job *batchv1.Job) error {
+	return store.patch(ctx, job, map[string]any{"spec": map[string]any{"suspend": false}})
+}
+
+// MarkDelivered notes on a Job that its completion was delivered.
+func (store *Store) MarkDelivered(ctx context.Context, job *batchv1.Job, at time.Time) error {
+	return store.patch(ctx, job, map[string]any{"metadata": map[string]any{"annotations": map[string]any{
+		DeliveredAnnotation: at.UTC().Format(time.RFC3339),
+	}}})
+}
+
+// Expire has Kubernetes delete a Job once the seconds of its TTLAnnotation are over.
+func (store *Store) Expire(ctx context.Context, job *batchv1.Job) error {
+	seconds, err := strconv.ParseInt(job.Annotations[TTLAnnotation], 10, 32)
+	if err != nil {
+		return fmt.Errorf("reading annotation %s of Job %s/%s: %w", TTLAnnotation, job.Namespace, job.Name, err)
+	}
+	return store.patch(ctx, job, map[string]any{"spec": map[string]any{"ttlSecondsAfterFinished": seconds}})
+}
+
+// patch changes a Job that has the uid that was read: not one that was created
+// by the same name since. That the Job is gone is success.
+func (store *Store) patch(ctx context.Context, job *batchv1.Job, change map[string]any) error {
+	metadata, _ := change["metadata"].(map[string]any)
+	if metadata == nil {
+		metadata = map[string]any{}
+	}
+	metadata["uid"] = job.UID
+	change["metadata"] = metadata
+	content, err := json.Marshal(change)
+	if err != nil {
+		return fmt.Errorf("encoding a change of Job %s/%s: %w", job.Namespace, job.Name, err)
+	}
+	_, err = store.Batch.Jobs(job.Namespace).Patch(ctx, job.Name, types.MergePatchType, content, metav1.PatchOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("changing Job %s/%s: %w", job.Namespace, job.Name, err)
+	}
+	return nil
+}
+
+// Delete deletes a Job with its pods; that it is gone already is success.
+func (store *Store) Delete(ctx context.Context, job *batchv1.Job) error {
+	background := metav1.DeletePropagationBackground
+	err := store.Batch.Jobs(job.Namespace).Delete(ctx, job.Name, metav1.DeleteOptions{PropagationPolicy: &background})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("deleting Job %s/%s: %w", job.Namespace, job.Name, err)
+	}
+	return nil
+}
+
+// Pods reads the pods of Jobs and what their containers printed.
+type Pods struct {
+	Core coreclient.PodsGetter
+	// MaxLogBytes bounds what is kept of one container's log: its beginning and
+	// its end.
+	MaxLogBytes int
+}
+
+// List returns the pods of a Job.
+func (pods *Pods) List(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error) {
+	list, err := pods.Core.Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
+	if err != nil {
+		return nil, fmt.Errorf("listing the pods of Job %s/%s: %w", job.Namespace, job.Name, err)
+	}
+	return list.Items, nil
+}
+
+// maxLogRead bounds how much of a log is read; the kubelet rotates a
+// container's log at 10 MiB.
+const maxLogRead = 32 << 20
+
+// Log returns what a container printed. A log of more than MaxLogBytes is cut in
+// the middle, with a note that says how much is missing and how to read it all.
+// A container that never ran has none.
+func (pods *Pods) Log(ctx context.Context, pod *corev1.Pod, container string) (string, error) {
+	stream, err := pods.Core.Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: container}).Stream(ctx)
+	if apierrors.IsBadRequest(err) || apierrors.IsNotFound(err) {
+		return "", nil // it waits to start, or the pod is gone
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading the log of container %s of pod %s/%s: %w", container, pod.Namespace, pod.Name, err)
+	}
+	defer func() { _ = stream.Close() }()
+	excerpt := Excerpt{Limit: pods.MaxLogBytes, Whole: fmt.Sprintf("kubectl logs --namespace %s %s --container %s", pod.Namespace, pod.Name, container)}
+	if _, err := io.Copy(&excerpt, io.LimitReader(stream, maxLogRead)); err != nil {
+		return "", fmt.Errorf("reading the log of container %s of pod %s/%s: %w", container, pod.Namespace, pod.Name, err)
+	}
+	return excerpt.String(), nil
+}
+
+// Excerpt is a writer that keeps the beginning and the end of what is written,
+// in bounded memory.
+type Excerpt struct {
+	// Limit is how many bytes are kept.
+	Limit int
+	// Whole says where all of it can be read.
+	Whole string
+
+	head, tail []byte
+	missing    int
+}
+
+// Write never fails.
+func (excerpt *Excerpt) Write(content []byte) (int, error) {
+	written := len(content)
+	half := excerpt.Limit / 2
+	if room := half - len(excerpt.head); room > 0 {
+		taken := min(room, len(content))
+		excerpt.head = append(excerpt.head, content[:taken]...)
+		content = content[taken:]
+	}
+	excerpt.tail = append(excerpt.tail, content...)
+	if surplus := len(excerpt.tail) - half; surplus > 0 {
+		excerpt.missing += surplus
+		excerpt.tail = append(excerpt.tail[:0], excerpt.tail[surplus:]...)
+	}
+	return written, nil
+}
+
+// String returns what was kept, as valid UTF-8.
+func (excerpt *Excerpt) String() string {
+	if excerpt.missing == 0 {
+		return strings.ToValidUTF8(string(excerpt.head)+string(excerpt.tail), "\uFFFD")
+	}
+	return strings.ToValidUTF8(fmt.Sprintf("%s\n[… %d bytes are left out here; all of it: %s …]\n%s",
+		excerpt.head, excerpt.missing, excerpt.Whole, excerpt.tail), "\uFFFD")
+}
