@@ -1,0 +1,380 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// Versions of what is not in a go.mod of ours.
+const (
+	koVersion       = "v0.18.1"
+	registryVersion = "v3.1.2"
+	traefikVersion  = "v3.6.12"
+	jaegerVersion   = "v1.76.0"
+	kubernetes      = "v1.34.4"
+)
+
+// packages are installed by apt.
+var packages = []string{
+	"busybox-static", "ca-certificates", "conntrack", "containerd", "containernetworking-plugins", "debootstrap",
+	"iproute2", "iptables", "nftables", "procps", "runc", "util-linux",
+}
+
+// artifact is something that is made once and kept in the cache, until its key
+// changes.
+type artifact struct {
+	name   string
+	key    string
+	expect time.Duration // on two cores with empty caches
+	make   func(ctx context.Context) error
+}
+
+func (cluster *cluster) artifacts() []artifact {
+	programs := filepath.Join(cluster.repository, "test", "cluster", "programs")
+	return []artifact{
+		{
+			name: "Debian packages", key: strings.Join(packages, " "), expect: time.Minute,
+			make: cluster.installPackages,
+		},
+		{
+			name: "Kubernetes and etcd", key: kubernetes + digest(programs, "kubernetes"), expect: 9 * time.Minute,
+			make: func(ctx context.Context) error {
+				version := "-X k8s.io/component-base/version."
+				const command = "k8s.io/kubernetes/cmd/"
+				major, rest, _ := strings.Cut(strings.TrimPrefix(kubernetes, "v"), ".")
+				minor, _, _ := strings.Cut(rest, ".")
+				return cluster.compile(ctx, filepath.Join(programs, "kubernetes"),
+					version+"gitVersion="+kubernetes+" "+version+"gitMajor="+major+" "+version+"gitMinor="+minor,
+					command+"kube-apiserver", command+"kube-controller-manager", command+"kube-proxy", command+"kube-scheduler",
+					command+"kubectl", command+"kubelet", "./etcd")
+			},
+		},
+		{
+			name: "ko", key: koVersion, expect: 2 * time.Minute,
+			make: func(ctx context.Context) error { return cluster.install(ctx, "github.com/google/ko@"+koVersion) },
+		},
+		{
+			name: "image registry", key: registryVersion, expect: time.Minute,
+			make: func(ctx context.Context) error {
+				return cluster.install(ctx, "github.com/distribution/distribution/v3/cmd/registry@"+registryVersion)
+			},
+		},
+		{
+			name: "CoreDNS", key: digest(programs, "addons"), expect: 2 * time.Minute,
+			make: func(ctx context.Context) error {
+				return cluster.compile(ctx, filepath.Join(programs, "addons"), "", "./coredns")
+			},
+		},
+		{
+			// They are linked again by ko; this compiles their packages where the
+			// module proxy can be reached.
+			name: "Knative", key: digest(programs, "addons"), expect: 4 * time.Minute,
+			make: func(ctx context.Context) error { return cluster.compileKnative(ctx, filepath.Join(programs, "addons")) },
+		},
+		{name: "Traefik", key: traefikVersion, expect: 5 * time.Minute, make: cluster.compileTraefik},
+		{name: "Jaeger", key: jaegerVersion, expect: 5 * time.Minute, make: cluster.compileJaeger},
+		{name: "locust's image", key: "bookworm", expect: 3 * time.Minute, make: cluster.makeLocust},
+		{
+			// Packages and test dependencies of this repository: inside the cluster's
+			// network nothing can be downloaded.
+			name: "Go modules of Job Executor", key: digest(cluster.repository, "go.sum"), expect: time.Minute,
+			make: func(ctx context.Context) error {
+				return cluster.online(ctx, cluster.repository, "go", "list", "-e", "-deps", "-test", "./...")
+			},
+		},
+	}
+}
+
+// build makes what is not in the cache. It can be interrupted at any time.
+func (cluster *cluster) build(ctx context.Context) error {
+	if err := cluster.check(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(cluster.cache, "stamps"), 0o755); err != nil {
+		return fmt.Errorf("making the cache: %w", err)
+	}
+	for _, artifact := range cluster.artifacts() {
+		if cluster.isMade(artifact) {
+			continue
+		}
+		if err := cluster.progress.step(artifact.name, artifact.expect, func() error { return artifact.make(ctx) }); err != nil {
+			return err
+		}
+		if err := os.WriteFile(cluster.stamp(artifact.name), []byte(artifact.fullKey()), 0o600); err != nil {
+			return fmt.Errorf("noting what was built: %w", err)
+		}
+	}
+	return nil
+}
+
+// remaining is how long about it takes on two cores to make what is missing.
+func (cluster *cluster) remaining() time.Duration {
+	var remaining time.Duration
+	for _, artifact := range cluster.artifacts() {
+		if !cluster.isMade(artifact) {
+			remaining += artifact.expect
+		}
+	}
+	return remaining
+}
+
+func (cluster *cluster) isMade(artifact artifact) bool {
+	content, err := os.ReadFile(cluster.stamp(artifact.name))
+	return err == nil && string(content) == artifact.fullKey()
+}
+
+func (artifact artifact) fullKey() string { return artifact.key + " " + runtime.Version() }
+
+// digest is a key made from files, or all files of directories.
+func digest(base string, names ...string) string {
+	hash := sha256.New()
+	for _, name := range names {
+		_ = filepath.WalkDir(filepath.Join(base, name), func(path string, entry fs.DirEntry, err error) error {
+			if err == nil && !entry.IsDir() {
+				content, _ := os.ReadFile(path) //nolint:gosec // our own files
+				_, _ = hash.Write(content)
+			}
+			return nil
+		})
+	}
+	return hex.EncodeToString(hash.Sum(nil))
+}
+
+func (cluster *cluster) installPackages(ctx context.Context) error {
+	environment := append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	if _, err := cluster.output(ctx, "/", environment, "apt-get", "update"); err != nil {
+		return err
+	}
+	arguments := append([]string{"apt-get", "install", "--yes", "--no-install-recommends"}, packages...)
+	_, err := cluster.output(ctx, "/", environment, arguments...)
+	return err
+}
+
+// online runs a program outside of the cluster's network, where modules can be
+// downloaded. CGO_ENABLED and -trimpath are those of ko, so that packages are
+// compiled once for both.
+func (cluster *cluster) online(ctx context.Context, directory string, arguments ...string) error {
+	environment := append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false -trimpath",
+		"GOBIN="+filepath.Join(cluster.cache, "bin"))
+	_, err := cluster.output(ctx, directory, environment, arguments...)
+	return err
+}
+
+func (cluster *cluster) compile(ctx context.Context, directory, flags string, programs ...string) error {
+	arguments := append([]string{"go", "build", "-ldflags", "-s -w " + flags, "-o", filepath.Join(cluster.cache, "bin") + "/"}, programs...)
+	return cluster.online(ctx, directory, arguments...)
+}
+
+func (cluster *cluster) install(ctx context.Context, program string) error {
+	return cluster.online(ctx, "/", "go", "install", "-ldflags", "-s -w", program)
+}
+
+func (cluster *cluster) compileKnative(ctx context.Context, module string) error {
+	environment := append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
+	listed, err := cluster.output(ctx, module, environment, "go", "list", "tool")
+	if err != nil {
+		return err
+	}
+	return cluster.online(ctx, module, append([]string{"go", "build"}, strings.Fields(string(listed))...)...)
+}
+
+// unpack makes a writable copy of a module, which can then be built as the main
+// module: only so its replace directives hold.
+func (cluster *cluster) unpack(ctx context.Context, name, module, version string) (string, error) {
+	directory := filepath.Join(cluster.cache, "source", name)
+	if err := os.RemoveAll(directory); err != nil {
+		return "", fmt.Errorf("removing an old copy of %s: %w", name, err)
+	}
+	downloaded, err := cluster.output(ctx, "/", append(os.Environ(), "GOFLAGS="), "go", "mod", "download", "-x=false", "-json", module+"@"+version)
+	if err != nil {
+		return "", err
+	}
+	_, rest, _ := strings.Cut(string(downloaded), `"Dir": "`)
+	source, _, found := strings.Cut(rest, `"`)
+	if !found {
+		return "", fmt.Errorf("module %s@%s was not downloaded", module, version)
+	}
+	if err := copyWritable(source, directory); err != nil {
+		return "", fmt.Errorf("copying %s: %w", name, err)
+	}
+	return directory, nil
+}
+
+func copyWritable(source, target string) error {
+	return filepath.WalkDir(source, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		relative, err := filepath.Rel(source, path)
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			return os.MkdirAll(filepath.Join(target, relative), 0o755)
+		}
+		content, err := os.ReadFile(path) //nolint:gosec // from the module cache
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(target, relative), content, 0o644) //nolint:gosec // source code
+	})
+}
+
+// noDNSProviders takes the place of the file with which Traefik's ACME library
+// imports the clients of 180 DNS providers, which are half of Traefik's build.
+const noDNSProviders = `package dns
+
+import (
+	"fmt"
+
+	"github.com/go-acme/lego/v4/challenge"
+)
+
+// NewDNSChallengeProviderByName knows no provider.
+func NewDNSChallengeProviderByName(name string) (challenge.Provider, error) {
+	return nil, fmt.Errorf("unrecognized DNS provider: %s", name)
+}
+`
+
+func (cluster *cluster) compileTraefik(ctx context.Context) error {
+	traefik, err := cluster.unpack(ctx, "traefik", "github.com/traefik/traefik/v3", traefikVersion)
+	if err != nil {
+		return err
+	}
+	const acme = "github.com/go-acme/lego/v4"
+	modules, err := os.ReadFile(filepath.Join(traefik, "go.mod"))
+	if err != nil {
+		return fmt.Errorf("reading Traefik's go.mod: %w", err)
+	}
+	_, rest, found := strings.Cut(string(modules), acme+" ")
+	version, _, _ := strings.Cut(rest, "\n")
+	if !found {
+		return errors.New("Traefik's go.mod does not name " + acme)
+	}
+	lego, err := cluster.unpack(ctx, "lego", acme, strings.TrimSpace(version))
+	if err != nil {
+		return err
+	}
+	providers := filepath.Join(lego, "providers", "dns", "zz_gen_dns_providers.go")
+	if _, err := os.Stat(providers); err != nil {
+		return fmt.Errorf("the ACME library looks different: %w", err)
+	}
+	// The web pages that Traefik embeds are not in its module.
+	page := filepath.Join(traefik, "webui", "static", "index.html")
+	if err := errors.Join(
+		os.WriteFile(providers, []byte(noDNSProviders), 0o600),
+		os.WriteFile(page, []byte("<p>Traefik's web pages are not part of its Go module.</p>\n"), 0o600),
+	); err != nil {
+		return fmt.Errorf("preparing Traefik: %w", err)
+	}
+	if err := cluster.online(ctx, traefik, "go", "mod", "edit", "-replace", acme+"="+lego); err != nil {
+		return err
+	}
+	return cluster.compileCopy(ctx, traefik, "./cmd/traefik")
+}
+
+func (cluster *cluster) compileJaeger(ctx context.Context) error {
+	jaeger, err := cluster.unpack(ctx, "jaeger", "github.com/jaegertracing/jaeger", jaegerVersion)
+	if err != nil {
+		return err
+	}
+	return cluster.compileCopy(ctx, jaeger, "./cmd/jaeger")
+}
+
+func (cluster *cluster) compileCopy(ctx context.Context, directory, program string) error {
+	return cluster.online(ctx, directory, "go", "build", "-mod=mod", "-ldflags", "-s -w", "-o", filepath.Join(cluster.cache, "bin")+"/", program)
+}
+
+// makeLocust makes the layer of locust's image from Debian's package.
+func (cluster *cluster) makeLocust(ctx context.Context) error {
+	root := filepath.Join(cluster.cache, "source", "locust")
+	if err := errors.Join(unmountBelow(root), os.RemoveAll(root)); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(root), 0o755); err != nil {
+		return fmt.Errorf("making the directory of locust's image: %w", err)
+	}
+	bootstrap := []string{"debootstrap", "--variant=minbase", "bookworm", root}
+	if mirror := debianMirror(); mirror != "" {
+		bootstrap = append(bootstrap, mirror)
+	}
+	environment := append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
+	if _, err := cluster.output(ctx, "/", environment, bootstrap...); err != nil {
+		return err
+	}
+	// What leads to the mirror here has to lead to it in there, but is no part of
+	// the image.
+	lent, err := lend(root, "/etc/apt/apt.conf.d/*", "/etc/apt/auth.conf", "/etc/apt/auth.conf.d/*", "/etc/resolv.conf", "/etc/hosts")
+	if err != nil {
+		return err
+	}
+	script := "mount -t proc proc /proc && trap 'umount /proc' EXIT && apt-get update && " +
+		"apt-get install --yes --no-install-recommends python3-locust && apt-get clean && rm -rf /var/lib/apt/lists/*"
+	if _, err := cluster.output(ctx, "/", environment, "chroot", root, "sh", "-ec", script); err != nil {
+		return err
+	}
+	for _, name := range lent {
+		if err := os.Remove(name); err != nil {
+			return fmt.Errorf("removing what is no part of the image: %w", err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(cluster.cache, "images"), 0o755); err != nil {
+		return fmt.Errorf("making the directory of images: %w", err)
+	}
+	if _, err := cluster.output(ctx, "/", environment, "tar", "--create", "--file", cluster.locustLayer(), "--directory", root,
+		"--exclude=./proc/*", "--exclude=./dev/*", "--exclude=./usr/share/doc/*", "--exclude=./usr/share/locale/*", "."); err != nil {
+		return err
+	}
+	return os.RemoveAll(root)
+}
+
+// lend copies files of this machine below a root, and returns the copies.
+func lend(root string, patterns ...string) ([]string, error) {
+	var copies []string
+	for _, pattern := range patterns {
+		names, err := filepath.Glob(pattern)
+		if err != nil {
+			return nil, fmt.Errorf("looking for %s: %w", pattern, err)
+		}
+		for _, name := range names {
+			content, err := os.ReadFile(name) //nolint:gosec // the machine's own files
+			if err != nil {
+				return nil, fmt.Errorf("reading %s: %w", name, err)
+			}
+			target := filepath.Join(root, name)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(target), 0o755), os.WriteFile(target, content, 0o600)); err != nil {
+				return nil, fmt.Errorf("lending %s: %w", name, err)
+			}
+			copies = append(copies, target)
+		}
+	}
+	return copies, nil
+}
+
+func (cluster *cluster) locustLayer() string {
+	return filepath.Join(cluster.cache, "images", "locust.tar")
+}
+
+// debianMirror is the first mirror that apt uses on this machine.
+func debianMirror() string {
+	uris, err := exec.Command("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages").Output() //nolint:noctx // reads files only
+	if err != nil {
+		return ""
+	}
+	for _, uri := range strings.Fields(string(uris)) {
+		if strings.HasSuffix(strings.TrimSuffix(uri, "/"), "/debian") {
+			return uri
+		}
+	}
+	return ""
+}

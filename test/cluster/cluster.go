@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// The addresses of the cluster. All are inside its network namespace.
+const (
+	namespace      = "job-executor"
+	nodeAddress    = "10.200.0.1"
+	nodeName       = "node"
+	podNetwork     = "10.244.0.0/24"
+	serviceNetwork = "10.96.0.0/16"
+	firstService   = "10.96.0.1"
+	registry       = nodeAddress + ":5000"
+	adminToken     = "admin-of-the-test-cluster"
+)
+
+// cluster knows where everything is on this machine.
+type cluster struct {
+	repository string
+	// cache outlives the cluster: programs, images, what was downloaded.
+	cache string
+	// state is gone after down.
+	state    string
+	progress *progress
+}
+
+func newCluster(repository string) (*cluster, error) {
+	base, err := os.UserCacheDir()
+	if err != nil {
+		return nil, fmt.Errorf("finding the cache directory: %w", err)
+	}
+	cache := filepath.Join(base, "job-executor")
+	return &cluster{repository: repository, cache: cache, state: filepath.Join(cache, "cluster"), progress: newProgress()}, nil
+}
+
+func (cluster *cluster) bin(name string) string  { return filepath.Join(cluster.cache, "bin", name) }
+func (cluster *cluster) file(name string) string { return filepath.Join(cluster.state, name) }
+func (cluster *cluster) kubeconfig() string      { return cluster.file("kubeconfig") }
+func (cluster *cluster) stamp(name string) string {
+	return filepath.Join(cluster.cache, "stamps", name)
+}
+
+// environment is that of every program which works on the cluster.
+func (cluster *cluster) environment() []string {
+	return append(os.Environ(),
+		"KUBECONFIG="+cluster.kubeconfig(),
+		"KO_DOCKER_REPO="+registry+"/job-executor",
+		"KO_DEFAULTBASEIMAGE="+registry+"/base:latest",
+		"KOCACHE="+filepath.Join(cluster.cache, "ko"),
+		"PATH="+filepath.Join(cluster.cache, "bin")+":"+os.Getenv("PATH")+":/usr/sbin:/sbin",
+		// There is no way out of the cluster's network; everything was downloaded.
+		"GOPROXY=off", "GOFLAGS=-mod=mod -buildvcs=false", "GONOSUMDB=*", "GONOSUMCHECK=1",
+	)
+}
+
+// muchToBuild is what tells a first build from one after a small change.
+const muchToBuild = 10 * time.Minute
+
+// check finds out before anything starts whether the machine is fit.
+func (cluster *cluster) check() error {
+	switch {
+	case runtime.GOOS != "linux":
+		return fmt.Errorf("the cluster needs Linux, this is %s; set KUBECONFIG to use a cluster of your own", runtime.GOOS)
+	case os.Geteuid() != 0:
+		return errors.New("the cluster needs root: it makes a network namespace and runs containers; set KUBECONFIG to use a cluster of your own")
+	}
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		return errors.New("the cluster needs Debian or Ubuntu, since it installs containerd by apt-get; set KUBECONFIG to use a cluster of your own")
+	}
+	need := uint64(8)
+	if cluster.remaining() > muchToBuild {
+		need = 25
+	}
+	if err := os.MkdirAll(cluster.cache, 0o755); err != nil {
+		return fmt.Errorf("making the cache: %w", err)
+	}
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(cluster.cache, &disk); err != nil {
+		return fmt.Errorf("looking at the free space of %s: %w", cluster.cache, err)
+	}
+	if free := disk.Bavail * uint64(disk.Bsize) >> 30; free < need { //nolint:gosec // a block size is positive
+		return fmt.Errorf("%s has %d GB free, %d are needed", cluster.cache, free, need)
+	}
+	return nil
+}
+
+func (cluster *cluster) up(ctx context.Context) error {
+	if err := cluster.check(); err != nil {
+		return err
+	}
+	if cluster.status(ctx) == nil {
+		return nil
+	}
+	if remaining := cluster.remaining(); remaining > muchToBuild {
+		fmt.Printf("The first time, Kubernetes, Knative, Traefik and Jaeger are compiled: about %s on two cores,\n", remaining)
+		fmt.Printf("and up to 20 GB in the caches of Go and in %s. It can be interrupted, and goes on where it was.\n", cluster.cache)
+	}
+	if err := cluster.build(ctx); err != nil {
+		return err
+	}
+	if err := cluster.progress.step("network namespace "+namespace, time.Second, func() error { return cluster.makeNetwork(ctx) }); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("finding this program: %w", err)
+	}
+	if err := runAttached(ctx, []string{"nsenter", "--net=/run/netns/" + namespace, self, "up-node"}, cluster.environment()); err != nil {
+		return errors.New("the cluster did not come up; try again, or look into " + cluster.file("log"))
+	}
+	return cluster.status(ctx)
+}
+
+// upNode runs inside the network namespace.
+func (cluster *cluster) upNode(ctx context.Context) error {
+	for _, step := range []struct {
+		name   string
+		expect time.Duration
+		do     func(context.Context) error
+	}{
+		{"control plane", 10 * time.Second, cluster.startControlPlane},
+		{"registry and base images", 5 * time.Second, cluster.startRegistry},
+		{"node", 10 * time.Second, cluster.startNode},
+		{"images of Knative", 4 * time.Minute, cluster.resolveKnative},
+		{"images of Jaeger and locust", 30 * time.Second, cluster.pushImages},
+		{"Knative", 90 * time.Second, cluster.installKnative},
+		{"Jaeger", 10 * time.Second, cluster.installJaeger},
+		{"a function that scales from zero", 30 * time.Second, cluster.checkServing},
+	} {
+		if err := cluster.progress.step(step.name, step.expect, func() error { return step.do(ctx) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// status returns nil if the cluster is up.
+func (cluster *cluster) status(ctx context.Context) error {
+	if _, err := os.Stat(cluster.file("up")); err != nil {
+		return errors.New("the cluster is not up")
+	}
+	if err := cluster.inNetwork(ctx, cluster.bin("kubectl"), "get", "--raw", "/readyz"); err != nil {
+		return fmt.Errorf("the cluster is not well, take it down and up again: %w", err)
+	}
+	fmt.Printf("The cluster is up. In its network: go run ./test/cluster exec kubectl get pods -A\n")
+	return nil
+}
+
+func (cluster *cluster) exec(ctx context.Context, arguments []string) error {
+	if len(arguments) == 0 {
+		return errors.New("exec needs a command")
+	}
+	if _, err := os.Stat(cluster.file("up")); err != nil {
+		return errors.New("the cluster is not up; bring it up with make cluster-up")
+	}
+	environment := cluster.environment()
+	// The command is to be found where the cluster's programs are, too.
+	if !strings.Contains(arguments[0], "/") {
+		if _, err := os.Stat(cluster.bin(arguments[0])); err == nil {
+			arguments[0] = cluster.bin(arguments[0])
+		}
+	}
+	return runAttached(ctx, append([]string{"nsenter", "--net=/run/netns/" + namespace}, arguments...), environment)
+}
+
+// inNetwork runs a program inside the cluster's network; its output is only seen
+// if it fails.
+func (cluster *cluster) inNetwork(ctx context.Context, arguments ...string) error {
+	return cluster.quiet(ctx, cluster.repository, append([]string{"nsenter", "--net=/run/netns/" + namespace}, arguments...)...)
+}
+
+// quiet runs a program whose output is only seen if it fails.
+func (cluster *cluster) quiet(ctx context.Context, directory string, arguments ...string) error {
+	_, err := cluster.output(ctx, directory, cluster.environment(), arguments...)
+	return err
+}
+
+func (cluster *cluster) output(ctx context.Context, directory string, environment []string, arguments ...string) ([]byte, error) {
+	command := exec.CommandContext(ctx, arguments[0], arguments[1:]...) //nolint:gosec // our own commands
+	command.Dir, command.Env = directory, environment
+	var failure strings.Builder
+	command.Stderr = &failure
+	content, err := command.Output()
+	if err != nil {
+		return content, fmt.Errorf("%s: %w\n%s", strings.Join(arguments, " "), err, lastLines(failure.String()+string(content), 20))
+	}
+	return content, nil
+}
+
+func lastLines(text string, count int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-count):], "\n")
+}

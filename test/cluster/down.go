@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// down ends everything that up started, in whatever state it is.
+func (cluster *cluster) down(ctx context.Context) error {
+	return cluster.progress.step("taking the cluster down", 10*time.Second, func() error {
+		_ = os.Remove(cluster.file("up"))
+		// First those that would start something again, then the containers, then
+		// the rest.
+		if err := cluster.stopProcesses(ctx, "kubelet", "kube-controller-manager", "kube-scheduler"); err != nil {
+			return err
+		}
+		if err := cluster.endContainers(ctx); err != nil {
+			return err
+		}
+		if err := cluster.stopProcesses(ctx, "coredns", "kube-proxy", "traefik", "containerd", "registry", "kube-apiserver", "etcd"); err != nil {
+			return err
+		}
+		if err := unmountBelow(cluster.state); err != nil {
+			return err
+		}
+		if _, err := os.Stat("/run/netns/" + namespace); err == nil {
+			// The interfaces go with it.
+			if err := cluster.quiet(ctx, "/", "ip", "netns", "delete", namespace); err != nil {
+				return err
+			}
+		}
+		removeControlGroups()
+		if err := os.RemoveAll(cluster.state); err != nil {
+			return fmt.Errorf("removing the cluster's state: %w", err)
+		}
+		return nil
+	})
+}
+
+func (cluster *cluster) stopProcesses(ctx context.Context, names ...string) error {
+	for _, name := range names {
+		if err := cluster.process(name).stop(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endContainers ends the cluster's containers. They are found by their shims,
+// which name containerd's socket, and outlive containerd.
+func (cluster *cluster) endContainers(ctx context.Context) error {
+	return wait(ctx, 20*time.Second, func() error {
+		shims := cluster.shims()
+		for _, shim := range shims {
+			for _, child := range descendants(shim) {
+				_ = syscall.Kill(child, syscall.SIGKILL)
+			}
+			_ = syscall.Kill(shim, syscall.SIGKILL)
+		}
+		if len(shims) > 0 {
+			return fmt.Errorf("%d containers do not end", len(shims))
+		}
+		return nil
+	})
+}
+
+func (cluster *cluster) shims() []int {
+	var found []int
+	for _, pid := range processes() {
+		content, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+		if err == nil && strings.Contains(string(content), "containerd-shim") && strings.Contains(string(content), cluster.file("containerd.sock")) && startTime(pid) != "" {
+			found = append(found, pid)
+		}
+	}
+	return found
+}
+
+func processes() []int {
+	entries, _ := os.ReadDir("/proc")
+	var pids []int
+	for _, entry := range entries {
+		if pid, err := strconv.Atoi(entry.Name()); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// descendants are a process's children and theirs.
+func descendants(parent int) []int {
+	var found []int
+	for _, pid := range processes() {
+		content, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+		if err != nil {
+			continue
+		}
+		_, rest, _ := strings.Cut(string(content), ") ")
+		if fields := strings.Fields(rest); len(fields) > 1 && fields[1] == strconv.Itoa(parent) {
+			found = append(found, descendants(pid)...)
+			found = append(found, pid)
+		}
+	}
+	return found
+}
+
+// unmountBelow unmounts everything below a directory, the deepest first.
+func unmountBelow(directory string) error {
+	mounts, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return fmt.Errorf("reading the mounts: %w", err)
+	}
+	defer func() { _ = mounts.Close() }()
+	var points []string
+	for scanner := bufio.NewScanner(mounts); scanner.Scan(); {
+		const mountPoint = 4
+		if fields := strings.Fields(scanner.Text()); len(fields) > mountPoint && strings.HasPrefix(fields[mountPoint], directory+"/") {
+			points = append(points, fields[mountPoint])
+		}
+	}
+	var failures []error
+	for _, point := range slices.Backward(points) {
+		if err := syscall.Unmount(point, syscall.MNT_DETACH); err != nil && !errors.Is(err, syscall.EINVAL) {
+			failures = append(failures, fmt.Errorf("unmounting %s: %w", point, err))
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// removeControlGroups removes the kubelet's control groups. Only empty ones can
+// be removed, so those of another kubelet stay.
+func removeControlGroups() {
+	for _, pattern := range []string{"/sys/fs/cgroup/kubepods", "/sys/fs/cgroup/*/kubepods", "/sys/fs/cgroup/*/system.slice/kubepods"} {
+		roots, _ := filepath.Glob(pattern)
+		for _, root := range roots {
+			var groups []string
+			_ = filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
+				if err == nil && entry.IsDir() {
+					groups = append(groups, path)
+				}
+				return nil
+			})
+			for _, group := range slices.Backward(groups) {
+				_ = os.Remove(group)
+			}
+		}
+	}
+}

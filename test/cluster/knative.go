@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// leftOut are manifests of Knative that nothing here needs.
+var leftOut = []string{
+	"job-sink", "request-reply", "auth-proxy", "pingsource-mt-adapter", "-hpa.yaml", "default-domain", "serviceaccount-oidc",
+}
+
+// unusedImages are named by the controller for kinds of sources that nothing
+// here uses.
+var unusedImages = regexp.MustCompile(`ko://knative\.dev/eventing/cmd/(apiserver_receive_adapter|auth_proxy|mtping|jobsink|requestreply|appender|event_display|heartbeats|websocketsource)`)
+
+func (cluster *cluster) addons() string {
+	return filepath.Join(cluster.repository, "test", "cluster", "programs", "addons")
+}
+
+// resolvedManifests are Knative's manifests with images that are in the registry.
+func (cluster *cluster) resolvedManifests() string {
+	return filepath.Join(cluster.cache, "knative-"+digest(cluster.addons())[:16]+".yaml")
+}
+
+// resolveKnative has ko build Knative's images out of Knative's own manifests.
+// The images and the manifests are kept.
+func (cluster *cluster) resolveKnative(ctx context.Context) error {
+	if _, err := os.Stat(cluster.resolvedManifests()); err == nil {
+		return nil
+	}
+	source := cluster.file("knative-source")
+	if err := errors.Join(os.RemoveAll(source), os.MkdirAll(source, 0o755)); err != nil {
+		return fmt.Errorf("making a directory for Knative's manifests: %w", err)
+	}
+	modules := map[string][]string{
+		// Symbolic links are missing in modules: what Knative links, is named here.
+		"knative.dev/eventing": {"config/core", "config/channels/in-memory-channel", "config/brokers/mt-channel-broker", "third_party/eventing-integrations-latest"},
+		"knative.dev/serving":  {"config/core"},
+		"knative.dev/networking": {
+			"config/certificate.yaml", "config/config-network.yaml", "config/domain-claim.yaml", "config/ingress.yaml", "config/serverlessservice.yaml",
+		},
+		"knative.dev/caching": {"config/image.yaml"},
+	}
+	count := 0
+	for module, paths := range modules {
+		directory, err := cluster.output(ctx, cluster.addons(), cluster.environment(), "go", "list", "-m", "-f", "{{.Dir}}", module)
+		if err != nil {
+			return err
+		}
+		for _, path := range paths {
+			err := filepath.WalkDir(filepath.Join(strings.TrimSpace(string(directory)), path), func(file string, entry fs.DirEntry, err error) error {
+				skip := func(part string) bool { return strings.Contains(file, part) }
+				if err != nil || entry.IsDir() || filepath.Ext(file) != ".yaml" || slices.ContainsFunc(leftOut, skip) {
+					return err
+				}
+				content, err := os.ReadFile(file) //nolint:gosec // from the module cache
+				if err != nil {
+					return err
+				}
+				count++
+				content = unusedImages.ReplaceAll(content, []byte("unused"))
+				return os.WriteFile(filepath.Join(source, fmt.Sprintf("%03d-%s", count, filepath.Base(file))), content, 0o600)
+			})
+			if err != nil {
+				return fmt.Errorf("reading the manifests of %s: %w", module, err)
+			}
+		}
+	}
+	environment := append(cluster.environment(), "KO_DOCKER_REPO="+registry+"/knative")
+	resolved, err := cluster.output(ctx, cluster.addons(), environment, cluster.bin("ko"), "resolve",
+		"--base-import-paths", "--recursive", "--sbom=none", "--filename", source)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(cluster.resolvedManifests(), resolved, 0o600)
+}
+
+// first are the kinds that others need.
+var first = regexp.MustCompile(`(?m)^kind: (CustomResourceDefinition|Namespace)$`)
+
+func (cluster *cluster) installKnative(ctx context.Context) error {
+	resolved, err := os.ReadFile(cluster.resolvedManifests())
+	if err != nil {
+		return fmt.Errorf("reading Knative's manifests: %w", err)
+	}
+	var definitions, others []string
+	for document := range strings.SplitSeq(string(resolved), "\n---") {
+		if first.MatchString(document) {
+			definitions = append(definitions, document)
+		} else {
+			others = append(others, document)
+		}
+	}
+	for name, documents := range map[string][]string{"knative-definitions.yaml": definitions, "knative-others.yaml": others} {
+		if err := os.WriteFile(cluster.file(name), []byte(strings.Join(documents, "\n---")), 0o600); err != nil {
+			return fmt.Errorf("writing Knative's manifests: %w", err)
+		}
+	}
+	if err := cluster.apply(ctx, cluster.file("knative-definitions.yaml")); err != nil {
+		return err
+	}
+	if err := cluster.kubectl(ctx, "wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"); err != nil {
+		return err
+	}
+	if err := cluster.apply(ctx, cluster.file("knative-others.yaml")); err != nil {
+		return err
+	}
+	for _, name := range []string{"knative-settings.yaml", "ingress.yaml"} {
+		path, err := cluster.render(name)
+		if err != nil {
+			return err
+		}
+		// Settings are checked by Knative's webhooks, which have to be up.
+		if err := wait(ctx, 3*time.Minute, func() error { return cluster.apply(ctx, path) }); err != nil {
+			return err
+		}
+	}
+	err = cluster.start(ctx, "traefik", answers(nodeAddress+":80"), cluster.bin("traefik"),
+		"--experimental.knative=true", "--providers.knative=true",
+		"--providers.knative.endpoint=https://"+nodeAddress+":6443", "--providers.knative.token="+adminToken,
+		"--providers.knative.certauthfilepath="+cluster.file("pki/ca.crt"),
+		"--providers.knative.privateservice.name=traefik-private", "--providers.knative.privateservice.namespace=traefik",
+		"--providers.knative.privateentrypoints=private", "--entrypoints.private.address="+nodeAddress+":80",
+		"--global.checknewversion=false", "--global.sendanonymoususage=false", "--log.level=WARN")
+	if err != nil {
+		return err
+	}
+	for _, namespace := range []string{"knative-eventing", "knative-serving"} {
+		if err := cluster.kubectl(ctx, "wait", "--for=condition=Available", "--timeout=300s", "--namespace", namespace, "deployment", "--all"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (cluster *cluster) installJaeger(ctx context.Context) error {
+	path, err := cluster.render("jaeger.yaml")
+	if err != nil {
+		return err
+	}
+	if err := cluster.apply(ctx, path); err != nil {
+		return err
+	}
+	return cluster.kubectl(ctx, "wait", "--for=condition=Available", "--timeout=120s", "--namespace", "observability", "deployment/jaeger")
+}
+
+// checkServing runs a function once: when it is ready, images, ingress and
+// autoscaler work.
+func (cluster *cluster) checkServing(ctx context.Context) error {
+	path, err := cluster.render("hello.yaml")
+	if err != nil {
+		return err
+	}
+	if err := wait(ctx, time.Minute, func() error { return cluster.apply(ctx, path) }); err != nil {
+		return err
+	}
+	if err := cluster.kubectl(ctx, "wait", "--for=condition=Ready", "--timeout=180s", "ksvc/hello"); err != nil {
+		return err
+	}
+	if err := cluster.kubectl(ctx, "delete", "--wait=false", "ksvc/hello"); err != nil {
+		return err
+	}
+	if err := os.WriteFile(cluster.file("up"), nil, 0o600); err != nil {
+		return fmt.Errorf("noting that the cluster is up: %w", err)
+	}
+	return nil
+}
+
+func (cluster *cluster) apply(ctx context.Context, path string) error {
+	// Each file has its own manager: one manager gives up what its second file
+	// does not name.
+	return cluster.kubectl(ctx, "apply", "--server-side", "--force-conflicts", "--field-manager", filepath.Base(path), "--filename", path)
+}
+
+func (cluster *cluster) kubectl(ctx context.Context, arguments ...string) error {
+	return cluster.quiet(ctx, cluster.state, append([]string{cluster.bin("kubectl")}, arguments...)...)
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// process is a program of the cluster that runs in the background. Its file
+// holds the process id and when it started: an id alone may be another program's
+// by now.
+type process struct {
+	name string
+	file string
+}
+
+func (cluster *cluster) process(name string) process {
+	return process{name: name, file: cluster.file("processes/" + name)}
+}
+
+// start starts a program unless it runs already. Its output goes to the log
+// directory; ready is polled until it returns nil.
+func (cluster *cluster) start(ctx context.Context, name string, ready func(context.Context) error, program string, arguments ...string) error {
+	process := cluster.process(name)
+	if _, running := process.pid(); !running {
+		log, err := os.OpenFile(cluster.file("log/"+name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644) //nolint:gosec // a log to be read
+		if err != nil {
+			return fmt.Errorf("opening the log of %s: %w", name, err)
+		}
+		defer func() { _ = log.Close() }()
+		// Not CommandContext: the program outlives this one.
+		command := exec.Command(program, arguments...) //nolint:gosec,noctx // our own programs
+		command.Dir = cluster.state
+		command.Stdout, command.Stderr = log, log
+		command.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
+		command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if err := command.Start(); err != nil {
+			return fmt.Errorf("starting %s: %w", name, err)
+		}
+		if err := os.WriteFile(process.file, fmt.Appendf(nil, "%d %s", command.Process.Pid, startTime(command.Process.Pid)), 0o600); err != nil {
+			return fmt.Errorf("noting the process of %s: %w", name, err)
+		}
+		// The program is not waited for: it is init's once this one has ended.
+		if err := command.Process.Release(); err != nil {
+			return fmt.Errorf("releasing %s: %w", name, err)
+		}
+	}
+	if ready == nil {
+		return nil
+	}
+	return wait(ctx, time.Minute, func() error {
+		if _, running := process.pid(); !running {
+			return fatal{fmt.Errorf("%s ended: %s", name, cluster.lastLog(name))}
+		}
+		return ready(ctx)
+	})
+}
+
+func (cluster *cluster) lastLog(name string) string {
+	content, _ := os.ReadFile(cluster.file("log/" + name + ".log"))
+	return lastLines(string(content), 5)
+}
+
+// pid returns the process's id, and whether it runs.
+func (process process) pid() (int, bool) {
+	content, err := os.ReadFile(process.file)
+	if err != nil {
+		return 0, false
+	}
+	id, started, _ := strings.Cut(string(content), " ")
+	pid, err := strconv.Atoi(id)
+	return pid, err == nil && started != "" && startTime(pid) == started
+}
+
+// startTime is when a process started, in the kernel's units; empty if there is
+// none, or only its remains.
+func startTime(pid int) string {
+	content, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return ""
+	}
+	// The name, in parentheses, may hold spaces; the fields after it do not.
+	_, rest, _ := strings.Cut(string(content), ") ")
+	fields := strings.Fields(rest)
+	const stateField, startField = 0, 19
+	if len(fields) <= startField || fields[stateField] == "Z" {
+		return ""
+	}
+	return fields[startField]
+}
+
+// stop ends a process: politely, and after some seconds for good.
+func (process process) stop(ctx context.Context) error {
+	pid, running := process.pid()
+	for attempt := 0; running; attempt++ {
+		signal := syscall.SIGTERM
+		const politePeriods = 40
+		if attempt >= politePeriods {
+			signal = syscall.SIGKILL
+		}
+		if attempt%politePeriods == 0 {
+			_ = syscall.Kill(pid, signal)
+		}
+		const patience = 100
+		if attempt > patience {
+			return fmt.Errorf("%s (process %d) does not end", process.name, pid)
+		}
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+		pid, running = process.pid()
+	}
+	_ = os.Remove(process.file)
+	return nil
+}
+
+// fatal is an error that waiting does not mend.
+type fatal struct{ error }
+
+// wait polls until there is no error, at most for the limit.
+func wait(ctx context.Context, limit time.Duration, done func() error) error {
+	deadline := time.Now().Add(limit)
+	for {
+		err := done()
+		if err == nil {
+			return nil
+		}
+		if _, hopeless := err.(fatal); hopeless || time.Now().After(deadline) { //nolint:errorlint // only unwrapped
+			return err
+		}
+		if err := pause(ctx, 200*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+func pause(ctx context.Context, duration time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(duration):
+		return nil
+	}
+}

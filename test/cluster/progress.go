@@ -1,0 +1,64 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+)
+
+// progress tells what goes on, how long it will take, and how long it took.
+type progress struct {
+	terminal bool
+}
+
+func newProgress() *progress {
+	information, err := os.Stdout.Stat()
+	return &progress{terminal: err == nil && information.Mode()&os.ModeCharDevice != 0}
+}
+
+// quietPeriod is after what time a long step says that it is still at work,
+// where there is no terminal on which its time runs.
+const quietPeriod = time.Minute
+
+func (progress *progress) step(name string, expect time.Duration, do func() error) error {
+	started := time.Now()
+	fmt.Printf("%-42s about %s", name, expect)
+	done := make(chan struct{})
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		interval := quietPeriod
+		if progress.terminal {
+			interval = time.Second
+		}
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+				if progress.terminal {
+					fmt.Printf("\r%-42s about %s, %s so far ", name, expect, time.Since(started).Round(time.Second))
+				} else {
+					fmt.Printf(", %s so far", time.Since(started).Round(time.Second))
+				}
+			}
+		}
+	}()
+	err := do()
+	close(done)
+	<-finished
+	if progress.terminal {
+		fmt.Printf("\r\033[K%-42s", name)
+	} else {
+		fmt.Print(" ")
+	}
+	took := time.Since(started).Round(100 * time.Millisecond)
+	if err != nil {
+		fmt.Printf(" failed after %s\n", took)
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	fmt.Printf(" done in %s\n", took)
+	return nil
+}

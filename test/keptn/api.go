@@ -1,0 +1,375 @@
+package keptn
+
+import (
+	"crypto/sha1" //nolint:gosec // Keptn's integration ids are SHA-1
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/keptn/go-utils/pkg/api/models"
+)
+
+type integration struct {
+	models.Integration
+}
+
+// kept are the attributes that the API passes on; it drops all others, and sets
+// id and time anew (recording 54-api-attributes).
+var kept = []string{"contenttype", "data", "extensions", "gitcommitid", "shkeptncontext", "source", "specversion", "triggeredid", "type"}
+
+// requiredMissing is the code in the body of the API's 422.
+const requiredMissing = 602
+
+func (keptn *Server) postEvent(writer http.ResponseWriter, request *http.Request) {
+	var body message
+	if err := json.NewDecoder(request.Body).Decode(&body); err != nil {
+		refuse(writer, http.StatusBadRequest, err.Error())
+		return
+	}
+	for _, name := range []string{"type", "source"} {
+		if body.text(name) == "" {
+			answer(writer, http.StatusUnprocessableEntity, map[string]any{"code": requiredMissing, "message": name + " in body is required"})
+			return
+		}
+	}
+	event := message{"id": uuid.NewString(), "time": time.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "contenttype": "application/json"}
+	for _, name := range kept {
+		if value, ok := body[name]; ok {
+			event[name] = value
+		}
+	}
+	if event.text("shkeptncontext") == "" {
+		event["shkeptncontext"] = uuid.NewString()
+	}
+	content, err := json.Marshal(event)
+	if err == nil {
+		err = keptn.conn.Publish(event.text("type"), content)
+	}
+	if err != nil {
+		refuse(writer, http.StatusInternalServerError, "could not publish message to NATS: "+err.Error())
+		return
+	}
+	answer(writer, http.StatusOK, map[string]any{"keptnContext": event.text("shkeptncontext")})
+}
+
+// controlPlane is shipyard-controller's API.
+func (keptn *Server) controlPlane() http.Handler {
+	mux := http.NewServeMux()
+	locked := func(pattern string, handle func(http.ResponseWriter, *http.Request)) {
+		mux.HandleFunc(pattern, func(writer http.ResponseWriter, request *http.Request) {
+			keptn.mutex.Lock()
+			defer keptn.mutex.Unlock()
+			handle(writer, request)
+		})
+	}
+	locked("GET /v1/event/triggered/{type}", keptn.listOpen)
+	locked("GET /v1/sequence/{project}", keptn.listSequences)
+	locked("GET /v1/sequence-execution", keptn.listExecutions)
+	locked("POST /v1/project", keptn.postProject)
+	locked("POST /v1/project/{project}/service", keptn.postService)
+	locked("POST /v1/uniform/registration", keptn.register)
+	locked("GET /v1/uniform/registration", keptn.listIntegrations)
+	locked("PUT /v1/uniform/registration/{id}/ping", keptn.ping)
+	locked("DELETE /v1/uniform/registration/{id}", keptn.unregister)
+	locked("POST /v1/uniform/registration/{id}/subscription", keptn.subscribe)
+	locked("DELETE /v1/uniform/registration/{id}/subscription/{subscription}", keptn.unsubscribe)
+	locked("POST /v1/log", keptn.postLog)
+	locked("GET /v1/log", keptn.listLog)
+	mux.HandleFunc("POST /v1/sequence/{project}/{context}/control", func(writer http.ResponseWriter, request *http.Request) {
+		var body struct {
+			State string `json:"state"`
+		}
+		if err := json.NewDecoder(request.Body).Decode(&body); err != nil {
+			refuse(writer, http.StatusBadRequest, err.Error())
+			return
+		}
+		keptn.control(request.PathValue("context"), body.State)
+		answer(writer, http.StatusOK, map[string]any{})
+	})
+	return mux
+}
+
+// listOpen lists open triggered events, the newest first. Pages after the first
+// repeat the first page's items, as Keptn has it (recordings 47 and 62).
+func (keptn *Server) listOpen(writer http.ResponseWriter, request *http.Request) {
+	query := request.URL.Query()
+	if name := query.Get("project"); name != "" && keptn.projects[name] == nil {
+		refuse(writer, http.StatusNotFound, "project not found")
+		return
+	}
+	size, err := strconv.Atoi(query.Get("pageSize"))
+	if query.Get("pageSize") == "" {
+		size, err = defaultPage, nil
+	}
+	if err != nil {
+		refuse(writer, http.StatusBadRequest, "Invalid request format")
+		return
+	}
+	events := []message{}
+	for _, listed := range slices.Backward(keptn.open) {
+		event := listed.event
+		if event.text("type") != request.PathValue("type") {
+			continue
+		}
+		wanted := true
+		for parameter, value := range map[string]string{
+			"project": event.dataText("project"), "stage": event.dataText("stage"), "service": event.dataText("service"), "eventID": event.text("id"),
+		} {
+			wanted = wanted && (query.Get(parameter) == "" || query.Get(parameter) == value)
+		}
+		if wanted {
+			events = append(events, event)
+		}
+	}
+	body := map[string]any{"nextPageKey": "0"}
+	if total := len(events); total > 0 {
+		body["totalCount"] = total
+		offset, _ := strconv.Atoi(query.Get("nextPageKey"))
+		if offset+size < total {
+			body["nextPageKey"] = strconv.Itoa(offset + size)
+		}
+		events = events[:min(size, total)]
+	}
+	body["events"] = events
+	answer(writer, http.StatusOK, body)
+}
+
+const milliseconds = "2006-01-02T15:04:05.000Z"
+
+func (keptn *Server) listSequences(writer http.ResponseWriter, request *http.Request) {
+	states := []map[string]any{}
+	for _, run := range slices.Backward(keptn.executions) {
+		if run.project.name != request.PathValue("project") || !matches(request, "keptnContext", run.context) {
+			continue
+		}
+		stage := map[string]any{"name": run.stage, "state": run.stageState, "latestEvent": brief(run.latest)}
+		if run.latestFailed != nil {
+			stage["latestFailedEvent"] = brief(run.latestFailed)
+		}
+		states = append(states, map[string]any{
+			"name": run.sequence.Name, "project": run.project.name, "service": run.input["service"], "shkeptncontext": run.context,
+			"state": run.state, "time": run.triggeredAt.UTC().Format(milliseconds), "stages": []any{stage},
+		})
+	}
+	answer(writer, http.StatusOK, map[string]any{"states": states, "totalCount": len(states)})
+}
+
+func brief(event message) map[string]any {
+	return map[string]any{"id": event.text("id"), "type": event.text("type"), "time": event.text("time")}
+}
+
+func matches(request *http.Request, parameter, value string) bool {
+	wanted := request.URL.Query().Get(parameter)
+	return wanted == "" || wanted == value
+}
+
+func (keptn *Server) listExecutions(writer http.ResponseWriter, request *http.Request) {
+	found := []map[string]any{}
+	for _, run := range slices.Backward(keptn.executions) {
+		if !matches(request, "project", run.project.name) || !matches(request, "keptnContext", run.context) {
+			continue
+		}
+		tasks := []any{}
+		for _, task := range run.sequence.Tasks {
+			tasks = append(tasks, map[string]any{"name": task.Name, "properties": task.Properties})
+		}
+		previous := []any{}
+		for _, task := range run.previous {
+			previous = append(previous, map[string]any{
+				"name": task.name, "triggeredID": task.triggeredID, "result": task.result, "status": task.status, "properties": task.properties,
+			})
+		}
+		counted := []any{}
+		for _, event := range run.current.events {
+			counted = append(counted, map[string]any{
+				"eventType": event.eventType, "source": event.source, "result": event.result, "status": event.status, "time": event.time, "properties": event.properties,
+			})
+		}
+		state := run.state
+		if state == aborted {
+			state = finished // recording 40-abort-after-started
+		}
+		found = append(found, map[string]any{
+			"_id": run.id, "schemaVersion": "1", "sequence": map[string]any{"name": run.sequence.Name, "tasks": tasks},
+			"status": map[string]any{
+				"state": state, "stateBeforePause": run.stateBeforePause, "previousTasks": previous,
+				"currentTask": map[string]any{"name": run.current.name, "triggeredID": run.current.triggeredID, "events": counted},
+			},
+			"scope": run.scope, "inputProperties": run.input, "triggeredAt": run.triggeredAt.UTC().Format(milliseconds),
+		})
+	}
+	answer(writer, http.StatusOK, map[string]any{"sequenceExecutions": found, "pageSize": len(found), "totalCount": len(found)})
+}
+
+// listEvents is mongodb-datastore: all events that were on the stream, the
+// newest first.
+func (keptn *Server) listEvents(writer http.ResponseWriter, request *http.Request) {
+	keptn.mutex.Lock()
+	defer keptn.mutex.Unlock()
+	found := []message{}
+	for _, event := range slices.Backward(keptn.events) {
+		if matches(request, "keptnContext", event.text("shkeptncontext")) && matches(request, "type", event.text("type")) {
+			found = append(found, event)
+		}
+	}
+	answer(writer, http.StatusOK, map[string]any{"events": found, "totalCount": len(found)})
+}
+
+func (keptn *Server) postProject(writer http.ResponseWriter, request *http.Request) {
+	var body struct {
+		Name     string `json:"name"`
+		Shipyard string `json:"shipyard"`
+	}
+	if err := json.NewDecoder(request.Body).Decode(&body); err != nil {
+		refuse(writer, http.StatusBadRequest, err.Error())
+		return
+	}
+	content, err := base64.StdEncoding.DecodeString(body.Shipyard)
+	if err != nil || keptn.projects[body.Name] != nil {
+		refuse(writer, http.StatusConflict, "project is there already, or its shipyard is not encoded")
+		return
+	}
+	if err := keptn.createProject(body.Name, content); err != nil {
+		refuse(writer, http.StatusInternalServerError, err.Error())
+		return
+	}
+	writer.WriteHeader(http.StatusCreated)
+}
+
+func (keptn *Server) postService(writer http.ResponseWriter, request *http.Request) {
+	var body struct {
+		ServiceName string `json:"serviceName"`
+	}
+	if err := json.NewDecoder(request.Body).Decode(&body); err != nil {
+		refuse(writer, http.StatusBadRequest, err.Error())
+		return
+	}
+	project := keptn.projects[request.PathValue("project")]
+	if project == nil {
+		refuse(writer, http.StatusNotFound, "project not found")
+		return
+	}
+	if err := project.createService(body.ServiceName); err != nil {
+		refuse(writer, http.StatusInternalServerError, err.Error())
+		return
+	}
+	answer(writer, http.StatusOK, map[string]any{"message": ""})
+}
+
+func (keptn *Server) register(writer http.ResponseWriter, request *http.Request) {
+	var wanted models.Integration
+	if err := json.NewDecoder(request.Body).Decode(&wanted); err != nil {
+		refuse(writer, http.StatusBadRequest, err.Error())
+		return
+	}
+	metadata := wanted.MetaData
+	namespace := metadata.KubernetesMetaData.Namespace
+	if wanted.Name == "" || namespace == "" || metadata.Hostname == "" {
+		refuse(writer, http.StatusBadRequest, "incomplete integration ID. At least 'name','namespace' and 'nodename' must be set")
+		return
+	}
+	for id, known := range keptn.integrations {
+		if known.Name == wanted.Name && known.MetaData.KubernetesMetaData.Namespace == namespace {
+			subscriptions := known.Subscriptions // those that are stored stay
+			known.MetaData = metadata
+			known.Subscriptions = subscriptions
+			answer(writer, http.StatusOK, map[string]any{"id": id})
+			return
+		}
+	}
+	sum := sha1.Sum(fmt.Appendf(nil, "%s-%s-%s", wanted.Name, namespace, metadata.Hostname)) //nolint:gosec // as Keptn does
+	id := hex.EncodeToString(sum[:])
+	wanted.ID = id
+	for index := range wanted.Subscriptions {
+		wanted.Subscriptions[index].ID = uuid.NewString()
+	}
+	keptn.integrations[id] = &integration{wanted}
+	answer(writer, http.StatusCreated, map[string]any{"id": id})
+}
+
+func (keptn *Server) integration(writer http.ResponseWriter, request *http.Request) *integration {
+	found := keptn.integrations[request.PathValue("id")]
+	if found == nil {
+		refuse(writer, http.StatusNotFound, "uniform integration not found")
+	}
+	return found
+}
+
+func (keptn *Server) ping(writer http.ResponseWriter, request *http.Request) {
+	if found := keptn.integration(writer, request); found != nil {
+		found.MetaData.LastSeen = time.Now().UTC()
+		answer(writer, http.StatusOK, found.Integration)
+	}
+}
+
+func (keptn *Server) listIntegrations(writer http.ResponseWriter, request *http.Request) {
+	found := []models.Integration{}
+	for id, known := range keptn.integrations {
+		if matches(request, "id", id) {
+			found = append(found, known.Integration)
+		}
+	}
+	answer(writer, http.StatusOK, found)
+}
+
+func (keptn *Server) unregister(writer http.ResponseWriter, request *http.Request) {
+	if keptn.integration(writer, request) != nil {
+		delete(keptn.integrations, request.PathValue("id"))
+		answer(writer, http.StatusOK, map[string]any{})
+	}
+}
+
+func (keptn *Server) subscribe(writer http.ResponseWriter, request *http.Request) {
+	found := keptn.integration(writer, request)
+	if found == nil {
+		return
+	}
+	var subscription models.EventSubscription
+	if err := json.NewDecoder(request.Body).Decode(&subscription); err != nil {
+		refuse(writer, http.StatusBadRequest, err.Error())
+		return
+	}
+	subscription.ID = uuid.NewString()
+	found.Subscriptions = append(found.Subscriptions, subscription)
+	answer(writer, http.StatusCreated, map[string]any{"id": subscription.ID})
+}
+
+func (keptn *Server) unsubscribe(writer http.ResponseWriter, request *http.Request) {
+	found := keptn.integration(writer, request)
+	if found == nil {
+		return
+	}
+	found.Subscriptions = slices.DeleteFunc(found.Subscriptions, func(subscription models.EventSubscription) bool {
+		return subscription.ID == request.PathValue("subscription")
+	})
+	answer(writer, http.StatusOK, map[string]any{})
+}
+
+func (keptn *Server) postLog(writer http.ResponseWriter, request *http.Request) {
+	var body struct {
+		Logs []json.RawMessage `json:"logs"`
+	}
+	if err := json.NewDecoder(request.Body).Decode(&body); err != nil {
+		refuse(writer, http.StatusBadRequest, err.Error())
+		return
+	}
+	keptn.logs = append(keptn.logs, body.Logs...)
+	answer(writer, http.StatusOK, map[string]any{})
+}
+
+func (keptn *Server) listLog(writer http.ResponseWriter, request *http.Request) {
+	found := []json.RawMessage{}
+	for _, entry := range keptn.logs {
+		if id := request.URL.Query().Get("integrationId"); strings.Contains(string(entry), id) {
+			found = append(found, entry)
+		}
+	}
+	answer(writer, http.StatusOK, map[string]any{"logs": found, "totalCount": len(found)})
+}

@@ -1,0 +1,298 @@
+package keptn
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-git/go-git/v5"
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/object"
+	shipyard "github.com/keptn/go-utils/pkg/lib/v0_2_0"
+	"go.yaml.in/yaml/v3"
+)
+
+// project is a Keptn project: its shipyard and its Git repository, in Keptn's
+// layout with directories for stages.
+type project struct {
+	name       string
+	shipyard   shipyard.Shipyard
+	directory  string
+	repository *git.Repository
+}
+
+// stagesDirectory is where Keptn keeps the stages in a repository.
+const stagesDirectory = ".keptn-stages"
+
+// CreateProject creates a project with services in all its stages.
+func (keptn *Server) CreateProject(name string, shipyardYAML []byte, services ...string) error {
+	keptn.mutex.Lock()
+	defer keptn.mutex.Unlock()
+	if err := keptn.createProject(name, shipyardYAML); err != nil {
+		return err
+	}
+	for _, service := range services {
+		if err := keptn.projects[name].createService(service); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (keptn *Server) createProject(name string, shipyardYAML []byte) error {
+	created := &project{name: name}
+	if err := yaml.Unmarshal(shipyardYAML, &created.shipyard); err != nil {
+		return fmt.Errorf("reading the shipyard: %w", err)
+	}
+	var err error
+	if created.directory, err = repositoryDirectory(keptn.options, name); err != nil {
+		return err
+	}
+	if created.repository, err = git.PlainInit(created.directory, false); err != nil {
+		return fmt.Errorf("making the repository: %w", err)
+	}
+	if _, err := created.write("", map[string][]byte{"shipyard.yaml": shipyardYAML, "metadata.yaml": []byte("projectname: " + name + "\n")}); err != nil {
+		return err
+	}
+	for _, stage := range created.shipyard.Spec.Stages {
+		if _, err := created.write(path.Join(stagesDirectory, stage.Name), map[string][]byte{"metadata.yaml": []byte("stagename: " + stage.Name + "\n")}); err != nil {
+			return err
+		}
+	}
+	keptn.projects[name] = created
+	return nil
+}
+
+func (project *project) createService(name string) error {
+	for _, stage := range project.shipyard.Spec.Stages {
+		directory := path.Join(stagesDirectory, stage.Name, name)
+		if _, err := project.write(directory, map[string][]byte{"metadata.yaml": []byte("servicename: " + name + "\n")}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write commits files below a directory and returns the commit.
+func (project *project) write(directory string, files map[string][]byte) (string, error) {
+	tree, err := project.repository.Worktree()
+	if err != nil {
+		return "", fmt.Errorf("opening the work tree: %w", err)
+	}
+	for name, content := range files {
+		target := filepath.Join(project.directory, directory, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(target), 0o755), os.WriteFile(target, content, 0o600)); err != nil {
+			return "", fmt.Errorf("writing %s: %w", name, err)
+		}
+		if _, err := tree.Add(path.Join(directory, name)); err != nil {
+			return "", fmt.Errorf("adding %s: %w", name, err)
+		}
+	}
+	commit, err := tree.Commit("Updated resource", &git.CommitOptions{
+		AllowEmptyCommits: true, Author: &object.Signature{Name: "keptn", Email: "keptn@keptn.sh", When: time.Now()},
+	})
+	if err != nil {
+		return "", fmt.Errorf("committing: %w", err)
+	}
+	return commit.String(), nil
+}
+
+func (project *project) head() string {
+	reference, err := project.repository.Head()
+	if err != nil {
+		return ""
+	}
+	return reference.Hash().String()
+}
+
+// file reads a file at a commit, the newest if there is none.
+func (project *project) file(name, commitID string) ([]byte, error) {
+	if commitID == "" {
+		return os.ReadFile(filepath.Join(project.directory, name)) //nolint:gosec // checked by the caller
+	}
+	if !plumbing.IsHash(commitID) {
+		return nil, fmt.Errorf("%q is no commit", commitID)
+	}
+	commit, err := project.repository.CommitObject(plumbing.NewHash(commitID))
+	if err != nil {
+		return nil, fmt.Errorf("reading commit %s: %w", commitID, err)
+	}
+	found, err := commit.File(name)
+	if errors.Is(err, object.ErrFileNotFound) {
+		return nil, fs.ErrNotExist
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", name, err)
+	}
+	content, err := found.Contents()
+	return []byte(content), err
+}
+
+// unescapedOnce is what Keptn's gateway does to paths before resource-service
+// sees them (recording 63-resources).
+func unescapedOnce(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		unescaped, err := url.PathUnescape(request.URL.EscapedPath())
+		if err != nil {
+			refuse(writer, http.StatusBadRequest, err.Error())
+			return
+		}
+		request.URL.RawPath = unescaped
+		request.URL.Path, _ = url.PathUnescape(unescaped)
+		next.ServeHTTP(writer, request)
+	})
+}
+
+// resources is resource-service: files of a project, a stage or a service. It
+// matches escaped paths: a file's path is one segment.
+func (keptn *Server) resources() http.Handler {
+	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		parts := strings.Split(strings.TrimPrefix(request.URL.EscapedPath(), "/v1/project/"), "/")
+		var names []string
+		for _, part := range parts {
+			name, err := url.PathUnescape(part)
+			if err != nil {
+				refuse(writer, http.StatusBadRequest, err.Error())
+				return
+			}
+			names = append(names, name)
+		}
+		directory, rest := ".", names[1:]
+		if len(rest) > 2 && rest[0] == "stage" {
+			directory, rest = path.Join(stagesDirectory, rest[1]), rest[2:]
+		}
+		if len(rest) > 2 && rest[0] == "service" {
+			directory, rest = path.Join(directory, rest[1]), rest[2:]
+		}
+		if len(rest) == 0 || len(rest) > 2 || rest[0] != "resource" {
+			plain(writer, http.StatusNotFound, "404 page not found")
+			return
+		}
+		keptn.mutex.Lock()
+		defer keptn.mutex.Unlock()
+		project := keptn.projects[names[0]]
+		switch {
+		case project == nil:
+			refuse(writer, http.StatusNotFound, "Could not find credentials for upstream repository")
+		case !project.has(directory):
+			kind := map[int]string{2: "Stage", 3: "Service"}[strings.Count(directory, "/")+1]
+			refuse(writer, http.StatusNotFound, kind+" not found")
+		case len(rest) == 2:
+			project.getResource(writer, directory, rest[1], request.URL.Query().Get("gitCommitID"))
+		case request.Method == http.MethodGet:
+			project.listResources(writer, request, directory)
+		default:
+			project.putResources(writer, request, directory)
+		}
+	})
+}
+
+func (project *project) has(directory string) bool {
+	_, err := os.Stat(filepath.Join(project.directory, directory))
+	return err == nil
+}
+
+func (project *project) metadata() map[string]any {
+	return map[string]any{"upstreamURL": "http://git.invalid/" + project.name + ".git", "version": project.head()}
+}
+
+func (project *project) getResource(writer http.ResponseWriter, directory, uri, commit string) {
+	// A path that was escaped twice is still escaped once.
+	name, err := url.PathUnescape(uri)
+	if err != nil || strings.Contains(name, "..") || strings.Contains(name, "~") {
+		refuse(writer, http.StatusBadRequest, "invalid resource uri")
+		return
+	}
+	content, err := project.file(path.Join(directory, name), commit)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		refuse(writer, http.StatusNotFound, "Resource not found")
+	case err != nil:
+		refuse(writer, http.StatusInternalServerError, "Internal server error")
+	default:
+		answer(writer, http.StatusOK, map[string]any{
+			"resourceURI": url.PathEscape(name), "resourceContent": base64.StdEncoding.EncodeToString(content), "metadata": project.metadata(),
+		})
+	}
+}
+
+func (project *project) listResources(writer http.ResponseWriter, request *http.Request, directory string) {
+	root := filepath.Join(project.directory, directory)
+	var uris []string
+	_ = filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
+		relative := strings.TrimPrefix(file, root)
+		if err == nil && !entry.IsDir() && !strings.Contains(relative, ".git") {
+			uris = append(uris, relative)
+		}
+		return nil
+	})
+	slices.Sort(uris)
+	listed := []map[string]any{}
+	for _, uri := range uris {
+		listed = append(listed, map[string]any{"resourceURI": uri, "metadata": project.metadata()})
+	}
+	page, next, total := paginate(listed, request.URL.Query())
+	answer(writer, http.StatusOK, map[string]any{"resources": page, "nextPageKey": next, "totalCount": total})
+}
+
+func (project *project) putResources(writer http.ResponseWriter, request *http.Request, directory string) {
+	var body struct {
+		Resources []struct {
+			ResourceURI     string `json:"resourceURI"`
+			ResourceContent string `json:"resourceContent"`
+		} `json:"resources"`
+	}
+	if err := json.NewDecoder(request.Body).Decode(&body); err != nil {
+		refuse(writer, http.StatusBadRequest, err.Error())
+		return
+	}
+	files := map[string][]byte{}
+	for _, resource := range body.Resources {
+		content, err := base64.StdEncoding.DecodeString(resource.ResourceContent)
+		if err != nil {
+			refuse(writer, http.StatusBadRequest, err.Error())
+			return
+		}
+		files[resource.ResourceURI] = content
+	}
+	commit, err := project.write(directory, files)
+	if err != nil {
+		refuse(writer, http.StatusInternalServerError, err.Error())
+		return
+	}
+	status := http.StatusOK
+	if request.Method == http.MethodPost {
+		status = http.StatusCreated
+	}
+	answer(writer, status, map[string]any{"commitID": commit, "metadata": project.metadata()})
+}
+
+// defaultPage is how many items Keptn lists that was not asked for a number.
+const defaultPage = 20
+
+// paginate is how resource-service pages: the key is an offset, "0" the end.
+func paginate[Item any](items []Item, query url.Values) (page []Item, next string, total int) {
+	size, err := strconv.Atoi(query.Get("pageSize"))
+	if err != nil || size <= 0 {
+		size = defaultPage
+	}
+	offset, _ := strconv.Atoi(query.Get("nextPageKey"))
+	offset = min(max(offset, 0), len(items))
+	end := min(offset+size, len(items))
+	next = "0"
+	if end < len(items) {
+		next = strconv.Itoa(end)
+	}
+	return items[offset:end], next, len(items)
+}

@@ -1,0 +1,224 @@
+package keptn
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Options are the settings of a control plane, and its faults.
+type Options struct {
+	// Directory holds its stream and repositories.
+	Directory string
+	// Token is what the gateway wants as x-token.
+	Token string
+	// DispatchDelay is the time between a task's event being listed and being
+	// dispatched, in which a started event is dropped. A real Keptn takes some
+	// 60 ms.
+	DispatchDelay time.Duration
+	// NATSAddress, GatewayAddress, ControlPlaneAddress and ResourceAddress are
+	// where it listens; port 0 takes any that is free.
+	NATSAddress, GatewayAddress, ControlPlaneAddress, ResourceAddress string
+	Log                                                               *slog.Logger
+}
+
+// Server is a running control plane.
+type Server struct {
+	options Options
+	nats    *server.Server
+	conn    *nats.Conn
+	stream  jetstream.JetStream
+	servers []*http.Server
+	consume jetstream.ConsumeContext
+
+	// NATSURL, GatewayURL (ending in /api), ControlPlaneURL and ResourceURL are
+	// its addresses, as an integration is configured with them.
+	NATSURL, GatewayURL, ControlPlaneURL, ResourceURL string
+
+	mutex        sync.Mutex
+	projects     map[string]*project
+	executions   []*execution
+	open         []*openEvent
+	events       []message
+	integrations map[string]*integration
+	logs         []json.RawMessage
+	denied       int
+	deniedUntil  time.Time
+}
+
+const (
+	streamName  = "keptn"
+	startupTime = 10 * time.Second
+	maxBody     = 5 << 20 // the gateway's limit (recording 52-oversize-http)
+)
+
+// Start starts a control plane without projects. Close ends it.
+func Start(options Options) (*Server, error) {
+	keptn := &Server{options: options, projects: map[string]*project{}, integrations: map[string]*integration{}}
+	if err := keptn.startNATS(); err != nil {
+		keptn.Close()
+		return nil, err
+	}
+	gateway := http.NewServeMux()
+	gateway.Handle("/api/controlPlane/v1/", keptn.authenticated(http.StripPrefix("/api/controlPlane", keptn.controlPlane())))
+	gateway.Handle("/api/resource-service/v1/", keptn.authenticated(http.StripPrefix("/api/resource-service", unescapedOnce(keptn.resources()))))
+	gateway.Handle("/api/mongodb-datastore/event", keptn.authenticated(http.HandlerFunc(keptn.listEvents)))
+	gateway.Handle("POST /api/v1/event", keptn.authenticated(http.HandlerFunc(keptn.postEvent)))
+	for _, service := range []struct {
+		address string
+		handler http.Handler
+		url     *string
+		suffix  string
+	}{
+		{options.GatewayAddress, gateway, &keptn.GatewayURL, "/api"},
+		{options.ControlPlaneAddress, keptn.controlPlane(), &keptn.ControlPlaneURL, "/v1"},
+		{options.ResourceAddress, keptn.resources(), &keptn.ResourceURL, "/v1"},
+	} {
+		listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", service.address)
+		if err != nil {
+			keptn.Close()
+			return nil, fmt.Errorf("listening: %w", err)
+		}
+		*service.url = "http://" + listener.Addr().String() + service.suffix
+		running := &http.Server{Handler: http.MaxBytesHandler(service.handler, maxBody), ReadHeaderTimeout: startupTime}
+		keptn.servers = append(keptn.servers, running)
+		go func() { _ = running.Serve(listener) }()
+	}
+	return keptn, nil
+}
+
+func (keptn *Server) startNATS() error {
+	host, port, err := net.SplitHostPort(keptn.options.NATSAddress)
+	if err != nil {
+		return fmt.Errorf("NATS address: %w", err)
+	}
+	options := &server.Options{
+		Host: host, JetStream: true, StoreDir: filepath.Join(keptn.options.Directory, "jetstream"),
+		NoSigs: true, NoLog: true, JetStreamMaxStore: 1 << 30, JetStreamMaxMemory: 64 << 20,
+	}
+	if _, err := fmt.Sscan(port, &options.Port); err != nil {
+		return fmt.Errorf("NATS port: %w", err)
+	}
+	if options.Port == 0 {
+		options.Port = server.RANDOM_PORT
+	}
+	if keptn.nats, err = server.NewServer(options); err != nil {
+		return fmt.Errorf("NATS: %w", err)
+	}
+	keptn.nats.Start()
+	if !keptn.nats.ReadyForConnections(startupTime) {
+		return errors.New("NATS did not start")
+	}
+	keptn.NATSURL = keptn.nats.ClientURL()
+	if keptn.conn, err = nats.Connect(keptn.NATSURL); err != nil {
+		return fmt.Errorf("connecting to NATS: %w", err)
+	}
+	if keptn.stream, err = jetstream.New(keptn.conn); err != nil {
+		return fmt.Errorf("JetStream: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startupTime)
+	defer cancel()
+	// As recorded in 56-jetstream.
+	_, err = keptn.stream.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: streamName, Subjects: []string{"sh.keptn.>"}, Retention: jetstream.LimitsPolicy,
+		Storage: jetstream.FileStorage, Duplicates: 2 * time.Minute,
+	})
+	if err != nil {
+		return fmt.Errorf("stream: %w", err)
+	}
+	consumer, err := keptn.stream.CreateOrUpdateConsumer(ctx, streamName, jetstream.ConsumerConfig{
+		Durable: "shipyard-controller:all-events", AckPolicy: jetstream.AckExplicitPolicy, AckWait: 30 * time.Second,
+		FilterSubject: "sh.keptn.>", MaxAckPending: 1000,
+	})
+	if err != nil {
+		return fmt.Errorf("consumer: %w", err)
+	}
+	keptn.consume, err = consumer.Consume(func(message jetstream.Msg) {
+		keptn.handle(message.Data())
+		_ = message.Ack()
+	})
+	return err
+}
+
+// Close ends the control plane.
+func (keptn *Server) Close() {
+	for _, running := range keptn.servers {
+		_ = running.Close()
+	}
+	if keptn.consume != nil {
+		keptn.consume.Stop()
+	}
+	if keptn.conn != nil {
+		keptn.conn.Close()
+	}
+	if keptn.nats != nil {
+		keptn.nats.Shutdown()
+		keptn.nats.WaitForShutdown()
+	}
+}
+
+// authenticated is the gateway's check of the API token: two wrong ones from an
+// address bring a second of 429, for right ones too (recording 01-registration).
+func (keptn *Server) authenticated(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		keptn.mutex.Lock()
+		now := time.Now()
+		wrong := request.Header.Get("x-token") != keptn.options.Token
+		limited := now.Before(keptn.deniedUntil) && keptn.denied >= 2
+		if wrong && !limited {
+			if now.After(keptn.deniedUntil) {
+				keptn.denied = 0
+			}
+			keptn.denied++
+			keptn.deniedUntil = now.Add(time.Second)
+		}
+		keptn.mutex.Unlock()
+		switch {
+		case limited:
+			plain(writer, http.StatusTooManyRequests, `{"code":429, "message":"too many requests"}`)
+		case wrong:
+			plain(writer, http.StatusUnauthorized, `{"code":401, "message":"unauthenticated or invalid credentials"}`)
+		case request.Method == http.MethodDelete && strings.HasSuffix(request.URL.Path, "/v1/log"):
+			plain(writer, http.StatusForbidden, "forbidden")
+		default:
+			next.ServeHTTP(writer, request)
+		}
+	})
+}
+
+func plain(writer http.ResponseWriter, status int, text string) {
+	writer.Header().Set("Content-Type", "text/plain")
+	writer.WriteHeader(status)
+	_, _ = writer.Write([]byte(text))
+}
+
+func answer(writer http.ResponseWriter, status int, body any) {
+	writer.Header().Set("Content-Type", "application/json; charset=utf-8")
+	writer.WriteHeader(status)
+	_ = json.NewEncoder(writer).Encode(body)
+}
+
+func refuse(writer http.ResponseWriter, status int, message string) {
+	answer(writer, status, map[string]any{"code": status, "message": message})
+}
+
+func repositoryDirectory(options Options, name string) (string, error) {
+	directory := filepath.Join(options.Directory, "repositories", name)
+	if err := os.MkdirAll(directory, 0o755); err != nil {
+		return "", fmt.Errorf("making the repository's directory: %w", err)
+	}
+	return directory, nil
+}
