@@ -30,7 +30,7 @@ const requiredMissing = 602
 func (keptn *Server) postEvent(writer http.ResponseWriter, request *http.Request) {
 	var body message
 	if err := json.NewDecoder(request.Body).Decode(&body); err != nil {
-		refuse(writer, http.StatusBadRequest, err.Error())
+		refuse(writer, http.StatusBadRequest, `parsing body body from "" failed, because `+err.Error())
 		return
 	}
 	for _, name := range []string{"type", "source"} {
@@ -88,6 +88,10 @@ func (keptn *Server) controlPlane() http.Handler {
 		}
 		if err := json.NewDecoder(request.Body).Decode(&body); err != nil {
 			refuse(writer, http.StatusBadRequest, err.Error())
+			return
+		}
+		if body.State == "" {
+			refuse(writer, http.StatusBadRequest, "Invalid request format: Key: 'SequenceControlCommand.State' Error:Field validation for 'State' failed on the 'required' tag")
 			return
 		}
 		keptn.control(request.PathValue("context"), body.State)
@@ -149,7 +153,10 @@ func (keptn *Server) listSequences(writer http.ResponseWriter, request *http.Req
 		if run.project.name != request.PathValue("project") || !matches(request, "keptnContext", run.context) {
 			continue
 		}
-		stage := map[string]any{"name": run.stage, "state": run.stageState, "latestEvent": brief(run.latest)}
+		stage := map[string]any{"name": run.stage, "state": run.stageState}
+		if run.latest != nil {
+			stage["latestEvent"] = brief(run.latest)
+		}
 		if run.latestFailed != nil {
 			stage["latestFailedEvent"] = brief(run.latestFailed)
 		}

@@ -113,7 +113,7 @@ func (keptn *Server) trigger(event message, stage, name string) {
 	run := &execution{
 		id: uuid.NewString(), project: project, stage: stage, sequence: shipyard.Sequence{Name: name},
 		context: event.text("shkeptncontext"), triggeredID: event.text("id"), input: event.data(),
-		triggeredAt: time.Now(), state: started, stageState: "triggered", latest: event,
+		triggeredAt: time.Now(), state: started,
 	}
 	run.scope = map[string]any{
 		"project": event.dataText("project"), "stage": event.dataText("stage"), "service": event.dataText("service"),
@@ -179,21 +179,28 @@ func (keptn *Server) next(run *execution) {
 	keptn.open = append(keptn.open, listed)
 	run.latest, run.stageState = event, "triggered"
 	run.waitingDispatch = listed
-	if run.state != paused {
-		keptn.dispatchLater(run)
+	if run.state == paused {
+		// Not published, but counted for (recording 45-pause-started-while-paused).
+		run.setCurrent(event)
+		return
 	}
+	published := maps.Clone(event)
+	published["datacontenttype"] = "application/json"
+	keptn.dispatchLater(run, published)
 }
 
-func (keptn *Server) dispatchLater(run *execution) {
+func (run *execution) setCurrent(event message) {
+	run.current = currentTask{name: strings.Split(event.text("type"), ".")[3], triggeredID: event.text("id")}
+}
+
+func (keptn *Server) dispatchLater(run *execution, published message) {
 	listed := run.waitingDispatch
 	time.AfterFunc(keptn.options.DispatchDelay, func() {
 		keptn.mutex.Lock()
 		defer keptn.mutex.Unlock()
 		if listed != nil && run.waitingDispatch == listed && run.state == started {
 			run.waitingDispatch = nil
-			run.current = currentTask{name: strings.Split(listed.event.text("type"), ".")[3], triggeredID: listed.event.text("id")}
-			published := maps.Clone(listed.event)
-			published["datacontenttype"] = "application/json"
+			run.setCurrent(published)
 			keptn.publish(published)
 		}
 	})
@@ -367,7 +374,8 @@ func (keptn *Server) control(keptnContext, wanted string) {
 			if run.state == paused {
 				run.state = run.stateBeforePause
 				if run.waitingDispatch != nil {
-					keptn.dispatchLater(run)
+					// From the queue, and so without its content type (recording 44-pause-resume).
+					keptn.dispatchLater(run, run.waitingDispatch.event)
 				}
 			}
 		}
