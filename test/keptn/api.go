@@ -160,9 +160,13 @@ func (keptn *Server) listSequences(writer http.ResponseWriter, request *http.Req
 		if run.latestFailed != nil {
 			stage["latestFailedEvent"] = brief(run.latestFailed)
 		}
+		stages := []any{stage}
+		for _, stray := range run.strays {
+			stages = append(stages, map[string]any{"name": stray.dataText("stage"), "state": "triggered", "latestEvent": brief(stray)})
+		}
 		states = append(states, map[string]any{
 			"name": run.sequence.Name, "project": run.project.name, "service": run.input["service"], "shkeptncontext": run.context,
-			"state": run.state, "time": run.triggeredAt.UTC().Format(milliseconds), "stages": []any{stage},
+			"state": run.state, "time": run.triggeredAt.UTC().Format(milliseconds), "stages": stages,
 		})
 	}
 	answer(writer, http.StatusOK, map[string]any{"states": states, "totalCount": len(states)})

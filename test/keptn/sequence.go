@@ -55,6 +55,7 @@ type execution struct {
 	stageState       string
 	latest           message
 	latestFailed     message
+	strays           []message // the latest events that named another stage
 	previous         []taskResult
 	current          currentTask
 	waitingDispatch  *openEvent
@@ -258,7 +259,11 @@ func (keptn *Server) count(event message, taskName, phase string) {
 		if run.current.triggeredID == "" || (triggeredID != "" && triggeredID != run.current.triggeredID) {
 			continue
 		}
-		run.latest, run.stageState = event, "triggered"
+		if stage := event.dataText("stage"); stage != run.stage {
+			run.strays = append(slices.DeleteFunc(run.strays, func(other message) bool { return other.dataText("stage") == stage }), event)
+		} else {
+			run.latest, run.stageState = event, "triggered"
+		}
 		run.current.events = append(run.current.events, taskEvent{
 			eventType: event.text("type"), source: event.text("source"), time: event.text("time"),
 			result: event.dataText("result"), status: event.dataText("status"), properties: finishedProperties(event, phase),
