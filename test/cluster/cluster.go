@@ -56,7 +56,7 @@ func (cluster *cluster) environment() []string {
 	return append(os.Environ(),
 		"KUBECONFIG="+cluster.kubeconfig(),
 		"KO_DOCKER_REPO="+registry+"/job-executor",
-		"KO_DEFAULTBASEIMAGE="+registry+"/base:latest",
+		"KO_DEFAULTBASEIMAGE="+registry+"/base:latest", "KO_DEFAULTPLATFORMS=linux/"+runtime.GOARCH,
 		"KOCACHE="+filepath.Join(cluster.cache, "ko"),
 		"PATH="+filepath.Join(cluster.cache, "bin")+":"+os.Getenv("PATH")+":/usr/sbin:/sbin",
 		// There is no way out of the cluster's network; everything was downloaded.

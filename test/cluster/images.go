@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -132,7 +133,7 @@ func push(ctx context.Context, repository string, layer v1.Layer, config v1.Conf
 		return fmt.Errorf("making image %s: %w", repository, err)
 	}
 	image, err = mutate.ConfigFile(image, &v1.ConfigFile{
-		Architecture: "amd64", OS: "linux", Config: config,
+		Architecture: runtime.GOARCH, OS: "linux", Config: config,
 		RootFS: v1.RootFS{Type: "layers", DiffIDs: diffIDs(image)},
 	})
 	if err != nil {
