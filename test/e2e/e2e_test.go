@@ -1,0 +1,368 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/system"
+)
+
+const (
+	installLimit = 8 * time.Minute
+	runLimit     = 3 * time.Minute
+	zeroLimit    = 4 * time.Minute
+	stage        = "production"
+	service      = "shop"
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	ctx, cancel := context.WithTimeout(context.Background(), installLimit)
+	installed, err := system.Connect()
+	if err == nil {
+		err = installed.Install(ctx, func(step string) { fmt.Println("e2e:", step) })
+	}
+	cancel()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+func connect(t *testing.T) *system.System {
+	t.Helper()
+	connected, err := system.Connect()
+	must(t, err)
+	return connected
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// shipyard is one stage with one sequence of tasks.
+func shipyard(tasks ...string) string {
+	text := "apiVersion: spec.keptn.sh/0.2.2\nkind: Shipyard\nmetadata: {name: e2e}\nspec:\n  stages:\n    - name: production\n      sequences:\n        - name: pipeline\n          tasks:\n"
+	for _, task := range tasks {
+		text += "            - name: " + task + "\n"
+	}
+	return text
+}
+
+// begin creates a project of its own and triggers its sequence.
+func begin(t *testing.T, installed *system.System, tasks []string, files map[string]string) (project, keptnContext string) {
+	t.Helper()
+	project = "e2e-" + uuid.NewString()[:8]
+	contents := map[string][]byte{}
+	for path, content := range files {
+		contents[path] = []byte(content)
+	}
+	must(t, installed.CreateProject(t.Context(), project, shipyard(tasks...), service, []string{stage}, contents))
+	keptnContext, err := installed.Trigger(t.Context(), project, stage, "pipeline", service, map[string]any{"labels": map[string]string{"build": "17"}})
+	must(t, err)
+	t.Logf("project %s, Keptn context %s", project, keptnContext)
+	return project, keptnContext
+}
+
+// end waits until the sequence is over and returns how, with our events.
+func end(t *testing.T, installed *system.System, project, keptnContext string) (string, []system.Event) {
+	t.Helper()
+	var stageState string
+	must(t, system.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		state, reached, err := installed.State(ctx, project, keptnContext)
+		if err == nil && state != "finished" {
+			err = fmt.Errorf("the sequence is %q", state)
+		}
+		stageState = reached
+		return err
+	}))
+	events, err := installed.Events(t.Context(), keptnContext)
+	must(t, err)
+	return stageState, system.Ours(events)
+}
+
+type summary struct{ Type, Status, Result string }
+
+func summaries(events []system.Event) []summary {
+	var all []summary
+	for _, event := range events {
+		all = append(all, summary{strings.TrimPrefix(event.Type, "sh.keptn.event."), event.Data.Status, event.Data.Result})
+	}
+	return all
+}
+
+func compare(t *testing.T, what string, want, got any) {
+	t.Helper()
+	if difference := cmp.Diff(want, got); difference != "" {
+		t.Errorf("%s (-want +got):\n%s", what, difference)
+	}
+}
+
+func contains(t *testing.T, text string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			t.Errorf("%q is missing in:\n%s", part, text)
+		}
+	}
+}
+
+func atZero(t *testing.T, installed *system.System, services ...string) {
+	t.Helper()
+	must(t, system.Eventually(t.Context(), zeroLimit, func(ctx context.Context) error {
+		for _, service := range services {
+			count, err := installed.Pods(ctx, service)
+			if err != nil {
+				return err
+			}
+			if count > 0 {
+				return fmt.Errorf("%s has %d pods", service, count)
+			}
+		}
+		return nil
+	}))
+}
+
+const greeting = `apiVersion: v2
+actions:
+  - name: Greet
+    events:
+      - name: sh.keptn.event.test.triggered
+    tasks:
+      - name: Say hello
+        files: [greeting]
+        image: busybox
+        cmd: [sh, -c]
+        args: ['cat /keptn/greeting/hello.txt; echo "to $WHO, build $LABELS_BUILD of $KEPTN_PROJECT"']
+        env: [{name: WHO, value: "$.data.service", valueFrom: event}]
+`
+
+func TestTaskRunsFromZeroToZero(t *testing.T) {
+	installed := connect(t)
+	atZero(t, installed, "executor-test", "watcher")
+	project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "hello from Git\n"})
+	stageState, events := end(t, installed, project, keptnContext)
+	compare(t, "stage", "succeeded", stageState)
+	compare(t, "events", []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}, summaries(events))
+	if len(events) == 2 {
+		contains(t, events[1].Data.Message, "Task 'Say hello' finished successfully!", "hello from Git", "to shop, build 17 of "+project)
+		if events[1].Data.Test["start"] == nil || events[1].Data.Test["end"] == nil {
+			t.Errorf("the finished event of a test has start and end, not %v", events[1].Data.Test)
+		}
+	}
+	t.Run("its trace has everybody's spans under the Keptn context", func(t *testing.T) {
+		wanted := []string{"bridge", "broker.ingress", "executor", "jobsource", "watcher"}
+		must(t, system.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
+			spans, err := installed.Trace(ctx, system.TraceID(keptnContext))
+			if err != nil {
+				return err
+			}
+			has := func(what func(system.Span) string, name string) bool {
+				return slices.ContainsFunc(spans, func(span system.Span) bool { return what(span) == name })
+			}
+			for _, name := range wanted {
+				if !has(func(span system.Span) string { return span.Service }, name) {
+					return fmt.Errorf("no span of %s among %d", name, len(spans))
+				}
+			}
+			for _, name := range []string{"job Say hello", "pending", "init", "run"} {
+				if !has(func(span system.Span) string { return span.Name }, name) {
+					return fmt.Errorf("no span %q among %d", name, len(spans))
+				}
+			}
+			return nil
+		}))
+	})
+	t.Run("the Job expires only after it was reported", func(t *testing.T) {
+		must(t, system.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
+			jobs, err := installed.Jobs(ctx, keptnContext)
+			if err != nil {
+				return err
+			}
+			if len(jobs) != 1 || !run.IsDelivered(&jobs[0]) || jobs[0].Spec.TTLSecondsAfterFinished == nil {
+				return errors.New("the Job is not marked, or has no time to live")
+			}
+			return nil
+		}))
+	})
+	atZero(t, installed, "executor-test", "watcher")
+}
+
+func TestFailingContainerEndsTheTaskWithItsLog(t *testing.T) {
+	t.Parallel()
+	installed := connect(t)
+	project, keptnContext := begin(t, installed, []string{"deployment"}, map[string]string{"job/config.yaml": `apiVersion: v2
+actions:
+  - name: Deploy
+    events: [{name: sh.keptn.event.deployment.triggered}]
+    tasks:
+      - {name: Break, image: busybox, cmd: [sh, -c], args: ['echo what went wrong; exit 3']}
+      - {name: Never, image: busybox, cmd: ["true"]}
+`})
+	stageState, events := end(t, installed, project, keptnContext)
+	compare(t, "stage", "errored", stageState)
+	compare(t, "events", []summary{{Type: "deployment.started"}, {"deployment.finished", "errored", "fail"}}, summaries(events))
+	contains(t, events[len(events)-1].Data.Message, "Task 'Break' failed", "ExitCode: 3", "what went wrong")
+	must(t, system.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
+		jobs, err := installed.Jobs(ctx, keptnContext)
+		if err == nil && len(jobs) != 1 {
+			err = fmt.Errorf("there are %d Jobs; the one that never ran is to be deleted", len(jobs))
+		}
+		return err
+	}))
+}
+
+func TestMissingFileEndsTheTaskWithItsName(t *testing.T) {
+	t.Parallel()
+	installed := connect(t)
+	project, keptnContext := begin(t, installed, []string{"rollback"}, map[string]string{"job/config.yaml": `apiVersion: v2
+actions:
+  - name: Back
+    events: [{name: sh.keptn.event.rollback.triggered}]
+    tasks: [{name: Roll back, image: busybox, cmd: ["true"], files: [nowhere.txt]}]
+`})
+	_, events := end(t, installed, project, keptnContext)
+	compare(t, "events", []summary{{Type: "rollback.started"}, {"rollback.finished", "errored", "fail"}}, summaries(events))
+	contains(t, events[len(events)-1].Data.Message, "its files could not be fetched", "could not find file or directory nowhere.txt")
+}
+
+func TestMalformedConfigurationIsReportedInASentence(t *testing.T) {
+	t.Parallel()
+	installed := connect(t)
+	project, keptnContext := begin(t, installed, []string{"release"}, map[string]string{"job/config.yaml": "apiVersion: v2\nactions:\n  - nam: typo\n"})
+	stageState, events := end(t, installed, project, keptnContext)
+	compare(t, "stage", "errored", stageState)
+	compare(t, "events", []summary{{Type: "release.started"}, {"release.finished", "errored", "fail"}}, summaries(events))
+	compare(t, "message", "job/config.yaml is not valid: line 3: field nam is not a field of Action", events[len(events)-1].Data.Message)
+}
+
+func TestTasksOfAnActionRunOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	installed := connect(t)
+	project, keptnContext := begin(t, installed, []string{"action"}, map[string]string{"job/config.yaml": `apiVersion: v2
+actions:
+  - name: Remedy
+    events: [{name: sh.keptn.event.action.triggered}]
+    tasks:
+      - {name: first, image: busybox, cmd: [sh, -c], args: ['sleep 2; echo one']}
+      - {name: second, image: busybox, cmd: [echo], args: [two]}
+`})
+	stageState, events := end(t, installed, project, keptnContext)
+	compare(t, "stage", "succeeded", stageState)
+	compare(t, "events", []summary{{Type: "action.started"}, {"action.finished", "succeeded", "pass"}}, summaries(events))
+	contains(t, events[len(events)-1].Data.Message, "Task 'first' finished successfully!", "one", "Task 'second' finished successfully!", "two")
+	jobs, err := installed.Jobs(t.Context(), keptnContext)
+	must(t, err)
+	if len(jobs) != 2 {
+		t.Fatalf("there are %d Jobs, not 2", len(jobs))
+	}
+	if finished, started := run.FinishedAt(&jobs[0]), jobs[1].Status.StartTime.Time; started.Before(finished) {
+		t.Errorf("the second Job started at %s, before the first had finished at %s", started, finished)
+	}
+}
+
+func TestNothingIsSaidWhereNoActionMatches(t *testing.T) {
+	t.Parallel()
+	installed := connect(t)
+	project, keptnContext := begin(t, installed, []string{"get-sli"}, map[string]string{"job/config.yaml": greeting})
+	// That the executor has seen it shows in the trace.
+	must(t, system.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		spans, err := installed.Trace(ctx, system.TraceID(keptnContext))
+		if err == nil && !slices.ContainsFunc(spans, func(span system.Span) bool {
+			return span.Service == "executor" && span.Name == "executor sh.keptn.event.get-sli.triggered"
+		}) {
+			err = fmt.Errorf("no executor among %d spans", len(spans))
+		}
+		return err
+	}))
+	events, err := installed.Events(t.Context(), keptnContext)
+	must(t, err)
+	compare(t, "events", []summary(nil), summaries(system.Ours(events)))
+	jobs, err := installed.Jobs(t.Context(), keptnContext)
+	must(t, err)
+	compare(t, "Jobs", 0, len(jobs))
+	must(t, installed.Abort(t.Context(), project, keptnContext))
+}
+
+func TestEventDeliveredThreeTimesRunsOnce(t *testing.T) {
+	t.Parallel()
+	installed := connect(t)
+	project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "once\n"})
+	var triggered system.Event
+	must(t, system.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		events, err := installed.Events(ctx, keptnContext)
+		if err != nil {
+			return err
+		}
+		for _, event := range events {
+			if event.Type == "sh.keptn.event.test.triggered" {
+				triggered = event
+				return nil
+			}
+		}
+		return errors.New("the task is not triggered yet")
+	}))
+	// Twice more, at the same time as the bridge's own.
+	var group sync.WaitGroup
+	for range 2 {
+		group.Go(func() {
+			if err := installed.SendToBroker(t.Context(), triggered.Raw); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	stageState, events := end(t, installed, project, keptnContext)
+	// And once more after its end.
+	must(t, installed.SendToBroker(t.Context(), triggered.Raw))
+	compare(t, "stage", "succeeded", stageState)
+	compare(t, "events", []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}, summaries(events))
+	jobs, err := installed.Jobs(t.Context(), keptnContext)
+	must(t, err)
+	compare(t, "Jobs", 1, len(jobs))
+	again, err := installed.Events(t.Context(), keptnContext)
+	must(t, err)
+	compare(t, "events after the end", summaries(events), summaries(system.Ours(again)))
+}
+
+// It runs alone, not in parallel, since it changes how the bridge reaches Keptn for all.
+func TestSequenceOverHTTP(t *testing.T) {
+	installed := connect(t)
+	must(t, installed.UseTransport(t.Context(), "http"))
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
+		defer cancel()
+		if err := installed.UseTransport(ctx, "nats"); err != nil {
+			t.Error(err)
+		}
+	})
+	project, keptnContext := begin(t, installed, []string{"test", "release"}, map[string]string{
+		"job/config.yaml":    strings.ReplaceAll(greeting, "event.test.triggered", "event.(test|release).triggered"),
+		"greeting/hello.txt": "hello over HTTP\n",
+	})
+	stageState, events := end(t, installed, project, keptnContext)
+	compare(t, "stage", "succeeded", stageState)
+	compare(t, "events", []summary{
+		{Type: "test.started"}, {"test.finished", "succeeded", "pass"},
+		{Type: "release.started"}, {"release.finished", "succeeded", "pass"},
+	}, summaries(events))
+	contains(t, events[len(events)-1].Data.Message, "hello over HTTP")
+}

@@ -1,0 +1,152 @@
+package system
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+)
+
+func (system *System) keptn(path string) string {
+	return system.proxy("keptn", "api-gateway-nginx", 80) + "/api" + path
+}
+
+func (system *System) keptnCall(ctx context.Context, method, path string, body, answer any) error {
+	content, err := json.Marshal(body)
+	if err != nil {
+		return fmt.Errorf("encoding a request: %w", err)
+	}
+	received, err := system.call(ctx, method, system.keptn(path), "application/json", content)
+	if err != nil || answer == nil {
+		return err
+	}
+	if err := json.Unmarshal(received, answer); err != nil {
+		return fmt.Errorf("decoding the answer to %s: %w", path, err)
+	}
+	return nil
+}
+
+// CreateProject creates a project with one service, whose files are put at the
+// service's level in each stage that is named.
+func (system *System) CreateProject(ctx context.Context, name, shipyard, service string, stages []string, files map[string][]byte) error {
+	err := system.keptnCall(ctx, http.MethodPost, "/controlPlane/v1/project", map[string]string{
+		"name": name, "shipyard": base64.StdEncoding.EncodeToString([]byte(shipyard)),
+	}, nil)
+	if err != nil {
+		return err
+	}
+	if err := system.keptnCall(ctx, http.MethodPost, "/controlPlane/v1/project/"+name+"/service", map[string]string{"serviceName": service}, nil); err != nil {
+		return err
+	}
+	var resources []map[string]string
+	for path, content := range files {
+		resources = append(resources, map[string]string{"resourceURI": path, "resourceContent": base64.StdEncoding.EncodeToString(content)})
+	}
+	for _, stage := range stages {
+		path := fmt.Sprintf("/resource-service/v1/project/%s/stage/%s/service/%s/resource", name, stage, service)
+		if err := system.keptnCall(ctx, http.MethodPost, path, map[string]any{"resources": resources}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Trigger triggers a sequence and returns its Keptn context.
+func (system *System) Trigger(ctx context.Context, project, stage, sequence, service string, data map[string]any) (string, error) {
+	all := map[string]any{"project": project, "stage": stage, "service": service}
+	for name, value := range data {
+		all[name] = value
+	}
+	var answer struct {
+		KeptnContext string `json:"keptnContext"`
+	}
+	err := system.keptnCall(ctx, http.MethodPost, "/v1/event", map[string]any{
+		"type": "sh.keptn.event." + stage + "." + sequence + ".triggered", "source": "user", "specversion": "1.0",
+		"contenttype": "application/json", "data": all,
+	}, &answer)
+	return answer.KeptnContext, err
+}
+
+// Abort aborts the sequence of a Keptn context.
+func (system *System) Abort(ctx context.Context, project, keptnContext string) error {
+	return system.keptnCall(ctx, http.MethodPost, "/controlPlane/v1/sequence/"+project+"/"+keptnContext+"/control", map[string]string{"state": "abort"}, nil)
+}
+
+// Event is an event that was on Keptn's stream.
+type Event struct {
+	ID          string `json:"id"`
+	Type        string `json:"type"`
+	Source      string `json:"source"`
+	Time        string `json:"time"`
+	TriggeredID string `json:"triggeredid"`
+	Data        struct {
+		Status  string         `json:"status"`
+		Result  string         `json:"result"`
+		Message string         `json:"message"`
+		Test    map[string]any `json:"test"`
+	} `json:"data"`
+	// Raw is all of it.
+	Raw json.RawMessage `json:"-"`
+}
+
+// UnmarshalJSON keeps the raw event, too.
+func (event *Event) UnmarshalJSON(content []byte) error {
+	type plain Event
+	event.Raw = append([]byte{}, content...)
+	return json.Unmarshal(content, (*plain)(event))
+}
+
+// Events are the events of a Keptn context, the oldest first.
+func (system *System) Events(ctx context.Context, keptnContext string) ([]Event, error) {
+	var answer struct {
+		Events []Event `json:"events"`
+	}
+	path := "/mongodb-datastore/event?" + url.Values{"keptnContext": {keptnContext}}.Encode()
+	if err := system.keptnCall(ctx, http.MethodGet, path, nil, &answer); err != nil {
+		return nil, err
+	}
+	events := make([]Event, 0, len(answer.Events))
+	for index := len(answer.Events) - 1; index >= 0; index-- {
+		events = append(events, answer.Events[index])
+	}
+	return events, nil
+}
+
+// Ours are those of the events that Job Executor sent.
+func Ours(events []Event) []Event {
+	var ours []Event
+	for _, event := range events {
+		if event.Source == keptn.Source {
+			ours = append(ours, event)
+		}
+	}
+	return ours
+}
+
+// State is the state of a Keptn context's sequence, and that of its stage.
+func (system *System) State(ctx context.Context, project, keptnContext string) (sequence, stage string, err error) {
+	var answer struct {
+		States []struct {
+			State  string `json:"state"`
+			Stages []struct {
+				State string `json:"state"`
+			} `json:"stages"`
+		} `json:"states"`
+	}
+	path := "/controlPlane/v1/sequence/" + project + "?" + url.Values{"keptnContext": {keptnContext}}.Encode()
+	if err := system.keptnCall(ctx, http.MethodGet, path, nil, &answer); err != nil {
+		return "", "", err
+	}
+	if len(answer.States) == 0 || len(answer.States[0].Stages) == 0 {
+		return "", "", nil
+	}
+	return answer.States[0].State, answer.States[0].Stages[0].State, nil
+}
+
+// TraceID is the id of the trace of a Keptn context.
+func TraceID(keptnContext string) string { return strings.ReplaceAll(keptnContext, "-", "") }

@@ -1,0 +1,262 @@
+package system
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/job-executor/job-executor/functions/run"
+)
+
+// The namespaces of an installation.
+const (
+	Namespace     = "job-executor"
+	JobsNamespace = "job-executor-jobs"
+	token         = "keptn-token" // as in test/keptn/keptn.yaml
+)
+
+// System is an installation on the cluster that KUBECONFIG names.
+type System struct {
+	Kubernetes kubernetes.Interface
+	config     *rest.Config
+	http       *http.Client
+	repository string
+}
+
+// Connect reaches the cluster that KUBECONFIG names.
+func Connect() (*System, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", os.Getenv("KUBECONFIG"))
+	if err != nil {
+		return nil, fmt.Errorf("KUBECONFIG: %w", err)
+	}
+	const requestsPerSecond = 200
+	config.QPS, config.Burst = requestsPerSecond, 2*requestsPerSecond
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the cluster: %w", err)
+	}
+	transport, err := rest.TransportFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the cluster: %w", err)
+	}
+	repository, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output() //nolint:noctx // reads a file only
+	if err != nil {
+		return nil, fmt.Errorf("finding the repository: %w", err)
+	}
+	return &System{
+		Kubernetes: client, config: config, http: &http.Client{Transport: transport},
+		repository: strings.TrimSpace(string(repository)),
+	}, nil
+}
+
+// Install applies Keptn for tests, the tracing opt-in and config/, as a user does,
+// and waits until everything is ready. It may be repeated.
+func (system *System) Install(ctx context.Context, say func(string)) error {
+	say("Keptn for tests: ko apply -f test/keptn/keptn.yaml")
+	if err := system.command(ctx, "ko", "apply", "--sbom=none", "-f", "test/keptn/keptn.yaml"); err != nil {
+		return err
+	}
+	say("Job Executor: ko apply -f config/, with traces to Jaeger (config/tracing)")
+	if err := system.command(ctx, "kubectl", "apply", "-f", "config/100-namespace.yaml", "-f", "config/tracing"); err != nil {
+		return err
+	}
+	if err := system.command(ctx, "ko", "apply", "--sbom=none", "-f", "config/"); err != nil {
+		return err
+	}
+	say("waiting until all of it is ready")
+	for _, arguments := range [][]string{
+		{"--for=condition=Available", "-n", "keptn", "deployment", "--all"},
+		{"--for=condition=Available", "-n", Namespace, "deployment", "--all"},
+		{"--for=condition=Ready", "-n", Namespace, "services.serving.knative.dev,brokers,triggers", "--all"},
+	} {
+		if err := system.command(ctx, "kubectl", append([]string{"wait", "--timeout=180s"}, arguments...)...); err != nil {
+			return err
+		}
+	}
+	// A rollout may have left Available true for the old pods.
+	return system.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/bridge", "--timeout=180s")
+}
+
+func (system *System) command(ctx context.Context, name string, arguments ...string) error {
+	command := exec.CommandContext(ctx, name, arguments...) //nolint:gosec // our own commands
+	command.Dir = system.repository
+	output, err := command.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s %s: %w\n%s", name, strings.Join(arguments, " "), err, output)
+	}
+	return nil
+}
+
+// Apply applies one of the repository's manifests.
+func (system *System) Apply(ctx context.Context, path string) error {
+	return system.command(ctx, "kubectl", "apply", "-f", path)
+}
+
+// UseTransport has the bridge talk to Keptn over NATS or HTTP.
+func (system *System) UseTransport(ctx context.Context, transport string) error {
+	change := map[string]any{"data": map[string]string{
+		"KEPTN_TRANSPORT": transport, "KEPTN_API_URL": "http://api-gateway-nginx.keptn.svc.cluster.local/api",
+	}}
+	content, err := json.Marshal(change)
+	if err != nil {
+		return fmt.Errorf("encoding the transport: %w", err)
+	}
+	core := system.Kubernetes.CoreV1()
+	if _, err := core.ConfigMaps(Namespace).Patch(ctx, "keptn", types.MergePatchType, content, metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("setting the transport: %w", err)
+	}
+	secret := []byte(`{"stringData":{"KEPTN_API_TOKEN":"` + token + `"}}`)
+	if _, err := core.Secrets(Namespace).Patch(ctx, "keptn", types.MergePatchType, secret, metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("setting the token: %w", err)
+	}
+	if err := system.command(ctx, "kubectl", "rollout", "restart", "-n", Namespace, "deployment/bridge"); err != nil {
+		return err
+	}
+	return system.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/bridge", "--timeout=120s")
+}
+
+// Pods counts the pods of a function that run.
+func (system *System) Pods(ctx context.Context, service string) (int, error) {
+	pods, err := system.Kubernetes.CoreV1().Pods(Namespace).List(ctx, metav1.ListOptions{LabelSelector: "serving.knative.dev/service=" + service})
+	if err != nil {
+		return 0, fmt.Errorf("listing the pods of %s: %w", service, err)
+	}
+	return len(pods.Items), nil
+}
+
+// Jobs are the Jobs of a Keptn context, in their order.
+func (system *System) Jobs(ctx context.Context, keptnContext string) ([]batchv1.Job, error) {
+	list, err := system.Kubernetes.BatchV1().Jobs(JobsNamespace).List(ctx, metav1.ListOptions{LabelSelector: run.ContextLabel + "=" + keptnContext})
+	if err != nil {
+		return nil, fmt.Errorf("listing Jobs: %w", err)
+	}
+	run.Sort(list.Items)
+	return list.Items, nil
+}
+
+// Log is what a Job's container printed.
+func (system *System) Log(ctx context.Context, job *batchv1.Job) (string, error) {
+	core := system.Kubernetes.CoreV1()
+	pods, err := core.Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
+	if err != nil {
+		return "", fmt.Errorf("listing the pods of Job %s: %w", job.Name, err)
+	}
+	var log strings.Builder
+	for _, pod := range pods.Items {
+		content, err := core.Pods(job.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: run.TaskContainer}).DoRaw(ctx)
+		if err != nil {
+			return "", fmt.Errorf("reading the log of pod %s: %w", pod.Name, err)
+		}
+		log.Write(content)
+	}
+	return log.String(), nil
+}
+
+// SendToBroker posts a CloudEvent in structured mode to the Broker, as the bridge
+// does in binary mode.
+func (system *System) SendToBroker(ctx context.Context, content []byte) error {
+	address := system.proxy("knative-eventing", "broker-ingress", 80) + "/job-executor/keptn"
+	_, err := system.call(ctx, http.MethodPost, address, "application/cloudevents+json", content)
+	return err
+}
+
+// proxy is how a Service is reached through the API server.
+func (system *System) proxy(namespace, service string, port int) string {
+	return fmt.Sprintf("%s/api/v1/namespaces/%s/services/http:%s:%d/proxy", strings.TrimSuffix(system.config.Host, "/"), namespace, service, port)
+}
+
+func (system *System) call(ctx context.Context, method, address, contentType string, body []byte) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("making a request: %w", err)
+	}
+	request.Header.Set("Content-Type", contentType)
+	request.Header.Set("x-token", token)
+	response, err := system.http.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("calling the cluster: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	content, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, fmt.Errorf("reading the answer of %s: %w", address, err)
+	}
+	if response.StatusCode < 200 || response.StatusCode > 299 {
+		return nil, fmt.Errorf("%s %s: %s: %s", method, address, response.Status, content)
+	}
+	return content, nil
+}
+
+// Eventually waits until there is no error, at most for the limit.
+func Eventually(ctx context.Context, limit time.Duration, done func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		err := done(ctx)
+		if err == nil {
+			return nil
+		}
+		const interval = 100 * time.Millisecond
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("after %s: %w", limit, err)
+		case <-time.After(interval):
+		}
+	}
+}
+
+// DeleteJobs deletes the Jobs of a Keptn context.
+func (system *System) DeleteJobs(ctx context.Context, keptnContext string) error {
+	jobs, err := system.Jobs(ctx, keptnContext)
+	if err != nil {
+		return err
+	}
+	background := metav1.DeletePropagationBackground
+	var failures []error
+	for _, job := range jobs {
+		err := system.Kubernetes.BatchV1().Jobs(job.Namespace).Delete(ctx, job.Name, metav1.DeleteOptions{PropagationPolicy: &background})
+		if !apierrors.IsNotFound(err) {
+			failures = append(failures, err)
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// ReadFiles reads files of the repository, for a project's own.
+func (system *System) ReadFiles(directory string) (map[string][]byte, error) {
+	root := filepath.Join(system.repository, directory)
+	files := map[string][]byte{}
+	err := filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		relative, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		files[filepath.ToSlash(relative)], err = os.ReadFile(path) //nolint:gosec // below the repository
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", directory, err)
+	}
+	return files, nil
+}
