@@ -33,7 +33,20 @@ func (outbox *Outbox) Handle(ctx context.Context, outgoing event.Event) (*event.
 	if _, err := keptn.TaskOf(outgoing); err != nil {
 		return nil, function.Permanent(err)
 	}
-	return nil, outbox.deliver(ctx, outgoing)
+	return nil, outbox.deliver(ctx, withoutRouting(outgoing))
+}
+
+// withoutRouting leaves out what the Broker and the Triggers added to an event.
+func withoutRouting(routed event.Event) event.Event {
+	outgoing := routed.Clone()
+	for name := range routed.Extensions() {
+		switch name {
+		case keptn.ContextExtension, keptn.TriggeredIDExtension, keptn.GitCommitIDExtension, keptn.SpecVersionExtension:
+		default:
+			outgoing.SetExtension(name, nil)
+		}
+	}
+	return outgoing
 }
 
 func (outbox *Outbox) deliver(ctx context.Context, outgoing event.Event) error {

@@ -37,6 +37,8 @@ func (tracer Tracer) Job(ctx context.Context, job *batchv1.Job, pods []corev1.Po
 	span.End(trace.WithTimestamp(run.FinishedAt(job)))
 }
 
+const pendingPhase = "pending"
+
 func (tracer Tracer) pod(ctx context.Context, pod *corev1.Pod) {
 	name := attribute.String("k8s.pod.name", pod.Name)
 	begun := pod.CreationTimestamp.Time
@@ -49,7 +51,7 @@ func (tracer Tracer) pod(ctx context.Context, pod *corev1.Pod) {
 			if terminated == nil || terminated.StartedAt.IsZero() {
 				continue
 			}
-			tracer.phase(ctx, "pending", begun, terminated.StartedAt.Time, name)
+			tracer.phase(ctx, pendingPhase, begun, terminated.StartedAt.Time, name)
 			tracer.phase(ctx, group.name, terminated.StartedAt.Time, terminated.FinishedAt.Time, name,
 				attribute.String("k8s.container.name", status.Name), attribute.Int("container.exit.code", int(terminated.ExitCode)))
 			begun = terminated.FinishedAt.Time
@@ -57,7 +59,12 @@ func (tracer Tracer) pod(ctx context.Context, pod *corev1.Pod) {
 	}
 }
 
+// phase emits a span, except one of having waited for no time: Kubernetes tells
+// whole seconds.
 func (tracer Tracer) phase(ctx context.Context, name string, from, to time.Time, attributes ...attribute.KeyValue) {
+	if name == pendingPhase && !to.After(from) {
+		return
+	}
 	_, span := tracer.Tracer.Start(ctx, name, trace.WithTimestamp(from), trace.WithAttributes(attributes...))
 	span.End(trace.WithTimestamp(to))
 }

@@ -54,7 +54,7 @@ func (cluster *cluster) stamp(name string) string {
 // environment is that of every program which works on the cluster.
 func (cluster *cluster) environment() []string {
 	return append(os.Environ(),
-		"KUBECONFIG="+cluster.kubeconfig(),
+		"KUBECONFIG="+cluster.kubeconfig(), "JOB_EXECUTOR_TEST_CLUSTER=1",
 		"KO_DOCKER_REPO="+registry+"/job-executor",
 		"KO_DEFAULTBASEIMAGE="+registry+"/base:latest", "KO_DEFAULTPLATFORMS=linux/"+runtime.GOARCH,
 		"KOCACHE="+filepath.Join(cluster.cache, "ko"),

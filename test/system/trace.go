@@ -67,6 +67,15 @@ func (system *System) Trace(ctx context.Context, traceID string) ([]Span, error)
 	return spans, nil
 }
 
+// IsWhole says whether the parent of every span is there.
+func IsWhole(spans []Span) bool {
+	known := map[string]bool{"": true}
+	for _, span := range spans {
+		known[span.ID] = true
+	}
+	return !slices.ContainsFunc(spans, func(span Span) bool { return !known[span.ParentID] })
+}
+
 // Tree draws spans as a tree with durations. Spans that the keep function does
 // not keep are left out; their children move up.
 func Tree(spans []Span, keep func(Span) bool) string {

@@ -1,0 +1,52 @@
+# Everything that a developer does. `make help` lists it.
+
+GOLANGCI_LINT_VERSION = v2.6.2
+CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/job-executor
+LINT = $(CACHE)/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangci-lint
+CLUSTER = go run ./test/cluster
+# The programs of the cluster are compiled once, for ko and for itself, with the
+# same flags.
+export CGO_ENABLED ?= 0
+
+.DEFAULT_GOAL = help
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo-cluster
+demo-cluster: cluster-up ## Show a Keptn sequence on a real one-node cluster, which it brings up
+	$(CLUSTER) exec go run ./test/demo
+
+.PHONY: test
+test: unit lint ## Unit tests with the race detector, and lint
+
+.PHONY: unit
+unit: ## Unit tests with the race detector
+	CGO_ENABLED=1 go test -race -shuffle=on ./...
+
+.PHONY: lint
+lint: $(LINT) ## gofmt, go vet and golangci-lint
+	@test -z "$$(gofmt -l functions test)" || { echo "gofmt these:"; gofmt -l functions test; exit 1; }
+	go vet ./...
+	go vet -tags e2e ./test/e2e
+	$(LINT) run --build-tags e2e ./...
+
+$(LINT):
+	GOBIN=$(dir $(LINT)) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+
+.PHONY: e2e
+e2e: cluster-up ## End-to-end tests on a real cluster, which they bring up
+	$(CLUSTER) exec go test -tags e2e -count=1 -timeout=20m -v ./test/e2e
+
+.PHONY: cluster-up
+cluster-up: ## Bring the one-node cluster up (the first time it is compiled)
+	$(CLUSTER) up
+
+.PHONY: cluster-down
+cluster-down: ## Take the cluster down; only the cache of builds stays
+	$(CLUSTER) down
+
+.PHONY: install
+install: ## Install on the cluster that KUBECONFIG names, with images in KO_DOCKER_REPO
+	ko apply -f config/

@@ -1,0 +1,3 @@
+// Package manifests holds the tests of what `ko apply -f config/` installs, and of
+// which package may import which.
+package manifests

@@ -1,0 +1,233 @@
+package manifests
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes/scheme"
+	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
+	"knative.dev/eventing/pkg/eventfilter"
+	"knative.dev/eventing/pkg/eventfilter/subscriptionsapi"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
+)
+
+const config = "../../config"
+
+// objects decodes every document strictly: a field that does not exist fails.
+func objects(t *testing.T) map[string][]runtime.Object {
+	t.Helper()
+	types := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, eventingv1.AddToScheme, servingv1.AddToScheme} {
+		if err := add(types); err != nil {
+			t.Fatal(err)
+		}
+	}
+	decoder := serializer.NewCodecFactory(types, serializer.EnableStrict).UniversalDeserializer()
+	found := map[string][]runtime.Object{}
+	files, err := filepath.Glob(config + "/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	subfolders, err := filepath.Glob(config + "/*/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range append(files, subfolders...) {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for documents := utilyaml.NewYAMLOrJSONDecoder(bytes.NewReader(content), 1<<16); ; {
+			var raw runtime.RawExtension
+			if err := documents.Decode(&raw); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				t.Fatalf("%s: %v", file, err)
+			}
+			object, _, err := decoder.Decode(raw.Raw, nil, nil)
+			if err != nil {
+				t.Errorf("%s: %v", file, err)
+				continue
+			}
+			found[filepath.Base(file)] = append(found[filepath.Base(file)], object)
+		}
+	}
+	return found
+}
+
+func all[Kind runtime.Object](t *testing.T) []Kind {
+	t.Helper()
+	var kinds []Kind
+	for _, inFile := range objects(t) {
+		for _, object := range inFile {
+			if kind, ok := object.(Kind); ok {
+				kinds = append(kinds, kind)
+			}
+		}
+	}
+	return kinds
+}
+
+func TestEveryManifestDecodesStrictly(t *testing.T) {
+	if found := objects(t); len(found) < 10 {
+		t.Fatalf("only %d files were found", len(found))
+	}
+}
+
+func TestEachEventReachesExactlyTheFunctionsItShould(t *testing.T) {
+	triggers := map[string]eventfilter.Filter{}
+	for _, trigger := range all[*eventingv1.Trigger](t) {
+		triggers[trigger.Name] = subscriptionsapi.CreateSubscriptionsAPIFilters(zap.NewNop(), trigger.Spec.Filters)
+	}
+	task := keptn.Task{TriggeredID: "1", Context: "c", Project: "p", Stage: "s", Service: "v"}
+	triggered := func(name string) event.Event {
+		named := task
+		named.Name = name
+		made := named.Started(testTime)
+		made.SetType(keptn.TypeOf(name, keptn.Triggered))
+		for attribute, value := range named.Attributes() {
+			made.SetExtension(attribute, value)
+		}
+		return made
+	}
+	answered := func(phase keptn.Phase) event.Event {
+		made := task.Started(testTime)
+		made.SetType(keptn.TypeOf("test", phase))
+		return made
+	}
+	typed := func(eventType string) event.Event {
+		made := event.New()
+		made.SetID("1")
+		made.SetSource("s")
+		made.SetType(eventType)
+		return made
+	}
+	tests := []struct {
+		name  string
+		event event.Event
+		want  []string
+	}{
+		{"deployment", triggered("deployment"), []string{"executor-deployment"}},
+		{"test", triggered("test"), []string{"executor-test"}},
+		{"release", triggered("release"), []string{"executor-release"}},
+		{"rollback", triggered("rollback"), []string{"executor-rollback"}},
+		{"action", triggered("action"), []string{"executor-action"}},
+		{"get-sli", triggered("get-sli"), []string{"executor-get-sli"}},
+		{"any other task", triggered("hello-world"), []string{"executor-custom"}},
+		{"a task whose name only begins like one", triggered("tests"), []string{"executor-custom"}},
+		{"started", answered(keptn.Started), []string{"keptn"}},
+		{"finished", answered(keptn.Finished), []string{"keptn"}},
+		{"status changed", typed("sh.keptn.event.test.status.changed"), nil},
+		{"a sequence", typed("sh.keptn.event.production.pipeline.triggered"), nil},
+		{"completion of a Job", typed(run.CompletedType), []string{"watcher"}},
+		{"something else", typed("com.example.other"), nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var reached []string
+			for name, filter := range triggers {
+				if filter.Filter(context.Background(), test.event) == eventfilter.PassFilter {
+					reached = append(reached, name)
+				}
+			}
+			slices.Sort(reached)
+			if difference := cmp.Diff(test.want, reached); difference != "" {
+				t.Errorf("reached (-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+func TestEveryFunctionIsClusterLocalAndScalesToZero(t *testing.T) {
+	services := all[*servingv1.Service](t)
+	if len(services) != 8 {
+		t.Fatalf("there are %d Knative Services, not the watcher and seven executors", len(services))
+	}
+	for _, service := range services {
+		template := service.Spec.Template
+		got := map[string]string{
+			"visibility": service.Labels["networking.knative.dev/visibility"],
+			"min-scale":  template.Annotations["autoscaling.knative.dev/min-scale"],
+		}
+		if difference := cmp.Diff(map[string]string{"visibility": "cluster-local", "min-scale": "0"}, got); difference != "" {
+			t.Errorf("%s (-want +got):\n%s", service.Name, difference)
+		}
+	}
+}
+
+func TestEveryPodIsBoundedAndRestricted(t *testing.T) {
+	pods := map[string]corev1.PodSpec{}
+	for _, service := range all[*servingv1.Service](t) {
+		pods[service.Name] = service.Spec.Template.Spec.PodSpec
+	}
+	for _, deployment := range all[*appsv1.Deployment](t) {
+		pods[deployment.Name] = deployment.Spec.Template.Spec
+	}
+	for name, pod := range pods {
+		if pod.ServiceAccountName == "" || pod.ServiceAccountName == "default" {
+			t.Errorf("%s has no account of its own", name)
+		}
+		for _, container := range pod.Containers {
+			if !strings.HasPrefix(container.Image, "ko://github.com/job-executor/job-executor/functions/cmd/") {
+				t.Errorf("%s is not built by ko from here, but %s", name, container.Image)
+			}
+			for _, list := range []corev1.ResourceList{container.Resources.Requests, container.Resources.Limits} {
+				if list.Cpu().IsZero() || list.Memory().IsZero() {
+					t.Errorf("%s lacks a request or a limit", name)
+				}
+			}
+			security := container.SecurityContext
+			nonRoot := security != nil && security.RunAsNonRoot != nil && *security.RunAsNonRoot ||
+				pod.SecurityContext != nil && pod.SecurityContext.RunAsNonRoot != nil && *pod.SecurityContext.RunAsNonRoot
+			if security == nil || !nonRoot || *security.AllowPrivilegeEscalation || !*security.ReadOnlyRootFilesystem ||
+				!slices.Equal(security.Capabilities.Drop, []corev1.Capability{"ALL"}) {
+				t.Errorf("%s is not restricted", name)
+			}
+		}
+	}
+}
+
+// The executors differ in nothing but their names and filters.
+func TestExecutorsAreAlike(t *testing.T) {
+	var first []byte
+	count := 0
+	for _, service := range all[*servingv1.Service](t) {
+		if !strings.HasPrefix(service.Name, "executor-") {
+			continue
+		}
+		count++
+		service.Name = "executor"
+		content, err := json.Marshal(service)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == nil {
+			first = content
+		}
+		if difference := cmp.Diff(string(first), string(content)); difference != "" {
+			t.Errorf("two executors differ:\n%s", difference)
+		}
+	}
+	if count != 7 {
+		t.Errorf("there are %d executors, not 7", count)
+	}
+}
