@@ -176,8 +176,8 @@ func (reporter *Reporter) Deliver(ctx context.Context, outgoing event.Event) err
 				return err
 			}
 		}
-		if err := reporter.sender.Send(ctx, outgoing); err != nil {
-			return fmt.Errorf("sending %s: %w", outgoing.Type(), err)
+		if err := reporter.send(ctx, outgoing, entry); err != nil {
+			return err
 		}
 		entry.finished = true
 		return nil
@@ -214,13 +214,23 @@ func (reporter *Reporter) learn(ctx context.Context, task Task, entry *reported)
 	return over, nil
 }
 
+// send sends an event. One that failed may have arrived all the same, so what
+// Keptn knows decides the next time.
+func (reporter *Reporter) send(ctx context.Context, outgoing event.Event, entry *reported) error {
+	if err := reporter.sender.Send(ctx, outgoing); err != nil {
+		entry.known = false
+		return fmt.Errorf("sending %s: %w", outgoing.Type(), err)
+	}
+	return nil
+}
+
 // sendAttempts is how often a started event is sent that Keptn drops.
 const sendAttempts = 3
 
 func (reporter *Reporter) sendStarted(ctx context.Context, task Task, started event.Event, entry *reported) error {
 	for range sendAttempts {
-		if err := reporter.sender.Send(ctx, started); err != nil {
-			return fmt.Errorf("sending %s: %w", started.Type(), err)
+		if err := reporter.send(ctx, started, entry); err != nil {
+			return err
 		}
 		if !reporter.verify {
 			entry.started = true

@@ -1,0 +1,181 @@
+package jobconfig
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+func TestParseReadsEveryFieldThatJESDocuments(t *testing.T) {
+	content, err := os.ReadFile("testdata/everything.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Parse(content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Config{
+		APIVersion: "v2",
+		Actions: []Action{{
+			Name:   "Everything",
+			Events: []Event{{Name: "sh.keptn.event.test.triggered", JSONPath: JSONPath{Property: "$.data.test.teststrategy", Match: "locust"}}},
+			Silent: true,
+			Tasks: []Task{{
+				Name: "A task", Files: []string{"locust/basic.py", "/locust"}, Image: "locustio/locust", ImagePullPolicy: "Always",
+				Cmd: []string{"locust"}, Args: []string{"-f", "/keptn/locust/basic.py"}, WorkingDir: "/bin",
+				Env: []Env{
+					{Name: "HOST", Value: "$.data.deployment.deploymentURIsLocal[0]", ValueFrom: "event"},
+					{Name: "ALL", Value: "$.data", ValueFrom: "event", As: "yaml"},
+					{Name: "locust-secret", ValueFrom: "secret"}, {Name: "PLAIN", Value: "text", ValueFrom: "string"},
+				},
+				Resources:       &Resources{Limits: ResourceList{CPU: "1", Memory: "512Mi"}, Requests: ResourceList{CPU: "50m", Memory: "128Mi"}},
+				MaxPollDuration: new(int64(1200)), Namespace: "carts", TTLSecondsAfterFinished: new(int32(100)),
+				SecurityContext: SecurityContext{
+					Capabilities: &Capabilities{Add: []string{"NET_ADMIN"}, Drop: []string{"all"}}, Privileged: new(false),
+					RunAsUser: new(int64(1)), RunAsGroup: new(int64(2)), RunAsNonRoot: new(true), ReadOnlyRootFilesystem: new(true),
+					AllowPrivilegeEscalation: new(false), ProcMount: new("Default"),
+					SeccompProfile: &SeccompProfile{Type: "Localhost", LocalhostProfile: new("profile.json")},
+				},
+				ServiceAccount: new("deployer"), Annotations: map[string]string{"example.com/team": "shop"},
+			}},
+		}},
+		Hash: got.Hash,
+	}
+	if difference := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Event{})); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+	if len(got.Hash) != 56 {
+		t.Errorf("the hash %q is no hexadecimal SHA3-224", got.Hash)
+	}
+}
+
+func TestParseNamesTheMistake(t *testing.T) {
+	task := func(lines string) string {
+		return "apiVersion: v2\nactions:\n- name: A\n  tasks:\n  - name: T\n    image: i\n    " + lines
+	}
+	tests := []struct{ name, content, want string }{
+		{"no version", "actions: []", "apiVersion must be specified"},
+		{"empty file", "", "apiVersion must be specified"},
+		{"another version", "apiVersion: v3", "apiVersion v3 is not supported, use v2"},
+		{"an unknown field", "apiVersion: v2\nactions:\n- nam: A", "line 3: field nam is not a field of Action"},
+		{"a field twice", "apiVersion: v2\napiVersion: v2", `line 2: mapping key "apiVersion" already defined at line 1`},
+		{"no YAML", "apiVersion: [", "line 1: did not find expected node content"},
+		{"a command that is no list", task("cmd: locust"), "line 7: cannot unmarshal !!str `locust` into []string"},
+		{"an event name that is no expression", "apiVersion: v2\nactions:\n- name: A\n  events: [{name: '*.triggered'}]", `action "A": event name "*.triggered" is no regular expression`},
+		{"no image", "apiVersion: v2\nactions:\n- name: A\n  tasks: [{name: T}]", `action "A", task "T": image must be specified`},
+		{"an unknown source of a variable", task("env: [{name: X, valueFrom: file}]"), "could not add env with name X, unknown valueFrom file"},
+		{"a variable without a name", task("env: [{value: x, valueFrom: string}]"), "env with valueFrom string needs a name"},
+		{"no time at all", task("maxPollDuration: 0"), "maxPollDuration must be a positive number of seconds, not 0"},
+		{"an unknown pull policy", task("imagePullPolicy: Sometimes"), `imagePullPolicy "Sometimes" must be Always, IfNotPresent or Never`},
+		{"a profile without a type", task("securityContext: {seccompProfile: {localhostProfile: x}}"), "securityContext.seccompProfile needs a type"},
+		{"too large", strings.Repeat("#", MaxBytes+1), "has 1048577 bytes, more than the 1048576 that are allowed"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := Parse([]byte(test.content))
+			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.HasPrefix(err.Error(), Path) {
+				t.Errorf("got %v, want it to begin with %s and to contain %q", err, Path, test.want)
+			}
+		})
+	}
+}
+
+var envelope = Envelope{
+	"id": "1", "type": "sh.keptn.event.test.triggered", "shkeptncontext": "c",
+	"data": map[string]any{
+		"strategy": "locust", "number": 12345678.0, "flag": true, "list": []any{"a", "b"},
+		"object": map[string]any{"html": "<b>"},
+	},
+}
+
+func TestMatch(t *testing.T) {
+	tests := []struct {
+		name, events string
+		want         bool
+	}{
+		{"the exact type", "{name: sh.keptn.event.test.triggered}", true},
+		{"a part of the type", "{name: test}", true},
+		{"an expression", "{name: 'sh.keptn.event.(test|release).triggered'}", true},
+		{"an empty name matches all", "{name: ''}", true},
+		{"another type", "{name: sh.keptn.event.release.triggered}", false},
+		{"any of several events is enough", "{name: release}, {name: test}", true},
+		{"a value", "{name: test, jsonpath: {property: $.data.strategy, match: locust}}", true},
+		{"another value", "{name: test, jsonpath: {property: $.data.strategy, match: k6}}", false},
+		{"a missing value", "{name: test, jsonpath: {property: $.data.nothing, match: ''}}", false},
+		{"a number", "{name: test, jsonpath: {property: $.data.number, match: '12345678'}}", true},
+		{"a bool", "{name: test, jsonpath: {property: $.data.flag, match: 'true'}}", true},
+		{"a list never matches", "{name: test, jsonpath: {property: $.data.list, match: '[\"a\",\"b\"]'}}", false},
+		{"a broken expression never matches", "{name: test, jsonpath: {property: '$.[', match: x}}", false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			config, err := Parse([]byte("apiVersion: v2\nactions:\n- name: other\n- name: A\n  events: [" + test.events + "]"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want []int
+			if test.want {
+				want = []int{1}
+			}
+			var got []int
+			for _, action := range config.Match(envelope) {
+				got = append(got, action.Index)
+			}
+			if difference := cmp.Diff(want, got); difference != "" {
+				t.Errorf("indexes (-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+func TestEventValue(t *testing.T) {
+	tests := []struct {
+		name      string
+		env       Env
+		want, err string
+	}{
+		{"text", Env{Value: "$.data.strategy"}, "locust", ""},
+		{"a large number", Env{Value: "$.data.number"}, "12345678", ""},
+		{"a list is JSON", Env{Value: "$.data.list"}, `["a","b"]`, ""},
+		{"an object is JSON without HTML escapes", Env{Value: "$.data.object"}, `{"html":"<b>"}`, ""},
+		{"an attribute", Env{Value: "$.type"}, "sh.keptn.event.test.triggered", ""},
+		{"as YAML", Env{Value: "$.data.object", As: "YAML"}, "html: <b>\n", ""},
+		{"text as JSON", Env{Value: "$.data.strategy", As: "json"}, `"locust"`, ""},
+		{"in an unknown form", Env{Name: "X", Value: "$.id", As: "xml"}, "", "could not add env with name X, unknown as xml, use json or yaml"},
+		{"what is not there", Env{Name: "X", Value: "$.data.nothing"}, "", "could not add env with name X, value $.data.nothing of the event: unknown key nothing"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := test.env.EventValue(envelope)
+			message := ""
+			if err != nil {
+				message = err.Error()
+			}
+			if got != test.want || message != test.err {
+				t.Errorf("got %q, %q; want %q, %q", got, message, test.want, test.err)
+			}
+		})
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	content, err := os.ReadFile("testdata/everything.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(content)
+	f.Add([]byte("apiVersion: v2\nactions: [{name: A, events: [{name: test, jsonpath: {property: $..a, match: x}}]}]"))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		config, err := Parse(content)
+		if (config == nil) == (err == nil) {
+			t.Fatalf("got %v and %v", config, err)
+		}
+		if config != nil {
+			config.Match(envelope)
+		}
+	})
+}

@@ -1,0 +1,149 @@
+package keptn
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+// listed is a triggered event as a real Keptn lists it (recording 02-pass).
+const listed = `{"data": {"labels": {"build": "17"}, "project": "seed", "service": "svc", "stage": "production"},
+ "gitcommitid": "f24899eb80016f64c4e420b4d2b3806b41c945cf", "id": "48b872a9-5c79-430f-bef2-3e5990627fa3",
+ "shkeptncontext": "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", "shkeptnspecversion": "0.2.4", "source": "shipyard-controller",
+ "specversion": "1.0", "time": "2026-11-23T23:13:01.446880389Z", "type": "sh.keptn.event.test.triggered"}`
+
+func TestTaskIsReadFromAListedEvent(t *testing.T) {
+	event, err := DecodeEvent([]byte(listed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := TaskOf(event)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Task{
+		TriggeredID: "48b872a9-5c79-430f-bef2-3e5990627fa3", Name: "test", Context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b",
+		GitCommitID: "f24899eb80016f64c4e420b4d2b3806b41c945cf", Project: "seed", Stage: "production", Service: "svc", Labels: map[string]string{"build": "17"},
+	}
+	if difference := cmp.Diff(want, got); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+	if difference := cmp.Diff(`{"labels": {"build": "17"}, "project": "seed", "service": "svc", "stage": "production"}`, string(event.Data())); difference != "" {
+		t.Errorf("the data's bytes (-want +got):\n%s", difference)
+	}
+}
+
+func TestAnswersAreWhatKeptnExpects(t *testing.T) {
+	task := Task{TriggeredID: "48b872a9-5c79-430f-bef2-3e5990627fa3", Name: "test", Context: "c", GitCommitID: "f2", Project: "p", Stage: "s", Service: "v", Labels: map[string]string{"build": "17"}}
+	tests := []struct {
+		name    string
+		encoded func() ([]byte, error)
+		want    string
+	}{
+		{"started", func() ([]byte, error) { return EncodeEvent(task.Started(now)) }, `{
+			"specversion": "1.0", "id": "7d5e9e47-51dc-5bd7-a2d3-e2b1a31f1d2c", "type": "sh.keptn.event.test.started", "source": "job-executor",
+			"time": "2026-11-24T12:00:00Z", "datacontenttype": "application/json", "shkeptncontext": "c", "shkeptnspecversion": "0.2.4",
+			"gitcommitid": "f2", "triggeredid": "48b872a9-5c79-430f-bef2-3e5990627fa3",
+			"data": {"project": "p", "stage": "s", "service": "v", "labels": {"build": "17"}}}`},
+		{"finished", func() ([]byte, error) {
+			return EncodeEvent(task.Finished(now, Outcome{Status: StatusSucceeded, Result: ResultPass, Message: "done", Properties: map[string]any{"start": "then"}}))
+		}, `{
+			"specversion": "1.0", "id": "", "type": "sh.keptn.event.test.finished", "source": "job-executor",
+			"time": "2026-11-24T12:00:00Z", "datacontenttype": "application/json", "shkeptncontext": "c", "shkeptnspecversion": "0.2.4",
+			"gitcommitid": "f2", "triggeredid": "48b872a9-5c79-430f-bef2-3e5990627fa3",
+			"data": {"project": "p", "stage": "s", "service": "v", "labels": {"build": "17"}, "status": "succeeded", "result": "pass", "message": "done", "test": {"start": "then"}}}`},
+	}
+	ids := map[string]bool{}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			content, err := test.encoded()
+			if err != nil {
+				t.Fatal(err)
+			}
+			again, err := test.encoded()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if difference := cmp.Diff(string(content), string(again)); difference != "" {
+				t.Errorf("a repeated answer differs:\n%s", difference)
+			}
+			var want, got map[string]any
+			if err := json.Unmarshal([]byte(test.want), &want); err != nil {
+				t.Fatal(err)
+			}
+			if err := json.Unmarshal(content, &got); err != nil {
+				t.Fatal(err)
+			}
+			id, _ := got["id"].(string)
+			if id == "" || ids[id] {
+				t.Errorf("the id %q is empty or another answer's", id)
+			}
+			ids[id] = true
+			want["id"] = id
+			if difference := cmp.Diff(want, got); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+func TestParseType(t *testing.T) {
+	tests := []struct {
+		eventType, task string
+		phase           Phase
+		ok              bool
+	}{
+		{"sh.keptn.event.test.triggered", "test", Triggered, true},
+		{"sh.keptn.event.get-sli.finished", "get-sli", Finished, true},
+		{"sh.keptn.event.production.pipeline.triggered", "", "", false},
+		{"sh.keptn.event.test.status.changed", "", "", false},
+		{"sh.keptn.event.test.invalidated", "", "", false},
+		{"sh.keptn.event..started", "", "", false},
+		{"com.example.test.started", "", "", false},
+	}
+	for _, test := range tests {
+		t.Run(test.eventType, func(t *testing.T) {
+			task, phase, ok := ParseType(test.eventType)
+			if task != test.task || phase != test.phase || ok != test.ok {
+				t.Errorf("got %q, %q, %v", task, phase, ok)
+			}
+		})
+	}
+}
+
+func TestTaskOfRefusesWhatCanNotBeAnswered(t *testing.T) {
+	tests := []struct{ name, event, want string }{
+		{"a sequence", `{"specversion":"1.0","id":"1","source":"s","type":"sh.keptn.event.a.b.triggered"}`, `event type "sh.keptn.event.a.b.triggered" is not that of a Keptn task`},
+		{"no service", `{"specversion":"1.0","id":"1","source":"s","type":"sh.keptn.event.a.triggered","shkeptncontext":"c","data":{"project":"p","stage":"s"}}`, "event 1 of type sh.keptn.event.a.triggered has no service"},
+		{"no context", `{"specversion":"1.0","id":"1","source":"s","type":"sh.keptn.event.a.triggered","data":{"project":"p","stage":"s","service":"v"}}`, "event 1 of type sh.keptn.event.a.triggered has no Keptn context"},
+		{"an answer to nothing", `{"specversion":"1.0","id":"1","source":"s","type":"sh.keptn.event.a.started","shkeptncontext":"c","data":{"project":"p","stage":"s","service":"v"}}`, "event 1 of type sh.keptn.event.a.started has no id of the triggered event"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			event, err := DecodeEvent([]byte(test.event))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = TaskOf(event)
+			if err == nil || err.Error() != test.want {
+				t.Errorf("got %v, want %s", err, test.want)
+			}
+		})
+	}
+}
+
+func FuzzDecodeEvent(f *testing.F) {
+	f.Add([]byte(listed))
+	f.Add([]byte(`{"id":"1","source":"s","type":"t","specversion":"1.0","extensions":{},"contenttype":null,"data":{}}`))
+	f.Add([]byte(`{"specversion":""}`))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		event, err := DecodeEvent(content)
+		if err == nil && event.Validate() != nil {
+			t.Fatalf("an invalid event was decoded: %v", event)
+		}
+	})
+}

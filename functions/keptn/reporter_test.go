@@ -1,0 +1,189 @@
+package keptn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/go-cmp/cmp"
+)
+
+// control is a control plane of one task, with faults.
+type control struct {
+	mutex    sync.Mutex
+	standing Standing
+	counted  []Phase
+	// drop has that many started events answered with success and dropped.
+	drop int
+	// fail has that many calls fail before they have an effect.
+	fail int
+	// lost has that many sends fail after they had it.
+	lost int
+	// pending is how often it is asked until the task is dispatched.
+	pending int
+}
+
+var errDown = errors.New("Keptn is down")
+
+func (control *control) Send(_ context.Context, outgoing event.Event) error {
+	control.mutex.Lock()
+	defer control.mutex.Unlock()
+	if control.fail > 0 {
+		control.fail--
+		return errDown
+	}
+	_, phase, _ := ParseType(outgoing.Type())
+	switch {
+	case control.standing != Current, control.pending > 0:
+	case phase == Started && control.drop > 0:
+		control.drop--
+	default:
+		control.counted = append(control.counted, phase)
+	}
+	if control.lost > 0 {
+		control.lost--
+		return errDown
+	}
+	return nil
+}
+
+func (control *control) Count(context.Context, Task) (Count, error) {
+	control.mutex.Lock()
+	defer control.mutex.Unlock()
+	if control.fail > 0 {
+		control.fail--
+		return Count{}, errDown
+	}
+	if control.pending > 0 {
+		control.pending--
+		return Count{Standing: Pending}, nil
+	}
+	count := Count{Standing: control.standing}
+	for _, phase := range control.counted {
+		count.Started = count.Started || phase == Started
+		count.Finished = count.Finished || phase == Finished
+	}
+	if count.Started && count.Finished {
+		count.Standing = Over
+	}
+	return count, nil
+}
+
+var reportedTask = Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v"}
+
+func newTestReporter(control *control, verify bool) *Reporter {
+	return NewReporter(control, control, verify, Wait{Interval: 50 * time.Millisecond, Limit: 3 * time.Second}, func() time.Time { return now }, slog.New(slog.DiscardHandler))
+}
+
+func TestReporterDelivers(t *testing.T) {
+	started := reportedTask.Started(now)
+	finished := reportedTask.Finished(now, Errored("no"))
+	both := []Phase{Started, Finished}
+	tests := []struct {
+		name    string
+		control control
+		verify  bool
+		events  []event.Event
+		want    []Phase
+		err     error
+	}{
+		{"started, then finished", control{standing: Current}, false, []event.Event{started, finished}, both, nil},
+		{"each once, however often it is given", control{standing: Current}, false, []event.Event{started, started, finished, finished, started}, both, nil},
+		{"a finished event brings the started one", control{standing: Current}, false, []event.Event{finished}, both, nil},
+		{"a started event that comes last is dropped", control{standing: Current}, false, []event.Event{finished, started}, both, nil},
+		{"what Keptn has is not sent again after a restart", control{standing: Current, counted: []Phase{Started}}, false, []event.Event{started, finished}, both, nil},
+		{"nothing is sent for a task that is over", control{standing: Over}, false, []event.Event{started, finished}, nil, nil},
+		{"it waits until the task is dispatched", control{standing: Current, pending: 3}, true, []event.Event{started}, []Phase{Started}, nil},
+		{"it gives up on a paused task for now", control{standing: Current, pending: 1 << 30}, true, []event.Event{started}, nil, ErrNotCounted},
+		{"a started event that Keptn dropped is sent again", control{standing: Current, drop: 2}, true, []event.Event{started, finished}, both, nil},
+		{"but not for ever", control{standing: Current, drop: 3}, true, []event.Event{started}, nil, ErrNotCounted},
+		{"an error is the caller's to repeat", control{standing: Current, fail: 1}, false, []event.Event{started}, nil, errDown},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				reporter := newTestReporter(&test.control, test.verify)
+				var err error
+				for _, outgoing := range test.events {
+					err = errors.Join(err, reporter.Deliver(t.Context(), outgoing))
+				}
+				if !errors.Is(err, test.err) || (err == nil) != (test.err == nil) {
+					t.Errorf("got error %v, want %v", err, test.err)
+				}
+				if difference := cmp.Diff(test.want, test.control.counted); difference != "" {
+					t.Errorf("counted (-want +got):\n%s", difference)
+				}
+			})
+		})
+	}
+}
+
+// However events are repeated, reordered and interrupted by failures and
+// restarts: as long as the caller repeats what failed, Keptn counts exactly one
+// started and then one finished event.
+func TestReporterNeverCountsTwice(t *testing.T) {
+	const schedules = 10000
+	synctest.Test(t, func(t *testing.T) {
+		for seed := range uint64(schedules) {
+			schedule(t, seed)
+		}
+	})
+}
+
+func schedule(t *testing.T, seed uint64) {
+	t.Helper()
+	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // reproducible
+	control := &control{standing: Current, drop: random.IntN(3), fail: random.IntN(4), lost: random.IntN(2), pending: random.IntN(3)}
+	reporter := newTestReporter(control, true)
+	toDo := []event.Event{reportedTask.Started(now), reportedTask.Finished(now, Errored("no")), reportedTask.Started(now), reportedTask.Finished(now, Errored("no"))}
+	random.Shuffle(len(toDo), func(one, other int) { toDo[one], toDo[other] = toDo[other], toDo[one] })
+	for attempts := 0; len(toDo) > 0; attempts++ {
+		const tooMany = 1000
+		if attempts > tooMany {
+			t.Fatalf("seed %d: it never ends", seed)
+		}
+		if random.IntN(4) == 0 { // a restart
+			reporter = newTestReporter(control, true)
+		}
+		next := random.IntN(len(toDo))
+		if reporter.Deliver(t.Context(), toDo[next]) == nil {
+			toDo = append(toDo[:next], toDo[next+1:]...)
+		}
+	}
+	if difference := cmp.Diff([]Phase{Started, Finished}, control.counted); difference != "" {
+		t.Fatalf("seed %d: counted (-want +got):\n%s", seed, difference)
+	}
+}
+
+func TestReporterDeliversOnceToManyCallers(t *testing.T) {
+	control := &control{standing: Current}
+	reporter := newTestReporter(control, true)
+	var group sync.WaitGroup
+	failures := make(chan error, 20)
+	for index := range cap(failures) {
+		group.Go(func() {
+			outgoing := reportedTask.Started(now)
+			if index%2 == 1 {
+				outgoing = reportedTask.Finished(now, Errored(fmt.Sprint(index)))
+			}
+			failures <- reporter.Deliver(t.Context(), outgoing)
+		})
+	}
+	group.Wait()
+	close(failures)
+	for err := range failures {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if difference := cmp.Diff([]Phase{Started, Finished}, control.counted); difference != "" {
+		t.Errorf("counted (-want +got):\n%s", difference)
+	}
+}

@@ -1,0 +1,210 @@
+package run
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/fake"
+)
+
+func job(name string, phase Phase) batchv1.Job {
+	made := batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "jobs", Name: name, UID: types.UID("uid-" + name), Labels: map[string]string{EventIDLabel: "run"}, Annotations: map[string]string{TTLAnnotation: "60"}},
+		Spec:       batchv1.JobSpec{Suspend: new(phase == Waiting)},
+	}
+	condition := batchv1.JobCondition{Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(time.Unix(1000, 0).UTC())}
+	switch phase {
+	case Succeeded:
+		condition.Type = batchv1.JobComplete
+	case Failed:
+		condition.Type, condition.Reason, condition.Message = batchv1.JobFailed, "BackoffLimitExceeded", "it failed"
+	default:
+		return made
+	}
+	// What comes before the end is not the end.
+	made.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobSuccessCriteriaMet, Status: corev1.ConditionTrue}, condition}
+	return made
+}
+
+func TestNext(t *testing.T) {
+	names := func(jobs ...batchv1.Job) []string {
+		var all []string
+		for _, job := range jobs {
+			all = append(all, job.Name)
+		}
+		return all
+	}
+	type outcome struct {
+		Resume, Failed string
+		Ended          bool
+		Unneeded       []string
+	}
+	tests := []struct {
+		name string
+		jobs []batchv1.Job
+		want outcome
+	}{
+		{"a run without Jobs needs nothing", nil, outcome{}},
+		{"while a Job runs nothing is done", []batchv1.Job{job("a", Running), job("b", Waiting)}, outcome{}},
+		{"after a success the next one starts", []batchv1.Job{job("a", Succeeded), job("b", Waiting), job("c", Waiting)}, outcome{Resume: "b"}},
+		{"the next one runs already", []batchv1.Job{job("a", Succeeded), job("b", Running)}, outcome{}},
+		{"the last success ends the run", []batchv1.Job{job("a", Succeeded), job("b", Succeeded)}, outcome{Ended: true}},
+		{"the first failure ends the run", []batchv1.Job{job("a", Succeeded), job("b", Failed), job("c", Waiting)}, outcome{Ended: true, Failed: "b", Unneeded: []string{"c"}}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			step := Next(test.jobs)
+			got := outcome{Ended: step.Ended, Unneeded: names(step.Unneeded...)}
+			if step.Resume != nil {
+				got.Resume = step.Resume.Name
+			}
+			if step.Failed != nil {
+				got.Failed = step.Failed.Name
+			}
+			if difference := cmp.Diff(test.want, got); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+func TestNamesAreStableAndFitKubernetes(t *testing.T) {
+	tests := []struct{ name, eventID, want string }{
+		{"Keptn's UUIDs stand as they are", "48b872a9-5c79-430f-bef2-3e5990627fa3", "job-48b872a9-5c79-430f-bef2-3e5990627fa3-000-001"},
+		{"a short id stands as it is", "a", "job-a-000-001"},
+		{"an id that no name can hold becomes a UUID", "Of/Somebody Else", "job-297732bb-09de-50e4-b528-abaeaa12445e-000-001"},
+		{"so does one that is too long", strings.Repeat("a", 41), "job-8f96c836-d223-5fc4-87b7-68260c5015de-000-001"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got := Name(ID(test.eventID), 0, 1)
+			if got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+			const longestLabel = 63
+			if len(got) > longestLabel {
+				t.Errorf("%s is too long for the label of its pods", got)
+			}
+		})
+	}
+}
+
+func TestLabelValue(t *testing.T) {
+	for text, want := range map[string]string{
+		"Run locust tests": "Run_locust_tests", "-._äö!x-": "x", strings.Repeat("a", 70): strings.Repeat("a", 63), "": "",
+	} {
+		if got := LabelValue(text); got != want {
+			t.Errorf("LabelValue(%q) = %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestSortIsByActionThenTask(t *testing.T) {
+	at := func(action, task string) batchv1.Job {
+		return batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: action + "." + task, Labels: map[string]string{ActionIndexLabel: action, TaskIndexLabel: task}}}
+	}
+	jobs := []batchv1.Job{at("10", "0"), at("2", "10"), at("2", "9"), at("0", "0")}
+	Sort(jobs)
+	var got []string
+	for _, job := range jobs {
+		got = append(got, job.Name)
+	}
+	if difference := cmp.Diff([]string{"0.0", "2.9", "2.10", "10.0"}, got); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
+func TestExcerptKeepsTheBeginningAndTheEnd(t *testing.T) {
+	tests := []struct {
+		name, content, want string
+		limit               int
+	}{
+		{"what fits stays whole", "0123456789", "0123456789", 10},
+		{"the middle of what does not fit is left out", "0123456789abcdef", "0123\n[… 8 bytes are left out here; all of it: there …]\ncdef", 8},
+		{"half a character is replaced", "ä23456ö", "\uFFFD\n[… 7 bytes are left out here; all of it: there …]\n\uFFFD", 2},
+	}
+	for _, test := range tests {
+		for _, chunk := range []int{1, 3, 100} {
+			t.Run(fmt.Sprintf("%s, written by %d", test.name, chunk), func(t *testing.T) {
+				excerpt := Excerpt{Limit: test.limit, Whole: "there"}
+				for content := []byte(test.content); len(content) > 0; content = content[min(chunk, len(content)):] {
+					if _, err := excerpt.Write(content[:min(chunk, len(content))]); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if difference := cmp.Diff(test.want, excerpt.String()); difference != "" {
+					t.Errorf("(-want +got):\n%s", difference)
+				}
+			})
+		}
+	}
+}
+
+func TestCompletionIsTheSameEachTime(t *testing.T) {
+	finished := job("a", Succeeded)
+	one, err := Completed(&finished)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := Completed(&finished)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if difference := cmp.Diff(one.String(), other.String()); difference != "" {
+		t.Errorf("(-one +other):\n%s", difference)
+	}
+	completion, err := CompletionOf(one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if difference := cmp.Diff(Completion{RunID: "run", Namespace: "jobs", Job: "a"}, completion); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
+func TestStoreRepeatsWithoutEffect(t *testing.T) {
+	ctx := t.Context()
+	first := job("a", Waiting)
+	first.Labels[ManagedByLabel] = ManagedBy
+	store := &Store{Batch: fake.NewClientset().BatchV1(), Namespaces: []string{"jobs", "others"}}
+	for range 2 {
+		if err := store.Create(ctx, &first); err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Resume(ctx, &first); err != nil {
+			t.Fatal(err)
+		}
+		if err := store.MarkDelivered(ctx, &first, time.Unix(0, 0)); err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Expire(ctx, &first); err != nil {
+			t.Fatal(err)
+		}
+	}
+	jobs, err := store.List(ctx, "run")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(jobs) != 1 || *jobs[0].Spec.Suspend || !IsDelivered(&jobs[0]) || *jobs[0].Spec.TTLSecondsAfterFinished != 60 {
+		t.Errorf("got %+v", jobs)
+	}
+	for range 2 {
+		if err := store.Delete(ctx, &first); err != nil {
+			t.Fatal(err)
+		}
+		// What is gone needs no change.
+		if err := store.MarkDelivered(ctx, &first, time.Unix(0, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if exists, err := store.Exists(ctx, "jobs", "a"); err != nil || exists {
+		t.Errorf("got %v, %v", exists, err)
+	}
+}
