@@ -1,0 +1,338 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel/propagation"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
+)
+
+var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+const triggeredID = "48b872a9-5c79-430f-bef2-3e5990627fa3"
+
+func triggered(t *testing.T) event.Event {
+	t.Helper()
+	made, err := keptn.DecodeEvent([]byte(`{"data": {"labels": {"build-id": "17"}, "project": "seed", "service": "svc", "stage": "production",
+		"deployment": {"deploymentURIsLocal": ["http://svc"]}},
+		"gitcommitid": "f24899eb80016f64c4e420b4d2b3806b41c945cf", "id": "` + triggeredID + `", "shkeptncontext": "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b",
+		"source": "shipyard-controller", "specversion": "1.0", "time": "2026-11-23T23:13:01Z", "type": "sh.keptn.event.test.triggered"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+type files struct {
+	content string
+	err     error
+}
+
+func (files files) Configuration(context.Context, keptn.Task) ([]byte, string, error) {
+	return []byte(files.content), "the grant", files.err
+}
+
+// jobs keeps Jobs in the order of their creation; from the given one on it fails.
+type jobs struct {
+	created []batchv1.Job
+	failAt  int
+	err     error
+}
+
+func (jobs *jobs) Exists(_ context.Context, _, name string) (bool, error) {
+	for _, job := range jobs.created {
+		if job.Name == name {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func (jobs *jobs) Create(ctx context.Context, job *batchv1.Job) error {
+	if jobs.err != nil && len(jobs.created) == jobs.failAt {
+		return jobs.err
+	}
+	if exists, _ := jobs.Exists(ctx, job.Namespace, job.Name); !exists {
+		jobs.created = append(jobs.created, *job)
+	}
+	return nil
+}
+
+func (jobs *jobs) Delete(_ context.Context, job *batchv1.Job) error {
+	var left []batchv1.Job
+	for _, created := range jobs.created {
+		if created.Name != job.Name {
+			left = append(left, created)
+		}
+	}
+	jobs.created = left
+	return nil
+}
+
+func (jobs *jobs) names() []string {
+	var names []string
+	for _, job := range jobs.created {
+		names = append(names, strings.TrimPrefix(job.Name, "job-"+triggeredID+"-"))
+	}
+	return names
+}
+
+type fakeCluster struct{}
+
+func (fakeCluster) SecretKeys(_ context.Context, _, name string) ([]string, bool, error) {
+	return []string{"password", "user"}, name == "credentials", nil
+}
+
+func (fakeCluster) HasServiceAccount(_ context.Context, _, name string) (bool, error) {
+	return name == "default-account" || name == "deployer", nil
+}
+
+func quantity(text string) Quantity { return Quantity{resource.MustParse(text)} }
+
+func newExecutor(files files, jobs *jobs) *Executor {
+	return &Executor{
+		Files: files, Jobs: jobs, Cluster: fakeCluster{}, Propagator: propagation.TraceContext{},
+		Settings: Settings{
+			Namespaces: []string{"jobs", "others"}, ServiceAccount: "default-account", AllowedImages: []string{"busybox*", " docker.io/*"},
+			VolumeSize: quantity("20Mi"), LimitCPU: quantity("1"), LimitMemory: quantity("512Mi"), RequestCPU: quantity("50m"), RequestMemory: quantity("128Mi"),
+			FetcherImage: "fetcher", BridgeURL: "http://bridge",
+		},
+		Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+const twoTasks = `apiVersion: v2
+actions:
+- name: First
+  events: [{name: sh.keptn.event.test.triggered}]
+  tasks: [{name: one, image: busybox}, {name: two, image: busybox}]
+- name: Second
+  events: [{name: test}]
+  tasks: [{name: three, image: busybox}]
+`
+
+func task(lines string) string {
+	return "apiVersion: v2\nactions:\n- name: A\n  events: [{name: test}]\n  tasks:\n  - name: T\n    " + lines + "\n"
+}
+
+var (
+	groupResource = schema.GroupResource{Group: "batch", Resource: "jobs"}
+	errForbidden  = fmt.Errorf("creating: %w", apierrors.NewForbidden(groupResource, "x", errors.New("exceeded quota")))
+	errServer     = fmt.Errorf("creating: %w", apierrors.NewInternalError(errors.New("etcd")))
+)
+
+func TestHandle(t *testing.T) {
+	tests := []struct {
+		name  string
+		files files
+		jobs  jobs
+		// reply is the type of the reply, and for a finished event its message.
+		reply, message string
+		created        []string
+		err            error
+	}{
+		{"the first Job is created last", files{content: twoTasks}, jobs{}, "started", "", []string{"000-002", "001-001", "000-001"}, nil},
+		{"no configuration, nothing to say", files{err: ErrNoConfiguration}, jobs{}, "", "", nil, nil},
+		{"no matching action, nothing to say", files{content: strings.ReplaceAll(twoTasks, "test", "release")}, jobs{}, "", "", nil, nil},
+		{"silent actions run, but say nothing", files{content: "apiVersion: v2\nactions: [{name: A, silent: true, events: [{name: test}], tasks: [{name: T, image: busybox}]}]"}, jobs{}, "", "", []string{"000-001"}, nil},
+		{"a mistake in a silent action says nothing", files{content: "apiVersion: v2\nactions: [{name: A, silent: true, events: [{name: test}], tasks: [{name: T, image: nginx}]}]"}, jobs{}, "", "", nil, nil},
+		{"an action without tasks is done", files{content: "apiVersion: v2\nactions: [{name: A, events: [{name: test}]}]"}, jobs{}, "finished", "The matching actions have no tasks.", nil, nil},
+		{"a malformed configuration", files{content: "apiVersion: v1"}, jobs{}, "finished", "job/config.yaml is not valid: apiVersion v1 is not supported, use v2", nil, nil},
+		{"an image that is not allowed", files{content: task("image: nginx")}, jobs{}, "finished", `action "A", task "T": Forbidden: Image nginx does not match configured image allowlist`, nil, nil},
+		{"a privileged container", files{content: task("image: busybox\n    securityContext: {privileged: true}")}, jobs{}, "finished", `action "A", task "T": privileged containers are not allowed`, nil, nil},
+		{"a namespace that is not ours", files{content: task("image: busybox\n    namespace: kube-system")}, jobs{}, "finished", `action "A", task "T": namespace "kube-system" is not one of those in which Jobs may run: jobs, others`, nil, nil},
+		{"an account that does not exist", files{content: task("image: busybox\n    serviceAccount: root")}, jobs{}, "finished", `action "A", task "T": service account "root" does not exist in namespace "jobs"`, nil, nil},
+		{"a Secret that does not exist", files{content: task("image: busybox\n    env: [{name: nothing, valueFrom: secret}]")}, jobs{}, "finished", `action "A", task "T": could not add env with name nothing: there is no Secret of this name in namespace "jobs"`, nil, nil},
+		{"a value that the event does not have", files{content: task("image: busybox\n    env: [{name: X, value: $.data.x, valueFrom: event}]")}, jobs{}, "finished", `action "A", task "T": could not add env with name X, value $.data.x of the event: unknown key x`, nil, nil},
+		{"a quantity that is none", files{content: task("image: busybox\n    resources: {limits: {cpu: many}}")}, jobs{}, "finished", `action "A", task "T": resources.limits.cpu "many" is no quantity`, nil, nil},
+		{"what Kubernetes refuses leaves no Job behind", files{content: twoTasks}, jobs{failAt: 2, err: errForbidden}, "finished", `Error while creating job: creating: jobs.batch "x" is forbidden: exceeded quota`, nil, nil},
+		{"what fails for now is tried again", files{content: twoTasks}, jobs{failAt: 1, err: errServer}, "", "", []string{"000-002"}, errServer},
+		{"so is a configuration that can't be read", files{err: errServer}, jobs{}, "", "", nil, errServer},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			reply, err := newExecutor(test.files, &test.jobs).Handle(t.Context(), triggered(t))
+			if !errors.Is(err, test.err) || (err == nil) != (test.err == nil) || function.IsPermanent(err) {
+				t.Errorf("got error %v, want %v", err, test.err)
+			}
+			phase, message := "", ""
+			if reply != nil {
+				var data struct {
+					Message string `json:"message"`
+				}
+				if err := reply.DataAs(&data); err != nil {
+					t.Fatal(err)
+				}
+				phase, message = strings.TrimPrefix(reply.Type(), "sh.keptn.event.test."), data.Message
+			}
+			if difference := cmp.Diff([]string{test.reply, test.message}, []string{phase, message}); difference != "" {
+				t.Errorf("reply (-want +got):\n%s", difference)
+			}
+			if difference := cmp.Diff(test.created, test.jobs.names()); difference != "" {
+				t.Errorf("Jobs in the order of creation (-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+func TestDeliveringAgain(t *testing.T) {
+	all := []string{"000-002", "001-001", "000-001"}
+	tests := []struct {
+		name    string
+		between func(*jobs)
+		want    []string
+	}{
+		{"changes nothing", func(*jobs) {}, all},
+		{"completes what was interrupted", func(jobs *jobs) { jobs.created = jobs.created[:1] }, all},
+		{"does not bring back what the watcher deleted", func(jobs *jobs) { jobs.created = jobs.created[2:] }, all[2:]},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			jobs := &jobs{}
+			executor := newExecutor(files{content: twoTasks}, jobs)
+			first, err := executor.Handle(t.Context(), triggered(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			test.between(jobs)
+			second, err := executor.Handle(t.Context(), triggered(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if difference := cmp.Diff(first.String(), second.String()); difference != "" {
+				t.Errorf("the replies differ:\n%s", difference)
+			}
+			if difference := cmp.Diff(test.want, jobs.names()); difference != "" {
+				t.Errorf("Jobs (-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+func TestWhatTriggersNothingIsRefusedForGood(t *testing.T) {
+	tests := []struct{ name, eventType string }{
+		{"a sequence", "sh.keptn.event.production.pipeline.triggered"},
+		{"a finished event", "sh.keptn.event.test.finished"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			other := triggered(t)
+			other.SetType(test.eventType)
+			if _, err := newExecutor(files{content: twoTasks}, &jobs{}).Handle(t.Context(), other); !function.IsPermanent(err) {
+				t.Errorf("got %v, want a permanent error", err)
+			}
+		})
+	}
+}
+
+// The whole Job, so that every field of job/config.yaml is seen in its place.
+func TestJobHasAllThatTheTaskWants(t *testing.T) {
+	content := task(`image: docker.io/locustio/locust
+    imagePullPolicy: Always
+    cmd: [locust]
+    args: [-f, /keptn/basic.py]
+    workingDir: /work
+    files: [basic.py]
+    namespace: others
+    maxPollDuration: 60
+    ttlSecondsAfterFinished: 5
+    serviceAccount: deployer
+    annotations: {example.com/team: shop}
+    resources: {limits: {cpu: 2}}
+    securityContext: {runAsUser: 7, capabilities: {add: [NET_ADMIN]}, readOnlyRootFilesystem: false}
+    env:
+    - {name: HOST, value: "$.data.deployment.deploymentURIsLocal[0]", valueFrom: event}
+    - {name: credentials, valueFrom: secret}
+    - {name: PLAIN, value: text, valueFrom: string}`)
+	jobs := &jobs{}
+	if _, err := newExecutor(files{content: content}, jobs).Handle(t.Context(), triggered(t)); err != nil {
+		t.Fatal(err)
+	}
+	if len(jobs.created) != 1 {
+		t.Fatalf("there are %d Jobs", len(jobs.created))
+	}
+	got := jobs.created[0]
+	labels := map[string]string{
+		run.ManagedByLabel: "job-executor", run.ContextLabel: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", run.EventIDLabel: triggeredID,
+		run.CommitIDLabel: "f24899eb80016f64c4e420b4d2b3806b41c945cf", run.ActionLabel: "A", run.TaskLabel: "T",
+		run.ConfigHashLabel: got.Labels[run.ConfigHashLabel], run.ActionIndexLabel: "0", run.TaskIndexLabel: "0",
+	}
+	fromSecret := func(key string) corev1.EnvVar {
+		return corev1.EnvVar{Name: key, ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
+			LocalObjectReference: corev1.LocalObjectReference{Name: "credentials"}, Key: key,
+		}}}
+	}
+	defaultContext := func() *corev1.SecurityContext {
+		return &corev1.SecurityContext{
+			Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}, RunAsUser: new(int64(1000)), RunAsGroup: new(int64(2000)),
+			RunAsNonRoot: new(true), ReadOnlyRootFilesystem: new(true), AllowPrivilegeEscalation: new(false),
+			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		}
+	}
+	taskContext := defaultContext()
+	taskContext.RunAsUser, taskContext.ReadOnlyRootFilesystem = new(int64(7)), new(false)
+	taskContext.Capabilities = &corev1.Capabilities{Add: []corev1.Capability{"NET_ADMIN"}}
+	mounts := []corev1.VolumeMount{{Name: "keptn-files", MountPath: "/keptn"}}
+	want := batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "others", Name: "job-" + triggeredID + "-000-001", Labels: labels,
+			Annotations: map[string]string{
+				"example.com/team": "shop",
+				run.TaskAnnotation: `{"triggeredID":"` + triggeredID + `","name":"test","context":"4ed578f6-1e1e-4a11-9b2e-9a7111760f5b",` +
+					`"gitCommitID":"f24899eb80016f64c4e420b4d2b3806b41c945cf","project":"seed","stage":"production","service":"svc","labels":{"build-id":"17"}}`,
+				run.ActionNameAnnotation: "A", run.TaskNameAnnotation: "T", run.TTLAnnotation: "60",
+			},
+		},
+		Spec: batchv1.JobSpec{
+			BackoffLimit: new(int32(0)), Suspend: new(false), ActiveDeadlineSeconds: new(int64(660)),
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				Spec: corev1.PodSpec{
+					RestartPolicy: corev1.RestartPolicyNever, ActiveDeadlineSeconds: new(int64(60)), ServiceAccountName: "deployer", EnableServiceLinks: new(false),
+					SecurityContext: &corev1.PodSecurityContext{FSGroup: new(int64(2000)), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
+					Volumes:         []corev1.Volume{{Name: "keptn-files", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse("20Mi"))}}}},
+					InitContainers: []corev1.Container{{
+						Name: "fetch-files", Image: "fetcher", VolumeMounts: mounts, SecurityContext: defaultContext(),
+						Env: []corev1.EnvVar{
+							{Name: "FILES", Value: `["basic.py"]`}, {Name: "TARGET", Value: "/keptn"}, {Name: "BRIDGE_URL", Value: "http://bridge"}, {Name: "GRANT", Value: "the grant"},
+						},
+						Resources: corev1.ResourceRequirements{
+							Limits:   corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1"), corev1.ResourceMemory: resource.MustParse("512Mi")},
+							Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("50m"), corev1.ResourceMemory: resource.MustParse("128Mi")},
+						},
+					}},
+					Containers: []corev1.Container{{
+						Name: "task", Image: "docker.io/locustio/locust", ImagePullPolicy: corev1.PullAlways, Command: []string{"locust"}, Args: []string{"-f", "/keptn/basic.py"},
+						WorkingDir: "/work", VolumeMounts: mounts, SecurityContext: taskContext,
+						Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2")}, Requests: corev1.ResourceList{}},
+						Env: []corev1.EnvVar{
+							{Name: "HOST", Value: "http://svc"}, fromSecret("password"), fromSecret("user"), {Name: "PLAIN", Value: "text"},
+							{Name: "KEPTN_PROJECT", Value: "seed"}, {Name: "KEPTN_STAGE", Value: "production"}, {Name: "KEPTN_SERVICE", Value: "svc"},
+							{Name: "LABELS_BUILD_ID", Value: "17"},
+						},
+					}},
+				},
+			},
+		},
+	}
+	if difference := cmp.Diff(want, got); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
