@@ -1,0 +1,116 @@
+package fetcher
+
+import (
+	"encoding/json"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// bridge serves files to who has the grant; the first requests it answers with
+// the given statuses.
+func bridge(t *testing.T, files map[string]string, statuses ...int) string {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		if len(statuses) > 0 {
+			status := statuses[0]
+			statuses = statuses[1:]
+			http.Error(writer, "a fault", status)
+			return
+		}
+		query := request.URL.Query()
+		switch content, ok := files[query.Get("path")]; {
+		case request.Header.Get("Authorization") != "Bearer the grant" || query.Get("level") != "service":
+			http.Error(writer, "a grant is needed", http.StatusUnauthorized)
+		case ok:
+			_, _ = writer.Write([]byte(content))
+		case query.Has("path"):
+			http.Error(writer, "no such file", http.StatusNotFound)
+		default:
+			paths := []string{}
+			for path := range files {
+				paths = append(paths, path)
+			}
+			_ = json.NewEncoder(writer).Encode(paths)
+		}
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func written(t *testing.T, root string) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		relative, _ := filepath.Rel(root, path)
+		found[relative] = string(content)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func TestRun(t *testing.T) {
+	repository := map[string]string{"locust/basic.py": "1", "locust/deep/er.py": "2", "locusts.txt": "3", "other": "4"}
+	tests := []struct {
+		name  string
+		files []string
+		fault []int
+		want  map[string]string
+		err   string
+	}{
+		{"files", []string{"locust/basic.py", "/other"}, nil, map[string]string{"locust/basic.py": "1", "other": "4"}, ""},
+		{"a directory with all below it", []string{"locust"}, nil, map[string]string{"locust/basic.py": "1", "locust/deep/er.py": "2"}, ""},
+		{"everything", []string{"/"}, nil, repository, ""},
+		{"what is not there is named", []string{"other", "nowhere"}, nil, map[string]string{"other": "4"}, "could not find file or directory nowhere in the files of the service"},
+		{"it tries again while the bridge is not there", []string{"other"}, []int{503}, map[string]string{"other": "4"}, ""},
+		{"it does not try again without a right", []string{"other"}, []int{401}, map[string]string{}, "fetching other: the bridge answered 401: a fault"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			target := t.TempDir()
+			fetcher := &Fetcher{
+				Configuration: Configuration{Files: test.files, Target: target, BridgeURL: bridge(t, repository, test.fault...), Grant: "the grant", Timeout: 1e10},
+				HTTP:          http.DefaultClient, Log: slog.New(slog.DiscardHandler),
+			}
+			message := ""
+			if err := fetcher.Run(t.Context()); err != nil {
+				message = err.Error()
+			}
+			if message != test.err {
+				t.Errorf("got error %q, want %q", message, test.err)
+			}
+			if difference := cmp.Diff(test.want, written(t, target)); difference != "" {
+				t.Errorf("files (-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+func TestNothingIsWrittenOutsideOfTheTarget(t *testing.T) {
+	parent := t.TempDir()
+	target := filepath.Join(parent, "keptn")
+	fetcher := &Fetcher{
+		Configuration: Configuration{Files: []string{"../escaped"}, Target: target, BridgeURL: bridge(t, map[string]string{"../escaped": "x"}), Grant: "the grant", Timeout: 1e10},
+		HTTP:          http.DefaultClient, Log: slog.New(slog.DiscardHandler),
+	}
+	if err := fetcher.Run(t.Context()); err == nil {
+		t.Error("it wrote outside")
+	}
+	if difference := cmp.Diff(map[string]string{}, written(t, parent)); difference != "" {
+		t.Errorf("files (-want +got):\n%s", difference)
+	}
+}

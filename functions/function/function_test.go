@@ -1,0 +1,257 @@
+package function
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel/propagation"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
+)
+
+var discard = slog.New(slog.DiscardHandler)
+
+func reply() *event.Event {
+	made := event.New()
+	made.SetID("2")
+	made.SetSource("s")
+	made.SetType("reply")
+	return &made
+}
+
+func TestReceiverAnswersWhatKnativeActsOn(t *testing.T) {
+	const binary = "1.0"
+	type answer struct {
+		Status     int
+		Body, Type string
+	}
+	tests := []struct {
+		name    string
+		method  string
+		version string
+		body    string
+		handle  func() (*event.Event, error)
+		want    answer
+	}{
+		{"no reply is 202 without a body", "POST", binary, "{}", func() (*event.Event, error) { return nil, nil }, answer{Status: 202}},
+		{"a reply is 200 with the event", "POST", binary, "{}", func() (*event.Event, error) { return reply(), nil }, answer{Status: 200, Type: "reply"}},
+		{"an error is repeated by Knative", "POST", binary, "{}", func() (*event.Event, error) { return nil, errors.New("for now") }, answer{Status: 503, Body: "for now\n"}},
+		{"so is running out of time", "POST", binary, "{}", func() (*event.Event, error) { return nil, fmt.Errorf("asking: %w", context.DeadlineExceeded) }, answer{Status: 504, Body: "asking: context deadline exceeded\n"}},
+		{"a permanent one is not", "POST", binary, "{}", func() (*event.Event, error) { return nil, fmt.Errorf("it is: %w", Permanent(errors.New("wrong"))) }, answer{Status: 400, Body: "it is: wrong\n"}},
+		{"what is no event is not, either", "POST", "", "{}", nil, answer{Status: 400, Body: "reading the event: unknown Message encoding\n"}},
+		{"nor what is too large", "POST", binary, strings.Repeat("x", 2000), nil, answer{Status: 413, Body: "reading the event: http: request body too large\n"}},
+		{"events come by POST", "GET", binary, "", nil, answer{Status: 405, Body: "events are received by POST\n"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			request := httptest.NewRequestWithContext(t.Context(), test.method, "/", strings.NewReader(test.body))
+			for name, value := range map[string]string{"Ce-Specversion": test.version, "Ce-Id": "1", "Ce-Source": "s", "Ce-Type": "t", "Content-Type": "application/json"} {
+				request.Header.Set(name, value)
+			}
+			if test.version == "" {
+				request.Header.Del("Ce-Specversion")
+			}
+			recorder := httptest.NewRecorder()
+			const most = 1000
+			Receiver(func(_ context.Context, received event.Event) (*event.Event, error) {
+				if received.ID() != "1" || test.handle == nil {
+					t.Errorf("%v was not to be handled", received)
+				}
+				return test.handle()
+			}, most, discard).ServeHTTP(recorder, request)
+			got := answer{recorder.Code, recorder.Body.String(), recorder.Header().Get("Ce-Type")}
+			if difference := cmp.Diff(test.want, got); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+func FuzzReceiver(f *testing.F) {
+	f.Add("application/cloudevents+json", `{"specversion":"1.0","id":"1","source":"s","type":"t","data":{}}`)
+	f.Add("application/json", "{}")
+	f.Fuzz(func(t *testing.T, contentType, body string) {
+		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(body))
+		request.Header.Set("Content-Type", contentType)
+		recorder := httptest.NewRecorder()
+		Receiver(func(_ context.Context, received event.Event) (*event.Event, error) {
+			return nil, received.Validate()
+		}, 1<<20, discard).ServeHTTP(recorder, request)
+		if recorder.Code != http.StatusAccepted && recorder.Code != http.StatusBadRequest {
+			t.Errorf("%d %s", recorder.Code, recorder.Body)
+		}
+	})
+}
+
+func TestConfigureNamesTheVariable(t *testing.T) {
+	type configuration struct {
+		Number int    `envconfig:"A_NUMBER" default:"1"`
+		Needed string `envconfig:"NEEDED" required:"true"`
+	}
+	tests := []struct {
+		name        string
+		environment map[string]string
+		want        string
+	}{
+		{"all is well", map[string]string{"NEEDED": "x"}, ""},
+		{"a wrong value", map[string]string{"NEEDED": "x", "A_NUMBER": "one"}, `environment variable A_NUMBER: "one" is not a valid value`},
+		{"a missing one", nil, "environment: required key NEEDED missing value"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			for name, value := range test.environment {
+				t.Setenv(name, value)
+			}
+			err := Configure(&configuration{})
+			if (err == nil) != (test.want == "") || err != nil && !strings.HasPrefix(err.Error(), test.want) {
+				t.Errorf("got %v, want %s", err, test.want)
+			}
+		})
+	}
+}
+
+func telemetry(recorder *tracetest.SpanRecorder) *Telemetry {
+	return &Telemetry{
+		Log:        discard,
+		Tracers:    sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder), sdktrace.WithIDGenerator(idGenerator{})),
+		Propagator: propagation.TraceContext{},
+	}
+}
+
+// What is under way when the function is told to end is finished, and new
+// requests are no longer asked for.
+func TestServeDrains(t *testing.T) {
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := "http://" + listener.Addr().String()
+	begun, release := make(chan struct{}), make(chan struct{})
+	program := Program{
+		Handlers: map[string]Handler{"/": func(ctx context.Context, _ event.Event) (*event.Event, error) {
+			close(begun)
+			<-release
+			return reply(), ctx.Err()
+		}},
+		Loops: []func(context.Context) error{func(ctx context.Context) error { <-ctx.Done(); return nil }},
+	}
+	ctx, end := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	environment := Environment{MaxEventBytes: 1000, DrainDelay: 300 * time.Millisecond, DrainTimeout: 10 * time.Second}
+	go func() {
+		served <- Serve(ctx, "test", environment, listener, program, telemetry(tracetest.NewSpanRecorder()))
+	}()
+	ready := func() int {
+		request, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/readyz", nil)
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		return response.StatusCode
+	}
+	if status := ready(); status != http.StatusOK {
+		t.Errorf("ready: %d", status)
+	}
+	sent := make(chan error, 1)
+	go func() { sent <- (&Sender{URL: url, HTTP: http.DefaultClient}).Send(t.Context(), *reply()) }()
+	<-begun
+	end()
+	for ready() != http.StatusServiceUnavailable {
+		time.Sleep(time.Millisecond)
+	}
+	close(release)
+	if err := errors.Join(<-sent, <-served); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLoopThatFailsEndsTheFunction(t *testing.T) {
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := errors.New("it can't go on")
+	err = Serve(t.Context(), "test", Environment{}, listener, Program{Loops: []func(context.Context) error{func(context.Context) error { return wrong }}}, telemetry(tracetest.NewSpanRecorder()))
+	if !errors.Is(err, wrong) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTraceIsTheKeptnContext(t *testing.T) {
+	tests := []struct{ name, context, want string }{
+		{"a UUID", "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", "4ed578f61e1e4a119b2e9a7111760f5b"},
+		{"too short", "4ed578f6", ""},
+		{"too long", "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b00", ""},
+		{"no UUID", "my context", ""},
+		{"zero is no trace id", "00000000-0000-0000-0000-000000000000", ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			recorder := tracetest.NewSpanRecorder()
+			ctx, span := telemetry(recorder).Tracers.Tracer("").Start(ContextWithTraceID(t.Context(), test.context), "one")
+			got := trace.SpanContextFromContext(ctx).TraceID().String()
+			span.End()
+			if test.want != "" && got != test.want || test.want == "" && (strings.HasPrefix(got, "4ed578f6") || !span.SpanContext().IsValid()) {
+				t.Errorf("got %s, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestTraceGoesOnThroughSenderAndReceiver(t *testing.T) {
+	recorder := tracetest.NewSpanRecorder()
+	telemetry := telemetry(recorder)
+	server := httptest.NewServer(telemetry.middleware("watcher", Receiver(func(context.Context, event.Event) (*event.Event, error) { return nil, nil }, 1000, discard)))
+	defer server.Close()
+	ctx, span := telemetry.Tracers.Tracer("").Start(ContextWithTraceID(t.Context(), "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b"), "root")
+	sender := &Sender{URL: server.URL, HTTP: &http.Client{Transport: telemetry.Transport(http.DefaultTransport)}}
+	if err := sender.Send(ctx, *reply()); err != nil {
+		t.Fatal(err)
+	}
+	span.End()
+	server.Close() // until the server's span has ended
+	names := map[string]bool{}
+	for _, ended := range recorder.Ended() {
+		names[ended.Name()] = ended.SpanContext().TraceID().String() == "4ed578f61e1e4a119b2e9a7111760f5b"
+	}
+	if difference := cmp.Diff(map[string]bool{"root": true, "HTTP POST": true, "watcher reply": true}, names); difference != "" {
+		t.Errorf("spans in the trace (-want +got):\n%s", difference)
+	}
+}
+
+func TestLogLinesNameTheTrace(t *testing.T) {
+	var log bytes.Buffer
+	logger := slog.New(traceHandler{slog.NewJSONHandler(&log, nil)}).With("a", 1).WithGroup("g")
+	ctx, span := telemetry(tracetest.NewSpanRecorder()).Tracers.Tracer("").Start(ContextWithTraceID(t.Context(), "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b"), "one")
+	logger.InfoContext(ctx, "hello")
+	span.End()
+	if !strings.Contains(log.String(), `"trace_id":"4ed578f61e1e4a119b2e9a7111760f5b"`) {
+		t.Errorf("got %s", log.String())
+	}
+}
+
+func TestSenderSaysWhatTheReceiverSaid(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		_, _ = io.Copy(io.Discard, request.Body)
+		http.Error(writer, "not now", http.StatusServiceUnavailable)
+	}))
+	defer server.Close()
+	err := (&Sender{URL: server.URL, HTTP: http.DefaultClient}).Send(t.Context(), *reply())
+	if err == nil || err.Error() != server.URL+" answered event 2 with 503: not now" {
+		t.Errorf("got %v", err)
+	}
+}
