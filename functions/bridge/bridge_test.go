@@ -1,0 +1,430 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/go-cmp/cmp"
+	"github.com/keptn/go-utils/pkg/api/models"
+	"go.opentelemetry.io/otel/trace/noop"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/keptn"
+)
+
+var (
+	noon    = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	discard = slog.New(slog.DiscardHandler)
+	errDown = errors.New("it is down")
+	task    = keptn.Task{TriggeredID: "1", Name: "test", Context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", Project: "p", Stage: "s", Service: "v"}
+)
+
+func triggered(task keptn.Task) event.Event {
+	made := task.Started(noon)
+	made.SetType(keptn.TypeOf(task.Name, keptn.Triggered))
+	made.SetID(task.TriggeredID)
+	made.SetSource("shipyard-controller")
+	made.SetExtension(keptn.TriggeredIDExtension, nil)
+	return made
+}
+
+// broker keeps what it takes; the first events it refuses.
+type broker struct {
+	mutex  sync.Mutex
+	refuse int
+	taken  []event.Event
+}
+
+func (broker *broker) Send(_ context.Context, outgoing event.Event) error {
+	broker.mutex.Lock()
+	defer broker.mutex.Unlock()
+	if broker.refuse > 0 {
+		broker.refuse--
+		return errDown
+	}
+	broker.taken = append(broker.taken, outgoing)
+	return nil
+}
+
+func (broker *broker) ids() []string {
+	broker.mutex.Lock()
+	defer broker.mutex.Unlock()
+	var ids []string
+	for _, taken := range broker.taken {
+		ids = append(ids, taken.ID())
+	}
+	return ids
+}
+
+type counter struct {
+	count keptn.Count
+	err   error
+}
+
+func (counter *counter) Count(context.Context, keptn.Task) (keptn.Count, error) {
+	return counter.count, counter.err
+}
+
+func subscribed(subscriptions ...models.EventSubscription) *Subscriptions {
+	return NewSubscriptions(nil, models.Integration{Subscriptions: subscriptions}, time.Second, discard)
+}
+
+func to(eventType string) models.EventSubscription { return models.EventSubscription{Event: eventType} }
+
+func newInbox(broker *broker, counter *counter) *Inbox {
+	return NewInbox(broker, counter, subscribed(to("sh.keptn.event.test.triggered")), time.Minute, noop.NewTracerProvider().Tracer(""), time.Now, discard)
+}
+
+func TestInboxTakesAnEventOnce(t *testing.T) {
+	current := keptn.Count{Standing: keptn.Current}
+	other := task
+	other.Name = "release"
+	tests := []struct {
+		name   string
+		events []event.Event
+		origin Origin
+		count  keptn.Count
+		want   []string
+	}{
+		{"however often it is published", []event.Event{triggered(task), triggered(task)}, Published, current, []string{"1"}},
+		{"or listed", []event.Event{triggered(task), triggered(task)}, Listed, current, []string{"1"}},
+		{"not what is not subscribed to", []event.Event{triggered(other)}, Published, current, nil},
+		{"not what is no triggered event", []event.Event{task.Started(noon)}, Published, current, nil},
+		{"not before a paused sequence goes on", []event.Event{triggered(task)}, Listed, keptn.Count{Standing: keptn.Pending}, nil},
+		{"not what somebody has started", []event.Event{triggered(task)}, Listed, keptn.Count{Standing: keptn.Current, Taken: true}, nil},
+		{"not what is over", []event.Event{triggered(task)}, Listed, keptn.Count{Standing: keptn.Over}, nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			broker := &broker{}
+			inbox := newInbox(broker, &counter{count: test.count})
+			for _, triggered := range test.events {
+				if err := inbox.Take(t.Context(), triggered, test.origin); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if difference := cmp.Diff(test.want, broker.ids()); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+func TestInboxAddsAttributesAndLeavesTheRest(t *testing.T) {
+	broker := &broker{}
+	sent := triggered(task)
+	if err := newInbox(broker, &counter{}).Take(t.Context(), sent, Published); err != nil {
+		t.Fatal(err)
+	}
+	want := sent.Clone()
+	for name, value := range map[string]string{"keptnproject": "p", "keptnstage": "s", "keptnservice": "v", "keptntask": "test"} {
+		want.SetExtension(name, value)
+	}
+	if difference := cmp.Diff(want.String(), broker.taken[0].String()); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
+// What nobody starts is sent again, ever more seldom; what the Broker refused,
+// at once.
+func TestInboxSendsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := &broker{refuse: 1}
+		counter := &counter{count: keptn.Count{Standing: keptn.Current}}
+		inbox := newInbox(broker, counter)
+		if err := inbox.Take(t.Context(), triggered(task), Listed); !errors.Is(err, errDown) {
+			t.Fatalf("got %v", err)
+		}
+		var sentAt []time.Duration
+		began := time.Now()
+		for range 10 * 60 {
+			before := len(broker.taken)
+			if err := inbox.Take(t.Context(), triggered(task), Listed); err != nil {
+				t.Fatal(err)
+			}
+			if len(broker.taken) > before {
+				sentAt = append(sentAt, time.Since(began))
+			}
+			time.Sleep(time.Second)
+		}
+		if difference := cmp.Diff([]time.Duration{0, time.Minute, 3 * time.Minute, 7 * time.Minute}, sentAt); difference != "" {
+			t.Errorf("(-want +got):\n%s", difference)
+		}
+		counter.count.Taken = true
+		time.Sleep(time.Hour)
+		if err := inbox.Take(t.Context(), triggered(task), Listed); err != nil || len(broker.taken) != 4 {
+			t.Errorf("%v, %d sent", err, len(broker.taken))
+		}
+	})
+}
+
+func TestSubscriptionsMatch(t *testing.T) {
+	filtered := func(eventType string, projects, stages, services []string) models.EventSubscription {
+		return models.EventSubscription{Event: eventType, Filter: models.EventSubscriptionFilter{Projects: projects, Stages: stages, Services: services}}
+	}
+	const exact = "sh.keptn.event.test.triggered"
+	tests := []struct {
+		name          string
+		subscriptions []models.EventSubscription
+		want          bool
+	}{
+		{"the exact type", []models.EventSubscription{to(exact)}, true},
+		{"another type", []models.EventSubscription{to("sh.keptn.event.release.triggered")}, false},
+		{"one token for any", []models.EventSubscription{to("sh.keptn.event.*.triggered")}, true},
+		{"the rest for any", []models.EventSubscription{to("sh.keptn.>")}, true},
+		{"the rest is not nothing", []models.EventSubscription{to(exact + ".>")}, false},
+		{"a longer type", []models.EventSubscription{to(exact + ".x")}, false},
+		{"a filter names it among others", []models.EventSubscription{filtered(exact, []string{"x", "p"}, []string{"s"}, []string{"v"})}, true},
+		{"a filter that does not", []models.EventSubscription{filtered(exact, []string{"p"}, []string{"x"}, nil)}, false},
+		{"any subscription is enough", []models.EventSubscription{to("x"), to(exact)}, true},
+		{"none", nil, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if got := subscribed(test.subscriptions...).Match(exact, task); got != test.want {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+}
+
+// lister has one open event from the second look on; the first fails.
+type lister struct{ looks int }
+
+func (lister *lister) OpenTriggered(context.Context, string) ([]event.Event, error) {
+	lister.looks++
+	if lister.looks == 1 {
+		return nil, errDown
+	}
+	return []event.Event{triggered(task)}, nil
+}
+
+func TestPollerGoesOnAfterAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		broker := &broker{}
+		inbox := newInbox(broker, &counter{count: keptn.Count{Standing: keptn.Current}})
+		lister := &lister{}
+		poller := &Poller{Lister: lister, Subscriptions: inbox.subscriptions, Take: inbox.Take, Interval: time.Second, Log: discard}
+		done := make(chan error, 1)
+		go func() { done <- poller.Run(ctx) }()
+		time.Sleep(20 * time.Second)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if difference := cmp.Diff([]string{"1"}, broker.ids()); difference != "" || lister.looks < 15 {
+			t.Errorf("%d looks, taken (-want +got):\n%s", lister.looks, difference)
+		}
+	})
+}
+
+func newGrants(now func() time.Time) *Grants {
+	return &Grants{Key: []byte(strings.Repeat("k", grantKeyBytes)), Lifetime: time.Hour, Now: now}
+}
+
+func TestGrantsAreGoodForWhatWasSignedUntilTheyExpire(t *testing.T) {
+	scope := keptn.ResourceScope{Project: "p", Stage: "s", Service: "v", GitCommitID: "c"}
+	at := func(later time.Duration) func() time.Time { return func() time.Time { return noon.Add(later) } }
+	other := newGrants(at(0))
+	other.Key = []byte(strings.Repeat("x", grantKeyBytes))
+	tests := []struct {
+		name   string
+		signed *Grants
+		change func(string) string
+		when   time.Duration
+		err    string
+	}{
+		{"at once", newGrants(at(0)), nil, 0, ""},
+		{"shortly before the end", newGrants(at(0)), nil, time.Hour, ""},
+		{"not after it", newGrants(at(0)), nil, time.Hour + 2*time.Minute, "it is not valid: go-jose/go-jose/jwt: validation failed, token is expired (exp)"},
+		{"not if another signed it", other, nil, 0, "its signature is wrong"},
+		{"not if it was changed", newGrants(at(0)), func(grant string) string { return grant[:len(grant)-4] + "AAAA" }, 0, "its signature is wrong"},
+		{"not if it is something else", newGrants(at(0)), func(string) string { return "password" }, 0, "it is no grant"},
+		{"not without a signature", newGrants(at(0)), func(string) string { return "eyJhbGciOiJub25lIn0.e30." }, 0, "it is no grant"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			grant, err := test.signed.Sign(scope)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.change != nil {
+				grant = test.change(grant)
+			}
+			got, err := newGrants(at(test.when)).Check(grant)
+			message := ""
+			if err != nil {
+				message = err.Error()
+			}
+			if message != test.err || err == nil && got != scope {
+				t.Errorf("got %+v, %q; want %q", got, message, test.err)
+			}
+		})
+	}
+}
+
+func TestGrantKeyOutlivesRestarts(t *testing.T) {
+	secrets := fake.NewClientset(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "job-executor", Name: "key"}}).CoreV1().Secrets("job-executor")
+	first, err := LoadGrantKey(t.Context(), secrets, "key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := LoadGrantKey(t.Context(), secrets, "key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(first) != grantKeyBytes || string(first) != string(second) {
+		t.Error("the key changed")
+	}
+}
+
+// resources answers with what it was asked for.
+type resources struct{ err error }
+
+func (resources resources) Resource(_ context.Context, scope keptn.ResourceScope, path string) ([]byte, error) {
+	return fmt.Appendf(nil, "%+v %s", scope, path), resources.err
+}
+
+func (resources resources) ResourcePaths(context.Context, keptn.ResourceScope) ([]string, error) {
+	return []string{"a", "b/c"}, resources.err
+}
+
+type reviewer map[string]string
+
+func (reviewer reviewer) Review(_ context.Context, token string) (string, error) {
+	if user, ok := reviewer[token]; ok {
+		return user, nil
+	}
+	return "", errors.New("it is not valid")
+}
+
+func TestGateway(t *testing.T) {
+	const scope = "project=p&stage=s&service=v&gitcommitid=c"
+	grants := newGrants(func() time.Time { return noon })
+	valid, err := grants.Sign(keptn.ResourceScope{Project: "p", Stage: "s", Service: "v", GitCommitID: "c"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name, method, path, bearer string
+		err                        error
+		status                     int
+		body                       string
+	}{
+		{"an executor gets a grant", "POST", "/grant?" + scope, "executor's", nil, 200, valid},
+		{"nobody else does", "POST", "/grant?" + scope, "other's", nil, 403, "other may not ask for grants\n"},
+		{"nor who is not known", "POST", "/grant?" + scope, "", nil, 401, "a service account token for the audience job-executor-bridge is needed: it is not valid\n"},
+		{"a grant is for a service", "POST", "/grant?project=p", "executor's", nil, 400, "project, stage and service are needed\n"},
+		{"a file of the service", "GET", "/resource?level=service&path=x/y", valid, nil, 200, "{Project:p Stage:s Service:v GitCommitID:c} x/y"},
+		{"a file of the stage", "GET", "/resource?level=stage&path=x", valid, nil, 200, "{Project:p Stage:s Service: GitCommitID:c} x"},
+		{"a file of the project, at no commit", "GET", "/resource?level=project&path=x", valid, nil, 200, "{Project:p Stage: Service: GitCommitID:} x"},
+		{"a listing", "GET", "/resource?level=service", valid, nil, 200, `["a","b/c"]`},
+		{"no other level", "GET", "/resource?level=all", valid, nil, 400, "level must be service, stage or project\n"},
+		{"nothing without a grant", "GET", "/resource?level=service&path=x", "executor's", nil, 401, "a grant of the bridge is needed: it is no grant\n"},
+		{"what Keptn does not have", "GET", "/resource?level=service&path=x", valid, &keptn.StatusError{Code: 404, Message: "Resource not found", Request: "GET /x"}, 404, "Keptn answered GET /x with 404: Resource not found\n"},
+		{"what Keptn can't give", "GET", "/resource?level=service&path=x", valid, errDown, 502, "it is down\n"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			gateway := &Gateway{Resources: resources{test.err}, Reviewer: reviewer{"executor's": "executor", "other's": "other"}, Grants: grants, Subjects: []string{"executor"}, Log: discard}
+			mux := http.NewServeMux()
+			for pattern, handler := range gateway.Routes() {
+				mux.Handle(pattern, handler)
+			}
+			request := httptest.NewRequestWithContext(t.Context(), test.method, test.path, nil)
+			request.Header.Set("Authorization", "Bearer "+test.bearer)
+			recorder := httptest.NewRecorder()
+			mux.ServeHTTP(recorder, request)
+			body, err := io.ReadAll(recorder.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if difference := cmp.Diff([]any{test.status, test.body}, []any{recorder.Code, string(body)}); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+// delivered keeps the last event.
+type delivered struct {
+	last event.Event
+	err  error
+}
+
+func (delivered *delivered) Deliver(_ context.Context, outgoing event.Event) error {
+	delivered.last = outgoing
+	return delivered.err
+}
+
+func TestOutboxSaysWhatIsWorthRepeating(t *testing.T) {
+	status := func(code int) error { return fmt.Errorf("sending: %w", &keptn.StatusError{Code: code}) }
+	tests := []struct {
+		name      string
+		err       error
+		permanent bool
+	}{
+		{"Keptn took it", nil, false},
+		{"Keptn is down", errDown, false},
+		{"Keptn is busy", status(429), false},
+		{"the token is wrong for now", status(401), false},
+		{"Keptn refuses the event", status(400), true},
+		{"it is too large for Keptn", status(413), true},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			outbox := &Outbox{Keptn: &delivered{err: test.err}, Now: func() time.Time { return noon }, Log: discard}
+			_, err := outbox.Handle(t.Context(), task.Started(noon))
+			if function.IsPermanent(err) != test.permanent || (err == nil) != (test.err == nil) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestOutboxLeavesOutWhatTheBrokerAdded(t *testing.T) {
+	keptnsSide := &delivered{}
+	routed := task.Started(noon)
+	want := routed.Clone()
+	routed.SetExtension("knativearrivaltime", "2026-11-24T12:00:00Z")
+	routed.SetExtension("traceparent", "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01")
+	if _, err := (&Outbox{Keptn: keptnsSide, Log: discard}).Handle(t.Context(), routed); err != nil {
+		t.Fatal(err)
+	}
+	if difference := cmp.Diff(want.String(), keptnsSide.last.String()); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
+func TestUndeliveredTaskEndsAsErrored(t *testing.T) {
+	keptnsSide := &delivered{}
+	undelivered := triggered(task)
+	undelivered.SetExtension("knativeerrorcode", 503)
+	undelivered.SetExtension("knativeerrordata", "cmVhZGluZyBqb2IvY29uZmlnLnlhbWw6IDUwMg==")
+	outbox := &Outbox{Keptn: keptnsSide, Now: func() time.Time { return noon }, Log: discard}
+	if _, err := outbox.HandleUndelivered(t.Context(), undelivered); err != nil {
+		t.Fatal(err)
+	}
+	want := task.Finished(noon, keptn.Errored("Job Executor could not take this task: status 503: reading job/config.yaml: 502"))
+	if difference := cmp.Diff(want.String(), keptnsSide.last.String()); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+	if _, err := outbox.HandleUndelivered(t.Context(), task.Finished(noon, keptn.Errored(""))); err == nil || function.IsPermanent(err) {
+		t.Errorf("a finished event was given up: %v", err)
+	}
+}

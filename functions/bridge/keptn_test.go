@@ -1,0 +1,225 @@
+package bridge_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/job-executor/job-executor/functions/bridge"
+	"github.com/job-executor/job-executor/functions/keptn"
+	control "github.com/job-executor/job-executor/test/keptn"
+)
+
+const token = "keptn-token"
+
+var discard = slog.New(slog.DiscardHandler)
+
+var shipyard = []byte(`apiVersion: spec.keptn.sh/0.2.3
+kind: Shipyard
+metadata: {name: seed}
+spec:
+  stages:
+    - name: production
+      sequences:
+        - name: pipeline
+          tasks: [{name: deployment}, {name: test}]
+`)
+
+// echo is everything behind the bridge: a Broker, an executor and a watcher that
+// answer at once, and each answer twice.
+type echo struct {
+	deliver func(context.Context, event.Event) error
+	now     func() time.Time
+
+	mutex sync.Mutex
+	seen  []string
+}
+
+func (echo *echo) Send(ctx context.Context, triggered event.Event) error {
+	echo.mutex.Lock()
+	echo.seen = append(echo.seen, triggered.Type())
+	echo.mutex.Unlock()
+	task, err := keptn.TaskOf(triggered)
+	if err != nil {
+		return err
+	}
+	finished := task.Finished(echo.now(), keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass})
+	for _, answer := range []event.Event{task.Started(echo.now()), task.Started(echo.now()), finished, finished} {
+		if err := echo.deliver(ctx, answer); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// The bridge's own parts, against a control plane that is held to recordings of a
+// real one, over both transports. The HTTP poller is as fast as it can be, so
+// that it answers within the window in which Keptn drops what is sent to it.
+func TestSequencesEndOverBothTransports(t *testing.T) {
+	for _, transport := range []bridge.Transport{bridge.NATS, bridge.HTTP} {
+		t.Run(string(transport), func(t *testing.T) {
+			t.Parallel()
+			server, err := control.Start(control.Options{
+				Directory: t.TempDir(), Token: token, DispatchDelay: 60 * time.Millisecond, Log: discard,
+				NATSAddress: "127.0.0.1:0", GatewayAddress: "127.0.0.1:0", ControlPlaneAddress: "127.0.0.1:0", ResourceAddress: "127.0.0.1:0",
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(server.Close)
+			if err := server.CreateProject("seed", shipyard, "svc"); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			behind, stop := run(ctx, t, transport, server)
+			defer stop()
+			const sequences = 5
+			for range sequences {
+				keptnContext := trigger(ctx, t, server)
+				wait(ctx, t, server, keptnContext)
+				if difference := cmp.Diff(map[string]int{
+					"sh.keptn.event.deployment.started": 1, "sh.keptn.event.deployment.finished": 1,
+					"sh.keptn.event.test.started": 1, "sh.keptn.event.test.finished": 1,
+				}, counted(ctx, t, server, keptnContext)); difference != "" {
+					t.Errorf("answers in the sequence (-want +got):\n%s", difference)
+				}
+			}
+			behind.mutex.Lock()
+			defer behind.mutex.Unlock()
+			if len(behind.seen) != 2*sequences {
+				t.Errorf("the Broker was given %d events, not %d", len(behind.seen), 2*sequences)
+			}
+		})
+	}
+}
+
+func run(ctx context.Context, t *testing.T, transport bridge.Transport, server *control.Server) (*echo, func()) {
+	t.Helper()
+	configuration := bridge.Configuration{
+		Transport: transport, APIURL: server.GatewayURL, NATSURL: server.NATSURL, ControlPlaneURL: server.ControlPlaneURL, ResourceServiceURL: server.ResourceURL,
+		Subscriptions: []string{"sh.keptn.event.deployment.triggered", "sh.keptn.event.test.triggered"}, IntegrationName: "job-executor",
+		PingInterval: 50 * time.Millisecond, Namespace: "job-executor", PodName: "bridge-0", NodeName: "node",
+	}
+	endpoints, err := configuration.Endpoints()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &keptn.Client{Endpoints: endpoints, Token: token, HTTP: http.DefaultClient}
+	subscriptions := bridge.NewSubscriptions(client, configuration.Integration(), configuration.PingInterval, discard)
+	behind := &echo{now: time.Now}
+	inbox := bridge.NewInbox(behind, client, subscriptions, time.Minute, noop.NewTracerProvider().Tracer(""), time.Now, discard)
+	poller := &bridge.Poller{Lister: client, Subscriptions: subscriptions, Take: inbox.Take, Interval: 5 * time.Millisecond, Log: discard}
+	loops := []func(context.Context) error{subscriptions.Run, poller.Run}
+	var sender keptn.Sender = client
+	if transport == bridge.NATS {
+		connected, err := bridge.ConnectNATS(server.NATSURL, discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sender, poller.Interval = connected, time.Minute
+		loops = append(loops, func(ctx context.Context) error { return connected.Receive(ctx, inbox.Take) })
+	}
+	reporter := keptn.NewReporter(sender, client, transport == bridge.HTTP, keptn.Wait{Interval: 5 * time.Millisecond, Limit: 5 * time.Second}, time.Now, discard)
+	behind.deliver = reporter.Deliver
+	ctx, cancel := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	for _, loop := range loops {
+		group.Go(func() {
+			if err := loop(ctx); err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+		})
+	}
+	return behind, func() {
+		cancel()
+		group.Wait()
+	}
+}
+
+func call(ctx context.Context, t *testing.T, method, address string, body, answer any) {
+	t.Helper()
+	content, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("x-token", token)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	received, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s: %s, %v", address, response.Status, received, err)
+	}
+	if err := json.Unmarshal(received, answer); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func trigger(ctx context.Context, t *testing.T, server *control.Server) string {
+	t.Helper()
+	var answer struct {
+		KeptnContext string `json:"keptnContext"`
+	}
+	call(ctx, t, http.MethodPost, server.GatewayURL+"/v1/event", map[string]any{
+		"type": "sh.keptn.event.production.pipeline.triggered", "source": "test", "specversion": "1.0",
+		"data": map[string]string{"project": "seed", "stage": "production", "service": "svc"},
+	}, &answer)
+	return answer.KeptnContext
+}
+
+func wait(ctx context.Context, t *testing.T, server *control.Server, keptnContext string) {
+	t.Helper()
+	for {
+		var answer struct {
+			States []struct {
+				State string `json:"state"`
+			} `json:"states"`
+		}
+		call(ctx, t, http.MethodGet, server.ControlPlaneURL+"/sequence/seed?keptnContext="+keptnContext, nil, &answer)
+		if len(answer.States) == 1 && answer.States[0].State == "finished" {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatal(errors.Join(fmt.Errorf("the sequence is %+v", answer), ctx.Err()))
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// counted counts our answers on the stream.
+func counted(ctx context.Context, t *testing.T, server *control.Server, keptnContext string) map[string]int {
+	t.Helper()
+	var answer struct {
+		Events []struct {
+			Type, Source string
+		} `json:"events"`
+	}
+	call(ctx, t, http.MethodGet, server.GatewayURL+"/mongodb-datastore/event?keptnContext="+keptnContext, nil, &answer)
+	counts := map[string]int{}
+	for _, sent := range answer.Events {
+		if sent.Source == keptn.Source {
+			counts[sent.Type]++
+		}
+	}
+	return counts
+}
