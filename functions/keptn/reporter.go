@@ -26,14 +26,14 @@ type Counter interface {
 type Standing int
 
 const (
-	// Over: the task completed, was aborted, timed out, or never existed. Keptn
-	// ignores whatever is still sent for it.
+	// Over is a task that completed, was aborted, timed out, or never existed.
+	// Keptn ignores whatever is still sent for it.
 	Over Standing = iota
-	// Pending: the triggered event is listed, but not dispatched yet, or its
-	// sequence is paused. Keptn answers 200 to a started event and drops it
+	// Pending is a task whose triggered event is listed, but not dispatched yet,
+	// or whose sequence is paused. Keptn answers 200 to a started event and drops it
 	// (recording 30-started-too-early-dropped).
 	Pending
-	// Current: Keptn counts what is sent for it.
+	// Current is a task for which Keptn counts what is sent for it.
 	Current
 )
 

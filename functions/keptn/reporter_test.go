@@ -88,28 +88,28 @@ func TestReporterDelivers(t *testing.T) {
 	both := []Phase{Started, Finished}
 	tests := []struct {
 		name    string
-		control control
+		control *control
 		verify  bool
 		events  []event.Event
 		want    []Phase
 		err     error
 	}{
-		{"started, then finished", control{standing: Current}, false, []event.Event{started, finished}, both, nil},
-		{"each once, however often it is given", control{standing: Current}, false, []event.Event{started, started, finished, finished, started}, both, nil},
-		{"a finished event brings the started one", control{standing: Current}, false, []event.Event{finished}, both, nil},
-		{"a started event that comes last is dropped", control{standing: Current}, false, []event.Event{finished, started}, both, nil},
-		{"what Keptn has is not sent again after a restart", control{standing: Current, counted: []Phase{Started}}, false, []event.Event{started, finished}, both, nil},
-		{"nothing is sent for a task that is over", control{standing: Over}, false, []event.Event{started, finished}, nil, nil},
-		{"it waits until the task is dispatched", control{standing: Current, pending: 3}, true, []event.Event{started}, []Phase{Started}, nil},
-		{"it gives up on a paused task for now", control{standing: Current, pending: 1 << 30}, true, []event.Event{started}, nil, ErrNotCounted},
-		{"a started event that Keptn dropped is sent again", control{standing: Current, drop: 2}, true, []event.Event{started, finished}, both, nil},
-		{"but not for ever", control{standing: Current, drop: 3}, true, []event.Event{started}, nil, ErrNotCounted},
-		{"an error is the caller's to repeat", control{standing: Current, fail: 1}, false, []event.Event{started}, nil, errDown},
+		{"started, then finished", &control{standing: Current}, false, []event.Event{started, finished}, both, nil},
+		{"each once, however often it is given", &control{standing: Current}, false, []event.Event{started, started, finished, finished, started}, both, nil},
+		{"a finished event brings the started one", &control{standing: Current}, false, []event.Event{finished}, both, nil},
+		{"a started event that comes last is dropped", &control{standing: Current}, false, []event.Event{finished, started}, both, nil},
+		{"what Keptn has is not sent again after a restart", &control{standing: Current, counted: []Phase{Started}}, false, []event.Event{started, finished}, both, nil},
+		{"nothing is sent for a task that is over", &control{standing: Over}, false, []event.Event{started, finished}, nil, nil},
+		{"it waits until the task is dispatched", &control{standing: Current, pending: 3}, true, []event.Event{started}, []Phase{Started}, nil},
+		{"it gives up on a paused task for now", &control{standing: Current, pending: 1 << 30}, true, []event.Event{started}, nil, ErrNotCounted},
+		{"a started event that Keptn dropped is sent again", &control{standing: Current, drop: 2}, true, []event.Event{started, finished}, both, nil},
+		{"but not for ever", &control{standing: Current, drop: 3}, true, []event.Event{started}, nil, ErrNotCounted},
+		{"an error is the caller's to repeat", &control{standing: Current, fail: 1}, false, []event.Event{started}, nil, errDown},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				reporter := newTestReporter(&test.control, test.verify)
+				reporter := newTestReporter(test.control, test.verify)
 				var err error
 				for _, outgoing := range test.events {
 					err = errors.Join(err, reporter.Deliver(t.Context(), outgoing))
@@ -139,7 +139,7 @@ func TestReporterNeverCountsTwice(t *testing.T) {
 
 func schedule(t *testing.T, seed uint64) {
 	t.Helper()
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // reproducible
+	random := rand.New(rand.NewPCG(seed, 0))
 	control := &control{standing: Current, drop: random.IntN(3), fail: random.IntN(4), lost: random.IntN(2), pending: random.IntN(3)}
 	reporter := newTestReporter(control, true)
 	toDo := []event.Event{reportedTask.Started(now), reportedTask.Finished(now, Errored("no")), reportedTask.Started(now), reportedTask.Finished(now, Errored("no"))}

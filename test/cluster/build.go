@@ -226,7 +226,7 @@ func copyWritable(source, target string) error {
 		if err != nil {
 			return err
 		}
-		return os.WriteFile(filepath.Join(target, relative), content, 0o644) //nolint:gosec // source code
+		return os.WriteFile(filepath.Join(target, relative), content, 0o644)
 	})
 }
 
@@ -252,7 +252,7 @@ func (cluster *cluster) compileTraefik(ctx context.Context) error {
 		return err
 	}
 	const acme = "github.com/go-acme/lego/v4"
-	modules, err := os.ReadFile(filepath.Join(traefik, "go.mod"))
+	modules, err := os.ReadFile(filepath.Join(traefik, "go.mod")) //nolint:gosec // of our own making
 	if err != nil {
 		return fmt.Errorf("reading Traefik's go.mod: %w", err)
 	}

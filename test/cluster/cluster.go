@@ -22,7 +22,7 @@ const (
 	serviceNetwork = "10.96.0.0/16"
 	firstService   = "10.96.0.1"
 	registry       = nodeAddress + ":5000"
-	adminToken     = "admin-of-the-test-cluster"
+	adminToken     = "admin-of-the-test-cluster" //nolint:gosec // of a cluster that nobody else reaches
 )
 
 // cluster knows where everything is on this machine.

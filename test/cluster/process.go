@@ -35,7 +35,7 @@ func (cluster *cluster) start(ctx context.Context, name string, ready func(conte
 		}
 		defer func() { _ = log.Close() }()
 		// Not CommandContext: the program outlives this one.
-		command := exec.Command(program, arguments...) //nolint:gosec,noctx // our own programs
+		command := exec.Command(program, arguments...) //nolint:noctx // it outlives this program
 		command.Dir = cluster.state
 		command.Stdout, command.Stderr = log, log
 		command.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")

@@ -1,7 +1,6 @@
 package keptn
 
 import (
-	"context"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -103,7 +102,7 @@ func (keptn *Server) handle(content []byte) {
 	case len(parts) == 6 && parts[5] == "triggered":
 		keptn.trigger(event, parts[3], parts[4])
 	case len(parts) == 5 && (parts[4] == "started" || parts[4] == "finished"):
-		keptn.count(event, parts[3], parts[4])
+		keptn.count(event, parts[4])
 	}
 }
 
@@ -247,7 +246,7 @@ func clone(value map[string]any) map[string]any {
 // count counts a started or finished event for the current task of the context,
 // if Keptn does (recording 29-bad-started): another task's name or stage and a
 // missing triggeredid do not matter to it, an unknown triggeredid does.
-func (keptn *Server) count(event message, taskName, phase string) {
+func (keptn *Server) count(event message, phase string) {
 	if event.dataText("project") == "" || event.dataText("stage") == "" {
 		return
 	}
@@ -395,6 +394,6 @@ func (keptn *Server) publish(event message) {
 		err = keptn.conn.Publish(event.text("type"), content)
 	}
 	if err != nil {
-		keptn.options.Log.WarnContext(context.Background(), "publishing failed", "type", event.text("type"), "error", err)
+		keptn.options.Log.Warn("publishing failed", "type", event.text("type"), "error", err)
 	}
 }

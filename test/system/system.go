@@ -96,7 +96,7 @@ func (system *System) Install(ctx context.Context, say func(string)) error {
 }
 
 func (system *System) command(ctx context.Context, name string, arguments ...string) error {
-	command := exec.CommandContext(ctx, name, arguments...) //nolint:gosec // our own commands
+	command := exec.CommandContext(ctx, name, arguments...)
 	command.Dir = system.repository
 	output, err := command.CombinedOutput()
 	if err != nil {
