@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,6 +40,7 @@ func (cluster *cluster) down(ctx context.Context) error {
 			}
 		}
 		removeControlGroups()
+		removeTraces(cluster.state)
 		if err := os.RemoveAll(cluster.state); err != nil {
 			return fmt.Errorf("removing the cluster's state: %w", err)
 		}
@@ -133,6 +135,37 @@ func unmountBelow(directory string) error {
 		}
 	}
 	return errors.Join(failures...)
+}
+
+// removeTraces removes what containerd, the kubelet and ip leave in places that
+// can't be configured: sockets that nobody listens at, links to logs that are
+// gone, results of CNI, and the mount of an empty /run/netns. None of them does
+// any harm, so what can't be removed stays.
+func removeTraces(state string) {
+	sockets, _ := filepath.Glob("/run/containerd/s/*")
+	for _, socket := range sockets {
+		connection, err := net.Dial("unix", socket) //nolint:noctx // it answers at once, or nobody is there
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			_ = os.Remove(socket)
+		} else if err == nil {
+			_ = connection.Close()
+		}
+	}
+	links, _ := filepath.Glob("/var/log/containers/*.log")
+	for _, link := range links {
+		if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, state+"/") {
+			_ = os.Remove(link)
+		}
+	}
+	results, _ := filepath.Glob("/var/lib/cni/results/job-executor-*")
+	for _, result := range results {
+		container := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(result), "job-executor-"), "-eth0")
+		_ = os.Remove(filepath.Join(filepath.Dir(result), "cni-loopback-"+container+"-lo"))
+		_ = os.Remove(result)
+	}
+	if names, err := os.ReadDir("/run/netns"); err == nil && len(names) == 0 {
+		_ = syscall.Unmount("/run/netns", 0)
+	}
 }
 
 // removeControlGroups removes the kubelet's control groups. Only empty ones can

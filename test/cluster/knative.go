@@ -28,7 +28,7 @@ func (cluster *cluster) addons() string {
 
 // resolvedManifests are Knative's manifests with images that are in the registry.
 func (cluster *cluster) resolvedManifests() string {
-	return filepath.Join(cluster.cache, "knative-"+digest(cluster.addons())[:16]+".yaml")
+	return filepath.Join(cluster.cache, "knative-"+digest(cluster.addons(), ".")[:16]+".yaml")
 }
 
 // resolveKnative has ko build Knative's images out of Knative's own manifests.

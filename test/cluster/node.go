@@ -112,7 +112,8 @@ func (cluster *cluster) startNode(ctx context.Context) error {
 		return cluster.quiet(ctx, cluster.state, cluster.bin("kubectl"), "wait", "--for=condition=Ready", "--timeout=5s", "node/"+nodeName)
 	}, cluster.bin("kubelet"),
 		"--config", rendered["kubelet.yaml"], "--kubeconfig", cluster.kubeconfig(),
-		"--hostname-override", nodeName, "--node-ip", nodeAddress, "--root-dir", cluster.file("kubelet"))
+		"--hostname-override", nodeName, "--node-ip", nodeAddress,
+		"--root-dir", cluster.file("kubelet"), "--cert-dir", cluster.file("kubelet-pki"))
 	if err != nil {
 		return err
 	}
