@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
-	lru "github.com/hashicorp/golang-lru/v2"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
@@ -42,9 +41,7 @@ type Inbox struct {
 	tracer        trace.Tracer
 	now           func() time.Time
 	log           *slog.Logger
-
-	mutex sync.Mutex
-	taken *lru.Cache[string, *taken]
+	taken         *keptn.Memory[taken]
 }
 
 // rememberedEvents bounds the memory; an event that fell out is asked for again.
@@ -62,11 +59,10 @@ type taken struct {
 // NewInbox returns an inbox that sends an event again after the given time, then
 // after twice that and so on, if nobody started it.
 func NewInbox(broker Sender, counter keptn.Counter, subscriptions *Subscriptions, resend time.Duration, tracer trace.Tracer, now func() time.Time, log *slog.Logger) *Inbox {
-	cache, err := lru.New[string, *taken](rememberedEvents)
-	if err != nil {
-		panic(err) // only for a size that is not positive
+	return &Inbox{
+		broker: broker, counter: counter, subscriptions: subscriptions, resend: resend, tracer: tracer, now: now, log: log,
+		taken: keptn.NewMemory[taken](rememberedEvents),
 	}
-	return &Inbox{broker: broker, counter: counter, subscriptions: subscriptions, resend: resend, tracer: tracer, now: now, log: log, taken: cache}
 }
 
 // Take gives an event to the Broker, unless it has been, or is none of ours. An
@@ -80,7 +76,7 @@ func (inbox *Inbox) Take(ctx context.Context, triggered event.Event, origin Orig
 	if _, phase, _ := keptn.ParseType(triggered.Type()); phase != keptn.Triggered || !inbox.subscriptions.Match(triggered.Type(), task) {
 		return nil
 	}
-	entry := inbox.entry(triggered.ID())
+	entry := inbox.taken.Of(triggered.ID())
 	entry.mutex.Lock()
 	defer entry.mutex.Unlock()
 	if entry.sent > 0 && (origin == Published || inbox.now().Before(entry.nextCheck)) {
@@ -106,17 +102,6 @@ func (inbox *Inbox) Take(ctx context.Context, triggered event.Event, origin Orig
 	entry.nextCheck = inbox.now().Add(inbox.resend << min(entry.sent, maxResends))
 	entry.sent++
 	return nil
-}
-
-func (inbox *Inbox) entry(id string) *taken {
-	inbox.mutex.Lock()
-	defer inbox.mutex.Unlock()
-	entry, ok := inbox.taken.Get(id)
-	if !ok {
-		entry = &taken{}
-		inbox.taken.Add(id, entry)
-	}
-	return entry
 }
 
 func (inbox *Inbox) send(ctx context.Context, task keptn.Task, triggered event.Event) error {

@@ -3,12 +3,12 @@ package executor
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
 
+	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/jobconfig"
 	"github.com/job-executor/job-executor/functions/keptn"
 )
@@ -65,20 +65,9 @@ func (files *BridgeFiles) grant(ctx context.Context, task keptn.Task) (string, e
 }
 
 func (files *BridgeFiles) call(ctx context.Context, method, path, bearer string, maxBytes int64) (content []byte, status int, err error) {
-	request, err := http.NewRequestWithContext(ctx, method, files.URL+path, nil)
+	content, status, err = function.Fetch(ctx, files.HTTP, method, files.URL+path, bearer, maxBytes)
 	if err != nil {
-		return nil, 0, fmt.Errorf("making a request to the bridge: %w", err)
+		return nil, 0, fmt.Errorf("asking the bridge: %w", err)
 	}
-	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(bearer))
-	response, err := files.HTTP.Do(request)
-	if err != nil {
-		return nil, 0, fmt.Errorf("calling the bridge: %w", err)
-	}
-	defer func() { _ = response.Body.Close() }()
-	// One byte more than allowed, so that the parser can say that it is too large.
-	content, err = io.ReadAll(io.LimitReader(response.Body, maxBytes+1))
-	if err != nil {
-		return nil, 0, fmt.Errorf("reading the bridge's answer: %w", err)
-	}
-	return content, response.StatusCode, nil
+	return content, status, nil
 }

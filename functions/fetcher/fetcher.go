@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -13,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/job-executor/job-executor/functions/function"
 )
 
 // Configuration is what the Job tells its init container.
@@ -136,10 +137,10 @@ func (fetcher *Fetcher) get(ctx context.Context, query url.Values, maxBytes int6
 			case <-time.After(firstPause << attempt):
 			}
 		}
-		content, status, err := fetcher.call(ctx, address, maxBytes)
+		content, status, err := function.Fetch(ctx, fetcher.HTTP, http.MethodGet, address, fetcher.Configuration.Grant, maxBytes)
 		switch {
 		case err != nil:
-			last = err
+			last = fmt.Errorf("asking the bridge: %w", err)
 		case status == http.StatusOK && int64(len(content)) > maxBytes:
 			return nil, fmt.Errorf("it has more than %d bytes", maxBytes)
 		case status == http.StatusOK:
@@ -154,22 +155,4 @@ func (fetcher *Fetcher) get(ctx context.Context, query url.Values, maxBytes int6
 		}
 	}
 	return nil, last
-}
-
-func (fetcher *Fetcher) call(ctx context.Context, address string, maxBytes int64) (content []byte, status int, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return nil, 0, fmt.Errorf("making a request to the bridge: %w", err)
-	}
-	request.Header.Set("Authorization", "Bearer "+fetcher.Configuration.Grant)
-	response, err := fetcher.HTTP.Do(request)
-	if err != nil {
-		return nil, 0, fmt.Errorf("calling the bridge: %w", err)
-	}
-	defer func() { _ = response.Body.Close() }()
-	content, err = io.ReadAll(io.LimitReader(response.Body, maxBytes+1))
-	if err != nil {
-		return nil, 0, fmt.Errorf("reading the bridge's answer: %w", err)
-	}
-	return content, response.StatusCode, nil
 }

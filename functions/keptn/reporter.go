@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
-	lru "github.com/hashicorp/golang-lru/v2"
 )
 
 // Sender gives Keptn an event. Its success does not mean that Keptn counts it.
@@ -101,8 +100,7 @@ type Reporter struct {
 	wait   Wait
 	log    *slog.Logger
 
-	mutex sync.Mutex
-	tasks *lru.Cache[string, *reported]
+	tasks *Memory[reported]
 }
 
 // Wait bounds how long the reporter waits for Keptn to have counted something.
@@ -125,11 +123,9 @@ type reported struct {
 // started event, and repeats it if not; a transport that acknowledges does not
 // need that.
 func NewReporter(sender Sender, counter Counter, verify bool, wait Wait, now func() time.Time, log *slog.Logger) *Reporter {
-	tasks, err := lru.New[string, *reported](rememberedTasks)
-	if err != nil {
-		panic(err) // only for a size that is not positive
+	return &Reporter{
+		sender: sender, counter: counter, verify: verify, wait: wait, now: now, log: log, tasks: NewMemory[reported](rememberedTasks),
 	}
-	return &Reporter{sender: sender, counter: counter, verify: verify, wait: wait, now: now, log: log, tasks: tasks}
 }
 
 // ErrNotCounted is returned when Keptn did not count an event in time, although
@@ -146,7 +142,7 @@ func (reporter *Reporter) Deliver(ctx context.Context, outgoing event.Event) err
 	_, phase, _ := ParseType(outgoing.Type())
 	log := reporter.log.With("type", outgoing.Type(), "triggeredid", task.TriggeredID, "keptncontext", task.Context)
 
-	entry := reporter.entry(task.TriggeredID)
+	entry := reporter.tasks.Of(task.TriggeredID)
 	entry.mutex.Lock()
 	defer entry.mutex.Unlock()
 	if !entry.known {
@@ -184,17 +180,6 @@ func (reporter *Reporter) Deliver(ctx context.Context, outgoing event.Event) err
 	default:
 		return fmt.Errorf("event type %q is no answer to a task", outgoing.Type())
 	}
-}
-
-func (reporter *Reporter) entry(triggeredID string) *reported {
-	reporter.mutex.Lock()
-	defer reporter.mutex.Unlock()
-	entry, ok := reporter.tasks.Get(triggeredID)
-	if !ok {
-		entry = &reported{}
-		reporter.tasks.Add(triggeredID, entry)
-	}
-	return entry
 }
 
 // learn finds out what Keptn has counted, and waits while it would drop events.

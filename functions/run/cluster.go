@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	batchclient "k8s.io/client-go/kubernetes/typed/batch/v1"
+	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/transport"
 )
@@ -33,4 +35,28 @@ func InClusterConfig(wrap transport.WrapperFunc) (*rest.Config, error) {
 func BoundCalls(config *rest.Config) *rest.Config {
 	config.Timeout = callTimeout
 	return config
+}
+
+// Clients are the typed clients that functions need which start from zero; each
+// call has a time limit.
+type Clients struct {
+	Batch batchclient.BatchV1Interface
+	Core  coreclient.CoreV1Interface
+}
+
+// Connect returns clients for the cluster that this pod is in.
+func Connect(wrap transport.WrapperFunc) (Clients, error) {
+	config, err := InClusterConfig(wrap)
+	if err != nil {
+		return Clients{}, err
+	}
+	batch, err := batchclient.NewForConfig(BoundCalls(config))
+	if err != nil {
+		return Clients{}, fmt.Errorf("making a client for Jobs: %w", err)
+	}
+	core, err := coreclient.NewForConfig(BoundCalls(config))
+	if err != nil {
+		return Clients{}, fmt.Errorf("making a client for pods: %w", err)
+	}
+	return Clients{Batch: batch, Core: core}, nil
 }

@@ -34,6 +34,9 @@ func (cluster *cluster) down(ctx context.Context) error {
 			return err
 		}
 		if _, err := os.Stat("/run/netns/" + namespace); err == nil {
+			if left := inNamespace(); len(left) > 0 {
+				return fmt.Errorf("still at work in the cluster's network, end them first: %s", strings.Join(left, ", "))
+			}
 			// The interfaces go with it.
 			if err := cluster.quiet(ctx, "/", "ip", "netns", "delete", namespace); err != nil {
 				return err
@@ -84,6 +87,24 @@ func (cluster *cluster) shims() []int {
 		}
 	}
 	return found
+}
+
+// inNamespace names the processes that are in the cluster's network namespace: a
+// command of the user's, that would go on in a namespace without a name.
+func inNamespace() []string {
+	namespace, err := os.Stat("/run/netns/" + namespace)
+	if err != nil {
+		return nil
+	}
+	var left []string
+	for _, pid := range processes() {
+		directory := filepath.Join("/proc", strconv.Itoa(pid))
+		if its, err := os.Stat(filepath.Join(directory, "ns", "net")); err == nil && os.SameFile(namespace, its) && startTime(pid) != "" {
+			name, _ := os.ReadFile(filepath.Join(directory, "comm"))
+			left = append(left, fmt.Sprintf("%s (process %d)", strings.TrimSpace(string(name)), pid))
+		}
+	}
+	return left
 }
 
 func processes() []int {

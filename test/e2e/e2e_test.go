@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -341,6 +342,60 @@ func TestEventDeliveredThreeTimesRunsOnce(t *testing.T) {
 	again, err := installed.Events(t.Context(), keptnContext)
 	must(t, err)
 	compare(t, "events after the end", summaries(events), summaries(system.Ours(again)))
+}
+
+// subscribe adds a subscription as a person does in Keptn's web page.
+func subscribe(t *testing.T, installed *system.System, eventType string) {
+	t.Helper()
+	must(t, installed.Subscribe(t.Context(), "job-executor", eventType))
+}
+
+func TestAnyOtherTaskIsTakenOnceItIsSubscribedTo(t *testing.T) {
+	t.Parallel()
+	installed := connect(t)
+	name := "custom-" + uuid.NewString()[:8]
+	subscribe(t, installed, "sh.keptn.event."+name+".triggered")
+	// Keptn answers the bridge's next ping with the new subscription; an event that
+	// was triggered before is listed at the next look.
+	project, keptnContext := begin(t, installed, []string{name}, map[string]string{"job/config.yaml": `apiVersion: v2
+actions:
+  - name: Any
+    events: [{name: "sh.keptn.event.custom-.*.triggered"}]
+    tasks: [{name: any, image: busybox, cmd: [echo], args: [custom]}]
+`})
+	stageState, events := end(t, installed, project, keptnContext)
+	compare(t, "stage", "succeeded", stageState)
+	compare(t, "events", []summary{{Type: name + ".started"}, {name + ".finished", "succeeded", "pass"}}, summaries(events))
+}
+
+// A task that no executor can take does not hang: here its configuration can't be
+// read, since its commit does not exist.
+func TestUndeliverableTaskEndsWithTheReason(t *testing.T) {
+	t.Parallel()
+	installed := connect(t)
+	// Not subscribed to, so that nobody but this test gives it to the Broker.
+	project, keptnContext := begin(t, installed, []string{"unheard"}, nil)
+	var triggered map[string]any
+	must(t, system.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		events, err := installed.Events(ctx, keptnContext)
+		if err != nil {
+			return err
+		}
+		for _, event := range events {
+			if event.Type == "sh.keptn.event.unheard.triggered" {
+				return json.Unmarshal(event.Raw, &triggered)
+			}
+		}
+		return errors.New("the task is not triggered yet")
+	}))
+	triggered["gitcommitid"], triggered["keptntask"] = strings.Repeat("d", 40), "unheard"
+	content, err := json.Marshal(triggered)
+	must(t, err)
+	must(t, installed.SendToBroker(t.Context(), content))
+	stageState, events := end(t, installed, project, keptnContext)
+	compare(t, "stage", "errored", stageState)
+	compare(t, "events", []summary{{Type: "unheard.started"}, {"unheard.finished", "errored", "fail"}}, summaries(events))
+	contains(t, events[len(events)-1].Data.Message, "Job Executor could not take this task", "reading job/config.yaml", "Internal server error")
 }
 
 // It runs alone, not in parallel, since it changes how the bridge reaches Keptn for all.

@@ -72,6 +72,21 @@ func (system *System) Trigger(ctx context.Context, project, stage, sequence, ser
 	return answer.KeptnContext, err
 }
 
+// Subscribe adds a subscription to an integration, as Keptn's web page does.
+func (system *System) Subscribe(ctx context.Context, integration, eventType string) error {
+	var integrations []struct{ ID, Name string }
+	if err := system.keptnCall(ctx, http.MethodGet, "/controlPlane/v1/uniform/registration", nil, &integrations); err != nil {
+		return err
+	}
+	for _, known := range integrations {
+		if known.Name == integration {
+			path := "/controlPlane/v1/uniform/registration/" + known.ID + "/subscription"
+			return system.keptnCall(ctx, http.MethodPost, path, map[string]any{"event": eventType, "filter": map[string]any{}}, nil)
+		}
+	}
+	return fmt.Errorf("integration %s is not registered", integration)
+}
+
 // Abort aborts the sequence of a Keptn context.
 func (system *System) Abort(ctx context.Context, project, keptnContext string) error {
 	return system.keptnCall(ctx, http.MethodPost, "/controlPlane/v1/sequence/"+project+"/"+keptnContext+"/control", map[string]string{"state": "abort"}, nil)

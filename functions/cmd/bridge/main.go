@@ -20,11 +20,11 @@ const (
 	// brokerTimeout is long since a Broker over the in-memory channel answers only
 	// after the executor started from zero and its reply reached Keptn.
 	brokerTimeout = 3 * time.Minute
+	// countInterval and countLimit are how a delivery waits for Keptn to dispatch a
+	// task or to count an event; after that the Broker delivers it again.
+	countInterval = 50 * time.Millisecond
+	countLimit    = 3 * time.Second
 )
-
-// countWait is how long a delivery waits for Keptn to dispatch a task or to
-// count an event; after that the Broker delivers it again.
-var countWait = keptn.Wait{Interval: 50 * time.Millisecond, Limit: 3 * time.Second}
 
 func main() {
 	function.Main("bridge", wire)
@@ -57,7 +57,8 @@ func wire(ctx context.Context, configuration bridge.Configuration, telemetry *fu
 		sender, poller.Interval = transport, configuration.ResyncInterval
 		loops = append(loops, func(ctx context.Context) error { return transport.Receive(ctx, inbox.Take) })
 	}
-	reporter := keptn.NewReporter(sender, client, configuration.Transport == bridge.HTTP, countWait, time.Now, telemetry.Log)
+	reporter := keptn.NewReporter(sender, client, configuration.Transport == bridge.HTTP,
+		keptn.Wait{Interval: countInterval, Limit: countLimit}, time.Now, telemetry.Log)
 	outbox := &bridge.Outbox{Keptn: reporter, Now: time.Now, Log: telemetry.Log}
 
 	gateway, err := wireGateway(ctx, configuration, client, telemetry)

@@ -6,9 +6,6 @@ import (
 	"net/http"
 	"time"
 
-	batchclient "k8s.io/client-go/kubernetes/typed/batch/v1"
-	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
-
 	"github.com/job-executor/job-executor/functions/executor"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/run"
@@ -21,15 +18,7 @@ type configuration struct {
 
 func main() {
 	function.Main("executor", func(_ context.Context, configuration configuration, telemetry *function.Telemetry) (function.Program, error) {
-		config, err := run.InClusterConfig(telemetry.Transport)
-		if err != nil {
-			return function.Program{}, err
-		}
-		batch, err := batchclient.NewForConfig(run.BoundCalls(config))
-		if err != nil {
-			return function.Program{}, err
-		}
-		core, err := coreclient.NewForConfig(run.BoundCalls(config))
+		clients, err := run.Connect(telemetry.Transport)
 		if err != nil {
 			return function.Program{}, err
 		}
@@ -38,8 +27,8 @@ func main() {
 				URL: configuration.BridgeURL, TokenFile: configuration.TokenFile,
 				HTTP: &http.Client{Transport: telemetry.Transport(http.DefaultTransport), Timeout: executor.ReadTimeout},
 			},
-			Jobs:       &run.Store{Batch: batch, Namespaces: configuration.Namespaces},
-			Cluster:    &executor.KubernetesCluster{Core: core},
+			Jobs:       &run.Store{Batch: clients.Batch, Namespaces: configuration.Namespaces},
+			Cluster:    &executor.KubernetesCluster{Core: clients.Core},
 			Settings:   configuration.Settings,
 			Propagator: telemetry.Propagator,
 			Now:        time.Now,

@@ -5,9 +5,6 @@ import (
 	"context"
 	"time"
 
-	batchclient "k8s.io/client-go/kubernetes/typed/batch/v1"
-	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
-
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/watcher"
@@ -21,21 +18,13 @@ type configuration struct {
 
 func main() {
 	function.Main("watcher", func(_ context.Context, configuration configuration, telemetry *function.Telemetry) (function.Program, error) {
-		config, err := run.InClusterConfig(telemetry.Transport)
-		if err != nil {
-			return function.Program{}, err
-		}
-		batch, err := batchclient.NewForConfig(run.BoundCalls(config))
-		if err != nil {
-			return function.Program{}, err
-		}
-		core, err := coreclient.NewForConfig(run.BoundCalls(config))
+		clients, err := run.Connect(telemetry.Transport)
 		if err != nil {
 			return function.Program{}, err
 		}
 		handler := &watcher.Watcher{
-			Runs:  &run.Store{Batch: batch, Namespaces: configuration.Namespaces},
-			Pods:  &run.Pods{Core: core, MaxLogBytes: configuration.MaxLogBytes},
+			Runs:  &run.Store{Batch: clients.Batch, Namespaces: configuration.Namespaces},
+			Pods:  &run.Pods{Core: clients.Core, MaxLogBytes: configuration.MaxLogBytes},
 			Trace: watcher.Tracer{Tracer: telemetry.Tracers.Tracer("watcher"), Propagator: telemetry.Propagator},
 			Now:   time.Now,
 			Log:   telemetry.Log,
