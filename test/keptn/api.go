@@ -150,7 +150,7 @@ const milliseconds = "2006-01-02T15:04:05.000Z"
 func (keptn *Server) listSequences(writer http.ResponseWriter, request *http.Request) {
 	states := []map[string]any{}
 	for _, run := range slices.Backward(keptn.executions) {
-		if run.project.name != request.PathValue("project") || !matches(request, "keptnContext", run.context) {
+		if run.input["project"] != request.PathValue("project") || !matches(request, "keptnContext", run.context) {
 			continue
 		}
 		stage := map[string]any{"name": run.stage, "state": run.stageState}
@@ -165,11 +165,15 @@ func (keptn *Server) listSequences(writer http.ResponseWriter, request *http.Req
 			stages = append(stages, map[string]any{"name": stray.dataText("stage"), "state": "triggered", "latestEvent": brief(stray)})
 		}
 		states = append(states, map[string]any{
-			"name": run.sequence.Name, "project": run.project.name, "service": run.input["service"], "shkeptncontext": run.context,
+			"name": run.sequence.Name, "project": run.input["project"], "service": run.input["service"], "shkeptncontext": run.context,
 			"state": run.state, "time": run.triggeredAt.UTC().Format(milliseconds), "stages": stages,
 		})
 	}
-	answer(writer, http.StatusOK, map[string]any{"states": states, "totalCount": len(states)})
+	body := map[string]any{"states": states}
+	if len(states) > 0 {
+		body["totalCount"] = len(states)
+	}
+	answer(writer, http.StatusOK, body)
 }
 
 func brief(event message) map[string]any {
@@ -184,7 +188,7 @@ func matches(request *http.Request, parameter, value string) bool {
 func (keptn *Server) listExecutions(writer http.ResponseWriter, request *http.Request) {
 	found := []map[string]any{}
 	for _, run := range slices.Backward(keptn.executions) {
-		if !matches(request, "project", run.project.name) || !matches(request, "keptnContext", run.context) {
+		if project, _ := run.input["project"].(string); !matches(request, "project", project) || !matches(request, "keptnContext", run.context) {
 			continue
 		}
 		tasks := []any{}

@@ -75,10 +75,10 @@ spec:
             - name: evaluation
 `)
 
-func start(t *testing.T) *keptn.Server {
+func start(t *testing.T, dispatchDelay time.Duration) *keptn.Server {
 	t.Helper()
 	server, err := keptn.Start(keptn.Options{
-		Directory: t.TempDir(), Token: token, DispatchDelay: 20 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
+		Directory: t.TempDir(), Token: token, DispatchDelay: dispatchDelay, Log: slog.New(slog.DiscardHandler),
 		NATSAddress: "127.0.0.1:0", GatewayAddress: "127.0.0.1:0", ControlPlaneAddress: "127.0.0.1:0", ResourceAddress: "127.0.0.1:0",
 	})
 	if err != nil {
@@ -97,15 +97,21 @@ func start(t *testing.T) *keptn.Server {
 // what it does not do yet: timeouts (31, 70), event validation (71), oversize
 // (52, 53), crashes of Keptn's own parts (55, 57), clients that publish on the
 // stream themselves (50, 51); or they are measurements whose timelines were cut
-// (58, 60, 61, 62). The rest (00, 01, 30, 47, 48, 54, 56, 63) is left to issue 4.
+// (58, 60, 61, 62). Left to issue 4: 00, 01 and 56, which need clients with wrong
+// tokens and a view of the stream.
 var replayed = []string{
 	"02-pass", "03-errored", "04-failed", "05-warning", "10-chain", "11-chain-errored", "12-chain-warning",
 	"20-double-started", "21-double-started-mixed", "22-finished-before-started", "23-finished-only",
 	"24-duplicate-finished", "25-duplicate-finished-chain", "26-two-executors", "27-started-finished-started",
 	"28a-finished-no-result", "28b-finished-no-status", "28c-finished-status-unknown", "28d-finished-status-weird",
 	"28e-finished-result-weird", "29-bad-started", "40-abort-after-started", "41-abort-before-started", "42-abort-chain",
+	"30-started-too-early-dropped", "47-paging", "48-no-such-sequence", "54-api-attributes", "63-resources",
 	"43-abort-unknown", "44-pause-resume", "45-pause-started-while-paused", "46-queued-sequence",
 }
+
+// tooEarly is the recording of an answer within the window between the listing
+// and the dispatch of an event.
+const tooEarly = "30-started-too-early-dropped"
 
 func TestBehavesAsRecorded(t *testing.T) {
 	for _, name := range replayed {
@@ -119,8 +125,12 @@ func TestBehavesAsRecorded(t *testing.T) {
 			if err := json.Unmarshal(content, &recorded); err != nil {
 				t.Fatal(err)
 			}
-			recorded.Timeline = afterDispatch(recorded.Timeline)
-			replay(t, start(t), recorded)
+			dispatchDelay := time.Second // enough for an answer, however slow the machine is
+			if name != tooEarly {
+				dispatchDelay = 20 * time.Millisecond
+				recorded.Timeline = afterDispatch(recorded.Timeline)
+			}
+			replay(t, start(t, dispatchDelay), recorded)
 		})
 	}
 }
@@ -156,8 +166,7 @@ func replay(t *testing.T, server *keptn.Server, recorded recording) {
 			eventually(t, fmt.Sprintf("t=%v: %s on the stream", step.T, step.Subject), func() string {
 				mutex.Lock()
 				defer mutex.Unlock()
-				ids.learnMessages(expected, published)
-				return cmp.Diff(normalizedAll(expected), normalizedAll(published[:min(len(expected), len(published))]))
+				return cmp.Diff([]string(nil), missing(expected, published))
 			})
 		case step.Tap != "gateway" || strings.HasPrefix(step.URI, "/api/mongodb-datastore"):
 		case step.Method == http.MethodGet && isPassing(recorded.Timeline[index:]):
@@ -174,6 +183,11 @@ func replay(t *testing.T, server *keptn.Server, recorded recording) {
 				t.Fatalf("t=%v: %s %s (-recorded +got):\n%s", step.T, step.Method, step.URI, difference)
 			}
 		}
+	}
+	mutex.Lock()
+	defer mutex.Unlock()
+	if difference := cmp.Diff(normalizedAll(expected), normalizedAll(published)); difference != "" {
+		t.Errorf("the whole stream (-recorded +got):\n%s", difference)
 	}
 }
 
@@ -284,12 +298,6 @@ func (ids translation) learn(recorded, actual []byte) {
 	}
 }
 
-func (ids translation) learnMessages(recorded, actual []string) {
-	for index := range min(len(recorded), len(actual)) {
-		ids.learn([]byte(recorded[index]), []byte(actual[index]))
-	}
-}
-
 func (ids translation) walk(one, other any) {
 	switch one := one.(type) {
 	case string:
@@ -311,8 +319,24 @@ func (ids translation) walk(one, other any) {
 	}
 }
 
+// missing are the recorded messages that are not among the actual ones.
+func missing(recorded, actual []string) []string {
+	left := normalizedAll(actual)
+	var lacking []string
+	for _, message := range normalizedAll(recorded) {
+		index := slices.Index(left, message)
+		if index < 0 {
+			lacking = append(lacking, message)
+			continue
+		}
+		left = slices.Delete(left, index, index+1)
+	}
+	return lacking
+}
+
 var (
 	commit    = regexp.MustCompile(`\b[0-9a-f]{40}\b`)
+	address   = regexp.MustCompile(`http://[^/"]+/`)
 	timestamp = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`)
 )
 
@@ -320,6 +344,7 @@ var (
 func normalized(body []byte) any {
 	text := identifier.ReplaceAllString(string(body), "ID")
 	text = commit.ReplaceAllString(text, "COMMIT")
+	text = address.ReplaceAllString(text, "http://ADDRESS/")
 	text = timestamp.ReplaceAllString(text, "TIME")
 	var value any
 	if err := json.Unmarshal([]byte(text), &value); err != nil {

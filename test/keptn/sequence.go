@@ -109,7 +109,7 @@ func (keptn *Server) handle(content []byte) {
 // trigger starts a sequence, or lets it wait for one that runs on the same
 // service in the same stage.
 func (keptn *Server) trigger(event message, stage, name string) {
-	project, sequence := keptn.find(event.dataText("project"), stage, name)
+	project, sequence, problem := keptn.find(event.dataText("project"), stage, name)
 	run := &execution{
 		id: uuid.NewString(), project: project, stage: stage, sequence: shipyard.Sequence{Name: name},
 		context: event.text("shkeptncontext"), triggeredID: event.text("id"), input: event.data(),
@@ -122,14 +122,14 @@ func (keptn *Server) trigger(event message, stage, name string) {
 	if labels, ok := event.data()["labels"]; ok {
 		run.scope["labels"] = labels
 	}
-	if sequence == nil {
-		run.end("errored", "fail", "could not find stage or sequence", keptn)
+	keptn.executions = append(keptn.executions, run)
+	if problem != "" {
+		run.end("errored", "fail", problem, keptn)
 		return
 	}
 	run.sequence = *sequence
 	run.commit = project.head()
 	run.scope["gitcommitid"] = run.commit
-	keptn.executions = append(keptn.executions, run)
 	if slices.ContainsFunc(keptn.executions, func(other *execution) bool { return other != run && other.blocks(run) }) {
 		run.state = waiting
 		return
@@ -142,22 +142,26 @@ func (run *execution) blocks(other *execution) bool {
 		(run.state == started || run.state == paused)
 }
 
-func (keptn *Server) find(name, stageName, sequenceName string) (*project, *shipyard.Sequence) {
-	project := keptn.projects[name]
+// find returns a sequence, or the problem that Keptn has with it (recording
+// 48-no-such-sequence).
+func (keptn *Server) find(projectName, stageName, sequenceName string) (*project, *shipyard.Sequence, string) {
+	project := keptn.projects[projectName]
 	if project == nil {
-		return nil, nil
+		return nil, nil, "Unable to retrieve Shipyard file: could not retrieve shipyard.yaml for project " + projectName + ": Resource not found"
 	}
+	problem := "Unable to start sequence " + sequenceName + ": "
 	for _, stage := range project.shipyard.Spec.Stages {
 		if stage.Name != stageName {
 			continue
 		}
 		for index := range stage.Sequences {
 			if stage.Sequences[index].Name == sequenceName {
-				return project, &stage.Sequences[index]
+				return project, &stage.Sequences[index], ""
 			}
 		}
+		return nil, nil, problem + "no task sequence with name " + sequenceName + " found in stage " + stageName
 	}
-	return project, nil
+	return nil, nil, problem + "no stage with name " + stageName
 }
 
 // next lists the execution's next task, and dispatches it after a while; or ends
