@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -24,10 +26,13 @@ const (
 	kubernetes      = "v1.34.4"
 )
 
-// packages are installed by apt.
-var packages = []string{
-	"busybox-static", "ca-certificates", "conntrack", "containerd", "containernetworking-plugins", "debootstrap",
-	"iproute2", "iptables", "nftables", "procps", "runc", "util-linux",
+// packages are installed by apt, each if a program of it is not there: containerd
+// may have come with Docker, whose package Debian's would remove.
+var packages = map[string]string{
+	"/bin/busybox": "busybox-static", "/etc/ssl/certs/ca-certificates.crt": "ca-certificates", "/usr/bin/containerd": "containerd",
+	"/usr/bin/nsenter": "util-linux", "/usr/lib/cni/bridge": "containernetworking-plugins", "/usr/sbin/conntrack": "conntrack",
+	"/usr/sbin/debootstrap": "debootstrap", "/usr/sbin/ip": "iproute2", "/usr/sbin/iptables": "iptables", "/usr/sbin/nft": "nftables",
+	"/usr/sbin/runc": "runc", "/usr/sbin/sysctl": "procps",
 }
 
 // artifact is something that is made once and kept in the cache, until its key
@@ -37,23 +42,25 @@ type artifact struct {
 	key    string
 	expect time.Duration // on two cores with empty caches
 	make   func(ctx context.Context) error
+	// files have to be there, too, for the artifact to be.
+	files []string
 }
 
 func (cluster *cluster) artifacts() []artifact {
-	programs := filepath.Join(cluster.repository, "test", "cluster", "programs")
+	modules := filepath.Join(cluster.repository, "test", "cluster", "programs")
 	return []artifact{
 		{
-			name: "Debian packages", key: strings.Join(packages, " "), expect: time.Minute,
-			make: cluster.installPackages,
+			name: "Debian packages", expect: time.Minute,
+			make: cluster.installPackages, files: slices.Sorted(maps.Keys(packages)),
 		},
 		{
-			name: "Kubernetes and etcd", key: kubernetes + digest(programs, "kubernetes"), expect: 9 * time.Minute,
+			name: "Kubernetes and etcd", key: kubernetes + digest(modules, "kubernetes"), expect: 9 * time.Minute,
 			make: func(ctx context.Context) error {
 				version := "-X k8s.io/component-base/version."
 				const command = "k8s.io/kubernetes/cmd/"
 				major, rest, _ := strings.Cut(strings.TrimPrefix(kubernetes, "v"), ".")
 				minor, _, _ := strings.Cut(rest, ".")
-				return cluster.compile(ctx, filepath.Join(programs, "kubernetes"),
+				return cluster.compile(ctx, filepath.Join(modules, "kubernetes"),
 					version+"gitVersion="+kubernetes+" "+version+"gitMajor="+major+" "+version+"gitMinor="+minor,
 					command+"kube-apiserver", command+"kube-controller-manager", command+"kube-proxy", command+"kube-scheduler",
 					command+"kubectl", command+"kubelet", "./etcd")
@@ -70,16 +77,16 @@ func (cluster *cluster) artifacts() []artifact {
 			},
 		},
 		{
-			name: "CoreDNS", key: digest(programs, "addons"), expect: 2 * time.Minute,
+			name: "CoreDNS", key: digest(modules, "addons"), expect: 2 * time.Minute,
 			make: func(ctx context.Context) error {
-				return cluster.compile(ctx, filepath.Join(programs, "addons"), "", "./coredns")
+				return cluster.compile(ctx, filepath.Join(modules, "addons"), "", "./coredns")
 			},
 		},
 		{
 			// They are linked again by ko; this compiles their packages where the
 			// module proxy can be reached.
-			name: "Knative", key: digest(programs, "addons"), expect: 4 * time.Minute,
-			make: func(ctx context.Context) error { return cluster.compileKnative(ctx, filepath.Join(programs, "addons")) },
+			name: "Knative", key: digest(modules, "addons"), expect: 4 * time.Minute,
+			make: func(ctx context.Context) error { return cluster.compileKnative(ctx, filepath.Join(modules, "addons")) },
 		},
 		{name: "Traefik", key: traefikVersion, expect: 5 * time.Minute, make: cluster.compileTraefik},
 		{name: "Jaeger", key: jaegerVersion, expect: 5 * time.Minute, make: cluster.compileJaeger},
@@ -129,6 +136,11 @@ func (cluster *cluster) remaining() time.Duration {
 }
 
 func (cluster *cluster) isMade(artifact artifact) bool {
+	for _, file := range artifact.files {
+		if _, err := os.Stat(file); err != nil {
+			return false
+		}
+	}
 	content, err := os.ReadFile(cluster.stamp(artifact.name))
 	return err == nil && string(content) == artifact.fullKey()
 }
@@ -155,7 +167,12 @@ func (cluster *cluster) installPackages(ctx context.Context) error {
 	if _, err := cluster.output(ctx, "/", environment, "apt-get", "update"); err != nil {
 		return err
 	}
-	arguments := append([]string{"apt-get", "install", "--yes", "--no-install-recommends"}, packages...)
+	arguments := []string{"apt-get", "install", "--yes", "--no-install-recommends", "--no-remove"}
+	for file, name := range packages {
+		if _, err := os.Stat(file); err != nil {
+			arguments = append(arguments, name)
+		}
+	}
 	_, err := cluster.output(ctx, "/", environment, arguments...)
 	return err
 }
