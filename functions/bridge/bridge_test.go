@@ -85,8 +85,71 @@ func subscribed(subscriptions ...models.EventSubscription) *Subscriptions {
 
 func to(eventType string) models.EventSubscription { return models.EventSubscription{Event: eventType} }
 
+func newActive(broker *broker, lister Lister, counter *counter) *Active {
+	return NewActive(lister, counter, broker, time.Second, noop.NewTracerProvider().Tracer(""), time.Now, discard)
+}
+
+// open lists the triggered events of tasks.
+type open []keptn.Task
+
+func (open open) OpenTriggered(context.Context, string) ([]event.Event, error) {
+	var events []event.Event
+	for _, task := range open {
+		events = append(events, triggered(task))
+	}
+	return events, nil
+}
+
+func TestRunIsCancelledWhenKeptnNoLongerWaits(t *testing.T) {
+	over := keptn.Count{Standing: keptn.Over}
+	tests := []struct {
+		name   string
+		answer event.Event
+		open   open
+		count  keptn.Count
+		want   []string
+	}{
+		{"a task that was aborted", task.Started(noon), nil, over, []string{"1-cancelled"}},
+		{"not one that is open", task.Started(noon), open{task}, over, nil},
+		{"not one that is only missing in the list", task.Started(noon), nil, keptn.Count{Standing: keptn.Current}, nil},
+		{"not one that was finished", task.Finished(noon, keptn.Errored("")), nil, over, nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				broker := &broker{refuse: 1} // it is tried again
+				active := newActive(broker, test.open, &counter{count: test.count})
+				outbox := &Outbox{Keptn: &delivered{}, Active: active, Log: discard}
+				for _, answer := range []event.Event{task.Started(noon), test.answer} {
+					if _, err := outbox.Handle(t.Context(), answer); err != nil {
+						t.Fatal(err)
+					}
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				if err := active.Run(ctx); err != nil {
+					t.Error(err)
+				}
+				if difference := cmp.Diff(test.want, broker.ids()); difference != "" {
+					t.Errorf("cancelled (-want +got):\n%s", difference)
+				}
+			})
+		})
+	}
+}
+
+func TestTaskThatRunsSinceBeforeARestartIsLookedAfter(t *testing.T) {
+	inbox := newInbox(&broker{}, &counter{count: keptn.Count{Standing: keptn.Current, Taken: true, Started: true}})
+	if err := inbox.Take(t.Context(), triggered(task), Listed); err != nil {
+		t.Fatal(err)
+	}
+	if difference := cmp.Diff(map[string]keptn.Task{"1": task}, inbox.active.tasks); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
 func newInbox(broker *broker, counter *counter) *Inbox {
-	return NewInbox(broker, counter, subscribed(to("sh.keptn.event.test.triggered")), time.Minute, noop.NewTracerProvider().Tracer(""), time.Now, discard)
+	return NewInbox(broker, counter, subscribed(to("sh.keptn.event.test.triggered")), newActive(broker, nil, counter), time.Minute, noop.NewTracerProvider().Tracer(""), time.Now, discard)
 }
 
 func TestInboxTakesAnEventOnce(t *testing.T) {
@@ -388,7 +451,7 @@ func TestOutboxSaysWhatIsWorthRepeating(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			outbox := &Outbox{Keptn: &delivered{err: test.err}, Now: func() time.Time { return noon }, Log: discard}
+			outbox := &Outbox{Keptn: &delivered{err: test.err}, Active: newActive(nil, nil, nil), Now: func() time.Time { return noon }, Log: discard}
 			_, err := outbox.Handle(t.Context(), task.Started(noon))
 			if function.IsPermanent(err) != test.permanent || (err == nil) != (test.err == nil) {
 				t.Errorf("got %v", err)
@@ -403,7 +466,7 @@ func TestOutboxLeavesOutWhatTheBrokerAdded(t *testing.T) {
 	want := routed.Clone()
 	routed.SetExtension("knativearrivaltime", "2026-11-24T12:00:00Z")
 	routed.SetExtension("traceparent", "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01")
-	if _, err := (&Outbox{Keptn: keptnsSide, Log: discard}).Handle(t.Context(), routed); err != nil {
+	if _, err := (&Outbox{Keptn: keptnsSide, Active: newActive(nil, nil, nil), Log: discard}).Handle(t.Context(), routed); err != nil {
 		t.Fatal(err)
 	}
 	if difference := cmp.Diff(want.String(), keptnsSide.last.String()); difference != "" {

@@ -37,6 +37,7 @@ type Inbox struct {
 	broker        Sender
 	counter       keptn.Counter
 	subscriptions *Subscriptions
+	active        *Active
 	resend        time.Duration
 	tracer        trace.Tracer
 	now           func() time.Time
@@ -58,9 +59,9 @@ type taken struct {
 
 // NewInbox returns an inbox that sends an event again after the given time, then
 // after twice that and so on, if nobody started it.
-func NewInbox(broker Sender, counter keptn.Counter, subscriptions *Subscriptions, resend time.Duration, tracer trace.Tracer, now func() time.Time, log *slog.Logger) *Inbox {
+func NewInbox(broker Sender, counter keptn.Counter, subscriptions *Subscriptions, active *Active, resend time.Duration, tracer trace.Tracer, now func() time.Time, log *slog.Logger) *Inbox {
 	return &Inbox{
-		broker: broker, counter: counter, subscriptions: subscriptions, resend: resend, tracer: tracer, now: now, log: log,
+		broker: broker, counter: counter, subscriptions: subscriptions, active: active, resend: resend, tracer: tracer, now: now, log: log,
 		taken: keptn.NewMemory[taken](rememberedEvents),
 	}
 }
@@ -89,6 +90,9 @@ func (inbox *Inbox) Take(ctx context.Context, triggered event.Event, origin Orig
 		}
 		if count.Standing == keptn.Pending {
 			return nil // its sequence is paused, or it is not dispatched yet
+		}
+		if count.Started && !count.Finished {
+			inbox.active.Add(task) // it runs since before this process began
 		}
 		if count.Standing == keptn.Over || count.Taken {
 			entry.sent = max(entry.sent, 1)

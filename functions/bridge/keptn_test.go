@@ -120,7 +120,8 @@ func run(ctx context.Context, t *testing.T, transport bridge.Transport, server *
 	client := &keptn.Client{Endpoints: endpoints, Token: token, HTTP: http.DefaultClient}
 	subscriptions := bridge.NewSubscriptions(client, configuration.Integration(), configuration.PingInterval, discard)
 	behind := &echo{now: time.Now}
-	inbox := bridge.NewInbox(behind, client, subscriptions, time.Minute, noop.NewTracerProvider().Tracer(""), time.Now, discard)
+	active := bridge.NewActive(client, client, behind, time.Second, noop.NewTracerProvider().Tracer(""), time.Now, discard)
+	inbox := bridge.NewInbox(behind, client, subscriptions, active, time.Minute, noop.NewTracerProvider().Tracer(""), time.Now, discard)
 	poller := &bridge.Poller{Lister: client, Subscriptions: subscriptions, Take: inbox.Take, Interval: 5 * time.Millisecond, Log: discard}
 	loops := []func(context.Context) error{subscriptions.Run, poller.Run}
 	var sender keptn.Sender = client

@@ -22,18 +22,28 @@ type Deliverer interface {
 
 // Outbox takes events from the Broker to Keptn.
 type Outbox struct {
-	Keptn Deliverer
-	Now   func() time.Time
-	Log   *slog.Logger
+	Keptn  Deliverer
+	Active *Active
+	Now    func() time.Time
+	Log    *slog.Logger
 }
 
 // Handle gives one started or finished event to Keptn. An error that is not
 // permanent has the Broker deliver it again.
 func (outbox *Outbox) Handle(ctx context.Context, outgoing event.Event) (*event.Event, error) {
-	if _, err := keptn.TaskOf(outgoing); err != nil {
+	task, err := keptn.TaskOf(outgoing)
+	if err != nil {
 		return nil, function.Permanent(err)
 	}
-	return nil, outbox.deliver(ctx, withoutRouting(outgoing))
+	if err := outbox.deliver(ctx, withoutRouting(outgoing)); err != nil {
+		return nil, err
+	}
+	if _, phase, _ := keptn.ParseType(outgoing.Type()); phase == keptn.Started {
+		outbox.Active.Add(task)
+	} else {
+		outbox.Active.Remove(task)
+	}
+	return nil, nil
 }
 
 // withoutRouting leaves out what the Broker and the Triggers added to an event.

@@ -38,11 +38,42 @@ type Watcher struct {
 	Log   *slog.Logger
 }
 
-// Handle answers one completion event. It replies with the run's finished event
+// Handle answers one event: the completion of a Job, or the cancellation of a
+// run, whose Jobs it deletes as far as they have not ended.
+func (watcher *Watcher) Handle(ctx context.Context, received event.Event) (*event.Event, error) {
+	if received.Type() == run.CancelledType {
+		return nil, watcher.cancel(ctx, received)
+	}
+	return watcher.complete(ctx, received)
+}
+
+func (watcher *Watcher) cancel(ctx context.Context, cancelled event.Event) error {
+	runID, err := run.CancellationOf(cancelled)
+	if err != nil {
+		return function.Permanent(err)
+	}
+	jobs, err := watcher.Runs.List(ctx, runID)
+	if err != nil {
+		return err
+	}
+	// From the last: a Job that waits must not start since the one before it ended.
+	for index := len(jobs) - 1; index >= 0; index-- {
+		if phase := run.PhaseOf(&jobs[index]); phase == run.Succeeded || phase == run.Failed {
+			continue
+		}
+		if err := watcher.Runs.Delete(ctx, &jobs[index]); err != nil {
+			return err
+		}
+		watcher.Log.InfoContext(ctx, "a Job of a cancelled run is deleted", "run", runID, "job", jobs[index].Name)
+	}
+	return nil
+}
+
+// complete answers a completion event. It replies with the run's finished event
 // once the last Job succeeded or one failed; before that it starts the next Job
 // and replies with nothing. Delivering the same event again has no further
 // effect but the same reply.
-func (watcher *Watcher) Handle(ctx context.Context, completed event.Event) (*event.Event, error) {
+func (watcher *Watcher) complete(ctx context.Context, completed event.Event) (*event.Event, error) {
 	completion, err := run.CompletionOf(completed)
 	if err != nil {
 		return nil, function.Permanent(err)

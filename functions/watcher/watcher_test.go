@@ -222,6 +222,21 @@ func TestHandle(t *testing.T) {
 	}
 }
 
+func TestCancellationDeletesWhatHasNotEnded(t *testing.T) {
+	cluster := &cluster{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Running), job("three", run.Waiting)}}
+	cancelled, err := run.Cancelled("bridge", "1", noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply, err := newWatcher(cluster, sdktrace.NewTracerProvider()).Handle(t.Context(), cancelled)
+	if reply != nil || err != nil {
+		t.Errorf("got %v, %v", reply, err)
+	}
+	if difference := cmp.Diff([]string{"three", "two"}, cluster.deleted); difference != "" {
+		t.Errorf("deleted (-want +got):\n%s", difference)
+	}
+}
+
 func TestMessageStaysBelowKeptnsLimit(t *testing.T) {
 	long := strings.Repeat("x\n", 1<<20)
 	text := message([]report{{task: "one", logs: long}, {task: "two", logs: long, failure: "boom"}})

@@ -344,6 +344,42 @@ func TestEventDeliveredThreeTimesRunsOnce(t *testing.T) {
 	compare(t, "events after the end", summaries(events), summaries(system.Ours(again)))
 }
 
+func TestAbortRemovesTheJob(t *testing.T) {
+	t.Parallel()
+	installed := connect(t)
+	project, keptnContext := begin(t, installed, []string{"deployment"}, map[string]string{"job/config.yaml": `apiVersion: v2
+actions:
+  - name: Deploy
+    events: [{name: sh.keptn.event.deployment.triggered}]
+    tasks:
+      - {name: Forever, image: busybox, cmd: [sleep], args: ["250"]}
+      - {name: Never, image: busybox, cmd: ["true"]}
+`})
+	count := func(wanted int) func(context.Context) error {
+		return func(ctx context.Context) error {
+			jobs, err := installed.Jobs(ctx, keptnContext)
+			if err == nil && len(jobs) != wanted {
+				err = fmt.Errorf("there are %d Jobs, not %d", len(jobs), wanted)
+			}
+			return err
+		}
+	}
+	must(t, system.Eventually(t.Context(), runLimit, count(2)))
+	// It is the started event that makes the bridge look after the task.
+	must(t, system.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		events, err := installed.Events(ctx, keptnContext)
+		if err == nil && len(system.Ours(events)) == 0 {
+			err = errors.New("the task is not started")
+		}
+		return err
+	}))
+	must(t, installed.Abort(t.Context(), project, keptnContext))
+	must(t, system.Eventually(t.Context(), runLimit, count(0)))
+	events, err := installed.Events(t.Context(), keptnContext)
+	must(t, err)
+	compare(t, "events", []summary{{Type: "deployment.started"}}, summaries(system.Ours(events)))
+}
+
 // subscribe adds a subscription as a person does in Keptn's web page.
 func subscribe(t *testing.T, installed *system.System, eventType string) {
 	t.Helper()

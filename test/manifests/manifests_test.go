@@ -135,6 +135,7 @@ func TestEachEventReachesExactlyTheFunctionsItShould(t *testing.T) {
 		{"status changed", typed("sh.keptn.event.test.status.changed"), nil},
 		{"a sequence", typed("sh.keptn.event.production.pipeline.triggered"), nil},
 		{"completion of a Job", typed(run.CompletedType), []string{"watcher"}},
+		{"cancellation of a run", typed(run.CancelledType), []string{"watcher"}},
 		{"something else", typed("com.example.other"), nil},
 	}
 	for _, test := range tests {

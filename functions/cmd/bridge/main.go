@@ -24,6 +24,9 @@ const (
 	// task or to count an event; after that the Broker delivers it again.
 	countInterval = 50 * time.Millisecond
 	countLimit    = 3 * time.Second
+	// activeInterval is the time between two looks whether Keptn still waits for
+	// the tasks that run.
+	activeInterval = 2 * time.Second
 )
 
 func main() {
@@ -44,9 +47,11 @@ func wire(ctx context.Context, configuration bridge.Configuration, telemetry *fu
 		HTTP: &http.Client{Transport: telemetry.Transport(http.DefaultTransport), Timeout: brokerTimeout},
 	}
 	subscriptions := bridge.NewSubscriptions(client, configuration.Integration(), configuration.PingInterval, telemetry.Log)
-	inbox := bridge.NewInbox(broker, client, subscriptions, configuration.ResyncInterval, telemetry.Tracers.Tracer("bridge"), time.Now, telemetry.Log)
+	tracer := telemetry.Tracers.Tracer("bridge")
+	active := bridge.NewActive(client, client, broker, activeInterval, tracer, time.Now, telemetry.Log)
+	inbox := bridge.NewInbox(broker, client, subscriptions, active, configuration.ResyncInterval, tracer, time.Now, telemetry.Log)
 	poller := &bridge.Poller{Lister: client, Subscriptions: subscriptions, Take: inbox.Take, Interval: configuration.PollInterval, Log: telemetry.Log}
-	loops := []func(context.Context) error{subscriptions.Run, poller.Run}
+	loops := []func(context.Context) error{subscriptions.Run, poller.Run, active.Run}
 
 	var sender keptn.Sender = client
 	if configuration.Transport == bridge.NATS {
@@ -59,7 +64,7 @@ func wire(ctx context.Context, configuration bridge.Configuration, telemetry *fu
 	}
 	reporter := keptn.NewReporter(sender, client, configuration.Transport == bridge.HTTP,
 		keptn.Wait{Interval: countInterval, Limit: countLimit}, time.Now, telemetry.Log)
-	outbox := &bridge.Outbox{Keptn: reporter, Now: time.Now, Log: telemetry.Log}
+	outbox := &bridge.Outbox{Keptn: reporter, Active: active, Now: time.Now, Log: telemetry.Log}
 
 	gateway, err := wireGateway(ctx, configuration, client, telemetry)
 	if err != nil {

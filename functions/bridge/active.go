@@ -1,0 +1,123 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
+)
+
+// Active are the tasks that run: started, and not finished. When Keptn no longer
+// waits for one, since its sequence was aborted or its project deleted, its run is
+// cancelled through the Broker. Keptn has no event that says so for a task; it
+// only stops listing it (recordings 40 to 42).
+type Active struct {
+	lister   Lister
+	counter  keptn.Counter
+	broker   Sender
+	interval time.Duration
+	tracer   trace.Tracer
+	now      func() time.Time
+	log      *slog.Logger
+
+	mutex sync.Mutex
+	tasks map[string]keptn.Task
+}
+
+// NewActive returns an empty set of tasks; Run looks after them every interval.
+func NewActive(lister Lister, counter keptn.Counter, broker Sender, interval time.Duration, tracer trace.Tracer, now func() time.Time, log *slog.Logger) *Active {
+	return &Active{lister: lister, counter: counter, broker: broker, interval: interval, tracer: tracer, now: now, log: log, tasks: map[string]keptn.Task{}}
+}
+
+// Add adds a task that was started. It stays no longer than Keptn holds it open.
+func (active *Active) Add(task keptn.Task) {
+	active.mutex.Lock()
+	defer active.mutex.Unlock()
+	active.tasks[task.TriggeredID] = task
+}
+
+// Remove removes a task that was finished.
+func (active *Active) Remove(task keptn.Task) {
+	active.mutex.Lock()
+	defer active.mutex.Unlock()
+	delete(active.tasks, task.TriggeredID)
+}
+
+// Run looks after the tasks until the context ends.
+func (active *Active) Run(ctx context.Context) error {
+	ticker := time.NewTicker(active.interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			if err := active.look(ctx); err != nil && ctx.Err() == nil {
+				active.log.WarnContext(ctx, "looking after running tasks failed, will be tried again", "error", err)
+			}
+		}
+	}
+}
+
+// look asks Keptn for what is open of each type of which tasks run, and only
+// about those that are missing one by one.
+func (active *Active) look(ctx context.Context) error {
+	active.mutex.Lock()
+	byType := map[string][]keptn.Task{}
+	for _, task := range active.tasks {
+		eventType := keptn.TypeOf(task.Name, keptn.Triggered)
+		byType[eventType] = append(byType[eventType], task)
+	}
+	active.mutex.Unlock()
+	for eventType, tasks := range byType {
+		events, err := active.lister.OpenTriggered(ctx, eventType)
+		if err != nil {
+			return err
+		}
+		open := map[string]bool{}
+		for _, listed := range events {
+			open[listed.ID()] = true
+		}
+		for _, task := range tasks {
+			if open[task.TriggeredID] {
+				continue
+			}
+			if err := active.cancel(ctx, task); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (active *Active) cancel(ctx context.Context, task keptn.Task) error {
+	count, err := active.counter.Count(ctx, task)
+	if err != nil {
+		return fmt.Errorf("asking Keptn about task %s: %w", task.TriggeredID, err)
+	}
+	active.mutex.Lock()
+	_, runs := active.tasks[task.TriggeredID]
+	active.mutex.Unlock()
+	if count.Standing != keptn.Over || !runs {
+		return nil // it was finished meanwhile, by us
+	}
+	ctx, span := active.tracer.Start(function.ContextWithTraceID(ctx, task.Context), "bridge "+run.CancelledType, trace.WithSpanKind(trace.SpanKindProducer))
+	defer span.End()
+	cancelled, err := run.Cancelled(keptn.Source, run.ID(task.TriggeredID), active.now())
+	if err != nil {
+		return err
+	}
+	if err := active.broker.Send(ctx, cancelled); err != nil {
+		return fmt.Errorf("cancelling the run of task %s: %w", task.TriggeredID, err)
+	}
+	active.log.InfoContext(ctx, "Keptn no longer waits for a task; its run is cancelled", "triggeredid", task.TriggeredID, "keptncontext", task.Context)
+	active.Remove(task)
+	return nil
+}
