@@ -100,7 +100,7 @@ func inNamespace() []string {
 	for _, pid := range processes() {
 		directory := filepath.Join("/proc", strconv.Itoa(pid))
 		if its, err := os.Stat(filepath.Join(directory, "ns", "net")); err == nil && os.SameFile(namespace, its) && startTime(pid) != "" {
-			name, _ := os.ReadFile(filepath.Join(directory, "comm"))
+			name, _ := os.ReadFile(filepath.Join(directory, "comm")) //nolint:gosec // below /proc
 			left = append(left, fmt.Sprintf("%s (process %d)", strings.TrimSpace(string(name)), pid))
 		}
 	}
