@@ -60,7 +60,7 @@ func (cluster *cluster) environment() []string {
 		"KOCACHE="+filepath.Join(cluster.cache, "ko"),
 		"PATH="+filepath.Join(cluster.cache, "bin")+":"+os.Getenv("PATH")+":/usr/sbin:/sbin",
 		// There is no way out of the cluster's network; everything was downloaded.
-		"GOPROXY=off", "GOFLAGS=-mod=mod -buildvcs=false", "GONOSUMDB=*", "GONOSUMCHECK=1",
+		"GOPROXY=off", "GOFLAGS=-buildvcs=false",
 	)
 }
 

@@ -26,6 +26,7 @@ const (
 	sequence     = "pipeline"
 	service      = "shop"
 	installLimit = 8 * time.Minute
+	zeroLimit    = 4 * time.Minute
 	runLimit     = 5 * time.Minute
 	traceLimit   = 30 * time.Second
 	interval     = 200 * time.Millisecond
@@ -55,6 +56,11 @@ func demo(ctx context.Context) error {
 	}
 	say("a small web server, to be tested: kubectl apply -f test/demo/target.yaml")
 	if err := installed.Apply(installCtx, path.Join(directory, "target.yaml")); err != nil {
+		return err
+	}
+
+	say("waiting until the functions have scaled to zero, about a minute")
+	if err := installed.WaitForZero(ctx, zeroLimit, "executor-test", "watcher"); err != nil {
 		return err
 	}
 

@@ -126,22 +126,6 @@ func contains(t *testing.T, text string, parts ...string) {
 	}
 }
 
-func atZero(t *testing.T, installed *system.System, services ...string) {
-	t.Helper()
-	must(t, system.Eventually(t.Context(), zeroLimit, func(ctx context.Context) error {
-		for _, service := range services {
-			count, err := installed.Pods(ctx, service)
-			if err != nil {
-				return err
-			}
-			if count > 0 {
-				return fmt.Errorf("%s has %d pods", service, count)
-			}
-		}
-		return nil
-	}))
-}
-
 const greeting = `apiVersion: v2
 actions:
   - name: Greet
@@ -158,7 +142,7 @@ actions:
 
 func TestTaskRunsFromZeroToZero(t *testing.T) {
 	installed := connect(t)
-	atZero(t, installed, "executor-test", "watcher")
+	must(t, installed.WaitForZero(t.Context(), zeroLimit, "executor-test", "watcher"))
 	project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "hello from Git\n"})
 	stageState, events := end(t, installed, project, keptnContext)
 	compare(t, "stage", "succeeded", stageState)
@@ -204,7 +188,7 @@ func TestTaskRunsFromZeroToZero(t *testing.T) {
 			return nil
 		}))
 	})
-	atZero(t, installed, "executor-test", "watcher")
+	must(t, installed.WaitForZero(t.Context(), zeroLimit, "executor-test", "watcher"))
 }
 
 func TestFailingContainerEndsTheTaskWithItsLog(t *testing.T) {

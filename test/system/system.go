@@ -142,6 +142,22 @@ func (system *System) Pods(ctx context.Context, service string) (int, error) {
 	return len(pods.Items), nil
 }
 
+// WaitForZero waits until functions have no pods.
+func (system *System) WaitForZero(ctx context.Context, limit time.Duration, services ...string) error {
+	return Eventually(ctx, limit, func(ctx context.Context) error {
+		for _, service := range services {
+			count, err := system.Pods(ctx, service)
+			if err != nil {
+				return err
+			}
+			if count > 0 {
+				return fmt.Errorf("%s has %d pods", service, count)
+			}
+		}
+		return nil
+	})
+}
+
 // Jobs are the Jobs of a Keptn context, in their order.
 func (system *System) Jobs(ctx context.Context, keptnContext string) ([]batchv1.Job, error) {
 	list, err := system.Kubernetes.BatchV1().Jobs(JobsNamespace).List(ctx, metav1.ListOptions{LabelSelector: run.ContextLabel + "=" + keptnContext})
