@@ -265,6 +265,62 @@ func TestSubscriptionsMatch(t *testing.T) {
 	}
 }
 
+// registry is Keptn's list of integrations, which forgets one at times.
+type registry struct {
+	mutex         sync.Mutex
+	registered    int
+	forgotten     bool
+	subscriptions []models.EventSubscription
+}
+
+func (registry *registry) Register(context.Context, models.Integration) (string, error) {
+	registry.mutex.Lock()
+	defer registry.mutex.Unlock()
+	registry.registered++
+	registry.forgotten = false
+	return "id", nil
+}
+
+func (registry *registry) Ping(context.Context, string) (models.Integration, error) {
+	registry.mutex.Lock()
+	defer registry.mutex.Unlock()
+	if registry.forgotten {
+		return models.Integration{}, &keptn.StatusError{Code: http.StatusNotFound}
+	}
+	return models.Integration{Subscriptions: registry.subscriptions}, nil
+}
+
+func TestSubscriptionsFollowKeptn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		registry := &registry{subscriptions: []models.EventSubscription{to("one")}}
+		subscriptions := NewSubscriptions(registry, models.Integration{Subscriptions: []models.EventSubscription{to("first")}}, time.Second, discard)
+		done := make(chan error, 1)
+		go func() { done <- subscriptions.Run(ctx) }()
+		expect := func(want ...string) {
+			t.Helper()
+			if difference := cmp.Diff(want, subscriptions.Types()); difference != "" {
+				t.Errorf("types (-want +got):\n%s", difference)
+			}
+		}
+		expect("first")
+		<-subscriptions.Changed()
+		expect("one")
+		registry.mutex.Lock()
+		registry.subscriptions, registry.forgotten = []models.EventSubscription{to("one"), to("two"), to("two"), to("sh.keptn.>")}, true
+		registry.mutex.Unlock()
+		<-subscriptions.Changed()
+		expect("one", "two")
+		if registry.registered != 2 {
+			t.Errorf("it registered %d times", registry.registered)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // lister has one open event from the second look on; the first fails.
 type lister struct{ looks int }
 

@@ -54,6 +54,7 @@ func (poller *Poller) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-poller.Subscriptions.Changed():
 		case <-time.After(pause + jitter):
 		}
 	}

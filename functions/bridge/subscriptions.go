@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +28,9 @@ type Subscriptions struct {
 	interval    time.Duration
 	log         *slog.Logger
 
+	// changed has room for one notice that the subscriptions are others now.
+	changed chan struct{}
+
 	mutex   sync.RWMutex
 	current []models.EventSubscription
 }
@@ -34,7 +38,10 @@ type Subscriptions struct {
 // NewSubscriptions returns those of the integration, until Run has heard
 // Keptn's.
 func NewSubscriptions(registry Registry, integration models.Integration, interval time.Duration, log *slog.Logger) *Subscriptions {
-	return &Subscriptions{registry: registry, integration: integration, interval: interval, log: log, current: integration.Subscriptions}
+	return &Subscriptions{
+		registry: registry, integration: integration, interval: interval, log: log,
+		changed: make(chan struct{}, 1), current: integration.Subscriptions,
+	}
 }
 
 // Run registers the integration, pings, takes over what subscriptions Keptn has,
@@ -74,9 +81,19 @@ func (subscriptions *Subscriptions) refresh(ctx context.Context, id string) stri
 	}
 	subscriptions.mutex.Lock()
 	defer subscriptions.mutex.Unlock()
-	subscriptions.current = integration.Subscriptions
+	if !reflect.DeepEqual(subscriptions.current, integration.Subscriptions) {
+		subscriptions.current = integration.Subscriptions
+		select {
+		case subscriptions.changed <- struct{}{}:
+		default:
+		}
+	}
 	return id
 }
+
+// Changed gives a notice after the subscriptions changed: what is open of a type
+// that was added may have been triggered before.
+func (subscriptions *Subscriptions) Changed() <-chan struct{} { return subscriptions.changed }
 
 // Types returns the exact event types that are subscribed to, without repetition.
 func (subscriptions *Subscriptions) Types() []string {
