@@ -418,6 +418,44 @@ func TestUndeliverableTaskEndsWithTheReason(t *testing.T) {
 	contains(t, events[len(events)-1].Data.Message, "Job Executor could not take this task", "reading job/config.yaml", "Internal server error")
 }
 
+// Whatever line the bridge is killed in, each task ends with exactly one started
+// and one finished event. It runs alone, since the others need a bridge, too.
+func TestTasksEndWhileTheBridgeIsKilled(t *testing.T) {
+	installed := connect(t)
+	const (
+		tasks, kills = 12, 7
+		// The rhythms of the two; nothing is waited for.
+		untilNextTask, untilNextKill = 1500 * time.Millisecond, 3 * time.Second
+	)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*runLimit)
+	defer cancel()
+	var group sync.WaitGroup
+	group.Go(func() {
+		for range kills {
+			if err := installed.Kill(ctx, "app.kubernetes.io/name=bridge"); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(untilNextKill)
+		}
+	})
+	type sequence struct{ project, keptnContext string }
+	var sequences []sequence
+	for range tasks {
+		project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "still here\n"})
+		sequences = append(sequences, sequence{project, keptnContext})
+		time.Sleep(untilNextTask)
+	}
+	group.Wait()
+	for _, sequence := range sequences {
+		stageState, events := end(t, installed, sequence.project, sequence.keptnContext)
+		compare(t, "stage", "succeeded", stageState)
+		compare(t, "events", []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}, summaries(events))
+		jobs, err := installed.Jobs(t.Context(), sequence.keptnContext)
+		must(t, err)
+		compare(t, "Jobs", 1, len(jobs))
+	}
+}
+
 // It runs alone, not in parallel, since it changes how the bridge reaches Keptn for all.
 func TestSequenceOverHTTP(t *testing.T) {
 	installed := connect(t)

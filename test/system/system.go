@@ -158,6 +158,16 @@ func (system *System) WaitForZero(ctx context.Context, limit time.Duration, serv
 	})
 }
 
+// Kill ends the pods of a function without a grace period, as SIGKILL does.
+func (system *System) Kill(ctx context.Context, selector string) error {
+	err := system.Kubernetes.CoreV1().Pods(Namespace).DeleteCollection(ctx,
+		metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}, metav1.ListOptions{LabelSelector: selector})
+	if err != nil {
+		return fmt.Errorf("killing the pods of %s: %w", selector, err)
+	}
+	return nil
+}
+
 // Jobs are the Jobs of a Keptn context, in their order.
 func (system *System) Jobs(ctx context.Context, keptnContext string) ([]batchv1.Job, error) {
 	list, err := system.Kubernetes.BatchV1().Jobs(JobsNamespace).List(ctx, metav1.ListOptions{LabelSelector: run.ContextLabel + "=" + keptnContext})
