@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/jobconfig"
@@ -22,6 +23,9 @@ type BridgeFiles struct {
 	TokenFile string
 	HTTP      *http.Client
 }
+
+// ReadTimeout bounds one call of the bridge.
+const ReadTimeout = 20 * time.Second
 
 const maxGrantBytes = 16 << 10
 

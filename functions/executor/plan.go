@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/gobwas/glob"
 	batchv1 "k8s.io/api/batch/v1"
@@ -395,6 +394,3 @@ func (plan plan) environment(ctx context.Context, namespace string, task jobconf
 	}
 	return environment, nil
 }
-
-// ReadTimeout bounds one call of the bridge or of Kubernetes.
-const ReadTimeout = 20 * time.Second

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/keptn/go-utils/pkg/api/models"
@@ -52,7 +53,17 @@ type Client struct {
 	Endpoints Endpoints
 	// Token is sent as x-token; empty inside Keptn's cluster.
 	Token string
-	HTTP  *http.Client
+	// HTTP makes the calls; it must not follow redirects (see NewHTTPClient).
+	HTTP *http.Client
+}
+
+// NewHTTPClient returns an HTTP client for a Client. It follows no redirects:
+// Go would send x-token along, to whatever host the answer names.
+func NewHTTPClient(transport http.RoundTripper, timeout time.Duration) *http.Client {
+	return &http.Client{
+		Transport: transport, Timeout: timeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 }
 
 // StatusError is an answer of Keptn's API that is no success.

@@ -40,7 +40,7 @@ func wire(ctx context.Context, configuration bridge.Configuration, telemetry *fu
 	}
 	client := &keptn.Client{
 		Endpoints: endpoints, Token: configuration.APIToken,
-		HTTP: &http.Client{Transport: http.DefaultTransport, Timeout: keptnTimeout},
+		HTTP: keptn.NewHTTPClient(http.DefaultTransport, keptnTimeout),
 	}
 	broker := &function.Sender{
 		URL:  configuration.BrokerURL,

@@ -1,0 +1,187 @@
+package keptn
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/keptn/go-utils/pkg/api/models"
+)
+
+// answering serves one answer and keeps the last request's method, address and
+// token.
+func answering(t *testing.T, status int, body string) (*Client, *[3]string) {
+	t.Helper()
+	var last [3]string
+	server := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		last = [3]string{request.Method, request.URL.RequestURI(), request.Header.Get("x-token")}
+		writer.WriteHeader(status)
+		_, _ = writer.Write([]byte(body))
+	}))
+	t.Cleanup(server.Close)
+	return &Client{Endpoints: GatewayEndpoints(server.URL + "/api/"), Token: "secret", HTTP: NewHTTPClient(http.DefaultTransport, time.Minute)}, &last
+}
+
+func TestClientCallsWhatKeptnServes(t *testing.T) {
+	scope := ResourceScope{Project: "p", Stage: "s", Service: "v", GitCommitID: "c0"}
+	task := Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v"}
+	tests := []struct {
+		name, answer string
+		call         func(*testing.T, *Client) (any, error)
+		request      string
+		want         any
+	}{
+		{
+			"a file, escaped twice for the gateway", `{"resourceURI":"job%2Fconfig.yaml","resourceContent":"aGVsbG8="}`,
+			func(t *testing.T, client *Client) (any, error) {
+				content, err := client.Resource(t.Context(), scope, "job/config.yaml")
+				return string(content), err
+			},
+			"GET /api/resource-service/v1/project/p/stage/s/service/v/resource/job%252Fconfig.yaml?gitCommitID=c0", "hello",
+		},
+		{
+			"the files of a stage, in one page", `{"resources":[{"resourceURI":"/a"},{"resourceURI":"/b/c"}]}`,
+			func(t *testing.T, client *Client) (any, error) {
+				return client.ResourcePaths(t.Context(), ResourceScope{Project: "p", Stage: "s"})
+			},
+			"GET /api/resource-service/v1/project/p/stage/s/resource?pageSize=10000", []string{"a", "b/c"},
+		},
+		{
+			"whether an event is open", `{"events":[` + listed + `],"nextPageKey":"0","totalCount":1}`,
+			func(t *testing.T, client *Client) (any, error) { return client.IsOpen(t.Context(), task) },
+			"GET /api/controlPlane/v1/event/triggered/sh.keptn.event.test.triggered?eventID=1&pageSize=10000&project=p", true,
+		},
+		{
+			"sending", `{"keptnContext":"c"}`,
+			func(t *testing.T, client *Client) (any, error) {
+				return nil, client.Send(t.Context(), task.Started(now))
+			},
+			"POST /api/v1/event", nil,
+		},
+		{
+			"registering", `{"id":"2675"}`,
+			func(t *testing.T, client *Client) (any, error) {
+				return client.Register(t.Context(), models.Integration{Name: "job-executor"})
+			},
+			"POST /api/controlPlane/v1/uniform/registration", "2675",
+		},
+		{
+			"a ping", `{"id":"2675","subscriptions":[{"event":"e","filter":{"projects":null}}]}`,
+			func(t *testing.T, client *Client) (any, error) {
+				integration, err := client.Ping(t.Context(), "2675")
+				return integration.Subscriptions, err
+			},
+			"PUT /api/controlPlane/v1/uniform/registration/2675/ping", []models.EventSubscription{{Event: "e"}},
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			client, last := answering(t, http.StatusOK, test.answer)
+			got, err := test.call(t, client)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if difference := cmp.Diff(test.want, got); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+			if request := last[0] + " " + last[1]; request != test.request || last[2] != "secret" {
+				t.Errorf("got %s with token %q, want %s", request, last[2], test.request)
+			}
+		})
+	}
+}
+
+func TestClientSaysWhatKeptnSaid(t *testing.T) {
+	tests := []struct {
+		name, body string
+		status     int
+		want       string
+	}{
+		{"a message", `{"code":404,"message":"project not found"}`, 404, "project not found"},
+		{"a page of a proxy", "<html>\n<head>", 502, "<html>"},
+		{"nothing", "", 500, ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			client, _ := answering(t, test.status, test.body)
+			_, err := client.OpenTriggered(t.Context(), "t")
+			var status *StatusError
+			want := fmt.Sprintf("Keptn answered GET /api/controlPlane/v1/event/triggered/t with %d: %s", test.status, test.want)
+			if !errors.As(err, &status) || err.Error() != want || IsNotFound(err) != (test.status == http.StatusNotFound) {
+				t.Errorf("got %v, want %s", err, want)
+			}
+		})
+	}
+}
+
+func TestTokenIsNotSentToWhereARedirectLeads(t *testing.T) {
+	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) {
+		t.Errorf("asked with token %q", request.Header.Get("x-token"))
+	}))
+	defer other.Close()
+	server := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusMovedPermanently))
+	defer server.Close()
+	client := &Client{Endpoints: GatewayEndpoints(server.URL), Token: "secret", HTTP: NewHTTPClient(http.DefaultTransport, time.Minute)}
+	if _, err := client.OpenTriggered(t.Context(), "t"); err == nil {
+		t.Error("a redirect was taken for an answer")
+	}
+}
+
+// What Keptn counted decides whether something is sent again.
+func TestCount(t *testing.T) {
+	task := Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v"}
+	execution := func(state, current, previous string, events ...string) string {
+		type counted struct {
+			EventType string `json:"eventType"`
+			Source    string `json:"source"`
+		}
+		list := []counted{}
+		for index := 0; index < len(events); index += 2 {
+			list = append(list, counted{events[index], events[index+1]})
+		}
+		content, err := json.Marshal(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf(`{"sequenceExecutions":[{"status":{"state":%q,"previousTasks":[{"triggeredID":%q}],"currentTask":{"triggeredID":%q,"events":%s}}}]}`,
+			state, previous, current, content)
+	}
+	const started, finished = "sh.keptn.event.test.started", "sh.keptn.event.test.finished"
+	tests := []struct {
+		name, executions, open string
+		want                   Count
+	}{
+		{"it waits for us", execution("started", "1", "0"), "", Count{Standing: Current}},
+		{"we started it", execution("started", "1", "0", started, Source), "", Count{Standing: Current, Started: true, Taken: true}},
+		{"another one started it", execution("started", "1", "0", started, "other"), "", Count{Standing: Current, Taken: true}},
+		{"we finished first", execution("paused", "1", "0", finished, Source), "", Count{Standing: Current, Finished: true}},
+		{"it is done", execution("started", "2", "1"), "", Count{Standing: Over}},
+		{"it was aborted", execution("finished", "1", "0", started, Source), "", Count{Standing: Over}},
+		{"it is listed, but not dispatched", execution("started", "", "0"), listed, Count{Standing: Pending}},
+		{"nobody knows it", `{"sequenceExecutions":[]}`, "", Count{Standing: Over}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			mux := http.NewServeMux()
+			mux.HandleFunc("/controlPlane/v1/sequence-execution", func(writer http.ResponseWriter, _ *http.Request) { _, _ = writer.Write([]byte(test.executions)) })
+			mux.HandleFunc("/controlPlane/v1/event/triggered/{type}", func(writer http.ResponseWriter, _ *http.Request) {
+				_, _ = writer.Write([]byte(`{"events":[` + test.open + `]}`))
+			})
+			server := httptest.NewServer(mux)
+			defer server.Close()
+			client := &Client{Endpoints: GatewayEndpoints(server.URL), HTTP: http.DefaultClient}
+			got, err := client.Count(t.Context(), task)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if difference := cmp.Diff(test.want, got); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
