@@ -1,6 +1,7 @@
 package keptn
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,48 +33,48 @@ func TestClientCallsWhatKeptnServes(t *testing.T) {
 	task := Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v"}
 	tests := []struct {
 		name, answer string
-		call         func(*testing.T, *Client) (any, error)
+		call         func(context.Context, *Client) (any, error)
 		request      string
 		want         any
 	}{
 		{
 			"a file, escaped twice for the gateway", `{"resourceURI":"job%2Fconfig.yaml","resourceContent":"aGVsbG8="}`,
-			func(t *testing.T, client *Client) (any, error) {
-				content, err := client.Resource(t.Context(), scope, "job/config.yaml")
+			func(ctx context.Context, client *Client) (any, error) {
+				content, err := client.Resource(ctx, scope, "job/config.yaml")
 				return string(content), err
 			},
 			"GET /api/resource-service/v1/project/p/stage/s/service/v/resource/job%252Fconfig.yaml?gitCommitID=c0", "hello",
 		},
 		{
 			"the files of a stage, in one page", `{"resources":[{"resourceURI":"/a"},{"resourceURI":"/b/c"}]}`,
-			func(t *testing.T, client *Client) (any, error) {
-				return client.ResourcePaths(t.Context(), ResourceScope{Project: "p", Stage: "s"})
+			func(ctx context.Context, client *Client) (any, error) {
+				return client.ResourcePaths(ctx, ResourceScope{Project: "p", Stage: "s"})
 			},
 			"GET /api/resource-service/v1/project/p/stage/s/resource?pageSize=10000", []string{"a", "b/c"},
 		},
 		{
 			"whether an event is open", `{"events":[` + listed + `],"nextPageKey":"0","totalCount":1}`,
-			func(t *testing.T, client *Client) (any, error) { return client.IsOpen(t.Context(), task) },
+			func(ctx context.Context, client *Client) (any, error) { return client.IsOpen(ctx, task) },
 			"GET /api/controlPlane/v1/event/triggered/sh.keptn.event.test.triggered?eventID=1&pageSize=10000&project=p", true,
 		},
 		{
 			"sending", `{"keptnContext":"c"}`,
-			func(t *testing.T, client *Client) (any, error) {
-				return nil, client.Send(t.Context(), task.Started(now))
+			func(ctx context.Context, client *Client) (any, error) {
+				return nil, client.Send(ctx, task.Started(now))
 			},
 			"POST /api/v1/event", nil,
 		},
 		{
 			"registering", `{"id":"2675"}`,
-			func(t *testing.T, client *Client) (any, error) {
-				return client.Register(t.Context(), models.Integration{Name: "job-executor"})
+			func(ctx context.Context, client *Client) (any, error) {
+				return client.Register(ctx, models.Integration{Name: "job-executor"})
 			},
 			"POST /api/controlPlane/v1/uniform/registration", "2675",
 		},
 		{
 			"a ping", `{"id":"2675","subscriptions":[{"event":"e","filter":{"projects":null}}]}`,
-			func(t *testing.T, client *Client) (any, error) {
-				integration, err := client.Ping(t.Context(), "2675")
+			func(ctx context.Context, client *Client) (any, error) {
+				integration, err := client.Ping(ctx, "2675")
 				return integration.Subscriptions, err
 			},
 			"PUT /api/controlPlane/v1/uniform/registration/2675/ping", []models.EventSubscription{{Event: "e"}},
@@ -82,7 +83,7 @@ func TestClientCallsWhatKeptnServes(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			client, last := answering(t, http.StatusOK, test.answer)
-			got, err := test.call(t, client)
+			got, err := test.call(t.Context(), client)
 			if err != nil {
 				t.Fatal(err)
 			}
