@@ -100,6 +100,26 @@ func end(t *testing.T, installed *system.System, project, keptnContext string) (
 	return stageState, system.Ours(events)
 }
 
+// triggeredEvent waits until Keptn has triggered a task.
+func triggeredEvent(t *testing.T, installed *system.System, keptnContext, task string) system.Event {
+	t.Helper()
+	var triggered system.Event
+	must(t, system.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		events, err := installed.Events(ctx, keptnContext)
+		if err != nil {
+			return err
+		}
+		for _, event := range events {
+			if event.Type == "sh.keptn.event."+task+".triggered" {
+				triggered = event
+				return nil
+			}
+		}
+		return errors.New("the task is not triggered yet")
+	}))
+	return triggered
+}
+
 type summary struct{ Type, Status, Result string }
 
 func summaries(events []system.Event) []summary {
@@ -291,20 +311,7 @@ func TestEventDeliveredThreeTimesRunsOnce(t *testing.T) {
 	t.Parallel()
 	installed := connect(t)
 	project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "once\n"})
-	var triggered system.Event
-	must(t, system.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
-		events, err := installed.Events(ctx, keptnContext)
-		if err != nil {
-			return err
-		}
-		for _, event := range events {
-			if event.Type == "sh.keptn.event.test.triggered" {
-				triggered = event
-				return nil
-			}
-		}
-		return errors.New("the task is not triggered yet")
-	}))
+	triggered := triggeredEvent(t, installed, keptnContext, "test")
 	// Twice more, at the same time as the bridge's own.
 	var group sync.WaitGroup
 	for range 2 {
@@ -364,17 +371,11 @@ actions:
 	compare(t, "events", []summary{{Type: "deployment.started"}}, summaries(system.Ours(events)))
 }
 
-// subscribe adds a subscription as a person does in Keptn's web page.
-func subscribe(t *testing.T, installed *system.System, eventType string) {
-	t.Helper()
-	must(t, installed.Subscribe(t.Context(), "job-executor", eventType))
-}
-
 func TestAnyOtherTaskIsTakenOnceItIsSubscribedTo(t *testing.T) {
 	t.Parallel()
 	installed := connect(t)
 	name := "custom-" + uuid.NewString()[:8]
-	subscribe(t, installed, "sh.keptn.event."+name+".triggered")
+	must(t, installed.Subscribe(t.Context(), "job-executor", "sh.keptn.event."+name+".triggered"))
 	// Keptn answers the bridge's next ping with the new subscription; an event that
 	// was triggered before is listed at the next look.
 	project, keptnContext := begin(t, installed, []string{name}, map[string]string{"job/config.yaml": `apiVersion: v2
@@ -396,18 +397,7 @@ func TestUndeliverableTaskEndsWithTheReason(t *testing.T) {
 	// Not subscribed to, so that nobody but this test gives it to the Broker.
 	project, keptnContext := begin(t, installed, []string{"unheard"}, nil)
 	var triggered map[string]any
-	must(t, system.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
-		events, err := installed.Events(ctx, keptnContext)
-		if err != nil {
-			return err
-		}
-		for _, event := range events {
-			if event.Type == "sh.keptn.event.unheard.triggered" {
-				return json.Unmarshal(event.Raw, &triggered)
-			}
-		}
-		return errors.New("the task is not triggered yet")
-	}))
+	must(t, json.Unmarshal(triggeredEvent(t, installed, keptnContext, "unheard").Raw, &triggered))
 	triggered["gitcommitid"], triggered["keptntask"] = strings.Repeat("d", 40), "unheard"
 	content, err := json.Marshal(triggered)
 	must(t, err)

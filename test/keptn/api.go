@@ -16,10 +16,6 @@ import (
 	"github.com/keptn/go-utils/pkg/api/models"
 )
 
-type integration struct {
-	models.Integration
-}
-
 // kept are the attributes that the API passes on; it drops all others, and sets
 // id and time anew (recording 54-api-attributes).
 var kept = []string{"contenttype", "data", "extensions", "gitcommitid", "shkeptncontext", "source", "specversion", "triggeredid", "type"}
@@ -86,8 +82,7 @@ func (keptn *Server) controlPlane() http.Handler {
 		var body struct {
 			State string `json:"state"`
 		}
-		if err := json.NewDecoder(request.Body).Decode(&body); err != nil {
-			refuse(writer, http.StatusBadRequest, err.Error())
+		if !decode(writer, request, &body) {
 			return
 		}
 		if body.State == "" {
@@ -242,8 +237,7 @@ func (keptn *Server) postProject(writer http.ResponseWriter, request *http.Reque
 		Name     string `json:"name"`
 		Shipyard string `json:"shipyard"`
 	}
-	if err := json.NewDecoder(request.Body).Decode(&body); err != nil {
-		refuse(writer, http.StatusBadRequest, err.Error())
+	if !decode(writer, request, &body) {
 		return
 	}
 	content, err := base64.StdEncoding.DecodeString(body.Shipyard)
@@ -262,8 +256,7 @@ func (keptn *Server) postService(writer http.ResponseWriter, request *http.Reque
 	var body struct {
 		ServiceName string `json:"serviceName"`
 	}
-	if err := json.NewDecoder(request.Body).Decode(&body); err != nil {
-		refuse(writer, http.StatusBadRequest, err.Error())
+	if !decode(writer, request, &body) {
 		return
 	}
 	project := keptn.projects[request.PathValue("project")]
@@ -280,8 +273,7 @@ func (keptn *Server) postService(writer http.ResponseWriter, request *http.Reque
 
 func (keptn *Server) register(writer http.ResponseWriter, request *http.Request) {
 	var wanted models.Integration
-	if err := json.NewDecoder(request.Body).Decode(&wanted); err != nil {
-		refuse(writer, http.StatusBadRequest, err.Error())
+	if !decode(writer, request, &wanted) {
 		return
 	}
 	metadata := wanted.MetaData
@@ -292,9 +284,7 @@ func (keptn *Server) register(writer http.ResponseWriter, request *http.Request)
 	}
 	for id, known := range keptn.integrations {
 		if known.Name == wanted.Name && known.MetaData.KubernetesMetaData.Namespace == namespace {
-			subscriptions := known.Subscriptions // those that are stored stay
-			known.MetaData = metadata
-			known.Subscriptions = subscriptions
+			known.MetaData = metadata // the subscriptions that are stored stay
 			answer(writer, http.StatusOK, map[string]any{"id": id})
 			return
 		}
@@ -305,11 +295,11 @@ func (keptn *Server) register(writer http.ResponseWriter, request *http.Request)
 	for index := range wanted.Subscriptions {
 		wanted.Subscriptions[index].ID = uuid.NewString()
 	}
-	keptn.integrations[id] = &integration{wanted}
+	keptn.integrations[id] = &wanted
 	answer(writer, http.StatusCreated, map[string]any{"id": id})
 }
 
-func (keptn *Server) integration(writer http.ResponseWriter, request *http.Request) *integration {
+func (keptn *Server) integration(writer http.ResponseWriter, request *http.Request) *models.Integration {
 	found := keptn.integrations[request.PathValue("id")]
 	if found == nil {
 		refuse(writer, http.StatusNotFound, "uniform integration not found")
@@ -320,7 +310,7 @@ func (keptn *Server) integration(writer http.ResponseWriter, request *http.Reque
 func (keptn *Server) ping(writer http.ResponseWriter, request *http.Request) {
 	if found := keptn.integration(writer, request); found != nil {
 		found.MetaData.LastSeen = time.Now().UTC()
-		answer(writer, http.StatusOK, found.Integration)
+		answer(writer, http.StatusOK, found)
 	}
 }
 
@@ -328,7 +318,7 @@ func (keptn *Server) listIntegrations(writer http.ResponseWriter, request *http.
 	found := []models.Integration{}
 	for id, known := range keptn.integrations {
 		if matches(request, "id", id) {
-			found = append(found, known.Integration)
+			found = append(found, *known)
 		}
 	}
 	answer(writer, http.StatusOK, found)
@@ -347,8 +337,7 @@ func (keptn *Server) subscribe(writer http.ResponseWriter, request *http.Request
 		return
 	}
 	var subscription models.EventSubscription
-	if err := json.NewDecoder(request.Body).Decode(&subscription); err != nil {
-		refuse(writer, http.StatusBadRequest, err.Error())
+	if !decode(writer, request, &subscription) {
 		return
 	}
 	subscription.ID = uuid.NewString()
@@ -371,8 +360,7 @@ func (keptn *Server) postLog(writer http.ResponseWriter, request *http.Request) 
 	var body struct {
 		Logs []json.RawMessage `json:"logs"`
 	}
-	if err := json.NewDecoder(request.Body).Decode(&body); err != nil {
-		refuse(writer, http.StatusBadRequest, err.Error())
+	if !decode(writer, request, &body) {
 		return
 	}
 	keptn.logs = append(keptn.logs, body.Logs...)

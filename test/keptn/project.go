@@ -2,7 +2,6 @@ package keptn
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -253,8 +252,7 @@ func (project *project) putResources(writer http.ResponseWriter, request *http.R
 			ResourceContent string `json:"resourceContent"`
 		} `json:"resources"`
 	}
-	if err := json.NewDecoder(request.Body).Decode(&body); err != nil {
-		refuse(writer, http.StatusBadRequest, err.Error())
+	if !decode(writer, request, &body) {
 		return
 	}
 	files := map[string][]byte{}

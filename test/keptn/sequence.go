@@ -364,7 +364,7 @@ func (run *execution) end(status, result string, text any, keptn *Server) {
 	}
 }
 
-// Abort, Pause and Resume are what the control API does with a Keptn context.
+// control aborts, pauses or resumes the sequences of a Keptn context.
 func (keptn *Server) control(keptnContext, wanted string) {
 	keptn.mutex.Lock()
 	defer keptn.mutex.Unlock()

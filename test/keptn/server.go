@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keptn/go-utils/pkg/api/models"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -53,7 +54,7 @@ type Server struct {
 	executions   []*execution
 	open         []*openEvent
 	events       []message
-	integrations map[string]*integration
+	integrations map[string]*models.Integration
 	logs         []json.RawMessage
 	denied       int
 	deniedUntil  time.Time
@@ -67,7 +68,7 @@ const (
 
 // Start starts a control plane without projects. Close ends it.
 func Start(options Options) (*Server, error) {
-	keptn := &Server{options: options, projects: map[string]*project{}, integrations: map[string]*integration{}}
+	keptn := &Server{options: options, projects: map[string]*project{}, integrations: map[string]*models.Integration{}}
 	if err := keptn.startNATS(); err != nil {
 		keptn.Close()
 		return nil, err
@@ -213,6 +214,15 @@ func answer(writer http.ResponseWriter, status int, body any) {
 
 func refuse(writer http.ResponseWriter, status int, message string) {
 	answer(writer, status, map[string]any{"code": status, "message": message})
+}
+
+// decode reads a request's JSON body; it answers the request itself if it can't.
+func decode(writer http.ResponseWriter, request *http.Request, body any) bool {
+	err := json.NewDecoder(request.Body).Decode(body)
+	if err != nil {
+		refuse(writer, http.StatusBadRequest, err.Error())
+	}
+	return err == nil
 }
 
 func repositoryDirectory(options Options, name string) (string, error) {

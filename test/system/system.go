@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,7 +15,6 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -247,23 +245,6 @@ func Eventually(ctx context.Context, limit time.Duration, done func(context.Cont
 		case <-time.After(interval):
 		}
 	}
-}
-
-// DeleteJobs deletes the Jobs of a Keptn context.
-func (system *System) DeleteJobs(ctx context.Context, keptnContext string) error {
-	jobs, err := system.Jobs(ctx, keptnContext)
-	if err != nil {
-		return err
-	}
-	background := metav1.DeletePropagationBackground
-	var failures []error
-	for _, job := range jobs {
-		err := system.Kubernetes.BatchV1().Jobs(job.Namespace).Delete(ctx, job.Name, metav1.DeleteOptions{PropagationPolicy: &background})
-		if !apierrors.IsNotFound(err) {
-			failures = append(failures, err)
-		}
-	}
-	return errors.Join(failures...)
 }
 
 // ReadFiles reads files of the repository, for a project's own.
