@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/cloudevents/sdk-go/v2/event"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/job-executor/job-executor/functions/function"
@@ -34,6 +37,32 @@ type Active struct {
 // NewActive returns an empty set of tasks; Run looks after them every interval.
 func NewActive(lister Lister, counter keptn.Counter, broker Sender, interval time.Duration, tracer trace.Tracer, now func() time.Time, log *slog.Logger) *Active {
 	return &Active{lister: lister, counter: counter, broker: broker, interval: interval, tracer: tracer, now: now, log: log, tasks: map[string]keptn.Task{}}
+}
+
+// Handle answers the event that a run is active, which jobsource sends again and
+// again: with the run's cancellation if Keptn no longer waits for its task, and
+// with nothing else. So an abort is seen that happened while no bridge was there.
+func (active *Active) Handle(ctx context.Context, received event.Event) (*event.Event, error) {
+	var task keptn.Task
+	if err := run.ActiveTask(received, &task); err != nil {
+		return nil, function.Permanent(err)
+	}
+	count, err := active.counter.Count(ctx, task)
+	if err != nil {
+		return nil, fmt.Errorf("asking Keptn about task %s: %w", task.TriggeredID, err)
+	}
+	if count.Standing != keptn.Over {
+		if count.Started && !count.Finished {
+			active.Add(task)
+		}
+		return nil, nil
+	}
+	active.log.InfoContext(ctx, "Keptn no longer waits for the task of a run; it is cancelled", "triggeredid", task.TriggeredID, "keptncontext", task.Context)
+	cancelled, err := run.Cancelled(keptn.Source, run.ID(task.TriggeredID), active.now())
+	if err != nil {
+		return nil, err
+	}
+	return &cancelled, nil
 }
 
 // Add adds a task that was started. It stays no longer than Keptn holds it open.
@@ -70,14 +99,15 @@ func (active *Active) Run(ctx context.Context) error {
 // about those that are missing one by one.
 func (active *Active) look(ctx context.Context) error {
 	active.mutex.Lock()
-	byType := map[string][]keptn.Task{}
-	for _, task := range active.tasks {
-		eventType := keptn.TypeOf(task.Name, keptn.Triggered)
-		byType[eventType] = append(byType[eventType], task)
+	byName := map[string][]keptn.Task{}
+	for _, triggeredID := range slices.Sorted(maps.Keys(active.tasks)) {
+		task := active.tasks[triggeredID]
+		byName[task.Name] = append(byName[task.Name], task)
 	}
 	active.mutex.Unlock()
-	for eventType, tasks := range byType {
-		events, err := active.lister.OpenTriggered(ctx, eventType)
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		tasks := byName[name]
+		events, err := active.lister.OpenTriggered(ctx, keptn.TypeOf(name, keptn.Triggered))
 		if err != nil {
 			return err
 		}

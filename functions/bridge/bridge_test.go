@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,12 +19,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/keptn/go-utils/pkg/api/models"
 	"go.opentelemetry.io/otel/trace/noop"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
 )
 
 var (
@@ -134,6 +137,48 @@ func TestRunIsCancelledWhenKeptnNoLongerWaits(t *testing.T) {
 					t.Errorf("cancelled (-want +got):\n%s", difference)
 				}
 			})
+		})
+	}
+}
+
+// jobsource names a run that is active: it may have been aborted meanwhile.
+func TestActiveRunIsCancelledIfKeptnNoLongerWaits(t *testing.T) {
+	annotation, err := json.Marshal(task)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named, err := run.Active(&batchv1.Job{ObjectMeta: metav1.ObjectMeta{
+		Labels: map[string]string{run.EventIDLabel: "1"}, Annotations: map[string]string{run.TaskAnnotation: string(annotation)},
+	}}, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name    string
+		counter counter
+		reply   string
+		err     error
+		after   map[string]keptn.Task
+	}{
+		{"aborted", counter{}, "1-cancelled", nil, map[string]keptn.Task{}},
+		{"running", counter{count: keptn.Count{Standing: keptn.Current, Started: true}}, "", nil, map[string]keptn.Task{"1": task}},
+		{"not started yet", counter{count: keptn.Count{Standing: keptn.Current}}, "", nil, map[string]keptn.Task{}},
+		{"not known now", counter{err: errDown}, "", errDown, map[string]keptn.Task{}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			active := newActive(nil, nil, &test.counter)
+			reply, err := active.Handle(t.Context(), named)
+			id := ""
+			if reply != nil {
+				id = reply.ID()
+			}
+			if id != test.reply || !errors.Is(err, test.err) {
+				t.Errorf("got %q, %v", id, err)
+			}
+			if difference := cmp.Diff(test.after, active.tasks); difference != "" {
+				t.Errorf("looked after (-want +got):\n%s", difference)
+			}
 		})
 	}
 }
@@ -338,7 +383,7 @@ func TestPollerGoesOnAfterAFailure(t *testing.T) {
 		broker := &broker{}
 		inbox := newInbox(broker, &counter{count: keptn.Count{Standing: keptn.Current}})
 		lister := &lister{}
-		poller := &Poller{Lister: lister, Subscriptions: inbox.subscriptions, Take: inbox.Take, Interval: time.Second, Log: discard}
+		poller := &Poller{Lister: lister, Subscriptions: inbox.subscriptions, Take: inbox.Take, Interval: time.Second, Jitter: func(most time.Duration) time.Duration { return most }, Log: discard}
 		done := make(chan error, 1)
 		go func() { done <- poller.Run(ctx) }()
 		time.Sleep(20 * time.Second)
@@ -433,39 +478,48 @@ func (reviewer reviewer) Review(_ context.Context, token string) (string, error)
 }
 
 func TestGateway(t *testing.T) {
-	const scope = "project=p&stage=s&service=v&gitcommitid=c"
+	wanted, err := json.Marshal(keptn.Task{TriggeredID: "1", Name: "test", Project: "p", Stage: "s", Service: "v", GitCommitID: "c"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := keptn.Count{}
+	current := keptn.Count{Standing: keptn.Current}
 	grants := newGrants(func() time.Time { return noon })
 	valid, err := grants.Sign(keptn.ResourceScope{Project: "p", Stage: "s", Service: "v", GitCommitID: "c"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	tests := []struct {
-		name, method, path, bearer string
-		err                        error
-		status                     int
-		body                       string
+		name, method, path, task, bearer string
+		count                            keptn.Count
+		err                              error
+		status                           int
+		body                             string
 	}{
-		{"an executor gets a grant", "POST", "/grant?" + scope, "executor's", nil, 200, valid},
-		{"nobody else does", "POST", "/grant?" + scope, "other's", nil, 403, "other may not ask for grants\n"},
-		{"nor who is not known", "POST", "/grant?" + scope, "", nil, 401, "a service account token for the audience job-executor-bridge is needed: it is not valid\n"},
-		{"a grant is for a service", "POST", "/grant?project=p", "executor's", nil, 400, "project, stage and service are needed\n"},
-		{"a file of the service", "GET", "/resource?level=service&path=x/y", valid, nil, 200, "{Project:p Stage:s Service:v GitCommitID:c} x/y"},
-		{"a file of the stage", "GET", "/resource?level=stage&path=x", valid, nil, 200, "{Project:p Stage:s Service: GitCommitID:c} x"},
-		{"a file of the project, at no commit", "GET", "/resource?level=project&path=x", valid, nil, 200, "{Project:p Stage: Service: GitCommitID:} x"},
-		{"a listing", "GET", "/resource?level=service", valid, nil, 200, `["a","b/c"]`},
-		{"no other level", "GET", "/resource?level=all", valid, nil, 400, "level must be service, stage or project\n"},
-		{"nothing without a grant", "GET", "/resource?level=service&path=x", "executor's", nil, 401, "a grant of the bridge is needed: it is no grant\n"},
-		{"what Keptn does not have", "GET", "/resource?level=service&path=x", valid, &keptn.StatusError{Code: 404, Message: "Resource not found", Request: "GET /x"}, 404, "Keptn answered GET /x with 404: Resource not found\n"},
-		{"what Keptn can't give", "GET", "/resource?level=service&path=x", valid, errDown, 502, "it is down\n"},
+		{"an executor gets a grant", "POST", "/grant", string(wanted), "executor's", current, nil, 200, valid},
+		{"nobody else does", "POST", "/grant", string(wanted), "other's", current, nil, 403, "other may not ask for grants\n"},
+		{"nor who is not known", "POST", "/grant", string(wanted), "", current, nil, 401, "a service account token for the audience job-executor-bridge is needed: it is not valid\n"},
+		{"a grant is for a service", "POST", "/grant", `{"project":"p"}`, "executor's", current, nil, 400, "project, stage and service are needed\n"},
+		{"a grant is for a task", "POST", "/grant", "[]", "executor's", current, nil, 400, "the task can't be read: json: cannot unmarshal array into Go value of type keptn.Task\n"},
+		{"that Keptn waits for", "POST", "/grant", string(wanted), "executor's", over, nil, 410, "Keptn no longer waits for task 1\n"},
+		{"if it is known", "POST", "/grant", string(wanted), "executor's", over, errDown, 502, "it is down\n"},
+		{"a file of the service", "GET", "/resource?level=service&path=x/y", "", valid, current, nil, 200, "{Project:p Stage:s Service:v GitCommitID:c} x/y"},
+		{"a file of the stage", "GET", "/resource?level=stage&path=x", "", valid, current, nil, 200, "{Project:p Stage:s Service: GitCommitID:c} x"},
+		{"a file of the project, at no commit", "GET", "/resource?level=project&path=x", "", valid, current, nil, 200, "{Project:p Stage: Service: GitCommitID:} x"},
+		{"a listing", "GET", "/resource?level=service", "", valid, current, nil, 200, `["a","b/c"]`},
+		{"no other level", "GET", "/resource?level=all", "", valid, current, nil, 400, "level must be service, stage or project\n"},
+		{"nothing without a grant", "GET", "/resource?level=service&path=x", "", "executor's", current, nil, 401, "a grant of the bridge is needed: it is no grant\n"},
+		{"what Keptn does not have", "GET", "/resource?level=service&path=x", "", valid, current, &keptn.StatusError{Code: 404, Message: "Resource not found", Request: "GET /x"}, 404, "Keptn answered GET /x with 404: Resource not found\n"},
+		{"what Keptn can't give", "GET", "/resource?level=service&path=x", "", valid, current, errDown, 502, "it is down\n"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			gateway := &Gateway{Resources: resources{test.err}, Reviewer: reviewer{"executor's": "executor", "other's": "other"}, Grants: grants, Subjects: []string{"executor"}, Log: discard}
+			gateway := &Gateway{Resources: resources{test.err}, Counter: &counter{test.count, test.err}, Reviewer: reviewer{"executor's": "executor", "other's": "other"}, Grants: grants, Subjects: []string{"executor"}, Log: discard}
 			mux := http.NewServeMux()
 			for pattern, handler := range gateway.Routes() {
 				mux.Handle(pattern, handler)
 			}
-			request := httptest.NewRequestWithContext(t.Context(), test.method, test.path, nil)
+			request := httptest.NewRequestWithContext(t.Context(), test.method, test.path, strings.NewReader(test.task))
 			request.Header.Set("Authorization", "Bearer "+test.bearer)
 			recorder := httptest.NewRecorder()
 			mux.ServeHTTP(recorder, request)

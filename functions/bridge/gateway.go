@@ -29,8 +29,15 @@ type Reviewer interface {
 }
 
 // Gateway lets executors and fetchers read files of Keptn's projects.
+//
+//	POST /grant                 with a task as JSON, and a service account token
+//	GET  /resource?level&path   with a grant
+//
+// The level is service, stage or project; without a path the paths of all files
+// are returned, as a JSON list.
 type Gateway struct {
 	Resources Resources
+	Counter   keptn.Counter
 	Reviewer  Reviewer
 	Grants    *Grants
 	// Subjects are the user names that may ask for grants.
@@ -39,12 +46,6 @@ type Gateway struct {
 }
 
 // Routes are the gateway's HTTP handlers.
-//
-//	POST /grant?project&stage&service&gitcommitid   with a service account token
-//	GET  /resource?level&path                       with a grant
-//
-// The level is service, stage or project; without a path the paths of all files
-// are returned, as a JSON list.
 func (gateway *Gateway) Routes() map[string]http.Handler {
 	return map[string]http.Handler{
 		"POST /grant":   http.HandlerFunc(gateway.grant),
@@ -52,6 +53,12 @@ func (gateway *Gateway) Routes() map[string]http.Handler {
 	}
 }
 
+// maxTaskBytes bounds a task; an event's labels are the largest part of it.
+const maxTaskBytes = 1 << 20
+
+// grant gives a grant for a task that Keptn still waits for. So an event that is
+// delivered once more after its task ended, and perhaps after its Jobs expired,
+// runs nothing.
 func (gateway *Gateway) grant(writer http.ResponseWriter, request *http.Request) {
 	user, err := gateway.Reviewer.Review(request.Context(), bearer(request))
 	if err != nil {
@@ -62,15 +69,28 @@ func (gateway *Gateway) grant(writer http.ResponseWriter, request *http.Request)
 		http.Error(writer, user+" may not ask for grants", http.StatusForbidden)
 		return
 	}
-	query := request.URL.Query()
-	scope := keptn.ResourceScope{
-		Project: query.Get("project"), Stage: query.Get("stage"), Service: query.Get("service"), GitCommitID: query.Get("gitcommitid"),
+	var task keptn.Task
+	if err := json.NewDecoder(http.MaxBytesReader(writer, request.Body, maxTaskBytes)).Decode(&task); err != nil {
+		http.Error(writer, "the task can't be read: "+err.Error(), http.StatusBadRequest)
+		return
 	}
-	if scope.Project == "" || scope.Stage == "" || scope.Service == "" {
+	if task.Project == "" || task.Stage == "" || task.Service == "" {
 		http.Error(writer, "project, stage and service are needed", http.StatusBadRequest)
 		return
 	}
-	grant, err := gateway.Grants.Sign(scope)
+	count, err := gateway.Counter.Count(request.Context(), task)
+	switch {
+	case err != nil:
+		gateway.Log.WarnContext(request.Context(), "asking Keptn about a task failed", "triggeredid", task.TriggeredID, "error", err)
+		http.Error(writer, err.Error(), http.StatusBadGateway)
+		return
+	case count.Standing == keptn.Over:
+		http.Error(writer, "Keptn no longer waits for task "+task.TriggeredID, http.StatusGone)
+		return
+	}
+	grant, err := gateway.Grants.Sign(keptn.ResourceScope{
+		Project: task.Project, Stage: task.Stage, Service: task.Service, GitCommitID: task.GitCommitID,
+	})
 	if err != nil {
 		gateway.Log.ErrorContext(request.Context(), "signing a grant failed", "error", err)
 		http.Error(writer, "the grant could not be signed", http.StatusInternalServerError)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -52,7 +51,6 @@ const rememberedEvents = 10000
 const maxResends = 8
 
 type taken struct {
-	mutex     sync.Mutex
 	sent      int
 	nextCheck time.Time
 }
@@ -77,9 +75,11 @@ func (inbox *Inbox) Take(ctx context.Context, triggered event.Event, origin Orig
 	if _, phase, _ := keptn.ParseType(triggered.Type()); phase != keptn.Triggered || !inbox.subscriptions.Match(triggered.Type(), task) {
 		return nil
 	}
-	entry := inbox.taken.Of(triggered.ID())
-	entry.mutex.Lock()
-	defer entry.mutex.Unlock()
+	entry, release, err := inbox.taken.Hold(ctx, triggered.ID())
+	if err != nil {
+		return err
+	}
+	defer release()
 	if entry.sent > 0 && (origin == Published || inbox.now().Before(entry.nextCheck)) {
 		return nil
 	}

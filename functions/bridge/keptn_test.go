@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/job-executor/job-executor/functions/bridge"
+	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	control "github.com/job-executor/job-executor/test/keptn"
 )
@@ -40,7 +41,7 @@ spec:
 // echo is everything behind the bridge: a Broker, an executor and a watcher that
 // answer at once, and each answer twice.
 type echo struct {
-	deliver func(context.Context, event.Event) error
+	deliver function.Handler
 	now     func() time.Time
 
 	mutex sync.Mutex
@@ -57,7 +58,7 @@ func (echo *echo) Send(ctx context.Context, triggered event.Event) error {
 	}
 	finished := task.Finished(echo.now(), keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass})
 	for _, answer := range []event.Event{task.Started(echo.now()), task.Started(echo.now()), finished, finished} {
-		if err := echo.deliver(ctx, answer); err != nil {
+		if _, err := echo.deliver(ctx, answer); err != nil {
 			return err
 		}
 	}
@@ -111,33 +112,28 @@ func run(ctx context.Context, t *testing.T, transport bridge.Transport, server *
 	configuration := bridge.Configuration{
 		Transport: transport, APIURL: server.GatewayURL, NATSURL: server.NATSURL, ControlPlaneURL: server.ControlPlaneURL, ResourceServiceURL: server.ResourceURL,
 		Subscriptions: []string{"sh.keptn.event.deployment.triggered", "sh.keptn.event.test.triggered"}, IntegrationName: "job-executor",
-		PingInterval: 50 * time.Millisecond, Namespace: "job-executor", PodName: "bridge-0", NodeName: "node",
+		PollInterval: 5 * time.Millisecond, ResyncInterval: time.Minute, PingInterval: 50 * time.Millisecond, Namespace: "job-executor", PodName: "bridge-0", NodeName: "node",
 	}
 	endpoints, err := configuration.Endpoints()
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := &keptn.Client{Endpoints: endpoints, Token: token, HTTP: http.DefaultClient}
-	subscriptions := bridge.NewSubscriptions(client, configuration.Integration(), configuration.PingInterval, discard)
 	behind := &echo{now: time.Now}
-	active := bridge.NewActive(client, client, behind, time.Second, noop.NewTracerProvider().Tracer(""), time.Now, discard)
-	inbox := bridge.NewInbox(behind, client, subscriptions, active, time.Minute, noop.NewTracerProvider().Tracer(""), time.Now, discard)
-	poller := &bridge.Poller{Lister: client, Subscriptions: subscriptions, Take: inbox.Take, Interval: 5 * time.Millisecond, Log: discard}
-	loops := []func(context.Context) error{subscriptions.Run, poller.Run}
-	var sender keptn.Sender = client
+	dependencies := bridge.Dependencies{
+		Keptn:  &keptn.Client{Endpoints: endpoints, Token: token, HTTP: http.DefaultClient},
+		Broker: behind, Tracer: noop.NewTracerProvider().Tracer(""), Now: time.Now, Log: discard,
+		Jitter: func(most time.Duration) time.Duration { return most },
+	}
 	if transport == bridge.NATS {
-		connected, err := bridge.ConnectNATS(server.NATSURL, discard)
-		if err != nil {
+		if dependencies.Stream, err = bridge.ConnectNATS(server.NATSURL, discard); err != nil {
 			t.Fatal(err)
 		}
-		sender, poller.Interval = connected, time.Minute
-		loops = append(loops, func(ctx context.Context) error { return connected.Receive(ctx, inbox.Take) })
 	}
-	reporter := keptn.NewReporter(sender, client, transport == bridge.HTTP, keptn.Wait{Interval: 5 * time.Millisecond, Limit: 5 * time.Second}, time.Now, discard)
-	behind.deliver = reporter.Deliver
+	program := bridge.New(configuration, dependencies)
+	behind.deliver = program.Handlers["/keptn"]
 	ctx, cancel := context.WithCancel(ctx)
 	var group sync.WaitGroup
-	for _, loop := range loops {
+	for _, loop := range program.Loops {
 		group.Go(func() {
 			if err := loop(ctx); err != nil && ctx.Err() == nil {
 				t.Error(err)

@@ -66,7 +66,7 @@ func (transport *NATSTransport) Send(ctx context.Context, outgoing event.Event) 
 
 // Receive takes triggered events from the stream until the context ends. An
 // event is acknowledged only when it was taken.
-func (transport *NATSTransport) Receive(ctx context.Context, take func(ctx context.Context, triggered event.Event, origin Origin) error) error {
+func (transport *NATSTransport) Receive(ctx context.Context, take Take) error {
 	consumer, err := transport.consumer(ctx)
 	if err != nil {
 		return err
@@ -113,7 +113,7 @@ func (transport *NATSTransport) consumer(ctx context.Context) (jetstream.Consume
 	}
 }
 
-func (transport *NATSTransport) receive(ctx context.Context, message jetstream.Msg, take func(context.Context, event.Event, Origin) error) {
+func (transport *NATSTransport) receive(ctx context.Context, message jetstream.Msg, take Take) {
 	triggered, err := keptn.DecodeEvent(message.Data())
 	if err != nil {
 		transport.log.WarnContext(ctx, "not an event, ignored", "subject", message.Subject(), "error", err)
@@ -134,7 +134,13 @@ func (transport *NATSTransport) receive(ctx context.Context, message jetstream.M
 			}
 		}
 	}()
-	if err := take(ctx, triggered, Published); err != nil {
+	origin := Published
+	if metadata, err := message.Metadata(); err != nil || metadata.NumDelivered > 1 {
+		// It may have been taken by a process that died before it said so, and its
+		// task may be over since.
+		origin = Listed
+	}
+	if err := take(ctx, triggered, origin); err != nil {
 		transport.log.WarnContext(ctx, "event not taken, will be tried again", "id", triggered.ID(), "type", triggered.Type(), "error", err)
 		transport.settle(ctx, func() error { return message.NakWithDelay(retryDelay) })
 		return

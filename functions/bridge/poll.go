@@ -3,7 +3,6 @@ package bridge
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -20,9 +19,11 @@ type Lister interface {
 type Poller struct {
 	Lister        Lister
 	Subscriptions *Subscriptions
-	Take          func(ctx context.Context, triggered event.Event, origin Origin) error
+	Take          Take
 	Interval      time.Duration
-	Log           *slog.Logger
+	// Jitter returns a random part of a duration.
+	Jitter func(time.Duration) time.Duration
+	Log    *slog.Logger
 
 	underWay sync.Map
 	slots    chan struct{}
@@ -50,7 +51,7 @@ func (poller *Poller) Run(ctx context.Context) error {
 			pause = poller.Interval
 		}
 		// Up to a tenth more, so that several installations do not poll in step.
-		jitter := time.Duration(rand.Int64N(int64(pause)/10 + 1)) //nolint:gosec // no secret
+		jitter := poller.Jitter(pause / 10)
 		select {
 		case <-ctx.Done():
 			return nil

@@ -23,12 +23,15 @@ import (
 type Files interface {
 	// Configuration returns the job/config.yaml that applies to the task, and a
 	// grant with which its files can be read. It returns ErrNoConfiguration if
-	// there is none at any level.
+	// there is none at any level, and ErrOver if Keptn no longer waits for the task.
 	Configuration(ctx context.Context, task keptn.Task) (content []byte, grant string, err error)
 }
 
 // ErrNoConfiguration says that a project has no job/config.yaml for a task.
 var ErrNoConfiguration = errors.New("no " + jobconfig.Path)
+
+// ErrOver says that Keptn no longer waits for a task.
+var ErrOver = errors.New("Keptn no longer waits for the task")
 
 // Jobs are the Jobs of the cluster, as run.Store has them.
 type Jobs interface {
@@ -83,6 +86,10 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 	content, grant, err := executor.Files.Configuration(ctx, task)
 	if errors.Is(err, ErrNoConfiguration) {
 		executor.Log.InfoContext(ctx, "no job/config.yaml, nothing to run", "project", task.Project, "stage", task.Stage, "service", task.Service)
+		return nil, nil
+	}
+	if errors.Is(err, ErrOver) {
+		executor.Log.InfoContext(ctx, "Keptn no longer waits for the task, nothing to run", "project", task.Project, "triggeredid", task.TriggeredID)
 		return nil, nil
 	}
 	if err != nil {

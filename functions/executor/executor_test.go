@@ -150,6 +150,7 @@ func TestHandle(t *testing.T) {
 	}{
 		{"the first Job is created last", files{content: twoTasks}, jobs{}, "started", "", []string{"000-002", "001-001", "000-001"}, nil},
 		{"no configuration, nothing to say", files{err: ErrNoConfiguration}, jobs{}, "", "", nil, nil},
+		{"a task that is over, nothing to do", files{err: ErrOver}, jobs{}, "", "", nil, nil},
 		{"no matching action, nothing to say", files{content: strings.ReplaceAll(twoTasks, "test", "release")}, jobs{}, "", "", nil, nil},
 		{"silent actions run, but say nothing", files{content: "apiVersion: v2\nactions: [{name: A, silent: true, events: [{name: test}], tasks: [{name: T, image: busybox}]}]"}, jobs{}, "", "", []string{"000-001"}, nil},
 		{"a mistake in a silent action says nothing", files{content: "apiVersion: v2\nactions: [{name: A, silent: true, events: [{name: test}], tasks: [{name: T, image: nginx}]}]"}, jobs{}, "", "", nil, nil},

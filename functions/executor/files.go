@@ -2,6 +2,7 @@ package executor
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -39,7 +40,7 @@ func (files *BridgeFiles) Configuration(ctx context.Context, task keptn.Task) (c
 	}
 	for _, level := range []string{"service", "stage", "project"} {
 		query := url.Values{"level": {level}, "path": {jobconfig.Path}}
-		content, status, err := files.call(ctx, http.MethodGet, "/resource?"+query.Encode(), grant, jobconfig.MaxBytes)
+		content, status, err := files.call(ctx, http.MethodGet, "/resource?"+query.Encode(), nil, grant, jobconfig.MaxBytes)
 		switch {
 		case err != nil:
 			return nil, "", err
@@ -57,10 +58,16 @@ func (files *BridgeFiles) grant(ctx context.Context, task keptn.Task) (string, e
 	if err != nil {
 		return "", fmt.Errorf("reading the token for the bridge: %w", err)
 	}
-	query := url.Values{"project": {task.Project}, "stage": {task.Stage}, "service": {task.Service}, "gitcommitid": {task.GitCommitID}}
-	content, status, err := files.call(ctx, http.MethodPost, "/grant?"+query.Encode(), string(token), maxGrantBytes)
+	body, err := json.Marshal(task)
+	if err != nil {
+		return "", fmt.Errorf("encoding the task: %w", err)
+	}
+	content, status, err := files.call(ctx, http.MethodPost, "/grant", body, string(token), maxGrantBytes)
 	if err != nil {
 		return "", err
+	}
+	if status == http.StatusGone {
+		return "", ErrOver
 	}
 	if status != http.StatusOK {
 		return "", fmt.Errorf("the bridge gave no grant, but %d: %s", status, strings.TrimSpace(string(content)))
@@ -68,8 +75,8 @@ func (files *BridgeFiles) grant(ctx context.Context, task keptn.Task) (string, e
 	return string(content), nil
 }
 
-func (files *BridgeFiles) call(ctx context.Context, method, path, bearer string, maxBytes int64) (content []byte, status int, err error) {
-	content, status, err = function.Fetch(ctx, files.HTTP, method, files.URL+path, bearer, maxBytes)
+func (files *BridgeFiles) call(ctx context.Context, method, path string, body []byte, bearer string, maxBytes int64) (content []byte, status int, err error) {
+	content, status, err = function.Fetch(ctx, files.HTTP, method, files.URL+path, body, bearer, maxBytes)
 	if err != nil {
 		return nil, 0, fmt.Errorf("asking the bridge: %w", err)
 	}

@@ -137,7 +137,7 @@ func (fetcher *Fetcher) get(ctx context.Context, query url.Values, maxBytes int6
 			case <-time.After(firstPause << attempt):
 			}
 		}
-		content, status, err := function.Fetch(ctx, fetcher.HTTP, http.MethodGet, address, fetcher.Configuration.Grant, maxBytes)
+		content, status, err := function.Fetch(ctx, fetcher.HTTP, http.MethodGet, address, nil, fetcher.Configuration.Grant, maxBytes)
 		switch {
 		case err != nil:
 			last = fmt.Errorf("asking the bridge: %w", err)

@@ -1,6 +1,7 @@
 package function
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -8,11 +9,11 @@ import (
 	"strings"
 )
 
-// Fetch makes a request without a body, identified by a bearer token, and returns
+// Fetch makes a request, identified by a bearer token, and returns
 // the answer's content and status, whatever that is. It reads one byte more than
 // maxBytes, so that the caller can tell that there is more.
-func Fetch(ctx context.Context, client *http.Client, method, address, bearer string, maxBytes int64) (content []byte, status int, err error) {
-	request, err := http.NewRequestWithContext(ctx, method, address, nil)
+func Fetch(ctx context.Context, client *http.Client, method, address string, body []byte, bearer string, maxBytes int64) (content []byte, status int, err error) {
+	request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
 	if err != nil {
 		return nil, 0, fmt.Errorf("making a request: %w", err)
 	}

@@ -48,6 +48,19 @@ type Program struct {
 	Loops []func(ctx context.Context) error
 }
 
+// Handler serves the program's handlers and routes, for events of at most
+// maxEventBytes; each request gets a span.
+func (program Program) Handler(name string, maxEventBytes int64, telemetry *Telemetry) http.Handler {
+	mux := http.NewServeMux()
+	for path, handle := range program.Handlers {
+		mux.Handle(path, Receiver(handle, maxEventBytes, telemetry.Log))
+	}
+	for pattern, handler := range program.Routes {
+		mux.Handle(pattern, handler)
+	}
+	return telemetry.middleware(name, mux)
+}
+
 // Main runs a function: configuration, telemetry, handlers, serve, drain, flush.
 // It ends the process with code 1 and one sentence if the configuration is wrong
 // or something fails that can't be mended here.
@@ -124,12 +137,7 @@ func Serve(ctx context.Context, name string, environment Environment, listener n
 			http.Error(writer, "draining", http.StatusServiceUnavailable)
 		}
 	})
-	for path, handle := range program.Handlers {
-		mux.Handle(path, telemetry.middleware(name, Receiver(handle, environment.MaxEventBytes, telemetry.Log)))
-	}
-	for pattern, handler := range program.Routes {
-		mux.Handle(pattern, telemetry.middleware(name, handler))
-	}
+	mux.Handle("/", program.Handler(name, environment.MaxEventBytes, telemetry))
 	server := &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: readHeaderTimeout,

@@ -34,20 +34,32 @@ type Telemetry struct {
 // OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set (OpenTelemetry specification,
 // environment variables).
 func NewTelemetry(ctx context.Context, name string, level slog.Level) (*Telemetry, error) {
-	log := slog.New(traceHandler{slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})}).With("function", name)
-	options := []sdktrace.TracerProviderOption{
-		sdktrace.WithIDGenerator(idGenerator{}),
-		sdktrace.WithResource(resource.NewSchemaless(attribute.String("service.name", name))),
-	}
+	var processors []sdktrace.SpanProcessor
 	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {
 		exporter, err := otlptracehttp.New(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("setting up the export of traces: %w", err)
 		}
-		options = append(options, sdktrace.WithBatcher(exporter, sdktrace.WithBatchTimeout(exportDelay)))
+		processors = append(processors, sdktrace.NewBatchSpanProcessor(exporter, sdktrace.WithBatchTimeout(exportDelay)))
+	}
+	return TelemetryTo(name, slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}), processors...), nil
+}
+
+// TelemetryTo returns telemetry of a function of this name that logs to a handler
+// and gives its spans to processors.
+func TelemetryTo(name string, handler slog.Handler, processors ...sdktrace.SpanProcessor) *Telemetry {
+	options := []sdktrace.TracerProviderOption{
+		sdktrace.WithIDGenerator(idGenerator{}),
+		sdktrace.WithResource(resource.NewSchemaless(attribute.String("service.name", name))),
+	}
+	for _, processor := range processors {
+		options = append(options, sdktrace.WithSpanProcessor(processor))
 	}
 	provider := sdktrace.NewTracerProvider(options...)
-	return &Telemetry{Log: log, Tracers: provider, Propagator: propagation.TraceContext{}, flush: provider.Shutdown}, nil
+	return &Telemetry{
+		Log:     slog.New(traceHandler{handler}).With("function", name),
+		Tracers: provider, Propagator: propagation.TraceContext{}, flush: provider.Shutdown,
+	}
 }
 
 // Transport traces outgoing requests and passes the trace on with them.

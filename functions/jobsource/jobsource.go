@@ -1,10 +1,13 @@
 package jobsource
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,10 +43,12 @@ type Source struct {
 	Namespaces []string
 	Sender     Sender
 	Marker     Marker
-	Tracer     trace.Tracer
-	Propagator propagation.TextMapPropagator
-	Now        func() time.Time
-	Log        *slog.Logger
+	// ActiveInterval is the time between two times that active runs are named.
+	ActiveInterval time.Duration
+	Tracer         trace.Tracer
+	Propagator     propagation.TextMapPropagator
+	Now            func() time.Time
+	Log            *slog.Logger
 }
 
 const (
@@ -89,6 +94,7 @@ func (source *Source) Run(ctx context.Context) error {
 			}
 		})
 	}
+	group.Go(func() { source.nameActive(ctx, listers) })
 	<-ctx.Done()
 	queue.ShutDown()
 	group.Wait()
@@ -141,11 +147,59 @@ func (source *Source) siblings(listers map[string]batchlisters.JobNamespaceListe
 	return siblings, nil
 }
 
+// nameActive tells the bridge again and again which runs are active, so that it
+// cancels those that Keptn aborted while no bridge was there.
+func (source *Source) nameActive(ctx context.Context, listers map[string]batchlisters.JobNamespaceLister) {
+	ticker := time.NewTicker(source.ActiveInterval)
+	defer ticker.Stop()
+	for {
+		var jobs []*batchv1.Job
+		for _, namespace := range source.Namespaces {
+			found, err := listers[namespace].List(labels.Everything())
+			if err != nil {
+				source.Log.WarnContext(ctx, "listing Jobs failed", "namespace", namespace, "error", err)
+			}
+			jobs = append(jobs, found...)
+		}
+		for _, job := range activeRuns(jobs) {
+			if err := source.sendActive(ctx, job); err != nil && ctx.Err() == nil {
+				source.Log.WarnContext(ctx, "naming an active run failed, will be tried again", "job", job.Name, "error", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// activeRuns returns one Job of each run that has not ended, sorted by name. It
+// leaves out silent runs: who finished their task may have been somebody else.
+func activeRuns(jobs []*batchv1.Job) []*batchv1.Job {
+	runs := map[string]*batchv1.Job{}
+	for _, job := range jobs {
+		if run.IsActive(job) && job.Annotations[run.SilentAnnotation] != "true" {
+			runs[job.Labels[run.EventIDLabel]] = job
+		}
+	}
+	return slices.SortedFunc(maps.Values(runs), func(one, other *batchv1.Job) int { return cmp.Compare(one.Name, other.Name) })
+}
+
+func (source *Source) sendActive(ctx context.Context, job *batchv1.Job) error {
+	active, err := run.Active(job, source.Now())
+	if err != nil {
+		return err
+	}
+	ctx = source.Propagator.Extract(ctx, propagation.MapCarrier{"traceparent": job.Annotations[run.TraceparentAnnotation]})
+	return source.Sender.Send(ctx, active)
+}
+
 // Reconcile brings one Job further: a finished one is sent and then marked; once
 // every Job of its run is marked, all of them may expire. So a result can't
 // expire before it was reported.
 func (source *Source) Reconcile(ctx context.Context, job *batchv1.Job, siblings []*batchv1.Job) error {
-	if phase := run.PhaseOf(job); phase != run.Succeeded && phase != run.Failed {
+	if run.IsActive(job) {
 		return nil
 	}
 	if !run.IsDelivered(job) {

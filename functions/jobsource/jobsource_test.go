@@ -80,7 +80,7 @@ func newSource(broker *broker, marker Marker, objects ...runtime.Object) *Source
 	return &Source{
 		Client: fake.NewClientset(objects...), Namespaces: []string{"jobs"}, Sender: broker, Marker: marker,
 		Tracer: noop.NewTracerProvider().Tracer(""), Propagator: propagation.TraceContext{},
-		Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		ActiveInterval: time.Minute, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -155,5 +155,21 @@ func TestRunDeliversEveryCompletion(t *testing.T) {
 	}
 	if difference := cmp.Diff([]string{"before", "later"}, broker.taken); difference != "" {
 		t.Errorf("sent (-want +got):\n%s", difference)
+	}
+}
+
+func TestActiveRunsAreNamedOnceEach(t *testing.T) {
+	waiting, silent, other := job(state{name: "waiting"}), job(state{name: "silent"}), job(state{name: "other"})
+	waiting.Spec.Suspend = new(true)
+	silent.Labels[run.EventIDLabel], silent.Annotations[run.SilentAnnotation] = "silent run", "true"
+	other.Labels[run.EventIDLabel] = "other run"
+	ended := job(state{name: "ended", finished: true})
+	ended.Labels[run.EventIDLabel] = "ended run"
+	var named []string
+	for _, active := range activeRuns([]*batchv1.Job{job(state{name: "done", finished: true}), waiting, other, silent, ended}) {
+		named = append(named, active.Name)
+	}
+	if difference := cmp.Diff([]string{"other", "waiting"}, named); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
 	}
 }

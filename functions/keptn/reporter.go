@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -113,7 +112,6 @@ type Wait struct {
 const rememberedTasks = 10000
 
 type reported struct {
-	mutex    sync.Mutex
 	known    bool
 	started  bool
 	finished bool
@@ -142,9 +140,11 @@ func (reporter *Reporter) Deliver(ctx context.Context, outgoing event.Event) err
 	_, phase, _ := ParseType(outgoing.Type())
 	log := reporter.log.With("type", outgoing.Type(), "triggeredid", task.TriggeredID, "keptncontext", task.Context)
 
-	entry := reporter.tasks.Of(task.TriggeredID)
-	entry.mutex.Lock()
-	defer entry.mutex.Unlock()
+	entry, release, err := reporter.tasks.Hold(ctx, task.TriggeredID)
+	if err != nil {
+		return err
+	}
+	defer release()
 	if !entry.known {
 		over, err := reporter.learn(ctx, task, entry)
 		if err != nil {

@@ -58,7 +58,7 @@ func (watcher *Watcher) cancel(ctx context.Context, cancelled event.Event) error
 	}
 	// From the last: a Job that waits must not start since the one before it ended.
 	for index := len(jobs) - 1; index >= 0; index-- {
-		if phase := run.PhaseOf(&jobs[index]); phase == run.Succeeded || phase == run.Failed {
+		if !run.IsActive(&jobs[index]) {
 			continue
 		}
 		if err := watcher.Runs.Delete(ctx, &jobs[index]); err != nil {

@@ -136,6 +136,7 @@ func TestEachEventReachesExactlyTheFunctionsItShould(t *testing.T) {
 		{"a sequence", typed("sh.keptn.event.production.pipeline.triggered"), nil},
 		{"completion of a Job", typed(run.CompletedType), []string{"watcher"}},
 		{"cancellation of a run", typed(run.CancelledType), []string{"watcher"}},
+		{"an active run", typed(run.ActiveType), []string{"active"}},
 		{"something else", typed("com.example.other"), nil},
 	}
 	for _, test := range tests {

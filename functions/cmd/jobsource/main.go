@@ -19,6 +19,8 @@ type configuration struct {
 	// SendTimeout bounds one delivery: a Broker over the in-memory channel
 	// answers only after the watcher and the bridge did.
 	SendTimeout time.Duration `envconfig:"SEND_TIMEOUT" default:"3m"`
+	// ActiveInterval is the time between two times that active runs are named.
+	ActiveInterval time.Duration `envconfig:"ACTIVE_INTERVAL" default:"1m"`
 }
 
 func main() {
@@ -33,7 +35,7 @@ func main() {
 		}
 		source := &jobsource.Source{
 			Client:     client,
-			Namespaces: configuration.Namespaces,
+			Namespaces: configuration.Namespaces, ActiveInterval: configuration.ActiveInterval,
 			Sender: &function.Sender{
 				URL:  configuration.BrokerURL,
 				HTTP: &http.Client{Transport: telemetry.Transport(http.DefaultTransport), Timeout: configuration.SendTimeout},
