@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/keptn/go-utils/pkg/api/models"
 )
 
@@ -35,18 +34,18 @@ func (keptn *Server) postEvent(writer http.ResponseWriter, request *http.Request
 			return
 		}
 	}
-	event := message{"id": uuid.NewString(), "time": time.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "contenttype": "application/json"}
+	event := message{"id": keptn.options.NewID(), "time": time.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "contenttype": "application/json"}
 	for _, name := range kept {
 		if value, ok := body[name]; ok {
 			event[name] = value
 		}
 	}
 	if event.text("shkeptncontext") == "" {
-		event["shkeptncontext"] = uuid.NewString()
+		event["shkeptncontext"] = keptn.options.NewID()
 	}
 	content, err := json.Marshal(event)
 	if err == nil {
-		err = keptn.conn.Publish(event.text("type"), content)
+		err = keptn.publisher(event.text("type"), content)
 	}
 	if err != nil {
 		refuse(writer, http.StatusInternalServerError, "could not publish message to NATS: "+err.Error())
@@ -293,7 +292,7 @@ func (keptn *Server) register(writer http.ResponseWriter, request *http.Request)
 	id := hex.EncodeToString(sum[:])
 	wanted.ID = id
 	for index := range wanted.Subscriptions {
-		wanted.Subscriptions[index].ID = uuid.NewString()
+		wanted.Subscriptions[index].ID = keptn.options.NewID()
 	}
 	keptn.integrations[id] = &wanted
 	answer(writer, http.StatusCreated, map[string]any{"id": id})
@@ -340,7 +339,7 @@ func (keptn *Server) subscribe(writer http.ResponseWriter, request *http.Request
 	if !decode(writer, request, &subscription) {
 		return
 	}
-	subscription.ID = uuid.NewString()
+	subscription.ID = keptn.options.NewID()
 	found.Subscriptions = append(found.Subscriptions, subscription)
 	answer(writer, http.StatusCreated, map[string]any{"id": subscription.ID})
 }

@@ -29,6 +29,8 @@ type project struct {
 	shipyard   shipyard.Shipyard
 	directory  string
 	repository *git.Repository
+	// known are files at commits, which never change.
+	known map[[2]string][]byte
 }
 
 // stagesDirectory is where Keptn keeps the stages in a repository.
@@ -50,7 +52,7 @@ func (keptn *Server) CreateProject(name string, shipyardYAML []byte, services ..
 }
 
 func (keptn *Server) createProject(name string, shipyardYAML []byte) error {
-	created := &project{name: name}
+	created := &project{name: name, known: map[[2]string][]byte{}}
 	if err := yaml.Unmarshal(shipyardYAML, &created.shipyard); err != nil {
 		return fmt.Errorf("reading the shipyard: %w", err)
 	}
@@ -120,6 +122,10 @@ func (project *project) file(name, commitID string) ([]byte, error) {
 	if commitID == "" {
 		return os.ReadFile(filepath.Join(project.directory, name)) //nolint:gosec // checked by the caller
 	}
+	key := [2]string{commitID, name}
+	if content, ok := project.known[key]; ok {
+		return content, nil
+	}
 	if !plumbing.IsHash(commitID) {
 		return nil, fmt.Errorf("%q is no commit", commitID)
 	}
@@ -135,6 +141,9 @@ func (project *project) file(name, commitID string) ([]byte, error) {
 		return nil, fmt.Errorf("reading %s: %w", name, err)
 	}
 	content, err := found.Contents()
+	if err == nil {
+		project.known[key] = []byte(content)
+	}
 	return []byte(content), err
 }
 

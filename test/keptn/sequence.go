@@ -8,8 +8,6 @@ import (
 	"time"
 
 	shipyard "github.com/keptn/go-utils/pkg/lib/v0_2_0"
-
-	"github.com/google/uuid"
 )
 
 // message is a Keptn event as it stands on the stream.
@@ -86,9 +84,9 @@ const (
 
 const controllerSource = "shipyard-controller"
 
-// handle is what shipyard-controller does with an event of the stream. Garbage
+// Handle is what shipyard-controller does with an event of the stream. Garbage
 // is dropped (recording 51-nats-odd).
-func (keptn *Server) handle(content []byte) {
+func (keptn *Server) Handle(content []byte) {
 	var event message
 	if json.Unmarshal(content, &event) != nil || event.text("type") == "" {
 		return
@@ -98,7 +96,7 @@ func (keptn *Server) handle(content []byte) {
 	keptn.events = append(keptn.events, event)
 	parts := strings.Split(event.text("type"), ".")
 	switch {
-	case event.text("source") == controllerSource:
+	case event.text("source") == controllerSource, keptn.options.Drop(event.text("type")):
 	case len(parts) == 6 && parts[5] == "triggered":
 		keptn.trigger(event, parts[3], parts[4])
 	case len(parts) == 5 && (parts[4] == "started" || parts[4] == "finished"):
@@ -111,7 +109,7 @@ func (keptn *Server) handle(content []byte) {
 func (keptn *Server) trigger(event message, stage, name string) {
 	project, sequence, problem := keptn.find(event.dataText("project"), stage, name)
 	run := &execution{
-		id: uuid.NewString(), project: project, stage: stage, sequence: shipyard.Sequence{Name: name},
+		id: keptn.options.NewID(), project: project, stage: stage, sequence: shipyard.Sequence{Name: name},
 		context: event.text("shkeptncontext"), triggeredID: event.text("id"), input: event.data(),
 		triggeredAt: time.Now(), state: started,
 	}
@@ -175,7 +173,7 @@ func (keptn *Server) next(run *execution) {
 	}
 	task := run.sequence.Tasks[index]
 	event := message{
-		"type": "sh.keptn.event." + task.Name + ".triggered", "source": controllerSource, "id": uuid.NewString(),
+		"type": "sh.keptn.event." + task.Name + ".triggered", "source": controllerSource, "id": keptn.options.NewID(),
 		"time": time.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "shkeptnspecversion": "0.2.4",
 		"shkeptncontext": run.context, "gitcommitid": run.commit, "data": run.taskData(task),
 	}
@@ -267,6 +265,7 @@ func (keptn *Server) count(event message, phase string) {
 		} else {
 			run.latest, run.stageState = event, "triggered"
 		}
+		keptn.options.Counted(run.current.triggeredID, event.text("type"), event.text("source"))
 		run.current.events = append(run.current.events, taskEvent{
 			eventType: event.text("type"), source: event.text("source"), time: event.text("time"),
 			result: event.dataText("result"), status: event.dataText("status"), properties: finishedProperties(event, phase),
@@ -346,7 +345,7 @@ func (run *execution) end(status, result string, text any, keptn *Server) {
 		data["message"] = text
 	}
 	event := message{
-		"type": "sh.keptn.event." + run.stage + "." + run.sequence.Name + ".finished", "source": controllerSource, "id": uuid.NewString(),
+		"type": "sh.keptn.event." + run.stage + "." + run.sequence.Name + ".finished", "source": controllerSource, "id": keptn.options.NewID(),
 		"time": time.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "shkeptnspecversion": "0.2.4",
 		"shkeptncontext": run.context, "triggeredid": run.triggeredID, "datacontenttype": "application/json", "data": data,
 	}
@@ -395,7 +394,7 @@ func (keptn *Server) control(keptnContext, wanted string) {
 func (keptn *Server) publish(event message) {
 	content, err := json.Marshal(event)
 	if err == nil {
-		err = keptn.conn.Publish(event.text("type"), content)
+		err = keptn.publisher(event.text("type"), content)
 	}
 	if err != nil {
 		keptn.options.Log.Warn("publishing failed", "type", event.text("type"), "error", err)

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/keptn/go-utils/pkg/api/models"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -30,6 +31,13 @@ type Options struct {
 	// dispatched, in which a started event is dropped. A real Keptn takes some
 	// 60 ms.
 	DispatchDelay time.Duration
+	// Drop says of an event, by its type, that it gets lost after it was taken with
+	// success; nil drops none.
+	Drop func(eventType string) bool
+	// Counted is told of every event that is counted for a task, and by whom it is.
+	Counted func(triggeredID, eventType, source string)
+	// NewID makes the ids of events; nil makes random UUIDs.
+	NewID func() string
 	// NATSAddress, GatewayAddress, ControlPlaneAddress and ResourceAddress are
 	// where it listens; port 0 takes any that is free.
 	NATSAddress, GatewayAddress, ControlPlaneAddress, ResourceAddress string
@@ -38,12 +46,13 @@ type Options struct {
 
 // Server is a running control plane.
 type Server struct {
-	options Options
-	nats    *server.Server
-	conn    *nats.Conn
-	stream  jetstream.JetStream
-	servers []*http.Server
-	consume jetstream.ConsumeContext
+	options   Options
+	publisher func(subject string, content []byte) error
+	nats      *server.Server
+	conn      *nats.Conn
+	stream    jetstream.JetStream
+	servers   []*http.Server
+	consume   jetstream.ConsumeContext
 
 	// NATSURL, GatewayURL (ending in /api), ControlPlaneURL and ResourceURL are
 	// its addresses, as an integration is configured with them.
@@ -66,25 +75,45 @@ const (
 	maxBody     = 5 << 20 // the gateway's limit (recording 52-oversize-http)
 )
 
-// Start starts a control plane without projects. Close ends it.
-func Start(options Options) (*Server, error) {
-	keptn := &Server{options: options, projects: map[string]*project{}, integrations: map[string]*models.Integration{}}
-	if err := keptn.startNATS(); err != nil {
-		keptn.Close()
-		return nil, err
+// New returns a control plane without projects, network and stream: its stream is
+// whatever publish leads to, which has to give to Handle what was published.
+func New(options Options, publish func(subject string, content []byte) error) *Server {
+	if options.Drop == nil {
+		options.Drop = func(string) bool { return false }
 	}
+	if options.Counted == nil {
+		options.Counted = func(string, string, string) {}
+	}
+	if options.NewID == nil {
+		options.NewID = uuid.NewString
+	}
+	return &Server{options: options, publisher: publish, projects: map[string]*project{}, integrations: map[string]*models.Integration{}}
+}
+
+// Gateway is the control plane as it is seen from outside its cluster, below /api.
+func (keptn *Server) Gateway() http.Handler {
 	gateway := http.NewServeMux()
 	gateway.Handle("/api/controlPlane/v1/", keptn.authenticated(http.StripPrefix("/api/controlPlane", keptn.controlPlane())))
 	gateway.Handle("/api/resource-service/v1/", keptn.authenticated(http.StripPrefix("/api/resource-service", unescapedOnce(keptn.resources()))))
 	gateway.Handle("/api/mongodb-datastore/event", keptn.authenticated(http.HandlerFunc(keptn.listEvents)))
 	gateway.Handle("POST /api/v1/event", keptn.authenticated(http.HandlerFunc(keptn.postEvent)))
+	return gateway
+}
+
+// Start starts a control plane without projects. Close ends it.
+func Start(options Options) (*Server, error) {
+	keptn := New(options, nil)
+	if err := keptn.startNATS(); err != nil {
+		keptn.Close()
+		return nil, err
+	}
 	for _, service := range []struct {
 		address string
 		handler http.Handler
 		url     *string
 		suffix  string
 	}{
-		{options.GatewayAddress, gateway, &keptn.GatewayURL, "/api"},
+		{options.GatewayAddress, keptn.Gateway(), &keptn.GatewayURL, "/api"},
 		{options.ControlPlaneAddress, keptn.controlPlane(), &keptn.ControlPlaneURL, "/v1"},
 		{options.ResourceAddress, keptn.resources(), &keptn.ResourceURL, "/v1"},
 	} {
@@ -127,6 +156,7 @@ func (keptn *Server) startNATS() error {
 	if keptn.conn, err = nats.Connect(keptn.NATSURL); err != nil {
 		return fmt.Errorf("connecting to NATS: %w", err)
 	}
+	keptn.publisher = keptn.conn.Publish
 	if keptn.stream, err = jetstream.New(keptn.conn); err != nil {
 		return fmt.Errorf("JetStream: %w", err)
 	}
@@ -148,7 +178,7 @@ func (keptn *Server) startNATS() error {
 		return fmt.Errorf("consumer: %w", err)
 	}
 	keptn.consume, err = consumer.Consume(func(message jetstream.Msg) {
-		keptn.handle(message.Data())
+		keptn.Handle(message.Data())
 		_ = message.Ack()
 	})
 	return err
