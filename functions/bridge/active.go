@@ -31,12 +31,18 @@ type Active struct {
 	log      *slog.Logger
 
 	mutex sync.Mutex
-	tasks map[string]keptn.Task
+	tasks map[string]activeTask
+}
+
+type activeTask struct {
+	keptn.Task
+	// hasRun says that its Jobs were seen, by this process.
+	hasRun bool
 }
 
 // NewActive returns an empty set of tasks; Run looks after them every interval.
 func NewActive(lister Lister, counter keptn.Counter, broker Sender, interval time.Duration, tracer trace.Tracer, now func() time.Time, log *slog.Logger) *Active {
-	return &Active{lister: lister, counter: counter, broker: broker, interval: interval, tracer: tracer, now: now, log: log, tasks: map[string]keptn.Task{}}
+	return &Active{lister: lister, counter: counter, broker: broker, interval: interval, tracer: tracer, now: now, log: log, tasks: map[string]activeTask{}}
 }
 
 // Handle answers the event that a run is active, which jobsource sends again and
@@ -53,7 +59,7 @@ func (active *Active) Handle(ctx context.Context, received event.Event) (*event.
 	}
 	if count.Standing != keptn.Over {
 		if count.Started && !count.Finished {
-			active.Add(task)
+			active.Add(task, true)
 		}
 		return nil, nil
 	}
@@ -65,11 +71,19 @@ func (active *Active) Handle(ctx context.Context, received event.Event) (*event.
 	return &cancelled, nil
 }
 
-// Add adds a task that was started. It stays no longer than Keptn holds it open.
-func (active *Active) Add(task keptn.Task) {
+// Add adds a task that was started, and says whether its run has been seen. It
+// stays no longer than Keptn holds it open.
+func (active *Active) Add(task keptn.Task, hasRun bool) {
 	active.mutex.Lock()
 	defer active.mutex.Unlock()
-	active.tasks[task.TriggeredID] = task
+	active.tasks[task.TriggeredID] = activeTask{task, hasRun || active.tasks[task.TriggeredID].hasRun}
+}
+
+// HasRun says whether the run of a task has been seen.
+func (active *Active) HasRun(task keptn.Task) bool {
+	active.mutex.Lock()
+	defer active.mutex.Unlock()
+	return active.tasks[task.TriggeredID].hasRun
 }
 
 // Remove removes a task that was finished.
@@ -101,7 +115,7 @@ func (active *Active) look(ctx context.Context) error {
 	active.mutex.Lock()
 	byName := map[string][]keptn.Task{}
 	for _, triggeredID := range slices.Sorted(maps.Keys(active.tasks)) {
-		task := active.tasks[triggeredID]
+		task := active.tasks[triggeredID].Task
 		byName[task.Name] = append(byName[task.Name], task)
 	}
 	active.mutex.Unlock()

@@ -158,12 +158,12 @@ func TestActiveRunIsCancelledIfKeptnNoLongerWaits(t *testing.T) {
 		counter counter
 		reply   string
 		err     error
-		after   map[string]keptn.Task
+		after   map[string]activeTask
 	}{
-		{"aborted", counter{}, "1-cancelled", nil, map[string]keptn.Task{}},
-		{"running", counter{count: keptn.Count{Standing: keptn.Current, Started: true}}, "", nil, map[string]keptn.Task{"1": task}},
-		{"not started yet", counter{count: keptn.Count{Standing: keptn.Current}}, "", nil, map[string]keptn.Task{}},
-		{"not known now", counter{err: errDown}, "", errDown, map[string]keptn.Task{}},
+		{"aborted", counter{}, "1-cancelled", nil, map[string]activeTask{}},
+		{"running", counter{count: keptn.Count{Standing: keptn.Current, Started: true}}, "", nil, map[string]activeTask{"1": {task, true}}},
+		{"not started yet", counter{count: keptn.Count{Standing: keptn.Current}}, "", nil, map[string]activeTask{}},
+		{"not known now", counter{err: errDown}, "", errDown, map[string]activeTask{}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -176,7 +176,7 @@ func TestActiveRunIsCancelledIfKeptnNoLongerWaits(t *testing.T) {
 			if id != test.reply || !errors.Is(err, test.err) {
 				t.Errorf("got %q, %v", id, err)
 			}
-			if difference := cmp.Diff(test.after, active.tasks); difference != "" {
+			if difference := cmp.Diff(test.after, active.tasks, cmp.AllowUnexported(activeTask{})); difference != "" {
 				t.Errorf("looked after (-want +got):\n%s", difference)
 			}
 		})
@@ -188,8 +188,37 @@ func TestTaskThatRunsSinceBeforeARestartIsLookedAfter(t *testing.T) {
 	if err := inbox.Take(t.Context(), triggered(task), Listed); err != nil {
 		t.Fatal(err)
 	}
-	if difference := cmp.Diff(map[string]keptn.Task{"1": task}, inbox.active.tasks); difference != "" {
+	if difference := cmp.Diff(map[string]activeTask{"1": {Task: task}}, inbox.active.tasks, cmp.AllowUnexported(activeTask{})); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
+// A task that was started by us before a restart is sent again only if no run of
+// it is named: then it has none.
+func TestStartedTaskWithoutARunIsSentAgain(t *testing.T) {
+	for name, named := range map[string]bool{"its run is named": true, "it has none": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				broker := &broker{}
+				inbox := newInbox(broker, &counter{count: keptn.Count{Standing: keptn.Current, Taken: true, Started: true}})
+				for minute := range 10 {
+					if err := inbox.Take(t.Context(), triggered(task), Listed); err != nil {
+						t.Fatal(err)
+					}
+					if minute == 1 && named {
+						inbox.active.Add(task, true)
+					}
+					time.Sleep(time.Minute)
+				}
+				want := []string{"1"}
+				if named {
+					want = nil
+				}
+				if difference := cmp.Diff(want, broker.ids()); difference != "" {
+					t.Errorf("(-want +got):\n%s", difference)
+				}
+			})
+		})
 	}
 }
 

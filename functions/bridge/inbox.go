@@ -80,7 +80,7 @@ func (inbox *Inbox) Take(ctx context.Context, triggered event.Event, origin Orig
 		return err
 	}
 	defer release()
-	if entry.sent > 0 && (origin == Published || inbox.now().Before(entry.nextCheck)) {
+	if entry.sent > 0 && origin == Published || inbox.now().Before(entry.nextCheck) {
 		return nil
 	}
 	if origin == Listed {
@@ -88,15 +88,7 @@ func (inbox *Inbox) Take(ctx context.Context, triggered event.Event, origin Orig
 		if err != nil {
 			return fmt.Errorf("asking Keptn about task %s: %w", task.TriggeredID, err)
 		}
-		if count.Standing == keptn.Pending {
-			return nil // its sequence is paused, or it is not dispatched yet
-		}
-		if count.Started && !count.Finished {
-			inbox.active.Add(task) // it runs since before this process began
-		}
-		if count.Standing == keptn.Over || count.Taken {
-			entry.sent = max(entry.sent, 1)
-			entry.nextCheck = inbox.now().Add(inbox.resend << maxResends)
+		if !inbox.isWanted(task, count, entry) {
 			return nil
 		}
 	}
@@ -106,6 +98,35 @@ func (inbox *Inbox) Take(ctx context.Context, triggered event.Event, origin Orig
 	entry.nextCheck = inbox.now().Add(inbox.resend << min(entry.sent, maxResends))
 	entry.sent++
 	return nil
+}
+
+// orphanChecks is after how many resend times a task is looked at again that was
+// started by us, but of which no run has been seen.
+const orphanChecks = 2
+
+// isWanted says whether a listed event has to be sent, from what Keptn counted.
+func (inbox *Inbox) isWanted(task keptn.Task, count keptn.Count, entry *taken) bool {
+	switch {
+	case count.Standing == keptn.Pending:
+		return false // its sequence is paused, or it is not dispatched yet
+	case count.Standing == keptn.Current && count.Started && !count.Finished && entry.sent == 0 && !inbox.active.HasRun(task):
+		// It runs since before this process began: then jobsource names its run soon.
+		// Or it does not: the bridge died after it sent the started event of a task
+		// that no executor could take, and before the finished one. Then an executor
+		// has to be asked again, or the task would stay open for ever.
+		inbox.active.Add(task, false)
+		if entry.nextCheck.IsZero() {
+			entry.nextCheck = inbox.now().Add(orphanChecks * inbox.resend)
+			return false
+		}
+		return true
+	case count.Standing == keptn.Over, count.Taken:
+		entry.sent = max(entry.sent, 1)
+		entry.nextCheck = inbox.now().Add(inbox.resend << maxResends)
+		return false
+	default:
+		return true
+	}
 }
 
 func (inbox *Inbox) send(ctx context.Context, task keptn.Task, triggered event.Event) error {

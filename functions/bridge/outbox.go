@@ -39,7 +39,7 @@ func (outbox *Outbox) Handle(ctx context.Context, outgoing event.Event) (*event.
 		return nil, err
 	}
 	if _, phase, _ := keptn.ParseType(outgoing.Type()); phase == keptn.Started {
-		outbox.Active.Add(task)
+		outbox.Active.Add(task, true)
 	} else {
 		outbox.Active.Remove(task)
 	}

@@ -16,10 +16,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
-	batchlisters "k8s.io/client-go/listers/batch/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 
@@ -63,20 +61,26 @@ const (
 	lastRetry  = time.Minute
 )
 
+// byRun is the index of Jobs by their run.
+const byRun = "run"
+
 // Run watches and sends until the context ends.
 func (source *Source) Run(ctx context.Context) error {
-	queue := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[cache.ObjectName](firstRetry, lastRetry))
-	listers := map[string]batchlisters.JobNamespaceLister{}
+	queue := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry))
+	var stores []cache.Indexer
 	var synced []cache.InformerSynced
 	for _, namespace := range source.Namespaces {
 		factory := informers.NewSharedInformerFactoryWithOptions(source.Client, resync, informers.WithNamespace(namespace),
 			informers.WithTweakListOptions(func(options *metav1.ListOptions) { options.LabelSelector = run.Selector }))
-		jobs := factory.Batch().V1().Jobs()
-		registration, err := jobs.Informer().AddEventHandler(enqueue(queue))
+		informer := factory.Batch().V1().Jobs().Informer()
+		if err := informer.AddIndexers(cache.Indexers{byRun: func(object any) ([]string, error) { return runsOf(object), nil }}); err != nil {
+			return fmt.Errorf("indexing Jobs in namespace %s: %w", namespace, err)
+		}
+		registration, err := informer.AddEventHandler(enqueue(queue))
 		if err != nil {
 			return fmt.Errorf("watching Jobs in namespace %s: %w", namespace, err)
 		}
-		listers[namespace] = jobs.Lister().Jobs(namespace)
+		stores = append(stores, informer.GetIndexer())
 		synced = append(synced, registration.HasSynced)
 		factory.Start(ctx.Done())
 		defer factory.Shutdown()
@@ -90,76 +94,87 @@ func (source *Source) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	for range workers {
 		group.Go(func() {
-			for source.work(ctx, queue, listers) {
+			for source.work(ctx, queue, stores) {
 			}
 		})
 	}
-	group.Go(func() { source.nameActive(ctx, listers) })
+	group.Go(func() { source.nameActive(ctx, stores) })
 	<-ctx.Done()
 	queue.ShutDown()
 	group.Wait()
 	return nil
 }
 
-func enqueue(queue workqueue.TypedInterface[cache.ObjectName]) cache.ResourceEventHandler {
+// runsOf returns the run of a Job, also of one that was deleted.
+func runsOf(object any) []string {
+	if deleted, ok := object.(cache.DeletedFinalStateUnknown); ok {
+		object = deleted.Obj
+	}
+	if job, ok := object.(*batchv1.Job); ok && job.Labels[run.EventIDLabel] != "" {
+		return []string{job.Labels[run.EventIDLabel]}
+	}
+	return nil
+}
+
+// enqueue has the whole run looked at of which any Job changed.
+func enqueue(queue workqueue.TypedInterface[string]) cache.ResourceEventHandler {
 	add := func(object any) {
-		if name, err := cache.DeletionHandlingObjectToName(object); err == nil {
-			queue.Add(name)
+		for _, runID := range runsOf(object) {
+			queue.Add(runID)
 		}
 	}
 	return cache.ResourceEventHandlerFuncs{AddFunc: add, UpdateFunc: func(_, updated any) { add(updated) }, DeleteFunc: add}
 }
 
-func (source *Source) work(ctx context.Context, queue workqueue.TypedRateLimitingInterface[cache.ObjectName], listers map[string]batchlisters.JobNamespaceLister) bool {
-	name, shutdown := queue.Get()
+func (source *Source) work(ctx context.Context, queue workqueue.TypedRateLimitingInterface[string], stores []cache.Indexer) bool {
+	runID, shutdown := queue.Get()
 	if shutdown {
 		return false
 	}
-	defer queue.Done(name)
-	job, err := listers[name.Namespace].Get(name.Name)
-	if err != nil {
-		queue.Forget(name) // it is gone
-		return true
-	}
-	siblings, err := source.siblings(listers, job)
+	defer queue.Done(runID)
+	jobs, err := jobsOf(stores, runID)
 	if err == nil {
-		err = source.Reconcile(ctx, job, siblings)
+		err = source.Reconcile(ctx, jobs)
 	}
 	if err != nil && ctx.Err() == nil {
-		source.Log.WarnContext(ctx, "will be tried again", "job", name.String(), "attempt", queue.NumRequeues(name)+1, "error", err)
-		queue.AddRateLimited(name)
+		source.Log.WarnContext(ctx, "will be tried again", "run", runID, "attempt", queue.NumRequeues(runID)+1, "error", err)
+		queue.AddRateLimited(runID)
 		return true
 	}
-	queue.Forget(name)
+	queue.Forget(runID)
 	return true
 }
 
-func (source *Source) siblings(listers map[string]batchlisters.JobNamespaceLister, job *batchv1.Job) ([]*batchv1.Job, error) {
-	selector := labels.SelectorFromSet(labels.Set{run.EventIDLabel: job.Labels[run.EventIDLabel]})
-	var siblings []*batchv1.Job
-	for namespace, lister := range listers {
-		found, err := lister.List(selector)
+func jobsOf(stores []cache.Indexer, runID string) ([]*batchv1.Job, error) {
+	var jobs []*batchv1.Job
+	for _, store := range stores {
+		found, err := store.ByIndex(byRun, runID)
 		if err != nil {
-			return nil, fmt.Errorf("listing the run's Jobs in namespace %s: %w", namespace, err)
+			return nil, fmt.Errorf("listing the Jobs of run %s: %w", runID, err)
 		}
-		siblings = append(siblings, found...)
+		for _, object := range found {
+			if job, ok := object.(*batchv1.Job); ok {
+				jobs = append(jobs, job)
+			}
+		}
 	}
-	return siblings, nil
+	slices.SortFunc(jobs, func(one, other *batchv1.Job) int { return cmp.Compare(one.Name, other.Name) })
+	return jobs, nil
 }
 
 // nameActive tells the bridge again and again which runs are active, so that it
 // cancels those that Keptn aborted while no bridge was there.
-func (source *Source) nameActive(ctx context.Context, listers map[string]batchlisters.JobNamespaceLister) {
+func (source *Source) nameActive(ctx context.Context, stores []cache.Indexer) {
 	ticker := time.NewTicker(source.ActiveInterval)
 	defer ticker.Stop()
 	for {
 		var jobs []*batchv1.Job
-		for _, namespace := range source.Namespaces {
-			found, err := listers[namespace].List(labels.Everything())
-			if err != nil {
-				source.Log.WarnContext(ctx, "listing Jobs failed", "namespace", namespace, "error", err)
+		for _, store := range stores {
+			for _, object := range store.List() {
+				if job, ok := object.(*batchv1.Job); ok {
+					jobs = append(jobs, job)
+				}
 			}
-			jobs = append(jobs, found...)
 		}
 		for _, job := range activeRuns(jobs) {
 			if err := source.sendActive(ctx, job); err != nil && ctx.Err() == nil {
@@ -195,14 +210,19 @@ func (source *Source) sendActive(ctx context.Context, job *batchv1.Job) error {
 	return source.Sender.Send(ctx, active)
 }
 
-// Reconcile brings one Job further: a finished one is sent and then marked; once
-// every Job of its run is marked, all of them may expire. So a result can't
-// expire before it was reported.
-func (source *Source) Reconcile(ctx context.Context, job *batchv1.Job, siblings []*batchv1.Job) error {
-	if run.IsActive(job) {
-		return nil
-	}
-	if !run.IsDelivered(job) {
+// Reconcile brings a run further, of which it is given all Jobs: each finished one
+// is sent and then marked; once all of them are marked, they may expire. So a
+// result can't expire before it was reported.
+func (source *Source) Reconcile(ctx context.Context, jobs []*batchv1.Job) error {
+	delivered := true
+	for _, job := range jobs {
+		if run.IsActive(job) {
+			delivered = false
+			continue
+		}
+		if run.IsDelivered(job) {
+			continue
+		}
 		if err := source.send(ctx, job); err != nil {
 			return err
 		}
@@ -210,17 +230,15 @@ func (source *Source) Reconcile(ctx context.Context, job *batchv1.Job, siblings 
 			return err
 		}
 		source.Log.InfoContext(ctx, "completion delivered", "job", job.Name, "namespace", job.Namespace, "phase", run.PhaseOf(job))
-		return nil // the mark comes back as an update
+		delivered = false // the mark comes back as an update
 	}
-	for _, sibling := range siblings {
-		if !run.IsDelivered(sibling) {
-			return nil
-		}
+	if !delivered {
+		return nil
 	}
 	var failures []error
-	for _, sibling := range siblings {
-		if sibling.Spec.TTLSecondsAfterFinished == nil {
-			failures = append(failures, source.Marker.Expire(ctx, sibling))
+	for _, job := range jobs {
+		if job.Spec.TTLSecondsAfterFinished == nil {
+			failures = append(failures, source.Marker.Expire(ctx, job))
 		}
 	}
 	return errors.Join(failures...)

@@ -88,7 +88,7 @@ func TestReconcile(t *testing.T) {
 	type outcome struct{ Sent, Marked, Expired []string }
 	tests := []struct {
 		name   string
-		run    []state // the first is reconciled
+		run    []state
 		refuse int
 		want   outcome
 		err    error
@@ -97,7 +97,8 @@ func TestReconcile(t *testing.T) {
 		{"a finished Job is sent, then marked", []state{{name: "a", finished: true}}, 0, outcome{Sent: []string{"a"}, Marked: []string{"a"}}, nil},
 		{"what the Broker refuses is not marked", []state{{name: "a", finished: true}}, 1, outcome{}, errRefused},
 		{"a marked Job is not sent again, but expires", []state{{name: "a", finished: true, delivered: true}}, 0, outcome{Expired: []string{"a"}}, nil},
-		{"not before all of its run are marked", []state{{name: "a", finished: true, delivered: true}, {name: "b", finished: true}}, 0, outcome{}, nil},
+		{"not before all of its run are marked", []state{{name: "a", finished: true, delivered: true}, {name: "b", finished: true}}, 0, outcome{Sent: []string{"b"}, Marked: []string{"b"}}, nil},
+		{"nor before all have finished", []state{{name: "a", finished: true, delivered: true}, {name: "b"}}, 0, outcome{}, nil},
 		{"then all of them", []state{{name: "a", finished: true, delivered: true}, {name: "b", finished: true, delivered: true}, {name: "c", finished: true, delivered: true, expires: true}}, 0, outcome{Expired: []string{"a", "b"}}, nil},
 	}
 	for _, test := range tests {
@@ -107,7 +108,7 @@ func TestReconcile(t *testing.T) {
 			for _, state := range test.run {
 				siblings = append(siblings, job(state))
 			}
-			err := newSource(broker, marker).Reconcile(t.Context(), siblings[0], siblings)
+			err := newSource(broker, marker).Reconcile(t.Context(), siblings)
 			if !errors.Is(err, test.err) || (err == nil) != (test.err == nil) {
 				t.Errorf("got error %v, want %v", err, test.err)
 			}

@@ -161,6 +161,7 @@ func TestCount(t *testing.T) {
 		{"we started it", execution("started", "1", "0", started, Source), "", Count{Standing: Current, Started: true, Taken: true}},
 		{"another one started it", execution("started", "1", "0", started, "other"), "", Count{Standing: Current, Taken: true}},
 		{"we finished first", execution("paused", "1", "0", finished, Source), "", Count{Standing: Current, Finished: true}},
+		{"it was paused before anybody started", execution("paused", "1", "0"), "", Count{Standing: Pending}},
 		{"it is done", execution("started", "2", "1"), "", Count{Standing: Over}},
 		{"it was aborted", execution("finished", "1", "0", started, Source), "", Count{Standing: Over}},
 		{"it is listed, but not dispatched", execution("started", "", "0"), listed, Count{Standing: Pending}},

@@ -73,6 +73,10 @@ func (client *Client) Count(ctx context.Context, task Task) (Count, error) {
 				count.Finished = count.Finished || phase == Finished
 			}
 		}
+		if execution.Status.State == "paused" && !count.Taken && !count.Finished {
+			// Its dispatch, after the sequence is resumed, begins the count anew.
+			count.Standing = Pending
+		}
 		return count, nil
 	}
 	open, err := client.IsOpen(ctx, task)

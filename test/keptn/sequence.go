@@ -128,7 +128,7 @@ func (keptn *Server) trigger(event message, stage, name string) {
 	run.sequence = *sequence
 	run.commit = project.head()
 	run.scope["gitcommitid"] = run.commit
-	if slices.ContainsFunc(keptn.executions, func(other *execution) bool { return other != run && other.blocks(run) }) {
+	if keptn.isBlocked(run) {
 		run.state = waiting
 		return
 	}
@@ -354,13 +354,21 @@ func (run *execution) end(status, result string, text any, keptn *Server) {
 		run.latestFailed = event
 	}
 	keptn.publish(event)
-	for _, other := range keptn.executions {
-		if other.state == waiting && run.project == other.project && run.stage == other.stage && run.input["service"] == other.input["service"] {
-			other.state = started
-			keptn.next(other)
-			return
+	keptn.startWaiting()
+}
+
+// startWaiting starts the sequences that wait for none any more.
+func (keptn *Server) startWaiting() {
+	for _, run := range keptn.executions {
+		if run.state == waiting && !keptn.isBlocked(run) {
+			run.state = started
+			keptn.next(run)
 		}
 	}
+}
+
+func (keptn *Server) isBlocked(run *execution) bool {
+	return slices.ContainsFunc(keptn.executions, func(other *execution) bool { return other != run && other.blocks(run) })
 }
 
 // control aborts, pauses or resumes the sequences of a Keptn context.
@@ -380,6 +388,7 @@ func (keptn *Server) control(keptnContext, wanted string) {
 		case "resume":
 			if run.state == paused {
 				run.state = run.stateBeforePause
+				keptn.startWaiting()
 				if run.waitingDispatch != nil {
 					// From the queue, and so without its content type (recording 44-pause-resume).
 					keptn.dispatchLater(run, run.waitingDispatch.event)

@@ -1,0 +1,385 @@
+package embedded
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/binding"
+	"github.com/cloudevents/sdk-go/v2/event"
+	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
+	"github.com/cloudevents/sdk-go/v2/types"
+	"github.com/rickb777/date/period"
+	duckv1 "knative.dev/eventing/pkg/apis/duck/v1"
+	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
+	"knative.dev/eventing/pkg/eventfilter"
+	"knative.dev/eventing/pkg/eventfilter/subscriptionsapi"
+	pkgduckv1 "knative.dev/pkg/apis/duck/v1"
+)
+
+// Broker is an http.Handler for CloudEvents that does what Knative 1.21's Broker
+// over the in-memory channel does, as far as senders, subscribers and dead letter
+// sinks see it: it answers with 202 only after every Trigger whose filter passes
+// has been delivered, its reply included; it repeats what Knative repeats; and
+// then gives the event to the dead letter sink, or answers 500.
+type Broker struct {
+	// URL is the Broker's own address, to which replies go.
+	URL string
+	// Transport delivers.
+	Transport http.RoundTripper
+	// Observe is told of each delivery that came to an end; nil is told nothing.
+	Observe func(Delivery)
+
+	triggers []subscription
+}
+
+// Delivery is an event that a Trigger brought to its subscriber, or did not.
+type Delivery struct {
+	// Trigger is the Trigger's name.
+	Trigger string
+	Event   event.Event
+	// Reply is what the subscriber replied; nil if nothing.
+	Reply *event.Event
+	// Attempts is how often it was tried.
+	Attempts int
+	// Err says why it failed; nil if it did not.
+	Err error
+}
+
+type subscription struct {
+	name           string
+	passes         func(context.Context, event.Event) bool
+	subscriber     string
+	deadLetterSink string
+	retries        int
+	backoff        func(attempt int) time.Duration
+	timeout        time.Duration
+}
+
+const (
+	ttlExtension = "knativebrokerttl"
+	// firstTTL is how many hops of replies an event and what follows from it get.
+	firstTTL = 255
+	// maxErrorData is how much of a refusal reaches the dead letter sink, encoded.
+	maxErrorData = 1024
+	// maxAnswer bounds what is read of a subscriber's answer.
+	maxAnswer = 8 << 20
+)
+
+// NewBroker returns a Broker for Triggers.
+func NewBroker(url string, triggers []eventingv1.Trigger, transport http.RoundTripper) (*Broker, error) {
+	broker := &Broker{URL: url, Transport: transport}
+	for index := range triggers {
+		subscribed, err := newSubscription(&triggers[index])
+		if err != nil {
+			return nil, fmt.Errorf("Trigger %s: %w", triggers[index].Name, err)
+		}
+		broker.triggers = append(broker.triggers, subscribed)
+	}
+	return broker, nil
+}
+
+func newSubscription(trigger *eventingv1.Trigger) (subscription, error) {
+	passes, err := all(trigger.Spec.Filters)
+	if err != nil {
+		return subscription{}, err
+	}
+	subscribed := subscription{name: trigger.Name, passes: passes, subscriber: address(trigger.Spec.Subscriber, trigger.Namespace)}
+	delivery := trigger.Spec.Delivery
+	if delivery == nil {
+		return subscribed, nil
+	}
+	if delivery.DeadLetterSink != nil {
+		subscribed.deadLetterSink = address(*delivery.DeadLetterSink, trigger.Namespace)
+	}
+	if delivery.Retry != nil {
+		subscribed.retries = int(*delivery.Retry)
+	}
+	delay, err := duration(delivery.BackoffDelay)
+	if err != nil {
+		return subscription{}, err
+	}
+	subscribed.backoff = func(attempt int) time.Duration { return delay * time.Duration(attempt) }
+	if delivery.BackoffPolicy == nil || *delivery.BackoffPolicy == duckv1.BackoffPolicyExponential {
+		subscribed.backoff = func(attempt int) time.Duration { return delay * time.Duration(math.Exp2(float64(attempt))) }
+	}
+	subscribed.timeout, err = duration(delivery.Timeout)
+	return subscribed, err
+}
+
+func duration(iso *string) (time.Duration, error) {
+	if iso == nil {
+		return 0, nil
+	}
+	parsed, err := period.Parse(*iso)
+	if err != nil {
+		return 0, fmt.Errorf("duration %q: %w", *iso, err)
+	}
+	return parsed.DurationApprox(), nil
+}
+
+// address is where a destination in a Trigger leads to, as Knative resolves it
+// for Kubernetes Services and cluster-local Knative Services.
+func address(destination pkgduckv1.Destination, namespace string) string {
+	base := ""
+	if reference := destination.Ref; reference != nil {
+		if reference.Namespace != "" {
+			namespace = reference.Namespace
+		}
+		base = "http://" + reference.Name + "." + namespace + ".svc.cluster.local"
+	}
+	if destination.URI != nil {
+		base += destination.URI.String()
+	}
+	return base
+}
+
+// all makes a filter that passes what every one of Knative's own filters passes.
+// (Knative's own all and any reorder themselves in goroutines of their own, which
+// race with their use.)
+func all(filters []eventingv1.SubscriptionsAPIFilter) (func(context.Context, event.Event) bool, error) {
+	var parts []func(context.Context, event.Event) bool
+	for _, filter := range filters {
+		part, err := one(filter)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, part)
+	}
+	return func(ctx context.Context, candidate event.Event) bool {
+		for _, passes := range parts {
+			if !passes(ctx, candidate) {
+				return false
+			}
+		}
+		return true
+	}, nil
+}
+
+func one(filter eventingv1.SubscriptionsAPIFilter) (func(context.Context, event.Event) bool, error) {
+	var made eventfilter.Filter
+	var err error
+	switch {
+	case len(filter.Exact) > 0:
+		made, err = subscriptionsapi.NewExactFilter(filter.Exact)
+	case len(filter.Prefix) > 0:
+		made, err = subscriptionsapi.NewPrefixFilter(filter.Prefix)
+	case len(filter.Suffix) > 0:
+		made, err = subscriptionsapi.NewSuffixFilter(filter.Suffix)
+	case filter.CESQL != "":
+		made, err = subscriptionsapi.NewCESQLFilter(filter.CESQL)
+	case len(filter.All) > 0:
+		return all(filter.All)
+	case len(filter.Any) > 0:
+		return anyOf(filter.Any)
+	case filter.Not != nil:
+		passes, err := one(*filter.Not)
+		return func(ctx context.Context, candidate event.Event) bool { return !passes(ctx, candidate) }, err
+	default:
+		err = errors.New("a filter that is none of Knative's")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("making a filter: %w", err)
+	}
+	return func(ctx context.Context, candidate event.Event) bool {
+		return made.Filter(ctx, candidate) == eventfilter.PassFilter
+	}, nil
+}
+
+func anyOf(filters []eventingv1.SubscriptionsAPIFilter) (func(context.Context, event.Event) bool, error) {
+	var parts []func(context.Context, event.Event) bool
+	for _, filter := range filters {
+		part, err := one(filter)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, part)
+	}
+	return func(ctx context.Context, candidate event.Event) bool {
+		for _, passes := range parts {
+			if passes(ctx, candidate) {
+				return true
+			}
+		}
+		return false
+	}, nil
+}
+
+// ServeHTTP takes an event.
+func (broker *Broker) ServeHTTP(writer http.ResponseWriter, request *http.Request) {
+	if request.Method != http.MethodPost {
+		writer.WriteHeader(http.StatusMethodNotAllowed)
+		return
+	}
+	received, err := binding.ToEvent(request.Context(), cehttp.NewMessageFromHttpRequest(request))
+	if err == nil {
+		err = received.Validate()
+	}
+	if err != nil {
+		writer.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	hops := int32(firstTTL)
+	if value, ok := received.Extensions()[ttlExtension]; ok {
+		if hops, err = types.ToInteger(value); err != nil || hops <= 1 {
+			writer.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		hops--
+	}
+	received.SetExtension(ttlExtension, nil)
+	if !broker.fanOut(request.Context(), *received, hops) {
+		writer.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	writer.WriteHeader(http.StatusAccepted)
+}
+
+// fanOut delivers to all Triggers at the same time and says whether all succeeded.
+func (broker *Broker) fanOut(ctx context.Context, received event.Event, hops int32) bool {
+	var group sync.WaitGroup
+	failures := make([]error, len(broker.triggers))
+	for index := range broker.triggers {
+		trigger := &broker.triggers[index]
+		if !trigger.passes(ctx, received) {
+			continue
+		}
+		failures[index] = ErrReset // unless the delivery comes to its end
+		group.Go(func() { failures[index] = broker.deliver(ctx, trigger, received.Clone(), hops) })
+	}
+	group.Wait()
+	return errors.Join(failures...) == nil
+}
+
+func (broker *Broker) deliver(ctx context.Context, trigger *subscription, received event.Event, hops int32) error {
+	delivery := Delivery{Trigger: trigger.name, Event: received}
+	reply, failed := broker.attempt(ctx, trigger, trigger.subscriber, received, &delivery.Attempts)
+	delivery.Reply = reply
+	if failed == nil && reply != nil {
+		outgoing := reply.Clone()
+		outgoing.SetExtension(ttlExtension, hops)
+		attempts := 0
+		_, failed = broker.attempt(ctx, trigger, broker.URL, outgoing, &attempts)
+	}
+	if failed == nil {
+		broker.observe(delivery)
+		return nil
+	}
+	delivery.Err = failed
+	if trigger.deadLetterSink != "" {
+		dead := received.Clone()
+		dead.SetExtension("knativeerrordest", failed.destination)
+		dead.SetExtension("knativeerrorcode", failed.status)
+		data := base64.StdEncoding.EncodeToString(failed.body)
+		if len(data) > maxErrorData {
+			data = data[:maxErrorData]
+		}
+		dead.SetExtension("knativeerrordata", data)
+		attempts := 0
+		if _, again := broker.attempt(ctx, trigger, trigger.deadLetterSink, dead, &attempts); again == nil {
+			broker.observe(delivery)
+			return nil
+		}
+	}
+	broker.observe(delivery)
+	return failed
+}
+
+func (broker *Broker) observe(delivery Delivery) {
+	if broker.Observe != nil {
+		broker.Observe(delivery)
+	}
+}
+
+// failure is an answer that is no success, or that there was none.
+type failure struct {
+	destination string
+	status      int
+	body        []byte
+	err         error
+}
+
+func (failure *failure) Error() string {
+	if failure.err != nil {
+		return fmt.Sprintf("%s: %v", failure.destination, failure.err)
+	}
+	return fmt.Sprintf("%s answered %d: %s", failure.destination, failure.status, bytes.TrimSpace(failure.body))
+}
+
+// attempt sends an event until it is taken, refused for good, or was tried often
+// enough; it returns the reply.
+func (broker *Broker) attempt(ctx context.Context, trigger *subscription, destination string, outgoing event.Event, attempts *int) (*event.Event, *failure) {
+	for {
+		*attempts++
+		reply, failed := broker.send(ctx, trigger.timeout, destination, outgoing)
+		if failed == nil || !isRetried(failed) || *attempts > trigger.retries || ctx.Err() != nil {
+			return reply, failed
+		}
+		select {
+		case <-ctx.Done():
+			return nil, failed
+		case <-time.After(trigger.backoff(*attempts - 1)):
+		}
+	}
+}
+
+// isRetried is Knative's rule (knative.dev/eventing/pkg/kncloudevents,
+// SelectiveRetry).
+func isRetried(failed *failure) bool {
+	switch {
+	case failed.err != nil, failed.status >= http.StatusInternalServerError:
+		return true
+	}
+	switch failed.status {
+	case http.StatusNotFound, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
+		return true
+	default:
+		return false
+	}
+}
+
+func (broker *Broker) send(ctx context.Context, timeout time.Duration, destination string, outgoing event.Event) (*event.Event, *failure) {
+	failed := func(err error) *failure {
+		return &failure{destination: destination, status: http.StatusInternalServerError, body: []byte("dispatch error: " + err.Error()), err: err}
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, destination, nil)
+	if err != nil {
+		return nil, failed(err)
+	}
+	if err := cehttp.WriteRequest(ctx, binding.ToMessage(&outgoing), request); err != nil {
+		return nil, failed(err)
+	}
+	request.Header.Set("Prefer", "reply")
+	response, err := (&http.Client{Transport: broker.Transport, Timeout: timeout}).Do(request)
+	if err != nil {
+		return nil, failed(err)
+	}
+	defer discard(response)
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return nil, failed(err)
+	}
+	if response.StatusCode < 200 || response.StatusCode > 299 {
+		return nil, &failure{destination: destination, status: response.StatusCode, body: body}
+	}
+	message := cehttp.NewMessage(response.Header, io.NopCloser(bytes.NewReader(body)))
+	if message.ReadEncoding() == binding.EncodingUnknown {
+		if len(body) > 0 && destination != broker.URL {
+			// Knative takes it for a misunderstanding.
+			return nil, &failure{destination: destination, status: http.StatusBadGateway, body: body}
+		}
+		return nil, nil
+	}
+	reply, err := binding.ToEvent(ctx, message)
+	if err != nil {
+		return nil, failed(err)
+	}
+	return reply, nil
+}

@@ -1,0 +1,171 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Container is what a Runtime is asked to run.
+type Container struct {
+	// Job is the name of the container's Job.
+	Job         string
+	Name, Image string
+	// Command is the whole command line.
+	Command     []string
+	Environment map[string]string
+	WorkingDir  string
+	// Directory is where the pod's volume is, which the container expects at
+	// MountPath.
+	Directory, MountPath string
+	Output               io.Writer
+}
+
+// Runtime runs containers.
+type Runtime interface {
+	// Run runs a container until it ends, or until the context does, and then ends
+	// it. It returns its exit code, or an error if it could not be started.
+	Run(ctx context.Context, container Container) (exitCode int, err error)
+}
+
+// Processes is a Runtime that runs containers as processes of this machine. What
+// a container expects at its mount path it finds in a private directory: the path
+// is replaced wherever it stands in the command and the environment. Files with
+// the path inside are left as they are.
+type Processes struct {
+	// Programs run in place of images' containers, in this process.
+	Programs map[string]Program
+}
+
+// Program does what an image's container does.
+type Program func(ctx context.Context, container Container) (exitCode int)
+
+// errNoCommand tells what can't be known without the image.
+var errNoCommand = errors.New("its command is known to its image only; name it as cmd in job/config.yaml")
+
+// killDelay is the time between SIGTERM and SIGKILL.
+const killDelay = 5 * time.Second
+
+// Run runs a program of its image if there is one, else its command.
+func (processes *Processes) Run(ctx context.Context, container Container) (int, error) {
+	container = processes.moved(container)
+	if program, ok := processes.Programs[container.Image]; ok {
+		return program(ctx, container), nil
+	}
+	if len(container.Command) == 0 {
+		return 0, errNoCommand
+	}
+	command := exec.CommandContext(ctx, container.Command[0], container.Command[1:]...) //nolint:gosec // that is what it is for
+	command.Stdout, command.Stderr = container.Output, container.Output
+	command.Dir = container.Directory
+	if container.WorkingDir != "" {
+		command.Dir = container.WorkingDir
+	}
+	command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + container.Directory, "TMPDIR=" + os.TempDir()}
+	for name, value := range container.Environment {
+		command.Env = append(command.Env, name+"="+value)
+	}
+	// The whole group ends, as all of a container's processes do.
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGTERM) }
+	command.WaitDelay = killDelay
+	err := command.Run()
+	if command.Process != nil {
+		_ = syscall.Kill(-command.Process.Pid, syscall.SIGKILL) // what is left of the group
+	}
+	var exit *exec.ExitError
+	switch {
+	case err == nil, errors.Is(err, exec.ErrWaitDelay):
+		return 0, nil
+	case errors.As(err, &exit):
+		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			const signalled = 128 // as a shell has it
+			return signalled + int(status.Signal()), nil
+		}
+		return exit.ExitCode(), nil
+	default:
+		return 0, err
+	}
+}
+
+// moved replaces the mount path by the directory that stands for it.
+func (processes *Processes) moved(container Container) Container {
+	if container.MountPath == "" {
+		return container
+	}
+	move := func(text string) string {
+		if text == container.MountPath {
+			return container.Directory
+		}
+		return strings.ReplaceAll(text, container.MountPath+"/", container.Directory+string(filepath.Separator))
+	}
+	command := make([]string, len(container.Command))
+	for index, argument := range container.Command {
+		command[index] = move(argument)
+	}
+	environment := map[string]string{}
+	for name, value := range container.Environment {
+		environment[name] = move(value)
+	}
+	container.Command, container.Environment, container.WorkingDir = command, environment, move(container.WorkingDir)
+	return container
+}
+
+// containerLog is what a container has printed, up to a limit.
+type containerLog struct {
+	mutex   sync.Mutex
+	content []byte
+}
+
+// maxLog is the most that is kept of a log; the kubelet rotates at 10 MiB.
+const maxLog = 10 << 20
+
+// Write never fails.
+func (log *containerLog) Write(content []byte) (int, error) {
+	log.mutex.Lock()
+	defer log.mutex.Unlock()
+	log.content = append(log.content, content...)
+	if surplus := len(log.content) - maxLog; surplus > 0 {
+		log.content = log.content[surplus:]
+	}
+	return len(content), nil
+}
+
+func (log *containerLog) read() []byte {
+	log.mutex.Lock()
+	defer log.mutex.Unlock()
+	return append([]byte{}, log.content...)
+}
+
+// expand replaces $(NAME) by the variable's value, as the kubelet does in
+// commands, arguments and values; $$ stands for $, and what is not known stays.
+func expand(text string, environment map[string]string) string {
+	var expanded strings.Builder
+	for index := 0; index < len(text); index++ {
+		rest := text[index:]
+		switch {
+		case strings.HasPrefix(rest, "$$"):
+			expanded.WriteByte('$')
+			index++
+		case strings.HasPrefix(rest, "$("):
+			name, _, closed := strings.Cut(rest[2:], ")")
+			value, known := environment[name]
+			if !closed || !known {
+				expanded.WriteByte('$')
+				continue
+			}
+			expanded.WriteString(value)
+			index += len(name) + len("$()") - 1
+		default:
+			expanded.WriteByte(text[index])
+		}
+	}
+	return expanded.String()
+}

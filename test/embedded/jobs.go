@@ -1,0 +1,457 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+const (
+	defaultBackoffLimit = 6
+	// backoff is the Job controller's pause before a pod is replaced; it doubles.
+	backoff = 10 * time.Second
+	// deadlineReason is what a Job and a pod that took too long are given.
+	deadlineReason = "DeadlineExceeded"
+	// startError is what the kubelet gives a container that could not be started.
+	startError     = "StartError"
+	startErrorCode = 128
+	podSuffix      = 5
+)
+
+// managed is a Job that is looked after, by one goroutine.
+type managed struct {
+	namespace, name string
+	uid             types.UID
+	// change has room for one notice.
+	change chan struct{}
+}
+
+func (cluster *Kubernetes) manage(job *batchv1.Job) {
+	made := &managed{namespace: job.Namespace, name: job.Name, uid: job.UID, change: make(chan struct{}, 1)}
+	cluster.mutex.Lock()
+	cluster.jobs[job.UID] = made
+	cluster.mutex.Unlock()
+	cluster.group.Go(func() {
+		cluster.control(cluster.options.Context, made)
+		cluster.mutex.Lock()
+		delete(cluster.jobs, made.uid)
+		cluster.mutex.Unlock()
+	})
+}
+
+func (cluster *Kubernetes) changed(uid types.UID) {
+	cluster.mutex.Lock()
+	defer cluster.mutex.Unlock()
+	if made := cluster.jobs[uid]; made != nil {
+		select {
+		case made.change <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// read returns a Job as it is now, nil if it is gone.
+func (cluster *Kubernetes) read(made *managed) *batchv1.Job {
+	job, err := cluster.job(made.namespace, made.name)
+	if err != nil || job.UID != made.uid {
+		return nil
+	}
+	return job
+}
+
+// status changes the status of a Job that is still there.
+func (cluster *Kubernetes) status(made *managed, change func(job *batchv1.Job)) {
+	cluster.writes.Lock()
+	defer cluster.writes.Unlock()
+	if job := cluster.read(made); job != nil {
+		change(job)
+		_ = cluster.tracker.Update(jobsResource, job, job.Namespace) // it is there
+	}
+}
+
+func setCondition(job *batchv1.Job, kind batchv1.JobConditionType, status corev1.ConditionStatus, reason, message string) {
+	condition := batchv1.JobCondition{
+		Type: kind, Status: status, Reason: reason, Message: message, LastTransitionTime: now(), LastProbeTime: now(),
+	}
+	for index := range job.Status.Conditions {
+		if job.Status.Conditions[index].Type == kind {
+			job.Status.Conditions[index] = condition
+			return
+		}
+	}
+	job.Status.Conditions = append(job.Status.Conditions, condition)
+}
+
+// control does for one Job what the Job controller, the TTL controller and the
+// garbage collector do.
+func (cluster *Kubernetes) control(ctx context.Context, made *managed) {
+	failures := 0
+	for ctx.Err() == nil {
+		cluster.client.ClearActions() // the fake clientset keeps them all
+		job := cluster.read(made)
+		switch {
+		case job == nil:
+			cluster.deletePods(ctx, made)
+			return
+		case isSuspended(job):
+			cluster.suspend(made, job)
+			cluster.await(ctx, made, 0)
+		default:
+			ended := cluster.attempt(ctx, made, job, &failures)
+			if ended {
+				cluster.expire(ctx, made)
+				return
+			}
+		}
+	}
+}
+
+func isSuspended(job *batchv1.Job) bool { return job.Spec.Suspend != nil && *job.Spec.Suspend }
+
+// await waits for a change of the Job, for a time unless that is 0; it says
+// whether there was one.
+func (cluster *Kubernetes) await(ctx context.Context, made *managed, most time.Duration) bool {
+	var timeout <-chan time.Time
+	if most > 0 {
+		timer := time.NewTimer(most)
+		defer timer.Stop()
+		timeout = timer.C
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-made.change:
+		return true
+	case <-timeout:
+		return false
+	}
+}
+
+func (cluster *Kubernetes) suspend(made *managed, job *batchv1.Job) {
+	for _, condition := range job.Status.Conditions {
+		if condition.Type == batchv1.JobSuspended && condition.Status == corev1.ConditionTrue {
+			return
+		}
+	}
+	cluster.status(made, func(job *batchv1.Job) {
+		setCondition(job, batchv1.JobSuspended, corev1.ConditionTrue, "JobSuspended", "Job suspended")
+		job.Status.StartTime, job.Status.Active = nil, 0
+	})
+}
+
+// attempt runs one pod of a Job and says whether the Job has ended with it.
+func (cluster *Kubernetes) attempt(ctx context.Context, made *managed, job *batchv1.Job, failures *int) (ended bool) {
+	cluster.sleep(ctx, made, cluster.options.Delay("start", job.Name))
+	cluster.status(made, func(job *batchv1.Job) {
+		if len(job.Status.Conditions) > 0 && job.Status.StartTime == nil {
+			setCondition(job, batchv1.JobSuspended, corev1.ConditionFalse, "JobResumed", "Job resumed")
+		}
+		if job.Status.StartTime == nil {
+			started := now()
+			job.Status.StartTime = &started
+		}
+		job.Status.Active = 1
+	})
+	job = cluster.read(made)
+	if job == nil || isSuspended(job) {
+		return false
+	}
+	podCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	pod := cluster.newPod(job)
+	cluster.options.Started(job)
+	result := make(chan bool, 1)
+	cluster.group.Go(func() {
+		defer close(result)
+		result <- cluster.kubelet(podCtx, job, pod)
+	})
+	kill := func() {
+		stop()
+		<-result
+		cluster.deletePod(pod)
+	}
+	var deadline <-chan time.Time
+	if job.Spec.ActiveDeadlineSeconds != nil {
+		timer := time.NewTimer(time.Until(job.Status.StartTime.Add(time.Duration(*job.Spec.ActiveDeadlineSeconds) * time.Second)))
+		defer timer.Stop()
+		deadline = timer.C
+	}
+	for {
+		select {
+		case <-made.change:
+			current := cluster.read(made)
+			if current != nil && !isSuspended(current) {
+				continue
+			}
+			kill()
+			return false
+		case <-deadline:
+			kill()
+			cluster.fail(made, deadlineReason, "Job was active longer than specified deadline")
+			return true
+		case succeeded, ok := <-result:
+			if !ok || ctx.Err() != nil {
+				return false
+			}
+			return cluster.settle(ctx, made, job, succeeded, failures)
+		}
+	}
+}
+
+// settle notes the end of a pod.
+func (cluster *Kubernetes) settle(ctx context.Context, made *managed, job *batchv1.Job, succeeded bool, failures *int) (ended bool) {
+	cluster.sleep(ctx, made, cluster.options.Delay("settle", job.Name))
+	if succeeded {
+		const reason, message = "CompletionsReached", "Reached expected number of succeeded pods"
+		cluster.status(made, func(job *batchv1.Job) {
+			job.Status.Active, job.Status.Succeeded = 0, 1
+			setCondition(job, batchv1.JobSuccessCriteriaMet, corev1.ConditionTrue, reason, message)
+			setCondition(job, batchv1.JobComplete, corev1.ConditionTrue, reason, message)
+			job.Status.CompletionTime = new(now())
+		})
+		return true
+	}
+	*failures++
+	if *failures > int(*job.Spec.BackoffLimit) {
+		cluster.fail(made, "BackoffLimitExceeded", "Job has reached the specified backoff limit")
+		return true
+	}
+	cluster.status(made, func(job *batchv1.Job) { job.Status.Active, job.Status.Failed = 0, int32(*failures) }) //nolint:gosec // a few
+	cluster.sleep(ctx, made, backoff<<(*failures-1))
+	return false
+}
+
+// sleep waits, but not longer than the Job stays as it is.
+func (cluster *Kubernetes) sleep(ctx context.Context, made *managed, most time.Duration) {
+	until := time.Now().Add(most)
+	for most > 0 && cluster.await(ctx, made, most) {
+		if current := cluster.read(made); current == nil || isSuspended(current) {
+			return
+		}
+		most = time.Until(until)
+	}
+}
+
+func (cluster *Kubernetes) fail(made *managed, reason, message string) {
+	cluster.status(made, func(job *batchv1.Job) {
+		job.Status.Active, job.Status.Failed = 0, job.Status.Failed+1
+		setCondition(job, batchv1.JobFailureTarget, corev1.ConditionTrue, reason, message)
+		setCondition(job, batchv1.JobFailed, corev1.ConditionTrue, reason, message)
+	})
+}
+
+// expire waits until a Job that has ended is deleted, or does it after its TTL.
+func (cluster *Kubernetes) expire(ctx context.Context, made *managed) {
+	for ctx.Err() == nil {
+		job := cluster.read(made)
+		if job == nil {
+			cluster.deletePods(ctx, made)
+			return
+		}
+		if job.Spec.TTLSecondsAfterFinished == nil {
+			cluster.await(ctx, made, 0)
+			continue
+		}
+		left := time.Until(ended(job).Add(time.Duration(*job.Spec.TTLSecondsAfterFinished) * time.Second))
+		if left <= 0 {
+			cluster.remove(job)
+			continue
+		}
+		cluster.await(ctx, made, left)
+	}
+}
+
+func ended(job *batchv1.Job) time.Time {
+	return job.Status.Conditions[len(job.Status.Conditions)-1].LastTransitionTime.Time
+}
+
+func (cluster *Kubernetes) newPod(job *batchv1.Job) *corev1.Pod {
+	template := job.Spec.Template.DeepCopy()
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: job.Namespace, Name: job.Name + "-" + cluster.options.NewID()[:podSuffix], UID: types.UID(cluster.options.NewID()),
+			Labels: template.Labels, Annotations: template.Annotations, CreationTimestamp: now(),
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(job, batchv1.SchemeGroupVersion.WithKind("Job"))},
+		},
+		Spec:   template.Spec,
+		Status: corev1.PodStatus{Phase: corev1.PodPending},
+	}
+	waiting := func(reason string) corev1.ContainerState {
+		return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}
+	}
+	reason := "ContainerCreating"
+	for _, container := range pod.Spec.InitContainers {
+		reason = "PodInitializing"
+		pod.Status.InitContainerStatuses = append(pod.Status.InitContainerStatuses, corev1.ContainerStatus{Name: container.Name, Image: container.Image, State: waiting(reason)})
+	}
+	for _, container := range pod.Spec.Containers {
+		pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, corev1.ContainerStatus{Name: container.Name, Image: container.Image, State: waiting(reason)})
+	}
+	_ = cluster.tracker.Create(podsResource, pod, pod.Namespace) // its name is random
+	cluster.index(&pod.ObjectMeta, true)
+	return pod
+}
+
+func (cluster *Kubernetes) deletePod(pod *corev1.Pod) {
+	_ = cluster.tracker.Delete(podsResource, pod.Namespace, pod.Name)
+	cluster.index(&pod.ObjectMeta, false)
+	cluster.mutex.Lock()
+	defer cluster.mutex.Unlock()
+	for _, status := range append(append([]corev1.ContainerStatus{}, pod.Status.InitContainerStatuses...), pod.Status.ContainerStatuses...) {
+		delete(cluster.logs, logKey{pod.Namespace, pod.Name, status.Name})
+	}
+}
+
+func (cluster *Kubernetes) deletePods(ctx context.Context, made *managed) {
+	list, err := cluster.client.CoreV1().Pods(made.namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + made.name})
+	if err != nil {
+		return
+	}
+	for index := range list.Items {
+		if metav1.GetControllerOf(&list.Items[index]).UID == made.uid {
+			cluster.deletePod(&list.Items[index])
+		}
+	}
+}
+
+// kubelet runs a pod's containers and says whether all succeeded.
+func (cluster *Kubernetes) kubelet(ctx context.Context, job *batchv1.Job, pod *corev1.Pod) (succeeded bool) {
+	directory := filepath.Join(cluster.options.Directory, pod.Name)
+	if cluster.options.Directory != "" {
+		defer func() { _ = os.RemoveAll(directory) }()
+		if err := os.MkdirAll(directory, 0o755); err != nil {
+			cluster.failPod(pod, "Error", err.Error())
+			return false
+		}
+	}
+	if seconds := pod.Spec.ActiveDeadlineSeconds; seconds != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, time.Duration(*seconds)*time.Second, errDeadline)
+		defer cancel()
+	}
+	started := now()
+	pod.Status.StartTime = &started
+	for _, group := range []struct {
+		containers []corev1.Container
+		statuses   []corev1.ContainerStatus
+	}{{pod.Spec.InitContainers, pod.Status.InitContainerStatuses}, {pod.Spec.Containers, pod.Status.ContainerStatuses}} {
+		for index := range group.containers {
+			code := cluster.run(ctx, job, pod, &group.containers[index], &group.statuses[index], directory)
+			if errors.Is(context.Cause(ctx), errDeadline) {
+				cluster.failPod(pod, deadlineReason, "Pod was active on the node longer than the specified deadline")
+				return false
+			}
+			if ctx.Err() != nil {
+				return false
+			}
+			if code != 0 {
+				cluster.failPod(pod, "", "")
+				return false
+			}
+		}
+	}
+	pod.Status.Phase = corev1.PodSucceeded
+	cluster.update(pod)
+	return true
+}
+
+var errDeadline = errors.New("deadline")
+
+func (cluster *Kubernetes) failPod(pod *corev1.Pod, reason, message string) {
+	pod.Status.Phase, pod.Status.Reason, pod.Status.Message = corev1.PodFailed, reason, message
+	cluster.update(pod)
+}
+
+func (cluster *Kubernetes) update(pod *corev1.Pod) {
+	_ = cluster.tracker.Update(podsResource, pod.DeepCopy(), pod.Namespace) // unless it is gone
+}
+
+// run runs one container and returns its exit code.
+func (cluster *Kubernetes) run(ctx context.Context, job *batchv1.Job, pod *corev1.Pod, container *corev1.Container, status *corev1.ContainerStatus, directory string) int {
+	select {
+	case <-ctx.Done():
+	case <-time.After(cluster.options.Delay("create", pod.Name+" "+container.Name)):
+	}
+	environment, err := cluster.environment(ctx, pod.Namespace, container)
+	log := &containerLog{}
+	cluster.mutex.Lock()
+	cluster.logs[logKey{pod.Namespace, pod.Name, container.Name}] = log
+	cluster.mutex.Unlock()
+	started := now()
+	status.State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: started}}
+	if len(pod.Spec.InitContainers) == 0 || container == &pod.Spec.Containers[0] {
+		pod.Status.Phase = corev1.PodRunning
+	}
+	cluster.update(pod)
+	terminated := &corev1.ContainerStateTerminated{StartedAt: started, Reason: "Completed"}
+	if err == nil {
+		var command []string
+		for _, argument := range append(append([]string{}, container.Command...), container.Args...) {
+			command = append(command, expand(argument, environment))
+		}
+		mountPath := ""
+		if len(container.VolumeMounts) > 0 {
+			mountPath = container.VolumeMounts[0].MountPath
+		}
+		var code int
+		code, err = cluster.options.Runtime.Run(ctx, Container{
+			Job: job.Name, Name: container.Name, Image: container.Image, Command: command, Environment: environment,
+			WorkingDir: container.WorkingDir, Directory: directory, MountPath: mountPath, Output: log,
+		})
+		terminated.ExitCode = int32(code) //nolint:gosec // of a process
+	}
+	if err != nil {
+		terminated.ExitCode, terminated.Reason, terminated.Message = startErrorCode, startError, err.Error()
+	} else if terminated.ExitCode != 0 {
+		terminated.Reason = "Error"
+	}
+	terminated.FinishedAt = now()
+	status.State = corev1.ContainerState{Terminated: terminated}
+	cluster.update(pod)
+	return int(terminated.ExitCode)
+}
+
+// environment resolves a container's variables.
+func (cluster *Kubernetes) environment(ctx context.Context, namespace string, container *corev1.Container) (map[string]string, error) {
+	environment := map[string]string{}
+	for _, variable := range container.Env {
+		if variable.ValueFrom == nil {
+			environment[variable.Name] = expand(variable.Value, maps.Clone(environment))
+			continue
+		}
+		reference := variable.ValueFrom.SecretKeyRef
+		if reference == nil {
+			return nil, fmt.Errorf("variable %s comes neither from a value nor from a Secret", variable.Name)
+		}
+		secret, err := cluster.client.CoreV1().Secrets(namespace).Get(ctx, reference.Name, metav1.GetOptions{})
+		if err != nil {
+			return nil, fmt.Errorf("variable %s: %w", variable.Name, err)
+		}
+		environment[variable.Name] = string(secret.Data[reference.Key])
+	}
+	return environment, nil
+}
+
+// log returns what a container has printed; nil if it has not run.
+func (cluster *Kubernetes) log(key logKey) ([]byte, error) {
+	cluster.mutex.Lock()
+	defer cluster.mutex.Unlock()
+	if _, err := cluster.tracker.Get(podsResource, key.namespace, key.pod); err != nil {
+		return nil, apierrors.NewNotFound(podsResource.GroupResource(), key.pod)
+	}
+	log := cluster.logs[key]
+	if log == nil {
+		return nil, nil
+	}
+	return log.read(), nil
+}

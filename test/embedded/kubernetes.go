@@ -1,0 +1,395 @@
+package embedded
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/kubernetes/scheme"
+	batchclient "k8s.io/client-go/kubernetes/typed/batch/v1"
+	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+	fakerest "k8s.io/client-go/rest/fake"
+	clienttesting "k8s.io/client-go/testing"
+)
+
+var (
+	jobsResource = batchv1.SchemeGroupVersion.WithResource("jobs")
+	podsResource = corev1.SchemeGroupVersion.WithResource("pods")
+)
+
+// Kubernetes is client-go's fake clientset with what the functions can see of
+// the API server, the Job controller and the kubelet.
+type Kubernetes struct {
+	options KubernetesOptions
+	client  *fake.Clientset
+	tracker clienttesting.ObjectTracker
+
+	// writes makes reading and writing a Job one step.
+	writes sync.Mutex
+
+	mutex sync.Mutex
+	jobs  map[types.UID]*managed
+	logs  map[logKey]*containerLog
+	// labelled are the names of Jobs and pods by an indexed label and its value.
+	labelled map[string]map[types.NamespacedName]bool
+	group    sync.WaitGroup
+}
+
+// KubernetesOptions are what a Kubernetes is made of.
+type KubernetesOptions struct {
+	// Context ends everything that runs.
+	Context context.Context
+	// Runtime runs containers.
+	Runtime Runtime
+	// Directory is where each pod gets a directory of its own, as its volume.
+	Directory string
+	// NewID makes uids and the random part of pods' names.
+	NewID func() string
+	// Delay is how long a step of the control plane or the kubelet takes, such as
+	// "schedule"; nil is no time.
+	Delay func(step, name string) time.Duration
+	// Started is told of each pod of a Job that is started.
+	Started func(job *batchv1.Job)
+}
+
+type logKey struct{ namespace, pod, container string }
+
+// NewKubernetes returns a cluster with these objects.
+func NewKubernetes(options KubernetesOptions, objects ...runtime.Object) (*Kubernetes, error) {
+	if options.Delay == nil {
+		options.Delay = func(string, string) time.Duration { return 0 }
+	}
+	if options.Started == nil {
+		options.Started = func(*batchv1.Job) {}
+	}
+	// Not fake.NewClientset: its management of fields takes most of a simulation's
+	// time, and nothing here applies objects.
+	tracker := clienttesting.NewObjectTracker(scheme.Scheme, scheme.Codecs.UniversalDecoder())
+	cluster := &Kubernetes{
+		options: options, client: &fake.Clientset{}, tracker: tracker,
+		jobs: map[types.UID]*managed{}, logs: map[logKey]*containerLog{}, labelled: map[string]map[types.NamespacedName]bool{},
+	}
+	for _, object := range objects {
+		if err := tracker.Add(object); err != nil {
+			return nil, fmt.Errorf("adding an object: %w", err)
+		}
+	}
+	cluster.client.AddReactor("create", "jobs", cluster.createJob)
+	cluster.client.AddReactor("list", "jobs", cluster.listLabelled)
+	cluster.client.AddReactor("list", "pods", cluster.listLabelled)
+	cluster.client.AddReactor("patch", "jobs", cluster.patchJob)
+	cluster.client.AddReactor("delete", "jobs", cluster.deleteJob)
+	cluster.client.AddReactor("*", "*", clienttesting.ObjectReaction(tracker))
+	cluster.client.AddWatchReactor("*", func(action clienttesting.Action) (bool, watch.Interface, error) {
+		watcher, err := tracker.Watch(action.GetResource(), action.GetNamespace())
+		return true, watcher, err
+	})
+	return cluster, nil
+}
+
+// Wait waits until everything has ended that runs, after the context has.
+func (cluster *Kubernetes) Wait() { cluster.group.Wait() }
+
+// React has a reaction come before the cluster's own, as client-go's fakes have it.
+func (cluster *Kubernetes) React(verb, resource string, reaction clienttesting.ReactionFunc) {
+	cluster.client.PrependReactor(verb, resource, reaction)
+}
+
+func (cluster *Kubernetes) createJob(action clienttesting.Action) (bool, runtime.Object, error) {
+	create, ok := action.(clienttesting.CreateActionImpl)
+	job, isJob := create.Object.(*batchv1.Job)
+	if !ok || !isJob {
+		return false, nil, nil
+	}
+	job.UID, job.Generation = types.UID(cluster.options.NewID()), 1
+	job.CreationTimestamp = now()
+	if job.Spec.BackoffLimit == nil {
+		job.Spec.BackoffLimit = new(int32(defaultBackoffLimit))
+	}
+	for name, value := range map[string]string{batchv1.JobNameLabel: job.Name, batchv1.ControllerUidLabel: string(job.UID)} {
+		metav1.SetMetaDataLabel(&job.Spec.Template.ObjectMeta, name, value)
+	}
+	if err := cluster.tracker.Create(jobsResource, job, job.Namespace); err != nil {
+		return true, nil, err
+	}
+	cluster.index(&job.ObjectMeta, true)
+	cluster.manage(job)
+	return true, job.DeepCopy(), nil
+}
+
+// patchJob checks what the real API server checks: a patch that names another
+// uid is a conflict.
+func (cluster *Kubernetes) patchJob(action clienttesting.Action) (bool, runtime.Object, error) {
+	patch, ok := action.(clienttesting.PatchActionImpl)
+	if !ok {
+		return false, nil, nil
+	}
+	var change struct {
+		Metadata struct {
+			UID types.UID `json:"uid"`
+		} `json:"metadata"`
+	}
+	if err := json.Unmarshal(patch.Patch, &change); err != nil {
+		return true, nil, apierrors.NewBadRequest(err.Error())
+	}
+	cluster.writes.Lock()
+	defer cluster.writes.Unlock()
+	job, err := cluster.job(patch.GetNamespace(), patch.GetName())
+	if err != nil {
+		return true, nil, err
+	}
+	if change.Metadata.UID != "" && change.Metadata.UID != job.UID {
+		return true, nil, apierrors.NewConflict(jobsResource.GroupResource(), job.Name, fmt.Errorf("the UID in the precondition is not the object's"))
+	}
+	handled, object, err := clienttesting.ObjectReaction(cluster.tracker)(action)
+	if err == nil {
+		cluster.changed(job.UID)
+	}
+	return handled, object, err
+}
+
+func (cluster *Kubernetes) deleteJob(action clienttesting.Action) (bool, runtime.Object, error) {
+	deletion, ok := action.(clienttesting.DeleteActionImpl)
+	if !ok {
+		return false, nil, nil
+	}
+	job, err := cluster.job(deletion.GetNamespace(), deletion.GetName())
+	if err != nil {
+		return true, nil, err
+	}
+	if preconditions := deletion.DeleteOptions.Preconditions; preconditions != nil && preconditions.UID != nil && *preconditions.UID != job.UID {
+		return true, nil, apierrors.NewConflict(jobsResource.GroupResource(), job.Name, fmt.Errorf("the UID in the precondition is not the object's"))
+	}
+	cluster.remove(job)
+	return true, nil, nil
+}
+
+// remove deletes a Job with its pods.
+func (cluster *Kubernetes) remove(job *batchv1.Job) {
+	_ = cluster.tracker.Delete(jobsResource, job.Namespace, job.Name) // it was there a moment ago
+	cluster.index(&job.ObjectMeta, false)
+	cluster.changed(job.UID)
+}
+
+func (cluster *Kubernetes) job(namespace, name string) (*batchv1.Job, error) {
+	object, err := cluster.tracker.Get(jobsResource, namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	return object.(*batchv1.Job).DeepCopy(), nil
+}
+
+// indexedLabels are those by which the functions list Jobs and pods.
+var indexedLabels = []string{"keptn.sh/event-id", batchv1.JobNameLabel, "app.kubernetes.io/managed-by"}
+
+func (cluster *Kubernetes) index(object *metav1.ObjectMeta, present bool) {
+	cluster.mutex.Lock()
+	defer cluster.mutex.Unlock()
+	for _, label := range indexedLabels {
+		value, ok := object.Labels[label]
+		if !ok {
+			continue
+		}
+		key, name := label+"="+value, types.NamespacedName{Namespace: object.Namespace, Name: object.Name}
+		switch {
+		case !present:
+			delete(cluster.labelled[key], name)
+			if len(cluster.labelled[key]) == 0 {
+				delete(cluster.labelled, key)
+			}
+		case cluster.labelled[key] == nil:
+			cluster.labelled[key] = map[types.NamespacedName]bool{name: true}
+		default:
+			cluster.labelled[key][name] = true
+		}
+	}
+}
+
+// listLabelled lists by label without reading everything there is, which is what
+// the fake clientset does.
+func (cluster *Kubernetes) listLabelled(action clienttesting.Action) (bool, runtime.Object, error) {
+	list, ok := action.(clienttesting.ListActionImpl)
+	if !ok {
+		return false, nil, nil
+	}
+	requirements, _ := list.GetListRestrictions().Labels.Requirements()
+	for _, label := range indexedLabels {
+		for _, requirement := range requirements {
+			if requirement.Key() != label || requirement.Values().Len() != 1 {
+				continue
+			}
+			value, _ := requirement.Values().PopAny()
+			return true, cluster.listed(list.GetResource(), list.GetNamespace(), label+"="+value, list.GetListRestrictions().Labels), nil
+		}
+	}
+	return false, nil, nil
+}
+
+func (cluster *Kubernetes) listed(resource schema.GroupVersionResource, namespace, key string, selector labels.Selector) runtime.Object {
+	cluster.mutex.Lock()
+	defer cluster.mutex.Unlock()
+	jobs, pods := &batchv1.JobList{}, &corev1.PodList{}
+	for _, name := range slices.SortedFunc(maps.Keys(cluster.labelled[key]), func(one, other types.NamespacedName) int {
+		return strings.Compare(one.String(), other.String()) // as the API server does
+	}) {
+		if namespace != "" && name.Namespace != namespace {
+			continue
+		}
+		object, err := cluster.tracker.Get(resource, name.Namespace, name.Name)
+		if err != nil {
+			continue // of the other kind
+		}
+		switch found := object.(type) {
+		case *batchv1.Job:
+			if selector.Matches(labels.Set(found.Labels)) {
+				jobs.Items = append(jobs.Items, *found.DeepCopy())
+			}
+		case *corev1.Pod:
+			if selector.Matches(labels.Set(found.Labels)) {
+				pods.Items = append(pods.Items, *found.DeepCopy())
+			}
+		}
+	}
+	if resource == podsResource {
+		return pods
+	}
+	return jobs
+}
+
+// Call makes one call of the Kubernetes API. It may call do, or fail before or
+// after it did.
+type Call func(ctx context.Context, operation string, do func() error) error
+
+// Client is the cluster as one program sees it: each call of Jobs and pods, but
+// not watches, is made by call. It is nil where nothing comes in between.
+func (cluster *Kubernetes) Client(call Call) kubernetes.Interface {
+	if call == nil {
+		call = func(_ context.Context, _ string, do func() error) error { return do() }
+	}
+	return &client{Interface: cluster.client, cluster: cluster, call: call}
+}
+
+type client struct {
+	kubernetes.Interface
+	cluster *Kubernetes
+	call    Call
+}
+
+func (client *client) BatchV1() batchclient.BatchV1Interface {
+	return &batch{client.Interface.BatchV1(), client}
+}
+
+func (client *client) CoreV1() coreclient.CoreV1Interface {
+	return &core{client.Interface.CoreV1(), client}
+}
+
+type batch struct {
+	batchclient.BatchV1Interface
+	client *client
+}
+
+func (batch *batch) Jobs(namespace string) batchclient.JobInterface {
+	return &jobs{batch.BatchV1Interface.Jobs(namespace), batch.client}
+}
+
+// jobs passes each call that functions make through the client's; the informer's
+// list is one of all Jobs.
+type jobs struct {
+	batchclient.JobInterface
+	client *client
+}
+
+func result[Object any](ctx context.Context, client *client, operation string, do func() (Object, error)) (object Object, err error) {
+	err = client.call(ctx, operation, func() (err error) {
+		object, err = do()
+		return err
+	})
+	return object, err
+}
+
+func (jobs *jobs) Get(ctx context.Context, name string, options metav1.GetOptions) (*batchv1.Job, error) {
+	return result(ctx, jobs.client, "get job "+name, func() (*batchv1.Job, error) { return jobs.JobInterface.Get(ctx, name, options) })
+}
+
+func (jobs *jobs) List(ctx context.Context, options metav1.ListOptions) (*batchv1.JobList, error) {
+	return result(ctx, jobs.client, "list jobs "+options.LabelSelector, func() (*batchv1.JobList, error) { return jobs.JobInterface.List(ctx, options) })
+}
+
+func (jobs *jobs) Create(ctx context.Context, job *batchv1.Job, options metav1.CreateOptions) (*batchv1.Job, error) {
+	return result(ctx, jobs.client, "create job "+job.Name, func() (*batchv1.Job, error) {
+		return jobs.JobInterface.Create(ctx, job.DeepCopy(), options)
+	})
+}
+
+func (jobs *jobs) Patch(ctx context.Context, name string, kind types.PatchType, change []byte, options metav1.PatchOptions, subresources ...string) (*batchv1.Job, error) {
+	return result(ctx, jobs.client, "patch job "+name, func() (*batchv1.Job, error) {
+		return jobs.JobInterface.Patch(ctx, name, kind, change, options, subresources...)
+	})
+}
+
+func (jobs *jobs) Delete(ctx context.Context, name string, options metav1.DeleteOptions) error {
+	return jobs.client.call(ctx, "delete job "+name, func() error { return jobs.JobInterface.Delete(ctx, name, options) })
+}
+
+type core struct {
+	coreclient.CoreV1Interface
+	client *client
+}
+
+func (core *core) Pods(namespace string) coreclient.PodInterface {
+	return &pods{core.CoreV1Interface.Pods(namespace), core.client, namespace}
+}
+
+type pods struct {
+	coreclient.PodInterface
+	client    *client
+	namespace string
+}
+
+func (pods *pods) List(ctx context.Context, options metav1.ListOptions) (*corev1.PodList, error) {
+	return result(ctx, pods.client, "list pods "+options.LabelSelector, func() (*corev1.PodList, error) { return pods.PodInterface.List(ctx, options) })
+}
+
+// GetLogs returns a request for what a container has printed so far.
+func (pods *pods) GetLogs(name string, options *corev1.PodLogOptions) *rest.Request {
+	read := func(request *http.Request) (*http.Response, error) {
+		content, err := result(request.Context(), pods.client, "log "+name+" "+options.Container, func() ([]byte, error) {
+			return pods.client.cluster.log(logKey{pods.namespace, name, options.Container})
+		})
+		if err != nil {
+			return nil, err
+		}
+		if content == nil {
+			refusal, err := json.Marshal(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Reason: metav1.StatusReasonBadRequest, Code: http.StatusBadRequest})
+			return &http.Response{StatusCode: http.StatusBadRequest, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(bytes.NewReader(refusal))}, err
+		}
+		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(content))}, nil
+	}
+	return (&fakerest.RESTClient{
+		Client: fakerest.CreateHTTPClient(read), NegotiatedSerializer: scheme.Codecs.WithoutConversion(), GroupVersion: corev1.SchemeGroupVersion,
+		VersionedAPIPath: "/api/v1/namespaces/" + pods.namespace + "/pods/" + name + "/log",
+	}).Request()
+}
+
+// now is the time as Kubernetes tells it: in whole seconds.
+func now() metav1.Time { return metav1.Time{Time: time.Now().Truncate(time.Second)} }

@@ -1,0 +1,78 @@
+package embedded
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
+)
+
+// Manifests are those parts of config/ that decide how the functions work
+// together.
+type Manifests struct {
+	Triggers []eventingv1.Trigger
+	// Settings are the data of all ConfigMaps of the installation.
+	Settings map[string]string
+}
+
+// ReadManifests reads the manifests in a directory, without its subdirectories.
+func ReadManifests(directory string) (Manifests, error) {
+	files, err := filepath.Glob(filepath.Join(directory, "*.yaml"))
+	if err == nil && len(files) == 0 {
+		err = os.ErrNotExist
+	}
+	if err != nil {
+		return Manifests{}, fmt.Errorf("looking for manifests in %s: %w", directory, err)
+	}
+	manifests := Manifests{Settings: map[string]string{}}
+	for _, file := range files {
+		content, err := os.ReadFile(file) //nolint:gosec // the caller's directory
+		if err != nil {
+			return Manifests{}, fmt.Errorf("reading a manifest: %w", err)
+		}
+		if err := manifests.read(content); err != nil {
+			return Manifests{}, fmt.Errorf("reading %s: %w", file, err)
+		}
+	}
+	return manifests, nil
+}
+
+func (manifests *Manifests) read(content []byte) error {
+	for documents := yaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(content))); ; {
+		document, err := documents.Read()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("splitting it into documents: %w", err)
+		}
+		var kind runtime.TypeMeta
+		if err := yaml.Unmarshal(document, &kind); err != nil {
+			return fmt.Errorf("decoding a document: %w", err)
+		}
+		switch kind.Kind {
+		case "Trigger":
+			var trigger eventingv1.Trigger
+			if err := yaml.UnmarshalStrict(document, &trigger); err != nil {
+				return fmt.Errorf("decoding a Trigger: %w", err)
+			}
+			manifests.Triggers = append(manifests.Triggers, trigger)
+		case "ConfigMap":
+			var settings corev1.ConfigMap
+			if err := yaml.UnmarshalStrict(document, &settings); err != nil {
+				return fmt.Errorf("decoding a ConfigMap: %w", err)
+			}
+			for name, value := range settings.Data {
+				manifests.Settings[name] = value
+			}
+		}
+	}
+}

@@ -1,0 +1,82 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+)
+
+// Network is an http.RoundTripper that gives requests to handlers in this
+// process, by the host of their URL.
+type Network struct {
+	mutex sync.Mutex
+	hosts map[string]http.Handler
+}
+
+// NewNetwork returns a network without hosts.
+func NewNetwork() *Network { return &Network{hosts: map[string]http.Handler{}} }
+
+// Handle has a handler serve a host, as it stands in URLs; nil takes the host away.
+func (network *Network) Handle(host string, handler http.Handler) {
+	network.mutex.Lock()
+	defer network.mutex.Unlock()
+	network.hosts[host] = handler
+}
+
+// Errors of a request that got no answer.
+var (
+	ErrRefused = errors.New("connection refused")
+	ErrReset   = errors.New("connection reset by peer")
+)
+
+// RoundTrip serves a request. As with a real server, the handler's context ends
+// with the request's, and a handler that ends without an answer is a reset
+// connection.
+func (network *Network) RoundTrip(request *http.Request) (*http.Response, error) {
+	network.mutex.Lock()
+	handler := network.hosts[request.URL.Host]
+	network.mutex.Unlock()
+	if handler == nil {
+		return nil, fmt.Errorf("dialing %s: %w", request.URL.Host, ErrRefused)
+	}
+	ctx, cancel := context.WithCancel(request.Context())
+	received := request.Clone(ctx)
+	if received.URL.Path == "" {
+		received.URL.Path = "/" // as it is on the wire
+	}
+	received.RequestURI, received.RemoteAddr, received.Host = request.URL.RequestURI(), "127.0.0.1:1", request.URL.Host
+	if received.Body == nil {
+		received.Body = http.NoBody
+	}
+	answered := make(chan *http.Response, 1)
+	go func() {
+		defer close(answered)
+		defer cancel()
+		recorder := httptest.NewRecorder()
+		handler.ServeHTTP(recorder, received)
+		_ = received.Body.Close()
+		response := recorder.Result()
+		response.Request = request
+		answered <- response
+	}()
+	select {
+	case response, ok := <-answered:
+		if !ok {
+			return nil, fmt.Errorf("waiting for %s: %w", request.URL.Host, ErrReset)
+		}
+		return response, nil
+	case <-request.Context().Done():
+		return nil, context.Cause(request.Context())
+	}
+}
+
+// discard reads a response to its end, as far as is reasonable, and closes it.
+func discard(response *http.Response) {
+	const most = 1 << 20
+	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, most))
+	_ = response.Body.Close()
+}

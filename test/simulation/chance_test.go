@@ -1,0 +1,50 @@
+package simulation
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// chance decides by the seed, by what is to be decided, and by how often that was
+// decided before; so no decision depends on the order in which goroutines run.
+type chance struct {
+	seed  uint64
+	mutex sync.Mutex
+	times map[string]uint64
+}
+
+func newChance(seed uint64) *chance { return &chance{seed: seed, times: map[string]uint64{}} }
+
+// draw returns the source of random numbers for one decision.
+func (chance *chance) draw(format string, arguments ...any) *rand.Rand {
+	what := fmt.Sprintf(format, arguments...)
+	chance.mutex.Lock()
+	chance.times[what]++
+	times := chance.times[what]
+	chance.mutex.Unlock()
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte(what))
+	_, _ = hash.Write(binary.BigEndian.AppendUint64(nil, times))
+	return rand.New(rand.NewPCG(chance.seed, hash.Sum64()))
+}
+
+// between returns a duration, to the nanosecond: so two things hardly ever happen
+// at the same time.
+func between(random *rand.Rand, least, most time.Duration) time.Duration {
+	return least + time.Duration(random.Int64N(int64(most-least)))
+}
+
+// id makes an id for events and objects.
+func (chance *chance) id(of string) string {
+	random := chance.draw("id of %s", of)
+	var made uuid.UUID
+	binary.BigEndian.PutUint64(made[:8], random.Uint64())
+	binary.BigEndian.PutUint64(made[8:], random.Uint64())
+	return made.String()
+}

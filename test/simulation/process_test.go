@@ -1,0 +1,194 @@
+package simulation
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/embedded"
+)
+
+// process is a running program. It dies at one of its await points: whoever of
+// its goroutines waits there, or comes there later, ends.
+type process struct {
+	world *world
+	name  string
+	ctx   context.Context
+	die   context.CancelFunc
+}
+
+func (world *world) newProcess(name string) *process {
+	made := &process{world: world, name: name}
+	made.ctx, made.die = context.WithCancel(world.ctx)
+	return made
+}
+
+func (process *process) dead() bool { return process.ctx.Err() != nil }
+
+// fault is what happens to a call.
+type fault int
+
+const (
+	none fault = iota
+	// before: it fails and had no effect.
+	before
+	// after: it had its effect and fails.
+	after
+)
+
+// How likely what is, per call or await point, while faults are allowed.
+const (
+	crashChance  = 0.001
+	failChance   = 0.02
+	doubleChance = 0.01
+	slowChance   = 0.01
+	stuckChance  = 0.001
+)
+
+// await is an await point: time passes, and the process may die before it goes on.
+func (process *process) await(ctx context.Context, what string) {
+	random := process.world.chance.draw("%s awaits %s", process.name, what)
+	dies := process.world.faulty() && random.Float64() < crashChance
+	pause := between(random, 100*time.Microsecond, 20*time.Millisecond)
+	if process.world.faulty() {
+		switch draw := random.Float64(); {
+		case draw < stuckChance:
+			pause = between(random, 20*time.Second, 100*time.Second)
+		case draw < slowChance:
+			pause = between(random, 100*time.Millisecond, 10*time.Second)
+		}
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		// Many may have waited for the same; they go on one after the other.
+		time.Sleep(between(random, 1, time.Millisecond))
+	case <-process.ctx.Done():
+	}
+	if dies && !process.dead() {
+		process.world.note("%s dies at %s", process.name, what)
+		process.die()
+	}
+	if process.dead() {
+		runtime.Goexit()
+	}
+	process.world.note("%s %s", process.name, what)
+}
+
+// fails decides what happens to a call.
+func (process *process) fails(what string) fault {
+	if !process.world.faulty() {
+		return none
+	}
+	switch draw := process.world.chance.draw("%s fails %s", process.name, what).Float64(); {
+	case draw < failChance/2:
+		return before
+	case draw < failChance:
+		return after
+	default:
+		return none
+	}
+}
+
+// RoundTrip makes a request, which may fail, and which may arrive once more later.
+func (process *process) RoundTrip(request *http.Request) (*http.Response, error) {
+	what := fmt.Sprintf("%s %s%s?%s %s %s", request.Method, request.URL.Host, request.URL.Path, request.URL.RawQuery, request.Header.Get("Ce-Type"), request.Header.Get("Ce-Id"))
+	var body []byte
+	if request.Body != nil {
+		body, _ = io.ReadAll(request.Body)
+		_ = request.Body.Close()
+	}
+	again := func(ctx context.Context) *http.Request {
+		copied := request.Clone(ctx)
+		copied.Body = io.NopCloser(bytes.NewReader(body))
+		return copied
+	}
+	process.await(request.Context(), what)
+	// Of several requests for the same, each is now at a time of its own.
+	what += " of " + time.Since(process.world.began).String()
+	failure := process.fails(what)
+	if failure == before {
+		return nil, embedded.ErrRefused
+	}
+	world := process.world
+	if world.faulty() && request.Header.Get("Ce-Id") != "" && world.chance.draw("%s doubles %s", process.name, what).Float64() < doubleChance {
+		pause := between(world.chance.draw("%s doubles %s later", process.name, what), time.Millisecond, time.Minute)
+		go func() {
+			time.Sleep(pause)
+			if world.ctx.Err() == nil {
+				world.note("again: %s", what)
+				if response, err := world.network.RoundTrip(again(world.ctx)); err == nil {
+					_ = response.Body.Close()
+				}
+			}
+		}()
+	}
+	response, err := world.network.RoundTrip(again(request.Context()))
+	process.await(request.Context(), "the answer to "+what)
+	if failure == after && err == nil {
+		_ = response.Body.Close()
+		return nil, embedded.ErrReset
+	}
+	return response, err
+}
+
+var jobs = schema.GroupResource{Group: "batch", Resource: "jobs"}
+
+// call makes a call of the Kubernetes API, which may fail.
+func (process *process) call(ctx context.Context, operation string, do func() error) error {
+	if operation == "list jobs "+run.Selector {
+		return do() // an informer's: its goroutines do not survive the end of one of them
+	}
+	if process.dead() {
+		runtime.Goexit()
+	}
+	process.await(ctx, operation)
+	operation += " of " + time.Since(process.world.began).String()
+	failure := process.fails(operation)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if failure == before {
+		switch process.world.chance.draw("%s refuses %s", process.name, operation).IntN(3) {
+		case 0:
+			return apierrors.NewConflict(jobs, operation, fmt.Errorf("simulated"))
+		case 1:
+			return apierrors.NewTooManyRequests("simulated", 1)
+		default:
+			return apierrors.NewInternalError(fmt.Errorf("simulated"))
+		}
+	}
+	err := do()
+	process.await(ctx, "the answer to "+operation)
+	if failure == after {
+		return apierrors.NewTimeoutError("simulated", 1)
+	}
+	return err
+}
+
+// serve answers requests by a handler as long as the process lives.
+func (process *process) serve(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		ctx, cancel := context.WithCancel(request.Context())
+		defer cancel()
+		stop := context.AfterFunc(process.ctx, cancel)
+		defer stop()
+		if process.dead() {
+			runtime.Goexit()
+		}
+		handler.ServeHTTP(writer, request.WithContext(ctx))
+		if process.dead() {
+			runtime.Goexit()
+		}
+	})
+}

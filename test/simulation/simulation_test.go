@@ -1,0 +1,82 @@
+package simulation
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// setting reads a number from the environment.
+func setting(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	value := os.Getenv(name)
+	if value == "" {
+		return otherwise
+	}
+	number, err := strconv.Atoi(value)
+	if err != nil {
+		t.Fatalf("environment variable %s: %v", name, err)
+	}
+	return number
+}
+
+// endLimit is longer than the longest timeout of a request.
+const endLimit = 10 * time.Minute
+
+type outcome struct {
+	tasks, steps int
+	history      uint64
+	violations   []string
+	took         time.Duration
+}
+
+// simulate runs one seed in a bubble of virtual time.
+func simulate(t *testing.T, seed, tasks int) (result outcome) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		world := newWorld(ctx, t, uint64(seed), tasks) //nolint:gosec // a seed
+		world.start()
+		world.load()
+		time.Sleep(faultsAfter)
+		world.calm.Store(true)
+		world.heal()
+		world.quiet()
+		judged := world.judge()
+		cancel()
+		time.Sleep(endLimit) // timers of requests whose callers have died
+		result = outcome{tasks: judged, steps: world.steps, history: world.history.Sum64(), violations: world.violations, took: time.Since(world.began)}
+	})
+	return result
+}
+
+// TestEveryTaskEndsOnceWhateverFails runs SEEDS seeds from SEED on, each with
+// about TASKS tasks.
+func TestEveryTaskEndsOnceWhateverFails(t *testing.T) {
+	first, seeds, tasks := setting(t, "SEED", 1), setting(t, "SEEDS", 2), setting(t, "TASKS", 50)
+	for seed := first; seed < first+seeds; seed++ {
+		t.Run(strconv.Itoa(seed), func(t *testing.T) {
+			t.Parallel()
+			result := simulate(t, seed, tasks)
+			t.Logf("%d tasks in %d steps and %s", result.tasks, result.steps, result.took)
+			for _, violation := range result.violations {
+				t.Error(violation)
+			}
+			if t.Failed() {
+				t.Logf("again: make simulate SEED=%d SEEDS=1 TASKS=%d", seed, tasks)
+			}
+		})
+	}
+}
+
+func TestASeedDecidesEverything(t *testing.T) {
+	const seed, tasks = 7, 20
+	first, second := simulate(t, seed, tasks), simulate(t, seed, tasks)
+	if first.history != second.history || first.steps != second.steps {
+		t.Errorf("the same seed led to two histories, of %d and %d steps", first.steps, second.steps)
+	}
+}

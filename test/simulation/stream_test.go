@@ -1,0 +1,190 @@
+package simulation
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/job-executor/job-executor/functions/bridge"
+	"github.com/job-executor/job-executor/functions/keptn"
+)
+
+// stream is Keptn's JetStream stream: what is published is handled by Keptn in
+// its order, and given to the bridge's durable consumer until it acknowledges.
+type stream struct {
+	world  *world
+	handle func(content []byte)
+
+	mutex   sync.Mutex
+	known   map[string]time.Time
+	queue   [][]byte
+	pending []*message
+	arrived chan struct{}
+}
+
+type message struct {
+	content    []byte
+	deliveries int
+	// next is when it may be delivered (again).
+	next time.Time
+}
+
+const (
+	duplicateWindow = 2 * time.Minute
+	ackWait         = 30 * time.Second
+	retryDelay      = 2 * time.Second
+	triggerTokens   = 5
+)
+
+func newStream(world *world) *stream {
+	return &stream{world: world, known: map[string]time.Time{}, arrived: make(chan struct{}, 1)}
+}
+
+// publish stores an event; an id that was stored shortly before is a duplicate.
+func (stream *stream) publish(subject string, content []byte, id string) {
+	stream.mutex.Lock()
+	defer stream.mutex.Unlock()
+	if id != "" {
+		if at, ok := stream.known[id]; ok && time.Since(at) < duplicateWindow {
+			return
+		}
+		stream.known[id] = time.Now()
+	}
+	stream.queue = append(stream.queue, content)
+	tokens := strings.Split(subject, ".")
+	if len(tokens) == triggerTokens && tokens[triggerTokens-1] == string(keptn.Triggered) {
+		stream.pending = append(stream.pending, &message{content: content})
+	}
+	select {
+	case stream.arrived <- struct{}{}:
+	default:
+	}
+}
+
+// run has Keptn handle what was published, one after the other.
+func (stream *stream) run(ctx context.Context) {
+	for {
+		stream.mutex.Lock()
+		var next []byte
+		if len(stream.queue) > 0 {
+			next, stream.queue = stream.queue[0], stream.queue[1:]
+		}
+		stream.mutex.Unlock()
+		if next != nil {
+			time.Sleep(between(stream.world.chance.draw("Keptn handles"), time.Microsecond, time.Millisecond))
+			stream.handle(next)
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-stream.arrived:
+		}
+	}
+}
+
+// connection is the stream as one bridge sees it.
+type connection struct {
+	stream  *stream
+	process *process
+}
+
+// Send publishes an event, as bridge.NATSTransport does.
+func (connection *connection) Send(ctx context.Context, outgoing event.Event) error {
+	what := "publish " + outgoing.Type() + " " + outgoing.ID()
+	connection.process.await(ctx, what)
+	failure := connection.process.fails(what)
+	if failure == before || ctx.Err() != nil {
+		return errDown
+	}
+	content, err := keptn.EncodeEvent(outgoing)
+	if err != nil {
+		return err
+	}
+	connection.stream.publish(outgoing.Type(), content, outgoing.ID())
+	connection.process.await(ctx, "the acknowledgement of "+what)
+	if failure == after {
+		return errDown
+	}
+	return nil
+}
+
+// Receive delivers what is pending, each again until it was taken.
+func (connection *connection) Receive(ctx context.Context, take bridge.Take) error {
+	const interval = 50 * time.Millisecond
+	var group sync.WaitGroup
+	defer group.Wait()
+	for ctx.Err() == nil {
+		for _, message := range connection.stream.due() {
+			group.Go(func() { connection.deliver(ctx, message, take) })
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(interval):
+		}
+	}
+	return nil
+}
+
+func (stream *stream) due() []*message {
+	stream.mutex.Lock()
+	defer stream.mutex.Unlock()
+	var due []*message
+	for _, message := range stream.pending {
+		if !time.Now().Before(message.next) {
+			message.next = time.Now().Add(ackWait)
+			message.deliveries++
+			due = append(due, message)
+		}
+	}
+	return due
+}
+
+func (connection *connection) deliver(ctx context.Context, message *message, take bridge.Take) {
+	stream := connection.stream
+	triggered, err := keptn.DecodeEvent(message.content)
+	if err != nil {
+		stream.world.violate("Keptn published what is no event: %v", err)
+		return
+	}
+	connection.process.await(ctx, "message "+triggered.ID())
+	origin := bridge.Published
+	if message.deliveries > 1 {
+		origin = bridge.Listed
+	}
+	// While it is at work it says so; a process that dies no longer does.
+	working, done := context.WithCancel(ctx)
+	defer done()
+	go func() {
+		for working.Err() == nil && !connection.process.dead() {
+			stream.mutex.Lock()
+			message.next = time.Now().Add(ackWait)
+			stream.mutex.Unlock()
+			select {
+			case <-working.Done():
+			case <-connection.process.ctx.Done():
+			case <-time.After(ackWait / 3):
+			}
+		}
+	}()
+	err = take(ctx, triggered, origin)
+	connection.process.await(ctx, "to settle message "+triggered.ID())
+	if ctx.Err() != nil || connection.process.fails("settling message "+triggered.ID()) != none {
+		return
+	}
+	stream.mutex.Lock()
+	defer stream.mutex.Unlock()
+	if err != nil {
+		message.next = time.Now().Add(retryDelay)
+		return
+	}
+	for index, pending := range stream.pending {
+		if pending == message {
+			stream.pending = append(stream.pending[:index:index], stream.pending[index+1:]...)
+			return
+		}
+	}
+}
