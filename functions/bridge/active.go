@@ -50,7 +50,8 @@ func NewActive(lister Lister, counter keptn.Counter, broker Sender, interval tim
 // with nothing else. So an abort is seen that happened while no bridge was there.
 func (active *Active) Handle(ctx context.Context, received event.Event) (*event.Event, error) {
 	var task keptn.Task
-	if err := run.ActiveTask(received, &task); err != nil {
+	begun, err := run.ActiveTask(received, &task)
+	if err != nil {
 		return nil, function.Permanent(err)
 	}
 	count, err := active.counter.Count(ctx, task)
@@ -59,7 +60,7 @@ func (active *Active) Handle(ctx context.Context, received event.Event) (*event.
 	}
 	if count.Standing != keptn.Over {
 		if count.Started && !count.Finished {
-			active.Add(task, true)
+			active.Add(task, begun)
 		}
 		return nil, nil
 	}

@@ -147,9 +147,9 @@ func TestActiveRunIsCancelledIfKeptnNoLongerWaits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named, err := run.Active(&batchv1.Job{ObjectMeta: metav1.ObjectMeta{
+	named, err := run.Active([]*batchv1.Job{{ObjectMeta: metav1.ObjectMeta{
 		Labels: map[string]string{run.EventIDLabel: "1"}, Annotations: map[string]string{run.TaskAnnotation: string(annotation)},
-	}}, noon)
+	}}}, noon)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,15 +76,15 @@ func (poller *Poller) poll(ctx context.Context) error {
 }
 
 // start takes an event in the background: the Broker may answer only after a
-// cold start. One that is under way is not taken twice; when all slots are
-// taken, it is listed again at the next poll.
+// cold start. One that is under way is not taken twice; when all slots are taken,
+// it waits for one.
 func (poller *Poller) start(ctx context.Context, listed event.Event) {
 	if _, loaded := poller.underWay.LoadOrStore(listed.ID(), true); loaded {
 		return
 	}
 	select {
 	case poller.slots <- struct{}{}:
-	default:
+	case <-ctx.Done():
 		poller.underWay.Delete(listed.ID())
 		return
 	}

@@ -176,9 +176,9 @@ func (source *Source) nameActive(ctx context.Context, stores []cache.Indexer) {
 				}
 			}
 		}
-		for _, job := range activeRuns(jobs) {
-			if err := source.sendActive(ctx, job); err != nil && ctx.Err() == nil {
-				source.Log.WarnContext(ctx, "naming an active run failed, will be tried again", "job", job.Name, "error", err)
+		for _, active := range activeRuns(jobs) {
+			if err := source.sendActive(ctx, active); err != nil && ctx.Err() == nil {
+				source.Log.WarnContext(ctx, "naming an active run failed, will be tried again", "run", active[0].Labels[run.EventIDLabel], "error", err)
 			}
 		}
 		select {
@@ -189,24 +189,31 @@ func (source *Source) nameActive(ctx context.Context, stores []cache.Indexer) {
 	}
 }
 
-// activeRuns returns one Job of each run that has not ended, sorted by name. It
+// activeRuns returns the Jobs of each run that has not ended, sorted by name. It
 // leaves out silent runs: who finished their task may have been somebody else.
-func activeRuns(jobs []*batchv1.Job) []*batchv1.Job {
-	runs := map[string]*batchv1.Job{}
+func activeRuns(jobs []*batchv1.Job) [][]*batchv1.Job {
+	slices.SortFunc(jobs, func(one, other *batchv1.Job) int { return cmp.Compare(one.Name, other.Name) })
+	runs := map[string][]*batchv1.Job{}
 	for _, job := range jobs {
-		if run.IsActive(job) && job.Annotations[run.SilentAnnotation] != "true" {
-			runs[job.Labels[run.EventIDLabel]] = job
+		if job.Annotations[run.SilentAnnotation] != "true" {
+			runs[job.Labels[run.EventIDLabel]] = append(runs[job.Labels[run.EventIDLabel]], job)
 		}
 	}
-	return slices.SortedFunc(maps.Values(runs), func(one, other *batchv1.Job) int { return cmp.Compare(one.Name, other.Name) })
+	var active [][]*batchv1.Job
+	for _, runID := range slices.Sorted(maps.Keys(runs)) {
+		if slices.ContainsFunc(runs[runID], run.IsActive) {
+			active = append(active, runs[runID])
+		}
+	}
+	return active
 }
 
-func (source *Source) sendActive(ctx context.Context, job *batchv1.Job) error {
-	active, err := run.Active(job, source.Now())
+func (source *Source) sendActive(ctx context.Context, jobs []*batchv1.Job) error {
+	active, err := run.Active(jobs, source.Now())
 	if err != nil {
 		return err
 	}
-	ctx = source.Propagator.Extract(ctx, propagation.MapCarrier{"traceparent": job.Annotations[run.TraceparentAnnotation]})
+	ctx = source.Propagator.Extract(ctx, propagation.MapCarrier{"traceparent": jobs[0].Annotations[run.TraceparentAnnotation]})
 	return source.Sender.Send(ctx, active)
 }
 

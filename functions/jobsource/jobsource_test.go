@@ -166,11 +166,15 @@ func TestActiveRunsAreNamedOnceEach(t *testing.T) {
 	other.Labels[run.EventIDLabel] = "other run"
 	ended := job(state{name: "ended", finished: true})
 	ended.Labels[run.EventIDLabel] = "ended run"
-	var named []string
-	for _, active := range activeRuns([]*batchv1.Job{job(state{name: "done", finished: true}), waiting, other, silent, ended}) {
-		named = append(named, active.Name)
+	var named [][]string
+	for _, active := range activeRuns([]*batchv1.Job{waiting, job(state{name: "done", finished: true}), other, silent, ended}) {
+		var names []string
+		for _, job := range active {
+			names = append(names, job.Name)
+		}
+		named = append(named, names)
 	}
-	if difference := cmp.Diff([]string{"other", "waiting"}, named); difference != "" {
+	if difference := cmp.Diff([][]string{{"other"}, {"done", "waiting"}}, named); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
 }

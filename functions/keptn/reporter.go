@@ -74,7 +74,8 @@ func (client *Client) Count(ctx context.Context, task Task) (Count, error) {
 			}
 		}
 		if execution.Status.State == "paused" && !count.Taken && !count.Finished {
-			// Its dispatch, after the sequence is resumed, begins the count anew.
+			// Keptn would count for it (recording 45-pause-started-while-paused), and so
+			// move a sequence on that somebody wanted to stand still.
 			count.Standing = Pending
 		}
 		return count, nil

@@ -65,6 +65,9 @@ func (network *Network) RoundTrip(request *http.Request) (*http.Response, error)
 	}()
 	select {
 	case response, ok := <-answered:
+		if err := context.Cause(request.Context()); err != nil {
+			return nil, err
+		}
 		if !ok {
 			return nil, fmt.Errorf("waiting for %s: %w", request.URL.Host, ErrReset)
 		}

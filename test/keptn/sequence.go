@@ -202,7 +202,9 @@ func (keptn *Server) dispatchLater(run *execution, published message) {
 		defer keptn.mutex.Unlock()
 		if listed != nil && run.waitingDispatch == listed && run.state == started {
 			run.waitingDispatch = nil
-			run.setCurrent(published)
+			if run.current.triggeredID != published.text("id") { // else it was while paused
+				run.setCurrent(published)
+			}
 			keptn.publish(published)
 		}
 	})

@@ -55,6 +55,9 @@ const (
 
 // await is an await point: time passes, and the process may die before it goes on.
 func (process *process) await(ctx context.Context, what string) {
+	if process.dead() {
+		runtime.Goexit()
+	}
 	random := process.world.chance.draw("%s awaits %s", process.name, what)
 	dies := process.world.faulty() && random.Float64() < crashChance
 	pause := between(random, 100*time.Microsecond, 20*time.Millisecond)
@@ -71,8 +74,10 @@ func (process *process) await(ctx context.Context, what string) {
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
-		// Many may have waited for the same; they go on one after the other.
-		time.Sleep(between(random, 1, time.Millisecond))
+		if !process.dead() { // else that may be why
+			// Many may have waited for the same; they go on one after the other.
+			time.Sleep(between(random, 1, time.Millisecond))
+		}
 	case <-process.ctx.Done():
 	}
 	if dies && !process.dead() {
@@ -148,9 +153,6 @@ var jobs = schema.GroupResource{Group: "batch", Resource: "jobs"}
 func (process *process) call(ctx context.Context, operation string, do func() error) error {
 	if operation == "list jobs "+run.Selector {
 		return do() // an informer's: its goroutines do not survive the end of one of them
-	}
-	if process.dead() {
-		runtime.Goexit()
 	}
 	process.await(ctx, operation)
 	operation += " of " + time.Since(process.world.began).String()

@@ -570,7 +570,7 @@ func (world *world) judge() (tasks int) {
 		world.mutex.Lock()
 		counted, aborted := world.counted[event.ID], world.aborted[event.Context]
 		world.mutex.Unlock()
-		if planned[name] == 0 && len(counted) > 0 {
+		if planned[name] == 0 && len(counted) > 0 && !gaveUp(finished[event.ID]) {
 			world.violate("Keptn counted %v for task %s that nothing matches", counted, event.ID)
 		}
 		if aborted || planned[name] == 0 {
@@ -583,6 +583,11 @@ func (world *world) judge() (tasks int) {
 		world.judgeResult(name, event.ID, finished[event.ID])
 	}
 	return tasks
+}
+
+// gaveUp says whether a task ended since the Broker could not deliver its event.
+func gaveUp(told taskEvent) bool {
+	return told.Data.Result == string(keptn.ResultFail) && strings.HasPrefix(told.Data.Message, "Job Executor could not take this task")
 }
 
 // judgeResult compares what Keptn was told with how the Jobs ended.
@@ -599,8 +604,7 @@ func (world *world) judgeResult(name, triggeredID string, told taskEvent) {
 	if ended[succeeded] == planned[name] {
 		want = keptn.ResultPass
 	}
-	given := strings.HasPrefix(told.Data.Message, "Job Executor could not take this task")
-	if told.Data.Result == string(want) || given && told.Data.Result == string(keptn.ResultFail) {
+	if told.Data.Result == string(want) || gaveUp(told) {
 		return
 	}
 	world.violations = append(world.violations, fmt.Sprintf("task %s (%s) ended as %s, but its Jobs as %v of %d: %s",
