@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -143,8 +144,9 @@ const milliseconds = "2006-01-02T15:04:05.000Z"
 
 func (keptn *Server) listSequences(writer http.ResponseWriter, request *http.Request) {
 	states := []map[string]any{}
+	query := request.URL.Query()
 	for _, run := range slices.Backward(keptn.executions) {
-		if run.input["project"] != request.PathValue("project") || !matches(request, "keptnContext", run.context) {
+		if run.input["project"] != request.PathValue("project") || !matches(query, "keptnContext", run.context) {
 			continue
 		}
 		stage := map[string]any{"name": run.stage, "state": run.stageState}
@@ -174,15 +176,16 @@ func brief(event message) map[string]any {
 	return map[string]any{"id": event.text("id"), "type": event.text("type"), "time": event.text("time")}
 }
 
-func matches(request *http.Request, parameter, value string) bool {
-	wanted := request.URL.Query().Get(parameter)
+func matches(query url.Values, parameter, value string) bool {
+	wanted := query.Get(parameter)
 	return wanted == "" || wanted == value
 }
 
 func (keptn *Server) listExecutions(writer http.ResponseWriter, request *http.Request) {
 	found := []map[string]any{}
+	query := request.URL.Query()
 	for _, run := range slices.Backward(keptn.executions) {
-		if project, _ := run.input["project"].(string); !matches(request, "project", project) || !matches(request, "keptnContext", run.context) {
+		if project, _ := run.input["project"].(string); !matches(query, "keptnContext", run.context) || !matches(query, "project", project) {
 			continue
 		}
 		tasks := []any{}
@@ -223,8 +226,9 @@ func (keptn *Server) listEvents(writer http.ResponseWriter, request *http.Reques
 	keptn.mutex.Lock()
 	defer keptn.mutex.Unlock()
 	found := []message{}
+	query := request.URL.Query()
 	for _, event := range slices.Backward(keptn.events) {
-		if matches(request, "keptnContext", event.text("shkeptncontext")) && matches(request, "type", event.text("type")) {
+		if matches(query, "keptnContext", event.text("shkeptncontext")) && matches(query, "type", event.text("type")) {
 			found = append(found, event)
 		}
 	}
@@ -263,7 +267,7 @@ func (keptn *Server) postService(writer http.ResponseWriter, request *http.Reque
 		refuse(writer, http.StatusNotFound, "project not found")
 		return
 	}
-	if err := project.createService(body.ServiceName); err != nil {
+	if err := project.createServices(body.ServiceName); err != nil {
 		refuse(writer, http.StatusInternalServerError, err.Error())
 		return
 	}
@@ -316,7 +320,7 @@ func (keptn *Server) ping(writer http.ResponseWriter, request *http.Request) {
 func (keptn *Server) listIntegrations(writer http.ResponseWriter, request *http.Request) {
 	found := []models.Integration{}
 	for id, known := range keptn.integrations {
-		if matches(request, "id", id) {
+		if matches(request.URL.Query(), "id", id) {
 			found = append(found, *known)
 		}
 	}

@@ -43,12 +43,10 @@ func (keptn *Server) CreateProject(name string, shipyardYAML []byte, services ..
 	if err := keptn.createProject(name, shipyardYAML); err != nil {
 		return err
 	}
-	for _, service := range services {
-		if err := keptn.projects[name].createService(service); err != nil {
-			return err
-		}
+	if len(services) == 0 {
+		return nil
 	}
-	return nil
+	return keptn.projects[name].createServices(services...)
 }
 
 func (keptn *Server) createProject(name string, shipyardYAML []byte) error {
@@ -75,10 +73,13 @@ func (keptn *Server) createProject(name string, shipyardYAML []byte) error {
 	return nil
 }
 
-func (project *project) createService(name string) error {
+func (project *project) createServices(names ...string) error {
 	for _, stage := range project.shipyard.Spec.Stages {
-		directory := path.Join(stagesDirectory, stage.Name, name)
-		if _, err := project.write(directory, map[string][]byte{"metadata.yaml": []byte("servicename: " + name + "\n")}); err != nil {
+		files := map[string][]byte{}
+		for _, name := range names {
+			files[path.Join(name, "metadata.yaml")] = []byte("servicename: " + name + "\n")
+		}
+		if _, err := project.write(path.Join(stagesDirectory, stage.Name), files); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package simulation
 import (
 	"context"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -22,6 +23,9 @@ func setting(t *testing.T, name string, otherwise int) int {
 	}
 	return number
 }
+
+// gcPercent spends memory, of which worlds need little, for time.
+const gcPercent = 400
 
 // endLimit is longer than the longest timeout of a request.
 const endLimit = 10 * time.Minute
@@ -57,6 +61,8 @@ func simulate(t *testing.T, seed, tasks int) (result outcome) {
 // TestEveryTaskEndsOnceWhateverFails runs SEEDS seeds from SEED on, each with
 // about TASKS tasks.
 func TestEveryTaskEndsOnceWhateverFails(t *testing.T) {
+	before := debug.SetGCPercent(gcPercent)
+	t.Cleanup(func() { debug.SetGCPercent(before) })
 	first, seeds, tasks := setting(t, "SEED", 1), setting(t, "SEEDS", 2), setting(t, "TASKS", 50)
 	for seed := first; seed < first+seeds; seed++ {
 		t.Run(strconv.Itoa(seed), func(t *testing.T) {

@@ -594,9 +594,9 @@ func gaveUp(told taskEvent) bool {
 func (world *world) judgeResult(name, triggeredID string, told taskEvent) {
 	world.mutex.Lock()
 	defer world.mutex.Unlock()
-	ended := map[string]int{}
+	ended, jobs := map[string]int{}, runOf(run.Name(run.ID(triggeredID), 0, 0))
 	for job, end := range world.ends {
-		if runOf(job) == runOf(run.Name(run.ID(triggeredID), 0, 0)) {
+		if runOf(job) == jobs {
 			ended[end]++
 		}
 	}
