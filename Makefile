@@ -14,12 +14,26 @@ export CGO_ENABLED ?= 0
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+.PHONY: demo
+demo: ## Show a Keptn sequence in one process; ARGS="--config my/job/config.yaml" tries yours (--help tells more)
+	@go run ./test/demo $(ARGS)
+
 .PHONY: demo-cluster
-demo-cluster: cluster-up ## Show a Keptn sequence on a real one-node cluster, which it brings up
-	$(CLUSTER) exec go run ./test/demo
+demo-cluster: cluster-up ## Show it on a real one-node cluster, which it brings up
+	$(CLUSTER) exec go run ./test/demo/cluster
 
 .PHONY: test
-test: unit lint ## Unit tests with the race detector, and lint
+test: unit lint simulate ## Unit and embedded tests with the race detector, lint, and a few simulations
+
+# A seed's worth of faults: what fails is printed with its seed, and comes again
+# with SEED=<seed> SEEDS=1; SIMULATION_LOG=1 tells what happened.
+SEED ?= 1
+SEEDS ?= 20
+TASKS ?= 500
+
+.PHONY: simulate
+simulate: ## Simulate SEEDS=20 times about TASKS=500 tasks with faults, on a virtual clock
+	SEED=$(SEED) SEEDS=$(SEEDS) TASKS=$(TASKS) go test -count=1 -timeout=2h -run 'TestEveryTask' $(if $(filter 1,$(SEEDS)),-v) ./test/simulation
 
 .PHONY: unit
 unit: ## Unit tests with the race detector

@@ -34,15 +34,24 @@ type Telemetry struct {
 // OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set (OpenTelemetry specification,
 // environment variables).
 func NewTelemetry(ctx context.Context, name string, level slog.Level) (*Telemetry, error) {
-	var processors []sdktrace.SpanProcessor
+	processors, err := ExportFromEnvironment(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return TelemetryTo(name, slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}), processors...), nil
+}
+
+// ExportFromEnvironment returns a processor that exports spans by OTLP over HTTP,
+// or none if no endpoint is set.
+func ExportFromEnvironment(ctx context.Context) ([]sdktrace.SpanProcessor, error) {
 	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {
 		exporter, err := otlptracehttp.New(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("setting up the export of traces: %w", err)
 		}
-		processors = append(processors, sdktrace.NewBatchSpanProcessor(exporter, sdktrace.WithBatchTimeout(exportDelay)))
+		return []sdktrace.SpanProcessor{sdktrace.NewBatchSpanProcessor(exporter, sdktrace.WithBatchTimeout(exportDelay))}, nil
 	}
-	return TelemetryTo(name, slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}), processors...), nil
+	return nil, nil
 }
 
 // TelemetryTo returns telemetry of a function of this name that logs to a handler

@@ -1,40 +1,59 @@
-// Command demo shows a Keptn sequence that Job Executor answers, on the cluster
-// that KUBECONFIG names: what happens as it happens, and at the end the result,
-// the log and the trace.
+// Command demo shows a Keptn sequence that Job Executor answers, all in this
+// process, within seconds and without a cluster: the containers of Jobs are
+// processes of this machine. With --config it tries your own job/config.yaml.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
 	"os"
+	"os/exec"
 	"os/signal"
-	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
+	"text/tabwriter"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/job-executor/job-executor/functions/run"
-	"github.com/job-executor/job-executor/test/system"
+	"github.com/job-executor/job-executor/test/demo/loadtest"
+	"github.com/job-executor/job-executor/test/embedded"
+	"github.com/job-executor/job-executor/test/user"
 )
 
 const (
-	directory    = "test/demo"
-	stage        = "production"
-	sequence     = "pipeline"
-	service      = "shop"
-	installLimit = 8 * time.Minute
-	zeroLimit    = 4 * time.Minute
-	runLimit     = 5 * time.Minute
-	traceLimit   = 30 * time.Second
-	interval     = 200 * time.Millisecond
+	interval    = 50 * time.Millisecond
+	locustImage = "docker.io/locustio/locust"
+	// settleLimit bounds the wait for the last spans.
+	settleLimit = 5 * time.Second
 )
 
+type options struct {
+	config, event, files string
+	timeout              time.Duration
+	verbose              bool
+}
+
 func main() {
+	var options options
+	flag.StringVar(&options.config, "config", "", "your own job/config.yaml, to be tried before it is committed")
+	flag.StringVar(&options.event, "event", "", "a file with the triggered event of a task, as Keptn sends it (JSON); without it one is made from --config")
+	flag.StringVar(&options.files, "files", "", "a directory with the files that the tasks name")
+	flag.DurationVar(&options.timeout, "timeout", 5*time.Minute, "how long the sequence may take")
+	flag.BoolVar(&options.verbose, "verbose", false, "show what the functions log, too")
+	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := demo(ctx)
+	err := show(ctx, options)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
@@ -42,257 +61,230 @@ func main() {
 	}
 }
 
-func demo(ctx context.Context) error {
-	installed, err := system.Connect()
+func show(ctx context.Context, options options) error {
+	terminal := user.NewTerminal(os.Stdout)
+	directory, err := os.MkdirTemp("", "job-executor-demo-")
+	if err != nil {
+		return fmt.Errorf("making a directory: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(directory) }()
+	shop, closeShop, err := serveShop(ctx)
 	if err != nil {
 		return err
 	}
-	heading("Installing")
-	installCtx, cancel := context.WithTimeout(ctx, installLimit)
-	defer cancel()
-	say := func(step string) { fmt.Println("•", step) }
-	if err := installed.Install(installCtx, say); err != nil {
-		return err
-	}
-	say("a small web server, to be tested: kubectl apply -f test/demo/target.yaml")
-	if err := installed.Apply(installCtx, path.Join(directory, "target.yaml")); err != nil {
-		return err
-	}
-
-	say("waiting until the functions have scaled to zero, about a minute")
-	if err := installed.WaitForZero(ctx, zeroLimit, "executor-test", "watcher"); err != nil {
-		return err
-	}
-
-	heading("A Keptn project")
-	files, err := installed.ReadFiles(directory)
+	defer closeShop()
+	scene, err := newScene(options, shop)
 	if err != nil {
 		return err
 	}
-	project := "demo-" + time.Now().Format("150405")
-	repository := map[string][]byte{}
-	for name, content := range files {
-		if inProject, ok := strings.CutPrefix(name, "project/"); ok {
-			repository[inProject] = content
+	handler := slog.Handler(slog.DiscardHandler)
+	if options.verbose {
+		handler = slog.NewTextHandler(os.Stderr, nil)
+	}
+	programs := map[string]embedded.Program{}
+	if _, err := exec.LookPath("locust"); err != nil {
+		programs[locustImage] = func(ctx context.Context, container embedded.Container) int {
+			return loadtest.Run(ctx, container.Command, container.Output)
 		}
 	}
-	fmt.Printf("shipyard.yaml:\n%s\n", indented(string(files["shipyard.yaml"])))
-	fmt.Printf("\njob/config.yaml:\n%s\n", indented(string(repository["job/config.yaml"])))
-	if err := installed.CreateProject(ctx, project, string(files["shipyard.yaml"]), service, []string{stage}, repository); err != nil {
-		return err
-	}
-
-	heading("The sequence")
-	runCtx, cancelRun := context.WithTimeout(ctx, runLimit)
-	defer cancelRun()
-	started := time.Now()
-	keptnContext, err := installed.Trigger(runCtx, project, stage, sequence, service, map[string]any{
-		"deployment": map[string]any{"deploymentURIsLocal": []string{"http://shop.shop.svc.cluster.local"}},
+	system, err := embedded.Start(ctx, embedded.Options{
+		Directory: directory, Manifests: "config", Programs: programs, Log: handler,
+		Observe: func(delivery embedded.Delivery) { showDelivery(terminal, delivery) },
 	})
 	if err != nil {
 		return err
 	}
-	finished, err := follow(runCtx, installed, project, keptnContext, started)
+	defer system.Close()
+
+	terminal.Heading("A Keptn project, and everything around it, in this process")
+	terminal.Say("job/config.yaml:")
+	terminal.Indented(string(scene.files["job/config.yaml"]))
+	keptn := user.Keptn{Call: system.Call}
+	if err := keptn.CreateProject(ctx, scene.project, scene.shipyard, scene.service, []string{scene.stage}, scene.files); err != nil {
+		return err
+	}
+	terminal.Heading("The sequence: each event as the Broker delivers it")
+	ctx, cancel := context.WithTimeoutCause(ctx, options.timeout, fmt.Errorf("the sequence did not end within %s", options.timeout))
+	defer cancel()
+	terminal.Begin()
+	keptnContext, err := keptn.Trigger(ctx, scene.project, scene.stage, scene.sequence, scene.service, scene.data)
 	if err != nil {
 		return err
 	}
-	heading("The finished event")
-	if err := showEvent(finished); err != nil {
+	finished, jobs, err := follow(ctx, terminal, system, keptn, scene, keptnContext)
+	if err != nil {
 		return err
 	}
-	if err := showLog(ctx, installed, keptnContext); err != nil {
-		return err
-	}
-	if err := showTrace(ctx, installed, keptnContext); err != nil {
-		return err
-	}
-	goOn(keptnContext)
-	if finished.Data.Status != "succeeded" || finished.Data.Result != "pass" {
-		return fmt.Errorf("the task ended %s/%s", finished.Data.Status, finished.Data.Result)
-	}
-	return nil
+	return showResult(ctx, terminal, system, finished, jobs, keptnContext)
 }
 
-// follow prints each event, Job and scaling as it happens, until the sequence is
-// over; it returns our finished event.
-func follow(ctx context.Context, installed *system.System, project, keptnContext string, started time.Time) (system.Event, error) {
-	view := view{started: started, seen: map[string]bool{}, pods: map[string]int{}}
-	for {
-		events, err := installed.Events(ctx, keptnContext)
+// serveShop serves what the example's load test loads.
+func serveShop(ctx context.Context) (address string, closeShop func(), err error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, fmt.Errorf("listening: %w", err)
+	}
+	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(writer http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(writer, "<h1>A small shop</h1>\n")
+	})}
+	go func() { _ = server.Serve(listener) }()
+	return "http://" + listener.Addr().String(), func() { _ = server.Close() }, nil
+}
+
+// showDelivery shows one event on its way.
+func showDelivery(terminal *user.Terminal, delivery embedded.Delivery) {
+	from := delivery.Event.Source()
+	switch {
+	case from == "shipyard-controller":
+		from = "Keptn"
+	case strings.HasPrefix(from, "/apis/"):
+		from = "jobsource"
+	case from == "job-executor":
+		from = "Broker"
+	}
+	to := delivery.Trigger
+	if to == "keptn" {
+		to = "bridge → Keptn"
+	}
+	what := delivery.Event.Type()
+	switch {
+	case delivery.Err != nil:
+		what += "  failed: " + delivery.Err.Error()
+	case delivery.Reply != nil:
+		what += "  ⇒ " + delivery.Reply.Type()
+	}
+	terminal.Line(from, to, what)
+}
+
+// follow shows the Jobs until Keptn says that the sequence is over; it returns our
+// last finished event, and the Jobs.
+func follow(ctx context.Context, terminal *user.Terminal, system *embedded.System, keptn user.Keptn, scene scene, keptnContext string) (*user.Event, []batchv1.Job, error) {
+	seen := map[string]bool{}
+	for frame := 0; ; frame++ {
+		list, err := system.Cluster.Client(nil).BatchV1().Jobs("").List(ctx, metav1.ListOptions{LabelSelector: run.Selector})
 		if err != nil {
-			return system.Event{}, err
+			return nil, nil, fmt.Errorf("listing Jobs: %w", err)
 		}
-		for _, event := range events {
-			view.event(event)
+		running := "waiting for an event"
+		for index := range list.Items {
+			job := &list.Items[index]
+			phase := run.PhaseOf(job)
+			if phase == run.Running {
+				running = job.Annotations[run.TaskNameAnnotation] + " is running"
+			}
+			if key := job.Name + string(phase); !seen[key] {
+				seen[key] = true
+				terminal.Line("Kubernetes", "", fmt.Sprintf("Job %q is %s", job.Annotations[run.TaskNameAnnotation], phase))
+			}
 		}
-		if err := view.cluster(ctx, installed, keptnContext); err != nil {
-			return system.Event{}, err
-		}
-		state, stageState, err := installed.State(ctx, project, keptnContext)
+		terminal.Status(string([]rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")[frame/2%10]) + " " + running) //nolint:mnd // ten frames
+		state, stageState, err := keptn.State(ctx, scene.project, keptnContext)
 		if err != nil {
-			return system.Event{}, err
+			return nil, nil, err
 		}
 		if state == "finished" {
-			view.line("Keptn", fmt.Sprintf("sequence %s, stage %s", state, stageState))
-			for _, event := range system.Ours(events) {
+			terminal.Line("Keptn", "", fmt.Sprintf("sequence %s %s, stage %s", scene.sequence, state, stageState))
+			events, err := keptn.Events(ctx, keptnContext)
+			if err != nil {
+				return nil, nil, err
+			}
+			for _, event := range slices.Backward(user.Ours(events)) {
 				if strings.HasSuffix(event.Type, ".finished") {
-					return event, nil
+					return &event, list.Items, nil
 				}
 			}
-			return system.Event{}, errors.New("the sequence is over without a finished event of ours")
+			return nil, list.Items, nil
 		}
 		select {
 		case <-ctx.Done():
-			return system.Event{}, fmt.Errorf("the sequence is %q: %w", state, context.Cause(ctx))
+			if len(list.Items) == 0 {
+				return nil, nil, fmt.Errorf("%w: no action of job/config.yaml matches %s", context.Cause(ctx), scene.eventType)
+			}
+			return nil, nil, context.Cause(ctx)
 		case <-time.After(interval):
 		}
 	}
 }
 
-type view struct {
-	started time.Time
-	seen    map[string]bool
-	pods    map[string]int
-}
-
-func (view *view) line(who, what string) {
-	fmt.Printf("%7.1f s  %-14s %s\n", time.Since(view.started).Seconds(), who, what)
-}
-
-func (view *view) once(key, who, what string) {
-	if !view.seen[key] {
-		view.seen[key] = true
-		view.line(who, what)
+func showResult(ctx context.Context, terminal *user.Terminal, system *embedded.System, finished *user.Event, jobs []batchv1.Job, keptnContext string) error {
+	if finished == nil {
+		return errors.New("the sequence ended without a finished event of Job Executor")
 	}
-}
-
-func (view *view) event(event system.Event) {
-	what := event.Type
-	if event.Data.Status != "" {
-		what += "  " + event.Data.Status + "/" + event.Data.Result
-	}
-	from := map[string]string{"shipyard-controller": "Keptn"}[event.Source]
-	if from == "" {
-		from = event.Source
-	}
-	view.once("event "+event.ID, from, what)
-}
-
-func (view *view) cluster(ctx context.Context, installed *system.System, keptnContext string) error {
-	for _, function := range []string{"executor-test", "watcher"} {
-		count, err := installed.Pods(ctx, function)
-		if err != nil {
-			return err
-		}
-		if before, known := view.pods[function]; !known || before != count {
-			view.pods[function] = count
-			view.line("Knative", fmt.Sprintf("%s has %d pods", function, count))
-		}
-	}
-	jobs, err := installed.Jobs(ctx, keptnContext)
-	if err != nil {
+	terminal.Heading("The finished event, as Keptn has it")
+	if err := terminal.ShowEvent(*finished); err != nil {
 		return err
 	}
+	terminal.Heading("Jobs")
+	terminal.Say(table(jobs))
+	terminal.Heading("What Keptn is told, with the log")
+	terminal.Indented(finished.Data.Message)
+	terminal.Heading("The trace, whose id is the Keptn context " + keptnContext)
+	terminal.Say(user.Tree(spans(ctx, system, user.TraceID(keptnContext)), func(span user.Span) bool { return !strings.HasPrefix(span.Name, "HTTP ") }))
+	if finished.Data.Status != "succeeded" {
+		return fmt.Errorf("the task ended %s/%s", finished.Data.Status, finished.Data.Result)
+	}
+	return nil
+}
+
+// table is what kubectl get jobs would show.
+func table(jobs []batchv1.Job) string {
+	var text strings.Builder
+	columns := tabwriter.NewWriter(&text, 0, 0, 3, ' ', 0) //nolint:mnd // spaces
+	_, _ = fmt.Fprintln(columns, "NAME\tACTION\tTASK\tSTATUS\tDURATION")
 	for index := range jobs {
 		job := &jobs[index]
-		phase := string(run.PhaseOf(job))
-		view.once("job "+job.Name+phase, "Kubernetes", fmt.Sprintf("Job %s (%s) is %s", job.Name, job.Annotations[run.TaskNameAnnotation], phase))
+		duration := "-"
+		if ended := run.FinishedAt(job); !ended.IsZero() && job.Status.StartTime != nil {
+			duration = ended.Sub(job.Status.StartTime.Time).String()
+		}
+		_, _ = fmt.Fprintf(columns, "%s\t%s\t%s\t%s\t%s\n", job.Name, job.Annotations[run.ActionNameAnnotation], job.Annotations[run.TaskNameAnnotation], run.PhaseOf(job), duration)
 	}
-	return nil
+	_ = columns.Flush()
+	return strings.TrimRight(text.String(), "\n")
 }
 
-// showEvent prints the event with the beginning of its message: the rest of it is
-// the log, which follows.
-func showEvent(finished system.Event) error {
-	var event map[string]any
-	if err := json.Unmarshal(finished.Raw, &event); err != nil {
-		return fmt.Errorf("reading the finished event: %w", err)
+// spans are those of a trace, as soon as all have ended.
+func spans(ctx context.Context, system *embedded.System, traceID string) []user.Span {
+	ctx, cancel := context.WithTimeout(ctx, settleLimit)
+	defer cancel()
+	for {
+		var found []user.Span
+		for _, stub := range system.Spans.GetSpans() {
+			if stub.SpanContext.TraceID().String() != traceID {
+				continue
+			}
+			span := user.Span{ID: stub.SpanContext.SpanID().String(), Name: stub.Name, Start: stub.StartTime, Duration: stub.EndTime.Sub(stub.StartTime)}
+			if stub.Parent.HasSpanID() {
+				span.ParentID = stub.Parent.SpanID().String()
+			}
+			for _, attribute := range stub.Resource.Attributes() {
+				if attribute.Key == "service.name" {
+					span.Service = attribute.Value.AsString()
+				}
+			}
+			found = append(found, span)
+		}
+		slices.SortFunc(found, func(one, other user.Span) int { return one.Start.Compare(other.Start) })
+		ended := slices.ContainsFunc(found, func(span user.Span) bool {
+			return span.Service == "jobsource" && strings.HasSuffix(span.Name, run.CompletedType)
+		})
+		if ended && user.IsWhole(found) || ctx.Err() != nil {
+			return found
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(interval):
+		}
 	}
-	data, _ := event["data"].(map[string]any)
-	message := []rune(finished.Data.Message)
-	const shown = 100
-	if data != nil && len(message) > shown {
-		data["message"] = fmt.Sprintf("%s… (%d characters, with the log below)", string(message[:shown]), len(message))
-	}
-	content, err := json.MarshalIndent(event, "    ", "  ")
+}
+
+// readFiles reads the files below a directory, by their paths in it.
+func readFiles(directory string) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	root := os.DirFS(directory)
+	err := walk(root, func(path string, content []byte) { files[filepath.ToSlash(path)] = content })
 	if err != nil {
-		return fmt.Errorf("printing the finished event: %w", err)
+		return nil, fmt.Errorf("reading the files in %s: %w", directory, err)
 	}
-	fmt.Println("    " + string(content))
-	return nil
-}
-
-func showLog(ctx context.Context, installed *system.System, keptnContext string) error {
-	jobs, err := installed.Jobs(ctx, keptnContext)
-	if err != nil {
-		return err
-	}
-	for index := range jobs {
-		heading("The log of Job " + jobs[index].Name)
-		log, err := installed.Log(ctx, &jobs[index])
-		if err != nil {
-			return err
-		}
-		fmt.Println(indented(log))
-	}
-	return nil
-}
-
-// showTrace reads the trace back from Jaeger, as soon as it is whole: everybody
-// exports a little later.
-func showTrace(ctx context.Context, installed *system.System, keptnContext string) error {
-	heading("The trace, whose id is the Keptn context (Knative's inner spans left out)")
-	traceID := system.TraceID(keptnContext)
-	var spans []system.Span
-	err := system.Eventually(ctx, traceLimit, func(ctx context.Context) error {
-		var err error
-		if spans, err = installed.Trace(ctx, traceID); err != nil {
-			return err
-		}
-		ended := func(span system.Span) bool { return span.Name == "watcher "+run.CompletedType }
-		if !slices.ContainsFunc(spans, ended) || !system.IsWhole(spans) {
-			return errors.New("spans are missing")
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("reading trace %s: %w", traceID, err)
-	}
-	fmt.Println(system.Tree(spans, func(span system.Span) bool {
-		switch span.Service {
-		case "bridge", "executor", "jobsource", "watcher":
-			return span.Name != "queue" && !strings.HasPrefix(span.Name, "kn.queueproxy.") && !strings.HasPrefix(span.Name, "HTTP ")
-		case "broker.ingress":
-			return strings.HasPrefix(span.Name, "broker:")
-		default:
-			return false
-		}
-	}))
-	fmt.Printf("%d spans in all.\n", len(spans))
-	return nil
-}
-
-func goOn(keptnContext string) {
-	heading("How to go on")
-	for _, line := range [][2]string{
-		{"the Jobs of this sequence", "kubectl get jobs,pods -n job-executor-jobs -l keptn.sh/context=" + keptnContext},
-		{"what was installed", "kubectl get ksvc,triggers,pods -n job-executor"},
-		{"the functions' logs", "kubectl logs -n job-executor deployment/bridge"},
-		{"the whole trace", "kubectl get --raw /api/v1/namespaces/observability/services/http:jaeger:16686/proxy/api/traces/" + system.TraceID(keptnContext)},
-		{"Jaeger, inside the cluster", "http://jaeger.observability.svc.cluster.local:16686"},
-	} {
-		fmt.Printf("%-28s %s\n", line[0], line[1])
-	}
-	if os.Getenv("JOB_EXECUTOR_TEST_CLUSTER") != "" {
-		fmt.Printf("\nThe cluster is in a network of its own: put   go run ./test/cluster exec   before each kubectl.\n")
-		fmt.Printf("It goes away, and leaves nothing behind, with   make cluster-down\n")
-	}
-}
-
-func heading(text string) {
-	fmt.Printf("\n── %s %s\n\n", text, strings.Repeat("─", max(0, 76-len([]rune(text)))))
-}
-
-func indented(text string) string {
-	return "    " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n    ")
+	return files, nil
 }

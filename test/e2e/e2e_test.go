@@ -20,6 +20,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/test/system"
+	"github.com/job-executor/job-executor/test/user"
 )
 
 const (
@@ -84,7 +85,7 @@ func begin(t *testing.T, installed *system.System, tasks []string, files map[str
 }
 
 // end waits until the sequence is over and returns how, with our events.
-func end(t *testing.T, installed *system.System, project, keptnContext string) (string, []system.Event) {
+func end(t *testing.T, installed *system.System, project, keptnContext string) (string, []user.Event) {
 	t.Helper()
 	var stageState string
 	must(t, system.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
@@ -97,13 +98,13 @@ func end(t *testing.T, installed *system.System, project, keptnContext string) (
 	}))
 	events, err := installed.Events(t.Context(), keptnContext)
 	must(t, err)
-	return stageState, system.Ours(events)
+	return stageState, user.Ours(events)
 }
 
 // triggeredEvent waits until Keptn has triggered a task.
-func triggeredEvent(t *testing.T, installed *system.System, keptnContext, task string) system.Event {
+func triggeredEvent(t *testing.T, installed *system.System, keptnContext, task string) user.Event {
 	t.Helper()
-	var triggered system.Event
+	var triggered user.Event
 	must(t, system.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		events, err := installed.Events(ctx, keptnContext)
 		if err != nil {
@@ -122,7 +123,7 @@ func triggeredEvent(t *testing.T, installed *system.System, keptnContext, task s
 
 type summary struct{ Type, Status, Result string }
 
-func summaries(events []system.Event) []summary {
+func summaries(events []user.Event) []summary {
 	var all []summary
 	for _, event := range events {
 		all = append(all, summary{strings.TrimPrefix(event.Type, "sh.keptn.event."), event.Data.Status, event.Data.Result})
@@ -176,20 +177,20 @@ func TestTaskRunsFromZeroToZero(t *testing.T) {
 	t.Run("its trace has everybody's spans under the Keptn context", func(t *testing.T) {
 		wanted := []string{"bridge", "broker.ingress", "executor", "jobsource", "watcher"}
 		must(t, system.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
-			spans, err := installed.Trace(ctx, system.TraceID(keptnContext))
+			spans, err := installed.Trace(ctx, user.TraceID(keptnContext))
 			if err != nil {
 				return err
 			}
-			has := func(what func(system.Span) string, name string) bool {
-				return slices.ContainsFunc(spans, func(span system.Span) bool { return what(span) == name })
+			has := func(what func(user.Span) string, name string) bool {
+				return slices.ContainsFunc(spans, func(span user.Span) bool { return what(span) == name })
 			}
 			for _, name := range wanted {
-				if !has(func(span system.Span) string { return span.Service }, name) {
+				if !has(func(span user.Span) string { return span.Service }, name) {
 					return fmt.Errorf("no span of %s among %d", name, len(spans))
 				}
 			}
 			for _, name := range []string{"job Say hello", "pending", "init", "run"} {
-				if !has(func(span system.Span) string { return span.Name }, name) {
+				if !has(func(span user.Span) string { return span.Name }, name) {
 					return fmt.Errorf("no span %q among %d", name, len(spans))
 				}
 			}
@@ -290,8 +291,8 @@ func TestNothingIsSaidWhereNoActionMatches(t *testing.T) {
 	project, keptnContext := begin(t, installed, []string{"get-sli"}, map[string]string{"job/config.yaml": greeting})
 	// That the executor has seen it shows in the trace.
 	must(t, system.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
-		spans, err := installed.Trace(ctx, system.TraceID(keptnContext))
-		if err == nil && !slices.ContainsFunc(spans, func(span system.Span) bool {
+		spans, err := installed.Trace(ctx, user.TraceID(keptnContext))
+		if err == nil && !slices.ContainsFunc(spans, func(span user.Span) bool {
 			return span.Service == "executor" && span.Name == "executor sh.keptn.event.get-sli.triggered"
 		}) {
 			err = fmt.Errorf("no executor among %d spans", len(spans))
@@ -300,7 +301,7 @@ func TestNothingIsSaidWhereNoActionMatches(t *testing.T) {
 	}))
 	events, err := installed.Events(t.Context(), keptnContext)
 	must(t, err)
-	compare(t, "events", []summary(nil), summaries(system.Ours(events)))
+	compare(t, "events", []summary(nil), summaries(user.Ours(events)))
 	jobs, err := installed.Jobs(t.Context(), keptnContext)
 	must(t, err)
 	compare(t, "Jobs", 0, len(jobs))
@@ -332,7 +333,7 @@ func TestEventDeliveredThreeTimesRunsOnce(t *testing.T) {
 	compare(t, "Jobs", 1, len(jobs))
 	again, err := installed.Events(t.Context(), keptnContext)
 	must(t, err)
-	compare(t, "events after the end", summaries(events), summaries(system.Ours(again)))
+	compare(t, "events after the end", summaries(events), summaries(user.Ours(again)))
 }
 
 func TestAbortRemovesTheJob(t *testing.T) {
@@ -359,7 +360,7 @@ actions:
 	// It is the started event that makes the bridge look after the task.
 	must(t, system.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		events, err := installed.Events(ctx, keptnContext)
-		if err == nil && len(system.Ours(events)) == 0 {
+		if err == nil && len(user.Ours(events)) == 0 {
 			err = errors.New("the task is not started")
 		}
 		return err
@@ -368,7 +369,7 @@ actions:
 	must(t, system.Eventually(t.Context(), runLimit, count(0)))
 	events, err := installed.Events(t.Context(), keptnContext)
 	must(t, err)
-	compare(t, "events", []summary{{Type: "deployment.started"}}, summaries(system.Ours(events)))
+	compare(t, "events", []summary{{Type: "deployment.started"}}, summaries(user.Ours(events)))
 }
 
 func TestAnyOtherTaskIsTakenOnceItIsSubscribedTo(t *testing.T) {

@@ -34,13 +34,14 @@ type Broker struct {
 	URL string
 	// Transport delivers.
 	Transport http.RoundTripper
-	// Observe is told of each delivery that came to an end; nil is told nothing.
+	// Observe is told of each delivery to a subscriber, after its answer and before
+	// its reply is delivered; nil is told nothing.
 	Observe func(Delivery)
 
 	triggers []subscription
 }
 
-// Delivery is an event that a Trigger brought to its subscriber, or did not.
+// Delivery is an event that a Trigger brought to its subscriber, or could not.
 type Delivery struct {
 	// Trigger is the Trigger's name.
 	Trigger string
@@ -262,6 +263,10 @@ func (broker *Broker) deliver(ctx context.Context, trigger *subscription, receiv
 	delivery := Delivery{Trigger: trigger.name, Event: received}
 	reply, failed := broker.attempt(ctx, trigger, trigger.subscriber, received, &delivery.Attempts)
 	delivery.Reply = reply
+	if failed != nil {
+		delivery.Err = failed
+	}
+	broker.observe(delivery)
 	if failed == nil && reply != nil {
 		outgoing := reply.Clone()
 		outgoing.SetExtension(ttlExtension, hops)
@@ -269,10 +274,8 @@ func (broker *Broker) deliver(ctx context.Context, trigger *subscription, receiv
 		_, failed = broker.attempt(ctx, trigger, broker.URL, outgoing, &attempts)
 	}
 	if failed == nil {
-		broker.observe(delivery)
 		return nil
 	}
-	delivery.Err = failed
 	if trigger.deadLetterSink != "" {
 		dead := received.Clone()
 		dead.SetExtension("knativeerrordest", failed.destination)
@@ -284,11 +287,9 @@ func (broker *Broker) deliver(ctx context.Context, trigger *subscription, receiv
 		dead.SetExtension("knativeerrordata", data)
 		attempts := 0
 		if _, again := broker.attempt(ctx, trigger, trigger.deadLetterSink, dead, &attempts); again == nil {
-			broker.observe(delivery)
 			return nil
 		}
 	}
-	broker.observe(delivery)
 	return failed
 }
 

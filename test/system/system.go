@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/user"
 )
 
 // The namespaces of an installation.
@@ -33,6 +34,7 @@ const (
 
 // System is an installation on the cluster that KUBECONFIG names.
 type System struct {
+	user.Keptn
 	Kubernetes kubernetes.Interface
 	config     *rest.Config
 	http       *http.Client
@@ -59,10 +61,14 @@ func Connect() (*System, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding the repository: %w", err)
 	}
-	return &System{
+	system := &System{
 		Kubernetes: client, config: config, http: &http.Client{Transport: transport},
 		repository: strings.TrimSpace(string(repository)),
-	}, nil
+	}
+	system.Keptn.Call = func(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+		return system.call(ctx, method, system.proxy("keptn", "api-gateway-nginx", 80)+"/api"+path, "application/json", body)
+	}
+	return system, nil
 }
 
 // Install applies Keptn for tests, the tracing opt-in and config/, as a user does,

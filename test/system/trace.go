@@ -7,20 +7,13 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/job-executor/job-executor/test/user"
 )
 
-// Span is a span as Jaeger has it.
-type Span struct {
-	ID, ParentID  string
-	Service, Name string
-	Start         time.Time
-	Duration      time.Duration
-}
-
 // Trace reads a trace from Jaeger's query API, sorted by start.
-func (system *System) Trace(ctx context.Context, traceID string) ([]Span, error) {
+func (system *System) Trace(ctx context.Context, traceID string) ([]user.Span, error) {
 	content, err := system.call(ctx, http.MethodGet, system.proxy("observability", "jaeger", 16686)+"/api/traces/"+traceID, "application/json", nil)
 	if err != nil {
 		return nil, err
@@ -46,7 +39,7 @@ func (system *System) Trace(ctx context.Context, traceID string) ([]Span, error)
 	if err := json.Unmarshal(content, &answer); err != nil {
 		return nil, fmt.Errorf("decoding trace %s: %w", traceID, err)
 	}
-	var spans []Span
+	var spans []user.Span
 	for _, trace := range answer.Data {
 		for _, span := range trace.Spans {
 			parent := ""
@@ -55,78 +48,14 @@ func (system *System) Trace(ctx context.Context, traceID string) ([]Span, error)
 					parent = reference.SpanID
 				}
 			}
-			spans = append(spans, Span{
+			spans = append(spans, user.Span{
 				ID: span.SpanID, ParentID: parent, Name: span.OperationName, Service: trace.Processes[span.ProcessID].ServiceName,
 				Start: time.UnixMicro(span.StartTime), Duration: time.Duration(span.Duration) * time.Microsecond,
 			})
 		}
 	}
-	slices.SortFunc(spans, func(one, other Span) int {
+	slices.SortFunc(spans, func(one, other user.Span) int {
 		return cmp.Or(one.Start.Compare(other.Start), cmp.Compare(other.Duration, one.Duration))
 	})
 	return spans, nil
-}
-
-// IsWhole says whether the parent of every span is there.
-func IsWhole(spans []Span) bool {
-	known := map[string]bool{"": true}
-	for _, span := range spans {
-		known[span.ID] = true
-	}
-	return !slices.ContainsFunc(spans, func(span Span) bool { return !known[span.ParentID] })
-}
-
-// Tree draws spans as a tree with durations. Spans that the keep function does
-// not keep are left out; their children move up.
-func Tree(spans []Span, keep func(Span) bool) string {
-	byID := map[string]Span{}
-	for _, span := range spans {
-		byID[span.ID] = span
-	}
-	children := map[string][]Span{}
-	for _, span := range spans {
-		if !keep(span) {
-			continue
-		}
-		parent := span.ParentID
-		for parent != "" {
-			above, known := byID[parent]
-			if !known {
-				parent = ""
-			} else if keep(above) {
-				break
-			} else {
-				parent = above.ParentID
-			}
-		}
-		children[parent] = append(children[parent], span)
-	}
-	var text strings.Builder
-	draw(&text, children, "", "")
-	return text.String()
-}
-
-const nameWidth = 86
-
-func draw(text *strings.Builder, children map[string][]Span, parent, indent string) {
-	for index, span := range children[parent] {
-		branch, below := "├─ ", "│  "
-		if index == len(children[parent])-1 {
-			branch, below = "└─ ", "   "
-		}
-		if parent == "" {
-			branch, below = "", ""
-		}
-		line := indent + branch + span.Service + ": " + span.Name
-		padding := max(1, nameWidth-len([]rune(line)))
-		fmt.Fprintf(text, "%s%s%10s\n", line, strings.Repeat(" ", padding), rounded(span.Duration))
-		draw(text, children, span.ID, indent+below)
-	}
-}
-
-func rounded(duration time.Duration) string {
-	if duration < time.Second {
-		return fmt.Sprintf("%.1f ms", float64(duration.Microseconds())/1000) //nolint:mnd // microseconds to milliseconds
-	}
-	return fmt.Sprintf("%.2f s", duration.Seconds())
 }

@@ -1,4 +1,4 @@
-package system
+package user
 
 import (
 	"context"
@@ -9,19 +9,22 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/job-executor/job-executor/functions/keptn"
+	functions "github.com/job-executor/job-executor/functions/keptn"
 )
 
-func (system *System) keptn(path string) string {
-	return system.proxy("keptn", "api-gateway-nginx", 80) + "/api" + path
+// Keptn is Keptn as its user reaches it.
+type Keptn struct {
+	// Call makes a request to a path below Keptn's /api with a JSON body, and
+	// returns the answer's body; any answer but a success is an error.
+	Call func(ctx context.Context, method, path string, body []byte) ([]byte, error)
 }
 
-func (system *System) keptnCall(ctx context.Context, method, path string, body, answer any) error {
+func (keptn Keptn) exchange(ctx context.Context, method, path string, body, answer any) error {
 	content, err := json.Marshal(body)
 	if err != nil {
 		return fmt.Errorf("encoding a request: %w", err)
 	}
-	received, err := system.call(ctx, method, system.keptn(path), "application/json", content)
+	received, err := keptn.Call(ctx, method, path, content)
 	if err != nil || answer == nil {
 		return err
 	}
@@ -33,14 +36,14 @@ func (system *System) keptnCall(ctx context.Context, method, path string, body, 
 
 // CreateProject creates a project with one service, whose files are put at the
 // service's level in each stage that is named.
-func (system *System) CreateProject(ctx context.Context, name, shipyard, service string, stages []string, files map[string][]byte) error {
-	err := system.keptnCall(ctx, http.MethodPost, "/controlPlane/v1/project", map[string]string{
+func (keptn Keptn) CreateProject(ctx context.Context, name, shipyard, service string, stages []string, files map[string][]byte) error {
+	err := keptn.exchange(ctx, http.MethodPost, "/controlPlane/v1/project", map[string]string{
 		"name": name, "shipyard": base64.StdEncoding.EncodeToString([]byte(shipyard)),
 	}, nil)
 	if err != nil {
 		return err
 	}
-	if err := system.keptnCall(ctx, http.MethodPost, "/controlPlane/v1/project/"+name+"/service", map[string]string{"serviceName": service}, nil); err != nil {
+	if err := keptn.exchange(ctx, http.MethodPost, "/controlPlane/v1/project/"+name+"/service", map[string]string{"serviceName": service}, nil); err != nil {
 		return err
 	}
 	var resources []map[string]string
@@ -49,7 +52,7 @@ func (system *System) CreateProject(ctx context.Context, name, shipyard, service
 	}
 	for _, stage := range stages {
 		path := fmt.Sprintf("/resource-service/v1/project/%s/stage/%s/service/%s/resource", name, stage, service)
-		if err := system.keptnCall(ctx, http.MethodPost, path, map[string]any{"resources": resources}, nil); err != nil {
+		if err := keptn.exchange(ctx, http.MethodPost, path, map[string]any{"resources": resources}, nil); err != nil {
 			return err
 		}
 	}
@@ -57,7 +60,7 @@ func (system *System) CreateProject(ctx context.Context, name, shipyard, service
 }
 
 // Trigger triggers a sequence and returns its Keptn context.
-func (system *System) Trigger(ctx context.Context, project, stage, sequence, service string, data map[string]any) (string, error) {
+func (keptn Keptn) Trigger(ctx context.Context, project, stage, sequence, service string, data map[string]any) (string, error) {
 	all := map[string]any{"project": project, "stage": stage, "service": service}
 	for name, value := range data {
 		all[name] = value
@@ -65,7 +68,7 @@ func (system *System) Trigger(ctx context.Context, project, stage, sequence, ser
 	var answer struct {
 		KeptnContext string `json:"keptnContext"`
 	}
-	err := system.keptnCall(ctx, http.MethodPost, "/v1/event", map[string]any{
+	err := keptn.exchange(ctx, http.MethodPost, "/v1/event", map[string]any{
 		"type": "sh.keptn.event." + stage + "." + sequence + ".triggered", "source": "user", "specversion": "1.0",
 		"contenttype": "application/json", "data": all,
 	}, &answer)
@@ -73,23 +76,23 @@ func (system *System) Trigger(ctx context.Context, project, stage, sequence, ser
 }
 
 // Subscribe adds a subscription to an integration, as Keptn's web page does.
-func (system *System) Subscribe(ctx context.Context, integration, eventType string) error {
+func (keptn Keptn) Subscribe(ctx context.Context, integration, eventType string) error {
 	var integrations []struct{ ID, Name string }
-	if err := system.keptnCall(ctx, http.MethodGet, "/controlPlane/v1/uniform/registration", nil, &integrations); err != nil {
+	if err := keptn.exchange(ctx, http.MethodGet, "/controlPlane/v1/uniform/registration", nil, &integrations); err != nil {
 		return err
 	}
 	for _, known := range integrations {
 		if known.Name == integration {
 			path := "/controlPlane/v1/uniform/registration/" + known.ID + "/subscription"
-			return system.keptnCall(ctx, http.MethodPost, path, map[string]any{"event": eventType, "filter": map[string]any{}}, nil)
+			return keptn.exchange(ctx, http.MethodPost, path, map[string]any{"event": eventType, "filter": map[string]any{}}, nil)
 		}
 	}
 	return fmt.Errorf("integration %s is not registered", integration)
 }
 
 // Abort aborts the sequence of a Keptn context.
-func (system *System) Abort(ctx context.Context, project, keptnContext string) error {
-	return system.keptnCall(ctx, http.MethodPost, "/controlPlane/v1/sequence/"+project+"/"+keptnContext+"/control", map[string]string{"state": "abort"}, nil)
+func (keptn Keptn) Abort(ctx context.Context, project, keptnContext string) error {
+	return keptn.exchange(ctx, http.MethodPost, "/controlPlane/v1/sequence/"+project+"/"+keptnContext+"/control", map[string]string{"state": "abort"}, nil)
 }
 
 // Event is an event that was on Keptn's stream.
@@ -117,12 +120,12 @@ func (event *Event) UnmarshalJSON(content []byte) error {
 }
 
 // Events are the events of a Keptn context, the oldest first.
-func (system *System) Events(ctx context.Context, keptnContext string) ([]Event, error) {
+func (keptn Keptn) Events(ctx context.Context, keptnContext string) ([]Event, error) {
 	var answer struct {
 		Events []Event `json:"events"`
 	}
 	path := "/mongodb-datastore/event?" + url.Values{"keptnContext": {keptnContext}}.Encode()
-	if err := system.keptnCall(ctx, http.MethodGet, path, nil, &answer); err != nil {
+	if err := keptn.exchange(ctx, http.MethodGet, path, nil, &answer); err != nil {
 		return nil, err
 	}
 	events := make([]Event, 0, len(answer.Events))
@@ -136,7 +139,7 @@ func (system *System) Events(ctx context.Context, keptnContext string) ([]Event,
 func Ours(events []Event) []Event {
 	var ours []Event
 	for _, event := range events {
-		if event.Source == keptn.Source {
+		if event.Source == functions.Source {
 			ours = append(ours, event)
 		}
 	}
@@ -144,7 +147,7 @@ func Ours(events []Event) []Event {
 }
 
 // State is the state of a Keptn context's sequence, and that of its stage.
-func (system *System) State(ctx context.Context, project, keptnContext string) (sequence, stage string, err error) {
+func (keptn Keptn) State(ctx context.Context, project, keptnContext string) (sequence, stage string, err error) {
 	var answer struct {
 		States []struct {
 			State  string `json:"state"`
@@ -154,7 +157,7 @@ func (system *System) State(ctx context.Context, project, keptnContext string) (
 		} `json:"states"`
 	}
 	path := "/controlPlane/v1/sequence/" + project + "?" + url.Values{"keptnContext": {keptnContext}}.Encode()
-	if err := system.keptnCall(ctx, http.MethodGet, path, nil, &answer); err != nil {
+	if err := keptn.exchange(ctx, http.MethodGet, path, nil, &answer); err != nil {
 		return "", "", err
 	}
 	if len(answer.States) == 0 || len(answer.States[0].Stages) == 0 {

@@ -1,0 +1,268 @@
+// Command cluster shows a Keptn sequence that Job Executor answers, on the cluster
+// that KUBECONFIG names: what happens as it happens, and at the end the result,
+// the log and the trace.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/system"
+	"github.com/job-executor/job-executor/test/user"
+)
+
+const (
+	directory    = "test/demo"
+	stage        = "production"
+	sequence     = "pipeline"
+	service      = "shop"
+	installLimit = 8 * time.Minute
+	zeroLimit    = 4 * time.Minute
+	runLimit     = 5 * time.Minute
+	traceLimit   = 30 * time.Second
+	interval     = 200 * time.Millisecond
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := demo(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+func demo(ctx context.Context) error {
+	terminal := user.NewTerminal(os.Stdout)
+	installed, err := system.Connect()
+	if err != nil {
+		return err
+	}
+	terminal.Heading("Installing")
+	installCtx, cancel := context.WithTimeout(ctx, installLimit)
+	defer cancel()
+	say := func(step string) { terminal.Say("• " + step) }
+	if err := installed.Install(installCtx, say); err != nil {
+		return err
+	}
+	say("a small web server, to be tested: kubectl apply -f test/demo/cluster/target.yaml")
+	if err := installed.Apply(installCtx, path.Join(directory, "cluster/target.yaml")); err != nil {
+		return err
+	}
+
+	say("waiting until the functions have scaled to zero, about a minute")
+	if err := installed.WaitForZero(ctx, zeroLimit, "executor-test", "watcher"); err != nil {
+		return err
+	}
+
+	terminal.Heading("A Keptn project")
+	files, err := installed.ReadFiles(directory)
+	if err != nil {
+		return err
+	}
+	project := "demo-" + time.Now().Format("150405")
+	repository := map[string][]byte{}
+	for name, content := range files {
+		if inProject, ok := strings.CutPrefix(name, "project/"); ok {
+			repository[inProject] = content
+		}
+	}
+	terminal.Say("shipyard.yaml:")
+	terminal.Indented(string(files["shipyard.yaml"]))
+	terminal.Say("\njob/config.yaml:")
+	terminal.Indented(string(repository["job/config.yaml"]))
+	if err := installed.CreateProject(ctx, project, string(files["shipyard.yaml"]), service, []string{stage}, repository); err != nil {
+		return err
+	}
+
+	terminal.Heading("The sequence")
+	runCtx, cancelRun := context.WithTimeout(ctx, runLimit)
+	defer cancelRun()
+	terminal.Begin()
+	keptnContext, err := installed.Trigger(runCtx, project, stage, sequence, service, map[string]any{
+		"deployment": map[string]any{"deploymentURIsLocal": []string{"http://shop.shop.svc.cluster.local"}},
+	})
+	if err != nil {
+		return err
+	}
+	finished, err := follow(runCtx, terminal, installed, project, keptnContext)
+	if err != nil {
+		return err
+	}
+	terminal.Heading("The finished event")
+	if err := terminal.ShowEvent(finished); err != nil {
+		return err
+	}
+	if err := showLog(ctx, terminal, installed, keptnContext); err != nil {
+		return err
+	}
+	if err := showTrace(ctx, terminal, installed, keptnContext); err != nil {
+		return err
+	}
+	goOn(terminal, keptnContext)
+	if finished.Data.Status != "succeeded" || finished.Data.Result != "pass" {
+		return fmt.Errorf("the task ended %s/%s", finished.Data.Status, finished.Data.Result)
+	}
+	return nil
+}
+
+// follow prints each event, Job and scaling as it happens, until the sequence is
+// over; it returns our finished event.
+func follow(ctx context.Context, terminal *user.Terminal, installed *system.System, project, keptnContext string) (user.Event, error) {
+	view := view{terminal: terminal, seen: map[string]bool{}, pods: map[string]int{}}
+	for {
+		events, err := installed.Events(ctx, keptnContext)
+		if err != nil {
+			return user.Event{}, err
+		}
+		for _, event := range events {
+			view.event(event)
+		}
+		if err := view.cluster(ctx, installed, keptnContext); err != nil {
+			return user.Event{}, err
+		}
+		state, stageState, err := installed.State(ctx, project, keptnContext)
+		if err != nil {
+			return user.Event{}, err
+		}
+		if state == "finished" {
+			view.terminal.Line("Keptn", "", fmt.Sprintf("sequence %s, stage %s", state, stageState))
+			for _, event := range user.Ours(events) {
+				if strings.HasSuffix(event.Type, ".finished") {
+					return event, nil
+				}
+			}
+			return user.Event{}, errors.New("the sequence is over without a finished event of ours")
+		}
+		select {
+		case <-ctx.Done():
+			return user.Event{}, fmt.Errorf("the sequence is %q: %w", state, context.Cause(ctx))
+		case <-time.After(interval):
+		}
+	}
+}
+
+type view struct {
+	terminal *user.Terminal
+	seen     map[string]bool
+	pods     map[string]int
+}
+
+func (view *view) once(key, who, what string) {
+	if !view.seen[key] {
+		view.seen[key] = true
+		view.terminal.Line(who, "", what)
+	}
+}
+
+func (view *view) event(event user.Event) {
+	what := event.Type
+	if event.Data.Status != "" {
+		what += "  " + event.Data.Status + "/" + event.Data.Result
+	}
+	from := map[string]string{"shipyard-controller": "Keptn"}[event.Source]
+	if from == "" {
+		from = event.Source
+	}
+	view.once("event "+event.ID, from, what)
+}
+
+func (view *view) cluster(ctx context.Context, installed *system.System, keptnContext string) error {
+	for _, function := range []string{"executor-test", "watcher"} {
+		count, err := installed.Pods(ctx, function)
+		if err != nil {
+			return err
+		}
+		if before, known := view.pods[function]; !known || before != count {
+			view.pods[function] = count
+			view.terminal.Line("Knative", "", fmt.Sprintf("%s has %d pods", function, count))
+		}
+	}
+	jobs, err := installed.Jobs(ctx, keptnContext)
+	if err != nil {
+		return err
+	}
+	for index := range jobs {
+		job := &jobs[index]
+		phase := string(run.PhaseOf(job))
+		view.once("job "+job.Name+phase, "Kubernetes", fmt.Sprintf("Job %s (%s) is %s", job.Name, job.Annotations[run.TaskNameAnnotation], phase))
+	}
+	return nil
+}
+
+func showLog(ctx context.Context, terminal *user.Terminal, installed *system.System, keptnContext string) error {
+	jobs, err := installed.Jobs(ctx, keptnContext)
+	if err != nil {
+		return err
+	}
+	for index := range jobs {
+		terminal.Heading("The log of Job " + jobs[index].Name)
+		log, err := installed.Log(ctx, &jobs[index])
+		if err != nil {
+			return err
+		}
+		terminal.Indented(log)
+	}
+	return nil
+}
+
+// showTrace reads the trace back from Jaeger, as soon as it is whole: everybody
+// exports a little later.
+func showTrace(ctx context.Context, terminal *user.Terminal, installed *system.System, keptnContext string) error {
+	terminal.Heading("The trace, whose id is the Keptn context (Knative's inner spans left out)")
+	traceID := user.TraceID(keptnContext)
+	var spans []user.Span
+	err := system.Eventually(ctx, traceLimit, func(ctx context.Context) error {
+		var err error
+		if spans, err = installed.Trace(ctx, traceID); err != nil {
+			return err
+		}
+		ended := func(span user.Span) bool { return span.Name == "watcher "+run.CompletedType }
+		if !slices.ContainsFunc(spans, ended) || !user.IsWhole(spans) {
+			return errors.New("spans are missing")
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("reading trace %s: %w", traceID, err)
+	}
+	terminal.Say(user.Tree(spans, func(span user.Span) bool {
+		switch span.Service {
+		case "bridge", "executor", "jobsource", "watcher":
+			return span.Name != "queue" && !strings.HasPrefix(span.Name, "kn.queueproxy.") && !strings.HasPrefix(span.Name, "HTTP ")
+		case "broker.ingress":
+			return strings.HasPrefix(span.Name, "broker:")
+		default:
+			return false
+		}
+	}))
+	terminal.Say(fmt.Sprintf("%d spans in all.", len(spans)))
+	return nil
+}
+
+func goOn(terminal *user.Terminal, keptnContext string) {
+	terminal.Heading("How to go on")
+	for _, line := range [][2]string{
+		{"the Jobs of this sequence", "kubectl get jobs,pods -n job-executor-jobs -l keptn.sh/context=" + keptnContext},
+		{"what was installed", "kubectl get ksvc,triggers,pods -n job-executor"},
+		{"the functions' logs", "kubectl logs -n job-executor deployment/bridge"},
+		{"the whole trace", "kubectl get --raw /api/v1/namespaces/observability/services/http:jaeger:16686/proxy/api/traces/" + user.TraceID(keptnContext)},
+		{"Jaeger, inside the cluster", "http://jaeger.observability.svc.cluster.local:16686"},
+	} {
+		terminal.Say(fmt.Sprintf("%-28s %s", line[0], line[1]))
+	}
+	if os.Getenv("JOB_EXECUTOR_TEST_CLUSTER") != "" {
+		terminal.Say("\nThe cluster is in a network of its own: put   go run ./test/cluster exec   before each kubectl.")
+		terminal.Say("It goes away, and leaves nothing behind, with   make cluster-down")
+	}
+}

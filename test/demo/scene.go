@@ -1,0 +1,150 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/job-executor/job-executor/functions/jobconfig"
+	"github.com/job-executor/job-executor/functions/keptn"
+)
+
+// scene is what is shown: a project, and the sequence in it that is triggered.
+type scene struct {
+	project, stage, service, sequence string
+	shipyard                          string
+	// eventType is the type of the task's triggered event.
+	eventType string
+	// data is the event's, but for project, stage and service.
+	data map[string]any
+	// files are put at the service's level.
+	files map[string][]byte
+}
+
+// The most that a person's event or one of the files may have.
+const (
+	maxEventBytes = 1 << 20
+	maxFileBytes  = 64 << 20
+)
+
+// newScene is the seed's project, or what the options name.
+func newScene(options options, shop string) (scene, error) {
+	made := scene{project: "demo", stage: "production", service: "shop", sequence: "pipeline", files: map[string][]byte{}}
+	made.data = map[string]any{"deployment": map[string]any{"deploymentURIsLocal": []string{shop}}}
+	var err error
+	if options.config == "" {
+		if options.event != "" || options.files != "" {
+			return scene{}, fmt.Errorf("--event and --files need --config")
+		}
+		shipyard, err := os.ReadFile("test/demo/shipyard.yaml")
+		if err != nil {
+			return scene{}, fmt.Errorf("reading the shipyard: %w", err)
+		}
+		made.shipyard, made.eventType = string(shipyard), keptn.TypeOf("test", keptn.Triggered)
+		made.files, err = readFiles("test/demo/project")
+		return made, err
+	}
+	if options.files != "" {
+		if made.files, err = readFiles(options.files); err != nil {
+			return scene{}, err
+		}
+	}
+	content, err := os.ReadFile(options.config)
+	if err != nil {
+		return scene{}, fmt.Errorf("reading --config: %w", err)
+	}
+	made.files[jobconfig.Path] = content
+	if made.eventType, err = firstEvent(content); err != nil {
+		return scene{}, err
+	}
+	if options.event != "" {
+		if err := made.readEvent(options.event); err != nil {
+			return scene{}, err
+		}
+	}
+	task, phase, ok := keptn.ParseType(made.eventType)
+	if !ok || phase != keptn.Triggered {
+		return scene{}, fmt.Errorf("event type %q is not that of a task, sh.keptn.event.<task>.triggered", made.eventType)
+	}
+	made.shipyard = fmt.Sprintf(`apiVersion: spec.keptn.sh/0.2.3
+kind: Shipyard
+metadata: {name: demo}
+spec:
+  stages:
+    - name: %q
+      sequences:
+        - name: pipeline
+          tasks: [{name: %q}]
+`, made.stage, task)
+	return made, nil
+}
+
+// firstEvent is the type of the first event that a job/config.yaml names. What is
+// wrong with the file Job Executor says itself, as it would in Keptn.
+func firstEvent(content []byte) (string, error) {
+	config, err := jobconfig.Parse(content)
+	if err != nil {
+		return keptn.TypeOf("test", keptn.Triggered), nil
+	}
+	for _, action := range config.Actions {
+		for _, event := range action.Events {
+			return event.Name, nil
+		}
+	}
+	return "", fmt.Errorf("no action in --config names an event")
+}
+
+// readEvent takes type, project, stage, service and data from an event.
+func (scene *scene) readEvent(path string) error {
+	content, err := os.ReadFile(path) //nolint:gosec // the person's own
+	if err != nil {
+		return fmt.Errorf("reading --event: %w", err)
+	}
+	if len(content) > maxEventBytes {
+		return fmt.Errorf("the event in %s has more than %d bytes", path, maxEventBytes)
+	}
+	var event struct {
+		Type string         `json:"type"`
+		Data map[string]any `json:"data"`
+	}
+	if err := json.Unmarshal(content, &event); err != nil {
+		return fmt.Errorf("reading the event in %s: %w", path, err)
+	}
+	if event.Type != "" {
+		scene.eventType = event.Type
+	}
+	for name, target := range map[string]*string{"project": &scene.project, "stage": &scene.stage, "service": &scene.service} {
+		if value, ok := event.Data[name].(string); ok && value != "" {
+			*target = value
+		}
+		delete(event.Data, name)
+	}
+	scene.data = event.Data
+	return nil
+}
+
+// walk gives each file below a root to a function.
+func walk(root fs.FS, each func(path string, content []byte)) error {
+	return fs.WalkDir(root, ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		if strings.HasPrefix(path, ".git/") || !entry.Type().IsRegular() {
+			return nil
+		}
+		information, err := entry.Info()
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", path, err)
+		}
+		if information.Size() > maxFileBytes {
+			return fmt.Errorf("%s has more than %d bytes", path, maxFileBytes)
+		}
+		content, err := fs.ReadFile(root, path)
+		if err == nil {
+			each(path, content)
+		}
+		return err
+	})
+}

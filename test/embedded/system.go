@@ -1,0 +1,201 @@
+package embedded
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/job-executor/job-executor/functions/bridge"
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/test/keptn"
+)
+
+// Options are the settings of a System.
+type Options struct {
+	// Directory is where everything is kept; the caller removes it.
+	Directory string
+	// Manifests is the directory config/.
+	Manifests string
+	// Programs run in place of images' containers.
+	Programs map[string]Program
+	// Objects are further objects in the cluster, such as Secrets for tasks.
+	Objects []runtime.Object
+	// Observe is told of each delivery of the Broker.
+	Observe func(Delivery)
+	// Log takes what the functions log.
+	Log slog.Handler
+}
+
+// System is everything in one process: Keptn's control plane for tests with a real
+// NATS JetStream, the Broker, the functions, and a cluster that runs containers as
+// processes.
+type System struct {
+	Keptn   *keptn.Server
+	Cluster *Kubernetes
+	// Spans are those of all functions and of the Broker.
+	Spans *tracetest.InMemoryExporter
+
+	cancel     context.CancelFunc
+	group      sync.WaitGroup
+	processors []sdktrace.SpanProcessor
+}
+
+const (
+	// Token is Keptn's API token.
+	Token         = "keptn-token"
+	dispatchDelay = 60 * time.Millisecond // as measured (recording 58-latency)
+	local         = "127.0.0.1:0"
+	maxEventBytes = 4 << 20
+	pingInterval  = time.Second
+	resync        = time.Minute
+)
+
+// executorPrefix begins the name of an executor, and of its Trigger.
+const executorPrefix = "executor-"
+
+// Start starts everything. Close ends it.
+func Start(ctx context.Context, options Options) (*System, error) {
+	manifests, err := ReadManifests(options.Manifests)
+	if err != nil {
+		return nil, err
+	}
+	exported, err := function.ExportFromEnvironment(ctx)
+	if err != nil {
+		return nil, err
+	}
+	system := &System{Spans: tracetest.NewInMemoryExporter()}
+	system.processors = append(exported, sdktrace.NewSimpleSpanProcessor(system.Spans))
+	ctx, system.cancel = context.WithCancel(ctx)
+	telemetry := func(name string) *function.Telemetry {
+		return function.TelemetryTo(name, options.Log, system.processors...)
+	}
+	if system.Keptn, err = keptn.Start(keptn.Options{
+		Directory: options.Directory, Token: Token, DispatchDelay: dispatchDelay, Log: slog.New(options.Log),
+		NATSAddress: local, GatewayAddress: local, ControlPlaneAddress: local, ResourceAddress: local,
+	}); err != nil {
+		system.cancel()
+		return nil, err
+	}
+	network := NewNetwork()
+	programs := map[string]Program{FetcherImage: Fetcher(telemetry("fetcher"), network)}
+	for image, program := range options.Programs {
+		programs[image] = program
+	}
+	system.Cluster, err = NewKubernetes(KubernetesOptions{
+		Context: ctx, Runtime: &Processes{Programs: programs}, Directory: filepath.Join(options.Directory, "pods"), NewID: uuid.NewString,
+	}, append(Objects(manifests), options.Objects...)...)
+	tokenFile := filepath.Join(options.Directory, "token")
+	if err == nil {
+		err = ReviewTokens(system.Cluster, tokenFile)
+	}
+	if err == nil {
+		err = system.wire(ctx, manifests, network, options, tokenFile, telemetry)
+	}
+	if err != nil {
+		system.Close()
+		return nil, err
+	}
+	return system, nil
+}
+
+func (system *System) wire(ctx context.Context, manifests Manifests, network *Network, options Options, tokenFile string, telemetry func(string) *function.Telemetry) error {
+	environment := func(name string) Environment {
+		return Environment{
+			Manifests: manifests, Transport: network, Kubernetes: system.Cluster.Client(nil), Telemetry: telemetry(name), TokenFile: tokenFile,
+			KeptnTransport: http.DefaultTransport, Jitter: func(most time.Duration) time.Duration { return rand.N(most + 1) }, //nolint:gosec // no secret
+			Keptn: bridge.Configuration{
+				Transport: bridge.NATS, NATSURL: system.Keptn.NATSURL, ControlPlaneURL: system.Keptn.ControlPlaneURL, ResourceServiceURL: system.Keptn.ResourceURL,
+				ResyncInterval: resync, PingInterval: pingInterval, IntegrationName: "job-executor", Location: "execution-plane",
+				Subscriptions: []string{"sh.keptn.event.*.triggered"}, Namespace: systemNamespace, PodName: "bridge", NodeName: "localhost",
+			},
+		}
+	}
+	brokerTelemetry := telemetry("broker")
+	broker, err := NewBroker(manifests.Settings["BROKER_URL"], manifests.Triggers, brokerTelemetry.Transport(network))
+	if err != nil {
+		return err
+	}
+	broker.Observe = options.Observe
+	network.Handle("broker-ingress.knative-eventing.svc.cluster.local", otelhttp.NewHandler(broker, "broker",
+		otelhttp.WithTracerProvider(brokerTelemetry.Tracers), otelhttp.WithPropagators(brokerTelemetry.Propagator),
+		otelhttp.WithSpanNameFormatter(func(_ string, request *http.Request) string { return "broker " + request.Header.Get("Ce-Type") })))
+
+	serve := func(host string, program function.Program, environment Environment) {
+		network.Handle(host+"."+systemNamespace+".svc.cluster.local", program.Handler(host, maxEventBytes, environment.Telemetry))
+		for _, loop := range program.Loops {
+			system.group.Go(func() { _ = loop(ctx) })
+		}
+	}
+	bridgeEnvironment := environment("bridge")
+	stream, err := bridge.ConnectNATS(system.Keptn.NATSURL, bridgeEnvironment.Telemetry.Log)
+	if err != nil {
+		return err
+	}
+	bridgeEnvironment.Stream = stream
+	program, err := Bridge(ctx, bridgeEnvironment)
+	if err != nil {
+		return err
+	}
+	serve("bridge", program, bridgeEnvironment)
+	for _, trigger := range manifests.Triggers {
+		if strings.HasPrefix(trigger.Name, executorPrefix) {
+			executorEnvironment := environment(trigger.Name)
+			serve(trigger.Name, Executor(executorEnvironment), executorEnvironment)
+		}
+	}
+	watcherEnvironment, sourceEnvironment := environment("watcher"), environment("jobsource")
+	serve("watcher", Watcher(watcherEnvironment), watcherEnvironment)
+	serve("jobsource", Jobsource(sourceEnvironment), sourceEnvironment)
+	return nil
+}
+
+// Call calls Keptn's API as its user does, at a path below /api.
+func (system *System) Call(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, method, system.Keptn.GatewayURL+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("making a request: %w", err)
+	}
+	request.Header.Set("x-token", Token)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("calling Keptn: %w", err)
+	}
+	defer discard(response)
+	content, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("reading Keptn's answer: %w", err)
+	}
+	if response.StatusCode < 200 || response.StatusCode > 299 {
+		return nil, fmt.Errorf("Keptn answered %s %s with %s: %s", method, path, response.Status, content)
+	}
+	return content, nil
+}
+
+// Close ends everything.
+func (system *System) Close() {
+	system.cancel()
+	system.group.Wait()
+	if system.Cluster != nil {
+		system.Cluster.Wait()
+	}
+	system.Keptn.Close()
+	for _, processor := range system.processors {
+		ctx, cancel := context.WithTimeout(context.Background(), pingInterval)
+		_ = processor.Shutdown(ctx)
+		cancel()
+	}
+}

@@ -1,0 +1,137 @@
+package user
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// Terminal shows what happens as it happens: with colours and a status line in a
+// terminal, and plainly elsewhere or if NO_COLOR is set.
+type Terminal struct {
+	out   *os.File
+	fancy bool
+
+	mutex  sync.Mutex
+	began  time.Time
+	status string
+}
+
+// NewTerminal returns a terminal that writes to a file.
+func NewTerminal(out *os.File) *Terminal {
+	fancy := term.IsTerminal(int(out.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" //nolint:gosec // a descriptor
+	return &Terminal{out: out, fancy: fancy, began: time.Now()}
+}
+
+// Begin has the times of lines count from now.
+func (terminal *Terminal) Begin() {
+	terminal.mutex.Lock()
+	defer terminal.mutex.Unlock()
+	terminal.began = time.Now()
+}
+
+// Colours of ANSI terminals.
+const (
+	grey   = "90"
+	red    = "31"
+	green  = "32"
+	blue   = "34"
+	bold   = "1"
+	width  = 78
+	noTail = 3
+)
+
+func (terminal *Terminal) paint(colour, text string) string {
+	if !terminal.fancy || text == "" {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
+
+// Heading begins a section.
+func (terminal *Terminal) Heading(text string) {
+	terminal.print("\n" + terminal.paint(bold, "── "+text+" "+strings.Repeat("─", max(0, width-len([]rune(text))-noTail))) + "\n")
+}
+
+// Say prints a line of text.
+func (terminal *Terminal) Say(text string) { terminal.print(text) }
+
+// Indented prints a text, each line of it indented.
+func (terminal *Terminal) Indented(text string) {
+	terminal.print("    " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n    "))
+}
+
+// Line prints something that happened: who did it, to whom (or nobody), and what.
+func (terminal *Terminal) Line(from, to, what string) {
+	colour := ""
+	switch {
+	case strings.Contains(what, "fail"), strings.Contains(what, "errored"), strings.Contains(what, "aborted"):
+		colour = red
+	case strings.Contains(what, "succeeded"), strings.Contains(what, "finished"):
+		colour = green
+	case strings.Contains(what, "triggered"):
+		colour = blue
+	}
+	if colour != "" {
+		what = terminal.paint(colour, what)
+	}
+	terminal.mutex.Lock()
+	elapsed := time.Since(terminal.began)
+	terminal.mutex.Unlock()
+	way := from
+	if to != "" {
+		way += " → " + to
+	}
+	const column = 30
+	padding := strings.Repeat(" ", max(1, column-len([]rune(way))))
+	terminal.print(terminal.paint(grey, fmt.Sprintf("%7.2f s  ", elapsed.Seconds())) + way + padding + what)
+}
+
+// Status shows a line that the next one replaces; only in a terminal.
+func (terminal *Terminal) Status(text string) {
+	if !terminal.fancy {
+		return
+	}
+	terminal.mutex.Lock()
+	defer terminal.mutex.Unlock()
+	if text != terminal.status {
+		fmt.Fprintf(terminal.out, "\r\x1b[K%s", terminal.paint(grey, text))
+		terminal.status = text
+	}
+}
+
+func (terminal *Terminal) print(text string) {
+	terminal.mutex.Lock()
+	defer terminal.mutex.Unlock()
+	if terminal.status != "" {
+		fmt.Fprint(terminal.out, "\r\x1b[K")
+		terminal.status = ""
+	}
+	fmt.Fprintln(terminal.out, text)
+}
+
+// ShowEvent prints the event with the beginning of its message: the rest of it is
+// the log, which follows.
+func (terminal *Terminal) ShowEvent(finished Event) error {
+	var event map[string]any
+	if err := json.Unmarshal(finished.Raw, &event); err != nil {
+		return fmt.Errorf("reading the finished event: %w", err)
+	}
+	data, _ := event["data"].(map[string]any)
+	message := []rune(finished.Data.Message)
+	const shown = 100
+	if data != nil && len(message) > shown {
+		data["message"] = fmt.Sprintf("%s… (%d characters, with the log below)", string(message[:shown]), len(message))
+	}
+	content, err := json.MarshalIndent(event, "", "  ")
+	if err != nil {
+		return fmt.Errorf("printing the finished event: %w", err)
+	}
+	terminal.Indented(string(content))
+	return nil
+}
