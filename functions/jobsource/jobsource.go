@@ -32,7 +32,7 @@ type Sender interface {
 // Marker changes Jobs, as run.Store does.
 type Marker interface {
 	MarkDelivered(ctx context.Context, job *batchv1.Job, at time.Time) error
-	Expire(ctx context.Context, job *batchv1.Job) error
+	Expire(ctx context.Context, job *batchv1.Job, now time.Time) error
 }
 
 // Source sends the completions of Jobs.
@@ -245,7 +245,7 @@ func (source *Source) Reconcile(ctx context.Context, jobs []*batchv1.Job) error 
 	var failures []error
 	for _, job := range jobs {
 		if job.Spec.TTLSecondsAfterFinished == nil {
-			failures = append(failures, source.Marker.Expire(ctx, job))
+			failures = append(failures, source.Marker.Expire(ctx, job, source.Now()))
 		}
 	}
 	return errors.Join(failures...)

@@ -71,7 +71,7 @@ func (marker *marker) MarkDelivered(_ context.Context, job *batchv1.Job, _ time.
 	return nil
 }
 
-func (marker *marker) Expire(_ context.Context, job *batchv1.Job) error {
+func (marker *marker) Expire(_ context.Context, job *batchv1.Job, _ time.Time) error {
 	marker.expired = append(marker.expired, job.Name)
 	return nil
 }

@@ -184,7 +184,7 @@ func TestStoreRepeatsWithoutEffect(t *testing.T) {
 		if err := store.MarkDelivered(ctx, &first, time.Unix(0, 0)); err != nil {
 			t.Fatal(err)
 		}
-		if err := store.Expire(ctx, &first); err != nil {
+		if err := store.Expire(ctx, &first, FinishedAt(&first)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -192,7 +192,7 @@ func TestStoreRepeatsWithoutEffect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(jobs) != 1 || *jobs[0].Spec.Suspend || !IsDelivered(&jobs[0]) || *jobs[0].Spec.TTLSecondsAfterFinished != 60 {
+	if len(jobs) != 1 || *jobs[0].Spec.Suspend || !IsDelivered(&jobs[0]) || *jobs[0].Spec.TTLSecondsAfterFinished != 180 {
 		t.Errorf("got %+v", jobs)
 	}
 	for range 2 {
@@ -206,5 +206,39 @@ func TestStoreRepeatsWithoutEffect(t *testing.T) {
 	}
 	if exists, err := store.Exists(ctx, "jobs", "a"); err != nil || exists {
 		t.Errorf("got %v, %v", exists, err)
+	}
+}
+
+// Kubernetes counts from the Job's end; a delivery may still be under way that
+// would run it again.
+func TestJobOutlivesWhatMayBeUnderWay(t *testing.T) {
+	ended := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	tests := []struct {
+		name     string
+		ttl      string
+		reported time.Duration
+		want     int32
+	}{
+		{"its own time is long enough", "21600", time.Minute, 21600},
+		{"its own time is short", "60", 0, 180},
+		{"it was reported late", "60", time.Hour, 3780},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			finished := job("a", Succeeded)
+			finished.Annotations = map[string]string{TTLAnnotation: test.ttl}
+			finished.Status.Conditions[0].LastTransitionTime.Time = ended
+			client := fake.NewClientset(&finished).BatchV1()
+			if err := (&Store{Batch: client}).Expire(t.Context(), &finished, ended.Add(test.reported)); err != nil {
+				t.Fatal(err)
+			}
+			changed, err := client.Jobs("jobs").Get(t.Context(), "a", metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := *changed.Spec.TTLSecondsAfterFinished; got != test.want {
+				t.Errorf("got %d seconds, want %d", got, test.want)
+			}
+		})
 	}
 }

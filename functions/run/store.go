@@ -72,12 +72,20 @@ func (store *Store) MarkDelivered(ctx context.Context, job *batchv1.Job, at time
 	}}})
 }
 
-// Expire has Kubernetes delete a Job once the seconds of its TTLAnnotation are over.
-func (store *Store) Expire(ctx context.Context, job *batchv1.Job) error {
+// expireAfter is the least time between the report of a run and the end of its
+// Jobs. It is longer than a delivery of the triggered event can be under way: one
+// that finds no Job would run it again.
+const expireAfter = 3 * time.Minute
+
+// Expire has Kubernetes delete a finished Job once the seconds of its TTLAnnotation
+// are over, but not within three minutes from now.
+func (store *Store) Expire(ctx context.Context, job *batchv1.Job, now time.Time) error {
 	seconds, err := strconv.ParseInt(job.Annotations[TTLAnnotation], 10, 32)
 	if err != nil {
 		return fmt.Errorf("reading annotation %s of Job %s/%s: %w", TTLAnnotation, job.Namespace, job.Name, err)
 	}
+	// Kubernetes counts from the Job's end, which may be long ago.
+	seconds = max(seconds, int64((now.Sub(FinishedAt(job)) + expireAfter).Seconds()))
 	return store.patch(ctx, job, map[string]any{"spec": map[string]any{"ttlSecondsAfterFinished": seconds}})
 }
 

@@ -53,6 +53,9 @@ const (
 	stuckChance  = 0.001
 )
 
+// requestLimit is the timeoutSeconds of our Knative Services.
+const requestLimit = 90 * time.Second
+
 // await is an await point: time passes, and the process may die before it goes on.
 func (process *process) await(ctx context.Context, what string) {
 	if process.dead() {
@@ -132,7 +135,9 @@ func (process *process) RoundTrip(request *http.Request) (*http.Response, error)
 			time.Sleep(pause)
 			if world.ctx.Err() == nil {
 				world.note("again: %s", what)
-				if response, err := world.network.RoundTrip(again(world.ctx)); err == nil {
+				ctx, cancel := context.WithTimeout(world.ctx, requestLimit)
+				defer cancel()
+				if response, err := world.network.RoundTrip(again(ctx)); err == nil {
 					_ = response.Body.Close()
 				}
 			}
