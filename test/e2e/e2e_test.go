@@ -88,7 +88,7 @@ func begin(t *testing.T, installed *system.System, tasks []string, files map[str
 func end(t *testing.T, installed *system.System, project, keptnContext string) (string, []user.Event) {
 	t.Helper()
 	var stageState string
-	must(t, system.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		state, reached, err := installed.State(ctx, project, keptnContext)
 		if err == nil && state != "finished" {
 			err = fmt.Errorf("the sequence is %q", state)
@@ -105,7 +105,7 @@ func end(t *testing.T, installed *system.System, project, keptnContext string) (
 func triggeredEvent(t *testing.T, installed *system.System, keptnContext, task string) user.Event {
 	t.Helper()
 	var triggered user.Event
-	must(t, system.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		events, err := installed.Events(ctx, keptnContext)
 		if err != nil {
 			return err
@@ -176,7 +176,7 @@ func TestTaskRunsFromZeroToZero(t *testing.T) {
 	}
 	t.Run("its trace has everybody's spans under the Keptn context", func(t *testing.T) {
 		wanted := []string{"bridge", "broker.ingress", "executor", "jobsource", "watcher"}
-		must(t, system.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
+		must(t, user.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
 			spans, err := installed.Trace(ctx, user.TraceID(keptnContext))
 			if err != nil {
 				return err
@@ -198,7 +198,7 @@ func TestTaskRunsFromZeroToZero(t *testing.T) {
 		}))
 	})
 	t.Run("the Job expires only after it was reported", func(t *testing.T) {
-		must(t, system.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
+		must(t, user.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
 			jobs, err := installed.Jobs(ctx, keptnContext)
 			if err != nil {
 				return err
@@ -227,7 +227,7 @@ actions:
 	compare(t, "stage", "errored", stageState)
 	compare(t, "events", []summary{{Type: "deployment.started"}, {"deployment.finished", "errored", "fail"}}, summaries(events))
 	contains(t, events[len(events)-1].Data.Message, "Task 'Break' failed", "ExitCode: 3", "what went wrong")
-	must(t, system.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
+	must(t, user.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
 		jobs, err := installed.Jobs(ctx, keptnContext)
 		if err == nil && len(jobs) != 1 {
 			err = fmt.Errorf("there are %d Jobs; the one that never ran is to be deleted", len(jobs))
@@ -290,7 +290,7 @@ func TestNothingIsSaidWhereNoActionMatches(t *testing.T) {
 	installed := connect(t)
 	project, keptnContext := begin(t, installed, []string{"get-sli"}, map[string]string{"job/config.yaml": greeting})
 	// That the executor has seen it shows in the trace.
-	must(t, system.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		spans, err := installed.Trace(ctx, user.TraceID(keptnContext))
 		if err == nil && !slices.ContainsFunc(spans, func(span user.Span) bool {
 			return span.Service == "executor" && span.Name == "executor sh.keptn.event.get-sli.triggered"
@@ -356,9 +356,9 @@ actions:
 			return err
 		}
 	}
-	must(t, system.Eventually(t.Context(), runLimit, count(2)))
+	must(t, user.Eventually(t.Context(), runLimit, count(2)))
 	// It is the started event that makes the bridge look after the task.
-	must(t, system.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		events, err := installed.Events(ctx, keptnContext)
 		if err == nil && len(user.Ours(events)) == 0 {
 			err = errors.New("the task is not started")
@@ -366,7 +366,7 @@ actions:
 		return err
 	}))
 	must(t, installed.Abort(t.Context(), project, keptnContext))
-	must(t, system.Eventually(t.Context(), runLimit, count(0)))
+	must(t, user.Eventually(t.Context(), runLimit, count(0)))
 	events, err := installed.Events(t.Context(), keptnContext)
 	must(t, err)
 	compare(t, "events", []summary{{Type: "deployment.started"}}, summaries(user.Ours(events)))

@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/conformance"
 	"github.com/job-executor/job-executor/test/user"
 )
 
@@ -30,6 +31,7 @@ const (
 	Namespace     = "job-executor"
 	JobsNamespace = "job-executor-jobs"
 	token         = "keptn-token" // as in test/keptn/keptn.yaml
+	httpPort      = 80
 )
 
 // System is an installation on the cluster that KUBECONFIG names.
@@ -66,7 +68,7 @@ func Connect() (*System, error) {
 		repository: strings.TrimSpace(string(repository)),
 	}
 	system.Keptn.Call = func(ctx context.Context, method, path string, body []byte) ([]byte, error) {
-		return system.call(ctx, method, system.proxy("keptn", "api-gateway-nginx", 80)+"/api"+path, "application/json", body)
+		return system.call(ctx, method, system.proxy("keptn", "api-gateway-nginx", httpPort)+"/api"+path, "application/json", body)
 	}
 	return system, nil
 }
@@ -75,14 +77,14 @@ func Connect() (*System, error) {
 // and waits until everything is ready. It may be repeated.
 func (system *System) Install(ctx context.Context, say func(string)) error {
 	say("Keptn for tests: ko apply -f test/keptn/keptn.yaml")
-	if err := system.command(ctx, "ko", "apply", "--sbom=none", "-f", "test/keptn/keptn.yaml"); err != nil {
+	if err := system.build(ctx, "test/keptn/keptn.yaml"); err != nil {
 		return err
 	}
 	say("Job Executor: ko apply -f config/, with traces to Jaeger (config/tracing)")
 	if err := system.command(ctx, "kubectl", "apply", "-f", "config/100-namespace.yaml", "-f", "config/tracing"); err != nil {
 		return err
 	}
-	if err := system.command(ctx, "ko", "apply", "--sbom=none", "-f", "config/"); err != nil {
+	if err := system.build(ctx, "config/"); err != nil {
 		return err
 	}
 	say("waiting until all of it is ready")
@@ -91,12 +93,39 @@ func (system *System) Install(ctx context.Context, say func(string)) error {
 		{"--for=condition=Available", "-n", Namespace, "deployment", "--all"},
 		{"--for=condition=Ready", "-n", Namespace, "services.serving.knative.dev,brokers,triggers", "--all"},
 	} {
-		if err := system.command(ctx, "kubectl", append([]string{"wait", "--timeout=180s"}, arguments...)...); err != nil {
+		if err := system.wait(ctx, arguments...); err != nil {
 			return err
 		}
 	}
 	// A rollout may have left Available true for the old pods.
 	return system.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/bridge", "--timeout=180s")
+}
+
+// InstallConformance applies what the Broker's conformance test needs, and waits
+// until it is ready.
+func (system *System) InstallConformance(ctx context.Context) (conformance.Broker, error) {
+	const namespace = "conformance"
+	err := system.build(ctx, "test/conformance/broker.yaml")
+	if err == nil {
+		err = system.wait(ctx, "--for=condition=Available", "-n", namespace, "deployment", "--all")
+	}
+	if err == nil {
+		err = system.wait(ctx, "--for=condition=Ready", "-n", namespace, "brokers,triggers", "--all")
+	}
+	return conformance.Broker{
+		HTTP:          system.http,
+		URL:           system.proxy("knative-eventing", "broker-ingress", httpPort) + "/" + namespace + "/conformance",
+		SubscriberURL: system.proxy(namespace, "subscriber", httpPort),
+	}, err
+}
+
+// build builds and pushes the images that manifests name, and applies them.
+func (system *System) build(ctx context.Context, path string) error {
+	return system.command(ctx, "ko", "apply", "--sbom=none", "-f", path)
+}
+
+func (system *System) wait(ctx context.Context, arguments ...string) error {
+	return system.command(ctx, "kubectl", append([]string{"wait", "--timeout=180s"}, arguments...)...)
 }
 
 func (system *System) command(ctx context.Context, name string, arguments ...string) error {
@@ -148,7 +177,7 @@ func (system *System) Pods(ctx context.Context, service string) (int, error) {
 
 // WaitForZero waits until functions have no pods.
 func (system *System) WaitForZero(ctx context.Context, limit time.Duration, services ...string) error {
-	return Eventually(ctx, limit, func(ctx context.Context) error {
+	return user.Eventually(ctx, limit, func(ctx context.Context) error {
 		for _, service := range services {
 			count, err := system.Pods(ctx, service)
 			if err != nil {
@@ -203,7 +232,7 @@ func (system *System) Log(ctx context.Context, job *batchv1.Job) (string, error)
 // SendToBroker posts a CloudEvent in structured mode to the Broker, as the bridge
 // does in binary mode.
 func (system *System) SendToBroker(ctx context.Context, content []byte) error {
-	address := system.proxy("knative-eventing", "broker-ingress", 80) + "/job-executor/keptn"
+	address := system.proxy("knative-eventing", "broker-ingress", httpPort) + "/job-executor/keptn"
 	_, err := system.call(ctx, http.MethodPost, address, "application/cloudevents+json", content)
 	return err
 }
@@ -233,24 +262,6 @@ func (system *System) call(ctx context.Context, method, address, contentType str
 		return nil, fmt.Errorf("%s %s: %s: %s", method, address, response.Status, content)
 	}
 	return content, nil
-}
-
-// Eventually waits until there is no error, at most for the limit.
-func Eventually(ctx context.Context, limit time.Duration, done func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	for {
-		err := done(ctx)
-		if err == nil {
-			return nil
-		}
-		const interval = 100 * time.Millisecond
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("after %s: %w", limit, err)
-		case <-time.After(interval):
-		}
-	}
 }
 
 // ReadFiles reads files of the repository, for a project's own.

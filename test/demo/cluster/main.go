@@ -222,7 +222,7 @@ func showTrace(ctx context.Context, terminal *user.Terminal, installed *system.S
 	terminal.Heading("The trace, whose id is the Keptn context (Knative's inner spans left out)")
 	traceID := user.TraceID(keptnContext)
 	var spans []user.Span
-	err := system.Eventually(ctx, traceLimit, func(ctx context.Context) error {
+	err := user.Eventually(ctx, traceLimit, func(ctx context.Context) error {
 		var err error
 		if spans, err = installed.Trace(ctx, traceID); err != nil {
 			return err

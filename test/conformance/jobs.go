@@ -1,0 +1,287 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/user"
+)
+
+// jobLimit is how long a Job may take to come to what is expected of it.
+const jobLimit = 90 * time.Second
+
+// job is what executor, jobsource and watcher see of a Job.
+type job struct {
+	Phase           run.Phase
+	Reason, Message string // of a failed one
+	Began           bool
+	Pods            []pod
+}
+
+// pod is what they see of a pod, and of its containers.
+type pod struct {
+	Phase           corev1.PodPhase
+	Reason, Message string
+	Init, Task      container
+}
+
+type container struct {
+	// State is the state's name with its reason, and the exit code of one that ended.
+	State string
+	Log   string
+}
+
+// step is a change of a Job, and what is seen after it.
+type step struct {
+	do   func(ctx context.Context, store *run.Store, job *batchv1.Job) error
+	want job
+}
+
+// gone is the view of a Job that does not exist, nor any of its pods.
+var gone = job{}
+
+func suspend(ctx context.Context, store *run.Store, job *batchv1.Job) error {
+	_, err := store.Batch.Jobs(job.Namespace).Patch(ctx, job.Name, types.MergePatchType, []byte(`{"spec":{"suspend":true}}`), metav1.PatchOptions{})
+	return err
+}
+
+func resume(ctx context.Context, store *run.Store, job *batchv1.Job) error {
+	return store.Resume(ctx, job)
+}
+
+func remove(ctx context.Context, store *run.Store, job *batchv1.Job) error {
+	return store.Delete(ctx, job)
+}
+
+func expire(ctx context.Context, store *run.Store, job *batchv1.Job) error {
+	_, err := store.Batch.Jobs(job.Namespace).Patch(ctx, job.Name, types.MergePatchType, []byte(`{"spec":{"ttlSecondsAfterFinished":1}}`), metav1.PatchOptions{})
+	return err
+}
+
+const (
+	backoffLimitExceeded = "BackoffLimitExceeded"
+	backoffLimitMessage  = "Job has reached the specified backoff limit"
+	deadlineExceeded     = "DeadlineExceeded"
+	completed            = "Terminated 0 Completed"
+	running              = "Running"
+	failedState          = "Terminated 3 Error"
+)
+
+// newJob is a Job with one container, as executors make them.
+func newJob(namespace, script string, changes ...func(*batchv1.JobSpec)) *batchv1.Job {
+	made := &batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "conformance-" + uuid.NewString()[:8], Labels: map[string]string{"app.kubernetes.io/part-of": "conformance"}},
+		Spec: batchv1.JobSpec{
+			BackoffLimit: new(int32(0)),
+			Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
+				RestartPolicy: corev1.RestartPolicyNever, TerminationGracePeriodSeconds: new(int64(1)),
+				Containers: []corev1.Container{shell(run.TaskContainer, script)},
+			}},
+		},
+	}
+	for _, change := range changes {
+		change(&made.Spec)
+	}
+	return made
+}
+
+func shell(name, script string) corev1.Container {
+	return corev1.Container{
+		Name: name, Image: "busybox", Command: []string{"sh", "-c", script},
+		Env: []corev1.EnvVar{{Name: "NAME", Value: "value"}, {Name: "COMPOSED", Value: "$(NAME)s $(UNKNOWN) $$(NAME)"}},
+	}
+}
+
+func withInit(script string) func(*batchv1.JobSpec) {
+	return func(spec *batchv1.JobSpec) {
+		spec.Template.Spec.InitContainers = []corev1.Container{shell(run.FetcherContainer, script)}
+	}
+}
+
+// TestJobs runs Jobs and compares what can be seen of them.
+func TestJobs(t *testing.T, client kubernetes.Interface, namespace string) {
+	succeeded := job{Phase: run.Succeeded, Began: true, Pods: []pod{{Phase: corev1.PodSucceeded, Task: container{completed, "done\n"}}}}
+	suspended := job{Phase: run.Waiting}
+	runs := job{Phase: run.Running, Began: true, Pods: []pod{{Phase: corev1.PodRunning, Task: container{running, "begun\n"}}}}
+	failed := func(pods ...pod) job {
+		return job{Phase: run.Failed, Reason: backoffLimitExceeded, Message: backoffLimitMessage, Began: true, Pods: pods}
+	}
+	failedPod := pod{Phase: corev1.PodFailed, Task: container{failedState, "broken\n"}}
+	suspendedFirst := func(spec *batchv1.JobSpec) { spec.Suspend = new(true) }
+	tests := []struct {
+		name  string
+		job   *batchv1.Job
+		steps []step
+	}{
+		{"it succeeds", newJob(namespace, "echo done"), []step{{want: succeeded}}},
+		{"its variables are expanded as Kubernetes does", newJob(namespace, "echo $NAME; echo \"$COMPOSED\""), []step{{want: job{
+			Phase: run.Succeeded, Began: true, Pods: []pod{{Phase: corev1.PodSucceeded, Task: container{completed, "value\nvalues $(UNKNOWN) $(NAME)\n"}}},
+		}}}},
+		{"its command is expanded, too", newJob(namespace, "echo $(NAME)"), []step{{want: job{
+			Phase: run.Succeeded, Began: true, Pods: []pod{{Phase: corev1.PodSucceeded, Task: container{completed, "value\n"}}},
+		}}}},
+		{"it fails", newJob(namespace, "echo broken; exit 3"), []step{{want: failed(failedPod)}}},
+		{"it is tried again", newJob(namespace, "echo broken; exit 3", func(spec *batchv1.JobSpec) { spec.BackoffLimit = new(int32(1)) }), []step{{want: failed(failedPod, failedPod)}}},
+		{"its init container runs before", newJob(namespace, "echo done", withInit("echo first")), []step{{want: job{
+			Phase: run.Succeeded, Began: true, Pods: []pod{{Phase: corev1.PodSucceeded, Init: container{completed, "first\n"}, Task: container{completed, "done\n"}}},
+		}}}},
+		{"its init container fails", newJob(namespace, "echo done", withInit("echo broken; exit 3")), []step{{want: failed(pod{
+			Phase: corev1.PodFailed, Init: container{failedState, "broken\n"}, Task: container{State: "Waiting PodInitializing"},
+		})}}},
+		{"while its init container runs, it waits", newJob(namespace, "echo done", withInit("echo begun; sleep 300")), []step{
+			{want: job{Phase: run.Running, Began: true, Pods: []pod{{Phase: corev1.PodPending, Init: container{running, "begun\n"}, Task: container{State: "Waiting PodInitializing"}}}}},
+			{remove, gone},
+		}},
+		{"its command does not exist", newJob(namespace, "", func(spec *batchv1.JobSpec) {
+			spec.Template.Spec.Containers[0].Command = []string{"/no/such/command"}
+		}), []step{{want: failed(pod{Phase: corev1.PodFailed, Task: container{State: "Terminated 128 StartError"}})}}},
+		{"suspended it waits, and runs when it is resumed", newJob(namespace, "echo done", suspendedFirst), []step{{want: suspended}, {resume, succeeded}}},
+		{"suspended while it runs, its pod is gone; resumed, it runs from the beginning", newJob(namespace, "echo begun; sleep 300"), []step{
+			{want: runs}, {suspend, suspended}, {resume, runs}, {remove, gone},
+		}},
+		{"deleted while it runs, its pod is gone", newJob(namespace, "echo begun; sleep 300"), []step{{want: runs}, {remove, gone}}},
+		{"deleted while it waits", newJob(namespace, "echo done", suspendedFirst), []step{{want: suspended}, {remove, gone}}},
+		{"it expires once it is told to", newJob(namespace, "echo done"), []step{{want: succeeded}, {expire, gone}}},
+		{"its pod's time limit leaves the pod, with its log", newJob(namespace, "trap 'exit 3' TERM; echo begun; sleep 300 & wait", func(spec *batchv1.JobSpec) {
+			spec.Template.Spec.ActiveDeadlineSeconds = new(int64(3))
+		}), []step{{want: failed(pod{
+			Phase: corev1.PodFailed, Reason: deadlineExceeded, Message: "Pod was active on the node longer than the specified deadline", Task: container{failedState, "begun\n"},
+		})}}},
+		{"its own time limit takes the pod away", newJob(namespace, "echo begun; sleep 300", func(spec *batchv1.JobSpec) {
+			spec.ActiveDeadlineSeconds = new(int64(3))
+		}), []step{{want: job{Phase: run.Failed, Reason: deadlineExceeded, Message: "Job was active longer than specified deadline", Began: true}}}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			store := &run.Store{Batch: client.BatchV1(), Namespaces: []string{namespace}}
+			if err := store.Create(t.Context(), test.job); err != nil {
+				t.Fatal(err)
+			}
+			for index, step := range test.steps {
+				if step.do != nil {
+					current, err := client.BatchV1().Jobs(namespace).Get(t.Context(), test.job.Name, metav1.GetOptions{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if err := step.do(t.Context(), store, current); err != nil {
+						t.Fatal(err)
+					}
+				}
+				err := user.Eventually(t.Context(), jobLimit, func(ctx context.Context) error {
+					got, err := look(ctx, client, namespace, test.job.Name)
+					if difference := cmp.Diff(step.want, got); err == nil && difference != "" {
+						err = fmt.Errorf("step %d (-want +got):\n%s", index, difference)
+					}
+					return err
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+	t.Run("calls fail as the API server has them fail", func(t *testing.T) { testFailures(t, client, namespace) })
+}
+
+// look reads a Job and its pods.
+func look(ctx context.Context, client kubernetes.Interface, namespace, name string) (job, error) {
+	var view job
+	found, err := client.BatchV1().Jobs(namespace).Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case err == nil:
+		view.Phase, view.Began = run.PhaseOf(found), found.Status.StartTime != nil
+		view.Reason, view.Message = run.FailureOf(found)
+	case !apierrors.IsNotFound(err):
+		return job{}, err
+	}
+	reader := &run.Pods{Core: client.CoreV1(), MaxLogBytes: 1 << 10}
+	pods, err := reader.List(ctx, &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}})
+	if err != nil {
+		return job{}, err
+	}
+	for index := range pods {
+		found := &pods[index]
+		seen := pod{Phase: found.Status.Phase, Reason: found.Status.Reason, Message: found.Status.Message}
+		for _, status := range slices.Concat(found.Status.InitContainerStatuses, found.Status.ContainerStatuses) {
+			log, err := reader.Log(ctx, found, status.Name)
+			if err != nil {
+				return job{}, err
+			}
+			target := &seen.Task
+			if status.Name == run.FetcherContainer {
+				target = &seen.Init
+			}
+			*target = container{stateOf(status.State), log}
+		}
+		view.Pods = append(view.Pods, seen)
+	}
+	return view, nil
+}
+
+func stateOf(state corev1.ContainerState) string {
+	switch {
+	case state.Running != nil:
+		return running
+	case state.Terminated != nil:
+		return fmt.Sprintf("Terminated %d %s", state.Terminated.ExitCode, state.Terminated.Reason)
+	case state.Waiting != nil:
+		return "Waiting " + state.Waiting.Reason
+	default:
+		return ""
+	}
+}
+
+// testFailures makes calls that fail, and compares how.
+func testFailures(t *testing.T, client kubernetes.Interface, namespace string) {
+	ctx, jobs := t.Context(), client.BatchV1().Jobs(namespace)
+	made, err := jobs.Create(ctx, newJob(namespace, "echo done", func(spec *batchv1.JobSpec) { spec.Suspend = new(true) }), metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := newJob(namespace, "true")
+	again.Name = made.Name
+	_, created := jobs.Create(ctx, again, metav1.CreateOptions{})
+	_, got := jobs.Get(ctx, "missing", metav1.GetOptions{})
+	_, conflict := jobs.Patch(ctx, made.Name, types.MergePatchType, []byte(`{"metadata":{"uid":"another"},"spec":{"suspend":false}}`), metav1.PatchOptions{})
+	_, patched := jobs.Patch(ctx, "missing", types.MergePatchType, []byte(`{"spec":{"suspend":false}}`), metav1.PatchOptions{})
+	deleted := jobs.Delete(ctx, "missing", metav1.DeleteOptions{})
+	_, read := client.CoreV1().Pods(namespace).GetLogs("missing", &corev1.PodLogOptions{}).DoRaw(ctx)
+	reasons := map[string]metav1.StatusReason{}
+	for name, err := range map[string]error{"create again": created, "get": got, "patch another": conflict, "patch": patched, "delete": deleted, "log": read} {
+		var status apierrors.APIStatus
+		if !errors.As(err, &status) {
+			t.Errorf("%s: %v is not an API server's error", name, err)
+			continue
+		}
+		reasons[name] = apierrors.ReasonForError(err)
+	}
+	want := map[string]metav1.StatusReason{
+		"create again": metav1.StatusReasonAlreadyExists, "get": metav1.StatusReasonNotFound, "patch another": metav1.StatusReasonConflict,
+		"patch": metav1.StatusReasonNotFound, "delete": metav1.StatusReasonNotFound, "log": metav1.StatusReasonNotFound,
+	}
+	if difference := cmp.Diff(want, reasons); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+	list, err := jobs.List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/part-of=conformance"})
+	if err != nil || !slices.ContainsFunc(list.Items, func(job batchv1.Job) bool { return job.Name == made.Name }) {
+		t.Errorf("%s is not among the Jobs with its label: %v", made.Name, err)
+	}
+	if err := jobs.Delete(ctx, made.Name, metav1.DeleteOptions{}); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,201 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/user"
+)
+
+const (
+	stage     = "production"
+	service   = "shop"
+	flowLimit = 30 * time.Second
+)
+
+// told is what Keptn was told of a sequence, by us.
+type told struct {
+	Stage  string
+	Events []string
+}
+
+func tellOf(ctx context.Context, keptn user.Keptn, project, keptnContext string) (told, []user.Event, error) {
+	_, stageState, err := keptn.State(ctx, project, keptnContext)
+	if err != nil {
+		return told{}, nil, err
+	}
+	events, err := keptn.Events(ctx, keptnContext)
+	if err != nil {
+		return told{}, nil, err
+	}
+	all := told{Stage: stageState}
+	for _, event := range user.Ours(events) {
+		all.Events = append(all.Events, strings.TrimPrefix(event.Type, "sh.keptn.event.")+" "+event.Data.Result)
+	}
+	return all, user.Ours(events), nil
+}
+
+// Whole sequences, from Keptn's event to Keptn's event, with the real functions and
+// with containers that are processes.
+func TestSequences(t *testing.T) {
+	system, err := Start(t.Context(), Options{
+		Directory: t.TempDir(), Manifests: "../../config", Log: slog.DiscardHandler,
+		Objects: []runtime.Object{&corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "job-executor-jobs", Name: "credentials"}, Data: map[string][]byte{"PASSWORD": []byte("secret")},
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(system.Close)
+	keptn := user.Keptn{Call: system.Call}
+	action := func(event, rest string) string {
+		return "apiVersion: v2\nactions:\n  - name: Do it\n    events: [{name: sh.keptn.event." + event + ".triggered}]\n" + rest
+	}
+	tests := []struct {
+		name  string
+		tasks []string
+		files map[string]string
+		abort bool
+		want  told
+		says  []string
+		jobs  int
+	}{
+		{
+			name: "a task gets its files, its event, a Secret and what Keptn says", tasks: []string{"test"},
+			files: map[string]string{"data/greeting.txt": "hello from Git", "job/config.yaml": action("test", `    tasks:
+      - name: Greet
+        image: busybox
+        files: [data]
+        cmd: [sh, -c, 'cat /keptn/data/greeting.txt; echo " to $WHO of $KEPTN_PROJECT in $KEPTN_STAGE with ${PASSWORD}, labelled $LABELS_BUILD"']
+        env: [{name: WHO, value: "$.data.service", valueFrom: event}, {name: credentials, valueFrom: secret}]
+`)},
+			want: told{"succeeded", []string{"test.started ", "test.finished pass"}}, jobs: 1,
+			says: []string{"Task 'Greet' finished successfully!", "hello from Git to shop of sequence-0 in production with secret, labelled 17"},
+		},
+		{
+			name: "the first task that fails ends the run", tasks: []string{"deployment"},
+			files: map[string]string{"job/config.yaml": action("deployment", `    tasks:
+      - {name: First, image: busybox, cmd: [echo], args: [one]}
+      - {name: Break, image: busybox, cmd: [sh, -c, "echo what went wrong; exit 3"]}
+      - {name: Never, image: busybox, cmd: [echo]}
+`)},
+			want: told{"errored", []string{"deployment.started ", "deployment.finished fail"}}, jobs: 2,
+			says: []string{"Task 'First' finished successfully!", "one", "Task 'Break' failed: container task ended (Reason: Error, ExitCode: 3)", "what went wrong"},
+		},
+		{
+			name: "a file that does not exist is named", tasks: []string{"release"},
+			files: map[string]string{"job/config.yaml": action("release", "    tasks: [{name: Use it, image: busybox, cmd: [echo], files: [nowhere.txt]}]\n")},
+			want:  told{"errored", []string{"release.started ", "release.finished fail"}}, jobs: 1,
+			says: []string{"its files could not be fetched", "could not find file or directory nowhere.txt"},
+		},
+		{
+			name: "a mistake in the configuration is told in a sentence", tasks: []string{"rollback"},
+			files: map[string]string{"job/config.yaml": action("rollback", "    task: []\n")},
+			want:  told{"errored", []string{"rollback.started ", "rollback.finished fail"}},
+			says:  []string{"job/config.yaml is not valid: line 5: field task is not a field of Action"},
+		},
+		{
+			name: "each task of a sequence is answered, any other by the executor for all others", tasks: []string{"test", "anything"},
+			files: map[string]string{"job/config.yaml": action(".*", "    tasks: [{name: Say, image: busybox, cmd: [echo, again]}]\n")},
+			want:  told{"succeeded", []string{"test.started ", "test.finished pass", "anything.started ", "anything.finished pass"}}, jobs: 2,
+			says: []string{"again"},
+		},
+		{
+			name: "nothing is said where nothing matches", tasks: []string{"get-sli"}, abort: true,
+			files: map[string]string{"job/config.yaml": action("test", "    tasks: [{name: Say, image: busybox, cmd: [echo]}]\n")},
+			want:  told{"aborted", nil},
+		},
+		{
+			name: "an abort takes the Job away, and nothing more is said", tasks: []string{"action"}, abort: true,
+			files: map[string]string{"job/config.yaml": action("action", "    tasks: [{name: Wait, image: busybox, cmd: [sleep, '300']}]\n")},
+			want:  told{"aborted", []string{"action.started "}},
+		},
+	}
+	for index, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			project := fmt.Sprintf("sequence-%d", index)
+			shipyard := "apiVersion: spec.keptn.sh/0.2.2\nkind: Shipyard\nmetadata: {name: s}\nspec: {stages: [{name: production, sequences: [{name: pipeline, tasks: [{name: " +
+				strings.Join(test.tasks, "}, {name: ") + "}]}]}]}\n"
+			files := map[string][]byte{}
+			for path, content := range test.files {
+				files[path] = []byte(content)
+			}
+			if err := keptn.CreateProject(t.Context(), project, shipyard, service, []string{stage}, files); err != nil {
+				t.Fatal(err)
+			}
+			keptnContext, err := keptn.Trigger(t.Context(), project, stage, "pipeline", service, map[string]any{"labels": map[string]string{"build": "17"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.abort {
+				awaitTaken(t, system, keptnContext, len(test.want.Events) > 0)
+				if err := keptn.Abort(t.Context(), project, keptnContext); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var events []user.Event
+			err = user.Eventually(t.Context(), flowLimit, func(ctx context.Context) error {
+				var got told
+				if got, events, err = tellOf(ctx, keptn, project, keptnContext); err != nil {
+					return err
+				}
+				jobs, err := system.Cluster.Client(nil).BatchV1().Jobs("").List(ctx, metav1.ListOptions{LabelSelector: run.ContextLabel + "=" + keptnContext})
+				if err != nil {
+					return err
+				}
+				if difference := cmp.Diff(test.want, got); difference != "" || len(jobs.Items) != test.jobs {
+					return fmt.Errorf("%d Jobs, want %d; Keptn was told (-want +got):\n%s", len(jobs.Items), test.jobs, difference)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, text := range test.says {
+				if message := events[len(events)-1].Data.Message; !strings.Contains(message, text) {
+					t.Errorf("%q is missing in:\n%s", text, message)
+				}
+			}
+		})
+	}
+}
+
+// awaitTaken waits until an executor has seen the event of a context, and until a
+// container runs if it has one.
+func awaitTaken(t *testing.T, system *System, keptnContext string, runs bool) {
+	t.Helper()
+	err := user.Eventually(t.Context(), flowLimit, func(ctx context.Context) error {
+		if runs {
+			pods, err := system.Cluster.Client(nil).CoreV1().Pods("").List(ctx, metav1.ListOptions{})
+			if err == nil && !slices.ContainsFunc(pods.Items, func(pod corev1.Pod) bool {
+				return pod.Status.Phase == corev1.PodRunning && slices.Contains(pod.Spec.Containers[0].Command, "sleep")
+			}) {
+				err = errors.New("no container runs")
+			}
+			return err
+		}
+		for _, span := range system.Spans.GetSpans() {
+			if span.SpanContext.TraceID().String() == user.TraceID(keptnContext) && strings.HasPrefix(span.Name, executorPrefix) {
+				return nil
+			}
+		}
+		return errors.New("no executor has a span")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
