@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -489,8 +490,8 @@ func TestGrantKeyOutlivesRestarts(t *testing.T) {
 // resources answers with what it was asked for.
 type resources struct{ err error }
 
-func (resources resources) Resource(_ context.Context, scope keptn.ResourceScope, path string) ([]byte, error) {
-	return fmt.Appendf(nil, "%+v %s", scope, path), resources.err
+func (resources resources) Resource(_ context.Context, scope keptn.ResourceScope, path string) (io.ReadCloser, error) {
+	return io.NopCloser(strings.NewReader(fmt.Sprintf("%+v %s", scope, path))), resources.err
 }
 
 func (resources resources) ResourcePaths(context.Context, keptn.ResourceScope) ([]string, error) {
@@ -543,7 +544,7 @@ func TestGateway(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			gateway := &Gateway{Resources: resources{test.err}, Counter: &counter{test.count, test.err}, Reviewer: reviewer{"executor's": "executor", "other's": "other"}, Grants: grants, Subjects: []string{"executor"}, Log: discard}
+			gateway := &Gateway{Resources: resources{test.err}, Counter: &counter{test.count, test.err}, Reviewer: reviewer{"executor's": "executor", "other's": "other"}, Grants: grants, Subjects: []string{"executor"}, Cache: NewFileCache(), Log: discard}
 			mux := http.NewServeMux()
 			for pattern, handler := range gateway.Routes() {
 				mux.Handle(pattern, handler)
@@ -558,6 +559,88 @@ func TestGateway(t *testing.T) {
 			}
 			if difference := cmp.Diff([]any{test.status, test.body}, []any{recorder.Code, string(body)}); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+// file is a file of a number of bytes, of which the last can't be read if it is
+// broken.
+type file struct {
+	size   int
+	broken bool
+	asked  int
+}
+
+func (file *file) Resource(context.Context, keptn.ResourceScope, string) (io.ReadCloser, error) {
+	file.asked++
+	content := io.LimitReader(zeros{}, int64(file.size))
+	if file.broken {
+		content = io.MultiReader(content, iotest.ErrReader(errDown))
+	}
+	return io.NopCloser(content), nil
+}
+
+func (file *file) ResourcePaths(context.Context, keptn.ResourceScope) ([]string, error) {
+	return nil, errDown
+}
+
+type zeros struct{}
+
+func (zeros) Read(buffer []byte) (int, error) { return len(buffer), nil }
+
+func TestFilesAreStreamedBoundedAndCached(t *testing.T) {
+	tests := []struct {
+		name   string
+		file   file
+		commit string
+		tag    string
+		want   []any // status, bytes, complete, times that Keptn was asked for two requests
+	}{
+		{"a small file at a commit is asked for once", file{size: 1000}, "c", "", []any{200, int64(1000), true, 1}},
+		{"at no commit it may have changed", file{size: 1000}, "", "", []any{200, int64(1000), true, 2}},
+		{"a large file is not kept", file{size: 10 << 20}, "c", "", []any{200, int64(10 << 20), true, 2}},
+		{"a too large file is cut off, not cut short", file{size: maxFileBytes + 1}, "c", "", []any{200, int64(0), false, 2}},
+		{"so is one that breaks off", file{size: 10 << 20, broken: true}, "c", "", []any{200, int64(0), false, 2}},
+		{"one that breaks off early is an error", file{size: 10, broken: true}, "c", "", []any{502, int64(len("it is down\n")), true, 2}},
+		{"who has it need not ask", file{size: 1000}, "c", `"c"`, []any{304, int64(0), true, 0}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			grants := newGrants(time.Now)
+			gateway := &Gateway{Resources: &test.file, Grants: grants, Cache: NewFileCache(), Log: discard}
+			mux := http.NewServeMux()
+			for pattern, handler := range gateway.Routes() {
+				mux.Handle(pattern, handler)
+			}
+			server := httptest.NewServer(mux)
+			defer server.Close()
+			grant, err := grants.Sign(keptn.ResourceScope{Project: "p", Stage: "s", Service: "v", GitCommitID: test.commit})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/resource?level=service&path=x", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				request.Header.Set("Authorization", "Bearer "+grant)
+				request.Header.Set("If-None-Match", test.tag)
+				response, err := http.DefaultClient.Do(request)
+				if err != nil {
+					t.Fatal(err)
+				}
+				read, err := io.Copy(io.Discard, response.Body)
+				_ = response.Body.Close()
+				if err != nil {
+					read = 0
+				}
+				if difference := cmp.Diff(test.want[:3], []any{response.StatusCode, read, err == nil}); difference != "" {
+					t.Errorf("(-want +got):\n%s", difference)
+				}
+			}
+			if test.file.asked != test.want[3] {
+				t.Errorf("Keptn was asked %d times", test.file.asked)
 			}
 		})
 	}

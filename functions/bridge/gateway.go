@@ -1,14 +1,17 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	authenticationclient "k8s.io/client-go/kubernetes/typed/authentication/v1"
@@ -18,7 +21,8 @@ import (
 
 // Resources are the files of Keptn's projects, as keptn.Client reads them.
 type Resources interface {
-	Resource(ctx context.Context, scope keptn.ResourceScope, path string) ([]byte, error)
+	// Resource returns a file's content, which the caller closes.
+	Resource(ctx context.Context, scope keptn.ResourceScope, path string) (io.ReadCloser, error)
 	ResourcePaths(ctx context.Context, scope keptn.ResourceScope) ([]string, error)
 }
 
@@ -42,7 +46,35 @@ type Gateway struct {
 	Grants    *Grants
 	// Subjects are the user names that may ask for grants.
 	Subjects []string
-	Log      *slog.Logger
+	// Cache keeps small files at commits, which never change.
+	Cache *FileCache
+	Log   *slog.Logger
+}
+
+// FileCache holds the most recently used of small files, in at most 16 MiB.
+type FileCache struct {
+	files *lru.Cache[cachedFile, []byte]
+}
+
+type cachedFile struct {
+	scope keptn.ResourceScope
+	path  string
+}
+
+const (
+	cachedFiles    = 256
+	maxCachedBytes = 64 << 10
+	// maxFileBytes bounds a file, as the fetcher does.
+	maxFileBytes = 64 << 20
+)
+
+// NewFileCache returns an empty cache.
+func NewFileCache() *FileCache {
+	files, err := lru.New[cachedFile, []byte](cachedFiles)
+	if err != nil {
+		panic(err) // only for a size that is not positive
+	}
+	return &FileCache{files: files}
 }
 
 // Routes are the gateway's HTTP handlers.
@@ -119,32 +151,76 @@ func (gateway *Gateway) resource(writer http.ResponseWriter, request *http.Reque
 		http.Error(writer, "level must be service, stage or project", http.StatusBadRequest)
 		return
 	}
-	content, err := gateway.read(request.Context(), scope, query.Get("path"))
-	switch {
-	case keptn.IsNotFound(err):
-		http.Error(writer, err.Error(), http.StatusNotFound)
-	case err != nil:
-		gateway.Log.WarnContext(request.Context(), "reading a file from Keptn failed", "path", query.Get("path"), "error", err)
-		http.Error(writer, err.Error(), http.StatusBadGateway)
-	default:
-		writer.Header().Set("Content-Type", "application/octet-stream")
-		_, _ = writer.Write(content)
+	path := query.Get("path")
+	if scope.GitCommitID != "" && path != "" {
+		// At a commit a file never changes.
+		tag := `"` + scope.GitCommitID + `"`
+		writer.Header().Set("ETag", tag)
+		writer.Header().Set("Cache-Control", "private, immutable")
+		if request.Header.Get("If-None-Match") == tag {
+			writer.WriteHeader(http.StatusNotModified)
+			return
+		}
+	}
+	reader, err := gateway.open(request.Context(), scope, path)
+	if err != nil {
+		gateway.refuse(writer, request, err)
+		return
+	}
+	defer func() { _ = reader.Close() }()
+	// The first part is read before anything is answered: most files have no other,
+	// and what fails can still be told.
+	content, err := io.ReadAll(io.LimitReader(reader, maxCachedBytes))
+	if err != nil {
+		gateway.refuse(writer, request, err)
+		return
+	}
+	if len(content) < maxCachedBytes && scope.GitCommitID != "" && path != "" {
+		gateway.Cache.files.Add(cachedFile{scope, path}, content)
+	}
+	writer.Header().Set("Content-Type", "application/octet-stream")
+	_, _ = writer.Write(content)
+	if len(content) < maxCachedBytes {
+		return
+	}
+	copied, err := io.Copy(writer, io.LimitReader(reader, maxFileBytes-maxCachedBytes+1))
+	if err == nil && copied > maxFileBytes-maxCachedBytes {
+		err = fmt.Errorf("it has more than %d bytes", maxFileBytes)
+	}
+	if err != nil {
+		gateway.Log.WarnContext(request.Context(), "reading a file from Keptn failed", "path", path, "error", err)
+		panic(http.ErrAbortHandler) // so that what was sent is not taken for all of it
 	}
 }
 
-func (gateway *Gateway) read(ctx context.Context, scope keptn.ResourceScope, path string) ([]byte, error) {
-	if path != "" {
-		return gateway.Resources.Resource(ctx, scope, path)
+// refuse answers why a file can't be had.
+func (gateway *Gateway) refuse(writer http.ResponseWriter, request *http.Request, err error) {
+	writer.Header().Del("ETag")
+	writer.Header().Del("Cache-Control")
+	if keptn.IsNotFound(err) {
+		http.Error(writer, err.Error(), http.StatusNotFound)
+		return
 	}
-	paths, err := gateway.Resources.ResourcePaths(ctx, scope)
-	if err != nil {
-		return nil, err
+	gateway.Log.WarnContext(request.Context(), "reading a file from Keptn failed", "path", request.URL.Query().Get("path"), "error", err)
+	http.Error(writer, err.Error(), http.StatusBadGateway)
+}
+
+func (gateway *Gateway) open(ctx context.Context, scope keptn.ResourceScope, path string) (io.ReadCloser, error) {
+	if path == "" {
+		paths, err := gateway.Resources.ResourcePaths(ctx, scope)
+		if err != nil {
+			return nil, err
+		}
+		content, err := json.Marshal(paths)
+		if err != nil {
+			return nil, fmt.Errorf("encoding the list of files: %w", err)
+		}
+		return io.NopCloser(bytes.NewReader(content)), nil
 	}
-	content, err := json.Marshal(paths)
-	if err != nil {
-		return nil, fmt.Errorf("encoding the list of files: %w", err)
+	if content, ok := gateway.Cache.files.Get(cachedFile{scope, path}); ok {
+		return io.NopCloser(bytes.NewReader(content)), nil
 	}
-	return content, nil
+	return gateway.Resources.Resource(ctx, scope, path)
 }
 
 func bearer(request *http.Request) string {

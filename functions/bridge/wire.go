@@ -77,6 +77,7 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 		Reviewer:  dependencies.Reviewer,
 		Grants:    &Grants{Key: dependencies.GrantKey, Lifetime: configuration.GrantLifetime, Now: dependencies.Now},
 		Subjects:  configuration.GrantSubjects,
+		Cache:     NewFileCache(),
 		Log:       log,
 	}
 	return function.Program{

@@ -3,7 +3,6 @@ package keptn
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,8 +18,10 @@ import (
 )
 
 const (
-	// maxAnswerBytes bounds every answer of Keptn's API that is read.
-	maxAnswerBytes = 64 << 20
+	// maxAnswerBytes bounds every answer of Keptn's API that is read, and
+	// maxRefusalBytes those that are no success.
+	maxAnswerBytes  = 64 << 20
+	maxRefusalBytes = 64 << 10
 	// pageSize asks for everything in one page: the pages after the first
 	// repeat its items (recording 47-paging).
 	pageSize = 10000
@@ -206,48 +207,84 @@ func (scope ResourceScope) path() string {
 	return path + "/resource"
 }
 
-// Resource returns the content of one file. Its path is escaped twice, since
-// Keptn's gateway unescapes it once; resource-service itself takes both
-// (recording 63-resources).
-func (client *Client) Resource(ctx context.Context, scope ResourceScope, path string) ([]byte, error) {
+// Resource returns the content of one file, to be read and closed by the caller;
+// a file with more bytes than an answer may have fails while it is read. Its path is
+// escaped twice, since Keptn's gateway unescapes it once; resource-service itself
+// takes both (recording 63-resources).
+func (client *Client) Resource(ctx context.Context, scope ResourceScope, path string) (io.ReadCloser, error) {
 	address := client.Endpoints.Resources + scope.path() + "/" + url.PathEscape(url.PathEscape(path))
 	if scope.GitCommitID != "" {
 		address += "?" + url.Values{"gitCommitID": {scope.GitCommitID}}.Encode()
 	}
-	var answer models.Resource
-	if err := client.call(ctx, http.MethodGet, address, nil, &answer); err != nil {
+	response, err := client.do(ctx, http.MethodGet, address, nil)
+	if err != nil {
 		return nil, err
 	}
-	content, err := base64.StdEncoding.DecodeString(answer.ResourceContent)
+	content, err := newContentReader(&boundedReader{reader: response.Body, left: maxAnswerBytes})
 	if err != nil {
-		return nil, fmt.Errorf("decoding the content of %s: %w", path, err)
+		_ = response.Body.Close()
+		return nil, fmt.Errorf("reading Keptn's answer for %s: %w", path, err)
 	}
-	return content, nil
+	return struct {
+		io.Reader
+		io.Closer
+	}{content, response.Body}, nil
 }
+
+// maxPages bounds how many pages of a listing are read.
+const maxPages = 100
 
 // ResourcePaths lists the files of a scope, without a leading slash. Keptn lists
 // the newest commit whatever commit is asked for.
 func (client *Client) ResourcePaths(ctx context.Context, scope ResourceScope) ([]string, error) {
-	address := client.Endpoints.Resources + scope.path() + "?" + url.Values{"pageSize": {strconv.Itoa(pageSize)}}.Encode()
-	var answer struct {
-		Resources []models.Resource `json:"resources"`
-	}
-	if err := client.call(ctx, http.MethodGet, address, nil, &answer); err != nil {
-		return nil, err
-	}
-	paths := make([]string, 0, len(answer.Resources))
-	for _, resource := range answer.Resources {
-		if resource.ResourceURI != nil {
-			paths = append(paths, strings.TrimPrefix(*resource.ResourceURI, "/"))
+	paths, known := []string{}, map[string]bool{}
+	query := url.Values{"pageSize": {strconv.Itoa(pageSize)}}
+	for range maxPages {
+		var page struct {
+			Resources   []models.Resource `json:"resources"`
+			NextPageKey string            `json:"nextPageKey"`
 		}
+		if err := client.call(ctx, http.MethodGet, client.Endpoints.Resources+scope.path()+"?"+query.Encode(), nil, &page); err != nil {
+			return nil, err
+		}
+		for _, resource := range page.Resources {
+			if resource.ResourceURI == nil {
+				continue
+			}
+			if path := strings.TrimPrefix(*resource.ResourceURI, "/"); !known[path] {
+				known[path] = true
+				paths = append(paths, path)
+			}
+		}
+		if page.NextPageKey == "" || page.NextPageKey == "0" {
+			return paths, nil
+		}
+		query.Set("nextPageKey", page.NextPageKey)
 	}
-	return paths, nil
+	return nil, fmt.Errorf("Keptn lists more than %d files", maxPages*pageSize)
 }
 
 func (client *Client) call(ctx context.Context, method, address string, body []byte, answer any) error {
+	response, err := client.do(ctx, method, address, body)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	content, err := io.ReadAll(&boundedReader{reader: response.Body, left: maxAnswerBytes})
+	if err == nil && answer != nil {
+		err = json.Unmarshal(content, answer)
+	}
+	if err != nil {
+		return fmt.Errorf("reading Keptn's answer to %s %s: %w", method, response.Request.URL.Path, err)
+	}
+	return nil
+}
+
+// do makes a request and returns a success, whose body the caller closes.
+func (client *Client) do(ctx context.Context, method, address string, body []byte) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("making a request to Keptn: %w", err)
+		return nil, fmt.Errorf("making a request to Keptn: %w", err)
 	}
 	request.Header.Set("Accept", "application/json")
 	if body != nil {
@@ -258,26 +295,31 @@ func (client *Client) call(ctx context.Context, method, address string, body []b
 	}
 	response, err := client.HTTP.Do(request)
 	if err != nil {
-		return fmt.Errorf("calling Keptn: %w", err)
-	}
-	defer func() { _ = response.Body.Close() }()
-	content, err := io.ReadAll(io.LimitReader(response.Body, maxAnswerBytes+1))
-	if err != nil {
-		return fmt.Errorf("reading Keptn's answer to %s %s: %w", method, request.URL.Path, err)
-	}
-	if len(content) > maxAnswerBytes {
-		return fmt.Errorf("Keptn's answer to %s %s has more than %d bytes", method, request.URL.Path, maxAnswerBytes)
+		return nil, fmt.Errorf("calling Keptn: %w", err)
 	}
 	if response.StatusCode < 200 || response.StatusCode > 299 {
-		return &StatusError{Code: response.StatusCode, Message: statusMessage(content), Request: method + " " + request.URL.Path}
+		defer func() { _ = response.Body.Close() }()
+		content, err := io.ReadAll(io.LimitReader(response.Body, maxRefusalBytes))
+		if err != nil {
+			return nil, fmt.Errorf("reading Keptn's answer to %s %s: %w", method, request.URL.Path, err)
+		}
+		return nil, &StatusError{Code: response.StatusCode, Message: statusMessage(content), Request: method + " " + request.URL.Path}
 	}
-	if answer == nil {
-		return nil
+	return response, nil
+}
+
+// boundedReader fails once there is more than what is left.
+type boundedReader struct {
+	reader io.Reader
+	left   int
+}
+
+func (bounded *boundedReader) Read(buffer []byte) (int, error) {
+	read, err := bounded.reader.Read(buffer[:min(len(buffer), bounded.left+1)])
+	if bounded.left -= read; bounded.left < 0 {
+		return read - 1, fmt.Errorf("it has more than %d bytes", maxAnswerBytes)
 	}
-	if err := json.Unmarshal(content, answer); err != nil {
-		return fmt.Errorf("decoding Keptn's answer to %s %s: %w", method, request.URL.Path, err)
-	}
-	return nil
+	return read, err
 }
 
 // statusMessage is what Keptn says in an error's body: the message of its JSON,

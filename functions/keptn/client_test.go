@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,6 +30,47 @@ func answering(t *testing.T, status int, body string) (*Client, *[3]string) {
 	return &Client{Endpoints: GatewayEndpoints(server.URL + "/api/"), Token: "secret", HTTP: NewHTTPClient(http.DefaultTransport, time.Minute)}, &last
 }
 
+func readResource(ctx context.Context, client *Client, scope ResourceScope, path string) (string, error) {
+	reader, err := client.Resource(ctx, scope, path)
+	if err != nil {
+		return "", err
+	}
+	content, err := io.ReadAll(reader)
+	return string(content), errors.Join(err, reader.Close())
+}
+
+// Keptn pages what it lists, whatever page size is asked for.
+func TestListingIsComplete(t *testing.T) {
+	pages := map[string]string{
+		"":  `{"resources":[{"resourceURI":"/a"},{"resourceURI":"/b"}],"nextPageKey":"2"}`,
+		"2": `{"resources":[{"resourceURI":"/b"},{"resourceURI":"/c"}],"nextPageKey":"0"}`,
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		_, _ = writer.Write([]byte(pages[request.URL.Query().Get("nextPageKey")]))
+	}))
+	defer server.Close()
+	client := &Client{Endpoints: GatewayEndpoints(server.URL), HTTP: http.DefaultClient}
+	got, err := client.ResourcePaths(t.Context(), ResourceScope{Project: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if difference := cmp.Diff([]string{"a", "b", "c"}, got); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
+func TestAnswersAreBounded(t *testing.T) {
+	reader := &boundedReader{reader: strings.NewReader("12345"), left: 4}
+	content, err := io.ReadAll(reader)
+	if string(content) != "1234" || err == nil {
+		t.Errorf("got %q, %v", content, err)
+	}
+	content, err = io.ReadAll(&boundedReader{reader: strings.NewReader("1234"), left: 4})
+	if string(content) != "1234" || err != nil {
+		t.Errorf("got %q, %v", content, err)
+	}
+}
+
 func TestClientCallsWhatKeptnServes(t *testing.T) {
 	scope := ResourceScope{Project: "p", Stage: "s", Service: "v", GitCommitID: "c0"}
 	task := Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v"}
@@ -40,8 +83,7 @@ func TestClientCallsWhatKeptnServes(t *testing.T) {
 		{
 			"a file, escaped twice for the gateway", `{"resourceURI":"job%2Fconfig.yaml","resourceContent":"aGVsbG8="}`,
 			func(ctx context.Context, client *Client) (any, error) {
-				content, err := client.Resource(ctx, scope, "job/config.yaml")
-				return string(content), err
+				return readResource(ctx, client, scope, "job/config.yaml")
 			},
 			"GET /api/resource-service/v1/project/p/stage/s/service/v/resource/job%252Fconfig.yaml?gitCommitID=c0", "hello",
 		},

@@ -56,6 +56,12 @@ func (network *Network) RoundTrip(request *http.Request) (*http.Response, error)
 	go func() {
 		defer close(answered)
 		defer cancel()
+		// As net/http has it: who panics with it wants the connection to be reset.
+		defer func() {
+			if reason := recover(); reason != nil && reason != http.ErrAbortHandler { //nolint:errorlint // it is the value itself
+				panic(reason)
+			}
+		}()
 		recorder := httptest.NewRecorder()
 		handler.ServeHTTP(recorder, received)
 		_ = received.Body.Close()
