@@ -59,7 +59,7 @@ func (active *Active) Handle(ctx context.Context, received event.Event) (*event.
 		return nil, fmt.Errorf("asking Keptn about task %s: %w", task.TriggeredID, err)
 	}
 	if count.Standing != keptn.Over {
-		if count.Started && !count.Finished {
+		if count.Started > 0 && count.Finished == 0 {
 			active.Add(task, begun)
 		}
 		return nil, nil
@@ -72,11 +72,18 @@ func (active *Active) Handle(ctx context.Context, received event.Event) (*event.
 	return &cancelled, nil
 }
 
+// maxActive bounds how many tasks are looked after; jobsource names those that
+// don't find a place again, while they run.
+const maxActive = 10000
+
 // Add adds a task that was started, and says whether its run has been seen. It
 // stays no longer than Keptn holds it open.
 func (active *Active) Add(task keptn.Task, hasRun bool) {
 	active.mutex.Lock()
 	defer active.mutex.Unlock()
+	if _, known := active.tasks[task.TriggeredID]; !known && len(active.tasks) >= maxActive {
+		return
+	}
 	active.tasks[task.TriggeredID] = activeTask{task, hasRun || active.tasks[task.TriggeredID].hasRun}
 }
 

@@ -20,10 +20,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/keptn/go-utils/pkg/api/models"
 	"go.opentelemetry.io/otel/trace/noop"
+	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
@@ -84,7 +89,7 @@ func (counter *counter) Count(context.Context, keptn.Task) (keptn.Count, error) 
 }
 
 func subscribed(subscriptions ...models.EventSubscription) *Subscriptions {
-	return NewSubscriptions(nil, models.Integration{Subscriptions: subscriptions}, time.Second, discard)
+	return NewSubscriptions(nil, models.Integration{Subscriptions: subscriptions}, time.Second, never, discard)
 }
 
 func to(eventType string) models.EventSubscription { return models.EventSubscription{Event: eventType} }
@@ -123,7 +128,7 @@ func TestRunIsCancelledWhenKeptnNoLongerWaits(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				broker := &broker{refuse: 1} // it is tried again
 				active := newActive(broker, test.open, &counter{count: test.count})
-				outbox := &Outbox{Keptn: &delivered{}, Active: active, Log: discard}
+				outbox := &Outbox{Keptn: &delivered{}, Journal: &journal{}, IntegrationID: integrationID, Active: active, Log: discard}
 				for _, answer := range []event.Event{task.Started(noon), test.answer} {
 					if _, err := outbox.Handle(t.Context(), answer); err != nil {
 						t.Fatal(err)
@@ -162,7 +167,7 @@ func TestActiveRunIsCancelledIfKeptnNoLongerWaits(t *testing.T) {
 		after   map[string]activeTask
 	}{
 		{"aborted", counter{}, "1-cancelled", nil, map[string]activeTask{}},
-		{"running", counter{count: keptn.Count{Standing: keptn.Current, Started: true}}, "", nil, map[string]activeTask{"1": {task, true}}},
+		{"running", counter{count: keptn.Count{Standing: keptn.Current, Started: 1}}, "", nil, map[string]activeTask{"1": {task, true}}},
 		{"not started yet", counter{count: keptn.Count{Standing: keptn.Current}}, "", nil, map[string]activeTask{}},
 		{"not known now", counter{err: errDown}, "", errDown, map[string]activeTask{}},
 	}
@@ -185,7 +190,7 @@ func TestActiveRunIsCancelledIfKeptnNoLongerWaits(t *testing.T) {
 }
 
 func TestTaskThatRunsSinceBeforeARestartIsLookedAfter(t *testing.T) {
-	inbox := newInbox(&broker{}, &counter{count: keptn.Count{Standing: keptn.Current, Taken: true, Started: true}})
+	inbox := newInbox(&broker{}, &counter{count: keptn.Count{Standing: keptn.Current, Taken: true, Started: 1}})
 	if err := inbox.Take(t.Context(), triggered(task), Listed); err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +206,7 @@ func TestStartedTaskWithoutARunIsSentAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				broker := &broker{}
-				inbox := newInbox(broker, &counter{count: keptn.Count{Standing: keptn.Current, Taken: true, Started: true}})
+				inbox := newInbox(broker, &counter{count: keptn.Count{Standing: keptn.Current, Taken: true, Started: 1}})
 				for minute := range 10 {
 					if err := inbox.Take(t.Context(), triggered(task), Listed); err != nil {
 						t.Fatal(err)
@@ -344,6 +349,7 @@ func TestSubscriptionsMatch(t *testing.T) {
 type registry struct {
 	mutex         sync.Mutex
 	registered    int
+	unregistered  int
 	forgotten     bool
 	subscriptions []models.EventSubscription
 }
@@ -354,6 +360,13 @@ func (registry *registry) Register(context.Context, models.Integration) (string,
 	registry.registered++
 	registry.forgotten = false
 	return "id", nil
+}
+
+func (registry *registry) Unregister(context.Context, string) error {
+	registry.mutex.Lock()
+	defer registry.mutex.Unlock()
+	registry.unregistered++
+	return nil
 }
 
 func (registry *registry) Ping(context.Context, string) (models.Integration, error) {
@@ -369,7 +382,7 @@ func TestSubscriptionsFollowKeptn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		registry := &registry{subscriptions: []models.EventSubscription{to("one")}}
-		subscriptions := NewSubscriptions(registry, models.Integration{Subscriptions: []models.EventSubscription{to("first")}}, time.Second, discard)
+		subscriptions := NewSubscriptions(registry, models.Integration{Subscriptions: []models.EventSubscription{to("first")}}, time.Second, never, discard)
 		done := make(chan error, 1)
 		go func() { done <- subscriptions.Run(ctx) }()
 		expect := func(want ...string) {
@@ -385,7 +398,7 @@ func TestSubscriptionsFollowKeptn(t *testing.T) {
 		registry.subscriptions, registry.forgotten = []models.EventSubscription{to("one"), to("two"), to("two"), to("sh.keptn.>")}, true
 		registry.mutex.Unlock()
 		<-subscriptions.Changed()
-		expect("one", "two")
+		expect("one", "two", "sh.keptn.>")
 		if registry.registered != 2 {
 			t.Errorf("it registered %d times", registry.registered)
 		}
@@ -394,6 +407,64 @@ func TestSubscriptionsFollowKeptn(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestIntegrationIsUnregisteredOnlyIfItIsUninstalled(t *testing.T) {
+	for name, uninstalled := range map[string]bool{"a restart": false, "uninstalled": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				registry := &registry{}
+				subscriptions := NewSubscriptions(registry, models.Integration{}, time.Second, func(ctx context.Context) bool { return uninstalled && ctx.Err() == nil }, discard)
+				if err := subscriptions.Run(ctx); err != nil {
+					t.Fatal(err)
+				}
+				want := 0
+				if uninstalled {
+					want = 1
+				}
+				if registry.unregistered != want || registry.registered != 1 {
+					t.Errorf("registered %d times, unregistered %d times", registry.registered, registry.unregistered)
+				}
+			})
+		})
+	}
+}
+
+func TestUninstalled(t *testing.T) {
+	deployment := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "job-executor", Name: "bridge"}}
+	deleted := deployment.DeepCopy()
+	deleted.DeletionTimestamp, deleted.Finalizers = &metav1.Time{Time: noon}, []string{"foregroundDeletion"}
+	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "deployments"}, "bridge", errDown)
+	answer := func(object runtime.Object, err error) func(clienttesting.Action) (bool, runtime.Object, error) {
+		return func(clienttesting.Action) (bool, runtime.Object, error) { return true, object, err }
+	}
+	missing := apierrors.NewNotFound(schema.GroupResource{Resource: "deployments"}, "bridge")
+	tests := []struct {
+		name           string
+		started, ended func(clienttesting.Action) (bool, runtime.Object, error)
+		want           bool
+	}{
+		{"a restart", answer(deployment, nil), answer(deployment, nil), false},
+		{"deleted", answer(deployment, nil), answer(nil, missing), true},
+		{"being deleted", answer(deployment, nil), answer(deleted, nil), true},
+		{"its rights are deleted", answer(deployment, nil), answer(nil, forbidden), true},
+		{"it never had the rights", answer(nil, forbidden), answer(nil, forbidden), false},
+		{"Kubernetes is down", answer(deployment, nil), answer(nil, errDown), false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			client := &fake.Clientset{}
+			react := test.started
+			client.AddReactor("get", "deployments", func(action clienttesting.Action) (bool, runtime.Object, error) { return react(action) })
+			uninstalled := Uninstalled(t.Context(), client.AppsV1().Deployments("job-executor"), "bridge")
+			react = test.ended
+			if got := uninstalled(t.Context()); got != test.want {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
 }
 
 // lister has one open event from the second look on; the first fails.
@@ -648,13 +719,68 @@ func TestFilesAreStreamedBoundedAndCached(t *testing.T) {
 
 // delivered keeps the last event.
 type delivered struct {
-	last event.Event
-	err  error
+	last    event.Event
+	dropped bool
+	err     error
 }
 
-func (delivered *delivered) Deliver(_ context.Context, outgoing event.Event) error {
+func (delivered *delivered) Deliver(_ context.Context, outgoing event.Event) (bool, error) {
 	delivered.last = outgoing
-	return delivered.err
+	return delivered.err == nil && !delivered.dropped, delivered.err
+}
+
+// journal keeps Keptn's log.
+type journal struct {
+	entries []models.LogEntry
+	err     error
+}
+
+func (journal *journal) Log(_ context.Context, entry models.LogEntry) error {
+	journal.entries = append(journal.entries, entry)
+	return journal.err
+}
+
+func integrationID() string { return "id" }
+
+// never says that nothing is uninstalled.
+func never(context.Context) bool { return false }
+
+func TestErrorsAppearInKeptnsLog(t *testing.T) {
+	entry := func(message string) []models.LogEntry {
+		return []models.LogEntry{{IntegrationID: "id", Message: message, Time: noon, KeptnContext: task.Context, Task: "test", TriggeredID: "1"}}
+	}
+	tests := []struct {
+		name      string
+		told      event.Event
+		id        string
+		dropped   bool
+		err       error
+		want      []models.LogEntry
+		wantError bool
+	}{
+		{"a finished event that is errored", task.Finished(noon, keptn.Errored("it broke")), "id", false, nil, entry("it broke"), false},
+		{"even if the log can't be written, it has been sent", task.Finished(noon, keptn.Errored("it broke")), "id", false, errDown, entry("it broke"), false},
+		{"not one that was dropped", task.Finished(noon, keptn.Errored("it broke")), "id", true, nil, nil, false},
+		{"nor one that passed", task.Finished(noon, keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass}), "id", false, nil, nil, false},
+		{"nor a started one", task.Started(noon), "id", false, nil, nil, false},
+		{"an error without a finished event", task.LogError(noon, "silent, but broken"), "id", false, nil, entry("silent, but broken"), false},
+		{"which is repeated if the log can't be written", task.LogError(noon, "silent, but broken"), "id", false, errDown, entry("silent, but broken"), true},
+		{"or if there is no registration yet", task.LogError(noon, "silent, but broken"), "", false, nil, nil, true},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			journal := &journal{err: test.err}
+			outbox := &Outbox{
+				Keptn: &delivered{dropped: test.dropped}, Journal: journal, IntegrationID: func() string { return test.id }, Active: newActive(nil, nil, nil), Log: discard,
+			}
+			if _, err := outbox.Handle(t.Context(), test.told); (err != nil) != test.wantError {
+				t.Errorf("got %v", err)
+			}
+			if difference := cmp.Diff(test.want, journal.entries); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
 }
 
 func TestOutboxSaysWhatIsWorthRepeating(t *testing.T) {
@@ -701,7 +827,7 @@ func TestUndeliveredTaskEndsAsErrored(t *testing.T) {
 	undelivered := triggered(task)
 	undelivered.SetExtension("knativeerrorcode", 503)
 	undelivered.SetExtension("knativeerrordata", "cmVhZGluZyBqb2IvY29uZmlnLnlhbWw6IDUwMg==")
-	outbox := &Outbox{Keptn: keptnsSide, Now: func() time.Time { return noon }, Log: discard}
+	outbox := &Outbox{Keptn: keptnsSide, Journal: &journal{}, IntegrationID: integrationID, Now: func() time.Time { return noon }, Log: discard}
 	if _, err := outbox.HandleUndelivered(t.Context(), undelivered); err != nil {
 		t.Fatal(err)
 	}

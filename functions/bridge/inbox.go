@@ -109,7 +109,7 @@ func (inbox *Inbox) isWanted(task keptn.Task, count keptn.Count, entry *taken) b
 	switch {
 	case count.Standing == keptn.Pending:
 		return false // its sequence is paused, or it is not dispatched yet
-	case count.Standing == keptn.Current && count.Started && !count.Finished && entry.sent == 0 && !inbox.active.HasRun(task):
+	case count.Standing == keptn.Current && count.Started > 0 && count.Finished == 0 && entry.sent == 0 && !inbox.active.HasRun(task):
 		// It runs since before this process began: then jobsource names its run soon.
 		// Or it does not: the bridge died after it sent the started event of a task
 		// that no executor could take, and before the finished one. Then an executor

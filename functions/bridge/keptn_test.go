@@ -15,6 +15,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
+	noopmetric "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/job-executor/job-executor/functions/bridge"
@@ -112,7 +113,7 @@ func run(ctx context.Context, t *testing.T, transport bridge.Transport, server *
 	configuration := bridge.Configuration{
 		Transport: transport, APIURL: server.GatewayURL, NATSURL: server.NATSURL, ControlPlaneURL: server.ControlPlaneURL, ResourceServiceURL: server.ResourceURL,
 		Subscriptions: []string{"sh.keptn.event.deployment.triggered", "sh.keptn.event.test.triggered"}, IntegrationName: "job-executor",
-		PollInterval: 5 * time.Millisecond, ResyncInterval: time.Minute, PingInterval: 50 * time.Millisecond, Namespace: "job-executor", PodName: "bridge-0", NodeName: "node",
+		PollInterval: 5 * time.Millisecond, ResyncInterval: time.Minute, MaxEventBytes: 1000000, PingInterval: 50 * time.Millisecond, Namespace: "job-executor", PodName: "bridge-0", NodeName: "node",
 	}
 	endpoints, err := configuration.Endpoints()
 	if err != nil {
@@ -121,13 +122,17 @@ func run(ctx context.Context, t *testing.T, transport bridge.Transport, server *
 	behind := &echo{now: time.Now}
 	dependencies := bridge.Dependencies{
 		Keptn:  &keptn.Client{Endpoints: endpoints, Token: token, HTTP: http.DefaultClient},
-		Broker: behind, Tracer: noop.NewTracerProvider().Tracer(""), Now: time.Now, Log: discard,
-		Jitter: func(most time.Duration) time.Duration { return most },
+		Broker: behind, Tracer: noop.NewTracerProvider().Tracer(""), Meter: noopmetric.Meter{}, Now: time.Now, Log: discard,
+		Uninstalled: func(context.Context) bool { return false },
+		Jitter:      func(most time.Duration) time.Duration { return most },
 	}
 	if transport == bridge.NATS {
-		if dependencies.Stream, err = bridge.ConnectNATS(server.NATSURL, discard); err != nil {
+		stream, err := bridge.ConnectNATS(configuration, discard)
+		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(stream.Close)
+		dependencies.Stream = stream
 	}
 	program := bridge.New(configuration, dependencies)
 	behind.deliver = program.Handlers["/keptn"]

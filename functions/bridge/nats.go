@@ -2,13 +2,19 @@ package bridge
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 
 	"github.com/job-executor/job-executor/functions/keptn"
 )
@@ -24,23 +30,40 @@ const (
 	// is at work says so every heartbeat.
 	ackWait   = 30 * time.Second
 	heartbeat = 10 * time.Second
-	// retryDelay is the pause before an event is offered again.
-	retryDelay = 2 * time.Second
-	setUpPause = 2 * time.Second
+	// firstRetryDelay and lastRetryDelay bound the pause before an event is offered
+	// again; it doubles.
+	firstRetryDelay = time.Second
+	lastRetryDelay  = time.Minute
+	setUpPause      = 2 * time.Second
+	lookTimeout     = 5 * time.Second
+	// messageHeaders is what a message has besides its body that counts as payload.
+	messageHeaders = 4 << 10
 )
 
 // NATSTransport exchanges events with Keptn over its JetStream stream.
 type NATSTransport struct {
-	stream jetstream.JetStream
-	log    *slog.Logger
+	connection *nats.Conn
+	stream     jetstream.JetStream
+	log        *slog.Logger
 }
 
-// ConnectNATS returns a transport that connects, and connects again, for ever.
-func ConnectNATS(address string, log *slog.Logger) (*NATSTransport, error) {
-	connection, err := nats.Connect(address,
+// ConnectNATS returns a transport that connects, and connects again, for ever. Its
+// error names the setting that is wrong.
+func ConnectNATS(configuration Configuration, log *slog.Logger) (*NATSTransport, error) {
+	options := []nats.Option{
 		nats.Name("job-executor-bridge"), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { log.Warn("disconnected from NATS", "error", err) }),
-		nats.ReconnectHandler(func(*nats.Conn) { log.Info("connected to NATS again") }))
+		nats.ReconnectHandler(func(*nats.Conn) { log.Info("connected to NATS again") }),
+	}
+	identity, err := configuration.natsIdentity()
+	if err != nil {
+		return nil, err
+	}
+	secure, err := configuration.natsTLS()
+	if err != nil {
+		return nil, err
+	}
+	connection, err := nats.Connect(configuration.NATSURL, slices.Concat(options, identity, secure)...)
 	if err != nil {
 		return nil, fmt.Errorf("environment variable KEPTN_NATS_URL: %w", err)
 	}
@@ -48,7 +71,96 @@ func ConnectNATS(address string, log *slog.Logger) (*NATSTransport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("setting up JetStream: %w", err)
 	}
-	return &NATSTransport{stream: context, log: log}, nil
+	return &NATSTransport{connection: connection, stream: context, log: log}, nil
+}
+
+// Close ends the connection.
+func (transport *NATSTransport) Close() { transport.connection.Close() }
+
+// natsIdentity is how the bridge identifies itself to NATS: in one way, or in none.
+func (configuration Configuration) natsIdentity() ([]nats.Option, error) {
+	var ways []string
+	var options []nats.Option
+	if configuration.NATSUser != "" {
+		ways = append(ways, "KEPTN_NATS_USER")
+		options = append(options, nats.UserInfo(configuration.NATSUser, configuration.NATSPassword))
+	}
+	if configuration.NATSToken != "" {
+		ways = append(ways, "KEPTN_NATS_TOKEN")
+		options = append(options, nats.Token(configuration.NATSToken))
+	}
+	if configuration.NATSNkeySeed != "" {
+		ways = append(ways, "KEPTN_NATS_NKEY_SEED")
+		pair, err := nkeys.FromSeed([]byte(strings.TrimSpace(configuration.NATSNkeySeed)))
+		if err != nil {
+			return nil, errors.New("environment variable KEPTN_NATS_NKEY_SEED: it is no seed of an nkey")
+		}
+		public, err := pair.PublicKey()
+		if err != nil {
+			return nil, fmt.Errorf("environment variable KEPTN_NATS_NKEY_SEED: %w", err)
+		}
+		options = append(options, nats.Nkey(public, pair.Sign))
+	}
+	if configuration.NATSCredentials != "" {
+		ways = append(ways, "KEPTN_NATS_CREDENTIALS")
+		options = append(options, nats.UserCredentialBytes([]byte(configuration.NATSCredentials)))
+	}
+	if len(ways) > 1 {
+		return nil, fmt.Errorf("environment variables %s: set one of them", strings.Join(ways, " and "))
+	}
+	return options, nil
+}
+
+// natsTLS is TLS where an own CA or a client certificate is set; a server that
+// wants TLS gets it anyway. Verification stays on.
+func (configuration Configuration) natsTLS() ([]nats.Option, error) {
+	if configuration.CACertificates == "" && configuration.NATSClientCertificate == "" {
+		return nil, nil
+	}
+	settings, err := configuration.TLS()
+	if err != nil {
+		return nil, err
+	}
+	if configuration.NATSClientCertificate != "" {
+		certificate, err := tls.X509KeyPair([]byte(configuration.NATSClientCertificate), []byte(configuration.NATSClientKey))
+		if err != nil {
+			return nil, errors.New("environment variables KEPTN_NATS_CLIENT_CERTIFICATE and KEPTN_NATS_CLIENT_KEY: they are no certificate and its key in PEM")
+		}
+		settings.Certificates = []tls.Certificate{certificate}
+	}
+	if strings.HasPrefix(configuration.NATSURL, "nats://") && configuration.NATSClientCertificate == "" {
+		// The CA may be for Keptn's API only; a server that wants TLS still gets it, by
+		// these settings.
+		return []nats.Option{func(options *nats.Options) error {
+			options.TLSConfig = settings
+			return nil
+		}}, nil
+	}
+	return []nats.Option{nats.Secure(settings)}, nil
+}
+
+// TLS is how connections to Keptn are verified: by the system's certificate
+// authorities, and by those of KEPTN_CA_CERTIFICATES.
+func (configuration Configuration) TLS() (*tls.Config, error) {
+	settings := &tls.Config{MinVersion: tls.VersionTLS12}
+	if configuration.CACertificates == "" {
+		return settings, nil
+	}
+	authorities, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("reading the system's certificate authorities: %w", err)
+	}
+	if !authorities.AppendCertsFromPEM([]byte(configuration.CACertificates)) {
+		return nil, errors.New("environment variable KEPTN_CA_CERTIFICATES: there is no certificate in PEM in it")
+	}
+	settings.RootCAs = authorities
+	return settings, nil
+}
+
+// MaxBytes is the largest event that the server takes, 0 as long as none is
+// connected (recording 53-oversize-nats: it closes the connection).
+func (transport *NATSTransport) MaxBytes() int {
+	return max(0, int(transport.connection.MaxPayload())-messageHeaders)
 }
 
 // Send publishes an event and waits until the stream has stored it. Its id is
@@ -65,13 +177,62 @@ func (transport *NATSTransport) Send(ctx context.Context, outgoing event.Event) 
 }
 
 // Receive takes triggered events from the stream until the context ends. An
-// event is acknowledged only when it was taken.
-func (transport *NATSTransport) Receive(ctx context.Context, take Take) error {
-	consumer, err := transport.consumer(ctx)
-	if err != nil {
-		return err
+// event is acknowledged only when it was taken. When the subscriptions change, so
+// does the consumer; when it is gone, with all of a NATS that kept nothing, it is
+// made anew.
+func (transport *NATSTransport) Receive(ctx context.Context, subscriptions *Subscriptions, take Take) error {
+	for ctx.Err() == nil {
+		changed := subscriptions.Changed()
+		consumer, err := transport.consumer(ctx, Subjects(subscriptions.Types()))
+		if err == nil {
+			err = transport.consume(ctx, consumer, changed, take)
+		}
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		transport.log.WarnContext(ctx, "no consumer on Keptn's stream, will be tried again", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(setUpPause):
+		}
 	}
+	return nil
+}
+
+// consumer makes the durable consumer, or changes its filter. It begins with new
+// events: what is open from before is listed at the start.
+func (transport *NATSTransport) consumer(ctx context.Context, subjects []string) (jetstream.Consumer, error) {
+	return transport.stream.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
+		Durable: durable, FilterSubjects: subjects, AckPolicy: jetstream.AckExplicitPolicy,
+		AckWait: ackWait, DeliverPolicy: jetstream.DeliverNewPolicy, MaxAckPending: 4 * concurrentSends,
+	})
+}
+
+// Subjects are the subjects of the triggered events that are subscribed to; where
+// that is a pattern, those of all tasks: JetStream takes none that overlap.
+func Subjects(types []string) []string {
+	var subjects []string
+	for _, eventType := range types {
+		if strings.ContainsAny(eventType, "*>") {
+			return []string{taskSubjects}
+		}
+		if _, phase, ok := keptn.ParseType(eventType); ok && phase == keptn.Triggered {
+			subjects = append(subjects, eventType)
+		}
+	}
+	if len(subjects) == 0 {
+		// No filter at all would be everything.
+		return []string{taskSubjects}
+	}
+	slices.Sort(subjects)
+	return slices.Compact(subjects)
+}
+
+// consume takes events until the context ends or the subscriptions change, and
+// then waits for what is under way. It returns an error if the consumer is gone.
+func (transport *NATSTransport) consume(ctx context.Context, consumer jetstream.Consumer, changed <-chan struct{}, take Take) error {
 	slots := make(chan struct{}, concurrentSends)
+	doubts := make(chan error, 1)
 	consuming, err := consumer.Consume(func(message jetstream.Msg) {
 		slots <- struct{}{}
 		go func() {
@@ -79,38 +240,50 @@ func (transport *NATSTransport) Receive(ctx context.Context, take Take) error {
 			transport.receive(ctx, message, take)
 		}()
 	}, jetstream.PullMaxMessages(concurrentSends), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
-		transport.log.WarnContext(ctx, "receiving from NATS", "error", err)
+		select {
+		case doubts <- err:
+		default:
+		}
 	}))
 	if err != nil {
 		return fmt.Errorf("consuming stream %s: %w", stream, err)
 	}
-	transport.log.InfoContext(ctx, "receiving events", "stream", stream, "consumer", durable)
-	<-ctx.Done()
-	consuming.Stop()
+	transport.log.InfoContext(ctx, "receiving events", "stream", stream, "consumer", durable, "subjects", consumer.CachedInfo().Config.FilterSubjects)
+	var gone error
+	for waiting := true; waiting; {
+		select {
+		case <-ctx.Done():
+			waiting = false
+		case <-changed:
+			waiting = false
+		case err := <-doubts:
+			transport.log.WarnContext(ctx, "receiving from NATS", "error", err)
+			gone = transport.isGone(ctx)
+			waiting = gone == nil
+		}
+	}
+	if ctx.Err() == nil && gone == nil {
+		consuming.Drain() // what is here already would come again only after the ackWait
+	} else {
+		consuming.Stop()
+	}
+	<-consuming.Closed()
 	for range concurrentSends { // until all that is under way has ended
 		slots <- struct{}{}
 	}
-	return nil
+	return gone
 }
 
-// consumer makes the durable consumer as soon as Keptn's stream is there. It
-// begins with new events: what is open from before is listed at the start.
-func (transport *NATSTransport) consumer(ctx context.Context) (jetstream.Consumer, error) {
-	for {
-		consumer, err := transport.stream.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
-			Durable: durable, FilterSubject: taskSubjects, AckPolicy: jetstream.AckExplicitPolicy,
-			AckWait: ackWait, DeliverPolicy: jetstream.DeliverNewPolicy, MaxAckPending: 4 * concurrentSends,
-		})
-		if err == nil {
-			return consumer, nil
-		}
-		transport.log.WarnContext(ctx, "no consumer on Keptn's stream yet, will be tried again", "error", err)
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(setUpPause):
-		}
+// isGone returns an error if the stream or the consumer does not exist; it does
+// not as long as NATS can't be asked.
+func (transport *NATSTransport) isGone(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	_, err := transport.stream.Consumer(ctx, stream, durable)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
+		return err
 	}
+	return nil
 }
 
 func (transport *NATSTransport) receive(ctx context.Context, message jetstream.Msg, take Take) {
@@ -134,18 +307,28 @@ func (transport *NATSTransport) receive(ctx context.Context, message jetstream.M
 			}
 		}
 	}()
-	origin := Published
+	origin, delivery := Published, uint64(1)
 	if metadata, err := message.Metadata(); err != nil || metadata.NumDelivered > 1 {
 		// It may have been taken by a process that died before it said so, and its
 		// task may be over since.
 		origin = Listed
+		if err == nil {
+			delivery = metadata.NumDelivered
+		}
 	}
 	if err := take(ctx, triggered, origin); err != nil {
-		transport.log.WarnContext(ctx, "event not taken, will be tried again", "id", triggered.ID(), "type", triggered.Type(), "error", err)
-		transport.settle(ctx, func() error { return message.NakWithDelay(retryDelay) })
+		pause := retryDelay(delivery)
+		transport.log.WarnContext(ctx, "event not taken, will be tried again", "id", triggered.ID(), "type", triggered.Type(), "pause", pause.String(), "error", err)
+		transport.settle(ctx, func() error { return message.NakWithDelay(pause) })
 		return
 	}
 	transport.settle(ctx, message.Ack)
+}
+
+// retryDelay is the pause after a delivery that failed, the how-many-th it was.
+func retryDelay(delivery uint64) time.Duration {
+	const doublings = 6
+	return min(firstRetryDelay<<min(delivery-1, doublings), lastRetryDelay)
 }
 
 // settle logs only: a message that was not settled is delivered again.

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,6 +45,7 @@ func (poller *Poller) Run(ctx context.Context) error {
 	defer poller.group.Wait()
 	pause := poller.Interval
 	for {
+		changed := poller.Subscriptions.Changed()
 		if err := poller.poll(ctx); err != nil && ctx.Err() == nil {
 			pause = min(max(2*pause, time.Second), max(maxBackoff, poller.Interval))
 			poller.Log.WarnContext(ctx, "listing open events failed, will be tried again", "pause", pause.String(), "error", err)
@@ -55,7 +57,7 @@ func (poller *Poller) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-poller.Subscriptions.Changed():
+		case <-changed:
 		case <-time.After(pause + jitter):
 		}
 	}
@@ -63,6 +65,9 @@ func (poller *Poller) Run(ctx context.Context) error {
 
 func (poller *Poller) poll(ctx context.Context) error {
 	for _, eventType := range poller.Subscriptions.Types() {
+		if strings.ContainsAny(eventType, "*>") {
+			continue // Keptn lists exact types only
+		}
 		events, err := poller.Lister.OpenTriggered(ctx, eventType)
 		if err != nil {
 			return err

@@ -18,6 +18,7 @@ import (
 type Registry interface {
 	Register(ctx context.Context, integration models.Integration) (string, error)
 	Ping(ctx context.Context, id string) (models.Integration, error)
+	Unregister(ctx context.Context, id string) error
 }
 
 // Subscriptions are the event types that this integration is subscribed to, as
@@ -26,82 +27,118 @@ type Subscriptions struct {
 	registry    Registry
 	integration models.Integration
 	interval    time.Duration
+	uninstalled func(ctx context.Context) bool
 	log         *slog.Logger
 
-	// changed has room for one notice that the subscriptions are others now.
-	changed chan struct{}
-
 	mutex   sync.RWMutex
+	id      string
 	current []models.EventSubscription
+	// changed is closed when the subscriptions are others.
+	changed chan struct{}
 }
 
-// NewSubscriptions returns those of the integration, until Run has heard
-// Keptn's.
-func NewSubscriptions(registry Registry, integration models.Integration, interval time.Duration, log *slog.Logger) *Subscriptions {
+// NewSubscriptions returns those of the integration, until Run has heard Keptn's.
+// Uninstalled is asked when Run ends whether that is for good.
+func NewSubscriptions(registry Registry, integration models.Integration, interval time.Duration, uninstalled func(context.Context) bool, log *slog.Logger) *Subscriptions {
 	return &Subscriptions{
-		registry: registry, integration: integration, interval: interval, log: log,
-		changed: make(chan struct{}, 1), current: integration.Subscriptions,
+		registry: registry, integration: integration, interval: interval, uninstalled: uninstalled, log: log,
+		changed: make(chan struct{}), current: integration.Subscriptions,
 	}
 }
 
+// ID is the integration's id, empty if it is not registered.
+func (subscriptions *Subscriptions) ID() string {
+	subscriptions.mutex.RLock()
+	defer subscriptions.mutex.RUnlock()
+	return subscriptions.id
+}
+
+// leaveTimeout bounds the end of a registration.
+const leaveTimeout = 5 * time.Second
+
 // Run registers the integration, pings, takes over what subscriptions Keptn has,
-// and registers again when Keptn has forgotten it, until the context ends.
+// and registers again when Keptn has forgotten it, until the context ends. Then it
+// unregisters an integration that was uninstalled; a restart is none.
 func (subscriptions *Subscriptions) Run(ctx context.Context) error {
 	ticker := time.NewTicker(subscriptions.interval)
 	defer ticker.Stop()
-	var id string
 	for {
-		id = subscriptions.refresh(ctx, id)
+		subscriptions.refresh(ctx)
 		select {
 		case <-ctx.Done():
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+			defer cancel()
+			subscriptions.leave(ctx)
 			return nil
 		case <-ticker.C:
 		}
 	}
 }
 
-// refresh returns the integration's id, empty if it has to be registered (again).
-func (subscriptions *Subscriptions) refresh(ctx context.Context, id string) string {
+func (subscriptions *Subscriptions) leave(ctx context.Context) {
+	id := subscriptions.ID()
+	if id == "" || !subscriptions.uninstalled(ctx) {
+		return
+	}
+	if err := subscriptions.registry.Unregister(ctx, id); err != nil {
+		subscriptions.log.WarnContext(ctx, "unregistering from Keptn failed; it forgets the integration by itself, some time", "error", err)
+		return
+	}
+	subscriptions.log.InfoContext(ctx, "uninstalled, and so unregistered from Keptn", "integration", id)
+}
+
+// refresh registers the integration if need be, and takes over what Keptn has.
+func (subscriptions *Subscriptions) refresh(ctx context.Context) {
+	id := subscriptions.ID()
 	if id == "" {
 		registered, err := subscriptions.registry.Register(ctx, subscriptions.integration)
 		if err != nil {
-			subscriptions.log.WarnContext(ctx, "registering with Keptn failed, will be tried again", "error", err)
-			return ""
+			if ctx.Err() == nil {
+				subscriptions.log.WarnContext(ctx, "registering with Keptn failed, will be tried again", "error", err)
+			}
+			return
 		}
 		id = registered
 		subscriptions.log.InfoContext(ctx, "registered with Keptn", "integration", id)
 	}
 	integration, err := subscriptions.registry.Ping(ctx, id)
-	switch {
-	case keptn.IsNotFound(err):
-		return ""
-	case err != nil:
-		subscriptions.log.WarnContext(ctx, "pinging Keptn failed, will be tried again", "error", err)
-		return id
-	}
 	subscriptions.mutex.Lock()
 	defer subscriptions.mutex.Unlock()
+	switch {
+	case keptn.IsNotFound(err):
+		subscriptions.id = ""
+		return
+	case err != nil:
+		subscriptions.id = id
+		if ctx.Err() == nil {
+			subscriptions.log.WarnContext(ctx, "pinging Keptn failed, will be tried again", "error", err)
+		}
+		return
+	}
+	subscriptions.id = id
 	if !reflect.DeepEqual(subscriptions.current, integration.Subscriptions) {
 		subscriptions.current = integration.Subscriptions
-		select {
-		case subscriptions.changed <- struct{}{}:
-		default:
-		}
+		close(subscriptions.changed)
+		subscriptions.changed = make(chan struct{})
 	}
-	return id
 }
 
-// Changed gives a notice after the subscriptions changed: what is open of a type
-// that was added may have been triggered before.
-func (subscriptions *Subscriptions) Changed() <-chan struct{} { return subscriptions.changed }
+// Changed returns a channel that is closed when the subscriptions change the next
+// time: what is open of a type that was added may have been triggered before.
+func (subscriptions *Subscriptions) Changed() <-chan struct{} {
+	subscriptions.mutex.RLock()
+	defer subscriptions.mutex.RUnlock()
+	return subscriptions.changed
+}
 
-// Types returns the exact event types that are subscribed to, without repetition.
+// Types returns the event types that are subscribed to, as types or as patterns of
+// NATS, without repetition.
 func (subscriptions *Subscriptions) Types() []string {
 	subscriptions.mutex.RLock()
 	defer subscriptions.mutex.RUnlock()
 	var types []string
 	for _, subscription := range subscriptions.current {
-		if !strings.ContainsAny(subscription.Event, "*>") && !slices.Contains(types, subscription.Event) {
+		if !slices.Contains(types, subscription.Event) {
 			types = append(types, subscription.Event)
 		}
 	}

@@ -18,30 +18,70 @@ type Sender struct {
 	HTTP *http.Client
 }
 
-// maxRefusalBytes is how much is read of the answer of a receiver that refuses.
-const maxRefusalBytes = 1 << 10
+const (
+	// maxRefusalBytes is how much is read of the answer of a receiver that refuses,
+	// and maxReplyBytes of one that replies.
+	maxRefusalBytes = 1 << 10
+	maxReplyBytes   = 4 << 20
+)
 
 // Send posts an event and returns nil after a 2xx. It does not repeat: who calls
 // it knows when to.
 func (sender *Sender) Send(ctx context.Context, outgoing event.Event) error {
+	response, err := sender.post(ctx, outgoing)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if _, err := io.Copy(io.Discard, io.LimitReader(response.Body, maxRefusalBytes)); err != nil {
+		return fmt.Errorf("reading the answer to event %s: %w", outgoing.ID(), err)
+	}
+	return nil
+}
+
+// Request posts an event and returns what was replied, nil if nothing was. Its error
+// is permanent if the receiver's was.
+func (sender *Sender) Request(ctx context.Context, outgoing event.Event) (*event.Event, error) {
+	response, err := sender.post(ctx, outgoing)
+	if err != nil {
+		return nil, err
+	}
+	message := cehttp.NewMessage(response.Header, http.MaxBytesReader(nil, response.Body, maxReplyBytes))
+	defer func() { _ = message.Finish(nil) }()
+	if message.ReadEncoding() == binding.EncodingUnknown {
+		return nil, nil
+	}
+	reply, err := binding.ToEvent(ctx, message)
+	if err != nil {
+		return nil, fmt.Errorf("reading the reply to event %s: %w", outgoing.ID(), err)
+	}
+	return reply, nil
+}
+
+// post returns a success, whose body the caller closes.
+func (sender *Sender) post(ctx context.Context, outgoing event.Event) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, sender.URL, nil)
 	if err != nil {
-		return fmt.Errorf("making a request to %s: %w", sender.URL, err)
+		return nil, fmt.Errorf("making a request to %s: %w", sender.URL, err)
 	}
 	if err := cehttp.WriteRequest(ctx, binding.ToMessage(&outgoing), request); err != nil {
-		return fmt.Errorf("encoding event %s: %w", outgoing.ID(), err)
+		return nil, fmt.Errorf("encoding event %s: %w", outgoing.ID(), err)
 	}
 	response, err := sender.HTTP.Do(request)
 	if err != nil {
-		return fmt.Errorf("posting event %s: %w", outgoing.ID(), err)
+		return nil, fmt.Errorf("posting event %s: %w", outgoing.ID(), err)
+	}
+	if response.StatusCode >= 200 && response.StatusCode <= 299 {
+		return response, nil
 	}
 	defer func() { _ = response.Body.Close() }()
 	content, err := io.ReadAll(io.LimitReader(response.Body, maxRefusalBytes))
 	if err != nil {
-		return fmt.Errorf("reading the answer to event %s: %w", outgoing.ID(), err)
+		return nil, fmt.Errorf("reading the answer to event %s: %w", outgoing.ID(), err)
 	}
-	if response.StatusCode < 200 || response.StatusCode > 299 {
-		return fmt.Errorf("%s answered event %s with %d: %s", sender.URL, outgoing.ID(), response.StatusCode, strings.TrimSpace(string(content)))
+	err = fmt.Errorf("%s answered event %s with %d: %s", sender.URL, outgoing.ID(), response.StatusCode, strings.TrimSpace(string(content)))
+	if response.StatusCode == http.StatusBadRequest {
+		return nil, Permanent(err)
 	}
-	return nil
+	return nil, err
 }

@@ -3,6 +3,7 @@ package function
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -13,32 +14,55 @@ import (
 
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Telemetry is what a function logs and traces with.
+// Telemetry is what a function logs, traces and counts with.
 type Telemetry struct {
 	Log        *slog.Logger
 	Tracers    trace.TracerProvider
+	Meters     metric.MeterProvider
 	Propagator propagation.TextMapPropagator
 
 	flush func(context.Context) error
 }
 
 // NewTelemetry returns telemetry that logs JSON to standard error and exports
-// spans by OTLP over HTTP if OTEL_EXPORTER_OTLP_ENDPOINT or
-// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set (OpenTelemetry specification,
+// spans and metrics by OTLP over HTTP: spans if OTEL_EXPORTER_OTLP_ENDPOINT or
+// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set, metrics if OTEL_EXPORTER_OTLP_ENDPOINT
+// or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is (OpenTelemetry specification,
 // environment variables).
 func NewTelemetry(ctx context.Context, name string, level slog.Level) (*Telemetry, error) {
 	processors, err := ExportFromEnvironment(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return TelemetryTo(name, slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}), processors...), nil
+	telemetry := TelemetryTo(name, slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}), processors...)
+	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && os.Getenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") == "" {
+		return telemetry, nil
+	}
+	exporter, err := otlpmetrichttp.New(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("setting up the export of metrics: %w", err)
+	}
+	meters := sdkmetric.NewMeterProvider(sdkmetric.WithResource(resourceOf(name)), sdkmetric.WithReader(sdkmetric.NewPeriodicReader(exporter)))
+	flushSpans := telemetry.flush
+	telemetry.Meters, telemetry.flush = meters, func(ctx context.Context) error {
+		return errors.Join(flushSpans(ctx), meters.Shutdown(ctx))
+	}
+	return telemetry, nil
+}
+
+func resourceOf(name string) *resource.Resource {
+	return resource.NewSchemaless(attribute.String("service.name", name))
 }
 
 // ExportFromEnvironment returns a processor that exports spans by OTLP over HTTP,
@@ -54,12 +78,12 @@ func ExportFromEnvironment(ctx context.Context) ([]sdktrace.SpanProcessor, error
 	return nil, nil
 }
 
-// TelemetryTo returns telemetry of a function of this name that logs to a handler
-// and gives its spans to processors.
+// TelemetryTo returns telemetry of a function of this name that logs to a handler,
+// gives its spans to processors, and counts for nobody.
 func TelemetryTo(name string, handler slog.Handler, processors ...sdktrace.SpanProcessor) *Telemetry {
 	options := []sdktrace.TracerProviderOption{
 		sdktrace.WithIDGenerator(idGenerator{}),
-		sdktrace.WithResource(resource.NewSchemaless(attribute.String("service.name", name))),
+		sdktrace.WithResource(resourceOf(name)),
 	}
 	for _, processor := range processors {
 		options = append(options, sdktrace.WithSpanProcessor(processor))
@@ -67,7 +91,7 @@ func TelemetryTo(name string, handler slog.Handler, processors ...sdktrace.SpanP
 	provider := sdktrace.NewTracerProvider(options...)
 	return &Telemetry{
 		Log:     slog.New(traceHandler{handler}).With("function", name),
-		Tracers: provider, Propagator: propagation.TraceContext{}, flush: provider.Shutdown,
+		Tracers: provider, Meters: noop.NewMeterProvider(), Propagator: propagation.TraceContext{}, flush: provider.Shutdown,
 	}
 }
 

@@ -187,6 +187,25 @@ func (client *Client) Ping(ctx context.Context, id string) (models.Integration, 
 	return integration, err
 }
 
+// Unregister makes Keptn forget an integration, with its subscriptions; that it has
+// already is success.
+func (client *Client) Unregister(ctx context.Context, id string) error {
+	err := client.call(ctx, http.MethodDelete, client.Endpoints.ControlPlane+"/uniform/registration/"+url.PathEscape(id), nil, nil)
+	if IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// Log adds an entry to Keptn's log of an integration.
+func (client *Client) Log(ctx context.Context, entry models.LogEntry) error {
+	content, err := json.Marshal(map[string]any{"logs": []models.LogEntry{entry}})
+	if err != nil {
+		return fmt.Errorf("encoding a log entry: %w", err)
+	}
+	return client.call(ctx, http.MethodPost, client.Endpoints.ControlPlane+"/log", content, nil)
+}
+
 // ResourceScope says where in a project's repository a file is, and at which
 // commit. Without a service it is the stage's level, without a stage the project's.
 type ResourceScope struct {

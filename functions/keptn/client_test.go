@@ -200,9 +200,10 @@ func TestCount(t *testing.T) {
 		want                   Count
 	}{
 		{"it waits for us", execution("started", "1", "0"), "", Count{Standing: Current}},
-		{"we started it", execution("started", "1", "0", started, Source), "", Count{Standing: Current, Started: true, Taken: true}},
+		{"we started it", execution("started", "1", "0", started, Source), "", Count{Standing: Current, Started: 1, Taken: true}},
+		{"we started it twice", execution("started", "1", "0", started, Source, started, Source), "", Count{Standing: Current, Started: 2, Taken: true}},
 		{"another one started it", execution("started", "1", "0", started, "other"), "", Count{Standing: Current, Taken: true}},
-		{"we finished first", execution("paused", "1", "0", finished, Source), "", Count{Standing: Current, Finished: true}},
+		{"we finished first", execution("paused", "1", "0", finished, Source), "", Count{Standing: Current, Finished: 1}},
 		{"it was paused before anybody started", execution("paused", "1", "0"), "", Count{Standing: Pending}},
 		{"it is done", execution("started", "2", "1"), "", Count{Standing: Over}},
 		{"it was aborted", execution("finished", "1", "0", started, Source), "", Count{Standing: Over}},

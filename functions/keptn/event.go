@@ -11,6 +11,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
+	"github.com/keptn/go-utils/pkg/api/models"
 )
 
 // CloudEvents attributes that Keptn defines (Keptn spec 0.2.4), in lower case.
@@ -194,6 +195,46 @@ func (task Task) Finished(at time.Time, outcome Outcome) event.Event {
 		data[task.Name] = outcome.Properties
 	}
 	return task.answer(Finished, at, data)
+}
+
+// LogErrorType is the type of an event that tells an error of a task which has no
+// finished event, for Keptn's log of the integration (as the job-executor-service
+// has it, pkg/eventhandler).
+const LogErrorType = "sh.keptn.log.error"
+
+// LogError returns the event that tells an error of the task, with the same id
+// every time.
+func (task Task) LogError(at time.Time, message string) event.Event {
+	logged := task.answer("log", at, map[string]any{"message": message, "task": task.Name})
+	logged.SetType(LogErrorType)
+	return logged
+}
+
+// LogEntryOf is the entry of Keptn's log for a LogError event, or for a finished
+// event that is errored; false for any other.
+func LogEntryOf(told event.Event) (entry models.LogEntry, ok bool, err error) {
+	_, phase, _ := ParseType(told.Type())
+	if told.Type() != LogErrorType && phase != Finished {
+		return models.LogEntry{}, false, nil
+	}
+	var data struct {
+		Task    string `json:"task"`
+		Message string `json:"message"`
+		Status  Status `json:"status"`
+	}
+	if err := told.DataAs(&data); err != nil {
+		return models.LogEntry{}, false, fmt.Errorf("reading the data of event %s: %w", told.ID(), err)
+	}
+	if phase == Finished {
+		if data.Status != StatusErrored {
+			return models.LogEntry{}, false, nil
+		}
+		data.Task, _, _ = ParseType(told.Type())
+	}
+	return models.LogEntry{
+		Message: data.Message, Time: told.Time().UTC(), Task: data.Task, KeptnContext: extension(told, ContextExtension),
+		TriggeredID: extension(told, TriggeredIDExtension), GitCommitID: extension(told, GitCommitIDExtension),
+	}, true, nil
 }
 
 func (task Task) data(outcome Outcome) map[string]any {

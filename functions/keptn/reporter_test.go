@@ -13,6 +13,9 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel/metric/noop"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 )
 
 // control is a control plane of one task, with faults.
@@ -28,6 +31,11 @@ type control struct {
 	lost int
 	// pending is how often it is asked until the task is dispatched.
 	pending int
+	// stuck has one started event stay in the stream until it is given again, while
+	// Keptn can't be asked for a moment (recording 55-shipyard-restart).
+	stuck bool
+	// limbo is when that started event is counted.
+	limbo time.Time
 }
 
 var errDown = errors.New("Keptn is down")
@@ -40,10 +48,13 @@ func (control *control) Send(_ context.Context, outgoing event.Event) error {
 		return errDown
 	}
 	_, phase, _ := ParseType(outgoing.Type())
+	control.arrive()
 	switch {
 	case control.standing != Current, control.pending > 0:
 	case phase == Started && control.drop > 0:
 		control.drop--
+	case phase == Started && control.stuck:
+		control.stuck, control.fail, control.limbo = false, 1, time.Now().Add(ackWait)
 	default:
 		control.counted = append(control.counted, phase)
 	}
@@ -65,21 +76,44 @@ func (control *control) Count(context.Context, Task) (Count, error) {
 		control.pending--
 		return Count{Standing: Pending}, nil
 	}
+	control.arrive()
+	return control.count(), nil
+}
+
+// arrive counts what was in limbo, unless the task is over by then.
+func (control *control) arrive() {
+	if control.limbo.IsZero() || time.Now().Before(control.limbo) {
+		return
+	}
+	control.limbo = time.Time{}
+	if control.count().Standing == Current {
+		control.counted = append(control.counted, Started)
+	}
+}
+
+func (control *control) count() Count {
 	count := Count{Standing: control.standing}
 	for _, phase := range control.counted {
-		count.Started = count.Started || phase == Started
-		count.Finished = count.Finished || phase == Finished
+		switch phase {
+		case Started:
+			count.Started++
+		case Finished:
+			count.Finished++
+		}
 	}
-	if count.Started && count.Finished {
+	if count.Started > 0 && count.Started == count.Finished {
 		count.Standing = Over
 	}
-	return count, nil
+	return count
 }
+
+// ackWait is after what time Keptn's stream gives an event again.
+const ackWait = 30 * time.Second
 
 var reportedTask = Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v"}
 
 func newTestReporter(control *control, verify bool) *Reporter {
-	return NewReporter(control, control, verify, Wait{Interval: 50 * time.Millisecond, Limit: 3 * time.Second}, func() time.Time { return now }, slog.New(slog.DiscardHandler))
+	return NewReporter(control, control, verify, Wait{Interval: 50 * time.Millisecond, Limit: 3 * time.Second}, time.Now, noop.Meter{}, slog.New(slog.DiscardHandler))
 }
 
 func TestReporterDelivers(t *testing.T) {
@@ -104,6 +138,8 @@ func TestReporterDelivers(t *testing.T) {
 		{"it gives up on a paused task for now", &control{standing: Current, pending: 1 << 30}, true, []event.Event{started}, nil, ErrNotCounted},
 		{"a started event that Keptn dropped is sent again", &control{standing: Current, drop: 2}, true, []event.Event{started, finished}, both, nil},
 		{"but not for ever", &control{standing: Current, drop: 3}, true, []event.Event{started}, nil, ErrNotCounted},
+		{"one that may be on its way is not", &control{standing: Current, stuck: true}, true, []event.Event{started, started}, nil, ErrNotCounted},
+		{"two that were counted are two that are finished", &control{standing: Current, counted: []Phase{Started, Started}}, true, []event.Event{finished, finished}, []Phase{Started, Started, Finished, Finished}, nil},
 		{"an error is the caller's to repeat", &control{standing: Current, fail: 1}, false, []event.Event{started}, nil, errDown},
 	}
 	for _, test := range tests {
@@ -112,7 +148,8 @@ func TestReporterDelivers(t *testing.T) {
 				reporter := newTestReporter(test.control, test.verify)
 				var err error
 				for _, outgoing := range test.events {
-					err = errors.Join(err, reporter.Deliver(t.Context(), outgoing))
+					_, failure := reporter.Deliver(t.Context(), outgoing)
+					err = errors.Join(err, failure)
 				}
 				if !errors.Is(err, test.err) || (err == nil) != (test.err == nil) {
 					t.Errorf("got error %v, want %v", err, test.err)
@@ -140,25 +177,76 @@ func TestReporterNeverCountsTwice(t *testing.T) {
 func schedule(t *testing.T, seed uint64) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(seed, 0))
-	control := &control{standing: Current, drop: random.IntN(3), fail: random.IntN(4), lost: random.IntN(2), pending: random.IntN(3)}
+	control := &control{standing: Current, drop: random.IntN(3), fail: random.IntN(4), lost: random.IntN(2), pending: random.IntN(3), stuck: random.IntN(4) == 0}
 	reporter := newTestReporter(control, true)
 	toDo := []event.Event{reportedTask.Started(now), reportedTask.Finished(now, Errored("no")), reportedTask.Started(now), reportedTask.Finished(now, Errored("no"))}
 	random.Shuffle(len(toDo), func(one, other int) { toDo[one], toDo[other] = toDo[other], toDo[one] })
+	restarts := !control.stuck // what a bridge does not remember, it can't wait for
 	for attempts := 0; len(toDo) > 0; attempts++ {
 		const tooMany = 1000
 		if attempts > tooMany {
 			t.Fatalf("seed %d: it never ends", seed)
 		}
-		if random.IntN(4) == 0 { // a restart
+		time.Sleep(time.Duration(random.Int64N(int64(10 * time.Second))))
+		if restarts && random.IntN(4) == 0 {
 			reporter = newTestReporter(control, true)
 		}
 		next := random.IntN(len(toDo))
-		if reporter.Deliver(t.Context(), toDo[next]) == nil {
+		if _, err := reporter.Deliver(t.Context(), toDo[next]); err == nil {
 			toDo = append(toDo[:next], toDo[next+1:]...)
 		}
 	}
 	if difference := cmp.Diff([]Phase{Started, Finished}, control.counted); difference != "" {
 		t.Fatalf("seed %d: counted (-want +got):\n%s", seed, difference)
+	}
+}
+
+// What a restarted bridge can't know is mended: both started events of a task that
+// has two are finished, so that it ends.
+func TestTaskEndsEvenIfItIsStartedTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		control := &control{standing: Current, stuck: true}
+		started, finished := reportedTask.Started(now), reportedTask.Finished(now, Errored("no"))
+		if _, err := newTestReporter(control, true).Deliver(t.Context(), started); err == nil {
+			t.Fatal("Keptn could not be asked")
+		}
+		reporter := newTestReporter(control, true)
+		if _, err := reporter.Deliver(t.Context(), started); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * ackWait)
+		if _, err := reporter.Deliver(t.Context(), finished); err != nil {
+			t.Fatal(err)
+		}
+		if difference := cmp.Diff([]Phase{Started, Started, Finished, Finished}, control.counted); difference != "" {
+			t.Errorf("counted (-want +got):\n%s", difference)
+		}
+	})
+}
+
+func TestWhatIsDroppedIsCounted(t *testing.T) {
+	reader := sdkmetric.NewManualReader()
+	meter := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("test")
+	control := &control{standing: Current}
+	reporter := NewReporter(control, control, false, Wait{Interval: time.Second, Limit: time.Second}, time.Now, meter, slog.New(slog.DiscardHandler))
+	var sent []bool
+	for range 3 {
+		once, err := reporter.Deliver(t.Context(), reportedTask.Started(now))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent = append(sent, once)
+	}
+	if difference := cmp.Diff([]bool{true, false, false}, sent); difference != "" {
+		t.Errorf("sent (-want +got):\n%s", difference)
+	}
+	var collected metricdata.ResourceMetrics
+	if err := reader.Collect(t.Context(), &collected); err != nil {
+		t.Fatal(err)
+	}
+	sum, ok := collected.ScopeMetrics[0].Metrics[0].Data.(metricdata.Sum[int64])
+	if name := collected.ScopeMetrics[0].Metrics[0].Name; !ok || name != "keptn.events.dropped" || sum.DataPoints[0].Value != 2 {
+		t.Errorf("got %s: %+v", name, sum)
 	}
 }
 
@@ -173,7 +261,8 @@ func TestReporterDeliversOnceToManyCallers(t *testing.T) {
 			if index%2 == 1 {
 				outgoing = reportedTask.Finished(now, Errored(fmt.Sprint(index)))
 			}
-			failures <- reporter.Deliver(t.Context(), outgoing)
+			_, err := reporter.Deliver(t.Context(), outgoing)
+			failures <- err
 		})
 	}
 	group.Wait()

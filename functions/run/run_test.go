@@ -227,7 +227,7 @@ func TestJobOutlivesWhatMayBeUnderWay(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			finished := job("a", Succeeded)
 			finished.Annotations = map[string]string{TTLAnnotation: test.ttl}
-			finished.Status.Conditions[0].LastTransitionTime.Time = ended
+			finished.Status.Conditions[1].LastTransitionTime.Time = ended
 			client := fake.NewClientset(&finished).BatchV1()
 			if err := (&Store{Batch: client}).Expire(t.Context(), &finished, ended.Add(test.reported)); err != nil {
 				t.Fatal(err)

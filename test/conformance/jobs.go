@@ -151,7 +151,7 @@ func TestJobs(t *testing.T, client kubernetes.Interface, namespace string) {
 		}), []step{{want: failed(pod{Phase: corev1.PodFailed, Task: container{State: "Terminated 128 StartError"}})}}},
 		{"suspended it waits, and runs when it is resumed", newJob(namespace, "echo done", suspendedFirst), []step{{want: suspended}, {resume, succeeded}}},
 		{"suspended while it runs, its pod is gone; resumed, it runs from the beginning", newJob(namespace, "echo begun; sleep 300"), []step{
-			{want: runs}, {suspend, suspended}, {resume, runs}, {remove, gone},
+			{want: runs}, {suspend, job{Phase: run.Waiting, Began: true}}, {resume, runs}, {remove, gone},
 		}},
 		{"deleted while it runs, its pod is gone", newJob(namespace, "echo begun; sleep 300"), []step{{want: runs}, {remove, gone}}},
 		{"deleted while it waits", newJob(namespace, "echo done", suspendedFirst), []step{{want: suspended}, {remove, gone}}},
@@ -257,12 +257,12 @@ func testFailures(t *testing.T, client kubernetes.Interface, namespace string) {
 	again.Name = made.Name
 	_, created := jobs.Create(ctx, again, metav1.CreateOptions{})
 	_, got := jobs.Get(ctx, "missing", metav1.GetOptions{})
-	_, conflict := jobs.Patch(ctx, made.Name, types.MergePatchType, []byte(`{"metadata":{"uid":"another"},"spec":{"suspend":false}}`), metav1.PatchOptions{})
+	_, another := jobs.Patch(ctx, made.Name, types.MergePatchType, []byte(`{"metadata":{"uid":"another"},"spec":{"suspend":false}}`), metav1.PatchOptions{})
 	_, patched := jobs.Patch(ctx, "missing", types.MergePatchType, []byte(`{"spec":{"suspend":false}}`), metav1.PatchOptions{})
 	deleted := jobs.Delete(ctx, "missing", metav1.DeleteOptions{})
 	_, read := client.CoreV1().Pods(namespace).GetLogs("missing", &corev1.PodLogOptions{}).DoRaw(ctx)
 	reasons := map[string]metav1.StatusReason{}
-	for name, err := range map[string]error{"create again": created, "get": got, "patch another": conflict, "patch": patched, "delete": deleted, "log": read} {
+	for name, err := range map[string]error{"create again": created, "get": got, "patch another": another, "patch": patched, "delete": deleted, "log": read} {
 		var status apierrors.APIStatus
 		if !errors.As(err, &status) {
 			t.Errorf("%s: %v is not an API server's error", name, err)
@@ -271,7 +271,7 @@ func testFailures(t *testing.T, client kubernetes.Interface, namespace string) {
 		reasons[name] = apierrors.ReasonForError(err)
 	}
 	want := map[string]metav1.StatusReason{
-		"create again": metav1.StatusReasonAlreadyExists, "get": metav1.StatusReasonNotFound, "patch another": metav1.StatusReasonConflict,
+		"create again": metav1.StatusReasonAlreadyExists, "get": metav1.StatusReasonNotFound, "patch another": metav1.StatusReasonInvalid,
 		"patch": metav1.StatusReasonNotFound, "delete": metav1.StatusReasonNotFound, "log": metav1.StatusReasonNotFound,
 	}
 	if difference := cmp.Diff(want, reasons); difference != "" {

@@ -9,15 +9,12 @@ import (
 	"github.com/job-executor/job-executor/test/system"
 )
 
-// What test/embedded does is right if it is what Knative does.
-func TestBrokerConforms(t *testing.T) {
+// What test/embedded does is right if it is what Kubernetes and Knative do.
+func TestConformance(t *testing.T) {
 	t.Parallel()
-	broker, err := connect(t).InstallConformance(t.Context())
+	installed := connect(t)
+	broker, err := installed.InstallConformance(t.Context())
 	must(t, err)
-	conformance.TestBroker(t, broker)
-}
-
-func TestJobsConform(t *testing.T) {
-	t.Parallel()
-	conformance.TestJobs(t, connect(t).Kubernetes, system.JobsNamespace)
+	t.Run("Broker", func(t *testing.T) { conformance.TestBroker(t, broker) })
+	t.Run("Jobs", func(t *testing.T) { conformance.TestJobs(t, installed.Kubernetes, system.ConformanceNamespace) })
 }

@@ -22,7 +22,6 @@ import (
 	"github.com/job-executor/job-executor/functions/fetcher"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/jobsource"
-	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/watcher"
 )
@@ -52,7 +51,6 @@ const (
 	executorUser    = "system:serviceaccount:job-executor:executor"
 	executorToken   = "the executor's token"
 	grantSecret     = "bridge-grant-key"
-	keptnTimeout    = 30 * time.Second
 	brokerTimeout   = 3 * time.Minute
 	maxLogBytes     = 16 << 10
 	// FetcherImage is the image of Jobs' init containers.
@@ -60,6 +58,8 @@ const (
 	// activeInterval is the default of jobsource's ACTIVE_INTERVAL.
 	activeInterval = time.Minute
 	grantLifetime  = 24 * time.Hour
+	// maxKeptnEventBytes is that of KEPTN_MAX_EVENT_BYTES.
+	maxKeptnEventBytes = 1000000
 )
 
 func (environment Environment) sender() *function.Sender {
@@ -101,8 +101,9 @@ func ReviewTokens(cluster *Kubernetes, tokenFile string) error {
 // Bridge wires the bridge.
 func Bridge(ctx context.Context, environment Environment) (function.Program, error) {
 	configuration := environment.Keptn
+	configuration.MaxEventBytes = maxKeptnEventBytes
 	configuration.GrantSubjects, configuration.GrantLifetime = []string{executorUser}, grantLifetime
-	endpoints, err := configuration.Endpoints()
+	client, err := configuration.ClientOver(environment.KeptnTransport)
 	if err != nil {
 		return function.Program{}, err
 	}
@@ -111,17 +112,19 @@ func Bridge(ctx context.Context, environment Environment) (function.Program, err
 		return function.Program{}, err
 	}
 	return bridge.New(configuration, bridge.Dependencies{
-		Keptn: &keptn.Client{
-			Endpoints: endpoints, Token: configuration.APIToken, HTTP: keptn.NewHTTPClient(environment.KeptnTransport, keptnTimeout),
-		},
+		Keptn:    client,
 		Stream:   environment.Stream,
 		Broker:   environment.sender(),
 		Reviewer: &bridge.TokenReviewer{Client: environment.Kubernetes.AuthenticationV1().TokenReviews()},
 		GrantKey: key,
-		Tracer:   environment.Telemetry.Tracers.Tracer("bridge"),
-		Now:      time.Now,
-		Jitter:   environment.Jitter,
-		Log:      environment.Telemetry.Log,
+		// It is never taken away, and there is only one.
+		Uninstalled: func(context.Context) bool { return false },
+
+		Tracer: environment.Telemetry.Tracers.Tracer("bridge"),
+		Meter:  environment.Telemetry.Meters.Meter("bridge"),
+		Now:    time.Now,
+		Jitter: environment.Jitter,
+		Log:    environment.Telemetry.Log,
 	}), nil
 }
 

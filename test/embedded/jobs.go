@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -145,7 +146,7 @@ func (cluster *Kubernetes) suspend(made *managed, job *batchv1.Job) {
 	}
 	cluster.status(made, func(job *batchv1.Job) {
 		setCondition(job, batchv1.JobSuspended, corev1.ConditionTrue, "JobSuspended", "Job suspended")
-		job.Status.StartTime, job.Status.Active = nil, 0
+		job.Status.Active = 0 // when it began stays until it is resumed
 	})
 }
 
@@ -153,10 +154,13 @@ func (cluster *Kubernetes) suspend(made *managed, job *batchv1.Job) {
 func (cluster *Kubernetes) attempt(ctx context.Context, made *managed, job *batchv1.Job, failures *int) (ended bool) {
 	cluster.sleep(ctx, made, cluster.options.Delay("start", job.Name))
 	cluster.status(made, func(job *batchv1.Job) {
-		if len(job.Status.Conditions) > 0 && job.Status.StartTime == nil {
+		resumed := slices.ContainsFunc(job.Status.Conditions, func(condition batchv1.JobCondition) bool {
+			return condition.Type == batchv1.JobSuspended && condition.Status == corev1.ConditionTrue
+		})
+		if resumed {
 			setCondition(job, batchv1.JobSuspended, corev1.ConditionFalse, "JobResumed", "Job resumed")
 		}
-		if job.Status.StartTime == nil {
+		if resumed || job.Status.StartTime == nil {
 			started := now()
 			job.Status.StartTime = &started
 		}

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
@@ -138,7 +139,7 @@ func (cluster *Kubernetes) createJob(action clienttesting.Action) (bool, runtime
 }
 
 // patchJob checks what the real API server checks: a patch that names another
-// uid is a conflict.
+// uid is invalid.
 func (cluster *Kubernetes) patchJob(action clienttesting.Action) (bool, runtime.Object, error) {
 	patch, ok := action.(clienttesting.PatchActionImpl)
 	if !ok {
@@ -159,7 +160,9 @@ func (cluster *Kubernetes) patchJob(action clienttesting.Action) (bool, runtime.
 		return true, nil, err
 	}
 	if change.Metadata.UID != "" && change.Metadata.UID != job.UID {
-		return true, nil, apierrors.NewConflict(jobsResource.GroupResource(), job.Name, fmt.Errorf("the UID in the precondition is not the object's"))
+		return true, nil, apierrors.NewInvalid(batchv1.SchemeGroupVersion.WithKind("Job").GroupKind(), job.Name, field.ErrorList{
+			field.Invalid(field.NewPath("metadata", "uid"), change.Metadata.UID, "field is immutable"),
+		})
 	}
 	handled, object, err := clienttesting.ObjectReaction(cluster.tracker)(action)
 	if err == nil {

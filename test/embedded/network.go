@@ -2,12 +2,13 @@ package embedded
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync"
+	"syscall"
 )
 
 // Network is an http.RoundTripper that gives requests to handlers in this
@@ -29,8 +30,8 @@ func (network *Network) Handle(host string, handler http.Handler) {
 
 // Errors of a request that got no answer.
 var (
-	ErrRefused = errors.New("connection refused")
-	ErrReset   = errors.New("connection reset by peer")
+	ErrRefused error = &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+	ErrReset   error = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
 )
 
 // RoundTrip serves a request. As with a real server, the handler's context ends
@@ -41,7 +42,7 @@ func (network *Network) RoundTrip(request *http.Request) (*http.Response, error)
 	handler := network.hosts[request.URL.Host]
 	network.mutex.Unlock()
 	if handler == nil {
-		return nil, fmt.Errorf("dialing %s: %w", request.URL.Host, ErrRefused)
+		return nil, ErrRefused
 	}
 	ctx, cancel := context.WithCancel(request.Context())
 	received := request.Clone(ctx)

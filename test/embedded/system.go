@@ -141,7 +141,7 @@ func (system *System) wire(ctx context.Context, manifests Manifests, network *Ne
 		}
 	}
 	bridgeEnvironment := environment("bridge")
-	stream, err := bridge.ConnectNATS(system.Keptn.NATSURL, bridgeEnvironment.Telemetry.Log)
+	stream, err := bridge.ConnectNATS(bridgeEnvironment.Keptn, bridgeEnvironment.Telemetry.Log)
 	if err != nil {
 		return err
 	}

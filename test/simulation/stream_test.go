@@ -112,8 +112,11 @@ func (connection *connection) Send(ctx context.Context, outgoing event.Event) er
 	return nil
 }
 
+// MaxBytes is not known.
+func (connection *connection) MaxBytes() int { return 0 }
+
 // Receive delivers what is pending, each again until it was taken.
-func (connection *connection) Receive(ctx context.Context, take bridge.Take) error {
+func (connection *connection) Receive(ctx context.Context, _ *bridge.Subscriptions, take bridge.Take) error {
 	const interval = 50 * time.Millisecond
 	var group sync.WaitGroup
 	defer group.Wait()

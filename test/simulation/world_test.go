@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	noopmetric "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace/noop"
 	batchv1 "k8s.io/api/batch/v1"
@@ -326,7 +327,7 @@ func (world *world) keep(name string, hosts []string, start func(ctx context.Con
 func (world *world) environment(process *process) embedded.Environment {
 	environment := embedded.Environment{
 		Manifests: world.manifests, Transport: process, Kubernetes: world.cluster.Client(process.call), TokenFile: world.tokenFile, KeptnTransport: process,
-		Telemetry: &function.Telemetry{Log: world.log.With("function", process.name), Tracers: noop.NewTracerProvider(), Propagator: propagation.TraceContext{}},
+		Telemetry: &function.Telemetry{Log: world.log.With("function", process.name), Tracers: noop.NewTracerProvider(), Meters: noopmetric.NewMeterProvider(), Propagator: propagation.TraceContext{}},
 		Jitter: func(most time.Duration) time.Duration {
 			return between(world.chance.draw("jitter of %s", process.name), 0, most)
 		},

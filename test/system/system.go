@@ -30,8 +30,10 @@ import (
 const (
 	Namespace     = "job-executor"
 	JobsNamespace = "job-executor-jobs"
-	token         = "keptn-token" // as in test/keptn/keptn.yaml
-	httpPort      = 80
+	// ConformanceNamespace has the conformance test's Broker, and its Jobs.
+	ConformanceNamespace = "conformance"
+	token                = "keptn-token" // as in test/keptn/keptn.yaml
+	httpPort             = 80
 )
 
 // System is an installation on the cluster that KUBECONFIG names.
@@ -104,18 +106,17 @@ func (system *System) Install(ctx context.Context, say func(string)) error {
 // InstallConformance applies what the Broker's conformance test needs, and waits
 // until it is ready.
 func (system *System) InstallConformance(ctx context.Context) (conformance.Broker, error) {
-	const namespace = "conformance"
 	err := system.build(ctx, "test/conformance/broker.yaml")
 	if err == nil {
-		err = system.wait(ctx, "--for=condition=Available", "-n", namespace, "deployment", "--all")
+		err = system.wait(ctx, "--for=condition=Available", "-n", ConformanceNamespace, "deployment", "--all")
 	}
 	if err == nil {
-		err = system.wait(ctx, "--for=condition=Ready", "-n", namespace, "brokers,triggers", "--all")
+		err = system.wait(ctx, "--for=condition=Ready", "-n", ConformanceNamespace, "brokers,triggers", "--all")
 	}
 	return conformance.Broker{
 		HTTP:          system.http,
-		URL:           system.proxy("knative-eventing", "broker-ingress", httpPort) + "/" + namespace + "/conformance",
-		SubscriberURL: system.proxy(namespace, "subscriber", httpPort),
+		URL:           system.proxy("knative-eventing", "broker-ingress", httpPort) + "/" + ConformanceNamespace + "/conformance",
+		SubscriberURL: system.proxy(ConformanceNamespace, "subscriber", httpPort),
 	}, err
 }
 

@@ -7,28 +7,23 @@ import (
 	"net/http"
 	"time"
 
-	authenticationclient "k8s.io/client-go/kubernetes/typed/authentication/v1"
-	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/job-executor/job-executor/functions/bridge"
 	"github.com/job-executor/job-executor/functions/function"
-	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
 )
 
-const (
-	keptnTimeout = 30 * time.Second
-	// brokerTimeout is long since a Broker over the in-memory channel answers only
-	// after the executor started from zero and its reply reached Keptn.
-	brokerTimeout = 3 * time.Minute
-)
+// brokerTimeout is long since a Broker over the in-memory channel answers only
+// after the executor started from zero and its reply reached Keptn.
+const brokerTimeout = 3 * time.Minute
 
 func main() {
 	function.Main("bridge", wire)
 }
 
 func wire(ctx context.Context, configuration bridge.Configuration, telemetry *function.Telemetry) (function.Program, error) {
-	endpoints, err := configuration.Endpoints()
+	client, err := configuration.Client()
 	if err != nil {
 		return function.Program{}, err
 	}
@@ -36,36 +31,31 @@ func wire(ctx context.Context, configuration bridge.Configuration, telemetry *fu
 	if err != nil {
 		return function.Program{}, err
 	}
-	core, err := coreclient.NewForConfig(run.BoundCalls(config))
+	cluster, err := kubernetes.NewForConfig(run.BoundCalls(config))
 	if err != nil {
 		return function.Program{}, err
 	}
-	authentication, err := authenticationclient.NewForConfig(run.BoundCalls(config))
+	key, err := bridge.LoadGrantKey(ctx, cluster.CoreV1().Secrets(configuration.Namespace), configuration.GrantSecret)
 	if err != nil {
 		return function.Program{}, err
 	}
-	key, err := bridge.LoadGrantKey(ctx, core.Secrets(configuration.Namespace), configuration.GrantSecret)
-	if err != nil {
-		return function.Program{}, err
-	}
+	traced := &http.Client{Transport: telemetry.Transport(http.DefaultTransport), Timeout: brokerTimeout}
 	dependencies := bridge.Dependencies{
-		Keptn: &keptn.Client{
-			Endpoints: endpoints, Token: configuration.APIToken,
-			HTTP: keptn.NewHTTPClient(http.DefaultTransport, keptnTimeout),
-		},
-		Broker: &function.Sender{
-			URL:  configuration.BrokerURL,
-			HTTP: &http.Client{Transport: telemetry.Transport(http.DefaultTransport), Timeout: brokerTimeout},
-		},
-		Reviewer: &bridge.TokenReviewer{Client: authentication.TokenReviews()},
-		GrantKey: key,
-		Tracer:   telemetry.Tracers.Tracer("bridge"),
-		Now:      time.Now,
-		Jitter:   func(most time.Duration) time.Duration { return rand.N(most + 1) }, //nolint:gosec // no secret
-		Log:      telemetry.Log,
+		Keptn:       client,
+		Broker:      &function.Sender{URL: configuration.BrokerURL, HTTP: traced},
+		Reviewer:    &bridge.TokenReviewer{Client: cluster.AuthenticationV1().TokenReviews()},
+		GrantKey:    key,
+		Elector:     bridge.NewElection(configuration, cluster.CoordinationV1(), cluster.CoreV1(), telemetry.Log),
+		Peers:       traced,
+		Uninstalled: bridge.Uninstalled(ctx, cluster.AppsV1().Deployments(configuration.Namespace), configuration.Deployment),
+		Tracer:      telemetry.Tracers.Tracer("bridge"),
+		Meter:       telemetry.Meters.Meter("bridge"),
+		Now:         time.Now,
+		Jitter:      func(most time.Duration) time.Duration { return rand.N(most + 1) }, //nolint:gosec // no secret
+		Log:         telemetry.Log,
 	}
 	if configuration.Transport == bridge.NATS {
-		if dependencies.Stream, err = bridge.ConnectNATS(configuration.NATSURL, telemetry.Log); err != nil {
+		if dependencies.Stream, err = bridge.ConnectNATS(configuration, telemetry.Log); err != nil {
 			return function.Program{}, err
 		}
 	}

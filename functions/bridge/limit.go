@@ -1,0 +1,141 @@
+package bridge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/nats-io/nats.go"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
+)
+
+// validatedBytes is what Keptn takes where its event validation is on (recording
+// 71-validation-on).
+const validatedBytes = 64 << 10
+
+// Fitting is a sender that cuts the message of an event that is too large for
+// Keptn, so that the event itself is never lost.
+type Fitting struct {
+	sender keptn.Sender
+	// most is what the transport takes, 0 if it does not know.
+	most  func() int
+	limit atomic.Int64
+	log   *slog.Logger
+}
+
+// NewFitting returns a sender of events of at most limit bytes, and of less once
+// Keptn has refused one as too large.
+func NewFitting(sender keptn.Sender, limit int, most func() int, log *slog.Logger) *Fitting {
+	fitting := &Fitting{sender: sender, most: most, log: log}
+	fitting.limit.Store(int64(limit))
+	return fitting
+}
+
+// Send sends an event, cut if need be.
+func (fitting *Fitting) Send(ctx context.Context, outgoing event.Event) error {
+	limit := int(fitting.limit.Load())
+	if most := fitting.most(); most > 0 {
+		limit = min(limit, most)
+	}
+	err := fitting.send(ctx, outgoing, limit)
+	if limit <= validatedBytes || !isTooLarge(err) {
+		return err
+	}
+	fitting.log.WarnContext(ctx, "Keptn takes smaller events only, it seems that its event validation is on", "limit", validatedBytes, "error", err)
+	fitting.limit.Store(validatedBytes)
+	return fitting.send(ctx, outgoing, validatedBytes)
+}
+
+func (fitting *Fitting) send(ctx context.Context, outgoing event.Event, limit int) error {
+	fitted, err := Fit(outgoing, limit)
+	if err != nil {
+		return err
+	}
+	return fitting.sender.Send(ctx, fitted)
+}
+
+// isTooLarge reads what Keptn answers to what is too large (recordings
+// 52-oversize-http and 71-validation-on), and what NATS' client says by itself.
+func isTooLarge(err error) bool {
+	if errors.Is(err, nats.ErrMaxPayload) {
+		return true
+	}
+	var status *keptn.StatusError
+	if !errors.As(err, &status) {
+		return false
+	}
+	return status.Code == http.StatusRequestEntityTooLarge ||
+		status.Code == http.StatusBadRequest && strings.Contains(status.Message, "too large") ||
+		status.Code == http.StatusInternalServerError && strings.Contains(status.Message, "maximum payload")
+}
+
+const (
+	messageMember = "message"
+	labelsMember  = "labels"
+)
+
+// Fit returns an event of at most limit bytes, as Keptn is sent it. Its message is
+// cut in the middle, with a note that says how much is missing and where all of it
+// is; if that is not enough, its labels are left out, which Keptn knows already.
+func Fit(outgoing event.Event, limit int) (event.Event, error) {
+	content, err := keptn.EncodeEvent(outgoing)
+	if err != nil || len(content) <= limit {
+		return outgoing, err
+	}
+	var data map[string]json.RawMessage
+	if err := outgoing.DataAs(&data); err != nil {
+		return event.Event{}, fmt.Errorf("reading the data of event %s: %w", outgoing.ID(), err)
+	}
+	var message string
+	if raw, ok := data[messageMember]; ok {
+		if err := json.Unmarshal(raw, &message); err != nil {
+			return event.Event{}, fmt.Errorf("reading the message of event %s: %w", outgoing.ID(), err)
+		}
+	}
+	without := len(content) - len(data[messageMember])
+	if labels := len(data[labelsMember]); without > limit && labels > 0 {
+		delete(data, labelsMember)
+		without -= labels + len(`"labels":,`)
+	}
+	whole := fmt.Sprintf("the logs of kubectl get pods --all-namespaces --selector %s=%s", run.EventIDLabel, triggeredIDOf(outgoing))
+	data[messageMember] = shorten(message, whole, limit-without)
+	fitted := outgoing.Clone()
+	if err := fitted.SetData(event.ApplicationJSON, data); err != nil {
+		return event.Event{}, fmt.Errorf("encoding event %s: %w", outgoing.ID(), err)
+	}
+	return fitted, nil
+}
+
+func triggeredIDOf(outgoing event.Event) string {
+	triggeredID, _ := outgoing.Extensions()[keptn.TriggeredIDExtension].(string)
+	return run.ID(triggeredID)
+}
+
+// shorten returns as much of a text as fits into room bytes of JSON. How much room a
+// character needs depends on how it is escaped, so it is searched for.
+func shorten(text, whole string, room int) json.RawMessage {
+	if encoded, err := json.Marshal(text); err == nil && len(encoded) <= room {
+		return encoded
+	}
+	best := json.RawMessage(`""`)
+	for least, most := 0, len(text); least <= most; {
+		middle := (least + most) / 2
+		excerpt := run.Excerpt{Limit: middle, Whole: whole}
+		_, _ = excerpt.Write([]byte(text))
+		encoded, err := json.Marshal(excerpt.String())
+		if err == nil && len(encoded) <= room {
+			best, least = encoded, middle+1
+		} else {
+			most = middle - 1
+		}
+	}
+	return best
+}
