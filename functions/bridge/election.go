@@ -85,6 +85,7 @@ func (election *Election) Run(ctx context.Context, lead func(context.Context) er
 	electing, stop := context.WithCancel(ctx)
 	defer stop()
 	term := &term{ended: make(chan error, 1)}
+	var elector *leaderelection.LeaderElector
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: &resourcelock.LeaseLock{
 			LeaseMeta: metav1.ObjectMeta{Namespace: election.Namespace, Name: election.Name},
@@ -96,6 +97,7 @@ func (election *Election) Run(ctx context.Context, lead func(context.Context) er
 				defer stop()
 				if term.begin() {
 					election.Log.InfoContext(ctx, "elected", "lease", election.Name)
+					go election.guard(ctx, elector, stop)
 					term.ended <- lead(ctx)
 				}
 			},
@@ -104,9 +106,6 @@ func (election *Election) Run(ctx context.Context, lead func(context.Context) er
 				election.holder.Store(&holder)
 				if holder != election.identity() {
 					election.Log.InfoContext(ctx, "another bridge is elected", "holder", holder)
-					if term.hasBegun() {
-						stop() // the elector itself would go on until the renewDeadline
-					}
 				}
 			},
 		},
@@ -127,6 +126,24 @@ func (election *Election) Run(ctx context.Context, lead func(context.Context) er
 	return errLeaseLost
 }
 
+// guard stops a bridge whose lease another one has: the elector itself would go on
+// until the renewDeadline.
+func (election *Election) guard(ctx context.Context, elector *leaderelection.LeaderElector, stop func()) {
+	ticker := time.NewTicker(retryPeriod / 2)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if !elector.IsLeader() {
+				stop()
+				return
+			}
+		}
+	}
+}
+
 // term is the time for which a bridge leads: it begins once or never. The elector
 // calls back in goroutines of their own.
 type term struct {
@@ -139,12 +156,6 @@ func (term *term) begin() bool {
 	term.mutex.Lock()
 	defer term.mutex.Unlock()
 	term.begun = !term.closed
-	return term.begun
-}
-
-func (term *term) hasBegun() bool {
-	term.mutex.Lock()
-	defer term.mutex.Unlock()
 	return term.begun
 }
 

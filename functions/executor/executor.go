@@ -63,7 +63,8 @@ func mistakef(format string, arguments ...any) error {
 
 // Handle answers one triggered event. It replies with the task's started event
 // once all Jobs of the run exist, with its finished event if the configuration
-// is wrong, and with nothing if no action matches or all that match are silent.
+// is wrong, and with nothing if no action matches or all that match are silent; what
+// is wrong with those it replies for Keptn's log.
 // Delivering the same event again creates nothing and gives the same reply.
 func (executor *Executor) Handle(ctx context.Context, triggered event.Event) (*event.Event, error) {
 	task, err := keptn.TaskOf(triggered)
@@ -122,7 +123,7 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 	case silent:
 		if wrong := new(mistake); errors.As(err, wrong) {
 			executor.Log.WarnContext(ctx, "the task of a silent action can't be run", "project", task.Project, "error", err)
-			return nil, nil
+			return new(task.LogError(executor.Now(), err.Error())), nil
 		}
 		return nil, err
 	case err != nil:

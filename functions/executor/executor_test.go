@@ -153,7 +153,7 @@ func TestHandle(t *testing.T) {
 		{"a task that is over, nothing to do", files{err: ErrOver}, jobs{}, "", "", nil, nil},
 		{"no matching action, nothing to say", files{content: strings.ReplaceAll(twoTasks, "test", "release")}, jobs{}, "", "", nil, nil},
 		{"silent actions run, but say nothing", files{content: "apiVersion: v2\nactions: [{name: A, silent: true, events: [{name: test}], tasks: [{name: T, image: busybox}]}]"}, jobs{}, "", "", []string{"000-001"}, nil},
-		{"a mistake in a silent action says nothing", files{content: "apiVersion: v2\nactions: [{name: A, silent: true, events: [{name: test}], tasks: [{name: T, image: nginx}]}]"}, jobs{}, "", "", nil, nil},
+		{"a mistake in a silent action is told to Keptn's log only", files{content: "apiVersion: v2\nactions: [{name: A, silent: true, events: [{name: test}], tasks: [{name: T, image: nginx}]}]"}, jobs{}, "sh.keptn.log.error", `action "A", task "T": Forbidden: Image nginx does not match configured image allowlist`, nil, nil},
 		{"an action without tasks is done", files{content: "apiVersion: v2\nactions: [{name: A, events: [{name: test}]}]"}, jobs{}, "finished", "The matching actions have no tasks.", nil, nil},
 		{"a malformed configuration", files{content: "apiVersion: v1"}, jobs{}, "finished", "job/config.yaml is not valid: apiVersion v1 is not supported, use v2", nil, nil},
 		{"an image that is not allowed", files{content: task("image: nginx")}, jobs{}, "finished", `action "A", task "T": Forbidden: Image nginx does not match configured image allowlist`, nil, nil},

@@ -205,7 +205,7 @@ const LogErrorType = "sh.keptn.log.error"
 // LogError returns the event that tells an error of the task, with the same id
 // every time.
 func (task Task) LogError(at time.Time, message string) event.Event {
-	logged := task.answer("log", at, map[string]any{"message": message, "task": task.Name})
+	logged := task.answer("log.error", at, map[string]any{"message": message, "task": task.Name})
 	logged.SetType(LogErrorType)
 	return logged
 }

@@ -123,7 +123,6 @@ func message(reports []report) string {
 	return excerpt.String()
 }
 
-// maxMessageBytes leaves room for the rest of the event below the 64 KiB that
-// Keptn takes where event validation is on (recording 71-validation-on), even
-// if every character has to be escaped as \n has.
-const maxMessageBytes = 28 << 10
+// maxMessageBytes is about what Keptn takes. Where it takes less, the bridge cuts
+// further.
+const maxMessageBytes = 900 << 10

@@ -120,7 +120,10 @@ func (watcher *Watcher) finish(ctx context.Context, ran []batchv1.Job, step run.
 		}
 	}
 	if ran[0].Annotations[run.SilentAnnotation] == "true" {
-		return nil, nil
+		if step.Failed == nil {
+			return nil, nil
+		}
+		return new(task.LogError(watcher.Now(), message(reports))), nil
 	}
 	outcome := keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: message(reports)}
 	if step.Failed != nil {

@@ -146,6 +146,8 @@ func TestHandle(t *testing.T) {
 	}}}
 	silent := job("one", run.Succeeded)
 	silent.Annotations[run.SilentAnnotation] = "true"
+	silentFailed := job("one", run.Failed)
+	silentFailed.Annotations[run.SilentAnnotation] = "true"
 	tests := []struct {
 		name    string
 		cluster cluster
@@ -191,6 +193,10 @@ func TestHandle(t *testing.T) {
 			"one", outcome{Data: finished("errored", "fail", "Task 'one' failed: job one failed. Reason: BackoffLimitExceeded, Message: Job has reached the specified backoff limit\n\nLogs: \n\n\n")}, nil,
 		},
 		{"a silent run ends silently", cluster{jobs: []batchv1.Job{silent}}, "one", outcome{}, nil},
+		{
+			"a silent run that fails is told to Keptn's log only", cluster{jobs: []batchv1.Job{silentFailed}}, "one",
+			outcome{Data: map[string]any{"task": "test", "message": "Task 'one' failed: job one failed. Reason: BackoffLimitExceeded, Message: Job has reached the specified backoff limit\n\nLogs: \n\n\n"}}, nil,
+		},
 		{"what can't be read is tried again", cluster{err: errDown}, "one", outcome{}, errDown},
 	}
 	for _, test := range tests {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/klog/v2"
 
 	"github.com/job-executor/job-executor/functions/bridge"
 	"github.com/job-executor/job-executor/functions/function"
@@ -27,6 +28,7 @@ func wire(ctx context.Context, configuration bridge.Configuration, telemetry *fu
 	if err != nil {
 		return function.Program{}, err
 	}
+	klog.SetSlogLogger(telemetry.Log)
 	config, err := run.InClusterConfig(telemetry.Transport)
 	if err != nil {
 		return function.Program{}, err

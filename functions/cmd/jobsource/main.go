@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/klog/v2"
 
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/jobsource"
@@ -25,6 +26,7 @@ type configuration struct {
 
 func main() {
 	function.Main("jobsource", func(_ context.Context, configuration configuration, telemetry *function.Telemetry) (function.Program, error) {
+		klog.SetSlogLogger(telemetry.Log)
 		config, err := run.InClusterConfig(telemetry.Transport)
 		if err != nil {
 			return function.Program{}, err

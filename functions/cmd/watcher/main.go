@@ -13,7 +13,7 @@ import (
 type configuration struct {
 	Namespaces []string `envconfig:"JOB_NAMESPACES" required:"true"`
 	// MaxLogBytes is how much of one container's log goes into the finished event.
-	MaxLogBytes int `envconfig:"MAX_LOG_BYTES" default:"16384"`
+	MaxLogBytes int `envconfig:"MAX_LOG_BYTES" default:"262144"`
 }
 
 func main() {
