@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -25,6 +26,9 @@ const requiredMissing = 602
 
 func (keptn *Server) postEvent(writer http.ResponseWriter, request *http.Request) {
 	var body message
+	if keptn.options.ValidateEvents {
+		request.Body = http.MaxBytesReader(writer, request.Body, maxValidatedBytes)
+	}
 	if err := json.NewDecoder(request.Body).Decode(&body); err != nil {
 		refuse(writer, http.StatusBadRequest, `parsing body body from "" failed, because `+err.Error())
 		return
@@ -34,6 +38,10 @@ func (keptn *Server) postEvent(writer http.ResponseWriter, request *http.Request
 			answer(writer, http.StatusUnprocessableEntity, map[string]any{"code": requiredMissing, "message": name + " in body is required"})
 			return
 		}
+	}
+	if problem := keptn.problemOf(body); problem != "" {
+		refuse(writer, http.StatusBadRequest, problem)
+		return
 	}
 	event := message{"id": keptn.options.NewID(), "time": time.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "contenttype": "application/json"}
 	for _, name := range kept {
@@ -55,6 +63,36 @@ func (keptn *Server) postEvent(writer http.ResponseWriter, request *http.Request
 	answer(writer, http.StatusOK, map[string]any{"keptnContext": event.text("shkeptncontext")})
 }
 
+// maxValidatedBytes is MAX_EVENT_SIZE_KB.
+const maxValidatedBytes = 64 << 10
+
+// problemOf is what event validation has against an event (recording
+// 71-validation-on).
+func (keptn *Server) problemOf(event message) string {
+	parts := strings.Split(event.text("type"), ".")
+	last := parts[len(parts)-1]
+	switch {
+	case !keptn.options.ValidateEvents, event.text("type") == "sh.keptn.log.error":
+		return ""
+	case len(parts) < 5 || !strings.HasPrefix(event.text("type"), "sh.keptn.event."):
+		return "unknown event type"
+	case len(parts) == 6 && last == "triggered":
+		return ""
+	case len(parts) != 5 || last != "started" && last != "finished":
+		return "unknown event type action: " + last
+	case event.text("triggeredid") == "":
+		return "mandatory field 'triggeredid' missing"
+	case event.dataText("project") == "" || event.dataText("stage") == "" || event.dataText("service") == "":
+		return "mandatory field(s) 'project', 'stage' or 'service' missing"
+	case last == "finished" && event.dataText("status") == "":
+		return "status field is not set"
+	case last == "finished" && event.dataText("result") == "":
+		return "result field is not set"
+	default:
+		return ""
+	}
+}
+
 // controlPlane is shipyard-controller's API.
 func (keptn *Server) controlPlane() http.Handler {
 	mux := http.NewServeMux()
@@ -68,6 +106,7 @@ func (keptn *Server) controlPlane() http.Handler {
 	locked("GET /v1/event/triggered/{type}", keptn.listOpen)
 	locked("GET /v1/sequence/{project}", keptn.listSequences)
 	locked("GET /v1/sequence-execution", keptn.listExecutions)
+	locked("GET /v1/project", keptn.listProjects)
 	locked("POST /v1/project", keptn.postProject)
 	locked("POST /v1/project/{project}/service", keptn.postService)
 	locked("POST /v1/uniform/registration", keptn.register)
@@ -92,7 +131,13 @@ func (keptn *Server) controlPlane() http.Handler {
 		keptn.control(request.PathValue("context"), body.State)
 		answer(writer, http.StatusOK, map[string]any{})
 	})
-	return mux
+	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		if keptn.down.Load() {
+			page(writer, http.StatusBadGateway)
+			return
+		}
+		mux.ServeHTTP(writer, request)
+	})
 }
 
 // listOpen lists open triggered events, the newest first. Pages after the first
@@ -237,8 +282,15 @@ func (keptn *Server) listEvents(writer http.ResponseWriter, request *http.Reques
 
 func (keptn *Server) postProject(writer http.ResponseWriter, request *http.Request) {
 	var body struct {
-		Name     string `json:"name"`
-		Shipyard string `json:"shipyard"`
+		Name           string `json:"name"`
+		Shipyard       string `json:"shipyard"`
+		GitCredentials struct {
+			RemoteURL string `json:"remoteURL"`
+			User      string `json:"user"`
+			HTTPS     struct {
+				InsecureSkipTLS bool `json:"insecureSkipTLS"`
+			} `json:"https"`
+		} `json:"gitCredentials"`
 	}
 	if !decode(writer, request, &body) {
 		return
@@ -248,11 +300,39 @@ func (keptn *Server) postProject(writer http.ResponseWriter, request *http.Reque
 		refuse(writer, http.StatusConflict, "project is there already, or its shipyard is not encoded")
 		return
 	}
+	finish := keptn.tell("project.create", map[string]any{"project": body.Name})
 	if err := keptn.createProject(body.Name, content); err != nil {
 		refuse(writer, http.StatusInternalServerError, err.Error())
 		return
 	}
+	// The credentials' token is not told.
+	keptn.projects[body.Name].credentials = map[string]any{
+		"remoteURL": body.GitCredentials.RemoteURL, "user": body.GitCredentials.User, "https": body.GitCredentials.HTTPS,
+	}
+	finish(map[string]any{"createdProject": map[string]any{
+		"projectName": body.Name, "gitRemoteURL": body.GitCredentials.RemoteURL, "shipyard": body.Shipyard,
+	}})
 	writer.WriteHeader(http.StatusCreated)
+}
+
+// tell publishes that shipyard-controller does something, and returns what
+// publishes that it is done.
+func (keptn *Server) tell(what string, data map[string]any) (finish func(more map[string]any)) {
+	keptnContext := keptn.options.NewID()
+	publish := func(phase string, data map[string]any) {
+		keptn.publish(message{
+			"type": "sh.keptn.event." + what + "." + phase, "source": controllerSource, "id": keptn.options.NewID(),
+			"time": time.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "shkeptnspecversion": "0.2.4",
+			"shkeptncontext": keptnContext, "datacontenttype": "application/json", "data": data,
+		})
+	}
+	publish("started", data)
+	return func(more map[string]any) {
+		finished := map[string]any{"status": "succeeded", "result": "pass"}
+		maps.Copy(finished, data)
+		maps.Copy(finished, more)
+		publish("finished", finished)
+	}
 }
 
 func (keptn *Server) postService(writer http.ResponseWriter, request *http.Request) {
@@ -267,11 +347,33 @@ func (keptn *Server) postService(writer http.ResponseWriter, request *http.Reque
 		refuse(writer, http.StatusNotFound, "project not found")
 		return
 	}
+	finish := keptn.tell("service.create", map[string]any{"project": project.name, "service": body.ServiceName})
 	if err := project.createServices(body.ServiceName); err != nil {
 		refuse(writer, http.StatusInternalServerError, err.Error())
 		return
 	}
+	finish(nil)
 	answer(writer, http.StatusOK, map[string]any{"message": ""})
+}
+
+func (keptn *Server) listProjects(writer http.ResponseWriter, _ *http.Request) {
+	projects := []any{}
+	for _, name := range slices.Sorted(maps.Keys(keptn.projects)) {
+		project := keptn.projects[name]
+		stages := []any{}
+		for _, stage := range project.shipyard.Spec.Stages {
+			services := []any{}
+			for _, service := range project.services {
+				services = append(services, map[string]any{"serviceName": service, "creationDate": project.created(), "openRemediations": nil})
+			}
+			stages = append(stages, map[string]any{"stageName": stage.Name, "services": services})
+		}
+		projects = append(projects, map[string]any{
+			"projectName": name, "shipyard": string(project.shipyardYAML), "shipyardVersion": project.shipyard.ApiVersion, "stages": stages,
+			"creationDate": project.created(), "gitCredentials": project.credentials, "isUpstreamAutoProvisioned": false,
+		})
+	}
+	answer(writer, http.StatusOK, map[string]any{"projects": projects, "nextPageKey": "0", "totalCount": len(projects)})
 }
 
 func (keptn *Server) register(writer http.ResponseWriter, request *http.Request) {
@@ -287,7 +389,7 @@ func (keptn *Server) register(writer http.ResponseWriter, request *http.Request)
 	}
 	for id, known := range keptn.integrations {
 		if known.Name == wanted.Name && known.MetaData.KubernetesMetaData.Namespace == namespace {
-			known.MetaData = metadata // the subscriptions that are stored stay
+			// What is stored stays, its subscriptions as well (recording 01-registration).
 			answer(writer, http.StatusOK, map[string]any{"id": id})
 			return
 		}
@@ -298,6 +400,7 @@ func (keptn *Server) register(writer http.ResponseWriter, request *http.Request)
 	for index := range wanted.Subscriptions {
 		wanted.Subscriptions[index].ID = keptn.options.NewID()
 	}
+	wanted.MetaData.LastSeen = time.Now().UTC()
 	keptn.integrations[id] = &wanted
 	answer(writer, http.StatusCreated, map[string]any{"id": id})
 }
@@ -361,19 +464,24 @@ func (keptn *Server) unsubscribe(writer http.ResponseWriter, request *http.Reque
 
 func (keptn *Server) postLog(writer http.ResponseWriter, request *http.Request) {
 	var body struct {
-		Logs []json.RawMessage `json:"logs"`
+		Logs []models.LogEntry `json:"logs"`
 	}
 	if !decode(writer, request, &body) {
 		return
 	}
-	keptn.logs = append(keptn.logs, body.Logs...)
+	for _, entry := range body.Logs {
+		if entry.Time.IsZero() {
+			entry.Time = time.Now().UTC()
+		}
+		keptn.logs = append(keptn.logs, entry)
+	}
 	answer(writer, http.StatusOK, map[string]any{})
 }
 
 func (keptn *Server) listLog(writer http.ResponseWriter, request *http.Request) {
-	found := []json.RawMessage{}
-	for _, entry := range keptn.logs {
-		if id := request.URL.Query().Get("integrationId"); strings.Contains(string(entry), id) {
+	found := []models.LogEntry{}
+	for _, entry := range slices.Backward(keptn.logs) {
+		if matches(request.URL.Query(), "integrationId", entry.IntegrationID) {
 			found = append(found, entry)
 		}
 	}

@@ -25,8 +25,13 @@ import (
 // project is a Keptn project: its shipyard and its Git repository, in Keptn's
 // layout with directories for stages.
 type project struct {
-	name       string
-	shipyard   shipyard.Shipyard
+	name         string
+	shipyard     shipyard.Shipyard
+	shipyardYAML []byte
+	credentials  map[string]any
+	services     []string
+	createdAt    time.Time
+
 	directory  string
 	repository *git.Repository
 	// known are files at commits, which never change.
@@ -50,7 +55,7 @@ func (keptn *Server) CreateProject(name string, shipyardYAML []byte, services ..
 }
 
 func (keptn *Server) createProject(name string, shipyardYAML []byte) error {
-	created := &project{name: name, known: map[[2]string][]byte{}}
+	created := &project{name: name, shipyardYAML: shipyardYAML, createdAt: time.Now(), known: map[[2]string][]byte{}}
 	if err := yaml.Unmarshal(shipyardYAML, &created.shipyard); err != nil {
 		return fmt.Errorf("reading the shipyard: %w", err)
 	}
@@ -73,7 +78,11 @@ func (keptn *Server) createProject(name string, shipyardYAML []byte) error {
 	return nil
 }
 
+// created is when it was, in nanoseconds.
+func (project *project) created() string { return strconv.FormatInt(project.createdAt.UnixNano(), 10) }
+
 func (project *project) createServices(names ...string) error {
+	project.services = append(project.services, names...)
 	for _, stage := range project.shipyard.Spec.Stages {
 		files := map[string][]byte{}
 		for _, name := range names {

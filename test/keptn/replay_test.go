@@ -2,6 +2,8 @@ package keptn_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +21,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/job-executor/job-executor/test/keptn"
 )
@@ -26,6 +30,8 @@ import (
 type recording struct {
 	Description string `json:"description"`
 	Timeline    []step `json:"timeline"`
+	// Truncated says, in words, that the timeline is the beginning only.
+	Truncated string `json:"timelineTruncated"`
 }
 
 type step struct {
@@ -39,6 +45,11 @@ type step struct {
 	ResponseBody json.RawMessage `json:"responseBody"`
 	Subject      string          `json:"subject"`
 	Data         json.RawMessage `json:"data"`
+	Reply        string          `json:"reply"`
+	Repeated     int             `json:"repeated"`
+
+	RequestHeaders map[string]string   `json:"requestHeaders"`
+	Headers        map[string][]string `json:"headers"`
 }
 
 const token = "keptn-token"
@@ -75,16 +86,20 @@ spec:
             - name: evaluation
 `)
 
-func start(t *testing.T, dispatchDelay time.Duration) *keptn.Server {
+// start starts a control plane; it has the recordings' projects unless it is to be
+// empty.
+func start(t *testing.T, options keptn.Options, empty bool) *keptn.Server {
 	t.Helper()
-	server, err := keptn.Start(keptn.Options{
-		Directory: t.TempDir(), Token: token, DispatchDelay: dispatchDelay, Log: slog.New(slog.DiscardHandler),
-		NATSAddress: "127.0.0.1:0", GatewayAddress: "127.0.0.1:0", ControlPlaneAddress: "127.0.0.1:0", ResourceAddress: "127.0.0.1:0",
-	})
+	options.Directory, options.Token, options.Log = t.TempDir(), token, slog.New(slog.DiscardHandler)
+	options.NATSAddress, options.GatewayAddress, options.ControlPlaneAddress, options.ResourceAddress = local, local, local, local
+	server, err := keptn.Start(options)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Close)
+	if empty {
+		return server
+	}
 	for name, shipyard := range map[string][]byte{"seed": seedShipyard, "chain": chainShipyard} {
 		if err := server.CreateProject(name, shipyard, "svc"); err != nil {
 			t.Fatal(err)
@@ -93,52 +108,208 @@ func start(t *testing.T, dispatchDelay time.Duration) *keptn.Server {
 	return server
 }
 
-// replayed are the recordings that test/keptn is held to. The others concern
-// what it does not do yet: timeouts (31, 70), event validation (71), oversize
-// (52, 53), crashes of Keptn's own parts (55, 57), clients that publish on the
-// stream themselves (50, 51); or they are measurements whose timelines were cut
-// (58, 60, 61, 62). Left to issue 4: 00, 01 and 56, which need clients with wrong
-// tokens and a view of the stream.
-var replayed = []string{
+const local = "127.0.0.1:0"
+
+// scenario is a recording that test/keptn is held to.
+type scenario struct {
+	name string
+	// options are those of Keptn, beside its dispatch delay.
+	options keptn.Options
+	// empty is a Keptn without projects.
+	empty bool
+	// publishes says that the recorded client published on the stream itself.
+	publishes bool
+	// early leaves answers where they were recorded, before the dispatch of what they
+	// answer.
+	early bool
+	// before is done before the step at a time.
+	before map[float64]func(t *testing.T, server *keptn.Server)
+	// adapt changes a recording that depends on others.
+	adapt func(recorded recording) recording
+}
+
+// scenarios are all recordings but 57-poison-no-source, in which Keptn's process
+// crashes again and again: there is no answer to compare, and what would crash it is
+// never sent (TestEncodeEvent). 56-jetstream has a test of its own. In 53, the
+// oversize message itself is not in the timeline: NATS is a real one here, too. 58,
+// 60, 61, 62 and 70 have their first steps only, as they were recorded; and in 61
+// it depends on milliseconds whether an answer was too early, so here none is (30 and
+// 31 have those that are).
+var scenarios = append(plain(
 	"02-pass", "03-errored", "04-failed", "05-warning", "10-chain", "11-chain-errored", "12-chain-warning",
 	"20-double-started", "21-double-started-mixed", "22-finished-before-started", "23-finished-only",
 	"24-duplicate-finished", "25-duplicate-finished-chain", "26-two-executors", "27-started-finished-started",
 	"28a-finished-no-result", "28b-finished-no-status", "28c-finished-status-unknown", "28d-finished-status-weird",
 	"28e-finished-result-weird", "29-bad-started", "40-abort-after-started", "41-abort-before-started", "42-abort-chain",
-	"30-started-too-early-dropped", "47-paging", "48-no-such-sequence", "54-api-attributes", "63-resources",
 	"43-abort-unknown", "44-pause-resume", "45-pause-started-while-paused", "46-queued-sequence",
+	"47-paging", "48-no-such-sequence", "52-oversize-http", "54-api-attributes", "58-latency", "60-race-started-finished",
+	"61-race-poller", "62-more-than-a-page", "63-resources",
+), []scenario{
+	{name: "00-project-create", empty: true},
+	{name: "01-registration", adapt: knownIntegration},
+	{name: "30-started-too-early-dropped", early: true},
+	{name: "31-started-dropped-no-timeout", early: true, options: keptn.Options{StartedWait: startedWait}, before: map[float64]func(*testing.T, *keptn.Server){
+		// It would have timed out long since.
+		28.131: func(*testing.T, *keptn.Server) { time.Sleep(2 * startedWait) },
+	}},
+	{name: "50-nats-participant", publishes: true},
+	{name: "51-nats-odd", publishes: true},
+	{name: "53-oversize-nats", publishes: true},
+	{name: "55-shipyard-restart", options: keptn.Options{AckWait: time.Second}, adapt: withDispatch, before: map[float64]func(*testing.T, *keptn.Server){
+		4.084: func(_ *testing.T, server *keptn.Server) { server.StopController() },
+		6.711: func(t *testing.T, server *keptn.Server) {
+			if err := server.StartController(); err != nil {
+				t.Fatal(err)
+			}
+		},
+	}},
+	{name: "70-timeout", options: keptn.Options{StartedWait: startedWait}},
+	{name: "71-validation-on", options: keptn.Options{ValidateEvents: true}},
+}...)
+
+// startedWait is long enough for an answer, however slow the machine is.
+const startedWait = 2 * time.Second
+
+func plain(names ...string) []scenario {
+	var all []scenario
+	for _, name := range names {
+		all = append(all, scenario{name: name})
+	}
+	return all
 }
 
-// tooEarly is the recording of an answer within the window between the listing
-// and the dispatch of an event.
-const tooEarly = "30-started-too-early-dropped"
+// knownIntegration begins with the registration that Keptn had from an earlier
+// recording, and leaves out what was logged in it.
+func knownIntegration(recorded recording) recording {
+	first := recorded.Timeline[0]
+	first.Status = http.StatusCreated
+	var integration map[string]any
+	_ = json.Unmarshal(first.RequestBody, &integration)
+	integration["subscriptions"] = []map[string]any{{"event": "sh.keptn.event.test.triggered", "filter": map[string]any{}}}
+	first.RequestBody, _ = json.Marshal(integration)
+	recorded.Timeline = append([]step{first}, recorded.Timeline...)
+	for index := range recorded.Timeline {
+		step := &recorded.Timeline[index]
+		if step.Method == http.MethodGet && strings.Contains(step.URI, "/v1/log?") {
+			var answer map[string]any
+			_ = json.Unmarshal(step.ResponseBody, &answer)
+			logs, _ := answer["logs"].([]any)
+			answer["logs"], answer["totalCount"] = logs[:1], 1
+			step.ResponseBody, _ = json.Marshal(answer)
+		}
+	}
+	return recorded
+}
+
+// withDispatch adds that the task was dispatched, which was not recorded although it
+// was answered.
+func withDispatch(recorded recording) recording {
+	for index, listed := range recorded.Timeline {
+		var answer struct{ Events []map[string]any }
+		if listed.Method != http.MethodGet || json.Unmarshal(listed.ResponseBody, &answer) != nil || len(answer.Events) == 0 {
+			continue
+		}
+		dispatched := answer.Events[0]
+		dispatched["datacontenttype"] = "application/json"
+		data, _ := json.Marshal(dispatched)
+		recorded.Timeline = slices.Insert(recorded.Timeline, index+1, step{Kind: "nats", T: listed.T, Subject: "sh.keptn.event.test.triggered", Data: data})
+		break
+	}
+	return recorded
+}
 
 func TestBehavesAsRecorded(t *testing.T) {
-	for _, name := range replayed {
-		t.Run(name, func(t *testing.T) {
+	for _, scenario := range scenarios {
+		t.Run(scenario.name, func(t *testing.T) {
 			t.Parallel()
-			content, err := os.ReadFile(filepath.Join("testdata", "recordings", name+".json"))
+			content, err := os.ReadFile(filepath.Join("testdata", "recordings", scenario.name+".json"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			var recorded recording
-			if err := json.Unmarshal(content, &recorded); err != nil {
+			if err := json.Unmarshal(restored(content), &recorded); err != nil {
 				t.Fatal(err)
 			}
-			dispatchDelay := time.Second // enough for an answer, however slow the machine is
-			if name != tooEarly {
-				dispatchDelay = 20 * time.Millisecond
+			scenario.options.DispatchDelay = time.Second // enough for an answer, however slow the machine is
+			if !scenario.early {
+				scenario.options.DispatchDelay = 20 * time.Millisecond
 				recorded.Timeline = afterDispatch(recorded.Timeline)
 			}
-			replay(t, start(t, dispatchDelay), recorded)
+			if recorded.Truncated != "" {
+				recorded.Timeline = decided(recorded.Timeline)
+			}
+			if scenario.adapt != nil {
+				recorded = scenario.adapt(recorded)
+			}
+			replay(t, start(t, scenario.options, scenario.empty), recorded, scenario)
 		})
 	}
+}
+
+// The stream is made as Keptn makes it.
+func TestStreamIsAsRecorded(t *testing.T) {
+	content, err := os.ReadFile(filepath.Join("testdata", "recordings", "56-jetstream.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var recorded struct {
+		Stream    struct{ Config jetstream.StreamConfig }
+		Consumers struct {
+			Consumers []struct{ Config jetstream.ConsumerConfig }
+		}
+	}
+	if err := json.Unmarshal(content, &recorded); err != nil {
+		t.Fatal(err)
+	}
+	connection, err := nats.Connect(start(t, keptn.Options{}, true).NATSURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	client, err := jetstream.New(connection)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := client.Stream(t.Context(), "keptn")
+	if err != nil {
+		t.Fatal(err)
+	}
+	consumer, err := stream.Consumer(t.Context(), "shipyard-controller:all-events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, wantConsumer := recorded.Stream.Config, recorded.Consumers.Consumers[0].Config
+	got, gotConsumer := stream.CachedInfo().Config, consumer.CachedInfo().Config
+	// The version of NATS stands in the metadata.
+	want.Metadata, wantConsumer.Metadata, got.Metadata, gotConsumer.Metadata = nil, nil, nil, nil
+	if difference := cmp.Diff(want, got); difference != "" {
+		t.Errorf("stream (-recorded +got):\n%s", difference)
+	}
+	if difference := cmp.Diff(wantConsumer, gotConsumer); difference != "" {
+		t.Errorf("consumer (-recorded +got):\n%s", difference)
+	}
+}
+
+var elided = regexp.MustCompile(`\{\s*"\$elided": true,\s*"length": (\d+),\s*"sha256": "([0-9a-f]+)",\s*"head": "(x+)"\s*\}`)
+
+// restored has the long texts that were left out of a recording, which are of one
+// letter each; their digests say whether they are right.
+func restored(content []byte) []byte {
+	return elided.ReplaceAllFunc(content, func(match []byte) []byte {
+		parts := elided.FindSubmatch(match)
+		length, err := strconv.Atoi(string(parts[1]))
+		text := strings.Repeat("x", length)
+		if digest := sha256.Sum256([]byte(text)); err != nil || hex.EncodeToString(digest[:]) != string(parts[2]) {
+			return match
+		}
+		return []byte(`"` + text + `"`)
+	})
 }
 
 // replay sends what clients sent, and compares every answer and every message of
 // the stream, ids and times aside. Where the recording waited, it waits for the
 // recorded answer.
-func replay(t *testing.T, server *keptn.Server, recorded recording) {
+func replay(t *testing.T, server *keptn.Server, recorded recording, scenario scenario) {
 	t.Helper()
 	connection, err := nats.Connect(server.NATSURL)
 	if err != nil {
@@ -160,6 +331,14 @@ func replay(t *testing.T, server *keptn.Server, recorded recording) {
 	ids := translation{}
 	var expected []string
 	for index, step := range recorded.Timeline {
+		if before := scenario.before[step.T]; before != nil {
+			before(t, server)
+		}
+		if step.Kind == "nats" && scenario.publishes && !isKeptns(step) {
+			expected = append(expected, string(step.Data))
+			publish(t, connection, ids, step)
+			continue
+		}
 		switch {
 		case step.Kind == "nats":
 			expected = append(expected, string(step.Data))
@@ -168,16 +347,19 @@ func replay(t *testing.T, server *keptn.Server, recorded recording) {
 				defer mutex.Unlock()
 				return cmp.Diff([]string(nil), missing(expected, published))
 			})
+			mutex.Lock()
+			ids.learnFrom(step.Data, published)
+			mutex.Unlock()
 		case step.Tap != "gateway" || strings.HasPrefix(step.URI, "/api/mongodb-datastore"):
 		case step.Method == http.MethodGet && isPassing(recorded.Timeline[index:]):
 		case step.Method == http.MethodGet:
 			eventually(t, fmt.Sprintf("t=%v: GET %s", step.T, step.URI), func() string {
-				status, body := call(t, server, step.Method, ids.translate(step.URI), nil)
+				status, body := call(t, server, step, ids.translate(step.URI), nil)
 				ids.learn(step.ResponseBody, body)
 				return cmp.Diff([]any{step.Status, normalized(step.ResponseBody)}, []any{status, normalized(body)})
 			})
 		default:
-			status, body := call(t, server, step.Method, ids.translate(step.URI), []byte(ids.translate(sent(step.RequestBody))))
+			status, body := call(t, server, step, ids.translate(step.URI), []byte(ids.translate(sent(step.RequestBody))))
 			ids.learn(step.ResponseBody, body)
 			if difference := cmp.Diff([]any{step.Status, normalized(step.ResponseBody)}, []any{status, normalized(body)}); difference != "" {
 				t.Fatalf("t=%v: %s %s (-recorded +got):\n%s", step.T, step.Method, step.URI, difference)
@@ -186,9 +368,39 @@ func replay(t *testing.T, server *keptn.Server, recorded recording) {
 	}
 	mutex.Lock()
 	defer mutex.Unlock()
+	if recorded.Truncated != "" {
+		return // what follows is not known
+	}
+	if !slices.ContainsFunc(expected, isCreation) {
+		// The earlier recordings left these messages out.
+		published = slices.DeleteFunc(published, isCreation)
+	}
 	if difference := cmp.Diff(normalizedAll(expected), normalizedAll(published)); difference != "" {
 		t.Errorf("the whole stream (-recorded +got):\n%s", difference)
 	}
+}
+
+// isCreation says whether a message tells of a project or service that is made.
+func isCreation(message string) bool { return strings.Contains(message, ".create.") }
+
+// decided leaves out the questions after which a recording was cut, and those about
+// a sequence that ended later: whether their answers are only on the way is not known.
+func decided(timeline []step) []step {
+	last := len(timeline) - 1
+	for last > 0 && (timeline[last].Kind == "nats" || timeline[last].Method == http.MethodGet) {
+		last--
+	}
+	var kept []step
+	for index, asked := range timeline {
+		_, keptnContext, ofSequence := strings.Cut(asked.URI, "keptnContext=")
+		ends := ofSequence && slices.ContainsFunc(timeline[index:], func(later step) bool {
+			return strings.HasSuffix(later.Subject, ".pipeline.finished") && bytes.Contains(later.Data, []byte(keptnContext))
+		})
+		if asked.Method != http.MethodGet || index < last && !ends {
+			kept = append(kept, asked)
+		}
+	}
+	return kept
 }
 
 // sent is a request's body: JSON, or any text that was recorded as a string.
@@ -213,7 +425,8 @@ func afterDispatch(timeline []step) []step {
 			continue
 		}
 		first := slices.IndexFunc(timeline[:index], func(step step) bool {
-			return step.Method == http.MethodPost && bytes.Contains(step.RequestBody, []byte(published.ID))
+			return step.Method == http.MethodPost && bytes.Contains(step.RequestBody, []byte(published.ID)) ||
+				step.Kind == "nats" && !isKeptns(step) && bytes.Contains(step.Data, []byte(published.ID))
 		})
 		if first >= 0 {
 			dispatch := timeline[index]
@@ -256,13 +469,45 @@ func eventually(t *testing.T, what string, difference func() string) {
 	}
 }
 
-func call(t *testing.T, server *keptn.Server, method, uri string, body []byte) (int, []byte) {
+// isKeptns says whether Keptn published a message, or its API did for a client.
+func isKeptns(step step) bool {
+	var published struct{ Source string }
+	return json.Unmarshal(step.Data, &published) == nil && (published.Source == "shipyard-controller" || published.Source == "fixture")
+}
+
+// publish publishes a message as the recorded client did, and wants it to be
+// acknowledged if that was.
+func publish(t *testing.T, connection *nats.Conn, ids translation, step step) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), method, strings.TrimSuffix(server.GatewayURL, "/api")+uri, bytes.NewReader(body))
+	message := &nats.Msg{Subject: step.Subject, Header: nats.Header(step.Headers), Data: []byte(ids.translate(sent(step.Data)))}
+	if step.Reply == "" {
+		if err := connection.PublishMsg(message); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	answer, err := connection.RequestMsg(message, 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var acknowledged struct{ Stream string }
+	if err := json.Unmarshal(answer.Data, &acknowledged); err != nil || acknowledged.Stream != "keptn" {
+		t.Errorf("t=%v: %s: acknowledged with %s", step.T, step.Subject, answer.Data)
+	}
+}
+
+func call(t *testing.T, server *keptn.Server, recorded step, uri string, body []byte) (int, []byte) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), recorded.Method, strings.TrimSuffix(server.GatewayURL, "/api")+uri, bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	request.Header.Set("x-token", token)
+	for name, value := range recorded.RequestHeaders {
+		if strings.EqualFold(name, "x-token") {
+			request.Header.Set(name, value)
+		}
+	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		t.Fatal(err)
@@ -295,6 +540,22 @@ func (ids translation) learn(recorded, actual []byte) {
 	var one, other any
 	if json.Unmarshal(recorded, &one) == nil && json.Unmarshal(actual, &other) == nil {
 		ids.walk(one, other)
+	}
+}
+
+// learnFrom learns from the message that is the recorded one, but for ids: of those
+// that look alike the one in the same Keptn context.
+func (ids translation) learnFrom(recorded []byte, published []string) {
+	contextOf := func(content string) string {
+		var event struct{ Shkeptncontext string }
+		_ = json.Unmarshal([]byte(content), &event)
+		return event.Shkeptncontext
+	}
+	for _, message := range published {
+		if ids.translate(contextOf(string(recorded))) == contextOf(message) && cmp.Equal(normalized(recorded), normalized([]byte(message))) {
+			ids.learn(recorded, []byte(message))
+			return
+		}
 	}
 }
 
@@ -335,9 +596,10 @@ func missing(recorded, actual []string) []string {
 }
 
 var (
-	commit    = regexp.MustCompile(`\b[0-9a-f]{40}\b`)
-	address   = regexp.MustCompile(`http://[^/"]+/`)
-	timestamp = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`)
+	commit      = regexp.MustCompile(`\b[0-9a-f]{40}\b`)
+	address     = regexp.MustCompile(`http://[^/"]+/`)
+	timestamp   = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`)
+	nanoseconds = regexp.MustCompile(`"\d{19}"`)
 )
 
 // normalized is a body without ids, commits, times and addresses.
@@ -346,8 +608,9 @@ func normalized(body []byte) any {
 	text = commit.ReplaceAllString(text, "COMMIT")
 	text = address.ReplaceAllString(text, "http://ADDRESS/")
 	text = timestamp.ReplaceAllString(text, "TIME")
+	text = nanoseconds.ReplaceAllString(text, `"TIME"`)
 	var value any
-	if err := json.Unmarshal([]byte(text), &value); err != nil {
+	if err := json.Unmarshal([]byte(text), &value); err != nil && text != "" {
 		return text
 	}
 	return value

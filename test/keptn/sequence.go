@@ -80,6 +80,7 @@ const (
 	waiting  = "waiting"
 	paused   = "paused"
 	aborted  = "aborted"
+	timedOut = "timedOut"
 )
 
 const controllerSource = "shipyard-controller"
@@ -95,6 +96,9 @@ func (keptn *Server) Handle(content []byte) {
 	defer keptn.mutex.Unlock()
 	keptn.events = append(keptn.events, event)
 	parts := strings.Split(event.text("type"), ".")
+	if len(parts) == 5 && parts[4] != "triggered" && event.text("source") != controllerSource {
+		keptn.answered[event.text("triggeredid")] = true
+	}
 	switch {
 	case event.text("source") == controllerSource, keptn.options.Drop(event.text("type")):
 	case len(parts) == 6 && parts[5] == "triggered":
@@ -181,6 +185,7 @@ func (keptn *Server) next(run *execution) {
 	keptn.open = append(keptn.open, listed)
 	run.latest, run.stageState = event, "triggered"
 	run.waitingDispatch = listed
+	keptn.expect(run, event)
 	if run.state == paused {
 		// Not published, but counted for (recording 45-pause-started-while-paused).
 		run.setCurrent(event)
@@ -189,6 +194,23 @@ func (keptn *Server) next(run *execution) {
 	published := maps.Clone(event)
 	published["datacontenttype"] = "application/json"
 	keptn.dispatchLater(run, published)
+}
+
+// expect has a sequence time out unless somebody answers its task in time: any
+// answer will do, even one that is not counted (recordings 31 and 70).
+func (keptn *Server) expect(run *execution, event message) {
+	if keptn.options.StartedWait == 0 {
+		return
+	}
+	time.AfterFunc(keptn.options.StartedWait, func() {
+		keptn.mutex.Lock()
+		defer keptn.mutex.Unlock()
+		if run.state != started || run.current.triggeredID != event.text("id") || keptn.answered[event.text("id")] {
+			return
+		}
+		run.end("errored", "fail", "sequence timed out while waiting for task "+event.text("type")+" to receive a correlating .started or .finished event", keptn)
+		run.state = timedOut
+	})
 }
 
 func (run *execution) setCurrent(event message) {

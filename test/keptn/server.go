@@ -1,6 +1,7 @@
 package keptn
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -31,6 +33,18 @@ type Options struct {
 	// dispatched, in which a started event is dropped. A real Keptn takes some
 	// 60 ms.
 	DispatchDelay time.Duration
+	// StartedWait is the time within which somebody has to answer a triggered task, or
+	// its sequence times out (Keptn's TASK_STARTED_WAIT_DURATION, by default ten
+	// minutes); 0 is for ever.
+	StartedWait time.Duration
+	// AckWait is after what time the stream gives an event again that
+	// shipyard-controller has not acknowledged; 0 is the recorded half minute.
+	AckWait time.Duration
+	// ValidateEvents has the API refuse what Keptn's event validation refuses
+	// (recording 71-validation-on).
+	ValidateEvents bool
+	// Fault says what goes wrong with a request to the gateway; nil is nothing.
+	Fault func(request *http.Request) Fault
 	// Drop says of an event, by its type, that it gets lost after it was taken with
 	// success; nil drops none.
 	Drop func(eventType string) bool
@@ -44,6 +58,17 @@ type Options struct {
 	Log                                                               *slog.Logger
 }
 
+// Fault is what goes wrong with a request.
+type Fault struct {
+	// Delay is for how long it is held up.
+	Delay time.Duration
+	// Status is what is answered in place of Keptn's answer, unless it is 0.
+	Status int
+	// Close closes the connection without an answer; with After, the request has had
+	// its effect by then.
+	Close, After bool
+}
+
 // Server is a running control plane.
 type Server struct {
 	options   Options
@@ -52,27 +77,33 @@ type Server struct {
 	conn      *nats.Conn
 	stream    jetstream.JetStream
 	servers   []*http.Server
+	consumer  jetstream.Consumer
 	consume   jetstream.ConsumeContext
+	// down says that shipyard-controller is.
+	down atomic.Bool
 
 	// NATSURL, GatewayURL (ending in /api), ControlPlaneURL and ResourceURL are
 	// its addresses, as an integration is configured with them.
 	NATSURL, GatewayURL, ControlPlaneURL, ResourceURL string
 
-	mutex        sync.Mutex
-	projects     map[string]*project
-	executions   []*execution
+	mutex      sync.Mutex
+	projects   map[string]*project
+	executions []*execution
+	// answered are the triggered events that somebody has answered, counted or not.
+	answered     map[string]bool
 	open         []*openEvent
 	events       []message
 	integrations map[string]*models.Integration
-	logs         []json.RawMessage
+	logs         []models.LogEntry
 	denied       int
 	deniedUntil  time.Time
 }
 
 const (
-	streamName  = "keptn"
-	startupTime = 10 * time.Second
-	maxBody     = 5 << 20 // the gateway's limit (recording 52-oversize-http)
+	streamName      = "keptn"
+	startupTime     = 10 * time.Second
+	recordedAckWait = 30 * time.Second
+	maxBody         = 5 << 20 // the gateway's limit (recording 52-oversize-http)
 )
 
 // New returns a control plane without projects, network and stream: its stream is
@@ -81,13 +112,16 @@ func New(options Options, publish func(subject string, content []byte) error) *S
 	if options.Drop == nil {
 		options.Drop = func(string) bool { return false }
 	}
+	if options.Fault == nil {
+		options.Fault = func(*http.Request) Fault { return Fault{} }
+	}
 	if options.Counted == nil {
 		options.Counted = func(string, string, string) {}
 	}
 	if options.NewID == nil {
 		options.NewID = uuid.NewString
 	}
-	return &Server{options: options, publisher: publish, projects: map[string]*project{}, integrations: map[string]*models.Integration{}}
+	return &Server{options: options, publisher: publish, projects: map[string]*project{}, answered: map[string]bool{}, integrations: map[string]*models.Integration{}}
 }
 
 // Gateway is the control plane as it is seen from outside its cluster, below /api.
@@ -97,7 +131,71 @@ func (keptn *Server) Gateway() http.Handler {
 	gateway.Handle("/api/resource-service/v1/", keptn.authenticated(http.StripPrefix("/api/resource-service", unescapedOnce(keptn.resources()))))
 	gateway.Handle("/api/mongodb-datastore/event", keptn.authenticated(http.HandlerFunc(keptn.listEvents)))
 	gateway.Handle("POST /api/v1/event", keptn.authenticated(http.HandlerFunc(keptn.postEvent)))
-	return gateway
+	return keptn.faulty(bounded(gateway))
+}
+
+// faulty lets requests go wrong.
+func (keptn *Server) faulty(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		fault := keptn.options.Fault(request)
+		if fault.Delay > 0 {
+			select {
+			case <-request.Context().Done():
+			case <-time.After(fault.Delay):
+			}
+		}
+		switch {
+		case fault.Close && fault.After:
+			next.ServeHTTP(&discarding{header: http.Header{}}, request)
+			panic(http.ErrAbortHandler)
+		case fault.Close:
+			panic(http.ErrAbortHandler)
+		case fault.Status != 0:
+			page(writer, fault.Status)
+		default:
+			next.ServeHTTP(writer, request)
+		}
+	})
+}
+
+// discarding is an http.ResponseWriter whose answer nobody gets.
+type discarding struct{ header http.Header }
+
+func (discarding *discarding) Header() http.Header               { return discarding.header }
+func (discarding *discarding) WriteHeader(int)                   {}
+func (discarding *discarding) Write(content []byte) (int, error) { return len(content), nil }
+
+// bounded is the gateway's limit of requests (recording 52-oversize-http).
+func bounded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		if request.ContentLength > maxBody {
+			page(writer, http.StatusRequestEntityTooLarge)
+			return
+		}
+		next.ServeHTTP(writer, request)
+	})
+}
+
+// page is what nginx itself answers.
+func page(writer http.ResponseWriter, status int) {
+	title := fmt.Sprintf("%d %s", status, http.StatusText(status))
+	writer.Header().Set("Content-Type", "text/html")
+	writer.WriteHeader(status)
+	_, _ = fmt.Fprintf(writer, "<html>\r\n<head><title>%[1]s</title></head>\r\n<body>\r\n<center><h1>%[1]s</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n", title)
+}
+
+// StopController stops shipyard-controller: its API is gone, and events stay on the
+// stream.
+func (keptn *Server) StopController() {
+	keptn.down.Store(true)
+	keptn.consume.Stop()
+	<-keptn.consume.Closed()
+}
+
+// StartController starts shipyard-controller again.
+func (keptn *Server) StartController() error {
+	keptn.down.Store(false)
+	return keptn.listen()
 }
 
 // Start starts a control plane without projects. Close ends it.
@@ -170,14 +268,19 @@ func (keptn *Server) startNATS() error {
 	if err != nil {
 		return fmt.Errorf("stream: %w", err)
 	}
-	consumer, err := keptn.stream.CreateOrUpdateConsumer(ctx, streamName, jetstream.ConsumerConfig{
-		Durable: "shipyard-controller:all-events", AckPolicy: jetstream.AckExplicitPolicy, AckWait: 30 * time.Second,
+	keptn.consumer, err = keptn.stream.CreateOrUpdateConsumer(ctx, streamName, jetstream.ConsumerConfig{
+		Durable: "shipyard-controller:all-events", AckPolicy: jetstream.AckExplicitPolicy, AckWait: cmp.Or(keptn.options.AckWait, recordedAckWait),
 		FilterSubject: "sh.keptn.>", MaxAckPending: 1000,
 	})
 	if err != nil {
 		return fmt.Errorf("consumer: %w", err)
 	}
-	keptn.consume, err = consumer.Consume(func(message jetstream.Msg) {
+	return keptn.listen()
+}
+
+// listen handles what is published.
+func (keptn *Server) listen() (err error) {
+	keptn.consume, err = keptn.consumer.Consume(func(message jetstream.Msg) {
 		keptn.Handle(message.Data())
 		_ = message.Ack()
 	})
@@ -223,7 +326,7 @@ func (keptn *Server) authenticated(next http.Handler) http.Handler {
 		case wrong:
 			plain(writer, http.StatusUnauthorized, `{"code":401, "message":"unauthenticated or invalid credentials"}`)
 		case request.Method == http.MethodDelete && strings.HasSuffix(request.URL.Path, "/v1/log"):
-			plain(writer, http.StatusForbidden, "forbidden")
+			page(writer, http.StatusForbidden)
 		default:
 			next.ServeHTTP(writer, request)
 		}
