@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -40,7 +42,7 @@ spec:
 `)
 
 // echo is everything behind the bridge: a Broker, an executor and a watcher that
-// answer at once, and each answer twice.
+// answer at once, and each answer twice, until it is taken.
 type echo struct {
 	deliver function.Handler
 	now     func() time.Time
@@ -59,8 +61,15 @@ func (echo *echo) Send(ctx context.Context, triggered event.Event) error {
 	}
 	finished := task.Finished(echo.now(), keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass})
 	for _, answer := range []event.Event{task.Started(echo.now()), task.Started(echo.now()), finished, finished} {
-		if _, err := echo.deliver(ctx, answer); err != nil {
-			return err
+		for {
+			if _, err := echo.deliver(ctx, answer); err == nil {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(time.Millisecond):
+			}
 		}
 	}
 	return nil
@@ -73,29 +82,16 @@ func TestSequencesEndOverBothTransports(t *testing.T) {
 	for _, transport := range []bridge.Transport{bridge.NATS, bridge.HTTP} {
 		t.Run(string(transport), func(t *testing.T) {
 			t.Parallel()
-			server, err := control.Start(control.Options{
-				Directory: t.TempDir(), Token: token, DispatchDelay: 60 * time.Millisecond, Log: discard,
-				NATSAddress: "127.0.0.1:0", GatewayAddress: "127.0.0.1:0", ControlPlaneAddress: "127.0.0.1:0", ResourceAddress: "127.0.0.1:0",
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(server.Close)
-			if err := server.CreateProject("seed", shipyard, "svc"); err != nil {
-				t.Fatal(err)
-			}
+			server := startKeptn(t, control.Options{})
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			behind, stop := run(ctx, t, transport, server)
 			defer stop()
 			const sequences = 5
 			for range sequences {
-				keptnContext := trigger(ctx, t, server)
+				keptnContext := trigger(ctx, t, server, "svc")
 				wait(ctx, t, server, keptnContext)
-				if difference := cmp.Diff(map[string]int{
-					"sh.keptn.event.deployment.started": 1, "sh.keptn.event.deployment.finished": 1,
-					"sh.keptn.event.test.started": 1, "sh.keptn.event.test.finished": 1,
-				}, counted(ctx, t, server, keptnContext)); difference != "" {
+				if difference := cmp.Diff(onceEach, counted(ctx, t, server, keptnContext)); difference != "" {
 					t.Errorf("answers in the sequence (-want +got):\n%s", difference)
 				}
 			}
@@ -107,6 +103,90 @@ func TestSequencesEndOverBothTransports(t *testing.T) {
 		})
 	}
 }
+
+// onceEach are the answers that a sequence needs, each once.
+var onceEach = map[string]int{
+	"sh.keptn.event.deployment.started": 1, "sh.keptn.event.deployment.finished": 1,
+	"sh.keptn.event.test.started": 1, "sh.keptn.event.test.finished": 1,
+}
+
+func startKeptn(t *testing.T, options control.Options) *control.Server {
+	t.Helper()
+	const local = "127.0.0.1:0"
+	options.Directory, options.Token, options.DispatchDelay, options.Log = t.TempDir(), token, 60*time.Millisecond, discard
+	options.NATSAddress, options.GatewayAddress, options.ControlPlaneAddress, options.ResourceAddress = local, local, local, local
+	server, err := control.Start(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	if err := server.CreateProject("seed", shipyard, "svc"); err != nil {
+		t.Fatal(err)
+	}
+	return server
+}
+
+// Keptn's gateway answers with 429 and 500, not at all, or late; and Keptn drops
+// started events that it took. Whatever it is, each answer is counted once.
+func TestSequencesEndWhateverTheGatewayDoes(t *testing.T) {
+	const sequences, seed = 12, 4
+	random := rand.New(rand.NewPCG(seed, seed))
+	var mutex sync.Mutex
+	counts := map[string]int{}
+	happens := func(chance float64) bool {
+		mutex.Lock()
+		defer mutex.Unlock()
+		return random.Float64() < chance
+	}
+	server := startKeptn(t, control.Options{
+		Fault: func(request *http.Request) control.Fault {
+			switch {
+			case request.Header.Get(testHeader) != "":
+				return control.Fault{}
+			case happens(0.05):
+				return control.Fault{Status: http.StatusTooManyRequests}
+			case happens(0.05):
+				return control.Fault{Status: http.StatusInternalServerError}
+			case happens(0.05):
+				return control.Fault{Delay: 100 * time.Millisecond}
+			case request.Method == http.MethodGet && happens(0.05):
+				return control.Fault{Close: true}
+			default:
+				return control.Fault{}
+			}
+		},
+		Drop: func(eventType string) bool { return strings.HasSuffix(eventType, ".started") && happens(0.2) },
+		Counted: func(triggeredID, eventType, _ string) {
+			mutex.Lock()
+			defer mutex.Unlock()
+			counts[triggeredID+" "+eventType]++
+		},
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, stop := run(ctx, t, bridge.HTTP, server)
+	defer stop()
+	var contexts []string
+	for index := range sequences {
+		contexts = append(contexts, trigger(ctx, t, server, fmt.Sprintf("svc%d", index)))
+	}
+	for _, keptnContext := range contexts {
+		wait(ctx, t, server, keptnContext)
+	}
+	mutex.Lock()
+	defer mutex.Unlock()
+	if len(counts) != sequences*len(onceEach) {
+		t.Errorf("%d answers were counted, not %d", len(counts), sequences*len(onceEach))
+	}
+	for answer, times := range counts {
+		if times != 1 {
+			t.Errorf("%s was counted %d times", answer, times)
+		}
+	}
+}
+
+// testHeader marks the requests of a test itself, which do not fail.
+const testHeader = "X-Test"
 
 func run(ctx context.Context, t *testing.T, transport bridge.Transport, server *control.Server) (*echo, func()) {
 	t.Helper()
@@ -162,6 +242,7 @@ func call(ctx context.Context, t *testing.T, method, address string, body, answe
 		t.Fatal(err)
 	}
 	request.Header.Set("x-token", token)
+	request.Header.Set(testHeader, "yes")
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		t.Fatal(err)
@@ -176,14 +257,14 @@ func call(ctx context.Context, t *testing.T, method, address string, body, answe
 	}
 }
 
-func trigger(ctx context.Context, t *testing.T, server *control.Server) string {
+func trigger(ctx context.Context, t *testing.T, server *control.Server, service string) string {
 	t.Helper()
 	var answer struct {
 		KeptnContext string `json:"keptnContext"`
 	}
 	call(ctx, t, http.MethodPost, server.GatewayURL+"/v1/event", map[string]any{
 		"type": "sh.keptn.event.production.pipeline.triggered", "source": "test", "specversion": "1.0",
-		"data": map[string]string{"project": "seed", "stage": "production", "service": "svc"},
+		"data": map[string]string{"project": "seed", "stage": "production", "service": service},
 	}, &answer)
 	return answer.KeptnContext
 }

@@ -252,6 +252,22 @@ func mayHaveArrived(err error) bool {
 	return !errors.As(err, &network) || network.Op != "dial"
 }
 
+// mayBeRestarting says whether shipyard-controller, or all of Keptn, may be what
+// could not be asked. Then what it was sent may lie in its stream for a while.
+func mayBeRestarting(err error) bool {
+	var status *StatusError
+	if errors.As(err, &status) {
+		switch status.Code {
+		case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+			return true
+		default:
+			return false
+		}
+	}
+	var network *net.OpError
+	return errors.As(err, &network) && network.Op == "dial"
+}
+
 const (
 	// sendAttempts is how often an event is sent that Keptn drops.
 	sendAttempts = 3
@@ -272,6 +288,9 @@ func (reporter *Reporter) sendStarted(ctx context.Context, task Task, started ev
 		}
 		err := reporter.poll(ctx, func() (bool, error) {
 			count, err := reporter.counter.Count(ctx, task)
+			if err != nil && !mayBeRestarting(err) {
+				return false, nil // it is asked again
+			}
 			entry.over = err == nil && count.Standing == Over
 			return count.Started > 0 || entry.over, err
 		})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -70,7 +71,7 @@ func (control *control) Count(context.Context, Task) (Count, error) {
 	defer control.mutex.Unlock()
 	if control.fail > 0 {
 		control.fail--
-		return Count{}, errDown
+		return Count{}, &StatusError{Code: http.StatusBadGateway}
 	}
 	if control.pending > 0 {
 		control.pending--
@@ -140,7 +141,7 @@ func TestReporterDelivers(t *testing.T) {
 		{"but not for ever", &control{standing: Current, drop: 3}, true, []event.Event{started}, nil, ErrNotCounted},
 		{"one that may be on its way is not", &control{standing: Current, stuck: true}, true, []event.Event{started, started}, nil, ErrNotCounted},
 		{"two that were counted are two that are finished", &control{standing: Current, counted: []Phase{Started, Started}}, true, []event.Event{finished, finished}, []Phase{Started, Started, Finished, Finished}, nil},
-		{"an error is the caller's to repeat", &control{standing: Current, fail: 1}, false, []event.Event{started}, nil, errDown},
+		{"an error is the caller's to repeat", &control{standing: Current, lost: 1}, false, []event.Event{started}, []Phase{Started}, errDown},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
