@@ -257,7 +257,12 @@ func TestMalformedConfigurationIsReportedInASentence(t *testing.T) {
 	stageState, events := end(t, installed, project, keptnContext)
 	compare(t, "stage", "errored", stageState)
 	compare(t, "events", []summary{{Type: "release.started"}, {"release.finished", "errored", "fail"}}, summaries(events))
-	compare(t, "message", "job/config.yaml is not valid: line 3: field nam is not a field of Action", events[len(events)-1].Data.Message)
+	const mistake = "job/config.yaml is not valid: line 3: field nam is not a field of Action"
+	compare(t, "message", mistake, events[len(events)-1].Data.Message)
+	// It is in Keptn's page of the integration, too.
+	logged, err := installed.ErrorsOf(t.Context(), events[len(events)-1].TriggeredID)
+	must(t, err)
+	compare(t, "Keptn's log", []string{mistake}, logged)
 }
 
 func TestTasksOfAnActionRunOneAfterTheOther(t *testing.T) {
@@ -336,42 +341,6 @@ func TestEventDeliveredThreeTimesRunsOnce(t *testing.T) {
 	compare(t, "events after the end", summaries(events), summaries(user.Ours(again)))
 }
 
-func TestAbortRemovesTheJob(t *testing.T) {
-	t.Parallel()
-	installed := connect(t)
-	project, keptnContext := begin(t, installed, []string{"deployment"}, map[string]string{"job/config.yaml": `apiVersion: v2
-actions:
-  - name: Deploy
-    events: [{name: sh.keptn.event.deployment.triggered}]
-    tasks:
-      - {name: Forever, image: busybox, cmd: [sleep], args: ["250"]}
-      - {name: Never, image: busybox, cmd: ["true"]}
-`})
-	count := func(wanted int) func(context.Context) error {
-		return func(ctx context.Context) error {
-			jobs, err := installed.Jobs(ctx, keptnContext)
-			if err == nil && len(jobs) != wanted {
-				err = fmt.Errorf("there are %d Jobs, not %d", len(jobs), wanted)
-			}
-			return err
-		}
-	}
-	must(t, user.Eventually(t.Context(), runLimit, count(2)))
-	// It is the started event that makes the bridge look after the task.
-	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
-		events, err := installed.Events(ctx, keptnContext)
-		if err == nil && len(user.Ours(events)) == 0 {
-			err = errors.New("the task is not started")
-		}
-		return err
-	}))
-	must(t, installed.Abort(t.Context(), project, keptnContext))
-	must(t, user.Eventually(t.Context(), runLimit, count(0)))
-	events, err := installed.Events(t.Context(), keptnContext)
-	must(t, err)
-	compare(t, "events", []summary{{Type: "deployment.started"}}, summaries(user.Ours(events)))
-}
-
 func TestAnyOtherTaskIsTakenOnceItIsSubscribedTo(t *testing.T) {
 	t.Parallel()
 	installed := connect(t)
@@ -407,66 +376,4 @@ func TestUndeliverableTaskEndsWithTheReason(t *testing.T) {
 	compare(t, "stage", "errored", stageState)
 	compare(t, "events", []summary{{Type: "unheard.started"}, {"unheard.finished", "errored", "fail"}}, summaries(events))
 	contains(t, events[len(events)-1].Data.Message, "Job Executor could not take this task", "reading job/config.yaml", "Internal server error")
-}
-
-// Whatever line the bridge is killed in, each task ends with exactly one started
-// and one finished event. It runs alone, since the others need a bridge, too.
-func TestTasksEndWhileTheBridgeIsKilled(t *testing.T) {
-	installed := connect(t)
-	const (
-		tasks, kills = 12, 7
-		// The rhythms of the two; nothing is waited for.
-		untilNextTask, untilNextKill = 1500 * time.Millisecond, 3 * time.Second
-	)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*runLimit)
-	defer cancel()
-	var group sync.WaitGroup
-	group.Go(func() {
-		for range kills {
-			if err := installed.Kill(ctx, "app.kubernetes.io/name=bridge"); err != nil {
-				t.Error(err)
-			}
-			time.Sleep(untilNextKill)
-		}
-	})
-	type sequence struct{ project, keptnContext string }
-	var sequences []sequence
-	for range tasks {
-		project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "still here\n"})
-		sequences = append(sequences, sequence{project, keptnContext})
-		time.Sleep(untilNextTask)
-	}
-	group.Wait()
-	for _, sequence := range sequences {
-		stageState, events := end(t, installed, sequence.project, sequence.keptnContext)
-		compare(t, "stage", "succeeded", stageState)
-		compare(t, "events", []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}, summaries(events))
-		jobs, err := installed.Jobs(t.Context(), sequence.keptnContext)
-		must(t, err)
-		compare(t, "Jobs", 1, len(jobs))
-	}
-}
-
-// It runs alone, not in parallel, since it changes how the bridge reaches Keptn for all.
-func TestSequenceOverHTTP(t *testing.T) {
-	installed := connect(t)
-	must(t, installed.UseTransport(t.Context(), "http"))
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
-		defer cancel()
-		if err := installed.UseTransport(ctx, "nats"); err != nil {
-			t.Error(err)
-		}
-	})
-	project, keptnContext := begin(t, installed, []string{"test", "release"}, map[string]string{
-		"job/config.yaml":    strings.ReplaceAll(greeting, "event.test.triggered", "event.(test|release).triggered"),
-		"greeting/hello.txt": "hello over HTTP\n",
-	})
-	stageState, events := end(t, installed, project, keptnContext)
-	compare(t, "stage", "succeeded", stageState)
-	compare(t, "events", []summary{
-		{Type: "test.started"}, {"test.finished", "succeeded", "pass"},
-		{Type: "release.started"}, {"release.finished", "succeeded", "pass"},
-	}, summaries(events))
-	contains(t, events[len(events)-1].Data.Message, "hello over HTTP")
 }

@@ -379,6 +379,32 @@ func (run *execution) end(status, result string, text any, keptn *Server) {
 	}
 	keptn.publish(event)
 	keptn.startWaiting()
+	if result == "pass" && status == "succeeded" {
+		run.startNext(keptn)
+	}
+}
+
+// startNext starts the sequences that are triggered by the end of this one, in the
+// same Keptn context. (It is not recorded; this is what Keptn documents of
+// triggeredOn, without selectors.)
+func (run *execution) startNext(keptn *Server) {
+	ended := run.stage + "." + run.sequence.Name + ".finished"
+	for _, stage := range run.project.shipyard.Spec.Stages {
+		for _, sequence := range stage.Sequences {
+			if !slices.ContainsFunc(sequence.TriggeredOn, func(trigger shipyard.Trigger) bool { return trigger.Event == ended }) {
+				continue
+			}
+			data := clone(run.input)
+			data["stage"] = stage.Name
+			event := message{
+				"type": "sh.keptn.event." + stage.Name + "." + sequence.Name + ".triggered", "source": controllerSource, "id": keptn.options.NewID(),
+				"time": time.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "shkeptnspecversion": "0.2.4",
+				"shkeptncontext": run.context, "datacontenttype": "application/json", "data": data,
+			}
+			keptn.publish(event)
+			keptn.trigger(event, stage.Name, sequence.Name)
+		}
+	}
 }
 
 // startWaiting starts the sequences that wait for none any more.

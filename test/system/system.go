@@ -202,6 +202,35 @@ func (system *System) Kill(ctx context.Context, selector string) error {
 	return nil
 }
 
+// Scale sets how many bridges there are, and waits until all are available.
+func (system *System) Scale(ctx context.Context, replicas int) error {
+	if err := system.command(ctx, "kubectl", "scale", "-n", Namespace, "deployment/bridge", fmt.Sprintf("--replicas=%d", replicas)); err != nil {
+		return err
+	}
+	return system.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/bridge", "--timeout=120s")
+}
+
+// ElectedBridge is the name of the pod that holds the bridges' Lease.
+func (system *System) ElectedBridge(ctx context.Context) (string, error) {
+	lease, err := system.Kubernetes.CoordinationV1().Leases(Namespace).Get(ctx, "bridge", metav1.GetOptions{})
+	if err != nil {
+		return "", fmt.Errorf("reading the Lease: %w", err)
+	}
+	if lease.Spec.HolderIdentity == nil {
+		return "", nil
+	}
+	name, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
+	return name, nil
+}
+
+// KillPod ends a pod without a grace period, as SIGKILL does.
+func (system *System) KillPod(ctx context.Context, name string) error {
+	if err := system.Kubernetes.CoreV1().Pods(Namespace).Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}); err != nil {
+		return fmt.Errorf("killing pod %s: %w", name, err)
+	}
+	return nil
+}
+
 // Jobs are the Jobs of a Keptn context, in their order.
 func (system *System) Jobs(ctx context.Context, keptnContext string) ([]batchv1.Job, error) {
 	list, err := system.Kubernetes.BatchV1().Jobs(JobsNamespace).List(ctx, metav1.ListOptions{LabelSelector: run.ContextLabel + "=" + keptnContext})

@@ -90,6 +90,23 @@ func (keptn Keptn) Subscribe(ctx context.Context, integration, eventType string)
 	return fmt.Errorf("integration %s is not registered", integration)
 }
 
+// ErrorsOf are the messages in Keptn's log of an integration, for a triggered event.
+func (keptn Keptn) ErrorsOf(ctx context.Context, triggeredID string) ([]string, error) {
+	var answer struct {
+		Logs []struct{ Message, TriggeredID, IntegrationID string }
+	}
+	if err := keptn.exchange(ctx, http.MethodGet, "/controlPlane/v1/log", nil, &answer); err != nil {
+		return nil, err
+	}
+	var messages []string
+	for _, entry := range answer.Logs {
+		if entry.TriggeredID == triggeredID && entry.IntegrationID != "" {
+			messages = append(messages, entry.Message)
+		}
+	}
+	return messages, nil
+}
+
 // Abort aborts the sequence of a Keptn context.
 func (keptn Keptn) Abort(ctx context.Context, project, keptnContext string) error {
 	return keptn.exchange(ctx, http.MethodPost, "/controlPlane/v1/sequence/"+project+"/"+keptnContext+"/control", map[string]string{"state": "abort"}, nil)

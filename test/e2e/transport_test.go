@@ -1,0 +1,203 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/job-executor/job-executor/test/system"
+	"github.com/job-executor/job-executor/test/user"
+)
+
+// What has to hold however the bridge reaches Keptn. It runs alone, not in parallel,
+// since it changes that for all, and kills the bridge.
+func TestTransports(t *testing.T) {
+	installed := connect(t)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
+		defer cancel()
+		if err := installed.UseTransport(ctx, "nats"); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, transport := range []string{"http", "nats"} {
+		t.Run(transport, func(t *testing.T) {
+			must(t, installed.UseTransport(t.Context(), transport))
+			t.Run("a sequence of two stages passes", func(t *testing.T) { testTwoStages(t, installed) })
+			t.Run("an abort removes the Job", func(t *testing.T) { testAbort(t, installed) })
+			t.Run("each task ends while the bridge is killed", func(t *testing.T) { testKilledBridge(t, installed) })
+		})
+	}
+}
+
+// Two stages, the second of which waits for an approval-like task of the first.
+func testTwoStages(t *testing.T, installed *system.System) {
+	const approval = "sh.keptn.event.sign-off.triggered"
+	must(t, installed.Subscribe(t.Context(), "job-executor", approval))
+	project := "e2e-" + uuid.NewString()[:8]
+	must(t, installed.CreateProject(t.Context(), project, `apiVersion: spec.keptn.sh/0.2.2
+kind: Shipyard
+metadata: {name: e2e}
+spec:
+  stages:
+    - name: staging
+      sequences:
+        - {name: delivery, tasks: [{name: deployment}, {name: sign-off}]}
+    - name: production
+      sequences:
+        - {name: delivery, triggeredOn: [{event: staging.delivery.finished}], tasks: [{name: deployment}]}
+`, service, []string{"staging", "production"}, map[string][]byte{"job/config.yaml": []byte(`apiVersion: v2
+actions:
+  - name: Any
+    events: [{name: sh.keptn.event.(deployment|sign-off).triggered}]
+    tasks: [{name: say, image: busybox, cmd: [sh, -c], args: ['echo $KEPTN_STAGE']}]
+`)}))
+	keptnContext, err := installed.Trigger(t.Context(), project, "staging", "delivery", service, nil)
+	must(t, err)
+	var events []user.Event
+	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		if events, err = installed.Events(ctx, keptnContext); err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(events, func(event user.Event) bool { return event.Type == "sh.keptn.event.production.delivery.finished" }) {
+			return fmt.Errorf("the second stage has not ended; Keptn was told %v", summaries(user.Ours(events)))
+		}
+		return nil
+	}))
+	ours := user.Ours(events)
+	compare(t, "events", []summary{
+		{Type: "deployment.started"}, {"deployment.finished", "succeeded", "pass"},
+		{Type: "sign-off.started"}, {"sign-off.finished", "succeeded", "pass"},
+		{Type: "deployment.started"}, {"deployment.finished", "succeeded", "pass"},
+	}, summaries(ours))
+	contains(t, ours[1].Data.Message, "staging")
+	contains(t, ours[len(ours)-1].Data.Message, "production")
+}
+
+func testAbort(t *testing.T, installed *system.System) {
+	// The bridge looks every two seconds at most; then the watcher may have to come
+	// from zero.
+	const abortLimit = 5 * time.Second
+	project, keptnContext := begin(t, installed, []string{"deployment"}, map[string]string{"job/config.yaml": `apiVersion: v2
+actions:
+  - name: Deploy
+    events: [{name: sh.keptn.event.deployment.triggered}]
+    tasks:
+      - {name: Forever, image: busybox, cmd: [sleep], args: ["250"]}
+      - {name: Never, image: busybox, cmd: ["true"]}
+`})
+	count := func(wanted int) func(context.Context) error {
+		return func(ctx context.Context) error {
+			jobs, err := installed.Jobs(ctx, keptnContext)
+			if err == nil && len(jobs) != wanted {
+				err = fmt.Errorf("there are %d Jobs, not %d", len(jobs), wanted)
+			}
+			return err
+		}
+	}
+	must(t, user.Eventually(t.Context(), runLimit, count(2)))
+	// It is the started event that makes the bridge look after the task.
+	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		events, err := installed.Events(ctx, keptnContext)
+		if err == nil && len(user.Ours(events)) == 0 {
+			err = errors.New("the task is not started")
+		}
+		return err
+	}))
+	must(t, installed.Abort(t.Context(), project, keptnContext))
+	aborted := time.Now()
+	must(t, user.Eventually(t.Context(), abortLimit, count(0)))
+	t.Logf("the Jobs were gone %s after the abort", time.Since(aborted).Round(time.Millisecond))
+	events, err := installed.Events(t.Context(), keptnContext)
+	must(t, err)
+	compare(t, "events", []summary{{Type: "deployment.started"}}, summaries(user.Ours(events)))
+}
+
+// Whatever line the bridge is killed in, each task ends with exactly one started and
+// one finished event, and runs once.
+func testKilledBridge(t *testing.T, installed *system.System) {
+	const (
+		tasks = 50
+		// The rhythms of the two; nothing is waited for.
+		untilNextTask, untilNextKill = 800 * time.Millisecond, 3 * time.Second
+	)
+	ctx, stop := context.WithTimeout(t.Context(), 2*runLimit)
+	defer stop()
+	var group sync.WaitGroup
+	kills := 0
+	killing, enough := context.WithCancel(ctx)
+	group.Go(func() {
+		ticker := time.NewTicker(untilNextKill)
+		defer ticker.Stop()
+		for {
+			if err := installed.Kill(ctx, "app.kubernetes.io/name=bridge"); err != nil {
+				t.Error(err)
+			}
+			kills++
+			select {
+			case <-killing.Done():
+				return
+			case <-ticker.C:
+			}
+		}
+	})
+	type sequence struct{ project, keptnContext string }
+	var sequences []sequence
+	ticker := time.NewTicker(untilNextTask)
+	defer ticker.Stop()
+	for range tasks {
+		project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "still here\n"})
+		sequences = append(sequences, sequence{project, keptnContext})
+		<-ticker.C
+	}
+	enough()
+	group.Wait()
+	t.Logf("%d tasks, the bridge was killed %d times", tasks, kills)
+	for _, sequence := range sequences {
+		stageState, events := end(t, installed, sequence.project, sequence.keptnContext)
+		compare(t, "stage", "succeeded", stageState)
+		compare(t, "events of "+sequence.keptnContext, []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}, summaries(events))
+		jobs, err := installed.Jobs(t.Context(), sequence.keptnContext)
+		must(t, err)
+		compare(t, "Jobs", 1, len(jobs))
+	}
+}
+
+// Of two bridges one is at work. When it is killed the other goes on, and what
+// reaches a standby is handled by the one that is elected.
+func TestStandbyTakesOver(t *testing.T) {
+	installed := connect(t)
+	must(t, installed.Scale(t.Context(), 2))
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
+		defer cancel()
+		if err := installed.Scale(ctx, 1); err != nil {
+			t.Error(err)
+		}
+	})
+	first, err := installed.ElectedBridge(t.Context())
+	must(t, err)
+	for round := range 3 {
+		project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "two\n"})
+		if round == 1 {
+			must(t, installed.KillPod(t.Context(), first))
+		}
+		stageState, events := end(t, installed, project, keptnContext)
+		compare(t, "stage", "succeeded", stageState)
+		compare(t, "events", []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}, summaries(events))
+	}
+	second, err := installed.ElectedBridge(t.Context())
+	must(t, err)
+	if first == "" || second == first || !strings.HasPrefix(second, "bridge-") {
+		t.Errorf("first %q was elected, then %q", first, second)
+	}
+}
