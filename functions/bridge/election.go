@@ -215,7 +215,7 @@ func (gate *Gate) Handler(path string, handle function.Handler) function.Handler
 		}
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		stop := context.AfterFunc(*leading, cancel)
+		stop := context.AfterFunc(*leading, cancel) //nolint:contextcheck // it is that of the term
 		defer stop()
 		return handle(ctx, received)
 	}

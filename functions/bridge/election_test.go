@@ -67,6 +67,7 @@ func elected(t *testing.T, steps func(t *testing.T, client kubernetes.Interface)
 
 func TestOneBridgeIsElected(t *testing.T) {
 	elected(t, func(t *testing.T, client kubernetes.Interface) {
+		t.Helper()
 		one := stand(t, client, "one")
 		time.Sleep(time.Second)
 		other := stand(t, client, "other")
@@ -92,6 +93,7 @@ func TestOneBridgeIsElected(t *testing.T) {
 
 func TestLosingTheLeaseStopsABridgeWithinASecond(t *testing.T) {
 	elected(t, func(t *testing.T, client kubernetes.Interface) {
+		t.Helper()
 		one := stand(t, client, "one")
 		time.Sleep(10 * time.Second)
 		// As the API server does, which client-go's fake does not: what was changed by
@@ -128,6 +130,7 @@ func TestLosingTheLeaseStopsABridgeWithinASecond(t *testing.T) {
 
 func TestKilledBridgeIsFollowedAtOnce(t *testing.T) {
 	elected(t, func(t *testing.T, client kubernetes.Interface) {
+		t.Helper()
 		one := stand(t, client, "one")
 		time.Sleep(time.Second)
 		one.cancel() // it has no time to say anything

@@ -115,7 +115,7 @@ func startKeptn(t *testing.T, options control.Options) *control.Server {
 	const local = "127.0.0.1:0"
 	options.Directory, options.Token, options.DispatchDelay, options.Log = t.TempDir(), token, 60*time.Millisecond, discard
 	options.NATSAddress, options.GatewayAddress, options.ControlPlaneAddress, options.ResourceAddress = local, local, local, local
-	server, err := control.Start(options)
+	server, err := control.Start(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,7 +42,7 @@ func (sender *Sender) Send(ctx context.Context, outgoing event.Event) error {
 // Request posts an event and returns what was replied, nil if nothing was. Its error
 // is permanent if the receiver's was.
 func (sender *Sender) Request(ctx context.Context, outgoing event.Event) (*event.Event, error) {
-	response, err := sender.post(ctx, outgoing)
+	response, err := sender.post(ctx, outgoing) //nolint:bodyclose // the message's end closes it
 	if err != nil {
 		return nil, err
 	}

@@ -248,6 +248,7 @@ func stateOf(state corev1.ContainerState) string {
 
 // testFailures makes calls that fail, and compares how.
 func testFailures(t *testing.T, client kubernetes.Interface, namespace string) {
+	t.Helper()
 	ctx, jobs := t.Context(), client.BatchV1().Jobs(namespace)
 	made, err := jobs.Create(ctx, newJob(namespace, "echo done", func(spec *batchv1.JobSpec) { spec.Suspend = new(true) }), metav1.CreateOptions{})
 	if err != nil {

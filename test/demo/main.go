@@ -77,7 +77,7 @@ func show(ctx context.Context, options options) error {
 	if err != nil {
 		return err
 	}
-	handler := slog.Handler(slog.DiscardHandler)
+	handler := slog.DiscardHandler
 	if options.verbose {
 		handler = slog.NewTextHandler(os.Stderr, nil)
 	}
@@ -94,7 +94,7 @@ func show(ctx context.Context, options options) error {
 	if err != nil {
 		return err
 	}
-	defer system.Close()
+	defer system.Close(ctx)
 
 	terminal.Heading("A Keptn project, and everything around it, in this process")
 	terminal.Say("job/config.yaml:")

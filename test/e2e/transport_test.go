@@ -41,6 +41,7 @@ func TestTransports(t *testing.T) {
 
 // Two stages, the second of which waits for an approval-like task of the first.
 func testTwoStages(t *testing.T, installed *system.System) {
+	t.Helper()
 	const approval = "sh.keptn.event.sign-off.triggered"
 	must(t, installed.Subscribe(t.Context(), "job-executor", approval))
 	project := "e2e-" + uuid.NewString()[:8]
@@ -84,6 +85,7 @@ actions:
 }
 
 func testAbort(t *testing.T, installed *system.System) {
+	t.Helper()
 	// The bridge looks every two seconds at most; then the watcher may have to come
 	// from zero.
 	const abortLimit = 5 * time.Second
@@ -125,6 +127,7 @@ actions:
 // Whatever line the bridge is killed in, each task ends with exactly one started and
 // one finished event, and runs once.
 func testKilledBridge(t *testing.T, installed *system.System) {
+	t.Helper()
 	const (
 		tasks = 50
 		// The rhythms of the two; nothing is waited for.

@@ -83,7 +83,7 @@ func Start(ctx context.Context, options Options) (*System, error) {
 	telemetry := func(name string) *function.Telemetry {
 		return function.TelemetryTo(name, options.Log, system.processors...)
 	}
-	if system.Keptn, err = keptn.Start(keptn.Options{
+	if system.Keptn, err = keptn.Start(ctx, keptn.Options{
 		Directory: options.Directory, Token: Token, DispatchDelay: dispatchDelay, Log: slog.New(options.Log),
 		NATSAddress: local, GatewayAddress: local, ControlPlaneAddress: local, ResourceAddress: local,
 	}); err != nil {
@@ -106,7 +106,7 @@ func Start(ctx context.Context, options Options) (*System, error) {
 		err = system.wire(ctx, manifests, network, options, tokenFile, telemetry)
 	}
 	if err != nil {
-		system.Close()
+		system.Close(ctx)
 		return nil, err
 	}
 	return system, nil
@@ -185,8 +185,8 @@ func (system *System) Call(ctx context.Context, method, path string, body []byte
 	return content, nil
 }
 
-// Close ends everything.
-func (system *System) Close() {
+// Close ends everything, and exports what is left of the spans.
+func (system *System) Close(ctx context.Context) {
 	system.cancel()
 	system.group.Wait()
 	if system.Cluster != nil {
@@ -194,7 +194,7 @@ func (system *System) Close() {
 	}
 	system.Keptn.Close()
 	for _, processor := range system.processors {
-		ctx, cancel := context.WithTimeout(context.Background(), pingInterval)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingInterval)
 		_ = processor.Shutdown(ctx)
 		cancel()
 	}

@@ -59,7 +59,7 @@ func TestSequences(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(system.Close)
+	t.Cleanup(func() { system.Close(t.Context()) })
 	keptn := user.Keptn{Call: system.Call}
 	action := func(event, rest string) string {
 		return "apiVersion: v2\nactions:\n  - name: Do it\n    events: [{name: sh.keptn.event." + event + ".triggered}]\n" + rest

@@ -92,7 +92,7 @@ func start(t *testing.T, options keptn.Options, empty bool) *keptn.Server {
 	t.Helper()
 	options.Directory, options.Token, options.Log = t.TempDir(), token, slog.New(slog.DiscardHandler)
 	options.NATSAddress, options.GatewayAddress, options.ControlPlaneAddress, options.ResourceAddress = local, local, local, local
-	server, err := keptn.Start(options)
+	server, err := keptn.Start(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,6 +158,7 @@ var scenarios = append(plain(
 	{name: "55-shipyard-restart", options: keptn.Options{AckWait: time.Second}, adapt: withDispatch, before: map[float64]func(*testing.T, *keptn.Server){
 		4.084: func(_ *testing.T, server *keptn.Server) { server.StopController() },
 		6.711: func(t *testing.T, server *keptn.Server) {
+			t.Helper()
 			if err := server.StartController(); err != nil {
 				t.Fatal(err)
 			}

@@ -199,9 +199,9 @@ func (keptn *Server) StartController() error {
 }
 
 // Start starts a control plane without projects. Close ends it.
-func Start(options Options) (*Server, error) {
+func Start(ctx context.Context, options Options) (*Server, error) {
 	keptn := New(options, nil)
-	if err := keptn.startNATS(); err != nil {
+	if err := keptn.startNATS(ctx); err != nil {
 		keptn.Close()
 		return nil, err
 	}
@@ -215,7 +215,7 @@ func Start(options Options) (*Server, error) {
 		{options.ControlPlaneAddress, keptn.controlPlane(), &keptn.ControlPlaneURL, "/v1"},
 		{options.ResourceAddress, keptn.resources(), &keptn.ResourceURL, "/v1"},
 	} {
-		listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", service.address)
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", service.address)
 		if err != nil {
 			keptn.Close()
 			return nil, fmt.Errorf("listening: %w", err)
@@ -228,7 +228,7 @@ func Start(options Options) (*Server, error) {
 	return keptn, nil
 }
 
-func (keptn *Server) startNATS() error {
+func (keptn *Server) startNATS(ctx context.Context) error {
 	host, port, err := net.SplitHostPort(keptn.options.NATSAddress)
 	if err != nil {
 		return fmt.Errorf("NATS address: %w", err)
@@ -258,7 +258,7 @@ func (keptn *Server) startNATS() error {
 	if keptn.stream, err = jetstream.New(keptn.conn); err != nil {
 		return fmt.Errorf("JetStream: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), startupTime)
+	ctx, cancel := context.WithTimeout(ctx, startupTime)
 	defer cancel()
 	// As recorded in 56-jetstream.
 	_, err = keptn.stream.CreateOrUpdateStream(ctx, jetstream.StreamConfig{

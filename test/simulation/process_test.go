@@ -131,7 +131,7 @@ func (process *process) RoundTrip(request *http.Request) (*http.Response, error)
 	world := process.world
 	if world.faulty() && request.Header.Get("Ce-Id") != "" && world.chance.draw("%s doubles %s", process.name, what).Float64() < doubleChance {
 		pause := between(world.chance.draw("%s doubles %s later", process.name, what), time.Millisecond, time.Minute)
-		go func() {
+		go func() { //nolint:contextcheck // it outlives the request
 			time.Sleep(pause)
 			if world.ctx.Err() == nil {
 				world.note("again: %s", what)
@@ -188,7 +188,7 @@ func (process *process) serve(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		ctx, cancel := context.WithCancel(request.Context())
 		defer cancel()
-		stop := context.AfterFunc(process.ctx, cancel)
+		stop := context.AfterFunc(process.ctx, cancel) //nolint:contextcheck // the process may die first
 		defer stop()
 		if process.dead() {
 			runtime.Goexit()

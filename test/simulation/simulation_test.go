@@ -43,7 +43,7 @@ func simulate(t *testing.T, seed, tasks int) (result outcome) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		world := newWorld(ctx, t, uint64(seed), tasks) //nolint:gosec // a seed
+		world := newWorld(ctx, t, uint64(seed), tasks)
 		world.start()
 		world.load()
 		time.Sleep(faultsAfter)

@@ -87,7 +87,7 @@ var errDown = errors.New("it is down")
 
 // world is one simulated installation.
 type world struct {
-	t         testing.TB
+	t         *testing.T
 	log       *slog.Logger
 	tasks     int
 	transport bridge.Transport
@@ -152,7 +152,8 @@ func (handler clockHandler) WithAttrs(attributes []slog.Attr) slog.Handler {
 	return clockHandler{handler.Handler.WithAttrs(attributes), handler.began}
 }
 
-func newWorld(ctx context.Context, t testing.TB, seed uint64, tasks int) *world {
+func newWorld(ctx context.Context, t *testing.T, seed uint64, tasks int) *world {
+	t.Helper()
 	world := &world{
 		t: t, tasks: tasks, began: time.Now(), ctx: ctx, chance: newChance(seed), history: fnv.New64a(), transport: bridge.NATS,
 		counted: map[string][]keptn.Phase{}, starts: map[string]int{}, ends: map[string]string{}, aborted: map[string]bool{},

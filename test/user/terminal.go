@@ -24,7 +24,7 @@ type Terminal struct {
 
 // NewTerminal returns a terminal that writes to a file.
 func NewTerminal(out *os.File) *Terminal {
-	fancy := term.IsTerminal(int(out.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" //nolint:gosec // a descriptor
+	fancy := term.IsTerminal(int(out.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	return &Terminal{out: out, fancy: fancy, began: time.Now()}
 }
 

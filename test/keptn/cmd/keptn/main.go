@@ -21,7 +21,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
-	server, err := keptn.Start(keptn.Options{
+	server, err := keptn.Start(ctx, keptn.Options{
 		Directory: "/data", Token: os.Getenv("KEPTN_API_TOKEN"), DispatchDelay: dispatchDelay, Log: log,
 		NATSAddress: "0.0.0.0:4222", GatewayAddress: "0.0.0.0:8080", ControlPlaneAddress: "0.0.0.0:8081", ResourceAddress: "0.0.0.0:8082",
 	})
