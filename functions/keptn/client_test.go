@@ -175,6 +175,15 @@ func TestTokenIsNotSentToWhereARedirectLeads(t *testing.T) {
 	}
 }
 
+// A project that was deleted waits for nothing.
+func TestNothingIsCountedForADeletedProject(t *testing.T) {
+	client, _ := answering(t, http.StatusNotFound, `{"code":404,"message":"project not found"}`)
+	got, err := client.Count(t.Context(), Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v"})
+	if err != nil || got != (Count{Standing: Over}) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
 // What Keptn counted decides whether something is sent again.
 func TestCount(t *testing.T) {
 	task := Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v"}

@@ -204,3 +204,32 @@ func TestStandbyTakesOver(t *testing.T) {
 		t.Errorf("first %q was elected, then %q", first, second)
 	}
 }
+
+// Keptn forgets the integration when it is uninstalled; a restart leaves it, with the
+// subscriptions that were edited.
+func TestIntegrationIsUnregisteredOnlyWhenUninstalled(t *testing.T) {
+	installed := connect(t)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), installLimit)
+		defer cancel()
+		if err := installed.Install(ctx, func(string) {}); err != nil {
+			t.Error(err)
+		}
+	})
+	const edited = "sh.keptn.event.edited.triggered"
+	must(t, installed.Subscribe(t.Context(), "job-executor", edited))
+	must(t, installed.RestartBridge(t.Context()))
+	restarted, err := installed.Integration(t.Context(), "job-executor")
+	must(t, err)
+	if restarted == nil || !slices.ContainsFunc(restarted.Subscriptions, func(subscription struct{ Event string }) bool { return subscription.Event == edited }) {
+		t.Errorf("after a restart the registration is %+v", restarted)
+	}
+	must(t, installed.DeleteBridge(t.Context()))
+	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		left, err := installed.Integration(ctx, "job-executor")
+		if err == nil && left != nil {
+			err = errors.New("it is registered still")
+		}
+		return err
+	}))
+}

@@ -169,10 +169,7 @@ func (system *System) UseTransport(ctx context.Context, transport string) error 
 	if _, err := core.Secrets(Namespace).Patch(ctx, "keptn", types.MergePatchType, secret, metav1.PatchOptions{}); err != nil {
 		return fmt.Errorf("setting the token: %w", err)
 	}
-	if err := system.command(ctx, "kubectl", "rollout", "restart", "-n", Namespace, "deployment/bridge"); err != nil {
-		return err
-	}
-	return system.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/bridge", "--timeout=120s")
+	return system.RestartBridge(ctx)
 }
 
 // Pods counts the pods of a function that run.
@@ -216,6 +213,19 @@ func (system *System) Scale(ctx context.Context, replicas int) error {
 		return err
 	}
 	return system.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/bridge", "--timeout=120s")
+}
+
+// RestartBridge replaces the bridge's pods.
+func (system *System) RestartBridge(ctx context.Context) error {
+	if err := system.command(ctx, "kubectl", "rollout", "restart", "-n", Namespace, "deployment/bridge"); err != nil {
+		return err
+	}
+	return system.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/bridge", "--timeout=120s")
+}
+
+// DeleteBridge deletes the bridge's Deployment, as an uninstallation does.
+func (system *System) DeleteBridge(ctx context.Context) error {
+	return system.command(ctx, "kubectl", "delete", "-n", Namespace, "deployment/bridge")
 }
 
 // ElectedBridge is the name of the pod that holds the bridges' Lease.

@@ -75,19 +75,37 @@ func (keptn Keptn) Trigger(ctx context.Context, project, stage, sequence, servic
 	return answer.KeptnContext, err
 }
 
-// Subscribe adds a subscription to an integration, as Keptn's web page does.
-func (keptn Keptn) Subscribe(ctx context.Context, integration, eventType string) error {
-	var integrations []struct{ ID, Name string }
+// Integration is a registration with Keptn.
+type Integration struct {
+	ID, Name      string
+	Subscriptions []struct{ Event string }
+}
+
+// Integration returns the registration of a name, nil if there is none.
+func (keptn Keptn) Integration(ctx context.Context, name string) (*Integration, error) {
+	var integrations []Integration
 	if err := keptn.exchange(ctx, http.MethodGet, "/controlPlane/v1/uniform/registration", nil, &integrations); err != nil {
-		return err
+		return nil, err
 	}
-	for _, known := range integrations {
-		if known.Name == integration {
-			path := "/controlPlane/v1/uniform/registration/" + known.ID + "/subscription"
-			return keptn.exchange(ctx, http.MethodPost, path, map[string]any{"event": eventType, "filter": map[string]any{}}, nil)
+	for index := range integrations {
+		if integrations[index].Name == name {
+			return &integrations[index], nil
 		}
 	}
-	return fmt.Errorf("integration %s is not registered", integration)
+	return nil, nil
+}
+
+// Subscribe adds a subscription to an integration, as Keptn's web page does.
+func (keptn Keptn) Subscribe(ctx context.Context, integration, eventType string) error {
+	known, err := keptn.Integration(ctx, integration)
+	if err != nil {
+		return err
+	}
+	if known == nil {
+		return fmt.Errorf("integration %s is not registered", integration)
+	}
+	path := "/controlPlane/v1/uniform/registration/" + known.ID + "/subscription"
+	return keptn.exchange(ctx, http.MethodPost, path, map[string]any{"event": eventType, "filter": map[string]any{}}, nil)
 }
 
 // ErrorsOf are the messages in Keptn's log of an integration, for a triggered event.
