@@ -498,6 +498,32 @@ func TestPollerGoesOnAfterAFailure(t *testing.T) {
 	})
 }
 
+func TestPollerTellsWhatBringsNothing(t *testing.T) {
+	for name, alone := range map[string]bool{"over HTTP": true, "beside NATS": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				var log strings.Builder
+				poller := &Poller{
+					Lister: &lister{}, Subscriptions: subscribed(to("sh.keptn.event.*.triggered")), Interval: time.Second, Alone: alone,
+					Jitter: func(most time.Duration) time.Duration { return most }, Log: slog.New(slog.NewTextHandler(&log, nil)),
+				}
+				if err := poller.Run(ctx); err != nil {
+					t.Fatal(err)
+				}
+				want := 0
+				if alone {
+					want = 1
+				}
+				if got := strings.Count(log.String(), "sh.keptn.event.*.triggered"); got != want {
+					t.Errorf("it was told %d times: %s", got, &log)
+				}
+			})
+		})
+	}
+}
+
 func newGrants(now func() time.Time) *Grants {
 	return &Grants{Key: []byte(strings.Repeat("k", grantKeyBytes)), Lifetime: time.Hour, Now: now}
 }

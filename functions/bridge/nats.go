@@ -213,7 +213,7 @@ func (transport *NATSTransport) consumer(ctx context.Context, subjects []string)
 func Subjects(types []string) []string {
 	var subjects []string
 	for _, eventType := range types {
-		if strings.ContainsAny(eventType, "*>") {
+		if isPattern(eventType) {
 			return []string{taskSubjects}
 		}
 		if _, phase, ok := keptn.ParseType(eventType); ok && phase == keptn.Triggered {

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +23,8 @@ type Poller struct {
 	Subscriptions *Subscriptions
 	Take          Take
 	Interval      time.Duration
+	// Alone says that nothing else brings events.
+	Alone bool
 	// Jitter returns a random part of a duration.
 	Jitter func(time.Duration) time.Duration
 	Log    *slog.Logger
@@ -44,8 +47,12 @@ func (poller *Poller) Run(ctx context.Context) error {
 	poller.slots = make(chan struct{}, concurrentSends)
 	defer poller.group.Wait()
 	pause := poller.Interval
-	for {
+	for told := false; ; {
 		changed := poller.Subscriptions.Changed()
+		if patterns := poller.patterns(); !told && poller.Alone && len(patterns) > 0 {
+			poller.Log.WarnContext(ctx, "over HTTP Keptn lists events of exact types only; these subscriptions bring nothing", "subscriptions", patterns)
+			told = true
+		}
 		if err := poller.poll(ctx); err != nil && ctx.Err() == nil {
 			pause = min(max(2*pause, time.Second), max(maxBackoff, poller.Interval))
 			poller.Log.WarnContext(ctx, "listing open events failed, will be tried again", "pause", pause.String(), "error", err)
@@ -58,14 +65,22 @@ func (poller *Poller) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+			told = false
 		case <-time.After(pause + jitter):
 		}
 	}
 }
 
+// patterns are the subscriptions to more than one type.
+func (poller *Poller) patterns() []string {
+	return slices.DeleteFunc(poller.Subscriptions.Types(), func(eventType string) bool { return !isPattern(eventType) })
+}
+
+func isPattern(eventType string) bool { return strings.ContainsAny(eventType, "*>") }
+
 func (poller *Poller) poll(ctx context.Context) error {
 	for _, eventType := range poller.Subscriptions.Types() {
-		if strings.ContainsAny(eventType, "*>") {
+		if isPattern(eventType) {
 			continue // Keptn lists exact types only
 		}
 		events, err := poller.Lister.OpenTriggered(ctx, eventType)

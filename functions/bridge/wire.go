@@ -81,7 +81,7 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 	inbox := NewInbox(dependencies.Broker, client, subscriptions, active, configuration.ResyncInterval, dependencies.Tracer, dependencies.Now, log)
 	poller := &Poller{
 		Lister: client, Subscriptions: subscriptions, Take: inbox.Take,
-		Interval: configuration.PollInterval, Jitter: dependencies.Jitter, Log: log,
+		Interval: configuration.PollInterval, Alone: dependencies.Stream == nil, Jitter: dependencies.Jitter, Log: log,
 	}
 	loops := []func(context.Context) error{subscriptions.Run, poller.Run, active.Run}
 	sender, verify, most := keptn.Sender(client), true, func() int { return 0 }

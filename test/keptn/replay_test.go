@@ -617,13 +617,21 @@ func normalized(body []byte) any {
 	return value
 }
 
+// normalizedMessages remembers messages, some of which are large and asked for often.
+var normalizedMessages sync.Map
+
 // normalizedAll compares messages as a set: the API and the controller publish
 // at the same time.
 func normalizedAll(messages []string) []string {
 	var all []string
 	for _, message := range messages {
-		content, _ := json.Marshal(normalized([]byte(message)))
-		all = append(all, string(content))
+		known, ok := normalizedMessages.Load(message)
+		if !ok {
+			content, _ := json.Marshal(normalized([]byte(message)))
+			known = string(content)
+			normalizedMessages.Store(message, known)
+		}
+		all = append(all, known.(string))
 	}
 	slices.Sort(all)
 	return all
