@@ -286,10 +286,15 @@ func (reporter *Reporter) sendStarted(ctx context.Context, task Task, started ev
 			entry.started = true
 			return nil
 		}
+		sent, seen := reporter.now(), time.Time{}
 		err := reporter.poll(ctx, func() (bool, error) {
+			asked := reporter.now()
 			count, err := reporter.counter.Count(ctx, task)
 			if err != nil && !mayBeRestarting(err) {
 				return false, nil // it is asked again
+			}
+			if err == nil {
+				seen = asked
 			}
 			entry.over = err == nil && count.Standing == Over
 			return count.Started > 0 || entry.over, err
@@ -303,6 +308,9 @@ func (reporter *Reporter) sendStarted(ctx context.Context, task Task, started ev
 			// be asked.
 			entry.known, entry.onItsWayUntil = false, reporter.now().Add(redelivery)
 			return fmt.Errorf("asking Keptn about task %s: %w", task.TriggeredID, err)
+		}
+		if seen.Sub(sent) < reporter.wait.Limit/2 {
+			break // Keptn has not said, or not lately, that it did not count it
 		}
 		reporter.log.WarnContext(ctx, "Keptn dropped the started event; it is sent again", "triggeredid", task.TriggeredID)
 	}

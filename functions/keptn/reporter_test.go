@@ -35,6 +35,8 @@ type control struct {
 	// stuck has one started event stay in the stream until it is given again, while
 	// Keptn can't be asked for a moment (recording 55-shipyard-restart).
 	stuck bool
+	// busy has that many questions after a started event be answered with 429.
+	busy, refuse int
 	// limbo is when that started event is counted.
 	limbo time.Time
 }
@@ -50,6 +52,9 @@ func (control *control) Send(_ context.Context, outgoing event.Event) error {
 	}
 	_, phase, _ := ParseType(outgoing.Type())
 	control.arrive()
+	if phase == Started {
+		control.refuse = control.busy
+	}
 	switch {
 	case control.standing != Current, control.pending > 0:
 	case phase == Started && control.drop > 0:
@@ -72,6 +77,10 @@ func (control *control) Count(context.Context, Task) (Count, error) {
 	if control.fail > 0 {
 		control.fail--
 		return Count{}, &StatusError{Code: http.StatusBadGateway}
+	}
+	if control.refuse > 0 {
+		control.refuse--
+		return Count{}, &StatusError{Code: http.StatusTooManyRequests}
 	}
 	if control.pending > 0 {
 		control.pending--
@@ -139,6 +148,7 @@ func TestReporterDelivers(t *testing.T) {
 		{"it gives up on a paused task for now", &control{standing: Current, pending: 1 << 30}, true, []event.Event{started}, nil, ErrNotCounted},
 		{"a started event that Keptn dropped is sent again", &control{standing: Current, drop: 2}, true, []event.Event{started, finished}, both, nil},
 		{"but not for ever", &control{standing: Current, drop: 3}, true, []event.Event{started}, nil, ErrNotCounted},
+		{"not as long as Keptn does not say that it dropped it", &control{standing: Current, busy: 100}, true, []event.Event{started}, []Phase{Started}, ErrNotCounted},
 		{"one that may be on its way is not", &control{standing: Current, stuck: true}, true, []event.Event{started, started}, nil, ErrNotCounted},
 		{"two that were counted are two that are finished", &control{standing: Current, counted: []Phase{Started, Started}}, true, []event.Event{finished, finished}, []Phase{Started, Started, Finished, Finished}, nil},
 		{"an error is the caller's to repeat", &control{standing: Current, lost: 1}, false, []event.Event{started}, []Phase{Started}, errDown},
