@@ -23,7 +23,7 @@ demo-cluster: cluster-up ## Show it on a real one-node cluster, which it brings 
 	$(CLUSTER) exec go run ./test/demo/cluster
 
 .PHONY: test
-test: unit lint simulate ## Unit and embedded tests with the race detector, lint, and a few simulations
+test: unit lint simulate ## Unit tests, whole sequences in one process, lint, and a few simulations
 
 # A seed's worth of faults: what fails is printed with its seed, and comes again
 # with SEED=<seed> SEEDS=1; SIMULATION_LOG=1 tells what happened.
@@ -36,14 +36,16 @@ simulate: ## Simulate SEEDS=20 times about TASKS=500 tasks with faults, on a vir
 	SEED=$(SEED) SEEDS=$(SEEDS) TASKS=$(TASKS) go test -count=1 -timeout=2h -run 'TestEveryTask' $(if $(filter 1,$(SEEDS)),-v) ./test/simulation
 
 .PHONY: unit
-unit: ## Unit tests with the race detector
+unit: ## Unit tests, and whole sequences in one process
+	go test -shuffle=on ./...
+
+.PHONY: race
+race: ## The same with the race detector, for which everything is compiled once more
 	CGO_ENABLED=1 go test -race -shuffle=on ./...
 
 .PHONY: lint
-lint: $(LINT) ## gofmt, go vet and golangci-lint
+lint: $(LINT) ## gofmt and golangci-lint, go vet's checks among its own
 	@test -z "$$(gofmt -l functions test)" || { echo "gofmt these:"; gofmt -l functions test; exit 1; }
-	go vet ./...
-	go vet -tags e2e ./test/e2e
 	$(LINT) run --build-tags e2e ./...
 
 $(LINT):
