@@ -162,7 +162,7 @@ func TestSequencesEndWhateverTheGatewayDoes(t *testing.T) {
 			counts[triggeredID+" "+eventType]++
 		},
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	_, stop := run(ctx, t, bridge.HTTP, server)
 	defer stop()
