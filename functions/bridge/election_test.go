@@ -94,17 +94,19 @@ func TestOneBridgeIsElected(t *testing.T) {
 func TestLosingTheLeaseStopsABridgeWithinASecond(t *testing.T) {
 	elected(t, func(t *testing.T, client kubernetes.Interface) {
 		t.Helper()
-		one := stand(t, client, "one")
-		time.Sleep(10 * time.Second)
 		// As the API server does, which client-go's fake does not: what was changed by
 		// another since it was read is not overwritten.
+		var stolen atomic.Bool
 		client.(*fake.Clientset).PrependReactor("update", "leases", func(action clienttesting.Action) (bool, runtime.Object, error) {
 			lease := action.(clienttesting.UpdateAction).GetObject().(*coordinationv1.Lease)
-			if strings.HasPrefix(*lease.Spec.HolderIdentity, "thief") {
+			if !stolen.Load() || strings.HasPrefix(*lease.Spec.HolderIdentity, "thief") {
 				return false, nil, nil
 			}
 			return true, nil, apierrors.NewConflict(schema.GroupResource{Resource: "leases"}, lease.Name, errDown)
 		})
+		one := stand(t, client, "one")
+		time.Sleep(10 * time.Second)
+		stolen.Store(true)
 		leases := client.CoordinationV1().Leases("job-executor")
 		lease, err := leases.Get(t.Context(), "bridge", metav1.GetOptions{})
 		if err != nil {
