@@ -142,7 +142,7 @@ func TestSequences(t *testing.T) {
 				t.Fatal(err)
 			}
 			if test.abort {
-				awaitTaken(t, system, keptnContext, len(test.want.Events) > 0)
+				awaitTaken(t, system, keptn, keptnContext, len(test.want.Events) > 0)
 				if err := keptn.Abort(t.Context(), project, keptnContext); err != nil {
 					t.Fatal(err)
 				}
@@ -174,9 +174,9 @@ func TestSequences(t *testing.T) {
 	}
 }
 
-// awaitTaken waits until an executor has seen the event of a context, and until a
-// container runs if it has one.
-func awaitTaken(t *testing.T, system *System, keptnContext string, runs bool) {
+// awaitTaken waits until an executor has seen the event of a context, and, if it has
+// something to run, until a container runs and Keptn knows that it was started.
+func awaitTaken(t *testing.T, system *System, keptn user.Keptn, keptnContext string, runs bool) {
 	t.Helper()
 	err := user.Eventually(t.Context(), flowLimit, func(ctx context.Context) error {
 		if runs {
@@ -185,6 +185,13 @@ func awaitTaken(t *testing.T, system *System, keptnContext string, runs bool) {
 				return pod.Status.Phase == corev1.PodRunning && slices.Contains(pod.Spec.Containers[0].Command, "sleep")
 			}) {
 				err = errors.New("no container runs")
+			}
+			if err != nil {
+				return err
+			}
+			events, err := keptn.Events(ctx, keptnContext)
+			if err == nil && len(user.Ours(events)) == 0 {
+				err = errors.New("Keptn does not know that it was started")
 			}
 			return err
 		}
