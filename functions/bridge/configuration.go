@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -149,6 +151,24 @@ const (
 	idleTimeout      = 90 * time.Second
 	handshakeTimeout = 10 * time.Second
 )
+
+// TLS is how connections to Keptn are verified: by the system's certificate
+// authorities, and by those of KEPTN_CA_CERTIFICATES.
+func (configuration Configuration) TLS() (*tls.Config, error) {
+	settings := &tls.Config{MinVersion: tls.VersionTLS12}
+	if configuration.CACertificates == "" {
+		return settings, nil
+	}
+	authorities, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("reading the system's certificate authorities: %w", err)
+	}
+	if !authorities.AppendCertsFromPEM([]byte(configuration.CACertificates)) {
+		return nil, errors.New("environment variable KEPTN_CA_CERTIFICATES: there is no certificate in PEM in it")
+	}
+	settings.RootCAs = authorities
+	return settings, nil
+}
 
 // ClientOver is Client over a transport of the caller's.
 func (configuration Configuration) ClientOver(transport http.RoundTripper) (*keptn.Client, error) {

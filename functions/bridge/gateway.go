@@ -152,8 +152,8 @@ func (gateway *Gateway) resource(writer http.ResponseWriter, request *http.Reque
 		return
 	}
 	path := query.Get("path")
-	if scope.GitCommitID != "" && path != "" {
-		// At a commit a file never changes.
+	immutable := scope.GitCommitID != "" && path != "" // a file at a commit
+	if immutable {
 		tag := `"` + scope.GitCommitID + `"`
 		writer.Header().Set("ETag", tag)
 		writer.Header().Set("Cache-Control", "private, immutable")
@@ -175,7 +175,7 @@ func (gateway *Gateway) resource(writer http.ResponseWriter, request *http.Reque
 		gateway.refuse(writer, request, err)
 		return
 	}
-	if len(content) < maxCachedBytes && scope.GitCommitID != "" && path != "" {
+	if immutable && len(content) < maxCachedBytes {
 		gateway.Cache.files.Add(cachedFile{scope, path}, content)
 	}
 	writer.Header().Set("Content-Type", "application/octet-stream")

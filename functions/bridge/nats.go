@@ -3,7 +3,6 @@ package bridge
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -137,24 +136,6 @@ func (configuration Configuration) natsTLS() ([]nats.Option, error) {
 		}}, nil
 	}
 	return []nats.Option{nats.Secure(settings)}, nil
-}
-
-// TLS is how connections to Keptn are verified: by the system's certificate
-// authorities, and by those of KEPTN_CA_CERTIFICATES.
-func (configuration Configuration) TLS() (*tls.Config, error) {
-	settings := &tls.Config{MinVersion: tls.VersionTLS12}
-	if configuration.CACertificates == "" {
-		return settings, nil
-	}
-	authorities, err := x509.SystemCertPool()
-	if err != nil {
-		return nil, fmt.Errorf("reading the system's certificate authorities: %w", err)
-	}
-	if !authorities.AppendCertsFromPEM([]byte(configuration.CACertificates)) {
-		return nil, errors.New("environment variable KEPTN_CA_CERTIFICATES: there is no certificate in PEM in it")
-	}
-	settings.RootCAs = authorities
-	return settings, nil
 }
 
 // MaxBytes is the largest event that the server takes, 0 as long as none is

@@ -112,6 +112,8 @@ func withInit(script string) func(*batchv1.JobSpec) {
 	}
 }
 
+func suspendedFirst(spec *batchv1.JobSpec) { spec.Suspend = new(true) }
+
 // TestJobs runs Jobs and compares what can be seen of them.
 func TestJobs(t *testing.T, client kubernetes.Interface, namespace string) {
 	succeeded := job{Phase: run.Succeeded, Began: true, Pods: []pod{{Phase: corev1.PodSucceeded, Task: container{completed, "done\n"}}}}
@@ -121,7 +123,6 @@ func TestJobs(t *testing.T, client kubernetes.Interface, namespace string) {
 		return job{Phase: run.Failed, Reason: backoffLimitExceeded, Message: backoffLimitMessage, Began: true, Pods: pods}
 	}
 	failedPod := pod{Phase: corev1.PodFailed, Task: container{failedState, "broken\n"}}
-	suspendedFirst := func(spec *batchv1.JobSpec) { spec.Suspend = new(true) }
 	tests := []struct {
 		name  string
 		job   *batchv1.Job
@@ -250,7 +251,7 @@ func stateOf(state corev1.ContainerState) string {
 func testFailures(t *testing.T, client kubernetes.Interface, namespace string) {
 	t.Helper()
 	ctx, jobs := t.Context(), client.BatchV1().Jobs(namespace)
-	made, err := jobs.Create(ctx, newJob(namespace, "echo done", func(spec *batchv1.JobSpec) { spec.Suspend = new(true) }), metav1.CreateOptions{})
+	made, err := jobs.Create(ctx, newJob(namespace, "echo done", suspendedFirst), metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

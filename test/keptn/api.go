@@ -319,19 +319,12 @@ func (keptn *Server) postProject(writer http.ResponseWriter, request *http.Reque
 // publishes that it is done.
 func (keptn *Server) tell(what string, data map[string]any) (finish func(more map[string]any)) {
 	keptnContext := keptn.options.NewID()
-	publish := func(phase string, data map[string]any) {
-		keptn.publish(message{
-			"type": "sh.keptn.event." + what + "." + phase, "source": controllerSource, "id": keptn.options.NewID(),
-			"time": time.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "shkeptnspecversion": "0.2.4",
-			"shkeptncontext": keptnContext, "datacontenttype": "application/json", "data": data,
-		})
-	}
-	publish("started", data)
+	keptn.publish(keptn.controllerEvent(what+".started", keptnContext, data))
 	return func(more map[string]any) {
 		finished := map[string]any{"status": "succeeded", "result": "pass"}
 		maps.Copy(finished, data)
 		maps.Copy(finished, more)
-		publish("finished", finished)
+		keptn.publish(keptn.controllerEvent(what+".finished", keptnContext, finished))
 	}
 }
 

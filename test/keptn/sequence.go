@@ -368,11 +368,8 @@ func (run *execution) end(status, result string, text any, keptn *Server) {
 	if text != nil && text != "" {
 		data["message"] = text
 	}
-	event := message{
-		"type": "sh.keptn.event." + run.stage + "." + run.sequence.Name + ".finished", "source": controllerSource, "id": keptn.options.NewID(),
-		"time": time.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "shkeptnspecversion": "0.2.4",
-		"shkeptncontext": run.context, "triggeredid": run.triggeredID, "datacontenttype": "application/json", "data": data,
-	}
+	event := keptn.controllerEvent(run.stage+"."+run.sequence.Name+".finished", run.context, data)
+	event["triggeredid"] = run.triggeredID
 	run.latest = event
 	if result == "fail" || status == "errored" {
 		run.latestFailed = event
@@ -396,11 +393,7 @@ func (run *execution) startNext(keptn *Server) {
 			}
 			data := clone(run.input)
 			data["stage"] = stage.Name
-			event := message{
-				"type": "sh.keptn.event." + stage.Name + "." + sequence.Name + ".triggered", "source": controllerSource, "id": keptn.options.NewID(),
-				"time": time.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "shkeptnspecversion": "0.2.4",
-				"shkeptncontext": run.context, "datacontenttype": "application/json", "data": data,
-			}
+			event := keptn.controllerEvent(stage.Name+"."+sequence.Name+".triggered", run.context, data)
 			keptn.publish(event)
 			keptn.trigger(event, stage.Name, sequence.Name)
 		}
@@ -445,6 +438,15 @@ func (keptn *Server) control(keptnContext, wanted string) {
 				}
 			}
 		}
+	}
+}
+
+// controllerEvent is an event of shipyard-controller, of a type below sh.keptn.event.
+func (keptn *Server) controllerEvent(what, keptnContext string, data map[string]any) message {
+	return message{
+		"type": "sh.keptn.event." + what, "source": controllerSource, "id": keptn.options.NewID(),
+		"time": time.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "shkeptnspecversion": "0.2.4",
+		"shkeptncontext": keptnContext, "datacontenttype": "application/json", "data": data,
 	}
 }
 

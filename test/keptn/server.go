@@ -64,9 +64,8 @@ type Fault struct {
 	Delay time.Duration
 	// Status is what is answered in place of Keptn's answer, unless it is 0.
 	Status int
-	// Close closes the connection without an answer; with After, the request has had
-	// its effect by then.
-	Close, After bool
+	// Close closes the connection without an answer.
+	Close bool
 }
 
 // Server is a running control plane.
@@ -145,9 +144,6 @@ func (keptn *Server) faulty(next http.Handler) http.Handler {
 			}
 		}
 		switch {
-		case fault.Close && fault.After:
-			next.ServeHTTP(&discarding{header: http.Header{}}, request)
-			panic(http.ErrAbortHandler)
 		case fault.Close:
 			panic(http.ErrAbortHandler)
 		case fault.Status != 0:
@@ -157,13 +153,6 @@ func (keptn *Server) faulty(next http.Handler) http.Handler {
 		}
 	})
 }
-
-// discarding is an http.ResponseWriter whose answer nobody gets.
-type discarding struct{ header http.Header }
-
-func (discarding *discarding) Header() http.Header               { return discarding.header }
-func (discarding *discarding) WriteHeader(int)                   {}
-func (discarding *discarding) Write(content []byte) (int, error) { return len(content), nil }
 
 // bounded is the gateway's limit of requests (recording 52-oversize-http).
 func bounded(next http.Handler) http.Handler {

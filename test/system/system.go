@@ -212,7 +212,7 @@ func (system *System) Scale(ctx context.Context, replicas int) error {
 	if err := system.command(ctx, "kubectl", "scale", "-n", Namespace, "deployment/bridge", fmt.Sprintf("--replicas=%d", replicas)); err != nil {
 		return err
 	}
-	return system.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/bridge", "--timeout=120s")
+	return system.awaitBridge(ctx)
 }
 
 // RestartBridge replaces the bridge's pods.
@@ -220,6 +220,11 @@ func (system *System) RestartBridge(ctx context.Context) error {
 	if err := system.command(ctx, "kubectl", "rollout", "restart", "-n", Namespace, "deployment/bridge"); err != nil {
 		return err
 	}
+	return system.awaitBridge(ctx)
+}
+
+// awaitBridge waits until all bridges are new and available.
+func (system *System) awaitBridge(ctx context.Context) error {
 	return system.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/bridge", "--timeout=120s")
 }
 
