@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/PaesslerAG/jsonpath v0.1.1
 	github.com/cloudevents/sdk-go/v2 v2.16.2
+	github.com/distribution/reference v0.6.0
 	github.com/go-git/go-git/v5 v5.16.4
 	github.com/go-jose/go-jose/v4 v4.1.3
 	github.com/gobwas/glob v0.2.3

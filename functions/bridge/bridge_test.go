@@ -94,8 +94,11 @@ func subscribed(subscriptions ...models.EventSubscription) *Subscriptions {
 
 func to(eventType string) models.EventSubscription { return models.EventSubscription{Event: eventType} }
 
-func newActive(broker *broker, lister Lister, counter *counter) *Active {
-	return NewActive(lister, counter, broker, time.Second, noop.NewTracerProvider().Tracer(""), time.Now, discard)
+func newRuns(broker *broker, lister Lister, counter *counter) *Runs {
+	return &Runs{
+		lister: lister, counter: counter, keptn: &delivered{}, broker: broker, source: "ours", interval: time.Second,
+		tracer: noop.NewTracerProvider().Tracer(""), now: time.Now, log: discard, tasks: map[string]knownRun{},
+	}
 }
 
 // open lists the triggered events of tasks.
@@ -109,34 +112,46 @@ func (open open) OpenTriggered(context.Context, string) ([]event.Event, error) {
 	return events, nil
 }
 
-func TestRunIsCancelledWhenKeptnNoLongerWaits(t *testing.T) {
-	over := keptn.Count{Standing: keptn.Over}
+var (
+	current   = keptn.Count{Standing: keptn.Current}
+	running   = keptn.Count{Standing: keptn.Current, Started: 1}
+	aborted   = keptn.Count{Standing: keptn.Aborted}
+	completed = keptn.Count{Standing: keptn.Completed}
+)
+
+func TestRunIsCancelledWhenItsSequenceWasAborted(t *testing.T) {
 	tests := []struct {
-		name   string
-		answer event.Event
-		open   open
-		count  keptn.Count
-		want   []string
+		name    string
+		answer  event.Event
+		settled bool
+		open    open
+		counter counter
+		want    []string
 	}{
-		{"a task that was aborted", task.Started(noon), nil, over, []string{"1-cancelled"}},
-		{"not one that is open", task.Started(noon), open{task}, over, nil},
-		{"not one that is only missing in the list", task.Started(noon), nil, keptn.Count{Standing: keptn.Current}, nil},
-		{"not one that was finished", task.Finished(noon, keptn.Errored("")), nil, over, nil},
+		{"a task that was aborted", task.Started(noon), false, nil, counter{count: aborted}, []string{"1-cancelled"}},
+		{"not one that is open", task.Started(noon), false, open{task}, counter{count: aborted}, nil},
+		{"not one that is only missing in the list", task.Started(noon), false, nil, counter{count: running}, nil},
+		{"not one that Keptn does not know", task.Started(noon), false, nil, counter{}, nil},
+		{"not one that is completed", task.Started(noon), false, nil, counter{count: completed}, nil},
+		{"not while Keptn can't be asked", task.Started(noon), false, nil, counter{err: errDown}, nil},
+		{"not one that was reported", task.Finished(noon, keptn.Errored("")), true, nil, counter{count: aborted}, nil},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				broker := &broker{refuse: 1} // it is tried again
-				active := newActive(broker, test.open, &counter{count: test.count})
-				outbox := &Outbox{Keptn: &delivered{}, Journal: &journal{}, IntegrationID: integrationID, Active: active, Log: discard}
+				runs := newRuns(broker, test.open, &test.counter)
+				keptnsSide := &delivered{}
+				outbox := &Outbox{Keptn: keptnsSide, Journal: &journal{}, IntegrationID: integrationID, Runs: runs, Now: time.Now, Log: discard}
 				for _, answer := range []event.Event{task.Started(noon), test.answer} {
 					if _, err := outbox.Handle(t.Context(), answer); err != nil {
 						t.Fatal(err)
 					}
+					keptnsSide.settled = test.settled
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
-				if err := active.Run(ctx); err != nil {
+				if err := runs.Run(ctx); err != nil {
 					t.Error(err)
 				}
 				if difference := cmp.Diff(test.want, broker.ids()); difference != "" {
@@ -147,80 +162,153 @@ func TestRunIsCancelledWhenKeptnNoLongerWaits(t *testing.T) {
 	}
 }
 
-// jobsource names a run that is active: it may have been aborted meanwhile.
-func TestActiveRunIsCancelledIfKeptnNoLongerWaits(t *testing.T) {
+// A started event that comes late, after the finished one, makes no run of it.
+func TestStartedThatComesAfterTheEndChangesNothing(t *testing.T) {
+	runs := newRuns(&broker{}, nil, &counter{})
+	outbox := &Outbox{Keptn: &delivered{settled: true}, Journal: &journal{}, IntegrationID: integrationID, Runs: runs, Now: time.Now, Log: discard}
+	for _, answer := range []event.Event{task.Finished(noon, keptn.Errored("")), task.Started(noon)} {
+		if _, err := outbox.Handle(t.Context(), answer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(runs.tasks) > 0 {
+		t.Errorf("it is looked after: %v", runs.tasks)
+	}
+}
+
+// jobsource names a run that is not reported: whatever may have happened meanwhile is
+// answered.
+func TestNamedRunIsAnswered(t *testing.T) {
 	annotation, err := json.Marshal(task)
 	if err != nil {
 		t.Fatal(err)
 	}
-	named, err := run.Active([]*batchv1.Job{{ObjectMeta: metav1.ObjectMeta{
-		Labels: map[string]string{run.EventIDLabel: "1"}, Annotations: map[string]string{run.TaskAnnotation: string(annotation)},
-	}}}, noon)
-	if err != nil {
-		t.Fatal(err)
+	named := func(phase run.Phase, silent string) event.Event {
+		job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{
+			Labels: map[string]string{run.EventIDLabel: "1"}, Annotations: map[string]string{run.TaskAnnotation: string(annotation), run.SilentAnnotation: silent},
+		}}
+		if phase == run.Succeeded {
+			job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
+		}
+		made, err := run.Active([]*batchv1.Job{job}, noon)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made
 	}
 	tests := []struct {
-		name    string
-		counter counter
-		reply   string
-		err     error
-		after   map[string]activeTask
+		name      string
+		event     event.Event
+		counter   counter
+		reply     string
+		err       error
+		isThere   bool
+		delivered string
 	}{
-		{"aborted", counter{}, "1-cancelled", nil, map[string]activeTask{}},
-		{"running", counter{count: keptn.Count{Standing: keptn.Current, Started: 1}}, "", nil, map[string]activeTask{"1": {task, true}}},
-		{"not started yet", counter{count: keptn.Count{Standing: keptn.Current}}, "", nil, map[string]activeTask{}},
-		{"not known now", counter{err: errDown}, "", errDown, map[string]activeTask{}},
+		{"it was aborted", named(run.Running, ""), counter{count: aborted}, "1-cancelled", nil, false, ""},
+		{"it ended, and was aborted", named(run.Succeeded, ""), counter{count: aborted}, "1-reported", nil, false, ""},
+		{"it ended, and Keptn has its result", named(run.Succeeded, ""), counter{count: completed}, "1-reported", nil, false, ""},
+		{"it runs, though others finished the task", named(run.Running, ""), counter{count: completed}, "", nil, false, ""},
+		{"it runs", named(run.Running, ""), counter{count: running}, "", nil, true, ""},
+		{"it runs, and Keptn has no started event", named(run.Running, ""), counter{count: current}, "", nil, true, "sh.keptn.event.test.started"},
+		{"it is silent", named(run.Running, "true"), counter{count: current}, "", nil, true, ""},
+		{"Keptn does not know it", named(run.Running, ""), counter{}, "", nil, true, ""},
+		{"Keptn can't be asked", named(run.Running, ""), counter{err: errDown}, "", errDown, false, ""},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			active := newActive(nil, nil, &test.counter)
-			reply, err := active.Handle(t.Context(), named)
+			runs, keptnsSide := newRuns(nil, nil, &test.counter), &delivered{}
+			runs.keptn = keptnsSide
+			reply, err := runs.Handle(t.Context(), test.event)
 			id := ""
 			if reply != nil {
 				id = reply.ID()
 			}
-			if id != test.reply || !errors.Is(err, test.err) {
-				t.Errorf("got %q, %v", id, err)
-			}
-			if difference := cmp.Diff(test.after, active.tasks, cmp.AllowUnexported(activeTask{})); difference != "" {
-				t.Errorf("looked after (-want +got):\n%s", difference)
+			if id != test.reply || !errors.Is(err, test.err) || runs.IsThere(task) != test.isThere || keptnsSide.last.Type() != test.delivered {
+				t.Errorf("got %q, %v, is there: %v, delivered %q", id, err, runs.IsThere(task), keptnsSide.last.Type())
 			}
 		})
 	}
 }
 
-func TestTaskThatRunsSinceBeforeARestartIsLookedAfter(t *testing.T) {
-	inbox := newInbox(&broker{}, &counter{count: keptn.Count{Standing: keptn.Current, Taken: true, Started: 1}})
-	if err := inbox.Take(t.Context(), triggered(task), Listed); err != nil {
-		t.Fatal(err)
+// What a listed event needs: each difference between what Keptn says, what is there and
+// what was done has one answer.
+func TestAnswer(t *testing.T) {
+	asked := taken{sent: 1, silentSince: noon}
+	tests := []struct {
+		name             string
+		count            keptn.Count
+		started, isThere bool
+		entry            taken
+		now              time.Time
+		want             wanted
+	}{
+		{"nobody has answered", current, false, false, taken{}, noon, give},
+		{"again, if nothing came of it", current, false, false, taken{sent: 1}, noon, give},
+		{"it is completed", completed, false, false, taken{}, noon, leave},
+		{"it was aborted", aborted, true, true, taken{}, noon, leave},
+		{"it is paused, or not dispatched", keptn.Count{Standing: keptn.Pending}, false, false, taken{}, noon, lookAgain},
+		{"Keptn does not know it", keptn.Count{}, false, false, taken{}, noon, lookAgain},
+		{"its run is there", running, true, true, taken{sent: 1}, noon, goesOn},
+		{"its run is there, and its started event lost", current, true, true, taken{sent: 1}, noon, goesOn},
+		{"a silent run is there", current, false, true, taken{sent: 1}, noon, goesOn},
+		{"we are done, and others are not", keptn.Count{Standing: keptn.Current, Started: 1, Finished: 1}, true, false, taken{sent: 1}, noon, goesOn},
+		{"nothing is heard of its run yet", running, true, false, taken{sent: 1}, noon, giveTime},
+		{"nothing is heard of it for long", running, true, false, asked, noon.Add(silence), askForResult},
+		{"nor of one of which the started event is not counted", current, true, false, asked, noon.Add(silence), askForResult},
+		{"two were started and one finished", keptn.Count{Standing: keptn.Current, Started: 2, Finished: 1}, false, false, asked, noon.Add(silence), askForResult},
 	}
-	if difference := cmp.Diff(map[string]activeTask{"1": {Task: task}}, inbox.active.tasks, cmp.AllowUnexported(activeTask{})); difference != "" {
-		t.Errorf("(-want +got):\n%s", difference)
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if got := answer(test.count, test.started, test.isThere, test.entry, test.now); got != test.want {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+		})
 	}
 }
 
-// A task that was started by us before a restart is sent again only if no run of
-// it is named: then it has none.
-func TestStartedTaskWithoutARunIsSentAgain(t *testing.T) {
+// expecter is a reporter that has sent no started event, or has.
+type expecter struct{ started bool }
+
+func (expecter) Expect(context.Context, keptn.Task) error { return nil }
+func (expecter expecter) HasStarted(context.Context, keptn.Task) (bool, error) {
+	return expecter.started, nil
+}
+
+func newInbox(broker *broker, counter *counter) *Inbox {
+	return &Inbox{
+		broker: broker, counter: counter, reporter: expecter{}, subscriptions: subscribed(to("sh.keptn.event.test.triggered")),
+		runs: newRuns(broker, nil, counter), source: "ours", resend: time.Minute, tracer: noop.NewTracerProvider().Tracer(""),
+		now: time.Now, log: discard, taken: keptn.NewMemory[taken](rememberedEvents),
+	}
+}
+
+// The result of a task that was started, and of whose run nothing is heard, is asked
+// for; it is never run again.
+func TestResultOfASilentRunIsAskedFor(t *testing.T) {
 	for name, named := range map[string]bool{"its run is named": true, "it has none": false} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				broker := &broker{}
-				inbox := newInbox(broker, &counter{count: keptn.Count{Standing: keptn.Current, Taken: true, Started: 1}})
-				for minute := range 10 {
+				inbox := newInbox(broker, &counter{count: running})
+				for minute := range 4 {
 					if err := inbox.Take(t.Context(), triggered(task), Listed); err != nil {
 						t.Fatal(err)
 					}
-					if minute == 1 && named {
-						inbox.active.Add(task, true)
+					if minute == 0 && named {
+						inbox.runs.add(task, time.Now().Add(time.Hour))
 					}
 					time.Sleep(time.Minute)
 				}
-				want := []string{"1"}
-				if named {
-					want = nil
+				var want []string
+				if !named {
+					want = []string{run.AwaitedType, run.AwaitedType}
 				}
-				if difference := cmp.Diff(want, broker.ids()); difference != "" {
+				var types []string
+				for _, taken := range broker.taken {
+					types = append(types, taken.Type())
+				}
+				if difference := cmp.Diff(want, types); difference != "" {
 					t.Errorf("(-want +got):\n%s", difference)
 				}
 			})
@@ -228,12 +316,7 @@ func TestStartedTaskWithoutARunIsSentAgain(t *testing.T) {
 	}
 }
 
-func newInbox(broker *broker, counter *counter) *Inbox {
-	return NewInbox(broker, counter, subscribed(to("sh.keptn.event.test.triggered")), newActive(broker, nil, counter), time.Minute, noop.NewTracerProvider().Tracer(""), time.Now, discard)
-}
-
 func TestInboxTakesAnEventOnce(t *testing.T) {
-	current := keptn.Count{Standing: keptn.Current}
 	other := task
 	other.Name = "release"
 	tests := []struct {
@@ -248,8 +331,8 @@ func TestInboxTakesAnEventOnce(t *testing.T) {
 		{"not what is not subscribed to", []event.Event{triggered(other)}, Published, current, nil},
 		{"not what is no triggered event", []event.Event{task.Started(noon)}, Published, current, nil},
 		{"not before a paused sequence goes on", []event.Event{triggered(task)}, Listed, keptn.Count{Standing: keptn.Pending}, nil},
-		{"not what somebody has started", []event.Event{triggered(task)}, Listed, keptn.Count{Standing: keptn.Current, Taken: true}, nil},
-		{"not what is over", []event.Event{triggered(task)}, Listed, keptn.Count{Standing: keptn.Over}, nil},
+		{"not what we have started", []event.Event{triggered(task)}, Listed, running, nil},
+		{"not what is over", []event.Event{triggered(task)}, Listed, completed, nil},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -307,7 +390,7 @@ func TestInboxSendsAgain(t *testing.T) {
 		if difference := cmp.Diff([]time.Duration{0, time.Minute, 3 * time.Minute, 7 * time.Minute}, sentAt); difference != "" {
 			t.Errorf("(-want +got):\n%s", difference)
 		}
-		counter.count.Taken = true
+		counter.count.Started = 1
 		time.Sleep(time.Hour)
 		if err := inbox.Take(t.Context(), triggered(task), Listed); err != nil || len(broker.taken) != 4 {
 			t.Errorf("%v, %d sent", err, len(broker.taken))
@@ -373,7 +456,7 @@ func (registry *registry) Ping(context.Context, string) (models.Integration, err
 	registry.mutex.Lock()
 	defer registry.mutex.Unlock()
 	if registry.forgotten {
-		return models.Integration{}, &keptn.StatusError{Code: http.StatusNotFound}
+		return models.Integration{}, &keptn.StatusError{Code: http.StatusNotFound, Own: true}
 	}
 	return models.Integration{Subscriptions: registry.subscriptions}, nil
 }
@@ -484,7 +567,7 @@ func TestPollerGoesOnAfterAFailure(t *testing.T) {
 		broker := &broker{}
 		inbox := newInbox(broker, &counter{count: keptn.Count{Standing: keptn.Current}})
 		lister := &lister{}
-		poller := &Poller{Lister: lister, Subscriptions: inbox.subscriptions, Take: inbox.Take, Interval: time.Second, Jitter: func(most time.Duration) time.Duration { return most }, Log: discard}
+		poller := &Poller{Lister: lister, Subscriptions: inbox.subscriptions, Take: inbox.Take, Lanes: &Lanes{}, Interval: time.Second, Jitter: func(most time.Duration) time.Duration { return most }, Log: discard}
 		done := make(chan error, 1)
 		go func() { done <- poller.Run(ctx) }()
 		time.Sleep(20 * time.Second)
@@ -609,8 +692,7 @@ func TestGateway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	over := keptn.Count{}
-	current := keptn.Count{Standing: keptn.Current}
+	over := aborted
 	grants := newGrants(func() time.Time { return noon })
 	valid, err := grants.Sign(keptn.ResourceScope{Project: "p", Stage: "s", Service: "v", GitCommitID: "c"})
 	if err != nil {
@@ -629,6 +711,7 @@ func TestGateway(t *testing.T) {
 		{"a grant is for a service", "POST", "/grant", `{"project":"p"}`, "executor's", current, nil, 400, "project, stage and service are needed\n"},
 		{"a grant is for a task", "POST", "/grant", "[]", "executor's", current, nil, 400, "the task can't be read: json: cannot unmarshal array into Go value of type keptn.Task\n"},
 		{"that Keptn waits for", "POST", "/grant", string(wanted), "executor's", over, nil, 410, "Keptn no longer waits for task 1\n"},
+		{"and that it knows", "POST", "/grant", string(wanted), "executor's", keptn.Count{}, nil, 503, "Keptn does not know task 1\n"},
 		{"if it is known", "POST", "/grant", string(wanted), "executor's", over, errDown, 502, "it is down\n"},
 		{"a file of the service", "GET", "/resource?level=service&path=x/y", "", valid, current, nil, 200, "{Project:p Stage:s Service:v GitCommitID:c} x/y"},
 		{"a file of the stage", "GET", "/resource?level=stage&path=x", "", valid, current, nil, 200, "{Project:p Stage:s Service: GitCommitID:c} x"},
@@ -636,7 +719,8 @@ func TestGateway(t *testing.T) {
 		{"a listing", "GET", "/resource?level=service", "", valid, current, nil, 200, `["a","b/c"]`},
 		{"no other level", "GET", "/resource?level=all", "", valid, current, nil, 400, "level must be service, stage or project\n"},
 		{"nothing without a grant", "GET", "/resource?level=service&path=x", "", "executor's", current, nil, 401, "a grant of the bridge is needed: it is no grant\n"},
-		{"what Keptn does not have", "GET", "/resource?level=service&path=x", "", valid, current, &keptn.StatusError{Code: 404, Message: "Resource not found", Request: "GET /x"}, 404, "Keptn answered GET /x with 404: Resource not found\n"},
+		{"what Keptn does not have", "GET", "/resource?level=service&path=x", "", valid, current, &keptn.StatusError{Code: 404, Message: "Resource not found", Request: "GET /x", Own: true}, 404, "Keptn answered GET /x with 404: Resource not found\n"},
+		{"what a proxy says it does not have", "GET", "/resource?level=service&path=x", "", valid, current, &keptn.StatusError{Code: 404, Message: "<html>", Request: "GET /x"}, 502, "Keptn answered GET /x with 404: <html>\n"},
 		{"what Keptn can't give", "GET", "/resource?level=service&path=x", "", valid, current, errDown, 502, "it is down\n"},
 	}
 	for _, test := range tests {
@@ -745,14 +829,14 @@ func TestFilesAreStreamedBoundedAndCached(t *testing.T) {
 
 // delivered keeps the last event.
 type delivered struct {
-	last    event.Event
-	dropped bool
-	err     error
+	last             event.Event
+	dropped, settled bool
+	err              error
 }
 
-func (delivered *delivered) Deliver(_ context.Context, outgoing event.Event) (bool, error) {
+func (delivered *delivered) Deliver(_ context.Context, outgoing event.Event, _ time.Time) (keptn.Delivery, error) {
 	delivered.last = outgoing
-	return delivered.err == nil && !delivered.dropped, delivered.err
+	return keptn.Delivery{Sent: delivered.err == nil && !delivered.dropped, Settled: delivered.settled}, delivered.err
 }
 
 // journal keeps Keptn's log.
@@ -797,7 +881,7 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			journal := &journal{err: test.err}
 			outbox := &Outbox{
-				Keptn: &delivered{dropped: test.dropped}, Journal: journal, IntegrationID: func() string { return test.id }, Active: newActive(nil, nil, nil), Log: discard,
+				Keptn: &delivered{dropped: test.dropped}, Journal: journal, IntegrationID: func() string { return test.id }, Runs: newRuns(nil, nil, nil), Log: discard,
 			}
 			if _, err := outbox.Handle(t.Context(), test.told); (err != nil) != test.wantError {
 				t.Errorf("got %v", err)
@@ -825,7 +909,7 @@ func TestOutboxSaysWhatIsWorthRepeating(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			outbox := &Outbox{Keptn: &delivered{err: test.err}, Active: newActive(nil, nil, nil), Now: func() time.Time { return noon }, Log: discard}
+			outbox := &Outbox{Keptn: &delivered{err: test.err}, Runs: newRuns(nil, nil, nil), Now: func() time.Time { return noon }, Log: discard}
 			_, err := outbox.Handle(t.Context(), task.Started(noon))
 			if function.IsPermanent(err) != test.permanent || (err == nil) != (test.err == nil) {
 				t.Errorf("got %v", err)
@@ -840,7 +924,7 @@ func TestOutboxLeavesOutWhatTheBrokerAdded(t *testing.T) {
 	want := routed.Clone()
 	routed.SetExtension("knativearrivaltime", "2026-11-24T12:00:00Z")
 	routed.SetExtension("traceparent", "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01")
-	if _, err := (&Outbox{Keptn: keptnsSide, Active: newActive(nil, nil, nil), Log: discard}).Handle(t.Context(), routed); err != nil {
+	if _, err := (&Outbox{Keptn: keptnsSide, Runs: newRuns(nil, nil, nil), Log: discard}).Handle(t.Context(), routed); err != nil {
 		t.Fatal(err)
 	}
 	if difference := cmp.Diff(want.String(), keptnsSide.last.String()); difference != "" {
@@ -848,20 +932,104 @@ func TestOutboxLeavesOutWhatTheBrokerAdded(t *testing.T) {
 	}
 }
 
-func TestUndeliveredTaskEndsAsErrored(t *testing.T) {
-	keptnsSide := &delivered{}
-	undelivered := triggered(task)
-	undelivered.SetExtension("knativeerrorcode", 503)
-	undelivered.SetExtension("knativeerrordata", "cmVhZGluZyBqb2IvY29uZmlnLnlhbWw6IDUwMg==")
-	outbox := &Outbox{Keptn: keptnsSide, Journal: &journal{}, IntegrationID: integrationID, Now: func() time.Time { return noon }, Log: discard}
-	if _, err := outbox.HandleUndelivered(t.Context(), undelivered); err != nil {
-		t.Fatal(err)
+// Keptn has a result only when it says so; then the run is reported, and not before.
+func TestRunIsReportedWhenKeptnHasItsResult(t *testing.T) {
+	for name, settled := range map[string]bool{"Keptn has counted it": true, "Keptn has only taken it": false} {
+		t.Run(name, func(t *testing.T) {
+			outbox := &Outbox{Keptn: &delivered{settled: settled}, Journal: &journal{}, IntegrationID: integrationID, Runs: newRuns(nil, nil, nil), Source: "ours", Now: func() time.Time { return noon }, Log: discard}
+			reply, err := outbox.Handle(t.Context(), task.Finished(noon, keptn.Errored("")))
+			if err != nil || (reply != nil) != settled || settled && reply.ID() != "1-reported" {
+				t.Errorf("got %v, %v", reply, err)
+			}
+		})
 	}
-	want := task.Finished(noon, keptn.Errored("Job Executor could not take this task: status 503: reading job/config.yaml: 502"))
-	if difference := cmp.Diff(want.String(), keptnsSide.last.String()); difference != "" {
-		t.Errorf("(-want +got):\n%s", difference)
+}
+
+func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
+	const brokerURL = "http://broker-ingress.knative-eventing.svc.cluster.local/job-executor/keptn"
+	tests := []struct {
+		name, destination string
+		want              []string
+	}{
+		{"no executor could take it", "http://executor-test.job-executor.svc.cluster.local", []string{"1: Job Executor could not take this task: status 503: reading job/config.yaml: 502"}},
+		{"Knative does not say where it failed", "", []string{"1: Job Executor could not take this task: status 503: reading job/config.yaml: 502"}},
+		{"an executor took it, and its reply failed", brokerURL, nil},
+		{"its reply failed at the Broker's channel", "http://broker-ingress.knative-eventing.svc.cluster.local/other", nil},
 	}
-	if _, err := outbox.HandleUndelivered(t.Context(), task.Finished(noon, keptn.Errored(""))); err == nil || function.IsPermanent(err) {
-		t.Errorf("a finished event was given up: %v", err)
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			undelivered := triggered(task)
+			undelivered.SetExtension("knativeerrorcode", 503)
+			undelivered.SetExtension("knativeerrordata", "cmVhZGluZyBqb2IvY29uZmlnLnlhbWw6IDUwMg==")
+			undelivered.SetExtension("knativeerrordest", test.destination)
+			var asked []string
+			outbox := &Outbox{BrokerURL: brokerURL, Log: discard, Ask: func(_ context.Context, task keptn.Task, reason string) error {
+				asked = append(asked, task.TriggeredID+": "+reason)
+				return nil
+			}}
+			if _, err := outbox.HandleUndelivered(t.Context(), undelivered); err != nil {
+				t.Fatal(err)
+			}
+			if difference := cmp.Diff(test.want, asked); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+			if _, err := outbox.HandleUndelivered(t.Context(), task.Finished(noon, keptn.Errored(""))); err == nil || function.IsPermanent(err) {
+				t.Errorf("a finished event was given up: %v", err)
+			}
+		})
+	}
+}
+
+// An executor that does not come up holds only its own type back.
+func TestOneTypeDoesNotHoldUpTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		var mutex sync.Mutex
+		taken := map[string]int{}
+		poller := &Poller{
+			Lister: many{}, Subscriptions: subscribed(to("sh.keptn.event.stuck.triggered"), to("sh.keptn.event.test.triggered")), Lanes: &Lanes{}, Interval: time.Second,
+			Take: func(ctx context.Context, triggered event.Event, _ Origin) error {
+				if triggered.Type() == "sh.keptn.event.stuck.triggered" {
+					<-ctx.Done()
+				}
+				mutex.Lock()
+				defer mutex.Unlock()
+				taken[triggered.ID()]++
+				return nil
+			},
+			Jitter: func(most time.Duration) time.Duration { return most }, Log: discard,
+		}
+		go func() { _ = poller.Run(ctx) }()
+		time.Sleep(30 * time.Second)
+		mutex.Lock()
+		defer mutex.Unlock()
+		if len(taken) != manyEvents {
+			t.Errorf("%d events were taken, not %d", len(taken), manyEvents)
+		}
+	})
+}
+
+const manyEvents = 3 * concurrentSends
+
+// many lists many events of each type.
+type many struct{}
+
+func (many) OpenTriggered(_ context.Context, eventType string) ([]event.Event, error) {
+	var events []event.Event
+	for index := range manyEvents {
+		made := triggered(task)
+		made.SetType(eventType)
+		made.SetID(fmt.Sprintf("%s-%d", eventType, index))
+		events = append(events, made)
+	}
+	return events, nil
+}
+
+func TestSourceTellsInstallationsApart(t *testing.T) {
+	configuration := Configuration{IntegrationName: "job-executor", Namespace: "job-executor"}
+	one, other := SourceOf(configuration, []byte("one")), SourceOf(configuration, []byte("other"))
+	if one == other || one != SourceOf(configuration, []byte("one")) || !strings.HasPrefix(one, keptn.Source+"-") || len(one) != len(keptn.Source)+9 {
+		t.Errorf("got %s and %s", one, other)
 	}
 }

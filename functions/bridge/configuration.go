@@ -84,6 +84,9 @@ type Configuration struct {
 	// ResyncInterval is the time between two looks over NATS, and after which an
 	// event is sent again that nobody started.
 	ResyncInterval time.Duration `envconfig:"KEPTN_RESYNC_INTERVAL" default:"1m"`
+	// LossTimeout is after what time an event is sent again that Keptn took and has not
+	// counted. It must be longer than events may stay in Keptn's stream.
+	LossTimeout time.Duration `envconfig:"KEPTN_LOSS_TIMEOUT" default:"6m"`
 	// Subscriptions are the event types that are subscribed to at the first
 	// registration; later they are edited in Keptn's web page.
 	Subscriptions []string `envconfig:"KEPTN_SUBSCRIPTIONS" required:"true"`
@@ -142,12 +145,13 @@ func (configuration Configuration) Client() (*keptn.Client, error) {
 	}
 	transport := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, TLSClientConfig: settings, ForceAttemptHTTP2: true,
-		MaxIdleConnsPerHost: concurrentSends, IdleConnTimeout: idleTimeout, TLSHandshakeTimeout: handshakeTimeout,
+		MaxIdleConnsPerHost: idleConnections, IdleConnTimeout: idleTimeout, TLSHandshakeTimeout: handshakeTimeout,
 	}
 	return configuration.ClientOver(transport)
 }
 
 const (
+	idleConnections  = 32
 	idleTimeout      = 90 * time.Second
 	handshakeTimeout = 10 * time.Second
 )

@@ -26,12 +26,16 @@ import (
 
 const (
 	// leaseDuration is after what time another bridge takes the place of one that no
-	// longer renews the lease; that one has stopped by itself at the renewDeadline.
-	leaseDuration = 6 * time.Second
-	renewDeadline = 4 * time.Second
+	// longer renews the lease, and is still there; that one has stopped by itself at the
+	// renewDeadline. It is longer than an API server is away that is restarted. One whose
+	// pod is gone is followed within a second or two.
+	leaseDuration = 60 * time.Second
+	renewDeadline = 50 * time.Second
 	// retryPeriod is the time between two looks at the lease; it bounds how long a
 	// bridge goes on whose lease was taken away.
 	retryPeriod = 500 * time.Millisecond
+	// gonePeriod is the time between two looks whether the holder's pod is gone.
+	gonePeriod = time.Second
 )
 
 // errLeaseLost ends the process: what it remembers may not be true any more.
@@ -79,11 +83,14 @@ func (election *Election) Holder() string {
 // within a second after the lease is lost. It returns nil when its own context
 // ends, and an error if the lease is lost or leading fails.
 func (election *Election) Run(ctx context.Context, lead func(context.Context) error) error {
-	if err := election.releaseIfGone(ctx); err != nil {
-		election.Log.WarnContext(ctx, "looking after the lease failed; if its holder is gone, it expires", "error", err)
-	}
 	electing, stop := context.WithCancel(ctx)
 	defer stop()
+	waiting, elected := context.WithCancel(electing)
+	defer elected()
+	if err := election.releaseIfGone(ctx); err != nil {
+		election.Log.WarnContext(ctx, "looking after the lease failed, will be tried again", "error", err)
+	}
+	go election.follow(waiting)
 	term := &term{ended: make(chan error, 1)}
 	var elector *leaderelection.LeaderElector
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
@@ -95,6 +102,7 @@ func (election *Election) Run(ctx context.Context, lead func(context.Context) er
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(ctx context.Context) {
 				defer stop()
+				elected()
 				if term.begin() {
 					election.Log.InfoContext(ctx, "elected", "lease", election.Name)
 					go election.guard(ctx, elector, stop)
@@ -167,6 +175,22 @@ func (term *term) close() bool {
 	return term.begun
 }
 
+// follow releases the lease once its holder is gone, until the context ends.
+func (election *Election) follow(ctx context.Context) {
+	ticker := time.NewTicker(gonePeriod)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if err := election.releaseIfGone(ctx); err != nil && ctx.Err() == nil {
+				election.Log.DebugContext(ctx, "looking after the lease failed, will be tried again", "error", err)
+			}
+		}
+	}
+}
+
 // releaseIfGone takes the lease from a pod that does not exist any more, so that a
 // bridge which was killed is followed at once and not only when its lease expires.
 func (election *Election) releaseIfGone(ctx context.Context) error {
@@ -179,6 +203,9 @@ func (election *Election) releaseIfGone(ctx context.Context) error {
 		return fmt.Errorf("reading Lease %s: %w", election.Name, err)
 	}
 	name, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
+	if name == election.PodName {
+		return nil
+	}
 	_, err = election.Pods.Pods(election.Namespace).Get(ctx, name, metav1.GetOptions{})
 	if !apierrors.IsNotFound(err) {
 		return err

@@ -228,7 +228,7 @@ func TestGateForwardsToTheElectedBridge(t *testing.T) {
 func TestBridgeWorksOnlyWhileItIsElected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		elector := &leading{begin: make(chan struct{})}
-		var looked atomic.Int32
+		var looked, begun atomic.Int32
 		var cut atomic.Bool
 		handlers := map[string]function.Handler{"/keptn": func(ctx context.Context, _ event.Event) (*event.Event, error) {
 			<-ctx.Done()
@@ -241,12 +241,12 @@ func TestBridgeWorksOnlyWhileItIsElected(t *testing.T) {
 				time.Sleep(time.Second)
 			}
 			return nil
-		}})
+		}}, func() { begun.Add(1) })
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- loops[0](ctx) }()
 		time.Sleep(10 * time.Second)
-		if _, err := handlers["/keptn"](t.Context(), task.Started(noon)); err == nil || looked.Load() > 0 {
+		if _, err := handlers["/keptn"](t.Context(), task.Started(noon)); err == nil || looked.Load()+begun.Load() > 0 {
 			t.Errorf("it worked before it was elected: %v, %d looks", err, looked.Load())
 		}
 		close(elector.begin)
@@ -257,7 +257,7 @@ func TestBridgeWorksOnlyWhileItIsElected(t *testing.T) {
 			handled <- err
 		}()
 		synctest.Wait()
-		if looked.Load() < 9 {
+		if looked.Load() < 9 || begun.Load() != 1 {
 			t.Errorf("it looked %d times", looked.Load())
 		}
 		cancel()

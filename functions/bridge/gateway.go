@@ -85,6 +85,9 @@ func (gateway *Gateway) Routes() map[string]http.Handler {
 	}
 }
 
+// TaskStartedHeader of a grant says that Keptn has a started event of ours for the task.
+const TaskStartedHeader = "Task-Started"
+
 // maxTaskBytes bounds a task; an event's labels are the largest part of it.
 const maxTaskBytes = 1 << 20
 
@@ -116,8 +119,11 @@ func (gateway *Gateway) grant(writer http.ResponseWriter, request *http.Request)
 		gateway.Log.WarnContext(request.Context(), "asking Keptn about a task failed", "triggeredid", task.TriggeredID, "error", err)
 		http.Error(writer, err.Error(), http.StatusBadGateway)
 		return
-	case count.Standing == keptn.Over:
+	case count.Over():
 		http.Error(writer, "Keptn no longer waits for task "+task.TriggeredID, http.StatusGone)
+		return
+	case count.Standing == keptn.Unknown:
+		http.Error(writer, "Keptn does not know task "+task.TriggeredID, http.StatusServiceUnavailable)
 		return
 	}
 	grant, err := gateway.Grants.Sign(keptn.ResourceScope{
@@ -127,6 +133,10 @@ func (gateway *Gateway) grant(writer http.ResponseWriter, request *http.Request)
 		gateway.Log.ErrorContext(request.Context(), "signing a grant failed", "error", err)
 		http.Error(writer, "the grant could not be signed", http.StatusInternalServerError)
 		return
+	}
+	if count.Started > 0 {
+		// A run of it has begun; what is gone of it must not begin once more.
+		writer.Header().Set(TaskStartedHeader, "true")
 	}
 	writer.Header().Set("Content-Type", "application/jwt")
 	_, _ = writer.Write([]byte(grant))

@@ -97,8 +97,8 @@ func LoadGrantKey(ctx context.Context, secrets coreclient.SecretInterface, name 
 		secret.Data = map[string][]byte{}
 	}
 	secret.Data[grantKeyField] = key
-	// The update fails if another replica was faster; then the process starts
-	// again and reads that one's key.
+	// The update fails if another replica was faster; then that one's key is read the
+	// next time.
 	if _, err := secrets.Update(ctx, secret, metav1.UpdateOptions{}); err != nil {
 		return nil, fmt.Errorf("storing the key for grants: %w", err)
 	}

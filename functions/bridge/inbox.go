@@ -13,6 +13,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
 )
 
 // Sender gives an event to the Broker; it returns nil only after the Broker's 2xx.
@@ -30,13 +31,16 @@ const (
 	Listed
 )
 
-// Inbox takes triggered events from Keptn to the Broker, each once, and again
-// after a while if nobody started it.
+// Inbox takes triggered events from Keptn to the Broker, each once, and again after a
+// while as long as Keptn has no started event of ours; and it asks for the result of a
+// run of which nothing is heard.
 type Inbox struct {
 	broker        Sender
 	counter       keptn.Counter
+	reporter      Expecter
 	subscriptions *Subscriptions
-	active        *Active
+	runs          *Runs
+	source        string
 	resend        time.Duration
 	tracer        trace.Tracer
 	now           func() time.Time
@@ -44,35 +48,46 @@ type Inbox struct {
 	taken         *keptn.Memory[taken]
 }
 
-// rememberedEvents bounds the memory; an event that fell out is asked for again.
-const rememberedEvents = 10000
-
-// maxResends doubles the time between two resends until it is some hours.
-const maxResends = 8
-
-type taken struct {
-	sent      int
-	nextCheck time.Time
+// Expecter is told of tasks before anything is delivered for them, as keptn.Reporter
+// is.
+type Expecter interface {
+	Expect(ctx context.Context, task keptn.Task) error
+	HasStarted(ctx context.Context, task keptn.Task) (bool, error)
 }
 
-// NewInbox returns an inbox that sends an event again after the given time, then
-// after twice that and so on, if nobody started it.
-func NewInbox(broker Sender, counter keptn.Counter, subscriptions *Subscriptions, active *Active, resend time.Duration, tracer trace.Tracer, now func() time.Time, log *slog.Logger) *Inbox {
-	return &Inbox{
-		broker: broker, counter: counter, subscriptions: subscriptions, active: active, resend: resend, tracer: tracer, now: now, log: log,
-		taken: keptn.NewMemory[taken](rememberedEvents),
-	}
+const (
+	// rememberedEvents bounds the memory; an event that fell out is asked for again.
+	rememberedEvents = 10000
+	// maxResends doubles the time between two resends until it is some hours.
+	maxResends = 8
+	// firstLook and lastLook bound the time until an event is looked at again that Keptn
+	// has not dispatched.
+	firstLook = 200 * time.Millisecond
+	lastLook  = 30 * time.Second
+	// silence is after what time the result of a run is asked for of which nothing is
+	// heard.
+	silence = 2 * time.Minute
+)
+
+// taken is what is remembered of an event.
+type taken struct {
+	// sent, looks and asked are how often it was given to the Broker, was looked at
+	// while Keptn had not dispatched it, and its result was asked for.
+	sent, looks, asked int
+	// silentSince is since when Keptn waits for a result and nothing is heard of a run.
+	silentSince time.Time
+	nextCheck   time.Time
 }
 
 // Take gives an event to the Broker, unless it has been, or is none of ours. An
 // error means that it has to be offered again.
 func (inbox *Inbox) Take(ctx context.Context, triggered event.Event, origin Origin) error {
-	task, err := keptn.TaskOf(triggered)
+	task, phase, err := keptn.ParseTask(triggered)
 	if err != nil {
 		inbox.log.DebugContext(ctx, "not a task's event, ignored", "type", triggered.Type(), "error", err)
 		return nil
 	}
-	if _, phase, _ := keptn.ParseType(triggered.Type()); phase != keptn.Triggered || !inbox.subscriptions.Match(triggered.Type(), task) {
+	if phase != keptn.Triggered || !inbox.subscriptions.Match(triggered.Type(), task) {
 		return nil
 	}
 	entry, release, err := inbox.taken.Hold(ctx, triggered.ID())
@@ -83,50 +98,113 @@ func (inbox *Inbox) Take(ctx context.Context, triggered event.Event, origin Orig
 	if entry.sent > 0 && origin == Published || inbox.now().Before(entry.nextCheck) {
 		return nil
 	}
+	if err := inbox.reporter.Expect(ctx, task); err != nil {
+		return err
+	}
+	wanted := give
 	if origin == Listed {
 		count, err := inbox.counter.Count(ctx, task)
 		if err != nil {
 			return fmt.Errorf("asking Keptn about task %s: %w", task.TriggeredID, err)
 		}
-		if !inbox.isWanted(task, count, entry) {
-			return nil
+		started, err := inbox.reporter.HasStarted(ctx, task)
+		if err != nil {
+			return err
 		}
+		wanted = answer(count, started, inbox.runs.IsThere(task), *entry, inbox.now())
 	}
-	if err := inbox.send(ctx, task, triggered); err != nil {
-		return err
+	return inbox.do(ctx, wanted, task, triggered, entry)
+}
+
+// wanted is what a listed event needs.
+type wanted int
+
+const (
+	// leave: nothing for a long time, since it is over.
+	leave wanted = iota
+	// lookAgain: soon, since Keptn has not dispatched it.
+	lookAgain
+	// goesOn: its run is there, or others work on it.
+	goesOn
+	// giveTime: its run should be heard of.
+	giveTime
+	// askForResult: nothing was heard of it for too long.
+	askForResult
+	// give it to the Broker.
+	give
+)
+
+// answer says what a listed event needs: from what Keptn has counted, from whether its
+// started event was sent, from whether its run is there, and from what was done before.
+// Whoever else has answered does not matter.
+func answer(count keptn.Count, started, isThere bool, entry taken, now time.Time) wanted {
+	switch {
+	case count.Over():
+		return leave
+	case count.Standing != keptn.Current:
+		return lookAgain
+	case isThere:
+		return goesOn
+	case count.Started == 0 && !started:
+		return give
+	case count.Started > 0 && count.Finished >= count.Started:
+		return goesOn
+	case entry.silentSince.IsZero() || now.Sub(entry.silentSince) < silence:
+		return giveTime
+	default:
+		return askForResult
 	}
-	entry.nextCheck = inbox.now().Add(inbox.resend << min(entry.sent, maxResends))
-	entry.sent++
+}
+
+func (inbox *Inbox) do(ctx context.Context, wanted wanted, task keptn.Task, triggered event.Event, entry *taken) error {
+	now := inbox.now()
+	if wanted != giveTime && wanted != askForResult {
+		entry.silentSince = time.Time{}
+	}
+	switch wanted {
+	case leave:
+		entry.sent = max(entry.sent, 1)
+		entry.nextCheck = now.Add(inbox.resend << maxResends)
+	case lookAgain:
+		entry.nextCheck = now.Add(min(firstLook<<min(entry.looks, maxResends), lastLook))
+		entry.looks++
+	case goesOn:
+		entry.nextCheck = now.Add(inbox.resend)
+	case giveTime:
+		if entry.silentSince.IsZero() {
+			entry.silentSince = now
+		}
+		entry.nextCheck = now.Add(min(inbox.resend, silence))
+	case askForResult:
+		if err := inbox.ask(ctx, task, ""); err != nil {
+			return err
+		}
+		entry.nextCheck = now.Add(inbox.resend << min(entry.asked, 3))
+		entry.asked++
+	case give:
+		if err := inbox.send(ctx, task, triggered); err != nil {
+			return err
+		}
+		entry.nextCheck = inbox.now().Add(inbox.resend << min(entry.sent, maxResends))
+		entry.sent++
+	}
 	return nil
 }
 
-// orphanChecks is after how many resend times a task is looked at again that was
-// started by us, but of which no run has been seen.
-const orphanChecks = 2
-
-// isWanted says whether a listed event has to be sent, from what Keptn counted.
-func (inbox *Inbox) isWanted(task keptn.Task, count keptn.Count, entry *taken) bool {
-	switch {
-	case count.Standing == keptn.Pending:
-		return false // its sequence is paused, or it is not dispatched yet
-	case count.Standing == keptn.Current && count.Started > 0 && count.Finished == 0 && entry.sent == 0 && !inbox.active.HasRun(task):
-		// It runs since before this process began: then jobsource names its run soon.
-		// Or it does not: the bridge died after it sent the started event of a task
-		// that no executor could take, and before the finished one. Then an executor
-		// has to be asked again, or the task would stay open for ever.
-		inbox.active.Add(task, false)
-		if entry.nextCheck.IsZero() {
-			entry.nextCheck = inbox.now().Add(orphanChecks * inbox.resend)
-			return false
-		}
-		return true
-	case count.Standing == keptn.Over, count.Taken:
-		entry.sent = max(entry.sent, 1)
-		entry.nextCheck = inbox.now().Add(inbox.resend << maxResends)
-		return false
-	default:
-		return true
+// ask asks the watcher for the result of a task's run. Reason is why there may be no
+// Job.
+func (inbox *Inbox) ask(ctx context.Context, task keptn.Task, reason string) error {
+	ctx, span := inbox.tracer.Start(function.ContextWithTraceID(ctx, task.Context), "bridge "+run.AwaitedType, trace.WithSpanKind(trace.SpanKindProducer))
+	defer span.End()
+	awaited, err := run.Awaited(inbox.source, run.ID(task.TriggeredID), task, reason, inbox.now())
+	if err != nil {
+		return err
 	}
+	inbox.log.WarnContext(ctx, "Keptn waits for the result of a task; it is asked for", "triggeredid", task.TriggeredID, "keptncontext", task.Context, "reason", reason)
+	if err := inbox.broker.Send(ctx, awaited); err != nil {
+		return fmt.Errorf("asking for the result of task %s: %w", task.TriggeredID, err)
+	}
+	return nil
 }
 
 func (inbox *Inbox) send(ctx context.Context, task keptn.Task, triggered event.Event) error {

@@ -106,7 +106,11 @@ func Fit(outgoing event.Event, limit int) (event.Event, error) {
 		without -= labels + len(`"labels":,`)
 	}
 	whole := fmt.Sprintf("the logs of kubectl get pods --all-namespaces --selector %s=%s", run.EventIDLabel, triggeredIDOf(outgoing))
-	data[messageMember] = shorten(message, whole, limit-without)
+	shortened, err := json.Marshal(run.Shorten(message, whole, limit-without))
+	if err != nil {
+		return event.Event{}, fmt.Errorf("encoding the message of event %s: %w", outgoing.ID(), err)
+	}
+	data[messageMember] = shortened
 	fitted := outgoing.Clone()
 	if err := fitted.SetData(event.ApplicationJSON, data); err != nil {
 		return event.Event{}, fmt.Errorf("encoding event %s: %w", outgoing.ID(), err)
@@ -117,25 +121,4 @@ func Fit(outgoing event.Event, limit int) (event.Event, error) {
 func triggeredIDOf(outgoing event.Event) string {
 	triggeredID, _ := outgoing.Extensions()[keptn.TriggeredIDExtension].(string)
 	return run.ID(triggeredID)
-}
-
-// shorten returns as much of a text as fits into room bytes of JSON. How much room a
-// character needs depends on how it is escaped, so it is searched for.
-func shorten(text, whole string, room int) json.RawMessage {
-	if encoded, err := json.Marshal(text); err == nil && len(encoded) <= room {
-		return encoded
-	}
-	best := json.RawMessage(`""`)
-	for least, most := 0, len(text); least <= most; {
-		middle := (least + most) / 2
-		excerpt := run.Excerpt{Limit: middle, Whole: whole}
-		_, _ = excerpt.Write([]byte(text))
-		encoded, err := json.Marshal(excerpt.String())
-		if err == nil && len(encoded) <= room {
-			best, least = encoded, middle+1
-		} else {
-			most = middle - 1
-		}
-	}
-	return best
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -21,10 +22,16 @@ import (
 const (
 	// stream is the name of Keptn's JetStream stream (recording 56-jetstream).
 	stream = "keptn"
-	// durable is the name of our consumer, which outlives every restart.
-	durable = "job-executor"
-	// taskSubjects are the triggered events of tasks; sequences' have a token more.
-	taskSubjects = "sh.keptn.event.*.triggered"
+	// taskSubjects are all events of tasks and sequences. There is one subject since the
+	// NATS of Keptn's own chart (2.9.11) takes no more; the inbox filters anyway.
+	taskSubjects = "sh.keptn.event.>"
+	// inactiveThreshold is after what time NATS forgets a consumer that nobody uses, as
+	// after an uninstallation.
+	inactiveThreshold = 24 * time.Hour
+	// pullHeartbeat is in what time a broken connection is seen.
+	pullHeartbeat = 5 * time.Second
+	// maxPending bounds how many events are under way or wait for a place.
+	maxPending = 1000
 	// ackWait is after what time an event comes again whose taker died; one that
 	// is at work says so every heartbeat.
 	ackWait   = 30 * time.Second
@@ -43,7 +50,10 @@ const (
 type NATSTransport struct {
 	connection *nats.Conn
 	stream     jetstream.JetStream
-	log        *slog.Logger
+	// durable is the name of our consumer, which outlives every restart. Each
+	// installation has one of its own.
+	durable string
+	log     *slog.Logger
 }
 
 // ConnectNATS returns a transport that connects, and connects again, for ever. Its
@@ -70,7 +80,17 @@ func ConnectNATS(configuration Configuration, log *slog.Logger) (*NATSTransport,
 	if err != nil {
 		return nil, fmt.Errorf("setting up JetStream: %w", err)
 	}
-	return &NATSTransport{connection: connection, stream: context, log: log}, nil
+	return &NATSTransport{connection: connection, stream: context, durable: durableName(configuration), log: log}, nil
+}
+
+// durableName is the consumer's name: what NATS does not take in one is left out.
+func durableName(configuration Configuration) string {
+	return strings.Map(func(character rune) rune {
+		if strings.ContainsRune(" .*>/\\\t\r\n", character) {
+			return '_'
+		}
+		return character
+	}, configuration.IntegrationName+"-"+configuration.Namespace)
 }
 
 // Close ends the connection.
@@ -158,15 +178,13 @@ func (transport *NATSTransport) Send(ctx context.Context, outgoing event.Event) 
 }
 
 // Receive takes triggered events from the stream until the context ends. An
-// event is acknowledged only when it was taken. When the subscriptions change, so
-// does the consumer; when it is gone, with all of a NATS that kept nothing, it is
-// made anew.
-func (transport *NATSTransport) Receive(ctx context.Context, subscriptions *Subscriptions, take Take) error {
+// event is acknowledged only when it was taken. When the consumer is gone, with all of a
+// NATS that kept nothing, it is made anew.
+func (transport *NATSTransport) Receive(ctx context.Context, _ *Subscriptions, lanes *Lanes, take Take) error {
 	for ctx.Err() == nil {
-		changed := subscriptions.Changed()
-		consumer, err := transport.consumer(ctx, Subjects(subscriptions.Types()))
+		consumer, err := transport.consumer(ctx)
 		if err == nil {
-			err = transport.consume(ctx, consumer, changed, take)
+			err = transport.consume(ctx, consumer, lanes, take)
 		}
 		if err == nil || ctx.Err() != nil {
 			continue
@@ -180,47 +198,36 @@ func (transport *NATSTransport) Receive(ctx context.Context, subscriptions *Subs
 	return nil
 }
 
-// consumer makes the durable consumer, or changes its filter. It begins with new
+// consumer makes the durable consumer, or brings it up to date. It begins with new
 // events: what is open from before is listed at the start.
-func (transport *NATSTransport) consumer(ctx context.Context, subjects []string) (jetstream.Consumer, error) {
+func (transport *NATSTransport) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	return transport.stream.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
-		Durable: durable, FilterSubjects: subjects, AckPolicy: jetstream.AckExplicitPolicy,
-		AckWait: ackWait, DeliverPolicy: jetstream.DeliverNewPolicy, MaxAckPending: 4 * concurrentSends,
+		Durable: transport.durable, FilterSubject: taskSubjects, AckPolicy: jetstream.AckExplicitPolicy,
+		AckWait: ackWait, DeliverPolicy: jetstream.DeliverNewPolicy, MaxAckPending: maxPending, InactiveThreshold: inactiveThreshold,
 	})
 }
 
-// Subjects are the subjects of the triggered events that are subscribed to; where
-// that is a pattern, those of all tasks: JetStream takes none that overlap.
-func Subjects(types []string) []string {
-	var subjects []string
-	for _, eventType := range types {
-		if isPattern(eventType) {
-			return []string{taskSubjects}
-		}
-		if _, phase, ok := keptn.ParseType(eventType); ok && phase == keptn.Triggered {
-			subjects = append(subjects, eventType)
-		}
-	}
-	if len(subjects) == 0 {
-		// No filter at all would be everything.
-		return []string{taskSubjects}
-	}
-	slices.Sort(subjects)
-	return slices.Compact(subjects)
-}
-
-// consume takes events until the context ends or the subscriptions change, and
-// then waits for what is under way. It returns an error if the consumer is gone.
-func (transport *NATSTransport) consume(ctx context.Context, consumer jetstream.Consumer, changed <-chan struct{}, take Take) error {
-	slots := make(chan struct{}, concurrentSends)
+// consume takes events until the context ends, and then waits for what is under way.
+// It returns an error if the consumer is gone.
+func (transport *NATSTransport) consume(ctx context.Context, consumer jetstream.Consumer, lanes *Lanes, take Take) error {
+	var underWay sync.WaitGroup
 	doubts := make(chan error, 1)
 	consuming, err := consumer.Consume(func(message jetstream.Msg) {
-		slots <- struct{}{}
-		go func() {
-			defer func() { <-slots }()
+		eventType := message.Subject()
+		if _, phase, ok := keptn.ParseType(eventType); !ok || phase != keptn.Triggered {
+			transport.settle(ctx, message.Ack) // nothing that is taken
+			return
+		}
+		leave, ok := lanes.Enter(eventType)
+		if !ok {
+			transport.settle(ctx, func() error { return message.NakWithDelay(firstRetryDelay) })
+			return
+		}
+		underWay.Go(func() {
+			defer leave()
 			transport.receive(ctx, message, take)
-		}()
-	}, jetstream.PullMaxMessages(concurrentSends), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+		})
+	}, jetstream.PullMaxMessages(concurrentSends), jetstream.PullHeartbeat(pullHeartbeat), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 		select {
 		case doubts <- err:
 		default:
@@ -229,13 +236,11 @@ func (transport *NATSTransport) consume(ctx context.Context, consumer jetstream.
 	if err != nil {
 		return fmt.Errorf("consuming stream %s: %w", stream, err)
 	}
-	transport.log.InfoContext(ctx, "receiving events", "stream", stream, "consumer", durable, "subjects", consumer.CachedInfo().Config.FilterSubjects)
+	transport.log.InfoContext(ctx, "receiving events", "stream", stream, "consumer", transport.durable, "subject", taskSubjects)
 	var gone error
 	for waiting := true; waiting; {
 		select {
 		case <-ctx.Done():
-			waiting = false
-		case <-changed:
 			waiting = false
 		case err := <-doubts:
 			transport.log.WarnContext(ctx, "receiving from NATS", "error", err)
@@ -243,15 +248,9 @@ func (transport *NATSTransport) consume(ctx context.Context, consumer jetstream.
 			waiting = gone == nil
 		}
 	}
-	if ctx.Err() == nil && gone == nil {
-		consuming.Drain() // what is here already would come again only after the ackWait
-	} else {
-		consuming.Stop()
-	}
+	consuming.Stop()
 	<-consuming.Closed()
-	for range concurrentSends { // until all that is under way has ended
-		slots <- struct{}{}
-	}
+	underWay.Wait()
 	return gone
 }
 
@@ -260,7 +259,7 @@ func (transport *NATSTransport) consume(ctx context.Context, consumer jetstream.
 func (transport *NATSTransport) isGone(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	_, err := transport.stream.Consumer(ctx, stream, durable)
+	_, err := transport.stream.Consumer(ctx, stream, transport.durable)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err
 	}

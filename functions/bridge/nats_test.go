@@ -12,7 +12,6 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
-	"github.com/keptn/go-utils/pkg/api/models"
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -183,25 +182,16 @@ func TestWrongSettingsOfNATSAreNamed(t *testing.T) {
 	}
 }
 
-func TestSubjects(t *testing.T) {
-	const one, other = "sh.keptn.event.test.triggered", "sh.keptn.event.release.triggered"
-	tests := []struct {
-		name  string
-		types []string
-		want  []string
-	}{
-		{"those that are subscribed to", []string{one, other, one}, []string{other, one}},
-		{"a pattern is all tasks, since none may overlap", []string{one, "sh.keptn.event.*.triggered"}, []string{taskSubjects}},
-		{"so is all that follows", []string{"sh.keptn.>"}, []string{taskSubjects}},
-		{"no other phase", []string{one, "sh.keptn.event.test.finished"}, []string{one}},
-		{"none is not everything", nil, []string{taskSubjects}},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			if difference := cmp.Diff(test.want, Subjects(test.types)); difference != "" {
-				t.Errorf("(-want +got):\n%s", difference)
-			}
-		})
+// Two installations on one Keptn have consumers of their own.
+func TestConsumerIsNamedByInstallation(t *testing.T) {
+	for want, configuration := range map[string]Configuration{
+		"job-executor-one": {IntegrationName: "job-executor", Namespace: "one"},
+		"job-executor-two": {IntegrationName: "job-executor", Namespace: "two"},
+		"a_b_c-two":        {IntegrationName: "a.b c", Namespace: "two"},
+	} {
+		if got := durableName(configuration); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
 	}
 }
 
@@ -254,27 +244,26 @@ func (taker *taker) await(t *testing.T, want ...string) {
 func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 	running, address := startNATS(t, withStream(t.TempDir()))
 	published := makeStream(t, address)
-	configuration := Configuration{NATSURL: address}
+	configuration := Configuration{NATSURL: address, IntegrationName: "job-executor", Namespace: "one"}
 	transport, err := ConnectNATS(configuration, discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(transport.Close)
-	subscriptions := subscribed(to("sh.keptn.event.test.triggered"))
 	taker := &taker{fail: map[string]int{"2": 1}}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- transport.Receive(ctx, subscriptions, taker.take) }()
-	consuming := func(subjects ...string) {
+	go func() { done <- transport.Receive(ctx, nil, &Lanes{}, taker.take) }()
+	consuming := func() {
 		t.Helper()
 		deadline := time.Now().Add(30 * time.Second)
 		for {
-			consumer, err := published.Consumer(t.Context(), stream, durable)
-			if err == nil && cmp.Equal(consumer.CachedInfo().Config.FilterSubjects, subjects) && consumer.CachedInfo().NumWaiting > 0 {
+			consumer, err := published.Consumer(t.Context(), stream, transport.durable)
+			if err == nil && consumer.CachedInfo().NumWaiting > 0 {
 				return
 			}
 			if time.Now().After(deadline) {
-				t.Fatalf("no consumer for %v: %v", subjects, err)
+				t.Fatalf("no consumer: %v", err)
 			}
 			time.Sleep(5 * time.Millisecond)
 		}
@@ -292,19 +281,12 @@ func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 		}
 	}
 
-	consuming("sh.keptn.event.test.triggered")
-	publish("release", "not subscribed to")
+	consuming()
 	publish("test", "1")
 	taker.await(t, "1 0")
 	publish("test", "2")
 	taker.await(t, "1 0", "2 0", "2 1") // refused, and so given once more
 
-	subscriptions.mutex.Lock()
-	subscriptions.current = []models.EventSubscription{to("sh.keptn.event.test.triggered"), to("sh.keptn.event.release.triggered")}
-	close(subscriptions.changed)
-	subscriptions.changed = make(chan struct{})
-	subscriptions.mutex.Unlock()
-	consuming("sh.keptn.event.release.triggered", "sh.keptn.event.test.triggered")
 	publish("release", "3")
 	taker.await(t, "1 0", "2 0", "2 1", "3 0")
 
@@ -316,7 +298,7 @@ func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 	options.Port = port
 	_, address = startNATS(t, options)
 	published = makeStream(t, address)
-	consuming("sh.keptn.event.release.triggered", "sh.keptn.event.test.triggered")
+	consuming()
 	publish("test", "4")
 	taker.await(t, "1 0", "2 0", "2 1", "3 0", "4 0")
 	cancel()

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -19,7 +21,7 @@ import (
 
 // Deliverer gives Keptn a started or finished event, as keptn.Reporter does.
 type Deliverer interface {
-	Deliver(ctx context.Context, outgoing event.Event) (sent bool, err error)
+	Deliver(ctx context.Context, outgoing event.Event, ended time.Time) (keptn.Delivery, error)
 }
 
 // Journal is Keptn's log of integrations, as keptn.Client writes it.
@@ -33,31 +35,47 @@ type Outbox struct {
 	Journal Journal
 	// IntegrationID is that of the registration, empty if there is none yet.
 	IntegrationID func() string
-	Active        *Active
-	Now           func() time.Time
-	Log           *slog.Logger
+	Runs          *Runs
+	// Ask asks the watcher for the result of a task's run, with a reason why there may be
+	// none.
+	Ask func(ctx context.Context, task keptn.Task, reason string) error
+	// BrokerURL is the Broker's address.
+	BrokerURL string
+	// Source is that of the bridge's events.
+	Source string
+	Now    func() time.Time
+	Log    *slog.Logger
 }
 
-// Handle gives one started, finished or log event to Keptn. An error that is not
-// permanent has the Broker deliver it again.
+// Handle gives one started, finished or log event to Keptn. It replies that the run is
+// reported once Keptn has its result. An error that is not permanent has the Broker
+// deliver it again.
 func (outbox *Outbox) Handle(ctx context.Context, outgoing event.Event) (*event.Event, error) {
 	if outgoing.Type() == keptn.LogErrorType {
 		return nil, outbox.note(ctx, outgoing)
 	}
-	task, err := keptn.TaskOf(outgoing)
+	task, phase, err := keptn.ParseTask(outgoing)
 	if err != nil {
 		return nil, function.Permanent(err)
 	}
-	_, phase, _ := keptn.ParseType(outgoing.Type())
-	if phase == keptn.Finished {
-		// Before it is finished: that Keptn no longer waits must not look like an abort.
-		outbox.Active.Remove(task)
+	ended, _ := outgoing.Extensions()[keptn.EndedExtension].(string)
+	endedAt, err := time.Parse(time.RFC3339Nano, ended)
+	if err != nil {
+		endedAt = time.Time{} // it says nothing
 	}
-	err = outbox.deliver(ctx, withoutRouting(outgoing))
-	if phase == keptn.Started && err == nil || phase == keptn.Finished && err != nil {
-		outbox.Active.Add(task, true)
+	delivery, err := outbox.deliver(ctx, withoutRouting(outgoing), endedAt)
+	switch {
+	case err != nil:
+		return nil, err
+	case delivery.Settled:
+		outbox.Runs.Remove(task)
+	case phase == keptn.Started:
+		outbox.Runs.Add(task)
 	}
-	return nil, err
+	if phase != keptn.Finished || !delivery.Settled {
+		return nil, nil
+	}
+	return reply(run.Reported(outbox.Source, run.ID(task.TriggeredID), outbox.Now()))
 }
 
 // withoutRouting leaves out what the Broker and the Triggers added to an event.
@@ -73,9 +91,9 @@ func withoutRouting(routed event.Event) event.Event {
 	return outgoing
 }
 
-func (outbox *Outbox) deliver(ctx context.Context, outgoing event.Event) error {
-	sent, err := outbox.Keptn.Deliver(ctx, outgoing)
-	if err == nil && sent {
+func (outbox *Outbox) deliver(ctx context.Context, outgoing event.Event, ended time.Time) (keptn.Delivery, error) {
+	delivery, err := outbox.Keptn.Deliver(ctx, outgoing, ended)
+	if delivery.Sent {
 		// An error of a task appears in Keptn's page under the integration. The task has
 		// ended without that, too.
 		if err := outbox.note(ctx, outgoing); err != nil {
@@ -86,10 +104,10 @@ func (outbox *Outbox) deliver(ctx context.Context, outgoing event.Event) error {
 	if errors.As(err, &status) {
 		switch status.Code {
 		case http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusRequestEntityTooLarge:
-			return function.Permanent(err)
+			return delivery, function.Permanent(err)
 		}
 	}
-	return err
+	return delivery, err
 }
 
 // maxEntryBytes bounds the message of an entry in Keptn's log, which is for a look;
@@ -116,24 +134,44 @@ func (outbox *Outbox) note(ctx context.Context, told event.Event) error {
 
 // The attributes that Knative adds to an event that it could not deliver.
 const (
-	errorCodeExtension = "knativeerrorcode"
-	errorDataExtension = "knativeerrordata"
+	errorCodeExtension        = "knativeerrorcode"
+	errorDataExtension        = "knativeerrordata"
+	errorDestinationExtension = "knativeerrordest"
 )
 
-// HandleUndelivered ends a task whose triggered event no executor could take, as
-// errored and with the reason. Any other event is refused: it has to stay with
-// its sender, who sends it again.
+// HandleUndelivered has a task ended as errored, with the reason, whose triggered event
+// no executor could take: the watcher does it, who knows whether there are Jobs all the
+// same. Where an executor did take it, and only its reply could not be delivered to the
+// Broker, nothing is done: the event is given again after a while. Any other event is
+// refused: it has to stay with its sender, who sends it again.
 func (outbox *Outbox) HandleUndelivered(ctx context.Context, undelivered event.Event) (*event.Event, error) {
-	task, err := keptn.TaskOf(undelivered)
+	task, phase, err := keptn.ParseTask(undelivered)
 	if err != nil {
 		return nil, function.Permanent(err)
 	}
-	if _, phase, _ := keptn.ParseType(undelivered.Type()); phase != keptn.Triggered {
+	if phase != keptn.Triggered {
 		return nil, fmt.Errorf("event %s of type %s can't be given up", undelivered.ID(), undelivered.Type())
 	}
 	reason := undeliveredReason(undelivered)
+	if destination, _ := undelivered.Extensions()[errorDestinationExtension].(string); outbox.isBroker(destination) {
+		outbox.Log.WarnContext(ctx, "the reply of an executor could not be delivered", "id", undelivered.ID(), "type", undelivered.Type(), "reason", reason)
+		return nil, nil
+	}
 	outbox.Log.WarnContext(ctx, "no executor could take a task", "id", undelivered.ID(), "type", undelivered.Type(), "reason", reason)
-	return nil, outbox.deliver(ctx, task.Finished(outbox.Now(), keptn.Errored("Job Executor could not take this task: "+reason)))
+	return nil, outbox.Ask(ctx, task, "Job Executor could not take this task: "+reason)
+}
+
+// isBroker says whether an address is the Broker's, or one of the channel behind it.
+func (outbox *Outbox) isBroker(destination string) bool {
+	given, err := url.Parse(destination)
+	if err != nil || given.Host == "" {
+		return false
+	}
+	broker, err := url.Parse(outbox.BrokerURL)
+	if err != nil {
+		return false
+	}
+	return given.Host == broker.Host || strings.TrimSuffix(given.Path, "/") == strings.TrimSuffix(broker.Path, "/") && len(broker.Path) > 1
 }
 
 func undeliveredReason(undelivered event.Event) string {

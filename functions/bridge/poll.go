@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -29,22 +30,39 @@ type Poller struct {
 	Jitter func(time.Duration) time.Duration
 	Log    *slog.Logger
 
+	// Lanes bound how many events of each type go to the Broker at a time.
+	Lanes *Lanes
+
 	underWay sync.Map
-	slots    chan struct{}
 	group    sync.WaitGroup
 }
 
 const (
-	// concurrentSends bounds how many events go to the Broker at a time.
+	// concurrentSends bounds how many events of one type go to the Broker at a time.
 	concurrentSends = 32
 	// maxBackoff is the longest pause after Keptn could not be asked.
 	maxBackoff = 30 * time.Second
 )
 
+// Lanes bound how much is under way, for each event type on its own: an executor that
+// does not come up holds nobody else's events back. The zero value is ready.
+type Lanes struct{ lanes sync.Map }
+
+// Enter takes a place in the lane of a type, false if there is none. Leave gives it back.
+func (lanes *Lanes) Enter(eventType string) (leave func(), ok bool) {
+	made, _ := lanes.lanes.LoadOrStore(eventType, make(chan struct{}, concurrentSends))
+	lane, _ := made.(chan struct{})
+	select {
+	case lane <- struct{}{}:
+		return func() { <-lane }, true
+	default:
+		return nil, false
+	}
+}
+
 // Run polls until the context ends. When Keptn can't be asked it tries again,
 // after a pause that doubles up to half a minute, for ever.
 func (poller *Poller) Run(ctx context.Context) error {
-	poller.slots = make(chan struct{}, concurrentSends)
 	defer poller.group.Wait()
 	pause := poller.Interval
 	for told := false; ; {
@@ -53,11 +71,12 @@ func (poller *Poller) Run(ctx context.Context) error {
 			poller.Log.WarnContext(ctx, "over HTTP Keptn lists events of exact types only; these subscriptions bring nothing", "subscriptions", patterns)
 			told = true
 		}
+		began := time.Now()
 		if err := poller.poll(ctx); err != nil && ctx.Err() == nil {
 			pause = min(max(2*pause, time.Second), max(maxBackoff, poller.Interval))
 			poller.Log.WarnContext(ctx, "listing open events failed, will be tried again", "pause", pause.String(), "error", err)
 		} else {
-			pause = poller.Interval
+			pause = paced(poller.Interval, time.Since(began))
 		}
 		// Up to a tenth more, so that several installations do not poll in step.
 		jitter := poller.Jitter(pause / 10)
@@ -78,40 +97,45 @@ func (poller *Poller) patterns() []string {
 
 func isPattern(eventType string) bool { return strings.ContainsAny(eventType, "*>") }
 
+// poll lists all types at a time: one that can't be listed, or is slow, does not hold
+// the others back.
 func (poller *Poller) poll(ctx context.Context) error {
-	for _, eventType := range poller.Subscriptions.Types() {
+	var group sync.WaitGroup
+	types := poller.Subscriptions.Types()
+	failures := make([]error, len(types))
+	for index, eventType := range types {
 		if isPattern(eventType) {
 			continue // Keptn lists exact types only
 		}
-		events, err := poller.Lister.OpenTriggered(ctx, eventType)
-		if err != nil {
-			return err
-		}
-		// Keptn lists the newest first.
-		for index := len(events) - 1; index >= 0; index-- {
-			poller.start(ctx, events[index])
-		}
+		group.Go(func() {
+			events, err := poller.Lister.OpenTriggered(ctx, eventType)
+			failures[index] = err
+			// Keptn lists the newest first.
+			for _, listed := range slices.Backward(events) {
+				poller.start(ctx, listed)
+			}
+		})
 	}
-	return nil
+	group.Wait()
+	return errors.Join(failures...)
 }
 
 // start takes an event in the background: the Broker may answer only after a
-// cold start. One that is under way is not taken twice; when all slots are taken,
-// it waits for one.
+// cold start. One that is under way is not taken twice; one for which there is no place
+// is listed again.
 func (poller *Poller) start(ctx context.Context, listed event.Event) {
 	if _, loaded := poller.underWay.LoadOrStore(listed.ID(), true); loaded {
 		return
 	}
-	select {
-	case poller.slots <- struct{}{}:
-	case <-ctx.Done():
+	leave, ok := poller.Lanes.Enter(listed.Type())
+	if !ok {
 		poller.underWay.Delete(listed.ID())
 		return
 	}
 	poller.group.Go(func() {
 		defer func() {
 			poller.underWay.Delete(listed.ID())
-			<-poller.slots
+			leave()
 		}()
 		if err := poller.Take(ctx, listed, Listed); err != nil && ctx.Err() == nil {
 			poller.Log.WarnContext(ctx, "event not taken, will be tried again", "id", listed.ID(), "type", listed.Type(), "error", err)

@@ -94,7 +94,7 @@ func (authority *authority) serverTLS(t *testing.T) *tls.Config {
 func TestTLSIsVerified(t *testing.T) {
 	trusted, other := newAuthority(t), newAuthority(t)
 	serve := func(settings *tls.Config) *httptest.Server {
-		server := httptest.NewUnstartedServer(http.HandlerFunc(func(writer http.ResponseWriter, _ *http.Request) { _, _ = writer.Write([]byte("{}")) }))
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(writer http.ResponseWriter, _ *http.Request) { _, _ = writer.Write([]byte(`{"events":[]}`)) }))
 		server.TLS, server.Config.ErrorLog = settings, slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
 		server.StartTLS()
 		t.Cleanup(server.Close)

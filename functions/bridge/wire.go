@@ -2,8 +2,13 @@ package bridge
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -21,7 +26,7 @@ type Stream interface {
 	keptn.Sender
 	// Receive gives triggered events that are subscribed to to take until the context
 	// ends; one that could not be taken it gives again.
-	Receive(ctx context.Context, subscriptions *Subscriptions, take Take) error
+	Receive(ctx context.Context, subscriptions *Subscriptions, lanes *Lanes, take Take) error
 	// MaxBytes is the largest event that it takes, 0 if it is not known.
 	MaxBytes() int
 }
@@ -64,41 +69,76 @@ type Elector interface {
 
 const (
 	// countInterval and countLimit are how a delivery waits for Keptn to dispatch a
-	// task or to count an event; after that the Broker delivers it again.
+	// task or to count an event; after that it is looked at again later.
 	countInterval = 50 * time.Millisecond
 	countLimit    = 3 * time.Second
+	// deduplication is for how long Keptn's stream recognises an event that it is given
+	// again: two minutes (recording 50-nats-participant), less some time on the way.
+	deduplication = 90 * time.Second
 	// leastActiveInterval and mostActiveInterval bound the time between two looks
 	// whether Keptn still waits for the tasks that run; between them it is the poll's.
 	leastActiveInterval = 500 * time.Millisecond
 	mostActiveInterval  = 2 * time.Second
 )
 
+// SourceOf is the source of an installation's events: several installations on one
+// Keptn tell by it which started events are their own.
+func SourceOf(configuration Configuration, grantKey []byte) string {
+	if len(grantKey) == 0 {
+		return keptn.Source
+	}
+	const marked = 4
+	mark := hmac.New(sha256.New, grantKey)
+	_, _ = mark.Write([]byte(configuration.IntegrationName + "/" + configuration.Namespace))
+	return keptn.Source + "-" + hex.EncodeToString(mark.Sum(nil)[:marked])
+}
+
 // New wires a bridge.
 func New(configuration Configuration, dependencies Dependencies) function.Program {
-	client, log := dependencies.Keptn, dependencies.Log
+	source, now, log := SourceOf(configuration, dependencies.GrantKey), dependencies.Now, dependencies.Log
+	own := *dependencies.Keptn
+	own.Source = source
+	client := &own
 	subscriptions := NewSubscriptions(client, configuration.Integration(), configuration.PingInterval, dependencies.Uninstalled, log)
-	active := NewActive(client, client, dependencies.Broker, min(max(configuration.PollInterval, leastActiveInterval), mostActiveInterval), dependencies.Tracer, dependencies.Now, log)
-	inbox := NewInbox(dependencies.Broker, client, subscriptions, active, configuration.ResyncInterval, dependencies.Tracer, dependencies.Now, log)
+	sender, timing, most := keptn.Sender(client), keptn.Timing{Loss: configuration.LossTimeout, Interval: countInterval, Limit: countLimit}, func() int { return 0 }
+	if stream := dependencies.Stream; stream != nil {
+		sender, most, timing.Deduplication = stream, stream.MaxBytes, deduplication
+	}
+	// What a bridge before this one sent ends where this one's work begins, which is when
+	// it is elected.
+	var reporter deferred
+	runs := &Runs{
+		lister: client, counter: client, keptn: &reporter, broker: dependencies.Broker, source: source,
+		interval: min(max(configuration.PollInterval, leastActiveInterval), mostActiveInterval),
+		tracer:   dependencies.Tracer, now: now, log: log, tasks: map[string]knownRun{},
+	}
+	inbox := &Inbox{
+		broker: dependencies.Broker, counter: client, reporter: &reporter, subscriptions: subscriptions, runs: runs, source: source,
+		resend: configuration.ResyncInterval, tracer: dependencies.Tracer, now: now, log: log, taken: keptn.NewMemory[taken](rememberedEvents),
+	}
+	lanes := &Lanes{}
 	poller := &Poller{
-		Lister: client, Subscriptions: subscriptions, Take: inbox.Take,
+		Lister: client, Subscriptions: subscriptions, Take: inbox.Take, Lanes: lanes,
 		Interval: configuration.PollInterval, Alone: dependencies.Stream == nil, Jitter: dependencies.Jitter, Log: log,
 	}
-	loops := []func(context.Context) error{subscriptions.Run, poller.Run, active.Run}
-	sender, verify, most := keptn.Sender(client), true, func() int { return 0 }
+	loops := []func(context.Context) error{subscriptions.Run, poller.Run, runs.Run}
 	if stream := dependencies.Stream; stream != nil {
-		// A stream acknowledges; listing only finds what it did not bring.
-		sender, verify, most = stream, false, stream.MaxBytes
+		// Listing only finds what the stream did not bring.
 		poller.Interval = configuration.ResyncInterval
-		loops = append(loops, func(ctx context.Context) error { return stream.Receive(ctx, subscriptions, inbox.Take) })
+		loops = append(loops, func(ctx context.Context) error { return stream.Receive(ctx, subscriptions, lanes, inbox.Take) })
 	}
-	reporter := keptn.NewReporter(NewFitting(sender, configuration.MaxEventBytes, most, log), client, verify,
-		keptn.Wait{Interval: countInterval, Limit: countLimit}, dependencies.Now, dependencies.Meter, log)
-	outbox := &Outbox{Keptn: reporter, Journal: client, IntegrationID: subscriptions.ID, Active: active, Now: dependencies.Now, Log: log}
+	begin := func() {
+		reporter.Store(keptn.NewReporter(NewFitting(sender, configuration.MaxEventBytes, most, log), client, source, timing, now, dependencies.Meter, log))
+	}
+	outbox := &Outbox{
+		Keptn: &reporter, Journal: client, IntegrationID: subscriptions.ID, Runs: runs, Ask: inbox.ask,
+		BrokerURL: configuration.BrokerURL, Source: source, Now: now, Log: log,
+	}
 	gateway := &Gateway{
 		Resources: client,
 		Counter:   client,
 		Reviewer:  dependencies.Reviewer,
-		Grants:    &Grants{Key: dependencies.GrantKey, Lifetime: configuration.GrantLifetime, Now: dependencies.Now},
+		Grants:    &Grants{Key: dependencies.GrantKey, Lifetime: configuration.GrantLifetime, Now: now},
 		Subjects:  configuration.GrantSubjects,
 		Cache:     NewFileCache(),
 		Log:       log,
@@ -106,23 +146,55 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 	handlers := map[string]function.Handler{
 		"/keptn":       outbox.Handle,
 		"/undelivered": outbox.HandleUndelivered,
-		"/active":      active.Handle,
+		"/active":      runs.Handle,
 	}
 	if dependencies.Elector != nil {
-		loops = dependencies.elected(handlers, loops)
+		loops = dependencies.elected(handlers, loops, begin)
+	} else {
+		begin()
 	}
 	return function.Program{Handlers: handlers, Routes: gateway.Routes(), Loops: loops}
 }
 
+// deferred is the reporter, which begins when the bridge is elected.
+type deferred struct{ atomic.Pointer[keptn.Reporter] }
+
+var errNotElected = errors.New("this bridge is not elected yet")
+
+// Deliver is keptn.Reporter's.
+func (reporter *deferred) Deliver(ctx context.Context, outgoing event.Event, ended time.Time) (keptn.Delivery, error) {
+	if elected := reporter.Load(); elected != nil {
+		return elected.Deliver(ctx, outgoing, ended)
+	}
+	return keptn.Delivery{}, errNotElected
+}
+
+// Expect is keptn.Reporter's.
+func (reporter *deferred) Expect(ctx context.Context, task keptn.Task) error {
+	if elected := reporter.Load(); elected != nil {
+		return elected.Expect(ctx, task)
+	}
+	return errNotElected
+}
+
+// HasStarted is keptn.Reporter's.
+func (reporter *deferred) HasStarted(ctx context.Context, task keptn.Task) (bool, error) {
+	if elected := reporter.Load(); elected != nil {
+		return elected.HasStarted(ctx, task)
+	}
+	return false, errNotElected
+}
+
 // elected has handlers and loops work only while this bridge is elected. Files are
 // served by every bridge.
-func (dependencies Dependencies) elected(handlers map[string]function.Handler, loops []func(context.Context) error) []func(context.Context) error {
+func (dependencies Dependencies) elected(handlers map[string]function.Handler, loops []func(context.Context) error, begin func()) []func(context.Context) error {
 	gate := &Gate{Holder: dependencies.Elector.Holder, HTTP: dependencies.Peers}
 	for path, handle := range handlers {
 		handlers[path] = gate.Handler(path, handle)
 	}
 	return []func(context.Context) error{func(ctx context.Context) error {
 		return dependencies.Elector.Run(ctx, func(ctx context.Context) error {
+			begin()
 			gate.Open(ctx)
 			group, ctx := errgroup.WithContext(ctx)
 			for _, loop := range loops {

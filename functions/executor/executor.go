@@ -17,6 +17,7 @@ import (
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/jobconfig"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
 )
 
 // Files gives the configuration of a task.
@@ -24,7 +25,16 @@ type Files interface {
 	// Configuration returns the job/config.yaml that applies to the task, and a
 	// grant with which its files can be read. It returns ErrNoConfiguration if
 	// there is none at any level, and ErrOver if Keptn no longer waits for the task.
-	Configuration(ctx context.Context, task keptn.Task) (content []byte, grant string, err error)
+	Configuration(ctx context.Context, task keptn.Task) (content []byte, grant Grant, err error)
+}
+
+// Grant is what the bridge gives for a task.
+type Grant struct {
+	// Token lets the task's files be read.
+	Token string
+	// Started says that Keptn has a started event of ours for the task: its run has begun,
+	// and must not begin again, even if its Jobs are gone.
+	Started bool
 }
 
 // ErrNoConfiguration says that a project has no job/config.yaml for a task.
@@ -35,6 +45,7 @@ var ErrOver = errors.New("Keptn no longer waits for the task")
 
 // Jobs are the Jobs of the cluster, as run.Store has them.
 type Jobs interface {
+	List(ctx context.Context, runID string) ([]batchv1.Job, error)
 	Exists(ctx context.Context, namespace, name string) (bool, error)
 	Create(ctx context.Context, job *batchv1.Job) error
 	Delete(ctx context.Context, job *batchv1.Job) error
@@ -67,11 +78,11 @@ func mistakef(format string, arguments ...any) error {
 // is wrong with those it replies for Keptn's log.
 // Delivering the same event again creates nothing and gives the same reply.
 func (executor *Executor) Handle(ctx context.Context, triggered event.Event) (*event.Event, error) {
-	task, err := keptn.TaskOf(triggered)
+	task, phase, err := keptn.ParseTask(triggered)
 	if err != nil {
 		return nil, function.Permanent(err)
 	}
-	if _, phase, _ := keptn.ParseType(triggered.Type()); phase != keptn.Triggered {
+	if phase != keptn.Triggered {
 		return nil, function.Permanent(fmt.Errorf("event %s of type %s triggers nothing", triggered.ID(), triggered.Type()))
 	}
 	reply, err := executor.execute(ctx, task, triggered)
@@ -114,10 +125,10 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 	executor.Propagator.Inject(ctx, carrier)
 	jobs, err := plan{
 		Settings: executor.Settings, Cluster: executor.Cluster, Task: task, Envelope: envelope,
-		ConfigHash: config.Hash, Grant: grant, Traceparent: carrier.Get("traceparent"), Silent: silent,
+		ConfigHash: config.Hash, Grant: grant.Token, Traceparent: carrier.Get("traceparent"), Silent: silent,
 	}.jobs(ctx, actions)
 	if err == nil {
-		err = executor.create(ctx, jobs)
+		err = executor.create(ctx, jobs, grant.Started)
 	}
 	switch {
 	case silent:
@@ -139,20 +150,38 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 
 // create creates the first Job last: until it exists, nothing runs, and a
 // repeated delivery goes on where this one was interrupted; once it exists, the
-// run is complete, and Jobs that are gone since are not created again.
-func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job) error {
+// run is complete, and Jobs that are gone since are not created again. A run that was
+// interrupted under another version of the file is made anew as a whole.
+func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, started bool) error {
 	if len(jobs) == 0 {
 		return nil
 	}
 	first := &jobs[0]
-	exists, err := executor.Jobs.Exists(ctx, first.Namespace, first.Name)
-	if err != nil || exists {
+	there, err := executor.Jobs.List(ctx, first.Labels[run.EventIDLabel])
+	if err != nil {
 		return err
+	}
+	begun := started
+	for index := range there {
+		begun = begun || there[index].Name == first.Name || run.PhaseOf(&there[index]) != run.Waiting
+	}
+	if begun {
+		return nil
+	}
+	if exists, err := executor.Jobs.Exists(ctx, first.Namespace, first.Name); err != nil || exists {
+		return err
+	}
+	for index := range there {
+		if there[index].Labels[run.ConfigHashLabel] != first.Labels[run.ConfigHashLabel] {
+			if err := executor.Jobs.Delete(ctx, &there[index]); err != nil {
+				return err
+			}
+		}
 	}
 	for index := range jobs {
 		job := &jobs[(index+1)%len(jobs)]
 		if err := executor.Jobs.Create(ctx, job); err != nil {
-			if !apierrors.IsInvalid(err) && !apierrors.IsForbidden(err) && !apierrors.IsBadRequest(err) && !apierrors.IsNotFound(err) {
+			if !isRefusal(err) {
 				return err
 			}
 			return errors.Join(mistake{fmt.Errorf("Error while creating job: %w", err)}, executor.discard(ctx, jobs))
@@ -160,6 +189,13 @@ func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job) error 
 	}
 	executor.Log.InfoContext(ctx, "run created", "job", first.Name, "namespace", first.Namespace, "jobs", len(jobs))
 	return nil
+}
+
+// isRefusal says whether the API refused a Job for what it is, so that trying again is
+// of no use.
+func isRefusal(err error) bool {
+	return apierrors.IsInvalid(err) || apierrors.IsForbidden(err) || apierrors.IsBadRequest(err) || apierrors.IsNotFound(err) ||
+		apierrors.IsRequestEntityTooLargeError(err)
 }
 
 func (executor *Executor) discard(ctx context.Context, jobs []batchv1.Job) error {

@@ -42,11 +42,12 @@ func triggered(t *testing.T) event.Event {
 
 type files struct {
 	content string
+	started bool
 	err     error
 }
 
-func (files files) Configuration(context.Context, keptn.Task) ([]byte, string, error) {
-	return []byte(files.content), "the grant", files.err
+func (files files) Configuration(context.Context, keptn.Task) ([]byte, Grant, error) {
+	return []byte(files.content), Grant{Token: "the grant", Started: files.started}, files.err
 }
 
 // jobs keeps Jobs in the order of their creation; from the given one on it fails.
@@ -55,6 +56,8 @@ type jobs struct {
 	failAt  int
 	err     error
 }
+
+func (jobs *jobs) List(context.Context, string) ([]batchv1.Job, error) { return jobs.created, nil }
 
 func (jobs *jobs) Exists(_ context.Context, _, name string) (bool, error) {
 	for _, job := range jobs.created {
@@ -110,7 +113,7 @@ func newExecutor(files files, jobs *jobs) *Executor {
 	return &Executor{
 		Files: files, Jobs: jobs, Cluster: fakeCluster{}, Propagator: propagation.TraceContext{},
 		Settings: Settings{
-			Namespaces: []string{"jobs", "others"}, ServiceAccount: "default-account", AllowedImages: []string{"busybox*", " docker.io/*"},
+			Namespaces: []string{"jobs", "others"}, Installation: "ours", TerminationGraceSeconds: 5, ServiceAccount: "default-account", AllowedImages: []string{"busybox*", " docker.io/*"},
 			VolumeSize: quantity("20Mi"), LimitCPU: quantity("1"), LimitMemory: quantity("512Mi"), RequestCPU: quantity("50m"), RequestMemory: quantity("128Mi"),
 			FetcherImage: "fetcher", BridgeURL: "http://bridge",
 		},
@@ -127,6 +130,8 @@ actions:
   events: [{name: test}]
   tasks: [{name: three, image: busybox}]
 `
+
+var manyTasks = "apiVersion: v2\nactions:\n- name: A\n  events: [{name: test}]\n  tasks:\n" + strings.Repeat("  - {name: T, image: busybox}\n", 101)
 
 func task(lines string) string {
 	return "apiVersion: v2\nactions:\n- name: A\n  events: [{name: test}]\n  tasks:\n  - name: T\n    " + lines + "\n"
@@ -158,6 +163,10 @@ func TestHandle(t *testing.T) {
 		{"a malformed configuration", files{content: "apiVersion: v1"}, jobs{}, "finished", "job/config.yaml is not valid: apiVersion v1 is not supported, use v2", nil, nil},
 		{"an image that is not allowed", files{content: task("image: nginx")}, jobs{}, "finished", `action "A", task "T": Forbidden: Image nginx does not match configured image allowlist`, nil, nil},
 		{"a privileged container", files{content: task("image: busybox\n    securityContext: {privileged: true}")}, jobs{}, "finished", `action "A", task "T": privileged containers are not allowed`, nil, nil},
+		{"an image that is no name of one", files{content: task("image: Not A Name")}, jobs{}, "finished", `action "A", task "T": image "Not A Name" is not the name of one: invalid reference format: repository name (library/Not A Name) must be lowercase`, nil, nil},
+		{"root that is not allowed", files{content: task("image: busybox\n    securityContext: {runAsUser: 0}")}, jobs{}, "finished", `action "A", task "T": runAsUser 0 needs runAsNonRoot: false`, nil, nil},
+		{"more tasks than one event may run", files{content: manyTasks}, jobs{}, "finished", "the matching actions have 101 tasks, more than the 100 that one event may run", nil, nil},
+		{"what has been started is not run again, even if its Jobs are gone", files{content: twoTasks, started: true}, jobs{}, "started", "", nil, nil},
 		{"a namespace that is not ours", files{content: task("image: busybox\n    namespace: kube-system")}, jobs{}, "finished", `action "A", task "T": namespace "kube-system" is not one of those in which Jobs may run: jobs, others`, nil, nil},
 		{"an account that does not exist", files{content: task("image: busybox\n    serviceAccount: root")}, jobs{}, "finished", `action "A", task "T": service account "root" does not exist in namespace "jobs"`, nil, nil},
 		{"a Secret that does not exist", files{content: task("image: busybox\n    env: [{name: nothing, valueFrom: secret}]")}, jobs{}, "finished", `action "A", task "T": could not add env with name nothing: there is no Secret of this name in namespace "jobs"`, nil, nil},
@@ -271,7 +280,7 @@ func TestJobHasAllThatTheTaskWants(t *testing.T) {
 	}
 	got := jobs.created[0]
 	labels := map[string]string{
-		run.ManagedByLabel: "job-executor", run.ContextLabel: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", run.EventIDLabel: triggeredID,
+		run.ManagedByLabel: "job-executor", run.InstanceLabel: "ours", run.ContextLabel: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", run.EventIDLabel: triggeredID,
 		run.CommitIDLabel: "f24899eb80016f64c4e420b4d2b3806b41c945cf", run.ActionLabel: "A", run.TaskLabel: "T",
 		run.ConfigHashLabel: got.Labels[run.ConfigHashLabel], run.ActionIndexLabel: "0", run.TaskIndexLabel: "0",
 	}
@@ -297,7 +306,9 @@ func TestJobHasAllThatTheTaskWants(t *testing.T) {
 			Annotations: map[string]string{
 				"example.com/team": "shop",
 				run.TaskAnnotation: `{"triggeredID":"` + triggeredID + `","name":"test","context":"4ed578f6-1e1e-4a11-9b2e-9a7111760f5b",` +
-					`"gitCommitID":"f24899eb80016f64c4e420b4d2b3806b41c945cf","project":"seed","stage":"production","service":"svc","labels":{"build-id":"17"}}`,
+					`"gitCommitID":"f24899eb80016f64c4e420b4d2b3806b41c945cf","project":"seed","stage":"production","service":"svc","labels":{"build-id":"17"},"triggeredAt":"2026-11-23T23:13:01Z"}`,
+				run.PlanAnnotation:     `[{"namespace":"others","name":"job-` + triggeredID + `-000-001","task":"T"}]`,
+				run.DeadlineAnnotation: "maxPollDuration",
 				run.ActionNameAnnotation: "A", run.TaskNameAnnotation: "T", run.TTLAnnotation: "60",
 			},
 		},
@@ -306,13 +317,13 @@ func TestJobHasAllThatTheTaskWants(t *testing.T) {
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: labels},
 				Spec: corev1.PodSpec{
-					RestartPolicy: corev1.RestartPolicyNever, ActiveDeadlineSeconds: new(int64(60)), ServiceAccountName: "deployer", EnableServiceLinks: new(false),
+					RestartPolicy: corev1.RestartPolicyNever, ActiveDeadlineSeconds: new(int64(60)), ServiceAccountName: "deployer", EnableServiceLinks: new(false), TerminationGracePeriodSeconds: new(int64(5)),
 					SecurityContext: &corev1.PodSecurityContext{FSGroup: new(int64(2000)), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
 					Volumes:         []corev1.Volume{{Name: "keptn-files", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse("20Mi"))}}}},
 					InitContainers: []corev1.Container{{
 						Name: "fetch-files", Image: "fetcher", VolumeMounts: mounts, SecurityContext: defaultContext(),
 						Env: []corev1.EnvVar{
-							{Name: "FILES", Value: `["basic.py"]`}, {Name: "TARGET", Value: "/keptn"}, {Name: "BRIDGE_URL", Value: "http://bridge"}, {Name: "GRANT", Value: "the grant"},
+							{Name: "FILES", Value: `["basic.py"]`}, {Name: "TARGET", Value: "/keptn"}, {Name: "BRIDGE_URL", Value: "http://bridge"}, {Name: "GRANT", Value: "the grant"}, {Name: "TIMEOUT", Value: "1m0s"},
 						},
 						Resources: corev1.ResourceRequirements{
 							Limits:   corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1"), corev1.ResourceMemory: resource.MustParse("512Mi")},

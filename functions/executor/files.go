@@ -25,60 +25,65 @@ type BridgeFiles struct {
 	HTTP      *http.Client
 }
 
-// ReadTimeout bounds one call of the bridge.
-const ReadTimeout = 20 * time.Second
+// ReadTimeout bounds one call of the bridge. It is longer than the bridge waits for
+// Keptn.
+const ReadTimeout = 50 * time.Second
 
 const maxGrantBytes = 16 << 10
 
 // Configuration looks job/config.yaml up at the service's level, then at the
 // stage's, then at the project's. Only that there is none at a level moves on to
 // the next one.
-func (files *BridgeFiles) Configuration(ctx context.Context, task keptn.Task) (content []byte, grant string, err error) {
+func (files *BridgeFiles) Configuration(ctx context.Context, task keptn.Task) (content []byte, grant Grant, err error) {
 	grant, err = files.grant(ctx, task)
 	if err != nil {
-		return nil, "", err
+		return nil, Grant{}, err
 	}
 	for _, level := range []string{"service", "stage", "project"} {
 		query := url.Values{"level": {level}, "path": {jobconfig.Path}}
-		content, status, err := files.call(ctx, http.MethodGet, "/resource?"+query.Encode(), nil, grant, jobconfig.MaxBytes)
+		content, status, _, err := files.call(ctx, http.MethodGet, "/resource?"+query.Encode(), nil, grant.Token, jobconfig.MaxBytes)
 		switch {
 		case err != nil:
-			return nil, "", err
+			return nil, Grant{}, err
 		case status == http.StatusOK:
 			return content, grant, nil
 		case status != http.StatusNotFound:
-			return nil, "", fmt.Errorf("the bridge answered %d: %s", status, strings.TrimSpace(string(content)))
+			return nil, Grant{}, fmt.Errorf("the bridge answered %d: %s", status, strings.TrimSpace(string(content)))
 		}
 	}
-	return nil, "", ErrNoConfiguration
+	return nil, Grant{}, ErrNoConfiguration
 }
 
-func (files *BridgeFiles) grant(ctx context.Context, task keptn.Task) (string, error) {
+// bridgeTaskStarted is the header of a grant which says that the task has been started
+// (bridge.TaskStartedHeader).
+const bridgeTaskStarted = "Task-Started"
+
+func (files *BridgeFiles) grant(ctx context.Context, task keptn.Task) (Grant, error) {
 	token, err := os.ReadFile(files.TokenFile)
 	if err != nil {
-		return "", fmt.Errorf("reading the token for the bridge: %w", err)
+		return Grant{}, fmt.Errorf("reading the token for the bridge: %w", err)
 	}
 	body, err := json.Marshal(task)
 	if err != nil {
-		return "", fmt.Errorf("encoding the task: %w", err)
+		return Grant{}, fmt.Errorf("encoding the task: %w", err)
 	}
-	content, status, err := files.call(ctx, http.MethodPost, "/grant", body, string(token), maxGrantBytes)
+	content, status, header, err := files.call(ctx, http.MethodPost, "/grant", body, string(token), maxGrantBytes)
 	if err != nil {
-		return "", err
+		return Grant{}, err
 	}
 	if status == http.StatusGone {
-		return "", ErrOver
+		return Grant{}, ErrOver
 	}
 	if status != http.StatusOK {
-		return "", fmt.Errorf("the bridge gave no grant, but %d: %s", status, strings.TrimSpace(string(content)))
+		return Grant{}, fmt.Errorf("the bridge gave no grant, but %d: %s", status, strings.TrimSpace(string(content)))
 	}
-	return string(content), nil
+	return Grant{Token: string(content), Started: header.Get(bridgeTaskStarted) != ""}, nil
 }
 
-func (files *BridgeFiles) call(ctx context.Context, method, path string, body []byte, bearer string, maxBytes int64) (content []byte, status int, err error) {
-	content, status, err = function.Fetch(ctx, files.HTTP, method, files.URL+path, body, bearer, maxBytes)
+func (files *BridgeFiles) call(ctx context.Context, method, path string, body []byte, bearer string, maxBytes int64) (content []byte, status int, header http.Header, err error) {
+	content, status, header, err = function.Fetch(ctx, files.HTTP, method, files.URL+path, body, bearer, maxBytes)
 	if err != nil {
-		return nil, 0, fmt.Errorf("asking the bridge: %w", err)
+		return nil, 0, nil, fmt.Errorf("asking the bridge: %w", err)
 	}
-	return content, status, nil
+	return content, status, header, nil
 }

@@ -8,7 +8,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/distribution/reference"
 	"github.com/gobwas/glob"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -25,6 +27,8 @@ import (
 type Settings struct {
 	// Namespaces are those in which Jobs may run; the first is the default.
 	Namespaces []string `envconfig:"JOB_NAMESPACES" required:"true"`
+	// Installation tells the Jobs of several installations apart.
+	Installation string `envconfig:"INSTALLATION" default:"job-executor"`
 	// ServiceAccount is the Jobs' default service account.
 	ServiceAccount string `envconfig:"JOB_SERVICE_ACCOUNT" default:"job-executor-job"`
 	// AllowedImages are glob patterns; an empty list allows every image.
@@ -34,6 +38,8 @@ type Settings struct {
 	// TaskDeadlineSeconds is the longest that any task may take; 0 is no limit
 	// but the task's own.
 	TaskDeadlineSeconds int64 `envconfig:"TASK_DEADLINE_SECONDS" default:"0"`
+	// TerminationGraceSeconds is how long a container may go on after its time is over.
+	TerminationGraceSeconds int64 `envconfig:"JOB_TERMINATION_GRACE_SECONDS" default:"5"`
 	// VolumeSize limits the volume at /keptn.
 	VolumeSize Quantity `envconfig:"JOB_VOLUME_SIZE" default:"20Mi"`
 
@@ -98,18 +104,55 @@ func (plan plan) jobs(ctx context.Context, actions []jobconfig.MatchedAction) ([
 	if err != nil {
 		return nil, fmt.Errorf("encoding the task: %w", err)
 	}
+	planned, err := plan.planned(actions)
+	if err != nil {
+		return nil, err
+	}
+	names, err := json.Marshal(planned)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the plan: %w", err)
+	}
 	var jobs []batchv1.Job
 	for _, action := range actions {
 		for taskIndex, task := range action.Tasks {
-			spec, err := plan.podSpec(ctx, task)
+			spec, deadlineSource, err := plan.podSpec(ctx, task)
 			if err != nil {
 				return nil, fmt.Errorf("action %q, task %q: %w", action.Name, task.Name, err)
 			}
 			suspend := len(jobs) > 0
-			jobs = append(jobs, plan.job(action, taskIndex, task, string(keptnTask), spec, suspend))
+			job := plan.job(action, taskIndex, task, string(keptnTask), spec, suspend)
+			job.Annotations[run.PlanAnnotation] = string(names)
+			job.Annotations[run.DeadlineAnnotation] = deadlineSource
+			if size := job.Size(); size > maxJobBytes {
+				return nil, mistakef("action %q, task %q: its Job would have %d bytes, more than the %d that are allowed; take less of the event into its env", action.Name, task.Name, size, maxJobBytes)
+			}
+			jobs = append(jobs, job)
 		}
 	}
 	return jobs, nil
+}
+
+const (
+	// maxRunJobs and maxJobBytes bound what one event can make: all Jobs of a run are
+	// there from the beginning.
+	maxRunJobs  = 100
+	maxJobBytes = 256 << 10
+)
+
+// planned are the names of all Jobs of the run, in their order.
+func (plan plan) planned(actions []jobconfig.MatchedAction) ([]run.Planned, error) {
+	var planned []run.Planned
+	for _, action := range actions {
+		for taskIndex, task := range action.Tasks {
+			planned = append(planned, run.Planned{
+				Namespace: plan.namespace(task), Name: run.Name(run.ID(plan.Task.TriggeredID), action.Index, taskIndex+1), Task: task.Name,
+			})
+		}
+	}
+	if len(planned) > maxRunJobs {
+		return nil, mistakef("the matching actions have %d tasks, more than the %d that one event may run", len(planned), maxRunJobs)
+	}
+	return planned, nil
 }
 
 func (plan plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconfig.Task, keptnTask string, spec *corev1.PodSpec, suspend bool) batchv1.Job {
@@ -120,6 +163,7 @@ func (plan plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconf
 	}
 	labels := map[string]string{
 		run.ManagedByLabel:   run.ManagedBy,
+		run.InstanceLabel:    plan.Settings.Installation,
 		run.ContextLabel:     run.LabelValue(plan.Task.Context),
 		run.EventIDLabel:     runID,
 		run.CommitIDLabel:    run.LabelValue(plan.Task.GitCommitID),
@@ -130,6 +174,7 @@ func (plan plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconf
 		run.TaskIndexLabel:   strconv.Itoa(taskIndex),
 	}
 	annotations := maps.Clone(task.Annotations)
+	maps.DeleteFunc(annotations, func(name, _ string) bool { return strings.HasPrefix(name, run.AnnotationPrefix) })
 	if annotations == nil {
 		annotations = map[string]string{}
 	}
@@ -167,48 +212,50 @@ func (plan plan) namespace(task jobconfig.Task) string {
 	return plan.Settings.Namespaces[0]
 }
 
-func (plan plan) podSpec(ctx context.Context, task jobconfig.Task) (*corev1.PodSpec, error) {
+func (plan plan) podSpec(ctx context.Context, task jobconfig.Task) (spec *corev1.PodSpec, deadlineSource string, err error) {
 	namespace := plan.namespace(task)
 	if !slices.Contains(plan.Settings.Namespaces, namespace) {
-		return nil, mistakef("namespace %q is not one of those in which Jobs may run: %s", namespace, strings.Join(plan.Settings.Namespaces, ", "))
+		return nil, "", mistakef("namespace %q is not one of those in which Jobs may run: %s", namespace, strings.Join(plan.Settings.Namespaces, ", "))
 	}
 	if err := plan.checkImage(task.Image); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	serviceAccount := plan.Settings.ServiceAccount
 	if task.ServiceAccount != nil {
 		serviceAccount = *task.ServiceAccount
 	}
 	if found, err := plan.Cluster.HasServiceAccount(ctx, namespace, serviceAccount); err != nil {
-		return nil, err
+		return nil, "", err
 	} else if !found {
-		return nil, mistakef("service account %q does not exist in namespace %q", serviceAccount, namespace)
+		return nil, "", mistakef("service account %q does not exist in namespace %q", serviceAccount, namespace)
 	}
 	securityContext, err := plan.securityContext(task.SecurityContext)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	environment, err := plan.environment(ctx, namespace, task)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	resources, err := plan.resources(task.Resources)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	seconds := int64(defaultTaskSeconds)
+	seconds, deadlineSource := int64(defaultTaskSeconds), "the default of maxPollDuration"
 	if task.MaxPollDuration != nil {
-		seconds = *task.MaxPollDuration
+		seconds, deadlineSource = *task.MaxPollDuration, "maxPollDuration"
 	}
-	if limit := plan.Settings.TaskDeadlineSeconds; limit > 0 {
-		seconds = min(seconds, limit)
+	if limit := plan.Settings.TaskDeadlineSeconds; limit > 0 && limit < seconds {
+		seconds, deadlineSource = limit, "TASK_DEADLINE_SECONDS of the installation"
 	}
 	mounts := []corev1.VolumeMount{{Name: filesVolume, MountPath: filesPath}}
-	spec := &corev1.PodSpec{
+	spec = &corev1.PodSpec{
 		RestartPolicy:         corev1.RestartPolicyNever,
 		ActiveDeadlineSeconds: &seconds,
 		ServiceAccountName:    serviceAccount,
 		EnableServiceLinks:    new(false),
+
+		TerminationGracePeriodSeconds: &plan.Settings.TerminationGraceSeconds,
 		SecurityContext: &corev1.PodSecurityContext{
 			FSGroup:        new(int64(defaultGroup)),
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
@@ -223,20 +270,20 @@ func (plan plan) podSpec(ctx context.Context, task jobconfig.Task) (*corev1.PodS
 		}},
 	}
 	if len(task.Files) > 0 {
-		fetcher, err := plan.fetcher(task.Files)
+		fetcher, err := plan.fetcher(task.Files, seconds)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		fetcher.VolumeMounts = mounts
 		spec.InitContainers = []corev1.Container{fetcher}
 	}
-	return spec, nil
+	return spec, deadlineSource, nil
 }
 
 // fetcher is the init container that puts the task's files below /keptn. Its
 // grant is good for just these files and expires; it is the only thing the pod
 // is given.
-func (plan plan) fetcher(files []string) (corev1.Container, error) {
+func (plan plan) fetcher(files []string, seconds int64) (corev1.Container, error) {
 	list, err := json.Marshal(files)
 	if err != nil {
 		return corev1.Container{}, fmt.Errorf("encoding the list of files: %w", err)
@@ -256,12 +303,17 @@ func (plan plan) fetcher(files []string) (corev1.Container, error) {
 			{Name: "TARGET", Value: filesPath},
 			{Name: "BRIDGE_URL", Value: plan.Settings.BridgeURL},
 			{Name: "GRANT", Value: plan.Grant},
+			// It has the Job's own time: Keptn or the bridge may be away for a while.
+			{Name: "TIMEOUT", Value: (time.Duration(seconds) * time.Second).String()},
 		},
 		Resources: resources, SecurityContext: securityContext,
 	}, nil
 }
 
 func (plan plan) checkImage(image string) error {
+	if _, err := reference.ParseNormalizedNamed(image); err != nil {
+		return mistakef("image %q is not the name of one: %w", image, err)
+	}
 	patterns := plan.Settings.AllowedImages
 	if len(patterns) == 0 {
 		return nil
@@ -297,6 +349,16 @@ func (plan plan) securityContext(wanted jobconfig.SecurityContext) (*corev1.Secu
 		ReadOnlyRootFilesystem:   or(wanted.ReadOnlyRootFilesystem, true),
 		AllowPrivilegeEscalation: or(wanted.AllowPrivilegeEscalation, false),
 		SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+	}
+	if *context.RunAsUser == 0 && *context.RunAsNonRoot {
+		return nil, mistakef("runAsUser 0 needs runAsNonRoot: false")
+	}
+	if wanted.Privileged != nil && *wanted.Privileged {
+		// The API takes no container that is privileged and may not get privileges.
+		if wanted.AllowPrivilegeEscalation != nil && !*wanted.AllowPrivilegeEscalation {
+			return nil, mistakef("privileged: true needs allowPrivilegeEscalation: true")
+		}
+		context.AllowPrivilegeEscalation = new(true)
 	}
 	if wanted.Capabilities != nil {
 		context.Capabilities = &corev1.Capabilities{}

@@ -48,8 +48,10 @@ type Fetcher struct {
 const (
 	maxListingBytes = 16 << 20
 	maxFileBytes    = 64 << 20
-	attempts        = 8
 	firstPause      = 250 * time.Millisecond
+	lastPause       = 15 * time.Second
+	// CallTimeout bounds one call of the bridge. It is longer than that waits for Keptn.
+	CallTimeout = 50 * time.Second
 )
 
 var errNotFound = errors.New("not found")
@@ -97,11 +99,17 @@ func (fetcher *Fetcher) fetch(ctx context.Context, root *os.Root, entry string) 
 		if name != "" && !strings.HasPrefix(path, name+"/") {
 			continue
 		}
-		found = true
 		content, err := fetcher.get(ctx, url.Values{"path": {path}}, maxFileBytes)
+		if errors.Is(err, errNotFound) {
+			// Keptn lists the newest commit, whatever commit is asked for: this file was added
+			// after the event's.
+			fetcher.Log.InfoContext(ctx, "a file of the newest commit is not there at the event's", "path", path)
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("fetching %s: %w", path, err)
 		}
+		found = true
 		if err := fetcher.write(root, path, content); err != nil {
 			return err
 		}
@@ -129,15 +137,16 @@ func (fetcher *Fetcher) get(ctx context.Context, query url.Values, maxBytes int6
 	query.Set("level", "service")
 	address := fetcher.Configuration.BridgeURL + "/resource?" + query.Encode()
 	var last error
-	for attempt := range attempts {
-		if attempt > 0 {
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		if last != nil {
+			fetcher.Log.WarnContext(ctx, "a file can't be had yet, will be tried again", "pause", pause.String(), "error", last)
 			select {
 			case <-ctx.Done():
 				return nil, errors.Join(last, context.Cause(ctx))
-			case <-time.After(firstPause << attempt):
+			case <-time.After(pause):
 			}
 		}
-		content, status, err := function.Fetch(ctx, fetcher.HTTP, http.MethodGet, address, nil, fetcher.Configuration.Grant, maxBytes)
+		content, status, _, err := function.Fetch(ctx, fetcher.HTTP, http.MethodGet, address, nil, fetcher.Configuration.Grant, maxBytes)
 		switch {
 		case err != nil:
 			last = fmt.Errorf("asking the bridge: %w", err)
@@ -154,5 +163,4 @@ func (fetcher *Fetcher) get(ctx context.Context, query url.Values, maxBytes int6
 			}
 		}
 	}
-	return nil, last
 }

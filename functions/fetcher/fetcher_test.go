@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -37,6 +38,7 @@ func bridge(t *testing.T, files map[string]string, statuses ...int) string {
 			for path := range files {
 				paths = append(paths, path)
 			}
+			paths = append(paths, "later/new") // it is listed, and not there
 			_ = json.NewEncoder(writer).Encode(paths)
 		}
 	}))
@@ -63,7 +65,7 @@ func written(t *testing.T, root string) map[string]string {
 }
 
 func TestRun(t *testing.T) {
-	repository := map[string]string{"locust/basic.py": "1", "locust/deep/er.py": "2", "locusts.txt": "3", "other": "4"}
+	repository := map[string]string{"locust/basic.py": "1", "locust/deep/er.py": "2", "locusts.txt": "3", "other": "4", "later/old": "5"}
 	tests := []struct {
 		name  string
 		files []string
@@ -74,6 +76,7 @@ func TestRun(t *testing.T) {
 		{"files", []string{"locust/basic.py", "/other"}, nil, map[string]string{"locust/basic.py": "1", "other": "4"}, ""},
 		{"a directory with all below it", []string{"locust"}, nil, map[string]string{"locust/basic.py": "1", "locust/deep/er.py": "2"}, ""},
 		{"everything", []string{"/"}, nil, repository, ""},
+		{"what was added to a directory since the event's commit is left out", []string{"later"}, nil, map[string]string{"later/old": "5"}, ""},
 		{"what is not there is named", []string{"other", "nowhere"}, nil, map[string]string{"other": "4"}, "could not find file or directory nowhere in the files of the service"},
 		{"it tries again while the bridge is not there", []string{"other"}, []int{503}, map[string]string{"other": "4"}, ""},
 		{"it does not try again without a right", []string{"other"}, []int{401}, map[string]string{}, "fetching other: the bridge answered 401: a fault"},
@@ -83,7 +86,7 @@ func TestRun(t *testing.T) {
 			t.Parallel()
 			target := t.TempDir()
 			fetcher := &Fetcher{
-				Configuration: Configuration{Files: test.files, Target: target, BridgeURL: bridge(t, repository, test.fault...), Grant: "the grant", Timeout: 1e10},
+				Configuration: Configuration{Files: test.files, Target: target, BridgeURL: bridge(t, repository, test.fault...), Grant: "the grant", Timeout: time.Minute},
 				HTTP:          http.DefaultClient, Log: slog.New(slog.DiscardHandler),
 			}
 			message := ""
@@ -104,7 +107,7 @@ func TestNothingIsWrittenOutsideOfTheTarget(t *testing.T) {
 	parent := t.TempDir()
 	target := filepath.Join(parent, "keptn")
 	fetcher := &Fetcher{
-		Configuration: Configuration{Files: []string{"../escaped"}, Target: target, BridgeURL: bridge(t, map[string]string{"../escaped": "x"}), Grant: "the grant", Timeout: 1e10},
+		Configuration: Configuration{Files: []string{"../escaped"}, Target: target, BridgeURL: bridge(t, map[string]string{"../escaped": "x"}), Grant: "the grant", Timeout: time.Minute},
 		HTTP:          http.DefaultClient, Log: slog.New(slog.DiscardHandler),
 	}
 	if err := fetcher.Run(t.Context()); err == nil {

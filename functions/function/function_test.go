@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -152,7 +153,7 @@ func TestServeDrains(t *testing.T) {
 	served := make(chan error, 1)
 	environment := Environment{MaxEventBytes: 1000, DrainDelay: 300 * time.Millisecond, DrainTimeout: 10 * time.Second}
 	go func() {
-		served <- Serve(ctx, "test", environment, listener, program, telemetry(tracetest.NewSpanRecorder()))
+		served <- Serve(ctx, "test", environment, listener, wired(program), telemetry(tracetest.NewSpanRecorder()))
 	}()
 	ready := func() int {
 		request, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/readyz", nil)
@@ -163,8 +164,8 @@ func TestServeDrains(t *testing.T) {
 		_ = response.Body.Close()
 		return response.StatusCode
 	}
-	if status := ready(); status != http.StatusOK {
-		t.Errorf("ready: %d", status)
+	for ready() != http.StatusOK {
+		time.Sleep(time.Millisecond)
 	}
 	sent := make(chan error, 1)
 	go func() { sent <- (&Sender{URL: url, HTTP: http.DefaultClient}).Send(t.Context(), *reply()) }()
@@ -179,13 +180,67 @@ func TestServeDrains(t *testing.T) {
 	}
 }
 
+// wired is a program that needs nothing.
+func wired(program Program) func(context.Context) (Program, error) {
+	return func(context.Context) (Program, error) { return program, nil }
+}
+
+// What is needed at the start may be away: the function is alive meanwhile, and not
+// ready.
+func TestFunctionIsAliveWhileItStarts(t *testing.T) {
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	served, attempted := make(chan error, 1), make(chan struct{})
+	var come atomic.Bool
+	log := slog.New(slog.DiscardHandler)
+	go func() {
+		served <- Serve(ctx, "test", Environment{}, listener, func(ctx context.Context) (Program, error) {
+			return Retry(ctx, log, func(context.Context) (Program, error) {
+				if !come.Load() {
+					select {
+					case <-attempted:
+					default:
+						close(attempted)
+					}
+					return Program{}, errors.New("the API server is away")
+				}
+				return Program{}, nil
+			})
+		}, telemetry(tracetest.NewSpanRecorder()))
+	}()
+	status := func(path string) int {
+		request, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+listener.Addr().String()+path, nil)
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		return response.StatusCode
+	}
+	<-attempted
+	if alive, ready := status("/healthz"), status("/readyz"); alive != http.StatusOK || ready != http.StatusServiceUnavailable {
+		t.Errorf("alive %d, ready %d", alive, ready)
+	}
+	come.Store(true)
+	for status("/readyz") != http.StatusOK {
+		time.Sleep(time.Millisecond)
+	}
+	end()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLoopThatFailsEndsTheFunction(t *testing.T) {
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	wrong := errors.New("it can't go on")
-	err = Serve(t.Context(), "test", Environment{}, listener, Program{Loops: []func(context.Context) error{func(context.Context) error { return wrong }}}, telemetry(tracetest.NewSpanRecorder()))
+	err = Serve(t.Context(), "test", Environment{}, listener, wired(Program{Loops: []func(context.Context) error{func(context.Context) error { return wrong }}}), telemetry(tracetest.NewSpanRecorder()))
 	if !errors.Is(err, wrong) {
 		t.Errorf("got %v", err)
 	}

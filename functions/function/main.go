@@ -35,7 +35,14 @@ const (
 	exportDelay       = 200 * time.Millisecond
 	flushTimeout      = 4 * time.Second
 	readHeaderTimeout = 10 * time.Second
-	maxHeaderBytes    = 64 << 10
+	// readTimeout bounds how long a request may take to arrive.
+	readTimeout = time.Minute
+	idleTimeout = 3 * time.Minute
+	// firstRetry and lastRetry bound the pause before what is needed at the start is
+	// tried again.
+	firstRetry     = 500 * time.Millisecond
+	lastRetry      = 30 * time.Second
+	maxHeaderBytes = 64 << 10
 )
 
 // Program is what a main has wired together.
@@ -74,11 +81,7 @@ func Main[Configuration any](name string, wire func(ctx context.Context, configu
 		if err != nil {
 			return fmt.Errorf("listening: %w", err)
 		}
-		program, err := wire(ctx, configuration, telemetry)
-		if err != nil {
-			return err
-		}
-		return Serve(ctx, name, environment, listener, program, telemetry)
+		return Serve(ctx, name, environment, listener, func(ctx context.Context) (Program, error) { return wire(ctx, configuration, telemetry) }, telemetry)
 	})
 }
 
@@ -126,34 +129,77 @@ func Configure(configuration any) error {
 	return nil
 }
 
+// Retry does what is needed at the start until it succeeds or the context ends, with a
+// pause that doubles: an API server that is away is no reason to end.
+func Retry[Value any](ctx context.Context, log *slog.Logger, do func(context.Context) (Value, error)) (Value, error) {
+	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
+		value, err := do(ctx)
+		if err == nil {
+			return value, nil
+		}
+		log.WarnContext(ctx, "starting failed, will be tried again", "pause", pause.String(), "error", err)
+		select {
+		case <-ctx.Done():
+			return value, errors.Join(err, context.Cause(ctx))
+		case <-time.After(pause):
+		}
+	}
+}
+
 // Serve serves a program until the context ends, then drains it: it reports to
-// be not ready, goes on for the drain delay, and waits for what is under way.
-func Serve(ctx context.Context, name string, environment Environment, listener net.Listener, program Program, telemetry *Telemetry) error {
+// be not ready, goes on for the drain delay, and waits for what is under way. It is
+// alive, and not ready, while the program is being wired.
+func Serve(ctx context.Context, name string, environment Environment, listener net.Listener, wire func(context.Context) (Program, error), telemetry *Telemetry) error {
 	var draining atomic.Bool
+	var wired atomic.Pointer[http.Handler]
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(writer http.ResponseWriter, _ *http.Request) { writer.WriteHeader(http.StatusOK) })
 	mux.HandleFunc("GET /readyz", func(writer http.ResponseWriter, _ *http.Request) {
-		if draining.Load() {
+		switch {
+		case draining.Load():
 			http.Error(writer, "draining", http.StatusServiceUnavailable)
+		case wired.Load() == nil:
+			http.Error(writer, "starting", http.StatusServiceUnavailable)
 		}
 	})
-	mux.Handle("/", program.Handler(name, environment.MaxEventBytes, telemetry))
+	mux.HandleFunc("/", func(writer http.ResponseWriter, request *http.Request) {
+		if handler := wired.Load(); handler != nil {
+			(*handler).ServeHTTP(writer, request)
+			return
+		}
+		http.Error(writer, "starting", http.StatusServiceUnavailable)
+	})
 	server := &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(telemetry.Log.Handler(), slog.LevelWarn),
 		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	for _, loop := range program.Loops {
-		group.Go(func() error {
-			if err := loop(ctx); err != nil && ctx.Err() == nil {
-				return err
+	group.Go(func() error {
+		program, err := wire(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
 			}
-			return nil
-		})
-	}
+			return err
+		}
+		handler := program.Handler(name, environment.MaxEventBytes, telemetry)
+		wired.Store(&handler)
+		loops, ctx := errgroup.WithContext(ctx)
+		for _, loop := range program.Loops {
+			loops.Go(func() error {
+				if err := loop(ctx); err != nil && ctx.Err() == nil {
+					return err
+				}
+				return nil
+			})
+		}
+		return loops.Wait()
+	})
 	group.Go(func() error {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serving: %w", err)

@@ -19,7 +19,7 @@ const (
 	// APIVersion is the only version of the format there is.
 	APIVersion = "v2"
 	// MaxBytes is the largest configuration that is parsed.
-	MaxBytes = 1 << 20
+	MaxBytes = 256 << 10
 )
 
 // Config is a whole job/config.yaml. The fields and their meaning are those of
@@ -168,13 +168,20 @@ func (config *Config) validate() error {
 	default:
 		return fmt.Errorf("apiVersion %s is not supported, use %s", config.APIVersion, APIVersion)
 	}
+	if err := config.checkBounds(); err != nil {
+		return err
+	}
+	size := 0
 	for actionIndex := range config.Actions {
 		action := &config.Actions[actionIndex]
 		for eventIndex := range action.Events {
 			event := &action.Events[eventIndex]
-			pattern, err := regexp.Compile(event.Name)
+			pattern, measured, err := compile(event.Name)
 			if err != nil {
-				return fmt.Errorf("action %q: event name %q is no regular expression: %w", action.Name, event.Name, err)
+				return fmt.Errorf("action %q: event name %q is no regular expression: %w", action.Name, cut(event.Name), err)
+			}
+			if size += measured; size > maxPatternsSize {
+				return fmt.Errorf("action %q: the names of all events together are too large", action.Name)
 			}
 			event.pattern = pattern
 		}
@@ -185,6 +192,15 @@ func (config *Config) validate() error {
 		}
 	}
 	return nil
+}
+
+// cut is the beginning of a text, for a message.
+func cut(text string) string {
+	const longest = 80
+	if len(text) > longest {
+		return text[:longest] + "…"
+	}
+	return text
 }
 
 func (task *Task) validate() error {

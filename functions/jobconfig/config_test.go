@@ -9,6 +9,16 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
+// named is a file with an event of a name.
+func named(name string) string {
+	return "apiVersion: v2\nactions:\n- name: A\n  events: [{name: '" + name + "'}]\n"
+}
+
+// many is a file with many of them.
+func many(name string) string {
+	return "apiVersion: v2\nactions:\n- name: A\n  events:\n" + strings.Repeat("  - {name: '"+name+"'}\n", 100)
+}
+
 func TestParseReadsEveryFieldThatJESDocuments(t *testing.T) {
 	content, err := os.ReadFile("testdata/everything.yaml")
 	if err != nil {
@@ -72,7 +82,13 @@ func TestParseNamesTheMistake(t *testing.T) {
 		{"no time at all", task("maxPollDuration: 0"), "maxPollDuration must be a positive number of seconds, not 0"},
 		{"an unknown pull policy", task("imagePullPolicy: Sometimes"), `imagePullPolicy "Sometimes" must be Always, IfNotPresent or Never`},
 		{"a profile without a type", task("securityContext: {seccompProfile: {localhostProfile: x}}"), "securityContext.seccompProfile needs a type"},
-		{"too large", strings.Repeat("#", MaxBytes+1), "has 1048577 bytes, more than the 1048576 that are allowed"},
+		{"too large", strings.Repeat("#", MaxBytes+1), "has 262145 bytes, more than the 262144 that are allowed"},
+		{"an event name that is too long", named(strings.Repeat("a", 513)), "it has 513 characters, more than 512"},
+		{"an event name whose repetitions multiply", named("(abcdefgh){900}"), "its repetitions are too large"},
+		{"event names that are too large together", many("a{900}b{900}"), "the names of all events together are too large"},
+		{"a JSONPath that multiplies what it selects", "apiVersion: v2\nactions:\n- name: A\n  events: [{name: x, jsonpath: {property: '$..*..*..*', match: x}}]\n", "has more than one .. or more than 2 wildcards"},
+		{"a JSONPath of a variable that is too long", "apiVersion: v2\nactions:\n- name: A\n  tasks: [{name: T, image: i, env: [{name: X, valueFrom: event, value: '$." + strings.Repeat("a", 600) + "'}]}]\n", "JSONPath has 602 characters, more than 512"},
+		{"too many tasks", "apiVersion: v2\nactions:\n- name: A\n  tasks:\n" + strings.Repeat("  - {image: i}\n", 1001), "it has 1001 tasks, more than 1000"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

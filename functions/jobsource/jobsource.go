@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 	batchv1 "k8s.io/api/batch/v1"
@@ -21,6 +23,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 
+	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/run"
 )
 
@@ -31,22 +34,48 @@ type Sender interface {
 
 // Marker changes Jobs, as run.Store does.
 type Marker interface {
-	MarkDelivered(ctx context.Context, job *batchv1.Job, at time.Time) error
+	MarkReported(ctx context.Context, job *batchv1.Job, at time.Time) error
 	Expire(ctx context.Context, job *batchv1.Job, now time.Time) error
 }
 
-// Source sends the completions of Jobs.
+// Source sends the completions of Jobs until their run is reported: until the bridge
+// has said that Keptn has the result. That the Broker took a completion says nothing,
+// since a Broker may lose what it took.
 type Source struct {
 	Client     kubernetes.Interface
 	Namespaces []string
-	Sender     Sender
-	Marker     Marker
+	// Installation is the one whose Jobs they are.
+	Installation string
+	Sender       Sender
+	Marker       Marker
 	// ActiveInterval is the time between two times that active runs are named.
 	ActiveInterval time.Duration
-	Tracer         trace.Tracer
-	Propagator     propagation.TextMapPropagator
-	Now            func() time.Time
-	Log            *slog.Logger
+	// StartDeadline is the time in which a Job's pod has to start.
+	StartDeadline time.Duration
+	Tracer        trace.Tracer
+	Meter         metric.Meter
+	Propagator    propagation.TextMapPropagator
+	Now           func() time.Time
+	Log           *slog.Logger
+
+	mutex sync.Mutex
+	// namespaces are those that are watched, by name.
+	namespaces map[string]*watched
+	// sent is what was sent last of each run, and when it is sent again.
+	sent map[string]sent
+	// gone are Jobs that were deleted, by their run, until it is reported.
+	gone map[string]*batchv1.Job
+}
+
+type watched struct {
+	store  cache.Indexer
+	synced cache.InformerSynced
+}
+
+type sent struct {
+	what  string
+	times int
+	next  time.Time
 }
 
 const (
@@ -55,86 +84,214 @@ const (
 	resync = 5 * time.Minute
 	// workers send at the same time; a Broker over the in-memory channel answers
 	// only after the watcher and the bridge did.
-	workers = 16
+	workers = 64
 	// firstRetry and lastRetry bound the time between two attempts to send.
 	firstRetry = 500 * time.Millisecond
 	lastRetry  = time.Minute
+	// firstRepeat and lastRepeat bound the time after which a completion that was
+	// taken is sent again, as long as its run is not reported.
+	firstRepeat = 10 * time.Second
+	lastRepeat  = 2 * time.Minute
+	// unsyncedPause is the time after which a run is looked at again that has Jobs in a
+	// namespace which can't be watched (yet).
+	unsyncedPause = 5 * time.Second
+	// maxGone bounds how many deleted Jobs are remembered; the bridge asks for the
+	// others.
+	maxGone = 10000
 )
 
 // byRun is the index of Jobs by their run.
 const byRun = "run"
 
-// Run watches and sends until the context ends.
+// Run watches and sends until the context ends. A namespace that can't be watched,
+// since it is gone or has no roles yet, does not stop the others.
 func (source *Source) Run(ctx context.Context) error {
 	queue := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry))
-	var stores []cache.Indexer
-	var synced []cache.InformerSynced
+	namespaces := map[string]*watched{}
 	for _, namespace := range source.Namespaces {
 		factory := informers.NewSharedInformerFactoryWithOptions(source.Client, resync, informers.WithNamespace(namespace),
-			informers.WithTweakListOptions(func(options *metav1.ListOptions) { options.LabelSelector = run.Selector }))
+			informers.WithTransform(strip),
+			informers.WithTweakListOptions(func(options *metav1.ListOptions) { options.LabelSelector = run.SelectorOf(source.Installation) }))
 		informer := factory.Batch().V1().Jobs().Informer()
 		if err := informer.AddIndexers(cache.Indexers{byRun: func(object any) ([]string, error) { return runsOf(object), nil }}); err != nil {
 			return fmt.Errorf("indexing Jobs in namespace %s: %w", namespace, err)
 		}
-		registration, err := informer.AddEventHandler(enqueue(queue))
+		registration, err := informer.AddEventHandler(source.enqueue(queue))
 		if err != nil {
 			return fmt.Errorf("watching Jobs in namespace %s: %w", namespace, err)
 		}
-		stores = append(stores, informer.GetIndexer())
-		synced = append(synced, registration.HasSynced)
+		namespaces[namespace] = &watched{informer.GetIndexer(), registration.HasSynced}
 		factory.Start(ctx.Done())
 		defer factory.Shutdown()
 	}
-	if !cache.WaitForCacheSync(ctx.Done(), synced...) {
-		queue.ShutDown()
-		return context.Cause(ctx)
-	}
-	source.Log.InfoContext(ctx, "watching Jobs", "namespaces", source.Namespaces)
+	source.mutex.Lock()
+	source.namespaces, source.sent = namespaces, map[string]sent{}
+	source.mutex.Unlock()
+	source.observe()
 
 	var group sync.WaitGroup
 	for range workers {
 		group.Go(func() {
-			for source.work(ctx, queue, stores) {
+			for source.work(ctx, queue) {
 			}
 		})
 	}
-	group.Go(func() { source.nameActive(ctx, stores) })
+	group.Go(func() { source.nameActive(ctx) })
+	group.Go(func() { source.tellUnsynced(ctx) })
 	<-ctx.Done()
 	queue.ShutDown()
 	group.Wait()
 	return nil
 }
 
-// runsOf returns the run of a Job, also of one that was deleted.
-func runsOf(object any) []string {
+// observe has the number of namespaces that can't be watched measured.
+func (source *Source) observe() {
+	meter := source.Meter
+	if meter == nil {
+		meter = noop.Meter{}
+	}
+	gauge, err := meter.Int64ObservableGauge("jobsource.namespaces.unwatched", metric.WithUnit("{namespace}"),
+		metric.WithDescription("Namespaces of Jobs that can't be watched: they do not exist, or lack the roles."))
+	if err == nil {
+		_, err = meter.RegisterCallback(func(_ context.Context, observer metric.Observer) error {
+			observer.ObserveInt64(gauge, int64(len(source.unsynced())))
+			return nil
+		}, gauge)
+	}
+	if err != nil {
+		source.Log.Warn("the metric of unwatched namespaces is missing", "error", err)
+	}
+}
+
+// unsynced are the namespaces that can't be watched, or have not been listed yet.
+func (source *Source) unsynced() []string {
+	source.mutex.Lock()
+	defer source.mutex.Unlock()
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(source.namespaces)) {
+		if !source.namespaces[name].synced() {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// tellUnsynced logs when all namespaces are watched, and every minute which are not.
+func (source *Source) tellUnsynced(ctx context.Context) {
+	const interval = time.Second
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for looks := 0; ; looks++ {
+		names := source.unsynced()
+		if len(names) == 0 {
+			source.Log.InfoContext(ctx, "watching Jobs", "namespaces", source.Namespaces)
+			return
+		}
+		if looks%60 == 10 {
+			source.Log.WarnContext(ctx, "Jobs in these namespaces can't be watched; do they exist, and have the roles of job-executor-jobs?", "namespaces", names)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// strip leaves out of a Job what is not looked at here, so that thousands of them fit
+// into memory.
+func strip(object any) (any, error) {
+	job, ok := object.(*batchv1.Job)
+	if !ok {
+		return object, nil
+	}
+	kept := map[string]string{}
+	for _, name := range []string{
+		run.TaskAnnotation, run.TraceparentAnnotation, run.PlanAnnotation, run.ReportedAnnotation, run.TTLAnnotation, run.SilentAnnotation, run.FailureAnnotation,
+	} {
+		if value, ok := job.Annotations[name]; ok {
+			kept[name] = value
+		}
+	}
+	labels := map[string]string{}
+	for _, name := range []string{run.EventIDLabel, run.ActionIndexLabel, run.TaskIndexLabel} {
+		labels[name] = job.Labels[name]
+	}
+	return &batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: job.Namespace, Name: job.Name, UID: job.UID, ResourceVersion: job.ResourceVersion,
+			CreationTimestamp: job.CreationTimestamp, Labels: labels, Annotations: kept,
+		},
+		Spec: batchv1.JobSpec{Suspend: job.Spec.Suspend, TTLSecondsAfterFinished: job.Spec.TTLSecondsAfterFinished},
+		Status: batchv1.JobStatus{
+			Conditions: job.Status.Conditions, StartTime: job.Status.StartTime, Active: job.Status.Active, Ready: job.Status.Ready,
+			Succeeded: job.Status.Succeeded, Failed: job.Status.Failed,
+		},
+	}, nil
+}
+
+// jobOf is the Job of an informer's object, also of one that was deleted.
+func jobOf(object any) *batchv1.Job {
 	if deleted, ok := object.(cache.DeletedFinalStateUnknown); ok {
 		object = deleted.Obj
 	}
-	if job, ok := object.(*batchv1.Job); ok && job.Labels[run.EventIDLabel] != "" {
+	job, _ := object.(*batchv1.Job)
+	return job
+}
+
+// runsOf returns the run of a Job.
+func runsOf(object any) []string {
+	if job := jobOf(object); job != nil && job.Labels[run.EventIDLabel] != "" {
 		return []string{job.Labels[run.EventIDLabel]}
 	}
 	return nil
 }
 
-// enqueue has the whole run looked at of which any Job changed.
-func enqueue(queue workqueue.TypedInterface[string]) cache.ResourceEventHandler {
+// enqueue has the whole run looked at of which any Job changed, and remembers which
+// Job was deleted before its run was reported.
+func (source *Source) enqueue(queue workqueue.TypedInterface[string]) cache.ResourceEventHandler {
 	add := func(object any) {
 		for _, runID := range runsOf(object) {
 			queue.Add(runID)
 		}
 	}
-	return cache.ResourceEventHandlerFuncs{AddFunc: add, UpdateFunc: func(_, updated any) { add(updated) }, DeleteFunc: add}
+	return cache.ResourceEventHandlerFuncs{AddFunc: add, UpdateFunc: func(_, updated any) { add(updated) }, DeleteFunc: func(object any) {
+		if job := jobOf(object); job != nil && !run.IsReported(job) {
+			source.remember(job)
+		}
+		add(object)
+	}}
 }
 
-func (source *Source) work(ctx context.Context, queue workqueue.TypedRateLimitingInterface[string], stores []cache.Indexer) bool {
+func (source *Source) remember(job *batchv1.Job) {
+	source.mutex.Lock()
+	defer source.mutex.Unlock()
+	if source.gone == nil {
+		source.gone = map[string]*batchv1.Job{}
+	}
+	runID := job.Labels[run.EventIDLabel]
+	if known := source.gone[runID]; known == nil && len(source.gone) < maxGone || known != nil && run.PhaseOf(known) == run.Waiting {
+		source.gone[runID] = job
+	}
+}
+
+func (source *Source) forget(runID string) {
+	source.mutex.Lock()
+	defer source.mutex.Unlock()
+	delete(source.gone, runID)
+	delete(source.sent, runID)
+}
+
+func (source *Source) work(ctx context.Context, queue workqueue.TypedRateLimitingInterface[string]) bool {
 	runID, shutdown := queue.Get()
 	if shutdown {
 		return false
 	}
 	defer queue.Done(runID)
-	jobs, err := jobsOf(stores, runID)
-	if err == nil {
-		err = source.Reconcile(ctx, jobs)
+	again := unsyncedPause
+	jobs, complete, err := source.jobsOf(runID)
+	if err == nil && complete {
+		again, err = source.Reconcile(ctx, runID, jobs)
 	}
 	if err != nil && ctx.Err() == nil {
 		source.Log.WarnContext(ctx, "will be tried again", "run", runID, "attempt", queue.NumRequeues(runID)+1, "error", err)
@@ -142,40 +299,196 @@ func (source *Source) work(ctx context.Context, queue workqueue.TypedRateLimitin
 		return true
 	}
 	queue.Forget(runID)
+	if again > 0 {
+		queue.AddAfter(runID, again)
+	}
 	return true
 }
 
-func jobsOf(stores []cache.Indexer, runID string) ([]*batchv1.Job, error) {
-	var jobs []*batchv1.Job
-	for _, store := range stores {
-		found, err := store.ByIndex(byRun, runID)
+// jobsOf returns the Jobs of a run in their order, and whether they are known to be
+// all: not as long as a namespace is not watched in which there should be one.
+func (source *Source) jobsOf(runID string) (jobs []*batchv1.Job, complete bool, err error) {
+	source.mutex.Lock()
+	defer source.mutex.Unlock()
+	for _, namespace := range source.namespaces {
+		objects, err := namespace.store.ByIndex(byRun, runID)
 		if err != nil {
-			return nil, fmt.Errorf("listing the Jobs of run %s: %w", runID, err)
+			return nil, false, fmt.Errorf("looking up run %s: %w", runID, err)
 		}
-		for _, object := range found {
-			if job, ok := object.(*batchv1.Job); ok {
-				jobs = append(jobs, job)
-			}
+		for _, object := range objects {
+			jobs = append(jobs, jobOf(object))
 		}
 	}
 	slices.SortFunc(jobs, func(one, other *batchv1.Job) int { return cmp.Compare(one.Name, other.Name) })
-	return jobs, nil
+	known := jobs
+	if gone := source.gone[runID]; gone != nil {
+		known = append(slices.Clone(jobs), gone)
+	}
+	for _, job := range known {
+		for _, planned := range run.PlanOf(job) {
+			if namespace := source.namespaces[planned.Namespace]; namespace != nil && !namespace.synced() {
+				return jobs, false, nil
+			}
+		}
+	}
+	return jobs, true, nil
 }
 
-// nameActive tells the bridge again and again which runs are active, so that it
-// cancels those that Keptn aborted while no bridge was there.
-func (source *Source) nameActive(ctx context.Context, stores []cache.Indexer) {
+// Reconcile brings a run further, of which it is given all Jobs that there are. What
+// has happened is sent, and again after a while, until the run is reported; then its
+// Jobs may expire. It returns after what time it wants to look again, 0 for not
+// before something changes.
+func (source *Source) Reconcile(ctx context.Context, runID string, jobs []*batchv1.Job) (again time.Duration, err error) {
+	if len(jobs) > 0 && !slices.ContainsFunc(jobs, func(job *batchv1.Job) bool { return !run.IsReported(job) || run.IsActive(job) }) {
+		source.forget(runID)
+		var failures []error
+		for _, job := range jobs {
+			if job.Spec.TTLSecondsAfterFinished == nil {
+				failures = append(failures, source.Marker.Expire(ctx, job, source.Now()))
+			}
+		}
+		return 0, errors.Join(failures...)
+	}
+	job, how, pause := source.news(runID, jobs)
+	if job == nil {
+		return pause, nil
+	}
+	what := how + " " + job.Name
+	source.mutex.Lock()
+	last := source.sent[runID]
+	source.mutex.Unlock()
+	if last.what == what {
+		if wait := last.next.Sub(source.Now()); wait > 0 {
+			return wait, nil
+		}
+	} else {
+		last = sent{what: what}
+	}
+	if err := source.send(ctx, job, how); err != nil {
+		return 0, err
+	}
+	pause = min(firstRepeat<<min(last.times, 8), lastRepeat)
+	if run.IsSilent(job) {
+		// Nobody says when its result has arrived; that its task is over is said when the
+		// run is named.
+		pause = resync
+	}
+	last.times, last.next = last.times+1, source.Now().Add(pause)
+	source.mutex.Lock()
+	if source.sent == nil {
+		source.sent = map[string]sent{}
+	}
+	source.sent[runID] = last
+	source.mutex.Unlock()
+	source.Log.InfoContext(ctx, "completion sent", "run", runID, "job", job.Name, "namespace", job.Namespace, "how", how, "times", last.times)
+	if run.IsSilent(job) && how == run.Finished {
+		return 0, nil
+	}
+	return pause, nil
+}
+
+// news is what has happened to a run: the Job that it happened to, and how; or none,
+// and after what time to look again.
+func (source *Source) news(runID string, jobs []*batchv1.Job) (job *batchv1.Job, how string, again time.Duration) {
+	source.mutex.Lock()
+	gone := source.gone[runID]
+	source.mutex.Unlock()
+	if len(jobs) == 0 {
+		return gone, run.Deleted, 0
+	}
+	values := make([]batchv1.Job, 0, len(jobs))
+	for _, job := range jobs {
+		values = append(values, *job)
+	}
+	switch step := run.Next(values, gone != nil); {
+	case step.Missing != nil:
+		if gone != nil {
+			return gone, run.Deleted, 0
+		}
+		return jobs[0], run.Deleted, 0
+	case step.Ended, step.Resume != nil:
+		return &step.Ran[len(step.Ran)-1], run.Finished, 0
+	}
+	for _, job := range jobs {
+		if run.PhaseOf(job) != run.Running || hasStarted(job) {
+			continue
+		}
+		since := job.CreationTimestamp.Time
+		if job.Status.StartTime != nil {
+			since = job.Status.StartTime.Time
+		}
+		left := since.Add(source.StartDeadline).Sub(source.Now())
+		if left <= 0 {
+			return job, run.Unstarted, 0
+		}
+		again = left
+	}
+	return nil, "", again
+}
+
+// hasStarted says whether a pod of the Job runs, or has.
+func hasStarted(job *batchv1.Job) bool {
+	return job.Status.Ready != nil && *job.Status.Ready > 0 || job.Status.Succeeded > 0 || job.Status.Failed > 0
+}
+
+func (source *Source) send(ctx context.Context, job *batchv1.Job, how string) error {
+	completed, err := run.Completed(job, how, source.Now())
+	if err != nil {
+		return err
+	}
+	ctx = source.Propagator.Extract(ctx, propagation.MapCarrier{"traceparent": job.Annotations[run.TraceparentAnnotation]})
+	ctx, span := source.Tracer.Start(ctx, "jobsource "+run.CompletedType, trace.WithSpanKind(trace.SpanKindProducer))
+	defer span.End()
+	if err := source.Sender.Send(ctx, completed); err != nil {
+		return fmt.Errorf("sending the completion of Job %s/%s: %w", job.Namespace, job.Name, err)
+	}
+	return nil
+}
+
+// Handle takes the event that a run is reported: Keptn has its result. Its Jobs are
+// marked so, which comes back as a change of them.
+func (source *Source) Handle(ctx context.Context, reported event.Event) (*event.Event, error) {
+	runID, err := run.RunOf(reported)
+	if err != nil {
+		return nil, function.Permanent(err)
+	}
+	jobs, complete, err := source.jobsOf(runID)
+	if err != nil {
+		return nil, err
+	}
+	var failures []error
+	for _, job := range jobs {
+		if !run.IsReported(job) {
+			failures = append(failures, source.Marker.MarkReported(ctx, job, source.Now()))
+		}
+	}
+	if err := errors.Join(failures...); err != nil {
+		return nil, err
+	}
+	if complete {
+		source.forget(runID)
+	}
+	source.Log.InfoContext(ctx, "Keptn has the result of a run", "run", runID, "jobs", len(jobs))
+	return nil, nil
+}
+
+// nameActive names the runs that are not reported, at the start and then again and
+// again: so the bridge learns of those that began before it did, and they learn when
+// Keptn no longer waits for them.
+func (source *Source) nameActive(ctx context.Context) {
 	ticker := time.NewTicker(source.ActiveInterval)
 	defer ticker.Stop()
 	for {
+		source.mutex.Lock()
 		var jobs []*batchv1.Job
-		for _, store := range stores {
-			for _, object := range store.List() {
-				if job, ok := object.(*batchv1.Job); ok {
+		for _, namespace := range source.namespaces {
+			for _, object := range namespace.store.List() {
+				if job := jobOf(object); job != nil {
 					jobs = append(jobs, job)
 				}
 			}
 		}
+		source.mutex.Unlock()
 		for _, active := range activeRuns(jobs) {
 			if err := source.sendActive(ctx, active); err != nil && ctx.Err() == nil {
 				source.Log.WarnContext(ctx, "naming an active run failed, will be tried again", "run", active[0].Labels[run.EventIDLabel], "error", err)
@@ -189,19 +502,16 @@ func (source *Source) nameActive(ctx context.Context, stores []cache.Indexer) {
 	}
 }
 
-// activeRuns returns the Jobs of each run that has not ended, sorted by name. It
-// leaves out silent runs: who finished their task may have been somebody else.
+// activeRuns returns the Jobs of each run that is not reported, sorted by name.
 func activeRuns(jobs []*batchv1.Job) [][]*batchv1.Job {
 	slices.SortFunc(jobs, func(one, other *batchv1.Job) int { return cmp.Compare(one.Name, other.Name) })
 	runs := map[string][]*batchv1.Job{}
 	for _, job := range jobs {
-		if job.Annotations[run.SilentAnnotation] != "true" {
-			runs[job.Labels[run.EventIDLabel]] = append(runs[job.Labels[run.EventIDLabel]], job)
-		}
+		runs[job.Labels[run.EventIDLabel]] = append(runs[job.Labels[run.EventIDLabel]], job)
 	}
 	var active [][]*batchv1.Job
 	for _, runID := range slices.Sorted(maps.Keys(runs)) {
-		if slices.ContainsFunc(runs[runID], run.IsActive) {
+		if slices.ContainsFunc(runs[runID], func(job *batchv1.Job) bool { return !run.IsReported(job) }) {
 			active = append(active, runs[runID])
 		}
 	}
@@ -215,52 +525,4 @@ func (source *Source) sendActive(ctx context.Context, jobs []*batchv1.Job) error
 	}
 	ctx = source.Propagator.Extract(ctx, propagation.MapCarrier{"traceparent": jobs[0].Annotations[run.TraceparentAnnotation]})
 	return source.Sender.Send(ctx, active)
-}
-
-// Reconcile brings a run further, of which it is given all Jobs: each finished one
-// is sent and then marked; once all of them are marked, they may expire. So a
-// result can't expire before it was reported.
-func (source *Source) Reconcile(ctx context.Context, jobs []*batchv1.Job) error {
-	delivered := true
-	for _, job := range jobs {
-		if run.IsActive(job) {
-			delivered = false
-			continue
-		}
-		if run.IsDelivered(job) {
-			continue
-		}
-		if err := source.send(ctx, job); err != nil {
-			return err
-		}
-		if err := source.Marker.MarkDelivered(ctx, job, source.Now()); err != nil {
-			return err
-		}
-		source.Log.InfoContext(ctx, "completion delivered", "job", job.Name, "namespace", job.Namespace, "phase", run.PhaseOf(job))
-		delivered = false // the mark comes back as an update
-	}
-	if !delivered {
-		return nil
-	}
-	var failures []error
-	for _, job := range jobs {
-		if job.Spec.TTLSecondsAfterFinished == nil {
-			failures = append(failures, source.Marker.Expire(ctx, job, source.Now()))
-		}
-	}
-	return errors.Join(failures...)
-}
-
-func (source *Source) send(ctx context.Context, job *batchv1.Job) error {
-	completed, err := run.Completed(job)
-	if err != nil {
-		return err
-	}
-	ctx = source.Propagator.Extract(ctx, propagation.MapCarrier{"traceparent": job.Annotations[run.TraceparentAnnotation]})
-	ctx, span := source.Tracer.Start(ctx, "jobsource "+run.CompletedType, trace.WithSpanKind(trace.SpanKindProducer))
-	defer span.End()
-	if err := source.Sender.Send(ctx, completed); err != nil {
-		return fmt.Errorf("sending the completion of Job %s/%s: %w", job.Namespace, job.Name, err)
-	}
-	return nil
 }

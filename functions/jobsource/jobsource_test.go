@@ -2,8 +2,11 @@ package jobsource
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,29 +17,53 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/job-executor/job-executor/functions/run"
 )
 
 type state struct {
-	name                         string
-	finished, delivered, expires bool
+	name              string
+	phase             run.Phase
+	reported, expires bool
+	plan              string
+	// age is since when its pod should have started.
+	age time.Duration
 }
+
+var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
 func job(state state) *batchv1.Job {
 	made := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{
-		Namespace: "jobs", Name: state.name, UID: "uid",
-		Labels:      map[string]string{run.ManagedByLabel: run.ManagedBy, run.EventIDLabel: "run"},
+		Namespace: "jobs", Name: state.name, UID: types.UID("uid-" + state.name), CreationTimestamp: metav1.NewTime(noon.Add(-state.age)),
+		Labels:      map[string]string{run.ManagedByLabel: run.ManagedBy, run.InstanceLabel: "ours", run.EventIDLabel: "run"},
 		Annotations: map[string]string{run.TTLAnnotation: "60"},
 	}}
-	if state.finished {
-		made.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
+	switch state.phase {
+	case run.Waiting:
+		made.Spec.Suspend = new(true)
+	case run.Succeeded:
+		made.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(noon)}}
+	case run.Running, run.Failed:
 	}
-	if state.delivered {
-		made.Annotations[run.DeliveredAnnotation] = "2026-11-24T12:00:00Z"
+	if state.plan != "" {
+		var plan []run.Planned
+		for _, name := range strings.Fields(state.plan) {
+			plan = append(plan, run.Planned{Namespace: "jobs", Name: name})
+		}
+		content, err := json.Marshal(plan)
+		if err != nil {
+			panic(err)
+		}
+		made.Annotations[run.PlanAnnotation] = string(content)
+	}
+	if state.reported {
+		made.Annotations[run.ReportedAnnotation] = "2026-11-24T12:00:00Z"
 	}
 	if state.expires {
 		made.Spec.TTLSecondsAfterFinished = new(int32(60))
@@ -60,13 +87,13 @@ func (broker *broker) Send(_ context.Context, outgoing event.Event) error {
 		broker.refuse--
 		return errRefused
 	}
-	broker.taken = append(broker.taken, outgoing.Subject())
+	broker.taken = append(broker.taken, strings.TrimPrefix(outgoing.ID(), "uid-"))
 	return nil
 }
 
 type marker struct{ marked, expired []string }
 
-func (marker *marker) MarkDelivered(_ context.Context, job *batchv1.Job, _ time.Time) error {
+func (marker *marker) MarkReported(_ context.Context, job *batchv1.Job, _ time.Time) error {
 	marker.marked = append(marker.marked, job.Name)
 	return nil
 }
@@ -78,103 +105,204 @@ func (marker *marker) Expire(_ context.Context, job *batchv1.Job, _ time.Time) e
 
 func newSource(broker *broker, marker Marker, objects ...runtime.Object) *Source {
 	return &Source{
-		Client: fake.NewClientset(objects...), Namespaces: []string{"jobs"}, Sender: broker, Marker: marker,
-		Tracer: noop.NewTracerProvider().Tracer(""), Propagator: propagation.TraceContext{},
-		ActiveInterval: time.Minute, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		Client: fake.NewClientset(objects...), Namespaces: []string{"jobs"}, Installation: "ours", Sender: broker, Marker: marker,
+		Tracer: noop.NewTracerProvider().Tracer(""), Propagator: propagation.TraceContext{}, StartDeadline: 5 * time.Minute,
+		ActiveInterval: time.Hour, Now: func() time.Time { return noon }, Log: slog.New(slog.DiscardHandler),
 	}
 }
 
 func TestReconcile(t *testing.T) {
-	type outcome struct{ Sent, Marked, Expired []string }
+	type outcome struct {
+		Sent, Expired []string
+		Again         time.Duration
+	}
+	const plan = "a b"
 	tests := []struct {
 		name   string
 		run    []state
+		gone   *state
 		refuse int
 		want   outcome
 		err    error
 	}{
-		{"a Job that runs is left alone", []state{{name: "a"}}, 0, outcome{}, nil},
-		{"a finished Job is sent, then marked", []state{{name: "a", finished: true}}, 0, outcome{Sent: []string{"a"}, Marked: []string{"a"}}, nil},
-		{"what the Broker refuses is not marked", []state{{name: "a", finished: true}}, 1, outcome{}, errRefused},
-		{"a marked Job is not sent again, but expires", []state{{name: "a", finished: true, delivered: true}}, 0, outcome{Expired: []string{"a"}}, nil},
-		{"not before all of its run are marked", []state{{name: "a", finished: true, delivered: true}, {name: "b", finished: true}}, 0, outcome{Sent: []string{"b"}, Marked: []string{"b"}}, nil},
-		{"nor before all have finished", []state{{name: "a", finished: true, delivered: true}, {name: "b"}}, 0, outcome{}, nil},
-		{"then all of them", []state{{name: "a", finished: true, delivered: true}, {name: "b", finished: true, delivered: true}, {name: "c", finished: true, delivered: true, expires: true}}, 0, outcome{Expired: []string{"a", "b"}}, nil},
+		{"a Job that runs is left alone until it should have started", []state{{name: "a", phase: run.Running, age: time.Minute}}, nil, 0, outcome{Again: 4 * time.Minute}, nil},
+		{"one that does not start is sent", []state{{name: "a", phase: run.Running, age: time.Hour}}, nil, 0, outcome{Sent: []string{"a-unstarted"}, Again: firstRepeat}, nil},
+		{"a finished Job is sent, and again until its run is reported", []state{{name: "a", phase: run.Succeeded}}, nil, 0, outcome{Sent: []string{"a-completed"}, Again: firstRepeat}, nil},
+		{"what the Broker refuses is an error", []state{{name: "a", phase: run.Succeeded}}, nil, 1, outcome{}, errRefused},
+		{"the last that finished stands for all", []state{{name: "a", phase: run.Succeeded, plan: plan}, {name: "b", phase: run.Succeeded, plan: plan}}, nil, 0, outcome{Sent: []string{"b-completed"}, Again: firstRepeat}, nil},
+		{"the one before a waiting Job is sent", []state{{name: "a", phase: run.Succeeded, plan: plan}, {name: "b", phase: run.Waiting, plan: plan}}, nil, 0, outcome{Sent: []string{"a-completed"}, Again: firstRepeat}, nil},
+		{"a Job that is gone is sent", []state{{name: "a", phase: run.Succeeded, plan: plan}}, &state{name: "b", plan: plan}, 0, outcome{Sent: []string{"b-deleted"}, Again: firstRepeat}, nil},
+		{"so is the only one", nil, &state{name: "a"}, 0, outcome{Sent: []string{"a-deleted"}, Again: firstRepeat}, nil},
+		{"one that was gone before anybody watched is missed in the plan", []state{{name: "a", phase: run.Succeeded, plan: plan}}, nil, 0, outcome{Sent: []string{"a-deleted"}, Again: firstRepeat}, nil},
+		{"a run that is being created is left alone", []state{{name: "b", phase: run.Waiting, plan: plan}}, nil, 0, outcome{}, nil},
+		{"a reported run expires", []state{{name: "a", phase: run.Succeeded, reported: true}, {name: "c", phase: run.Succeeded, reported: true, expires: true}}, nil, 0, outcome{Expired: []string{"a"}}, nil},
+		{"a run that is gone is forgotten", nil, nil, 0, outcome{}, nil},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			broker, marker := &broker{refuse: test.refuse}, &marker{}
+			source := newSource(broker, marker)
 			var siblings []*batchv1.Job
 			for _, state := range test.run {
 				siblings = append(siblings, job(state))
 			}
-			err := newSource(broker, marker).Reconcile(t.Context(), siblings)
+			if test.gone != nil {
+				source.remember(job(*test.gone))
+			}
+			again, err := source.Reconcile(t.Context(), "run", siblings)
 			if !errors.Is(err, test.err) || (err == nil) != (test.err == nil) {
 				t.Errorf("got error %v, want %v", err, test.err)
 			}
-			if difference := cmp.Diff(test.want, outcome{broker.taken, marker.marked, marker.expired}); difference != "" {
+			if difference := cmp.Diff(test.want, outcome{broker.taken, marker.expired, again}); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
 			}
 		})
 	}
 }
 
+// A completion is sent once, whatever changes besides, and again ever more seldom
+// until its run is reported.
+func TestCompletionIsRepeatedUntilItIsReported(t *testing.T) {
+	broker := &broker{}
+	source := newSource(broker, &marker{})
+	now := noon
+	source.Now = func() time.Time { return now }
+	jobs := []*batchv1.Job{job(state{name: "a", phase: run.Succeeded})}
+	var sentAt []time.Duration
+	for range 600 {
+		before := len(broker.taken)
+		if _, err := source.Reconcile(t.Context(), "run", jobs); err != nil {
+			t.Fatal(err)
+		}
+		if len(broker.taken) > before {
+			sentAt = append(sentAt, now.Sub(noon))
+		}
+		now = now.Add(time.Second)
+	}
+	seconds := func(numbers ...int) (all []time.Duration) {
+		for _, number := range numbers {
+			all = append(all, time.Duration(number)*time.Second)
+		}
+		return all
+	}
+	if difference := cmp.Diff(seconds(0, 10, 30, 70, 150, 270, 390, 510), sentAt); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
 // A Job that finished while nobody watched is found at the start; one that the
-// Broker refuses is sent again; both are marked and expire.
+// Broker refuses is sent again; once they are reported they expire. A namespace that
+// can't be watched stops nothing of that.
 func TestRunDeliversEveryCompletion(t *testing.T) {
 	broker := &broker{refuse: 1}
-	source := newSource(broker, nil, job(state{name: "before", finished: true}))
+	source := newSource(broker, nil, job(state{name: "before", phase: run.Succeeded}))
+	source.Namespaces = []string{"broken", "jobs"}
+	source.Client.(*fake.Clientset).PrependReactor("list", "jobs", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		return action.GetNamespace() == "broken", nil, apierrors.NewForbidden(batchv1.Resource("jobs"), "", errors.New("no role"))
+	})
 	jobs := source.Client.BatchV1().Jobs("jobs")
-	source.Marker = &run.Store{Batch: source.Client.BatchV1(), Namespaces: source.Namespaces}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	source.Marker = &run.Store{Batch: source.Client.BatchV1(), Namespaces: source.Namespaces, Installation: "ours"}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	done := make(chan error, 1)
 	go func() { done <- source.Run(ctx) }()
 
-	expires := func(name string) {
+	expires := func(runID, name string) {
 		t.Helper()
-		for {
+		for told := false; ; {
 			found, err := jobs.Get(ctx, name, metav1.GetOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if run.IsDelivered(found) && found.Spec.TTLSecondsAfterFinished != nil {
+			if run.IsReported(found) && found.Spec.TTLSecondsAfterFinished != nil {
 				return
+			}
+			if !told && slices.Contains(broker.sent(), name+"-completed") {
+				reported, err := run.Reported("bridge", runID, noon)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := source.Handle(ctx, reported); err != nil {
+					t.Fatal(err)
+				}
+				told = true
 			}
 			time.Sleep(time.Millisecond)
 		}
 	}
-	expires("before")
-	later := job(state{name: "later", finished: true})
-	later.Labels[run.EventIDLabel] = "another run"
+	expires("run", "before")
+	later := job(state{name: "later", phase: run.Succeeded})
+	later.Labels[run.EventIDLabel] = "another"
 	if _, err := jobs.Create(ctx, later, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	expires("later")
+	expires("another", "later")
+	deleted := job(state{name: "deleted", phase: run.Running})
+	deleted.Labels[run.EventIDLabel] = "third"
+	if _, err := jobs.Create(ctx, deleted, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if known, _, err := source.jobsOf("third"); err != nil || len(known) > 0 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if err := jobs.Delete(ctx, "deleted", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for !slices.Contains(broker.sent(), "deleted-deleted") && ctx.Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if difference := cmp.Diff([]string{"before", "later"}, broker.taken); difference != "" {
+	sent := slices.DeleteFunc(broker.sent(), func(id string) bool { return strings.Contains(id, "active") })
+	if difference := cmp.Diff([]string{"before-completed", "later-completed", "deleted-deleted"}, sent); difference != "" {
 		t.Errorf("sent (-want +got):\n%s", difference)
 	}
 }
 
+func (broker *broker) sent() []string {
+	broker.mutex.Lock()
+	defer broker.mutex.Unlock()
+	return slices.Clone(broker.taken)
+}
+
+// Thousands of finished Jobs are held for hours: what is not looked at is left out.
+func TestWhatIsHeldOfAJobIsSmall(t *testing.T) {
+	whole := job(state{name: "a", phase: run.Succeeded, plan: "a b"})
+	whole.Annotations["somebody.else/annotation"] = strings.Repeat("x", 1000)
+	whole.Spec.Template.Spec.Containers = []corev1.Container{{Name: "task", Args: []string{strings.Repeat("x", 100000)}}}
+	whole.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: strings.Repeat("x", 1000)}}
+	stripped, err := strip(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size := jobOf(stripped).Size(); size > 1000 {
+		t.Errorf("%d bytes are held", size)
+	}
+}
+
 func TestActiveRunsAreNamedOnceEach(t *testing.T) {
-	waiting, silent, other := job(state{name: "waiting"}), job(state{name: "silent"}), job(state{name: "other"})
-	waiting.Spec.Suspend = new(true)
-	silent.Labels[run.EventIDLabel], silent.Annotations[run.SilentAnnotation] = "silent run", "true"
-	other.Labels[run.EventIDLabel] = "other run"
-	ended := job(state{name: "ended", finished: true})
-	ended.Labels[run.EventIDLabel] = "ended run"
+	of := func(runID, name string, state state) *batchv1.Job {
+		state.name = name
+		made := job(state)
+		made.Labels[run.EventIDLabel] = runID
+		return made
+	}
 	var named [][]string
-	for _, active := range activeRuns([]*batchv1.Job{waiting, job(state{name: "done", finished: true}), other, silent, ended}) {
+	for _, active := range activeRuns([]*batchv1.Job{
+		of("run", "waiting", state{phase: run.Waiting}), of("run", "done", state{phase: run.Succeeded}), of("other", "other", state{phase: run.Running}),
+		of("ended", "ended", state{phase: run.Succeeded}), of("reported", "reported", state{phase: run.Succeeded, reported: true}),
+	}) {
 		var names []string
 		for _, job := range active {
 			names = append(names, job.Name)
 		}
 		named = append(named, names)
 	}
-	if difference := cmp.Diff([][]string{{"other"}, {"done", "waiting"}}, named); difference != "" {
+	if difference := cmp.Diff([][]string{{"ended"}, {"other"}, {"done", "waiting"}}, named); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
 }

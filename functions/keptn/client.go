@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,6 +36,9 @@ type Endpoints struct {
 	ControlPlane string
 	// Resources is resource-service's API.
 	Resources string
+	// Gateway says that Resources is behind Keptn's api-gateway, which unescapes paths
+	// once more.
+	Gateway bool
 }
 
 // GatewayEndpoints are the endpoints behind Keptn's api-gateway, as they are
@@ -45,6 +49,7 @@ func GatewayEndpoints(address string) Endpoints {
 		Events:       address + "/v1/event",
 		ControlPlane: address + "/controlPlane/v1",
 		Resources:    address + "/resource-service/v1",
+		Gateway:      true,
 	}
 }
 
@@ -56,6 +61,9 @@ type Client struct {
 	Token string
 	// HTTP makes the calls; it must not follow redirects (see NewHTTPClient).
 	HTTP *http.Client
+	// Source is that of this installation's events, by which it recognises its own; the
+	// constant Source if empty.
+	Source string
 }
 
 // NewHTTPClient returns an HTTP client for a Client. It follows no redirects:
@@ -75,6 +83,9 @@ type StatusError struct {
 	Message string
 	// Request names the method and path.
 	Request string
+	// Own says that it is Keptn's own answer, in the form of its errors, and not that of
+	// a proxy before it.
+	Own bool
 }
 
 // Error tells which request failed, and what Keptn said.
@@ -82,11 +93,16 @@ func (err *StatusError) Error() string {
 	return fmt.Sprintf("Keptn answered %s with %d: %s", err.Request, err.Code, err.Message)
 }
 
-// IsNotFound says whether an error is Keptn's answer that something does not exist.
+// IsNotFound says whether an error is Keptn's own answer that something does not
+// exist. A proxy's 404 says nothing about Keptn.
 func IsNotFound(err error) bool {
 	var status *StatusError
-	return errors.As(err, &status) && status.Code == http.StatusNotFound
+	return errors.As(err, &status) && status.Code == http.StatusNotFound && status.Own
 }
+
+// ErrForeign says that a success is not Keptn's answer to what it was asked: something
+// that stands before it may have answered.
+var ErrForeign = errors.New("it is not what Keptn answers")
 
 // OpenTriggered lists the triggered events of one exact type that Keptn holds
 // open: those of tasks which have not completed, started or not.
@@ -99,9 +115,6 @@ func (client *Client) IsOpen(ctx context.Context, task Task) (bool, error) {
 	events, err := client.openTriggered(ctx, TypeOf(task.Name, Triggered), url.Values{
 		"project": {task.Project}, "eventID": {task.TriggeredID},
 	})
-	if IsNotFound(err) {
-		return false, nil // the project was deleted
-	}
 	return len(events) > 0, err
 }
 
@@ -111,7 +124,7 @@ func (client *Client) openTriggered(ctx context.Context, eventType string, query
 	var answer struct {
 		Events []json.RawMessage `json:"events"`
 	}
-	if err := client.call(ctx, http.MethodGet, address, nil, &answer); err != nil {
+	if err := client.call(ctx, http.MethodGet, address, nil, &answer, "events"); err != nil {
 		return nil, err
 	}
 	events := make([]event.Event, 0, len(answer.Events))
@@ -159,8 +172,25 @@ func (client *Client) Executions(ctx context.Context, project, keptnContext stri
 	var answer struct {
 		Executions []Execution `json:"sequenceExecutions"`
 	}
-	err := client.call(ctx, http.MethodGet, client.Endpoints.ControlPlane+"/sequence-execution?"+query.Encode(), nil, &answer)
+	err := client.call(ctx, http.MethodGet, client.Endpoints.ControlPlane+"/sequence-execution?"+query.Encode(), nil, &answer, "sequenceExecutions", "totalCount", "pageSize")
 	return answer.Executions, err
+}
+
+// SequenceState returns the state of a Keptn context's sequence as Keptn's page shows
+// it: started, waiting, paused, finished, aborted, timedOut. It is empty if Keptn knows
+// none. It is paused before the execution is (recording 44-pause-resume).
+func (client *Client) SequenceState(ctx context.Context, project, keptnContext string) (string, error) {
+	var answer struct {
+		States []struct {
+			State string `json:"state"`
+		} `json:"states"`
+	}
+	address := client.Endpoints.ControlPlane + "/sequence/" + url.PathEscape(project) + "?" + url.Values{"keptnContext": {keptnContext}}.Encode()
+	err := client.call(ctx, http.MethodGet, address, nil, &answer, "states", "totalCount")
+	if err != nil || len(answer.States) == 0 {
+		return "", err
+	}
+	return answer.States[0].State, nil
 }
 
 // Register makes an integration known to Keptn and returns its id. For a name
@@ -173,7 +203,7 @@ func (client *Client) Register(ctx context.Context, integration models.Integrati
 	var answer struct {
 		ID string `json:"id"`
 	}
-	err = client.call(ctx, http.MethodPost, client.Endpoints.ControlPlane+"/uniform/registration", content, &answer)
+	err = client.call(ctx, http.MethodPost, client.Endpoints.ControlPlane+"/uniform/registration", content, &answer, "id")
 	return answer.ID, err
 }
 
@@ -183,7 +213,7 @@ func (client *Client) Register(ctx context.Context, integration models.Integrati
 func (client *Client) Ping(ctx context.Context, id string) (models.Integration, error) {
 	var integration models.Integration
 	address := client.Endpoints.ControlPlane + "/uniform/registration/" + url.PathEscape(id) + "/ping"
-	err := client.call(ctx, http.MethodPut, address, nil, &integration)
+	err := client.call(ctx, http.MethodPut, address, nil, &integration, "id")
 	return integration, err
 }
 
@@ -227,11 +257,9 @@ func (scope ResourceScope) path() string {
 }
 
 // Resource returns the content of one file, to be read and closed by the caller;
-// a file with more bytes than an answer may have fails while it is read. Its path is
-// escaped twice, since Keptn's gateway unescapes it once; resource-service itself
-// takes both (recording 63-resources).
+// a file with more bytes than an answer may have fails while it is read.
 func (client *Client) Resource(ctx context.Context, scope ResourceScope, path string) (io.ReadCloser, error) {
-	address := client.Endpoints.Resources + scope.path() + "/" + url.PathEscape(url.PathEscape(path))
+	address := client.Endpoints.Resources + scope.path() + "/" + escapeFile(path, client.Endpoints.Gateway)
 	if scope.GitCommitID != "" {
 		address += "?" + url.Values{"gitCommitID": {scope.GitCommitID}}.Encode()
 	}
@@ -250,6 +278,19 @@ func (client *Client) Resource(ctx context.Context, scope ResourceScope, path st
 	}{content, response.Body}, nil
 }
 
+// escapeFile escapes a file's path as resource-service takes it: it unescapes the part
+// of the URL once as a path, and once more as a query, for which + is a blank. Keptn's
+// gateway unescapes once before that. What comes through twice unescaped already stays
+// what it is, unless it has a % or +; such a path is escaped a third time (recording
+// 63-resources).
+func escapeFile(path string, gateway bool) string {
+	escaped := url.PathEscape(url.QueryEscape(path))
+	if gateway && strings.ContainsAny(path, "%+") {
+		escaped = url.PathEscape(escaped)
+	}
+	return escaped
+}
+
 // maxPages bounds how many pages of a listing are read.
 const maxPages = 100
 
@@ -263,7 +304,7 @@ func (client *Client) ResourcePaths(ctx context.Context, scope ResourceScope) ([
 			Resources   []models.Resource `json:"resources"`
 			NextPageKey string            `json:"nextPageKey"`
 		}
-		if err := client.call(ctx, http.MethodGet, client.Endpoints.Resources+scope.path()+"?"+query.Encode(), nil, &page); err != nil {
+		if err := client.call(ctx, http.MethodGet, client.Endpoints.Resources+scope.path()+"?"+query.Encode(), nil, &page, "resources", "totalCount"); err != nil {
 			return nil, err
 		}
 		for _, resource := range page.Resources {
@@ -283,7 +324,9 @@ func (client *Client) ResourcePaths(ctx context.Context, scope ResourceScope) ([
 	return nil, fmt.Errorf("Keptn lists more than %d files", maxPages*pageSize)
 }
 
-func (client *Client) call(ctx context.Context, method, address string, body []byte, answer any) error {
+// call makes a request and reads its answer, which has to be a JSON object with at
+// least one of the members: {}, null and a page of HTML are nobody's answer.
+func (client *Client) call(ctx context.Context, method, address string, body []byte, answer any, members ...string) error {
 	response, err := client.do(ctx, method, address, body)
 	if err != nil {
 		return err
@@ -291,12 +334,23 @@ func (client *Client) call(ctx context.Context, method, address string, body []b
 	defer func() { _ = response.Body.Close() }()
 	content, err := io.ReadAll(&boundedReader{reader: response.Body, left: maxAnswerBytes})
 	if err == nil && answer != nil {
-		err = json.Unmarshal(content, answer)
+		err = decode(content, answer, members)
 	}
 	if err != nil {
 		return fmt.Errorf("reading Keptn's answer to %s %s: %w", method, response.Request.URL.Path, err)
 	}
 	return nil
+}
+
+func decode(content []byte, answer any, members []string) error {
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(content, &object); err != nil {
+		return fmt.Errorf("%w: %w", ErrForeign, err)
+	}
+	if !slices.ContainsFunc(members, func(member string) bool { _, ok := object[member]; return ok }) {
+		return fmt.Errorf("%w: it has no %s", ErrForeign, strings.Join(members, " and no "))
+	}
+	return json.Unmarshal(content, answer)
 }
 
 // do makes a request and returns a success, whose body the caller closes.
@@ -322,7 +376,8 @@ func (client *Client) do(ctx context.Context, method, address string, body []byt
 		if err != nil {
 			return nil, fmt.Errorf("reading Keptn's answer to %s %s: %w", method, request.URL.Path, err)
 		}
-		return nil, &StatusError{Code: response.StatusCode, Message: statusMessage(content), Request: method + " " + request.URL.Path}
+		message, own := statusMessage(content)
+		return nil, &StatusError{Code: response.StatusCode, Message: message, Request: method + " " + request.URL.Path, Own: own}
 	}
 	return response, nil
 }
@@ -342,16 +397,16 @@ func (bounded *boundedReader) Read(buffer []byte) (int, error) {
 }
 
 // statusMessage is what Keptn says in an error's body: the message of its JSON,
-// or the first line of what else came.
-func statusMessage(content []byte) string {
+// or the first line of what else came. Own says that it is the former.
+func statusMessage(content []byte) (message string, own bool) {
 	var failure models.Error
 	if err := json.Unmarshal(content, &failure); err == nil && failure.GetMessage() != "" {
-		return failure.GetMessage()
+		return failure.GetMessage(), true
 	}
 	line, _, _ := strings.Cut(strings.TrimSpace(string(content)), "\n")
 	const longest = 200
 	if len(line) > longest {
 		line = line[:longest]
 	}
-	return line
+	return strings.ToValidUTF8(line, "\uFFFD"), false
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -162,6 +163,44 @@ func TestClientSaysWhatKeptnSaid(t *testing.T) {
 	}
 }
 
+// A path is unescaped by the gateway, by resource-service as a path, and there once more
+// as a query.
+func TestEveryFileNameReachesResourceService(t *testing.T) {
+	names := []string{"job/config.yaml", "a+b.txt", "100%.txt", "%2F.txt", "%252B", "with blank.txt", "a#b", "a?b=c", "a&b", "a=b;c", "ümläut/ß.md", "😀/🚀.png", ".hidden/.file", "a:b@c", `back\slash`, "[x]{y}", "'quoted'", "~tilde", "a,b$c!(d)*"}
+	for _, gateway := range []bool{false, true} {
+		for _, name := range names {
+			t.Run(fmt.Sprintf("%s, gateway %v", name, gateway), func(t *testing.T) {
+				address := escapeFile(name, gateway)
+				if gateway {
+					address = throughGateway(t, address)
+				}
+				inner, err := url.PathUnescape(address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := url.QueryUnescape(inner)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if strings.Contains(address, "/") || got != name {
+					t.Errorf("resource-service reads %q of %q", got, address)
+				}
+			})
+		}
+	}
+}
+
+// throughGateway does what the gateway does with a path: it passes on what it has
+// unescaped once (recording 63-resources: escaped once, a file is not found).
+func throughGateway(t *testing.T, path string) string {
+	t.Helper()
+	unescaped, err := url.PathUnescape(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return unescaped
+}
+
 func TestTokenIsNotSentToWhereARedirectLeads(t *testing.T) {
 	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) {
 		t.Errorf("asked with token %q", request.Header.Get("x-token"))
@@ -179,7 +218,7 @@ func TestTokenIsNotSentToWhereARedirectLeads(t *testing.T) {
 func TestNothingIsCountedForADeletedProject(t *testing.T) {
 	client, _ := answering(t, http.StatusNotFound, `{"code":404,"message":"project not found"}`)
 	got, err := client.Count(t.Context(), Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v"})
-	if err != nil || got != (Count{Standing: Over}) {
+	if err != nil || got != (Count{Standing: Aborted}) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
@@ -204,20 +243,33 @@ func TestCount(t *testing.T) {
 			state, previous, current, content)
 	}
 	const started, finished = "sh.keptn.event.test.started", "sh.keptn.event.test.finished"
+	state := func(state string) string { return `{"states":[{"state":"` + state + `"}]}` }
+	const none = `{"states":[]}`
 	tests := []struct {
-		name, executions, open string
-		want                   Count
+		name, executions, open, states string
+		want                           Count
+		err                            error
 	}{
-		{"it waits for us", execution("started", "1", "0"), "", Count{Standing: Current}},
-		{"we started it", execution("started", "1", "0", started, Source), "", Count{Standing: Current, Started: 1, Taken: true}},
-		{"we started it twice", execution("started", "1", "0", started, Source, started, Source), "", Count{Standing: Current, Started: 2, Taken: true}},
-		{"another one started it", execution("started", "1", "0", started, "other"), "", Count{Standing: Current, Taken: true}},
-		{"we finished first", execution("paused", "1", "0", finished, Source), "", Count{Standing: Current, Finished: 1}},
-		{"it was paused before anybody started", execution("paused", "1", "0"), "", Count{Standing: Pending}},
-		{"it is done", execution("started", "2", "1"), "", Count{Standing: Over}},
-		{"it was aborted", execution("finished", "1", "0", started, Source), "", Count{Standing: Over}},
-		{"it is listed, but not dispatched", execution("started", "", "0"), listed, Count{Standing: Pending}},
-		{"nobody knows it", `{"sequenceExecutions":[]}`, "", Count{Standing: Over}},
+		{"it waits for us", execution("started", "1", "0"), "", state("started"), Count{Standing: Current}, nil},
+		{"we started it", execution("started", "1", "0", started, Source), "", "", Count{Standing: Current, Started: 1}, nil},
+		{"we started it twice", execution("started", "1", "0", started, Source, started, Source), "", "", Count{Standing: Current, Started: 2}, nil},
+		{"another one started it, which is none of ours", execution("started", "1", "0", started, "other"), "", "", Count{Standing: Current}, nil},
+		{"another installation did", execution("started", "1", "0", started, Source+"-0badcafe", finished, Source+"-0badcafe"), "", "", Count{Standing: Current}, nil},
+		{"we finished first", execution("paused", "1", "0", finished, Source), "", "", Count{Standing: Current, Finished: 1}, nil},
+		{"it was paused before anybody started", execution("paused", "1", "0"), "", "", Count{Standing: Pending}, nil},
+		{"it was paused just now, which only the page tells", execution("started", "1", "0"), "", state("paused"), Count{Standing: Pending}, nil},
+		{"it is done", execution("started", "2", "1"), "", "", Count{Standing: Completed}, nil},
+		{"it was aborted", execution("finished", "1", "0", started, Source), "", state("aborted"), Count{Standing: Aborted}, nil},
+		{"it timed out", execution("timedOut", "1", "0", started, Source), "", state("timedOut"), Count{Standing: Aborted}, nil},
+		{"that it was aborted is not confirmed", execution("finished", "1", "0", started, Source), "", none, Count{Standing: Unknown}, nil},
+		{"it was aborted before it was dispatched", `{"sequenceExecutions":[]}`, "", state("aborted"), Count{Standing: Aborted}, nil},
+		{"it is listed, but not dispatched", execution("started", "", "0"), listed, "", Count{Standing: Pending}, nil},
+		{"nobody knows it", `{"sequenceExecutions":null,"totalCount":0}`, "", none, Count{Standing: Unknown}, nil},
+		{"something else answers {}", `{}`, "", none, Count{}, ErrForeign},
+		{"something else answers null", `null`, "", none, Count{}, ErrForeign},
+		{"something else answers with a page", `<html>`, "", none, Count{}, ErrForeign},
+		{"the answer is cut off", `{"sequenceExecutions":[{"sta`, "", none, Count{}, ErrForeign},
+		{"something else answers for the sequence", `{"sequenceExecutions":[]}`, "", `{}`, Count{}, ErrForeign},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -226,12 +278,13 @@ func TestCount(t *testing.T) {
 			mux.HandleFunc("/controlPlane/v1/event/triggered/{type}", func(writer http.ResponseWriter, _ *http.Request) {
 				_, _ = writer.Write([]byte(`{"events":[` + test.open + `]}`))
 			})
+			mux.HandleFunc("/controlPlane/v1/sequence/p", func(writer http.ResponseWriter, _ *http.Request) { _, _ = writer.Write([]byte(test.states)) })
 			server := httptest.NewServer(mux)
 			defer server.Close()
 			client := &Client{Endpoints: GatewayEndpoints(server.URL), HTTP: http.DefaultClient}
 			got, err := client.Count(t.Context(), task)
-			if err != nil {
-				t.Fatal(err)
+			if !errors.Is(err, test.err) || (err == nil) != (test.err == nil) {
+				t.Fatalf("got error %v, want %v", err, test.err)
 			}
 			if difference := cmp.Diff(test.want, got); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)

@@ -31,6 +31,10 @@ const (
 	TaskExtension    = "keptntask"
 )
 
+// EndedExtension is the attribute of a finished event that says when the run ended
+// (RFC 3339). It is for the bridge only, and not sent to Keptn.
+const EndedExtension = "runended"
+
 // SpecVersion is the version of Keptn's event specification that is spoken here.
 const SpecVersion = "0.2.4"
 
@@ -102,6 +106,8 @@ type Task struct {
 	Stage       string            `json:"stage"`
 	Service     string            `json:"service"`
 	Labels      map[string]string `json:"labels,omitempty"`
+	// TriggeredAt is when Keptn triggered it; zero if that is not known.
+	TriggeredAt time.Time `json:"triggeredAt,omitzero"`
 }
 
 // eventData is the part of every Keptn event's data that is the same for all.
@@ -115,17 +121,17 @@ type eventData struct {
 	Message string            `json:"message,omitempty"`
 }
 
-// TaskOf reads the task from any of its events: triggered, started or finished.
-// It returns an error for an event that is none, or that lacks what Keptn needs
-// to assign an answer to its task.
-func TaskOf(taskEvent event.Event) (Task, error) {
+// ParseTask reads the task and the phase from any of its events: triggered, started or
+// finished. It returns an error for an event that is none, or that lacks what Keptn
+// needs to assign an answer to its task.
+func ParseTask(taskEvent event.Event) (Task, Phase, error) {
 	name, phase, ok := ParseType(taskEvent.Type())
 	if !ok {
-		return Task{}, fmt.Errorf("event type %q is not that of a Keptn task", taskEvent.Type())
+		return Task{}, "", fmt.Errorf("event type %q is not that of a Keptn task", taskEvent.Type())
 	}
 	var data eventData
 	if err := taskEvent.DataAs(&data); err != nil {
-		return Task{}, fmt.Errorf("reading the data of event %s: %w", taskEvent.ID(), err)
+		return Task{}, "", fmt.Errorf("reading the data of event %s: %w", taskEvent.ID(), err)
 	}
 	task := Task{
 		TriggeredID: extension(taskEvent, TriggeredIDExtension),
@@ -138,17 +144,17 @@ func TaskOf(taskEvent event.Event) (Task, error) {
 		Labels:      data.Labels,
 	}
 	if phase == Triggered {
-		task.TriggeredID = taskEvent.ID()
+		task.TriggeredID, task.TriggeredAt = taskEvent.ID(), taskEvent.Time().UTC()
 	}
 	for what, value := range map[string]string{
 		"id of the triggered event": task.TriggeredID, "Keptn context": task.Context,
 		"project": task.Project, "stage": task.Stage, "service": task.Service,
 	} {
 		if value == "" {
-			return Task{}, fmt.Errorf("event %s of type %s has no %s", taskEvent.ID(), taskEvent.Type(), what)
+			return Task{}, "", fmt.Errorf("event %s of type %s has no %s", taskEvent.ID(), taskEvent.Type(), what)
 		}
 	}
-	return task, nil
+	return task, phase, nil
 }
 
 func extension(taskEvent event.Event, name string) string {

@@ -21,13 +21,14 @@ func TestTaskIsReadFromAListedEvent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := TaskOf(event)
+	got, _, err := ParseTask(event)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Task{
 		TriggeredID: "48b872a9-5c79-430f-bef2-3e5990627fa3", Name: "test", Context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b",
 		GitCommitID: "f24899eb80016f64c4e420b4d2b3806b41c945cf", Project: "seed", Stage: "production", Service: "svc", Labels: map[string]string{"build": "17"},
+		TriggeredAt: time.Date(2026, 11, 23, 23, 13, 1, 446880389, time.UTC),
 	}
 	if difference := cmp.Diff(want, got); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
@@ -115,7 +116,7 @@ func TestParseType(t *testing.T) {
 	}
 }
 
-func TestTaskOfRefusesWhatCanNotBeAnswered(t *testing.T) {
+func TestParseTaskRefusesWhatCanNotBeAnswered(t *testing.T) {
 	tests := []struct{ name, event, want string }{
 		{"a sequence", `{"specversion":"1.0","id":"1","source":"s","type":"sh.keptn.event.a.b.triggered"}`, `event type "sh.keptn.event.a.b.triggered" is not that of a Keptn task`},
 		{"no service", `{"specversion":"1.0","id":"1","source":"s","type":"sh.keptn.event.a.triggered","shkeptncontext":"c","data":{"project":"p","stage":"s"}}`, "event 1 of type sh.keptn.event.a.triggered has no service"},
@@ -128,7 +129,7 @@ func TestTaskOfRefusesWhatCanNotBeAnswered(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = TaskOf(event)
+			_, _, err = ParseTask(event)
 			if err == nil || err.Error() != test.want {
 				t.Errorf("got %v, want %s", err, test.want)
 			}

@@ -5,14 +5,16 @@ import (
 	"fmt"
 	"sync"
 
-	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 // Memory holds a value for each of a bounded number of keys; the one that was
-// least recently asked for falls out. It is safe for use by many at a time.
+// least recently asked for falls out, unless somebody holds it. It is safe for use by
+// many at a time.
 type Memory[Value any] struct {
 	mutex  sync.Mutex
-	values *lru.Cache[string, *remembered[Value]]
+	size   int
+	values *simplelru.LRU[string, *remembered[Value]]
 }
 
 // remembered is a value, and the turn of whoever works with it. The turn is a
@@ -20,15 +22,19 @@ type Memory[Value any] struct {
 type remembered[Value any] struct {
 	turn  chan struct{}
 	value Value
+	// users are how many hold the value or wait for it.
+	users int
 }
 
 // NewMemory returns a memory for a number of keys, which has to be positive.
 func NewMemory[Value any](size int) *Memory[Value] {
-	values, err := lru.New[string, *remembered[Value]](size)
+	// It is bounded here: what is held must not fall out.
+	const unbounded = int(^uint(0) >> 1)
+	values, err := simplelru.NewLRU[string, *remembered[Value]](unbounded, nil)
 	if err != nil {
 		panic(err) // only for a size that is not positive
 	}
-	return &Memory[Value]{values: values}
+	return &Memory[Value]{size: size, values: values}
 }
 
 // Hold returns a key's value, a new one if there is none, for the caller alone
@@ -36,11 +42,26 @@ func NewMemory[Value any](size int) *Memory[Value] {
 // context ended meanwhile.
 func (memory *Memory[Value]) Hold(ctx context.Context, key string) (value *Value, release func(), err error) {
 	entry := memory.of(key)
+	leave := func() {
+		memory.mutex.Lock()
+		entry.users--
+		memory.mutex.Unlock()
+	}
 	select {
 	case entry.turn <- struct{}{}:
-		return &entry.value, func() { <-entry.turn }, nil
+		return &entry.value, func() { <-entry.turn; leave() }, nil
 	case <-ctx.Done():
+		leave()
 		return nil, nil, fmt.Errorf("waiting for another delivery for task %s: %w", key, context.Cause(ctx))
+	}
+}
+
+// Forget leaves out a key, unless somebody holds it.
+func (memory *Memory[Value]) Forget(key string) {
+	memory.mutex.Lock()
+	defer memory.mutex.Unlock()
+	if entry, ok := memory.values.Peek(key); ok && entry.users == 0 {
+		memory.values.Remove(key)
 	}
 }
 
@@ -51,6 +72,15 @@ func (memory *Memory[Value]) of(key string) *remembered[Value] {
 	if !ok {
 		entry = &remembered[Value]{turn: make(chan struct{}, 1)}
 		memory.values.Add(key, entry)
+	}
+	entry.users++
+	for surplus := memory.values.Len() - memory.size; surplus > 0; surplus-- {
+		oldest, candidate, _ := memory.values.GetOldest()
+		if candidate.users > 0 {
+			memory.values.Get(oldest) // it is in use, and so becomes the newest
+			continue
+		}
+		memory.values.Remove(oldest)
 	}
 	return entry
 }

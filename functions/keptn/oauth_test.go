@@ -47,7 +47,7 @@ func newProvider(t *testing.T) *provider {
 			writer.WriteHeader(http.StatusUnauthorized)
 			return
 		}
-		_, _ = writer.Write([]byte("{}"))
+		_, _ = writer.Write([]byte(`{"events":[]}`))
 	})
 	made.Server = httptest.NewServer(mux)
 	t.Cleanup(made.Close)

@@ -12,13 +12,18 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 )
 
-// ActiveType is the type of the event that tells that a run has not ended.
+// ActiveType is the type of the event that tells that a run has not been reported.
 const ActiveType = "io.github.job-executor.run.active"
 
-type activity struct {
+// Activity is the data of that event.
+type Activity struct {
 	RunID string `json:"runID"`
 	// Begun says that its first Job is there, which is created last.
 	Begun bool `json:"begun"`
+	// Ended says that none of its Jobs runs, or waits to.
+	Ended bool `json:"ended,omitempty"`
+	// Silent says that the run reports nothing.
+	Silent bool `json:"silent,omitempty"`
 	// Task is the Keptn task, as it stands in TaskAnnotation.
 	Task json.RawMessage `json:"task"`
 }
@@ -26,33 +31,28 @@ type activity struct {
 // Active returns the event that a run is active at a time, from its Jobs.
 func Active(jobs []*batchv1.Job, at time.Time) (event.Event, error) {
 	job, runID := jobs[0], jobs[0].Labels[EventIDLabel]
-	begun := slices.ContainsFunc(jobs, func(job *batchv1.Job) bool { return PhaseOf(job) != Waiting })
-	active := event.New()
-	active.SetID(runID + "-active-" + strconv.FormatInt(at.Unix(), 10))
-	active.SetType(ActiveType)
-	active.SetSource("/apis/batch/v1/namespaces/" + job.Namespace + "/jobs")
-	active.SetTime(at)
-	err := active.SetData(event.ApplicationJSON, activity{RunID: runID, Begun: begun, Task: json.RawMessage(job.Annotations[TaskAnnotation])})
-	if err != nil {
-		return event.Event{}, fmt.Errorf("encoding that run %s is active: %w", runID, err)
-	}
-	return active, nil
+	first := PlanOf(job)[0].Name
+	return ofRun(ActiveType, "/apis/batch/v1/namespaces/"+job.Namespace+"/jobs", runID, runID+"-active-"+strconv.FormatInt(at.Unix(), 10), Activity{
+		RunID:  runID,
+		Begun:  slices.ContainsFunc(jobs, func(job *batchv1.Job) bool { return job.Name == first || PhaseOf(job) != Waiting }),
+		Ended:  !slices.ContainsFunc(jobs, IsActive),
+		Silent: IsSilent(job), Task: taskOf(job),
+	}, at)
 }
 
-// ActiveTask reads into task the Keptn task whose run an event says to be active,
-// and says whether all Jobs of the run have been created.
-func ActiveTask(active event.Event, task any) (begun bool, err error) {
-	var data activity
-	if err := active.DataAs(&data); err != nil {
-		return false, fmt.Errorf("reading the data of event %s: %w", active.ID(), err)
+// ActivityOf reads that event, and into task the Keptn task whose run it is.
+func ActivityOf(active event.Event, task any) (Activity, error) {
+	var activity Activity
+	if err := read(active, ActiveType, &activity, func() string { return activity.RunID }); err != nil {
+		return Activity{}, err
 	}
-	if len(data.Task) == 0 {
-		return false, errors.New("event " + active.ID() + " names no task")
+	if len(activity.Task) == 0 {
+		return Activity{}, errors.New("event " + active.ID() + " names no task")
 	}
-	if err := json.Unmarshal(data.Task, task); err != nil {
-		return false, fmt.Errorf("reading the task of event %s: %w", active.ID(), err)
+	if err := json.Unmarshal(activity.Task, task); err != nil {
+		return Activity{}, fmt.Errorf("reading the task of event %s: %w", active.ID(), err)
 	}
-	return data.Begun, nil
+	return activity, nil
 }
 
 // IsActive says whether a Job may still run, or wait to.

@@ -2,6 +2,7 @@ package run
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
@@ -34,8 +35,18 @@ const ManagedBy = "job-executor"
 // Selector selects every Job of ours.
 const Selector = ManagedByLabel + "=" + ManagedBy
 
-// Annotations of a Job.
+// InstanceLabel holds the installation's name: two that share a namespace leave each
+// other's Jobs alone.
+const InstanceLabel = "app.kubernetes.io/instance"
+
+// SelectorOf selects every Job of one installation.
+func SelectorOf(installation string) string {
+	return Selector + "," + InstanceLabel + "=" + installation
+}
+
+// Annotations of a Job. No task may set one with this prefix.
 const (
+	AnnotationPrefix = "job-executor.github.io/"
 	// TaskAnnotation holds the Keptn task as JSON: all that is needed to answer it.
 	TaskAnnotation = "job-executor.github.io/task"
 	// ActionNameAnnotation and TaskNameAnnotation hold the names as they are in
@@ -45,8 +56,17 @@ const (
 	// TraceparentAnnotation carries the trace from the executor to jobsource (W3C
 	// Trace Context).
 	TraceparentAnnotation = "job-executor.github.io/traceparent"
-	// DeliveredAnnotation holds when the Job's completion was delivered (RFC 3339).
-	DeliveredAnnotation = "job-executor.github.io/delivered"
+	// PlanAnnotation holds as JSON which Jobs the run has, in their order: so one that
+	// is missing is known to be.
+	PlanAnnotation = "job-executor.github.io/plan"
+	// ReportedAnnotation holds when Keptn was known to have the run's result (RFC 3339).
+	ReportedAnnotation = "job-executor.github.io/reported"
+	// FailureAnnotation says why a Job was given up that could not start; it is suspended
+	// then, and counts as failed.
+	FailureAnnotation = "job-executor.github.io/failure"
+	// DeadlineAnnotation says what set the limit of the task's time: its
+	// maxPollDuration, the installation's TASK_DEADLINE_SECONDS, or the default.
+	DeadlineAnnotation = "job-executor.github.io/deadline-source"
 	// TTLAnnotation holds the seconds that the Job is kept once its run has been
 	// reported.
 	TTLAnnotation = "job-executor.github.io/ttl-seconds-after-finished"
@@ -119,6 +139,8 @@ const (
 // PhaseOf reads a Job's phase from its conditions.
 func PhaseOf(job *batchv1.Job) Phase {
 	switch condition := finishedCondition(job); {
+	case condition == nil && IsGivenUp(job):
+		return Failed
 	case condition == nil && job.Spec.Suspend != nil && *job.Spec.Suspend:
 		return Waiting
 	case condition == nil:
@@ -140,25 +162,51 @@ func FinishedAt(job *batchv1.Job) time.Time {
 
 // FailureOf is the reason and message of a failed Job's condition.
 func FailureOf(job *batchv1.Job) (reason, message string) {
-	if condition := finishedCondition(job); condition != nil && condition.Type == batchv1.JobFailed {
+	if condition := finishedCondition(job); condition != nil && condition.Type != batchv1.JobComplete {
 		return condition.Reason, condition.Message
 	}
 	return "", ""
 }
 
+// finishedCondition is that of a Job that has ended. A FailureTarget without Failed
+// is one, too: Kubernetes has given the Job up, and adds Failed only once its pods are
+// gone, which those on a lost node are not for as long as it is lost.
 func finishedCondition(job *batchv1.Job) *batchv1.JobCondition {
-	for index := range job.Status.Conditions {
-		condition := &job.Status.Conditions[index]
-		if (condition.Type == batchv1.JobComplete || condition.Type == batchv1.JobFailed) && condition.Status == corev1.ConditionTrue {
-			return condition
+	for _, wanted := range []batchv1.JobConditionType{batchv1.JobComplete, batchv1.JobFailed, batchv1.JobFailureTarget} {
+		for index := range job.Status.Conditions {
+			condition := &job.Status.Conditions[index]
+			if condition.Type == wanted && condition.Status == corev1.ConditionTrue {
+				return condition
+			}
 		}
 	}
 	return nil
 }
 
-// IsDelivered says whether the Job's completion was delivered.
-func IsDelivered(job *batchv1.Job) bool {
-	return job.Annotations[DeliveredAnnotation] != ""
+// IsGivenUp says whether a Job was given up since it could not start.
+func IsGivenUp(job *batchv1.Job) bool { return job.Annotations[FailureAnnotation] != "" }
+
+// IsReported says whether Keptn is known to have the result of the Job's run.
+func IsReported(job *batchv1.Job) bool { return job.Annotations[ReportedAnnotation] != "" }
+
+// IsSilent says whether the Job is one of a run that reports nothing.
+func IsSilent(job *batchv1.Job) bool { return job.Annotations[SilentAnnotation] == "true" }
+
+// Planned is one Job of a run's plan.
+type Planned struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	// Task is the task's name in job/config.yaml.
+	Task string `json:"task"`
+}
+
+// PlanOf is the plan of a Job's run; just the Job itself if it names none.
+func PlanOf(job *batchv1.Job) []Planned {
+	var plan []Planned
+	if err := json.Unmarshal([]byte(job.Annotations[PlanAnnotation]), &plan); err != nil || len(plan) == 0 {
+		return []Planned{{Namespace: job.Namespace, Name: job.Name, Task: job.Annotations[TaskNameAnnotation]}}
+	}
+	return plan
 }
 
 // Step is what a run needs next.
@@ -167,25 +215,75 @@ type Step struct {
 	Resume *batchv1.Job
 	// Ended says that the run is over.
 	Ended bool
-	// Failed is the Job that ended it, nil if all succeeded.
+	// Ran are the Jobs that ran, in their order; the last of them may have failed.
+	Ran []batchv1.Job
+	// Failed is the Job that ended it, nil if none did.
 	Failed *batchv1.Job
+	// Missing is the Job that ended it since it does not exist any more, nil if none.
+	Missing *Planned
 	// Unneeded are the Jobs that will not run any more.
 	Unneeded []batchv1.Job
 }
 
-// Next decides what a run needs from all its Jobs, in their order. The first Job
-// that failed ends it.
-func Next(jobs []batchv1.Job) Step {
+// Next decides what a run needs from what there is of its Jobs. The first Job that
+// failed, or that is missing, ends it; so it has succeeded only if all of the plan's
+// Jobs have. As long as no Job has begun and the first is missing, the run may still
+// be being created: the first Job is created last. Begun says that it is known to
+// have been there.
+func Next(jobs []batchv1.Job, begun bool) Step {
+	if len(jobs) == 0 {
+		return Step{}
+	}
+	jobs = slices.Clone(jobs)
+	Sort(jobs)
+	byName := map[string]*batchv1.Job{}
 	for index := range jobs {
-		switch PhaseOf(&jobs[index]) {
+		byName[jobs[index].Name] = &jobs[index]
+		begun = begun || PhaseOf(&jobs[index]) != Waiting
+	}
+	plan := planOf(jobs)
+	if !begun && byName[plan[0].Name] == nil {
+		return Step{}
+	}
+	var ran []batchv1.Job
+	for index := range plan {
+		job := byName[plan[index].Name]
+		if job == nil {
+			return Step{Ended: true, Ran: ran, Missing: &plan[index], Unneeded: otherThan(jobs, ran)}
+		}
+		switch PhaseOf(job) {
 		case Succeeded:
+			ran = append(ran, *job)
 		case Waiting:
-			return Step{Resume: &jobs[index]}
+			if index == 0 {
+				return Step{} // it is suspended by others: it was created running
+			}
+			return Step{Resume: job, Ran: ran}
 		case Running:
-			return Step{}
+			return Step{Ran: ran}
 		case Failed:
-			return Step{Ended: true, Failed: &jobs[index], Unneeded: jobs[index+1:]}
+			ran = append(ran, *job)
+			return Step{Ended: true, Ran: ran, Failed: job, Unneeded: otherThan(jobs, ran)}
 		}
 	}
-	return Step{Ended: len(jobs) > 0}
+	return Step{Ended: true, Ran: ran}
+}
+
+// planOf is the plan of a run; all its Jobs if none of them names one.
+func planOf(jobs []batchv1.Job) []Planned {
+	if jobs[0].Annotations[PlanAnnotation] != "" {
+		return PlanOf(&jobs[0])
+	}
+	var plan []Planned
+	for index := range jobs {
+		plan = append(plan, PlanOf(&jobs[index])...)
+	}
+	return plan
+}
+
+// otherThan are the Jobs that did not run, or run without need.
+func otherThan(jobs, ran []batchv1.Job) []batchv1.Job {
+	return slices.DeleteFunc(slices.Clone(jobs), func(job batchv1.Job) bool {
+		return slices.ContainsFunc(ran, func(other batchv1.Job) bool { return other.Name == job.Name })
+	})
 }

@@ -1,6 +1,8 @@
 package run
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -9,9 +11,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 )
 
 func job(name string, phase Phase) batchv1.Job {
@@ -41,32 +46,58 @@ func TestNext(t *testing.T) {
 		}
 		return all
 	}
+	// planned are the Jobs a to c, of which some are there.
+	planned := func(jobs ...batchv1.Job) []batchv1.Job {
+		for index := range jobs {
+			jobs[index].Annotations[PlanAnnotation] = `[{"namespace":"jobs","name":"a","task":"A"},{"namespace":"jobs","name":"b","task":"B"},{"namespace":"jobs","name":"c","task":"C"}]`
+		}
+		return jobs
+	}
+	givenUp := job("a", Waiting)
+	givenUp.Annotations[FailureAnnotation] = "no image"
+	lost := job("a", Running)
+	lost.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobFailureTarget, Status: corev1.ConditionTrue, Reason: "DeadlineExceeded"}}
 	type outcome struct {
-		Resume, Failed string
-		Ended          bool
-		Unneeded       []string
+		Resume, Failed, Missing string
+		Ended                   bool
+		Ran, Unneeded           []string
 	}
 	tests := []struct {
-		name string
-		jobs []batchv1.Job
-		want outcome
+		name  string
+		jobs  []batchv1.Job
+		begun bool
+		want  outcome
 	}{
-		{"a run without Jobs needs nothing", nil, outcome{}},
-		{"while a Job runs nothing is done", []batchv1.Job{job("a", Running), job("b", Waiting)}, outcome{}},
-		{"after a success the next one starts", []batchv1.Job{job("a", Succeeded), job("b", Waiting), job("c", Waiting)}, outcome{Resume: "b"}},
-		{"the next one runs already", []batchv1.Job{job("a", Succeeded), job("b", Running)}, outcome{}},
-		{"the last success ends the run", []batchv1.Job{job("a", Succeeded), job("b", Succeeded)}, outcome{Ended: true}},
-		{"the first failure ends the run", []batchv1.Job{job("a", Succeeded), job("b", Failed), job("c", Waiting)}, outcome{Ended: true, Failed: "b", Unneeded: []string{"c"}}},
+		{"a run without Jobs needs nothing", nil, false, outcome{}},
+		{"while a Job runs nothing is done", []batchv1.Job{job("a", Running), job("b", Waiting)}, false, outcome{}},
+		{"after a success the next one starts", []batchv1.Job{job("a", Succeeded), job("b", Waiting), job("c", Waiting)}, false, outcome{Resume: "b", Ran: []string{"a"}}},
+		{"the next one runs already", []batchv1.Job{job("a", Succeeded), job("b", Running)}, false, outcome{Ran: []string{"a"}}},
+		{"the last success ends the run", []batchv1.Job{job("a", Succeeded), job("b", Succeeded)}, false, outcome{Ended: true, Ran: []string{"a", "b"}}},
+		{"the first failure ends the run", []batchv1.Job{job("a", Succeeded), job("b", Failed), job("c", Waiting)}, false, outcome{Ended: true, Failed: "b", Ran: []string{"a", "b"}, Unneeded: []string{"c"}}},
+		{"one that was given up has failed", []batchv1.Job{givenUp, job("b", Waiting)}, false, outcome{Ended: true, Failed: "a", Ran: []string{"a"}, Unneeded: []string{"b"}}},
+		{"one that Kubernetes has given up has failed, though its node is lost", []batchv1.Job{lost, job("b", Waiting)}, false, outcome{Ended: true, Failed: "a", Ran: []string{"a"}, Unneeded: []string{"b"}}},
+		{"a waiting Job that was deleted ends the run when it is its turn", planned(job("a", Succeeded), job("c", Waiting)), false, outcome{Ended: true, Missing: "b", Ran: []string{"a"}, Unneeded: []string{"c"}}},
+		{"not before", planned(job("a", Running), job("c", Waiting)), false, outcome{}},
+		{"the last one that was deleted is no success", planned(job("a", Succeeded), job("b", Succeeded)), false, outcome{Ended: true, Missing: "c", Ran: []string{"a", "b"}}},
+		{"the first that was deleted ends the run", planned(job("b", Waiting), job("c", Waiting)), true, outcome{Ended: true, Missing: "a", Unneeded: []string{"b", "c"}}},
+		{"if it is known to have been there", planned(job("b", Waiting), job("c", Waiting)), false, outcome{}},
+		{"as it is if another has begun", planned(job("b", Succeeded), job("c", Waiting)), false, outcome{Ended: true, Missing: "a", Unneeded: []string{"b", "c"}}},
+		{"one that somebody else resumed may end first", planned(job("a", Running), job("b", Succeeded), job("c", Waiting)), false, outcome{}},
+		{"then the run goes on behind it", planned(job("a", Succeeded), job("b", Succeeded), job("c", Waiting)), false, outcome{Resume: "c", Ran: []string{"a", "b"}}},
+		{"a first one that somebody suspended is left alone", planned(job("a", Waiting), job("b", Waiting), job("c", Waiting)), false, outcome{}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			step := Next(test.jobs)
-			got := outcome{Ended: step.Ended, Unneeded: names(step.Unneeded...)}
+			step := Next(test.jobs, test.begun)
+			got := outcome{Ended: step.Ended, Ran: names(step.Ran...), Unneeded: names(step.Unneeded...)}
 			if step.Resume != nil {
 				got.Resume = step.Resume.Name
 			}
 			if step.Failed != nil {
 				got.Failed = step.Failed.Name
+			}
+			if step.Missing != nil {
+				got.Missing = step.Missing.Name
 			}
 			if difference := cmp.Diff(test.want, got); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
@@ -149,11 +180,12 @@ func TestExcerptKeepsTheBeginningAndTheEnd(t *testing.T) {
 
 func TestCompletionIsTheSameEachTime(t *testing.T) {
 	finished := job("a", Succeeded)
-	one, err := Completed(&finished)
+	finished.Annotations[TaskAnnotation] = `{"name":"test"}`
+	one, err := Completed(&finished, Finished, time.Unix(2000, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := Completed(&finished)
+	other, err := Completed(&finished, Finished, time.Unix(2000, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +196,7 @@ func TestCompletionIsTheSameEachTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if difference := cmp.Diff(Completion{RunID: "run", Namespace: "jobs", Job: "a"}, completion); difference != "" {
+	if difference := cmp.Diff(Completion{RunID: "run", Namespace: "jobs", Job: "a", Task: []byte(`{"name":"test"}`)}, completion); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
 }
@@ -172,8 +204,8 @@ func TestCompletionIsTheSameEachTime(t *testing.T) {
 func TestStoreRepeatsWithoutEffect(t *testing.T) {
 	ctx := t.Context()
 	first := job("a", Waiting)
-	first.Labels[ManagedByLabel] = ManagedBy
-	store := &Store{Batch: fake.NewClientset().BatchV1(), Namespaces: []string{"jobs", "others"}}
+	first.Labels[ManagedByLabel], first.Labels[InstanceLabel] = ManagedBy, "ours"
+	store := &Store{Batch: fake.NewClientset().BatchV1(), Namespaces: []string{"jobs", "others"}, Installation: "ours"}
 	for range 2 {
 		if err := store.Create(ctx, &first); err != nil {
 			t.Fatal(err)
@@ -181,7 +213,7 @@ func TestStoreRepeatsWithoutEffect(t *testing.T) {
 		if err := store.Resume(ctx, &first); err != nil {
 			t.Fatal(err)
 		}
-		if err := store.MarkDelivered(ctx, &first, time.Unix(0, 0)); err != nil {
+		if err := store.MarkReported(ctx, &first, time.Unix(0, 0)); err != nil {
 			t.Fatal(err)
 		}
 		if err := store.Expire(ctx, &first, FinishedAt(&first)); err != nil {
@@ -192,7 +224,7 @@ func TestStoreRepeatsWithoutEffect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(jobs) != 1 || *jobs[0].Spec.Suspend || !IsDelivered(&jobs[0]) || *jobs[0].Spec.TTLSecondsAfterFinished != 180 {
+	if len(jobs) != 1 || *jobs[0].Spec.Suspend || !IsReported(&jobs[0]) || *jobs[0].Spec.TTLSecondsAfterFinished != 180 {
 		t.Errorf("got %+v", jobs)
 	}
 	for range 2 {
@@ -200,7 +232,7 @@ func TestStoreRepeatsWithoutEffect(t *testing.T) {
 			t.Fatal(err)
 		}
 		// What is gone needs no change.
-		if err := store.MarkDelivered(ctx, &first, time.Unix(0, 0)); err != nil {
+		if err := store.MarkReported(ctx, &first, time.Unix(0, 0)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -240,5 +272,56 @@ func TestJobOutlivesWhatMayBeUnderWay(t *testing.T) {
 				t.Errorf("got %d seconds, want %d", got, test.want)
 			}
 		})
+	}
+}
+
+// Two installations may share a namespace; none touches the other's Jobs.
+func TestInstallationsAreToldApart(t *testing.T) {
+	theirs := job("a", Running)
+	theirs.Labels[ManagedByLabel], theirs.Labels[InstanceLabel] = ManagedBy, "theirs"
+	store := &Store{Batch: fake.NewClientset(&theirs).BatchV1(), Namespaces: []string{"jobs"}, Installation: "ours"}
+	jobs, err := store.List(t.Context(), "run")
+	if err != nil || len(jobs) != 0 {
+		t.Errorf("got %v, %v", jobs, err)
+	}
+	ours := job("a", Running)
+	if err := store.Create(t.Context(), &ours); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), `installation "theirs" has a Job of this name`) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A namespace that is gone, or has no roles, holds up no run that has no Job there.
+func TestOneNamespaceDoesNotHoldUpTheOthers(t *testing.T) {
+	there := job("a", Running)
+	there.Labels[ManagedByLabel], there.Labels[InstanceLabel] = ManagedBy, "ours"
+	for name, test := range map[string]struct {
+		plan string
+		fail bool
+	}{
+		"it is in others":    {`[{"namespace":"jobs","name":"a"}]`, false},
+		"one is in this one": {`[{"namespace":"jobs","name":"a"},{"namespace":"broken","name":"b"}]`, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			planned := there.DeepCopy()
+			planned.Annotations[PlanAnnotation] = test.plan
+			client := fake.NewClientset(planned)
+			client.PrependReactor("list", "jobs", func(action clienttesting.Action) (bool, runtime.Object, error) {
+				return action.GetNamespace() == "broken", nil, apierrors.NewForbidden(batchv1.Resource("jobs"), "", errors.New("no role"))
+			})
+			store := &Store{Batch: client.BatchV1(), Namespaces: []string{"broken", "jobs"}, Installation: "ours"}
+			if jobs, err := store.List(t.Context(), "run"); (err != nil) != test.fail || err == nil && len(jobs) != 1 {
+				t.Errorf("got %v, %v", jobs, err)
+			}
+		})
+	}
+}
+
+func TestShortenFitsJSON(t *testing.T) {
+	for _, text := range []string{strings.Repeat("a", 5000), strings.Repeat("<", 5000), strings.Repeat("\x00", 5000), strings.Repeat("😀", 5000), "short"} {
+		got := Shorten(text, "there", 1000)
+		encoded, err := json.Marshal(got)
+		if err != nil || len(encoded) > 1000 || len(got) < 5 || text == "short" && got != text {
+			t.Errorf("%.10q became %d bytes of JSON: %v", text, len(encoded), err)
+		}
 	}
 }

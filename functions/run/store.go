@@ -3,8 +3,11 @@ package run
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,19 +26,39 @@ type Store struct {
 	Batch batchclient.JobsGetter
 	// Namespaces are those in which Jobs may run.
 	Namespaces []string
+	// Installation is the one whose Jobs they are.
+	Installation string
 }
 
-// List returns all Jobs of a run, in their order.
+// List returns all Jobs of a run, in their order. A namespace in which Jobs can't be
+// listed, since its roles are missing or it is being deleted, is an error only if a
+// Job of the run's plan should be there: it must not stop what is in the others.
 func (store *Store) List(ctx context.Context, runID string) ([]batchv1.Job, error) {
 	var jobs []batchv1.Job
+	refused := map[string]error{}
 	for _, namespace := range store.Namespaces {
-		list, err := store.Batch.Jobs(namespace).List(ctx, metav1.ListOptions{LabelSelector: Selector + "," + EventIDLabel + "=" + runID})
+		list, err := store.Batch.Jobs(namespace).List(ctx, metav1.ListOptions{LabelSelector: SelectorOf(store.Installation) + "," + EventIDLabel + "=" + runID})
 		if err != nil {
-			return nil, fmt.Errorf("listing the Jobs of run %s in namespace %s: %w", runID, namespace, err)
+			err = fmt.Errorf("listing the Jobs of run %s in namespace %s: %w", runID, namespace, err)
+			if !apierrors.IsForbidden(err) && !apierrors.IsNotFound(err) {
+				return nil, err
+			}
+			refused[namespace] = err
+			continue
 		}
 		jobs = append(jobs, list.Items...)
 	}
 	Sort(jobs)
+	if len(jobs) == 0 && len(refused) == len(store.Namespaces) {
+		return nil, errors.Join(slices.Collect(maps.Values(refused))...)
+	}
+	for index := range jobs {
+		for _, planned := range PlanOf(&jobs[index]) {
+			if err := refused[planned.Namespace]; err != nil {
+				return nil, err
+			}
+		}
+	}
 	return jobs, nil
 }
 
@@ -54,8 +77,23 @@ func (store *Store) Exists(ctx context.Context, namespace, name string) (bool, e
 // Create creates a Job; that it exists already is success.
 func (store *Store) Create(ctx context.Context, job *batchv1.Job) error {
 	_, err := store.Batch.Jobs(job.Namespace).Create(ctx, job, metav1.CreateOptions{})
-	if err != nil && !apierrors.IsAlreadyExists(err) {
+	if apierrors.IsAlreadyExists(err) {
+		return store.own(ctx, job)
+	}
+	if err != nil {
 		return fmt.Errorf("creating Job %s/%s: %w", job.Namespace, job.Name, err)
+	}
+	return nil
+}
+
+// own makes sure that the Job of a name is this installation's.
+func (store *Store) own(ctx context.Context, job *batchv1.Job) error {
+	there, err := store.Batch.Jobs(job.Namespace).Get(ctx, job.Name, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("reading Job %s/%s: %w", job.Namespace, job.Name, err)
+	}
+	if owner := there.Labels[InstanceLabel]; owner != store.Installation {
+		return apierrors.NewForbidden(batchv1.Resource("jobs"), job.Name, fmt.Errorf("installation %q has a Job of this name in namespace %s; let the two run their Jobs in different namespaces", owner, job.Namespace))
 	}
 	return nil
 }
@@ -65,10 +103,19 @@ func (store *Store) Resume(ctx context.Context, job *batchv1.Job) error {
 	return store.patch(ctx, job, map[string]any{"spec": map[string]any{"suspend": false}})
 }
 
-// MarkDelivered notes on a Job that its completion was delivered.
-func (store *Store) MarkDelivered(ctx context.Context, job *batchv1.Job, at time.Time) error {
+// GiveUp suspends a Job that could not start, so that its pods are deleted, and notes
+// why on it.
+func (store *Store) GiveUp(ctx context.Context, job *batchv1.Job, why string) error {
+	return store.patch(ctx, job, map[string]any{
+		"metadata": map[string]any{"annotations": map[string]any{FailureAnnotation: why}},
+		"spec":     map[string]any{"suspend": true},
+	})
+}
+
+// MarkReported notes on a Job that Keptn has its run's result.
+func (store *Store) MarkReported(ctx context.Context, job *batchv1.Job, at time.Time) error {
 	return store.patch(ctx, job, map[string]any{"metadata": map[string]any{"annotations": map[string]any{
-		DeliveredAnnotation: at.UTC().Format(time.RFC3339),
+		ReportedAnnotation: at.UTC().Format(time.RFC3339),
 	}}})
 }
 
@@ -80,6 +127,9 @@ const expireAfter = 3 * time.Minute
 // Expire has Kubernetes delete a finished Job once the seconds of its TTLAnnotation
 // are over, but not within three minutes from now.
 func (store *Store) Expire(ctx context.Context, job *batchv1.Job, now time.Time) error {
+	if IsGivenUp(job) && FinishedAt(job).IsZero() {
+		return store.Delete(ctx, job) // Kubernetes has nothing to count from
+	}
 	seconds, err := strconv.ParseInt(job.Annotations[TTLAnnotation], 10, 32)
 	if err != nil {
 		return fmt.Errorf("reading annotation %s of Job %s/%s: %w", TTLAnnotation, job.Namespace, job.Name, err)
@@ -103,28 +153,74 @@ func (store *Store) patch(ctx context.Context, job *batchv1.Job, change map[stri
 		return fmt.Errorf("encoding a change of Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
 	_, err = store.Batch.Jobs(job.Namespace).Patch(ctx, job.Name, types.MergePatchType, content, metav1.PatchOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
+	if err != nil && !apierrors.IsNotFound(err) && !isOther(err) {
 		return fmt.Errorf("changing Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
 	return nil
 }
 
-// Delete deletes a Job with its pods; that it is gone already is success.
+// isOther says whether a change was refused since the Job of this name is another one
+// by now, which has another uid.
+func isOther(err error) bool {
+	return apierrors.IsConflict(err) && strings.Contains(err.Error(), "uid")
+}
+
+// Delete deletes a Job with its pods; that it is gone already is success, and so is
+// that another one has its name by now.
 func (store *Store) Delete(ctx context.Context, job *batchv1.Job) error {
 	background := metav1.DeletePropagationBackground
-	err := store.Batch.Jobs(job.Namespace).Delete(ctx, job.Name, metav1.DeleteOptions{PropagationPolicy: &background})
-	if err != nil && !apierrors.IsNotFound(err) {
+	options := metav1.DeleteOptions{PropagationPolicy: &background}
+	if job.UID != "" {
+		options.Preconditions = metav1.NewUIDPreconditions(string(job.UID))
+	}
+	err := store.Batch.Jobs(job.Namespace).Delete(ctx, job.Name, options)
+	if err != nil && !apierrors.IsNotFound(err) && !isOther(err) {
 		return fmt.Errorf("deleting Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
 	return nil
 }
 
+// PodsAndEvents are the clients that Pods needs.
+type PodsAndEvents interface {
+	coreclient.PodsGetter
+	coreclient.EventsGetter
+}
+
 // Pods reads the pods of Jobs and what their containers printed.
 type Pods struct {
-	Core coreclient.PodsGetter
+	Core PodsAndEvents
 	// MaxLogBytes bounds what is kept of one container's log: its beginning and
 	// its end.
 	MaxLogBytes int
+	// LogTimeout bounds the time in which one log is read.
+	LogTimeout time.Duration
+}
+
+// Events returns what Kubernetes says happened to a Job or a pod, the oldest first:
+// why a pod was refused, could not be scheduled, or lacks a volume.
+func (pods *Pods) Events(ctx context.Context, namespace string, of types.UID) ([]corev1.Event, error) {
+	list, err := pods.Core.Events(namespace).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.uid=" + string(of), Limit: maxEvents})
+	if err != nil {
+		return nil, fmt.Errorf("listing the events of %s in namespace %s: %w", of, namespace, err)
+	}
+	slices.SortStableFunc(list.Items, func(one, other corev1.Event) int { return lastSeen(one).Compare(lastSeen(other)) })
+	return list.Items, nil
+}
+
+// maxEvents bounds how many events of one object are read.
+const maxEvents = 100
+
+func lastSeen(told corev1.Event) time.Time {
+	if !told.LastTimestamp.IsZero() {
+		return told.LastTimestamp.Time
+	}
+	if told.Series != nil {
+		return told.Series.LastObservedTime.Time
+	}
+	if !told.EventTime.IsZero() {
+		return told.EventTime.Time
+	}
+	return told.CreationTimestamp.Time
 }
 
 // List returns the pods of a Job.
@@ -142,21 +238,46 @@ const maxLogRead = 32 << 20
 
 // Log returns what a container printed. A log of more than MaxLogBytes is cut in
 // the middle, with a note that says how much is missing and how to read it all.
-// A container that never ran has none.
+// The time of reading one is bounded, too. What was read before it failed is returned
+// with the error.
 func (pods *Pods) Log(ctx context.Context, pod *corev1.Pod, container string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, pods.LogTimeout)
+	defer cancel()
 	stream, err := pods.Core.Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: container}).Stream(ctx)
-	if apierrors.IsBadRequest(err) || apierrors.IsNotFound(err) {
-		return "", nil // it waits to start, or the pod is gone
-	}
 	if err != nil {
 		return "", fmt.Errorf("reading the log of container %s of pod %s/%s: %w", container, pod.Namespace, pod.Name, err)
 	}
 	defer func() { _ = stream.Close() }()
 	excerpt := Excerpt{Limit: pods.MaxLogBytes, Whole: fmt.Sprintf("kubectl logs --namespace %s %s --container %s", pod.Namespace, pod.Name, container)}
 	if _, err := io.Copy(&excerpt, io.LimitReader(stream, maxLogRead)); err != nil {
-		return "", fmt.Errorf("reading the log of container %s of pod %s/%s: %w", container, pod.Namespace, pod.Name, err)
+		return excerpt.String(), fmt.Errorf("reading the log of container %s of pod %s/%s: %w", container, pod.Namespace, pod.Name, err)
 	}
 	return excerpt.String(), nil
+}
+
+// Shorten returns as much of a text as fits into room bytes of JSON: its beginning and
+// its end, and a note that says where all of it is. How much room a character needs
+// depends on how it is escaped, so it is searched for.
+func Shorten(text, whole string, room int) string {
+	fits := func(text string) bool {
+		encoded, err := json.Marshal(text)
+		return err == nil && len(encoded) <= room
+	}
+	if fits(text) {
+		return text
+	}
+	best := ""
+	for least, most := 0, min(len(text), room); least <= most; {
+		middle := (least + most) / 2
+		excerpt := Excerpt{Limit: middle, Whole: whole}
+		_, _ = excerpt.Write([]byte(text))
+		if shortened := excerpt.String(); fits(shortened) {
+			best, least = shortened, middle+1
+		} else {
+			most = middle - 1
+		}
+	}
+	return best
 }
 
 // Excerpt is a writer that keeps the beginning and the end of what is written,

@@ -2,11 +2,13 @@ package watcher
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/job-executor/job-executor/functions/run"
 )
@@ -15,24 +17,29 @@ import (
 type report struct {
 	task    string
 	failure string // empty if it succeeded
-	logs    string
+	logs    []logged
 	pods    []corev1.Pod
 }
 
-// report collects the logs of all of a Job's pods, and why it failed.
+// logged is what one container printed.
+type logged struct {
+	title, text, whole string
+}
+
+// report collects the logs of all of a Job's pods, and why it failed. What can't be
+// read is named in it: a result is never held back for it.
 func (watcher *Watcher) report(ctx context.Context, job *batchv1.Job) (report, error) {
-	pods, err := watcher.Pods.List(ctx, job)
+	found, err := watcher.evidence(ctx, job, run.PhaseOf(job) == run.Failed)
 	if err != nil {
 		return report{}, err
 	}
 	failed := run.PhaseOf(job) == run.Failed
-	result := report{task: job.Annotations[run.TaskNameAnnotation], pods: pods}
+	result := report{task: job.Annotations[run.TaskNameAnnotation], pods: found.pods}
 	if failed {
-		result.failure = failureOf(job, pods)
+		result.failure = plain(run.Shorten(found.failure(), "the Job's events", maxSentenceBytes))
 	}
-	var logs strings.Builder
-	for index := range pods {
-		pod := &pods[index]
+	for index := range found.pods {
+		pod := &found.pods[index]
 		containers := pod.Status.ContainerStatuses
 		if failed {
 			// The init container's log is of interest only if it may be the cause.
@@ -40,89 +47,127 @@ func (watcher *Watcher) report(ctx context.Context, job *batchv1.Job) (report, e
 		}
 		for _, status := range containers {
 			text, err := watcher.Pods.Log(ctx, pod, status.Name)
-			if err != nil {
-				return report{}, err
+			if ctx.Err() != nil {
+				return report{}, fmt.Errorf("reading logs: %w", context.Cause(ctx))
 			}
-			writeLog(&logs, pod, status, text)
+			if log, ok := logOf(pod, status, text, err); ok {
+				result.logs = append(result.logs, log)
+			}
 		}
 	}
-	result.logs = logs.String()
+	if len(found.pods) == 0 && run.PhaseOf(job) == run.Succeeded {
+		result.logs = append(result.logs, logged{title: "The log is missing: the pod of job " + job.Name + " is gone"})
+	}
 	return result, nil
 }
 
-func writeLog(logs *strings.Builder, pod *corev1.Pod, status corev1.ContainerStatus, text string) {
+// evidence reads what Kubernetes tells of a Job. Events are looked at only if it
+// failed; that they can't be read is no reason to say nothing.
+func (watcher *Watcher) evidence(ctx context.Context, job *batchv1.Job, failed bool) (evidence, error) {
+	pods, err := watcher.Pods.List(ctx, job)
+	if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) {
+		watcher.Log.WarnContext(ctx, "the pods of a Job can't be listed", "job", job.Name, "namespace", job.Namespace, "error", err)
+		pods, err = nil, nil
+	}
+	if err != nil {
+		return evidence{}, err
+	}
+	found := evidence{job: job, pods: pods}
+	if !failed {
+		return found, nil
+	}
+	events, err := watcher.Pods.Events(ctx, job.Namespace, job.UID)
+	if err == nil {
+		found.events = events
+		for index := range pods {
+			var more []corev1.Event
+			if more, err = watcher.Pods.Events(ctx, job.Namespace, pods[index].UID); err != nil {
+				break
+			}
+			found.events = append(found.events, more...)
+		}
+	}
+	if err != nil {
+		watcher.Log.WarnContext(ctx, "the events of a Job can't be read", "job", job.Name, "namespace", job.Namespace, "error", err)
+	}
+	return found, nil
+}
+
+// logOf is what is told of one container, false if there is nothing to tell.
+func logOf(pod *corev1.Pod, status corev1.ContainerStatus, text string, failure error) (logged, bool) {
 	terminated := status.State.Terminated
 	bad := terminated != nil && terminated.ExitCode != 0
-	if text == "" && !bad {
-		return
+	ran := terminated != nil && !terminated.StartedAt.IsZero() || status.State.Running != nil
+	if !ran && !bad {
+		failure = nil // it never ran, and so has none
 	}
-	fmt.Fprintf(logs, "Container %s of pod %s", status.Name, pod.Name)
+	if text == "" && !bad && failure == nil {
+		return logged{}, false
+	}
+	title := fmt.Sprintf("Container %s of pod %s", status.Name, pod.Name)
 	if bad {
-		logs.WriteString(" terminated with an error (" + reasonOf(terminated) + ")")
+		title += " terminated with an error (" + reasonOf(terminated) + ")"
 	}
-	logs.WriteString(":\n" + text + "\n")
+	if failure != nil {
+		title += " has a log that could not be read (" + readable(failure) + ")"
+	}
+	return logged{
+		title: plain(run.Shorten(title, "the pod's status", maxSentenceBytes)), text: plain(text),
+		whole: fmt.Sprintf("kubectl logs --namespace %s %s --container %s", pod.Namespace, pod.Name, status.Name),
+	}, true
 }
 
-func reasonOf(terminated *corev1.ContainerStateTerminated) string {
-	reason := "Reason: " + terminated.Reason
-	if terminated.Message != "" {
-		reason += ", Message: " + terminated.Message
+// readable is the last part of an error: what Kubernetes said.
+func readable(err error) string {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		return status.Status().Message
 	}
-	return fmt.Sprintf("%s, ExitCode: %d", reason, terminated.ExitCode)
+	return err.Error()
 }
 
-// podDeadlineExceeded is what the kubelet gives a pod that it stopped at its
-// activeDeadlineSeconds.
-const podDeadlineExceeded = "DeadlineExceeded"
+const (
+	// maxMessageBytes is about what Keptn takes, as JSON. Where it takes less, the bridge
+	// cuts further.
+	maxMessageBytes = 900 << 10
+	// maxSentenceBytes bounds what is said of one task before the logs.
+	maxSentenceBytes = 4 << 10
+	// maxSentencesBytes bounds what is said of all of them.
+	maxSentencesBytes = 64 << 10
+)
 
-// failureOf says in a sentence why a Job failed, from the most specific thing
-// that is known: a time limit, a container that can't start or ended badly, and
-// else the Job's own condition.
-func failureOf(job *batchv1.Job, pods []corev1.Pod) string {
-	for index := range pods {
-		pod := &pods[index]
-		statuses := append(append([]corev1.ContainerStatus{}, pod.Status.InitContainerStatuses...), pod.Status.ContainerStatuses...)
-		for _, status := range statuses {
-			if waiting := status.State.Waiting; waiting != nil && waiting.Message != "" {
-				return fmt.Sprintf("container %s could not start (%s: %s)", status.Name, waiting.Reason, waiting.Message)
-			}
-		}
-		if pod.Status.Reason == podDeadlineExceeded {
-			return fmt.Sprintf("it did not finish within %d seconds (maxPollDuration)", *job.Spec.Template.Spec.ActiveDeadlineSeconds)
-		}
-		for _, status := range statuses {
-			terminated := status.State.Terminated
-			switch {
-			case terminated == nil || terminated.ExitCode == 0:
-			case status.Name == run.FetcherContainer:
-				return "its files could not be fetched"
-			default:
-				return fmt.Sprintf("container %s ended (%s)", status.Name, reasonOf(terminated))
-			}
-		}
-		if pod.Status.Reason != "" {
-			return fmt.Sprintf("pod %s failed (%s: %s)", pod.Name, pod.Status.Reason, pod.Status.Message)
-		}
-	}
-	reason, message := run.FailureOf(job)
-	return fmt.Sprintf("job %s failed. Reason: %s, Message: %s", job.Name, reason, message)
-}
-
-// message is the finished event's message, in the job-executor-service's words.
+// message is the finished event's message, in the job-executor-service's words: first
+// a sentence for each task, then the logs, each cut for itself if there is no room.
 func message(reports []report) string {
-	var text strings.Builder
-	for _, report := range reports {
-		if report.failure == "" {
-			fmt.Fprintf(&text, "Task '%s' finished successfully!\n\nLogs:\n%s\n\n", report.task, report.logs)
-		} else {
-			fmt.Fprintf(&text, "Task '%s' failed: %s\n\nLogs: \n%s\n\n", report.task, report.failure, report.logs)
+	var sentences, logs strings.Builder
+	count := 0
+	// What failed comes first: it is what a person looks for, and the last thing to be cut.
+	for _, failed := range []bool{true, false} {
+		for _, report := range reports {
+			switch {
+			case (report.failure != "") != failed:
+			case failed:
+				fmt.Fprintf(&sentences, "Task '%s' failed: %s\n", report.task, report.failure)
+			default:
+				fmt.Fprintf(&sentences, "Task '%s' finished successfully!\n", report.task)
+			}
 		}
 	}
-	excerpt := run.Excerpt{Limit: maxMessageBytes, Whole: "kubectl logs of the run's pods"}
-	_, _ = excerpt.Write([]byte(text.String()))
-	return excerpt.String()
+	for _, report := range reports {
+		count += len(report.logs)
+	}
+	text := run.Shorten(sentences.String(), "kubectl get jobs", maxSentencesBytes)
+	for _, report := range reports {
+		if len(reports) > 1 && len(report.logs) > 0 {
+			fmt.Fprintf(&logs, "Task '%s':\n", report.task)
+		}
+		for _, log := range report.logs {
+			room := (maxMessageBytes-maxSentencesBytes)/count - 2*len(log.title)
+			fmt.Fprintf(&logs, "%s:\n%s\n", log.title, run.Shorten(log.text, log.whole, room))
+		}
+	}
+	if logs.Len() == 0 {
+		return text
+	}
+	return text + "\nLogs:\n" + logs.String()
 }
-
-// maxMessageBytes is about what Keptn takes. Where it takes less, the bridge cuts
-// further.
-const maxMessageBytes = 900 << 10

@@ -22,8 +22,12 @@ type Tracer struct {
 }
 
 // Job emits the span of a Job, below the executor's, with its phases from the
-// pods' own timestamps: pending, init, run.
-func (tracer Tracer) Job(ctx context.Context, job *batchv1.Job, pods []corev1.Pod) {
+// pods' own timestamps: pending, init, run. One that never ended as a Job ends now.
+func (tracer Tracer) Job(ctx context.Context, job *batchv1.Job, pods []corev1.Pod, now time.Time) {
+	ended := run.FinishedAt(job)
+	if ended.IsZero() {
+		ended = now
+	}
 	ctx = tracer.Propagator.Extract(ctx, propagation.MapCarrier{"traceparent": job.Annotations[run.TraceparentAnnotation]})
 	ctx, span := tracer.Tracer.Start(ctx, "job "+job.Annotations[run.TaskNameAnnotation], trace.WithTimestamp(startOf(job)), trace.WithAttributes(
 		attribute.String("k8s.job.name", job.Name), attribute.String("k8s.job.uid", string(job.UID)),
@@ -34,7 +38,7 @@ func (tracer Tracer) Job(ctx context.Context, job *batchv1.Job, pods []corev1.Po
 	for index := range pods {
 		tracer.pod(ctx, &pods[index])
 	}
-	span.End(trace.WithTimestamp(run.FinishedAt(job)))
+	span.End(trace.WithTimestamp(ended))
 }
 
 const pendingPhase = "pending"

@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+	"golang.org/x/sync/semaphore"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
@@ -21,34 +23,70 @@ type Runs interface {
 	List(ctx context.Context, runID string) ([]batchv1.Job, error)
 	Resume(ctx context.Context, job *batchv1.Job) error
 	Delete(ctx context.Context, job *batchv1.Job) error
+	GiveUp(ctx context.Context, job *batchv1.Job, why string) error
 }
 
 // Pods are the pods of a Job and what they printed, as run.Pods has them.
 type Pods interface {
 	List(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error)
 	Log(ctx context.Context, pod *corev1.Pod, container string) (string, error)
+	Events(ctx context.Context, namespace string, of types.UID) ([]corev1.Event, error)
 }
 
-// Watcher turns the completion of a Job into what its run needs next.
+// Watcher turns what happened to a Job into what its run needs next.
 type Watcher struct {
 	Runs  Runs
 	Pods  Pods
 	Trace Tracer
-	Now   func() time.Time
-	Log   *slog.Logger
+	// Memory bounds how many runs' logs are in memory at a time; each run takes one of
+	// its units. Nil is no bound.
+	Memory *semaphore.Weighted
+	Now    func() time.Time
+	Log    *slog.Logger
 }
 
-// Handle answers one event: the completion of a Job, or the cancellation of a
-// run, whose Jobs it deletes as far as they have not ended.
+// question is what the watcher is asked of a run.
+type question struct {
+	runID  string
+	task   json.RawMessage
+	silent bool
+	// begun says that the first Job is known to have been there.
+	begun bool
+	// unstarted is the Job that has not started in time.
+	unstarted string
+	// reason is why there may be no Job.
+	reason string
+}
+
+// Handle answers one event: the completion of a Job, the bridge's question for a
+// run's result, or the cancellation of a run, whose Jobs it deletes as far as they
+// have not ended. Delivering the same event again has no further effect but the same
+// reply.
 func (watcher *Watcher) Handle(ctx context.Context, received event.Event) (*event.Event, error) {
-	if received.Type() == run.CancelledType {
+	switch received.Type() {
+	case run.CancelledType:
 		return nil, watcher.cancel(ctx, received)
+	case run.AwaitedType:
+		awaiting, err := run.AwaitingOf(received)
+		if err != nil {
+			return nil, function.Permanent(err)
+		}
+		return watcher.next(ctx, question{runID: awaiting.RunID, task: awaiting.Task, begun: true, reason: awaiting.Reason})
+	default:
+		completion, err := run.CompletionOf(received)
+		if err != nil {
+			return nil, function.Permanent(err)
+		}
+		asked := question{runID: completion.RunID, task: completion.Task, silent: completion.Silent, begun: completion.Deleted}
+		if completion.Unstarted {
+			asked.unstarted = completion.Job
+		}
+		return watcher.next(ctx, asked)
 	}
-	return watcher.complete(ctx, received)
 }
 
 func (watcher *Watcher) cancel(ctx context.Context, cancelled event.Event) error {
-	runID, err := run.CancellationOf(cancelled)
+	runID, err := run.RunOf(cancelled)
 	if err != nil {
 		return function.Permanent(err)
 	}
@@ -56,7 +94,12 @@ func (watcher *Watcher) cancel(ctx context.Context, cancelled event.Event) error
 	if err != nil {
 		return err
 	}
-	// From the last: a Job that waits must not start since the one before it ended.
+	return watcher.delete(ctx, jobs)
+}
+
+// delete deletes the Jobs that have not ended, from the last: a Job that waits must
+// not start since the one before it ended.
+func (watcher *Watcher) delete(ctx context.Context, jobs []batchv1.Job) error {
 	for index := len(jobs) - 1; index >= 0; index-- {
 		if !run.IsActive(&jobs[index]) {
 			continue
@@ -64,79 +107,143 @@ func (watcher *Watcher) cancel(ctx context.Context, cancelled event.Event) error
 		if err := watcher.Runs.Delete(ctx, &jobs[index]); err != nil {
 			return err
 		}
-		watcher.Log.InfoContext(ctx, "a Job of a cancelled run is deleted", "run", runID, "job", jobs[index].Name)
+		watcher.Log.InfoContext(ctx, "a Job that nobody needs any more is deleted", "run", jobs[index].Labels[run.EventIDLabel], "job", jobs[index].Name)
 	}
 	return nil
 }
 
-// complete answers a completion event. It replies with the run's finished event
-// once the last Job succeeded or one failed; before that it starts the next Job
-// and replies with nothing. Delivering the same event again has no further
-// effect but the same reply.
-func (watcher *Watcher) complete(ctx context.Context, completed event.Event) (*event.Event, error) {
-	completion, err := run.CompletionOf(completed)
-	if err != nil {
-		return nil, function.Permanent(err)
-	}
-	jobs, err := watcher.Runs.List(ctx, completion.RunID)
+// next does what a run needs: it starts the next Job, and replies with the run's
+// finished event once it has ended, whatever brought it here.
+func (watcher *Watcher) next(ctx context.Context, asked question) (*event.Event, error) {
+	jobs, err := watcher.Runs.List(ctx, asked.runID)
 	if err != nil {
 		return nil, err
 	}
-	log := watcher.Log.With("run", completion.RunID, "job", completion.Job)
-	step := run.Next(jobs)
-	if step.Resume != nil {
+	log := watcher.Log.With("run", asked.runID)
+	step := run.Next(jobs, asked.begun)
+	switch {
+	case len(jobs) == 0 && asked.begun:
+		return watcher.giveUp(ctx, asked)
+	case step.Resume != nil:
 		log.InfoContext(ctx, "starting the run's next Job", "next", step.Resume.Name)
 		return nil, watcher.Runs.Resume(ctx, step.Resume)
+	case step.Ended:
+		return watcher.finish(ctx, asked, jobs, step)
 	}
-	if !step.Ended {
-		log.InfoContext(ctx, "the run goes on, or its Jobs are gone", "jobs", len(jobs))
-		return nil, nil
+	for index := range jobs {
+		if job := &jobs[index]; job.Name == asked.unstarted && run.PhaseOf(job) == run.Running {
+			return watcher.unstarted(ctx, asked, job)
+		}
 	}
-	last := &jobs[len(jobs)-1-len(step.Unneeded)]
-	if last.Name != completion.Job {
-		log.InfoContext(ctx, "an earlier Job of a run that has ended since", "last", last.Name)
-		return nil, nil
-	}
-	return watcher.finish(ctx, jobs[:len(jobs)-len(step.Unneeded)], step)
+	log.InfoContext(ctx, "the run goes on", "jobs", len(jobs))
+	return nil, nil
 }
 
-func (watcher *Watcher) finish(ctx context.Context, ran []batchv1.Job, step run.Step) (*event.Event, error) {
+// unstarted gives a Job up of which nothing has started in time, and so ends its run.
+func (watcher *Watcher) unstarted(ctx context.Context, asked question, job *batchv1.Job) (*event.Event, error) {
+	found, err := watcher.evidence(ctx, job, true)
+	if err != nil {
+		return nil, err
+	}
+	why := found.unstarted(watcher.Now())
+	if why == "" {
+		return nil, nil
+	}
+	why = plain(run.Shorten(why, "the Job's events", maxSentenceBytes))
+	watcher.Log.WarnContext(ctx, "a Job could not start and is given up", "run", asked.runID, "job", job.Name, "reason", why)
+	if err := watcher.Runs.GiveUp(ctx, job, why); err != nil {
+		return nil, err
+	}
+	asked.unstarted = ""
+	return watcher.next(ctx, asked)
+}
+
+// giveUp answers for a run of which no Job exists.
+func (watcher *Watcher) giveUp(ctx context.Context, asked question) (*event.Event, error) {
+	task, err := taskOf(asked.task)
+	if err != nil {
+		return nil, function.Permanent(err)
+	}
+	why := "The Jobs of this task were deleted before it was finished, and with them its result. Run the sequence again."
+	if asked.reason != "" {
+		why = asked.reason
+	}
+	watcher.Log.WarnContext(ctx, "a run of which there is no Job is ended as errored", "run", asked.runID, "reason", why)
+	if asked.silent {
+		return new(task.LogError(watcher.Now(), why)), nil
+	}
+	return new(task.Finished(watcher.Now(), keptn.Errored(why))), nil
+}
+
+func taskOf(content []byte) (keptn.Task, error) {
 	var task keptn.Task
-	if err := json.Unmarshal([]byte(ran[0].Annotations[run.TaskAnnotation]), &task); err != nil {
-		return nil, function.Permanent(fmt.Errorf("reading annotation %s of Job %s: %w", run.TaskAnnotation, ran[0].Name, err))
+	if err := json.Unmarshal(content, &task); err != nil {
+		return keptn.Task{}, fmt.Errorf("reading the task of a run: %w", err)
+	}
+	return task, nil
+}
+
+// finish answers for a run that has ended.
+func (watcher *Watcher) finish(ctx context.Context, asked question, jobs []batchv1.Job, step run.Step) (*event.Event, error) {
+	task, err := taskOf([]byte(jobs[0].Annotations[run.TaskAnnotation]))
+	if err != nil {
+		return nil, function.Permanent(err)
+	}
+	if watcher.Memory != nil {
+		if err := watcher.Memory.Acquire(ctx, 1); err != nil {
+			return nil, fmt.Errorf("waiting for memory for the logs of run %s: %w", asked.runID, err)
+		}
+		defer watcher.Memory.Release(1)
 	}
 	var reports []report
-	for index := range ran {
-		report, err := watcher.report(ctx, &ran[index])
+	for index := range step.Ran {
+		report, err := watcher.report(ctx, &step.Ran[index])
 		if err != nil {
 			return nil, err
 		}
-		watcher.Trace.Job(ctx, &ran[index], report.pods)
+		watcher.Trace.Job(ctx, &step.Ran[index], report.pods, watcher.Now())
 		reports = append(reports, report)
 	}
-	for index := range step.Unneeded {
-		if err := watcher.Runs.Delete(ctx, &step.Unneeded[index]); err != nil {
-			return nil, err
-		}
+	if step.Missing != nil {
+		reports = append(reports, report{task: step.Missing.Task, failure: missing(step.Missing, asked.reason)})
 	}
-	if ran[0].Annotations[run.SilentAnnotation] == "true" {
-		if step.Failed == nil {
+	if err := watcher.delete(ctx, step.Unneeded); err != nil {
+		return nil, err
+	}
+	failed := step.Failed != nil || step.Missing != nil
+	if run.IsSilent(&jobs[0]) {
+		if !failed {
 			return nil, nil
 		}
 		return new(task.LogError(watcher.Now(), message(reports))), nil
 	}
 	outcome := keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: message(reports)}
-	if step.Failed != nil {
+	ended := watcher.Now()
+	if len(step.Ran) > 0 {
+		if at := run.FinishedAt(&step.Ran[len(step.Ran)-1]); !at.IsZero() && step.Missing == nil {
+			ended = at
+		}
+	}
+	if failed {
 		outcome = keptn.Errored(outcome.Message)
 	} else if task.Name == "test" {
 		// Keptn's lighthouse evaluates this span of time.
 		outcome.Properties = map[string]any{
-			"start": startOf(&ran[0]).UTC().Format(time.RFC3339),
-			"end":   run.FinishedAt(&ran[len(ran)-1]).UTC().Format(time.RFC3339),
+			"start": startOf(&step.Ran[0]).UTC().Format(time.RFC3339),
+			"end":   ended.UTC().Format(time.RFC3339),
 		}
 	}
 	finished := task.Finished(watcher.Now(), outcome)
+	// When the run ended tells the bridge whether an earlier one may have reported it.
+	finished.SetExtension(keptn.EndedExtension, ended.UTC().Format(time.RFC3339Nano))
 	return &finished, nil
+}
+
+func missing(planned *run.Planned, reason string) string {
+	if reason != "" {
+		return reason
+	}
+	return fmt.Sprintf("its job %s in namespace %s was deleted before the task had ended; run the sequence again", planned.Name, planned.Namespace)
 }
 
 func startOf(job *batchv1.Job) time.Time {

@@ -5,17 +5,21 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
@@ -85,8 +89,11 @@ type cluster struct {
 	pods map[string][]corev1.Pod
 	logs map[string]string
 	err  error
+	// events are told of everything; logErr is what reading a log gives.
+	events []corev1.Event
+	logErr error
 
-	resumed, deleted []string
+	resumed, deleted, givenUp []string
 }
 
 type runs struct{ *cluster }
@@ -102,14 +109,28 @@ func (runs runs) Delete(_ context.Context, job *batchv1.Job) error {
 	return nil
 }
 
+func (runs runs) GiveUp(_ context.Context, job *batchv1.Job, why string) error {
+	runs.givenUp = append(runs.givenUp, job.Name)
+	for index := range runs.jobs {
+		if runs.jobs[index].Name == job.Name {
+			runs.jobs[index].Annotations[run.FailureAnnotation] = why
+		}
+	}
+	return nil
+}
+
 type pods struct{ *cluster }
+
+func (pods pods) Events(context.Context, string, types.UID) ([]corev1.Event, error) {
+	return pods.events, nil
+}
 
 func (pods pods) List(_ context.Context, job *batchv1.Job) ([]corev1.Pod, error) {
 	return pods.pods[job.Name], nil
 }
 
 func (pods pods) Log(_ context.Context, _ *corev1.Pod, container string) (string, error) {
-	return pods.logs[container], nil
+	return pods.logs[container], pods.logErr
 }
 
 func newWatcher(cluster *cluster, tracers *sdktrace.TracerProvider) *Watcher {
@@ -138,12 +159,6 @@ func TestHandle(t *testing.T) {
 		return data
 	}
 	span := map[string]any{"start": "2026-11-24T12:00:01Z", "end": "2026-11-24T12:00:09Z"}
-	deadline := pod(exited("task", 137))
-	deadline.Status.Reason = "DeadlineExceeded"
-	unstartable := pod()
-	unstartable.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "task", State: corev1.ContainerState{
-		Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff", Message: `Back-off pulling image "nothing"`},
-	}}}
 	silent := job("one", run.Succeeded)
 	silent.Annotations[run.SilentAnnotation] = "true"
 	silentFailed := job("one", run.Failed)
@@ -157,52 +172,52 @@ func TestHandle(t *testing.T) {
 	}{
 		{"the next Job is started", cluster{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Waiting)}}, "one", outcome{Resumed: []string{"two"}}, nil},
 		{"while a Job runs nothing is done", cluster{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Running)}}, "one", outcome{}, nil},
-		{"a run whose Jobs are gone is over", cluster{}, "one", outcome{}, nil},
+		{"a run whose Jobs are gone was reported", cluster{}, "one", outcome{}, nil},
 		{
 			"the last success is the run's", cluster{
 				jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Succeeded)},
-				pods: map[string][]corev1.Pod{"one": {pod(exited("fetch-files", 0), exited("task", 0))}}, logs: map[string]string{"task": "hello\n", "fetch-files": "fetched\n"},
+				pods: map[string][]corev1.Pod{"one": {pod(exited("fetch-files", 0), exited("task", 0))}, "two": {pod()}}, logs: map[string]string{"task": "hello\n", "fetch-files": "fetched\n"},
 			}, "two", outcome{Data: finished("succeeded", "pass",
-				"Task 'one' finished successfully!\n\nLogs:\nContainer task of pod pod:\nhello\n\n\n\nTask 'two' finished successfully!\n\nLogs:\n\n\n", span)}, nil,
+				"Task 'one' finished successfully!\nTask 'two' finished successfully!\n\nLogs:\nTask 'one':\nContainer task of pod pod:\nhello\n\n", span)}, nil,
 		},
-		{"an earlier Job says nothing after the end", cluster{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Succeeded)}}, "one", outcome{}, nil},
+		{
+			"an earlier Job that ends last is told all the same", cluster{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Succeeded)}, pods: map[string][]corev1.Pod{"one": {pod()}, "two": {pod()}}},
+			"one", outcome{Data: finished("succeeded", "pass", "Task 'one' finished successfully!\nTask 'two' finished successfully!\n", span)}, nil,
+		},
 		{
 			"the first failed Job ends the run and nothing after it is started", cluster{
 				jobs: []batchv1.Job{job("one", run.Failed), job("two", run.Waiting), job("three", run.Waiting)},
 				pods: map[string][]corev1.Pod{"one": {pod(exited("task", 3))}}, logs: map[string]string{"task": "boom"},
 			}, "one", outcome{Data: finished("errored", "fail",
-				"Task 'one' failed: container task ended (Reason: Error, ExitCode: 3)\n\nLogs: \nContainer task of pod pod terminated with an error (Reason: Error, ExitCode: 3):\nboom\n\n\n"), Deleted: []string{"two", "three"}}, nil,
+				"Task 'one' failed: container task ended (Reason: Error, ExitCode: 3)\n\nLogs:\nContainer task of pod pod terminated with an error (Reason: Error, ExitCode: 3):\nboom\n"), Deleted: []string{"three", "two"}}, nil,
 		},
 		{
 			"files that could not be fetched are told with the init container's log", cluster{
 				jobs: []batchv1.Job{job("one", run.Failed)}, pods: map[string][]corev1.Pod{"one": {pod(exited("fetch-files", 1))}}, logs: map[string]string{"fetch-files": "no x.py"},
 			}, "one", outcome{Data: finished("errored", "fail",
-				"Task 'one' failed: its files could not be fetched\n\nLogs: \nContainer fetch-files of pod pod terminated with an error (Reason: Error, ExitCode: 1):\nno x.py\n\n\n")}, nil,
+				"Task 'one' failed: its files could not be fetched\n\nLogs:\nContainer fetch-files of pod pod terminated with an error (Reason: Error, ExitCode: 1):\nno x.py\n")}, nil,
 		},
 		{
-			"a time limit is told in seconds", cluster{jobs: []batchv1.Job{job("one", run.Failed)}, pods: map[string][]corev1.Pod{"one": {deadline}}},
-			"one", outcome{Data: finished("errored", "fail",
-				"Task 'one' failed: it did not finish within 300 seconds (maxPollDuration)\n\nLogs: \nContainer task of pod pod terminated with an error (Reason: Error, ExitCode: 137):\n\n\n\n")}, nil,
+			"a log that can't be read is named, and holds nothing back", cluster{
+				jobs: []batchv1.Job{job("one", run.Succeeded)}, pods: map[string][]corev1.Pod{"one": {pod(exited("task", 0))}}, logErr: errDown,
+			}, "one", outcome{Data: finished("succeeded", "pass",
+				"Task 'one' finished successfully!\n\nLogs:\nContainer task of pod pod has a log that could not be read (the API server is down):\n\n", span)}, nil,
 		},
 		{
-			"a container that can't start is told with Kubernetes' reason", cluster{jobs: []batchv1.Job{job("one", run.Failed)}, pods: map[string][]corev1.Pod{"one": {unstartable}}},
-			"one", outcome{Data: finished("errored", "fail", "Task 'one' failed: container task could not start (ImagePullBackOff: Back-off pulling image \"nothing\")\n\nLogs: \n\n\n")}, nil,
-		},
-		{
-			"without a pod the Job's own reason is told", cluster{jobs: []batchv1.Job{job("one", run.Failed)}},
-			"one", outcome{Data: finished("errored", "fail", "Task 'one' failed: job one failed. Reason: BackoffLimitExceeded, Message: Job has reached the specified backoff limit\n\nLogs: \n\n\n")}, nil,
+			"a pod that is gone has a log that is missing", cluster{jobs: []batchv1.Job{job("one", run.Succeeded)}},
+			"one", outcome{Data: finished("succeeded", "pass", "Task 'one' finished successfully!\n\nLogs:\nThe log is missing: the pod of job one is gone:\n\n", span)}, nil,
 		},
 		{"a silent run ends silently", cluster{jobs: []batchv1.Job{silent}}, "one", outcome{}, nil},
 		{
 			"a silent run that fails is told to Keptn's log only", cluster{jobs: []batchv1.Job{silentFailed}}, "one",
-			outcome{Data: map[string]any{"task": "test", "message": "Task 'one' failed: job one failed. Reason: BackoffLimitExceeded, Message: Job has reached the specified backoff limit\n\nLogs: \n\n\n"}}, nil,
+			outcome{Data: map[string]any{"task": "test", "message": "Task 'one' failed: its pod was deleted before it had ended, by hand or with its node; run the sequence again\n"}}, nil,
 		},
 		{"what can't be read is tried again", cluster{err: errDown}, "one", outcome{}, errDown},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			completed := job(test.of, run.Succeeded)
-			sent, err := run.Completed(&completed)
+			sent, err := run.Completed(&completed, run.Finished, noon)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -243,16 +258,185 @@ func TestCancellationDeletesWhatHasNotEnded(t *testing.T) {
 	}
 }
 
-// What Keptn takes is for the bridge to know, which cuts further.
-func TestMessageIsBounded(t *testing.T) {
-	long := strings.Repeat("x\n", 1<<20)
-	text := message([]report{{task: "one", logs: long}, {task: "two", logs: long, failure: "boom"}})
-	const limit = 1 << 20 // recording 52-oversize-http
-	if len(text) > limit || len(text) < maxMessageBytes {
-		t.Errorf("the message has %d bytes", len(text))
+// What is asked of a run of which not all Jobs are there, or have started.
+func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
+	plan := func(job batchv1.Job) batchv1.Job {
+		job.Annotations[run.PlanAnnotation] = `[{"namespace":"jobs","name":"one","task":"First"},{"namespace":"jobs","name":"two","task":"Second"}]`
+		return job
 	}
-	if !strings.HasPrefix(text, "Task 'one' finished") || !strings.Contains(text, "bytes are left out here") {
-		t.Errorf("the message begins with %q", text[:60])
+	completed := func(name, how string) event.Event {
+		about := plan(job(name, run.Running))
+		made, err := run.Completed(&about, how, noon)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made
+	}
+	awaited := func(reason string) event.Event {
+		made, err := run.Awaited("bridge", "1", keptn.Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v"}, reason, noon)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made
+	}
+	pulling := pod()
+	pulling.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "task", State: corev1.ContainerState{
+		Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff", Message: `Back-off pulling image "nothing"`},
+	}}}
+	running := pod()
+	running.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "fetch-files", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
+	gone := "The Jobs of this task were deleted before it was finished, and with them its result. Run the sequence again."
+	tests := []struct {
+		name             string
+		event            event.Event
+		cluster          cluster
+		message          string
+		givenUp, deleted []string
+	}{
+		{"the only Job was deleted", completed("one", run.Deleted), cluster{}, gone, nil, nil},
+		{"nobody saw that all were deleted", awaited(""), cluster{}, gone, nil, nil},
+		{"no executor could take it", awaited("status 503"), cluster{}, "status 503", nil, nil},
+		{"none could, but its Jobs are there", awaited("status 503"), cluster{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}}, "", nil, nil},
+		{"the running Job was deleted", completed("one", run.Deleted), cluster{jobs: []batchv1.Job{plan(job("two", run.Waiting))}}, "Task 'First' failed: its job one in namespace jobs was deleted before the task had ended; run the sequence again\n", nil, []string{"two"}},
+		{"a waiting Job was deleted", completed("one", run.Finished), cluster{jobs: []batchv1.Job{plan(job("one", run.Succeeded))}, pods: map[string][]corev1.Pod{"one": {pod()}}}, "Task 'Second' failed: its job two in namespace jobs was deleted before the task had ended; run the sequence again\nTask 'one' finished successfully!\n", nil, nil},
+		{"a Job could not start", completed("one", run.Unstarted), cluster{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}, pods: map[string][]corev1.Pod{"one": {pulling}}}, "Task 'one' failed: it could not start within 4m59s: container task could not start (ImagePullBackOff: Back-off pulling image \"nothing\")\n", []string{"one"}, []string{"two"}},
+		{"a Job that fetches its files has started", completed("one", run.Unstarted), cluster{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}, pods: map[string][]corev1.Pod{"one": {running}}}, "", nil, nil},
+		{"a run that goes on is left alone", awaited(""), cluster{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}}, "", nil, nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			watcher := newWatcher(&test.cluster, sdktrace.NewTracerProvider())
+			watcher.Now = func() time.Time { return noon.Add(5 * time.Minute) }
+			for range 2 { // again, it is the same
+				reply, err := watcher.Handle(t.Context(), test.event)
+				if err != nil {
+					t.Fatal(err)
+				}
+				message := ""
+				if reply != nil {
+					var data map[string]any
+					if err := reply.DataAs(&data); err != nil {
+						t.Fatal(err)
+					}
+					message, _ = data["message"].(string)
+					if data["result"] != "fail" {
+						t.Errorf("the result is %v", data["result"])
+					}
+				}
+				if message != test.message {
+					t.Errorf("got %q, want %q", message, test.message)
+				}
+			}
+			slices.Sort(test.cluster.deleted)
+			if difference := cmp.Diff([][]string{test.givenUp, test.deleted}, [][]string{test.cluster.givenUp, slices.Compact(test.cluster.deleted)}); difference != "" {
+				t.Errorf("given up, deleted (-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+// Each sentence that tells why a Job failed, from what Kubernetes says of it.
+func TestReasons(t *testing.T) {
+	failed := func(reason, message string) batchv1.Job {
+		made := job("one", run.Failed)
+		made.Status.Conditions[0].Reason, made.Status.Conditions[0].Message = reason, message
+		made.Spec.Template.Spec.Containers = []corev1.Container{{Name: "task", Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")}}}}
+		return made
+	}
+	changed := func(made corev1.Pod, change func(*corev1.Pod)) []corev1.Pod {
+		made.Spec.NodeName = "node-1"
+		change(&made)
+		return []corev1.Pod{made}
+	}
+	told := func(reason, message string) []corev1.Event {
+		return []corev1.Event{{Reason: reason, Message: message}}
+	}
+	overdue := func(pod *corev1.Pod) { pod.Status.Reason = "DeadlineExceeded" }
+	disrupted := func(reason, message string) func(*corev1.Pod) {
+		return func(pod *corev1.Pod) {
+			pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: reason, Message: message}}
+		}
+	}
+	waiting := corev1.ContainerStatus{Name: "task", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CreateContainerConfigError", Message: `secret "x" not found`}}}
+	limited := failed("BackoffLimitExceeded", "")
+	limited.Annotations[run.DeadlineAnnotation] = "TASK_DEADLINE_SECONDS of the installation"
+	givenUp := job("one", run.Running)
+	givenUp.Annotations[run.FailureAnnotation] = "it could not start within 5m0s: no image"
+	killed := exited("task", 137)
+	killed.State.Terminated.Reason = "OOMKilled"
+	stopped := exited("task", 137)
+	stopped.State.Terminated.StartedAt = metav1.Time{}
+	proxy := pod(exited("task", 0), exited("istio-proxy", 143))
+	proxy.Status.Phase = corev1.PodFailed
+	tests := []struct {
+		name   string
+		job    batchv1.Job
+		pods   []corev1.Pod
+		events []corev1.Event
+		want   string
+	}{
+		{"an exit code", failed("BackoffLimitExceeded", ""), []corev1.Pod{pod(exited("task", 3))}, nil, "container task ended (Reason: Error, ExitCode: 3)"},
+		{"a sidecar's exit code is not the task's", failed("BackoffLimitExceeded", ""), []corev1.Pod{pod(exited("task", 3), exited("istio-proxy", 143))}, nil, "container task ended (Reason: Error, ExitCode: 3)"},
+		{"unless it is the only one that is bad", failed("BackoffLimitExceeded", ""), []corev1.Pod{proxy}, nil, "container istio-proxy ended (Reason: Error, ExitCode: 143)"},
+		{"out of memory", failed("BackoffLimitExceeded", ""), []corev1.Pod{pod(killed)}, nil, "its container was killed (OOMKilled) since it needed more memory than its limit of 64Mi; set resources.limits.memory higher"},
+		{"its own time limit", failed("BackoffLimitExceeded", ""), changed(pod(exited("task", 137)), overdue), nil, "it did not finish within 300 seconds (maxPollDuration)"},
+		{"the installation's time limit", limited, changed(pod(exited("task", 137)), overdue), nil, "it did not finish within 300 seconds (TASK_DEADLINE_SECONDS of the installation)"},
+		{"an image that could not be pulled until the time was over", failed("BackoffLimitExceeded", ""), changed(pod(stopped), overdue), told("Failed", `Failed to pull image "x"`), `it could not start: Failed: Failed to pull image "x"`},
+		{"the Job's time limit, and its pod is gone", failed("DeadlineExceeded", ""), nil, nil, "it did not finish within 300 seconds (maxPollDuration)"},
+		{"a volume that could not be mounted", failed("DeadlineExceeded", ""), nil, told("FailedMount", "MountVolume.SetUp failed"), "it could not start: FailedMount: MountVolume.SetUp failed"},
+		{"no node took it", failed("DeadlineExceeded", ""), nil, told("FailedScheduling", "0/1 nodes are available"), "it could not start: FailedScheduling: 0/1 nodes are available"},
+		{"a container that can't be made", failed("BackoffLimitExceeded", ""), []corev1.Pod{pod(waiting)}, nil, `container task could not start (CreateContainerConfigError: secret "x" not found)`},
+		{"evicted", failed("BackoffLimitExceeded", ""), changed(pod(exited("task", 137)), func(pod *corev1.Pod) {
+			pod.Status.Reason, pod.Status.Message = "Evicted", `Usage of EmptyDir volume "keptn-files" exceeds the limit "20Mi". `
+		}), nil, `its pod was evicted (Usage of EmptyDir volume "keptn-files" exceeds the limit "20Mi". ); the task's volume at /keptn is limited by JOB_VOLUME_SIZE of the installation`},
+		{"its node was lost", failed("BackoffLimitExceeded", ""), changed(pod(), disrupted("DeletionByTaintManager", "")), nil, "its node node-1 was lost; run the sequence again"},
+		{"it was preempted", failed("BackoffLimitExceeded", ""), changed(pod(exited("task", 137)), disrupted("PreemptionByScheduler", "more important")), nil, "its pod was stopped by Kubernetes (PreemptionByScheduler: more important); run the sequence again"},
+		{"its pod was refused", failed("DeadlineExceeded", ""), nil, told("FailedCreate", "exceeded quota: small"), "its pod was refused (FailedCreate: exceeded quota: small)"},
+		{"its pod was deleted", failed("BackoffLimitExceeded", ""), nil, nil, "its pod was deleted before it had ended, by hand or with its node; run the sequence again"},
+		{"its files", failed("BackoffLimitExceeded", ""), []corev1.Pod{pod(exited("fetch-files", 1))}, nil, "its files could not be fetched"},
+		{"it was given up", givenUp, nil, nil, "it could not start within 5m0s: no image"},
+		{"anything else in Kubernetes' words", failed("PodFailurePolicy", "rule 1"), nil, nil, "job one failed. Reason: PodFailurePolicy, Message: rule 1"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if difference := cmp.Diff(test.want, evidence{&test.job, test.pods, test.events}.failure()); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+func TestMessageIsPlainText(t *testing.T) {
+	for text, want := range map[string]string{
+		"\x1b[31mred\x1b[0m\n":                     "red\n",
+		"\x1b]0;title\x07text":                     "text",
+		"\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\": "link",
+		"a\x00b\x07c\r\n\td\x7f":                   "abc\n\td",
+		"\x1b(Bplain \xff ümlaut":                  "plain \uFFFD ümlaut",
+	} {
+		if got := plain(text); got != want {
+			t.Errorf("plain(%q) = %q, want %q", text, got, want)
+		}
+	}
+}
+
+// What Keptn takes is for the bridge to know, which cuts further. It is measured as it
+// is sent: as JSON.
+func TestMessageIsBounded(t *testing.T) {
+	for name, character := range map[string]string{"text": "x\n", "what JSON escapes": "<>"} {
+		t.Run(name, func(t *testing.T) {
+			long := []logged{{title: "Container task of pod pod", text: strings.Repeat(character, 1<<20), whole: "kubectl logs"}}
+			short := []logged{{title: "Container task of pod other", text: "short", whole: "kubectl logs"}}
+			text := message([]report{{task: "one", logs: long}, {task: "two", logs: short}, {task: "three", logs: long, failure: "boom"}})
+			encoded, err := json.Marshal(text)
+			if err != nil || len(encoded) > maxMessageBytes || len(encoded) < maxMessageBytes/2 {
+				t.Errorf("the message has %d bytes: %v", len(encoded), err)
+			}
+			if !strings.HasPrefix(text, "Task 'three' failed: boom\nTask 'one' finished successfully!\nTask 'two' finished successfully!\n\nLogs:\nTask 'one':\n") ||
+				strings.Count(text, "bytes are left out here") != 2 || !strings.Contains(text, "Container task of pod other:\nshort\n") {
+				t.Errorf("the message begins with %q", text[:200])
+			}
+		})
 	}
 }
 
@@ -260,7 +444,7 @@ func TestJobBecomesSpansBelowTheExecutors(t *testing.T) {
 	recorder := tracetest.NewSpanRecorder()
 	tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
 	failed := job("one", run.Failed)
-	newWatcher(&cluster{}, tracers).Trace.Job(t.Context(), &failed, []corev1.Pod{pod(exited("fetch-files", 0), exited("task", 3))})
+	newWatcher(&cluster{}, tracers).Trace.Job(t.Context(), &failed, []corev1.Pod{pod(exited("fetch-files", 0), exited("task", 3))}, noon)
 	type span struct {
 		Name, Parent string
 		From, To     int

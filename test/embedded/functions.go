@@ -58,6 +58,12 @@ const (
 	// activeInterval is the default of jobsource's ACTIVE_INTERVAL.
 	activeInterval = time.Minute
 	grantLifetime  = 24 * time.Hour
+	// lossTimeout is the default of KEPTN_LOSS_TIMEOUT.
+	lossTimeout = 6 * time.Minute
+	// logTimeout is the default of LOG_TIMEOUT, and terminationGrace that of
+	// JOB_TERMINATION_GRACE_SECONDS.
+	logTimeout       = 10 * time.Second
+	terminationGrace = 5
 	// maxKeptnEventBytes is that of KEPTN_MAX_EVENT_BYTES.
 	maxKeptnEventBytes = 1000000
 )
@@ -67,6 +73,10 @@ func (environment Environment) sender() *function.Sender {
 		URL:  environment.Manifests.Settings["BROKER_URL"],
 		HTTP: &http.Client{Transport: environment.Telemetry.Transport(environment.Transport), Timeout: brokerTimeout},
 	}
+}
+
+func (environment Environment) store() *run.Store {
+	return &run.Store{Batch: environment.Kubernetes.BatchV1(), Namespaces: environment.namespaces(), Installation: environment.Manifests.Settings["INSTALLATION"]}
 }
 
 func (environment Environment) namespaces() []string {
@@ -101,7 +111,10 @@ func ReviewTokens(cluster *Kubernetes, tokenFile string) error {
 // Bridge wires the bridge.
 func Bridge(ctx context.Context, environment Environment) (function.Program, error) {
 	configuration := environment.Keptn
-	configuration.MaxEventBytes = maxKeptnEventBytes
+	configuration.MaxEventBytes, configuration.BrokerURL = maxKeptnEventBytes, environment.Manifests.Settings["BROKER_URL"]
+	if configuration.LossTimeout == 0 {
+		configuration.LossTimeout = lossTimeout
+	}
 	configuration.GrantSubjects, configuration.GrantLifetime = []string{executorUser}, grantLifetime
 	client, err := configuration.ClientOver(environment.KeptnTransport)
 	if err != nil {
@@ -139,10 +152,10 @@ func Executor(environment Environment) function.Program {
 			URL: settings["BRIDGE_URL"], TokenFile: environment.TokenFile,
 			HTTP: &http.Client{Transport: environment.Telemetry.Transport(environment.Transport), Timeout: executor.ReadTimeout},
 		},
-		Jobs:    &run.Store{Batch: environment.Kubernetes.BatchV1(), Namespaces: environment.namespaces()},
+		Jobs:    environment.store(),
 		Cluster: &executor.KubernetesCluster{Core: environment.Kubernetes.CoreV1()},
 		Settings: executor.Settings{
-			Namespaces: environment.namespaces(), ServiceAccount: settings["JOB_SERVICE_ACCOUNT"],
+			Namespaces: environment.namespaces(), Installation: settings["INSTALLATION"], TerminationGraceSeconds: terminationGrace, ServiceAccount: settings["JOB_SERVICE_ACCOUNT"],
 			VolumeSize: quantity("JOB_VOLUME_SIZE"), LimitCPU: quantity("DEFAULT_RESOURCE_LIMITS_CPU"), LimitMemory: quantity("DEFAULT_RESOURCE_LIMITS_MEMORY"),
 			RequestCPU: quantity("DEFAULT_RESOURCE_REQUESTS_CPU"), RequestMemory: quantity("DEFAULT_RESOURCE_REQUESTS_MEMORY"),
 			FetcherImage: FetcherImage, BridgeURL: settings["BRIDGE_URL"],
@@ -156,21 +169,27 @@ func Executor(environment Environment) function.Program {
 
 // Jobsource wires jobsource.
 func Jobsource(environment Environment) function.Program {
+	settings := environment.Manifests.Settings
+	deadline, err := time.ParseDuration(settings["START_DEADLINE"])
+	if err != nil {
+		panic(fmt.Sprintf("START_DEADLINE of config/: %v", err))
+	}
 	source := &jobsource.Source{
 		Client: environment.Kubernetes, Namespaces: environment.namespaces(), Sender: environment.sender(),
-		Marker:         &run.Store{Batch: environment.Kubernetes.BatchV1(), Namespaces: environment.namespaces()},
-		ActiveInterval: activeInterval,
+		Marker:         environment.store(),
+		Installation:   settings["INSTALLATION"],
+		ActiveInterval: activeInterval, StartDeadline: deadline, Meter: environment.Telemetry.Meters.Meter("jobsource"),
 		Tracer:         environment.Telemetry.Tracers.Tracer("jobsource"), Propagator: environment.Telemetry.Propagator,
 		Now: time.Now, Log: environment.Telemetry.Log,
 	}
-	return function.Program{Loops: []func(context.Context) error{source.Run}}
+	return function.Program{Handlers: map[string]function.Handler{"/": source.Handle}, Loops: []func(context.Context) error{source.Run}}
 }
 
 // Watcher wires the watcher.
 func Watcher(environment Environment) function.Program {
 	handler := &watcher.Watcher{
-		Runs:  &run.Store{Batch: environment.Kubernetes.BatchV1(), Namespaces: environment.namespaces()},
-		Pods:  &run.Pods{Core: environment.Kubernetes.CoreV1(), MaxLogBytes: maxLogBytes},
+		Runs:  environment.store(),
+		Pods:  &run.Pods{Core: environment.Kubernetes.CoreV1(), MaxLogBytes: maxLogBytes, LogTimeout: logTimeout},
 		Trace: watcher.Tracer{Tracer: environment.Telemetry.Tracers.Tracer("watcher"), Propagator: environment.Telemetry.Propagator},
 		Now:   time.Now,
 		Log:   environment.Telemetry.Log,
@@ -188,7 +207,7 @@ func Fetcher(telemetry *function.Telemetry, transport http.RoundTripper) Program
 		err := json.Unmarshal([]byte(container.Environment["FILES"]), &configuration.Files)
 		if err == nil {
 			err = (&fetcher.Fetcher{
-				Configuration: configuration, HTTP: &http.Client{Transport: telemetry.Transport(transport), Timeout: configuration.Timeout}, Log: telemetry.Log,
+				Configuration: configuration, HTTP: &http.Client{Transport: telemetry.Transport(transport), Timeout: fetcher.CallTimeout}, Log: telemetry.Log,
 			}).Run(ctx)
 		}
 		if err != nil {

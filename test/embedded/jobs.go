@@ -397,6 +397,9 @@ func (cluster *Kubernetes) run(ctx context.Context, job *batchv1.Job, pod *corev
 		pod.Status.Phase = corev1.PodRunning
 	}
 	cluster.update(pod)
+	if pod.Status.Phase == corev1.PodRunning {
+		cluster.status(&managed{namespace: job.Namespace, name: job.Name, uid: job.UID}, func(job *batchv1.Job) { job.Status.Ready = new(int32(1)) })
+	}
 	terminated := &corev1.ContainerStateTerminated{StartedAt: started, Reason: "Completed"}
 	if err == nil {
 		var command []string

@@ -226,8 +226,8 @@ func (project *project) metadata() map[string]any {
 }
 
 func (project *project) getResource(writer http.ResponseWriter, directory, uri, commit string) {
-	// A path that was escaped twice is still escaped once.
-	name, err := url.PathUnescape(uri)
+	// It is unescaped once more, as a query: + is a blank.
+	name, err := url.QueryUnescape(uri)
 	if err != nil || strings.Contains(name, "..") || strings.Contains(name, "~") {
 		refuse(writer, http.StatusBadRequest, "invalid resource uri")
 		return

@@ -135,6 +135,8 @@ func TestEachEventReachesExactlyTheFunctionsItShould(t *testing.T) {
 		{"status changed", typed("sh.keptn.event.test.status.changed"), nil},
 		{"a sequence", typed("sh.keptn.event.production.pipeline.triggered"), nil},
 		{"completion of a Job", typed(run.CompletedType), []string{"watcher"}},
+		{"the result of a run is asked for", typed(run.AwaitedType), []string{"watcher"}},
+		{"a run is reported", typed(run.ReportedType), []string{"reported"}},
 		{"cancellation of a run", typed(run.CancelledType), []string{"watcher"}},
 		{"an active run", typed(run.ActiveType), []string{"active"}},
 		{"something else", typed("com.example.other"), nil},

@@ -37,7 +37,9 @@ func wire(ctx context.Context, configuration bridge.Configuration, telemetry *fu
 	if err != nil {
 		return function.Program{}, err
 	}
-	key, err := bridge.LoadGrantKey(ctx, cluster.CoreV1().Secrets(configuration.Namespace), configuration.GrantSecret)
+	key, err := function.Retry(ctx, telemetry.Log, func(ctx context.Context) ([]byte, error) {
+		return bridge.LoadGrantKey(ctx, cluster.CoreV1().Secrets(configuration.Namespace), configuration.GrantSecret)
+	})
 	if err != nil {
 		return function.Program{}, err
 	}

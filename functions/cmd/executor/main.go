@@ -27,7 +27,7 @@ func main() {
 				URL: configuration.BridgeURL, TokenFile: configuration.TokenFile,
 				HTTP: &http.Client{Transport: telemetry.Transport(http.DefaultTransport), Timeout: executor.ReadTimeout},
 			},
-			Jobs:       &run.Store{Batch: clients.Batch, Namespaces: configuration.Namespaces},
+			Jobs:       &run.Store{Batch: clients.Batch, Namespaces: configuration.Namespaces, Installation: configuration.Installation},
 			Cluster:    &executor.KubernetesCluster{Core: clients.Core},
 			Settings:   configuration.Settings,
 			Propagator: telemetry.Propagator,

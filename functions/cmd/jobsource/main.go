@@ -17,6 +17,10 @@ import (
 type configuration struct {
 	BrokerURL  string   `envconfig:"BROKER_URL" required:"true"`
 	Namespaces []string `envconfig:"JOB_NAMESPACES" required:"true"`
+	// Installation tells the Jobs of several installations apart.
+	Installation string `envconfig:"INSTALLATION" default:"job-executor"`
+	// StartDeadline is the time in which a Job's pod has to start.
+	StartDeadline time.Duration `envconfig:"START_DEADLINE" default:"5m"`
 	// SendTimeout bounds one delivery: a Broker over the in-memory channel
 	// answers only after the watcher and the bridge did.
 	SendTimeout time.Duration `envconfig:"SEND_TIMEOUT" default:"3m"`
@@ -37,17 +41,19 @@ func main() {
 		}
 		source := &jobsource.Source{
 			Client:     client,
-			Namespaces: configuration.Namespaces, ActiveInterval: configuration.ActiveInterval,
+			Namespaces: configuration.Namespaces, Installation: configuration.Installation,
+			ActiveInterval: configuration.ActiveInterval, StartDeadline: configuration.StartDeadline,
 			Sender: &function.Sender{
 				URL:  configuration.BrokerURL,
 				HTTP: &http.Client{Transport: telemetry.Transport(http.DefaultTransport), Timeout: configuration.SendTimeout},
 			},
-			Marker:     &run.Store{Batch: client.BatchV1(), Namespaces: configuration.Namespaces},
+			Marker:     &run.Store{Batch: client.BatchV1(), Namespaces: configuration.Namespaces, Installation: configuration.Installation},
 			Tracer:     telemetry.Tracers.Tracer("jobsource"),
+			Meter:      telemetry.Meters.Meter("jobsource"),
 			Propagator: telemetry.Propagator,
 			Now:        time.Now,
 			Log:        telemetry.Log,
 		}
-		return function.Program{Loops: []func(context.Context) error{source.Run}}, nil
+		return function.Program{Handlers: map[string]function.Handler{"/": source.Handle}, Loops: []func(context.Context) error{source.Run}}, nil
 	})
 }

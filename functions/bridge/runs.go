@@ -1,0 +1,212 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
+)
+
+// Runs are the runs of tasks that Keptn waits for, as far as the bridge has heard of
+// them. When a task's sequence is aborted, its run is cancelled through the Broker.
+// Keptn has no event that says so for a task; it only stops listing it (recordings 40
+// to 42), which says nothing by itself: the sequence's state has to confirm it.
+type Runs struct {
+	lister  Lister
+	counter keptn.Counter
+	keptn   Deliverer
+	broker  Sender
+	source  string
+	// interval is the time between two looks at Keptn.
+	interval time.Duration
+	tracer   trace.Tracer
+	now      func() time.Time
+	log      *slog.Logger
+
+	mutex sync.Mutex
+	tasks map[string]knownRun
+}
+
+type knownRun struct {
+	keptn.Task
+	// named is when its Jobs were named last, zero if they were not.
+	named time.Time
+}
+
+// namedFor is for how long a run is taken to be there that was named; jobsource names
+// each every minute.
+const namedFor = 150 * time.Second
+
+// maxRuns bounds how many runs are looked after; jobsource names those that don't find
+// a place again, until they are reported.
+const maxRuns = 10000
+
+// Handle answers the event that a run is active, which jobsource sends again and again
+// until the run is reported: with the run's cancellation if its sequence was aborted,
+// with that it is reported if it has ended and Keptn wants no result, and with nothing
+// else. A started event that Keptn lacks is sent again. So whatever happened is seen
+// that happened while no bridge was there.
+func (runs *Runs) Handle(ctx context.Context, received event.Event) (*event.Event, error) {
+	var task keptn.Task
+	activity, err := run.ActivityOf(received, &task)
+	if err != nil {
+		return nil, function.Permanent(err)
+	}
+	count, err := runs.counter.Count(ctx, task)
+	if err != nil {
+		return nil, fmt.Errorf("asking Keptn about task %s: %w", task.TriggeredID, err)
+	}
+	switch {
+	case count.Over() && activity.Ended:
+		runs.Remove(task)
+		return reply(run.Reported(runs.source, activity.RunID, runs.now()))
+	case count.Standing == keptn.Aborted:
+		runs.Remove(task)
+		runs.log.InfoContext(ctx, "the sequence of a run was aborted; the run is cancelled", "triggeredid", task.TriggeredID, "keptncontext", task.Context)
+		return reply(run.Cancelled(runs.source, activity.RunID, runs.now()))
+	case count.Standing == keptn.Completed:
+		runs.Remove(task)
+		return nil, nil
+	}
+	runs.add(task, runs.now())
+	if count.Standing == keptn.Current && count.Started == 0 && activity.Begun && !activity.Silent {
+		if _, err := runs.keptn.Deliver(ctx, task.Started(runs.now()), time.Time{}); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+func reply(made event.Event, err error) (*event.Event, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &made, nil
+}
+
+// Add adds the run of a task that was started, and not finished.
+func (runs *Runs) Add(task keptn.Task) { runs.add(task, time.Time{}) }
+
+func (runs *Runs) add(task keptn.Task, named time.Time) {
+	runs.mutex.Lock()
+	defer runs.mutex.Unlock()
+	known, ok := runs.tasks[task.TriggeredID]
+	if !ok && len(runs.tasks) >= maxRuns {
+		return
+	}
+	if named.IsZero() {
+		named = known.named
+	}
+	runs.tasks[task.TriggeredID] = knownRun{task, named}
+}
+
+// IsThere says whether Jobs of a task's run are there, as far as is known.
+func (runs *Runs) IsThere(task keptn.Task) bool {
+	runs.mutex.Lock()
+	defer runs.mutex.Unlock()
+	known := runs.tasks[task.TriggeredID]
+	return !known.named.IsZero() && runs.now().Sub(known.named) < namedFor
+}
+
+// Remove removes the run of a task that was finished, or that Keptn does not wait for.
+func (runs *Runs) Remove(task keptn.Task) {
+	runs.mutex.Lock()
+	defer runs.mutex.Unlock()
+	delete(runs.tasks, task.TriggeredID)
+}
+
+// Run looks after the runs until the context ends.
+func (runs *Runs) Run(ctx context.Context) error {
+	pause := runs.interval
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+		began := time.Now()
+		if err := runs.look(ctx); err != nil && ctx.Err() == nil {
+			runs.log.WarnContext(ctx, "looking after running tasks failed, will be tried again", "error", err)
+		}
+		pause = paced(runs.interval, time.Since(began))
+	}
+}
+
+// paced is the pause after a look at Keptn that took some time: a slow Keptn is asked
+// less often.
+func paced(interval, took time.Duration) time.Duration {
+	const factor = 5
+	return min(max(interval, factor*took), max(maxBackoff, interval))
+}
+
+// look asks Keptn for what is open of each type of which tasks run, and only
+// about those that are missing one by one.
+func (runs *Runs) look(ctx context.Context) error {
+	runs.mutex.Lock()
+	byName := map[string][]keptn.Task{}
+	for _, triggeredID := range slices.Sorted(maps.Keys(runs.tasks)) {
+		task := runs.tasks[triggeredID].Task
+		byName[task.Name] = append(byName[task.Name], task)
+	}
+	runs.mutex.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		events, err := runs.lister.OpenTriggered(ctx, keptn.TypeOf(name, keptn.Triggered))
+		if err != nil {
+			return err
+		}
+		open := map[string]bool{}
+		for _, listed := range events {
+			open[listed.ID()] = true
+		}
+		for _, task := range byName[name] {
+			if open[task.TriggeredID] {
+				continue
+			}
+			if err := runs.check(ctx, task); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// check cancels the run of a task that is not listed any more, if its sequence was
+// aborted.
+func (runs *Runs) check(ctx context.Context, task keptn.Task) error {
+	count, err := runs.counter.Count(ctx, task)
+	if err != nil {
+		return fmt.Errorf("asking Keptn about task %s: %w", task.TriggeredID, err)
+	}
+	if count.Standing == keptn.Completed {
+		runs.Remove(task)
+		return nil
+	}
+	runs.mutex.Lock()
+	_, known := runs.tasks[task.TriggeredID]
+	runs.mutex.Unlock()
+	if count.Standing != keptn.Aborted || !known {
+		return nil // it was finished meanwhile, by us
+	}
+	ctx, span := runs.tracer.Start(function.ContextWithTraceID(ctx, task.Context), "bridge "+run.CancelledType, trace.WithSpanKind(trace.SpanKindProducer))
+	defer span.End()
+	cancelled, err := run.Cancelled(runs.source, run.ID(task.TriggeredID), runs.now())
+	if err != nil {
+		return err
+	}
+	if err := runs.broker.Send(ctx, cancelled); err != nil {
+		return fmt.Errorf("cancelling the run of task %s: %w", task.TriggeredID, err)
+	}
+	runs.log.InfoContext(ctx, "the sequence of a task was aborted; its run is cancelled", "triggeredid", task.TriggeredID, "keptncontext", task.Context)
+	runs.Remove(task)
+	return nil
+}

@@ -1,0 +1,273 @@
+package watcher
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/job-executor/job-executor/functions/run"
+)
+
+// evidence is what Kubernetes tells of a Job that failed or can't start.
+type evidence struct {
+	job    *batchv1.Job
+	pods   []corev1.Pod
+	events []corev1.Event
+}
+
+// Reasons of Kubernetes, in the words of its API.
+const (
+	podDeadlineExceeded = "DeadlineExceeded" // a pod at its activeDeadlineSeconds
+	podEvicted          = "Evicted"
+	podNodeLost         = "NodeLost"
+	containerOOMKilled  = "OOMKilled"
+	eventFailedCreate   = "FailedCreate"
+	eventUnschedulable  = "FailedScheduling"
+	eventFailedMount    = "FailedMount"
+	eventFailed         = "Failed" // an image that can't be pulled, a container that can't be made
+)
+
+// failure says in a sentence why a Job failed, from the most specific thing that is
+// known, and what to do about it.
+func (evidence evidence) failure() string {
+	if why := evidence.job.Annotations[run.FailureAnnotation]; why != "" {
+		return why
+	}
+	for index := range evidence.pods {
+		pod := &evidence.pods[index]
+		for _, why := range []func(*corev1.Pod) string{evidence.ended, evidence.disrupted, evidence.overdue, unable, evidence.fetched, evidence.others} {
+			if sentence := why(pod); sentence != "" {
+				return sentence
+			}
+		}
+	}
+	if sentence := evidence.refused(); sentence != "" {
+		return sentence
+	}
+	reason, message := run.FailureOf(evidence.job)
+	switch {
+	case reason == batchv1.JobReasonDeadlineExceeded:
+		if told := evidence.told(eventFailedMount, eventUnschedulable, eventFailed); told != "" {
+			return "it could not start: " + told
+		}
+		return evidence.tooLong()
+	case reason == batchv1.JobReasonBackoffLimitExceeded && len(evidence.pods) == 0:
+		return "its pod was deleted before it had ended, by hand or with its node; run the sequence again"
+	}
+	return fmt.Sprintf("job %s failed. Reason: %s, Message: %s", evidence.job.Name, reason, message)
+}
+
+// unstarted says why nothing of a Job has started, "" if something has.
+func (evidence evidence) unstarted(now time.Time) string {
+	for index := range evidence.pods {
+		pod := &evidence.pods[index]
+		if slices.ContainsFunc(slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses), func(status corev1.ContainerStatus) bool {
+			return status.State.Running != nil || status.State.Terminated != nil
+		}) {
+			return ""
+		}
+	}
+	since := evidence.job.CreationTimestamp.Time
+	if evidence.job.Status.StartTime != nil {
+		since = evidence.job.Status.StartTime.Time
+	}
+	sentence := fmt.Sprintf("it could not start within %s", now.Sub(since).Round(time.Second))
+	for index := range evidence.pods {
+		pod := &evidence.pods[index]
+		if why := unable(pod); why != "" {
+			return sentence + ": " + why
+		}
+		if why := unscheduled(pod); why != "" {
+			return sentence + ": " + why
+		}
+	}
+	if why := evidence.refused(); why != "" {
+		return sentence + ": " + why
+	}
+	if told := evidence.told(eventFailedMount, eventUnschedulable, eventFailed); told != "" {
+		return sentence + ": " + told
+	}
+	return sentence + ", and Kubernetes does not say why"
+}
+
+// ended tells how the task's own container ended badly. An exit code of another one,
+// such as a sidecar that was stopped, is not the task's.
+func (evidence evidence) ended(pod *corev1.Pod) string {
+	for _, status := range pod.Status.ContainerStatuses {
+		terminated := status.State.Terminated
+		if status.Name != run.TaskContainer || terminated == nil || terminated.ExitCode == 0 {
+			continue
+		}
+		if pod.Status.Reason == podDeadlineExceeded || pod.Status.Reason == podEvicted {
+			return "" // it was stopped, which is what its exit code tells
+		}
+		if disruption(pod) != nil {
+			return ""
+		}
+		if terminated.Reason == containerOOMKilled {
+			return fmt.Sprintf("its container was killed (%s) since it needed more memory than its limit%s; set resources.limits.memory higher", containerOOMKilled, evidence.memoryLimit())
+		}
+		return fmt.Sprintf("container %s ended (%s)", status.Name, reasonOf(terminated))
+	}
+	return ""
+}
+
+func (evidence evidence) memoryLimit() string {
+	for _, container := range evidence.job.Spec.Template.Spec.Containers {
+		if limit, ok := container.Resources.Limits[corev1.ResourceMemory]; ok && container.Name == run.TaskContainer {
+			return " of " + limit.String()
+		}
+	}
+	return ""
+}
+
+// disruption is the condition of a pod that Kubernetes ended, nil if there is none.
+func disruption(pod *corev1.Pod) *corev1.PodCondition {
+	for index := range pod.Status.Conditions {
+		if condition := &pod.Status.Conditions[index]; condition.Type == corev1.DisruptionTarget && condition.Status == corev1.ConditionTrue {
+			return condition
+		}
+	}
+	return nil
+}
+
+// disrupted tells that Kubernetes ended the pod, or lost its node.
+func (evidence evidence) disrupted(pod *corev1.Pod) string {
+	condition := disruption(pod)
+	switch {
+	case pod.Status.Reason == podEvicted:
+		return fmt.Sprintf("its pod was evicted (%s)", pod.Status.Message) + evictionAdvice(pod.Status.Message)
+	case pod.Status.Reason == podNodeLost,
+		condition != nil && (condition.Reason == "DeletionByTaintManager" || condition.Reason == "DeletionByPodGC"),
+		pod.DeletionTimestamp != nil && pod.Status.Phase == corev1.PodRunning && run.PhaseOf(evidence.job) == run.Failed && stillRuns(pod):
+		return fmt.Sprintf("its node %s was lost; run the sequence again", pod.Spec.NodeName)
+	case condition != nil:
+		return fmt.Sprintf("its pod was stopped by Kubernetes (%s: %s); run the sequence again", condition.Reason, condition.Message)
+	default:
+		return ""
+	}
+}
+
+// stillRuns says whether the last that was heard of a pod is that its task runs.
+func stillRuns(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.ContainerStatuses, func(status corev1.ContainerStatus) bool {
+		return status.Name == run.TaskContainer && status.State.Running != nil
+	})
+}
+
+func evictionAdvice(message string) string {
+	if strings.Contains(message, "EmptyDir") {
+		return "; the task's volume at /keptn is limited by JOB_VOLUME_SIZE of the installation"
+	}
+	return ""
+}
+
+// overdue tells that the pod was stopped at its time limit.
+func (evidence evidence) overdue(pod *corev1.Pod) string {
+	if pod.Status.Reason != podDeadlineExceeded {
+		return ""
+	}
+	// The kubelet replaces why a container waits when the limit is over.
+	if !slices.ContainsFunc(pod.Status.ContainerStatuses, func(status corev1.ContainerStatus) bool {
+		return status.State.Running != nil || status.State.Terminated != nil && !status.State.Terminated.StartedAt.IsZero()
+	}) {
+		if told := evidence.told(eventFailed, eventFailedMount); told != "" {
+			return "it could not start: " + told
+		}
+	}
+	return evidence.tooLong()
+}
+
+// The sources of a time limit, as DeadlineAnnotation names them.
+func (evidence evidence) tooLong() string {
+	seconds := int64(0)
+	if limit := evidence.job.Spec.Template.Spec.ActiveDeadlineSeconds; limit != nil {
+		seconds = *limit
+	}
+	source := evidence.job.Annotations[run.DeadlineAnnotation]
+	if source == "" {
+		source = "maxPollDuration"
+	}
+	return fmt.Sprintf("it did not finish within %d seconds (%s)", seconds, source)
+}
+
+// unable tells that a container can't be started.
+func unable(pod *corev1.Pod) string {
+	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		if waiting := status.State.Waiting; waiting != nil && waiting.Message != "" {
+			return fmt.Sprintf("container %s could not start (%s: %s)", status.Name, waiting.Reason, waiting.Message)
+		}
+	}
+	return ""
+}
+
+// unscheduled tells why no node takes the pod.
+func unscheduled(pod *corev1.Pod) string {
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse && condition.Message != "" {
+			return fmt.Sprintf("no node could take it (%s: %s)", condition.Reason, condition.Message)
+		}
+	}
+	return ""
+}
+
+// fetched tells that the files could not be fetched.
+func (evidence evidence) fetched(pod *corev1.Pod) string {
+	for _, status := range pod.Status.InitContainerStatuses {
+		if terminated := status.State.Terminated; status.Name == run.FetcherContainer && terminated != nil && terminated.ExitCode != 0 {
+			return "its files could not be fetched"
+		}
+	}
+	return ""
+}
+
+// others tells of any other container that ended badly, and of what the pod says.
+func (evidence evidence) others(pod *corev1.Pod) string {
+	if pod.Status.Phase == corev1.PodFailed {
+		for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+			if terminated := status.State.Terminated; terminated != nil && terminated.ExitCode != 0 {
+				return fmt.Sprintf("container %s ended (%s)", status.Name, reasonOf(terminated))
+			}
+		}
+	}
+	if pod.Status.Reason != "" {
+		return fmt.Sprintf("pod %s failed (%s: %s)", pod.Name, pod.Status.Reason, pod.Status.Message)
+	}
+	return ""
+}
+
+// refused tells that the pod was not admitted: by a quota, by pod security, or by a
+// webhook.
+func (evidence evidence) refused() string {
+	if len(evidence.pods) > 0 {
+		return ""
+	}
+	if told := evidence.told(eventFailedCreate); told != "" {
+		return "its pod was refused (" + told + ")"
+	}
+	return ""
+}
+
+// told is the newest event of the reasons, the first of which there is one.
+func (evidence evidence) told(reasons ...string) string {
+	for _, reason := range reasons {
+		for _, told := range slices.Backward(evidence.events) {
+			if told.Reason == reason {
+				return told.Reason + ": " + told.Message
+			}
+		}
+	}
+	return ""
+}
+
+func reasonOf(terminated *corev1.ContainerStateTerminated) string {
+	reason := "Reason: " + terminated.Reason
+	if terminated.Message != "" {
+		reason += ", Message: " + terminated.Message
+	}
+	return fmt.Sprintf("%s, ExitCode: %d", reason, terminated.ExitCode)
+}
