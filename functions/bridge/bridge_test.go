@@ -350,6 +350,20 @@ func TestInboxTakesAnEventOnce(t *testing.T) {
 	}
 }
 
+// What was listed before it was dispatched is taken when it is published.
+func TestPublishedEventIsTakenAlthoughItWasListedTooEarly(t *testing.T) {
+	broker := &broker{}
+	inbox := newInbox(broker, &counter{count: keptn.Count{Standing: keptn.Pending}})
+	for _, origin := range []Origin{Listed, Published} {
+		if err := inbox.Take(t.Context(), triggered(task), origin); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if difference := cmp.Diff([]string{"1"}, broker.ids()); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
 func TestInboxAddsAttributesAndLeavesTheRest(t *testing.T) {
 	broker := &broker{}
 	sent := triggered(task)
@@ -466,8 +480,7 @@ func TestSubscriptionsFollowKeptn(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		registry := &registry{subscriptions: []models.EventSubscription{to("one")}}
 		subscriptions := NewSubscriptions(registry, models.Integration{Subscriptions: []models.EventSubscription{to("first")}}, time.Second, never, discard)
-		done := make(chan error, 1)
-		go func() { done <- subscriptions.Run(ctx) }()
+		done, changed := make(chan error, 1), subscriptions.Changed()
 		expect := func(want ...string) {
 			t.Helper()
 			if difference := cmp.Diff(want, subscriptions.Types()); difference != "" {
@@ -475,12 +488,14 @@ func TestSubscriptionsFollowKeptn(t *testing.T) {
 			}
 		}
 		expect("first")
-		<-subscriptions.Changed()
+		go func() { done <- subscriptions.Run(ctx) }()
+		<-changed
 		expect("one")
+		changed = subscriptions.Changed()
 		registry.mutex.Lock()
 		registry.subscriptions, registry.forgotten = []models.EventSubscription{to("one"), to("two"), to("two"), to("sh.keptn.>")}, true
 		registry.mutex.Unlock()
-		<-subscriptions.Changed()
+		<-changed
 		expect("one", "two", "sh.keptn.>")
 		if registry.registered != 2 {
 			t.Errorf("it registered %d times", registry.registered)

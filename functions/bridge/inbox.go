@@ -95,7 +95,8 @@ func (inbox *Inbox) Take(ctx context.Context, triggered event.Event, origin Orig
 		return err
 	}
 	defer release()
-	if entry.sent > 0 && origin == Published || inbox.now().Before(entry.nextCheck) {
+	// What is published is dispatched, whatever was planned when it was listed before.
+	if origin == Published && entry.sent > 0 || origin == Listed && inbox.now().Before(entry.nextCheck) {
 		return nil
 	}
 	if err := inbox.reporter.Expect(ctx, task); err != nil {

@@ -179,12 +179,12 @@ func (transport *NATSTransport) Send(ctx context.Context, outgoing event.Event) 
 
 // Receive takes triggered events from the stream until the context ends. An
 // event is acknowledged only when it was taken. When the consumer is gone, with all of a
-// NATS that kept nothing, it is made anew.
-func (transport *NATSTransport) Receive(ctx context.Context, _ *Subscriptions, lanes *Lanes, take Take) error {
+// NATS that kept nothing, it is made anew; then what was published before is listed.
+func (transport *NATSTransport) Receive(ctx context.Context, receiving func(), lanes *Lanes, take Take) error {
 	for ctx.Err() == nil {
 		consumer, err := transport.consumer(ctx)
 		if err == nil {
-			err = transport.consume(ctx, consumer, lanes, take)
+			err = transport.consume(ctx, consumer, receiving, lanes, take)
 		}
 		if err == nil || ctx.Err() != nil {
 			continue
@@ -209,7 +209,7 @@ func (transport *NATSTransport) consumer(ctx context.Context) (jetstream.Consume
 
 // consume takes events until the context ends, and then waits for what is under way.
 // It returns an error if the consumer is gone.
-func (transport *NATSTransport) consume(ctx context.Context, consumer jetstream.Consumer, lanes *Lanes, take Take) error {
+func (transport *NATSTransport) consume(ctx context.Context, consumer jetstream.Consumer, receiving func(), lanes *Lanes, take Take) error {
 	var underWay sync.WaitGroup
 	doubts := make(chan error, 1)
 	consuming, err := consumer.Consume(func(message jetstream.Msg) {
@@ -237,6 +237,7 @@ func (transport *NATSTransport) consume(ctx context.Context, consumer jetstream.
 		return fmt.Errorf("consuming stream %s: %w", stream, err)
 	}
 	transport.log.InfoContext(ctx, "receiving events", "stream", stream, "consumer", transport.durable, "subject", taskSubjects)
+	receiving()
 	var gone error
 	for waiting := true; waiting; {
 		select {

@@ -253,7 +253,7 @@ func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 	taker := &taker{fail: map[string]int{"2": 1}}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- transport.Receive(ctx, nil, &Lanes{}, taker.take) }()
+	go func() { done <- transport.Receive(ctx, func() {}, &Lanes{}, taker.take) }()
 	consuming := func() {
 		t.Helper()
 		deadline := time.Now().Add(30 * time.Second)

@@ -33,8 +33,18 @@ type Poller struct {
 	// Lanes bound how many events of each type go to the Broker at a time.
 	Lanes *Lanes
 
+	// soon has room for one wish to list without waiting for the interval.
+	soon     chan struct{}
 	underWay sync.Map
 	group    sync.WaitGroup
+}
+
+// Soon has the open events listed without waiting for the interval.
+func (poller *Poller) Soon() {
+	select {
+	case poller.soon <- struct{}{}:
+	default:
+	}
 }
 
 const (
@@ -85,6 +95,7 @@ func (poller *Poller) Run(ctx context.Context) error {
 			return nil
 		case <-changed:
 			told = false
+		case <-poller.soon:
 		case <-time.After(pause + jitter):
 		}
 	}

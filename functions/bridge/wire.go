@@ -24,9 +24,10 @@ import (
 // HTTP API, as NATSTransport does.
 type Stream interface {
 	keptn.Sender
-	// Receive gives triggered events that are subscribed to to take until the context
-	// ends; one that could not be taken it gives again.
-	Receive(ctx context.Context, subscriptions *Subscriptions, lanes *Lanes, take Take) error
+	// Receive gives triggered events to take until the context ends; one that could not
+	// be taken it gives again. It calls receiving each time when from now on no event is
+	// missed.
+	Receive(ctx context.Context, receiving func(), lanes *Lanes, take Take) error
 	// MaxBytes is the largest event that it takes, 0 if it is not known.
 	MaxBytes() int
 }
@@ -118,14 +119,14 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 	}
 	lanes := &Lanes{}
 	poller := &Poller{
-		Lister: client, Subscriptions: subscriptions, Take: inbox.Take, Lanes: lanes,
+		Lister: client, Subscriptions: subscriptions, Take: inbox.Take, Lanes: lanes, soon: make(chan struct{}, 1),
 		Interval: configuration.PollInterval, Alone: dependencies.Stream == nil, Jitter: dependencies.Jitter, Log: log,
 	}
 	loops := []func(context.Context) error{subscriptions.Run, poller.Run, runs.Run}
 	if stream := dependencies.Stream; stream != nil {
 		// Listing only finds what the stream did not bring.
 		poller.Interval = configuration.ResyncInterval
-		loops = append(loops, func(ctx context.Context) error { return stream.Receive(ctx, subscriptions, lanes, inbox.Take) })
+		loops = append(loops, func(ctx context.Context) error { return stream.Receive(ctx, poller.Soon, lanes, inbox.Take) })
 	}
 	begin := func() {
 		reporter.Store(keptn.NewReporter(NewFitting(sender, configuration.MaxEventBytes, most, log), client, source, timing, now, dependencies.Meter, log))

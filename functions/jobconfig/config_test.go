@@ -85,7 +85,7 @@ func TestParseNamesTheMistake(t *testing.T) {
 		{"too large", strings.Repeat("#", MaxBytes+1), "has 262145 bytes, more than the 262144 that are allowed"},
 		{"an event name that is too long", named(strings.Repeat("a", 513)), "it has 513 characters, more than 512"},
 		{"an event name whose repetitions multiply", named("(abcdefgh){900}"), "its repetitions are too large"},
-		{"event names that are too large together", many("a{900}b{900}"), "the names of all events together are too large"},
+		{"event names that are too large together", many("a{500}b{500}"), "the names of all events together are too large"},
 		{"a JSONPath that multiplies what it selects", "apiVersion: v2\nactions:\n- name: A\n  events: [{name: x, jsonpath: {property: '$..*..*..*', match: x}}]\n", "has more than one .. or more than 2 wildcards"},
 		{"a JSONPath of a variable that is too long", "apiVersion: v2\nactions:\n- name: A\n  tasks: [{name: T, image: i, env: [{name: X, valueFrom: event, value: '$." + strings.Repeat("a", 600) + "'}]}]\n", "JSONPath has 602 characters, more than 512"},
 		{"too many tasks", "apiVersion: v2\nactions:\n- name: A\n  tasks:\n" + strings.Repeat("  - {image: i}\n", 1001), "it has 1001 tasks, more than 1000"},

@@ -70,7 +70,8 @@ type reported struct {
 	// unknownSince is since when Keptn has known nothing of the task.
 	unknownSince time.Time
 	// triggeredAt and endedAt are before which time nobody can have sent a started and
-	// a finished event; zero if that is not known.
+	// a finished event; zero if that is not known. A run has not ended before its task was
+	// triggered.
 	triggeredAt, endedAt time.Time
 }
 
@@ -147,7 +148,7 @@ func (reporter *Reporter) decide(phase Phase, count Count, entry *reported, now 
 		return enough
 	case count.Finished >= count.Started:
 		return over
-	case reporter.mayBeUnderWay(entry.finished, count.Finished, entry.endedAt, now):
+	case reporter.mayBeUnderWay(entry.finished, count.Finished, latest(entry.triggeredAt, entry.endedAt), now):
 		return wait
 	default:
 		return sendFinished
@@ -177,6 +178,13 @@ func (reporter *Reporter) mayBeUnderWay(sent sent, counted int, since, now time.
 		return false // only this process can have sent it
 	}
 	return deduplication == 0 || now.Sub(since)+clockSkew >= deduplication
+}
+
+func latest(one, other time.Time) time.Time {
+	if one.After(other) {
+		return one
+	}
+	return other
 }
 
 // Expect tells the reporter when a task was triggered, before anything is delivered
@@ -323,6 +331,7 @@ func (reporter *Reporter) send(ctx context.Context, outgoing event.Event, counte
 	}
 	again.times, again.last, again.failed = 1, now, false
 	err := reporter.sender.Send(ctx, outgoing)
+	reporter.log.DebugContext(ctx, "an event was given to Keptn", "type", outgoing.Type(), "triggeredid", outgoing.Extensions()[TriggeredIDExtension], "error", err)
 	again.last = reporter.now()
 	switch {
 	case err == nil:

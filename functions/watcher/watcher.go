@@ -218,11 +218,9 @@ func (watcher *Watcher) finish(ctx context.Context, asked question, jobs []batch
 		return new(task.LogError(watcher.Now(), message(reports))), nil
 	}
 	outcome := keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: message(reports)}
-	ended := watcher.Now()
-	if len(step.Ran) > 0 {
-		if at := run.FinishedAt(&step.Ran[len(step.Ran)-1]); !at.IsZero() && step.Missing == nil {
-			ended = at
-		}
+	var ended time.Time
+	if step.Missing == nil {
+		ended = run.FinishedAt(&step.Ran[len(step.Ran)-1])
 	}
 	if failed {
 		outcome = keptn.Errored(outcome.Message)
@@ -234,8 +232,10 @@ func (watcher *Watcher) finish(ctx context.Context, asked question, jobs []batch
 		}
 	}
 	finished := task.Finished(watcher.Now(), outcome)
-	// When the run ended tells the bridge whether an earlier one may have reported it.
-	finished.SetExtension(keptn.EndedExtension, ended.UTC().Format(time.RFC3339Nano))
+	if !ended.IsZero() {
+		// It tells the bridge whether one before it may have reported this.
+		finished.SetExtension(keptn.EndedExtension, ended.UTC().Format(time.RFC3339Nano))
+	}
 	return &finished, nil
 }
 

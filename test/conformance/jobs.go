@@ -210,7 +210,7 @@ func look(ctx context.Context, client kubernetes.Interface, namespace, name stri
 	case !apierrors.IsNotFound(err):
 		return job{}, err
 	}
-	reader := &run.Pods{Core: client.CoreV1(), MaxLogBytes: 1 << 10}
+	reader := &run.Pods{Core: client.CoreV1(), MaxLogBytes: 1 << 10, LogTimeout: jobLimit}
 	pods, err := reader.List(ctx, &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}})
 	if err != nil {
 		return job{}, err
@@ -220,7 +220,7 @@ func look(ctx context.Context, client kubernetes.Interface, namespace, name stri
 		seen := pod{Phase: found.Status.Phase, Reason: found.Status.Reason, Message: found.Status.Message}
 		for _, status := range slices.Concat(found.Status.InitContainerStatuses, found.Status.ContainerStatuses) {
 			log, err := reader.Log(ctx, found, status.Name)
-			if err != nil {
+			if err != nil && !apierrors.IsBadRequest(err) && !apierrors.IsNotFound(err) {
 				return job{}, err
 			}
 			target := &seen.Task

@@ -146,7 +146,7 @@ func (cluster *Kubernetes) suspend(made *managed, job *batchv1.Job) {
 	}
 	cluster.status(made, func(job *batchv1.Job) {
 		setCondition(job, batchv1.JobSuspended, corev1.ConditionTrue, "JobSuspended", "Job suspended")
-		job.Status.Active = 0 // when it began stays until it is resumed
+		job.Status.Active, job.Status.Ready = 0, new(int32(0)) // when it began stays until it is resumed
 	})
 }
 
@@ -218,7 +218,7 @@ func (cluster *Kubernetes) settle(ctx context.Context, made *managed, job *batch
 	if succeeded {
 		const reason, message = "CompletionsReached", "Reached expected number of succeeded pods"
 		cluster.status(made, func(job *batchv1.Job) {
-			job.Status.Active, job.Status.Succeeded = 0, 1
+			job.Status.Active, job.Status.Ready, job.Status.Succeeded = 0, new(int32(0)), 1
 			setCondition(job, batchv1.JobSuccessCriteriaMet, corev1.ConditionTrue, reason, message)
 			setCondition(job, batchv1.JobComplete, corev1.ConditionTrue, reason, message)
 			job.Status.CompletionTime = new(now())
@@ -248,7 +248,7 @@ func (cluster *Kubernetes) sleep(ctx context.Context, made *managed, most time.D
 
 func (cluster *Kubernetes) fail(made *managed, reason, message string) {
 	cluster.status(made, func(job *batchv1.Job) {
-		job.Status.Active, job.Status.Failed = 0, job.Status.Failed+1
+		job.Status.Active, job.Status.Ready, job.Status.Failed = 0, new(int32(0)), job.Status.Failed+1
 		setCondition(job, batchv1.JobFailureTarget, corev1.ConditionTrue, reason, message)
 		setCondition(job, batchv1.JobFailed, corev1.ConditionTrue, reason, message)
 	})

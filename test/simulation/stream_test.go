@@ -116,10 +116,11 @@ func (connection *connection) Send(ctx context.Context, outgoing event.Event) er
 func (connection *connection) MaxBytes() int { return 0 }
 
 // Receive delivers what is pending, each again until it was taken.
-func (connection *connection) Receive(ctx context.Context, _ *bridge.Subscriptions, _ *bridge.Lanes, take bridge.Take) error {
+func (connection *connection) Receive(ctx context.Context, receiving func(), _ *bridge.Lanes, take bridge.Take) error {
 	const interval = 50 * time.Millisecond
 	var group sync.WaitGroup
 	defer group.Wait()
+	receiving()
 	for ctx.Err() == nil {
 		for _, message := range connection.stream.due() {
 			group.Go(func() { connection.deliver(ctx, message, take) })

@@ -219,7 +219,7 @@ func (world *world) count(triggeredID, eventType, source string) {
 	counted := slices.Clone(world.counted[triggeredID])
 	world.mutex.Unlock()
 	legal := [][]keptn.Phase{{keptn.Started}, {keptn.Started, keptn.Finished}}
-	if source != keptn.Source || !slices.ContainsFunc(legal, func(phases []keptn.Phase) bool { return slices.Equal(phases, counted) }) {
+	if !strings.HasPrefix(source, keptn.Source) || !slices.ContainsFunc(legal, func(phases []keptn.Phase) bool { return slices.Equal(phases, counted) }) {
 		world.violate("Keptn counted %v of %s for task %s", counted, source, triggeredID)
 	}
 }
@@ -559,7 +559,7 @@ func (world *world) judge() (tasks int) {
 	world.ask(http.MethodGet, "/mongodb-datastore/event", nil, &answer)
 	finished := map[string]taskEvent{}
 	for _, event := range answer.Events {
-		if _, phase, ok := keptn.ParseType(event.Type); ok && phase == keptn.Finished && event.Source == keptn.Source {
+		if _, phase, ok := keptn.ParseType(event.Type); ok && phase == keptn.Finished && strings.HasPrefix(event.Source, keptn.Source) {
 			finished[event.TriggeredID] = event
 		}
 	}

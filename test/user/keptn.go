@@ -174,7 +174,7 @@ func (keptn Keptn) Events(ctx context.Context, keptnContext string) ([]Event, er
 func Ours(events []Event) []Event {
 	var ours []Event
 	for _, event := range events {
-		if event.Source == functions.Source {
+		if strings.HasPrefix(event.Source, functions.Source) {
 			ours = append(ours, event)
 		}
 	}
