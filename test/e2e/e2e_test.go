@@ -203,7 +203,7 @@ func TestTaskRunsFromZeroToZero(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if len(jobs) != 1 || !run.IsDelivered(&jobs[0]) || jobs[0].Spec.TTLSecondsAfterFinished == nil {
+			if len(jobs) != 1 || !run.IsReported(&jobs[0]) || jobs[0].Spec.TTLSecondsAfterFinished == nil {
 				return errors.New("the Job is not marked, or has no time to live")
 			}
 			return nil

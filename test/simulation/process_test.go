@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -156,7 +157,7 @@ var jobs = schema.GroupResource{Group: "batch", Resource: "jobs"}
 
 // call makes a call of the Kubernetes API, which may fail.
 func (process *process) call(ctx context.Context, operation string, do func() error) error {
-	if operation == "list jobs "+run.Selector {
+	if strings.HasPrefix(operation, "list jobs "+run.Selector) && !strings.Contains(operation, run.EventIDLabel) {
 		return do() // an informer's: its goroutines do not survive the end of one of them
 	}
 	process.await(ctx, operation)

@@ -20,9 +20,9 @@ type stream struct {
 
 	mutex   sync.Mutex
 	known   map[string]time.Time
-	queue   [][]byte
 	pending []*message
-	arrived chan struct{}
+	// handling is Keptn's, one event at a time.
+	handling sync.Mutex
 }
 
 type message struct {
@@ -40,7 +40,7 @@ const (
 )
 
 func newStream(world *world) *stream {
-	return &stream{world: world, known: map[string]time.Time{}, arrived: make(chan struct{}, 1)}
+	return &stream{world: world, known: map[string]time.Time{}}
 }
 
 // publish stores an event; an id that was stored shortly before is a duplicate.
@@ -53,36 +53,42 @@ func (stream *stream) publish(subject string, content []byte, id string) {
 		}
 		stream.known[id] = time.Now()
 	}
-	stream.queue = append(stream.queue, content)
 	tokens := strings.Split(subject, ".")
 	if len(tokens) == triggerTokens && tokens[triggerTokens-1] == string(keptn.Triggered) {
 		stream.pending = append(stream.pending, &message{content: content})
+		stream.world.published(content)
 	}
-	select {
-	case stream.arrived <- struct{}{}:
-	default:
-	}
+	lag := stream.lag(subject)
+	go func() {
+		// What Keptn's process takes while it is down it handles when it is up again.
+		for time.Sleep(lag); stream.world.keptnDown.Load() && stream.world.ctx.Err() == nil; {
+			time.Sleep(time.Second)
+		}
+		stream.handling.Lock()
+		defer stream.handling.Unlock()
+		if stream.world.ctx.Err() == nil {
+			stream.handle(content)
+		}
+	}()
 }
 
-// run has Keptn handle what was published, one after the other.
-func (stream *stream) run(ctx context.Context) {
-	for {
-		stream.mutex.Lock()
-		var next []byte
-		if len(stream.queue) > 0 {
-			next, stream.queue = stream.queue[0], stream.queue[1:]
-		}
-		stream.mutex.Unlock()
-		if next != nil {
-			time.Sleep(between(stream.world.chance.draw("Keptn handles"), time.Microsecond, time.Millisecond))
-			stream.handle(next)
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-stream.arrived:
-		}
+// lag is how long Keptn takes until it handles what it has taken. Idle, it holds one
+// event of a hundred for up to five seconds (it fetches ten at a time); busy, each for up
+// to five minutes. So what comes later may be handled first. What Keptn publishes itself
+// it has handled already.
+func (stream *stream) lag(subject string) time.Duration {
+	random := stream.world.chance.draw("Keptn handles %s", subject)
+	quick := between(random, time.Microsecond, time.Millisecond)
+	if _, phase, ok := keptn.ParseType(subject); !ok || phase == keptn.Triggered {
+		return quick
+	}
+	switch {
+	case stream.world.faulty() && stream.world.busy:
+		return between(random, time.Millisecond, 5*time.Minute)
+	case random.Float64() < 0.01: //nolint:mnd // as measured on a real one
+		return between(random, time.Millisecond, 5*time.Second)
+	default:
+		return quick
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"hash/fnv"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -19,11 +20,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudevents/sdk-go/v2/event"
 	noopmetric "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace/noop"
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/job-executor/job-executor/functions/bridge"
 	"github.com/job-executor/job-executor/functions/function"
@@ -114,8 +117,19 @@ type world struct {
 	ends   map[string]string
 	// aborted are Keptn contexts.
 	aborted map[string]bool
-	// questions is how often Keptn was asked about a single task.
-	questions int
+	// questions is how often Keptn was asked about a single task, requests how often it
+	// was asked at all.
+	questions, requests int
+	// touched are the runs of which others deleted or resumed a Job, and rivals the tasks
+	// that another integration answers, too. contexts are those of tasks.
+	touched, rivals map[string]bool
+	contexts        map[string]string
+
+	// busy says that Keptn counts late, asynchronous that the Broker answers before it
+	// delivers, and stuck that one executor never answers.
+	busy, asynchronous, stuck bool
+	// foreign is what answers in Keptn's place: 0 is Keptn itself.
+	foreign atomic.Int32
 }
 
 // faulty says whether faults are allowed now.
@@ -157,7 +171,11 @@ func newWorld(ctx context.Context, t *testing.T, seed uint64, tasks int) *world 
 	world := &world{
 		t: t, tasks: tasks, began: time.Now(), ctx: ctx, chance: newChance(seed), history: fnv.New64a(), transport: bridge.NATS,
 		counted: map[string][]keptn.Phase{}, starts: map[string]int{}, ends: map[string]string{}, aborted: map[string]bool{},
+		touched: map[string]bool{}, rivals: map[string]bool{}, contexts: map[string]string{},
 		network: embedded.NewNetwork(), log: slog.New(slog.DiscardHandler),
+		busy:         seed%3 == 0, // a third of the seeds
+		asynchronous: seed%4 < 2,  // a half, over either transport
+		stuck:        seed%5 == 0,
 	}
 	if seed%2 == 0 {
 		world.transport = bridge.HTTP
@@ -213,7 +231,10 @@ func serviceName(index int) string { return fmt.Sprintf("service-%d", index%serv
 // count is told what Keptn counts.
 func (world *world) count(triggeredID, eventType, source string) {
 	_, phase, _ := keptn.ParseType(eventType)
-	world.note("Keptn counts %s of %s", eventType, triggeredID)
+	world.note("Keptn counts %s of %s by %s", eventType, triggeredID, source)
+	if source == rival {
+		return
+	}
 	world.mutex.Lock()
 	world.counted[triggeredID] = append(world.counted[triggeredID], phase)
 	counted := slices.Clone(world.counted[triggeredID])
@@ -240,9 +261,111 @@ func (world *world) jobStarted(job *batchv1.Job) {
 	if starts > 1 {
 		world.note("Job %s starts for the %dth time", job.Name, starts)
 	}
-	if len(early) > 0 {
+	if len(early) > 0 && !world.isTouched(job.Name) {
 		world.violate("Job %s starts although %v did not succeed", job.Name, early)
 	}
+}
+
+// rival is the source of another integration.
+const rival = "somebody-else"
+
+// isTouched says whether others deleted or resumed a Job of a run.
+func (world *world) isTouched(job string) bool {
+	world.mutex.Lock()
+	defer world.mutex.Unlock()
+	return world.touched[runOf(job)]
+}
+
+// published is told of each task that Keptn triggers; another integration answers some
+// of them.
+func (world *world) published(content []byte) {
+	triggered, err := keptn.DecodeEvent(content)
+	if err != nil {
+		world.violate("Keptn published what is no event: %v", err)
+		return
+	}
+	task, _, err := keptn.ParseTask(triggered)
+	if err != nil {
+		world.violate("Keptn published what is no task: %v", err)
+		return
+	}
+	random := world.chance.draw("rival for %s", task.TriggeredID)
+	answers := world.faulty() && planned[task.Name] > 0 && random.Float64() < 0.05
+	world.mutex.Lock()
+	world.contexts[runOf(run.Name(run.ID(task.TriggeredID), 0, 0))] = task.Context
+	world.rivals[task.TriggeredID] = answers
+	world.mutex.Unlock()
+	if !answers {
+		return
+	}
+	go func() {
+		for _, answer := range []event.Event{task.Started(time.Now()), task.Finished(time.Now(), keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass})} {
+			time.Sleep(between(random, 2*time.Second, 2*time.Minute))
+			if world.ctx.Err() != nil {
+				return
+			}
+			answer.SetSource(rival)
+			answer.SetID(world.chance.id("rival"))
+			world.ask(http.MethodPost, "/v1/event", answer, nil)
+		}
+	}()
+}
+
+// observe is told of each delivery of the Broker: a run may be cancelled only if its
+// sequence was aborted.
+func (world *world) observe(delivery embedded.Delivery) {
+	if delivery.Event.Type() != run.CancelledType {
+		return
+	}
+	runID, err := run.RunOf(delivery.Event)
+	world.mutex.Lock()
+	aborted := world.aborted[world.contexts[runOf(run.Name(runID, 0, 0))]]
+	world.mutex.Unlock()
+	if err != nil || !aborted {
+		world.violate("run %s is cancelled although its sequence was not aborted: %v", runID, err)
+	}
+}
+
+// others delete Jobs, and resume those that wait.
+func (world *world) others() {
+	client := world.cluster.Client(nil).BatchV1().Jobs("job-executor-jobs")
+	for world.faulty() && world.ctx.Err() == nil {
+		random := world.chance.draw("others")
+		time.Sleep(between(random, time.Second, time.Minute))
+		list, err := client.List(world.ctx, metav1.ListOptions{LabelSelector: run.Selector})
+		if err != nil || len(list.Items) == 0 || !world.faulty() {
+			continue
+		}
+		slices.SortFunc(list.Items, func(one, other batchv1.Job) int { return strings.Compare(one.Name, other.Name) })
+		job := list.Items[random.IntN(len(list.Items))]
+		if !run.IsActive(&job) || random.Float64() < 0.5 { //nolint:mnd // not too many
+			continue
+		}
+		world.mutex.Lock()
+		world.touched[runOf(job.Name)] = true
+		world.mutex.Unlock()
+		if run.PhaseOf(&job) == run.Waiting && random.Float64() < 0.5 { //nolint:mnd // half of them
+			world.note("others resume Job %s", job.Name)
+			_, _ = client.Patch(world.ctx, job.Name, types.MergePatchType, []byte(`{"spec":{"suspend":false}}`), metav1.PatchOptions{})
+			continue
+		}
+		world.note("others delete Job %s", job.Name)
+		_ = client.Delete(world.ctx, job.Name, metav1.DeleteOptions{})
+	}
+}
+
+// answerForKeptn is what stands before Keptn, and answers in its place at times.
+func answerForKeptn(writer http.ResponseWriter, what int32) {
+	answers := []struct {
+		status int
+		body   string
+	}{
+		{http.StatusNotFound, "<html>404</html>"}, {http.StatusBadGateway, "<html>502</html>"}, {http.StatusServiceUnavailable, "<html>503</html>"},
+		{http.StatusOK, "{}"}, {http.StatusOK, "null"}, {http.StatusOK, `{"sequenceExecutions":[{"status`}, {http.StatusOK, "<html>hello</html>"},
+	}
+	answer := answers[int(what)%len(answers)]
+	writer.WriteHeader(answer.status)
+	_, _ = writer.Write([]byte(answer.body))
 }
 
 // runOf is a Job's name without the numbers of its action and task.
@@ -351,11 +474,17 @@ func (world *world) start() {
 	serve := func(program function.Program, process *process) (http.Handler, []func(context.Context) error, error) {
 		return program.Handler(process.name, maxEventBytes, world.environment(process).Telemetry), program.Loops, nil
 	}
-	go world.stream.run(world.ctx)
 	gateway := world.keptn.Gateway()
 	world.network.Handle("keptn", http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		world.mutex.Lock()
+		world.requests++
+		world.mutex.Unlock()
 		if world.keptnDown.Load() {
 			http.Error(writer, "Keptn is down", http.StatusServiceUnavailable)
+			return
+		}
+		if foreign := world.foreign.Load(); foreign > 0 {
+			answerForKeptn(writer, foreign)
 			return
 		}
 		if strings.Contains(request.URL.Path, "sequence-execution") {
@@ -366,10 +495,18 @@ func (world *world) start() {
 		gateway.ServeHTTP(writer, request)
 	}))
 	go world.keptnGoesDown()
+	go world.others()
 	const local = ".job-executor.svc.cluster.local"
 	go world.keep("broker", []string{"broker-ingress.knative-eventing.svc.cluster.local"}, func(_ context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
 		broker, err := embedded.NewBroker(world.manifests.Settings["BROKER_URL"], world.manifests.Triggers, process)
-		return broker, nil, err
+		if err != nil {
+			return nil, nil, err
+		}
+		broker.Observe = world.observe
+		if world.asynchronous {
+			return world.laterBroker(broker, process), nil, nil
+		}
+		return broker, nil, nil
 	})
 	go world.keep("bridge", []string{"bridge" + local}, func(ctx context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
 		program, err := embedded.Bridge(ctx, world.environment(process))
@@ -378,35 +515,93 @@ func (world *world) start() {
 		}
 		return serve(program, process)
 	})
-	go world.keep("jobsource", nil, func(_ context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
+	go world.keep("jobsource", []string{"jobsource" + local}, func(_ context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
 		return serve(embedded.Jobsource(world.environment(process)), process)
 	})
 	go world.keep("watcher", []string{"watcher" + local}, func(_ context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
 		return serve(embedded.Watcher(world.environment(process)), process)
 	})
+	if world.stuck {
+		world.network.Handle("executor-custom"+local, http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) { <-request.Context().Done() }))
+	}
 	for _, name := range []string{"executor-deployment", "executor-test", "executor-custom"} {
+		if world.stuck && name == "executor-custom" {
+			continue
+		}
 		go world.keep(name, []string{name + local}, func(_ context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
 			return serve(embedded.Executor(world.environment(process)), process)
 		})
 	}
 }
 
+// laterBroker is a Broker as over Kafka or RabbitMQ: it answers before it delivers, and
+// so may lose what it took; it delivers in any order, and some of it twice.
+func (world *world) laterBroker(broker *embedded.Broker, process *process) http.Handler {
+	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		body, err := io.ReadAll(request.Body)
+		if err != nil {
+			writer.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		writer.WriteHeader(http.StatusAccepted)
+		random := world.chance.draw("Broker delivers %s %s", request.Header.Get("Ce-Type"), request.Header.Get("Ce-Id"))
+		times := 1
+		if world.faulty() {
+			switch draw := random.Float64(); {
+			case draw < 0.01: //nolint:mnd // as much as is lost
+				times = 0
+			case draw < 0.02: //nolint:mnd // as much as is doubled
+				times = 2
+			}
+		}
+		for range times {
+			pause := between(random, time.Millisecond, time.Second)
+			copied := request.Clone(process.ctx) //nolint:contextcheck // it outlives the request
+			copied.Body = io.NopCloser(bytes.NewReader(body))
+			go func() {
+				time.Sleep(pause)
+				if !process.dead() {
+					broker.ServeHTTP(&recorder{header: http.Header{}}, copied)
+				}
+			}()
+		}
+	})
+}
+
+// keptnGoesDown has Keptn be away for seconds, at times for minutes, or something else
+// answer in its place.
 func (world *world) keptnGoesDown() {
 	for world.faulty() && world.ctx.Err() == nil {
 		random := world.chance.draw("Keptn goes down")
 		for _, down := range []bool{false, true, false} {
-			world.keptnDown.Store(down && world.faulty())
 			most := 4 * time.Minute
 			if down {
 				most = 30 * time.Second
+				switch draw := random.Float64(); {
+				case draw < 0.1: //nolint:mnd // at times
+					most = 10 * time.Minute
+				case draw < 0.3: //nolint:mnd // at times
+					most = 70 * time.Second
+				}
 			}
-			select {
-			case <-world.ctx.Done():
-				return
-			case <-time.After(between(random, time.Second, most)):
+			down = down && world.faulty()
+			if down && random.Float64() < 0.5 { //nolint:mnd // half of the time
+				world.foreign.Store(1 + random.Int32N(7))
+				world.note("something else answers for Keptn: %d", world.foreign.Load())
+			} else {
+				world.foreign.Store(0)
+				world.keptnDown.Store(down)
+			}
+			for until := time.Now().Add(between(random, time.Second, most)); time.Now().Before(until) && (!down || world.faulty()); {
+				select {
+				case <-world.ctx.Done():
+					return
+				case <-time.After(time.Second):
+				}
 			}
 		}
 	}
+	world.foreign.Store(0)
 	world.keptnDown.Store(false)
 }
 
@@ -475,10 +670,10 @@ func (world *world) sequence(index int, within time.Duration) {
 	switch draw := random.Float64(); {
 	case name == "unmatched", draw < 0.06: //nolint:mnd // a few
 		time.Sleep(between(random, 0, 2*time.Minute))
-		control("abort")
 		world.mutex.Lock()
 		world.aborted[answer.KeptnContext] = true
 		world.mutex.Unlock()
+		control("abort")
 	case draw < 0.12: //nolint:mnd // a few
 		time.Sleep(between(random, 0, time.Minute))
 		control("pause")
@@ -580,6 +775,12 @@ func (world *world) judge() (tasks int) {
 			// once more; that run was cancelled, or it would still be there.
 			continue
 		}
+		world.mutex.Lock()
+		rivaled := world.rivals[event.ID]
+		world.mutex.Unlock()
+		if rivaled && len(counted) < 2 { //nolint:mnd // both of ours
+			continue // the other one's completed it before Keptn had counted ours
+		}
 		if !slices.Equal(counted, []keptn.Phase{keptn.Started, keptn.Finished}) {
 			world.violate("Keptn counted %v for task %s", counted, event.ID)
 			continue
@@ -623,7 +824,7 @@ func (world *world) judgeResult(name, triggeredID string, told taskEvent) {
 	if ended[succeeded] == planned[name] {
 		want = keptn.ResultPass
 	}
-	if told.Data.Result == string(want) {
+	if told.Data.Result == string(want) || world.touched[jobs] && told.Data.Result == string(keptn.ResultFail) {
 		return
 	}
 	world.violations = append(world.violations, fmt.Sprintf("task %s (%s) ended as %s, but its Jobs as %v of %d: %s",
