@@ -179,7 +179,7 @@ func Jobsource(environment Environment) function.Program {
 		Marker:         environment.store(),
 		Installation:   settings["INSTALLATION"],
 		ActiveInterval: activeInterval, StartDeadline: deadline, Meter: environment.Telemetry.Meters.Meter("jobsource"),
-		Tracer:         environment.Telemetry.Tracers.Tracer("jobsource"), Propagator: environment.Telemetry.Propagator,
+		Tracer: environment.Telemetry.Tracers.Tracer("jobsource"), Propagator: environment.Telemetry.Propagator,
 		Now: time.Now, Log: environment.Telemetry.Log,
 	}
 	return function.Program{Handlers: map[string]function.Handler{"/": source.Handle}, Loops: []func(context.Context) error{source.Run}}

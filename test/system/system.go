@@ -152,10 +152,43 @@ func (system *System) Apply(ctx context.Context, path string) error {
 	return system.command(ctx, "kubectl", "apply", "-f", path)
 }
 
-// UseTransport has the bridge talk to Keptn over NATS or HTTP.
+// MakeToken makes the Secret with Keptn's token by the README's command, as its reader
+// does.
+func (system *System) MakeToken(ctx context.Context) error {
+	err := system.command(ctx, "kubectl", "create", "secret", "generic", "keptn", "--namespace", Namespace, "--from-literal=KEPTN_API_TOKEN="+token)
+	if err != nil && strings.Contains(err.Error(), "already exists") {
+		return nil
+	}
+	return err
+}
+
+// Token is the token that the installation has.
+func (system *System) Token(ctx context.Context) (string, error) {
+	secret, err := system.Kubernetes.CoreV1().Secrets(Namespace).Get(ctx, "keptn", metav1.GetOptions{})
+	if err != nil {
+		return "", fmt.Errorf("reading the token: %w", err)
+	}
+	return string(secret.Data["KEPTN_API_TOKEN"]), nil
+}
+
+// SetStartDeadline sets the time in which a Job's pod has to start.
+func (system *System) SetStartDeadline(ctx context.Context, deadline time.Duration) error {
+	change := []byte(`{"data":{"START_DEADLINE":"` + deadline.String() + `"}}`)
+	if _, err := system.Kubernetes.CoreV1().ConfigMaps(Namespace).Patch(ctx, "jobs", types.MergePatchType, change, metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("setting START_DEADLINE: %w", err)
+	}
+	if err := system.command(ctx, "kubectl", "rollout", "restart", "-n", Namespace, "deployment/jobsource"); err != nil {
+		return err
+	}
+	return system.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/jobsource", "--timeout=120s")
+}
+
+// UseTransport has the bridge talk to Keptn over NATS or HTTP. Keptn for tests counts
+// what it takes within a second, so what it lost is given up sooner than by default.
 func (system *System) UseTransport(ctx context.Context, transport string) error {
 	change := map[string]any{"data": map[string]string{
 		"KEPTN_TRANSPORT": transport, "KEPTN_API_URL": "http://api-gateway-nginx.keptn.svc.cluster.local/api",
+		"KEPTN_LOSS_TIMEOUT": "30s",
 	}}
 	content, err := json.Marshal(change)
 	if err != nil {
@@ -165,9 +198,8 @@ func (system *System) UseTransport(ctx context.Context, transport string) error 
 	if _, err := core.ConfigMaps(Namespace).Patch(ctx, "keptn", types.MergePatchType, content, metav1.PatchOptions{}); err != nil {
 		return fmt.Errorf("setting the transport: %w", err)
 	}
-	secret := []byte(`{"stringData":{"KEPTN_API_TOKEN":"` + token + `"}}`)
-	if _, err := core.Secrets(Namespace).Patch(ctx, "keptn", types.MergePatchType, secret, metav1.PatchOptions{}); err != nil {
-		return fmt.Errorf("setting the token: %w", err)
+	if err := system.MakeToken(ctx); err != nil {
+		return err
 	}
 	return system.RestartBridge(ctx)
 }

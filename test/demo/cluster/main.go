@@ -121,6 +121,11 @@ func demo(ctx context.Context) error {
 func follow(ctx context.Context, terminal *user.Terminal, installed *system.System, project, keptnContext string) (user.Event, error) {
 	view := view{terminal: terminal, seen: map[string]bool{}, pods: map[string]int{}}
 	for {
+		// The state first: what is read after it has all events that led to it.
+		state, stageState, err := installed.State(ctx, project, keptnContext)
+		if err != nil {
+			return user.Event{}, err
+		}
 		events, err := installed.Events(ctx, keptnContext)
 		if err != nil {
 			return user.Event{}, err
@@ -129,10 +134,6 @@ func follow(ctx context.Context, terminal *user.Terminal, installed *system.Syst
 			view.event(event)
 		}
 		if err := view.cluster(ctx, installed, keptnContext); err != nil {
-			return user.Event{}, err
-		}
-		state, stageState, err := installed.State(ctx, project, keptnContext)
-		if err != nil {
 			return user.Event{}, err
 		}
 		if state == "finished" {

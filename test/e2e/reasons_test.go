@@ -1,0 +1,132 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/system"
+	"github.com/job-executor/job-executor/test/user"
+)
+
+// startDeadline is short here, so that what can't start is soon told.
+const startDeadline = 20 * time.Second
+
+// Whatever goes wrong with a Job on a real cluster, Keptn is told why, in Kubernetes'
+// own words and with what to do.
+func TestReasons(t *testing.T) {
+	installed := connect(t)
+	must(t, installed.SetStartDeadline(t.Context(), startDeadline))
+	quota := &corev1.ResourceQuota{
+		ObjectMeta: metav1.ObjectMeta{Name: "e2e"},
+		Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{corev1.ResourceRequestsCPU: resource.MustParse("100")}},
+	}
+	quotas := installed.Kubernetes.CoreV1().ResourceQuotas(system.JobsNamespace)
+	if _, err := quotas.Create(t.Context(), quota, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
+		defer cancel()
+		if err := errors.Join(quotas.Delete(ctx, quota.Name, metav1.DeleteOptions{}), installed.SetStartDeadline(ctx, 5*time.Minute)); err != nil {
+			t.Error(err)
+		}
+	})
+	pods := installed.Kubernetes.CoreV1().Pods(system.JobsNamespace)
+	jobs := installed.Kubernetes.BatchV1().Jobs(system.JobsNamespace)
+	background := metav1.DeletePropagationBackground
+	deleteJob := func(index int) func(context.Context, []batchv1.Job, string) error {
+		return func(ctx context.Context, all []batchv1.Job, _ string) error {
+			return jobs.Delete(ctx, all[index].Name, metav1.DeleteOptions{PropagationPolicy: &background})
+		}
+	}
+	const sleeping = `{name: T, image: busybox, cmd: [sleep], args: ["200"]}`
+	tests := []struct {
+		name, tasks string
+		// then is done once the first Job's pod runs.
+		then func(ctx context.Context, jobs []batchv1.Job, pod string) error
+		want []string
+	}{
+		{"a quota", `{name: T, image: busybox, resources: {requests: {cpu: "200"}, limits: {cpu: "200"}}}`, nil, []string{"it could not start within", "its pod was refused (FailedCreate", "exceeded quota: e2e"}},
+		{"pod security", `{name: T, image: busybox, securityContext: {capabilities: {add: [NET_ADMIN]}}}`, nil, []string{"it could not start within", "its pod was refused (FailedCreate", "violates PodSecurity"}},
+		{"no node is large enough", `{name: T, image: busybox, resources: {requests: {cpu: 50m, memory: 500Gi}, limits: {memory: 500Gi}}}`, nil, []string{"it could not start within", "no node could take it (Unschedulable", "Insufficient memory"}},
+		{"an image that does not exist", `{name: T, image: "registry.invalid/nothing:1"}`, nil, []string{"it could not start within", "container task could not start", "registry.invalid/nothing:1"}},
+		{"a command that does not exist", `{name: T, image: busybox, cmd: [nothing-like-it]}`, nil, []string{"container task ended", "nothing-like-it"}},
+		{"a volume that is full", `{name: T, image: busybox, cmd: [sh, -c], args: ["head -c 40000000 /dev/zero > /keptn/large; sleep 200"]}`, nil, []string{"its pod was evicted", `Usage of EmptyDir volume "keptn-files" exceeds the limit "20Mi"`, "JOB_VOLUME_SIZE"}},
+		{"too little memory", `{name: T, image: busybox, cmd: [tail, /dev/zero], resources: {requests: {cpu: 50m}, limits: {memory: 16Mi}}}`, nil, []string{"OOMKilled", "its limit of 16Mi", "resources.limits.memory"}},
+		{"it ends as if it was killed", `{name: T, image: busybox, cmd: [sh, -c], args: ["exit 137"]}`, nil, []string{"container task ended", "ExitCode: 137"}},
+		{"it fails", `{name: T, image: busybox, cmd: [sh, -c], args: ["echo what went wrong; exit 3"]}`, nil, []string{"ExitCode: 3", "what went wrong"}},
+		{"its time is over", `{name: T, image: busybox, cmd: [sleep], args: ["200"], maxPollDuration: 5}`, nil, []string{"it did not finish within 5 seconds (maxPollDuration)"}},
+		{"a file that does not exist", `{name: T, image: busybox, files: [nowhere.txt]}`, nil, []string{"its files could not be fetched", "could not find file or directory nowhere.txt"}},
+		{"its pod is evicted", sleeping, func(ctx context.Context, _ []batchv1.Job, pod string) error {
+			return pods.EvictV1(ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod, Namespace: system.JobsNamespace}})
+		}, []string{"Task 'T' failed: its pod was"}},
+		{"its pod is deleted", sleeping, func(ctx context.Context, _ []batchv1.Job, pod string) error {
+			return pods.Delete(ctx, pod, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))})
+		}, []string{"its pod was deleted before it had ended"}},
+		{"the running Job is deleted", sleeping + ", {name: Next, image: busybox}", deleteJob(0), []string{"Task 'T' failed: its job", "was deleted before the task had ended"}},
+		{"the waiting Job is deleted", `{name: T, image: busybox, cmd: [sleep], args: ["5"]}, {name: Next, image: busybox}`, deleteJob(1), []string{"Task 'Next' failed: its job", "was deleted before the task had ended", "Task 'T' finished successfully!"}},
+		{"the only Job is deleted", sleeping, deleteJob(0), []string{"The Jobs of this task were deleted before it was finished"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			project, keptnContext := begin(t, installed, []string{"deployment"}, map[string]string{"job/config.yaml": `apiVersion: v2
+actions:
+  - name: Act
+    events: [{name: sh.keptn.event.deployment.triggered}]
+    tasks: [` + test.tasks + `]
+`})
+			if test.then != nil {
+				all, pod := awaitPod(t, installed, keptnContext)
+				must(t, test.then(t.Context(), all, pod))
+			}
+			began := time.Now()
+			stageState, events := end(t, installed, project, keptnContext)
+			compare(t, "stage", "errored", stageState)
+			compare(t, "events", []summary{{Type: "deployment.started"}, {"deployment.finished", "errored", "fail"}}, summaries(events))
+			message := events[len(events)-1].Data.Message
+			contains(t, message, test.want...)
+			if !strings.HasPrefix(message, "Task '") && !strings.HasPrefix(message, "The Jobs") {
+				t.Errorf("the message does not begin with what happened: %s", message)
+			}
+			t.Logf("%s: %s", time.Since(began).Round(time.Second), message)
+		})
+	}
+}
+
+// awaitPod waits until the first Job's pod runs, and the task is started.
+func awaitPod(t *testing.T, installed *system.System, keptnContext string) (all []batchv1.Job, pod string) {
+	t.Helper()
+	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		var err error
+		if all, err = installed.Jobs(ctx, keptnContext); err != nil || len(all) == 0 {
+			return errors.Join(errors.New("there are no Jobs"), err)
+		}
+		run.Sort(all)
+		list, err := installed.Kubernetes.CoreV1().Pods(system.JobsNamespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + all[0].Name})
+		if err != nil || len(list.Items) == 0 || list.Items[0].Status.Phase != corev1.PodRunning {
+			return errors.Join(fmt.Errorf("no pod of Job %s runs", all[0].Name), err)
+		}
+		pod = list.Items[0].Name
+		events, err := installed.Events(ctx, keptnContext)
+		if err == nil && len(user.Ours(events)) == 0 {
+			err = errors.New("the task is not started")
+		}
+		return err
+	}))
+	return all, pod
+}
