@@ -740,7 +740,7 @@ func TestGateway(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			gateway := &Gateway{Resources: resources{test.err}, Counter: &counter{test.count, test.err}, Reviewer: reviewer{"executor's": "executor", "other's": "other"}, Grants: grants, Subjects: []string{"executor"}, Cache: NewFileCache(), Log: discard}
+			gateway := &Gateway{Resources: resources{test.err}, Counter: &counter{test.count, test.err}, Reporter: expecter{}, Reviewer: reviewer{"executor's": "executor", "other's": "other"}, Grants: grants, Subjects: []string{"executor"}, Cache: NewFileCache(), Log: discard}
 			mux := http.NewServeMux()
 			for pattern, handler := range gateway.Routes() {
 				mux.Handle(pattern, handler)
@@ -755,6 +755,33 @@ func TestGateway(t *testing.T) {
 			}
 			if difference := cmp.Diff([]any{test.status, test.body}, []any{recorder.Code, string(body)}); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+// An executor is told that a run has begun, so that it does not begin again.
+func TestGrantTellsThatARunHasBegun(t *testing.T) {
+	for name, test := range map[string]struct {
+		count keptn.Count
+		heard bool
+		want  string
+	}{
+		"nobody has answered":                     {current, false, ""},
+		"Keptn has our started event":             {running, false, "true"},
+		"it was heard of, and Keptn knows it not": {current, true, "true"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			gateway := &Gateway{
+				Counter: &counter{count: test.count}, Reporter: expecter{test.heard}, Reviewer: reviewer{"executor's": "executor"},
+				Grants: newGrants(time.Now), Subjects: []string{"executor"}, Log: discard,
+			}
+			request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/grant", strings.NewReader(`{"triggeredID":"1","project":"p","stage":"s","service":"v"}`))
+			request.Header.Set("Authorization", "Bearer executor's")
+			recorder := httptest.NewRecorder()
+			gateway.grant(recorder, request)
+			if got := recorder.Header().Get(TaskStartedHeader); recorder.Code != http.StatusOK || got != test.want {
+				t.Errorf("got %d, %q", recorder.Code, got)
 			}
 		})
 	}

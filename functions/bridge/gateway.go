@@ -42,8 +42,10 @@ type Reviewer interface {
 type Gateway struct {
 	Resources Resources
 	Counter   keptn.Counter
-	Reviewer  Reviewer
-	Grants    *Grants
+	// Reporter knows of answers that Keptn has not counted.
+	Reporter Expecter
+	Reviewer Reviewer
+	Grants   *Grants
 	// Subjects are the user names that may ask for grants.
 	Subjects []string
 	// Cache keeps small files at commits, which never change.
@@ -134,7 +136,8 @@ func (gateway *Gateway) grant(writer http.ResponseWriter, request *http.Request)
 		http.Error(writer, "the grant could not be signed", http.StatusInternalServerError)
 		return
 	}
-	if count.Started > 0 {
+	// A bridge that is not elected has heard of nothing.
+	if begun, err := gateway.Reporter.HasStarted(request.Context(), task); count.Started > 0 || err == nil && begun {
 		// A run of it has begun; what is gone of it must not begin once more.
 		writer.Header().Set(TaskStartedHeader, "true")
 	}

@@ -138,6 +138,7 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 	gateway := &Gateway{
 		Resources: client,
 		Counter:   client,
+		Reporter:  &reporter,
 		Reviewer:  dependencies.Reviewer,
 		Grants:    &Grants{Key: dependencies.GrantKey, Lifetime: configuration.GrantLifetime, Now: now},
 		Subjects:  configuration.GrantSubjects,

@@ -65,6 +65,8 @@ const rememberedTasks = 10000
 
 type reported struct {
 	started, finished sent
+	// heard says that an answer was delivered here, whatever came of it.
+	heard bool
 	// settled says that Keptn has what it needs, or no longer waits for the task.
 	settled bool
 	// unknownSince is since when Keptn has known nothing of the task.
@@ -208,15 +210,15 @@ func (entry *reported) learn(task Task, endedAt time.Time) {
 	}
 }
 
-// HasStarted says whether a started event of a task was sent, or may have been, by
-// this process.
+// HasStarted says whether a run of a task has begun, as far as this process knows: it
+// was given an answer for it.
 func (reporter *Reporter) HasStarted(ctx context.Context, task Task) (bool, error) {
 	entry, release, err := reporter.tasks.Hold(ctx, task.TriggeredID)
 	if err != nil {
 		return false, err
 	}
 	defer release()
-	return entry.started.times > 0 || entry.settled, nil
+	return entry.heard || entry.settled, nil
 }
 
 // Deliver gives Keptn a started or finished event of a task, as far as Keptn needs it.
@@ -237,6 +239,7 @@ func (reporter *Reporter) Deliver(ctx context.Context, outgoing event.Event, end
 	}
 	defer release()
 	entry.learn(task, ended)
+	entry.heard = true
 	deadline, pause := reporter.now().Add(reporter.timing.Limit), reporter.timing.Interval
 	for {
 		if entry.settled {
