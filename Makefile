@@ -53,7 +53,14 @@ $(LINT):
 
 .PHONY: e2e
 e2e: cluster-up ## End-to-end tests on a real cluster, which they bring up
-	$(CLUSTER) exec go test -tags e2e -count=1 -timeout=20m -v ./test/e2e
+	$(CLUSTER) exec go test -tags e2e -count=1 -timeout=45m -v ./test/e2e
+
+# What is killed, stopped and delayed in which order is decided by the seed.
+MINUTES ?= 10
+
+.PHONY: chaos
+chaos: cluster-up ## Sequences on the cluster while everything is killed in turn: MINUTES=10 over each transport, SEED=1
+	CHAOS_MINUTES=$(MINUTES) CHAOS_SEED=$(SEED) $(CLUSTER) exec go test -tags e2e -count=1 -timeout=2h -v -run TestChaos ./test/e2e
 
 .PHONY: cluster-up
 cluster-up: ## Bring the one-node cluster up (the first time it is compiled)

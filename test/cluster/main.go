@@ -20,6 +20,7 @@ const usage = `usage: go run ./test/cluster COMMAND
   status          say whether it is up
   exec COMMAND…   run a command inside the cluster's network, with KUBECONFIG,
                   KO_DOCKER_REPO and PATH set for it
+  pause NAME TIME stop a program of the cluster, such as kube-apiserver, for a time
   build           compile and download what up needs, and start nothing
 `
 
@@ -66,6 +67,12 @@ func command(ctx context.Context, arguments []string) error {
 		return cluster.down(ctx)
 	case "status":
 		return cluster.status(ctx)
+	case "pause":
+		const words = 3
+		if len(arguments) != words {
+			return errors.New("pause what, and for how long?")
+		}
+		return cluster.pause(ctx, arguments[1], arguments[2])
 	case "exec":
 		return cluster.exec(ctx, arguments[1:])
 	default:

@@ -78,6 +78,29 @@ func (process process) pid() (int, bool) {
 	return pid, err == nil && started != "" && startTime(pid) == started
 }
 
+// pause stops a program for a time: it answers nothing, and its connections stay open.
+func (cluster *cluster) pause(ctx context.Context, name, length string) error {
+	duration, err := time.ParseDuration(length)
+	if err != nil {
+		return fmt.Errorf("reading for how long: %w", err)
+	}
+	pid, running := cluster.process(name).pid()
+	if !running {
+		return fmt.Errorf("%s does not run", name)
+	}
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		return fmt.Errorf("stopping %s: %w", name, err)
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(duration):
+	}
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		return fmt.Errorf("having %s go on: %w", name, err)
+	}
+	return nil
+}
+
 // startTime is when a process started, in the kernel's units; empty if there is
 // none, or only its remains.
 func startTime(pid int) string {

@@ -85,6 +85,8 @@ type Server struct {
 	// its addresses, as an integration is configured with them.
 	NATSURL, GatewayURL, ControlPlaneURL, ResourceURL string
 
+	faults faults
+
 	mutex      sync.Mutex
 	projects   map[string]*project
 	executions []*execution
@@ -130,7 +132,8 @@ func (keptn *Server) Gateway() http.Handler {
 	gateway.Handle("/api/resource-service/v1/", keptn.authenticated(http.StripPrefix("/api/resource-service", unescapedOnce(keptn.resources()))))
 	gateway.Handle("/api/mongodb-datastore/event", keptn.authenticated(http.HandlerFunc(keptn.listEvents)))
 	gateway.Handle("POST /api/v1/event", keptn.authenticated(http.HandlerFunc(keptn.postEvent)))
-	return keptn.faulty(bounded(gateway))
+	gateway.Handle("POST /api/faults", keptn.authenticated(http.HandlerFunc(keptn.faults.set)))
+	return keptn.faulty(bounded(keptn.faults.through(gateway)))
 }
 
 // faulty lets requests go wrong.
@@ -201,7 +204,7 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 		suffix  string
 	}{
 		{options.GatewayAddress, keptn.Gateway(), &keptn.GatewayURL, "/api"},
-		{options.ControlPlaneAddress, keptn.controlPlane(), &keptn.ControlPlaneURL, "/v1"},
+		{options.ControlPlaneAddress, keptn.faults.through(keptn.controlPlane()), &keptn.ControlPlaneURL, "/v1"},
 		{options.ResourceAddress, keptn.resources(), &keptn.ResourceURL, "/v1"},
 	} {
 		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", service.address)
@@ -270,7 +273,7 @@ func (keptn *Server) startNATS(ctx context.Context) error {
 // listen handles what is published.
 func (keptn *Server) listen() (err error) {
 	keptn.consume, err = keptn.consumer.Consume(func(message jetstream.Msg) {
-		keptn.Handle(message.Data())
+		keptn.faults.handle(message.Data(), keptn.Handle)
 		_ = message.Ack()
 	})
 	return err

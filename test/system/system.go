@@ -33,6 +33,7 @@ const (
 	// ConformanceNamespace has the conformance test's Broker, and its Jobs.
 	ConformanceNamespace = "conformance"
 	token                = "keptn-token" // as in test/keptn/keptn.yaml
+	testHeader           = "X-Test"      // keptn.TestHeader: of requests that are none of the product's
 	httpPort             = 80
 )
 
@@ -334,6 +335,7 @@ func (system *System) call(ctx context.Context, method, address, contentType str
 	}
 	request.Header.Set("Content-Type", contentType)
 	request.Header.Set("x-token", token)
+	request.Header.Set(testHeader, "yes")
 	response, err := system.http.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("calling the cluster: %w", err)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	functions "github.com/job-executor/job-executor/functions/keptn"
 )
@@ -57,6 +58,15 @@ func (keptn Keptn) CreateProject(ctx context.Context, name, shipyard, service st
 		}
 	}
 	return nil
+}
+
+// SetFaults has Keptn for tests count events up to a lag late, and be away for a time;
+// it returns how many requests others have made.
+func (keptn Keptn) SetFaults(ctx context.Context, lag, away time.Duration) (requests int, err error) {
+	var answer struct{ Requests int }
+	query := url.Values{"lag": {lag.String()}, "away": {away.String()}}
+	err = keptn.exchange(ctx, http.MethodPost, "/faults?"+query.Encode(), nil, &answer)
+	return answer.Requests, err
 }
 
 // Trigger triggers a sequence and returns its Keptn context.

@@ -1,0 +1,94 @@
+package keptn
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// TestHeader marks requests of a test itself, which are not counted and do not fail.
+const TestHeader = "X-Test"
+
+// faults are what is wrong with the control plane for now: it counts started and
+// finished events late and in any order, or it is away.
+type faults struct {
+	// lag is the longest that an event waits until it is counted, in nanoseconds.
+	lag      atomic.Int64
+	mutex    sync.Mutex
+	back     time.Time
+	requests atomic.Int64
+	waiting  sync.WaitGroup
+}
+
+// away says for how long the control plane is still away.
+func (faults *faults) away() time.Duration {
+	faults.mutex.Lock()
+	defer faults.mutex.Unlock()
+	return time.Until(faults.back)
+}
+
+// handle has an event handled, at once or late.
+func (faults *faults) handle(content []byte, handle func([]byte)) {
+	most := time.Duration(faults.lag.Load())
+	away := faults.away()
+	var event struct{ Type string }
+	answer := json.Unmarshal(content, &event) == nil && (strings.HasSuffix(event.Type, ".started") || strings.HasSuffix(event.Type, ".finished"))
+	if !answer || most <= 0 && away <= 0 {
+		handle(content)
+		return
+	}
+	pause := max(away, 0)
+	if most > 0 {
+		pause += rand.N(most) //nolint:gosec // no secret
+	}
+	faults.waiting.Go(func() {
+		time.Sleep(pause)
+		handle(content)
+	})
+}
+
+// through counts requests, and refuses them while the control plane is away.
+func (faults *faults) through(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		if request.Header.Get(TestHeader) != "" {
+			next.ServeHTTP(writer, request)
+			return
+		}
+		faults.requests.Add(1)
+		if faults.away() > 0 {
+			page(writer, http.StatusServiceUnavailable)
+			return
+		}
+		next.ServeHTTP(writer, request)
+	})
+}
+
+// set sets the faults that are asked for, as Go durations, and answers with what has
+// been counted: POST /api/faults?lag=10s&away=5s
+func (faults *faults) set(writer http.ResponseWriter, request *http.Request) {
+	query := request.URL.Query()
+	for name, use := range map[string]func(time.Duration){
+		"lag": func(lag time.Duration) { faults.lag.Store(int64(lag)) },
+		"away": func(away time.Duration) {
+			faults.mutex.Lock()
+			defer faults.mutex.Unlock()
+			faults.back = time.Now().Add(away)
+		},
+	} {
+		value := query.Get(name)
+		if value == "" {
+			continue
+		}
+		duration, err := time.ParseDuration(value)
+		if err != nil {
+			refuse(writer, http.StatusBadRequest, err.Error())
+			return
+		}
+		use(duration)
+	}
+	answer(writer, http.StatusOK, map[string]any{"requests": faults.requests.Load()})
+}
