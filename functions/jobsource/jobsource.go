@@ -448,7 +448,7 @@ func (source *Source) send(ctx context.Context, job *batchv1.Job, how string) er
 // Handle takes the event that a run is reported: Keptn has its result. Its Jobs are
 // marked so, which comes back as a change of them.
 func (source *Source) Handle(ctx context.Context, reported event.Event) (*event.Event, error) {
-	runID, err := run.RunOf(reported)
+	runID, err := run.Of(reported)
 	if err != nil {
 		return nil, function.Permanent(err)
 	}

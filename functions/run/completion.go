@@ -124,8 +124,8 @@ func Cancelled(source, runID string, at time.Time) (event.Event, error) {
 	return ofRun(CancelledType, source, runID, runID+"-cancelled", aboutRun{runID}, at)
 }
 
-// RunOf returns the id of the run that a Reported or Cancelled event is about.
-func RunOf(told event.Event) (string, error) {
+// Of returns the id of the run that a Reported or Cancelled event is about.
+func Of(told event.Event) (string, error) {
 	var data aboutRun
 	return data.RunID, read(told, told.Type(), &data, func() string { return data.RunID })
 }

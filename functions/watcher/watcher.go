@@ -86,7 +86,7 @@ func (watcher *Watcher) Handle(ctx context.Context, received event.Event) (*even
 }
 
 func (watcher *Watcher) cancel(ctx context.Context, cancelled event.Event) error {
-	runID, err := run.RunOf(cancelled)
+	runID, err := run.Of(cancelled)
 	if err != nil {
 		return function.Permanent(err)
 	}
@@ -172,7 +172,8 @@ func (watcher *Watcher) giveUp(ctx context.Context, asked question) (*event.Even
 	if asked.silent {
 		return new(task.LogError(watcher.Now(), why)), nil
 	}
-	return new(task.Finished(watcher.Now(), keptn.Errored(why))), nil
+	finished := task.Finished(watcher.Now(), keptn.Errored(why))
+	return &finished, nil
 }
 
 func taskOf(content []byte) (keptn.Task, error) {

@@ -125,8 +125,8 @@ type world struct {
 	touched, rivals map[string]bool
 	// early are the runs of which a Job was deleted before Keptn had counted their
 	// started event.
-	early map[string]bool
-	contexts        map[string]string
+	early    map[string]bool
+	contexts map[string]string
 
 	// busy says that Keptn counts late, asynchronous that the Broker answers before it
 	// delivers, and stuck that one executor never answers.
@@ -320,7 +320,7 @@ func (world *world) observe(delivery embedded.Delivery) {
 	if delivery.Event.Type() != run.CancelledType {
 		return
 	}
-	runID, err := run.RunOf(delivery.Event)
+	runID, err := run.Of(delivery.Event)
 	world.mutex.Lock()
 	aborted := world.aborted[world.contexts[runOf(run.Name(runID, 0, 0))]]
 	world.mutex.Unlock()
