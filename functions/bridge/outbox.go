@@ -83,7 +83,7 @@ func withoutRouting(routed event.Event) event.Event {
 	outgoing := routed.Clone()
 	for name := range routed.Extensions() {
 		switch name {
-		case keptn.ContextExtension, keptn.TriggeredIDExtension, keptn.GitCommitIDExtension, keptn.SpecVersionExtension:
+		case keptn.ContextExtension, keptn.TriggeredIDExtension, keptn.GitCommitIDExtension, keptn.SpecVersionExtension, keptn.TriggeredAtExtension:
 		default:
 			outgoing.SetExtension(name, nil)
 		}

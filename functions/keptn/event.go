@@ -35,6 +35,10 @@ const (
 // (RFC 3339). It is for the bridge only, and not sent to Keptn.
 const EndedExtension = "runended"
 
+// TriggeredAtExtension is the attribute of an answer that says when its task was
+// triggered (RFC 3339). It is for the bridge only, too.
+const TriggeredAtExtension = "triggeredat"
+
 // SpecVersion is the version of Keptn's event specification that is spoken here.
 const SpecVersion = "0.2.4"
 
@@ -145,6 +149,8 @@ func ParseTask(taskEvent event.Event) (Task, Phase, error) {
 	}
 	if phase == Triggered {
 		task.TriggeredID, task.TriggeredAt = taskEvent.ID(), taskEvent.Time().UTC()
+	} else if at, err := time.Parse(time.RFC3339Nano, extension(taskEvent, TriggeredAtExtension)); err == nil {
+		task.TriggeredAt = at
 	}
 	for what, value := range map[string]string{
 		"id of the triggered event": task.TriggeredID, "Keptn context": task.Context,
@@ -270,6 +276,9 @@ func (task Task) answer(phase Phase, at time.Time, data map[string]any) event.Ev
 	answer.SetExtension(SpecVersionExtension, SpecVersion)
 	if task.GitCommitID != "" {
 		answer.SetExtension(GitCommitIDExtension, task.GitCommitID)
+	}
+	if !task.TriggeredAt.IsZero() {
+		answer.SetExtension(TriggeredAtExtension, task.TriggeredAt.UTC().Format(time.RFC3339Nano))
 	}
 	// A map of strings, numbers and maps of them always encodes.
 	_ = answer.SetData(event.ApplicationJSON, data)

@@ -317,6 +317,7 @@ func (reporter *Reporter) send(ctx context.Context, outgoing event.Event, counte
 	now := reporter.now()
 	outgoing = outgoing.Clone()
 	outgoing.SetSource(reporter.source)
+	outgoing.SetExtension(TriggeredAtExtension, nil)
 	// Over NATS the time is ours; it must not run backwards.
 	outgoing.SetTime(now)
 	if counted > 0 {

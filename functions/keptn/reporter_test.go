@@ -255,9 +255,7 @@ func TestReporterWaitsOutWhatWasSentBeforeIt(t *testing.T) {
 					task.TriggeredAt = time.Now().Add(-test.triggered)
 				}
 				reporter, began := newTestReporter(control), time.Now()
-				if err := reporter.Expect(t.Context(), task); err != nil {
-					t.Fatal(err)
-				}
+				// The answer itself tells when its task was triggered.
 				for control.sends == 0 && time.Since(began) < time.Hour {
 					if _, err := reporter.Deliver(t.Context(), task.Started(now), time.Time{}); err != nil {
 						t.Fatal(err)
