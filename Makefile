@@ -28,11 +28,11 @@ test: unit lint simulate ## Unit tests, whole sequences in one process, lint, an
 # A seed's worth of faults: what fails is printed with its seed, and comes again
 # with SEED=<seed> SEEDS=1; SIMULATION_LOG=1 tells what happened.
 SEED ?= 1
-SEEDS ?= 20
-TASKS ?= 500
+SEEDS ?= 10
+TASKS ?= 100
 
 .PHONY: simulate
-simulate: ## Simulate SEEDS=20 times about TASKS=500 tasks with faults, on a virtual clock
+simulate: ## Simulate SEEDS=10 times about TASKS=100 tasks with faults, on a virtual clock
 	SEED=$(SEED) SEEDS=$(SEEDS) TASKS=$(TASKS) go test -count=1 -timeout=2h -run 'TestEveryTask' $(if $(filter 1,$(SEEDS)),-v) ./test/simulation
 
 .PHONY: unit

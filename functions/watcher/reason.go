@@ -31,6 +31,8 @@ const (
 	eventFailed         = "Failed" // an image that can't be pulled, a container that can't be made
 )
 
+const podDeleted = "its pod was deleted before it had ended, by hand or with its node; run the sequence again"
+
 // failure says in a sentence why a Job failed, from the most specific thing that is
 // known, and what to do about it.
 func (evidence evidence) failure() string {
@@ -39,7 +41,7 @@ func (evidence evidence) failure() string {
 	}
 	for index := range evidence.pods {
 		pod := &evidence.pods[index]
-		for _, why := range []func(*corev1.Pod) string{evidence.ended, evidence.disrupted, evidence.overdue, unable, evidence.fetched, evidence.others} {
+		for _, why := range []func(*corev1.Pod) string{evidence.ended, disrupted, evidence.overdue, unable, evidence.fetched, evidence.others} {
 			if sentence := why(pod); sentence != "" {
 				return sentence
 			}
@@ -56,7 +58,7 @@ func (evidence evidence) failure() string {
 		}
 		return evidence.tooLong()
 	case reason == batchv1.JobReasonBackoffLimitExceeded && len(evidence.pods) == 0:
-		return "its pod was deleted before it had ended, by hand or with its node; run the sequence again"
+		return podDeleted
 	}
 	return fmt.Sprintf("job %s failed. Reason: %s, Message: %s", evidence.job.Name, reason, message)
 }
@@ -136,17 +138,18 @@ func disruption(pod *corev1.Pod) *corev1.PodCondition {
 }
 
 // disrupted tells that Kubernetes ended the pod, or lost its node.
-func (evidence evidence) disrupted(pod *corev1.Pod) string {
+func disrupted(pod *corev1.Pod) string {
 	condition := disruption(pod)
 	switch {
 	case pod.Status.Reason == podEvicted:
 		return fmt.Sprintf("its pod was evicted (%s)", pod.Status.Message) + evictionAdvice(pod.Status.Message)
 	case pod.Status.Reason == podNodeLost,
-		condition != nil && (condition.Reason == "DeletionByTaintManager" || condition.Reason == "DeletionByPodGC"),
-		pod.DeletionTimestamp != nil && pod.Status.Phase == corev1.PodRunning && run.PhaseOf(evidence.job) == run.Failed && stillRuns(pod):
+		condition != nil && (condition.Reason == "DeletionByTaintManager" || condition.Reason == "DeletionByPodGC"):
 		return fmt.Sprintf("its node %s was lost; run the sequence again", pod.Spec.NodeName)
 	case condition != nil:
 		return fmt.Sprintf("its pod was stopped by Kubernetes (%s: %s); run the sequence again", condition.Reason, condition.Message)
+	case pod.DeletionTimestamp != nil && stillRuns(pod):
+		return podDeleted
 	default:
 		return ""
 	}

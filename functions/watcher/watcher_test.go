@@ -390,9 +390,10 @@ func TestReasons(t *testing.T) {
 			pod.Status.Reason, pod.Status.Message = "Evicted", `Usage of EmptyDir volume "keptn-files" exceeds the limit "20Mi". `
 		}), nil, `its pod was evicted (Usage of EmptyDir volume "keptn-files" exceeds the limit "20Mi". ); the task's volume at /keptn is limited by JOB_VOLUME_SIZE of the installation`},
 		{"its node was lost", failed("BackoffLimitExceeded", ""), changed(pod(), disrupted("DeletionByTaintManager", "")), nil, "its node node-1 was lost; run the sequence again"},
+		{"its pod is being deleted", failed("BackoffLimitExceeded", ""), changed(pod(corev1.ContainerStatus{Name: "task", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}), func(pod *corev1.Pod) { pod.DeletionTimestamp = new(at(5)) }), nil, podDeleted},
 		{"it was preempted", failed("BackoffLimitExceeded", ""), changed(pod(exited("task", 137)), disrupted("PreemptionByScheduler", "more important")), nil, "its pod was stopped by Kubernetes (PreemptionByScheduler: more important); run the sequence again"},
 		{"its pod was refused", failed("DeadlineExceeded", ""), nil, told("FailedCreate", "exceeded quota: small"), "its pod was refused (FailedCreate: exceeded quota: small)"},
-		{"its pod was deleted", failed("BackoffLimitExceeded", ""), nil, nil, "its pod was deleted before it had ended, by hand or with its node; run the sequence again"},
+		{"its pod was deleted", failed("BackoffLimitExceeded", ""), nil, nil, podDeleted},
 		{"its files", failed("BackoffLimitExceeded", ""), []corev1.Pod{pod(exited("fetch-files", 1))}, nil, "its files could not be fetched"},
 		{"it was given up", givenUp, nil, nil, "it could not start within 5m0s: no image"},
 		{"anything else in Kubernetes' words", failed("PodFailurePolicy", "rule 1"), nil, nil, "job one failed. Reason: PodFailurePolicy, Message: rule 1"},
