@@ -58,7 +58,7 @@ func (stream *stream) publish(subject string, content []byte, id string) {
 		stream.pending = append(stream.pending, &message{content: content})
 		stream.world.published(content)
 	}
-	lag := stream.lag(subject)
+	lag := stream.lag(subject, content)
 	go func() {
 		// What Keptn's process takes while it is down it handles when it is up again.
 		for time.Sleep(lag); stream.world.keptnDown.Load() && stream.world.ctx.Err() == nil; {
@@ -76,8 +76,8 @@ func (stream *stream) publish(subject string, content []byte, id string) {
 // event of a hundred for up to five seconds (it fetches ten at a time); busy, each for up
 // to five minutes. So what comes later may be handled first. What Keptn publishes itself
 // it has handled already.
-func (stream *stream) lag(subject string) time.Duration {
-	random := stream.world.chance.draw("Keptn handles %s", subject)
+func (stream *stream) lag(subject string, content []byte) time.Duration {
+	random := stream.world.chance.draw("Keptn handles %s", content)
 	quick := between(random, time.Microsecond, time.Millisecond)
 	if _, phase, ok := keptn.ParseType(subject); !ok || phase == keptn.Triggered {
 		return quick

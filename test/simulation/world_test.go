@@ -25,7 +25,9 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace/noop"
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/job-executor/job-executor/functions/bridge"
@@ -211,7 +213,7 @@ func newWorld(ctx context.Context, t *testing.T, seed uint64, tasks int) *world 
 				return between(world.chance.draw("Kubernetes %s %s", step, name), time.Millisecond, 3*time.Second)
 			},
 			Started: world.jobStarted,
-		}, embedded.Objects(world.manifests)...)
+		}, objects(world.manifests)...)
 	}
 	if err == nil {
 		err = embedded.ReviewTokens(world.cluster, world.tokenFile)
@@ -227,6 +229,17 @@ func newWorld(ctx context.Context, t *testing.T, seed uint64, tasks int) *world 
 		t.Fatal(err)
 	}
 	return world
+}
+
+// objects are those of an installation, with a key for grants that is no chance.
+func objects(manifests embedded.Manifests) []runtime.Object {
+	made := embedded.Objects(manifests)
+	for _, object := range made {
+		if secret, ok := object.(*corev1.Secret); ok {
+			secret.Data = map[string][]byte{"key": []byte("0123456789abcdef0123456789abcdef")}
+		}
+	}
+	return made
 }
 
 func serviceName(index int) string { return fmt.Sprintf("service-%d", index%services) }
