@@ -187,6 +187,10 @@ func TestNamedRunIsAnswered(t *testing.T) {
 		job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{
 			Labels: map[string]string{run.EventIDLabel: "1"}, Annotations: map[string]string{run.TaskAnnotation: string(annotation), run.SilentAnnotation: silent},
 		}}
+		if phase == run.Waiting {
+			job.Spec.Suspend = new(true)
+			job.Annotations[run.PlanAnnotation] = `[{"namespace":"jobs","name":"first"},{"namespace":"jobs","name":"second"}]`
+		}
 		if phase == run.Succeeded {
 			job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
 		}
@@ -196,6 +200,7 @@ func TestNamedRunIsAnswered(t *testing.T) {
 		}
 		return made
 	}
+	incomplete := named(run.Waiting, "")
 	tests := []struct {
 		name      string
 		event     event.Event
@@ -210,6 +215,7 @@ func TestNamedRunIsAnswered(t *testing.T) {
 		{"it ended, and Keptn has its result", named(run.Succeeded, ""), counter{count: completed}, "1-reported", nil, false, ""},
 		{"it runs, though others finished the task", named(run.Running, ""), counter{count: completed}, "", nil, false, ""},
 		{"it runs", named(run.Running, ""), counter{count: running}, "", nil, true, ""},
+		{"its first Job is not there", incomplete, counter{count: current}, "", nil, false, ""},
 		{"it runs, and Keptn has no started event", named(run.Running, ""), counter{count: current}, "", nil, true, "sh.keptn.event.test.started"},
 		{"it is silent", named(run.Running, "true"), counter{count: current}, "", nil, true, ""},
 		{"Keptn does not know it", named(run.Running, ""), counter{}, "", nil, true, ""},

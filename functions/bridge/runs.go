@@ -78,8 +78,13 @@ func (runs *Runs) Handle(ctx context.Context, received event.Event) (*event.Even
 		runs.Remove(task)
 		return nil, nil
 	}
+	if !activity.Begun {
+		// It is being created, or its first Job is gone: it is none that goes on by itself.
+		runs.Add(task)
+		return nil, nil
+	}
 	runs.add(task, runs.now())
-	if count.Standing == keptn.Current && count.Started == 0 && activity.Begun && !activity.Silent {
+	if count.Standing == keptn.Current && count.Started == 0 && !activity.Silent {
 		if _, err := runs.keptn.Deliver(ctx, task.Started(runs.now()), time.Time{}); err != nil {
 			return nil, err
 		}
