@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/job-executor/job-executor/functions/run"
@@ -64,12 +63,7 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-func chaos(t *testing.T, installed *system.System, random *rand.Rand, length time.Duration) {
-	t.Helper()
-	before, err := installed.SetFaults(t.Context(), countingLag, 0)
-	must(t, err)
-	project := "chaos-" + uuid.NewString()[:8]
-	must(t, installed.CreateProject(t.Context(), project, shipyard("deployment", "test"), service, []string{stage}, map[string][]byte{"job/config.yaml": []byte(`apiVersion: v2
+const chaosConfig = `apiVersion: v2
 actions:
   - name: Deploy
     events: [{name: sh.keptn.event.deployment.triggered}]
@@ -79,24 +73,23 @@ actions:
   - name: Test
     events: [{name: sh.keptn.event.test.triggered}]
     tasks: [{name: test, image: busybox, cmd: [sleep, "2"], files: [job/config.yaml]}]
-`)}))
+`
+
+func chaos(t *testing.T, installed *system.System, random *rand.Rand, length time.Duration) {
+	t.Helper()
+	before, err := installed.SetFaults(t.Context(), countingLag, 0)
+	must(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), length)
 	defer cancel()
 	faults := make(chan int, 1)
 	go func() { faults <- harm(ctx, t, installed, random) }()
-	var contexts []string
+	type sequence struct{ project, keptnContext string }
+	var sequences []sequence
 	ticker := time.NewTicker(sequenceInterval)
 	defer ticker.Stop()
-	for index := 0; ctx.Err() == nil; index++ {
-		// Another service each time: sequences of one wait for each other.
-		name := fmt.Sprintf("%s-%d", service, index)
-		must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
-			keptnContext, err := installed.Trigger(ctx, project, stage, "pipeline", name, nil)
-			if err == nil {
-				contexts = append(contexts, keptnContext)
-			}
-			return err
-		}))
+	for ctx.Err() == nil {
+		project, keptnContext := begin(t, installed, []string{"deployment", "test"}, map[string]string{"job/config.yaml": chaosConfig})
+		sequences = append(sequences, sequence{project, keptnContext})
 		select {
 		case <-ctx.Done():
 		case <-ticker.C:
@@ -106,10 +99,10 @@ actions:
 	healed := time.Now()
 	_, err = installed.SetFaults(t.Context(), 0, 0)
 	must(t, err)
-	for _, keptnContext := range contexts {
-		stageState, events := end(t, installed, project, keptnContext)
+	for _, sequence := range sequences {
+		stageState, events := end(t, installed, sequence.project, sequence.keptnContext)
 		compare(t, "stage", "succeeded", stageState)
-		compare(t, "events of "+keptnContext, []summary{
+		compare(t, "events of "+sequence.keptnContext, []summary{
 			{Type: "deployment.started"}, {"deployment.finished", "succeeded", "pass"}, {Type: "test.started"}, {"test.finished", "succeeded", "pass"},
 		}, summaries(events))
 	}
@@ -128,7 +121,7 @@ actions:
 		}
 		return nil
 	}))
-	tasks := 2 * len(contexts)
+	tasks := 2 * len(sequences)
 	t.Logf("%d tasks, %d faults; all had ended %s after the last fault; %.1f requests to Keptn per task", tasks, number, last.Round(time.Second), float64(after-before)/float64(tasks))
 }
 

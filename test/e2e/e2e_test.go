@@ -72,14 +72,19 @@ func shipyard(tasks ...string) string {
 // begin creates a project of its own and triggers its sequence.
 func begin(t *testing.T, installed *system.System, tasks []string, files map[string]string) (project, keptnContext string) {
 	t.Helper()
-	project = "e2e-" + uuid.NewString()[:8]
 	contents := map[string][]byte{}
 	for path, content := range files {
 		contents[path] = []byte(content)
 	}
-	must(t, installed.CreateProject(t.Context(), project, shipyard(tasks...), service, []string{stage}, contents))
-	keptnContext, err := installed.Trigger(t.Context(), project, stage, "pipeline", service, map[string]any{"labels": map[string]string{"build": "17"}})
-	must(t, err)
+	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		// Again under another name if the API server was away half-way.
+		project = "e2e-" + uuid.NewString()[:8]
+		return installed.CreateProject(ctx, project, shipyard(tasks...), service, []string{stage}, contents)
+	}))
+	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) (err error) {
+		keptnContext, err = installed.Trigger(ctx, project, stage, "pipeline", service, map[string]any{"labels": map[string]string{"build": "17"}})
+		return err
+	}))
 	t.Logf("project %s, Keptn context %s", project, keptnContext)
 	return project, keptnContext
 }
