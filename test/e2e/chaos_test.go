@@ -46,7 +46,7 @@ const (
 // a seed decides; each task ends once and truly. `make chaos` runs it for longer.
 func TestChaos(t *testing.T) {
 	installed := connect(t)
-	length := time.Duration(chaosSetting(t, "CHAOS_MINUTES", 1) * float64(time.Minute))
+	length := time.Duration(chaosSetting(t, "CHAOS_MINUTES", 0.5) * float64(time.Minute))
 	seed := uint64(chaosSetting(t, "CHAOS_SEED", 1))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
