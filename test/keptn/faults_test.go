@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,8 +25,13 @@ func TestFaultsHaveEventsCountedLateAndTheControlPlaneAway(t *testing.T) {
 			gateway.ServeHTTP(recorder, request)
 			return recorder.Code, strings.TrimSpace(recorder.Body.String())
 		}
+		var mutex sync.Mutex
 		var handled []string
-		handle := func(content []byte) { handled = append(handled, string(content)) }
+		handle := func(content []byte) {
+			mutex.Lock()
+			defer mutex.Unlock()
+			handled = append(handled, string(content))
+		}
 		const triggered, started = `{"type":"sh.keptn.event.test.triggered"}`, `{"type":"sh.keptn.event.test.started"}`
 		if status, _ := call(http.MethodPost, "/api/faults?lag=30s&away=10s", "yes"); status != http.StatusOK {
 			t.Fatal(status)
