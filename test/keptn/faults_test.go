@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,6 +33,11 @@ func TestFaultsHaveEventsCountedLateAndTheControlPlaneAway(t *testing.T) {
 			defer mutex.Unlock()
 			handled = append(handled, string(content))
 		}
+		seen := func() []string {
+			mutex.Lock()
+			defer mutex.Unlock()
+			return slices.Clone(handled)
+		}
 		const triggered, started = `{"type":"sh.keptn.event.test.triggered"}`, `{"type":"sh.keptn.event.test.started"}`
 		if status, _ := call(http.MethodPost, "/api/faults?lag=30s&away=10s", "yes"); status != http.StatusOK {
 			t.Fatal(status)
@@ -43,12 +49,12 @@ func TestFaultsHaveEventsCountedLateAndTheControlPlaneAway(t *testing.T) {
 		server.faults.handle([]byte(triggered), handle)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if difference := cmp.Diff([]string{triggered}, handled); difference != "" {
+		if difference := cmp.Diff([]string{triggered}, seen()); difference != "" {
 			t.Errorf("while it is away (-want +got):\n%s", difference)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if difference := cmp.Diff([]string{triggered, started}, handled); difference != "" {
+		if difference := cmp.Diff([]string{triggered, started}, seen()); difference != "" {
 			t.Errorf("later (-want +got):\n%s", difference)
 		}
 		if status, body := call(http.MethodPost, "/api/faults?lag=0s", "yes"); status != http.StatusOK || body != `{"requests":1}` {
