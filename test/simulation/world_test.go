@@ -744,7 +744,7 @@ func (world *world) heal() {
 // quiet looks whether anything goes on although everything has ended.
 func (world *world) quiet() {
 	const length = 10 * time.Minute
-	time.Sleep(time.Minute) // what was under way
+	time.Sleep(5 * time.Minute) // what was under way, and what is repeated every two minutes
 	world.mutex.Lock()
 	before := world.questions
 	world.mutex.Unlock()
