@@ -86,9 +86,6 @@ actions:
 
 func testAbort(t *testing.T, installed *system.System) {
 	t.Helper()
-	// The bridge looks every two seconds at most; then the watcher may have to come
-	// from zero.
-	const abortLimit = 5 * time.Second
 	project, keptnContext := begin(t, installed, []string{"deployment"}, map[string]string{"job/config.yaml": `apiVersion: v2
 actions:
   - name: Deploy
@@ -117,7 +114,7 @@ actions:
 	}))
 	must(t, installed.Abort(t.Context(), project, keptnContext))
 	aborted := time.Now()
-	must(t, user.Eventually(t.Context(), abortLimit, count(0)))
+	must(t, user.Eventually(t.Context(), runLimit, count(0)))
 	t.Logf("the Jobs were gone %s after the abort", time.Since(aborted).Round(time.Millisecond))
 	events, err := installed.Events(t.Context(), keptnContext)
 	must(t, err)

@@ -744,7 +744,11 @@ func (world *world) heal() {
 // quiet looks whether anything goes on although everything has ended.
 func (world *world) quiet() {
 	const length = 10 * time.Minute
-	time.Sleep(5 * time.Minute) // what was under way, and what is repeated every two minutes
+	underWay := 5 * time.Minute // what is repeated every two minutes, too
+	if world.stuck {
+		underWay = 20 * time.Minute // nine attempts of 85 s at an executor that never answers, and the pauses
+	}
+	time.Sleep(underWay)
 	world.mutex.Lock()
 	before := world.questions
 	world.mutex.Unlock()
