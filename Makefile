@@ -37,11 +37,11 @@ simulate: ## Simulate SEEDS=10 times about TASKS=100 tasks with faults, on a vir
 
 .PHONY: unit
 unit: ## Unit tests, and whole sequences in one process
-	go test -shuffle=on ./...
+	go test -timeout=30m -shuffle=on ./...
 
 .PHONY: race
 race: ## The same with the race detector, for which everything is compiled once more
-	CGO_ENABLED=1 go test -race -shuffle=on ./...
+	CGO_ENABLED=1 go test -race -timeout=30m -shuffle=on ./...
 
 .PHONY: lint
 lint: $(LINT) ## gofmt and golangci-lint, go vet's checks among its own
