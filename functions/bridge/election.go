@@ -16,6 +16,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/leaderelection"
@@ -137,19 +138,14 @@ func (election *Election) Run(ctx context.Context, lead func(context.Context) er
 // guard stops a bridge whose lease another one has: the elector itself would go on
 // until the renewDeadline.
 func (election *Election) guard(ctx context.Context, elector *leaderelection.LeaderElector, stop func()) {
-	ticker := time.NewTicker(retryPeriod / 2)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			if !elector.IsLeader() {
-				stop()
-				return
-			}
+	// Its error is only that the context ended.
+	_ = wait.PollUntilContextCancel(ctx, retryPeriod/2, false, func(context.Context) (bool, error) {
+		if elector.IsLeader() {
+			return false, nil
 		}
-	}
+		stop()
+		return true, nil
+	})
 }
 
 // term is the time for which a bridge leads: it begins once or never. The elector
@@ -177,18 +173,13 @@ func (term *term) close() bool {
 
 // follow releases the lease once its holder is gone, until the context ends.
 func (election *Election) follow(ctx context.Context) {
-	ticker := time.NewTicker(gonePeriod)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			if err := election.releaseIfGone(ctx); err != nil && ctx.Err() == nil {
-				election.Log.DebugContext(ctx, "looking after the lease failed, will be tried again", "error", err)
-			}
+	// Its error is only that the context ended.
+	_ = wait.PollUntilContextCancel(ctx, gonePeriod, false, func(ctx context.Context) (bool, error) {
+		if err := election.releaseIfGone(ctx); err != nil && ctx.Err() == nil {
+			election.Log.DebugContext(ctx, "looking after the lease failed, will be tried again", "error", err)
 		}
-	}
+		return false, nil
+	})
 }
 
 // releaseIfGone takes the lease from a pod that does not exist any more, so that a

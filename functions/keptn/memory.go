@@ -56,15 +56,6 @@ func (memory *Memory[Value]) Hold(ctx context.Context, key string) (value *Value
 	}
 }
 
-// Forget leaves out a key, unless somebody holds it.
-func (memory *Memory[Value]) Forget(key string) {
-	memory.mutex.Lock()
-	defer memory.mutex.Unlock()
-	if entry, ok := memory.values.Peek(key); ok && entry.users == 0 {
-		memory.values.Remove(key)
-	}
-}
-
 func (memory *Memory[Value]) of(key string) *remembered[Value] {
 	memory.mutex.Lock()
 	defer memory.mutex.Unlock()

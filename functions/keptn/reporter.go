@@ -333,7 +333,7 @@ func (reporter *Reporter) send(ctx context.Context, outgoing event.Event, counte
 			"type", outgoing.Type(), "triggeredid", outgoing.Extensions()[TriggeredIDExtension], "after", now.Sub(again.last).String())
 		again.first = now
 	}
-	again.times, again.last, again.failed = 1, now, false
+	again.times, again.failed = 1, false
 	err := reporter.sender.Send(ctx, outgoing)
 	reporter.log.DebugContext(ctx, "an event was given to Keptn", "type", outgoing.Type(), "triggeredid", outgoing.Extensions()[TriggeredIDExtension], "error", err)
 	again.last = reporter.now()

@@ -29,11 +29,11 @@ type logged struct {
 // report collects the logs of all of a Job's pods, and why it failed. What can't be
 // read is named in it: a result is never held back for it.
 func (watcher *Watcher) report(ctx context.Context, job *batchv1.Job) (report, error) {
-	found, err := watcher.evidence(ctx, job, run.PhaseOf(job) == run.Failed)
+	failed := run.PhaseOf(job) == run.Failed
+	found, err := watcher.evidence(ctx, job, failed)
 	if err != nil {
 		return report{}, err
 	}
-	failed := run.PhaseOf(job) == run.Failed
 	result := report{task: job.Annotations[run.TaskNameAnnotation], pods: found.pods}
 	if failed {
 		result.failure = plain(run.Shorten(found.failure(), "the Job's events", maxSentenceBytes))

@@ -48,19 +48,10 @@ func TestChaos(t *testing.T) {
 	installed := connect(t)
 	length := time.Duration(chaosSetting(t, "CHAOS_MINUTES", 0.5) * float64(time.Minute))
 	seed := uint64(chaosSetting(t, "CHAOS_SEED", 1))
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
-		defer cancel()
-		if err := installed.UseTransport(ctx, "nats"); err != nil {
-			t.Error(err)
-		}
+	overEachTransport(t, installed, func(t *testing.T, transport string) {
+		t.Helper()
+		chaos(t, installed, rand.New(rand.NewPCG(seed, uint64(len(transport)))), length)
 	})
-	for _, transport := range []string{"http", "nats"} {
-		t.Run(transport, func(t *testing.T) {
-			must(t, installed.UseTransport(t.Context(), transport))
-			chaos(t, installed, rand.New(rand.NewPCG(seed, uint64(len(transport)))), length)
-		})
-	}
 }
 
 const chaosConfig = `apiVersion: v2

@@ -18,10 +18,9 @@ import (
 	"github.com/job-executor/job-executor/test/user"
 )
 
-// What has to hold however the bridge reaches Keptn. It runs alone, not in parallel,
-// since it changes that for all, and kills the bridge.
-func TestTransports(t *testing.T) {
-	installed := connect(t)
+// overEachTransport runs a test over HTTP and over NATS, and leaves the bridge at NATS.
+func overEachTransport(t *testing.T, installed *system.System, test func(t *testing.T, transport string)) {
+	t.Helper()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
 		defer cancel()
@@ -32,11 +31,21 @@ func TestTransports(t *testing.T) {
 	for _, transport := range []string{"http", "nats"} {
 		t.Run(transport, func(t *testing.T) {
 			must(t, installed.UseTransport(t.Context(), transport))
-			t.Run("a sequence of two stages passes", func(t *testing.T) { testTwoStages(t, installed) })
-			t.Run("an abort removes the Job", func(t *testing.T) { testAbort(t, installed) })
-			t.Run("each task ends while the bridge is killed", func(t *testing.T) { testKilledBridge(t, installed) })
+			test(t, transport)
 		})
 	}
+}
+
+// What has to hold however the bridge reaches Keptn. It runs alone, not in parallel,
+// since it changes that for all, and kills the bridge.
+func TestTransports(t *testing.T) {
+	installed := connect(t)
+	overEachTransport(t, installed, func(t *testing.T, _ string) {
+		t.Helper()
+		t.Run("a sequence of two stages passes", func(t *testing.T) { testTwoStages(t, installed) })
+		t.Run("an abort removes the Job", func(t *testing.T) { testAbort(t, installed) })
+		t.Run("each task ends while the bridge is killed", func(t *testing.T) { testKilledBridge(t, installed) })
+	})
 }
 
 // Two stages, the second of which waits for an approval-like task of the first.
