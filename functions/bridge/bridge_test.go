@@ -162,6 +162,35 @@ func TestRunIsCancelledWhenItsSequenceWasAborted(t *testing.T) {
 	}
 }
 
+// without lists nothing of any type but one, which it can't list.
+type without string
+
+func (without without) OpenTriggered(_ context.Context, eventType string) ([]event.Event, error) {
+	if eventType == string(without) {
+		return nil, errDown
+	}
+	return nil, nil
+}
+
+func TestAbortIsSeenThoughAnotherTypeCanNotBeListed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := &broker{}
+		runs := newRuns(broker, without(stuckType), &counter{count: aborted})
+		stuck := task
+		stuck.Name, stuck.TriggeredID = "stuck", "0"
+		runs.Add(stuck)
+		runs.Add(task)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if err := runs.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		if difference := cmp.Diff([]string{"1-cancelled"}, broker.ids()); difference != "" {
+			t.Errorf("cancelled (-want +got):\n%s", difference)
+		}
+	})
+}
+
 // A started event that comes late, after the finished one, makes no run of it.
 func TestStartedThatComesAfterTheEndChangesNothing(t *testing.T) {
 	runs := newRuns(&broker{}, nil, &counter{})
@@ -1028,42 +1057,21 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 	}
 }
 
-// An executor that does not come up holds only its own type back.
-func TestOneTypeDoesNotHoldUpTheOthers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		var mutex sync.Mutex
-		taken := map[string]int{}
-		poller := &Poller{
-			Lister: many{}, Subscriptions: subscribed(to("sh.keptn.event.stuck.triggered"), to("sh.keptn.event.test.triggered")), Lanes: &Lanes{}, Interval: time.Second,
-			Take: func(ctx context.Context, triggered event.Event, _ Origin) error {
-				if triggered.Type() == "sh.keptn.event.stuck.triggered" {
-					<-ctx.Done()
-				}
-				mutex.Lock()
-				defer mutex.Unlock()
-				taken[triggered.ID()]++
-				return nil
-			},
-			Jitter: func(most time.Duration) time.Duration { return most }, Log: discard,
-		}
-		go func() { _ = poller.Run(ctx) }()
-		time.Sleep(30 * time.Second)
-		mutex.Lock()
-		defer mutex.Unlock()
-		if len(taken) != manyEvents {
-			t.Errorf("%d events were taken, not %d", len(taken), manyEvents)
-		}
-	})
-}
+// hundred lists many events of each type; what is broken is not listed, or only after
+// Keptn's longest time, or has an executor that does not come up.
+type hundred struct{ broken string }
 
 const manyEvents = 3 * concurrentSends
 
-// many lists many events of each type.
-type many struct{}
-
-func (many) OpenTriggered(_ context.Context, eventType string) ([]event.Event, error) {
+func (hundred hundred) OpenTriggered(ctx context.Context, eventType string) ([]event.Event, error) {
+	switch {
+	case eventType != stuckType:
+	case hundred.broken == "is not listed":
+		return nil, errDown
+	case hundred.broken == "hangs":
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	var events []event.Event
 	for index := range manyEvents {
 		made := triggered(task)
@@ -1072,6 +1080,82 @@ func (many) OpenTriggered(_ context.Context, eventType string) ([]event.Event, e
 		events = append(events, made)
 	}
 	return events, nil
+}
+
+const stuckType = "sh.keptn.event.stuck.triggered"
+
+func TestOneTypeDoesNotHoldUpTheOthers(t *testing.T) {
+	for _, broken := range []string{"is not listed", "hangs", "has an executor that does not come up"} {
+		t.Run(broken, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				var mutex sync.Mutex
+				taken := map[string]int{}
+				subscriptions := []models.EventSubscription{to(stuckType)}
+				for index := range 99 {
+					subscriptions = append(subscriptions, to(fmt.Sprintf("sh.keptn.event.test-%d.triggered", index)))
+				}
+				poller := &Poller{
+					Lister: hundred{broken}, Subscriptions: subscribed(subscriptions...), Lanes: &Lanes{}, Interval: time.Second,
+					Take: func(ctx context.Context, triggered event.Event, _ Origin) error {
+						if triggered.Type() == stuckType {
+							<-ctx.Done()
+							return ctx.Err()
+						}
+						mutex.Lock()
+						defer mutex.Unlock()
+						taken[triggered.ID()]++
+						return nil
+					},
+					Jitter: func(time.Duration) time.Duration { return 0 }, Log: discard,
+				}
+				go func() { _ = poller.Run(ctx) }()
+				time.Sleep(10500 * time.Millisecond)
+				mutex.Lock()
+				defer mutex.Unlock()
+				for index := range 99 {
+					// The first third fills the lane at once; the others are listed again.
+					if times := taken[fmt.Sprintf("sh.keptn.event.test-%d.triggered-%d", index, manyEvents-1)]; times < 10 {
+						t.Fatalf("events of type %d were taken %d times in ten seconds", index, times)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestPollerListsOnlyWhatIsSubscribed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		subscriptions := subscribed(to("sh.keptn.event.test.triggered"))
+		taken := make(chan string, 10*manyEvents)
+		poller := &Poller{
+			Lister: hundred{}, Subscriptions: subscriptions, Lanes: &Lanes{}, Interval: time.Hour,
+			Take:   func(_ context.Context, triggered event.Event, _ Origin) error { taken <- triggered.Type(); return nil },
+			Jitter: func(time.Duration) time.Duration { return 0 }, Log: discard,
+		}
+		go func() { _ = poller.Run(ctx) }()
+		synctest.Wait()
+		for range len(taken) {
+			<-taken
+		}
+		subscriptions.mutex.Lock()
+		subscriptions.replace([]models.EventSubscription{to("sh.keptn.event.deployment.triggered")})
+		subscriptions.mutex.Unlock()
+		synctest.Wait()
+		if len(taken) == 0 {
+			t.Error("what is subscribed now was not listed at once")
+		}
+		poller.Soon()
+		synctest.Wait()
+		for range len(taken) {
+			if got := <-taken; got != "sh.keptn.event.deployment.triggered" {
+				t.Fatalf("%s was taken", got)
+			}
+		}
+	})
 }
 
 func TestSourceTellsInstallationsApart(t *testing.T) {

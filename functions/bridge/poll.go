@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -33,18 +32,22 @@ type Poller struct {
 	// Lanes bound how many events of each type go to the Broker at a time.
 	Lanes *Lanes
 
-	// soon has room for one wish to list without waiting for the interval.
-	soon     chan struct{}
+	// soon holds for each type that is listed a channel with room for one wish to list it
+	// without waiting for the interval.
+	soon     sync.Map
 	underWay sync.Map
 	group    sync.WaitGroup
 }
 
 // Soon has the open events listed without waiting for the interval.
 func (poller *Poller) Soon() {
-	select {
-	case poller.soon <- struct{}{}:
-	default:
-	}
+	poller.soon.Range(func(_, wish any) bool {
+		select {
+		case wish.(chan struct{}) <- struct{}{}:
+		default:
+		}
+		return true
+	})
 }
 
 const (
@@ -70,65 +73,71 @@ func (lanes *Lanes) Enter(eventType string) (leave func(), ok bool) {
 	}
 }
 
-// Run polls until the context ends. When Keptn can't be asked it tries again,
-// after a pause that doubles up to half a minute, for ever.
+// Run polls until the context ends, each type on its own: one that can't be listed, or is
+// slow, does not hold the others back.
 func (poller *Poller) Run(ctx context.Context) error {
 	defer poller.group.Wait()
-	pause := poller.Interval
-	for told := false; ; {
-		changed := poller.Subscriptions.Changed()
-		if patterns := poller.patterns(); !told && poller.Alone && len(patterns) > 0 {
-			poller.Log.WarnContext(ctx, "over HTTP Keptn lists events of exact types only; these subscriptions bring nothing", "subscriptions", patterns)
-			told = true
+	listed := map[string]context.CancelFunc{}
+	for {
+		changed, types := poller.Subscriptions.Changed(), poller.Subscriptions.Types()
+		exact := slices.DeleteFunc(slices.Clone(types), isPattern)
+		if len(exact) < len(types) && poller.Alone {
+			poller.Log.WarnContext(ctx, "over HTTP Keptn lists events of exact types only; these subscriptions bring nothing", "subscriptions", slices.DeleteFunc(types, isExact))
 		}
+		for eventType, end := range listed {
+			if !slices.Contains(exact, eventType) {
+				end()
+				delete(listed, eventType)
+			}
+		}
+		for _, eventType := range exact {
+			if listed[eventType] == nil {
+				var listing context.Context
+				listing, listed[eventType] = context.WithCancel(ctx)
+				poller.group.Go(func() { poller.list(listing, eventType) })
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+			poller.Soon() // a filter may be another one
+		}
+	}
+}
+
+func isPattern(eventType string) bool { return strings.ContainsAny(eventType, "*>") }
+
+func isExact(eventType string) bool { return !isPattern(eventType) }
+
+// list lists one type until the context ends. When Keptn can't be asked it tries again,
+// after a pause that doubles up to half a minute, for ever.
+func (poller *Poller) list(ctx context.Context, eventType string) {
+	soon := make(chan struct{}, 1)
+	poller.soon.Store(eventType, soon)
+	defer poller.soon.CompareAndDelete(eventType, soon)
+	pause := poller.Interval
+	for ctx.Err() == nil {
 		began := time.Now()
-		if err := poller.poll(ctx); err != nil && ctx.Err() == nil {
+		events, err := poller.Lister.OpenTriggered(ctx, eventType)
+		if err != nil && ctx.Err() == nil {
 			pause = min(max(2*pause, time.Second), max(maxBackoff, poller.Interval))
-			poller.Log.WarnContext(ctx, "listing open events failed, will be tried again", "pause", pause.String(), "error", err)
+			poller.Log.WarnContext(ctx, "listing open events failed, will be tried again", "type", eventType, "pause", pause.String(), "error", err)
 		} else {
 			pause = paced(poller.Interval, time.Since(began))
+		}
+		// Keptn lists the newest first.
+		for _, listed := range slices.Backward(events) {
+			poller.start(ctx, listed)
 		}
 		// Up to a tenth more, so that several installations do not poll in step.
 		jitter := poller.Jitter(pause / 10)
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-changed:
-			told = false
-		case <-poller.soon:
+		case <-soon:
 		case <-time.After(pause + jitter):
 		}
 	}
-}
-
-// patterns are the subscriptions to more than one type.
-func (poller *Poller) patterns() []string {
-	return slices.DeleteFunc(poller.Subscriptions.Types(), func(eventType string) bool { return !isPattern(eventType) })
-}
-
-func isPattern(eventType string) bool { return strings.ContainsAny(eventType, "*>") }
-
-// poll lists all types at a time: one that can't be listed, or is slow, does not hold
-// the others back.
-func (poller *Poller) poll(ctx context.Context) error {
-	var group sync.WaitGroup
-	types := poller.Subscriptions.Types()
-	failures := make([]error, len(types))
-	for index, eventType := range types {
-		if isPattern(eventType) {
-			continue // Keptn lists exact types only
-		}
-		group.Go(func() {
-			events, err := poller.Lister.OpenTriggered(ctx, eventType)
-			failures[index] = err
-			// Keptn lists the newest first.
-			for _, listed := range slices.Backward(events) {
-				poller.start(ctx, listed)
-			}
-		})
-	}
-	group.Wait()
-	return errors.Join(failures...)
 }
 
 // start takes an event in the background: the Broker may answer only after a

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
@@ -154,8 +155,9 @@ func paced(interval, took time.Duration) time.Duration {
 	return min(max(interval, factor*took), max(maxBackoff, interval))
 }
 
-// look asks Keptn for what is open of each type of which tasks run, and only
-// about those that are missing one by one.
+// look asks Keptn for what is open of each type of which tasks run, all at a time, so
+// that one which can't be listed does not hold the others back, and only about those
+// tasks that are missing one by one.
 func (runs *Runs) look(ctx context.Context) error {
 	runs.mutex.Lock()
 	byName := map[string][]keptn.Task{}
@@ -164,22 +166,28 @@ func (runs *Runs) look(ctx context.Context) error {
 		byName[task.Name] = append(byName[task.Name], task)
 	}
 	runs.mutex.Unlock()
-	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		events, err := runs.lister.OpenTriggered(ctx, keptn.TypeOf(name, keptn.Triggered))
-		if err != nil {
+	var group errgroup.Group
+	for name, tasks := range byName {
+		group.Go(func() error { return runs.lookAt(ctx, name, tasks) })
+	}
+	return group.Wait()
+}
+
+func (runs *Runs) lookAt(ctx context.Context, name string, tasks []keptn.Task) error {
+	events, err := runs.lister.OpenTriggered(ctx, keptn.TypeOf(name, keptn.Triggered))
+	if err != nil {
+		return err
+	}
+	open := map[string]bool{}
+	for _, listed := range events {
+		open[listed.ID()] = true
+	}
+	for _, task := range tasks {
+		if open[task.TriggeredID] {
+			continue
+		}
+		if err := runs.check(ctx, task); err != nil {
 			return err
-		}
-		open := map[string]bool{}
-		for _, listed := range events {
-			open[listed.ID()] = true
-		}
-		for _, task := range byName[name] {
-			if open[task.TriggeredID] {
-				continue
-			}
-			if err := runs.check(ctx, task); err != nil {
-				return err
-			}
 		}
 	}
 	return nil

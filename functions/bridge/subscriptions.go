@@ -116,11 +116,17 @@ func (subscriptions *Subscriptions) refresh(ctx context.Context) {
 		return
 	}
 	subscriptions.id = id
-	if !reflect.DeepEqual(subscriptions.current, integration.Subscriptions) {
-		subscriptions.current = integration.Subscriptions
-		close(subscriptions.changed)
-		subscriptions.changed = make(chan struct{})
+	subscriptions.replace(integration.Subscriptions)
+}
+
+// replace has the mutex held.
+func (subscriptions *Subscriptions) replace(current []models.EventSubscription) {
+	if reflect.DeepEqual(subscriptions.current, current) {
+		return
 	}
+	subscriptions.current = current
+	close(subscriptions.changed)
+	subscriptions.changed = make(chan struct{})
 }
 
 // Changed returns a channel that is closed when the subscriptions change the next

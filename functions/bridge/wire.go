@@ -119,7 +119,7 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 	}
 	lanes := &Lanes{}
 	poller := &Poller{
-		Lister: client, Subscriptions: subscriptions, Take: inbox.Take, Lanes: lanes, soon: make(chan struct{}, 1),
+		Lister: client, Subscriptions: subscriptions, Take: inbox.Take, Lanes: lanes,
 		Interval: configuration.PollInterval, Alone: dependencies.Stream == nil, Jitter: dependencies.Jitter, Log: log,
 	}
 	loops := []func(context.Context) error{subscriptions.Run, poller.Run, runs.Run}
