@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
@@ -65,6 +66,15 @@ type Source struct {
 	sent map[string]sent
 	// gone are Jobs that were deleted, by their run, until it is reported.
 	gone map[string]*batchv1.Job
+	// pending are the Jobs whose pods have not started, by their run.
+	pending map[string]pending
+}
+
+// pending is since when a Job has been seen whose pod has not started. What Kubernetes
+// says of that is by another clock, which may be wrong, or jump.
+type pending struct {
+	job   types.UID
+	since time.Time
 }
 
 type watched struct {
@@ -220,11 +230,11 @@ func strip(object any) (any, error) {
 	return &batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: job.Namespace, Name: job.Name, UID: job.UID, ResourceVersion: job.ResourceVersion,
-			CreationTimestamp: job.CreationTimestamp, Labels: labels, Annotations: kept,
+			Labels: labels, Annotations: kept,
 		},
 		Spec: batchv1.JobSpec{Suspend: job.Spec.Suspend, TTLSecondsAfterFinished: job.Spec.TTLSecondsAfterFinished},
 		Status: batchv1.JobStatus{
-			Conditions: job.Status.Conditions, StartTime: job.Status.StartTime, Active: job.Status.Active, Ready: job.Status.Ready,
+			Conditions: job.Status.Conditions, Active: job.Status.Active, Ready: job.Status.Ready,
 			Succeeded: job.Status.Succeeded, Failed: job.Status.Failed,
 		},
 	}, nil
@@ -280,6 +290,20 @@ func (source *Source) forget(runID string) {
 	defer source.mutex.Unlock()
 	delete(source.gone, runID)
 	delete(source.sent, runID)
+	delete(source.pending, runID)
+}
+
+// pendingSince is since when a Job has been seen that has not started.
+func (source *Source) pendingSince(runID string, job *batchv1.Job) time.Time {
+	source.mutex.Lock()
+	defer source.mutex.Unlock()
+	if source.pending == nil {
+		source.pending = map[string]pending{}
+	}
+	if known := source.pending[runID]; known.job != job.UID {
+		source.pending[runID] = pending{job.UID, source.Now()}
+	}
+	return source.pending[runID].since
 }
 
 func (source *Source) work(ctx context.Context, queue workqueue.TypedRateLimitingInterface[string]) bool {
@@ -351,6 +375,9 @@ func (source *Source) Reconcile(ctx context.Context, runID string, jobs []*batch
 	}
 	job, how, pause := source.news(runID, jobs)
 	if job == nil {
+		if len(jobs) == 0 {
+			source.forget(runID)
+		}
 		return pause, nil
 	}
 	what := how + " " + job.Name
@@ -413,11 +440,7 @@ func (source *Source) news(runID string, jobs []*batchv1.Job) (job *batchv1.Job,
 		if run.PhaseOf(job) != run.Running || hasStarted(job) {
 			continue
 		}
-		since := job.CreationTimestamp.Time
-		if job.Status.StartTime != nil {
-			since = job.Status.StartTime.Time
-		}
-		left := since.Add(source.StartDeadline).Sub(source.Now())
+		left := source.pendingSince(runID, job).Add(source.StartDeadline).Sub(source.Now())
 		if left <= 0 {
 			return job, run.Unstarted, 0
 		}

@@ -32,15 +32,13 @@ type state struct {
 	phase             run.Phase
 	reported, expires bool
 	plan              string
-	// age is since when its pod should have started.
-	age time.Duration
 }
 
 var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
 func job(state state) *batchv1.Job {
 	made := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{
-		Namespace: "jobs", Name: state.name, UID: types.UID("uid-" + state.name), CreationTimestamp: metav1.NewTime(noon.Add(-state.age)),
+		Namespace: "jobs", Name: state.name, UID: types.UID("uid-" + state.name), CreationTimestamp: metav1.NewTime(noon.Add(-time.Hour)),
 		Labels:      map[string]string{run.ManagedByLabel: run.ManagedBy, run.InstanceLabel: "ours", run.EventIDLabel: "run"},
 		Annotations: map[string]string{run.TTLAnnotation: "60"},
 	}}
@@ -125,8 +123,7 @@ func TestReconcile(t *testing.T) {
 		want   outcome
 		err    error
 	}{
-		{"a Job that runs is left alone until it should have started", []state{{name: "a", phase: run.Running, age: time.Minute}}, nil, 0, outcome{Again: 4 * time.Minute}, nil},
-		{"one that does not start is sent", []state{{name: "a", phase: run.Running, age: time.Hour}}, nil, 0, outcome{Sent: []string{"a-unstarted"}, Again: firstRepeat}, nil},
+		{"a Job that runs is left alone until it should have started", []state{{name: "a", phase: run.Running}}, nil, 0, outcome{Again: 5 * time.Minute}, nil},
 		{"a finished Job is sent, and again until its run is reported", []state{{name: "a", phase: run.Succeeded}}, nil, 0, outcome{Sent: []string{"a-completed"}, Again: firstRepeat}, nil},
 		{"what the Broker refuses is an error", []state{{name: "a", phase: run.Succeeded}}, nil, 1, outcome{}, errRefused},
 		{"the last that finished stands for all", []state{{name: "a", phase: run.Succeeded, plan: plan}, {name: "b", phase: run.Succeeded, plan: plan}}, nil, 0, outcome{Sent: []string{"b-completed"}, Again: firstRepeat}, nil},
@@ -157,6 +154,29 @@ func TestReconcile(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", difference)
 			}
 		})
+	}
+}
+
+// Whatever Kubernetes' clock says, a pod has all of START_DEADLINE.
+func TestJobThatDoesNotStartIsSent(t *testing.T) {
+	broker := &broker{}
+	source := newSource(broker, &marker{})
+	now := noon
+	source.Now = func() time.Time { return now }
+	var sentAt []time.Duration
+	for _, name := range []string{"a", "another one of its run"} {
+		began := now
+		for len(broker.taken) == len(sentAt) && now.Sub(began) < time.Hour {
+			if _, err := source.Reconcile(t.Context(), "run", []*batchv1.Job{job(state{name: name, phase: run.Running})}); err != nil {
+				t.Fatal(err)
+			}
+			now = now.Add(time.Second)
+		}
+		sentAt = append(sentAt, now.Sub(began))
+	}
+	want := []time.Duration{5*time.Minute + time.Second, 5*time.Minute + time.Second}
+	if difference := cmp.Diff(want, sentAt); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
 	}
 }
 
