@@ -138,6 +138,7 @@ func (source *Source) Run(ctx context.Context) error {
 	source.namespaces, source.sent = namespaces, map[string]sent{}
 	source.mutex.Unlock()
 	source.observe()
+	source.awaitSync(ctx)
 
 	var group sync.WaitGroup
 	for range workers {
@@ -152,6 +153,20 @@ func (source *Source) Run(ctx context.Context) error {
 	queue.ShutDown()
 	group.Wait()
 	return nil
+}
+
+// awaitSync waits until all namespaces are listed, but not long: of those that can't be,
+// the others know nothing.
+func (source *Source) awaitSync(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, unsyncedPause)
+	defer cancel()
+	var synced []cache.InformerSynced
+	source.mutex.Lock()
+	for _, namespace := range source.namespaces {
+		synced = append(synced, namespace.synced)
+	}
+	source.mutex.Unlock()
+	cache.WaitForCacheSync(ctx.Done(), synced...)
 }
 
 // observe has the number of namespaces that can't be watched measured.

@@ -10,8 +10,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -30,23 +32,37 @@ type Store struct {
 	Installation string
 }
 
+// concurrentLists bounds how many namespaces are listed at a time.
+const concurrentLists = 16
+
 // List returns all Jobs of a run, in their order. A namespace in which Jobs can't be
 // listed, since its roles are missing or it is being deleted, is an error only if a
 // Job of the run's plan should be there: it must not stop what is in the others.
 func (store *Store) List(ctx context.Context, runID string) ([]batchv1.Job, error) {
+	var mutex sync.Mutex
 	var jobs []batchv1.Job
 	refused := map[string]error{}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(concurrentLists)
 	for _, namespace := range store.Namespaces {
-		list, err := store.Batch.Jobs(namespace).List(ctx, metav1.ListOptions{LabelSelector: SelectorOf(store.Installation) + "," + EventIDLabel + "=" + runID})
-		if err != nil {
-			err = fmt.Errorf("listing the Jobs of run %s in namespace %s: %w", runID, namespace, err)
-			if !apierrors.IsForbidden(err) && !apierrors.IsNotFound(err) {
-				return nil, err
+		group.Go(func() error {
+			list, err := store.Batch.Jobs(namespace).List(ctx, metav1.ListOptions{LabelSelector: SelectorOf(store.Installation) + "," + EventIDLabel + "=" + runID})
+			mutex.Lock()
+			defer mutex.Unlock()
+			if err != nil {
+				err = fmt.Errorf("listing the Jobs of run %s in namespace %s: %w", runID, namespace, err)
+				if !apierrors.IsForbidden(err) && !apierrors.IsNotFound(err) {
+					return err
+				}
+				refused[namespace] = err
+				return nil
 			}
-			refused[namespace] = err
-			continue
-		}
-		jobs = append(jobs, list.Items...)
+			jobs = append(jobs, list.Items...)
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
 	}
 	Sort(jobs)
 	if len(jobs) == 0 && len(refused) == len(store.Namespaces) {

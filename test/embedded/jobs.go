@@ -22,7 +22,8 @@ const (
 	// backoff is the Job controller's pause before a pod is replaced; it doubles.
 	backoff = 10 * time.Second
 	// deadlineReason is what a Job and a pod that took too long are given.
-	deadlineReason = "DeadlineExceeded"
+	deadlineReason  = "DeadlineExceeded"
+	deadlineMessage = "Job was active longer than specified deadline"
 	// startError is what the kubelet gives a container that could not be started.
 	startError     = "StartError"
 	startErrorCode = 128
@@ -80,9 +81,9 @@ func (cluster *Kubernetes) status(made *managed, change func(job *batchv1.Job)) 
 	}
 }
 
-func setCondition(job *batchv1.Job, kind batchv1.JobConditionType, status corev1.ConditionStatus, reason, message string) {
+func (cluster *Kubernetes) setCondition(job *batchv1.Job, kind batchv1.JobConditionType, status corev1.ConditionStatus, reason, message string) {
 	condition := batchv1.JobCondition{
-		Type: kind, Status: status, Reason: reason, Message: message, LastTransitionTime: now(), LastProbeTime: now(),
+		Type: kind, Status: status, Reason: reason, Message: message, LastTransitionTime: cluster.now(), LastProbeTime: cluster.now(),
 	}
 	for index := range job.Status.Conditions {
 		if job.Status.Conditions[index].Type == kind {
@@ -145,7 +146,7 @@ func (cluster *Kubernetes) suspend(made *managed, job *batchv1.Job) {
 		}
 	}
 	cluster.status(made, func(job *batchv1.Job) {
-		setCondition(job, batchv1.JobSuspended, corev1.ConditionTrue, "JobSuspended", "Job suspended")
+		cluster.setCondition(job, batchv1.JobSuspended, corev1.ConditionTrue, "JobSuspended", "Job suspended")
 		job.Status.Active, job.Status.Ready = 0, new(int32(0)) // when it began stays until it is resumed
 	})
 }
@@ -158,10 +159,10 @@ func (cluster *Kubernetes) attempt(ctx context.Context, made *managed, job *batc
 			return condition.Type == batchv1.JobSuspended && condition.Status == corev1.ConditionTrue
 		})
 		if resumed {
-			setCondition(job, batchv1.JobSuspended, corev1.ConditionFalse, "JobResumed", "Job resumed")
+			cluster.setCondition(job, batchv1.JobSuspended, corev1.ConditionFalse, "JobResumed", "Job resumed")
 		}
 		if resumed || job.Status.StartTime == nil {
-			started := now()
+			started := cluster.now()
 			job.Status.StartTime = &started
 		}
 		job.Status.Active = 1
@@ -170,25 +171,18 @@ func (cluster *Kubernetes) attempt(ctx context.Context, made *managed, job *batc
 	if job == nil || isSuspended(job) {
 		return false
 	}
-	podCtx, stop := context.WithCancel(ctx)
-	defer stop()
-	pod := cluster.newPod(job)
-	cluster.options.Started(job)
-	result := make(chan bool, 1)
-	cluster.group.Go(func() {
-		defer close(result)
-		result <- cluster.kubelet(podCtx, job, pod)
-	})
-	kill := func() {
-		stop()
-		<-result
-		cluster.deletePod(pod)
-	}
+	fate := cluster.options.Fate(job)
+	result, kill := cluster.startPod(ctx, job, fate)
+	defer kill(false)
 	var deadline <-chan time.Time
 	if job.Spec.ActiveDeadlineSeconds != nil {
-		timer := time.NewTimer(time.Until(job.Status.StartTime.Add(time.Duration(*job.Spec.ActiveDeadlineSeconds) * time.Second)))
+		timer := time.NewTimer(cluster.until(job.Status.StartTime.Add(time.Duration(*job.Spec.ActiveDeadlineSeconds) * time.Second)))
 		defer timer.Stop()
 		deadline = timer.C
+	}
+	var deletion <-chan time.Time
+	if fate == PodDeleted {
+		deletion = time.After(cluster.options.Delay("delete pod", job.Name))
 	}
 	for {
 		select {
@@ -197,17 +191,60 @@ func (cluster *Kubernetes) attempt(ctx context.Context, made *managed, job *batc
 			if current != nil && !isSuspended(current) {
 				continue
 			}
-			kill()
+			kill(true)
 			return false
+		case <-deletion:
+			kill(true)
+			return cluster.settle(ctx, made, job, false, failures)
 		case <-deadline:
-			kill()
-			cluster.fail(made, deadlineReason, "Job was active longer than specified deadline")
+			if fate == NodeLost {
+				cluster.status(made, func(job *batchv1.Job) {
+					cluster.setCondition(job, batchv1.JobFailureTarget, corev1.ConditionTrue, deadlineReason, deadlineMessage)
+				})
+				cluster.sleep(ctx, made, cluster.options.Delay("return of the node", job.Name))
+			}
+			kill(true)
+			cluster.fail(made, deadlineReason, deadlineMessage)
 			return true
-		case succeeded, ok := <-result:
-			if !ok || ctx.Err() != nil {
+		case succeeded := <-result:
+			if ctx.Err() != nil {
 				return false
 			}
 			return cluster.settle(ctx, made, job, succeeded, failures)
+		}
+	}
+}
+
+// startPod starts a pod, unless it is refused. Kill ends it, and then deletes it if that
+// is wanted.
+func (cluster *Kubernetes) startPod(ctx context.Context, job *batchv1.Job, fate Fate) (result chan bool, kill func(deletes bool)) {
+	if fate == Refused {
+		return nil, func(bool) {}
+	}
+	pod := cluster.newPod(job)
+	if fate == Unschedulable {
+		pod.Status.Conditions = []corev1.PodCondition{{
+			Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: "0/1 nodes are available",
+		}}
+		cluster.update(pod)
+		return nil, func(deletes bool) {
+			if deletes {
+				cluster.deletePod(pod)
+			}
+		}
+	}
+	cluster.options.Started(job)
+	podCtx, stop := context.WithCancel(ctx)
+	result, done := make(chan bool, 1), make(chan struct{})
+	cluster.group.Go(func() {
+		defer close(done)
+		result <- cluster.kubelet(podCtx, job, pod)
+	})
+	return result, func(deletes bool) {
+		stop()
+		if deletes {
+			<-done
+			cluster.deletePod(pod)
 		}
 	}
 }
@@ -219,9 +256,9 @@ func (cluster *Kubernetes) settle(ctx context.Context, made *managed, job *batch
 		const reason, message = "CompletionsReached", "Reached expected number of succeeded pods"
 		cluster.status(made, func(job *batchv1.Job) {
 			job.Status.Active, job.Status.Ready, job.Status.Succeeded = 0, new(int32(0)), 1
-			setCondition(job, batchv1.JobSuccessCriteriaMet, corev1.ConditionTrue, reason, message)
-			setCondition(job, batchv1.JobComplete, corev1.ConditionTrue, reason, message)
-			job.Status.CompletionTime = new(now())
+			cluster.setCondition(job, batchv1.JobSuccessCriteriaMet, corev1.ConditionTrue, reason, message)
+			cluster.setCondition(job, batchv1.JobComplete, corev1.ConditionTrue, reason, message)
+			job.Status.CompletionTime = new(cluster.now())
 		})
 		return true
 	}
@@ -249,8 +286,8 @@ func (cluster *Kubernetes) sleep(ctx context.Context, made *managed, most time.D
 func (cluster *Kubernetes) fail(made *managed, reason, message string) {
 	cluster.status(made, func(job *batchv1.Job) {
 		job.Status.Active, job.Status.Ready, job.Status.Failed = 0, new(int32(0)), job.Status.Failed+1
-		setCondition(job, batchv1.JobFailureTarget, corev1.ConditionTrue, reason, message)
-		setCondition(job, batchv1.JobFailed, corev1.ConditionTrue, reason, message)
+		cluster.setCondition(job, batchv1.JobFailureTarget, corev1.ConditionTrue, reason, message)
+		cluster.setCondition(job, batchv1.JobFailed, corev1.ConditionTrue, reason, message)
 	})
 }
 
@@ -266,7 +303,7 @@ func (cluster *Kubernetes) expire(ctx context.Context, made *managed) {
 			cluster.await(ctx, made, 0)
 			continue
 		}
-		left := time.Until(ended(job).Add(time.Duration(*job.Spec.TTLSecondsAfterFinished) * time.Second))
+		left := cluster.until(ended(job).Add(time.Duration(*job.Spec.TTLSecondsAfterFinished) * time.Second))
 		if left <= 0 {
 			cluster.remove(job)
 			continue
@@ -284,7 +321,7 @@ func (cluster *Kubernetes) newPod(job *batchv1.Job) *corev1.Pod {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: job.Namespace, Name: job.Name + "-" + cluster.options.NewID()[:podSuffix], UID: types.UID(cluster.options.NewID()),
-			Labels: template.Labels, Annotations: template.Annotations, CreationTimestamp: now(),
+			Labels: template.Labels, Annotations: template.Annotations, CreationTimestamp: cluster.now(),
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(job, batchv1.SchemeGroupVersion.WithKind("Job"))},
 		},
 		Spec:   template.Spec,
@@ -343,7 +380,7 @@ func (cluster *Kubernetes) kubelet(ctx context.Context, job *batchv1.Job, pod *c
 		ctx, cancel = context.WithTimeoutCause(ctx, time.Duration(*seconds)*time.Second, errDeadline)
 		defer cancel()
 	}
-	started := now()
+	started := cluster.now()
 	pod.Status.StartTime = &started
 	for _, group := range []struct {
 		containers []corev1.Container
@@ -391,7 +428,7 @@ func (cluster *Kubernetes) run(ctx context.Context, job *batchv1.Job, pod *corev
 	cluster.mutex.Lock()
 	cluster.logs[logKey{pod.Namespace, pod.Name, container.Name}] = log
 	cluster.mutex.Unlock()
-	started := now()
+	started := cluster.now()
 	status.State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: started}}
 	if len(pod.Spec.InitContainers) == 0 || container == &pod.Spec.Containers[0] {
 		pod.Status.Phase = corev1.PodRunning
@@ -422,7 +459,7 @@ func (cluster *Kubernetes) run(ctx context.Context, job *batchv1.Job, pod *corev
 	} else if terminated.ExitCode != 0 {
 		terminated.Reason = "Error"
 	}
-	terminated.FinishedAt = now()
+	terminated.FinishedAt = cluster.now()
 	status.State = corev1.ContainerState{Terminated: terminated}
 	cluster.update(pod)
 	return int(terminated.ExitCode)

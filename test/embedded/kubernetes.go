@@ -16,6 +16,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -71,7 +72,30 @@ type KubernetesOptions struct {
 	Delay func(step, name string) time.Duration
 	// Started is told of each pod of a Job that is started.
 	Started func(job *batchv1.Job)
+	// Fate is what becomes of a pod of a Job; nil lets its containers decide.
+	Fate func(job *batchv1.Job) Fate
+	// Reachable says whether watches bring what happens; nil is always.
+	Reachable func() bool
+	// Now is its clock; nil is time.Now.
+	Now func() time.Time
 }
+
+// Fate is what becomes of a pod, whatever its containers do.
+type Fate int
+
+const (
+	// Runs is what its containers decide.
+	Runs Fate = iota
+	// Refused is a pod that is not admitted, so that there is none.
+	Refused
+	// Unschedulable is one for which there is no node.
+	Unschedulable
+	// NodeLost is one whose node is lost: it can't be ended, and so neither can its Job,
+	// until the node is back.
+	NodeLost
+	// PodDeleted is one that others delete.
+	PodDeleted
+)
 
 type logKey struct{ namespace, pod, container string }
 
@@ -82,6 +106,15 @@ func NewKubernetes(options KubernetesOptions, objects ...runtime.Object) (*Kuber
 	}
 	if options.Started == nil {
 		options.Started = func(*batchv1.Job) {}
+	}
+	if options.Fate == nil {
+		options.Fate = func(*batchv1.Job) Fate { return Runs }
+	}
+	if options.Reachable == nil {
+		options.Reachable = func() bool { return true }
+	}
+	if options.Now == nil {
+		options.Now = time.Now
 	}
 	// Not fake.NewClientset: its management of fields takes most of a simulation's
 	// time, and nothing here applies objects.
@@ -103,9 +136,92 @@ func NewKubernetes(options KubernetesOptions, objects ...runtime.Object) (*Kuber
 	cluster.client.AddReactor("*", "*", clienttesting.ObjectReaction(tracker))
 	cluster.client.AddWatchReactor("*", func(action clienttesting.Action) (bool, watch.Interface, error) {
 		watcher, err := tracker.Watch(action.GetResource(), action.GetNamespace())
-		return true, watcher, err
+		if err != nil {
+			return true, nil, err
+		}
+		return true, cluster.late(watcher, action.GetNamespace()), nil
 	})
 	return cluster, nil
+}
+
+// late is a watch that brings what happens after a while, so that what is read from it
+// is never quite true. While the API server can't be reached it brings nothing, and then
+// only how things are, as a new list does.
+func (cluster *Kubernetes) late(watcher watch.Interface, namespace string) watch.Interface {
+	events := make(chan watch.Event)
+	proxy := watch.NewProxyWatcher(events)
+	context.AfterFunc(cluster.options.Context, proxy.Stop)
+	cluster.group.Go(func() {
+		defer close(events)
+		defer watcher.Stop()
+		var queue []watch.Event
+		var due <-chan time.Time
+		for unreached := false; ; {
+			select {
+			case happened := <-watcher.ResultChan():
+				queue = append(queue, happened)
+				if due == nil {
+					due = time.After(cluster.options.Delay("watch", namespace))
+				}
+				continue
+			case <-proxy.StopChan():
+				return
+			case <-due:
+			}
+			if !cluster.options.Reachable() {
+				unreached, due = true, time.After(unreachedPause)
+				continue
+			}
+			if unreached {
+				queue = latest(queue)
+			}
+			for _, happened := range queue {
+				time.Sleep(cluster.options.Delay("event", namespace))
+				select {
+				case events <- happened:
+				case <-proxy.StopChan():
+					return
+				}
+			}
+			queue, due, unreached = nil, nil, false
+		}
+	})
+	return proxy
+}
+
+const unreachedPause = 100 * time.Millisecond
+
+// latest is the last that happened to each object.
+func latest(queue []watch.Event) []watch.Event {
+	first, last := map[string]watch.EventType{}, map[string]int{}
+	nameOf := func(happened watch.Event) string {
+		object, err := meta.Accessor(happened.Object)
+		if err != nil {
+			return ""
+		}
+		return object.GetNamespace() + "/" + object.GetName()
+	}
+	for index, happened := range queue {
+		name := nameOf(happened)
+		if _, ok := first[name]; !ok {
+			first[name] = happened.Type
+		}
+		last[name] = index
+	}
+	var kept []watch.Event
+	for index, happened := range queue {
+		name := nameOf(happened)
+		switch {
+		case last[name] != index, first[name] == watch.Added && happened.Type == watch.Deleted:
+			continue
+		case first[name] == watch.Added:
+			happened.Type = watch.Added
+		case happened.Type == watch.Added:
+			happened.Type = watch.Modified // it was deleted meanwhile, and there is another one
+		}
+		kept = append(kept, happened)
+	}
+	return kept
 }
 
 // Wait waits until everything has ended that runs, after the context has.
@@ -123,7 +239,7 @@ func (cluster *Kubernetes) createJob(action clienttesting.Action) (bool, runtime
 		return false, nil, nil
 	}
 	job.UID, job.Generation = types.UID(cluster.options.NewID()), 1
-	job.CreationTimestamp = now()
+	job.CreationTimestamp = cluster.now()
 	if job.Spec.BackoffLimit == nil {
 		job.Spec.BackoffLimit = new(int32(defaultBackoffLimit))
 	}
@@ -312,14 +428,15 @@ type batch struct {
 }
 
 func (batch *batch) Jobs(namespace string) batchclient.JobInterface {
-	return &jobs{batch.BatchV1Interface.Jobs(namespace), batch.client}
+	return &jobs{batch.BatchV1Interface.Jobs(namespace), batch.client, namespace}
 }
 
 // jobs passes each call that functions make through the client's; the informer's
 // list is one of all Jobs.
 type jobs struct {
 	batchclient.JobInterface
-	client *client
+	client    *client
+	namespace string
 }
 
 func result[Object any](ctx context.Context, client *client, operation string, do func() (Object, error)) (object Object, err error) {
@@ -335,7 +452,7 @@ func (jobs *jobs) Get(ctx context.Context, name string, options metav1.GetOption
 }
 
 func (jobs *jobs) List(ctx context.Context, options metav1.ListOptions) (*batchv1.JobList, error) {
-	return result(ctx, jobs.client, "list jobs "+options.LabelSelector, func() (*batchv1.JobList, error) { return jobs.JobInterface.List(ctx, options) })
+	return result(ctx, jobs.client, "list jobs "+options.LabelSelector+" in "+jobs.namespace, func() (*batchv1.JobList, error) { return jobs.JobInterface.List(ctx, options) })
 }
 
 func (jobs *jobs) Create(ctx context.Context, job *batchv1.Job, options metav1.CreateOptions) (*batchv1.Job, error) {
@@ -395,4 +512,9 @@ func (pods *pods) GetLogs(name string, options *corev1.PodLogOptions) *rest.Requ
 }
 
 // now is the time as Kubernetes tells it: in whole seconds.
-func now() metav1.Time { return metav1.Time{Time: time.Now().Truncate(time.Second)} }
+func (cluster *Kubernetes) now() metav1.Time {
+	return metav1.Time{Time: cluster.options.Now().Truncate(time.Second)}
+}
+
+// until is how long it is by the cluster's clock until a time.
+func (cluster *Kubernetes) until(at time.Time) time.Duration { return at.Sub(cluster.options.Now()) }

@@ -43,7 +43,7 @@ func (keptn *Server) postEvent(writer http.ResponseWriter, request *http.Request
 		refuse(writer, http.StatusBadRequest, problem)
 		return
 	}
-	event := message{"id": keptn.options.NewID(), "time": time.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "contenttype": "application/json"}
+	event := message{"id": keptn.options.NewID(), "time": keptn.options.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "contenttype": "application/json"}
 	for _, name := range kept {
 		if value, ok := body[name]; ok {
 			event[name] = value

@@ -178,7 +178,7 @@ func (keptn *Server) next(run *execution) {
 	task := run.sequence.Tasks[index]
 	event := message{
 		"type": "sh.keptn.event." + task.Name + ".triggered", "source": controllerSource, "id": keptn.options.NewID(),
-		"time": time.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "shkeptnspecversion": "0.2.4",
+		"time": keptn.options.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "shkeptnspecversion": "0.2.4",
 		"shkeptncontext": run.context, "gitcommitid": run.commit, "data": run.taskData(task),
 	}
 	listed := &openEvent{event: event, execution: run}
@@ -445,7 +445,7 @@ func (keptn *Server) control(keptnContext, wanted string) {
 func (keptn *Server) controllerEvent(what, keptnContext string, data map[string]any) message {
 	return message{
 		"type": "sh.keptn.event." + what, "source": controllerSource, "id": keptn.options.NewID(),
-		"time": time.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "shkeptnspecversion": "0.2.4",
+		"time": keptn.options.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "shkeptnspecversion": "0.2.4",
 		"shkeptncontext": keptnContext, "datacontenttype": "application/json", "data": data,
 	}
 }

@@ -50,6 +50,8 @@ type Options struct {
 	Drop func(eventType string) bool
 	// Counted is told of every event that is counted for a task, and by whom it is.
 	Counted func(triggeredID, eventType, source string)
+	// Now is the clock that dates its events; nil is time.Now.
+	Now func() time.Time
 	// NewID makes the ids of events; nil makes random UUIDs.
 	NewID func() string
 	// NATSAddress, GatewayAddress, ControlPlaneAddress and ResourceAddress are
@@ -121,6 +123,9 @@ func New(options Options, publish func(subject string, content []byte) error) *S
 	}
 	if options.NewID == nil {
 		options.NewID = uuid.NewString
+	}
+	if options.Now == nil {
+		options.Now = time.Now
 	}
 	return &Server{options: options, publisher: publish, projects: map[string]*project{}, answered: map[string]bool{}, integrations: map[string]*models.Integration{}}
 }

@@ -28,10 +28,13 @@ func (chance *chance) draw(format string, arguments ...any) *rand.Rand {
 	chance.times[what]++
 	times := chance.times[what]
 	chance.mutex.Unlock()
+	return rand.New(rand.NewPCG(chance.seed, hashed(what+string(binary.BigEndian.AppendUint64(nil, times)))))
+}
+
+func hashed(text string) uint64 {
 	hash := fnv.New64a()
-	_, _ = hash.Write([]byte(what))
-	_, _ = hash.Write(binary.BigEndian.AppendUint64(nil, times))
-	return rand.New(rand.NewPCG(chance.seed, hash.Sum64()))
+	_, _ = hash.Write([]byte(text))
+	return hash.Sum64()
 }
 
 // between returns a duration, to the nanosecond: so two things hardly ever happen

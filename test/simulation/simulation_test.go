@@ -8,7 +8,16 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 )
+
+// TestMain leaves out what client-go does about errors besides: it logs them by klog, and
+// waits by the real clock.
+func TestMain(m *testing.M) {
+	utilruntime.ErrorHandlers = nil
+	os.Exit(m.Run())
+}
 
 // setting reads a number from the environment.
 func setting(t *testing.T, name string, otherwise int) int {

@@ -83,6 +83,8 @@ func (stream *stream) lag(subject string, content []byte) time.Duration {
 		return quick
 	}
 	switch {
+	case stream.world.planned != nil:
+		return quick + stream.world.planned.lag
 	case stream.world.faulty() && stream.world.busy:
 		return between(random, time.Millisecond, 5*time.Minute)
 	case random.Float64() < 0.01: //nolint:mnd // as measured on a real one

@@ -1,0 +1,457 @@
+package simulation
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	batchv1 "k8s.io/api/batch/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/embedded"
+)
+
+// How bad a world is, besides what goes wrong in each.
+type harshness struct {
+	// busy says that Keptn counts late and answers twenty requests a second.
+	busy bool
+	// asynchronous says that the Broker answers before it delivers.
+	asynchronous bool
+	// stuck says that one executor never answers.
+	stuck bool
+	// skewed says that the clocks of Keptn and Kubernetes jump.
+	skewed bool
+	// many says that there are a hundred namespaces and a hundred types, of each of which
+	// one is broken.
+	many bool
+}
+
+func harshnessOf(seed uint64) harshness {
+	return harshness{
+		busy:         seed%3 == 0,
+		asynchronous: seed%4 < 2, // a half, over either transport
+		stuck:        seed%5 == 0,
+		skewed:       seed%7 == 0,
+		many:         seed%11 == 0,
+	}
+}
+
+// outages are what is down, or worse, now.
+type outages struct {
+	keptnDown, apiDown, namespaceDown, keptnSlow atomic.Bool
+	// foreign is what answers in Keptn's place: 0 is Keptn itself.
+	foreign atomic.Int32
+	// keptnClock and kubernetesClock are by how much they are wrong.
+	keptnClock, kubernetesClock atomic.Int64
+}
+
+func wrong(by *atomic.Int64) func() time.Time {
+	return func() time.Time { return time.Now().Add(time.Duration(by.Load())) }
+}
+
+const (
+	// loadNamespace is where the last Job of a task runs, and brokenNamespace one without
+	// roles. brokenType is one that Keptn can't list.
+	loadNamespace   = "load-tests"
+	brokenNamespace = "broken"
+	brokenType      = "sh.keptn.event.broken.triggered"
+	others          = 97
+)
+
+// namespaces are those in which Jobs may run.
+func (world *world) namespaces() []string {
+	names := []string{"job-executor-jobs", loadNamespace}
+	if world.many {
+		names = append(names, brokenNamespace)
+		for index := range others {
+			names = append(names, fmt.Sprintf("namespace-%d", index))
+		}
+	}
+	return names
+}
+
+// types are those that the bridge subscribes to.
+func (world *world) types() []string {
+	names := []string{"sh.keptn.event.deployment.triggered", "sh.keptn.event.test.triggered", "sh.keptn.event.approval.triggered"}
+	if world.many {
+		names = append(names, brokenType)
+		for index := range others {
+			names = append(names, fmt.Sprintf("sh.keptn.event.type-%d.triggered", index))
+		}
+	}
+	return names
+}
+
+// react has the API server refuse what it refuses.
+func (world *world) react() {
+	world.cluster.React("list", "jobs", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		return action.GetNamespace() == brokenNamespace, nil, apierrors.NewForbidden(jobs, "", errors.New("no role"))
+	})
+	world.cluster.React("create", "jobs", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		refused := action.GetNamespace() == loadNamespace && world.namespaceDown.Load()
+		return refused, nil, apierrors.NewForbidden(jobs, "", errors.New("the namespace is being terminated"))
+	})
+	world.cluster.React("create", "tokenreviews", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return world.apiDown.Load(), nil, errAPIDown
+	})
+}
+
+var errAPIDown = &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
+
+// fateOf decides what becomes of a pod of a Job.
+func (world *world) fateOf(job *batchv1.Job) embedded.Fate {
+	world.mutex.Lock()
+	defer world.mutex.Unlock()
+	fate, decided := world.fates[job.Name]
+	switch {
+	case decided:
+		return fate
+	case world.planned != nil:
+		fate = world.planned.fate
+		world.planned.fate = embedded.Runs
+	case world.faulty():
+		const each = 0.01
+		draw := world.chance.draw("fate of %s", job.Name).Float64()
+		fates := []embedded.Fate{embedded.Refused, embedded.Unschedulable, embedded.NodeLost, embedded.PodDeleted}
+		if index := int(draw / each); index < len(fates) {
+			fate = fates[index]
+		}
+	}
+	world.fates[job.Name] = fate
+	if fate == embedded.PodDeleted {
+		world.touched[runOf(job.Name)] = true // it may just have succeeded
+	}
+	return fate
+}
+
+// hidesLog says whether the logs of a pod can't be read: those on a lost node can't, and
+// some others.
+func (world *world) hidesLog(pod string) (hides, hangs bool) {
+	job := pod[:strings.LastIndex(pod, "-")]
+	world.mutex.Lock()
+	fate := world.fates[job]
+	world.mutex.Unlock()
+	draw := 1.0
+	if world.planned == nil {
+		draw = rand.New(rand.NewPCG(world.chance.seed, hashed("logs of "+job))).Float64()
+	}
+	return fate == embedded.NodeLost || draw < 0.04 || world.planned != nil && world.planned.hidesLogs, draw < 0.02
+}
+
+// occasionally has something go wrong for a while, again and again.
+func (world *world) occasionally(what string, quietFor time.Duration, lasts func(random *rand.Rand) time.Duration, begin func(random *rand.Rand), end func()) {
+	for world.faulty() && world.ctx.Err() == nil {
+		random := world.chance.draw("%s", what)
+		world.pass(between(random, time.Second, quietFor))
+		if !world.faulty() {
+			return
+		}
+		world.note("%s", what)
+		begin(random)
+		world.pass(lasts(random))
+		end()
+		world.note("no more: %s", what)
+	}
+}
+
+// pass lets time pass, while there are faults.
+func (world *world) pass(most time.Duration) {
+	for until := time.Now().Add(most); time.Now().Before(until) && world.faulty(); {
+		select {
+		case <-world.ctx.Done():
+			return
+		case <-time.After(min(time.Second, time.Until(until))):
+		}
+	}
+}
+
+// upTo returns how long an outage lasts: seconds, at times as long as the longest.
+func upTo(seldom, longest time.Duration) func(random *rand.Rand) time.Duration {
+	return func(random *rand.Rand) time.Duration {
+		const often = 30 * time.Second
+		switch draw := random.Float64(); {
+		case draw < 0.1: //nolint:mnd // at times
+			return between(random, time.Second, longest)
+		case draw < 0.3: //nolint:mnd // at times
+			return between(random, time.Second, seldom)
+		default:
+			return between(random, time.Second, often)
+		}
+	}
+}
+
+// outages begins all that goes wrong for a while.
+func (world *world) beginOutages() {
+	const quiet = 4 * time.Minute
+	go world.occasionally("Keptn is down", 2*quiet, upTo(70*time.Second, 10*time.Minute),
+		func(*rand.Rand) { world.keptnDown.Store(true) }, func() { world.keptnDown.Store(false) })
+	go world.occasionally("something else answers for Keptn", 2*quiet, upTo(70*time.Second, 5*time.Minute),
+		func(random *rand.Rand) { world.foreign.Store(1 + random.Int32N(int32(len(foreignAnswers)))) }, func() { world.foreign.Store(0) }) //nolint:gosec // a few
+	go world.occasionally("Keptn is slow", 2*quiet, upTo(70*time.Second, 5*time.Minute),
+		func(*rand.Rand) { world.keptnSlow.Store(true) }, func() { world.keptnSlow.Store(false) })
+	go world.occasionally("the API server is down", 2*quiet, upTo(time.Minute, 3*time.Minute),
+		func(*rand.Rand) { world.apiDown.Store(true) }, func() { world.apiDown.Store(false) })
+	go world.occasionally("a namespace is deleted", 4*quiet, upTo(time.Minute, 3*time.Minute),
+		func(*rand.Rand) { world.deleteNamespace() }, func() { world.namespaceDown.Store(false) })
+	if world.skewed {
+		for name, clock := range map[string]*atomic.Int64{"Keptn's clock jumps": &world.keptnClock, "Kubernetes' clock jumps": &world.kubernetesClock} {
+			go world.occasionally(name, 2*quiet, upTo(time.Second, time.Minute), func(random *rand.Rand) {
+				const most = 10 * time.Minute
+				clock.Store(int64(between(random, -most, most)))
+			}, func() {})
+		}
+	}
+	go world.meddle()
+}
+
+func (world *world) touch(job *batchv1.Job) {
+	world.mutex.Lock()
+	defer world.mutex.Unlock()
+	world.touched[runOf(job.Name)] = true
+	world.early[runOf(job.Name)] = world.early[runOf(job.Name)] || len(world.counted[job.Labels[run.EventIDLabel]]) == 0
+}
+
+// deleteNamespace deletes all that is in a namespace, which takes nothing new then.
+func (world *world) deleteNamespace() {
+	world.namespaceDown.Store(true)
+	client := world.cluster.Client(nil).BatchV1().Jobs(loadNamespace)
+	list, err := client.List(world.ctx, metav1.ListOptions{LabelSelector: run.Selector})
+	if err != nil {
+		return
+	}
+	for index := range list.Items {
+		world.touch(&list.Items[index])
+		_ = client.Delete(world.ctx, list.Items[index].Name, metav1.DeleteOptions{})
+	}
+}
+
+// meddle has others delete Jobs, and resume those that wait.
+func (world *world) meddle() {
+	for world.faulty() && world.ctx.Err() == nil {
+		random := world.chance.draw("others")
+		world.pass(between(random, time.Second, time.Minute))
+		if !world.faulty() {
+			return
+		}
+		list, err := world.cluster.Client(nil).BatchV1().Jobs("job-executor-jobs").List(world.ctx, metav1.ListOptions{LabelSelector: run.Selector})
+		if err != nil || len(list.Items) == 0 {
+			continue
+		}
+		slices.SortFunc(list.Items, func(one, other batchv1.Job) int { return strings.Compare(one.Name, other.Name) })
+		job := list.Items[random.IntN(len(list.Items))]
+		if run.IsActive(&job) && random.Float64() < 0.5 { //nolint:mnd // not too many
+			world.meddleWith(&job, random.Float64() < 0.5) //nolint:mnd // half of them
+		}
+	}
+}
+
+// meddleWith resumes a Job that waits, or deletes it.
+func (world *world) meddleWith(job *batchv1.Job, resumes bool) {
+	world.touch(job)
+	client := world.cluster.Client(nil).BatchV1().Jobs(job.Namespace)
+	if run.PhaseOf(job) == run.Waiting && resumes {
+		world.note("others resume Job %s", job.Name)
+		_, _ = client.Patch(world.ctx, job.Name, types.MergePatchType, []byte(`{"spec":{"suspend":false}}`), metav1.PatchOptions{})
+		return
+	}
+	world.note("others delete Job %s", job.Name)
+	_ = client.Delete(world.ctx, job.Name, metav1.DeleteOptions{})
+}
+
+// rival is the source of another integration.
+const rival = "somebody-else"
+
+// isTouched says whether others deleted or resumed a Job of a run.
+func (world *world) isTouched(job string) bool {
+	world.mutex.Lock()
+	defer world.mutex.Unlock()
+	return world.touched[runOf(job)]
+}
+
+// published is told of each task that Keptn triggers; another integration answers some
+// of them.
+func (world *world) published(content []byte) {
+	triggered, err := keptn.DecodeEvent(content)
+	if err != nil {
+		world.violate("Keptn published what is no event: %v", err)
+		return
+	}
+	task, _, err := keptn.ParseTask(triggered)
+	if err != nil {
+		world.violate("Keptn published what is no task: %v", err)
+		return
+	}
+	random := world.chance.draw("rival for %s", task.TriggeredID)
+	answers := world.faulty() && jobsOf[task.Name] > 0 && random.Float64() < 0.05
+	world.mutex.Lock()
+	world.contexts[runOf(run.Name(run.ID(task.TriggeredID), 0, 0))] = task.Context
+	world.rivals[task.TriggeredID] = answers
+	world.opened[task.TriggeredID] = time.Now()
+	world.mutex.Unlock()
+	if !answers {
+		return
+	}
+	go func() {
+		for _, answer := range []event.Event{task.Started(time.Now()), task.Finished(time.Now(), keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass})} {
+			time.Sleep(between(random, 2*time.Second, 2*time.Minute))
+			if world.ctx.Err() != nil {
+				return
+			}
+			answer.SetSource(rival)
+			answer.SetID(world.chance.id("rival"))
+			world.ask(http.MethodPost, "/v1/event", answer, nil)
+		}
+	}()
+}
+
+// atGateway is Keptn as the bridge reaches it.
+func (world *world) atGateway(gateway http.Handler) http.Handler {
+	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		world.mutex.Lock()
+		world.requests++
+		if strings.Contains(request.URL.Path, "sequence-execution") {
+			world.questions++
+		}
+		world.mutex.Unlock()
+		world.queue(request)
+		if strings.Contains(request.URL.Path, brokenType) {
+			<-request.Context().Done() // it never answers
+			return
+		}
+		if world.keptnDown.Load() {
+			http.Error(writer, "Keptn is down", http.StatusServiceUnavailable)
+			return
+		}
+		if foreign := world.foreign.Load(); foreign > 0 {
+			answer := foreignAnswers[foreign-1]
+			writer.WriteHeader(answer.status)
+			_, _ = writer.Write([]byte(answer.body))
+			return
+		}
+		gateway.ServeHTTP(writer, request)
+	})
+}
+
+// queue lets a request wait until Keptn, which is slow, comes to it.
+func (world *world) queue(request *http.Request) {
+	var pause time.Duration
+	if world.busy && (world.faulty() || world.planned != nil) {
+		const each = 50 * time.Millisecond
+		now := time.Now()
+		world.mutex.Lock()
+		if world.free.Before(now) {
+			world.free = now
+		}
+		pause = world.free.Sub(now)
+		world.free = world.free.Add(each)
+		world.mutex.Unlock()
+	}
+	if world.keptnSlow.Load() {
+		pause += between(world.chance.draw("Keptn is slow with %s %s", request.Method, request.URL), time.Second, 30*time.Second)
+	}
+	if pause == 0 {
+		return
+	}
+	select {
+	case <-request.Context().Done():
+	case <-time.After(pause):
+	}
+}
+
+// foreignAnswers are what a proxy, or what else stands before Keptn, answers in its place.
+var foreignAnswers = []struct {
+	status int
+	body   string
+}{
+	{http.StatusNotFound, "<html>404</html>"}, {http.StatusBadGateway, "<html>502</html>"}, {http.StatusServiceUnavailable, "<html>503</html>"},
+	{http.StatusOK, "{}"}, {http.StatusOK, "null"}, {http.StatusOK, `{"sequenceExecutions":[{"status`}, {http.StatusOK, "<html>hello</html>"},
+}
+
+// laterBroker is a Broker as over Kafka or RabbitMQ: it answers before it delivers, and
+// so may lose what it took; it delivers in any order, and some of it twice.
+func (world *world) laterBroker(broker *embedded.Broker, process *process) http.Handler {
+	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		body, err := io.ReadAll(request.Body)
+		if err != nil {
+			writer.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		writer.WriteHeader(http.StatusAccepted)
+		eventType := request.Header.Get("Ce-Type")
+		random := world.chance.draw("Broker delivers %s %s", eventType, request.Header.Get("Ce-Id"))
+		for range world.deliveries(eventType, random) {
+			pause := between(random, time.Millisecond, time.Second)
+			copied := request.Clone(process.ctx) //nolint:contextcheck // it outlives the request
+			copied.Body = io.NopCloser(bytes.NewReader(body))
+			go func() {
+				time.Sleep(pause)
+				if !process.dead() {
+					broker.ServeHTTP(&recorder{header: http.Header{}}, copied)
+				}
+			}()
+		}
+	})
+}
+
+// deliveries is how often a Broker delivers an event that it took.
+func (world *world) deliveries(eventType string, random *rand.Rand) int {
+	if world.planned != nil {
+		return world.planned.deliveries(world, eventType)
+	}
+	if !world.faulty() {
+		return 1
+	}
+	const seldom = 0.01
+	switch draw := random.Float64(); {
+	case draw < seldom:
+		return 0
+	case draw < 2*seldom:
+		return 2
+	default:
+		return 1
+	}
+}
+
+// keptnDrops says whether Keptn loses an event that it took.
+func (world *world) keptnDrops(eventType string) bool {
+	if world.planned != nil {
+		return world.planned.drops(world, eventType)
+	}
+	// Over NATS what was acknowledged is handled.
+	return world.transport == overHTTP && world.faulty() && strings.HasSuffix(eventType, "."+string(keptn.Started)) &&
+		world.chance.draw("Keptn drops").Float64() < doubleChance
+}
+
+// unlogged is a Kubernetes call that reads a log that can't be read.
+func (world *world) unlogged(ctx context.Context, operation string) error {
+	name, isLog := strings.CutPrefix(operation, "log ")
+	if !isLog {
+		return nil
+	}
+	pod, _, _ := strings.Cut(name, " ")
+	hides, hangs := world.hidesLog(pod)
+	if hides && hangs {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if hides {
+		return apierrors.NewInternalError(errors.New("Get https://10.0.0.1:10250/containerLogs: no route to host"))
+	}
+	return nil
+}

@@ -1,0 +1,170 @@
+package simulation
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
+)
+
+// unended are the sequences and the Jobs that have not ended.
+func (world *world) unended() []string {
+	var answer struct {
+		States []struct {
+			Context string `json:"shkeptncontext"`
+			State   string `json:"state"`
+		} `json:"states"`
+	}
+	world.ask(http.MethodGet, "/controlPlane/v1/sequence/"+project, nil, &answer)
+	var unended []string
+	for _, sequence := range answer.States {
+		if sequence.State != "finished" && sequence.State != "aborted" {
+			unended = append(unended, "sequence "+sequence.Context+" is "+sequence.State)
+		}
+	}
+	jobs, err := world.cluster.Client(nil).BatchV1().Jobs("").List(world.ctx, metav1.ListOptions{LabelSelector: run.Selector})
+	if err != nil {
+		return append(unended, err.Error())
+	}
+	for index := range jobs.Items {
+		unended = append(unended, fmt.Sprintf("Job %s is %s", jobs.Items[index].Name, run.PhaseOf(&jobs.Items[index])))
+	}
+	slices.Sort(unended)
+	return unended
+}
+
+// heal waits until everything has ended, now that there are no faults.
+func (world *world) heal() {
+	deadline := time.Now().Add(healLimit)
+	for {
+		unended := world.unended()
+		if len(unended) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			world.violate("%d have not ended: %s", len(unended), strings.Join(unended[:min(len(unended), 5)], "; "))
+			return
+		}
+		time.Sleep(10 * time.Second)
+	}
+}
+
+// quiet looks whether anything goes on although everything has ended.
+func (world *world) quiet() {
+	const length = 10 * time.Minute
+	underWay := 5 * time.Minute // what is repeated every two minutes, too
+	if world.stuck {
+		underWay = 20 * time.Minute // nine attempts of 85 s at an executor that never answers, and the pauses
+	}
+	time.Sleep(underWay)
+	world.mutex.Lock()
+	before := world.questions
+	world.mutex.Unlock()
+	time.Sleep(length)
+	world.mutex.Lock()
+	asked := world.questions - before
+	world.mutex.Unlock()
+	if asked > 0 {
+		world.violate("Keptn was asked %d times about tasks although all have ended", asked)
+	}
+}
+
+type taskEvent struct {
+	ID, Type, Source, TriggeredID string
+	Context                       string `json:"shkeptncontext"`
+	Data                          struct {
+		Status, Result, Message string
+	}
+}
+
+// judge looks at how each task ended.
+func (world *world) judge() (tasks int) {
+	var answer struct{ Events []taskEvent }
+	world.ask(http.MethodGet, "/mongodb-datastore/event", nil, &answer)
+	finished := map[string]taskEvent{}
+	for _, event := range answer.Events {
+		if _, phase, ok := keptn.ParseType(event.Type); ok && phase == keptn.Finished && strings.HasPrefix(event.Source, keptn.Source) {
+			finished[event.TriggeredID] = event
+		}
+	}
+	for _, event := range answer.Events {
+		name, phase, ok := keptn.ParseType(event.Type)
+		if !ok || phase != keptn.Triggered {
+			continue
+		}
+		tasks++
+		world.mutex.Lock()
+		counted, aborted := world.counted[event.ID], world.aborted[event.Context]
+		world.mutex.Unlock()
+		if jobsOf[name] == 0 && len(counted) > 0 && !gaveUp(finished[event.ID]) {
+			world.violate("Keptn counted %v for task %s that nothing matches", counted, event.ID)
+		}
+		if aborted || jobsOf[name] == 0 {
+			// A delivery that was under way when its task ended may have begun the run
+			// once more; that run was cancelled, or it would still be there.
+			continue
+		}
+		world.mutex.Lock()
+		rivaled := world.rivals[event.ID]
+		world.mutex.Unlock()
+		if rivaled && len(counted) < 2 { //nolint:mnd // both of ours
+			continue // the other one's completed it before Keptn had counted ours
+		}
+		if !world.isLegal(counted) || counted[len(counted)-1] != keptn.Finished || len(counted)%2 > 0 {
+			world.violate("Keptn counted %v for task %s", counted, event.ID)
+			continue
+		}
+		if !gaveUp(finished[event.ID]) {
+			world.judgeRuns(event.ID)
+			world.judgeResult(name, event.ID, finished[event.ID])
+		}
+	}
+	return tasks
+}
+
+// judgeRuns looks how often each Job of a task has run.
+func (world *world) judgeRuns(triggeredID string) {
+	world.mutex.Lock()
+	defer world.mutex.Unlock()
+	jobs := runOf(run.Name(run.ID(triggeredID), 0, 0))
+	if world.early[jobs] {
+		return // it may begin again: nobody had said that it had begun
+	}
+	for job, starts := range world.starts {
+		if runOf(job) == jobs && starts > 1 {
+			world.violations = append(world.violations, fmt.Sprintf("Job %s ran %d times", job, starts))
+		}
+	}
+}
+
+// gaveUp says whether a task ended since the Broker could not deliver its event.
+func gaveUp(told taskEvent) bool {
+	return told.Data.Result == string(keptn.ResultFail) && strings.HasPrefix(told.Data.Message, "Job Executor could not take this task")
+}
+
+// judgeResult compares what Keptn was told with how the Jobs ended.
+func (world *world) judgeResult(name, triggeredID string, told taskEvent) {
+	world.mutex.Lock()
+	defer world.mutex.Unlock()
+	ended, jobs := map[string]int{}, runOf(run.Name(run.ID(triggeredID), 0, 0))
+	for job, end := range world.ends {
+		if runOf(job) == jobs {
+			ended[end]++
+		}
+	}
+	want := keptn.ResultFail
+	if ended[succeeded] == jobsOf[name] {
+		want = keptn.ResultPass
+	}
+	if told.Data.Result == string(want) || world.touched[jobs] && told.Data.Result == string(keptn.ResultFail) {
+		return
+	}
+	world.violations = append(world.violations, fmt.Sprintf("task %s (%s) ended as %s, but its Jobs as %v of %d: %s",
+		triggeredID, name, told.Data.Result, ended, jobsOf[name], told.Data.Message))
+}

@@ -1,0 +1,273 @@
+package simulation
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/job-executor/job-executor/functions/bridge"
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/embedded"
+)
+
+// plannedFault is the one thing that goes wrong in a world.
+type plannedFault struct {
+	// name is how README.md tells it.
+	name string
+	harshness
+	// begin and end are what goes wrong, and what ends it after it has lasted.
+	begin, end func(world *world)
+	lasts      time.Duration
+
+	// What goes wrong with what happens next.
+	fate embedded.Fate
+	// hidesLogs says that no log can be read.
+	hidesLogs bool
+	// lag is by how much Keptn counts late.
+	lag time.Duration
+	// loses, doubles and dropped are event types: of what the Broker loses and delivers
+	// twice, and what Keptn takes and does not count.
+	loses, doubles, dropped string
+}
+
+// deliveries is how often the Broker delivers an event.
+func (planned *plannedFault) deliveries(world *world, eventType string) int {
+	world.mutex.Lock()
+	defer world.mutex.Unlock()
+	switch {
+	case isOf(eventType, planned.loses):
+		planned.loses = ""
+		return 0
+	case isOf(eventType, planned.doubles):
+		planned.doubles = ""
+		return 2
+	default:
+		return 1
+	}
+}
+
+// drops says whether Keptn loses an event that it took.
+func (planned *plannedFault) drops(world *world, eventType string) bool {
+	world.mutex.Lock()
+	defer world.mutex.Unlock()
+	drops := isOf(eventType, planned.dropped)
+	if drops {
+		planned.dropped = ""
+	}
+	return drops
+}
+
+func isOf(eventType, wanted string) bool { return wanted != "" && strings.HasSuffix(eventType, wanted) }
+
+// dies has a program die.
+func dies(name string) func(*world) {
+	return func(world *world) {
+		world.mutex.Lock()
+		running := world.processes[name]
+		world.mutex.Unlock()
+		running.die()
+	}
+}
+
+// toJob meddles with the first Job that is in a phase.
+func toJob(phase run.Phase, resumes bool) func(*world) {
+	return func(world *world) {
+		for range 1000 {
+			list, err := world.cluster.Client(nil).BatchV1().Jobs("").List(world.ctx, metav1.ListOptions{LabelSelector: run.Selector})
+			if err != nil {
+				world.violate("listing Jobs: %v", err)
+				return
+			}
+			run.Sort(list.Items)
+			for index := range list.Items {
+				if run.PhaseOf(&list.Items[index]) == phase {
+					world.meddleWith(&list.Items[index], resumes)
+					return
+				}
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		world.violate("there was no Job that is %s", phase)
+	}
+}
+
+// singleFaults are all that can go wrong by itself.
+func singleFaults() []*plannedFault {
+	const started, finished = "." + string(keptn.Started), "." + string(keptn.Finished)
+	faults := []*plannedFault{{name: "nothing goes wrong", begin: func(*world) {}}}
+	for name, program := range map[string]string{
+		"the bridge": "bridge", "jobsource": "jobsource", "the watcher": "watcher", "an executor": "executor-test", "the Broker": "broker",
+	} {
+		faults = append(faults, &plannedFault{name: name + " is killed", begin: dies(program)})
+	}
+	later := harshness{asynchronous: true}
+	for name, eventType := range map[string]string{
+		"a triggered event": "." + string(keptn.Triggered), "a started event": started, "a finished event": finished,
+		"a Job's completion": run.CompletedType, "that a run is reported": run.ReportedType,
+	} {
+		faults = append(faults,
+			&plannedFault{name: "a Broker that answers before it delivers loses " + name, harshness: later, begin: func(world *world) { world.planned.loses = eventType }},
+			&plannedFault{name: "the Broker delivers twice " + name, harshness: later, begin: func(world *world) { world.planned.doubles = eventType }})
+	}
+	down := func(name string, lasts time.Duration) *plannedFault {
+		return &plannedFault{name: name, lasts: lasts, begin: func(world *world) { world.keptnDown.Store(true) }, end: func(world *world) { world.keptnDown.Store(false) }}
+	}
+	return append(faults,
+		down("Keptn is away for 70 s", 70*time.Second), down("Keptn is away for 10 min", 10*time.Minute),
+		&plannedFault{
+			name: "a proxy answers 404 in Keptn's place for a minute", lasts: time.Minute,
+			begin: func(world *world) { world.foreign.Store(1) }, end: func(world *world) { world.foreign.Store(0) },
+		},
+		&plannedFault{
+			name: "Keptn takes up to 30 s for each request, for 5 min", lasts: 5 * time.Minute,
+			begin: func(world *world) { world.keptnSlow.Store(true) }, end: func(world *world) { world.keptnSlow.Store(false) },
+		},
+		&plannedFault{
+			name: "Keptn counts 5 min late, for 5 min", lasts: 5 * time.Minute,
+			begin: func(world *world) { world.planned.lag = 5 * time.Minute }, end: func(world *world) { world.planned.lag = 0 },
+		},
+		&plannedFault{name: "Keptn takes a started event and loses it", begin: func(world *world) { world.planned.dropped = started }},
+		&plannedFault{name: "Keptn takes a finished event and loses it", begin: func(world *world) { world.planned.dropped = finished }},
+		&plannedFault{name: "Keptn's clock goes 10 min fast", begin: func(world *world) { world.keptnClock.Store(int64(10 * time.Minute)) }},
+		&plannedFault{name: "Kubernetes' clock goes 10 min fast", begin: func(world *world) { world.kubernetesClock.Store(int64(10 * time.Minute)) }},
+		&plannedFault{
+			name: "the API server is away for a minute", lasts: time.Minute,
+			begin: func(world *world) { world.apiDown.Store(true) }, end: func(world *world) { world.apiDown.Store(false) },
+		},
+		&plannedFault{name: "a running Job is deleted", begin: toJob(run.Running, false)},
+		&plannedFault{name: "a waiting Job is deleted", begin: toJob(run.Waiting, false)},
+		&plannedFault{name: "a waiting Job is resumed by others", begin: toJob(run.Waiting, true)},
+		&plannedFault{name: "a pod is deleted", begin: func(world *world) { world.planned.fate = embedded.PodDeleted }},
+		&plannedFault{name: "a pod is refused, or not scheduled (a task with a limit of 1 min, START_DEADLINE 5 min)", begin: func(world *world) { world.planned.fate = embedded.Unschedulable }},
+		&plannedFault{name: "a node is lost, and does not come back (a task with a limit of 1 min)", begin: func(world *world) { world.planned.fate = embedded.NodeLost }},
+		&plannedFault{name: "no log can be read", begin: func(world *world) { world.planned.hidesLogs = true }},
+		&plannedFault{
+			name: "a namespace is deleted, and there again after a minute", lasts: time.Minute,
+			begin: (*world).deleteNamespace, end: func(world *world) { world.namespaceDown.Store(false) },
+		},
+		&plannedFault{name: "an executor for another task never answers", harshness: harshness{stuck: true}, begin: func(*world) {}},
+		&plannedFault{name: "one of a hundred task types can't be listed, and one of a hundred namespaces not be watched", harshness: harshness{many: true}, begin: func(*world) {}},
+	)
+}
+
+// longestOpen runs a world in which one thing goes wrong, and returns the longest that a
+// task was open.
+func longestOpen(t *testing.T, seed int, transport bridge.Transport, planned *plannedFault) (longest time.Duration) {
+	t.Helper()
+	const tasks = 20
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		world := newWorldOf(ctx, t, uint64(seed), tasks, transport, planned.harshness, planned)
+		world.start()
+		go func() {
+			time.Sleep(between(world.chance.draw("the fault"), 3*time.Second, 40*time.Second))
+			world.note("now: %s", planned.name)
+			planned.begin(world)
+			time.Sleep(planned.lasts)
+			if planned.end != nil {
+				planned.end(world)
+			}
+			world.note("over: %s", planned.name)
+		}()
+		world.load()
+		world.heal()
+		world.judge()
+		cancel()
+		time.Sleep(endLimit)
+		world.mutex.Lock()
+		defer world.mutex.Unlock()
+		for task, opened := range world.opened {
+			if closed := world.closed[task]; !closed.IsZero() {
+				longest = max(longest, closed.Sub(opened))
+			}
+		}
+		for _, violation := range world.violations {
+			t.Errorf("seed %d over %s: %s", seed, transport, violation)
+		}
+	})
+	return longest
+}
+
+// rows are those of a table in README.md.
+var row = regexp.MustCompile(`(?m)^\| ([^|]+?) +\| +(\d+) s +\| +(\d+) s +\|$`)
+
+// TestNoTaskStaysOpenLongerThanTheREADMESays measures, for each thing that can go wrong
+// by itself, how long a task of up to three Jobs of 5 s is open. FAULT_SEEDS=20 tries it
+// at twenty moments.
+func TestNoTaskStaysOpenLongerThanTheREADMESays(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[string][]string{}
+	for _, match := range row.FindAllStringSubmatch(string(readme), -1) {
+		told[match[1]] = match[2:]
+	}
+	seeds := setting(t, "FAULT_SEEDS", 1)
+	var names []string
+	for _, planned := range singleFaults() {
+		names = append(names, planned.name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var measured []time.Duration
+			for index, transport := range []bridge.Transport{overHTTP, overNATS} {
+				var longest time.Duration
+				for seed := range seeds {
+					faults := singleFaults()
+					planned := faults[slices.IndexFunc(faults, func(fault *plannedFault) bool { return fault.name == name })]
+					longest = max(longest, longestOpen(t, seed+1, transport, planned))
+				}
+				measured = append(measured, longest)
+				if len(told[name]) == 0 {
+					t.Error("README.md does not tell how long")
+				} else if bound, err := time.ParseDuration(told[name][index] + "s"); err != nil || longest > bound {
+					t.Errorf("over %s a task was open for %s, but README.md says %s", transport, longest, bound)
+				}
+			}
+			t.Logf("| %s | %.0f s | %.0f s |", name, measured[0].Seconds(), measured[1].Seconds())
+		})
+	}
+}
+
+// Keptn that is slow is asked less often, not more.
+func TestASlowKeptnIsAskedLess(t *testing.T) {
+	perMinute := map[bool]float64{}
+	for _, slow := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			world := newWorldOf(ctx, t, 1, 100, overHTTP, harshness{busy: slow}, &plannedFault{})
+			if slow {
+				world.planned.lag = time.Minute
+				world.keptnSlow.Store(true)
+			}
+			world.start()
+			world.load()
+			began := time.Now()
+			world.heal()
+			t.Logf("slow %v: all ended %s after the last was triggered", slow, time.Since(began))
+			world.mutex.Lock()
+			perMinute[slow] = float64(world.requests) / time.Since(world.began).Minutes()
+			world.mutex.Unlock()
+			cancel()
+			time.Sleep(endLimit)
+		})
+	}
+	if perMinute[true] >= perMinute[false] {
+		t.Errorf("slow Keptn had %.0f requests a minute, a quick one %.0f", perMinute[true], perMinute[false])
+	}
+	t.Log(fmt.Sprintf("requests a minute: %.0f of a quick Keptn, %.0f of a slow one", perMinute[false], perMinute[true]))
+}
