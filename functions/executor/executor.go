@@ -46,8 +46,7 @@ var ErrOver = errors.New("Keptn no longer waits for the task")
 // Jobs are the Jobs of the cluster, as run.Store has them.
 type Jobs interface {
 	List(ctx context.Context, runID string) ([]batchv1.Job, error)
-	Exists(ctx context.Context, namespace, name string) (bool, error)
-	Create(ctx context.Context, job *batchv1.Job) error
+	Create(ctx context.Context, job *batchv1.Job) (created *batchv1.Job, err error)
 	Delete(ctx context.Context, job *batchv1.Job) error
 }
 
@@ -168,9 +167,6 @@ func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, starte
 	if begun {
 		return nil
 	}
-	if exists, err := executor.Jobs.Exists(ctx, first.Namespace, first.Name); err != nil || exists {
-		return err
-	}
 	for index := range there {
 		if there[index].Labels[run.ConfigHashLabel] != first.Labels[run.ConfigHashLabel] {
 			if err := executor.Jobs.Delete(ctx, &there[index]); err != nil {
@@ -179,12 +175,17 @@ func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, starte
 		}
 	}
 	for index := range jobs {
-		job := &jobs[(index+1)%len(jobs)]
-		if err := executor.Jobs.Create(ctx, job); err != nil {
-			if !isRefusal(err) {
-				return err
+		created, err := executor.Jobs.Create(ctx, &jobs[(index+1)%len(jobs)])
+		switch {
+		case err == nil && created != nil:
+			there = append(there, *created)
+		case err != nil && isRefusal(err):
+			if failure := executor.discard(ctx, there); failure != nil {
+				return failure // nothing is said before nothing is left
 			}
-			return errors.Join(mistake{fmt.Errorf("Error while creating job: %w", err)}, executor.discard(ctx, jobs))
+			return mistake{fmt.Errorf("Error while creating job: %w", err)}
+		case err != nil:
+			return err
 		}
 	}
 	executor.Log.InfoContext(ctx, "run created", "job", first.Name, "namespace", first.Namespace, "jobs", len(jobs))
@@ -198,6 +199,8 @@ func isRefusal(err error) bool {
 		apierrors.IsRequestEntityTooLargeError(err)
 }
 
+// discard deletes the Jobs of a run that can't be made as a whole; not those that have
+// their names, and are others'.
 func (executor *Executor) discard(ctx context.Context, jobs []batchv1.Job) error {
 	var failures []error
 	for index := range jobs {

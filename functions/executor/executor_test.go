@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
@@ -50,42 +52,42 @@ func (files files) Configuration(context.Context, keptn.Task) ([]byte, Grant, er
 	return []byte(files.content), Grant{Token: "the grant", Started: files.started}, files.err
 }
 
-// jobs keeps Jobs in the order of their creation; from the given one on it fails.
+// jobs keeps Jobs in the order of their creation; from the given one on it fails. Those
+// of others have the names of some.
 type jobs struct {
 	created []batchv1.Job
 	failAt  int
 	err     error
+	// stays is the error of every deletion.
+	stays  error
+	others []string
 }
 
 func (jobs *jobs) List(context.Context, string) ([]batchv1.Job, error) { return jobs.created, nil }
 
-func (jobs *jobs) Exists(_ context.Context, _, name string) (bool, error) {
-	for _, job := range jobs.created {
-		if job.Name == name {
-			return true, nil
+func (jobs *jobs) Create(_ context.Context, job *batchv1.Job) (*batchv1.Job, error) {
+	if jobs.err != nil && len(jobs.created) == jobs.failAt {
+		return nil, jobs.err
+	}
+	if slices.ContainsFunc(jobs.others, func(name string) bool { return strings.HasSuffix(job.Name, name) }) {
+		return nil, errForbidden
+	}
+	for _, created := range jobs.created {
+		if created.Name == job.Name {
+			return nil, nil
 		}
 	}
-	return false, nil
-}
-
-func (jobs *jobs) Create(ctx context.Context, job *batchv1.Job) error {
-	if jobs.err != nil && len(jobs.created) == jobs.failAt {
-		return jobs.err
-	}
-	if exists, _ := jobs.Exists(ctx, job.Namespace, job.Name); !exists {
-		jobs.created = append(jobs.created, *job)
-	}
-	return nil
+	made := job.DeepCopy()
+	made.UID = types.UID("uid of " + job.Name)
+	jobs.created = append(jobs.created, *made)
+	return made, nil
 }
 
 func (jobs *jobs) Delete(_ context.Context, job *batchv1.Job) error {
-	var left []batchv1.Job
-	for _, created := range jobs.created {
-		if created.Name != job.Name {
-			left = append(left, created)
-		}
+	if jobs.stays != nil {
+		return jobs.stays
 	}
-	jobs.created = left
+	jobs.created = slices.DeleteFunc(slices.Clone(jobs.created), func(created batchv1.Job) bool { return created.UID == job.UID })
 	return nil
 }
 
@@ -173,6 +175,8 @@ func TestHandle(t *testing.T) {
 		{"a value that the event does not have", files{content: task("image: busybox\n    env: [{name: X, value: $.data.x, valueFrom: event}]")}, jobs{}, "finished", `action "A", task "T": could not add env with name X, value $.data.x of the event: unknown key x`, nil, nil},
 		{"a quantity that is none", files{content: task("image: busybox\n    resources: {limits: {cpu: many}}")}, jobs{}, "finished", `action "A", task "T": resources.limits.cpu "many" is no quantity`, nil, nil},
 		{"what Kubernetes refuses leaves no Job behind", files{content: twoTasks}, jobs{failAt: 2, err: errForbidden}, "finished", `Error while creating job: creating: jobs.batch "x" is forbidden: exceeded quota`, nil, nil},
+		{"so does what another installation has a Job for, whose Job stays", files{content: twoTasks}, jobs{others: []string{"000-001"}}, "finished", `Error while creating job: creating: jobs.batch "x" is forbidden: exceeded quota`, nil, nil},
+		{"nothing is said before nothing is left", files{content: twoTasks}, jobs{failAt: 1, err: errForbidden, stays: errServer}, "", "", []string{"000-002"}, errServer},
 		{"what fails for now is tried again", files{content: twoTasks}, jobs{failAt: 1, err: errServer}, "", "", []string{"000-002"}, errServer},
 		{"so is a configuration that can't be read", files{err: errServer}, jobs{}, "", "", nil, errServer},
 	}
@@ -344,6 +348,7 @@ func TestJobHasAllThatTheTaskWants(t *testing.T) {
 			},
 		},
 	}
+	got.UID = "" // Kubernetes' part
 	if difference := cmp.Diff(want, got); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}

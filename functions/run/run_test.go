@@ -207,7 +207,7 @@ func TestStoreRepeatsWithoutEffect(t *testing.T) {
 	first.Labels[ManagedByLabel], first.Labels[InstanceLabel] = ManagedBy, "ours"
 	store := &Store{Batch: fake.NewClientset().BatchV1(), Namespaces: []string{"jobs", "others"}, Installation: "ours"}
 	for range 2 {
-		if err := store.Create(ctx, &first); err != nil {
+		if _, err := store.Create(ctx, &first); err != nil {
 			t.Fatal(err)
 		}
 		if err := store.Resume(ctx, &first); err != nil {
@@ -236,8 +236,8 @@ func TestStoreRepeatsWithoutEffect(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if exists, err := store.Exists(ctx, "jobs", "a"); err != nil || exists {
-		t.Errorf("got %v, %v", exists, err)
+	if left, err := store.List(ctx, "run"); err != nil || len(left) > 0 {
+		t.Errorf("got %v, %v", left, err)
 	}
 }
 
@@ -285,7 +285,7 @@ func TestInstallationsAreToldApart(t *testing.T) {
 		t.Errorf("got %v, %v", jobs, err)
 	}
 	ours := job("a", Running)
-	if err := store.Create(t.Context(), &ours); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), `installation "theirs" has a Job of this name`) {
+	if _, err := store.Create(t.Context(), &ours); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), `installation "theirs" has a Job of this name`) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -78,28 +78,16 @@ func (store *Store) List(ctx context.Context, runID string) ([]batchv1.Job, erro
 	return jobs, nil
 }
 
-// Exists says whether a Job of this name is there.
-func (store *Store) Exists(ctx context.Context, namespace, name string) (bool, error) {
-	_, err := store.Batch.Jobs(namespace).Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("reading Job %s/%s: %w", namespace, name, err)
-	}
-	return true, nil
-}
-
-// Create creates a Job; that it exists already is success.
-func (store *Store) Create(ctx context.Context, job *batchv1.Job) error {
-	_, err := store.Batch.Jobs(job.Namespace).Create(ctx, job, metav1.CreateOptions{})
+// Create creates a Job and returns it; nil if it exists already, which is success.
+func (store *Store) Create(ctx context.Context, job *batchv1.Job) (created *batchv1.Job, err error) {
+	created, err = store.Batch.Jobs(job.Namespace).Create(ctx, job, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
-		return store.own(ctx, job)
+		return nil, store.own(ctx, job)
 	}
 	if err != nil {
-		return fmt.Errorf("creating Job %s/%s: %w", job.Namespace, job.Name, err)
+		return nil, fmt.Errorf("creating Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
-	return nil
+	return created, nil
 }
 
 // own makes sure that the Job of a name is this installation's.

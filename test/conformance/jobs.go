@@ -170,7 +170,7 @@ func TestJobs(t *testing.T, client kubernetes.Interface, namespace string) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			store := &run.Store{Batch: client.BatchV1(), Namespaces: []string{namespace}}
-			if err := store.Create(t.Context(), test.job); err != nil {
+			if _, err := store.Create(t.Context(), test.job); err != nil {
 				t.Fatal(err)
 			}
 			for index, step := range test.steps {

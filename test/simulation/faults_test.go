@@ -211,7 +211,7 @@ func (world *world) beginOutages() {
 		func(*rand.Rand) { world.deleteNamespace() }, func() { world.namespaceDown.Store(false) })
 	if world.skewed {
 		for name, clock := range map[string]*atomic.Int64{"Keptn's clock jumps": &world.keptnClock, "Kubernetes' clock jumps": &world.kubernetesClock} {
-			go world.occasionally(name, 2*quiet, upTo(time.Second, time.Minute), func(random *rand.Rand) {
+			go world.occasionally(name, 2*quiet, upTo(2*time.Second, time.Minute), func(random *rand.Rand) {
 				const most = 10 * time.Minute
 				clock.Store(int64(between(random, -most, most)))
 			}, func() {})

@@ -159,6 +159,10 @@ func singleFaults() []*plannedFault {
 	)
 }
 
+// begun is after what time a bridge has begun: it is sure that none before it sent
+// anything for what is triggered then.
+const begun = 15 * time.Second
+
 // longestOpen runs a world in which one thing goes wrong, and returns the longest that a
 // task was open.
 func longestOpen(t *testing.T, seed int, transport bridge.Transport, planned *plannedFault) (longest time.Duration) {
@@ -170,7 +174,7 @@ func longestOpen(t *testing.T, seed int, transport bridge.Transport, planned *pl
 		world := newWorldOf(ctx, t, uint64(seed), tasks, transport, planned.harshness, planned)
 		world.start()
 		go func() {
-			time.Sleep(between(world.chance.draw("the fault"), 3*time.Second, 40*time.Second))
+			time.Sleep(begun + between(world.chance.draw("the fault"), 3*time.Second, 40*time.Second))
 			world.note("now: %s", planned.name)
 			planned.begin(world)
 			time.Sleep(planned.lasts)
@@ -179,6 +183,7 @@ func longestOpen(t *testing.T, seed int, transport bridge.Transport, planned *pl
 			}
 			world.note("over: %s", planned.name)
 		}()
+		time.Sleep(begun)
 		world.load()
 		world.heal()
 		world.judge()
