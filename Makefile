@@ -57,10 +57,11 @@ e2e: cluster-up ## End-to-end tests on a real cluster, which they bring up
 
 # What is killed, stopped and delayed in which order is decided by the seed.
 MINUTES ?= 10
+SEQUENCES ?= 200
 
 .PHONY: chaos
-chaos: cluster-up ## Sequences on the cluster while everything is killed in turn: MINUTES=10 over each transport, SEED=1
-	CHAOS_MINUTES=$(MINUTES) CHAOS_SEED=$(SEED) $(CLUSTER) exec go test -tags e2e -count=1 -timeout=2h -v -run TestChaos ./test/e2e
+chaos: cluster-up ## SEQUENCES=200 at once on the cluster while everything is killed in turn: MINUTES=10 over each transport, SEED=1
+	CHAOS_MINUTES=$(MINUTES) CHAOS_SEQUENCES=$(SEQUENCES) CHAOS_SEED=$(SEED) $(CLUSTER) exec go test -tags e2e -count=1 -timeout=3h -v -run TestChaos ./test/e2e
 
 .PHONY: cluster-up
 cluster-up: ## Bring the one-node cluster up (the first time it is compiled)

@@ -35,22 +35,35 @@ func chaosSetting(t *testing.T, name string, otherwise float64) float64 {
 }
 
 const (
-	// sequenceInterval is the time between two sequences, of two tasks each.
-	sequenceInterval = 3 * time.Second
 	// countingLag is the longest that Keptn counts late; what it has not counted after
-	// the KEPTN_LOSS_TIMEOUT that UseTransport sets is sent again.
-	countingLag = 15 * time.Second
+	// lossTimeout is sent again.
+	countingLag = 30 * time.Second
+	lossTimeout = time.Minute
+	// chaosLimit is the time in which all has to have ended. Most of it goes into starting
+	// pods: three of each sequence, one or two a second.
+	chaosLimit = time.Hour
 )
 
-// TestChaos runs sequences while everything is killed, stopped or late, in an order that
-// a seed decides; each task ends once and truly. `make chaos` runs it for longer.
+// TestChaos runs sequences, all at once, while everything is killed, stopped or late, in an
+// order that a seed decides; each task ends once and truly. `make chaos` runs more of them,
+// for longer.
 func TestChaos(t *testing.T) {
 	installed := connect(t)
-	length := time.Duration(chaosSetting(t, "CHAOS_MINUTES", 0.5) * float64(time.Minute))
+	length := time.Duration(chaosSetting(t, "CHAOS_MINUTES", 1.5) * float64(time.Minute))
+	sequences := int(chaosSetting(t, "CHAOS_SEQUENCES", 30))
 	seed := uint64(chaosSetting(t, "CHAOS_SEED", 1))
-	overEachTransport(t, installed, func(t *testing.T, transport string) {
+	// So many pods at once take long to start on one node.
+	must(t, installed.SetStartDeadline(t.Context(), chaosLimit))
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
+		defer cancel()
+		if err := installed.SetStartDeadline(ctx, 5*time.Minute); err != nil {
+			t.Error(err)
+		}
+	})
+	overEachTransport(t, installed, lossTimeout, func(t *testing.T, transport string) {
 		t.Helper()
-		chaos(t, installed, rand.New(rand.NewPCG(seed, uint64(len(transport)))), length)
+		chaos(t, installed, rand.New(rand.NewPCG(seed, uint64(len(transport)))), sequences, length)
 	})
 }
 
@@ -59,45 +72,45 @@ actions:
   - name: Deploy
     events: [{name: sh.keptn.event.deployment.triggered}]
     tasks:
-      - {name: prepare, image: busybox, cmd: [sleep, "1"]}
-      - {name: deploy, image: busybox, cmd: [sleep, "2"]}
+      - {name: prepare, image: busybox, cmd: [sleep, "1"], maxPollDuration: 3600}
+      - {name: deploy, image: busybox, cmd: [sleep, "2"], maxPollDuration: 3600}
   - name: Test
     events: [{name: sh.keptn.event.test.triggered}]
-    tasks: [{name: test, image: busybox, cmd: [sleep, "2"], files: [job/config.yaml]}]
+    tasks: [{name: test, image: busybox, cmd: [sleep, "2"], files: [job/config.yaml], maxPollDuration: 3600}]
 `
 
-func chaos(t *testing.T, installed *system.System, random *rand.Rand, length time.Duration) {
+func chaos(t *testing.T, installed *system.System, random *rand.Rand, sequences int, length time.Duration) {
 	t.Helper()
+	// A project of its own has each: Keptn runs one sequence of a service at a time.
+	projects := make([]string, sequences)
+	for index := range projects {
+		projects[index] = createProject(t, installed, []string{"deployment", "test"}, map[string]string{"job/config.yaml": chaosConfig})
+	}
 	before, err := installed.SetFaults(t.Context(), countingLag, 0)
 	must(t, err)
+	began := time.Now()
+	keptnContexts := make([]string, sequences)
+	for index, project := range projects {
+		keptnContexts[index] = trigger(t, installed, project)
+	}
+	t.Logf("%d sequences were triggered within %s", sequences, time.Since(began).Round(time.Second))
 	ctx, cancel := context.WithTimeout(t.Context(), length)
 	defer cancel()
-	faults := make(chan int, 1)
-	go func() { faults <- harm(ctx, t, installed, random) }()
-	type sequence struct{ project, keptnContext string }
-	var sequences []sequence
-	ticker := time.NewTicker(sequenceInterval)
-	defer ticker.Stop()
-	for ctx.Err() == nil {
-		project, keptnContext := begin(t, installed, []string{"deployment", "test"}, map[string]string{"job/config.yaml": chaosConfig})
-		sequences = append(sequences, sequence{project, keptnContext})
-		select {
-		case <-ctx.Done():
-		case <-ticker.C:
-		}
-	}
-	number := <-faults
-	healed := time.Now()
+	faults := harm(ctx, t, installed, random)
+	t.Logf("the last of %d faults is over after %s", faults, time.Since(began).Round(time.Second))
+	over := time.Now()
 	_, err = installed.SetFaults(t.Context(), 0, 0)
 	must(t, err)
-	for _, sequence := range sequences {
-		stageState, events := end(t, installed, sequence.project, sequence.keptnContext)
+	limit, cancel := context.WithTimeout(t.Context(), chaosLimit)
+	defer cancel()
+	for index, project := range projects {
+		stageState, events := endWithin(limit, t, installed, project, keptnContexts[index])
 		compare(t, "stage", "succeeded", stageState)
-		compare(t, "events of "+sequence.keptnContext, []summary{
+		compare(t, "events of "+keptnContexts[index], []summary{
 			{Type: "deployment.started"}, {"deployment.finished", "succeeded", "pass"}, {Type: "test.started"}, {"test.finished", "succeeded", "pass"},
 		}, summaries(events))
 	}
-	last := time.Since(healed)
+	last := time.Since(over)
 	after, err := installed.SetFaults(t.Context(), 0, 0)
 	must(t, err)
 	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
@@ -106,14 +119,14 @@ func chaos(t *testing.T, installed *system.System, random *rand.Rand, length tim
 			return err
 		}
 		for index := range jobs.Items {
-			if !run.IsReported(&jobs.Items[index]) {
-				return fmt.Errorf("Job %s is not reported", jobs.Items[index].Name)
+			if job := &jobs.Items[index]; run.IsActive(job) || !run.IsReported(job) || job.Spec.TTLSecondsAfterFinished == nil {
+				return fmt.Errorf("Job %s is left: it is %s, or not reported, or does not expire", job.Name, run.PhaseOf(job))
 			}
 		}
 		return nil
 	}))
-	tasks := 2 * len(sequences)
-	t.Logf("%d tasks, %d faults; all had ended %s after the last fault; %.1f requests to Keptn per task", tasks, number, last.Round(time.Second), float64(after-before)/float64(tasks))
+	tasks := 2 * sequences
+	t.Logf("%d tasks, %d faults; all had ended %s after the last fault; %.1f requests to Keptn per task", tasks, faults, last.Round(time.Second), float64(after-before)/float64(tasks))
 }
 
 // harm kills, stops and delays until the context ends, and returns how often. What it

@@ -72,6 +72,15 @@ func shipyard(tasks ...string) string {
 // begin creates a project of its own and triggers its sequence.
 func begin(t *testing.T, installed *system.System, tasks []string, files map[string]string) (project, keptnContext string) {
 	t.Helper()
+	project = createProject(t, installed, tasks, files)
+	keptnContext = trigger(t, installed, project)
+	t.Logf("project %s, Keptn context %s", project, keptnContext)
+	return project, keptnContext
+}
+
+// createProject creates a project with one sequence of tasks.
+func createProject(t *testing.T, installed *system.System, tasks []string, files map[string]string) (project string) {
+	t.Helper()
 	contents := map[string][]byte{}
 	for path, content := range files {
 		contents[path] = []byte(content)
@@ -81,19 +90,32 @@ func begin(t *testing.T, installed *system.System, tasks []string, files map[str
 		project = "e2e-" + uuid.NewString()[:8]
 		return installed.CreateProject(ctx, project, shipyard(tasks...), service, []string{stage}, contents)
 	}))
+	return project
+}
+
+// trigger triggers a project's sequence.
+func trigger(t *testing.T, installed *system.System, project string) (keptnContext string) {
+	t.Helper()
 	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) (err error) {
 		keptnContext, err = installed.Trigger(ctx, project, stage, "pipeline", service, map[string]any{"labels": map[string]string{"build": "17"}})
 		return err
 	}))
-	t.Logf("project %s, Keptn context %s", project, keptnContext)
-	return project, keptnContext
+	return keptnContext
 }
 
 // end waits until the sequence is over and returns how, with our events.
 func end(t *testing.T, installed *system.System, project, keptnContext string) (string, []user.Event) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), runLimit)
+	defer cancel()
+	return endWithin(ctx, t, installed, project, keptnContext)
+}
+
+func endWithin(ctx context.Context, t *testing.T, installed *system.System, project, keptnContext string) (string, []user.Event) {
+	t.Helper()
 	var stageState string
-	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+	deadline, _ := ctx.Deadline()
+	must(t, user.Eventually(ctx, time.Until(deadline), func(ctx context.Context) error {
 		state, reached, err := installed.State(ctx, project, keptnContext)
 		if err == nil && state != "finished" {
 			err = fmt.Errorf("the sequence is %q", state)

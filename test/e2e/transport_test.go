@@ -18,19 +18,20 @@ import (
 	"github.com/job-executor/job-executor/test/user"
 )
 
-// overEachTransport runs a test over HTTP and over NATS, and leaves the bridge at NATS.
-func overEachTransport(t *testing.T, installed *system.System, test func(t *testing.T, transport string)) {
+// overEachTransport runs a test over HTTP and over NATS, with a time after which an event
+// is lost, and leaves the bridge at NATS.
+func overEachTransport(t *testing.T, installed *system.System, loss time.Duration, test func(t *testing.T, transport string)) {
 	t.Helper()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
 		defer cancel()
-		if err := installed.UseTransport(ctx, "nats"); err != nil {
+		if err := installed.UseTransport(ctx, "nats", system.CountingTime); err != nil {
 			t.Error(err)
 		}
 	})
 	for _, transport := range []string{"http", "nats"} {
 		t.Run(transport, func(t *testing.T) {
-			must(t, installed.UseTransport(t.Context(), transport))
+			must(t, installed.UseTransport(t.Context(), transport, loss))
 			test(t, transport)
 		})
 	}
@@ -40,7 +41,7 @@ func overEachTransport(t *testing.T, installed *system.System, test func(t *test
 // since it changes that for all, and kills the bridge.
 func TestTransports(t *testing.T) {
 	installed := connect(t)
-	overEachTransport(t, installed, func(t *testing.T, _ string) {
+	overEachTransport(t, installed, system.CountingTime, func(t *testing.T, _ string) {
 		t.Helper()
 		t.Run("a sequence of two stages passes", func(t *testing.T) { testTwoStages(t, installed) })
 		t.Run("an abort removes the Job", func(t *testing.T) { testAbort(t, installed) })

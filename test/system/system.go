@@ -184,12 +184,16 @@ func (system *System) SetStartDeadline(ctx context.Context, deadline time.Durati
 	return system.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/jobsource", "--timeout=120s")
 }
 
-// UseTransport has the bridge talk to Keptn over NATS or HTTP. Keptn for tests counts
-// what it takes within a second, so what it lost is given up sooner than by default.
-func (system *System) UseTransport(ctx context.Context, transport string) error {
+// CountingTime is after what time an event that Keptn for tests took, and has not counted,
+// is lost, unless it is told to count late.
+const CountingTime = 30 * time.Second
+
+// UseTransport has the bridge talk to Keptn over NATS or HTTP, and give up an event that
+// Keptn has not counted after a time.
+func (system *System) UseTransport(ctx context.Context, transport string, loss time.Duration) error {
 	change := map[string]any{"data": map[string]string{
 		"KEPTN_TRANSPORT": transport, "KEPTN_API_URL": "http://api-gateway-nginx.keptn.svc.cluster.local/api",
-		"KEPTN_LOSS_TIMEOUT": "30s",
+		"KEPTN_LOSS_TIMEOUT": loss.String(),
 	}}
 	content, err := json.Marshal(change)
 	if err != nil {
