@@ -319,31 +319,37 @@ func newInbox(broker *broker, counter *counter) *Inbox {
 }
 
 // The result of a task that was started, and of whose run nothing is heard, is asked
-// for; it is never run again.
+// for; it is never run again. After a while it is said why there may be none.
 func TestResultOfASilentRunIsAskedFor(t *testing.T) {
-	for name, named := range map[string]bool{"its run is named": true, "it has none": false} {
+	for name, test := range map[string]struct {
+		named bool
+		want  []bool
+	}{
+		"its run is named": {true, nil},
+		"it has none":      {false, []bool{false, false, false, true, true}},
+	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				broker := &broker{}
 				inbox := newInbox(broker, &counter{count: running})
-				for minute := range 4 {
+				for minute := range 25 {
 					if err := inbox.Take(t.Context(), triggered(task), Listed); err != nil {
 						t.Fatal(err)
 					}
-					if minute == 0 && named {
+					if minute == 0 && test.named {
 						inbox.runs.add(task, time.Now().Add(time.Hour))
 					}
 					time.Sleep(time.Minute)
 				}
-				var want []string
-				if !named {
-					want = []string{run.AwaitedType, run.AwaitedType}
-				}
-				var types []string
+				var reasoned []bool
 				for _, taken := range broker.taken {
-					types = append(types, taken.Type())
+					awaiting, err := run.AwaitingOf(taken)
+					if err != nil {
+						t.Fatal(err)
+					}
+					reasoned = append(reasoned, awaiting.Reason != "")
 				}
-				if difference := cmp.Diff(want, types); difference != "" {
+				if difference := cmp.Diff(test.want, reasoned); difference != "" {
 					t.Errorf("(-want +got):\n%s", difference)
 				}
 			})

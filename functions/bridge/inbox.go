@@ -64,6 +64,9 @@ const (
 	// has not dispatched.
 	firstLook = 200 * time.Millisecond
 	lastLook  = 30 * time.Second
+	// patientQuestions is how often the result of a run is asked for before Jobs are taken
+	// to be gone that can't be read.
+	patientQuestions = 3
 	// silence is after what time the result of a run is asked for of which nothing is
 	// heard.
 	silence = 2 * time.Minute
@@ -177,7 +180,11 @@ func (inbox *Inbox) do(ctx context.Context, wanted wanted, task keptn.Task, trig
 		}
 		entry.nextCheck = now.Add(min(inbox.resend, silence))
 	case askForResult:
-		if err := inbox.ask(ctx, task, ""); err != nil {
+		reason := ""
+		if entry.asked >= patientQuestions {
+			reason = "Nothing was heard of this task's Jobs for too long: they were deleted, or Job Executor can't read them where they run. Run the sequence again."
+		}
+		if err := inbox.ask(ctx, task, reason); err != nil {
 			return err
 		}
 		entry.nextCheck = now.Add(inbox.resend << min(entry.asked, 3))

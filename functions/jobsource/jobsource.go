@@ -80,6 +80,8 @@ type pending struct {
 type watched struct {
 	store  cache.Indexer
 	synced cache.InformerSynced
+	// since is when the watch began.
+	since time.Time
 }
 
 type sent struct {
@@ -130,7 +132,7 @@ func (source *Source) Run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("watching Jobs in namespace %s: %w", namespace, err)
 		}
-		namespaces[namespace] = &watched{informer.GetIndexer(), registration.HasSynced}
+		namespaces[namespace] = &watched{informer.GetIndexer(), registration.HasSynced, source.Now()}
 		factory.Start(ctx.Done())
 		defer factory.Shutdown()
 	}
@@ -345,7 +347,8 @@ func (source *Source) work(ctx context.Context, queue workqueue.TypedRateLimitin
 }
 
 // jobsOf returns the Jobs of a run in their order, and whether they are known to be
-// all: not as long as a namespace is not watched in which there should be one.
+// all: not as long as a namespace is not watched in which there should be one. One that
+// could not be watched for the StartDeadline is taken to be gone, with its Jobs.
 func (source *Source) jobsOf(runID string) (jobs []*batchv1.Job, complete bool, err error) {
 	source.mutex.Lock()
 	defer source.mutex.Unlock()
@@ -365,7 +368,7 @@ func (source *Source) jobsOf(runID string) (jobs []*batchv1.Job, complete bool, 
 	}
 	for _, job := range known {
 		for _, planned := range run.PlanOf(job) {
-			if namespace := source.namespaces[planned.Namespace]; namespace != nil && !namespace.synced() {
+			if namespace := source.namespaces[planned.Namespace]; namespace != nil && !namespace.synced() && source.Now().Sub(namespace.since) < source.StartDeadline {
 				return jobs, false, nil
 			}
 		}

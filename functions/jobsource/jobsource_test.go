@@ -23,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/cache"
 
 	"github.com/job-executor/job-executor/functions/run"
 )
@@ -177,6 +178,32 @@ func TestJobThatDoesNotStartIsSent(t *testing.T) {
 	want := []time.Duration{5*time.Minute + time.Second, 5*time.Minute + time.Second}
 	if difference := cmp.Diff(want, sentAt); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
+// A namespace that can't be watched for long is taken to be gone: else a run that has Jobs
+// in it would never end.
+func TestRunIsLookedAtThoughANamespaceIsGone(t *testing.T) {
+	there := job(state{name: "a", phase: run.Succeeded})
+	there.Annotations[run.PlanAnnotation] = `[{"namespace":"jobs","name":"a"},{"namespace":"gone","name":"b"}]`
+	indexer := func(jobs ...*batchv1.Job) cache.Indexer {
+		made := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{byRun: func(object any) ([]string, error) { return runsOf(object), nil }})
+		for _, job := range jobs {
+			if err := made.Add(job); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return made
+	}
+	synced := func(is bool) cache.InformerSynced { return func() bool { return is } }
+	source := newSource(&broker{}, &marker{})
+	source.namespaces = map[string]*watched{"jobs": {indexer(there), synced(true), noon}, "gone": {indexer(), synced(false), noon}}
+	for later, want := range map[time.Duration]bool{0: false, time.Minute: false, source.StartDeadline: true} {
+		source.Now = func() time.Time { return noon.Add(later) }
+		jobs, complete, err := source.jobsOf("run")
+		if err != nil || complete != want || len(jobs) != 1 {
+			t.Errorf("after %s: got %d Jobs, complete: %v, %v", later, len(jobs), complete, err)
+		}
 	}
 }
 

@@ -35,9 +35,25 @@ type Store struct {
 // concurrentLists bounds how many namespaces are listed at a time.
 const concurrentLists = 16
 
+// RefusedError says that Jobs of a run may be in namespaces in which they can't be listed:
+// each was deleted, or lacks its roles.
+type RefusedError struct {
+	// Namespaces are those.
+	Namespaces []string
+	// Err is what the API server said.
+	Err error
+}
+
+// Error returns what the API server said.
+func (err *RefusedError) Error() string { return err.Err.Error() }
+
+// Unwrap returns it as an error.
+func (err *RefusedError) Unwrap() error { return err.Err }
+
 // List returns all Jobs of a run, in their order. A namespace in which Jobs can't be
-// listed, since its roles are missing or it is being deleted, is an error only if a
-// Job of the run's plan should be there: it must not stop what is in the others.
+// listed, since its roles are missing or it was deleted, must not stop what is in the
+// others; if a Job of the run's plan should be there, or no namespace can be listed, the
+// error is a RefusedError, and the Jobs are those that were found.
 func (store *Store) List(ctx context.Context, runID string) ([]batchv1.Job, error) {
 	var mutex sync.Mutex
 	var jobs []batchv1.Job
@@ -66,12 +82,12 @@ func (store *Store) List(ctx context.Context, runID string) ([]batchv1.Job, erro
 	}
 	Sort(jobs)
 	if len(jobs) == 0 && len(refused) == len(store.Namespaces) {
-		return nil, errors.Join(slices.Collect(maps.Values(refused))...)
+		return nil, &RefusedError{slices.Sorted(maps.Keys(refused)), errors.Join(slices.Collect(maps.Values(refused))...)}
 	}
 	for index := range jobs {
 		for _, planned := range PlanOf(&jobs[index]) {
 			if err := refused[planned.Namespace]; err != nil {
-				return nil, err
+				return jobs, &RefusedError{slices.Sorted(maps.Keys(refused)), err}
 			}
 		}
 	}

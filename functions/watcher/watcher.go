@@ -3,8 +3,10 @@ package watcher
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -56,6 +58,9 @@ type question struct {
 	unstarted string
 	// reason is why there may be no Job.
 	reason string
+	// gone says that what can't be listed is not there any more: jobsource has seen it
+	// deleted, or nothing was heard of it for too long.
+	gone bool
 }
 
 // Handle answers one event: the completion of a Job, the bridge's question for a
@@ -71,13 +76,13 @@ func (watcher *Watcher) Handle(ctx context.Context, received event.Event) (*even
 		if err != nil {
 			return nil, function.Permanent(err)
 		}
-		return watcher.next(ctx, question{runID: awaiting.RunID, task: awaiting.Task, begun: true, reason: awaiting.Reason})
+		return watcher.next(ctx, question{runID: awaiting.RunID, task: awaiting.Task, begun: true, reason: awaiting.Reason, gone: awaiting.Reason != ""})
 	default:
 		completion, err := run.CompletionOf(received)
 		if err != nil {
 			return nil, function.Permanent(err)
 		}
-		asked := question{runID: completion.RunID, task: completion.Task, silent: completion.Silent, begun: completion.Deleted}
+		asked := question{runID: completion.RunID, task: completion.Task, silent: completion.Silent, begun: completion.Deleted, gone: completion.Deleted}
 		if completion.Unstarted {
 			asked.unstarted = completion.Job
 		}
@@ -91,10 +96,7 @@ func (watcher *Watcher) cancel(ctx context.Context, cancelled event.Event) error
 		return function.Permanent(err)
 	}
 	jobs, err := watcher.Runs.List(ctx, runID)
-	if err != nil {
-		return err
-	}
-	return watcher.delete(ctx, jobs)
+	return errors.Join(err, watcher.delete(ctx, jobs)) // those that can be
 }
 
 // delete deletes the Jobs that have not ended, from the last: a Job that waits must
@@ -116,11 +118,15 @@ func (watcher *Watcher) delete(ctx context.Context, jobs []batchv1.Job) error {
 // finished event once it has ended, whatever brought it here.
 func (watcher *Watcher) next(ctx context.Context, asked question) (*event.Event, error) {
 	jobs, err := watcher.Runs.List(ctx, asked.runID)
-	if err != nil {
+	var refused *run.RefusedError
+	if err != nil && !errors.As(err, &refused) {
 		return nil, err
 	}
 	log := watcher.Log.With("run", asked.runID)
 	step := run.Next(jobs, asked.begun)
+	if refused != nil && !asked.gone && (len(jobs) == 0 || step.Missing != nil && slices.Contains(refused.Namespaces, step.Missing.Namespace)) {
+		return nil, err // it may be there, and run
+	}
 	switch {
 	case len(jobs) == 0 && asked.begun:
 		return watcher.giveUp(ctx, asked)

@@ -213,6 +213,7 @@ func TestHandle(t *testing.T) {
 			outcome{Data: map[string]any{"task": "test", "message": "Task 'one' failed: its pod was deleted before it had ended, by hand or with its node; run the sequence again\n"}}, nil,
 		},
 		{"what can't be read is tried again", cluster{err: errDown}, "one", outcome{}, errDown},
+		{"so is what is refused, as long as nobody has seen it deleted", cluster{err: &run.RefusedError{Err: errDown}}, "one", outcome{}, errDown},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -285,6 +286,7 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 	}}}
 	running := pod()
 	running.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "fetch-files", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
+	refused := &run.RefusedError{Namespaces: []string{"jobs"}, Err: errDown}
 	gone := "The Jobs of this task were deleted before it was finished, and with them its result. Run the sequence again."
 	tests := []struct {
 		name             string
@@ -297,10 +299,14 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 		{"nobody saw that all were deleted", awaited(""), cluster{}, gone, nil, nil},
 		{"no executor could take it", awaited("status 503"), cluster{}, "status 503", nil, nil},
 		{"none could, but its Jobs are there", awaited("status 503"), cluster{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}}, "", nil, nil},
+		{"all were deleted with their namespace", completed("one", run.Deleted), cluster{err: refused}, gone, nil, nil},
+		{"one of two was deleted with its namespace", completed("two", run.Deleted), cluster{err: refused, jobs: []batchv1.Job{plan(job("one", run.Succeeded))}, pods: map[string][]corev1.Pod{"one": {pod()}}}, "Task 'Second' failed: its job two in namespace jobs was deleted before the task had ended; run the sequence again\nTask 'one' finished successfully!\n", nil, nil},
+		{"nothing was heard for too long of Jobs that can't be read", awaited("nothing was heard"), cluster{err: refused}, "nothing was heard", nil, nil},
 		{"the running Job was deleted", completed("one", run.Deleted), cluster{jobs: []batchv1.Job{plan(job("two", run.Waiting))}}, "Task 'First' failed: its job one in namespace jobs was deleted before the task had ended; run the sequence again\n", nil, []string{"two"}},
 		{"a waiting Job was deleted", completed("one", run.Finished), cluster{jobs: []batchv1.Job{plan(job("one", run.Succeeded))}, pods: map[string][]corev1.Pod{"one": {pod()}}}, "Task 'Second' failed: its job two in namespace jobs was deleted before the task had ended; run the sequence again\nTask 'one' finished successfully!\n", nil, nil},
 		{"a Job could not start", completed("one", run.Unstarted), cluster{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}, pods: map[string][]corev1.Pod{"one": {pulling}}}, "Task 'one' failed: it could not start within 4m59s: container task could not start (ImagePullBackOff: Back-off pulling image \"nothing\")\n", []string{"one"}, []string{"two"}},
 		{"a Job that fetches its files has started", completed("one", run.Unstarted), cluster{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}, pods: map[string][]corev1.Pod{"one": {running}}}, "", nil, nil},
+		{"one that goes on where it can be read goes on", completed("one", run.Finished), cluster{err: refused, jobs: []batchv1.Job{plan(job("one", run.Running))}}, "", nil, nil},
 		{"a run that goes on is left alone", awaited(""), cluster{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}}, "", nil, nil},
 	}
 	for _, test := range tests {

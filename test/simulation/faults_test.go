@@ -101,7 +101,9 @@ func (world *world) types() []string {
 // react has the API server refuse what it refuses.
 func (world *world) react() {
 	world.cluster.React("list", "jobs", func(action clienttesting.Action) (bool, runtime.Object, error) {
-		return action.GetNamespace() == brokenNamespace, nil, apierrors.NewForbidden(jobs, "", errors.New("no role"))
+		// The roles in a namespace are deleted with it.
+		refused := action.GetNamespace() == brokenNamespace || action.GetNamespace() == loadNamespace && world.namespaceDown.Load()
+		return refused, nil, apierrors.NewForbidden(jobs, "", errors.New("no role"))
 	})
 	world.cluster.React("create", "jobs", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		refused := action.GetNamespace() == loadNamespace && world.namespaceDown.Load()
@@ -229,12 +231,12 @@ func (world *world) touch(job *batchv1.Job) {
 
 // deleteNamespace deletes all that is in a namespace, which takes nothing new then.
 func (world *world) deleteNamespace() {
-	world.namespaceDown.Store(true)
 	client := world.cluster.Client(nil).BatchV1().Jobs(loadNamespace)
 	list, err := client.List(world.ctx, metav1.ListOptions{LabelSelector: run.Selector})
 	if err != nil {
 		return
 	}
+	world.namespaceDown.Store(true)
 	for index := range list.Items {
 		world.touch(&list.Items[index])
 		_ = client.Delete(world.ctx, list.Items[index].Name, metav1.DeleteOptions{})
@@ -436,6 +438,16 @@ func (world *world) keptnDrops(eventType string) bool {
 	// Over NATS what was acknowledged is handled.
 	return world.transport == overHTTP && world.faulty() && strings.HasSuffix(eventType, "."+string(keptn.Started)) &&
 		world.chance.draw("Keptn drops").Float64() < doubleChance
+}
+
+// awaitNamespace waits as an informer does that tries again and again, but not by chance.
+func (world *world) awaitNamespace(ctx context.Context, operation string) {
+	for strings.HasSuffix(operation, " in "+loadNamespace) && world.namespaceDown.Load() && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 // unlogged is a Kubernetes call that reads a log that can't be read.

@@ -158,7 +158,9 @@ var jobs = schema.GroupResource{Group: "batch", Resource: "jobs"}
 // call makes a call of the Kubernetes API, which may fail.
 func (process *process) call(ctx context.Context, operation string, do func() error) error {
 	if strings.HasPrefix(operation, "list jobs "+run.Selector) && !strings.Contains(operation, run.EventIDLabel) {
-		return do() // an informer's: its goroutines do not survive the end of one of them
+		// An informer's: its goroutines do not survive the end of one of them.
+		process.world.awaitNamespace(ctx, operation)
+		return do()
 	}
 	process.await(ctx, operation)
 	if process.world.apiDown.Load() {

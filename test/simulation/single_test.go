@@ -147,13 +147,18 @@ func singleFaults() []*plannedFault {
 		&plannedFault{name: "a waiting Job is deleted", begin: toJob(run.Waiting, false)},
 		&plannedFault{name: "a waiting Job is resumed by others", begin: toJob(run.Waiting, true)},
 		&plannedFault{name: "a pod is deleted", begin: func(world *world) { world.planned.fate = embedded.PodDeleted }},
-		&plannedFault{name: "a pod is refused, or not scheduled (a task with a limit of 1 min, START_DEADLINE 5 min)", begin: func(world *world) { world.planned.fate = embedded.Unschedulable }},
-		&plannedFault{name: "a node is lost, and does not come back (a task with a limit of 1 min)", begin: func(world *world) { world.planned.fate = embedded.NodeLost }},
+		&plannedFault{name: "a pod is refused, or not scheduled (START_DEADLINE is 5 min)", begin: func(world *world) { world.planned.fate = embedded.Unschedulable }},
+		&plannedFault{name: "a node is lost, with a Job whose limit is 10 min", begin: func(world *world) { world.planned.fate = embedded.NodeLost }},
 		&plannedFault{name: "no log can be read", begin: func(world *world) { world.planned.hidesLogs = true }},
 		&plannedFault{
 			name: "a namespace is deleted, and there again after a minute", lasts: time.Minute,
 			begin: (*world).deleteNamespace, end: func(world *world) { world.namespaceDown.Store(false) },
 		},
+		&plannedFault{name: "a namespace is deleted", begin: (*world).deleteNamespace},
+		&plannedFault{name: "a namespace is deleted, and jobsource is killed", begin: func(world *world) {
+			world.deleteNamespace()
+			dies("jobsource")(world)
+		}},
 		&plannedFault{name: "an executor for another task never answers", harshness: harshness{stuck: true}, begin: func(*world) {}},
 		&plannedFault{name: "one of a hundred task types can't be listed, and one of a hundred namespaces not be watched", harshness: harshness{many: true}, begin: func(*world) {}},
 	)
