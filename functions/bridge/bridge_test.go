@@ -244,6 +244,7 @@ func TestNamedRunIsAnswered(t *testing.T) {
 		{"it ended, and Keptn has its result", named(run.Succeeded, ""), counter{count: completed}, "1-reported", nil, false, ""},
 		{"it runs, though others finished the task", named(run.Running, ""), counter{count: completed}, "", nil, false, ""},
 		{"it runs", named(run.Running, ""), counter{count: running}, "", nil, true, ""},
+		{"its first Job is not there, and Keptn has a result", incomplete, counter{count: completed}, "1-cancelled", nil, false, ""},
 		{"its first Job is not there", incomplete, counter{count: current}, "", nil, false, ""},
 		{"it runs, and Keptn has no started event", named(run.Running, ""), counter{count: current}, "", nil, true, "sh.keptn.event.test.started"},
 		{"it is silent", named(run.Running, "true"), counter{count: current}, "", nil, true, ""},

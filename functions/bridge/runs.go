@@ -53,8 +53,8 @@ const namedFor = 150 * time.Second
 const maxRuns = 10000
 
 // Handle answers the event that a run is active, which jobsource sends again and again
-// until the run is reported: with the run's cancellation if its sequence was aborted,
-// with that it is reported if it has ended and Keptn wants no result, and with nothing
+// until the run is reported: with the run's cancellation if its sequence was aborted, or if
+// the task is completed and the run has not begun, with that it is reported if it has ended and Keptn wants no result, and with nothing
 // else. A started event that Keptn lacks is sent again. So whatever happened is seen
 // that happened while no bridge was there.
 func (runs *Runs) Handle(ctx context.Context, received event.Event) (*event.Event, error) {
@@ -74,6 +74,11 @@ func (runs *Runs) Handle(ctx context.Context, received event.Event) (*event.Even
 	case count.Standing == keptn.Aborted:
 		runs.Remove(task)
 		runs.log.InfoContext(ctx, "the sequence of a run was aborted; the run is cancelled", "triggeredid", task.TriggeredID, "keptncontext", task.Context)
+		return reply(run.Cancelled(runs.source, activity.RunID, runs.now()))
+	case count.Standing == keptn.Completed && !activity.Begun:
+		// An executor made some of it after another one had said that it can't be run; the
+		// rest, and with it the first Job, will never be made.
+		runs.Remove(task)
 		return reply(run.Cancelled(runs.source, activity.RunID, runs.now()))
 	case count.Standing == keptn.Completed:
 		runs.Remove(task)

@@ -36,7 +36,9 @@ type job struct {
 type pod struct {
 	Phase           corev1.PodPhase
 	Reason, Message string
-	Init, Task      container
+	// Unscheduled is why it is on no node.
+	Unscheduled string
+	Init, Task  container
 }
 
 type container struct {
@@ -66,6 +68,29 @@ func resume(ctx context.Context, store *run.Store, job *batchv1.Job) error {
 func remove(ctx context.Context, store *run.Store, job *batchv1.Job) error {
 	return store.Delete(ctx, job)
 }
+
+// removePods deletes the pods of a Job, as others do.
+func removePods(client kubernetes.Interface) func(context.Context, *run.Store, *batchv1.Job) error {
+	return func(ctx context.Context, _ *run.Store, job *batchv1.Job) error {
+		pods, err := client.CoreV1().Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
+		if err != nil {
+			return err
+		}
+		for index := range pods.Items {
+			if err := client.CoreV1().Pods(job.Namespace).Delete(ctx, pods.Items[index].Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// MissingAccount is a service account that does not exist, so that the pod is refused, and
+// MissingNode a label that no node has, so that there is none for the pod.
+const (
+	MissingAccount = "conformance-missing"
+	MissingNode    = "conformance.missing/node"
+)
 
 func expire(ctx context.Context, store *run.Store, job *batchv1.Job) error {
 	_, err := store.Batch.Jobs(job.Namespace).Patch(ctx, job.Name, types.MergePatchType, []byte(`{"spec":{"ttlSecondsAfterFinished":1}}`), metav1.PatchOptions{})
@@ -165,6 +190,15 @@ func TestJobs(t *testing.T, client kubernetes.Interface, namespace string) {
 		{"its own time limit takes the pod away", newJob(namespace, "echo begun; sleep 300", func(spec *batchv1.JobSpec) {
 			spec.ActiveDeadlineSeconds = new(int64(3))
 		}), []step{{want: job{Phase: run.Failed, Reason: deadlineExceeded, Message: "Job was active longer than specified deadline", Began: true}}}},
+		{"its pod is deleted by others", newJob(namespace, "echo begun; sleep 300"), []step{{want: runs}, {removePods(client), failed()}}},
+		{"its pod is refused", newJob(namespace, "echo done", func(spec *batchv1.JobSpec) { spec.Template.Spec.ServiceAccountName = MissingAccount }), []step{
+			{want: job{Phase: run.Running, Began: true}}, {remove, gone},
+		}},
+		{"there is no node for its pod", newJob(namespace, "echo done", func(spec *batchv1.JobSpec) {
+			spec.Template.Spec.NodeSelector = map[string]string{MissingNode: ""}
+		}), []step{
+			{want: job{Phase: run.Running, Began: true, Pods: []pod{{Phase: corev1.PodPending, Unscheduled: corev1.PodReasonUnschedulable}}}}, {remove, gone},
+		}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -218,6 +252,11 @@ func look(ctx context.Context, client kubernetes.Interface, namespace, name stri
 	for index := range pods {
 		found := &pods[index]
 		seen := pod{Phase: found.Status.Phase, Reason: found.Status.Reason, Message: found.Status.Message}
+		for _, condition := range found.Status.Conditions {
+			if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse {
+				seen.Unscheduled = condition.Reason
+			}
+		}
 		for _, status := range slices.Concat(found.Status.InitContainerStatuses, found.Status.ContainerStatuses) {
 			log, err := reader.Log(ctx, found, status.Name)
 			if err != nil && !apierrors.IsBadRequest(err) && !apierrors.IsNotFound(err) {

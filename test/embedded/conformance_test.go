@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	batchv1 "k8s.io/api/batch/v1"
 
 	"github.com/job-executor/job-executor/test/conformance"
 )
@@ -28,9 +29,21 @@ func TestBrokerConformsToKnative(t *testing.T) {
 	})
 }
 
+// fateOf is the fate of pods that the conformance tests make.
+func fateOf(job *batchv1.Job) Fate {
+	switch spec := job.Spec.Template.Spec; {
+	case spec.ServiceAccountName == conformance.MissingAccount:
+		return Refused
+	case len(spec.NodeSelector) > 0:
+		return Unschedulable
+	default:
+		return Runs
+	}
+}
+
 func TestJobsConformToKubernetes(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	cluster, err := NewKubernetes(KubernetesOptions{Context: ctx, Runtime: &Processes{}, Directory: t.TempDir(), NewID: uuid.NewString})
+	cluster, err := NewKubernetes(KubernetesOptions{Context: ctx, Runtime: &Processes{}, Directory: t.TempDir(), NewID: uuid.NewString, Fate: fateOf})
 	if err != nil {
 		t.Fatal(err)
 	}

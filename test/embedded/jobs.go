@@ -34,12 +34,13 @@ const (
 type managed struct {
 	namespace, name string
 	uid             types.UID
-	// change has room for one notice.
-	change chan struct{}
+	// change and podDeleted have room for one notice: that the Job was changed, and that
+	// others delete its pod.
+	change, podDeleted chan struct{}
 }
 
 func (cluster *Kubernetes) manage(job *batchv1.Job) {
-	made := &managed{namespace: job.Namespace, name: job.Name, uid: job.UID, change: make(chan struct{}, 1)}
+	made := &managed{namespace: job.Namespace, name: job.Name, uid: job.UID, change: make(chan struct{}, 1), podDeleted: make(chan struct{}, 1)}
 	cluster.mutex.Lock()
 	cluster.jobs[job.UID] = made
 	cluster.mutex.Unlock()
@@ -180,10 +181,6 @@ func (cluster *Kubernetes) attempt(ctx context.Context, made *managed, job *batc
 		defer timer.Stop()
 		deadline = timer.C
 	}
-	var deletion <-chan time.Time
-	if fate == PodDeleted {
-		deletion = time.After(cluster.options.Delay("delete pod", job.Name))
-	}
 	for {
 		select {
 		case <-made.change:
@@ -193,7 +190,7 @@ func (cluster *Kubernetes) attempt(ctx context.Context, made *managed, job *batc
 			}
 			kill(true)
 			return false
-		case <-deletion:
+		case <-made.podDeleted:
 			kill(true)
 			return cluster.settle(ctx, made, job, false, failures)
 		case <-deadline:
@@ -223,6 +220,7 @@ func (cluster *Kubernetes) startPod(ctx context.Context, job *batchv1.Job, fate 
 	}
 	pod := cluster.newPod(job)
 	if fate == Unschedulable {
+		pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses = nil, nil
 		pod.Status.Conditions = []corev1.PodCondition{{
 			Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: "0/1 nodes are available",
 		}}

@@ -93,8 +93,6 @@ const (
 	// NodeLost is one whose node is lost: it can't be ended, and so neither can its Job,
 	// until the node is back.
 	NodeLost
-	// PodDeleted is one that others delete.
-	PodDeleted
 )
 
 type logKey struct{ namespace, pod, container string }
@@ -133,6 +131,7 @@ func NewKubernetes(options KubernetesOptions, objects ...runtime.Object) (*Kuber
 	cluster.client.AddReactor("list", "pods", cluster.listLabelled)
 	cluster.client.AddReactor("patch", "jobs", cluster.patchJob)
 	cluster.client.AddReactor("delete", "jobs", cluster.deleteJob)
+	cluster.client.AddReactor("delete", "pods", cluster.podDeleted)
 	cluster.client.AddReactor("*", "*", clienttesting.ObjectReaction(tracker))
 	cluster.client.AddWatchReactor("*", func(action clienttesting.Action) (bool, watch.Interface, error) {
 		watcher, err := tracker.Watch(action.GetResource(), action.GetNamespace())
@@ -300,6 +299,27 @@ func (cluster *Kubernetes) deleteJob(action clienttesting.Action) (bool, runtime
 		return true, nil, apierrors.NewConflict(jobsResource.GroupResource(), job.Name, fmt.Errorf("the UID in the precondition is not the object's"))
 	}
 	cluster.remove(job)
+	return true, nil, nil
+}
+
+// podDeleted tells the Job of a pod that others delete it.
+func (cluster *Kubernetes) podDeleted(action clienttesting.Action) (bool, runtime.Object, error) {
+	deletion, ok := action.(clienttesting.DeleteActionImpl)
+	if !ok {
+		return false, nil, nil
+	}
+	object, err := cluster.tracker.Get(podsResource, deletion.GetNamespace(), deletion.GetName())
+	if err != nil {
+		return true, nil, err
+	}
+	cluster.mutex.Lock()
+	defer cluster.mutex.Unlock()
+	if made := cluster.jobs[metav1.GetControllerOf(object.(*corev1.Pod)).UID]; made != nil {
+		select {
+		case made.podDeleted <- struct{}{}:
+		default:
+		}
+	}
 	return true, nil, nil
 }
 

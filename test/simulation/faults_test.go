@@ -130,16 +130,30 @@ func (world *world) fateOf(job *batchv1.Job) embedded.Fate {
 	case world.faulty():
 		const each = 0.01
 		draw := world.chance.draw("fate of %s", job.Name).Float64()
-		fates := []embedded.Fate{embedded.Refused, embedded.Unschedulable, embedded.NodeLost, embedded.PodDeleted}
+		fates := []embedded.Fate{embedded.Refused, embedded.Unschedulable, embedded.NodeLost}
 		if index := int(draw / each); index < len(fates) {
 			fate = fates[index]
 		}
 	}
 	world.fates[job.Name] = fate
-	if fate == embedded.PodDeleted {
-		world.touched[runOf(job.Name)] = true // it may just have succeeded
-	}
 	return fate
+}
+
+// deletePod has others delete the pod of a Job after a while; it may just have succeeded.
+func (world *world) deletePod(job *batchv1.Job, random *rand.Rand) {
+	world.mutex.Lock()
+	world.touched[runOf(job.Name)] = true
+	world.mutex.Unlock()
+	time.Sleep(between(random, time.Millisecond, 10*time.Second))
+	client := world.cluster.Client(nil).CoreV1().Pods(job.Namespace)
+	list, err := client.List(world.ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
+	if err != nil {
+		return
+	}
+	for index := range list.Items {
+		world.note("others delete pod %s", list.Items[index].Name)
+		_ = client.Delete(world.ctx, list.Items[index].Name, metav1.DeleteOptions{})
+	}
 }
 
 // hidesLog says whether the logs of a pod can't be read: those on a lost node can't, and

@@ -3,6 +3,7 @@ package simulation
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"regexp"
 	"slices"
@@ -30,8 +31,8 @@ type plannedFault struct {
 
 	// What goes wrong with what happens next.
 	fate embedded.Fate
-	// hidesLogs says that no log can be read.
-	hidesLogs bool
+	// hidesLogs says that no log can be read, and deletesPod that the next pod is deleted.
+	hidesLogs, deletesPod bool
 	// lag is by how much Keptn counts late.
 	lag time.Duration
 	// loses, doubles and dropped are event types: of what the Broker loses and delivers
@@ -53,6 +54,18 @@ func (planned *plannedFault) deliveries(world *world, eventType string) int {
 	default:
 		return 1
 	}
+}
+
+// deletesPod says whether others delete a pod that starts.
+func (world *world) deletesPod(random *rand.Rand) bool {
+	if world.planned == nil {
+		return world.faulty() && random.Float64() < 0.01 //nolint:mnd // a few
+	}
+	world.mutex.Lock()
+	defer world.mutex.Unlock()
+	deletes := world.planned.deletesPod
+	world.planned.deletesPod = false
+	return deletes
 }
 
 // drops says whether Keptn loses an event that it took.
@@ -146,7 +159,7 @@ func singleFaults() []*plannedFault {
 		&plannedFault{name: "a running Job is deleted", begin: toJob(run.Running, false)},
 		&plannedFault{name: "a waiting Job is deleted", begin: toJob(run.Waiting, false)},
 		&plannedFault{name: "a waiting Job is resumed by others", begin: toJob(run.Waiting, true)},
-		&plannedFault{name: "a pod is deleted", begin: func(world *world) { world.planned.fate = embedded.PodDeleted }},
+		&plannedFault{name: "a pod is deleted", begin: func(world *world) { world.planned.deletesPod = true }},
 		&plannedFault{name: "a pod is refused, or not scheduled (START_DEADLINE is 5 min)", begin: func(world *world) { world.planned.fate = embedded.Unschedulable }},
 		&plannedFault{name: "a node is lost, with a Job whose limit is 10 min", begin: func(world *world) { world.planned.fate = embedded.NodeLost }},
 		&plannedFault{name: "no log can be read", begin: func(world *world) { world.planned.hidesLogs = true }},

@@ -319,13 +319,16 @@ func (world *world) jobStarted(job *batchv1.Job) {
 	if starts > 1 {
 		world.note("Job %s starts for the %dth time", job.Name, starts)
 	}
+	if random := world.chance.draw("pod of %s", job.Name); world.deletesPod(random) {
+		go world.deletePod(job, random)
+	}
 	if len(early) > 0 && !world.isTouched(job.Name) {
 		world.violate("Job %s starts although %v did not succeed", job.Name, early)
 	}
 }
 
 // observe is told of each delivery of the Broker: a run may be cancelled only if its
-// sequence was aborted.
+// sequence was aborted, or its task is completed.
 func (world *world) observe(delivery embedded.Delivery) {
 	if delivery.Event.Type() != run.CancelledType {
 		return
@@ -333,9 +336,10 @@ func (world *world) observe(delivery embedded.Delivery) {
 	runID, err := run.Of(delivery.Event)
 	world.mutex.Lock()
 	aborted := world.aborted[world.contexts[runOf(run.Name(runID, 0, 0))]]
+	completed := !world.closed[runID].IsZero() || world.rivals[runID]
 	world.mutex.Unlock()
-	if err != nil || !aborted {
-		world.violate("run %s is cancelled although its sequence was not aborted: %v", runID, err)
+	if err != nil || !aborted && !completed {
+		world.violate("run %s is cancelled although its task is wanted: %v", runID, err)
 	}
 }
 
