@@ -1145,6 +1145,9 @@ func TestPollerListsOnlyWhatIsSubscribed(t *testing.T) {
 		}
 		go func() { _ = poller.Run(ctx) }()
 		synctest.Wait()
+		if len(taken) != manyEvents {
+			t.Errorf("of %d events that were listed %d were taken, before they were listed again", manyEvents, len(taken))
+		}
 		for range len(taken) {
 			<-taken
 		}

@@ -63,14 +63,30 @@ type Lanes struct{ lanes sync.Map }
 
 // Enter takes a place in the lane of a type, false if there is none. Leave gives it back.
 func (lanes *Lanes) Enter(eventType string) (leave func(), ok bool) {
-	made, _ := lanes.lanes.LoadOrStore(eventType, make(chan struct{}, concurrentSends))
-	lane, _ := made.(chan struct{})
+	lane := lanes.lane(eventType)
 	select {
 	case lane <- struct{}{}:
 		return func() { <-lane }, true
 	default:
 		return nil, false
 	}
+}
+
+// Wait waits for a place in the lane of a type, until the context ends; then it is false.
+func (lanes *Lanes) Wait(ctx context.Context, eventType string) (leave func(), ok bool) {
+	lane := lanes.lane(eventType)
+	select {
+	case lane <- struct{}{}:
+		return func() { <-lane }, true
+	case <-ctx.Done():
+		return nil, false
+	}
+}
+
+func (lanes *Lanes) lane(eventType string) chan struct{} {
+	made, _ := lanes.lanes.LoadOrStore(eventType, make(chan struct{}, concurrentSends))
+	lane, _ := made.(chan struct{})
+	return lane
 }
 
 // Run polls until the context ends, each type on its own: one that can't be listed, or is
@@ -140,14 +156,13 @@ func (poller *Poller) list(ctx context.Context, eventType string) {
 	}
 }
 
-// start takes an event in the background: the Broker may answer only after a
-// cold start. One that is under way is not taken twice; one for which there is no place
-// is listed again.
+// start takes an event in the background, once there is a place for it: the Broker may
+// answer only after a cold start. One that is under way is not taken twice.
 func (poller *Poller) start(ctx context.Context, listed event.Event) {
 	if _, loaded := poller.underWay.LoadOrStore(listed.ID(), true); loaded {
 		return
 	}
-	leave, ok := poller.Lanes.Enter(listed.Type())
+	leave, ok := poller.Lanes.Wait(ctx, listed.Type())
 	if !ok {
 		poller.underWay.Delete(listed.ID())
 		return

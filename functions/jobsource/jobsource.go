@@ -18,8 +18,9 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/informers"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
@@ -120,29 +121,21 @@ const byRun = "run"
 func (source *Source) Run(ctx context.Context) error {
 	queue := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry))
 	namespaces := map[string]*watched{}
+	var group sync.WaitGroup
 	for _, namespace := range source.Namespaces {
-		factory := informers.NewSharedInformerFactoryWithOptions(source.Client, resync, informers.WithNamespace(namespace),
-			informers.WithTransform(strip),
-			informers.WithTweakListOptions(func(options *metav1.ListOptions) { options.LabelSelector = run.SelectorOf(source.Installation) }))
-		informer := factory.Batch().V1().Jobs().Informer()
-		if err := informer.AddIndexers(cache.Indexers{byRun: func(object any) ([]string, error) { return runsOf(object), nil }}); err != nil {
-			return fmt.Errorf("indexing Jobs in namespace %s: %w", namespace, err)
-		}
+		informer := source.informer(namespace)
 		registration, err := informer.AddEventHandler(source.enqueue(queue))
 		if err != nil {
 			return fmt.Errorf("watching Jobs in namespace %s: %w", namespace, err)
 		}
 		namespaces[namespace] = &watched{informer.GetIndexer(), registration.HasSynced, source.Now()}
-		factory.Start(ctx.Done())
-		defer factory.Shutdown()
+		group.Go(func() { informer.RunWithContext(ctx) })
 	}
 	source.mutex.Lock()
 	source.namespaces, source.sent = namespaces, map[string]sent{}
 	source.mutex.Unlock()
 	source.observe()
 	source.awaitSync(ctx)
-
-	var group sync.WaitGroup
 	for range workers {
 		group.Go(func() {
 			for source.work(ctx, queue) {
@@ -155,6 +148,46 @@ func (source *Source) Run(ctx context.Context) error {
 	queue.ShutDown()
 	group.Wait()
 	return nil
+}
+
+// pageSize is how many Jobs are listed at a time: whole, thousands of them would not fit
+// into memory at the start.
+const pageSize = 500
+
+// informer watches the Jobs of a namespace.
+func (source *Source) informer(namespace string) cache.SharedIndexInformer {
+	jobs, selector := source.Client.BatchV1().Jobs(namespace), run.SelectorOf(source.Installation)
+	informer := cache.NewSharedIndexInformerWithOptions(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, _ metav1.ListOptions) (runtime.Object, error) {
+			all := &batchv1.JobList{}
+			for options := (metav1.ListOptions{LabelSelector: selector, Limit: pageSize}); ; options.Continue = all.Continue {
+				page, err := jobs.List(ctx, options)
+				if err != nil {
+					return nil, fmt.Errorf("listing Jobs in namespace %s: %w", namespace, err)
+				}
+				for index := range page.Items {
+					all.Items = append(all.Items, *strip(&page.Items[index]))
+				}
+				if all.ListMeta = page.ListMeta; all.Continue == "" {
+					return all, nil
+				}
+			}
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			options.LabelSelector = selector
+			return jobs.Watch(ctx, options)
+		},
+	}, &batchv1.Job{}, cache.SharedIndexInformerOptions{
+		ResyncPeriod: resync, Indexers: cache.Indexers{byRun: func(object any) ([]string, error) { return runsOf(object), nil }},
+	})
+	// Only for an informer that has started it fails.
+	_ = informer.SetTransform(func(object any) (any, error) {
+		if job, ok := object.(*batchv1.Job); ok {
+			return strip(job), nil
+		}
+		return object, nil
+	})
+	return informer
 }
 
 // awaitSync waits until all namespaces are listed, but not long: of those that can't be,
@@ -227,11 +260,7 @@ func (source *Source) tellUnsynced(ctx context.Context) {
 
 // strip leaves out of a Job what is not looked at here, so that thousands of them fit
 // into memory.
-func strip(object any) (any, error) {
-	job, ok := object.(*batchv1.Job)
-	if !ok {
-		return object, nil
-	}
+func strip(job *batchv1.Job) *batchv1.Job {
 	kept := map[string]string{}
 	for _, name := range []string{
 		run.TaskAnnotation, run.TraceparentAnnotation, run.PlanAnnotation, run.ReportedAnnotation, run.TTLAnnotation, run.SilentAnnotation, run.FailureAnnotation,
@@ -254,7 +283,7 @@ func strip(object any) (any, error) {
 			Conditions: job.Status.Conditions, Active: job.Status.Active, Ready: job.Status.Ready,
 			Succeeded: job.Status.Succeeded, Failed: job.Status.Failed,
 		},
-	}, nil
+	}
 }
 
 // jobOf is the Job of an informer's object, also of one that was deleted.

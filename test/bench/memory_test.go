@@ -1,0 +1,447 @@
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	cloudevents "github.com/cloudevents/sdk-go/v2/event"
+	noopmetric "go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace/noop"
+	"golang.org/x/sync/semaphore"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/job-executor/job-executor/functions/bridge"
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/watcher"
+	"github.com/job-executor/job-executor/test/embedded"
+)
+
+// What the functions have to bear at once.
+const (
+	openEvents   = 10000
+	finishedJobs = 20000
+	reportedRuns = 20
+	logsOfARun   = 4
+	logBytes     = 10 << 20
+)
+
+// programVariable names the function that this process is to be, and serverVariable the
+// address of all that it talks to.
+const (
+	programVariable = "BENCH_PROGRAM"
+	serverVariable  = "BENCH_SERVER"
+)
+
+// TestMain is the function under test in the processes that the tests start.
+func TestMain(m *testing.M) {
+	program := os.Getenv(programVariable)
+	if program == "" {
+		os.Exit(m.Run())
+	}
+	if err := serve(program, os.Getenv(serverVariable)); err != nil {
+		fmt.Fprintln(os.Stderr, program+":", err)
+		os.Exit(1)
+	}
+}
+
+// serve runs a function; what it has done it says on its standard output.
+func serve(program, server string) error {
+	manifests, err := embedded.ReadManifests("../../config")
+	if err != nil {
+		return err
+	}
+	manifests.Settings["BROKER_URL"] = server + "/broker"
+	client, err := kubernetes.NewForConfig(&rest.Config{Host: server, QPS: 1000, Burst: 1000})
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	environment := embedded.Environment{
+		Manifests: manifests, Transport: http.DefaultTransport, Kubernetes: client, KeptnTransport: http.DefaultTransport,
+		Telemetry: &function.Telemetry{
+			Log:     slog.New(slog.NewTextHandler(os.Stdout, nil)),
+			Tracers: noop.NewTracerProvider(), Meters: noopmetric.NewMeterProvider(), Propagator: propagation.TraceContext{},
+		},
+		Jitter: func(time.Duration) time.Duration { return 0 },
+		Keptn: bridge.Configuration{
+			Transport: bridge.HTTP, APIURL: server + "/api", APIToken: "token",
+			ControlPlaneURL: server + "/api/controlPlane/v1", ResourceServiceURL: server + "/api/resource-service/v1",
+			PollInterval: time.Second, ResyncInterval: time.Minute, PingInterval: 10 * time.Second,
+			Subscriptions:   []string{"sh.keptn.event.deployment.triggered"},
+			IntegrationName: "job-executor", Namespace: "job-executor", PodName: "bridge", NodeName: "node",
+		},
+	}
+	var made function.Program
+	switch program {
+	case "bridge":
+		made, err = embedded.Bridge(ctx, environment)
+	case "jobsource":
+		made = embedded.Jobsource(environment)
+	case "watcher":
+		return report(ctx, environment)
+	}
+	if err != nil {
+		return err
+	}
+	failures := make(chan error, len(made.Loops))
+	for _, loop := range made.Loops {
+		go func() { failures <- loop(ctx) }()
+	}
+	return <-failures
+}
+
+// report has the watcher answer the completion of many runs at once.
+func report(ctx context.Context, environment embedded.Environment) error {
+	const concurrentReports = 4 // the default of CONCURRENT_REPORTS
+	handler := &watcher.Watcher{
+		Runs:   &run.Store{Batch: environment.Kubernetes.BatchV1(), Namespaces: []string{namespace}, Installation: "job-executor"},
+		Pods:   &run.Pods{Core: environment.Kubernetes.CoreV1(), MaxLogBytes: 256 << 10, LogTimeout: time.Minute},
+		Memory: semaphore.NewWeighted(concurrentReports),
+		Trace:  watcher.Tracer{Tracer: environment.Telemetry.Tracers.Tracer(""), Propagator: environment.Telemetry.Propagator},
+		Now:    time.Now, Log: environment.Telemetry.Log,
+	}
+	var group sync.WaitGroup
+	failures := make([]error, reportedRuns)
+	for index := range failures {
+		group.Go(func() {
+			var completed, reply *cloudevents.Event
+			made, err := run.Completed(newJob(index), run.Finished, time.Now())
+			completed = &made
+			if err == nil {
+				reply, err = handler.Handle(ctx, *completed)
+			}
+			if err == nil && (reply == nil || len(reply.Data()) < 256<<10) {
+				err = fmt.Errorf("run %d was answered with too little", index)
+			}
+			failures[index] = err
+		})
+	}
+	group.Wait()
+	if err := errors.Join(failures...); err != nil {
+		return err
+	}
+	fmt.Println("done")
+	<-ctx.Done()
+	return nil
+}
+
+const namespace = "job-executor-jobs"
+
+var task = keptn.Task{
+	Name: "deployment", TriggeredID: "00000000-0000-0000-0000-000000000000", Context: "11111111-1111-1111-1111-111111111111",
+	Project: "project", Stage: "production", Service: "service",
+}
+
+func runID(index int) string { return fmt.Sprintf("00000000-0000-0000-0000-%012d", index) }
+
+// newJob is a finished Job of a run of its own, as large as real ones are.
+func newJob(index int) *batchv1.Job {
+	of := task
+	of.TriggeredID = runID(index)
+	answers, err := json.Marshal(of)
+	if err != nil {
+		panic(err)
+	}
+	ended := metav1.NewTime(time.Now().Add(-time.Minute))
+	var environment []corev1.EnvVar
+	for index := range 20 {
+		environment = append(environment, corev1.EnvVar{Name: fmt.Sprintf("VARIABLE_%d", index), Value: strings.Repeat("v", 50)})
+	}
+	labels := map[string]string{
+		run.ManagedByLabel: run.ManagedBy, run.InstanceLabel: "job-executor", run.EventIDLabel: of.TriggeredID,
+		run.ActionIndexLabel: "0", run.TaskIndexLabel: "1", run.ContextLabel: of.Context,
+	}
+	name := run.Name(of.TriggeredID, 0, 1)
+	return &batchv1.Job{
+		TypeMeta: metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: namespace, Name: name, UID: types.UID(of.TriggeredID), ResourceVersion: "1", CreationTimestamp: ended, Labels: labels,
+			Annotations: map[string]string{
+				run.TaskAnnotation: string(answers), run.TTLAnnotation: "21600", run.ReportedAnnotation: ended.Format(time.RFC3339),
+				run.TraceparentAnnotation: "00-11111111111111111111111111111111-2222222222222222-01",
+			},
+			// What Kubernetes notes of who changed what is as large as the Job.
+			ManagedFields: []metav1.ManagedFieldsEntry{{
+				Manager: "job-executor", Operation: metav1.ManagedFieldsOperationUpdate, FieldsType: "FieldsV1",
+				FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":"` + strings.Repeat("f", 3000) + `"}`)},
+			}},
+		},
+		Spec: batchv1.JobSpec{
+			TTLSecondsAfterFinished: new(int32(21600)),
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{
+				Containers: []corev1.Container{{Name: run.TaskContainer, Image: "busybox", Args: []string{strings.Repeat("a", 500)}, Env: environment}},
+			}},
+		},
+		Status: batchv1.JobStatus{
+			StartTime: &ended, Succeeded: 1,
+			Conditions: []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue, LastTransitionTime: ended}},
+		},
+	}
+}
+
+// world is all that the functions talk to.
+type world struct {
+	*http.ServeMux
+	// given are the events that the Broker got, and asked how often all open ones were listed.
+	given sync.Map
+	count atomic.Int64
+	asked atomic.Int64
+}
+
+func newWorld() *world {
+	world := &world{ServeMux: http.NewServeMux()}
+	world.HandleFunc("POST /broker", func(writer http.ResponseWriter, request *http.Request) {
+		if _, known := world.given.LoadOrStore(request.Header.Get("Ce-Id"), true); !known {
+			world.count.Add(1)
+		}
+		_, _ = io.Copy(io.Discard, request.Body)
+		writer.WriteHeader(http.StatusAccepted)
+	})
+	world.HandleFunc("GET /apis/batch/v1/namespaces/"+namespace+"/jobs", world.jobs)
+	world.HandleFunc("GET /api/v1/namespaces/"+namespace+"/pods", func(writer http.ResponseWriter, request *http.Request) {
+		_, job, _ := strings.Cut(request.URL.Query().Get("labelSelector"), "=")
+		answer(writer, corev1.PodList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}, Items: []corev1.Pod{newPod(job)}})
+	})
+	world.HandleFunc("GET /api/v1/namespaces/"+namespace+"/pods/{pod}/log", func(writer http.ResponseWriter, _ *http.Request) {
+		line := []byte(strings.Repeat("x", 99) + "\n")
+		for range logBytes / len(line) {
+			if _, err := writer.Write(line); err != nil {
+				return
+			}
+		}
+	})
+	world.HandleFunc("GET /api/v1/namespaces/"+namespace+"/events", func(writer http.ResponseWriter, _ *http.Request) {
+		answer(writer, corev1.EventList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "EventList"}})
+	})
+	world.HandleFunc("GET /api/v1/namespaces/job-executor/secrets/{name}", func(writer http.ResponseWriter, _ *http.Request) {
+		answer(writer, corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, Data: map[string][]byte{"key": bytes.Repeat([]byte("k"), 32)}})
+	})
+	world.HandleFunc("POST /api/controlPlane/v1/uniform/registration", func(writer http.ResponseWriter, _ *http.Request) {
+		writer.WriteHeader(http.StatusCreated)
+		_, _ = writer.Write([]byte(`{"id":"integration"}`))
+	})
+	world.HandleFunc("PUT /api/controlPlane/v1/uniform/registration/{id}/ping", func(writer http.ResponseWriter, _ *http.Request) {
+		_, _ = writer.Write([]byte(`{"id":"integration","name":"job-executor","subscriptions":[{"id":"1","event":"sh.keptn.event.deployment.triggered"}]}`))
+	})
+	world.HandleFunc("GET /api/controlPlane/v1/event/triggered/{type}", world.open)
+	world.HandleFunc("GET /api/controlPlane/v1/sequence-execution", func(writer http.ResponseWriter, request *http.Request) {
+		_, _ = fmt.Fprintf(writer, `{"sequenceExecutions":[{"_id":"1","status":{"state":"started","stateBeforePause":"","previousTasks":[],
+			"currentTask":{"name":"deployment","triggeredID":%q,"events":[]}},"scope":{"project":"project","keptnContext":%q}}],"totalCount":1}`,
+			request.URL.Query().Get("keptnContext"), request.URL.Query().Get("keptnContext"))
+	})
+	world.HandleFunc("GET /api/controlPlane/v1/sequence/project", func(writer http.ResponseWriter, request *http.Request) {
+		_, _ = fmt.Fprintf(writer, `{"states":[{"name":"delivery","project":"project","shkeptncontext":%q,"state":"started","stages":[]}],"totalCount":1}`, request.URL.Query().Get("keptnContext"))
+	})
+	world.HandleFunc("/", func(writer http.ResponseWriter, request *http.Request) {
+		http.Error(writer, request.Method+" "+request.URL.String()+" is not made up", http.StatusNotImplemented)
+	})
+	return world
+}
+
+func answer(writer http.ResponseWriter, body any) {
+	writer.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(writer).Encode(body)
+}
+
+func newPod(job string) corev1.Pod {
+	pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: job + "-xxxxx"}}
+	for index := range logsOfARun {
+		pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, corev1.ContainerStatus{
+			Name: fmt.Sprintf("container-%d", index), State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "Completed"}},
+		})
+	}
+	return pod
+}
+
+// jobs lists Jobs as the API server does: all, or so many at a time as are wanted.
+func (world *world) jobs(writer http.ResponseWriter, request *http.Request) {
+	query := request.URL.Query()
+	if query.Get("watch") != "" {
+		writer.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(writer).Flush()
+		<-request.Context().Done()
+		return
+	}
+	first, last := 0, finishedJobs
+	if _, id, one := strings.Cut(query.Get("labelSelector"), run.EventIDLabel+"="); one {
+		index, err := strconv.Atoi(strings.TrimLeft(id[strings.LastIndex(id, "-")+1:], "0") + "0")
+		if err != nil {
+			http.Error(writer, err.Error(), http.StatusBadRequest)
+			return
+		}
+		first, last = index/10, index/10+1
+	}
+	metadata := metav1.ListMeta{ResourceVersion: "1"}
+	// The first page of a list that may be of any age is all of it: it comes from the cache.
+	if limit, _ := strconv.Atoi(query.Get("limit")); limit > 0 && query.Get("resourceVersion") != "0" {
+		first, _ = strconv.Atoi(query.Get("continue"))
+		if last = min(first+limit, finishedJobs); last < finishedJobs {
+			metadata.Continue = strconv.Itoa(last)
+		}
+	}
+	writer.Header().Set("Content-Type", "application/json")
+	buffered := bufio.NewWriter(writer)
+	defer func() { _ = buffered.Flush() }()
+	encoder := json.NewEncoder(buffered)
+	_, _ = buffered.WriteString(`{"kind":"JobList","apiVersion":"batch/v1","metadata":`)
+	_ = encoder.Encode(metadata)
+	_, _ = buffered.WriteString(`,"items":[`)
+	for index := first; index < last; index++ {
+		if index > first {
+			_, _ = buffered.WriteString(",")
+		}
+		_ = encoder.Encode(newJob(index))
+	}
+	_, _ = buffered.WriteString("]}")
+}
+
+// open lists many open events, of two kilobytes each.
+func (world *world) open(writer http.ResponseWriter, request *http.Request) {
+	world.asked.Add(1)
+	buffered := bufio.NewWriter(writer)
+	defer func() { _ = buffered.Flush() }()
+	_, _ = buffered.WriteString(`{"events":[`)
+	for index := range openEvents {
+		if index > 0 {
+			_, _ = buffered.WriteString(",")
+		}
+		_, _ = fmt.Fprintf(buffered, `{"id":%q,"shkeptncontext":%q,"type":%q,"source":"shipyard-controller","specversion":"1.0","time":"2026-11-24T12:00:00Z","contenttype":"application/json",
+			"data":{"project":"project","stage":"production","service":"service","labels":{"padding":%q}}}`,
+			runID(index), runID(index), request.PathValue("type"), strings.Repeat("p", 1500))
+	}
+	_, _ = fmt.Fprintf(buffered, `],"pageSize":%d,"totalCount":%d}`, openEvents, openEvents)
+}
+
+// limitOf reads from a manifest how much memory a function may have, and its GOMEMLIMIT.
+func limitOf(t *testing.T, manifest string) (bytes int64, goLimit string) {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("../../config", manifest)) //nolint:gosec // one of ours
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit := regexp.MustCompile(`limits: \{[^}]*memory: (\w+)\}`).FindSubmatch(content)
+	soft := regexp.MustCompile(`name: GOMEMLIMIT, value: (\w+)\}`).FindSubmatch(content)
+	if limit == nil || soft == nil {
+		t.Fatalf("%s has no limit of memory, or no GOMEMLIMIT", manifest)
+	}
+	quantity, err := resource.ParseQuantity(string(limit[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return quantity.Value(), string(soft[1])
+}
+
+// anonymous is the memory of a process that can't be taken from it, in bytes.
+func anonymous(t *testing.T, pid int) int64 {
+	t.Helper()
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatalf("the function has ended: %v", err)
+	}
+	match := regexp.MustCompile(`RssAnon:\s+(\d+) kB`).FindSubmatch(content)
+	if match == nil {
+		t.Fatal("the function has ended")
+	}
+	kilobytes, err := strconv.ParseInt(string(match[1]), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kilobytes << 10
+}
+
+// TestMemoryIsEnough gives each function much at once.
+func TestMemoryIsEnough(t *testing.T) {
+	said := func(text string) func(*world, string) bool {
+		return func(_ *world, output string) bool { return strings.Contains(output, text) }
+	}
+	tests := []struct {
+		name, program, manifest string
+		done                    func(world *world, output string) bool
+	}{
+		{"10,000 open events", "bridge", "600-bridge.yaml", func(world *world, _ string) bool { return world.count.Load() == openEvents && world.asked.Load() > 3 }},
+		{"20,000 finished Jobs", "jobsource", "600-jobsource.yaml", said("watching Jobs")},
+		{"20 runs of four logs of 10 MB", "watcher", "700-watcher.yaml", said("done")},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			limit, goLimit := limitOf(t, test.manifest)
+			world := newWorld()
+			server := httptest.NewServer(world)
+			defer server.CloseClientConnections()
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+			defer cancel()
+			program := exec.CommandContext(ctx, os.Args[0]) //nolint:gosec // this test
+			program.Env = append(os.Environ(), programVariable+"="+test.program, serverVariable+"="+server.URL, "GOMEMLIMIT="+goLimit, "GOMAXPROCS=1")
+			output := &output{}
+			program.Stdout, program.Stderr = output, output
+			if err := program.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				cancel()
+				_ = program.Wait() // it was killed
+			}()
+			var most int64
+			for !test.done(world, output.String()) {
+				time.Sleep(10 * time.Millisecond)
+				if ctx.Err() != nil {
+					t.Fatalf("it does not end; the Broker has %d events, which were listed %d times:\n%s", world.count.Load(), world.asked.Load(), output)
+				}
+				most = max(most, anonymous(t, program.Process.Pid))
+			}
+			t.Logf("%s: %d MiB at most of %d MiB", test.program, most>>20, limit>>20)
+			if most > limit {
+				t.Errorf("%s needs %d MiB, and may have %d MiB", test.program, most>>20, limit>>20)
+			}
+		})
+	}
+}
+
+// output is what a process printed, the first of it.
+type output struct {
+	mutex sync.Mutex
+	text  bytes.Buffer
+}
+
+func (output *output) Write(content []byte) (int, error) {
+	const most = 1 << 20
+	output.mutex.Lock()
+	defer output.mutex.Unlock()
+	if output.text.Len() < most {
+		output.text.Write(content)
+	}
+	return len(content), nil
+}
+
+func (output *output) String() string {
+	output.mutex.Lock()
+	defer output.mutex.Unlock()
+	return output.text.String()
+}
