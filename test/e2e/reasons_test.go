@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -103,6 +104,61 @@ actions:
 			if !strings.HasPrefix(message, "Task '") && !strings.HasPrefix(message, "The Jobs") {
 				t.Errorf("the message does not begin with what happened: %s", message)
 			}
+			t.Logf("%s: %s", time.Since(began).Round(time.Second), message)
+		})
+	}
+}
+
+// With a namespace its roles are gone, so that nobody can see any more what was there; the
+// tasks whose Jobs ran in it end all the same, also those that had one in another.
+func TestNamespaceIsDeleted(t *testing.T) {
+	installed := connect(t)
+	namespace := "e2e-" + uuid.NewString()[:8]
+	must(t, installed.AddJobNamespace(t.Context(), namespace))
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
+		defer cancel()
+		if err := installed.SetJobNamespaces(ctx, system.JobsNamespace); err != nil {
+			t.Error(err)
+		}
+	})
+	tests := []struct {
+		name, tasks string
+		want        []string
+	}{
+		{"all Jobs were in it", `{name: T, image: busybox, cmd: [sleep], args: ["200"], namespace: ` + namespace + `}`, []string{"The Jobs of this task were deleted before it was finished"}},
+		{
+			"one was, one was not", `{name: First, image: busybox}, {name: T, image: busybox, cmd: [sleep], args: ["200"], namespace: ` + namespace + `}`,
+			[]string{"Task 'T' failed: its job", "in namespace " + namespace + " was deleted before the task had ended", "Task 'First' finished successfully!"},
+		},
+	}
+	type sequence struct{ project, keptnContext string }
+	var sequences []sequence
+	for _, test := range tests {
+		project, keptnContext := begin(t, installed, []string{"deployment"}, map[string]string{"job/config.yaml": `apiVersion: v2
+actions:
+  - name: Act
+    events: [{name: sh.keptn.event.deployment.triggered}]
+    tasks: [` + test.tasks + `]
+`})
+		sequences = append(sequences, sequence{project, keptnContext})
+	}
+	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		pods, err := installed.Kubernetes.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{FieldSelector: "status.phase=Running"})
+		if err == nil && len(pods.Items) < len(tests) {
+			err = fmt.Errorf("%d pods run in namespace %s", len(pods.Items), namespace)
+		}
+		return err
+	}))
+	must(t, installed.Kubernetes.CoreV1().Namespaces().Delete(t.Context(), namespace, metav1.DeleteOptions{}))
+	for index, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			began := time.Now()
+			stageState, events := end(t, installed, sequences[index].project, sequences[index].keptnContext)
+			compare(t, "stage", "errored", stageState)
+			compare(t, "events", []summary{{Type: "deployment.started"}, {"deployment.finished", "errored", "fail"}}, summaries(events))
+			message := events[len(events)-1].Data.Message
+			contains(t, message, test.want...)
 			t.Logf("%s: %s", time.Since(began).Round(time.Second), message)
 		})
 	}

@@ -15,6 +15,8 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -172,12 +174,70 @@ func (system *System) Token(ctx context.Context) (string, error) {
 	return string(secret.Data["KEPTN_API_TOKEN"]), nil
 }
 
+// AddJobNamespace makes a namespace in which Jobs may run, as README.md tells: with the
+// roles and accounts of the first one, and named in JOB_NAMESPACES.
+func (system *System) AddJobNamespace(ctx context.Context, name string) error {
+	core, rbac := system.Kubernetes.CoreV1(), system.Kubernetes.RbacV1()
+	if _, err := core.Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("creating namespace %s: %w", name, err)
+	}
+	roles, err := rbac.Roles(JobsNamespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("listing roles: %w", err)
+	}
+	for index := range roles.Items {
+		role := &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: roles.Items[index].Name}, Rules: roles.Items[index].Rules}
+		if _, err := rbac.Roles(name).Create(ctx, role, metav1.CreateOptions{}); err != nil {
+			return fmt.Errorf("creating a role: %w", err)
+		}
+	}
+	bindings, err := rbac.RoleBindings(JobsNamespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("listing role bindings: %w", err)
+	}
+	for index := range bindings.Items {
+		binding := &rbacv1.RoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: bindings.Items[index].Name}, Subjects: bindings.Items[index].Subjects, RoleRef: bindings.Items[index].RoleRef,
+		}
+		if _, err := rbac.RoleBindings(name).Create(ctx, binding, metav1.CreateOptions{}); err != nil {
+			return fmt.Errorf("creating a role binding: %w", err)
+		}
+	}
+	accounts, err := core.ServiceAccounts(JobsNamespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("listing service accounts: %w", err)
+	}
+	for index := range accounts.Items {
+		account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: accounts.Items[index].Name}}
+		if _, err := core.ServiceAccounts(name).Create(ctx, account, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("creating a service account: %w", err)
+		}
+	}
+	return system.SetJobNamespaces(ctx, JobsNamespace, name)
+}
+
+// SetJobNamespaces sets JOB_NAMESPACES, and has all functions read it.
+func (system *System) SetJobNamespaces(ctx context.Context, names ...string) error {
+	change := []byte(`{"data":{"JOB_NAMESPACES":"` + strings.Join(names, ",") + `"}}`)
+	if _, err := system.Kubernetes.CoreV1().ConfigMaps(Namespace).Patch(ctx, "jobs", types.MergePatchType, change, metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("setting JOB_NAMESPACES: %w", err)
+	}
+	if err := system.Kill(ctx, "serving.knative.dev/service"); err != nil {
+		return err
+	}
+	return system.restartJobsource(ctx)
+}
+
 // SetStartDeadline sets the time in which a Job's pod has to start.
 func (system *System) SetStartDeadline(ctx context.Context, deadline time.Duration) error {
 	change := []byte(`{"data":{"START_DEADLINE":"` + deadline.String() + `"}}`)
 	if _, err := system.Kubernetes.CoreV1().ConfigMaps(Namespace).Patch(ctx, "jobs", types.MergePatchType, change, metav1.PatchOptions{}); err != nil {
 		return fmt.Errorf("setting START_DEADLINE: %w", err)
 	}
+	return system.restartJobsource(ctx)
+}
+
+func (system *System) restartJobsource(ctx context.Context) error {
 	if err := system.command(ctx, "kubectl", "rollout", "restart", "-n", Namespace, "deployment/jobsource"); err != nil {
 		return err
 	}
