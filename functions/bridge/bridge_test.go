@@ -303,17 +303,16 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// expecter is a reporter that has sent no started event, or has.
-type expecter struct{ started bool }
+// starter is a reporter that has sent no started event, or has.
+type starter struct{ started bool }
 
-func (expecter) Expect(context.Context, keptn.Task) error { return nil }
-func (expecter expecter) HasStarted(context.Context, keptn.Task) (bool, error) {
-	return expecter.started, nil
+func (starter starter) HasStarted(context.Context, keptn.Task) (bool, error) {
+	return starter.started, nil
 }
 
 func newInbox(broker *broker, counter *counter) *Inbox {
 	return &Inbox{
-		broker: broker, counter: counter, reporter: expecter{}, subscriptions: subscribed(to("sh.keptn.event.test.triggered")),
+		broker: broker, counter: counter, reporter: starter{}, subscriptions: subscribed(to("sh.keptn.event.test.triggered")),
 		runs: newRuns(broker, nil, counter), source: "ours", resend: time.Minute, tracer: noop.NewTracerProvider().Tracer(""),
 		now: time.Now, log: discard, taken: keptn.NewMemory[taken](rememberedEvents),
 	}
@@ -782,7 +781,7 @@ func TestGateway(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			gateway := &Gateway{Resources: resources{test.err}, Counter: &counter{test.count, test.err}, Reporter: expecter{}, Reviewer: reviewer{"executor's": "executor", "other's": "other"}, Grants: grants, Subjects: []string{"executor"}, Cache: NewFileCache(), Log: discard}
+			gateway := &Gateway{Resources: resources{test.err}, Counter: &counter{test.count, test.err}, Reporter: starter{}, Reviewer: reviewer{"executor's": "executor", "other's": "other"}, Grants: grants, Subjects: []string{"executor"}, Cache: NewFileCache(), Log: discard}
 			mux := http.NewServeMux()
 			for pattern, handler := range gateway.Routes() {
 				mux.Handle(pattern, handler)
@@ -815,7 +814,7 @@ func TestGrantTellsThatARunHasBegun(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			gateway := &Gateway{
-				Counter: &counter{count: test.count}, Reporter: expecter{test.heard}, Reviewer: reviewer{"executor's": "executor"},
+				Counter: &counter{count: test.count}, Reporter: starter{test.heard}, Reviewer: reviewer{"executor's": "executor"},
 				Grants: newGrants(time.Now), Subjects: []string{"executor"}, Log: discard,
 			}
 			request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/grant", strings.NewReader(`{"triggeredID":"1","project":"p","stage":"s","service":"v"}`))

@@ -43,7 +43,7 @@ type Gateway struct {
 	Resources Resources
 	Counter   keptn.Counter
 	// Reporter knows of answers that Keptn has not counted.
-	Reporter Expecter
+	Reporter Starter
 	Reviewer Reviewer
 	Grants   *Grants
 	// Subjects are the user names that may ask for grants.

@@ -37,7 +37,7 @@ const (
 type Inbox struct {
 	broker        Sender
 	counter       keptn.Counter
-	reporter      Expecter
+	reporter      Starter
 	subscriptions *Subscriptions
 	runs          *Runs
 	source        string
@@ -48,10 +48,8 @@ type Inbox struct {
 	taken         *keptn.Memory[taken]
 }
 
-// Expecter is told of tasks before anything is delivered for them, as keptn.Reporter
-// is.
-type Expecter interface {
-	Expect(ctx context.Context, task keptn.Task) error
+// Starter knows whether the run of a task has begun, as keptn.Reporter does.
+type Starter interface {
 	HasStarted(ctx context.Context, task keptn.Task) (bool, error)
 }
 
@@ -101,9 +99,6 @@ func (inbox *Inbox) Take(ctx context.Context, triggered event.Event, origin Orig
 	// What is published is dispatched, whatever was planned when it was listed before.
 	if origin == Published && entry.sent > 0 || origin == Listed && inbox.now().Before(entry.nextCheck) {
 		return nil
-	}
-	if err := inbox.reporter.Expect(ctx, task); err != nil {
-		return err
 	}
 	wanted := give
 	if origin == Listed {

@@ -171,14 +171,6 @@ func (reporter *deferred) Deliver(ctx context.Context, outgoing event.Event, end
 	return keptn.Delivery{}, errNotElected
 }
 
-// Expect is keptn.Reporter's.
-func (reporter *deferred) Expect(ctx context.Context, task keptn.Task) error {
-	if elected := reporter.Load(); elected != nil {
-		return elected.Expect(ctx, task)
-	}
-	return errNotElected
-}
-
 // HasStarted is keptn.Reporter's.
 func (reporter *deferred) HasStarted(ctx context.Context, task keptn.Task) (bool, error) {
 	if elected := reporter.Load(); elected != nil {

@@ -189,18 +189,6 @@ func latest(one, other time.Time) time.Time {
 	return other
 }
 
-// Expect tells the reporter when a task was triggered, before anything is delivered
-// for it.
-func (reporter *Reporter) Expect(ctx context.Context, task Task) error {
-	entry, release, err := reporter.tasks.Hold(ctx, task.TriggeredID)
-	if err != nil {
-		return err
-	}
-	defer release()
-	entry.learn(task, time.Time{})
-	return nil
-}
-
 func (entry *reported) learn(task Task, endedAt time.Time) {
 	if entry.triggeredAt.IsZero() {
 		entry.triggeredAt = task.TriggeredAt
