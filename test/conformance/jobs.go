@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -230,6 +232,7 @@ func TestJobs(t *testing.T, client kubernetes.Interface, namespace string) {
 			}
 		})
 	}
+	t.Run("Jobs are refused as the API server does", func(t *testing.T) { testRefusals(t, client, namespace) })
 	t.Run("calls fail as the API server has them fail", func(t *testing.T) { testFailures(t, client, namespace) })
 }
 
@@ -283,6 +286,61 @@ func stateOf(state corev1.ContainerState) string {
 		return "Waiting " + state.Waiting.Reason
 	default:
 		return ""
+	}
+}
+
+// testRefusals creates Jobs of which some are refused for what they are.
+func testRefusals(t *testing.T, client kubernetes.Interface, namespace string) {
+	t.Helper()
+	task := func(change func(*corev1.Container)) func(*batchv1.Job) {
+		return func(job *batchv1.Job) { change(&job.Spec.Template.Spec.Containers[0]) }
+	}
+	environment := func(name string) func(*batchv1.Job) {
+		return task(func(container *corev1.Container) { container.Env = []corev1.EnvVar{{Name: name}} })
+	}
+	resources := func(request, limit string) func(*batchv1.Job) {
+		return task(func(container *corev1.Container) {
+			container.Resources.Requests = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(request)}
+			container.Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(limit)}
+		})
+	}
+	secured := func(security corev1.SecurityContext) func(*batchv1.Job) {
+		return task(func(container *corev1.Container) { container.SecurityContext = &security })
+	}
+	tests := map[string]struct {
+		change  func(*batchv1.Job)
+		refused bool
+	}{
+		"as it is":                           {func(*batchv1.Job) {}, false},
+		"a variable with a blank":            {environment("A B"), false},
+		"a variable that is no C name":       {environment("1-A.b"), false},
+		"a variable with an equals sign":     {environment("A=B"), true},
+		"a variable without a name":          {environment(""), true},
+		"a variable with an umlaut":          {environment("Ä"), true},
+		"a request over the limit":           {resources("2Gi", "1Gi"), true},
+		"a request like the limit":           {resources("1Gi", "1Gi"), false},
+		"privileged, and no more privileges": {secured(corev1.SecurityContext{Privileged: new(true), AllowPrivilegeEscalation: new(false)}), true},
+		"a user below 0":                     {secured(corev1.SecurityContext{RunAsUser: new(int64(-1))}), true},
+		"an image with a blank before it":    {task(func(container *corev1.Container) { container.Image = " busybox" }), true},
+		"a deadline below 0":                 {func(job *batchv1.Job) { job.Spec.ActiveDeadlineSeconds = new(int64(-1)) }, true},
+		"a label that is too long":           {func(job *batchv1.Job) { job.Labels["x"] = strings.Repeat("x", 64) }, true},
+		"a label with a blank":               {func(job *batchv1.Job) { job.Labels["x"] = "a b" }, true},
+		"annotations that are too large":     {func(job *batchv1.Job) { job.Annotations = map[string]string{"x": strings.Repeat("x", 256<<10)} }, true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			job := newJob(namespace, "echo done", suspendedFirst)
+			test.change(job)
+			_, err := client.BatchV1().Jobs(namespace).Create(t.Context(), job, metav1.CreateOptions{})
+			if apierrors.IsInvalid(err) != test.refused || err != nil && !test.refused {
+				t.Errorf("got %v", err)
+			}
+			if err == nil {
+				if err := client.BatchV1().Jobs(namespace).Delete(t.Context(), job.Name, metav1.DeleteOptions{}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
 	}
 }
 

@@ -237,6 +237,9 @@ func (cluster *Kubernetes) createJob(action clienttesting.Action) (bool, runtime
 	if !ok || !isJob {
 		return false, nil, nil
 	}
+	if err := validate(job); err != nil {
+		return true, nil, err
+	}
 	job.UID, job.Generation = types.UID(cluster.options.NewID()), 1
 	job.CreationTimestamp = cluster.now()
 	if job.Spec.BackoffLimit == nil {

@@ -1,0 +1,60 @@
+package embedded
+
+import (
+	"strings"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// validate refuses what the API server refuses of what a task can ask for. The whole of
+// its validation is in k8s.io/kubernetes, which is too much to link; conformance.TestJobs
+// holds these to the real one.
+func validate(job *batchv1.Job) error {
+	template := field.NewPath("spec", "template")
+	failures := apivalidation.ValidateAnnotations(job.Annotations, field.NewPath("metadata", "annotations"))
+	failures = append(failures, metav1validation.ValidateLabels(job.Labels, field.NewPath("metadata", "labels"))...)
+	failures = append(failures, metav1validation.ValidateLabels(job.Spec.Template.Labels, template.Child("metadata", "labels"))...)
+	if deadline := job.Spec.ActiveDeadlineSeconds; deadline != nil && *deadline < 0 {
+		failures = append(failures, field.Invalid(field.NewPath("spec", "activeDeadlineSeconds"), *deadline, "must not be negative"))
+	}
+	for _, container := range append(append([]corev1.Container{}, job.Spec.Template.Spec.InitContainers...), job.Spec.Template.Spec.Containers...) {
+		failures = append(failures, invalidContainer(&container, template.Child("spec", "containers").Key(container.Name))...)
+	}
+	if len(failures) > 0 {
+		return apierrors.NewInvalid(batchv1.SchemeGroupVersion.WithKind("Job").GroupKind(), job.Name, failures)
+	}
+	return nil
+}
+
+func invalidContainer(container *corev1.Container, path *field.Path) (failures field.ErrorList) {
+	if container.Image != strings.TrimSpace(container.Image) {
+		failures = append(failures, field.Invalid(path.Child("image"), container.Image, "must not have leading or trailing whitespace"))
+	}
+	for index := range container.Env {
+		for _, problem := range validation.IsRelaxedEnvVarName(container.Env[index].Name) {
+			failures = append(failures, field.Invalid(path.Child("env").Index(index).Child("name"), container.Env[index].Name, problem))
+		}
+	}
+	for name, request := range container.Resources.Requests {
+		if limit, ok := container.Resources.Limits[name]; ok && request.Cmp(limit) > 0 {
+			failures = append(failures, field.Invalid(path.Child("resources", "requests"), request.String(), "must be less than or equal to the limit"))
+		}
+	}
+	if wanted := container.SecurityContext; wanted != nil {
+		if wanted.Privileged != nil && *wanted.Privileged && wanted.AllowPrivilegeEscalation != nil && !*wanted.AllowPrivilegeEscalation {
+			failures = append(failures, field.Invalid(path.Child("securityContext"), true, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"))
+		}
+		for name, id := range map[string]*int64{"runAsUser": wanted.RunAsUser, "runAsGroup": wanted.RunAsGroup} {
+			if id != nil && len(validation.IsValidUserID(*id)) > 0 {
+				failures = append(failures, field.Invalid(path.Child("securityContext", name), *id, "is no id"))
+			}
+		}
+	}
+	return failures
+}
