@@ -321,7 +321,7 @@ func testRefusals(t *testing.T, client kubernetes.Interface, namespace string) {
 		"a request like the limit":           {resources("1Gi", "1Gi"), false},
 		"privileged, and no more privileges": {secured(corev1.SecurityContext{Privileged: new(true), AllowPrivilegeEscalation: new(false)}), true},
 		"a user below 0":                     {secured(corev1.SecurityContext{RunAsUser: new(int64(-1))}), true},
-		"an image with a blank before it":    {task(func(container *corev1.Container) { container.Image = " busybox" }), true},
+		"an image with a blank before it":    {task(func(container *corev1.Container) { container.Image = " busybox" }), false},
 		"a deadline below 0":                 {func(job *batchv1.Job) { job.Spec.ActiveDeadlineSeconds = new(int64(-1)) }, true},
 		"a label that is too long":           {func(job *batchv1.Job) { job.Labels["x"] = strings.Repeat("x", 64) }, true},
 		"a label with a blank":               {func(job *batchv1.Job) { job.Labels["x"] = "a b" }, true},

@@ -1,8 +1,6 @@
 package embedded
 
 import (
-	"strings"
-
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -33,9 +31,6 @@ func validate(job *batchv1.Job) error {
 }
 
 func invalidContainer(container *corev1.Container, path *field.Path) (failures field.ErrorList) {
-	if container.Image != strings.TrimSpace(container.Image) {
-		failures = append(failures, field.Invalid(path.Child("image"), container.Image, "must not have leading or trailing whitespace"))
-	}
 	for index := range container.Env {
 		for _, problem := range validation.IsRelaxedEnvVarName(container.Env[index].Name) {
 			failures = append(failures, field.Invalid(path.Child("env").Index(index).Child("name"), container.Env[index].Name, problem))
