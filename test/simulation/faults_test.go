@@ -257,23 +257,24 @@ func (world *world) deleteNamespace() {
 	}
 }
 
-// meddle has others delete Jobs, and resume those that wait.
+// meddle has others delete Jobs that run or wait, and resume those that wait.
 func (world *world) meddle() {
 	for world.faulty() && world.ctx.Err() == nil {
 		random := world.chance.draw("others")
-		world.pass(between(random, time.Second, time.Minute))
+		world.pass(between(random, time.Second, 20*time.Second))
 		if !world.faulty() {
 			return
 		}
-		list, err := world.cluster.Client(nil).BatchV1().Jobs("job-executor-jobs").List(world.ctx, metav1.ListOptions{LabelSelector: run.Selector})
-		if err != nil || len(list.Items) == 0 {
+		list, err := world.cluster.Client(nil).BatchV1().Jobs("").List(world.ctx, metav1.ListOptions{LabelSelector: run.Selector})
+		if err != nil {
 			continue
 		}
-		slices.SortFunc(list.Items, func(one, other batchv1.Job) int { return strings.Compare(one.Name, other.Name) })
-		job := list.Items[random.IntN(len(list.Items))]
-		if run.IsActive(&job) && random.Float64() < 0.5 { //nolint:mnd // not too many
-			world.meddleWith(&job, random.Float64() < 0.5) //nolint:mnd // half of them
+		active := slices.DeleteFunc(list.Items, func(job batchv1.Job) bool { return !run.IsActive(&job) })
+		if len(active) == 0 {
+			continue
 		}
+		slices.SortFunc(active, func(one, other batchv1.Job) int { return strings.Compare(one.Name, other.Name) })
+		world.meddleWith(&active[random.IntN(len(active))], random.Float64() < 0.5) //nolint:mnd // half of them
 	}
 }
 
