@@ -346,7 +346,7 @@ func (world *world) open(writer http.ResponseWriter, request *http.Request) {
 // limitOf reads from a manifest how much memory a function may have, and its GOMEMLIMIT.
 func limitOf(t *testing.T, manifest string) (bytes int64, goLimit string) {
 	t.Helper()
-	content, err := os.ReadFile(filepath.Join("../../config", manifest)) //nolint:gosec // one of ours
+	content, err := os.ReadFile(filepath.Join("../../config", manifest))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -401,7 +401,7 @@ func TestMemoryIsEnough(t *testing.T) {
 			defer server.CloseClientConnections()
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
-			program := exec.CommandContext(ctx, os.Args[0]) //nolint:gosec // this test
+			program := exec.CommandContext(ctx, os.Args[0])
 			program.Env = append(os.Environ(), programVariable+"="+test.program, serverVariable+"="+server.URL, "GOMEMLIMIT="+goLimit, "GOMAXPROCS=1")
 			output := &output{}
 			program.Stdout, program.Stderr = output, output

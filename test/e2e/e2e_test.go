@@ -123,7 +123,7 @@ func endWithin(ctx context.Context, t *testing.T, installed *system.System, proj
 		stageState = reached
 		return err
 	}))
-	events, err := installed.Events(t.Context(), keptnContext)
+	events, err := installed.Events(ctx, keptnContext)
 	must(t, err)
 	return stageState, user.Ours(events)
 }

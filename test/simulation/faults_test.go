@@ -218,7 +218,7 @@ func (world *world) beginOutages() {
 	go world.occasionally("Keptn is down", 2*quiet, upTo(70*time.Second, 10*time.Minute),
 		func(*rand.Rand) { world.keptnDown.Store(true) }, func() { world.keptnDown.Store(false) })
 	go world.occasionally("something else answers for Keptn", 2*quiet, upTo(70*time.Second, 5*time.Minute),
-		func(random *rand.Rand) { world.foreign.Store(1 + random.Int32N(int32(len(foreignAnswers)))) }, func() { world.foreign.Store(0) }) //nolint:gosec // a few
+		func(random *rand.Rand) { world.foreign.Store(1 + random.Int32N(int32(len(foreignAnswers)))) }, func() { world.foreign.Store(0) })
 	go world.occasionally("Keptn is slow", 2*quiet, upTo(70*time.Second, 5*time.Minute),
 		func(*rand.Rand) { world.keptnSlow.Store(true) }, func() { world.keptnSlow.Store(false) })
 	go world.occasionally("the API server is down", 2*quiet, upTo(time.Minute, 3*time.Minute),

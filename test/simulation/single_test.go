@@ -2,7 +2,6 @@ package simulation
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"regexp"
@@ -292,5 +291,5 @@ func TestASlowKeptnIsAskedLess(t *testing.T) {
 	if perMinute[true] >= perMinute[false] {
 		t.Errorf("slow Keptn had %.0f requests a minute, a quick one %.0f", perMinute[true], perMinute[false])
 	}
-	t.Log(fmt.Sprintf("requests a minute: %.0f of a quick Keptn, %.0f of a slow one", perMinute[false], perMinute[true]))
+	t.Logf("requests a minute: %.0f of a quick Keptn, %.0f of a slow one", perMinute[false], perMinute[true])
 }
