@@ -31,7 +31,7 @@ const (
 	eventFailed         = "Failed" // an image that can't be pulled, a container that can't be made
 )
 
-const podDeleted = "its pod was deleted before it had ended, by hand or with its node; run the sequence again"
+const podDeleted = "its pod was deleted before it had ended, by hand, or with its node or namespace; run the sequence again"
 
 // failure says in a sentence why a Job failed, from the most specific thing that is
 // known, and what to do about it.

@@ -210,7 +210,7 @@ func TestHandle(t *testing.T) {
 		{"a silent run ends silently", cluster{jobs: []batchv1.Job{silent}}, "one", outcome{}, nil},
 		{
 			"a silent run that fails is told to Keptn's log only", cluster{jobs: []batchv1.Job{silentFailed}}, "one",
-			outcome{Data: map[string]any{"task": "test", "message": "Task 'one' failed: its pod was deleted before it had ended, by hand or with its node; run the sequence again\n"}}, nil,
+			outcome{Data: map[string]any{"task": "test", "message": "Task 'one' failed: its pod was deleted before it had ended, by hand, or with its node or namespace; run the sequence again\n"}}, nil,
 		},
 		{"what can't be read is tried again", cluster{err: errDown}, "one", outcome{}, errDown},
 		{"so is what is refused, as long as nobody has seen it deleted", cluster{err: &run.RefusedError{Err: errDown}}, "one", outcome{}, errDown},

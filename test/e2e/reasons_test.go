@@ -110,7 +110,8 @@ actions:
 }
 
 // With a namespace its roles are gone, so that nobody can see any more what was there; the
-// tasks whose Jobs ran in it end all the same, also those that had one in another.
+// tasks whose Jobs ran in it end all the same, also those that had one in another. Whether
+// a Job fails since its pod is gone before it is gone itself is Kubernetes' chance.
 func TestNamespaceIsDeleted(t *testing.T) {
 	installed := connect(t)
 	namespace := "e2e-" + uuid.NewString()[:8]
@@ -126,10 +127,10 @@ func TestNamespaceIsDeleted(t *testing.T) {
 		name, tasks string
 		want        []string
 	}{
-		{"all Jobs were in it", `{name: T, image: busybox, cmd: [sleep], args: ["200"], namespace: ` + namespace + `}`, []string{"The Jobs of this task were deleted before it was finished"}},
+		{"all Jobs were in it", `{name: T, image: busybox, cmd: [sleep], args: ["200"], namespace: ` + namespace + `}`, []string{"deleted before"}},
 		{
 			"one was, one was not", `{name: First, image: busybox}, {name: T, image: busybox, cmd: [sleep], args: ["200"], namespace: ` + namespace + `}`,
-			[]string{"Task 'T' failed: its job", "in namespace " + namespace + " was deleted before the task had ended", "Task 'First' finished successfully!"},
+			[]string{"Task 'T' failed: its ", "was deleted before", "Task 'First' finished successfully!"},
 		},
 	}
 	type sequence struct{ project, keptnContext string }

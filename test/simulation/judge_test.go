@@ -13,18 +13,29 @@ import (
 	"github.com/job-executor/job-executor/functions/run"
 )
 
+type sequenceState struct {
+	Context string `json:"shkeptncontext"`
+	State   string `json:"state"`
+}
+
+func (state sequenceState) isOver() bool { return state.State == "finished" || state.State == "aborted" }
+
+func (world *world) sequences(query string) []sequenceState {
+	var answer struct{ States []sequenceState }
+	world.ask(http.MethodGet, "/controlPlane/v1/sequence/"+project+query, nil, &answer)
+	return answer.States
+}
+
+// isOver says whether a sequence has ended.
+func (world *world) isOver(keptnContext string) bool {
+	return slices.ContainsFunc(world.sequences("?keptnContext="+keptnContext), sequenceState.isOver)
+}
+
 // unended are the sequences and the Jobs that have not ended.
 func (world *world) unended() []string {
-	var answer struct {
-		States []struct {
-			Context string `json:"shkeptncontext"`
-			State   string `json:"state"`
-		} `json:"states"`
-	}
-	world.ask(http.MethodGet, "/controlPlane/v1/sequence/"+project, nil, &answer)
 	var unended []string
-	for _, sequence := range answer.States {
-		if sequence.State != "finished" && sequence.State != "aborted" {
+	for _, sequence := range world.sequences("") {
+		if !sequence.isOver() {
 			unended = append(unended, "sequence "+sequence.Context+" is "+sequence.State)
 		}
 	}

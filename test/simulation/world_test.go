@@ -569,7 +569,11 @@ func (world *world) sequence(index int, within time.Duration) {
 		world.mutex.Lock()
 		world.aborted[answer.KeptnContext] = true
 		world.mutex.Unlock()
-		control("abort")
+		// Keptn, which was down, may not know the sequence yet.
+		deadline := time.Now().Add(healLimit)
+		for control("abort"); !world.isOver(answer.KeptnContext) && time.Now().Before(deadline); control("abort") {
+			time.Sleep(10 * time.Second)
+		}
 	case draw < 0.12: //nolint:mnd // a few
 		time.Sleep(between(random, 0, time.Minute))
 		control("pause")
