@@ -161,9 +161,8 @@ func (world *world) deletePod(job *batchv1.Job, random *rand.Rand) {
 func (world *world) hidesLog(pod string) (hides, hangs bool) {
 	job := pod[:strings.LastIndex(pod, "-")]
 	world.mutex.Lock()
-	fate := world.fates[job]
-	world.mutex.Unlock()
-	draw := 1.0
+	defer world.mutex.Unlock()
+	fate, draw := world.fates[job], 1.0
 	if world.planned == nil {
 		draw = rand.New(rand.NewPCG(world.chance.seed, hashed("logs of "+job))).Float64()
 	}

@@ -78,6 +78,15 @@ func (planned *plannedFault) drops(world *world, eventType string) bool {
 	return drops
 }
 
+// plan changes what goes wrong with what happens next.
+func plan(change func(planned *plannedFault)) func(*world) {
+	return func(world *world) {
+		world.mutex.Lock()
+		defer world.mutex.Unlock()
+		change(world.planned)
+	}
+}
+
 func isOf(eventType, wanted string) bool { return wanted != "" && strings.HasSuffix(eventType, wanted) }
 
 // dies has a program die.
@@ -127,8 +136,8 @@ func singleFaults() []*plannedFault {
 		"a Job's completion": run.CompletedType, "that a run is reported": run.ReportedType,
 	} {
 		faults = append(faults,
-			&plannedFault{name: "a Broker that answers before it delivers loses " + name, harshness: later, begin: func(world *world) { world.planned.loses = eventType }},
-			&plannedFault{name: "the Broker delivers twice " + name, harshness: later, begin: func(world *world) { world.planned.doubles = eventType }})
+			&plannedFault{name: "a Broker that answers before it delivers loses " + name, harshness: later, begin: plan(func(planned *plannedFault) { planned.loses = eventType })},
+			&plannedFault{name: "the Broker delivers twice " + name, harshness: later, begin: plan(func(planned *plannedFault) { planned.doubles = eventType })})
 	}
 	down := func(name string, lasts time.Duration) *plannedFault {
 		return &plannedFault{name: name, lasts: lasts, begin: func(world *world) { world.keptnDown.Store(true) }, end: func(world *world) { world.keptnDown.Store(false) }}
@@ -145,10 +154,10 @@ func singleFaults() []*plannedFault {
 		},
 		&plannedFault{
 			name: "Keptn counts 5 min late, for 5 min", lasts: 5 * time.Minute,
-			begin: func(world *world) { world.planned.lag = 5 * time.Minute }, end: func(world *world) { world.planned.lag = 0 },
+			begin: plan(func(planned *plannedFault) { planned.lag = 5 * time.Minute }), end: plan(func(planned *plannedFault) { planned.lag = 0 }),
 		},
-		&plannedFault{name: "Keptn takes a started event and loses it", begin: func(world *world) { world.planned.dropped = started }},
-		&plannedFault{name: "Keptn takes a finished event and loses it", begin: func(world *world) { world.planned.dropped = finished }},
+		&plannedFault{name: "Keptn takes a started event and loses it", begin: plan(func(planned *plannedFault) { planned.dropped = started })},
+		&plannedFault{name: "Keptn takes a finished event and loses it", begin: plan(func(planned *plannedFault) { planned.dropped = finished })},
 		&plannedFault{name: "Keptn's clock goes 10 min fast", begin: func(world *world) { world.keptnClock.Store(int64(10 * time.Minute)) }},
 		&plannedFault{name: "Kubernetes' clock goes 10 min fast", begin: func(world *world) { world.kubernetesClock.Store(int64(10 * time.Minute)) }},
 		&plannedFault{
@@ -158,10 +167,10 @@ func singleFaults() []*plannedFault {
 		&plannedFault{name: "a running Job is deleted", begin: toJob(run.Running, false)},
 		&plannedFault{name: "a waiting Job is deleted", begin: toJob(run.Waiting, false)},
 		&plannedFault{name: "a waiting Job is resumed by others", begin: toJob(run.Waiting, true)},
-		&plannedFault{name: "a pod is deleted", begin: func(world *world) { world.planned.deletesPod = true }},
-		&plannedFault{name: "a pod is refused, or not scheduled (START_DEADLINE is 5 min)", begin: func(world *world) { world.planned.fate = embedded.Unschedulable }},
-		&plannedFault{name: "a node is lost, with a Job whose limit is 10 min", begin: func(world *world) { world.planned.fate = embedded.NodeLost }},
-		&plannedFault{name: "no log can be read", begin: func(world *world) { world.planned.hidesLogs = true }},
+		&plannedFault{name: "a pod is deleted", begin: plan(func(planned *plannedFault) { planned.deletesPod = true })},
+		&plannedFault{name: "a pod is refused, or not scheduled (START_DEADLINE is 5 min)", begin: plan(func(planned *plannedFault) { planned.fate = embedded.Unschedulable })},
+		&plannedFault{name: "a node is lost, with a Job whose limit is 10 min", begin: plan(func(planned *plannedFault) { planned.fate = embedded.NodeLost })},
+		&plannedFault{name: "no log can be read", begin: plan(func(planned *plannedFault) { planned.hidesLogs = true })},
 		&plannedFault{
 			name: "a namespace is deleted, and there again after a minute", lasts: time.Minute,
 			begin: (*world).deleteNamespace, end: func(world *world) { world.namespaceDown.Store(false) },
@@ -273,7 +282,7 @@ func TestASlowKeptnIsAskedLess(t *testing.T) {
 			defer cancel()
 			world := newWorldOf(ctx, t, 1, 100, overHTTP, harshness{busy: slow}, &plannedFault{})
 			if slow {
-				world.planned.lag = time.Minute
+				plan(func(planned *plannedFault) { planned.lag = time.Minute })(world)
 				world.keptnSlow.Store(true)
 			}
 			world.start()

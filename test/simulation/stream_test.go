@@ -84,6 +84,8 @@ func (stream *stream) lag(subject string, content []byte) time.Duration {
 	}
 	switch {
 	case stream.world.planned != nil:
+		stream.world.mutex.Lock()
+		defer stream.world.mutex.Unlock()
 		return quick + stream.world.planned.lag
 	case stream.world.faulty() && stream.world.busy:
 		return between(random, time.Millisecond, 5*time.Minute)
