@@ -130,6 +130,7 @@ func (connection *connection) Receive(ctx context.Context, receiving func(), _ *
 	const interval = 50 * time.Millisecond
 	var group sync.WaitGroup
 	defer group.Wait()
+	connection.process.await(ctx, "to receive")
 	receiving()
 	for ctx.Err() == nil {
 		for _, message := range connection.stream.due() {
