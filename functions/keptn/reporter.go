@@ -165,7 +165,11 @@ func (reporter *Reporter) mayBeUnderWay(sent sent, counted int, since, now time.
 		if counted >= sent.before+sent.times {
 			return false // all of them were counted
 		}
-		if sent.failed && deduplication > 0 && now.Sub(sent.first) < deduplication {
+		first := sent.first
+		if !since.After(reporter.begun.Add(clockSkew)) {
+			first = since // the process before this one may have sent it first
+		}
+		if sent.failed && deduplication > 0 && now.Sub(first)+clockSkew < deduplication {
 			return false // the transport drops it if it has it
 		}
 		return now.Sub(sent.last) < reporter.timing.Loss

@@ -314,6 +314,33 @@ func schedule(t *testing.T, seed uint64) {
 	}
 }
 
+// What the process before this one sent is forgotten by the transport before what this
+// one tried to send is (seed 597).
+func TestReporterCountsDeduplicationFromTheFirstProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		control := &control{standing: Current, deduplication: 2 * time.Minute, lag: after(4 * time.Minute)}
+		before := newTestReporter(control)
+		task := fresh()
+		if _, err := before.Deliver(t.Context(), task.Started(now), time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		reporter := newTestReporter(control)
+		control.lost = 2
+		for range 4 {
+			_, _ = reporter.Deliver(t.Context(), task.Started(now), time.Time{}) // the first two fail
+			time.Sleep(35 * time.Second)
+		}
+		time.Sleep(10 * time.Minute)
+		if _, err := reporter.Deliver(t.Context(), task.Started(now), time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		if difference := cmp.Diff([]Phase{Started}, control.counted); difference != "" {
+			t.Errorf("counted (-want +got):\n%s", difference)
+		}
+	})
+}
+
 // A slow Keptn is asked less often, not more.
 func TestReporterAsksASlowKeptnLess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
