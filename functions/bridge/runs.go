@@ -54,9 +54,9 @@ const maxRuns = 10000
 
 // Handle answers the event that a run is active, which jobsource sends again and again
 // until the run is reported: with the run's cancellation if its sequence was aborted, or if
-// the task is completed and the run has not begun, with that it is reported if it has ended and Keptn wants no result, and with nothing
-// else. A started event that Keptn lacks is sent again. So whatever happened is seen
-// that happened while no bridge was there.
+// the task is completed and the run has not begun, with that it is reported if it has
+// ended and Keptn wants no result, and with nothing else. A started event that Keptn lacks
+// is sent again. So whatever happened is seen that happened while no bridge was there.
 func (runs *Runs) Handle(ctx context.Context, received event.Event) (*event.Event, error) {
 	var task keptn.Task
 	activity, err := run.ActivityOf(received, &task)

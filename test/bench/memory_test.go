@@ -135,11 +135,10 @@ func report(ctx context.Context, environment embedded.Environment) error {
 	failures := make([]error, reportedRuns)
 	for index := range failures {
 		group.Go(func() {
-			var completed, reply *cloudevents.Event
-			made, err := run.Completed(newJob(index), run.Finished, time.Now())
-			completed = &made
+			var reply *cloudevents.Event
+			completed, err := run.Completed(newJob(index), run.Finished, time.Now())
 			if err == nil {
-				reply, err = handler.Handle(ctx, *completed)
+				reply, err = handler.Handle(ctx, completed)
 			}
 			if err == nil && (reply == nil || len(reply.Data()) < 256<<10) {
 				err = fmt.Errorf("run %d was answered with too little", index)
@@ -295,12 +294,12 @@ func (world *world) jobs(writer http.ResponseWriter, request *http.Request) {
 	}
 	first, last := 0, finishedJobs
 	if _, id, one := strings.Cut(query.Get("labelSelector"), run.EventIDLabel+"="); one {
-		index, err := strconv.Atoi(strings.TrimLeft(id[strings.LastIndex(id, "-")+1:], "0") + "0")
+		index, err := strconv.Atoi(id[strings.LastIndex(id, "-")+1:])
 		if err != nil {
 			http.Error(writer, err.Error(), http.StatusBadRequest)
 			return
 		}
-		first, last = index/10, index/10+1
+		first, last = index, index+1
 	}
 	metadata := metav1.ListMeta{ResourceVersion: "1"}
 	// The first page of a list that may be of any age is all of it: it comes from the cache.

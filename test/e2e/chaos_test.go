@@ -53,14 +53,7 @@ func TestChaos(t *testing.T) {
 	sequences := int(chaosSetting(t, "CHAOS_SEQUENCES", 30))
 	seed := uint64(chaosSetting(t, "CHAOS_SEED", 1))
 	// So many pods at once take long to start on one node.
-	must(t, installed.SetStartDeadline(t.Context(), chaosLimit))
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
-		defer cancel()
-		if err := installed.SetStartDeadline(ctx, 5*time.Minute); err != nil {
-			t.Error(err)
-		}
-	})
+	setStartDeadline(t, installed, chaosLimit)
 	overEachTransport(t, installed, lossTimeout, func(t *testing.T, transport string) {
 		t.Helper()
 		chaos(t, installed, rand.New(rand.NewPCG(seed, uint64(len(transport)))), sequences, length)

@@ -26,11 +26,35 @@ import (
 // startDeadline is short here, so that what can't start is soon told.
 const startDeadline = 20 * time.Second
 
+// setStartDeadline sets the time in which a Job's pod has to start, for as long as a test
+// runs.
+func setStartDeadline(t *testing.T, installed *system.System, deadline time.Duration) {
+	t.Helper()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
+		defer cancel()
+		if err := installed.SetStartDeadline(ctx, 5*time.Minute); err != nil {
+			t.Error(err)
+		}
+	})
+	must(t, installed.SetStartDeadline(t.Context(), deadline))
+}
+
+// acting are the files of a project in which a deployment runs tasks.
+func acting(tasks string) map[string]string {
+	return map[string]string{"job/config.yaml": `apiVersion: v2
+actions:
+  - name: Act
+    events: [{name: sh.keptn.event.deployment.triggered}]
+    tasks: [` + tasks + `]
+`}
+}
+
 // Whatever goes wrong with a Job on a real cluster, Keptn is told why, in Kubernetes'
 // own words and with what to do.
 func TestReasons(t *testing.T) {
 	installed := connect(t)
-	must(t, installed.SetStartDeadline(t.Context(), startDeadline))
+	setStartDeadline(t, installed, startDeadline)
 	quota := &corev1.ResourceQuota{
 		ObjectMeta: metav1.ObjectMeta{Name: "e2e"},
 		Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{corev1.ResourceRequestsCPU: resource.MustParse("100")}},
@@ -42,7 +66,7 @@ func TestReasons(t *testing.T) {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
 		defer cancel()
-		if err := errors.Join(quotas.Delete(ctx, quota.Name, metav1.DeleteOptions{}), installed.SetStartDeadline(ctx, 5*time.Minute)); err != nil {
+		if err := quotas.Delete(ctx, quota.Name, metav1.DeleteOptions{}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -85,12 +109,7 @@ func TestReasons(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			project, keptnContext := begin(t, installed, []string{"deployment"}, map[string]string{"job/config.yaml": `apiVersion: v2
-actions:
-  - name: Act
-    events: [{name: sh.keptn.event.deployment.triggered}]
-    tasks: [` + test.tasks + `]
-`})
+			project, keptnContext := begin(t, installed, []string{"deployment"}, acting(test.tasks))
 			if test.then != nil {
 				all, pod := awaitPod(t, installed, keptnContext)
 				must(t, test.then(t.Context(), all, pod))
@@ -136,12 +155,7 @@ func TestNamespaceIsDeleted(t *testing.T) {
 	type sequence struct{ project, keptnContext string }
 	var sequences []sequence
 	for _, test := range tests {
-		project, keptnContext := begin(t, installed, []string{"deployment"}, map[string]string{"job/config.yaml": `apiVersion: v2
-actions:
-  - name: Act
-    events: [{name: sh.keptn.event.deployment.triggered}]
-    tasks: [` + test.tasks + `]
-`})
+		project, keptnContext := begin(t, installed, []string{"deployment"}, acting(test.tasks))
 		sequences = append(sequences, sequence{project, keptnContext})
 	}
 	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {

@@ -1,6 +1,8 @@
 package embedded
 
 import (
+	"slices"
+
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -21,7 +23,7 @@ func validate(job *batchv1.Job) error {
 	if deadline := job.Spec.ActiveDeadlineSeconds; deadline != nil && *deadline < 0 {
 		failures = append(failures, field.Invalid(field.NewPath("spec", "activeDeadlineSeconds"), *deadline, "must not be negative"))
 	}
-	for _, container := range append(append([]corev1.Container{}, job.Spec.Template.Spec.InitContainers...), job.Spec.Template.Spec.Containers...) {
+	for _, container := range slices.Concat(job.Spec.Template.Spec.InitContainers, job.Spec.Template.Spec.Containers) {
 		failures = append(failures, invalidContainer(&container, template.Child("spec", "containers").Key(container.Name))...)
 	}
 	if len(failures) > 0 {

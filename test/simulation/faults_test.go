@@ -27,7 +27,7 @@ import (
 	"github.com/job-executor/job-executor/test/embedded"
 )
 
-// How bad a world is, besides what goes wrong in each.
+// harshness is how bad a world is, besides what goes wrong in each.
 type harshness struct {
 	// busy says that Keptn counts late and answers twenty requests a second.
 	busy bool
@@ -211,7 +211,7 @@ func upTo(seldom, longest time.Duration) func(random *rand.Rand) time.Duration {
 	}
 }
 
-// outages begins all that goes wrong for a while.
+// beginOutages begins all that goes wrong for a while.
 func (world *world) beginOutages() {
 	const quiet = 4 * time.Minute
 	go world.occasionally("Keptn is down", 2*quiet, upTo(70*time.Second, 10*time.Minute),

@@ -229,7 +229,7 @@ func longestOpen(t *testing.T, seed int, transport bridge.Transport, planned *pl
 	return longest
 }
 
-// rows are those of a table in README.md.
+// row is one of the table in README.md.
 var row = regexp.MustCompile(`(?m)^\| ([^|]+?) +\| +(\d+) s +\| +(\d+) s +\|$`)
 
 // TestNoTaskStaysOpenLongerThanTheREADMESays measures, for each thing that can go wrong

@@ -218,9 +218,8 @@ func (system *System) AddJobNamespace(ctx context.Context, name string) error {
 
 // SetJobNamespaces sets JOB_NAMESPACES, and has all functions read it.
 func (system *System) SetJobNamespaces(ctx context.Context, names ...string) error {
-	change := []byte(`{"data":{"JOB_NAMESPACES":"` + strings.Join(names, ",") + `"}}`)
-	if _, err := system.Kubernetes.CoreV1().ConfigMaps(Namespace).Patch(ctx, "jobs", types.MergePatchType, change, metav1.PatchOptions{}); err != nil {
-		return fmt.Errorf("setting JOB_NAMESPACES: %w", err)
+	if err := system.setOfJobs(ctx, "JOB_NAMESPACES", strings.Join(names, ",")); err != nil {
+		return err
 	}
 	if err := system.Kill(ctx, "serving.knative.dev/service"); err != nil {
 		return err
@@ -230,11 +229,22 @@ func (system *System) SetJobNamespaces(ctx context.Context, names ...string) err
 
 // SetStartDeadline sets the time in which a Job's pod has to start.
 func (system *System) SetStartDeadline(ctx context.Context, deadline time.Duration) error {
-	change := []byte(`{"data":{"START_DEADLINE":"` + deadline.String() + `"}}`)
-	if _, err := system.Kubernetes.CoreV1().ConfigMaps(Namespace).Patch(ctx, "jobs", types.MergePatchType, change, metav1.PatchOptions{}); err != nil {
-		return fmt.Errorf("setting START_DEADLINE: %w", err)
+	if err := system.setOfJobs(ctx, "START_DEADLINE", deadline.String()); err != nil {
+		return err
 	}
 	return system.restartJobsource(ctx)
+}
+
+// setOfJobs changes a setting of the ConfigMap jobs, which a function reads when it starts.
+func (system *System) setOfJobs(ctx context.Context, name, value string) error {
+	change, err := json.Marshal(map[string]any{"data": map[string]string{name: value}})
+	if err == nil {
+		_, err = system.Kubernetes.CoreV1().ConfigMaps(Namespace).Patch(ctx, "jobs", types.MergePatchType, change, metav1.PatchOptions{})
+	}
+	if err != nil {
+		return fmt.Errorf("setting %s: %w", name, err)
+	}
+	return nil
 }
 
 func (system *System) restartJobsource(ctx context.Context) error {
