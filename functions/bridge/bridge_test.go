@@ -912,14 +912,14 @@ func TestFilesAreStreamedBoundedAndCached(t *testing.T) {
 
 // delivered keeps the last event.
 type delivered struct {
-	last             event.Event
-	dropped, settled bool
-	err              error
+	last                      event.Event
+	dropped, settled, aborted bool
+	err                       error
 }
 
 func (delivered *delivered) Deliver(_ context.Context, outgoing event.Event, _ time.Time) (keptn.Delivery, error) {
 	delivered.last = outgoing
-	return keptn.Delivery{Sent: delivered.err == nil && !delivered.dropped, Settled: delivered.settled}, delivered.err
+	return keptn.Delivery{Sent: delivered.err == nil && !delivered.dropped, Settled: delivered.settled, Aborted: delivered.aborted}, delivered.err
 }
 
 // journal keeps Keptn's log.
@@ -1015,14 +1015,34 @@ func TestOutboxLeavesOutWhatTheBrokerAdded(t *testing.T) {
 	}
 }
 
-// Keptn has a result only when it says so; then the run is reported, and not before.
-func TestRunIsReportedWhenKeptnHasItsResult(t *testing.T) {
-	for name, settled := range map[string]bool{"Keptn has counted it": true, "Keptn has only taken it": false} {
-		t.Run(name, func(t *testing.T) {
-			outbox := &Outbox{Keptn: &delivered{settled: settled}, Journal: &journal{}, IntegrationID: integrationID, Runs: newRuns(nil, nil, nil), Source: "ours", Now: func() time.Time { return noon }, Log: discard}
-			reply, err := outbox.Handle(t.Context(), task.Finished(noon, keptn.Errored("")))
-			if err != nil || (reply != nil) != settled || settled && reply.ID() != "1-reported" {
-				t.Errorf("got %v, %v", reply, err)
+// Keptn has a result only when it says so; then the run is reported, and not before. A
+// run that begins as its sequence is aborted, which nobody looks after yet, is cancelled.
+func TestOutboxAnswersForTheRun(t *testing.T) {
+	started, finished := task.Started(noon), task.Finished(noon, keptn.Errored(""))
+	tests := []struct {
+		name             string
+		answer           event.Event
+		settled, aborted bool
+		want             string
+	}{
+		{"Keptn has counted its result", finished, true, false, "1-reported"},
+		{"Keptn has only taken its result", finished, false, false, ""},
+		{"it ended, and its sequence was aborted", finished, true, true, "1-reported"},
+		{"it begins", started, false, false, ""},
+		{"it begins, and its sequence was aborted", started, true, true, "1-cancelled"},
+		{"Keptn is told that it began, and has its result", started, true, false, ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			keptnsSide := &delivered{settled: test.settled, aborted: test.aborted}
+			outbox := &Outbox{Keptn: keptnsSide, Journal: &journal{}, IntegrationID: integrationID, Runs: newRuns(nil, nil, nil), Source: "ours", Now: func() time.Time { return noon }, Log: discard}
+			reply, err := outbox.Handle(t.Context(), test.answer)
+			id := ""
+			if reply != nil {
+				id = reply.ID()
+			}
+			if err != nil || id != test.want {
+				t.Errorf("got %q, %v", id, err)
 			}
 		})
 	}

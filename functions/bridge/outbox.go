@@ -48,7 +48,8 @@ type Outbox struct {
 }
 
 // Handle gives one started, finished or log event to Keptn. It replies that the run is
-// reported once Keptn has its result. An error that is not permanent has the Broker
+// reported once Keptn has its result, and that it is cancelled if it began as its sequence
+// was aborted. An error that is not permanent has the Broker
 // deliver it again.
 func (outbox *Outbox) Handle(ctx context.Context, outgoing event.Event) (*event.Event, error) {
 	if outgoing.Type() == keptn.LogErrorType {
@@ -64,18 +65,23 @@ func (outbox *Outbox) Handle(ctx context.Context, outgoing event.Event) (*event.
 		endedAt = time.Time{} // it says nothing
 	}
 	delivery, err := outbox.deliver(ctx, withoutRouting(outgoing), endedAt)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case delivery.Settled:
-		outbox.Runs.Remove(task)
-	case phase == keptn.Started:
-		outbox.Runs.Add(task)
 	}
-	if phase != keptn.Finished || !delivery.Settled {
+	if !delivery.Settled {
+		if phase == keptn.Started {
+			outbox.Runs.Add(task)
+		}
 		return nil, nil
 	}
-	return reply(run.Reported(outbox.Source, run.ID(task.TriggeredID), outbox.Now()))
+	outbox.Runs.Remove(task)
+	switch {
+	case phase == keptn.Finished:
+		return reply(run.Reported(outbox.Source, run.ID(task.TriggeredID), outbox.Now()))
+	case delivery.Aborted:
+		return reply(run.Cancelled(outbox.Source, run.ID(task.TriggeredID), outbox.Now()))
+	}
+	return nil, nil
 }
 
 // withoutRouting leaves out what the Broker and the Triggers added to an event.

@@ -69,6 +69,8 @@ type reported struct {
 	heard bool
 	// settled says that Keptn has what it needs, or no longer waits for the task.
 	settled bool
+	// aborted says that it is settled since the task's sequence was aborted.
+	aborted bool
 	// unknownSince is since when Keptn has known nothing of the task.
 	unknownSince time.Time
 	// triggeredAt and endedAt are before which time nobody can have sent a started and
@@ -112,6 +114,8 @@ type Delivery struct {
 	// included, or no longer waits for it. If not, and there is no error, Keptn has taken
 	// the event and not counted it yet.
 	Settled bool
+	// Aborted says that it is settled since the task's sequence was aborted, or timed out.
+	Aborted bool
 }
 
 // step is what a task needs next.
@@ -236,7 +240,7 @@ func (reporter *Reporter) Deliver(ctx context.Context, outgoing event.Event, end
 	for {
 		if entry.settled {
 			reporter.drop(ctx, task, phase, delivery.Sent)
-			return Delivery{Sent: delivery.Sent, Settled: true}, nil
+			return Delivery{Sent: delivery.Sent, Settled: true, Aborted: entry.aborted}, nil
 		}
 		count, err := reporter.counter.Count(ctx, task)
 		if err != nil {
@@ -246,7 +250,7 @@ func (reporter *Reporter) Deliver(ctx context.Context, outgoing event.Event, end
 		entry.note(count, now)
 		switch reporter.decide(phase, count, entry, now) {
 		case over:
-			entry.settled = true
+			entry.settled, entry.aborted = true, count.Standing == Aborted
 			continue
 		case enough:
 			reporter.drop(ctx, task, phase, delivery.Sent)

@@ -213,6 +213,19 @@ func TestReporterDelivers(t *testing.T) {
 	}
 }
 
+// Also the second time, when Keptn is not asked any more.
+func TestReporterTellsThatATaskWasAborted(t *testing.T) {
+	for standing, aborted := range map[Standing]bool{Aborted: true, Completed: false} {
+		reporter := newTestReporter(&control{standing: standing})
+		for range 2 {
+			delivery, err := reporter.Deliver(t.Context(), reportedTask.Started(now), time.Time{})
+			if difference := cmp.Diff(Delivery{Settled: true, Aborted: aborted}, delivery); difference != "" || err != nil {
+				t.Errorf("%v (-want +got):\n%s", err, difference)
+			}
+		}
+	}
+}
+
 // deliverAll delivers events, each again every minute until it has come to something.
 func deliverAll(t *testing.T, reporter *Reporter, events []event.Event) (settled bool) {
 	t.Helper()

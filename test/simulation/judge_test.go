@@ -114,8 +114,10 @@ func (world *world) judge() (tasks int) {
 		tasks++
 		world.mutex.Lock()
 		counted, aborted := world.counted[event.ID], world.aborted[event.Context]
+		// The user may abort between the started and the finished event that give it up.
+		abortedAsGivenUp := aborted && world.undelivered[event.ID] && times(counted, keptn.Finished) == 0
 		world.mutex.Unlock()
-		if jobsOf[name] == 0 && len(counted) > 0 && !gaveUp(finished[event.ID]) {
+		if jobsOf[name] == 0 && len(counted) > 0 && !gaveUp(finished[event.ID]) && !abortedAsGivenUp {
 			world.violate("Keptn counted %v for task %s that nothing matches", counted, event.ID)
 		}
 		if aborted || jobsOf[name] == 0 {

@@ -131,6 +131,8 @@ type world struct {
 	// opened and closed are when tasks were triggered, and when Keptn had counted their
 	// finished event.
 	opened, closed map[string]time.Time
+	// undelivered are the triggered events that a Trigger gave up.
+	undelivered map[string]bool
 	// free is when Keptn is done with the requests that wait.
 	free time.Time
 	// processes are those that run, by their names.
@@ -194,7 +196,7 @@ func newWorldOf(ctx context.Context, t *testing.T, seed uint64, tasks int, trans
 	t.Helper()
 	world := &world{
 		t: t, tasks: tasks, harshness: harshness, planned: planned, fates: map[string]embedded.Fate{}, processes: map[string]*process{},
-		opened: map[string]time.Time{}, closed: map[string]time.Time{}, began: time.Now(), ctx: ctx, chance: newChance(seed), history: fnv.New64a(), transport: transport,
+		opened: map[string]time.Time{}, closed: map[string]time.Time{}, undelivered: map[string]bool{}, began: time.Now(), ctx: ctx, chance: newChance(seed), history: fnv.New64a(), transport: transport,
 		counted: map[string][]keptn.Phase{}, starts: map[string]int{}, ends: map[string]string{}, aborted: map[string]bool{},
 		early: map[string]bool{}, touched: map[string]bool{}, rivals: map[string]bool{}, contexts: map[string]string{},
 		network: embedded.NewNetwork(), log: slog.New(slog.DiscardHandler),
@@ -339,6 +341,11 @@ func (world *world) jobStarted(job *batchv1.Job) {
 // observe is told of each delivery of the Broker: a run may be cancelled only if its
 // sequence was aborted, or its task is completed.
 func (world *world) observe(delivery embedded.Delivery) {
+	if _, phase, _ := keptn.ParseType(delivery.Event.Type()); phase == keptn.Triggered && delivery.Err != nil {
+		world.mutex.Lock()
+		world.undelivered[delivery.Event.ID()] = true
+		world.mutex.Unlock()
+	}
 	if delivery.Event.Type() != run.CancelledType {
 		return
 	}
