@@ -11,9 +11,43 @@ import (
 	"time"
 
 	"github.com/keptn/go-utils/pkg/api/models"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 
-	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/keptn/api"
 )
+
+// Configuration is the bridge's environment.
+type Configuration struct {
+	// BrokerURL takes events to the Broker.
+	BrokerURL    string `env:"BROKER_URL,notEmpty"`
+	Keptn        KeptnConfiguration
+	OAuth        OAuthConfiguration
+	NATS         NATSConfiguration
+	Timing       TimingConfiguration
+	Registration RegistrationConfiguration
+	Grants       GrantConfiguration
+	Pod          PodConfiguration
+}
+
+// KeptnConfiguration is where Keptn is, and what it takes.
+type KeptnConfiguration struct {
+	Transport Transport `env:"KEPTN_TRANSPORT,notEmpty"`
+	// APIURL is Keptn's address seen from outside its cluster, ending in /api.
+	APIURL string `env:"KEPTN_API_URL"`
+	// APIToken is Keptn's API token. It never leaves this process but to Keptn.
+	APIToken string `env:"KEPTN_API_TOKEN"`
+	// ControlPlaneURL and ResourceServiceURL are Keptn's services inside its cluster.
+	ControlPlaneURL    string `env:"KEPTN_CONTROL_PLANE_URL"`
+	ResourceServiceURL string `env:"KEPTN_RESOURCE_SERVICE_URL"`
+	// CACertificates are certificate authorities in PEM that are trusted besides the
+	// system's, for Keptn's API, the identity provider and NATS.
+	CACertificates string `env:"KEPTN_CA_CERTIFICATES"`
+	// MaxEventBytes is the largest event that Keptn takes. What is larger is cut. 64 KiB
+	// is right where Keptn's event validation is on; if it is not set so, Keptn's first
+	// refusal tells.
+	MaxEventBytes int `env:"KEPTN_MAX_EVENT_BYTES" envDefault:"1000000"`
+}
 
 // Transport is how events are exchanged with Keptn.
 type Transport string
@@ -26,139 +60,160 @@ const (
 	HTTP Transport = "http"
 )
 
-// Decode implements envconfig.Decoder.
-func (transport *Transport) Decode(value string) error {
-	switch *transport = Transport(value); *transport {
+// UnmarshalText reads a transport; it is an error if it is none.
+func (transport *Transport) UnmarshalText(text []byte) error {
+	switch *transport = Transport(text); *transport {
 	case NATS, HTTP:
 		return nil
 	default:
-		return errors.New("use nats or http")
+		return fmt.Errorf("%q is not nats or http", text)
 	}
 }
 
-// Configuration is the bridge's environment.
-type Configuration struct {
-	// BrokerURL takes events to the Broker.
-	BrokerURL string `envconfig:"BROKER_URL" required:"true"`
+// OAuthConfiguration is set in place of an API token where Keptn is behind an identity
+// provider; either DiscoveryURL or TokenURL is.
+type OAuthConfiguration struct {
+	ClientID     string   `env:"KEPTN_OAUTH_CLIENT_ID"`
+	ClientSecret string   `env:"KEPTN_OAUTH_CLIENT_SECRET"`
+	Scopes       []string `env:"KEPTN_OAUTH_SCOPES"`
+	TokenURL     string   `env:"KEPTN_OAUTH_TOKEN_URL"`
+	DiscoveryURL string   `env:"KEPTN_OAUTH_DISCOVERY_URL"`
+}
 
-	Transport Transport `envconfig:"KEPTN_TRANSPORT" required:"true"`
-	// APIURL is Keptn's address seen from outside its cluster, ending in /api.
-	APIURL string `envconfig:"KEPTN_API_URL"`
-	// APIToken is Keptn's API token. It never leaves this process but to Keptn.
-	APIToken string `envconfig:"KEPTN_API_TOKEN"`
-	// OAuthClientID and the ones after are set in place of an API token where Keptn is
-	// behind an identity provider; either OAuthDiscoveryURL or OAuthTokenURL is.
-	OAuthClientID     string   `envconfig:"KEPTN_OAUTH_CLIENT_ID"`
-	OAuthClientSecret string   `envconfig:"KEPTN_OAUTH_CLIENT_SECRET"`
-	OAuthScopes       []string `envconfig:"KEPTN_OAUTH_SCOPES"`
-	OAuthDiscoveryURL string   `envconfig:"KEPTN_OAUTH_DISCOVERY_URL"`
-	OAuthTokenURL     string   `envconfig:"KEPTN_OAUTH_TOKEN_URL"`
-	// CACertificates are certificate authorities in PEM that are trusted besides the
-	// system's, for Keptn's API, the identity provider and NATS.
-	CACertificates string `envconfig:"KEPTN_CA_CERTIFICATES"`
-	// NATSURL, ControlPlaneURL and ResourceServiceURL are Keptn's services inside
-	// its cluster.
-	NATSURL            string `envconfig:"KEPTN_NATS_URL"`
-	ControlPlaneURL    string `envconfig:"KEPTN_CONTROL_PLANE_URL"`
-	ResourceServiceURL string `envconfig:"KEPTN_RESOURCE_SERVICE_URL"`
+// NATSConfiguration is where Keptn's NATS is, and how the bridge identifies itself to it,
+// in one of four ways: user and password, a token, an nkey's seed, or the content of a
+// credentials file.
+type NATSConfiguration struct {
+	URL         string `env:"KEPTN_NATS_URL"`
+	User        string `env:"KEPTN_NATS_USER"`
+	Password    string `env:"KEPTN_NATS_PASSWORD"`
+	Token       string `env:"KEPTN_NATS_TOKEN"`
+	NkeySeed    string `env:"KEPTN_NATS_NKEY_SEED"`
+	Credentials string `env:"KEPTN_NATS_CREDENTIALS"`
+	// ClientCertificate and ClientKey are in PEM, for a NATS that verifies its clients by
+	// TLS.
+	ClientCertificate string `env:"KEPTN_NATS_CLIENT_CERTIFICATE"`
+	ClientKey         string `env:"KEPTN_NATS_CLIENT_KEY"`
+}
 
-	// NATSUser and the ones after identify the bridge to NATS, in one of four ways:
-	// user and password, a token, an nkey's seed, or the content of a credentials file.
-	NATSUser        string `envconfig:"KEPTN_NATS_USER"`
-	NATSPassword    string `envconfig:"KEPTN_NATS_PASSWORD"`
-	NATSToken       string `envconfig:"KEPTN_NATS_TOKEN"`
-	NATSNkeySeed    string `envconfig:"KEPTN_NATS_NKEY_SEED"`
-	NATSCredentials string `envconfig:"KEPTN_NATS_CREDENTIALS"`
-	// NATSClientCertificate and NATSClientKey are in PEM, for a NATS that verifies its
-	// clients by TLS.
-	NATSClientCertificate string `envconfig:"KEPTN_NATS_CLIENT_CERTIFICATE"`
-	NATSClientKey         string `envconfig:"KEPTN_NATS_CLIENT_KEY"`
-
-	// MaxEventBytes is the largest event that Keptn takes. What is larger is cut. 64 KiB
-	// is right where Keptn's event validation is on; if it is not set so, Keptn's first
-	// refusal tells.
-	MaxEventBytes int `envconfig:"KEPTN_MAX_EVENT_BYTES" default:"1000000"`
-
+// TimingConfiguration is how often Keptn is asked, and how long is waited for it.
+type TimingConfiguration struct {
 	// PollInterval is the time between two looks for open events over HTTP.
-	PollInterval time.Duration `envconfig:"KEPTN_POLL_INTERVAL" default:"1s"`
+	PollInterval time.Duration `env:"KEPTN_POLL_INTERVAL" envDefault:"1s"`
 	// ResyncInterval is the time between two looks over NATS, and after which an
 	// event is sent again that nobody started.
-	ResyncInterval time.Duration `envconfig:"KEPTN_RESYNC_INTERVAL" default:"1m"`
+	ResyncInterval time.Duration `env:"KEPTN_RESYNC_INTERVAL" envDefault:"1m"`
 	// LossTimeout is after what time an event is sent again that Keptn took and has not
 	// counted. It must be longer than events may stay in Keptn's stream.
-	LossTimeout time.Duration `envconfig:"KEPTN_LOSS_TIMEOUT" default:"6m"`
+	LossTimeout  time.Duration `env:"KEPTN_LOSS_TIMEOUT" envDefault:"6m"`
+	PingInterval time.Duration `env:"KEPTN_PING_INTERVAL" envDefault:"10s"`
+}
+
+// RegistrationConfiguration is what Keptn is told of this integration.
+type RegistrationConfiguration struct {
 	// Subscriptions are the event types that are subscribed to at the first
 	// registration; later they are edited in Keptn's web page.
-	Subscriptions []string `envconfig:"KEPTN_SUBSCRIPTIONS" required:"true"`
-	// IntegrationName, Location and the ones after tell Keptn who this is.
-	IntegrationName string        `envconfig:"KEPTN_INTEGRATION_NAME" default:"job-executor"`
-	Location        string        `envconfig:"KEPTN_LOCATION" default:"execution-plane"`
-	PingInterval    time.Duration `envconfig:"KEPTN_PING_INTERVAL" default:"10s"`
-	Namespace       string        `envconfig:"POD_NAMESPACE" required:"true"`
-	PodName         string        `envconfig:"POD_NAME" required:"true"`
-	PodIP           string        `envconfig:"POD_IP" required:"true"`
-	Port            int           `envconfig:"PORT" default:"8080"`
-	NodeName        string        `envconfig:"NODE_NAME" required:"true"`
+	Subscriptions []string `env:"KEPTN_SUBSCRIPTIONS,notEmpty"`
+	Name          string   `env:"KEPTN_INTEGRATION_NAME" envDefault:"job-executor"`
+	Location      string   `env:"KEPTN_LOCATION" envDefault:"execution-plane"`
 	// Deployment is the bridge's own: when it is deleted, the integration is
 	// unregistered.
-	Deployment string `envconfig:"DEPLOYMENT_NAME" default:"bridge"`
-	// Lease is the name of the Lease by which one of several bridges is elected.
-	Lease string `envconfig:"LEASE_NAME" default:"bridge"`
-
-	// GrantSecret is the Secret with the key that signs grants.
-	GrantSecret   string        `envconfig:"GRANT_SECRET" default:"bridge-grant-key"`
-	GrantLifetime time.Duration `envconfig:"GRANT_LIFETIME" default:"24h"`
-	// GrantSubjects are the service accounts that may ask for grants.
-	GrantSubjects []string `envconfig:"GRANT_SUBJECTS" required:"true"`
+	Deployment string `env:"DEPLOYMENT_NAME" envDefault:"bridge"`
 }
 
-// authenticate returns a transport that identifies requests to Keptn's API, if that
-// is by OAuth. The error names the setting that is missing.
-func (configuration Configuration) authenticate(base http.RoundTripper) (http.RoundTripper, error) {
-	oauth := keptn.OAuth{
-		ClientID: configuration.OAuthClientID, ClientSecret: configuration.OAuthClientSecret, Scopes: configuration.OAuthScopes,
-		TokenURL: configuration.OAuthTokenURL, DiscoveryURL: configuration.OAuthDiscoveryURL,
+// GrantConfiguration is who gets grants, and how they are signed.
+type GrantConfiguration struct {
+	// Secret is the Secret with the key that signs grants.
+	Secret   string        `env:"GRANT_SECRET" envDefault:"bridge-grant-key"`
+	Lifetime time.Duration `env:"GRANT_LIFETIME" envDefault:"24h"`
+	// Subjects are the service accounts that may ask for grants.
+	Subjects []string `env:"GRANT_SUBJECTS,notEmpty"`
+}
+
+// PodConfiguration is which pod this is, and by which Lease one of several is elected.
+type PodConfiguration struct {
+	Namespace string `env:"POD_NAMESPACE,notEmpty"`
+	Name      string `env:"POD_NAME,notEmpty"`
+	IP        string `env:"POD_IP,notEmpty"`
+	Port      int    `env:"PORT" envDefault:"8080"`
+	NodeName  string `env:"NODE_NAME,notEmpty"`
+	Lease     string `env:"LEASE_NAME" envDefault:"bridge"`
+}
+
+// Validate returns an error that names every variable that is wrong, or does not go with
+// the others.
+func (configuration Configuration) Validate() error {
+	_, tlsErr := configuration.Keptn.tls()
+	_, identityErr := configuration.NATS.identity()
+	_, certificateErr := configuration.NATS.certificates()
+	failures := []error{tlsErr, identityErr, certificateErr, configuration.OAuth.validate(configuration.Keptn.APIToken)}
+	required := map[string]string{"KEPTN_API_URL": configuration.Keptn.APIURL}
+	if configuration.Keptn.Transport == NATS {
+		required = map[string]string{
+			"KEPTN_NATS_URL":             configuration.NATS.URL,
+			"KEPTN_CONTROL_PLANE_URL":    configuration.Keptn.ControlPlaneURL,
+			"KEPTN_RESOURCE_SERVICE_URL": configuration.Keptn.ResourceServiceURL,
+		}
 	}
+	for name, value := range required {
+		if value == "" {
+			failures = append(failures, fmt.Errorf("environment variable %s: required if KEPTN_TRANSPORT is %s", name, configuration.Keptn.Transport))
+		}
+	}
+	return errors.Join(failures...)
+}
+
+func (oauth OAuthConfiguration) validate(apiToken string) error {
 	switch {
 	case oauth.ClientID == "":
-		return base, nil
-	case configuration.APIToken != "":
-		return nil, errors.New("environment variables KEPTN_API_TOKEN and KEPTN_OAUTH_CLIENT_ID: set one of them")
+		return nil
+	case apiToken != "":
+		return errors.New("environment variables KEPTN_API_TOKEN and KEPTN_OAUTH_CLIENT_ID: set one of them")
 	case oauth.ClientSecret == "":
-		return nil, errors.New("environment variable KEPTN_OAUTH_CLIENT_SECRET: required if KEPTN_OAUTH_CLIENT_ID is set")
+		return errors.New("environment variable KEPTN_OAUTH_CLIENT_SECRET: required if KEPTN_OAUTH_CLIENT_ID is set")
 	case oauth.TokenURL == "" && oauth.DiscoveryURL == "":
-		return nil, errors.New("environment variable KEPTN_OAUTH_DISCOVERY_URL: required if KEPTN_OAUTH_CLIENT_ID is set and KEPTN_OAUTH_TOKEN_URL is not")
+		return errors.New("environment variable KEPTN_OAUTH_DISCOVERY_URL: required if KEPTN_OAUTH_CLIENT_ID is set and KEPTN_OAUTH_TOKEN_URL is not")
+	default:
+		return nil
 	}
-	return oauth.Transport(base, keptn.NewHTTPClient(base, keptnTimeout)), nil
-}
-
-// keptnTimeout bounds one call of Keptn's API.
-const keptnTimeout = 30 * time.Second
-
-// Client returns a client of Keptn's API. TLS is verified, by the system's
-// certificate authorities and those of KEPTN_CA_CERTIFICATES. The error names the
-// setting that is wrong.
-func (configuration Configuration) Client() (*keptn.Client, error) {
-	settings, err := configuration.TLS()
-	if err != nil {
-		return nil, err
-	}
-	transport := &http.Transport{
-		Proxy: http.ProxyFromEnvironment, TLSClientConfig: settings, ForceAttemptHTTP2: true,
-		MaxIdleConnsPerHost: idleConnections, IdleConnTimeout: idleTimeout, TLSHandshakeTimeout: handshakeTimeout,
-	}
-	return configuration.ClientOver(transport)
 }
 
 const (
+	// keptnTimeout bounds one call of Keptn's API.
+	keptnTimeout     = 30 * time.Second
 	idleConnections  = 32
 	idleTimeout      = 90 * time.Second
 	handshakeTimeout = 10 * time.Second
 )
 
-// TLS is how connections to Keptn are verified: by the system's certificate
-// authorities, and by those of KEPTN_CA_CERTIFICATES.
-func (configuration Configuration) TLS() (*tls.Config, error) {
+// client returns a client of Keptn's API. TLS is verified, by the system's certificate
+// authorities and those of KEPTN_CA_CERTIFICATES; not if there is a transport already.
+func (configuration Configuration) client(transport http.RoundTripper, source string) (*api.Client, error) {
+	if transport == nil {
+		settings, err := configuration.Keptn.tls()
+		if err != nil {
+			return nil, err
+		}
+		transport = &http.Transport{
+			Proxy: http.ProxyFromEnvironment, TLSClientConfig: settings, ForceAttemptHTTP2: true,
+			MaxIdleConnsPerHost: idleConnections, IdleConnTimeout: idleTimeout, TLSHandshakeTimeout: handshakeTimeout,
+		}
+	}
+	if oauth := configuration.OAuth; oauth.ClientID != "" {
+		transport = api.OAuth(oauth).Transport(transport, api.NewHTTPClient(transport, keptnTimeout))
+	}
+	endpoints := api.GatewayEndpoints(configuration.Keptn.APIURL)
+	if configuration.Keptn.Transport == NATS {
+		endpoints = api.Endpoints{
+			ControlPlane: strings.TrimSuffix(configuration.Keptn.ControlPlaneURL, "/"),
+			Resources:    strings.TrimSuffix(configuration.Keptn.ResourceServiceURL, "/"),
+		}
+	}
+	return &api.Client{Endpoints: endpoints, Token: configuration.Keptn.APIToken, HTTP: api.NewHTTPClient(transport, keptnTimeout), Source: source}, nil
+}
+
+// tls is how connections to Keptn are verified.
+func (configuration KeptnConfiguration) tls() (*tls.Config, error) {
 	settings := &tls.Config{MinVersion: tls.VersionTLS12}
 	if configuration.CACertificates == "" {
 		return settings, nil
@@ -174,57 +229,97 @@ func (configuration Configuration) TLS() (*tls.Config, error) {
 	return settings, nil
 }
 
-// ClientOver is Client over a transport of the caller's.
-func (configuration Configuration) ClientOver(transport http.RoundTripper) (*keptn.Client, error) {
-	endpoints, err := configuration.Endpoints()
+// installation tells this installation from others on the same Keptn.
+func (configuration Configuration) installation(separator string) string {
+	return configuration.Registration.Name + separator + configuration.Pod.Namespace
+}
+
+// natsOptions are how the bridge identifies itself to NATS, and how that is verified: by
+// TLS where an own CA or a client certificate is set. A server that wants TLS gets it
+// anyway.
+func (configuration Configuration) natsOptions() ([]nats.Option, error) {
+	options, err := configuration.NATS.identity()
 	if err != nil {
 		return nil, err
 	}
-	authenticated, err := configuration.authenticate(transport)
+	certificates, err := configuration.NATS.certificates()
+	if err != nil || configuration.Keptn.CACertificates == "" && len(certificates) == 0 {
+		return options, err
+	}
+	settings, err := configuration.Keptn.tls()
 	if err != nil {
 		return nil, err
 	}
-	return &keptn.Client{Endpoints: endpoints, Token: configuration.APIToken, HTTP: keptn.NewHTTPClient(authenticated, keptnTimeout)}, nil
+	settings.Certificates = certificates
+	if strings.HasPrefix(configuration.NATS.URL, "nats://") && len(certificates) == 0 {
+		// The CA may be for Keptn's API only; a server that wants TLS still gets it, by
+		// these settings.
+		return append(options, func(options *nats.Options) error {
+			options.TLSConfig = settings
+			return nil
+		}), nil
+	}
+	return append(options, nats.Secure(settings)), nil
 }
 
-// Endpoints are Keptn's addresses for the transport. The error names what is
-// missing.
-func (configuration Configuration) Endpoints() (keptn.Endpoints, error) {
-	if configuration.Transport == HTTP {
-		if configuration.APIURL == "" {
-			return keptn.Endpoints{}, errors.New("environment variable KEPTN_API_URL: required if KEPTN_TRANSPORT is http")
-		}
-		return keptn.GatewayEndpoints(configuration.APIURL), nil
+// identity is how the bridge identifies itself to NATS: in one way, or in none.
+func (configuration NATSConfiguration) identity() ([]nats.Option, error) {
+	var ways []string
+	var options []nats.Option
+	if configuration.User != "" {
+		ways = append(ways, "KEPTN_NATS_USER")
+		options = append(options, nats.UserInfo(configuration.User, configuration.Password))
 	}
-	for name, value := range map[string]string{
-		"KEPTN_NATS_URL":             configuration.NATSURL,
-		"KEPTN_CONTROL_PLANE_URL":    configuration.ControlPlaneURL,
-		"KEPTN_RESOURCE_SERVICE_URL": configuration.ResourceServiceURL,
-	} {
-		if value == "" {
-			return keptn.Endpoints{}, fmt.Errorf("environment variable %s: required if KEPTN_TRANSPORT is nats", name)
-		}
+	if configuration.Token != "" {
+		ways = append(ways, "KEPTN_NATS_TOKEN")
+		options = append(options, nats.Token(configuration.Token))
 	}
-	return keptn.Endpoints{
-		ControlPlane: strings.TrimSuffix(configuration.ControlPlaneURL, "/"),
-		Resources:    strings.TrimSuffix(configuration.ResourceServiceURL, "/"),
-	}, nil
+	if configuration.NkeySeed != "" {
+		ways = append(ways, "KEPTN_NATS_NKEY_SEED")
+		pair, err := nkeys.FromSeed([]byte(strings.TrimSpace(configuration.NkeySeed)))
+		if err != nil {
+			return nil, errors.New("environment variable KEPTN_NATS_NKEY_SEED: it is no seed of an nkey")
+		}
+		public, err := pair.PublicKey()
+		if err != nil {
+			return nil, fmt.Errorf("environment variable KEPTN_NATS_NKEY_SEED: %w", err)
+		}
+		options = append(options, nats.Nkey(public, pair.Sign))
+	}
+	if configuration.Credentials != "" {
+		ways = append(ways, "KEPTN_NATS_CREDENTIALS")
+		options = append(options, nats.UserCredentialBytes([]byte(configuration.Credentials)))
+	}
+	if len(ways) > 1 {
+		return nil, fmt.Errorf("environment variables %s: set one of them", strings.Join(ways, " and "))
+	}
+	return options, nil
 }
 
-// Integration is what Keptn is told about this installation.
-func (configuration Configuration) Integration() models.Integration {
+func (configuration NATSConfiguration) certificates() ([]tls.Certificate, error) {
+	if configuration.ClientCertificate == "" {
+		return nil, nil
+	}
+	certificate, err := tls.X509KeyPair([]byte(configuration.ClientCertificate), []byte(configuration.ClientKey))
+	if err != nil {
+		return nil, errors.New("environment variables KEPTN_NATS_CLIENT_CERTIFICATE and KEPTN_NATS_CLIENT_KEY: they are no certificate and its key in PEM")
+	}
+	return []tls.Certificate{certificate}, nil
+}
+
+// integration is what Keptn is told about this installation.
+func (configuration Configuration) integration() models.Integration {
+	registration, pod := configuration.Registration, configuration.Pod
 	integration := models.Integration{
-		Name: configuration.IntegrationName,
+		Name: registration.Name,
 		MetaData: models.MetaData{
-			Hostname:           configuration.NodeName,
-			Location:           configuration.Location,
+			Hostname:           pod.NodeName,
+			Location:           registration.Location,
 			IntegrationVersion: version(),
-			KubernetesMetaData: models.KubernetesMetaData{
-				Namespace: configuration.Namespace, PodName: configuration.PodName, DeploymentName: configuration.Deployment,
-			},
+			KubernetesMetaData: models.KubernetesMetaData{Namespace: pod.Namespace, PodName: pod.Name, DeploymentName: registration.Deployment},
 		},
 	}
-	for _, eventType := range configuration.Subscriptions {
+	for _, eventType := range registration.Subscriptions {
 		integration.Subscriptions = append(integration.Subscriptions, models.EventSubscription{
 			Event: strings.TrimSpace(eventType), Filter: models.EventSubscriptionFilter{Projects: []string{}, Stages: []string{}, Services: []string{}},
 		})

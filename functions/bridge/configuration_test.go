@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/job-executor/job-executor/functions/function"
-	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/keptn/api"
 )
 
 // settable are the values that settings of a kind are given here.
@@ -39,24 +39,31 @@ func TestEverySettingIsReadAndDocumented(t *testing.T) {
 	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Z_]+)` \\| (?:`([^`]*)`)? ?\\|").FindAllStringSubmatch(string(readme), -1) {
 		documented[row[1]] = row[2]
 	}
-	want, defaults := Configuration{}, map[string]string{}
-	value := reflect.ValueOf(&want).Elem()
-	for index := range value.NumField() {
-		field := value.Type().Field(index)
-		name, sample := field.Tag.Get("envconfig"), settable[field.Type]
-		if sample.value == nil {
-			t.Fatalf("there is no value for %s", field.Name)
-		}
-		t.Setenv(name, sample.text)
-		value.Field(index).Set(reflect.ValueOf(sample.value))
-		if !slices.Contains(ofThePod, name) {
-			defaults[name] = field.Tag.Get("default")
+	var want Configuration
+	variables, defaults := map[string]string{}, map[string]string{}
+	var set func(value reflect.Value)
+	set = func(value reflect.Value) {
+		for index := range value.NumField() {
+			field := value.Type().Field(index)
+			if field.Type.Kind() == reflect.Struct {
+				set(value.Field(index))
+				continue
+			}
+			name, _, _ := strings.Cut(field.Tag.Get("env"), ",")
+			sample := settable[field.Type]
+			if sample.value == nil {
+				t.Fatalf("there is no value for %s", field.Name)
+			}
+			variables[name] = sample.text
+			value.Field(index).Set(reflect.ValueOf(sample.value))
+			if !slices.Contains(ofThePod, name) {
+				defaults[name] = field.Tag.Get("envDefault")
+			}
 		}
 	}
-	var got Configuration
-	if err := function.Configure(&got); err != nil {
-		t.Fatal(err)
-	}
+	set(reflect.ValueOf(&want).Elem())
+	// Not all of them go together, which is no matter here.
+	got, _ := function.Configure[Configuration](variables)
 	if difference := cmp.Diff(want, got); difference != "" {
 		t.Errorf("settings (-want +read):\n%s", difference)
 	}
@@ -66,52 +73,59 @@ func TestEverySettingIsReadAndDocumented(t *testing.T) {
 }
 
 func TestWrongSettingsAreNamed(t *testing.T) {
-	remote := Configuration{Transport: HTTP, APIURL: "https://keptn.example.com/api/", APIToken: "secret"}
-	with := func(change func(*Configuration)) Configuration {
-		changed := remote
-		change(&changed)
-		return changed
+	remote := KeptnConfiguration{Transport: HTTP, APIURL: "https://keptn.example.com/api/", APIToken: "secret"}
+	inside := KeptnConfiguration{Transport: NATS, ControlPlaneURL: "c", ResourceServiceURL: "r"}
+	anonymous := KeptnConfiguration{Transport: HTTP, APIURL: "https://keptn.example.com/api/"}
+	nats := func(configuration NATSConfiguration) Configuration {
+		configuration.URL = "nats://keptn"
+		return Configuration{Keptn: inside, NATS: configuration}
 	}
+	oauth := OAuthConfiguration{ClientID: "id", ClientSecret: "secret", TokenURL: "https://idp.example.com/token"}
 	tests := []struct {
 		name          string
 		configuration Configuration
 		want          string
 	}{
-		{"a token", remote, ""},
-		{"OAuth", with(func(configuration *Configuration) {
-			configuration.APIToken, configuration.OAuthClientID, configuration.OAuthClientSecret, configuration.OAuthTokenURL = "", "id", "secret", "https://idp.example.com/token"
-		}), ""},
-		{"no address", with(func(configuration *Configuration) { configuration.APIURL = "" }), "environment variable KEPTN_API_URL: required if KEPTN_TRANSPORT is http"},
-		{"no NATS", Configuration{Transport: NATS, ControlPlaneURL: "c", ResourceServiceURL: "r"}, "environment variable KEPTN_NATS_URL: required if KEPTN_TRANSPORT is nats"},
-		{"both a token and OAuth", with(func(configuration *Configuration) { configuration.OAuthClientID = "id" }), "environment variables KEPTN_API_TOKEN and KEPTN_OAUTH_CLIENT_ID: set one of them"},
-		{"no OAuth secret", with(func(configuration *Configuration) { configuration.APIToken, configuration.OAuthClientID = "", "id" }), "environment variable KEPTN_OAUTH_CLIENT_SECRET: required if KEPTN_OAUTH_CLIENT_ID is set"},
-		{"no OAuth provider", with(func(configuration *Configuration) {
-			configuration.APIToken, configuration.OAuthClientID, configuration.OAuthClientSecret = "", "id", "secret"
-		}), "environment variable KEPTN_OAUTH_DISCOVERY_URL: required if KEPTN_OAUTH_CLIENT_ID is set and KEPTN_OAUTH_TOKEN_URL is not"},
+		{"a token", Configuration{Keptn: remote}, ""},
+		{"OAuth", Configuration{Keptn: anonymous, OAuth: oauth}, ""},
+		{"NATS", nats(NATSConfiguration{User: "u", Password: "secret"}), ""},
+		{"no address", Configuration{Keptn: KeptnConfiguration{Transport: HTTP}}, "environment variable KEPTN_API_URL: required if KEPTN_TRANSPORT is http"},
+		{"no NATS", Configuration{Keptn: inside}, "environment variable KEPTN_NATS_URL: required if KEPTN_TRANSPORT is nats"},
+		{"both a token and OAuth", Configuration{Keptn: remote, OAuth: oauth}, "environment variables KEPTN_API_TOKEN and KEPTN_OAUTH_CLIENT_ID: set one of them"},
+		{"no OAuth secret", Configuration{Keptn: anonymous, OAuth: OAuthConfiguration{ClientID: "id"}}, "environment variable KEPTN_OAUTH_CLIENT_SECRET: required if KEPTN_OAUTH_CLIENT_ID is set"},
+		{"no OAuth provider", Configuration{Keptn: anonymous, OAuth: OAuthConfiguration{ClientID: "id", ClientSecret: "secret"}},
+			"environment variable KEPTN_OAUTH_DISCOVERY_URL: required if KEPTN_OAUTH_CLIENT_ID is set and KEPTN_OAUTH_TOKEN_URL is not"},
+		{"two ways to NATS", nats(NATSConfiguration{User: "u", Token: "t"}), "environment variables KEPTN_NATS_USER and KEPTN_NATS_TOKEN: set one of them"},
+		{"no seed", nats(NATSConfiguration{NkeySeed: "secret"}), "environment variable KEPTN_NATS_NKEY_SEED: it is no seed of an nkey"},
+		{"no certificate", Configuration{Keptn: KeptnConfiguration{Transport: HTTP, APIURL: "https://keptn.example.com/api", CACertificates: "secret"}},
+			"environment variable KEPTN_CA_CERTIFICATES: there is no certificate in PEM in it"},
+		{"no key", nats(NATSConfiguration{ClientCertificate: "secret"}), "environment variables KEPTN_NATS_CLIENT_CERTIFICATE and KEPTN_NATS_CLIENT_KEY: they are no certificate and its key in PEM"},
+		{"all of it", Configuration{Keptn: KeptnConfiguration{Transport: HTTP, APIToken: "secret"}, OAuth: oauth},
+			"environment variables KEPTN_API_TOKEN and KEPTN_OAUTH_CLIENT_ID: set one of them\nenvironment variable KEPTN_API_URL: required if KEPTN_TRANSPORT is http"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			client, err := test.configuration.Client()
 			message := ""
-			if err != nil {
+			if err := test.configuration.Validate(); err != nil {
 				message = err.Error()
 			}
 			if message != test.want || strings.Contains(message, "secret") {
 				t.Errorf("got %q, want %q", message, test.want)
 			}
-			if err == nil && client.Endpoints != keptn.GatewayEndpoints("https://keptn.example.com/api") {
-				t.Errorf("got %+v", client.Endpoints)
-			}
 		})
+	}
+	client, err := Configuration{Keptn: remote}.client(nil, "ours")
+	if err != nil || client.Endpoints != api.GatewayEndpoints("https://keptn.example.com/api") {
+		t.Errorf("got %+v, %v", client, err)
 	}
 }
 
 func TestIntegrationTellsWhoItIs(t *testing.T) {
 	configuration := Configuration{
-		IntegrationName: "job-executor", Location: "execution-plane", NodeName: "node", Namespace: "job-executor", PodName: "bridge-0", Deployment: "bridge",
-		Subscriptions: []string{"one", " other"},
+		Registration: RegistrationConfiguration{Name: "job-executor", Location: "execution-plane", Deployment: "bridge", Subscriptions: []string{"one", " other"}},
+		Pod:          PodConfiguration{NodeName: "node", Namespace: "job-executor", Name: "bridge-0"},
 	}
-	got := configuration.Integration()
+	got := configuration.integration()
 	metadata := got.MetaData
 	events := []string{got.Subscriptions[0].Event, got.Subscriptions[1].Event}
 	want := []any{"job-executor", "node", "execution-plane", "job-executor", "bridge-0", "bridge", []string{"one", "other"}}

@@ -17,8 +17,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
-	noopmetric "go.opentelemetry.io/otel/metric/noop"
-	"go.opentelemetry.io/otel/trace/noop"
+	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/job-executor/job-executor/functions/bridge"
 	"github.com/job-executor/job-executor/functions/function"
@@ -197,30 +196,33 @@ const testHeader = "X-Test"
 func run(ctx context.Context, t *testing.T, transport bridge.Transport, server *control.Server) (*echo, func()) {
 	t.Helper()
 	configuration := bridge.Configuration{
-		Transport: transport, APIURL: server.GatewayURL, NATSURL: server.NATSURL, ControlPlaneURL: server.ControlPlaneURL, ResourceServiceURL: server.ResourceURL,
-		Subscriptions: []string{"sh.keptn.event.deployment.triggered", "sh.keptn.event.test.triggered"}, IntegrationName: "job-executor",
-		PollInterval: 5 * time.Millisecond, ResyncInterval: time.Minute, LossTimeout: lossTimeout, MaxEventBytes: 1000000, PingInterval: 50 * time.Millisecond, Namespace: "job-executor", PodName: "bridge-0", NodeName: "node",
-	}
-	endpoints, err := configuration.Endpoints()
-	if err != nil {
-		t.Fatal(err)
+		Keptn: bridge.KeptnConfiguration{
+			Transport: transport, APIURL: server.GatewayURL, APIToken: token, ControlPlaneURL: server.ControlPlaneURL, ResourceServiceURL: server.ResourceURL, MaxEventBytes: 1000000,
+		},
+		NATS:         bridge.NATSConfiguration{URL: server.NATSURL},
+		Timing:       bridge.TimingConfiguration{PollInterval: 5 * time.Millisecond, ResyncInterval: time.Minute, LossTimeout: lossTimeout, PingInterval: 50 * time.Millisecond},
+		Registration: bridge.RegistrationConfiguration{Name: "job-executor", Subscriptions: []string{"sh.keptn.event.deployment.triggered", "sh.keptn.event.test.triggered"}},
+		Pod:          bridge.PodConfiguration{Namespace: "job-executor", Name: "bridge-0", NodeName: "node"},
 	}
 	behind := &echo{now: time.Now}
 	dependencies := bridge.Dependencies{
-		Keptn:  &keptn.Client{Endpoints: endpoints, Token: token, HTTP: http.DefaultClient},
-		Broker: behind, Tracer: noop.NewTracerProvider().Tracer(""), Meter: noopmetric.Meter{}, Now: time.Now, Log: discard,
+		Kubernetes: fake.NewClientset(), KeptnTransport: http.DefaultTransport, Transport: http.DefaultTransport, Broker: behind,
+		Telemetry: function.TelemetryTo("bridge", slog.DiscardHandler), Now: time.Now,
 		Uninstalled: func(context.Context) bool { return false },
-		Jitter:      func(most time.Duration) time.Duration { return most },
+		Jitter:      func(limit time.Duration) time.Duration { return limit },
 	}
 	if transport == bridge.NATS {
-		stream, err := bridge.ConnectNATS(configuration, discard)
+		stream, err := bridge.ConnectNATS(configuration, dependencies)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(stream.Close)
 		dependencies.Stream = stream
 	}
-	program := bridge.New(configuration, dependencies)
+	program, err := bridge.New(configuration, dependencies)
+	if err != nil {
+		t.Fatal(err)
+	}
 	behind.deliver = program.Handlers["/keptn"]
 	ctx, cancel := context.WithCancel(ctx)
 	var group sync.WaitGroup

@@ -112,10 +112,10 @@ func TestTLSIsVerified(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			for name, configuration := range map[string]Configuration{
-				"Keptn":             {Transport: HTTP, APIURL: test.address, CACertificates: test.authorities},
-				"identity provider": {Transport: HTTP, APIURL: test.address, CACertificates: test.authorities, OAuthClientID: "id", OAuthClientSecret: "secret", OAuthDiscoveryURL: test.address},
+				"Keptn":             {Keptn: KeptnConfiguration{Transport: HTTP, APIURL: test.address, CACertificates: test.authorities}},
+				"identity provider": {Keptn: KeptnConfiguration{Transport: HTTP, APIURL: test.address, CACertificates: test.authorities}, OAuth: OAuthConfiguration{ClientID: "id", ClientSecret: "secret", DiscoveryURL: test.address}},
 			} {
-				client, err := configuration.Client()
+				client, err := configuration.client(nil, "ours")
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -14,6 +14,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/job-executor/job-executor/functions/files"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/jobconfig"
 	"github.com/job-executor/job-executor/functions/keptn"
@@ -23,25 +24,12 @@ import (
 // Files gives the configuration of a task.
 type Files interface {
 	// Configuration returns the job/config.yaml that applies to the task, and a
-	// grant with which its files can be read. It returns ErrNoConfiguration if
-	// there is none at any level, and ErrOver if Keptn no longer waits for the task.
-	Configuration(ctx context.Context, task keptn.Task) (content []byte, grant Grant, err error)
+	// grant with which its files can be read. It returns files.ErrNotFound if
+	// there is none at any level, and files.ErrOver if Keptn no longer waits for the task.
+	Configuration(ctx context.Context, task keptn.Task) (content []byte, grant files.Grant, err error)
+	// Grant returns just the grant.
+	Grant(ctx context.Context, task keptn.Task) (files.Grant, error)
 }
-
-// Grant is what the bridge gives for a task.
-type Grant struct {
-	// Token lets the task's files be read.
-	Token string
-	// Started says that Keptn has a started event of ours for the task: its run has begun,
-	// and must not begin again, even if its Jobs are gone.
-	Started bool
-}
-
-// ErrNoConfiguration says that a project has no job/config.yaml for a task.
-var ErrNoConfiguration = errors.New("no " + jobconfig.Path)
-
-// ErrOver says that Keptn no longer waits for a task.
-var ErrOver = errors.New("Keptn no longer waits for the task")
 
 // Jobs are the Jobs of the cluster, as run.Store has them.
 type Jobs interface {
@@ -52,13 +40,13 @@ type Jobs interface {
 
 // Executor turns a triggered event into the Jobs of a run.
 type Executor struct {
-	Files      Files
-	Jobs       Jobs
-	Cluster    Cluster
-	Settings   Settings
-	Propagator propagation.TextMapPropagator
-	Now        func() time.Time
-	Log        *slog.Logger
+	Files         Files
+	Jobs          Jobs
+	Cluster       Cluster
+	Configuration Configuration
+	Propagator    propagation.TextMapPropagator
+	Now           func() time.Time
+	Log           *slog.Logger
 }
 
 // mistake is what the author of a job/config.yaml has to mend. It is reported to
@@ -94,12 +82,13 @@ func (executor *Executor) Handle(ctx context.Context, triggered event.Event) (*e
 }
 
 func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggered event.Event) (*event.Event, error) {
+	asked := executor.Now()
 	content, grant, err := executor.Files.Configuration(ctx, task)
-	if errors.Is(err, ErrNoConfiguration) {
+	if errors.Is(err, files.ErrNotFound) {
 		executor.Log.InfoContext(ctx, "no job/config.yaml, nothing to run", "project", task.Project, "stage", task.Stage, "service", task.Service)
 		return nil, nil
 	}
-	if errors.Is(err, ErrOver) {
+	if errors.Is(err, files.ErrOver) {
 		executor.Log.InfoContext(ctx, "Keptn no longer waits for the task, nothing to run", "project", task.Project, "triggeredid", task.TriggeredID)
 		return nil, nil
 	}
@@ -123,11 +112,11 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 	carrier := propagation.MapCarrier{}
 	executor.Propagator.Inject(ctx, carrier)
 	jobs, err := plan{
-		Settings: executor.Settings, Cluster: executor.Cluster, Task: task, Envelope: envelope,
+		Configuration: executor.Configuration, Cluster: executor.Cluster, Task: task, Envelope: envelope,
 		ConfigHash: config.Hash, Grant: grant.Token, Traceparent: carrier.Get("traceparent"), Silent: silent,
 	}.jobs(ctx, actions)
 	if err == nil {
-		err = executor.create(ctx, jobs, grant.Started)
+		err = executor.create(ctx, jobs, task, grant.Started, asked)
 	}
 	switch {
 	case silent:
@@ -150,8 +139,9 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 // create creates the first Job last: until it exists, nothing runs, and a
 // repeated delivery goes on where this one was interrupted; once it exists, the
 // run is complete, and Jobs that are gone since are not created again. A run that was
-// interrupted under another version of the file is made anew as a whole.
-func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, started bool) error {
+// interrupted under another version of the file is made anew as a whole. Asked is when
+// it was asked whether the task has been started.
+func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, task keptn.Task, started bool, asked time.Time) error {
 	if len(jobs) == 0 {
 		return nil
 	}
@@ -175,7 +165,17 @@ func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, starte
 		}
 	}
 	for index := range jobs {
-		created, err := executor.Jobs.Create(ctx, &jobs[(index+1)%len(jobs)])
+		job := &jobs[(index+1)%len(jobs)]
+		if job == first && executor.Now().Sub(asked) > freshFor {
+			grant, err := executor.Files.Grant(ctx, task)
+			if errors.Is(err, files.ErrOver) || err == nil && grant.Started {
+				return nil // another delivery began it, and its Jobs may even be gone
+			}
+			if err != nil {
+				return err
+			}
+		}
+		created, err := executor.Jobs.Create(ctx, job)
 		switch {
 		case err == nil && created != nil:
 			there = append(there, *created)
@@ -191,6 +191,9 @@ func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, starte
 	executor.Log.InfoContext(ctx, "run created", "job", first.Name, "namespace", first.Namespace, "jobs", len(jobs))
 	return nil
 }
+
+// freshFor is for how long an answer is good that a task has not been started.
+const freshFor = 2 * time.Second
 
 // isRefusal says whether the API refused a Job for what it is, so that trying again is
 // of no use.

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/job-executor/job-executor/functions/files"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
@@ -42,14 +43,20 @@ func triggered(t *testing.T) event.Event {
 	return made
 }
 
-type files struct {
+// file is a job/config.yaml. Later is what the second grant says.
+type file struct {
 	content string
 	started bool
 	err     error
+	later   *file
 }
 
-func (files files) Configuration(context.Context, keptn.Task) ([]byte, Grant, error) {
-	return []byte(files.content), Grant{Token: "the grant", Started: files.started}, files.err
+func (file file) Configuration(context.Context, keptn.Task) ([]byte, files.Grant, error) {
+	return []byte(file.content), files.Grant{Token: "the grant", Started: file.started}, file.err
+}
+
+func (file file) Grant(context.Context, keptn.Task) (files.Grant, error) {
+	return files.Grant{Token: "another", Started: file.later.started}, file.later.err
 }
 
 // jobs keeps Jobs in the order of their creation; from the given one on it fails. Those
@@ -111,10 +118,10 @@ func (fakeCluster) HasServiceAccount(_ context.Context, _, name string) (bool, e
 
 func quantity(text string) Quantity { return Quantity{resource.MustParse(text)} }
 
-func newExecutor(files files, jobs *jobs) *Executor {
+func newExecutor(file file, jobs *jobs) *Executor {
 	return &Executor{
-		Files: files, Jobs: jobs, Cluster: fakeCluster{}, Propagator: propagation.TraceContext{},
-		Settings: Settings{
+		Files: file, Jobs: jobs, Cluster: fakeCluster{}, Propagator: propagation.TraceContext{},
+		Configuration: Configuration{
 			Namespaces: []string{"jobs", "others"}, Installation: "ours", TerminationGraceSeconds: 5, ServiceAccount: "default-account", AllowedImages: []string{"busybox*", " docker.io/*"},
 			VolumeSize: quantity("20Mi"), LimitCPU: quantity("1"), LimitMemory: quantity("512Mi"), RequestCPU: quantity("50m"), RequestMemory: quantity("128Mi"),
 			FetcherImage: "fetcher", BridgeURL: "http://bridge",
@@ -147,42 +154,42 @@ var (
 
 func TestHandle(t *testing.T) {
 	tests := []struct {
-		name  string
-		files files
-		jobs  jobs
+		name string
+		file file
+		jobs jobs
 		// reply is the type of the reply, and for a finished event its message.
 		reply, message string
 		created        []string
 		err            error
 	}{
-		{"the first Job is created last", files{content: twoTasks}, jobs{}, "started", "", []string{"000-002", "001-001", "000-001"}, nil},
-		{"no configuration, nothing to say", files{err: ErrNoConfiguration}, jobs{}, "", "", nil, nil},
-		{"a task that is over, nothing to do", files{err: ErrOver}, jobs{}, "", "", nil, nil},
-		{"no matching action, nothing to say", files{content: strings.ReplaceAll(twoTasks, "test", "release")}, jobs{}, "", "", nil, nil},
-		{"silent actions run, but say nothing", files{content: "apiVersion: v2\nactions: [{name: A, silent: true, events: [{name: test}], tasks: [{name: T, image: busybox}]}]"}, jobs{}, "", "", []string{"000-001"}, nil},
-		{"a mistake in a silent action is told to Keptn's log only", files{content: "apiVersion: v2\nactions: [{name: A, silent: true, events: [{name: test}], tasks: [{name: T, image: nginx}]}]"}, jobs{}, "sh.keptn.log.error", `action "A", task "T": Forbidden: Image nginx does not match configured image allowlist`, nil, nil},
-		{"an action without tasks is done", files{content: "apiVersion: v2\nactions: [{name: A, events: [{name: test}]}]"}, jobs{}, "finished", "The matching actions have no tasks.", nil, nil},
-		{"a malformed configuration", files{content: "apiVersion: v1"}, jobs{}, "finished", "job/config.yaml is not valid: apiVersion v1 is not supported, use v2", nil, nil},
-		{"an image that is not allowed", files{content: task("image: nginx")}, jobs{}, "finished", `action "A", task "T": Forbidden: Image nginx does not match configured image allowlist`, nil, nil},
-		{"a privileged container", files{content: task("image: busybox\n    securityContext: {privileged: true}")}, jobs{}, "finished", `action "A", task "T": privileged containers are not allowed`, nil, nil},
-		{"an image that is no name of one", files{content: task("image: Not A Name")}, jobs{}, "finished", `action "A", task "T": image "Not A Name" is not the name of one: invalid reference format: repository name (library/Not A Name) must be lowercase`, nil, nil},
-		{"root that is not allowed", files{content: task("image: busybox\n    securityContext: {runAsUser: 0}")}, jobs{}, "finished", `action "A", task "T": runAsUser 0 needs runAsNonRoot: false`, nil, nil},
-		{"more tasks than one event may run", files{content: manyTasks}, jobs{}, "finished", "the matching actions have 101 tasks, more than the 100 that one event may run", nil, nil},
-		{"what has been started is not run again, even if its Jobs are gone", files{content: twoTasks, started: true}, jobs{}, "started", "", nil, nil},
-		{"a namespace that is not ours", files{content: task("image: busybox\n    namespace: kube-system")}, jobs{}, "finished", `action "A", task "T": namespace "kube-system" is not one of those in which Jobs may run: jobs, others`, nil, nil},
-		{"an account that does not exist", files{content: task("image: busybox\n    serviceAccount: root")}, jobs{}, "finished", `action "A", task "T": service account "root" does not exist in namespace "jobs"`, nil, nil},
-		{"a Secret that does not exist", files{content: task("image: busybox\n    env: [{name: nothing, valueFrom: secret}]")}, jobs{}, "finished", `action "A", task "T": could not add env with name nothing: there is no Secret of this name in namespace "jobs"`, nil, nil},
-		{"a value that the event does not have", files{content: task("image: busybox\n    env: [{name: X, value: $.data.x, valueFrom: event}]")}, jobs{}, "finished", `action "A", task "T": could not add env with name X, value $.data.x of the event: unknown key x`, nil, nil},
-		{"a quantity that is none", files{content: task("image: busybox\n    resources: {limits: {cpu: many}}")}, jobs{}, "finished", `action "A", task "T": resources.limits.cpu "many" is no quantity`, nil, nil},
-		{"what Kubernetes refuses leaves no Job behind", files{content: twoTasks}, jobs{failAt: 2, err: errForbidden}, "finished", `Error while creating job: creating: jobs.batch "x" is forbidden: exceeded quota`, nil, nil},
-		{"so does what another installation has a Job for, whose Job stays", files{content: twoTasks}, jobs{others: []string{"000-001"}}, "finished", `Error while creating job: creating: jobs.batch "x" is forbidden: exceeded quota`, nil, nil},
-		{"nothing is said before nothing is left", files{content: twoTasks}, jobs{failAt: 1, err: errForbidden, stays: errServer}, "", "", []string{"000-002"}, errServer},
-		{"what fails for now is tried again", files{content: twoTasks}, jobs{failAt: 1, err: errServer}, "", "", []string{"000-002"}, errServer},
-		{"so is a configuration that can't be read", files{err: errServer}, jobs{}, "", "", nil, errServer},
+		{"the first Job is created last", file{content: twoTasks}, jobs{}, "started", "", []string{"000-002", "001-001", "000-001"}, nil},
+		{"no configuration, nothing to say", file{err: files.ErrNotFound}, jobs{}, "", "", nil, nil},
+		{"a task that is over, nothing to do", file{err: files.ErrOver}, jobs{}, "", "", nil, nil},
+		{"no matching action, nothing to say", file{content: strings.ReplaceAll(twoTasks, "test", "release")}, jobs{}, "", "", nil, nil},
+		{"silent actions run, but say nothing", file{content: "apiVersion: v2\nactions: [{name: A, silent: true, events: [{name: test}], tasks: [{name: T, image: busybox}]}]"}, jobs{}, "", "", []string{"000-001"}, nil},
+		{"a mistake in a silent action is told to Keptn's log only", file{content: "apiVersion: v2\nactions: [{name: A, silent: true, events: [{name: test}], tasks: [{name: T, image: nginx}]}]"}, jobs{}, "sh.keptn.log.error", `action "A", task "T": Forbidden: Image nginx does not match configured image allowlist`, nil, nil},
+		{"an action without tasks is done", file{content: "apiVersion: v2\nactions: [{name: A, events: [{name: test}]}]"}, jobs{}, "finished", "The matching actions have no tasks.", nil, nil},
+		{"a malformed configuration", file{content: "apiVersion: v1"}, jobs{}, "finished", "job/config.yaml is not valid: apiVersion v1 is not supported, use v2", nil, nil},
+		{"an image that is not allowed", file{content: task("image: nginx")}, jobs{}, "finished", `action "A", task "T": Forbidden: Image nginx does not match configured image allowlist`, nil, nil},
+		{"a privileged container", file{content: task("image: busybox\n    securityContext: {privileged: true}")}, jobs{}, "finished", `action "A", task "T": privileged containers are not allowed`, nil, nil},
+		{"an image that is no name of one", file{content: task("image: Not A Name")}, jobs{}, "finished", `action "A", task "T": image "Not A Name" is not the name of one: invalid reference format: repository name (library/Not A Name) must be lowercase`, nil, nil},
+		{"root that is not allowed", file{content: task("image: busybox\n    securityContext: {runAsUser: 0}")}, jobs{}, "finished", `action "A", task "T": runAsUser 0 needs runAsNonRoot: false`, nil, nil},
+		{"more tasks than one event may run", file{content: manyTasks}, jobs{}, "finished", "the matching actions have 101 tasks, more than the 100 that one event may run", nil, nil},
+		{"what has been started is not run again, even if its Jobs are gone", file{content: twoTasks, started: true}, jobs{}, "started", "", nil, nil},
+		{"a namespace that is not ours", file{content: task("image: busybox\n    namespace: kube-system")}, jobs{}, "finished", `action "A", task "T": namespace "kube-system" is not one of those in which Jobs may run: jobs, others`, nil, nil},
+		{"an account that does not exist", file{content: task("image: busybox\n    serviceAccount: root")}, jobs{}, "finished", `action "A", task "T": service account "root" does not exist in namespace "jobs"`, nil, nil},
+		{"a Secret that does not exist", file{content: task("image: busybox\n    env: [{name: nothing, valueFrom: secret}]")}, jobs{}, "finished", `action "A", task "T": could not add env with name nothing: there is no Secret of this name in namespace "jobs"`, nil, nil},
+		{"a value that the event does not have", file{content: task("image: busybox\n    env: [{name: X, value: $.data.x, valueFrom: event}]")}, jobs{}, "finished", `action "A", task "T": could not add env with name X, value $.data.x of the event: unknown key x`, nil, nil},
+		{"a quantity that is none", file{content: task("image: busybox\n    resources: {limits: {cpu: many}}")}, jobs{}, "finished", `action "A", task "T": resources.limits.cpu "many" is no quantity`, nil, nil},
+		{"what Kubernetes refuses leaves no Job behind", file{content: twoTasks}, jobs{failAt: 2, err: errForbidden}, "finished", `Error while creating job: creating: jobs.batch "x" is forbidden: exceeded quota`, nil, nil},
+		{"so does what another installation has a Job for, whose Job stays", file{content: twoTasks}, jobs{others: []string{"000-001"}}, "finished", `Error while creating job: creating: jobs.batch "x" is forbidden: exceeded quota`, nil, nil},
+		{"nothing is said before nothing is left", file{content: twoTasks}, jobs{failAt: 1, err: errForbidden, stays: errServer}, "", "", []string{"000-002"}, errServer},
+		{"what fails for now is tried again", file{content: twoTasks}, jobs{failAt: 1, err: errServer}, "", "", []string{"000-002"}, errServer},
+		{"so is a configuration that can't be read", file{err: errServer}, jobs{}, "", "", nil, errServer},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			reply, err := newExecutor(test.files, &test.jobs).Handle(t.Context(), triggered(t))
+			reply, err := newExecutor(test.file, &test.jobs).Handle(t.Context(), triggered(t))
 			if !errors.Is(err, test.err) || (err == nil) != (test.err == nil) || function.IsPermanent(err) {
 				t.Errorf("got error %v, want %v", err, test.err)
 			}
@@ -220,7 +227,7 @@ func TestDeliveringAgain(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			jobs := &jobs{}
-			executor := newExecutor(files{content: twoTasks}, jobs)
+			executor := newExecutor(file{content: twoTasks}, jobs)
 			first, err := executor.Handle(t.Context(), triggered(t))
 			if err != nil {
 				t.Fatal(err)
@@ -249,8 +256,44 @@ func TestWhatTriggersNothingIsRefusedForGood(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			other := triggered(t)
 			other.SetType(test.eventType)
-			if _, err := newExecutor(files{content: twoTasks}, &jobs{}).Handle(t.Context(), other); !function.IsPermanent(err) {
+			if _, err := newExecutor(file{content: twoTasks}, &jobs{}).Handle(t.Context(), other); !function.IsPermanent(err) {
 				t.Errorf("got %v, want a permanent error", err)
+			}
+		})
+	}
+}
+
+// Another delivery may have begun a run since it was asked, and its Jobs be gone already.
+func TestWhatHasBegunMeanwhileIsNotRunAgain(t *testing.T) {
+	tests := []struct {
+		name  string
+		took  time.Duration
+		later file
+		want  []string
+		err   error
+	}{
+		{name: "it is not asked again at once", took: freshFor, later: file{err: errServer}, want: []string{"000-002", "001-001", "000-001"}},
+		{name: "nobody has begun it", took: time.Minute, want: []string{"000-002", "001-001", "000-001"}},
+		{name: "it has begun", took: time.Minute, later: file{started: true}, want: []string{"000-002", "001-001"}},
+		{name: "it is over", took: time.Minute, later: file{err: files.ErrOver}, want: []string{"000-002", "001-001"}},
+		{name: "the bridge can't be asked", took: time.Minute, later: file{err: errServer}, want: []string{"000-002", "001-001"}, err: errServer},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			jobs, asked := &jobs{}, false
+			executor := newExecutor(file{content: twoTasks, later: &test.later}, jobs)
+			executor.Now = func() time.Time {
+				if !asked {
+					asked = true
+					return now
+				}
+				return now.Add(test.took)
+			}
+			if _, err := executor.Handle(t.Context(), triggered(t)); !errors.Is(err, test.err) {
+				t.Errorf("got %v", err)
+			}
+			if difference := cmp.Diff(test.want, jobs.names()); difference != "" {
+				t.Errorf("Jobs (-want +got):\n%s", difference)
 			}
 		})
 	}
@@ -276,7 +319,7 @@ func TestJobHasAllThatTheTaskWants(t *testing.T) {
     - {name: credentials, valueFrom: secret}
     - {name: PLAIN, value: text, valueFrom: string}`)
 	jobs := &jobs{}
-	if _, err := newExecutor(files{content: content}, jobs).Handle(t.Context(), triggered(t)); err != nil {
+	if _, err := newExecutor(file{content: content}, jobs).Handle(t.Context(), triggered(t)); err != nil {
 		t.Fatal(err)
 	}
 	if len(jobs.created) != 1 {

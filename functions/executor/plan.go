@@ -22,48 +22,6 @@ import (
 	"github.com/job-executor/job-executor/functions/run"
 )
 
-// Settings are what the installation allows and what holds where a task says
-// nothing. The defaults are those of the job-executor-service's chart.
-type Settings struct {
-	// Namespaces are those in which Jobs may run; the first is the default.
-	Namespaces []string `envconfig:"JOB_NAMESPACES" required:"true"`
-	// Installation tells the Jobs of several installations apart.
-	Installation string `envconfig:"INSTALLATION" default:"job-executor"`
-	// ServiceAccount is the Jobs' default service account.
-	ServiceAccount string `envconfig:"JOB_SERVICE_ACCOUNT" default:"job-executor-job"`
-	// AllowedImages are glob patterns; an empty list allows every image.
-	AllowedImages []string `envconfig:"ALLOWED_IMAGES"`
-	// AllowPrivileged lets tasks run privileged containers.
-	AllowPrivileged bool `envconfig:"ALLOW_PRIVILEGED_JOBS" default:"false"`
-	// TaskDeadlineSeconds is the longest that any task may take; 0 is no limit
-	// but the task's own.
-	TaskDeadlineSeconds int64 `envconfig:"TASK_DEADLINE_SECONDS" default:"0"`
-	// TerminationGraceSeconds is how long a container may go on after its time is over.
-	TerminationGraceSeconds int64 `envconfig:"JOB_TERMINATION_GRACE_SECONDS" default:"5"`
-	// VolumeSize limits the volume at /keptn.
-	VolumeSize Quantity `envconfig:"JOB_VOLUME_SIZE" default:"20Mi"`
-
-	LimitCPU      Quantity `envconfig:"DEFAULT_RESOURCE_LIMITS_CPU" default:"1"`
-	LimitMemory   Quantity `envconfig:"DEFAULT_RESOURCE_LIMITS_MEMORY" default:"512Mi"`
-	RequestCPU    Quantity `envconfig:"DEFAULT_RESOURCE_REQUESTS_CPU" default:"50m"`
-	RequestMemory Quantity `envconfig:"DEFAULT_RESOURCE_REQUESTS_MEMORY" default:"128Mi"`
-
-	// FetcherImage is the image of the init container.
-	FetcherImage string `envconfig:"FETCHER_IMAGE" required:"true"`
-	// BridgeURL is where the init container gets the files from.
-	BridgeURL string `envconfig:"BRIDGE_URL" required:"true"`
-}
-
-// Quantity is a Kubernetes quantity in an environment variable.
-type Quantity struct{ resource.Quantity }
-
-// Decode implements envconfig.Decoder.
-func (quantity *Quantity) Decode(value string) error {
-	parsed, err := resource.ParseQuantity(value)
-	quantity.Quantity = parsed
-	return err
-}
-
 // Cluster answers what has to be known of the Jobs' namespaces before a run.
 type Cluster interface {
 	// SecretKeys returns the sorted keys of a Secret, false if there is none.
@@ -87,7 +45,7 @@ const (
 
 // plan makes Jobs from a configuration. It changes nothing.
 type plan struct {
-	Settings    Settings
+	Configuration
 	Cluster     Cluster
 	Task        keptn.Task
 	Envelope    jobconfig.Envelope
@@ -163,7 +121,7 @@ func (plan plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconf
 	}
 	labels := map[string]string{
 		run.ManagedByLabel:   run.ManagedBy,
-		run.InstanceLabel:    plan.Settings.Installation,
+		run.InstanceLabel:    plan.Configuration.Installation,
 		run.ContextLabel:     run.LabelValue(plan.Task.Context),
 		run.EventIDLabel:     runID,
 		run.CommitIDLabel:    run.LabelValue(plan.Task.GitCommitID),
@@ -209,18 +167,18 @@ func (plan plan) namespace(task jobconfig.Task) string {
 	if task.Namespace != "" {
 		return task.Namespace
 	}
-	return plan.Settings.Namespaces[0]
+	return plan.Configuration.Namespaces[0]
 }
 
 func (plan plan) podSpec(ctx context.Context, task jobconfig.Task) (spec *corev1.PodSpec, deadlineSource string, err error) {
 	namespace := plan.namespace(task)
-	if !slices.Contains(plan.Settings.Namespaces, namespace) {
-		return nil, "", mistakef("namespace %q is not one of those in which Jobs may run: %s", namespace, strings.Join(plan.Settings.Namespaces, ", "))
+	if !slices.Contains(plan.Configuration.Namespaces, namespace) {
+		return nil, "", mistakef("namespace %q is not one of those in which Jobs may run: %s", namespace, strings.Join(plan.Configuration.Namespaces, ", "))
 	}
 	if err := plan.checkImage(task.Image); err != nil {
 		return nil, "", err
 	}
-	serviceAccount := plan.Settings.ServiceAccount
+	serviceAccount := plan.Configuration.ServiceAccount
 	if task.ServiceAccount != nil {
 		serviceAccount = *task.ServiceAccount
 	}
@@ -245,7 +203,7 @@ func (plan plan) podSpec(ctx context.Context, task jobconfig.Task) (spec *corev1
 	if task.MaxPollDuration != nil {
 		seconds, deadlineSource = *task.MaxPollDuration, "maxPollDuration"
 	}
-	if limit := plan.Settings.TaskDeadlineSeconds; limit > 0 && limit < seconds {
+	if limit := plan.Configuration.TaskDeadlineSeconds; limit > 0 && limit < seconds {
 		seconds, deadlineSource = limit, "TASK_DEADLINE_SECONDS of the installation"
 	}
 	mounts := []corev1.VolumeMount{{Name: filesVolume, MountPath: filesPath}}
@@ -255,13 +213,13 @@ func (plan plan) podSpec(ctx context.Context, task jobconfig.Task) (spec *corev1
 		ServiceAccountName:    serviceAccount,
 		EnableServiceLinks:    new(false),
 
-		TerminationGracePeriodSeconds: &plan.Settings.TerminationGraceSeconds,
+		TerminationGracePeriodSeconds: &plan.Configuration.TerminationGraceSeconds,
 		SecurityContext: &corev1.PodSecurityContext{
 			FSGroup:        new(int64(defaultGroup)),
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 		Volumes: []corev1.Volume{{Name: filesVolume, VolumeSource: corev1.VolumeSource{
-			EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: &plan.Settings.VolumeSize.Quantity},
+			EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: &plan.Configuration.VolumeSize.Quantity},
 		}}},
 		Containers: []corev1.Container{{
 			Name: run.TaskContainer, Image: task.Image, ImagePullPolicy: corev1.PullPolicy(task.ImagePullPolicy),
@@ -297,11 +255,11 @@ func (plan plan) fetcher(files []string, seconds int64) (corev1.Container, error
 		return corev1.Container{}, err
 	}
 	return corev1.Container{
-		Name: run.FetcherContainer, Image: plan.Settings.FetcherImage,
+		Name: run.FetcherContainer, Image: plan.Configuration.FetcherImage,
 		Env: []corev1.EnvVar{
 			{Name: "FILES", Value: string(list)},
 			{Name: "TARGET", Value: filesPath},
-			{Name: "BRIDGE_URL", Value: plan.Settings.BridgeURL},
+			{Name: "BRIDGE_URL", Value: plan.Configuration.BridgeURL},
 			{Name: "GRANT", Value: plan.Grant},
 			// It has the Job's own time: Keptn or the bridge may be away for a while.
 			{Name: "TIMEOUT", Value: (time.Duration(seconds) * time.Second).String()},
@@ -314,7 +272,7 @@ func (plan plan) checkImage(image string) error {
 	if _, err := reference.ParseNormalizedNamed(image); err != nil {
 		return mistakef("image %q is not the name of one: %w", image, err)
 	}
-	patterns := plan.Settings.AllowedImages
+	patterns := plan.Configuration.AllowedImages
 	if len(patterns) == 0 {
 		return nil
 	}
@@ -337,7 +295,7 @@ const (
 )
 
 func (plan plan) securityContext(wanted jobconfig.SecurityContext) (*corev1.SecurityContext, error) {
-	if wanted.Privileged != nil && *wanted.Privileged && !plan.Settings.AllowPrivileged {
+	if wanted.Privileged != nil && *wanted.Privileged && !plan.Configuration.AllowPrivileged {
 		return nil, mistakef("privileged containers are not allowed")
 	}
 	context := &corev1.SecurityContext{
@@ -386,7 +344,7 @@ func or[Value any](wanted *Value, otherwise Value) *Value {
 }
 
 func (plan plan) resources(wanted *jobconfig.Resources) (corev1.ResourceRequirements, error) {
-	settings := plan.Settings
+	settings := plan.Configuration
 	if wanted == nil {
 		return corev1.ResourceRequirements{
 			Limits:   corev1.ResourceList{corev1.ResourceCPU: settings.LimitCPU.Quantity, corev1.ResourceMemory: settings.LimitMemory.Quantity},

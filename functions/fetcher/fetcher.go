@@ -7,54 +7,56 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/job-executor/job-executor/functions/files"
 	"github.com/job-executor/job-executor/functions/function"
 )
 
 // Configuration is what the Job tells its init container.
 type Configuration struct {
 	// Files is a JSON list of the files and directories to be fetched.
-	Files Paths `envconfig:"FILES" required:"true"`
+	Files Paths `env:"FILES,notEmpty"`
 	// Target is the directory below which they are written.
-	Target string `envconfig:"TARGET" default:"/keptn"`
+	Target string `env:"TARGET" envDefault:"/keptn"`
 	// BridgeURL is the bridge's address.
-	BridgeURL string `envconfig:"BRIDGE_URL" required:"true"`
+	BridgeURL string `env:"BRIDGE_URL,notEmpty"`
 	// Grant allows to read the files of the task's service.
-	Grant string `envconfig:"GRANT" required:"true"`
+	Grant string `env:"GRANT,notEmpty"`
 	// Timeout bounds everything together.
-	Timeout time.Duration `envconfig:"TIMEOUT" default:"2m"`
+	Timeout time.Duration `env:"TIMEOUT" envDefault:"2m"`
 }
 
 // Paths is a JSON list of paths in an environment variable.
 type Paths []string
 
-// Decode implements envconfig.Decoder.
-func (paths *Paths) Decode(value string) error {
-	return json.Unmarshal([]byte(value), (*[]string)(paths))
+// UnmarshalText reads the list; it is an error if it is none.
+func (paths *Paths) UnmarshalText(text []byte) error {
+	return json.Unmarshal(text, (*[]string)(paths))
+}
+
+// Run fetches a task's files from the bridge, to which transport makes requests.
+func Run(ctx context.Context, configuration Configuration, telemetry *function.Telemetry, transport http.RoundTripper) error {
+	return (&Fetcher{
+		Configuration: configuration, Log: telemetry.Log,
+		Gateway: files.Client{URL: configuration.BridgeURL, HTTP: &http.Client{Transport: telemetry.Transport(transport), Timeout: files.CallTimeout}},
+	}).Run(ctx)
 }
 
 // Fetcher writes files that it gets from the bridge.
 type Fetcher struct {
 	Configuration Configuration
-	HTTP          *http.Client
+	Gateway       files.Client
 	Log           *slog.Logger
 }
 
 const (
-	maxListingBytes = 16 << 20
-	maxFileBytes    = 64 << 20
-	firstPause      = 250 * time.Millisecond
-	lastPause       = 15 * time.Second
-	// CallTimeout bounds one call of the bridge. It is longer than that waits for Keptn.
-	CallTimeout = 50 * time.Second
+	firstPause = 250 * time.Millisecond
+	lastPause  = 15 * time.Second
 )
-
-var errNotFound = errors.New("not found")
 
 // Run fetches everything. An entry is a file, or a directory of which all files
 // are taken. An entry that is neither is an error that names it.
@@ -79,28 +81,26 @@ func (fetcher *Fetcher) Run(ctx context.Context) error {
 
 func (fetcher *Fetcher) fetch(ctx context.Context, root *os.Root, entry string) error {
 	name := strings.Trim(entry, "/")
-	content, err := fetcher.get(ctx, url.Values{"path": {name}}, maxFileBytes)
+	content, err := fetcher.file(ctx, name)
 	if err == nil {
 		return fetcher.write(root, name, content)
 	}
-	if !errors.Is(err, errNotFound) {
+	if !errors.Is(err, files.ErrNotFound) {
 		return fmt.Errorf("fetching %s: %w", entry, err)
 	}
-	listing, err := fetcher.get(ctx, url.Values{}, maxListingBytes)
+	paths, err := patiently(ctx, fetcher.Log, func(ctx context.Context) ([]string, error) {
+		return fetcher.Gateway.Paths(ctx, fetcher.Configuration.Grant, files.ServiceLevel)
+	})
 	if err != nil {
 		return fmt.Errorf("listing the files: %w", err)
-	}
-	var paths []string
-	if err := json.Unmarshal(listing, &paths); err != nil {
-		return fmt.Errorf("reading the list of files: %w", err)
 	}
 	found := false
 	for _, path := range paths {
 		if name != "" && !strings.HasPrefix(path, name+"/") {
 			continue
 		}
-		content, err := fetcher.get(ctx, url.Values{"path": {path}}, maxFileBytes)
-		if errors.Is(err, errNotFound) {
+		content, err := fetcher.file(ctx, path)
+		if errors.Is(err, files.ErrNotFound) {
 			// Keptn lists the newest commit, whatever commit is asked for: this file was added
 			// after the event's.
 			fetcher.Log.InfoContext(ctx, "a file of the newest commit is not there at the event's", "path", path)
@@ -120,6 +120,16 @@ func (fetcher *Fetcher) fetch(ctx context.Context, root *os.Root, entry string) 
 	return nil
 }
 
+func (fetcher *Fetcher) file(ctx context.Context, path string) ([]byte, error) {
+	content, err := patiently(ctx, fetcher.Log, func(ctx context.Context) ([]byte, error) {
+		return fetcher.Gateway.File(ctx, fetcher.Configuration.Grant, files.ServiceLevel, path, files.MaxFileBytes)
+	})
+	if err == nil && len(content) > files.MaxFileBytes {
+		return nil, fmt.Errorf("it has more than %d bytes", files.MaxFileBytes)
+	}
+	return content, err
+}
+
 func (fetcher *Fetcher) write(root *os.Root, name string, content []byte) error {
 	// The task's container may run as any user.
 	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
@@ -132,35 +142,19 @@ func (fetcher *Fetcher) write(root *os.Root, name string, content []byte) error 
 	return nil
 }
 
-// get asks the bridge, and again while it is not there or Keptn is not.
-func (fetcher *Fetcher) get(ctx context.Context, query url.Values, maxBytes int64) ([]byte, error) {
-	query.Set("level", "service")
-	address := fetcher.Configuration.BridgeURL + "/resource?" + query.Encode()
-	var last error
+// patiently asks the bridge, and again while it is not there or Keptn is not.
+func patiently[Answer any](ctx context.Context, log *slog.Logger, ask func(context.Context) (Answer, error)) (Answer, error) {
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		if last != nil {
-			fetcher.Log.WarnContext(ctx, "a file can't be had yet, will be tried again", "pause", pause.String(), "error", last)
-			select {
-			case <-ctx.Done():
-				return nil, errors.Join(last, context.Cause(ctx))
-			case <-time.After(pause):
-			}
+		answer, err := ask(ctx)
+		var status *files.StatusError
+		if err == nil || errors.Is(err, files.ErrNotFound) || errors.As(err, &status) && !status.IsTemporary() {
+			return answer, err
 		}
-		content, status, _, err := function.Fetch(ctx, fetcher.HTTP, http.MethodGet, address, nil, fetcher.Configuration.Grant, maxBytes)
-		switch {
-		case err != nil:
-			last = fmt.Errorf("asking the bridge: %w", err)
-		case status == http.StatusOK && int64(len(content)) > maxBytes:
-			return nil, fmt.Errorf("it has more than %d bytes", maxBytes)
-		case status == http.StatusOK:
-			return content, nil
-		case status == http.StatusNotFound:
-			return nil, errNotFound
-		default:
-			last = fmt.Errorf("the bridge answered %d: %s", status, strings.TrimSpace(string(content)))
-			if status < http.StatusInternalServerError && status != http.StatusTooManyRequests {
-				return nil, last
-			}
+		log.WarnContext(ctx, "a file can't be had yet, will be tried again", "pause", pause.String(), "error", err)
+		select {
+		case <-ctx.Done():
+			return answer, errors.Join(err, context.Cause(ctx))
+		case <-time.After(pause):
 		}
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/job-executor/job-executor/functions/files"
 )
 
 // bridge serves files to who has the grant; the first requests it answers with
@@ -86,8 +88,8 @@ func TestRun(t *testing.T) {
 			t.Parallel()
 			target := t.TempDir()
 			fetcher := &Fetcher{
-				Configuration: Configuration{Files: test.files, Target: target, BridgeURL: bridge(t, repository, test.fault...), Grant: "the grant", Timeout: time.Minute},
-				HTTP:          http.DefaultClient, Log: slog.New(slog.DiscardHandler),
+				Configuration: Configuration{Files: test.files, Target: target, Grant: "the grant", Timeout: time.Minute},
+				Gateway:       files.Client{URL: bridge(t, repository, test.fault...), HTTP: http.DefaultClient}, Log: slog.New(slog.DiscardHandler),
 			}
 			message := ""
 			if err := fetcher.Run(t.Context()); err != nil {
@@ -107,8 +109,8 @@ func TestNothingIsWrittenOutsideOfTheTarget(t *testing.T) {
 	parent := t.TempDir()
 	target := filepath.Join(parent, "keptn")
 	fetcher := &Fetcher{
-		Configuration: Configuration{Files: []string{"../escaped"}, Target: target, BridgeURL: bridge(t, map[string]string{"../escaped": "x"}), Grant: "the grant", Timeout: time.Minute},
-		HTTP:          http.DefaultClient, Log: slog.New(slog.DiscardHandler),
+		Configuration: Configuration{Files: []string{"../escaped"}, Target: target, Grant: "the grant", Timeout: time.Minute},
+		Gateway:       files.Client{URL: bridge(t, map[string]string{"../escaped": "x"}), HTTP: http.DefaultClient}, Log: slog.New(slog.DiscardHandler),
 	}
 	if err := fetcher.Run(t.Context()); err == nil {
 		t.Error("it wrote outside")

@@ -22,17 +22,19 @@ func Permanent(err error) error {
 
 // IsPermanent says whether an error was marked by Permanent.
 func IsPermanent(err error) bool {
-	var permanent permanentError
-	return errors.As(err, &permanent)
+	_, permanent := errors.AsType[permanentError](err)
+	return permanent
 }
+
+// errTooLarge says that an event is larger than is received.
+var errTooLarge = errors.New("it is too large")
 
 // statusOf is the answer to an event whose handler failed. Knative repeats
 // network errors, 5xx, 404, 408, 409 and 429, and nothing else
 // (knative.dev/eventing/pkg/kncloudevents, SelectiveRetry).
 func statusOf(err error) int {
-	var tooLarge *http.MaxBytesError
 	switch {
-	case errors.As(err, &tooLarge):
+	case errors.Is(err, errTooLarge):
 		return http.StatusRequestEntityTooLarge
 	case IsPermanent(err):
 		return http.StatusBadRequest

@@ -53,7 +53,7 @@ func TestReceiverAnswersWhatKnativeActsOn(t *testing.T) {
 		{"so is running out of time", "POST", binary, "{}", func() (*event.Event, error) { return nil, fmt.Errorf("asking: %w", context.DeadlineExceeded) }, answer{Status: 504, Body: "asking: context deadline exceeded\n"}},
 		{"a permanent one is not", "POST", binary, "{}", func() (*event.Event, error) { return nil, fmt.Errorf("it is: %w", Permanent(errors.New("wrong"))) }, answer{Status: 400, Body: "it is: wrong\n"}},
 		{"what is no event is not, either", "POST", "", "{}", nil, answer{Status: 400, Body: "reading the event: unknown Message encoding\n"}},
-		{"nor what is too large", "POST", binary, strings.Repeat("x", 2000), nil, answer{Status: 413, Body: "reading the event: http: request body too large\n"}},
+		{"nor what is too large", "POST", binary, strings.Repeat("x", 2000), nil, answer{Status: 413, Body: "reading the event: it is too large: more than 1000 bytes\n"}},
 		{"events come by POST", "GET", binary, "", nil, answer{Status: 405, Body: "events are received by POST\n"}},
 	}
 	for _, test := range tests {
@@ -97,28 +97,43 @@ func FuzzReceiver(f *testing.F) {
 	})
 }
 
-func TestConfigureNamesTheVariable(t *testing.T) {
-	type configuration struct {
-		Number int    `envconfig:"A_NUMBER" default:"1"`
-		Needed string `envconfig:"NEEDED" required:"true"`
+type wide struct {
+	Number int    `env:"A_NUMBER" envDefault:"1"`
+	Needed string `env:"NEEDED,notEmpty"`
+	Group  struct {
+		Pause time.Duration `env:"PAUSE" envDefault:"1s"`
 	}
+}
+
+func (wide wide) Validate() error {
+	if wide.Number > 2 {
+		return errors.New("environment variable A_NUMBER: too much")
+	}
+	return nil
+}
+
+func TestConfigureNamesEveryVariable(t *testing.T) {
 	tests := []struct {
 		name        string
 		environment map[string]string
 		want        string
 	}{
-		{"all is well", map[string]string{"NEEDED": "x"}, ""},
-		{"a wrong value", map[string]string{"NEEDED": "x", "A_NUMBER": "one"}, `environment variable A_NUMBER: "one" is not a valid value`},
-		{"a missing one", nil, "environment: required key NEEDED missing value"},
+		{"all is well", map[string]string{"NEEDED": "x", "PAUSE": "2s"}, ""},
+		{"a wrong value", map[string]string{"NEEDED": "x", "A_NUMBER": "one"}, `environment variable A_NUMBER: strconv.ParseInt: parsing "one": invalid syntax`},
+		{"a missing one", map[string]string{}, "environment variable NEEDED: required"},
+		{"an empty one", map[string]string{"NEEDED": ""}, "environment variable NEEDED: required"},
+		{"all of them at once, also in a group", map[string]string{"A_NUMBER": "3", "PAUSE": "long"},
+			"environment variable NEEDED: required\nenvironment variable PAUSE: unable to parse duration: time: invalid duration \"long\"\nenvironment variable A_NUMBER: too much"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			for name, value := range test.environment {
-				t.Setenv(name, value)
+			_, err := Configure[wide](test.environment)
+			message := ""
+			if err != nil {
+				message = err.Error()
 			}
-			err := Configure(&configuration{})
-			if (err == nil) != (test.want == "") || err != nil && !strings.HasPrefix(err.Error(), test.want) {
-				t.Errorf("got %v, want %s", err, test.want)
+			if message != test.want {
+				t.Errorf("got %s\nwant %s", message, test.want)
 			}
 		})
 	}

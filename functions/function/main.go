@@ -14,21 +14,21 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/kelseyhightower/envconfig"
+	"github.com/caarlos0/env/v11"
 	"golang.org/x/sync/errgroup"
 )
 
 // Environment is the configuration that every function has.
 type Environment struct {
 	// Port is where the function listens; Knative sets it.
-	Port int `envconfig:"PORT" default:"8080"`
+	Port int `env:"PORT" envDefault:"8080"`
 	// MaxEventBytes is the largest event that is received.
-	MaxEventBytes int64 `envconfig:"MAX_EVENT_BYTES" default:"4194304"`
+	MaxEventBytes int64 `env:"MAX_EVENT_BYTES" envDefault:"4194304"`
 	// DrainDelay is how long the function still serves after SIGTERM, while its
 	// address is taken out of use. Knative's queue-proxy does that by itself.
-	DrainDelay time.Duration `envconfig:"DRAIN_DELAY" default:"0s"`
+	DrainDelay time.Duration `env:"DRAIN_DELAY" envDefault:"0s"`
 	// DrainTimeout is how long requests that are under way may take after that.
-	DrainTimeout time.Duration `envconfig:"DRAIN_TIMEOUT" default:"25s"`
+	DrainTimeout time.Duration `env:"DRAIN_TIMEOUT" envDefault:"25s"`
 }
 
 const (
@@ -73,8 +73,8 @@ func (program Program) Handler(name string, maxEventBytes int64, telemetry *Tele
 // or something fails that can't be mended here.
 func Main[Configuration any](name string, wire func(ctx context.Context, configuration Configuration, telemetry *Telemetry) (Program, error)) {
 	Once(name, func(ctx context.Context, configuration Configuration, telemetry *Telemetry) error {
-		var environment Environment
-		if err := Configure(&environment); err != nil {
+		environment, err := Configure[Environment](env.ToMap(os.Environ()))
+		if err != nil {
 			return err
 		}
 		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(environment.Port)))
@@ -98,14 +98,16 @@ func Once[Configuration any](name string, do func(ctx context.Context, configura
 }
 
 func once[Configuration any](ctx context.Context, name string, do func(context.Context, Configuration, *Telemetry) error) error {
-	var logging struct {
-		Level slog.Level `envconfig:"LOG_LEVEL" default:"info"`
+	type logging struct {
+		Level slog.Level `env:"LOG_LEVEL" envDefault:"info"`
 	}
-	var configuration Configuration
-	if err := errors.Join(Configure(&logging), Configure(&configuration)); err != nil {
+	variables := env.ToMap(os.Environ())
+	logs, logsErr := Configure[logging](variables)
+	configuration, err := Configure[Configuration](variables)
+	if err := errors.Join(logsErr, err); err != nil {
 		return err
 	}
-	telemetry, err := NewTelemetry(ctx, name, logging.Level)
+	telemetry, err := NewTelemetry(ctx, name, logs.Level)
 	if err != nil {
 		return err
 	}
@@ -113,20 +115,6 @@ func once[Configuration any](ctx context.Context, name string, do func(context.C
 	flushCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 	defer cancel()
 	return errors.Join(err, telemetry.flush(flushCtx))
-}
-
-// Configure reads a configuration from the environment. Its error names every
-// variable that is missing or wrong.
-func Configure(configuration any) error {
-	err := envconfig.Process("", configuration)
-	var parse *envconfig.ParseError
-	if errors.As(err, &parse) {
-		return fmt.Errorf("environment variable %s: %q is not a valid value: %w", parse.KeyName, parse.Value, parse.Err)
-	}
-	if err != nil {
-		return fmt.Errorf("environment: %w", err)
-	}
-	return nil
 }
 
 // Retry does what is needed at the start until it succeeds or the context ends, with a

@@ -2,6 +2,7 @@ package function
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -42,6 +43,9 @@ func (receiver *receiver) ServeHTTP(writer http.ResponseWriter, request *http.Re
 	_ = message.Finish(nil)
 	if err == nil {
 		err = received.Validate()
+	}
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		err = fmt.Errorf("%w: more than %d bytes", errTooLarge, receiver.maxBytes)
 	}
 	if err != nil {
 		receiver.fail(ctx, writer, receiver.log, Permanent(fmt.Errorf("reading the event: %w", err)))

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/cloudevents/sdk-go/v2/binding"
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -17,6 +18,10 @@ type Sender struct {
 	URL  string
 	HTTP *http.Client
 }
+
+// BrokerTimeout is how long a Broker may take for an event: one over the in-memory
+// channel answers only after the executor started from zero and its reply reached Keptn.
+const BrokerTimeout = 3 * time.Minute
 
 const (
 	// maxRefusalBytes is how much is read of the answer of a receiver that refuses,

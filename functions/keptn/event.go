@@ -129,13 +129,54 @@ type eventData struct {
 // finished. It returns an error for an event that is none, or that lacks what Keptn
 // needs to assign an answer to its task.
 func ParseTask(taskEvent event.Event) (Task, Phase, error) {
+	task, phase, _, err := parse(taskEvent)
+	return task, phase, err
+}
+
+// Answer is a started or finished event of a task, read.
+type Answer struct {
+	Task  Task
+	Phase Phase
+	// Event is as Keptn is given it, without what the Broker and the Triggers added.
+	Event event.Event
+	// Status and Message are those of a finished event.
+	Status  Status
+	Message string
+	// EndedAt is when the run of a finished event ended; zero if that is not known.
+	EndedAt time.Time
+}
+
+// ParseAnswer reads an answer. Its errors are those of ParseTask, and that the event is
+// no answer.
+func ParseAnswer(answer event.Event) (Answer, error) {
+	task, phase, data, err := parse(answer)
+	if err != nil {
+		return Answer{}, err
+	}
+	if phase == Triggered {
+		return Answer{}, fmt.Errorf("event type %q is no answer to a task", answer.Type())
+	}
+	outgoing := answer.Clone()
+	for name := range answer.Extensions() {
+		switch name {
+		case ContextExtension, TriggeredIDExtension, GitCommitIDExtension, SpecVersionExtension:
+		default:
+			outgoing.SetExtension(name, nil)
+		}
+	}
+	return Answer{
+		Task: task, Phase: phase, Event: outgoing, Status: data.Status, Message: data.Message, EndedAt: timeOf(answer, EndedExtension),
+	}, nil
+}
+
+func parse(taskEvent event.Event) (Task, Phase, eventData, error) {
 	name, phase, ok := ParseType(taskEvent.Type())
 	if !ok {
-		return Task{}, "", fmt.Errorf("event type %q is not that of a Keptn task", taskEvent.Type())
+		return Task{}, "", eventData{}, fmt.Errorf("event type %q is not that of a Keptn task", taskEvent.Type())
 	}
 	var data eventData
 	if err := taskEvent.DataAs(&data); err != nil {
-		return Task{}, "", fmt.Errorf("reading the data of event %s: %w", taskEvent.ID(), err)
+		return Task{}, "", eventData{}, fmt.Errorf("reading the data of event %s: %w", taskEvent.ID(), err)
 	}
 	task := Task{
 		TriggeredID: extension(taskEvent, TriggeredIDExtension),
@@ -146,21 +187,29 @@ func ParseTask(taskEvent event.Event) (Task, Phase, error) {
 		Stage:       data.Stage,
 		Service:     data.Service,
 		Labels:      data.Labels,
+		TriggeredAt: timeOf(taskEvent, TriggeredAtExtension),
 	}
 	if phase == Triggered {
 		task.TriggeredID, task.TriggeredAt = taskEvent.ID(), taskEvent.Time().UTC()
-	} else if at, err := time.Parse(time.RFC3339Nano, extension(taskEvent, TriggeredAtExtension)); err == nil {
-		task.TriggeredAt = at
 	}
 	for what, value := range map[string]string{
 		"id of the triggered event": task.TriggeredID, "Keptn context": task.Context,
 		"project": task.Project, "stage": task.Stage, "service": task.Service,
 	} {
 		if value == "" {
-			return Task{}, "", fmt.Errorf("event %s of type %s has no %s", taskEvent.ID(), taskEvent.Type(), what)
+			return Task{}, "", eventData{}, fmt.Errorf("event %s of type %s has no %s", taskEvent.ID(), taskEvent.Type(), what)
 		}
 	}
-	return task, phase, nil
+	return task, phase, data, nil
+}
+
+// timeOf reads an attribute that is a time; zero if it is none.
+func timeOf(taskEvent event.Event, name string) time.Time {
+	at, err := time.Parse(time.RFC3339Nano, extension(taskEvent, name))
+	if err != nil {
+		return time.Time{}
+	}
+	return at
 }
 
 func extension(taskEvent event.Event, name string) string {
@@ -222,31 +271,24 @@ func (task Task) LogError(at time.Time, message string) event.Event {
 	return logged
 }
 
-// LogEntryOf is the entry of Keptn's log for a LogError event, or for a finished
-// event that is errored; false for any other.
-func LogEntryOf(told event.Event) (entry models.LogEntry, ok bool, err error) {
-	_, phase, _ := ParseType(told.Type())
-	if told.Type() != LogErrorType && phase != Finished {
-		return models.LogEntry{}, false, nil
-	}
-	var data struct {
-		Task    string `json:"task"`
-		Message string `json:"message"`
-		Status  Status `json:"status"`
-	}
-	if err := told.DataAs(&data); err != nil {
-		return models.LogEntry{}, false, fmt.Errorf("reading the data of event %s: %w", told.ID(), err)
-	}
-	if phase == Finished {
-		if data.Status != StatusErrored {
-			return models.LogEntry{}, false, nil
-		}
-		data.Task, _, _ = ParseType(told.Type())
-	}
+// LogEntry is the entry of Keptn's log that tells an error of the task, without the
+// integration's id.
+func (task Task) LogEntry(at time.Time, message string) models.LogEntry {
 	return models.LogEntry{
-		Message: data.Message, Time: told.Time().UTC(), Task: data.Task, KeptnContext: extension(told, ContextExtension),
-		TriggeredID: extension(told, TriggeredIDExtension), GitCommitID: extension(told, GitCommitIDExtension),
-	}, true, nil
+		Message: message, Time: at.UTC(), Task: task.Name, KeptnContext: task.Context, TriggeredID: task.TriggeredID, GitCommitID: task.GitCommitID,
+	}
+}
+
+// ParseLogError is the entry of Keptn's log for a LogError event.
+func ParseLogError(told event.Event) (models.LogEntry, error) {
+	var data struct{ Task, Message string }
+	if err := told.DataAs(&data); err != nil {
+		return models.LogEntry{}, fmt.Errorf("reading the data of event %s: %w", told.ID(), err)
+	}
+	task := Task{
+		Name: data.Task, Context: extension(told, ContextExtension), TriggeredID: extension(told, TriggeredIDExtension), GitCommitID: extension(told, GitCommitIDExtension),
+	}
+	return task.LogEntry(told.Time(), data.Message), nil
 }
 
 func (task Task) data(outcome Outcome) map[string]any {
@@ -265,9 +307,21 @@ func (task Task) data(outcome Outcome) map[string]any {
 // answerNamespace makes the ids of answers unlike any other name-based UUID.
 var answerNamespace = uuid.MustParse("6f6a1f0e-6f0c-5c5b-9a52-6a8e0d4e7a11")
 
+func answerID(name string) string { return uuid.NewSHA1(answerNamespace, []byte(name)).String() }
+
+// OneMore returns an answer as one more of its kind, which must not be taken for one
+// of those that Keptn has counted, with the same id every time.
+func OneMore(answer event.Event, counted int) event.Event {
+	more := answer.Clone()
+	if counted > 0 {
+		more.SetID(answerID(fmt.Sprintf("%s.%d", answer.ID(), counted)))
+	}
+	return more
+}
+
 func (task Task) answer(phase Phase, at time.Time, data map[string]any) event.Event {
 	answer := event.New()
-	answer.SetID(uuid.NewSHA1(answerNamespace, []byte(task.TriggeredID+"."+string(phase))).String())
+	answer.SetID(answerID(task.TriggeredID + "." + string(phase)))
 	answer.SetSource(Source)
 	answer.SetType(TypeOf(task.Name, phase))
 	answer.SetTime(at)

@@ -83,8 +83,8 @@ func pod(statuses ...corev1.ContainerStatus) corev1.Pod {
 	return made
 }
 
-// cluster has the Jobs of one run, each with its pods, and logs by container.
-type cluster struct {
+// world has the Jobs of one run, each with its pods, and logs by container.
+type world struct {
 	jobs []batchv1.Job
 	pods map[string][]corev1.Pod
 	logs map[string]string
@@ -96,7 +96,7 @@ type cluster struct {
 	resumed, deleted, givenUp []string
 }
 
-type runs struct{ *cluster }
+type runs struct{ *world }
 
 func (runs runs) List(context.Context, string) ([]batchv1.Job, error) { return runs.jobs, runs.err }
 func (runs runs) Resume(_ context.Context, job *batchv1.Job) error {
@@ -119,7 +119,7 @@ func (runs runs) GiveUp(_ context.Context, job *batchv1.Job, why string) error {
 	return nil
 }
 
-type pods struct{ *cluster }
+type pods struct{ *world }
 
 func (pods pods) Events(context.Context, string, types.UID) ([]corev1.Event, error) {
 	return pods.events, nil
@@ -133,9 +133,9 @@ func (pods pods) Log(_ context.Context, _ *corev1.Pod, container string) (string
 	return pods.logs[container], pods.logErr
 }
 
-func newWatcher(cluster *cluster, tracers *sdktrace.TracerProvider) *Watcher {
+func newWatcher(world *world, tracers *sdktrace.TracerProvider) *Watcher {
 	return &Watcher{
-		Runs: runs{cluster}, Pods: pods{cluster},
+		Runs: runs{world}, Pods: pods{world},
 		Trace: Tracer{Tracer: tracers.Tracer("watcher"), Propagator: propagation.TraceContext{}},
 		Now:   func() time.Time { return noon }, Log: slog.New(slog.DiscardHandler),
 	}
@@ -164,56 +164,56 @@ func TestHandle(t *testing.T) {
 	silentFailed := job("one", run.Failed)
 	silentFailed.Annotations[run.SilentAnnotation] = "true"
 	tests := []struct {
-		name    string
-		cluster cluster
-		of      string
-		want    outcome
-		err     error
+		name  string
+		world world
+		of    string
+		want  outcome
+		err   error
 	}{
-		{"the next Job is started", cluster{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Waiting)}}, "one", outcome{Resumed: []string{"two"}}, nil},
-		{"while a Job runs nothing is done", cluster{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Running)}}, "one", outcome{}, nil},
-		{"a run whose Jobs are gone was reported", cluster{}, "one", outcome{}, nil},
+		{"the next Job is started", world{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Waiting)}}, "one", outcome{Resumed: []string{"two"}}, nil},
+		{"while a Job runs nothing is done", world{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Running)}}, "one", outcome{}, nil},
+		{"a run whose Jobs are gone was reported", world{}, "one", outcome{}, nil},
 		{
-			"the last success is the run's", cluster{
+			"the last success is the run's", world{
 				jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Succeeded)},
 				pods: map[string][]corev1.Pod{"one": {pod(exited("fetch-files", 0), exited("task", 0))}, "two": {pod()}}, logs: map[string]string{"task": "hello\n", "fetch-files": "fetched\n"},
 			}, "two", outcome{Data: finished("succeeded", "pass",
 				"Task 'one' finished successfully!\nTask 'two' finished successfully!\n\nLogs:\nTask 'one':\nContainer task of pod pod:\nhello\n\n", span)}, nil,
 		},
 		{
-			"an earlier Job that ends last is told all the same", cluster{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Succeeded)}, pods: map[string][]corev1.Pod{"one": {pod()}, "two": {pod()}}},
+			"an earlier Job that ends last is told all the same", world{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Succeeded)}, pods: map[string][]corev1.Pod{"one": {pod()}, "two": {pod()}}},
 			"one", outcome{Data: finished("succeeded", "pass", "Task 'one' finished successfully!\nTask 'two' finished successfully!\n", span)}, nil,
 		},
 		{
-			"the first failed Job ends the run and nothing after it is started", cluster{
+			"the first failed Job ends the run and nothing after it is started", world{
 				jobs: []batchv1.Job{job("one", run.Failed), job("two", run.Waiting), job("three", run.Waiting)},
 				pods: map[string][]corev1.Pod{"one": {pod(exited("task", 3))}}, logs: map[string]string{"task": "boom"},
 			}, "one", outcome{Data: finished("errored", "fail",
 				"Task 'one' failed: container task ended (Reason: Error, ExitCode: 3)\n\nLogs:\nContainer task of pod pod terminated with an error (Reason: Error, ExitCode: 3):\nboom\n"), Deleted: []string{"three", "two"}}, nil,
 		},
 		{
-			"files that could not be fetched are told with the init container's log", cluster{
+			"files that could not be fetched are told with the init container's log", world{
 				jobs: []batchv1.Job{job("one", run.Failed)}, pods: map[string][]corev1.Pod{"one": {pod(exited("fetch-files", 1))}}, logs: map[string]string{"fetch-files": "no x.py"},
 			}, "one", outcome{Data: finished("errored", "fail",
 				"Task 'one' failed: its files could not be fetched\n\nLogs:\nContainer fetch-files of pod pod terminated with an error (Reason: Error, ExitCode: 1):\nno x.py\n")}, nil,
 		},
 		{
-			"a log that can't be read is named, and holds nothing back", cluster{
+			"a log that can't be read is named, and holds nothing back", world{
 				jobs: []batchv1.Job{job("one", run.Succeeded)}, pods: map[string][]corev1.Pod{"one": {pod(exited("task", 0))}}, logErr: errDown,
 			}, "one", outcome{Data: finished("succeeded", "pass",
 				"Task 'one' finished successfully!\n\nLogs:\nContainer task of pod pod has a log that could not be read (the API server is down):\n\n", span)}, nil,
 		},
 		{
-			"a pod that is gone has a log that is missing", cluster{jobs: []batchv1.Job{job("one", run.Succeeded)}},
+			"a pod that is gone has a log that is missing", world{jobs: []batchv1.Job{job("one", run.Succeeded)}},
 			"one", outcome{Data: finished("succeeded", "pass", "Task 'one' finished successfully!\n\nLogs:\nThe log is missing: the pod of job one is gone:\n\n", span)}, nil,
 		},
-		{"a silent run ends silently", cluster{jobs: []batchv1.Job{silent}}, "one", outcome{}, nil},
+		{"a silent run ends silently", world{jobs: []batchv1.Job{silent}}, "one", outcome{}, nil},
 		{
-			"a silent run that fails is told to Keptn's log only", cluster{jobs: []batchv1.Job{silentFailed}}, "one",
+			"a silent run that fails is told to Keptn's log only", world{jobs: []batchv1.Job{silentFailed}}, "one",
 			outcome{Data: map[string]any{"task": "test", "message": "Task 'one' failed: its pod was deleted before it had ended, by hand, or with its node or namespace; run the sequence again\n"}}, nil,
 		},
-		{"what can't be read is tried again", cluster{err: errDown}, "one", outcome{}, errDown},
-		{"so is what is refused, as long as nobody has seen it deleted", cluster{err: &run.RefusedError{Err: errDown}}, "one", outcome{}, errDown},
+		{"what can't be read is tried again", world{err: errDown}, "one", outcome{}, errDown},
+		{"so is what is refused, as long as nobody has seen it deleted", world{err: &run.RefusedError{Err: errDown}}, "one", outcome{}, errDown},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -222,12 +222,12 @@ func TestHandle(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			watcher := newWatcher(&test.cluster, sdktrace.NewTracerProvider())
+			watcher := newWatcher(&test.world, sdktrace.NewTracerProvider())
 			reply, err := watcher.Handle(t.Context(), sent)
 			if !errors.Is(err, test.err) || (err == nil) != (test.err == nil) || function.IsPermanent(err) {
 				t.Errorf("got error %v, want %v", err, test.err)
 			}
-			got := outcome{Resumed: test.cluster.resumed, Deleted: test.cluster.deleted}
+			got := outcome{Resumed: test.world.resumed, Deleted: test.world.deleted}
 			if reply != nil {
 				if err := reply.DataAs(&got.Data); err != nil {
 					t.Fatal(err)
@@ -245,7 +245,7 @@ func TestHandle(t *testing.T) {
 }
 
 func TestCancellationDeletesWhatHasNotEnded(t *testing.T) {
-	cluster := &cluster{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Running), job("three", run.Waiting)}}
+	cluster := &world{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Running), job("three", run.Waiting)}}
 	cancelled, err := run.Cancelled("bridge", "1", noon)
 	if err != nil {
 		t.Fatal(err)
@@ -291,27 +291,27 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 	tests := []struct {
 		name             string
 		event            event.Event
-		cluster          cluster
+		world            world
 		message          string
 		givenUp, deleted []string
 	}{
-		{"the only Job was deleted", completed("one", run.Deleted), cluster{}, gone, nil, nil},
-		{"nobody saw that all were deleted", awaited(""), cluster{}, gone, nil, nil},
-		{"no executor could take it", awaited("status 503"), cluster{}, "status 503", nil, nil},
-		{"none could, but its Jobs are there", awaited("status 503"), cluster{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}}, "", nil, nil},
-		{"all were deleted with their namespace", completed("one", run.Deleted), cluster{err: refused}, gone, nil, nil},
-		{"one of two was deleted with its namespace", completed("two", run.Deleted), cluster{err: refused, jobs: []batchv1.Job{plan(job("one", run.Succeeded))}, pods: map[string][]corev1.Pod{"one": {pod()}}}, "Task 'Second' failed: its job two in namespace jobs was deleted before the task had ended; run the sequence again\nTask 'one' finished successfully!\n", nil, nil},
-		{"nothing was heard for too long of Jobs that can't be read", awaited("nothing was heard"), cluster{err: refused}, "nothing was heard", nil, nil},
-		{"the running Job was deleted", completed("one", run.Deleted), cluster{jobs: []batchv1.Job{plan(job("two", run.Waiting))}}, "Task 'First' failed: its job one in namespace jobs was deleted before the task had ended; run the sequence again\n", nil, []string{"two"}},
-		{"a waiting Job was deleted", completed("one", run.Finished), cluster{jobs: []batchv1.Job{plan(job("one", run.Succeeded))}, pods: map[string][]corev1.Pod{"one": {pod()}}}, "Task 'Second' failed: its job two in namespace jobs was deleted before the task had ended; run the sequence again\nTask 'one' finished successfully!\n", nil, nil},
-		{"a Job could not start", completed("one", run.Unstarted), cluster{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}, pods: map[string][]corev1.Pod{"one": {pulling}}}, "Task 'one' failed: it could not start within 4m59s: container task could not start (ImagePullBackOff: Back-off pulling image \"nothing\")\n", []string{"one"}, []string{"two"}},
-		{"a Job that fetches its files has started", completed("one", run.Unstarted), cluster{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}, pods: map[string][]corev1.Pod{"one": {running}}}, "", nil, nil},
-		{"one that goes on where it can be read goes on", completed("one", run.Finished), cluster{err: refused, jobs: []batchv1.Job{plan(job("one", run.Running))}}, "", nil, nil},
-		{"a run that goes on is left alone", awaited(""), cluster{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}}, "", nil, nil},
+		{"the only Job was deleted", completed("one", run.Deleted), world{}, gone, nil, nil},
+		{"nobody saw that all were deleted", awaited(""), world{}, gone, nil, nil},
+		{"no executor could take it", awaited("status 503"), world{}, "status 503", nil, nil},
+		{"none could, but its Jobs are there", awaited("status 503"), world{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}}, "", nil, nil},
+		{"all were deleted with their namespace", completed("one", run.Deleted), world{err: refused}, gone, nil, nil},
+		{"one of two was deleted with its namespace", completed("two", run.Deleted), world{err: refused, jobs: []batchv1.Job{plan(job("one", run.Succeeded))}, pods: map[string][]corev1.Pod{"one": {pod()}}}, "Task 'Second' failed: its job two in namespace jobs was deleted before the task had ended; run the sequence again\nTask 'one' finished successfully!\n", nil, nil},
+		{"nothing was heard for too long of Jobs that can't be read", awaited("nothing was heard"), world{err: refused}, "nothing was heard", nil, nil},
+		{"the running Job was deleted", completed("one", run.Deleted), world{jobs: []batchv1.Job{plan(job("two", run.Waiting))}}, "Task 'First' failed: its job one in namespace jobs was deleted before the task had ended; run the sequence again\n", nil, []string{"two"}},
+		{"a waiting Job was deleted", completed("one", run.Finished), world{jobs: []batchv1.Job{plan(job("one", run.Succeeded))}, pods: map[string][]corev1.Pod{"one": {pod()}}}, "Task 'Second' failed: its job two in namespace jobs was deleted before the task had ended; run the sequence again\nTask 'one' finished successfully!\n", nil, nil},
+		{"a Job could not start", completed("one", run.Unstarted), world{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}, pods: map[string][]corev1.Pod{"one": {pulling}}}, "Task 'one' failed: it could not start within 4m59s: container task could not start (ImagePullBackOff: Back-off pulling image \"nothing\")\n", []string{"one"}, []string{"two"}},
+		{"a Job that fetches its files has started", completed("one", run.Unstarted), world{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}, pods: map[string][]corev1.Pod{"one": {running}}}, "", nil, nil},
+		{"one that goes on where it can be read goes on", completed("one", run.Finished), world{err: refused, jobs: []batchv1.Job{plan(job("one", run.Running))}}, "", nil, nil},
+		{"a run that goes on is left alone", awaited(""), world{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}}, "", nil, nil},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			watcher := newWatcher(&test.cluster, sdktrace.NewTracerProvider())
+			watcher := newWatcher(&test.world, sdktrace.NewTracerProvider())
 			watcher.Now = func() time.Time { return noon.Add(5 * time.Minute) }
 			for range 2 { // again, it is the same
 				reply, err := watcher.Handle(t.Context(), test.event)
@@ -333,8 +333,8 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 					t.Errorf("got %q, want %q", message, test.message)
 				}
 			}
-			slices.Sort(test.cluster.deleted)
-			if difference := cmp.Diff([][]string{test.givenUp, test.deleted}, [][]string{test.cluster.givenUp, slices.Compact(test.cluster.deleted)}); difference != "" {
+			slices.Sort(test.world.deleted)
+			if difference := cmp.Diff([][]string{test.givenUp, test.deleted}, [][]string{test.world.givenUp, slices.Compact(test.world.deleted)}); difference != "" {
 				t.Errorf("given up, deleted (-want +got):\n%s", difference)
 			}
 		})
@@ -451,7 +451,7 @@ func TestJobBecomesSpansBelowTheExecutors(t *testing.T) {
 	recorder := tracetest.NewSpanRecorder()
 	tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
 	failed := job("one", run.Failed)
-	newWatcher(&cluster{}, tracers).Trace.Job(t.Context(), &failed, []corev1.Pod{pod(exited("fetch-files", 0), exited("task", 3))}, noon)
+	newWatcher(&world{}, tracers).Trace.Job(t.Context(), &failed, []corev1.Pod{pod(exited("fetch-files", 0), exited("task", 3))}, noon)
 	type span struct {
 		Name, Parent string
 		From, To     int

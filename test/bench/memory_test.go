@@ -30,7 +30,6 @@ import (
 	noopmetric "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace/noop"
-	"golang.org/x/sync/semaphore"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -39,11 +38,9 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
-	"github.com/job-executor/job-executor/functions/bridge"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
-	"github.com/job-executor/job-executor/functions/watcher"
 	"github.com/job-executor/job-executor/test/embedded"
 )
 
@@ -94,12 +91,8 @@ func serve(program, server string) error {
 			Tracers: noop.NewTracerProvider(), Meters: noopmetric.NewMeterProvider(), Propagator: propagation.TraceContext{},
 		},
 		Jitter: func(time.Duration) time.Duration { return 0 },
-		Keptn: bridge.Configuration{
-			Transport: bridge.HTTP, APIURL: server + "/api", APIToken: "token",
-			ControlPlaneURL: server + "/api/controlPlane/v1", ResourceServiceURL: server + "/api/resource-service/v1",
-			PollInterval: time.Second, ResyncInterval: time.Minute, PingInterval: 10 * time.Second,
-			Subscriptions:   []string{"sh.keptn.event.deployment.triggered"},
-			IntegrationName: "job-executor", Namespace: "job-executor", PodName: "bridge", NodeName: "node",
+		Variables: map[string]string{
+			"KEPTN_TRANSPORT": "http", "KEPTN_API_URL": server + "/api", "KEPTN_API_TOKEN": "token", "KEPTN_SUBSCRIPTIONS": "sh.keptn.event.deployment.triggered",
 		},
 	}
 	var made function.Program
@@ -107,7 +100,7 @@ func serve(program, server string) error {
 	case "bridge":
 		made, err = embedded.Bridge(ctx, environment)
 	case "jobsource":
-		made = embedded.Jobsource(environment)
+		made, err = embedded.Jobsource(environment)
 	case "watcher":
 		return report(ctx, environment)
 	}
@@ -123,13 +116,10 @@ func serve(program, server string) error {
 
 // report has the watcher answer the completion of many runs at once.
 func report(ctx context.Context, environment embedded.Environment) error {
-	const concurrentReports = 4 // the default of CONCURRENT_REPORTS
-	handler := &watcher.Watcher{
-		Runs:   &run.Store{Batch: environment.Kubernetes.BatchV1(), Namespaces: []string{namespace}, Installation: "job-executor"},
-		Pods:   &run.Pods{Core: environment.Kubernetes.CoreV1(), MaxLogBytes: 256 << 10, LogTimeout: time.Minute},
-		Memory: semaphore.NewWeighted(concurrentReports),
-		Trace:  watcher.Tracer{Tracer: environment.Telemetry.Tracers.Tracer(""), Propagator: environment.Telemetry.Propagator},
-		Now:    time.Now, Log: environment.Telemetry.Log,
+	environment.Variables["LOG_TIMEOUT"] = time.Minute.String()
+	made, err := embedded.Watcher(environment)
+	if err != nil {
+		return err
 	}
 	var group sync.WaitGroup
 	failures := make([]error, reportedRuns)
@@ -138,7 +128,7 @@ func report(ctx context.Context, environment embedded.Environment) error {
 			var reply *cloudevents.Event
 			completed, err := run.Completed(newJob(index), run.Finished, time.Now())
 			if err == nil {
-				reply, err = handler.Handle(ctx, completed)
+				reply, err = made.Handlers["/"](ctx, completed)
 			}
 			if err == nil && (reply == nil || len(reply.Data()) < 256<<10) {
 				err = fmt.Errorf("run %d was answered with too little", index)

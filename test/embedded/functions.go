@@ -2,8 +2,8 @@ package embedded
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
@@ -11,18 +11,18 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/job-executor/job-executor/functions/bridge"
+	"github.com/job-executor/job-executor/functions/bridge/gateway"
+	"github.com/job-executor/job-executor/functions/cluster"
 	"github.com/job-executor/job-executor/functions/executor"
 	"github.com/job-executor/job-executor/functions/fetcher"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/jobsource"
-	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/watcher"
 )
 
@@ -30,6 +30,8 @@ import (
 // to a cluster.
 type Environment struct {
 	Manifests Manifests
+	// Variables are set besides those of the manifests.
+	Variables map[string]string
 	// Transport makes its HTTP requests.
 	Transport http.RoundTripper
 	// Kubernetes is its cluster.
@@ -37,8 +39,7 @@ type Environment struct {
 	Telemetry  *function.Telemetry
 	// TokenFile holds the token that identifies an executor.
 	TokenFile string
-	// Keptn configures the bridge; Stream is nil where it polls.
-	Keptn  bridge.Configuration
+	// Stream is nil where the bridge polls.
 	Stream bridge.Stream
 	// KeptnTransport makes the bridge's requests to Keptn.
 	KeptnTransport http.RoundTripper
@@ -51,36 +52,20 @@ const (
 	executorUser    = "system:serviceaccount:job-executor:executor"
 	executorToken   = "the executor's token"
 	grantSecret     = "bridge-grant-key"
-	brokerTimeout   = 3 * time.Minute
-	maxLogBytes     = 16 << 10
 	// FetcherImage is the image of Jobs' init containers.
 	FetcherImage = "fetcher"
-	// activeInterval is the default of jobsource's ACTIVE_INTERVAL.
-	activeInterval = time.Minute
-	grantLifetime  = 24 * time.Hour
-	// lossTimeout is the default of KEPTN_LOSS_TIMEOUT.
-	lossTimeout = 6 * time.Minute
-	// logTimeout is the default of LOG_TIMEOUT, and terminationGrace that of
-	// JOB_TERMINATION_GRACE_SECONDS.
-	logTimeout       = 10 * time.Second
-	terminationGrace = 5
-	// maxKeptnEventBytes is that of KEPTN_MAX_EVENT_BYTES.
-	maxKeptnEventBytes = 1000000
 )
 
-func (environment Environment) sender() *function.Sender {
-	return &function.Sender{
-		URL:  environment.Manifests.Settings["BROKER_URL"],
-		HTTP: &http.Client{Transport: environment.Telemetry.Transport(environment.Transport), Timeout: brokerTimeout},
-	}
-}
-
-func (environment Environment) store() *run.Store {
-	return &run.Store{Batch: environment.Kubernetes.BatchV1(), Namespaces: environment.namespaces(), Installation: environment.Manifests.Settings["INSTALLATION"]}
-}
-
-func (environment Environment) namespaces() []string {
-	return strings.Split(environment.Manifests.Settings["JOB_NAMESPACES"], ",")
+// configure reads a function's configuration from what its manifest says, and from what
+// only a pod of a cluster knows.
+func configure[Configuration any](environment Environment, workload string) (Configuration, error) {
+	variables := environment.Manifests.Environment(workload)
+	maps.Copy(variables, map[string]string{
+		"POD_NAMESPACE": systemNamespace, "POD_NAME": workload, "POD_IP": "127.0.0.1", "NODE_NAME": "node",
+		"FETCHER_IMAGE": FetcherImage, "BRIDGE_TOKEN_FILE": environment.TokenFile,
+	})
+	maps.Copy(variables, environment.Variables)
+	return function.Configure[Configuration](variables)
 }
 
 // Objects are what an installation needs to find in its cluster.
@@ -108,107 +93,64 @@ func ReviewTokens(cluster *Kubernetes, tokenFile string) error {
 	return nil
 }
 
-// Bridge wires the bridge.
+// Bridge wires the bridge. It is never taken away, and there is only one.
 func Bridge(ctx context.Context, environment Environment) (function.Program, error) {
-	configuration := environment.Keptn
-	configuration.MaxEventBytes, configuration.BrokerURL = maxKeptnEventBytes, environment.Manifests.Settings["BROKER_URL"]
-	if configuration.LossTimeout == 0 {
-		configuration.LossTimeout = lossTimeout
-	}
-	configuration.GrantSubjects, configuration.GrantLifetime = []string{executorUser}, grantLifetime
-	client, err := configuration.ClientOver(environment.KeptnTransport)
+	configuration, err := configure[bridge.Configuration](environment, "bridge")
 	if err != nil {
 		return function.Program{}, err
 	}
-	key, err := bridge.LoadGrantKey(ctx, environment.Kubernetes.CoreV1().Secrets(systemNamespace), grantSecret)
+	key, err := gateway.LoadGrantKey(ctx, environment.Kubernetes.CoreV1().Secrets(systemNamespace), configuration.Grants.Secret)
 	if err != nil {
 		return function.Program{}, err
 	}
 	return bridge.New(configuration, bridge.Dependencies{
-		Keptn:    client,
-		Stream:   environment.Stream,
-		Broker:   environment.sender(),
-		Reviewer: &bridge.TokenReviewer{Client: environment.Kubernetes.AuthenticationV1().TokenReviews()},
-		GrantKey: key,
-		// It is never taken away, and there is only one.
-		Uninstalled: func(context.Context) bool { return false },
-
-		Tracer: environment.Telemetry.Tracers.Tracer("bridge"),
-		Meter:  environment.Telemetry.Meters.Meter("bridge"),
-		Now:    time.Now,
-		Jitter: environment.Jitter,
-		Log:    environment.Telemetry.Log,
-	}), nil
+		Kubernetes: environment.Kubernetes, GrantKey: key, Transport: environment.Transport, KeptnTransport: environment.KeptnTransport,
+		Stream: environment.Stream, Uninstalled: func(context.Context) bool { return false },
+		Telemetry: environment.Telemetry, Now: time.Now, Jitter: environment.Jitter,
+	})
 }
 
-// Executor wires an executor, of any task type.
-func Executor(environment Environment) function.Program {
-	settings := environment.Manifests.Settings
-	quantity := func(name string) executor.Quantity {
-		return executor.Quantity{Quantity: resource.MustParse(settings[name])}
+// NATS returns the stream of a bridge that is not wired yet.
+func NATS(environment Environment) (bridge.Stream, error) {
+	configuration, err := configure[bridge.Configuration](environment, "bridge")
+	if err != nil {
+		return nil, err
 	}
-	handler := &executor.Executor{
-		Files: &executor.BridgeFiles{
-			URL: settings["BRIDGE_URL"], TokenFile: environment.TokenFile,
-			HTTP: &http.Client{Transport: environment.Telemetry.Transport(environment.Transport), Timeout: executor.ReadTimeout},
-		},
-		Jobs:    environment.store(),
-		Cluster: &executor.KubernetesCluster{Core: environment.Kubernetes.CoreV1()},
-		Settings: executor.Settings{
-			Namespaces: environment.namespaces(), Installation: settings["INSTALLATION"], TerminationGraceSeconds: terminationGrace, ServiceAccount: settings["JOB_SERVICE_ACCOUNT"],
-			VolumeSize: quantity("JOB_VOLUME_SIZE"), LimitCPU: quantity("DEFAULT_RESOURCE_LIMITS_CPU"), LimitMemory: quantity("DEFAULT_RESOURCE_LIMITS_MEMORY"),
-			RequestCPU: quantity("DEFAULT_RESOURCE_REQUESTS_CPU"), RequestMemory: quantity("DEFAULT_RESOURCE_REQUESTS_MEMORY"),
-			FetcherImage: FetcherImage, BridgeURL: settings["BRIDGE_URL"],
-		},
-		Propagator: environment.Telemetry.Propagator,
-		Now:        time.Now,
-		Log:        environment.Telemetry.Log,
-	}
-	return function.Program{Handlers: map[string]function.Handler{"/": handler.Handle}}
+	return bridge.ConnectNATS(configuration, bridge.Dependencies{Telemetry: environment.Telemetry})
+}
+
+func (environment Environment) clients() cluster.Clients {
+	return cluster.Clients{Batch: environment.Kubernetes.BatchV1(), Core: environment.Kubernetes.CoreV1()}
+}
+
+// Executor wires an executor, by the name that it has in the manifests.
+func Executor(environment Environment, name string) (function.Program, error) {
+	configuration, err := configure[executor.Configuration](environment, name)
+	return executor.New(configuration, executor.Dependencies{
+		Kubernetes: environment.clients(), Transport: environment.Transport, Telemetry: environment.Telemetry, Now: time.Now,
+	}), err
 }
 
 // Jobsource wires jobsource.
-func Jobsource(environment Environment) function.Program {
-	settings := environment.Manifests.Settings
-	deadline, err := time.ParseDuration(settings["START_DEADLINE"])
-	if err != nil {
-		panic(fmt.Sprintf("START_DEADLINE of config/: %v", err))
-	}
-	source := &jobsource.Source{
-		Client: environment.Kubernetes, Namespaces: environment.namespaces(), Sender: environment.sender(),
-		Marker:         environment.store(),
-		Installation:   settings["INSTALLATION"],
-		ActiveInterval: activeInterval, StartDeadline: deadline, Meter: environment.Telemetry.Meters.Meter("jobsource"),
-		Tracer: environment.Telemetry.Tracers.Tracer("jobsource"), Propagator: environment.Telemetry.Propagator,
-		Now: time.Now, Log: environment.Telemetry.Log,
-	}
-	return function.Program{Handlers: map[string]function.Handler{"/": source.Handle}, Loops: []func(context.Context) error{source.Run}}
+func Jobsource(environment Environment) (function.Program, error) {
+	configuration, err := configure[jobsource.Configuration](environment, "jobsource")
+	return jobsource.New(configuration, jobsource.Dependencies{
+		Kubernetes: environment.Kubernetes, Transport: environment.Transport, Telemetry: environment.Telemetry, Now: time.Now,
+	}), err
 }
 
 // Watcher wires the watcher.
-func Watcher(environment Environment) function.Program {
-	handler := &watcher.Watcher{
-		Runs:  environment.store(),
-		Pods:  &run.Pods{Core: environment.Kubernetes.CoreV1(), MaxLogBytes: maxLogBytes, LogTimeout: logTimeout},
-		Trace: watcher.Tracer{Tracer: environment.Telemetry.Tracers.Tracer("watcher"), Propagator: environment.Telemetry.Propagator},
-		Now:   time.Now,
-		Log:   environment.Telemetry.Log,
-	}
-	return function.Program{Handlers: map[string]function.Handler{"/": handler.Handle}}
+func Watcher(environment Environment) (function.Program, error) {
+	configuration, err := configure[watcher.Configuration](environment, "watcher")
+	return watcher.New(configuration, watcher.Dependencies{Kubernetes: environment.clients(), Telemetry: environment.Telemetry, Now: time.Now}), err
 }
 
 // Fetcher is the program of Jobs' init containers.
 func Fetcher(telemetry *function.Telemetry, transport http.RoundTripper) Program {
 	return func(ctx context.Context, container Container) int {
-		configuration := fetcher.Configuration{
-			Target: container.Environment["TARGET"], BridgeURL: container.Environment["BRIDGE_URL"], Grant: container.Environment["GRANT"],
-			Timeout: brokerTimeout,
-		}
-		err := json.Unmarshal([]byte(container.Environment["FILES"]), &configuration.Files)
+		configuration, err := function.Configure[fetcher.Configuration](container.Environment)
 		if err == nil {
-			err = (&fetcher.Fetcher{
-				Configuration: configuration, HTTP: &http.Client{Transport: telemetry.Transport(transport), Timeout: fetcher.CallTimeout}, Log: telemetry.Log,
-			}).Run(ctx)
+			err = fetcher.Run(ctx, configuration, telemetry, transport)
 		}
 		if err != nil {
 			_, _ = fmt.Fprintln(container.Output, "fetcher:", err)

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
@@ -21,6 +23,17 @@ type Manifests struct {
 	Triggers []eventingv1.Trigger
 	// Settings are the data of all ConfigMaps of the installation.
 	Settings map[string]string
+	// variables are what containers are given besides, by the name of their Deployment or
+	// Knative Service.
+	variables map[string]map[string]string
+}
+
+// Environment is that of a workload's container, as far as it does not depend on its pod:
+// all settings, and what its manifest gives it.
+func (manifests Manifests) Environment(workload string) map[string]string {
+	variables := maps.Clone(manifests.Settings)
+	maps.Copy(variables, manifests.variables[workload])
+	return variables
 }
 
 // ReadManifests reads the manifests in a directory, without its subdirectories.
@@ -32,7 +45,7 @@ func ReadManifests(directory string) (Manifests, error) {
 	if err != nil {
 		return Manifests{}, fmt.Errorf("looking for manifests in %s: %w", directory, err)
 	}
-	manifests := Manifests{Settings: map[string]string{}}
+	manifests := Manifests{Settings: map[string]string{}, variables: map[string]map[string]string{}}
 	for _, file := range files {
 		content, err := os.ReadFile(file) //nolint:gosec // the caller's directory
 		if err != nil {
@@ -59,6 +72,23 @@ func (manifests *Manifests) read(content []byte) error {
 			return fmt.Errorf("decoding a document: %w", err)
 		}
 		switch kind.Kind {
+		case "Deployment", "Service":
+			var workload struct {
+				Metadata metav1.ObjectMeta
+				Spec     struct{ Template corev1.PodTemplateSpec }
+			}
+			if err := yaml.Unmarshal(document, &workload); err != nil {
+				return fmt.Errorf("decoding a workload: %w", err)
+			}
+			for _, container := range workload.Spec.Template.Spec.Containers {
+				variables := map[string]string{}
+				for _, variable := range container.Env {
+					if variable.ValueFrom == nil {
+						variables[variable.Name] = variable.Value
+					}
+				}
+				manifests.variables[workload.Metadata.Name] = variables
+			}
 		case "Trigger":
 			var trigger eventingv1.Trigger
 			if err := yaml.UnmarshalStrict(document, &trigger); err != nil {

@@ -3,6 +3,7 @@ package embedded
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,7 +20,6 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"k8s.io/apimachinery/pkg/runtime"
 
-	"github.com/job-executor/job-executor/functions/bridge"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/test/keptn"
 )
@@ -61,7 +61,6 @@ const (
 	local         = "127.0.0.1:0"
 	maxEventBytes = 4 << 20
 	pingInterval  = time.Second
-	resync        = time.Minute
 )
 
 // executorPrefix begins the name of an executor, and of its Trigger.
@@ -117,10 +116,9 @@ func (system *System) wire(ctx context.Context, manifests Manifests, network *Ne
 		return Environment{
 			Manifests: manifests, Transport: network, Kubernetes: system.Cluster.Client(nil), Telemetry: telemetry(name), TokenFile: tokenFile,
 			KeptnTransport: http.DefaultTransport, Jitter: func(most time.Duration) time.Duration { return rand.N(most + 1) }, //nolint:gosec // no secret
-			Keptn: bridge.Configuration{
-				Transport: bridge.NATS, NATSURL: system.Keptn.NATSURL, ControlPlaneURL: system.Keptn.ControlPlaneURL, ResourceServiceURL: system.Keptn.ResourceURL,
-				ResyncInterval: resync, PingInterval: pingInterval, IntegrationName: "job-executor", Location: "execution-plane",
-				Subscriptions: []string{"sh.keptn.event.*.triggered"}, Namespace: systemNamespace, PodName: "bridge", NodeName: "localhost",
+			Variables: map[string]string{
+				"KEPTN_TRANSPORT": "nats", "KEPTN_NATS_URL": system.Keptn.NATSURL, "KEPTN_CONTROL_PLANE_URL": system.Keptn.ControlPlaneURL, "KEPTN_RESOURCE_SERVICE_URL": system.Keptn.ResourceURL,
+				"KEPTN_PING_INTERVAL": pingInterval.String(), "KEPTN_SUBSCRIPTIONS": "sh.keptn.event.*.triggered",
 			},
 		}
 	}
@@ -134,33 +132,33 @@ func (system *System) wire(ctx context.Context, manifests Manifests, network *Ne
 		otelhttp.WithTracerProvider(brokerTelemetry.Tracers), otelhttp.WithPropagators(brokerTelemetry.Propagator),
 		otelhttp.WithSpanNameFormatter(func(_ string, request *http.Request) string { return "broker " + request.Header.Get("Ce-Type") })))
 
-	serve := func(host string, program function.Program, environment Environment) {
+	serve := func(host string, environment Environment, wire func(Environment) (function.Program, error)) error {
+		program, err := wire(environment)
+		if err != nil {
+			return err
+		}
 		network.Handle(host+"."+systemNamespace+".svc.cluster.local", program.Handler(host, maxEventBytes, environment.Telemetry))
 		for _, loop := range program.Loops {
 			system.group.Go(func() { _ = loop(ctx) })
 		}
+		return nil
 	}
 	bridgeEnvironment := environment("bridge")
-	stream, err := bridge.ConnectNATS(bridgeEnvironment.Keptn, bridgeEnvironment.Telemetry.Log)
-	if err != nil {
+	if bridgeEnvironment.Stream, err = NATS(bridgeEnvironment); err != nil {
 		return err
 	}
-	bridgeEnvironment.Stream = stream
-	program, err := Bridge(ctx, bridgeEnvironment)
-	if err != nil {
+	if err := serve("bridge", bridgeEnvironment, func(environment Environment) (function.Program, error) { return Bridge(ctx, environment) }); err != nil {
 		return err
 	}
-	serve("bridge", program, bridgeEnvironment)
 	for _, trigger := range manifests.Triggers {
 		if strings.HasPrefix(trigger.Name, executorPrefix) {
-			executorEnvironment := environment(trigger.Name)
-			serve(trigger.Name, Executor(executorEnvironment), executorEnvironment)
+			wire := func(environment Environment) (function.Program, error) { return Executor(environment, trigger.Name) }
+			if err := serve(trigger.Name, environment(trigger.Name), wire); err != nil {
+				return err
+			}
 		}
 	}
-	watcherEnvironment, sourceEnvironment := environment("watcher"), environment("jobsource")
-	serve("watcher", Watcher(watcherEnvironment), watcherEnvironment)
-	serve("jobsource", Jobsource(sourceEnvironment), sourceEnvironment)
-	return nil
+	return errors.Join(serve("watcher", environment("watcher"), Watcher), serve("jobsource", environment("jobsource"), Jobsource))
 }
 
 // Call calls Keptn's API as its user does, at a path below /api.

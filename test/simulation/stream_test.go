@@ -8,7 +8,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
-	"github.com/job-executor/job-executor/functions/bridge"
+	"github.com/job-executor/job-executor/functions/bridge/inward"
 	"github.com/job-executor/job-executor/functions/keptn"
 )
 
@@ -126,7 +126,7 @@ func (connection *connection) Send(ctx context.Context, outgoing event.Event) er
 func (connection *connection) MaxBytes() int { return 0 }
 
 // Receive delivers what is pending, each again until it was taken.
-func (connection *connection) Receive(ctx context.Context, receiving func(), _ *bridge.Lanes, take bridge.Take) error {
+func (connection *connection) Receive(ctx context.Context, receiving func(), _ *inward.Lanes, take inward.Take) error {
 	const interval = 50 * time.Millisecond
 	var group sync.WaitGroup
 	defer group.Wait()
@@ -158,7 +158,7 @@ func (stream *stream) due() []*message {
 	return due
 }
 
-func (connection *connection) deliver(ctx context.Context, message *message, take bridge.Take) {
+func (connection *connection) deliver(ctx context.Context, message *message, take inward.Take) {
 	stream := connection.stream
 	triggered, err := keptn.DecodeEvent(message.content)
 	if err != nil {
@@ -166,9 +166,9 @@ func (connection *connection) deliver(ctx context.Context, message *message, tak
 		return
 	}
 	connection.process.await(ctx, "message "+triggered.ID())
-	origin := bridge.Published
+	origin := inward.Published
 	if message.deliveries > 1 {
-		origin = bridge.Listed
+		origin = inward.Listed
 	}
 	// While it is at work it says so; a process that dies no longer does.
 	working, done := context.WithCancel(ctx)

@@ -456,12 +456,10 @@ func (world *world) environment(process *process) embedded.Environment {
 		Jitter: func(most time.Duration) time.Duration {
 			return between(world.chance.draw("jitter of %s", process.name), 0, most)
 		},
-		Keptn: bridge.Configuration{
-			Transport: world.transport, APIURL: "http://keptn/api", APIToken: token, NATSURL: "nats://keptn",
-			ControlPlaneURL: "http://keptn/api/controlPlane/v1", ResourceServiceURL: "http://keptn/api/resource-service/v1",
-			PollInterval: time.Second, ResyncInterval: time.Minute, PingInterval: 10 * time.Second,
-			Subscriptions:   world.types(),
-			IntegrationName: "job-executor", Namespace: "job-executor", PodName: "bridge", NodeName: "node",
+		Variables: map[string]string{
+			"KEPTN_TRANSPORT": string(world.transport), "KEPTN_API_URL": "http://keptn/api", "KEPTN_API_TOKEN": token, "KEPTN_NATS_URL": "nats://keptn",
+			"KEPTN_CONTROL_PLANE_URL": "http://keptn/api/controlPlane/v1", "KEPTN_RESOURCE_SERVICE_URL": "http://keptn/api/resource-service/v1",
+			"KEPTN_SUBSCRIPTIONS": strings.Join(world.types(), ","),
 		},
 	}
 	if world.transport == bridge.NATS {
@@ -472,8 +470,10 @@ func (world *world) environment(process *process) embedded.Environment {
 
 // start starts everything.
 func (world *world) start() {
-	serve := func(program function.Program, process *process) (http.Handler, []func(context.Context) error, error) {
-		return program.Handler(process.name, maxEventBytes, world.environment(process).Telemetry), program.Loops, nil
+	serve := func(process *process, wire func(embedded.Environment) (function.Program, error)) (http.Handler, []func(context.Context) error, error) {
+		environment := world.environment(process)
+		program, err := wire(environment)
+		return program.Handler(process.name, maxEventBytes, environment.Telemetry), program.Loops, err
 	}
 	world.network.Handle("keptn", world.atGateway(world.keptn.Gateway()))
 	if world.planned == nil {
@@ -492,17 +492,15 @@ func (world *world) start() {
 		return broker, nil, nil
 	})
 	go world.keep("bridge", []string{"bridge" + local}, func(ctx context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
-		program, err := embedded.Bridge(ctx, world.environment(process))
-		if err != nil {
-			return nil, nil, err
-		}
-		return serve(program, process)
+		return serve(process, func(environment embedded.Environment) (function.Program, error) {
+			return embedded.Bridge(ctx, environment)
+		})
 	})
 	go world.keep("jobsource", []string{"jobsource" + local}, func(_ context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
-		return serve(embedded.Jobsource(world.environment(process)), process)
+		return serve(process, embedded.Jobsource)
 	})
 	go world.keep("watcher", []string{"watcher" + local}, func(_ context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
-		return serve(embedded.Watcher(world.environment(process)), process)
+		return serve(process, embedded.Watcher)
 	})
 	if world.stuck {
 		world.network.Handle("executor-custom"+local, http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) { <-request.Context().Done() }))
@@ -512,7 +510,9 @@ func (world *world) start() {
 			continue
 		}
 		go world.keep(name, []string{name + local}, func(_ context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
-			return serve(embedded.Executor(world.environment(process)), process)
+			return serve(process, func(environment embedded.Environment) (function.Program, error) {
+				return embedded.Executor(environment, name)
+			})
 		})
 	}
 }

@@ -11,10 +11,6 @@ import (
 
 func main() {
 	function.Once("fetcher", func(ctx context.Context, configuration fetcher.Configuration, telemetry *function.Telemetry) error {
-		return (&fetcher.Fetcher{
-			Configuration: configuration,
-			HTTP:          &http.Client{Transport: telemetry.Transport(http.DefaultTransport), Timeout: fetcher.CallTimeout},
-			Log:           telemetry.Log,
-		}).Run(ctx)
+		return fetcher.Run(ctx, configuration, telemetry, http.DefaultTransport)
 	})
 }

@@ -1,0 +1,3 @@
+// Package election elects one of several bridges, by a Lease, and lets events through to
+// that one.
+package election

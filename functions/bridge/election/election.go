@@ -1,0 +1,216 @@
+package election
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+)
+
+const (
+	// leaseDuration is after what time another bridge takes the place of one that no
+	// longer renews the lease, and is still there; that one has stopped by itself at the
+	// renewDeadline. It is longer than an API server is away that is restarted. One whose
+	// pod is gone is followed within a second or two.
+	leaseDuration = 60 * time.Second
+	renewDeadline = 50 * time.Second
+	// retryPeriod is the time between two looks at the lease; it bounds how long a
+	// bridge goes on whose lease was taken away.
+	retryPeriod = 500 * time.Millisecond
+	// releaseTimeout bounds the end of a term.
+	releaseTimeout = 5 * time.Second
+	// gonePeriod is the time between two looks whether the holder's pod is gone.
+	gonePeriod = time.Second
+)
+
+// errLeaseLost ends the process: what it remembers may not be true any more.
+var errLeaseLost = errors.New("the lease was lost to another bridge, or could not be renewed")
+
+// Election elects one of several bridges, by a Lease.
+type Election struct {
+	Leases    coordinationclient.LeasesGetter
+	Pods      coreclient.PodsGetter
+	Namespace string
+	// Name is the Lease's.
+	Name string
+	// PodName, PodIP and Port are this bridge's.
+	PodName, PodIP string
+	Port           int
+	Log            *slog.Logger
+
+	holder atomic.Pointer[string]
+}
+
+// identity is the pod's name and address, as the Lease has it.
+func (election *Election) identity() string {
+	return election.PodName + "_" + net.JoinHostPort(election.PodIP, strconv.Itoa(election.Port))
+}
+
+// Holder is the address of the bridge that holds the lease, empty if none is known.
+func (election *Election) Holder() string {
+	holder := election.holder.Load()
+	if holder == nil {
+		return ""
+	}
+	_, address, _ := strings.Cut(*holder, "_")
+	return address
+}
+
+// Run waits until this bridge is elected and then leads, with a context that ends
+// within a second after the lease is lost. It returns nil when its own context
+// ends, and an error if the lease is lost or leading fails. A bridge that has led hands
+// the lease over once its leading has ended.
+func (election *Election) Run(ctx context.Context, lead func(context.Context) error) error {
+	electing, stop := context.WithCancel(ctx)
+	defer stop()
+	waiting, elected := context.WithCancel(electing)
+	defer elected()
+	if err := election.release(ctx, election.isGone); err != nil {
+		election.Log.WarnContext(ctx, "looking after the lease failed, will be tried again", "error", err)
+	}
+	go election.follow(waiting)
+	term := &term{ended: make(chan error, 1)}
+	var elector *leaderelection.LeaderElector
+	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+		Lock: &resourcelock.LeaseLock{
+			LeaseMeta: metav1.ObjectMeta{Namespace: election.Namespace, Name: election.Name},
+			Client:    election.Leases, LockConfig: resourcelock.ResourceLockConfig{Identity: election.identity()},
+		},
+		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod, Name: election.Name,
+		Callbacks: leaderelection.LeaderCallbacks{
+			OnStartedLeading: func(ctx context.Context) {
+				defer stop()
+				elected()
+				if term.begin() {
+					election.Log.InfoContext(ctx, "elected", "lease", election.Name)
+					go election.guard(ctx, elector, stop)
+					term.ended <- lead(ctx)
+				}
+			},
+			OnStoppedLeading: func() {},
+			OnNewLeader: func(holder string) {
+				election.holder.Store(&holder)
+				if holder != election.identity() {
+					election.Log.InfoContext(ctx, "another bridge is elected", "holder", holder)
+				}
+			},
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("preparing the election: %w", err)
+	}
+	elector.Run(electing)
+	stop()
+	if term.close() {
+		if err := <-term.ended; err != nil {
+			return err
+		}
+	}
+	if ctx.Err() == nil {
+		return errLeaseLost
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
+	isOurs := func(_ context.Context, pod string) (bool, error) { return pod == election.PodName, nil }
+	if err := election.release(ctx, isOurs); err != nil {
+		election.Log.WarnContext(ctx, "the lease could not be handed over; another bridge follows when this pod is gone", "error", err)
+	}
+	return nil
+}
+
+// guard stops a bridge whose lease another one has: the elector itself would go on
+// until the renewDeadline.
+func (election *Election) guard(ctx context.Context, elector *leaderelection.LeaderElector, stop func()) {
+	// Its error is only that the context ended.
+	_ = wait.PollUntilContextCancel(ctx, retryPeriod/2, false, func(context.Context) (bool, error) {
+		if elector.IsLeader() {
+			return false, nil
+		}
+		stop()
+		return true, nil
+	})
+}
+
+// term is the time for which a bridge leads: it begins once or never. The elector
+// calls back in goroutines of their own.
+type term struct {
+	mutex         sync.Mutex
+	begun, closed bool
+	ended         chan error
+}
+
+func (term *term) begin() bool {
+	term.mutex.Lock()
+	defer term.mutex.Unlock()
+	term.begun = !term.closed
+	return term.begun
+}
+
+// close has no term begin any more, and says whether one has.
+func (term *term) close() bool {
+	term.mutex.Lock()
+	defer term.mutex.Unlock()
+	term.closed = true
+	return term.begun
+}
+
+// follow releases the lease once its holder is gone, until the context ends.
+func (election *Election) follow(ctx context.Context) {
+	// Its error is only that the context ended.
+	_ = wait.PollUntilContextCancel(ctx, gonePeriod, false, func(ctx context.Context) (bool, error) {
+		if err := election.release(ctx, election.isGone); err != nil && ctx.Err() == nil {
+			election.Log.DebugContext(ctx, "looking after the lease failed, will be tried again", "error", err)
+		}
+		return false, nil
+	})
+}
+
+// isGone says whether another bridge's pod does not exist any more: one that was killed
+// is followed at once, and not only when its lease expires.
+func (election *Election) isGone(ctx context.Context, pod string) (bool, error) {
+	if pod == election.PodName {
+		return false, nil
+	}
+	_, err := election.Pods.Pods(election.Namespace).Get(ctx, pod, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return true, nil
+	}
+	return false, err
+}
+
+// release takes the lease from its holder, if that pod has done with it.
+func (election *Election) release(ctx context.Context, hasDone func(ctx context.Context, pod string) (bool, error)) error {
+	leases := election.Leases.Leases(election.Namespace)
+	lease, err := leases.Get(ctx, election.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || err == nil && (lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity == "") {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading Lease %s: %w", election.Name, err)
+	}
+	pod, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
+	if done, err := hasDone(ctx, pod); err != nil || !done {
+		return err
+	}
+	lease.Spec.HolderIdentity = nil
+	// The update fails if another bridge was faster.
+	if _, err := leases.Update(ctx, lease, metav1.UpdateOptions{}); err != nil && !apierrors.IsConflict(err) {
+		return fmt.Errorf("releasing Lease %s: %w", election.Name, err)
+	}
+	election.Log.InfoContext(ctx, "the lease is released", "holder", pod)
+	return nil
+}

@@ -1,0 +1,55 @@
+package election
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/job-executor/job-executor/functions/function"
+)
+
+// Gate lets events through to handlers while this bridge is elected, and to the
+// elected bridge while it is not: what was delivered is remembered in one place.
+type Gate struct {
+	// Holder is the address of the elected bridge, empty if it is not known.
+	Holder func() string
+	HTTP   *http.Client
+
+	leading atomic.Pointer[context.Context]
+}
+
+// Open lets events through until the context ends.
+func (gate *Gate) Open(ctx context.Context) { gate.leading.Store(&ctx) }
+
+// Handler is a handler behind the gate, for events that come to a path. Its context
+// ends when this bridge is no longer elected.
+func (gate *Gate) Handler(path string, handle function.Handler) function.Handler {
+	return func(ctx context.Context, received event.Event) (*event.Event, error) {
+		leading := gate.leading.Load()
+		if leading == nil || (*leading).Err() != nil {
+			return gate.forward(ctx, path, received)
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		stop := context.AfterFunc(*leading, cancel) //nolint:contextcheck // it is that of the term
+		defer stop()
+		return handle(ctx, received)
+	}
+}
+
+// forwardedExtension marks an event that another bridge has forwarded: it goes no
+// further.
+const forwardedExtension = "jobexecutorforwarded"
+
+func (gate *Gate) forward(ctx context.Context, path string, received event.Event) (*event.Event, error) {
+	holder := gate.Holder()
+	if _, forwarded := received.Extensions()[forwardedExtension]; forwarded || holder == "" {
+		return nil, errors.New("no bridge is elected at the moment")
+	}
+	outgoing := received.Clone()
+	outgoing.SetExtension(forwardedExtension, true)
+	return (&function.Sender{URL: "http://" + holder + path, HTTP: gate.HTTP}).Request(ctx, outgoing)
+}

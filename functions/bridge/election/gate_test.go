@@ -1,0 +1,71 @@
+package election
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/job-executor/job-executor/functions/function"
+)
+
+func TestGateForwardsToTheElectedBridge(t *testing.T) {
+	replied := task.LogError(noon, "a reply")
+	tests := []struct {
+		name      string
+		answer    func(http.ResponseWriter, *http.Request)
+		holder    bool
+		sent      event.Event
+		reply     string
+		err       string
+		permanent bool
+	}{
+		{"its reply comes back", func(writer http.ResponseWriter, request *http.Request) {
+			function.Receiver(func(context.Context, event.Event) (*event.Event, error) { return &replied, nil }, 1<<20, discard).ServeHTTP(writer, request)
+		}, true, task.Started(noon), replied.Type(), "", false},
+		{"or that there is none", func(writer http.ResponseWriter, _ *http.Request) { writer.WriteHeader(http.StatusAccepted) }, true, task.Started(noon), "", "", false},
+		{"an error is repeated", func(writer http.ResponseWriter, _ *http.Request) {
+			http.Error(writer, "not now", http.StatusServiceUnavailable)
+		}, true, task.Started(noon), "", "with 503: not now", false},
+		{"a permanent one is not", func(writer http.ResponseWriter, _ *http.Request) { http.Error(writer, "never", http.StatusBadRequest) }, true, task.Started(noon), "", "with 400: never", true},
+		{"nobody is elected", nil, false, task.Started(noon), "", "no bridge is elected at the moment", false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var paths []string
+			server := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+				paths = append(paths, fmt.Sprint(request.URL.Path, " ", request.Header.Get("Ce-"+forwardedExtension)))
+				test.answer(writer, request)
+			}))
+			defer server.Close()
+			gate := &Gate{HTTP: http.DefaultClient, Holder: func() string {
+				if test.holder {
+					return strings.TrimPrefix(server.URL, "http://")
+				}
+				return ""
+			}}
+			handle := gate.Handler("/keptn", func(context.Context, event.Event) (*event.Event, error) {
+				t.Error("it was handled here")
+				return nil, nil
+			})
+			reply, err := handle(t.Context(), test.sent)
+			got := ""
+			if reply != nil {
+				got = reply.Type()
+			}
+			if got != test.reply || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) || function.IsPermanent(err) != test.permanent {
+				t.Errorf("got %q, %v", got, err)
+			}
+			if test.holder {
+				if difference := cmp.Diff([]string{"/keptn true"}, paths); difference != "" {
+					t.Errorf("requests (-want +got):\n%s", difference)
+				}
+			}
+		})
+	}
+}

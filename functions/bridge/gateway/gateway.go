@@ -1,0 +1,250 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	authenticationclient "k8s.io/client-go/kubernetes/typed/authentication/v1"
+
+	"github.com/job-executor/job-executor/functions/files"
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/keptn/api"
+)
+
+// Resources are the files of Keptn's projects, as api.Client reads them.
+type Resources interface {
+	// Resource returns a file's content, which the caller closes.
+	Resource(ctx context.Context, scope api.ResourceScope, path string) (io.ReadCloser, error)
+	ResourcePaths(ctx context.Context, scope api.ResourceScope) ([]string, error)
+}
+
+// Reviewer says whose service account token it is.
+type Reviewer interface {
+	// Review returns the user's name, or an error if the token is not valid for us.
+	Review(ctx context.Context, token string) (string, error)
+}
+
+// Starter knows whether the run of a task has begun, as outward.Reporter does.
+type Starter interface {
+	HasStarted(ctx context.Context, task keptn.Task) (bool, error)
+}
+
+// Gateway lets executors and fetchers read files of Keptn's projects, as package files
+// says.
+type Gateway struct {
+	Resources Resources
+	Counter   keptn.Counter
+	// Reporter knows of answers that Keptn has not counted.
+	Reporter Starter
+	Reviewer Reviewer
+	Grants   *Grants
+	// Subjects are the user names that may ask for grants.
+	Subjects []string
+	// Cache keeps small files at commits, which never change.
+	Cache *FileCache
+	Log   *slog.Logger
+}
+
+// FileCache holds the most recently used of small files, in at most 16 MiB.
+type FileCache struct {
+	files *lru.Cache[cachedFile, []byte]
+}
+
+type cachedFile struct {
+	scope api.ResourceScope
+	path  string
+}
+
+const (
+	cachedFiles    = 256
+	maxCachedBytes = 64 << 10
+)
+
+// NewFileCache returns an empty cache.
+func NewFileCache() *FileCache {
+	files, err := lru.New[cachedFile, []byte](cachedFiles)
+	if err != nil {
+		panic(err) // only for a size that is not positive
+	}
+	return &FileCache{files: files}
+}
+
+// Routes are the gateway's HTTP handlers.
+func (gateway *Gateway) Routes() map[string]http.Handler {
+	return map[string]http.Handler{
+		http.MethodPost + " " + files.GrantPath:   http.HandlerFunc(gateway.grant),
+		http.MethodGet + " " + files.ResourcePath: http.HandlerFunc(gateway.resource),
+	}
+}
+
+// maxTaskBytes bounds a task; an event's labels are the largest part of it.
+const maxTaskBytes = 1 << 20
+
+// grant gives a grant for a task that Keptn still waits for. So an event that is
+// delivered once more after its task ended, and perhaps after its Jobs expired,
+// runs nothing.
+func (gateway *Gateway) grant(writer http.ResponseWriter, request *http.Request) {
+	user, err := gateway.Reviewer.Review(request.Context(), bearer(request))
+	if err != nil {
+		http.Error(writer, "a service account token for the audience "+files.TokenAudience+" is needed: "+err.Error(), http.StatusUnauthorized)
+		return
+	}
+	if !slices.Contains(gateway.Subjects, user) {
+		http.Error(writer, user+" may not ask for grants", http.StatusForbidden)
+		return
+	}
+	var task keptn.Task
+	if err := json.NewDecoder(http.MaxBytesReader(writer, request.Body, maxTaskBytes)).Decode(&task); err != nil {
+		http.Error(writer, "the task can't be read: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	if task.Project == "" || task.Stage == "" || task.Service == "" {
+		http.Error(writer, "project, stage and service are needed", http.StatusBadRequest)
+		return
+	}
+	count, err := gateway.Counter.Count(request.Context(), task)
+	switch {
+	case err != nil:
+		gateway.Log.WarnContext(request.Context(), "asking Keptn about a task failed", "triggeredid", task.TriggeredID, "error", err)
+		http.Error(writer, err.Error(), http.StatusBadGateway)
+		return
+	case count.Over():
+		http.Error(writer, "Keptn no longer waits for task "+task.TriggeredID, http.StatusGone)
+		return
+	case count.Standing == keptn.Unknown:
+		http.Error(writer, "Keptn does not know task "+task.TriggeredID, http.StatusServiceUnavailable)
+		return
+	}
+	grant, err := gateway.Grants.Sign(api.ResourceScope{
+		Project: task.Project, Stage: task.Stage, Service: task.Service, GitCommitID: task.GitCommitID,
+	})
+	if err != nil {
+		gateway.Log.ErrorContext(request.Context(), "signing a grant failed", "error", err)
+		http.Error(writer, "the grant could not be signed", http.StatusInternalServerError)
+		return
+	}
+	// A bridge that is not elected has heard of nothing.
+	if begun, err := gateway.Reporter.HasStarted(request.Context(), task); count.Started > 0 || err == nil && begun {
+		// A run of it has begun; what is gone of it must not begin once more.
+		writer.Header().Set(files.StartedHeader, "true")
+	}
+	writer.Header().Set("Content-Type", "application/jwt")
+	_, _ = writer.Write([]byte(grant))
+}
+
+func (gateway *Gateway) resource(writer http.ResponseWriter, request *http.Request) {
+	scope, err := gateway.Grants.Check(bearer(request))
+	if err != nil {
+		http.Error(writer, "a grant of the bridge is needed: "+err.Error(), http.StatusUnauthorized)
+		return
+	}
+	query := request.URL.Query()
+	switch files.Level(query.Get(files.LevelParameter)) {
+	case files.ServiceLevel:
+	case files.StageLevel:
+		scope.Service = ""
+	case files.ProjectLevel:
+		// The project's level may be on a branch of its own, which does not have
+		// the event's commit.
+		scope.Stage, scope.Service, scope.GitCommitID = "", "", ""
+	default:
+		http.Error(writer, "level must be service, stage or project", http.StatusBadRequest)
+		return
+	}
+	path := query.Get(files.PathParameter)
+	begun, err := gateway.serve(request.Context(), writer, scope, path)
+	if err == nil {
+		return
+	}
+	notFound := api.IsNotFound(err)
+	if !notFound {
+		gateway.Log.WarnContext(request.Context(), "reading a file from Keptn failed", "path", path, "error", err)
+	}
+	switch {
+	case begun:
+		panic(http.ErrAbortHandler) // so that what was sent is not taken for all of it
+	case notFound:
+		http.Error(writer, err.Error(), http.StatusNotFound)
+	default:
+		http.Error(writer, err.Error(), http.StatusBadGateway)
+	}
+}
+
+// serve answers with a file, or the paths of all. Begun says whether a part of it was
+// sent.
+func (gateway *Gateway) serve(ctx context.Context, writer http.ResponseWriter, scope api.ResourceScope, path string) (begun bool, err error) {
+	opened, err := gateway.open(ctx, scope, path)
+	if err != nil {
+		return false, err
+	}
+	reader := http.MaxBytesReader(nil, opened, files.MaxFileBytes)
+	defer func() { _ = reader.Close() }()
+	// The first part is read before anything is answered: most files have no other,
+	// and what fails can still be told.
+	content, err := io.ReadAll(io.LimitReader(reader, maxCachedBytes))
+	if err != nil {
+		return false, err
+	}
+	if scope.GitCommitID != "" && path != "" && len(content) < maxCachedBytes {
+		gateway.Cache.files.Add(cachedFile{scope, path}, content) // a file at a commit never changes
+	}
+	writer.Header().Set("Content-Type", "application/octet-stream")
+	_, _ = writer.Write(content)
+	_, err = io.Copy(writer, reader)
+	return true, err
+}
+
+func (gateway *Gateway) open(ctx context.Context, scope api.ResourceScope, path string) (io.ReadCloser, error) {
+	if path == "" {
+		paths, err := gateway.Resources.ResourcePaths(ctx, scope)
+		if err != nil {
+			return nil, err
+		}
+		content, err := json.Marshal(paths)
+		if err != nil {
+			return nil, fmt.Errorf("encoding the list of files: %w", err)
+		}
+		return io.NopCloser(bytes.NewReader(content)), nil
+	}
+	if content, ok := gateway.Cache.files.Get(cachedFile{scope, path}); ok {
+		return io.NopCloser(bytes.NewReader(content)), nil
+	}
+	return gateway.Resources.Resource(ctx, scope, path)
+}
+
+func bearer(request *http.Request) string {
+	token, _ := strings.CutPrefix(request.Header.Get("Authorization"), "Bearer ")
+	return token
+}
+
+// TokenReviewer asks Kubernetes whose token it is.
+type TokenReviewer struct {
+	Client authenticationclient.TokenReviewInterface
+}
+
+// Review returns the user's name, or an error if the token is not valid for us.
+func (reviewer *TokenReviewer) Review(ctx context.Context, token string) (string, error) {
+	if token == "" {
+		return "", fmt.Errorf("there is none")
+	}
+	review, err := reviewer.Client.Create(ctx, &authenticationv1.TokenReview{
+		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{files.TokenAudience}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return "", fmt.Errorf("asking Kubernetes about it: %w", err)
+	}
+	if !review.Status.Authenticated || !slices.Contains(review.Status.Audiences, files.TokenAudience) {
+		return "", fmt.Errorf("it is not valid")
+	}
+	return review.Status.User.Username, nil
+}

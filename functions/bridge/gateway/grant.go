@@ -1,0 +1,106 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
+
+	"github.com/job-executor/job-executor/functions/keptn/api"
+)
+
+// grantIssuer and grantAudience keep a grant from being taken for another token.
+const (
+	grantIssuer   = "job-executor-bridge"
+	grantAudience = "keptn-files"
+)
+
+// Grants signs and checks grants: each allows to read the files of one project,
+// stage, service and commit until it expires.
+type Grants struct {
+	Key      []byte
+	Lifetime time.Duration
+	Now      func() time.Time
+}
+
+type grantClaims struct {
+	Project     string `json:"project"`
+	Stage       string `json:"stage"`
+	Service     string `json:"service"`
+	GitCommitID string `json:"gitcommitid,omitempty"`
+}
+
+// Sign returns a grant for a scope.
+func (grants *Grants) Sign(scope api.ResourceScope) (string, error) {
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: grants.Key}, nil)
+	if err != nil {
+		return "", fmt.Errorf("preparing to sign: %w", err)
+	}
+	now := grants.Now()
+	grant, err := jwt.Signed(signer).Claims(jwt.Claims{
+		Issuer: grantIssuer, Audience: jwt.Audience{grantAudience},
+		IssuedAt: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(grants.Lifetime)),
+	}).Claims(grantClaims(scope)).Serialize()
+	if err != nil {
+		return "", fmt.Errorf("signing a grant: %w", err)
+	}
+	return grant, nil
+}
+
+// Check returns the scope of a valid grant.
+func (grants *Grants) Check(grant string) (api.ResourceScope, error) {
+	token, err := jwt.ParseSigned(grant, []jose.SignatureAlgorithm{jose.HS256})
+	if err != nil {
+		return api.ResourceScope{}, errors.New("it is no grant")
+	}
+	var claims jwt.Claims
+	var scope grantClaims
+	if err := token.Claims(grants.Key, &claims, &scope); err != nil {
+		return api.ResourceScope{}, errors.New("its signature is wrong")
+	}
+	if claims.Expiry == nil {
+		return api.ResourceScope{}, errors.New("it never expires")
+	}
+	err = claims.ValidateWithLeeway(jwt.Expected{Issuer: grantIssuer, AnyAudience: jwt.Audience{grantAudience}, Time: grants.Now()}, time.Minute)
+	if err != nil {
+		return api.ResourceScope{}, fmt.Errorf("it is not valid: %w", err)
+	}
+	return api.ResourceScope(scope), nil
+}
+
+const (
+	grantKeyField = "key"
+	grantKeyBytes = 32
+)
+
+// LoadGrantKey reads the key from its Secret, and makes one if there is none
+// yet. The Secret itself is part of the installation; it outlives restarts.
+func LoadGrantKey(ctx context.Context, secrets coreclient.SecretInterface, name string) ([]byte, error) {
+	secret, err := secrets.Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("reading the key for grants: %w", err)
+	}
+	if key := secret.Data[grantKeyField]; len(key) == grantKeyBytes {
+		return key, nil
+	}
+	key := make([]byte, grantKeyBytes)
+	if _, err := rand.Read(key); err != nil {
+		return nil, fmt.Errorf("making a key for grants: %w", err)
+	}
+	if secret.Data == nil {
+		secret.Data = map[string][]byte{}
+	}
+	secret.Data[grantKeyField] = key
+	// The update fails if another replica was faster; then that one's key is read the
+	// next time.
+	if _, err := secrets.Update(ctx, secret, metav1.UpdateOptions{}); err != nil {
+		return nil, fmt.Errorf("storing the key for grants: %w", err)
+	}
+	return key, nil
+}

@@ -1,0 +1,248 @@
+package inward
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/job-executor/job-executor/functions/bridge/memory"
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
+)
+
+// Sender gives an event to the Broker; it returns nil only after the Broker's 2xx.
+type Sender interface {
+	Send(ctx context.Context, outgoing event.Event) error
+}
+
+// Origin is how the bridge came by an event.
+type Origin int
+
+const (
+	// Published by Keptn just now: it is dispatched.
+	Published Origin = iota
+	// Listed as open: it may be started already, or not be dispatched yet.
+	Listed
+)
+
+// Inbox takes triggered events from Keptn to the Broker, each once, and again after a
+// while as long as Keptn has no started event of ours; and it asks for the result of a
+// run of which nothing is heard.
+type Inbox struct {
+	Broker        Sender
+	Counter       keptn.Counter
+	Reporter      Starter
+	Subscriptions *Subscriptions
+	Runs          Runs
+	Source        string
+	// Resend is after what time an event is sent again that nobody started.
+	Resend time.Duration
+	Tracer trace.Tracer
+	Now    func() time.Time
+	Log    *slog.Logger
+
+	events *memory.Memory[remembered]
+}
+
+// NewInbox returns an inbox that remembers nothing yet.
+func NewInbox(inbox Inbox) *Inbox {
+	inbox.events = memory.New[remembered](rememberedEvents)
+	return &inbox
+}
+
+// Runs are the runs that are known, as outward.Runs has them.
+type Runs interface {
+	IsThere(task keptn.Task) bool
+}
+
+// Starter knows whether the run of a task has begun, as outward.Reporter does.
+type Starter interface {
+	HasStarted(ctx context.Context, task keptn.Task) (bool, error)
+}
+
+const (
+	// rememberedEvents bounds the memory; an event that fell out is asked for again.
+	rememberedEvents = 10000
+	// maxDoublings is how often the time between two resends, or two looks, doubles.
+	maxDoublings = 8
+	// firstLook and lastLook bound the time until an event is looked at again that Keptn
+	// has not dispatched.
+	firstLook = 200 * time.Millisecond
+	lastLook  = 30 * time.Second
+	// patientQuestions is how often the result of a run is asked for before Jobs are taken
+	// to be gone that can't be read.
+	patientQuestions = 3
+	// silence is after what time the result of a run is asked for of which nothing is
+	// heard.
+	silence = 2 * time.Minute
+)
+
+// remembered is what is remembered of an event.
+type remembered struct {
+	// sent, looks and asked are how often it was given to the Broker, was looked at
+	// while Keptn had not dispatched it, and its result was asked for.
+	sent, looks, asked int
+	// silentSince is since when Keptn waits for a result and nothing is heard of a run.
+	silentSince time.Time
+	nextCheck   time.Time
+}
+
+// Take gives an event to the Broker, unless it has been, or is none of ours. An
+// error means that it has to be offered again.
+func (inbox *Inbox) Take(ctx context.Context, triggered event.Event, origin Origin) error {
+	task, phase, err := keptn.ParseTask(triggered)
+	if err != nil {
+		inbox.Log.DebugContext(ctx, "not a task's event, ignored", "type", triggered.Type(), "error", err)
+		return nil
+	}
+	if phase != keptn.Triggered || !inbox.Subscriptions.Match(triggered.Type(), task) {
+		return nil
+	}
+	entry, release, err := inbox.events.Hold(ctx, triggered.ID())
+	if err != nil {
+		return err
+	}
+	defer release()
+	// What is published is dispatched, whatever was planned when it was listed before.
+	if origin == Published && entry.sent > 0 || origin == Listed && inbox.Now().Before(entry.nextCheck) {
+		return nil
+	}
+	wanted := give
+	if origin == Listed {
+		count, err := inbox.Counter.Count(ctx, task)
+		if err != nil {
+			return err
+		}
+		started, err := inbox.Reporter.HasStarted(ctx, task)
+		if err != nil {
+			return err
+		}
+		wanted = answer(count, started, inbox.Runs.IsThere(task), *entry, inbox.Now())
+	}
+	return inbox.do(ctx, wanted, task, triggered, entry)
+}
+
+// wanted is what a listed event needs.
+type wanted int
+
+const (
+	// leave: nothing for a long time, since it is over.
+	leave wanted = iota
+	// lookAgain: soon, since Keptn has not dispatched it.
+	lookAgain
+	// goesOn: its run is there, or others work on it.
+	goesOn
+	// giveTime: its run should be heard of.
+	giveTime
+	// askForResult: nothing was heard of it for too long.
+	askForResult
+	// give it to the Broker.
+	give
+)
+
+// answer says what a listed event needs: from what Keptn has counted, from whether its
+// started event was sent, from whether its run is there, and from what was done before.
+// Whoever else has answered does not matter.
+func answer(count keptn.Count, started, isThere bool, entry remembered, now time.Time) wanted {
+	switch {
+	case count.Over():
+		return leave
+	case count.Standing != keptn.Current:
+		return lookAgain
+	case isThere:
+		return goesOn
+	case count.Started == 0 && !started:
+		return give
+	case count.Started > 0 && count.Finished >= count.Started:
+		return goesOn
+	case entry.silentSince.IsZero() || now.Sub(entry.silentSince) < silence:
+		return giveTime
+	default:
+		return askForResult
+	}
+}
+
+func (inbox *Inbox) do(ctx context.Context, wanted wanted, task keptn.Task, triggered event.Event, entry *remembered) error {
+	now := inbox.Now()
+	if wanted != giveTime && wanted != askForResult {
+		entry.silentSince = time.Time{}
+	}
+	switch wanted {
+	case leave:
+		entry.sent = max(entry.sent, 1)
+		entry.nextCheck = now.Add(inbox.Resend << maxDoublings)
+	case lookAgain:
+		entry.nextCheck = now.Add(min(firstLook<<min(entry.looks, maxDoublings), lastLook))
+		entry.looks++
+	case goesOn:
+		entry.nextCheck = now.Add(inbox.Resend)
+	case giveTime:
+		if entry.silentSince.IsZero() {
+			entry.silentSince = now
+		}
+		entry.nextCheck = now.Add(min(inbox.Resend, silence))
+	case askForResult:
+		reason := ""
+		if entry.asked >= patientQuestions {
+			reason = "Nothing was heard of this task's Jobs for too long: they were deleted, or Job Executor can't read them where they run. Run the sequence again."
+		}
+		if err := inbox.Ask(ctx, task, reason); err != nil {
+			return err
+		}
+		entry.nextCheck = now.Add(inbox.Resend << min(entry.asked, 3))
+		entry.asked++
+	case give:
+		if err := inbox.send(ctx, task, triggered); err != nil {
+			return err
+		}
+		entry.nextCheck = inbox.Now().Add(inbox.Resend << min(entry.sent, maxDoublings))
+		entry.sent++
+	}
+	return nil
+}
+
+// Ask asks the watcher for the result of a task's run. Reason is why there may be no
+// Job.
+func (inbox *Inbox) Ask(ctx context.Context, task keptn.Task, reason string) error {
+	ctx, span := inbox.Tracer.Start(function.ContextWithTraceID(ctx, task.Context), "bridge "+run.AwaitedType, trace.WithSpanKind(trace.SpanKindProducer))
+	defer span.End()
+	awaited, err := run.Awaited(inbox.Source, run.ID(task.TriggeredID), task, reason, inbox.Now())
+	if err != nil {
+		return err
+	}
+	inbox.Log.WarnContext(ctx, "Keptn waits for the result of a task; it is asked for", "triggeredid", task.TriggeredID, "keptncontext", task.Context, "reason", reason)
+	if err := inbox.Broker.Send(ctx, awaited); err != nil {
+		return fmt.Errorf("asking for the result of task %s: %w", task.TriggeredID, err)
+	}
+	return nil
+}
+
+func (inbox *Inbox) send(ctx context.Context, task keptn.Task, triggered event.Event) error {
+	ctx, span := inbox.Tracer.Start(function.ContextWithTraceID(ctx, task.Context), "bridge "+triggered.Type(),
+		trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
+			attribute.String("cloudevents.event_id", triggered.ID()),
+			attribute.String("cloudevents.event_type", triggered.Type()),
+			attribute.String("keptn.context", task.Context),
+			attribute.String("keptn.project", task.Project),
+			attribute.String("keptn.stage", task.Stage),
+			attribute.String("keptn.service", task.Service)))
+	defer span.End()
+	outgoing := triggered.Clone()
+	for name, value := range task.Attributes() {
+		outgoing.SetExtension(name, value)
+	}
+	if err := inbox.Broker.Send(ctx, outgoing); err != nil {
+		span.SetStatus(codes.Error, "the Broker did not take the event")
+		return fmt.Errorf("giving event %s to the Broker: %w", triggered.ID(), err)
+	}
+	inbox.Log.InfoContext(ctx, "event taken from Keptn", "type", triggered.Type(), "id", triggered.ID(),
+		"keptncontext", task.Context, "project", task.Project, "stage", task.Stage, "service", task.Service)
+	return nil
+}

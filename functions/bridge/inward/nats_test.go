@@ -1,0 +1,160 @@
+package inward
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/test/fixture"
+)
+
+func withStream(directory string) *server.Options {
+	return &server.Options{JetStream: true, StoreDir: directory}
+}
+
+func makeStream(t *testing.T, address string) jetstream.JetStream {
+	t.Helper()
+	connection, err := nats.Connect(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(connection.Close)
+	made, err := jetstream.New(connection)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := made.CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{Name: stream, Subjects: []string{"sh.keptn.>"}}); err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+// What NATS does not take in a name is left out.
+func TestConsumerIsNamedByInstallation(t *testing.T) {
+	for installation, want := range map[string]string{"job-executor-one": "job-executor-one", "a.b c-two": "a_b_c-two"} {
+		if got := durableName(installation); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+func TestRetryDelayDoublesUpToAMinute(t *testing.T) {
+	var got []time.Duration
+	for delivery := range uint64(8) {
+		got = append(got, retryDelay(delivery+1))
+	}
+	want := []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second, 32 * time.Second, time.Minute, time.Minute}
+	if difference := cmp.Diff(want, got); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
+// taker keeps what it is given; an id fails as often as it is told to.
+type taker struct {
+	mutex sync.Mutex
+	fail  map[string]int
+	taken []string
+}
+
+func (taker *taker) take(_ context.Context, triggered event.Event, origin Origin) error {
+	taker.mutex.Lock()
+	defer taker.mutex.Unlock()
+	taker.taken = append(taker.taken, fmt.Sprintf("%s %d", triggered.ID(), origin))
+	if taker.fail[triggered.ID()] > 0 {
+		taker.fail[triggered.ID()]--
+		return errDown
+	}
+	return nil
+}
+
+func (taker *taker) await(t *testing.T, want ...string) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		taker.mutex.Lock()
+		difference := cmp.Diff(want, taker.taken)
+		taker.mutex.Unlock()
+		if difference == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("taken (-want +got):\n%s", difference)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
+	running, address := fixture.StartNATS(t, withStream(t.TempDir()))
+	published := makeStream(t, address)
+	transport, err := ConnectNATS(address, "job-executor-one", discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(transport.Close)
+	taker := &taker{fail: map[string]int{"2": 1}}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- transport.Receive(ctx, func() {}, &Lanes{}, taker.take) }()
+	consuming := func() {
+		t.Helper()
+		deadline := time.Now().Add(30 * time.Second)
+		for {
+			consumer, err := published.Consumer(t.Context(), stream, transport.durable)
+			if err == nil && consumer.CachedInfo().NumWaiting > 0 {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("no consumer: %v", err)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	publish := func(name, id string) {
+		t.Helper()
+		made := task
+		made.Name, made.TriggeredID = name, id
+		content, err := keptn.EncodeEvent(triggered(made))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := published.Publish(t.Context(), keptn.TypeOf(name, keptn.Triggered), content); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	consuming()
+	publish("test", "1")
+	taker.await(t, "1 0")
+	publish("test", "2")
+	taker.await(t, "1 0", "2 0", "2 1") // refused, and so given once more
+
+	publish("release", "3")
+	taker.await(t, "1 0", "2 0", "2 1", "3 0")
+
+	// Keptn's NATS starts again, and has kept nothing.
+	port := running.Addr().(*net.TCPAddr).Port
+	running.Shutdown()
+	running.WaitForShutdown()
+	options := withStream(t.TempDir())
+	options.Port = port
+	_, address = fixture.StartNATS(t, options)
+	published = makeStream(t, address)
+	consuming()
+	publish("test", "4")
+	taker.await(t, "1 0", "2 0", "2 1", "3 0", "4 0")
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,180 @@
+package inward
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/go-cmp/cmp"
+	"github.com/keptn/go-utils/pkg/api/models"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/test/fixture"
+)
+
+// lister has one open event from the second look on; the first fails.
+type lister struct{ looks int }
+
+func (lister *lister) OpenTriggered(context.Context, string) ([]event.Event, error) {
+	lister.looks++
+	if lister.looks == 1 {
+		return nil, errDown
+	}
+	return []event.Event{triggered(task)}, nil
+}
+
+func TestPollerGoesOnAfterAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		broker := &fixture.Broker{}
+		inbox := newInbox(broker, &fixture.Counter{Answer: keptn.Count{Standing: keptn.Current}})
+		lister := &lister{}
+		poller := &Poller{Lister: lister, Subscriptions: inbox.Subscriptions, Take: inbox.Take, Lanes: &Lanes{}, Interval: time.Second, Jitter: func(most time.Duration) time.Duration { return most }, Log: discard}
+		done := make(chan error, 1)
+		go func() { done <- poller.Run(ctx) }()
+		time.Sleep(20 * time.Second)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if difference := cmp.Diff([]string{"1"}, broker.IDs()); difference != "" || lister.looks < 15 {
+			t.Errorf("%d looks, taken (-want +got):\n%s", lister.looks, difference)
+		}
+	})
+}
+
+func TestPollerTellsWhatBringsNothing(t *testing.T) {
+	for name, alone := range map[string]bool{"over HTTP": true, "beside NATS": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				var log strings.Builder
+				poller := &Poller{
+					Lister: &lister{}, Subscriptions: subscribed(to("sh.keptn.event.*.triggered")), Interval: time.Second, Alone: alone,
+					Jitter: func(most time.Duration) time.Duration { return most }, Log: slog.New(slog.NewTextHandler(&log, nil)),
+				}
+				if err := poller.Run(ctx); err != nil {
+					t.Fatal(err)
+				}
+				want := 0
+				if alone {
+					want = 1
+				}
+				if got := strings.Count(log.String(), "sh.keptn.event.*.triggered"); got != want {
+					t.Errorf("it was told %d times: %s", got, &log)
+				}
+			})
+		})
+	}
+}
+
+// hundred lists many events of each type; what is broken is not listed, or only after
+// Keptn's longest time, or has an executor that does not come up.
+type hundred struct{ broken string }
+
+const manyEvents = 3 * concurrentSends
+
+func (hundred hundred) OpenTriggered(ctx context.Context, eventType string) ([]event.Event, error) {
+	switch {
+	case eventType != stuckType:
+	case hundred.broken == "is not listed":
+		return nil, errDown
+	case hundred.broken == "hangs":
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	var events []event.Event
+	for index := range manyEvents {
+		made := triggered(task)
+		made.SetType(eventType)
+		made.SetID(fmt.Sprintf("%s-%d", eventType, index))
+		events = append(events, made)
+	}
+	return events, nil
+}
+
+const stuckType = "sh.keptn.event.stuck.triggered"
+
+func TestOneTypeDoesNotHoldUpTheOthers(t *testing.T) {
+	for _, broken := range []string{"is not listed", "hangs", "has an executor that does not come up"} {
+		t.Run(broken, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				var mutex sync.Mutex
+				taken := map[string]int{}
+				subscriptions := []models.EventSubscription{to(stuckType)}
+				for index := range 99 {
+					subscriptions = append(subscriptions, to(fmt.Sprintf("sh.keptn.event.test-%d.triggered", index)))
+				}
+				poller := &Poller{
+					Lister: hundred{broken}, Subscriptions: subscribed(subscriptions...), Lanes: &Lanes{}, Interval: time.Second,
+					Take: func(ctx context.Context, triggered event.Event, _ Origin) error {
+						if triggered.Type() == stuckType {
+							<-ctx.Done()
+							return ctx.Err()
+						}
+						mutex.Lock()
+						defer mutex.Unlock()
+						taken[triggered.ID()]++
+						return nil
+					},
+					Jitter: func(time.Duration) time.Duration { return 0 }, Log: discard,
+				}
+				go func() { _ = poller.Run(ctx) }()
+				time.Sleep(10500 * time.Millisecond)
+				mutex.Lock()
+				defer mutex.Unlock()
+				for index := range 99 {
+					// The first third fills the lane at once; the others are listed again.
+					if times := taken[fmt.Sprintf("sh.keptn.event.test-%d.triggered-%d", index, manyEvents-1)]; times < 10 {
+						t.Fatalf("events of type %d were taken %d times in ten seconds", index, times)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestPollerListsOnlyWhatIsSubscribed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		subscriptions := subscribed(to("sh.keptn.event.test.triggered"))
+		taken := make(chan string, 10*manyEvents)
+		poller := &Poller{
+			Lister: hundred{}, Subscriptions: subscriptions, Lanes: &Lanes{}, Interval: time.Hour,
+			Take:   func(_ context.Context, triggered event.Event, _ Origin) error { taken <- triggered.Type(); return nil },
+			Jitter: func(time.Duration) time.Duration { return 0 }, Log: discard,
+		}
+		go func() { _ = poller.Run(ctx) }()
+		synctest.Wait()
+		if len(taken) != manyEvents {
+			t.Errorf("of %d events that were listed %d were taken, before they were listed again", manyEvents, len(taken))
+		}
+		for range len(taken) {
+			<-taken
+		}
+		subscriptions.mutex.Lock()
+		subscriptions.replace([]models.EventSubscription{to("sh.keptn.event.deployment.triggered")})
+		subscriptions.mutex.Unlock()
+		synctest.Wait()
+		if len(taken) == 0 {
+			t.Error("what is subscribed now was not listed at once")
+		}
+		poller.Soon()
+		synctest.Wait()
+		for range len(taken) {
+			if got := <-taken; got != "sh.keptn.event.deployment.triggered" {
+				t.Fatalf("%s was taken", got)
+			}
+		}
+	})
+}

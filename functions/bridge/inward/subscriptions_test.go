@@ -1,0 +1,142 @@
+package inward
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/keptn/go-utils/pkg/api/models"
+
+	"github.com/job-executor/job-executor/functions/keptn/api"
+)
+
+func subscribed(subscriptions ...models.EventSubscription) *Subscriptions {
+	return NewSubscriptions(nil, models.Integration{Subscriptions: subscriptions}, time.Second, never, discard)
+}
+
+func to(eventType string) models.EventSubscription { return models.EventSubscription{Event: eventType} }
+
+func TestSubscriptionsMatch(t *testing.T) {
+	filtered := func(eventType string, projects, stages, services []string) models.EventSubscription {
+		return models.EventSubscription{Event: eventType, Filter: models.EventSubscriptionFilter{Projects: projects, Stages: stages, Services: services}}
+	}
+	const exact = "sh.keptn.event.test.triggered"
+	tests := []struct {
+		name          string
+		subscriptions []models.EventSubscription
+		want          bool
+	}{
+		{"the exact type", []models.EventSubscription{to(exact)}, true},
+		{"another type", []models.EventSubscription{to("sh.keptn.event.release.triggered")}, false},
+		{"one token for any", []models.EventSubscription{to("sh.keptn.event.*.triggered")}, true},
+		{"the rest for any", []models.EventSubscription{to("sh.keptn.>")}, true},
+		{"the rest is not nothing", []models.EventSubscription{to(exact + ".>")}, false},
+		{"a longer type", []models.EventSubscription{to(exact + ".x")}, false},
+		{"a filter names it among others", []models.EventSubscription{filtered(exact, []string{"x", "p"}, []string{"s"}, []string{"v"})}, true},
+		{"a filter that does not", []models.EventSubscription{filtered(exact, []string{"p"}, []string{"x"}, nil)}, false},
+		{"any subscription is enough", []models.EventSubscription{to("x"), to(exact)}, true},
+		{"none", nil, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if got := subscribed(test.subscriptions...).Match(exact, task); got != test.want {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+}
+
+// registry is Keptn's list of integrations, which forgets one at times.
+type registry struct {
+	mutex         sync.Mutex
+	registered    int
+	unregistered  int
+	forgotten     bool
+	subscriptions []models.EventSubscription
+}
+
+func (registry *registry) Register(context.Context, models.Integration) (string, error) {
+	registry.mutex.Lock()
+	defer registry.mutex.Unlock()
+	registry.registered++
+	registry.forgotten = false
+	return "id", nil
+}
+
+func (registry *registry) Unregister(context.Context, string) error {
+	registry.mutex.Lock()
+	defer registry.mutex.Unlock()
+	registry.unregistered++
+	return nil
+}
+
+func (registry *registry) Ping(context.Context, string) (models.Integration, error) {
+	registry.mutex.Lock()
+	defer registry.mutex.Unlock()
+	if registry.forgotten {
+		return models.Integration{}, &api.StatusError{Code: http.StatusNotFound, Own: true}
+	}
+	return models.Integration{Subscriptions: registry.subscriptions}, nil
+}
+
+// never says that nothing is uninstalled.
+func never(context.Context) bool { return false }
+
+func TestSubscriptionsFollowKeptn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		registry := &registry{subscriptions: []models.EventSubscription{to("one")}}
+		subscriptions := NewSubscriptions(registry, models.Integration{Subscriptions: []models.EventSubscription{to("first")}}, time.Second, never, discard)
+		done, changed := make(chan error, 1), subscriptions.Changed()
+		expect := func(want ...string) {
+			t.Helper()
+			if difference := cmp.Diff(want, subscriptions.Types()); difference != "" {
+				t.Errorf("types (-want +got):\n%s", difference)
+			}
+		}
+		expect("first")
+		go func() { done <- subscriptions.Run(ctx) }()
+		<-changed
+		expect("one")
+		changed = subscriptions.Changed()
+		registry.mutex.Lock()
+		registry.subscriptions, registry.forgotten = []models.EventSubscription{to("one"), to("two"), to("two"), to("sh.keptn.>")}, true
+		registry.mutex.Unlock()
+		<-changed
+		expect("one", "two", "sh.keptn.>")
+		if registry.registered != 2 {
+			t.Errorf("it registered %d times", registry.registered)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestIntegrationIsUnregisteredOnlyIfItIsUninstalled(t *testing.T) {
+	for name, uninstalled := range map[string]bool{"a restart": false, "uninstalled": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				registry := &registry{}
+				subscriptions := NewSubscriptions(registry, models.Integration{}, time.Second, func(ctx context.Context) bool { return uninstalled && ctx.Err() == nil }, discard)
+				if err := subscriptions.Run(ctx); err != nil {
+					t.Fatal(err)
+				}
+				want := 0
+				if uninstalled {
+					want = 1
+				}
+				if registry.unregistered != want || registry.registered != 1 {
+					t.Errorf("registered %d times, unregistered %d times", registry.registered, registry.unregistered)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,77 @@
+package memory
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+)
+
+// Memory holds a value for each of a bounded number of keys; the one that was
+// least recently asked for falls out, unless somebody holds it. It is safe for use by
+// many at a time.
+type Memory[Value any] struct {
+	mutex  sync.Mutex
+	size   int
+	values *simplelru.LRU[string, *remembered[Value]]
+}
+
+// remembered is a value, and the turn of whoever works with it. The turn is a
+// channel, so that waiting for it ends with the context of who waits.
+type remembered[Value any] struct {
+	turn  chan struct{}
+	value Value
+	// users are how many hold the value or wait for it.
+	users int
+}
+
+// New returns a memory for a number of keys, which has to be positive.
+func New[Value any](size int) *Memory[Value] {
+	// It is bounded here: what is held must not fall out.
+	const unbounded = int(^uint(0) >> 1)
+	values, err := simplelru.NewLRU[string, *remembered[Value]](unbounded, nil)
+	if err != nil {
+		panic(err) // only for a size that is not positive
+	}
+	return &Memory[Value]{size: size, values: values}
+}
+
+// Hold returns a key's value, a new one if there is none, for the caller alone
+// until it calls release. It waits while another holds it; its error is that the
+// context ended meanwhile.
+func (memory *Memory[Value]) Hold(ctx context.Context, key string) (value *Value, release func(), err error) {
+	entry := memory.of(key)
+	leave := func() {
+		memory.mutex.Lock()
+		entry.users--
+		memory.mutex.Unlock()
+	}
+	select {
+	case entry.turn <- struct{}{}:
+		return &entry.value, func() { <-entry.turn; leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, nil, fmt.Errorf("waiting for another delivery for task %s: %w", key, context.Cause(ctx))
+	}
+}
+
+func (memory *Memory[Value]) of(key string) *remembered[Value] {
+	memory.mutex.Lock()
+	defer memory.mutex.Unlock()
+	entry, ok := memory.values.Get(key)
+	if !ok {
+		entry = &remembered[Value]{turn: make(chan struct{}, 1)}
+		memory.values.Add(key, entry)
+	}
+	entry.users++
+	for surplus := memory.values.Len() - memory.size; surplus > 0; surplus-- {
+		oldest, candidate, _ := memory.values.GetOldest()
+		if candidate.users > 0 {
+			memory.values.Get(oldest) // it is in use, and so becomes the newest
+			continue
+		}
+		memory.values.Remove(oldest)
+	}
+	return entry
+}

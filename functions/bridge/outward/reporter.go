@@ -1,0 +1,201 @@
+package outward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
+
+	"github.com/job-executor/job-executor/functions/bridge/memory"
+	"github.com/job-executor/job-executor/functions/keptn"
+)
+
+// Reporter gives Keptn exactly one started and then exactly one finished event for
+// each task, however often and in whatever order it is given them. Keptn counts: a
+// second started event leaves a sequence open for ever (recording 20-double-started),
+// unless there is a second finished event, too.
+//
+// Keptn answers with success to what it counts later, or never: so what was sent is
+// sent again only once it is lost for certain. That it is not counted is no proof; that
+// it is not after the Timing's Loss is.
+type Reporter struct {
+	sender  Sender
+	counter keptn.Counter
+	source  string
+	timing  Timing
+	now     func() time.Time
+	dropped metric.Int64Counter
+	log     *slog.Logger
+
+	begun time.Time
+	tasks *memory.Memory[reported]
+}
+
+// Timing is how the reporter waits.
+type Timing struct {
+	// Loss is after what time an event is lost that Keptn took and has not counted.
+	// It is longer than any event stays in Keptn's stream.
+	Loss time.Duration
+	// Deduplication is for how long the transport recognises an event that it is sent
+	// again; 0 if it does not.
+	Deduplication time.Duration
+	// Interval is the time until the second look within a delivery, which doubles; Limit
+	// is the time for all of them.
+	Interval, Limit time.Duration
+}
+
+// rememberedTasks bounds the memory; a task that fell out is asked for again.
+const rememberedTasks = 10000
+
+// NewReporter returns a reporter that sends as a source. Meter counts what is dropped.
+func NewReporter(sender Sender, counter keptn.Counter, source string, timing Timing, now func() time.Time, meter metric.Meter, log *slog.Logger) *Reporter {
+	dropped, err := meter.Int64Counter("keptn.events.dropped", metric.WithUnit("{event}"),
+		metric.WithDescription("Started and finished events that were not given to Keptn, since it has them or no longer waits for them."))
+	if err != nil {
+		dropped = noop.Int64Counter{} // only for a name that is not valid
+	}
+	reporter := &Reporter{
+		sender: sender, counter: counter, source: source, timing: timing, now: now, dropped: dropped, log: log, tasks: memory.New[reported](rememberedTasks),
+	}
+	reporter.Begin()
+	return reporter
+}
+
+// Begin has the reporter begin its work now, when the bridge is elected: what was sent
+// before, by the bridge before this one, it does not know.
+func (reporter *Reporter) Begin() { reporter.begun = reporter.now() }
+
+// ErrPending is returned when Keptn has not dispatched a task, or its sequence is
+// paused. Delivering an event for it again later is right.
+var ErrPending = errors.New("Keptn has not dispatched the task, or its sequence is paused")
+
+// Delivery is what came of an event.
+type Delivery struct {
+	// Sent says that an event of its type was sent.
+	Sent bool
+	// Settled says that Keptn has counted what it needs of the task, a finished event
+	// included, or no longer waits for it. If not, and there is no error, Keptn has taken
+	// the event and not counted it yet.
+	Settled bool
+	// Aborted says that it is settled since the task's sequence was aborted, or timed out.
+	Aborted bool
+}
+
+// HasStarted says whether a run of a task has begun, as far as this process knows: it
+// was given an answer for it. Its error is that the context ended.
+func (reporter *Reporter) HasStarted(ctx context.Context, task keptn.Task) (bool, error) {
+	entry, release, err := reporter.tasks.Hold(ctx, task.TriggeredID)
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	return entry.heard || entry.settled, nil
+}
+
+// Deliver gives Keptn an answer, as far as Keptn needs it. An error means that Keptn
+// could not be asked, or could not be given the event, or does not want it yet; then it
+// has to be delivered again.
+func (reporter *Reporter) Deliver(ctx context.Context, answer keptn.Answer) (delivery Delivery, err error) {
+	entry, release, err := reporter.tasks.Hold(ctx, answer.Task.TriggeredID)
+	if err != nil {
+		return Delivery{}, err
+	}
+	defer release()
+	entry.learn(answer)
+	deadline, pause := reporter.now().Add(reporter.timing.Limit), reporter.timing.Interval
+	for {
+		if entry.settled {
+			reporter.drop(ctx, answer, delivery.Sent)
+			return Delivery{Sent: delivery.Sent, Settled: true, Aborted: entry.aborted}, nil
+		}
+		count, err := reporter.counter.Count(ctx, answer.Task)
+		if err != nil {
+			return delivery, err
+		}
+		now := reporter.now()
+		entry.note(count, now)
+		switch next(known{*entry, count, reporter.timing, reporter.begun, now}, answer.Phase) {
+		case over:
+			entry.settled, entry.aborted = true, count.Standing == keptn.Aborted
+			continue
+		case enough:
+			reporter.drop(ctx, answer, delivery.Sent)
+			return delivery, nil
+		case sendStarted:
+			started := answer.Event
+			if answer.Phase != keptn.Started {
+				started = answer.Task.Started(now)
+			}
+			if err := reporter.send(ctx, started, count.Started, &entry.started); err != nil {
+				return delivery, err
+			}
+			delivery.Sent = delivery.Sent || answer.Phase == keptn.Started
+			continue
+		case sendFinished:
+			if err := reporter.send(ctx, answer.Event, count.Finished, &entry.finished); err != nil {
+				return delivery, err
+			}
+			delivery.Sent = true
+			continue
+		case wait:
+		}
+		if !now.Add(pause).Before(deadline) {
+			if count.Standing == keptn.Pending {
+				return delivery, fmt.Errorf("giving Keptn %s: %w", answer.Event.Type(), ErrPending)
+			}
+			return delivery, nil
+		}
+		select {
+		case <-ctx.Done():
+			return delivery, fmt.Errorf("waiting for Keptn to count %s: %w", answer.Event.Type(), context.Cause(ctx))
+		case <-time.After(pause):
+		}
+		pause *= 2
+	}
+}
+
+// drop counts an event that is not given to Keptn, unless it was just now.
+func (reporter *Reporter) drop(ctx context.Context, answer keptn.Answer, sent bool) {
+	if sent {
+		return
+	}
+	reporter.dropped.Add(ctx, 1, metric.WithAttributes(attribute.String("keptn.event.phase", string(answer.Phase))))
+	reporter.log.DebugContext(ctx, "an event is dropped that Keptn has already, or no longer waits for",
+		"task", answer.Task.Name, "phase", answer.Phase, "triggeredid", answer.Task.TriggeredID, "keptncontext", answer.Task.Context)
+}
+
+// send sends an event, of which Keptn has counted some before. One that failed may have
+// arrived all the same, unless Keptn said no.
+func (reporter *Reporter) send(ctx context.Context, answer event.Event, counted int, before *sent) error {
+	now := reporter.now()
+	outgoing := keptn.OneMore(answer, counted)
+	outgoing.SetSource(reporter.source)
+	outgoing.SetExtension(keptn.TriggeredAtExtension, nil)
+	// Over NATS the time is ours; it must not run backwards.
+	outgoing.SetTime(now)
+	again := *before
+	if again.times == 0 || counted >= again.before+again.times {
+		again = sent{before: counted, first: now}
+	}
+	if !again.failed && again.times > 0 {
+		reporter.log.WarnContext(ctx, "Keptn has not counted an event that it took; it is sent again",
+			"type", outgoing.Type(), "triggeredid", outgoing.Extensions()[keptn.TriggeredIDExtension], "after", now.Sub(again.last).String())
+		again.first = now
+	}
+	err := reporter.sender.Send(ctx, outgoing)
+	reporter.log.DebugContext(ctx, "an event was given to Keptn", "type", outgoing.Type(), "triggeredid", outgoing.Extensions()[keptn.TriggeredIDExtension], "error", err)
+	again.times, again.last, again.failed = 1, reporter.now(), err != nil
+	if said := saidOf(err); said == taken || said == unclear {
+		*before = again
+	}
+	if err != nil {
+		return fmt.Errorf("sending %s: %w", outgoing.Type(), err)
+	}
+	return nil
+}

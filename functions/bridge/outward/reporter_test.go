@@ -1,0 +1,437 @@
+package outward
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel/metric/noop"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/keptn/api"
+)
+
+// control is a control plane of one task that takes events at once and counts them
+// later, with faults.
+type control struct {
+	mutex    sync.Mutex
+	standing keptn.Standing
+	counted  []keptn.Phase
+	sources  []string
+	// lag is after what time it counts what it took; it may differ from event to event.
+	lag func() time.Duration
+	// deduplication is for how long it drops an event of an id that it took.
+	deduplication time.Duration
+	// drop has that many events taken and never counted.
+	drop int
+	// fail has that many calls fail before they have an effect.
+	fail int
+	// lost has that many sends fail after they had it.
+	lost int
+	// pending is how often it is asked until the task is dispatched.
+	pending int
+
+	taken     map[string]time.Time
+	underWay  []underWay
+	questions int
+	sends     int
+}
+
+type underWay struct {
+	phase keptn.Phase
+	at    time.Time
+}
+
+func (control *control) Send(_ context.Context, outgoing event.Event) error {
+	control.mutex.Lock()
+	defer control.mutex.Unlock()
+	control.sends++
+	if control.fail > 0 {
+		control.fail--
+		return &net.OpError{Op: "dial", Err: errDown}
+	}
+	control.arrive()
+	_, phase, _ := keptn.ParseType(outgoing.Type())
+	control.sources = append(control.sources, outgoing.Source())
+	at, known := control.taken[outgoing.ID()]
+	switch {
+	case known && time.Since(at) < control.deduplication:
+	case control.drop > 0:
+		control.drop--
+	default:
+		if control.taken == nil {
+			control.taken = map[string]time.Time{}
+		}
+		control.taken[outgoing.ID()] = time.Now()
+		lag := time.Duration(0)
+		if control.lag != nil {
+			lag = control.lag()
+		}
+		control.underWay = append(control.underWay, underWay{phase, time.Now().Add(lag)})
+	}
+	control.arrive()
+	if control.lost > 0 {
+		control.lost--
+		return errDown
+	}
+	return nil
+}
+
+func (control *control) Count(context.Context, keptn.Task) (keptn.Count, error) {
+	control.mutex.Lock()
+	defer control.mutex.Unlock()
+	control.questions++
+	if control.fail > 0 {
+		control.fail--
+		return keptn.Count{}, &api.StatusError{Code: http.StatusBadGateway}
+	}
+	if control.pending > 0 {
+		control.pending--
+		return keptn.Count{Standing: keptn.Pending}, nil
+	}
+	control.arrive()
+	return control.count(), nil
+}
+
+// arrive counts what is due, unless the task is over by then.
+func (control *control) arrive() {
+	slices.SortStableFunc(control.underWay, func(one, other underWay) int { return one.at.Compare(other.at) })
+	for len(control.underWay) > 0 && !time.Now().Before(control.underWay[0].at) {
+		phase := control.underWay[0].phase
+		control.underWay = control.underWay[1:]
+		if control.count().Standing == keptn.Current && control.pending == 0 {
+			control.counted = append(control.counted, phase)
+		}
+	}
+}
+
+func (control *control) count() keptn.Count {
+	count := keptn.Count{Standing: control.standing}
+	for _, phase := range control.counted {
+		switch phase {
+		case keptn.Started:
+			count.Started++
+		case keptn.Finished:
+			count.Finished++
+		}
+	}
+	if count.Started > 0 && count.Started == count.Finished {
+		count.Standing = keptn.Completed
+	}
+	return count
+}
+
+var reportedTask = keptn.Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v"}
+
+const testLoss = 6 * time.Minute
+
+func newTestReporter(control *control) *Reporter {
+	timing := Timing{Loss: testLoss, Interval: 50 * time.Millisecond, Limit: 3 * time.Second}
+	if control.deduplication > 0 {
+		timing.Deduplication = control.deduplication * 3 / 4
+	}
+	return NewReporter(control, control, "our-source", timing, time.Now, noop.Meter{}, slog.New(slog.DiscardHandler))
+}
+
+// fresh is a task that was triggered after the reporter began, so that nobody can have
+// sent anything for it.
+func fresh() keptn.Task {
+	task := reportedTask
+	task.TriggeredAt = time.Now().Add(2 * clockSkew)
+	return task
+}
+
+func after(lag time.Duration) func() time.Duration { return func() time.Duration { return lag } }
+
+// At the first delivery for a task that is new, and then every minute as jobsource and
+// the Broker do, until Keptn has what it needs or an hour is over.
+func TestReporterDelivers(t *testing.T) {
+	started := reportedTask.Started(noon)
+	finished := reportedTask.Finished(noon, keptn.Errored("no"))
+	both := []keptn.Phase{keptn.Started, keptn.Finished}
+	tests := []struct {
+		name    string
+		control *control
+		events  []event.Event
+		want    []keptn.Phase
+		// sends is how often Keptn was given something, 0 for as often as it counted.
+		sends   int
+		settled bool
+	}{
+		{"started, then finished", &control{standing: keptn.Current}, []event.Event{started, finished}, both, 0, true},
+		{"each once, however often it is given", &control{standing: keptn.Current}, []event.Event{started, started, finished, finished, started}, both, 0, true},
+		{"a finished event brings the started one", &control{standing: keptn.Current}, []event.Event{finished}, both, 0, true},
+		{"what Keptn counts late is not sent again", &control{standing: keptn.Current, lag: after(5 * time.Second)}, []event.Event{started, started, finished, finished}, both, 0, true},
+		{"nor what it counts very late", &control{standing: keptn.Current, lag: after(5 * time.Minute)}, []event.Event{started, started, finished, finished}, both, 0, true},
+		{"what is lost is sent again once that is certain", &control{standing: keptn.Current, drop: 1}, []event.Event{started, finished}, both, 3, true},
+		{"a finished event, too", &control{standing: keptn.Current, counted: []keptn.Phase{keptn.Started}, drop: 1}, []event.Event{finished}, both, 2, true},
+		{"nothing is sent for a task that is completed", &control{standing: keptn.Completed}, []event.Event{started, finished}, nil, 0, true},
+		{"nor for one that was aborted", &control{standing: keptn.Aborted}, []event.Event{started, finished}, nil, 0, true},
+		{"nor for one that Keptn does not know, which is over some time", &control{standing: keptn.Unknown}, []event.Event{finished}, nil, 0, true},
+		{"it waits until the task is dispatched", &control{standing: keptn.Current, pending: 3}, []event.Event{started, finished}, both, 0, true},
+		{"nothing is sent to a paused sequence", &control{standing: keptn.Current, pending: 1 << 30}, []event.Event{started}, nil, 0, false},
+		{"two that were counted are two that are finished", &control{standing: keptn.Current, counted: []keptn.Phase{keptn.Started, keptn.Started}}, []event.Event{finished}, []keptn.Phase{keptn.Started, keptn.Started, keptn.Finished, keptn.Finished}, 2, true},
+		{"also where one of them is finished", &control{standing: keptn.Current, counted: []keptn.Phase{keptn.Started, keptn.Started, keptn.Finished}}, []event.Event{finished}, []keptn.Phase{keptn.Started, keptn.Started, keptn.Finished, keptn.Finished}, 1, true},
+		{"Keptn was not there", &control{standing: keptn.Current, fail: 5}, []event.Event{started, finished}, both, 7, true},
+		{"one that may have arrived is not sent again", &control{standing: keptn.Current, lost: 1, lag: after(time.Minute)}, []event.Event{started, finished}, both, 0, true},
+		{"or may be, where the transport recognises it", &control{standing: keptn.Current, lost: 1, deduplication: 2 * time.Minute, lag: after(time.Minute)}, []event.Event{started, finished}, both, 3, true},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				reporter := newTestReporter(test.control)
+				// A run that ended after the reporter began.
+				settled := deliverAll(t, reporter, test.events)
+				if settled != test.settled {
+					t.Errorf("settled: %v", settled)
+				}
+				if difference := cmp.Diff(test.want, test.control.counted); difference != "" {
+					t.Errorf("counted (-want +got):\n%s", difference)
+				}
+				if test.control.fail > 0 || test.sends > 0 && test.control.sends > test.sends || test.sends == 0 && test.control.sends > len(test.want) {
+					t.Errorf("Keptn was given %d events", test.control.sends)
+				}
+				for _, source := range test.control.sources {
+					if source != "our-source" {
+						t.Errorf("something was sent as %s", source)
+					}
+				}
+			})
+		})
+	}
+}
+
+// Also the second time, when Keptn is not asked any more.
+func TestReporterTellsThatATaskWasAborted(t *testing.T) {
+	for standing, aborted := range map[keptn.Standing]bool{keptn.Aborted: true, keptn.Completed: false} {
+		reporter := newTestReporter(&control{standing: standing})
+		for range 2 {
+			delivery, err := deliver(t, reporter, reportedTask.Started(noon), time.Time{})
+			if difference := cmp.Diff(Delivery{Settled: true, Aborted: aborted}, delivery); difference != "" || err != nil {
+				t.Errorf("%v (-want +got):\n%s", err, difference)
+			}
+		}
+	}
+}
+
+// deliver delivers an event, of a run that ended at some time.
+func deliver(t *testing.T, reporter *Reporter, outgoing event.Event, endedAt time.Time) (Delivery, error) {
+	t.Helper()
+	answer, err := keptn.ParseAnswer(outgoing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.EndedAt = endedAt
+	return reporter.Deliver(t.Context(), answer)
+}
+
+// deliverAll delivers events, each again every minute until it has come to something.
+func deliverAll(t *testing.T, reporter *Reporter, events []event.Event) (settled bool) {
+	t.Helper()
+	triggeredAt := fresh().TriggeredAt.Format(time.RFC3339Nano)
+	for range 60 {
+		for _, outgoing := range events {
+			outgoing = outgoing.Clone()
+			outgoing.SetExtension(keptn.TriggeredAtExtension, triggeredAt)
+			delivery, err := deliver(t, reporter, outgoing, time.Now().Add(2*clockSkew))
+			settled = err == nil && delivery.Settled
+		}
+		if settled {
+			return true
+		}
+		time.Sleep(time.Minute)
+	}
+	return settled
+}
+
+// A bridge that begins does not know what the one before it sent.
+func TestReporterWaitsOutWhatWasSentBeforeIt(t *testing.T) {
+	tests := []struct {
+		name          string
+		triggered     time.Duration // before the reporter began
+		deduplication time.Duration
+		wait          time.Duration // until it sends
+	}{
+		{"an older task", time.Minute, 0, testLoss},
+		{"a task of which it is not known how old it is", -1, 0, testLoss},
+		{"a task that is triggered later", -time.Minute, 0, 0},
+		{"an older task, where the transport recognises what it got", time.Minute, 2 * time.Minute, 0},
+		{"not where that was too long ago", 3 * time.Minute, 2 * time.Minute, testLoss},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				control := &control{standing: keptn.Current, deduplication: test.deduplication}
+				task := reportedTask
+				if test.triggered != -1 {
+					task.TriggeredAt = time.Now().Add(-test.triggered)
+				}
+				reporter, began := newTestReporter(control), time.Now()
+				// The answer itself tells when its task was triggered.
+				for control.sends == 0 && time.Since(began) < time.Hour {
+					if _, err := deliver(t, reporter, task.Started(noon), time.Time{}); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(time.Second)
+				}
+				if waited := time.Since(began); waited < test.wait || waited > test.wait+10*time.Second {
+					t.Errorf("it waited %s, not %s", waited, test.wait)
+				}
+			})
+		})
+	}
+}
+
+// However events are repeated, reordered, counted late and interrupted by failures and
+// restarts: as long as the caller repeats what is not settled, Keptn counts as many
+// finished as started events, and one of each unless it lost one.
+func TestReporterNeverCountsTwice(t *testing.T) {
+	const schedules = 3000
+	synctest.Test(t, func(t *testing.T) {
+		for seed := range uint64(schedules) {
+			schedule(t, seed)
+		}
+	})
+}
+
+func schedule(t *testing.T, seed uint64) {
+	t.Helper()
+	random := rand.New(rand.NewPCG(seed, 0))
+	most := []time.Duration{1, 5 * time.Second, 5 * time.Minute}[random.IntN(3)]
+	control := &control{
+		standing: keptn.Current, drop: random.IntN(2), fail: random.IntN(4), lost: random.IntN(2), pending: random.IntN(3),
+		lag: func() time.Duration { return time.Duration(random.Int64N(int64(most))) },
+	}
+	if random.IntN(2) == 0 {
+		control.deduplication = 2 * time.Minute
+	}
+	reporter := newTestReporter(control)
+	task := fresh()
+	events := []event.Event{task.Started(noon), task.Finished(noon, keptn.Errored("no"))}
+	for attempts := 0; ; attempts++ {
+		const tooMany = 1000
+		if attempts > tooMany {
+			t.Fatalf("seed %d: it never ends: %v", seed, control.counted)
+		}
+		time.Sleep(time.Duration(random.Int64N(int64(30 * time.Second))))
+		if attempts < tooMany/4 && random.IntN(20) == 0 {
+			reporter = newTestReporter(control)
+		}
+		if delivery, err := deliver(t, reporter, events[random.IntN(len(events))], time.Time{}); err == nil && delivery.Settled {
+			break
+		}
+	}
+	if difference := cmp.Diff([]keptn.Phase{keptn.Started, keptn.Finished}, control.counted); difference != "" {
+		t.Fatalf("seed %d: counted (-want +got):\n%s", seed, difference)
+	}
+}
+
+// What the process before this one sent is forgotten by the transport before what this
+// one tried to send is (seed 597).
+func TestReporterCountsDeduplicationFromTheFirstProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		control := &control{standing: keptn.Current, deduplication: 2 * time.Minute, lag: after(4 * time.Minute)}
+		before := newTestReporter(control)
+		task := fresh()
+		if _, err := deliver(t, before, task.Started(noon), time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		reporter := newTestReporter(control)
+		control.lost = 2
+		for range 4 {
+			_, _ = deliver(t, reporter, task.Started(noon), time.Time{}) // the first two fail
+			time.Sleep(35 * time.Second)
+		}
+		time.Sleep(10 * time.Minute)
+		if _, err := deliver(t, reporter, task.Started(noon), time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		if difference := cmp.Diff([]keptn.Phase{keptn.Started}, control.counted); difference != "" {
+			t.Errorf("counted (-want +got):\n%s", difference)
+		}
+	})
+}
+
+// A slow Keptn is asked less often, not more.
+func TestReporterAsksASlowKeptnLess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		control := &control{standing: keptn.Current, lag: after(time.Hour)}
+		reporter := newTestReporter(control)
+		if _, err := deliver(t, reporter, fresh().Started(noon), time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		const most = 9
+		if control.questions > most || control.sends != 1 {
+			t.Errorf("%d questions, %d sends", control.questions, control.sends)
+		}
+	})
+}
+
+func TestWhatIsDroppedIsCounted(t *testing.T) {
+	reader := sdkmetric.NewManualReader()
+	meter := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("test")
+	control := &control{standing: keptn.Current}
+	reporter := NewReporter(control, control, keptn.Source, Timing{Interval: time.Second, Limit: time.Second}, time.Now, meter, slog.New(slog.DiscardHandler))
+	var sent []bool
+	for range 3 {
+		delivery, err := deliver(t, reporter, reportedTask.Started(noon), time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent = append(sent, delivery.Sent)
+	}
+	if difference := cmp.Diff([]bool{true, false, false}, sent); difference != "" {
+		t.Errorf("sent (-want +got):\n%s", difference)
+	}
+	var collected metricdata.ResourceMetrics
+	if err := reader.Collect(t.Context(), &collected); err != nil {
+		t.Fatal(err)
+	}
+	sum, ok := collected.ScopeMetrics[0].Metrics[0].Data.(metricdata.Sum[int64])
+	if name := collected.ScopeMetrics[0].Metrics[0].Name; !ok || name != "keptn.events.dropped" || sum.DataPoints[0].Value != 2 {
+		t.Errorf("got %s: %+v", name, sum)
+	}
+}
+
+func TestReporterDeliversOnceToManyCallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		control := &control{standing: keptn.Current}
+		reporter := newTestReporter(control)
+		task := fresh()
+		var group sync.WaitGroup
+		failures := make(chan error, 20)
+		for index := range cap(failures) {
+			group.Go(func() {
+				outgoing := task.Started(noon)
+				if index%2 == 1 {
+					outgoing = task.Finished(noon, keptn.Errored(fmt.Sprint(index)))
+				}
+				_, err := deliver(t, reporter, outgoing, time.Now().Add(2*clockSkew))
+				failures <- err
+			})
+		}
+		group.Wait()
+		close(failures)
+		for err := range failures {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		if difference := cmp.Diff([]keptn.Phase{keptn.Started, keptn.Finished}, control.counted); difference != "" {
+			t.Errorf("counted (-want +got):\n%s", difference)
+		}
+	})
+}

@@ -1,0 +1,189 @@
+package outward
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel/trace/noop"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/fixture"
+)
+
+func newRuns(broker *fixture.Broker, lister Lister, counter *fixture.Counter) *Runs {
+	return &Runs{
+		Lister: lister, Counter: counter, Keptn: &delivered{}, Broker: broker, Source: "ours", Interval: time.Second,
+		Tracer: noop.NewTracerProvider().Tracer(""), Now: time.Now, Log: discard,
+	}
+}
+
+// open lists the triggered events of tasks.
+type open []keptn.Task
+
+func (open open) OpenTriggered(context.Context, string) ([]event.Event, error) {
+	var events []event.Event
+	for _, task := range open {
+		events = append(events, triggered(task))
+	}
+	return events, nil
+}
+
+func TestRunIsCancelledWhenItsSequenceWasAborted(t *testing.T) {
+	tests := []struct {
+		name    string
+		answer  event.Event
+		settled bool
+		open    open
+		counter fixture.Counter
+		want    []string
+	}{
+		{"a task that was aborted", task.Started(noon), false, nil, fixture.Counter{Answer: aborted}, []string{"1-cancelled"}},
+		{"not one that is open", task.Started(noon), false, open{task}, fixture.Counter{Answer: aborted}, nil},
+		{"not one that is only missing in the list", task.Started(noon), false, nil, fixture.Counter{Answer: running}, nil},
+		{"not one that Keptn does not know", task.Started(noon), false, nil, fixture.Counter{}, nil},
+		{"not one that is completed", task.Started(noon), false, nil, fixture.Counter{Answer: completed}, nil},
+		{"not while Keptn can't be asked", task.Started(noon), false, nil, fixture.Counter{Err: errDown}, nil},
+		{"not one that was reported", task.Finished(noon, keptn.Errored("")), true, nil, fixture.Counter{Answer: aborted}, nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				broker := &fixture.Broker{Refuse: 1} // it is tried again
+				runs := newRuns(broker, test.open, &test.counter)
+				keptnsSide := &delivered{}
+				outbox := &Outbox{Keptn: keptnsSide, Journal: &journal{}, IntegrationID: integrationID, Runs: runs, Now: time.Now, Log: discard}
+				for _, answer := range []event.Event{task.Started(noon), test.answer} {
+					if _, err := outbox.Handle(t.Context(), answer); err != nil {
+						t.Fatal(err)
+					}
+					keptnsSide.settled = test.settled
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				if err := runs.Run(ctx); err != nil {
+					t.Error(err)
+				}
+				if difference := cmp.Diff(test.want, broker.IDs()); difference != "" {
+					t.Errorf("cancelled (-want +got):\n%s", difference)
+				}
+			})
+		})
+	}
+}
+
+const stuckType = "sh.keptn.event.stuck.triggered"
+
+// without lists nothing of any type but one, which it can't list.
+type without string
+
+func (without without) OpenTriggered(_ context.Context, eventType string) ([]event.Event, error) {
+	if eventType == string(without) {
+		return nil, errDown
+	}
+	return nil, nil
+}
+
+func TestAbortIsSeenThoughAnotherTypeCanNotBeListed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := &fixture.Broker{}
+		runs := newRuns(broker, without(stuckType), &fixture.Counter{Answer: aborted})
+		stuck := task
+		stuck.Name, stuck.TriggeredID = "stuck", "0"
+		runs.Add(stuck)
+		runs.Add(task)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if err := runs.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		if difference := cmp.Diff([]string{"1-cancelled"}, broker.IDs()); difference != "" {
+			t.Errorf("cancelled (-want +got):\n%s", difference)
+		}
+	})
+}
+
+// A started event that comes late, after the finished one, makes no run of it.
+func TestStartedThatComesAfterTheEndChangesNothing(t *testing.T) {
+	runs := newRuns(&fixture.Broker{}, nil, &fixture.Counter{})
+	outbox := &Outbox{Keptn: &delivered{settled: true}, Journal: &journal{}, IntegrationID: integrationID, Runs: runs, Now: time.Now, Log: discard}
+	for _, answer := range []event.Event{task.Finished(noon, keptn.Errored("")), task.Started(noon)} {
+		if _, err := outbox.Handle(t.Context(), answer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(runs.tasks) > 0 {
+		t.Errorf("it is looked after: %v", runs.tasks)
+	}
+}
+
+// jobsource names a run that is not reported: whatever may have happened meanwhile is
+// answered.
+func TestNamedRunIsAnswered(t *testing.T) {
+	annotation, err := json.Marshal(task)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := func(phase run.Phase, silent string) event.Event {
+		job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{
+			Labels: map[string]string{run.EventIDLabel: "1"}, Annotations: map[string]string{run.TaskAnnotation: string(annotation), run.SilentAnnotation: silent},
+		}}
+		if phase == run.Waiting {
+			job.Spec.Suspend = new(true)
+			job.Annotations[run.PlanAnnotation] = `[{"namespace":"jobs","name":"first"},{"namespace":"jobs","name":"second"}]`
+		}
+		if phase == run.Succeeded {
+			job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
+		}
+		made, err := run.Active([]*batchv1.Job{job}, noon)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made
+	}
+	incomplete := named(run.Waiting, "")
+	tests := []struct {
+		name      string
+		event     event.Event
+		counter   fixture.Counter
+		reply     string
+		err       error
+		isThere   bool
+		delivered string
+	}{
+		{"it was aborted", named(run.Running, ""), fixture.Counter{Answer: aborted}, "1-cancelled", nil, false, ""},
+		{"it ended, and was aborted", named(run.Succeeded, ""), fixture.Counter{Answer: aborted}, "1-reported", nil, false, ""},
+		{"it ended, and Keptn has its result", named(run.Succeeded, ""), fixture.Counter{Answer: completed}, "1-reported", nil, false, ""},
+		{"it runs, though others finished the task", named(run.Running, ""), fixture.Counter{Answer: completed}, "", nil, false, ""},
+		{"it runs", named(run.Running, ""), fixture.Counter{Answer: running}, "", nil, true, ""},
+		{"its first Job is not there, and Keptn has a result", incomplete, fixture.Counter{Answer: completed}, "1-cancelled", nil, false, ""},
+		{"its first Job is not there", incomplete, fixture.Counter{Answer: current}, "", nil, false, ""},
+		{"it runs, and Keptn has no started event", named(run.Running, ""), fixture.Counter{Answer: current}, "", nil, true, "sh.keptn.event.test.started"},
+		{"it is silent", named(run.Running, "true"), fixture.Counter{Answer: current}, "", nil, true, ""},
+		{"Keptn does not know it", named(run.Running, ""), fixture.Counter{}, "", nil, true, ""},
+		{"Keptn can't be asked", named(run.Running, ""), fixture.Counter{Err: errDown}, "", errDown, false, ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			runs, keptnsSide := newRuns(nil, nil, &test.counter), &delivered{}
+			runs.Keptn = keptnsSide
+			reply, err := runs.Handle(t.Context(), test.event)
+			id := ""
+			if reply != nil {
+				id = reply.ID()
+			}
+			if id != test.reply || !errors.Is(err, test.err) || runs.IsThere(task) != test.isThere || keptnsSide.last.Type() != test.delivered {
+				t.Errorf("got %q, %v, is there: %v, delivered %q", id, err, runs.IsThere(task), keptnsSide.last.Type())
+			}
+		})
+	}
+}

@@ -1,0 +1,2 @@
+// Package cluster is how functions reach their Kubernetes cluster.
+package cluster

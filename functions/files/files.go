@@ -1,0 +1,159 @@
+package files
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+)
+
+// The gateway's paths.
+//
+//	POST /grant                 with a task as JSON, and a service account token
+//	GET  /resource?level&path   with a grant; without a path the paths of all files
+//	                            are returned, as a JSON list
+const (
+	GrantPath      = "/grant"
+	ResourcePath   = "/resource"
+	LevelParameter = "level"
+	PathParameter  = "path"
+)
+
+// Level is a level at which Keptn keeps a project's files.
+type Level string
+
+// The levels.
+const (
+	ServiceLevel Level = "service"
+	StageLevel   Level = "stage"
+	ProjectLevel Level = "project"
+)
+
+const (
+	// TokenAudience is the audience of the service account tokens that are taken.
+	TokenAudience = "job-executor-bridge"
+	// StartedHeader of a grant says that Keptn has a started event of ours for the task.
+	StartedHeader = "Task-Started"
+	// MaxFileBytes bounds a file, and maxPathsBytes the list of all paths.
+	MaxFileBytes  = 64 << 20
+	maxPathsBytes = 16 << 20
+	maxGrantBytes = 16 << 10
+	// CallTimeout bounds one call of the gateway. It is longer than that waits for Keptn.
+	CallTimeout = 50 * time.Second
+)
+
+// ErrNotFound says that Keptn does not have a file.
+var ErrNotFound = errors.New("not found")
+
+// ErrOver says that Keptn no longer waits for a task.
+var ErrOver = errors.New("Keptn no longer waits for the task")
+
+// StatusError is any other answer of the gateway that is no success.
+type StatusError struct {
+	// Code is the HTTP status.
+	Code int
+	// Message is what the gateway said.
+	Message string
+}
+
+// Error tells what the gateway said.
+func (err *StatusError) Error() string {
+	return fmt.Sprintf("the bridge answered %d: %s", err.Code, err.Message)
+}
+
+// IsTemporary says whether trying again may help.
+func (err *StatusError) IsTemporary() bool {
+	return err.Code >= http.StatusInternalServerError || err.Code == http.StatusTooManyRequests
+}
+
+// Grant is what the bridge gives for a task.
+type Grant struct {
+	// Token lets the task's files be read.
+	Token string
+	// Started says that Keptn has a started event of ours for the task: its run has begun,
+	// and must not begin again, even if its Jobs are gone.
+	Started bool
+}
+
+// Client calls the gateway.
+type Client struct {
+	// URL is the bridge's address, without a slash at the end.
+	URL string
+	// HTTP makes the calls.
+	HTTP *http.Client
+}
+
+// Grant returns a grant for a task, to whom a service account token identifies. It
+// returns ErrOver if Keptn no longer waits for the task.
+func (client *Client) Grant(ctx context.Context, token string, task keptn.Task) (Grant, error) {
+	body, err := json.Marshal(task)
+	if err != nil {
+		return Grant{}, fmt.Errorf("encoding the task: %w", err)
+	}
+	content, header, err := client.call(ctx, http.MethodPost, GrantPath, body, token, maxGrantBytes)
+	var status *StatusError
+	if errors.As(err, &status) && status.Code == http.StatusGone {
+		return Grant{}, ErrOver
+	}
+	if err != nil {
+		return Grant{}, fmt.Errorf("getting a grant: %w", err)
+	}
+	return Grant{Token: string(content), Started: header.Get(StartedHeader) != ""}, nil
+}
+
+// File returns the content of a file, or ErrNotFound. Of a file with more than maxBytes
+// it returns one byte more.
+func (client *Client) File(ctx context.Context, grant string, level Level, path string, maxBytes int64) ([]byte, error) {
+	return client.resource(ctx, grant, url.Values{LevelParameter: {string(level)}, PathParameter: {path}}, maxBytes)
+}
+
+// Paths returns the paths of all files of a level.
+func (client *Client) Paths(ctx context.Context, grant string, level Level) ([]string, error) {
+	content, err := client.resource(ctx, grant, url.Values{LevelParameter: {string(level)}}, maxPathsBytes)
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
+	if err := json.Unmarshal(content, &paths); err != nil {
+		return nil, fmt.Errorf("reading the list of files: %w", err)
+	}
+	return paths, nil
+}
+
+func (client *Client) resource(ctx context.Context, grant string, query url.Values, maxBytes int64) ([]byte, error) {
+	content, _, err := client.call(ctx, http.MethodGet, ResourcePath+"?"+query.Encode(), nil, grant, maxBytes)
+	var status *StatusError
+	if errors.As(err, &status) && status.Code == http.StatusNotFound {
+		return nil, ErrNotFound
+	}
+	return content, err
+}
+
+func (client *Client) call(ctx context.Context, method, path string, body []byte, bearer string, maxBytes int64) ([]byte, http.Header, error) {
+	request, err := http.NewRequestWithContext(ctx, method, client.URL+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, nil, fmt.Errorf("making a request to the bridge: %w", err)
+	}
+	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(bearer))
+	response, err := client.HTTP.Do(request)
+	if err != nil {
+		return nil, nil, fmt.Errorf("asking the bridge: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	content, err := io.ReadAll(io.LimitReader(response.Body, maxBytes+1))
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the bridge's answer: %w", err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, nil, &StatusError{Code: response.StatusCode, Message: strings.TrimSpace(string(content))}
+	}
+	return content, response.Header, nil
+}

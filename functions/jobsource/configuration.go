@@ -1,0 +1,54 @@
+package jobsource
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/run"
+)
+
+// Configuration is jobsource's environment.
+type Configuration struct {
+	// BrokerURL takes events to the Broker.
+	BrokerURL string `env:"BROKER_URL,notEmpty"`
+	// Namespaces are those in which Jobs may run.
+	Namespaces []string `env:"JOB_NAMESPACES,notEmpty"`
+	// Installation tells the Jobs of several installations apart.
+	Installation string `env:"INSTALLATION" envDefault:"job-executor"`
+	// StartDeadline is the time in which a Job's pod has to start.
+	StartDeadline time.Duration `env:"START_DEADLINE" envDefault:"5m"`
+	// SendTimeout bounds one delivery: a Broker over the in-memory channel
+	// answers only after the watcher and the bridge did.
+	SendTimeout time.Duration `env:"SEND_TIMEOUT" envDefault:"3m"`
+	// ActiveInterval is the time between two times that active runs are named.
+	ActiveInterval time.Duration `env:"ACTIVE_INTERVAL" envDefault:"1m"`
+}
+
+// Dependencies are what jobsource stands on.
+type Dependencies struct {
+	Kubernetes kubernetes.Interface
+	// Transport makes requests to the Broker.
+	Transport http.RoundTripper
+	Telemetry *function.Telemetry
+	Now       func() time.Time
+}
+
+// New wires jobsource.
+func New(configuration Configuration, dependencies Dependencies) function.Program {
+	telemetry := dependencies.Telemetry
+	source := &Source{
+		Client: dependencies.Kubernetes, Namespaces: configuration.Namespaces, Installation: configuration.Installation,
+		ActiveInterval: configuration.ActiveInterval, StartDeadline: configuration.StartDeadline,
+		Sender: &function.Sender{
+			URL: configuration.BrokerURL, HTTP: &http.Client{Transport: telemetry.Transport(dependencies.Transport), Timeout: configuration.SendTimeout},
+		},
+		Marker: &run.Store{Batch: dependencies.Kubernetes.BatchV1(), Namespaces: configuration.Namespaces, Installation: configuration.Installation},
+		Tracer: telemetry.Tracers.Tracer("jobsource"), Meter: telemetry.Meters.Meter("jobsource"), Propagator: telemetry.Propagator,
+		Now: dependencies.Now, Log: telemetry.Log,
+	}
+	return function.Program{Handlers: map[string]function.Handler{"/": source.Handle}, Loops: []func(context.Context) error{source.Run}}
+}

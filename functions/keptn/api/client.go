@@ -1,0 +1,416 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/keptn/go-utils/pkg/api/models"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+)
+
+const (
+	// maxAnswerBytes bounds every answer of Keptn's API that is read, and
+	// maxRefusalBytes those that are no success.
+	maxAnswerBytes  = 64 << 20
+	maxRefusalBytes = 64 << 10
+	// pageSize asks for everything in one page: the pages after the first
+	// repeat its items (recording 47-paging).
+	pageSize = 10000
+)
+
+// Endpoints are the base addresses of Keptn's services, without a slash at the end.
+type Endpoints struct {
+	// Events takes events over HTTP; empty where they go over NATS.
+	Events string
+	// ControlPlane is shipyard-controller's API.
+	ControlPlane string
+	// Resources is resource-service's API.
+	Resources string
+	// Gateway says that Resources is behind Keptn's api-gateway, which unescapes paths
+	// once more.
+	Gateway bool
+}
+
+// GatewayEndpoints are the endpoints behind Keptn's api-gateway, as they are
+// seen from outside its cluster. The address ends in /api.
+func GatewayEndpoints(address string) Endpoints {
+	address = strings.TrimSuffix(address, "/")
+	return Endpoints{
+		Events:       address + "/v1/event",
+		ControlPlane: address + "/controlPlane/v1",
+		Resources:    address + "/resource-service/v1",
+		Gateway:      true,
+	}
+}
+
+// Client calls Keptn's API. It is used in place of go-utils' clients since those
+// switch TLS verification off for the whole process.
+type Client struct {
+	Endpoints Endpoints
+	// Token is sent as x-token; empty inside Keptn's cluster.
+	Token string
+	// HTTP makes the calls; it must not follow redirects (see NewHTTPClient).
+	HTTP *http.Client
+	// Source is that of this installation's events, by which it recognises its own; the
+	// constant keptn.Source if empty.
+	Source string
+}
+
+// NewHTTPClient returns an HTTP client for a Client. It follows no redirects:
+// Go would send x-token along, to whatever host the answer names.
+func NewHTTPClient(transport http.RoundTripper, timeout time.Duration) *http.Client {
+	return &http.Client{
+		Transport: transport, Timeout: timeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// StatusError is an answer of Keptn's API that is no success.
+type StatusError struct {
+	// Code is the HTTP status.
+	Code int
+	// Message is what Keptn said, at most one line of it.
+	Message string
+	// Request names the method and path.
+	Request string
+	// Own says that it is Keptn's own answer, in the form of its errors, and not that of
+	// a proxy before it.
+	Own bool
+}
+
+// Error tells which request failed, and what Keptn said.
+func (err *StatusError) Error() string {
+	return fmt.Sprintf("Keptn answered %s with %d: %s", err.Request, err.Code, err.Message)
+}
+
+// IsNotFound says whether an error is Keptn's own answer that something does not
+// exist. A proxy's 404 says nothing about Keptn.
+func IsNotFound(err error) bool {
+	var status *StatusError
+	return errors.As(err, &status) && status.Code == http.StatusNotFound && status.Own
+}
+
+// ErrForeign says that a success is not Keptn's answer to what it was asked: something
+// that stands before it may have answered.
+var ErrForeign = errors.New("it is not what Keptn answers")
+
+// OpenTriggered lists the triggered events of one exact type that Keptn holds
+// open: those of tasks which have not completed, started or not.
+func (client *Client) OpenTriggered(ctx context.Context, eventType string) ([]event.Event, error) {
+	return client.openTriggered(ctx, eventType, url.Values{})
+}
+
+// IsOpen says whether Keptn still holds a triggered event open.
+func (client *Client) IsOpen(ctx context.Context, task keptn.Task) (bool, error) {
+	events, err := client.openTriggered(ctx, keptn.TypeOf(task.Name, keptn.Triggered), url.Values{
+		"project": {task.Project}, "eventID": {task.TriggeredID},
+	})
+	return len(events) > 0, err
+}
+
+func (client *Client) openTriggered(ctx context.Context, eventType string, query url.Values) ([]event.Event, error) {
+	query.Set("pageSize", strconv.Itoa(pageSize))
+	address := client.Endpoints.ControlPlane + "/event/triggered/" + url.PathEscape(eventType) + "?" + query.Encode()
+	var answer struct {
+		Events []json.RawMessage `json:"events"`
+	}
+	if err := client.call(ctx, http.MethodGet, address, nil, &answer, "events"); err != nil {
+		return nil, err
+	}
+	events := make([]event.Event, 0, len(answer.Events))
+	for _, content := range answer.Events {
+		listed, err := keptn.DecodeEvent(content)
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, listed)
+	}
+	return events, nil
+}
+
+// Send gives Keptn an event over HTTP. Keptn replaces its id and time, and
+// answers with success to events that it then drops.
+func (client *Client) Send(ctx context.Context, outgoing event.Event) error {
+	content, err := keptn.EncodeEvent(outgoing)
+	if err != nil {
+		return err
+	}
+	return client.call(ctx, http.MethodPost, client.Endpoints.Events, content, nil)
+}
+
+// Execution is one sequence of a Keptn context, as far as it tells what Keptn
+// has counted (GET /sequence-execution).
+type Execution struct {
+	Status struct {
+		State         string `json:"state"`
+		PreviousTasks []struct {
+			TriggeredID string `json:"triggeredID"`
+		} `json:"previousTasks"`
+		CurrentTask struct {
+			TriggeredID string `json:"triggeredID"`
+			Events      []struct {
+				EventType string `json:"eventType"`
+				Source    string `json:"source"`
+			} `json:"events"`
+		} `json:"currentTask"`
+	} `json:"status"`
+}
+
+// Executions returns the sequences of a Keptn context.
+func (client *Client) Executions(ctx context.Context, project, keptnContext string) ([]Execution, error) {
+	query := url.Values{"project": {project}, "keptnContext": {keptnContext}}
+	var answer struct {
+		Executions []Execution `json:"sequenceExecutions"`
+	}
+	err := client.call(ctx, http.MethodGet, client.Endpoints.ControlPlane+"/sequence-execution?"+query.Encode(), nil, &answer, "sequenceExecutions", "totalCount", "pageSize")
+	return answer.Executions, err
+}
+
+// SequenceState returns the state of a Keptn context's sequence as Keptn's page shows
+// it: started, waiting, paused, finished, aborted, timedOut. It is empty if Keptn knows
+// none. It is paused before the execution is (recording 44-pause-resume).
+func (client *Client) SequenceState(ctx context.Context, project, keptnContext string) (string, error) {
+	var answer struct {
+		States []struct {
+			State string `json:"state"`
+		} `json:"states"`
+	}
+	address := client.Endpoints.ControlPlane + "/sequence/" + url.PathEscape(project) + "?" + url.Values{"keptnContext": {keptnContext}}.Encode()
+	err := client.call(ctx, http.MethodGet, address, nil, &answer, "states", "totalCount")
+	if err != nil || len(answer.States) == 0 {
+		return "", err
+	}
+	return answer.States[0].State, nil
+}
+
+// Register makes an integration known to Keptn and returns its id. For a name
+// and namespace that Keptn knows it keeps the subscriptions it has.
+func (client *Client) Register(ctx context.Context, integration models.Integration) (string, error) {
+	content, err := json.Marshal(integration)
+	if err != nil {
+		return "", fmt.Errorf("encoding the integration: %w", err)
+	}
+	var answer struct {
+		ID string `json:"id"`
+	}
+	err = client.call(ctx, http.MethodPost, client.Endpoints.ControlPlane+"/uniform/registration", content, &answer, "id")
+	return answer.ID, err
+}
+
+// Ping tells Keptn that an integration is alive, and returns it with the
+// subscriptions it has now. The error is one of IsNotFound when Keptn has
+// forgotten the integration.
+func (client *Client) Ping(ctx context.Context, id string) (models.Integration, error) {
+	var integration models.Integration
+	address := client.Endpoints.ControlPlane + "/uniform/registration/" + url.PathEscape(id) + "/ping"
+	err := client.call(ctx, http.MethodPut, address, nil, &integration, "id")
+	return integration, err
+}
+
+// Unregister makes Keptn forget an integration, with its subscriptions; that it has
+// already is success.
+func (client *Client) Unregister(ctx context.Context, id string) error {
+	err := client.call(ctx, http.MethodDelete, client.Endpoints.ControlPlane+"/uniform/registration/"+url.PathEscape(id), nil, nil)
+	if IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// Log adds an entry to Keptn's log of an integration.
+func (client *Client) Log(ctx context.Context, entry models.LogEntry) error {
+	content, err := json.Marshal(map[string]any{"logs": []models.LogEntry{entry}})
+	if err != nil {
+		return fmt.Errorf("encoding a log entry: %w", err)
+	}
+	return client.call(ctx, http.MethodPost, client.Endpoints.ControlPlane+"/log", content, nil)
+}
+
+// ResourceScope says where in a project's repository a file is, and at which
+// commit. Without a service it is the stage's level, without a stage the project's.
+type ResourceScope struct {
+	Project     string
+	Stage       string
+	Service     string
+	GitCommitID string
+}
+
+func (scope ResourceScope) path() string {
+	path := "/project/" + url.PathEscape(scope.Project)
+	if scope.Stage != "" {
+		path += "/stage/" + url.PathEscape(scope.Stage)
+		if scope.Service != "" {
+			path += "/service/" + url.PathEscape(scope.Service)
+		}
+	}
+	return path + "/resource"
+}
+
+// Resource returns the content of one file, to be read and closed by the caller;
+// a file with more bytes than an answer may have fails while it is read.
+func (client *Client) Resource(ctx context.Context, scope ResourceScope, path string) (io.ReadCloser, error) {
+	address := client.Endpoints.Resources + scope.path() + "/" + escapeFile(path, client.Endpoints.Gateway)
+	if scope.GitCommitID != "" {
+		address += "?" + url.Values{"gitCommitID": {scope.GitCommitID}}.Encode()
+	}
+	response, err := client.do(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	content, err := newContentReader(http.MaxBytesReader(nil, response.Body, maxAnswerBytes))
+	if err != nil {
+		_ = response.Body.Close()
+		return nil, fmt.Errorf("reading Keptn's answer for %s: %w", path, err)
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{content, response.Body}, nil
+}
+
+// escapeFile escapes a file's path as resource-service takes it: it unescapes the part
+// of the URL once as a path, and once more as a query, for which + is a blank. Keptn's
+// gateway unescapes once before that. What comes through twice unescaped already stays
+// what it is, unless it has a % or +; such a path is escaped a third time (recording
+// 63-resources).
+func escapeFile(path string, gateway bool) string {
+	escaped := url.PathEscape(url.QueryEscape(path))
+	if gateway && strings.ContainsAny(path, "%+") {
+		escaped = url.PathEscape(escaped)
+	}
+	return escaped
+}
+
+// maxPages bounds how many pages of a listing are read.
+const maxPages = 100
+
+// ResourcePaths lists the files of a scope, without a leading slash. Keptn lists
+// the newest commit whatever commit is asked for.
+func (client *Client) ResourcePaths(ctx context.Context, scope ResourceScope) ([]string, error) {
+	paths, known := []string{}, map[string]bool{}
+	query := url.Values{"pageSize": {strconv.Itoa(pageSize)}}
+	for range maxPages {
+		var page struct {
+			Resources   []models.Resource `json:"resources"`
+			NextPageKey string            `json:"nextPageKey"`
+		}
+		if err := client.call(ctx, http.MethodGet, client.Endpoints.Resources+scope.path()+"?"+query.Encode(), nil, &page, "resources", "totalCount"); err != nil {
+			return nil, err
+		}
+		for _, resource := range page.Resources {
+			if resource.ResourceURI == nil {
+				continue
+			}
+			if path := strings.TrimPrefix(*resource.ResourceURI, "/"); !known[path] {
+				known[path] = true
+				paths = append(paths, path)
+			}
+		}
+		if page.NextPageKey == "" || page.NextPageKey == "0" {
+			return paths, nil
+		}
+		query.Set("nextPageKey", page.NextPageKey)
+	}
+	return nil, fmt.Errorf("Keptn lists more than %d files", maxPages*pageSize)
+}
+
+// call makes a request and reads its answer, which has to be a JSON object with at
+// least one of the members: {}, null and a page of HTML are nobody's answer.
+func (client *Client) call(ctx context.Context, method, address string, body []byte, answer any, members ...string) error {
+	response, err := client.do(ctx, method, address, body)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	content, err := io.ReadAll(http.MaxBytesReader(nil, response.Body, maxAnswerBytes))
+	if err == nil && answer != nil {
+		err = decode(content, answer, members)
+	}
+	if err != nil {
+		return fmt.Errorf("reading Keptn's answer to %s %s: %w", method, response.Request.URL.Path, err)
+	}
+	return nil
+}
+
+func decode(content []byte, answer any, members []string) error {
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(content, &object); err != nil {
+		return fmt.Errorf("%w: %w", ErrForeign, err)
+	}
+	if !slices.ContainsFunc(members, func(member string) bool { _, ok := object[member]; return ok }) {
+		return fmt.Errorf("%w: it has no %s", ErrForeign, strings.Join(members, " and no "))
+	}
+	return json.Unmarshal(content, answer)
+}
+
+// do makes a request and returns a success, whose body the caller closes.
+func (client *Client) do(ctx context.Context, method, address string, body []byte) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("making a request to Keptn: %w", err)
+	}
+	request.Header.Set("Accept", "application/json")
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	if client.Token != "" {
+		request.Header.Set("x-token", client.Token)
+	}
+	response, err := client.HTTP.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("calling Keptn: %w", err)
+	}
+	if response.StatusCode < 200 || response.StatusCode > 299 {
+		defer func() { _ = response.Body.Close() }()
+		content, err := io.ReadAll(io.LimitReader(response.Body, maxRefusalBytes))
+		if err != nil {
+			return nil, fmt.Errorf("reading Keptn's answer to %s %s: %w", method, request.URL.Path, err)
+		}
+		message, own := statusMessage(content)
+		return nil, &StatusError{Code: response.StatusCode, Message: message, Request: method + " " + request.URL.Path, Own: own}
+	}
+	return response, nil
+}
+
+// statusMessage is what Keptn says in an error's body: the message of its JSON,
+// or the first line of what else came. Own says that it is the former.
+func statusMessage(content []byte) (message string, own bool) {
+	var failure models.Error
+	if err := json.Unmarshal(content, &failure); err == nil && failure.GetMessage() != "" {
+		return failure.GetMessage(), true
+	}
+	line, _, _ := strings.Cut(strings.TrimSpace(string(content)), "\n")
+	const longest = 200
+	if len(line) > longest {
+		line = line[:longest]
+	}
+	return strings.ToValidUTF8(line, "\uFFFD"), false
+}
+
+// maxPause is the longest pause between two looks at Keptn that fail, or take long.
+const maxPause = 30 * time.Second
+
+// Pace is the pause after a look at Keptn that took some time, if there is an interval
+// between two looks: a slow Keptn is asked less often.
+func Pace(interval, took time.Duration) time.Duration {
+	const factor = 5
+	return min(max(interval, factor*took), max(maxPause, interval))
+}
+
+// Backoff is the pause after a look at Keptn that failed, from the pause before it: twice
+// as long, up to half a minute.
+func Backoff(interval, pause time.Duration) time.Duration {
+	return min(max(2*pause, time.Second), max(maxPause, interval))
+}

@@ -1,0 +1,308 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/keptn/go-utils/pkg/api/models"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+)
+
+var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+// listed is a triggered event as Keptn lists it.
+const listed = `{"specversion":"1.0","id":"1","source":"shipyard-controller","type":"sh.keptn.event.test.triggered","data":{}}`
+
+// answering serves one answer and keeps the last request's method, address and
+// token.
+func answering(t *testing.T, status int, body string) (*Client, *[3]string) {
+	t.Helper()
+	var last [3]string
+	server := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		last = [3]string{request.Method, request.URL.RequestURI(), request.Header.Get("x-token")}
+		writer.WriteHeader(status)
+		_, _ = writer.Write([]byte(body))
+	}))
+	t.Cleanup(server.Close)
+	return &Client{Endpoints: GatewayEndpoints(server.URL + "/api/"), Token: "secret", HTTP: NewHTTPClient(http.DefaultTransport, time.Minute)}, &last
+}
+
+func readResource(ctx context.Context, client *Client, scope ResourceScope, path string) (string, error) {
+	reader, err := client.Resource(ctx, scope, path)
+	if err != nil {
+		return "", err
+	}
+	content, err := io.ReadAll(reader)
+	return string(content), errors.Join(err, reader.Close())
+}
+
+// Keptn pages what it lists, whatever page size is asked for.
+func TestListingIsComplete(t *testing.T) {
+	pages := map[string]string{
+		"":  `{"resources":[{"resourceURI":"/a"},{"resourceURI":"/b"}],"nextPageKey":"2"}`,
+		"2": `{"resources":[{"resourceURI":"/b"},{"resourceURI":"/c"}],"nextPageKey":"0"}`,
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		_, _ = writer.Write([]byte(pages[request.URL.Query().Get("nextPageKey")]))
+	}))
+	defer server.Close()
+	client := &Client{Endpoints: GatewayEndpoints(server.URL), HTTP: http.DefaultClient}
+	got, err := client.ResourcePaths(t.Context(), ResourceScope{Project: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if difference := cmp.Diff([]string{"a", "b", "c"}, got); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
+func TestAnswersAreBounded(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, _ *http.Request) {
+		blanks := bytes.Repeat([]byte(" "), 1<<20)
+		for range maxAnswerBytes/len(blanks) + 1 {
+			_, _ = writer.Write(blanks)
+		}
+	}))
+	defer server.Close()
+	client := &Client{Endpoints: GatewayEndpoints(server.URL), HTTP: http.DefaultClient}
+	var tooLarge *http.MaxBytesError
+	if _, err := client.OpenTriggered(t.Context(), "t"); !errors.As(err, &tooLarge) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := client.Resource(t.Context(), ResourceScope{Project: "p"}, "x"); !errors.As(err, &tooLarge) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestClientCallsWhatKeptnServes(t *testing.T) {
+	scope := ResourceScope{Project: "p", Stage: "s", Service: "v", GitCommitID: "c0"}
+	task := keptn.Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v"}
+	tests := []struct {
+		name, answer string
+		call         func(context.Context, *Client) (any, error)
+		request      string
+		want         any
+	}{
+		{
+			"a file, escaped twice for the gateway", `{"resourceURI":"job%2Fconfig.yaml","resourceContent":"aGVsbG8="}`,
+			func(ctx context.Context, client *Client) (any, error) {
+				return readResource(ctx, client, scope, "job/config.yaml")
+			},
+			"GET /api/resource-service/v1/project/p/stage/s/service/v/resource/job%252Fconfig.yaml?gitCommitID=c0", "hello",
+		},
+		{
+			"the files of a stage, in one page", `{"resources":[{"resourceURI":"/a"},{"resourceURI":"/b/c"}]}`,
+			func(ctx context.Context, client *Client) (any, error) {
+				return client.ResourcePaths(ctx, ResourceScope{Project: "p", Stage: "s"})
+			},
+			"GET /api/resource-service/v1/project/p/stage/s/resource?pageSize=10000", []string{"a", "b/c"},
+		},
+		{
+			"whether an event is open", `{"events":[` + listed + `],"nextPageKey":"0","totalCount":1}`,
+			func(ctx context.Context, client *Client) (any, error) { return client.IsOpen(ctx, task) },
+			"GET /api/controlPlane/v1/event/triggered/sh.keptn.event.test.triggered?eventID=1&pageSize=10000&project=p", true,
+		},
+		{
+			"sending", `{"keptnContext":"c"}`,
+			func(ctx context.Context, client *Client) (any, error) {
+				return nil, client.Send(ctx, task.Started(now))
+			},
+			"POST /api/v1/event", nil,
+		},
+		{
+			"registering", `{"id":"2675"}`,
+			func(ctx context.Context, client *Client) (any, error) {
+				return client.Register(ctx, models.Integration{Name: "job-executor"})
+			},
+			"POST /api/controlPlane/v1/uniform/registration", "2675",
+		},
+		{
+			"a ping", `{"id":"2675","subscriptions":[{"event":"e","filter":{"projects":null}}]}`,
+			func(ctx context.Context, client *Client) (any, error) {
+				integration, err := client.Ping(ctx, "2675")
+				return integration.Subscriptions, err
+			},
+			"PUT /api/controlPlane/v1/uniform/registration/2675/ping", []models.EventSubscription{{Event: "e"}},
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			client, last := answering(t, http.StatusOK, test.answer)
+			got, err := test.call(t.Context(), client)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if difference := cmp.Diff(test.want, got); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+			if request := last[0] + " " + last[1]; request != test.request || last[2] != "secret" {
+				t.Errorf("got %s with token %q, want %s", request, last[2], test.request)
+			}
+		})
+	}
+}
+
+func TestClientSaysWhatKeptnSaid(t *testing.T) {
+	tests := []struct {
+		name, body string
+		status     int
+		want       string
+	}{
+		{"a message", `{"code":404,"message":"project not found"}`, 404, "project not found"},
+		{"a page of a proxy", "<html>\n<head>", 502, "<html>"},
+		{"nothing", "", 500, ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			client, _ := answering(t, test.status, test.body)
+			_, err := client.OpenTriggered(t.Context(), "t")
+			var status *StatusError
+			want := fmt.Sprintf("Keptn answered GET /api/controlPlane/v1/event/triggered/t with %d: %s", test.status, test.want)
+			if !errors.As(err, &status) || err.Error() != want || IsNotFound(err) != (test.status == http.StatusNotFound) {
+				t.Errorf("got %v, want %s", err, want)
+			}
+		})
+	}
+}
+
+// A path is unescaped by the gateway, by resource-service as a path, and there once more
+// as a query.
+func TestEveryFileNameReachesResourceService(t *testing.T) {
+	names := []string{"job/config.yaml", "a+b.txt", "100%.txt", "%2F.txt", "%252B", "with blank.txt", "a#b", "a?b=c", "a&b", "a=b;c", "ümläut/ß.md", "😀/🚀.png", ".hidden/.file", "a:b@c", `back\slash`, "[x]{y}", "'quoted'", "~tilde", "a,b$c!(d)*"}
+	for _, gateway := range []bool{false, true} {
+		for _, name := range names {
+			t.Run(fmt.Sprintf("%s, gateway %v", name, gateway), func(t *testing.T) {
+				address := escapeFile(name, gateway)
+				if gateway {
+					address = throughGateway(t, address)
+				}
+				inner, err := url.PathUnescape(address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := url.QueryUnescape(inner)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if strings.Contains(address, "/") || got != name {
+					t.Errorf("resource-service reads %q of %q", got, address)
+				}
+			})
+		}
+	}
+}
+
+// throughGateway does what the gateway does with a path: it passes on what it has
+// unescaped once (recording 63-resources: escaped once, a file is not found).
+func throughGateway(t *testing.T, path string) string {
+	t.Helper()
+	unescaped, err := url.PathUnescape(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return unescaped
+}
+
+func TestTokenIsNotSentToWhereARedirectLeads(t *testing.T) {
+	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) {
+		t.Errorf("asked with token %q", request.Header.Get("x-token"))
+	}))
+	defer other.Close()
+	server := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusMovedPermanently))
+	defer server.Close()
+	client := &Client{Endpoints: GatewayEndpoints(server.URL), Token: "secret", HTTP: NewHTTPClient(http.DefaultTransport, time.Minute)}
+	if _, err := client.OpenTriggered(t.Context(), "t"); err == nil {
+		t.Error("a redirect was taken for an answer")
+	}
+}
+
+// A project that was deleted waits for nothing.
+func TestNothingIsCountedForADeletedProject(t *testing.T) {
+	client, _ := answering(t, http.StatusNotFound, `{"code":404,"message":"project not found"}`)
+	got, err := client.Count(t.Context(), keptn.Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v"})
+	if err != nil || got != (keptn.Count{Standing: keptn.Aborted}) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+// What Keptn counted decides whether something is sent again.
+func TestCount(t *testing.T) {
+	task := keptn.Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v"}
+	execution := func(state, current, previous string, events ...string) string {
+		type counted struct {
+			EventType string `json:"eventType"`
+			Source    string `json:"source"`
+		}
+		list := []counted{}
+		for index := 0; index < len(events); index += 2 {
+			list = append(list, counted{events[index], events[index+1]})
+		}
+		content, err := json.Marshal(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf(`{"sequenceExecutions":[{"status":{"state":%q,"previousTasks":[{"triggeredID":%q}],"currentTask":{"triggeredID":%q,"events":%s}}}]}`,
+			state, previous, current, content)
+	}
+	const started, finished = "sh.keptn.event.test.started", "sh.keptn.event.test.finished"
+	state := func(state string) string { return `{"states":[{"state":"` + state + `"}]}` }
+	const none = `{"states":[]}`
+	tests := []struct {
+		name, executions, open, states string
+		want                           keptn.Count
+		err                            error
+	}{
+		{"it waits for us", execution("started", "1", "0"), "", state("started"), keptn.Count{Standing: keptn.Current}, nil},
+		{"we started it", execution("started", "1", "0", started, keptn.Source), "", "", keptn.Count{Standing: keptn.Current, Started: 1}, nil},
+		{"we started it twice", execution("started", "1", "0", started, keptn.Source, started, keptn.Source), "", "", keptn.Count{Standing: keptn.Current, Started: 2}, nil},
+		{"another one started it, which is none of ours", execution("started", "1", "0", started, "other"), "", "", keptn.Count{Standing: keptn.Current}, nil},
+		{"another installation did", execution("started", "1", "0", started, keptn.Source+"-0badcafe", finished, keptn.Source+"-0badcafe"), "", "", keptn.Count{Standing: keptn.Current}, nil},
+		{"we finished first", execution("paused", "1", "0", finished, keptn.Source), "", "", keptn.Count{Standing: keptn.Current, Finished: 1}, nil},
+		{"it was paused before anybody started", execution("paused", "1", "0"), "", "", keptn.Count{Standing: keptn.Pending}, nil},
+		{"it was paused just now, which only the page tells", execution("started", "1", "0"), "", state("paused"), keptn.Count{Standing: keptn.Pending}, nil},
+		{"it is done", execution("started", "2", "1"), "", "", keptn.Count{Standing: keptn.Completed}, nil},
+		{"it was aborted", execution("finished", "1", "0", started, keptn.Source), "", state("aborted"), keptn.Count{Standing: keptn.Aborted}, nil},
+		{"it timed out", execution("timedOut", "1", "0", started, keptn.Source), "", state("timedOut"), keptn.Count{Standing: keptn.Aborted}, nil},
+		{"that it was aborted is not confirmed", execution("finished", "1", "0", started, keptn.Source), "", none, keptn.Count{Standing: keptn.Unknown}, nil},
+		{"it was aborted before it was dispatched", `{"sequenceExecutions":[]}`, "", state("aborted"), keptn.Count{Standing: keptn.Aborted}, nil},
+		{"it is listed, but not dispatched", execution("started", "", "0"), listed, "", keptn.Count{Standing: keptn.Pending}, nil},
+		{"nobody knows it", `{"sequenceExecutions":null,"totalCount":0}`, "", none, keptn.Count{Standing: keptn.Unknown}, nil},
+		{"something else answers {}", `{}`, "", none, keptn.Count{}, ErrForeign},
+		{"something else answers null", `null`, "", none, keptn.Count{}, ErrForeign},
+		{"something else answers with a page", `<html>`, "", none, keptn.Count{}, ErrForeign},
+		{"the answer is cut off", `{"sequenceExecutions":[{"sta`, "", none, keptn.Count{}, ErrForeign},
+		{"something else answers for the sequence", `{"sequenceExecutions":[]}`, "", `{}`, keptn.Count{}, ErrForeign},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			mux := http.NewServeMux()
+			mux.HandleFunc("/controlPlane/v1/sequence-execution", func(writer http.ResponseWriter, _ *http.Request) { _, _ = writer.Write([]byte(test.executions)) })
+			mux.HandleFunc("/controlPlane/v1/event/triggered/{type}", func(writer http.ResponseWriter, _ *http.Request) {
+				_, _ = writer.Write([]byte(`{"events":[` + test.open + `]}`))
+			})
+			mux.HandleFunc("/controlPlane/v1/sequence/p", func(writer http.ResponseWriter, _ *http.Request) { _, _ = writer.Write([]byte(test.states)) })
+			server := httptest.NewServer(mux)
+			defer server.Close()
+			client := &Client{Endpoints: GatewayEndpoints(server.URL), HTTP: http.DefaultClient}
+			got, err := client.Count(t.Context(), task)
+			if !errors.Is(err, test.err) || (err == nil) != (test.err == nil) {
+				t.Fatalf("got error %v, want %v", err, test.err)
+			}
+			if difference := cmp.Diff(test.want, got); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}

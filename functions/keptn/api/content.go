@@ -1,0 +1,80 @@
+package api
+
+import (
+	"bufio"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// contentMember is the member of resource-service's answer that has a file's
+// content, in base64 (recording 63-resources).
+const contentMember = "resourceContent"
+
+// newContentReader returns the decoded content of a file from resource-service's
+// answer, without ever holding all of it: encoding/json reads a string whole.
+func newContentReader(answer io.Reader) (io.Reader, error) {
+	decoder := json.NewDecoder(answer)
+	if first, err := decoder.Token(); err != nil || first != json.Delim('{') {
+		return nil, errors.Join(errors.New("it is no JSON object"), err)
+	}
+	for decoder.More() {
+		name, err := decoder.Token()
+		if err != nil {
+			return nil, fmt.Errorf("looking for %s: %w", contentMember, err)
+		}
+		if name == contentMember {
+			rest := bufio.NewReader(io.MultiReader(decoder.Buffered(), answer))
+			if _, err := rest.ReadString(':'); err != nil {
+				return nil, fmt.Errorf("reading %s: %w", contentMember, err)
+			}
+			return base64.NewDecoder(base64.StdEncoding, &textReader{reader: rest}), nil
+		}
+		var skipped json.RawMessage
+		if err := decoder.Decode(&skipped); err != nil {
+			return nil, fmt.Errorf("reading member %s: %w", name, err)
+		}
+	}
+	// Its end tells an object without the member from one that was cut off.
+	_, err := decoder.Token()
+	return nil, errors.Join(errors.New("it has no "+contentMember), err)
+}
+
+// textReader reads a JSON string as far as base64 needs it: / is the only character of
+// it that may be escaped.
+type textReader struct {
+	reader                 *bufio.Reader
+	opened, ended, escaped bool
+}
+
+// Read reads up to the closing quote.
+func (text *textReader) Read(buffer []byte) (int, error) {
+	for read := 0; ; {
+		if text.ended {
+			return read, io.EOF
+		}
+		if read == len(buffer) {
+			return read, nil
+		}
+		character, err := text.reader.ReadByte()
+		switch {
+		case errors.Is(err, io.EOF):
+			return read, io.ErrUnexpectedEOF
+		case err != nil:
+			return read, err
+		case character == '"' && !text.escaped:
+			text.opened, text.ended = true, text.opened
+		case !text.opened && character != ' ' && character != '\t' && character != '\n' && character != '\r':
+			return read, errors.New(contentMember + " is no text")
+		case character == '\\' && !text.escaped:
+			text.escaped = true
+		case text.escaped && character != '/':
+			return read, errors.New(contentMember + " is no base64")
+		case text.opened:
+			buffer[read], text.escaped = character, false
+			read++
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package api
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+)
+
+// The states of sequences and of their executions (shipyard-controller's models).
+const (
+	stateFinished = "finished"
+	stateAborted  = "aborted"
+	stateTimedOut = "timedOut"
+	statePaused   = "paused"
+)
+
+// Count reads the task's state from Keptn's sequence executions.
+func (client *Client) Count(ctx context.Context, task keptn.Task) (keptn.Count, error) {
+	count, err := client.count(ctx, task)
+	if err != nil {
+		return keptn.Count{}, fmt.Errorf("asking Keptn about task %s: %w", task.TriggeredID, err)
+	}
+	return count, nil
+}
+
+func (client *Client) count(ctx context.Context, task keptn.Task) (keptn.Count, error) {
+	executions, err := client.Executions(ctx, task.Project, task.Context)
+	if err != nil && !IsNotFound(err) {
+		return keptn.Count{}, err
+	}
+	for _, execution := range executions {
+		for _, previous := range execution.Status.PreviousTasks {
+			if previous.TriggeredID == task.TriggeredID {
+				return keptn.Count{Standing: keptn.Completed}, nil
+			}
+		}
+		if execution.Status.CurrentTask.TriggeredID == task.TriggeredID {
+			return client.current(ctx, task, execution)
+		}
+	}
+	open, err := client.IsOpen(ctx, task)
+	if IsNotFound(err) {
+		return keptn.Count{Standing: keptn.Aborted}, nil // Keptn says itself that the project was deleted
+	}
+	if err != nil {
+		return keptn.Count{}, err
+	}
+	if open {
+		return keptn.Count{Standing: keptn.Pending}, nil
+	}
+	return client.interrupted(ctx, task, keptn.Completed)
+}
+
+// interrupted asks how the sequence of a task ended that Keptn does not hold any more. An
+// execution that was aborted is finished, and only the sequence's state tells the
+// difference (recording 40-abort-after-started).
+func (client *Client) interrupted(ctx context.Context, task keptn.Task, finished keptn.Standing) (keptn.Count, error) {
+	state, err := client.SequenceState(ctx, task.Project, task.Context)
+	if err != nil && !IsNotFound(err) {
+		return keptn.Count{}, err
+	}
+	switch state {
+	case stateAborted, stateTimedOut:
+		return keptn.Count{Standing: keptn.Aborted}, nil
+	case stateFinished:
+		return keptn.Count{Standing: finished}, nil
+	default:
+		return keptn.Count{Standing: keptn.Unknown}, nil
+	}
+}
+
+// current counts what Keptn has for the task that is the current one of a sequence.
+func (client *Client) current(ctx context.Context, task keptn.Task, execution Execution) (keptn.Count, error) {
+	switch execution.Status.State {
+	case stateFinished, stateAborted, stateTimedOut:
+		// It ended while this task was the current one.
+		return client.interrupted(ctx, task, keptn.Aborted)
+	}
+	count := keptn.Count{Standing: keptn.Current}
+	for _, counted := range execution.Status.CurrentTask.Events {
+		if counted.Source != client.source() {
+			continue // another integration's, or another installation's
+		}
+		switch _, phase, _ := keptn.ParseType(counted.EventType); phase {
+		case keptn.Started:
+			count.Started++
+		case keptn.Finished:
+			count.Finished++
+		}
+	}
+	if len(execution.Status.CurrentTask.Events) > 0 {
+		return count, nil
+	}
+	// Keptn would count for a paused sequence (recording 45-pause-started-while-paused),
+	// and so move one on that somebody wanted to stand still. One that was paused just
+	// now has the state only on its page.
+	state := execution.Status.State
+	if state != statePaused {
+		var err error
+		if state, err = client.SequenceState(ctx, task.Project, task.Context); err != nil && !IsNotFound(err) {
+			return keptn.Count{}, err
+		}
+	}
+	if state == statePaused {
+		count.Standing = keptn.Pending
+	}
+	return count, nil
+}
+
+func (client *Client) source() string {
+	if client.Source != "" {
+		return client.Source
+	}
+	return keptn.Source
+}

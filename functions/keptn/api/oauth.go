@@ -1,0 +1,127 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"sync"
+
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
+)
+
+// OAuth is how an integration gets tokens for Keptn's API from an identity
+// provider: by the client credentials grant (RFC 6749, section 4.4).
+type OAuth struct {
+	ClientID, ClientSecret string
+	Scopes                 []string
+	// TokenURL is the provider's token endpoint. If it is empty, it is read from
+	// DiscoveryURL, the address of the provider's metadata (OpenID Connect Discovery
+	// 1.0, section 4; RFC 8414).
+	TokenURL, DiscoveryURL string
+}
+
+// Transport returns a transport that identifies each request by a token. It
+// fetches one when it needs to, by client, and another one when that expires or
+// Keptn refuses it.
+func (oauth OAuth) Transport(base http.RoundTripper, client *http.Client) http.RoundTripper {
+	return &oauthTransport{OAuth: oauth, base: base, client: client}
+}
+
+type oauthTransport struct {
+	OAuth
+	base   http.RoundTripper
+	client *http.Client
+
+	mutex sync.Mutex
+	token *oauth2.Token
+}
+
+// RoundTrip makes a request with a token.
+func (transport *oauthTransport) RoundTrip(request *http.Request) (*http.Response, error) {
+	token, err := transport.current(request.Context())
+	if err != nil {
+		if request.Body != nil {
+			_ = request.Body.Close()
+		}
+		return nil, err
+	}
+	identified := request.Clone(request.Context())
+	token.SetAuthHeader(identified)
+	response, err := transport.base.RoundTrip(identified)
+	if err == nil && response.StatusCode == http.StatusUnauthorized {
+		transport.forget(token)
+	}
+	return response, err
+}
+
+func (transport *oauthTransport) current(ctx context.Context) (*oauth2.Token, error) {
+	transport.mutex.Lock()
+	defer transport.mutex.Unlock()
+	if transport.token.Valid() {
+		return transport.token, nil
+	}
+	endpoint, err := transport.endpoint(ctx)
+	if err != nil {
+		return nil, err
+	}
+	configuration := clientcredentials.Config{
+		ClientID: transport.ClientID, ClientSecret: transport.ClientSecret, Scopes: transport.Scopes, TokenURL: endpoint,
+	}
+	token, err := configuration.Token(context.WithValue(ctx, oauth2.HTTPClient, transport.client))
+	var refused *oauth2.RetrieveError
+	if errors.As(err, &refused) {
+		// Not its text, which is all that the provider answered.
+		return nil, fmt.Errorf("getting a token from %s: it answered %s %s", endpoint, refused.Response.Status, refused.ErrorCode)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("getting a token from %s: %w", endpoint, err)
+	}
+	transport.token = token
+	return token, nil
+}
+
+func (transport *oauthTransport) forget(token *oauth2.Token) {
+	transport.mutex.Lock()
+	defer transport.mutex.Unlock()
+	if transport.token == token {
+		transport.token = nil
+	}
+}
+
+// maxMetadataBytes bounds an identity provider's metadata.
+const maxMetadataBytes = 1 << 20
+
+// endpoint returns the token endpoint, as configured or as discovered each time:
+// it is needed once in a token's life.
+func (transport *oauthTransport) endpoint(ctx context.Context) (string, error) {
+	if transport.TokenURL != "" {
+		return transport.TokenURL, nil
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, transport.DiscoveryURL, nil)
+	if err != nil {
+		return "", fmt.Errorf("making a request for the identity provider's metadata: %w", err)
+	}
+	response, err := transport.client.Do(request)
+	if err != nil {
+		return "", fmt.Errorf("reading the identity provider's metadata: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	var metadata struct {
+		TokenEndpoint string `json:"token_endpoint"`
+	}
+	if response.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("reading the identity provider's metadata: %s answered %s", transport.DiscoveryURL, response.Status)
+	}
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxMetadataBytes)).Decode(&metadata); err != nil {
+		return "", fmt.Errorf("reading the identity provider's metadata: %w", err)
+	}
+	if endpoint, err := url.Parse(metadata.TokenEndpoint); err != nil || endpoint.Host == "" {
+		return "", fmt.Errorf("the metadata at %s names no token_endpoint", transport.DiscoveryURL)
+	}
+	return metadata.TokenEndpoint, nil
+}

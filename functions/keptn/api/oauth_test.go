@@ -1,0 +1,117 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// provider is an identity provider, and a Keptn that takes its newest token.
+type provider struct {
+	*httptest.Server
+	issued  int
+	expires int
+	refuse  bool
+	log     []string
+}
+
+func newProvider(t *testing.T) *provider {
+	t.Helper()
+	made := &provider{expires: 3600}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /.well-known/openid-configuration", func(writer http.ResponseWriter, _ *http.Request) {
+		made.log = append(made.log, "discovery")
+		_ = json.NewEncoder(writer).Encode(map[string]string{"token_endpoint": made.URL + "/token"})
+	})
+	mux.HandleFunc("POST /token", func(writer http.ResponseWriter, request *http.Request) {
+		id, secret, _ := request.BasicAuth()
+		made.log = append(made.log, strings.Join([]string{"token", id, secret, request.FormValue("grant_type"), request.FormValue("scope")}, " "))
+		writer.Header().Set("Content-Type", "application/json")
+		if made.refuse {
+			writer.WriteHeader(http.StatusUnauthorized)
+			_, _ = writer.Write([]byte(`{"error":"invalid_client","hint":"s3cret is wrong"}`))
+			return
+		}
+		made.issued++
+		_ = json.NewEncoder(writer).Encode(map[string]any{"access_token": fmt.Sprintf("token-%d", made.issued), "token_type": "Bearer", "expires_in": made.expires})
+	})
+	mux.HandleFunc("/api/", func(writer http.ResponseWriter, request *http.Request) {
+		made.log = append(made.log, "Keptn "+request.Header.Get("Authorization"))
+		if request.Header.Get("Authorization") != fmt.Sprintf("Bearer token-%d", made.issued) {
+			writer.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		_, _ = writer.Write([]byte(`{"events":[]}`))
+	})
+	made.Server = httptest.NewServer(mux)
+	t.Cleanup(made.Close)
+	return made
+}
+
+func (provider *provider) client(oauth OAuth) *Client {
+	plain := NewHTTPClient(http.DefaultTransport, time.Second)
+	oauth.ClientID, oauth.ClientSecret, oauth.Scopes = "me", "s3cret", []string{"openid", "keptn"}
+	return &Client{Endpoints: GatewayEndpoints(provider.URL + "/api"), HTTP: NewHTTPClient(oauth.Transport(http.DefaultTransport, plain), time.Second)}
+}
+
+func TestOAuthTokenIsFetchedAndUsed(t *testing.T) {
+	const fetched = "token me s3cret client_credentials openid keptn"
+	tests := []struct {
+		name   string
+		oauth  func(*provider) OAuth
+		before func(*provider)
+		calls  int
+		want   []string
+		err    string
+	}{
+		{"discovered, once for many calls", func(provider *provider) OAuth {
+			return OAuth{DiscoveryURL: provider.URL + "/.well-known/openid-configuration"}
+		}, nil, 3, []string{"discovery", fetched, "Keptn Bearer token-1", "Keptn Bearer token-1", "Keptn Bearer token-1"}, ""},
+		{"from a configured endpoint", func(provider *provider) OAuth { return OAuth{TokenURL: provider.URL + "/token"} }, nil, 1, []string{fetched, "Keptn Bearer token-1"}, ""},
+		{"again when it expires", func(provider *provider) OAuth { return OAuth{TokenURL: provider.URL + "/token"} }, func(provider *provider) { provider.expires = 1 }, 2, []string{
+			fetched, "Keptn Bearer token-1", fetched, "Keptn Bearer token-2",
+		}, ""},
+		{"a refusal does not tell what the provider said", func(provider *provider) OAuth { return OAuth{TokenURL: provider.URL + "/token"} }, func(provider *provider) { provider.refuse = true }, 1, nil, "it answered 401 Unauthorized invalid_client"},
+		{"no metadata", func(provider *provider) OAuth { return OAuth{DiscoveryURL: provider.URL + "/nowhere"} }, nil, 1, nil, "answered 404 Not Found"},
+		{"metadata without an endpoint", func(provider *provider) OAuth { return OAuth{DiscoveryURL: provider.URL + "/api/metadata"} }, func(provider *provider) { provider.issued = 0 }, 1, nil, "answered 401 Unauthorized"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			provider := newProvider(t)
+			if test.before != nil {
+				test.before(provider)
+			}
+			client := provider.client(test.oauth(provider))
+			for range test.calls {
+				_, err := client.OpenTriggered(t.Context(), "x")
+				if (err == nil) != (test.err == "") || err != nil && (!strings.Contains(err.Error(), test.err) || strings.Contains(err.Error(), "s3cret")) {
+					t.Fatalf("got %v", err)
+				}
+			}
+			if difference := cmp.Diff(test.want, provider.log); test.err == "" && difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+func TestOAuthTokenThatKeptnRefusesIsReplaced(t *testing.T) {
+	provider := newProvider(t)
+	client := provider.client(OAuth{TokenURL: provider.URL + "/token"})
+	if _, err := client.OpenTriggered(t.Context(), "x"); err != nil {
+		t.Fatal(err)
+	}
+	provider.issued++ // the provider has changed its mind
+	if _, err := client.OpenTriggered(t.Context(), "x"); err == nil {
+		t.Fatal("a token that is refused was taken")
+	}
+	if _, err := client.OpenTriggered(t.Context(), "x"); err != nil {
+		t.Fatal(err)
+	}
+}

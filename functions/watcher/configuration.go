@@ -1,0 +1,45 @@
+package watcher
+
+import (
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/job-executor/job-executor/functions/cluster"
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/run"
+)
+
+// Configuration is the watcher's environment.
+type Configuration struct {
+	// Namespaces are those in which Jobs may run.
+	Namespaces []string `env:"JOB_NAMESPACES,notEmpty"`
+	// Installation tells the Jobs of several installations apart.
+	Installation string `env:"INSTALLATION" envDefault:"job-executor"`
+	// MaxLogBytes is how much of one container's log goes into the finished event.
+	MaxLogBytes int `env:"MAX_LOG_BYTES" envDefault:"262144"`
+	// LogTimeout bounds the time in which one log is read.
+	LogTimeout time.Duration `env:"LOG_TIMEOUT" envDefault:"10s"`
+	// ConcurrentReports bounds how many runs' logs are in memory at a time.
+	ConcurrentReports int64 `env:"CONCURRENT_REPORTS" envDefault:"4"`
+}
+
+// Dependencies are what the watcher stands on.
+type Dependencies struct {
+	Kubernetes cluster.Clients
+	Telemetry  *function.Telemetry
+	Now        func() time.Time
+}
+
+// New wires the watcher.
+func New(configuration Configuration, dependencies Dependencies) function.Program {
+	telemetry := dependencies.Telemetry
+	watcher := &Watcher{
+		Runs:   &run.Store{Batch: dependencies.Kubernetes.Batch, Namespaces: configuration.Namespaces, Installation: configuration.Installation},
+		Pods:   &run.Pods{Core: dependencies.Kubernetes.Core, MaxLogBytes: configuration.MaxLogBytes, LogTimeout: configuration.LogTimeout},
+		Memory: semaphore.NewWeighted(configuration.ConcurrentReports),
+		Trace:  Tracer{Tracer: telemetry.Tracers.Tracer("watcher"), Propagator: telemetry.Propagator},
+		Now:    dependencies.Now, Log: telemetry.Log,
+	}
+	return function.Program{Handlers: map[string]function.Handler{"/": watcher.Handle}}
+}
