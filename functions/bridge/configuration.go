@@ -180,10 +180,8 @@ func (oauth OAuthConfiguration) validate(apiToken string) error {
 
 const (
 	// keptnTimeout bounds one call of Keptn's API.
-	keptnTimeout     = 30 * time.Second
-	idleConnections  = 32
-	idleTimeout      = 90 * time.Second
-	handshakeTimeout = 10 * time.Second
+	keptnTimeout    = 30 * time.Second
+	idleConnections = 32
 )
 
 // client returns a client of Keptn's API. TLS is verified, by the system's certificate
@@ -194,10 +192,9 @@ func (configuration Configuration) client(transport http.RoundTripper, source st
 		if err != nil {
 			return nil, err
 		}
-		transport = &http.Transport{
-			Proxy: http.ProxyFromEnvironment, TLSClientConfig: settings, ForceAttemptHTTP2: true,
-			MaxIdleConnsPerHost: idleConnections, IdleConnTimeout: idleTimeout, TLSHandshakeTimeout: handshakeTimeout,
-		}
+		own := http.DefaultTransport.(*http.Transport).Clone()
+		own.TLSClientConfig, own.MaxIdleConnsPerHost = settings, idleConnections
+		transport = own
 	}
 	if oauth := configuration.OAuth; oauth.ClientID != "" {
 		transport = api.OAuth(oauth).Transport(transport, api.NewHTTPClient(transport, keptnTimeout))
@@ -264,32 +261,23 @@ func (configuration Configuration) natsOptions() ([]nats.Option, error) {
 
 // identity is how the bridge identifies itself to NATS: in one way, or in none.
 func (configuration NATSConfiguration) identity() ([]nats.Option, error) {
-	var ways []string
-	var options []nats.Option
-	if configuration.User != "" {
-		ways = append(ways, "KEPTN_NATS_USER")
-		options = append(options, nats.UserInfo(configuration.User, configuration.Password))
-	}
-	if configuration.Token != "" {
-		ways = append(ways, "KEPTN_NATS_TOKEN")
-		options = append(options, nats.Token(configuration.Token))
-	}
-	if configuration.NkeySeed != "" {
-		ways = append(ways, "KEPTN_NATS_NKEY_SEED")
-		pair, err := nkeys.FromSeed([]byte(strings.TrimSpace(configuration.NkeySeed)))
-		if err != nil {
-			return nil, errors.New("environment variable KEPTN_NATS_NKEY_SEED: it is no seed of an nkey")
+	ways, options := []string{}, []nats.Option{}
+	way := func(variable, value string, option func() nats.Option) {
+		if value != "" {
+			ways, options = append(ways, variable), append(options, option())
 		}
-		public, err := pair.PublicKey()
-		if err != nil {
-			return nil, fmt.Errorf("environment variable KEPTN_NATS_NKEY_SEED: %w", err)
-		}
-		options = append(options, nats.Nkey(public, pair.Sign))
 	}
-	if configuration.Credentials != "" {
-		ways = append(ways, "KEPTN_NATS_CREDENTIALS")
-		options = append(options, nats.UserCredentialBytes([]byte(configuration.Credentials)))
+	pair, err := nkeys.FromSeed([]byte(strings.TrimSpace(configuration.NkeySeed)))
+	if err != nil && configuration.NkeySeed != "" {
+		return nil, errors.New("environment variable KEPTN_NATS_NKEY_SEED: it is no seed of an nkey")
 	}
+	way("KEPTN_NATS_USER", configuration.User, func() nats.Option { return nats.UserInfo(configuration.User, configuration.Password) })
+	way("KEPTN_NATS_TOKEN", configuration.Token, func() nats.Option { return nats.Token(configuration.Token) })
+	way("KEPTN_NATS_NKEY_SEED", configuration.NkeySeed, func() nats.Option {
+		public, _ := pair.PublicKey() // a seed has one
+		return nats.Nkey(public, pair.Sign)
+	})
+	way("KEPTN_NATS_CREDENTIALS", configuration.Credentials, func() nats.Option { return nats.UserCredentialBytes([]byte(configuration.Credentials)) })
 	if len(ways) > 1 {
 		return nil, fmt.Errorf("environment variables %s: set one of them", strings.Join(ways, " and "))
 	}

@@ -152,10 +152,10 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 		Lister: client, Counter: client, Keptn: reporter, Broker: broker, Source: source,
 		Interval: min(max(timing.PollInterval, minLookInterval), maxLookInterval), Tracer: tracer, Now: now, Log: log,
 	}
-	inbox := inward.NewInbox(inward.Inbox{
+	inbox := &inward.Inbox{
 		Broker: broker, Counter: client, Reporter: reporter, Subscriptions: subscriptions, Runs: runs, Source: source,
 		Resend: timing.ResyncInterval, Tracer: tracer, Now: now, Log: log,
-	})
+	}
 	lanes := &inward.Lanes{}
 	poller := &inward.Poller{
 		Lister: client, Subscriptions: subscriptions, Take: inbox.Take, Lanes: lanes,
@@ -175,7 +175,7 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 		Resources: client, Counter: client, Reporter: reporter,
 		Reviewer: &gateway.TokenReviewer{Client: dependencies.Kubernetes.AuthenticationV1().TokenReviews()},
 		Grants:   &gateway.Grants{Key: dependencies.GrantKey, Lifetime: configuration.Grants.Lifetime, Now: now},
-		Subjects: configuration.Grants.Subjects, Cache: gateway.NewFileCache(), Log: log,
+		Subjects: configuration.Grants.Subjects, Cache: gateway.NewCache(), Log: log,
 	}
 	handlers := map[string]function.Handler{
 		"/keptn":       outbox.Handle,

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,26 +16,20 @@ const (
 	// second would be the bottleneck of everything.
 	clientQPS   = 200
 	clientBurst = 400
-	// callTimeout bounds one call of the Kubernetes API; a watch is none.
-	callTimeout = 30 * time.Second
 )
 
-// Config is how a pod reaches its cluster's API.
-func Config(wrap transport.WrapperFunc) (*rest.Config, error) {
+// CallTimeout bounds one call of the Kubernetes API, for clients that do not watch.
+const CallTimeout = 30 * time.Second
+
+// Config is how a pod reaches its cluster's API. Timeout bounds each call; 0 is none.
+func Config(wrap transport.WrapperFunc, timeout time.Duration) (*rest.Config, error) {
 	config, err := rest.InClusterConfig()
 	if err != nil {
 		return nil, fmt.Errorf("not in a Kubernetes pod: %w", err)
 	}
-	config.QPS, config.Burst, config.UserAgent = clientQPS, clientBurst, "job-executor"
+	config.QPS, config.Burst, config.UserAgent, config.Timeout = clientQPS, clientBurst, "job-executor", timeout
 	config.Wrap(wrap)
 	return config, nil
-}
-
-// BoundCalls gives every call of the API a time limit. It is not for clients
-// that watch.
-func BoundCalls(config *rest.Config) *rest.Config {
-	config.Timeout = callTimeout
-	return config
 }
 
 // Clients are the typed clients that functions need which start from zero; each
@@ -46,17 +41,11 @@ type Clients struct {
 
 // Connect returns clients for the cluster that this pod is in.
 func Connect(wrap transport.WrapperFunc) (Clients, error) {
-	config, err := Config(wrap)
+	config, err := Config(wrap, CallTimeout)
 	if err != nil {
 		return Clients{}, err
 	}
-	batch, err := batchclient.NewForConfig(BoundCalls(config))
-	if err != nil {
-		return Clients{}, fmt.Errorf("making a client for Jobs: %w", err)
-	}
-	core, err := coreclient.NewForConfig(BoundCalls(config))
-	if err != nil {
-		return Clients{}, fmt.Errorf("making a client for pods: %w", err)
-	}
-	return Clients{Batch: batch, Core: core}, nil
+	batch, batchErr := batchclient.NewForConfig(config)
+	core, coreErr := coreclient.NewForConfig(config)
+	return Clients{Batch: batch, Core: core}, errors.Join(batchErr, coreErr)
 }

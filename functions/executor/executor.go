@@ -73,8 +73,7 @@ func (executor *Executor) Handle(ctx context.Context, triggered event.Event) (*e
 		return nil, function.Permanent(fmt.Errorf("event %s of type %s triggers nothing", triggered.ID(), triggered.Type()))
 	}
 	reply, err := executor.execute(ctx, task, triggered)
-	var wrong mistake
-	if errors.As(err, &wrong) {
+	if _, wrong := errors.AsType[mistake](err); wrong {
 		executor.Log.InfoContext(ctx, "the task can't be run", "project", task.Project, "error", err)
 		return new(task.Finished(executor.Now(), keptn.Errored(err.Error()))), nil
 	}
@@ -84,15 +83,14 @@ func (executor *Executor) Handle(ctx context.Context, triggered event.Event) (*e
 func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggered event.Event) (*event.Event, error) {
 	asked := executor.Now()
 	content, grant, err := executor.Files.Configuration(ctx, task)
-	if errors.Is(err, files.ErrNotFound) {
+	switch {
+	case errors.Is(err, files.ErrNotFound):
 		executor.Log.InfoContext(ctx, "no job/config.yaml, nothing to run", "project", task.Project, "stage", task.Stage, "service", task.Service)
 		return nil, nil
-	}
-	if errors.Is(err, files.ErrOver) {
+	case errors.Is(err, files.ErrOver):
 		executor.Log.InfoContext(ctx, "Keptn no longer waits for the task, nothing to run", "project", task.Project, "triggeredid", task.TriggeredID)
 		return nil, nil
-	}
-	if err != nil {
+	case err != nil:
 		return nil, fmt.Errorf("reading %s: %w", jobconfig.Path, err)
 	}
 	config, err := jobconfig.Parse(content)
@@ -109,18 +107,16 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 		return nil, nil
 	}
 	silent := !slices.ContainsFunc(actions, func(action jobconfig.MatchedAction) bool { return !action.Silent })
-	carrier := propagation.MapCarrier{}
-	executor.Propagator.Inject(ctx, carrier)
 	jobs, err := plan{
 		Configuration: executor.Configuration, Cluster: executor.Cluster, Task: task, Envelope: envelope,
-		ConfigHash: config.Hash, Grant: grant.Token, Traceparent: carrier.Get("traceparent"), Silent: silent,
+		ConfigHash: config.Hash, Grant: grant.Token, Traceparent: run.TraceparentOf(ctx, executor.Propagator), Silent: silent,
 	}.jobs(ctx, actions)
 	if err == nil {
 		err = executor.create(ctx, jobs, task, grant.Started, asked)
 	}
 	switch {
 	case silent:
-		if wrong := new(mistake); errors.As(err, wrong) {
+		if _, wrong := errors.AsType[mistake](err); wrong {
 			executor.Log.WarnContext(ctx, "the task of a silent action can't be run", "project", task.Project, "error", err)
 			return new(task.LogError(executor.Now(), err.Error())), nil
 		}

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -301,11 +302,11 @@ func (plan plan) securityContext(wanted jobconfig.SecurityContext) (*corev1.Secu
 	context := &corev1.SecurityContext{
 		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 		Privileged:               wanted.Privileged,
-		RunAsUser:                or(wanted.RunAsUser, defaultUser),
-		RunAsGroup:               or(wanted.RunAsGroup, defaultGroup),
-		RunAsNonRoot:             or(wanted.RunAsNonRoot, true),
-		ReadOnlyRootFilesystem:   or(wanted.ReadOnlyRootFilesystem, true),
-		AllowPrivilegeEscalation: or(wanted.AllowPrivilegeEscalation, false),
+		RunAsUser:                cmp.Or(wanted.RunAsUser, new(int64(defaultUser))),
+		RunAsGroup:               cmp.Or(wanted.RunAsGroup, new(int64(defaultGroup))),
+		RunAsNonRoot:             cmp.Or(wanted.RunAsNonRoot, new(true)),
+		ReadOnlyRootFilesystem:   cmp.Or(wanted.ReadOnlyRootFilesystem, new(true)),
+		AllowPrivilegeEscalation: cmp.Or(wanted.AllowPrivilegeEscalation, new(false)),
 		SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 	}
 	if *context.RunAsUser == 0 && *context.RunAsNonRoot {
@@ -334,13 +335,6 @@ func (plan plan) securityContext(wanted jobconfig.SecurityContext) (*corev1.Secu
 		context.SeccompProfile = &corev1.SeccompProfile{Type: corev1.SeccompProfileType(profile.Type), LocalhostProfile: profile.LocalhostProfile}
 	}
 	return context, nil
-}
-
-func or[Value any](wanted *Value, otherwise Value) *Value {
-	if wanted != nil {
-		return wanted
-	}
-	return &otherwise
 }
 
 func (plan plan) resources(wanted *jobconfig.Resources) (corev1.ResourceRequirements, error) {

@@ -53,11 +53,6 @@ type Fetcher struct {
 	Log           *slog.Logger
 }
 
-const (
-	firstPause = 250 * time.Millisecond
-	lastPause  = 15 * time.Second
-)
-
 // Run fetches everything. An entry is a file, or a directory of which all files
 // are taken. An entry that is neither is an error that names it.
 func (fetcher *Fetcher) Run(ctx context.Context) error {
@@ -144,17 +139,11 @@ func (fetcher *Fetcher) write(root *os.Root, name string, content []byte) error 
 
 // patiently asks the bridge, and again while it is not there or Keptn is not.
 func patiently[Answer any](ctx context.Context, log *slog.Logger, ask func(context.Context) (Answer, error)) (Answer, error) {
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+	return function.Retry(ctx, log, func(ctx context.Context) (Answer, error) {
 		answer, err := ask(ctx)
-		var status *files.StatusError
-		if err == nil || errors.Is(err, files.ErrNotFound) || errors.As(err, &status) && !status.IsTemporary() {
-			return answer, err
+		if status, ok := errors.AsType[*files.StatusError](err); errors.Is(err, files.ErrNotFound) || ok && !status.IsTemporary() {
+			err = function.Permanent(err)
 		}
-		log.WarnContext(ctx, "a file can't be had yet, will be tried again", "pause", pause.String(), "error", err)
-		select {
-		case <-ctx.Done():
-			return answer, errors.Join(err, context.Cause(ctx))
-		case <-time.After(pause):
-		}
-	}
+		return answer, err
+	})
 }

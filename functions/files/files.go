@@ -99,8 +99,7 @@ func (client *Client) Grant(ctx context.Context, token string, task keptn.Task) 
 		return Grant{}, fmt.Errorf("encoding the task: %w", err)
 	}
 	content, header, err := client.call(ctx, http.MethodPost, GrantPath, body, token, maxGrantBytes)
-	var status *StatusError
-	if errors.As(err, &status) && status.Code == http.StatusGone {
+	if status, ok := errors.AsType[*StatusError](err); ok && status.Code == http.StatusGone {
 		return Grant{}, ErrOver
 	}
 	if err != nil {
@@ -130,8 +129,7 @@ func (client *Client) Paths(ctx context.Context, grant string, level Level) ([]s
 
 func (client *Client) resource(ctx context.Context, grant string, query url.Values, maxBytes int64) ([]byte, error) {
 	content, _, err := client.call(ctx, http.MethodGet, ResourcePath+"?"+query.Encode(), nil, grant, maxBytes)
-	var status *StatusError
-	if errors.As(err, &status) && status.Code == http.StatusNotFound {
+	if status, ok := errors.AsType[*StatusError](err); ok && status.Code == http.StatusNotFound {
 		return nil, ErrNotFound
 	}
 	return content, err

@@ -117,15 +117,15 @@ func once[Configuration any](ctx context.Context, name string, do func(context.C
 	return errors.Join(err, telemetry.flush(flushCtx))
 }
 
-// Retry does what is needed at the start until it succeeds or the context ends, with a
-// pause that doubles: an API server that is away is no reason to end.
+// Retry does what is needed at the start until it succeeds, its error is permanent or the
+// context ends, with a pause that doubles: what is away for a while is no reason to end.
 func Retry[Value any](ctx context.Context, log *slog.Logger, do func(context.Context) (Value, error)) (Value, error) {
 	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
 		value, err := do(ctx)
-		if err == nil {
-			return value, nil
+		if err == nil || IsPermanent(err) {
+			return value, err
 		}
-		log.WarnContext(ctx, "starting failed, will be tried again", "pause", pause.String(), "error", err)
+		log.WarnContext(ctx, "failed, will be tried again", "pause", pause.String(), "error", err)
 		select {
 		case <-ctx.Done():
 			return value, errors.Join(err, context.Cause(ctx))

@@ -13,7 +13,6 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"go.opentelemetry.io/otel/metric"
-	"go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 	batchv1 "k8s.io/api/batch/v1"
@@ -23,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/pager"
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/job-executor/job-executor/functions/function"
@@ -63,19 +63,22 @@ type Source struct {
 	mutex sync.Mutex
 	// namespaces are those that are watched, by name.
 	namespaces map[string]*watched
-	// sent is what was sent last of each run, and when it is sent again.
-	sent map[string]sent
-	// gone are Jobs that were deleted, by their run, until it is reported.
-	gone map[string]*batchv1.Job
-	// pending are the Jobs whose pods have not started, by their run.
-	pending map[string]pending
+	// runs are what is remembered of runs, until they are reported.
+	runs map[string]remembered
 }
 
-// pending is since when a Job has been seen whose pod has not started. What Kubernetes
-// says of that is by another clock, which may be wrong, or jump.
-type pending struct {
-	job   types.UID
-	since time.Time
+// remembered is what the Jobs of a run do not tell.
+type remembered struct {
+	// sent is what was sent last, how often, and when it is sent again.
+	sent  string
+	times int
+	next  time.Time
+	// gone is a Job that was deleted.
+	gone *batchv1.Job
+	// pending is the Job whose pod has not started, as has been seen since some time. What
+	// Kubernetes says of that is by another clock, which may be wrong, or jump.
+	pending types.UID
+	since   time.Time
 }
 
 type watched struct {
@@ -83,12 +86,6 @@ type watched struct {
 	synced cache.InformerSynced
 	// since is when the watch began.
 	since time.Time
-}
-
-type sent struct {
-	what  string
-	times int
-	next  time.Time
 }
 
 const (
@@ -108,9 +105,9 @@ const (
 	// unsyncedPause is the time after which a run is looked at again that has Jobs in a
 	// namespace which can't be watched (yet).
 	unsyncedPause = 5 * time.Second
-	// maxGone bounds how many deleted Jobs are remembered; the bridge asks for the
+	// maxRuns bounds of how many runs a deleted Job is remembered; the bridge asks for the
 	// others.
-	maxGone = 10000
+	maxRuns = 10000
 )
 
 // byRun is the index of Jobs by their run.
@@ -132,7 +129,7 @@ func (source *Source) Run(ctx context.Context) error {
 		group.Go(func() { informer.RunWithContext(ctx) })
 	}
 	source.mutex.Lock()
-	source.namespaces, source.sent = namespaces, map[string]sent{}
+	source.namespaces = namespaces
 	source.mutex.Unlock()
 	source.observe()
 	source.awaitSync(ctx)
@@ -159,19 +156,19 @@ func (source *Source) informer(namespace string) cache.SharedIndexInformer {
 	jobs, selector := source.Client.BatchV1().Jobs(namespace), run.SelectorOf(source.Installation)
 	informer := cache.NewSharedIndexInformerWithOptions(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, _ metav1.ListOptions) (runtime.Object, error) {
-			all := &batchv1.JobList{}
-			for options := (metav1.ListOptions{LabelSelector: selector, Limit: pageSize}); ; options.Continue = all.Continue {
+			pages := pager.New(func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 				page, err := jobs.List(ctx, options)
 				if err != nil {
 					return nil, fmt.Errorf("listing Jobs in namespace %s: %w", namespace, err)
 				}
 				for index := range page.Items {
-					all.Items = append(all.Items, *strip(&page.Items[index]))
+					page.Items[index] = *strip(&page.Items[index])
 				}
-				if all.ListMeta = page.ListMeta; all.Continue == "" {
-					return all, nil
-				}
-			}
+				return page, nil
+			})
+			pages.PageSize = pageSize
+			list, _, err := pages.List(ctx, metav1.ListOptions{LabelSelector: selector})
+			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			options.LabelSelector = selector
@@ -206,18 +203,12 @@ func (source *Source) awaitSync(ctx context.Context) {
 
 // observe has the number of namespaces that can't be watched measured.
 func (source *Source) observe() {
-	meter := source.Meter
-	if meter == nil {
-		meter = noop.Meter{}
-	}
-	gauge, err := meter.Int64ObservableGauge("jobsource.namespaces.unwatched", metric.WithUnit("{namespace}"),
-		metric.WithDescription("Namespaces of Jobs that can't be watched: they do not exist, or lack the roles."))
-	if err == nil {
-		_, err = meter.RegisterCallback(func(_ context.Context, observer metric.Observer) error {
-			observer.ObserveInt64(gauge, int64(len(source.unsynced())))
+	_, err := source.Meter.Int64ObservableGauge("jobsource.namespaces.unwatched", metric.WithUnit("{namespace}"),
+		metric.WithDescription("Namespaces of Jobs that can't be watched: they do not exist, or lack the roles."),
+		metric.WithInt64Callback(func(_ context.Context, observer metric.Int64Observer) error {
+			observer.Observe(int64(len(source.unsynced())))
 			return nil
-		}, gauge)
-	}
+		}))
 	if err != nil {
 		source.Log.Warn("the metric of unwatched namespaces is missing", "error", err)
 	}
@@ -320,36 +311,31 @@ func (source *Source) enqueue(queue workqueue.TypedInterface[string]) cache.Reso
 }
 
 func (source *Source) remember(job *batchv1.Job) {
+	source.recall(job.Labels[run.EventIDLabel], func(known *remembered) {
+		if known.gone == nil && len(source.runs) < maxRuns || known.gone != nil && run.PhaseOf(known.gone) == run.Waiting {
+			known.gone = job
+		}
+	})
+}
+
+// recall returns what is remembered of a run, once it is changed.
+func (source *Source) recall(runID string, change func(*remembered)) remembered {
 	source.mutex.Lock()
 	defer source.mutex.Unlock()
-	if source.gone == nil {
-		source.gone = map[string]*batchv1.Job{}
+	known := source.runs[runID]
+	if change(&known); known != (remembered{}) {
+		if source.runs == nil {
+			source.runs = map[string]remembered{}
+		}
+		source.runs[runID] = known
 	}
-	runID := job.Labels[run.EventIDLabel]
-	if known := source.gone[runID]; known == nil && len(source.gone) < maxGone || known != nil && run.PhaseOf(known) == run.Waiting {
-		source.gone[runID] = job
-	}
+	return known
 }
 
 func (source *Source) forget(runID string) {
 	source.mutex.Lock()
 	defer source.mutex.Unlock()
-	delete(source.gone, runID)
-	delete(source.sent, runID)
-	delete(source.pending, runID)
-}
-
-// pendingSince is since when a Job has been seen that has not started.
-func (source *Source) pendingSince(runID string, job *batchv1.Job) time.Time {
-	source.mutex.Lock()
-	defer source.mutex.Unlock()
-	if source.pending == nil {
-		source.pending = map[string]pending{}
-	}
-	if known := source.pending[runID]; known.job != job.UID {
-		source.pending[runID] = pending{job.UID, source.Now()}
-	}
-	return source.pending[runID].since
+	delete(source.runs, runID)
 }
 
 func (source *Source) work(ctx context.Context, queue workqueue.TypedRateLimitingInterface[string]) bool {
@@ -359,8 +345,9 @@ func (source *Source) work(ctx context.Context, queue workqueue.TypedRateLimitin
 	}
 	defer queue.Done(runID)
 	again := unsyncedPause
-	jobs, complete, err := source.jobsOf(runID)
-	if err == nil && complete {
+	jobs, complete := source.jobsOf(runID)
+	var err error
+	if complete {
 		again, err = source.Reconcile(ctx, runID, jobs)
 	}
 	if err != nil && ctx.Err() == nil {
@@ -378,31 +365,28 @@ func (source *Source) work(ctx context.Context, queue workqueue.TypedRateLimitin
 // jobsOf returns the Jobs of a run in their order, and whether they are known to be
 // all: not as long as a namespace is not watched in which there should be one. One that
 // could not be watched for the StartDeadline is taken to be gone, with its Jobs.
-func (source *Source) jobsOf(runID string) (jobs []*batchv1.Job, complete bool, err error) {
+func (source *Source) jobsOf(runID string) (jobs []*batchv1.Job, complete bool) {
 	source.mutex.Lock()
 	defer source.mutex.Unlock()
 	for _, namespace := range source.namespaces {
-		objects, err := namespace.store.ByIndex(byRun, runID)
-		if err != nil {
-			return nil, false, fmt.Errorf("looking up run %s: %w", runID, err)
-		}
+		objects, _ := namespace.store.ByIndex(byRun, runID) // it has this index
 		for _, object := range objects {
 			jobs = append(jobs, jobOf(object))
 		}
 	}
 	slices.SortFunc(jobs, func(one, other *batchv1.Job) int { return cmp.Compare(one.Name, other.Name) })
 	known := jobs
-	if gone := source.gone[runID]; gone != nil {
+	if gone := source.runs[runID].gone; gone != nil {
 		known = append(slices.Clone(jobs), gone)
 	}
 	for _, job := range known {
 		for _, planned := range run.PlanOf(job) {
 			if namespace := source.namespaces[planned.Namespace]; namespace != nil && !namespace.synced() && source.Now().Sub(namespace.since) < source.StartDeadline {
-				return jobs, false, nil
+				return jobs, false
 			}
 		}
 	}
-	return jobs, true, nil
+	return jobs, true
 }
 
 // Reconcile brings a run further, of which it is given all Jobs that there are. What
@@ -420,7 +404,8 @@ func (source *Source) Reconcile(ctx context.Context, runID string, jobs []*batch
 		}
 		return 0, errors.Join(failures...)
 	}
-	job, how, pause := source.news(runID, jobs)
+	last := source.recall(runID, func(*remembered) {})
+	job, how, pause := source.news(runID, jobs, last.gone)
 	if job == nil {
 		if len(jobs) == 0 {
 			source.forget(runID)
@@ -428,15 +413,10 @@ func (source *Source) Reconcile(ctx context.Context, runID string, jobs []*batch
 		return pause, nil
 	}
 	what := how + " " + job.Name
-	source.mutex.Lock()
-	last := source.sent[runID]
-	source.mutex.Unlock()
-	if last.what == what {
-		if wait := last.next.Sub(source.Now()); wait > 0 {
-			return wait, nil
-		}
-	} else {
-		last = sent{what: what}
+	if last.sent != what {
+		last.times = 0
+	} else if wait := last.next.Sub(source.Now()); wait > 0 {
+		return wait, nil
 	}
 	if err := source.send(ctx, job, how); err != nil {
 		return 0, err
@@ -447,26 +427,19 @@ func (source *Source) Reconcile(ctx context.Context, runID string, jobs []*batch
 		// run is named.
 		pause = resync
 	}
-	last.times, last.next = last.times+1, source.Now().Add(pause)
-	source.mutex.Lock()
-	if source.sent == nil {
-		source.sent = map[string]sent{}
-	}
-	source.sent[runID] = last
-	source.mutex.Unlock()
-	source.Log.InfoContext(ctx, "completion sent", "run", runID, "job", job.Name, "namespace", job.Namespace, "how", how, "times", last.times)
+	source.recall(runID, func(known *remembered) {
+		known.sent, known.times, known.next = what, last.times+1, source.Now().Add(pause)
+	})
+	source.Log.InfoContext(ctx, "completion sent", "run", runID, "job", job.Name, "namespace", job.Namespace, "how", how, "times", last.times+1)
 	if run.IsSilent(job) && how == run.Finished {
 		return 0, nil
 	}
 	return pause, nil
 }
 
-// news is what has happened to a run: the Job that it happened to, and how; or none,
-// and after what time to look again.
-func (source *Source) news(runID string, jobs []*batchv1.Job) (job *batchv1.Job, how string, again time.Duration) {
-	source.mutex.Lock()
-	gone := source.gone[runID]
-	source.mutex.Unlock()
+// news is what has happened to a run, of which a Job may be gone: the Job that it
+// happened to, and how; or none, and after what time to look again.
+func (source *Source) news(runID string, jobs []*batchv1.Job, gone *batchv1.Job) (job *batchv1.Job, how string, again time.Duration) {
 	if len(jobs) == 0 {
 		return gone, run.Deleted, 0
 	}
@@ -476,10 +449,7 @@ func (source *Source) news(runID string, jobs []*batchv1.Job) (job *batchv1.Job,
 	}
 	switch step := run.Next(values, gone != nil); {
 	case step.Missing != nil:
-		if gone != nil {
-			return gone, run.Deleted, 0
-		}
-		return jobs[0], run.Deleted, 0
+		return cmp.Or(gone, jobs[0]), run.Deleted, 0
 	case step.Ended, step.Resume != nil:
 		return &step.Ran[len(step.Ran)-1], run.Finished, 0
 	}
@@ -487,11 +457,14 @@ func (source *Source) news(runID string, jobs []*batchv1.Job) (job *batchv1.Job,
 		if run.PhaseOf(job) != run.Running || hasStarted(job) {
 			continue
 		}
-		left := source.pendingSince(runID, job).Add(source.StartDeadline).Sub(source.Now())
-		if left <= 0 {
+		seen := source.recall(runID, func(known *remembered) {
+			if known.pending != job.UID {
+				known.pending, known.since = job.UID, source.Now()
+			}
+		})
+		if again = seen.since.Add(source.StartDeadline).Sub(source.Now()); again <= 0 {
 			return job, run.Unstarted, 0
 		}
-		again = left
 	}
 	return nil, "", again
 }
@@ -502,14 +475,10 @@ func hasStarted(job *batchv1.Job) bool {
 }
 
 func (source *Source) send(ctx context.Context, job *batchv1.Job, how string) error {
-	completed, err := run.Completed(job, how, source.Now())
-	if err != nil {
-		return err
-	}
-	ctx = source.Propagator.Extract(ctx, propagation.MapCarrier{"traceparent": job.Annotations[run.TraceparentAnnotation]})
+	ctx = run.ContextOf(ctx, source.Propagator, job)
 	ctx, span := source.Tracer.Start(ctx, "jobsource "+run.CompletedType, trace.WithSpanKind(trace.SpanKindProducer))
 	defer span.End()
-	if err := source.Sender.Send(ctx, completed); err != nil {
+	if err := source.Sender.Send(ctx, run.Completed(job, how, source.Now())); err != nil {
 		return fmt.Errorf("sending the completion of Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
 	return nil
@@ -518,14 +487,12 @@ func (source *Source) send(ctx context.Context, job *batchv1.Job, how string) er
 // Handle takes the event that a run is reported: Keptn has its result. Its Jobs are
 // marked so, which comes back as a change of them.
 func (source *Source) Handle(ctx context.Context, reported event.Event) (*event.Event, error) {
-	runID, err := run.Of(reported)
+	notice, err := run.NoticeOf(reported, run.ReportedType)
 	if err != nil {
 		return nil, function.Permanent(err)
 	}
-	jobs, complete, err := source.jobsOf(runID)
-	if err != nil {
-		return nil, err
-	}
+	runID := notice.RunID
+	jobs, complete := source.jobsOf(runID)
 	var failures []error
 	for _, job := range jobs {
 		if !run.IsReported(job) {
@@ -560,7 +527,7 @@ func (source *Source) nameActive(ctx context.Context) {
 		}
 		source.mutex.Unlock()
 		for _, active := range activeRuns(jobs) {
-			if err := source.sendActive(ctx, active); err != nil && ctx.Err() == nil {
+			if err := source.Sender.Send(run.ContextOf(ctx, source.Propagator, active[0]), run.Active(active, source.Now())); err != nil && ctx.Err() == nil {
 				source.Log.WarnContext(ctx, "naming an active run failed, will be tried again", "run", active[0].Labels[run.EventIDLabel], "error", err)
 			}
 		}
@@ -586,13 +553,4 @@ func activeRuns(jobs []*batchv1.Job) [][]*batchv1.Job {
 		}
 	}
 	return active
-}
-
-func (source *Source) sendActive(ctx context.Context, jobs []*batchv1.Job) error {
-	active, err := run.Active(jobs, source.Now())
-	if err != nil {
-		return err
-	}
-	ctx = source.Propagator.Extract(ctx, propagation.MapCarrier{"traceparent": jobs[0].Annotations[run.TraceparentAnnotation]})
-	return source.Sender.Send(ctx, active)
 }

@@ -1,6 +1,20 @@
 package keptn
 
-import "context"
+import (
+	"context"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+)
+
+// Lister lists the triggered events of one type that Keptn holds open.
+type Lister interface {
+	OpenTriggered(ctx context.Context, eventType string) ([]event.Event, error)
+}
+
+// Starter knows whether the run of a task has begun, as the bridge's reporter does.
+type Starter interface {
+	HasStarted(ctx context.Context, task Task) (bool, error)
+}
 
 // Counter asks Keptn what it has counted for a task.
 type Counter interface {

@@ -181,22 +181,16 @@ func TestExcerptKeepsTheBeginningAndTheEnd(t *testing.T) {
 func TestCompletionIsTheSameEachTime(t *testing.T) {
 	finished := job("a", Succeeded)
 	finished.Annotations[TaskAnnotation] = `{"name":"test"}`
-	one, err := Completed(&finished, Finished, time.Unix(2000, 0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	other, err := Completed(&finished, Finished, time.Unix(2000, 0))
-	if err != nil {
-		t.Fatal(err)
-	}
+	one := Completed(&finished, Finished, time.Unix(2000, 0))
+	other := Completed(&finished, Finished, time.Unix(2000, 0))
 	if difference := cmp.Diff(one.String(), other.String()); difference != "" {
 		t.Errorf("(-one +other):\n%s", difference)
 	}
-	completion, err := CompletionOf(one)
+	completion, err := NoticeOf(one, CompletedType)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if difference := cmp.Diff(Completion{RunID: "run", Namespace: "jobs", Job: "a", Task: []byte(`{"name":"test"}`)}, completion); difference != "" {
+	if difference := cmp.Diff(Notice{RunID: "run", Namespace: "jobs", Job: "a", Task: []byte(`{"name":"test"}`)}, completion); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
 }

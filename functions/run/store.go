@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -15,12 +14,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	batchclient "k8s.io/client-go/kubernetes/typed/batch/v1"
-	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 )
 
 // Store reads and changes the Jobs of runs on a cluster.
@@ -198,142 +195,4 @@ func (store *Store) Delete(ctx context.Context, job *batchv1.Job) error {
 		return fmt.Errorf("deleting Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
 	return nil
-}
-
-// PodsAndEvents are the clients that Pods needs.
-type PodsAndEvents interface {
-	coreclient.PodsGetter
-	coreclient.EventsGetter
-}
-
-// Pods reads the pods of Jobs and what their containers printed.
-type Pods struct {
-	Core PodsAndEvents
-	// MaxLogBytes bounds what is kept of one container's log: its beginning and
-	// its end.
-	MaxLogBytes int
-	// LogTimeout bounds the time in which one log is read.
-	LogTimeout time.Duration
-}
-
-// Events returns what Kubernetes says happened to a Job or a pod, the oldest first:
-// why a pod was refused, could not be scheduled, or lacks a volume.
-func (pods *Pods) Events(ctx context.Context, namespace string, of types.UID) ([]corev1.Event, error) {
-	list, err := pods.Core.Events(namespace).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.uid=" + string(of), Limit: maxEvents})
-	if err != nil {
-		return nil, fmt.Errorf("listing the events of %s in namespace %s: %w", of, namespace, err)
-	}
-	slices.SortStableFunc(list.Items, func(one, other corev1.Event) int { return lastSeen(one).Compare(lastSeen(other)) })
-	return list.Items, nil
-}
-
-// maxEvents bounds how many events of one object are read.
-const maxEvents = 100
-
-func lastSeen(told corev1.Event) time.Time {
-	if !told.LastTimestamp.IsZero() {
-		return told.LastTimestamp.Time
-	}
-	if told.Series != nil {
-		return told.Series.LastObservedTime.Time
-	}
-	if !told.EventTime.IsZero() {
-		return told.EventTime.Time
-	}
-	return told.CreationTimestamp.Time
-}
-
-// List returns the pods of a Job.
-func (pods *Pods) List(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error) {
-	list, err := pods.Core.Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
-	if err != nil {
-		return nil, fmt.Errorf("listing the pods of Job %s/%s: %w", job.Namespace, job.Name, err)
-	}
-	return list.Items, nil
-}
-
-// maxLogRead bounds how much of a log is read; the kubelet rotates a
-// container's log at 10 MiB.
-const maxLogRead = 32 << 20
-
-// Log returns what a container printed. A log of more than MaxLogBytes is cut in
-// the middle, with a note that says how much is missing and how to read it all.
-// The time of reading one is bounded, too. What was read before it failed is returned
-// with the error.
-func (pods *Pods) Log(ctx context.Context, pod *corev1.Pod, container string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, pods.LogTimeout)
-	defer cancel()
-	stream, err := pods.Core.Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: container}).Stream(ctx)
-	if err != nil {
-		return "", fmt.Errorf("reading the log of container %s of pod %s/%s: %w", container, pod.Namespace, pod.Name, err)
-	}
-	defer func() { _ = stream.Close() }()
-	excerpt := Excerpt{Limit: pods.MaxLogBytes, Whole: fmt.Sprintf("kubectl logs --namespace %s %s --container %s", pod.Namespace, pod.Name, container)}
-	if _, err := io.Copy(&excerpt, io.LimitReader(stream, maxLogRead)); err != nil {
-		return excerpt.String(), fmt.Errorf("reading the log of container %s of pod %s/%s: %w", container, pod.Namespace, pod.Name, err)
-	}
-	return excerpt.String(), nil
-}
-
-// Shorten returns as much of a text as fits into room bytes of JSON: its beginning and
-// its end, and a note that says where all of it is. How much room a character needs
-// depends on how it is escaped, so it is searched for.
-func Shorten(text, whole string, room int) string {
-	fits := func(text string) bool {
-		encoded, err := json.Marshal(text)
-		return err == nil && len(encoded) <= room
-	}
-	if fits(text) {
-		return text
-	}
-	best := ""
-	for least, most := 0, min(len(text), room); least <= most; {
-		middle := (least + most) / 2
-		excerpt := Excerpt{Limit: middle, Whole: whole}
-		_, _ = excerpt.Write([]byte(text))
-		if shortened := excerpt.String(); fits(shortened) {
-			best, least = shortened, middle+1
-		} else {
-			most = middle - 1
-		}
-	}
-	return best
-}
-
-// Excerpt is a writer that keeps the beginning and the end of what is written,
-// in bounded memory.
-type Excerpt struct {
-	// Limit is how many bytes are kept.
-	Limit int
-	// Whole says where all of it can be read.
-	Whole string
-
-	head, tail []byte
-	missing    int
-}
-
-// Write never fails.
-func (excerpt *Excerpt) Write(content []byte) (int, error) {
-	written := len(content)
-	half := excerpt.Limit / 2
-	if room := half - len(excerpt.head); room > 0 {
-		taken := min(room, len(content))
-		excerpt.head = append(excerpt.head, content[:taken]...)
-		content = content[taken:]
-	}
-	excerpt.tail = append(excerpt.tail, content...)
-	if surplus := len(excerpt.tail) - half; surplus > 0 {
-		excerpt.missing += surplus
-		excerpt.tail = append(excerpt.tail[:0], excerpt.tail[surplus:]...)
-	}
-	return written, nil
-}
-
-// String returns what was kept, as valid UTF-8.
-func (excerpt *Excerpt) String() string {
-	if excerpt.missing == 0 {
-		return strings.ToValidUTF8(string(excerpt.head)+string(excerpt.tail), "\uFFFD")
-	}
-	return strings.ToValidUTF8(fmt.Sprintf("%s\n[… %d bytes are left out here; all of it: %s …]\n%s",
-		excerpt.head, excerpt.missing, excerpt.Whole, excerpt.tail), "\uFFFD")
 }

@@ -119,8 +119,7 @@ func logOf(pod *corev1.Pod, status corev1.ContainerStatus, text string, failure 
 
 // readable is the last part of an error: what Kubernetes said.
 func readable(err error) string {
-	var status apierrors.APIStatus
-	if errors.As(err, &status) {
+	if status, ok := errors.AsType[*apierrors.StatusError](err); ok {
 		return status.Status().Message
 	}
 	return err.Error()

@@ -28,7 +28,7 @@ func (tracer Tracer) Job(ctx context.Context, job *batchv1.Job, pods []corev1.Po
 	if ended.IsZero() {
 		ended = now
 	}
-	ctx = tracer.Propagator.Extract(ctx, propagation.MapCarrier{"traceparent": job.Annotations[run.TraceparentAnnotation]})
+	ctx = run.ContextOf(ctx, tracer.Propagator, job)
 	ctx, span := tracer.Tracer.Start(ctx, "job "+job.Annotations[run.TaskNameAnnotation], trace.WithTimestamp(startOf(job)), trace.WithAttributes(
 		attribute.String("k8s.job.name", job.Name), attribute.String("k8s.job.uid", string(job.UID)),
 		attribute.String("k8s.namespace.name", job.Namespace)))

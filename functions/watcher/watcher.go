@@ -47,56 +47,29 @@ type Watcher struct {
 	Log    *slog.Logger
 }
 
-// question is what the watcher is asked of a run.
-type question struct {
-	runID  string
-	task   json.RawMessage
-	silent bool
-	// begun says that the first Job is known to have been there.
-	begun bool
-	// unstarted is the Job that has not started in time.
-	unstarted string
-	// reason is why there may be no Job.
-	reason string
-	// gone says that what can't be listed is not there any more: jobsource has seen it
-	// deleted, or nothing was heard of it for too long.
-	gone bool
-}
-
 // Handle answers one event: the completion of a Job, the bridge's question for a
 // run's result, or the cancellation of a run, whose Jobs it deletes as far as they
 // have not ended. Delivering the same event again has no further effect but the same
 // reply.
 func (watcher *Watcher) Handle(ctx context.Context, received event.Event) (*event.Event, error) {
-	switch received.Type() {
-	case run.CancelledType:
-		return nil, watcher.cancel(ctx, received)
-	case run.AwaitedType:
-		awaiting, err := run.AwaitingOf(received)
-		if err != nil {
-			return nil, function.Permanent(err)
-		}
-		return watcher.next(ctx, question{runID: awaiting.RunID, task: awaiting.Task, begun: true, reason: awaiting.Reason, gone: awaiting.Reason != ""})
-	default:
-		completion, err := run.CompletionOf(received)
-		if err != nil {
-			return nil, function.Permanent(err)
-		}
-		asked := question{runID: completion.RunID, task: completion.Task, silent: completion.Silent, begun: completion.Deleted, gone: completion.Deleted}
-		if completion.Unstarted {
-			asked.unstarted = completion.Job
-		}
-		return watcher.next(ctx, asked)
+	eventType := received.Type()
+	if eventType != run.CancelledType && eventType != run.AwaitedType {
+		eventType = run.CompletedType
 	}
-}
-
-func (watcher *Watcher) cancel(ctx context.Context, cancelled event.Event) error {
-	runID, err := run.Of(cancelled)
+	notice, err := run.NoticeOf(received, eventType)
 	if err != nil {
-		return function.Permanent(err)
+		return nil, function.Permanent(err)
 	}
-	jobs, err := watcher.Runs.List(ctx, runID)
-	return errors.Join(err, watcher.delete(ctx, jobs)) // those that can be
+	switch eventType {
+	case run.CancelledType:
+		jobs, err := watcher.Runs.List(ctx, notice.RunID)
+		return nil, errors.Join(err, watcher.delete(ctx, jobs)) // those that can be
+	case run.AwaitedType:
+		notice.Begun = true // its started event was sent
+	default:
+		notice.Begun = notice.Deleted
+	}
+	return watcher.next(ctx, notice)
 }
 
 // delete deletes the Jobs that have not ended, from the last: a Job that waits must
@@ -116,19 +89,21 @@ func (watcher *Watcher) delete(ctx context.Context, jobs []batchv1.Job) error {
 
 // next does what a run needs: it starts the next Job, and replies with the run's
 // finished event once it has ended, whatever brought it here.
-func (watcher *Watcher) next(ctx context.Context, asked question) (*event.Event, error) {
-	jobs, err := watcher.Runs.List(ctx, asked.runID)
-	var refused *run.RefusedError
-	if err != nil && !errors.As(err, &refused) {
+func (watcher *Watcher) next(ctx context.Context, asked run.Notice) (*event.Event, error) {
+	jobs, err := watcher.Runs.List(ctx, asked.RunID)
+	refused, isRefused := errors.AsType[*run.RefusedError](err)
+	if err != nil && !isRefused {
 		return nil, err
 	}
-	log := watcher.Log.With("run", asked.runID)
-	step := run.Next(jobs, asked.begun)
-	if refused != nil && !asked.gone && (len(jobs) == 0 || step.Missing != nil && slices.Contains(refused.Namespaces, step.Missing.Namespace)) {
+	log := watcher.Log.With("run", asked.RunID)
+	step := run.Next(jobs, asked.Begun)
+	// What can't be listed is not there any more if jobsource has seen it deleted, or
+	// nothing was heard of it for too long.
+	if refused != nil && !asked.Deleted && asked.Reason == "" && (len(jobs) == 0 || step.Missing != nil && slices.Contains(refused.Namespaces, step.Missing.Namespace)) {
 		return nil, err // it may be there, and run
 	}
 	switch {
-	case len(jobs) == 0 && asked.begun:
+	case len(jobs) == 0 && asked.Begun:
 		return watcher.giveUp(ctx, asked)
 	case step.Resume != nil:
 		log.InfoContext(ctx, "starting the run's next Job", "next", step.Resume.Name)
@@ -137,7 +112,7 @@ func (watcher *Watcher) next(ctx context.Context, asked question) (*event.Event,
 		return watcher.finish(ctx, asked, jobs, step)
 	}
 	for index := range jobs {
-		if job := &jobs[index]; job.Name == asked.unstarted && run.PhaseOf(job) == run.Running {
+		if job := &jobs[index]; asked.Unstarted && job.Name == asked.Job && run.PhaseOf(job) == run.Running {
 			return watcher.unstarted(ctx, asked, job)
 		}
 	}
@@ -146,7 +121,7 @@ func (watcher *Watcher) next(ctx context.Context, asked question) (*event.Event,
 }
 
 // unstarted gives a Job up of which nothing has started in time, and so ends its run.
-func (watcher *Watcher) unstarted(ctx context.Context, asked question, job *batchv1.Job) (*event.Event, error) {
+func (watcher *Watcher) unstarted(ctx context.Context, asked run.Notice, job *batchv1.Job) (*event.Event, error) {
 	found, err := watcher.evidence(ctx, job, true)
 	if err != nil {
 		return nil, err
@@ -156,26 +131,26 @@ func (watcher *Watcher) unstarted(ctx context.Context, asked question, job *batc
 		return nil, nil
 	}
 	why = plain(run.Shorten(why, "the Job's events", maxSentenceBytes))
-	watcher.Log.WarnContext(ctx, "a Job could not start and is given up", "run", asked.runID, "job", job.Name, "reason", why)
+	watcher.Log.WarnContext(ctx, "a Job could not start and is given up", "run", asked.RunID, "job", job.Name, "reason", why)
 	if err := watcher.Runs.GiveUp(ctx, job, why); err != nil {
 		return nil, err
 	}
-	asked.unstarted = ""
+	asked.Unstarted = false
 	return watcher.next(ctx, asked)
 }
 
 // giveUp answers for a run of which no Job exists.
-func (watcher *Watcher) giveUp(ctx context.Context, asked question) (*event.Event, error) {
-	task, err := taskOf(asked.task)
+func (watcher *Watcher) giveUp(ctx context.Context, asked run.Notice) (*event.Event, error) {
+	task, err := taskOf(asked.Task)
 	if err != nil {
 		return nil, function.Permanent(err)
 	}
 	why := "The Jobs of this task were deleted before it was finished, and with them its result. Run the sequence again."
-	if asked.reason != "" {
-		why = asked.reason
+	if asked.Reason != "" {
+		why = asked.Reason
 	}
-	watcher.Log.WarnContext(ctx, "a run of which there is no Job is ended as errored", "run", asked.runID, "reason", why)
-	if asked.silent {
+	watcher.Log.WarnContext(ctx, "a run of which there is no Job is ended as errored", "run", asked.RunID, "reason", why)
+	if asked.Silent {
 		return new(task.LogError(watcher.Now(), why)), nil
 	}
 	finished := task.Finished(watcher.Now(), keptn.Errored(why))
@@ -191,14 +166,14 @@ func taskOf(content []byte) (keptn.Task, error) {
 }
 
 // finish answers for a run that has ended.
-func (watcher *Watcher) finish(ctx context.Context, asked question, jobs []batchv1.Job, step run.Step) (*event.Event, error) {
+func (watcher *Watcher) finish(ctx context.Context, asked run.Notice, jobs []batchv1.Job, step run.Step) (*event.Event, error) {
 	task, err := taskOf([]byte(jobs[0].Annotations[run.TaskAnnotation]))
 	if err != nil {
 		return nil, function.Permanent(err)
 	}
 	if watcher.Memory != nil {
 		if err := watcher.Memory.Acquire(ctx, 1); err != nil {
-			return nil, fmt.Errorf("waiting for memory for the logs of run %s: %w", asked.runID, err)
+			return nil, fmt.Errorf("waiting for memory for the logs of run %s: %w", asked.RunID, err)
 		}
 		defer watcher.Memory.Release(1)
 	}
@@ -212,7 +187,7 @@ func (watcher *Watcher) finish(ctx context.Context, asked question, jobs []batch
 		reports = append(reports, report)
 	}
 	if step.Missing != nil {
-		reports = append(reports, report{task: step.Missing.Task, failure: missing(step.Missing, asked.reason)})
+		reports = append(reports, report{task: step.Missing.Task, failure: missing(step.Missing, asked.Reason)})
 	}
 	if err := watcher.delete(ctx, step.Unneeded); err != nil {
 		return nil, err

@@ -218,10 +218,7 @@ func TestHandle(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			completed := job(test.of, run.Succeeded)
-			sent, err := run.Completed(&completed, run.Finished, noon)
-			if err != nil {
-				t.Fatal(err)
-			}
+			sent := run.Completed(&completed, run.Finished, noon)
 			watcher := newWatcher(&test.world, sdktrace.NewTracerProvider())
 			reply, err := watcher.Handle(t.Context(), sent)
 			if !errors.Is(err, test.err) || (err == nil) != (test.err == nil) || function.IsPermanent(err) {
@@ -246,10 +243,7 @@ func TestHandle(t *testing.T) {
 
 func TestCancellationDeletesWhatHasNotEnded(t *testing.T) {
 	cluster := &world{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Running), job("three", run.Waiting)}}
-	cancelled, err := run.Cancelled("bridge", "1", noon)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cancelled := run.Cancelled("bridge", "1", noon)
 	reply, err := newWatcher(cluster, sdktrace.NewTracerProvider()).Handle(t.Context(), cancelled)
 	if reply != nil || err != nil {
 		t.Errorf("got %v, %v", reply, err)
@@ -267,18 +261,10 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 	}
 	completed := func(name, how string) event.Event {
 		about := plan(job(name, run.Running))
-		made, err := run.Completed(&about, how, noon)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return made
+		return run.Completed(&about, how, noon)
 	}
 	awaited := func(reason string) event.Event {
-		made, err := run.Awaited("bridge", "1", keptn.Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v"}, reason, noon)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return made
+		return run.Awaited("bridge", "1", []byte(`{"triggeredID":"1","name":"test","context":"c","project":"p","stage":"s","service":"v"}`), reason, noon)
 	}
 	pulling := pod()
 	pulling.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "task", State: corev1.ContainerState{

@@ -349,7 +349,8 @@ func (world *world) observe(delivery embedded.Delivery) {
 	if delivery.Event.Type() != run.CancelledType {
 		return
 	}
-	runID, err := run.Of(delivery.Event)
+	notice, err := run.NoticeOf(delivery.Event, run.CancelledType)
+	runID := notice.RunID
 	world.mutex.Lock()
 	aborted := world.aborted[world.contexts[runOf(run.Name(runID, 0, 0))]]
 	completed := !world.closed[runID].IsZero() || world.rivals[runID]

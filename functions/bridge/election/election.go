@@ -83,7 +83,9 @@ func (election *Election) Run(ctx context.Context, lead func(context.Context) er
 		election.Log.WarnContext(ctx, "looking after the lease failed, will be tried again", "error", err)
 	}
 	go election.follow(waiting)
-	term := &term{ended: make(chan error, 1)}
+	// A term begins once or never; the elector calls back in goroutines of their own.
+	var term sync.Once
+	ended := make(chan error, 1)
 	var elector *leaderelection.LeaderElector
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: &resourcelock.LeaseLock{
@@ -95,11 +97,11 @@ func (election *Election) Run(ctx context.Context, lead func(context.Context) er
 			OnStartedLeading: func(ctx context.Context) {
 				defer stop()
 				elected()
-				if term.begin() {
+				term.Do(func() {
 					election.Log.InfoContext(ctx, "elected", "lease", election.Name)
 					go election.guard(ctx, elector, stop)
-					term.ended <- lead(ctx)
-				}
+					ended <- lead(ctx)
+				})
 			},
 			OnStoppedLeading: func() {},
 			OnNewLeader: func(holder string) {
@@ -115,10 +117,9 @@ func (election *Election) Run(ctx context.Context, lead func(context.Context) er
 	}
 	elector.Run(electing)
 	stop()
-	if term.close() {
-		if err := <-term.ended; err != nil {
-			return err
-		}
+	term.Do(func() { ended <- nil }) // it never began, or its end is waited for
+	if err := <-ended; err != nil {
+		return err
 	}
 	if ctx.Err() == nil {
 		return errLeaseLost
@@ -143,29 +144,6 @@ func (election *Election) guard(ctx context.Context, elector *leaderelection.Lea
 		stop()
 		return true, nil
 	})
-}
-
-// term is the time for which a bridge leads: it begins once or never. The elector
-// calls back in goroutines of their own.
-type term struct {
-	mutex         sync.Mutex
-	begun, closed bool
-	ended         chan error
-}
-
-func (term *term) begin() bool {
-	term.mutex.Lock()
-	defer term.mutex.Unlock()
-	term.begun = !term.closed
-	return term.begun
-}
-
-// close has no term begin any more, and says whether one has.
-func (term *term) close() bool {
-	term.mutex.Lock()
-	defer term.mutex.Unlock()
-	term.closed = true
-	return term.begun
 }
 
 // follow releases the lease once its holder is gone, until the context ends.

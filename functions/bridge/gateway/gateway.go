@@ -34,31 +34,24 @@ type Reviewer interface {
 	Review(ctx context.Context, token string) (string, error)
 }
 
-// Starter knows whether the run of a task has begun, as outward.Reporter does.
-type Starter interface {
-	HasStarted(ctx context.Context, task keptn.Task) (bool, error)
-}
-
 // Gateway lets executors and fetchers read files of Keptn's projects, as package files
 // says.
 type Gateway struct {
 	Resources Resources
 	Counter   keptn.Counter
 	// Reporter knows of answers that Keptn has not counted.
-	Reporter Starter
+	Reporter keptn.Starter
 	Reviewer Reviewer
 	Grants   *Grants
 	// Subjects are the user names that may ask for grants.
 	Subjects []string
 	// Cache keeps small files at commits, which never change.
-	Cache *FileCache
+	Cache *Cache
 	Log   *slog.Logger
 }
 
-// FileCache holds the most recently used of small files, in at most 16 MiB.
-type FileCache struct {
-	files *lru.Cache[cachedFile, []byte]
-}
+// Cache holds the most recently used of small files at commits, in at most 16 MiB.
+type Cache = lru.Cache[cachedFile, []byte]
 
 type cachedFile struct {
 	scope api.ResourceScope
@@ -70,13 +63,10 @@ const (
 	maxCachedBytes = 64 << 10
 )
 
-// NewFileCache returns an empty cache.
-func NewFileCache() *FileCache {
-	files, err := lru.New[cachedFile, []byte](cachedFiles)
-	if err != nil {
-		panic(err) // only for a size that is not positive
-	}
-	return &FileCache{files: files}
+// NewCache returns an empty cache.
+func NewCache() *Cache {
+	cache, _ := lru.New[cachedFile, []byte](cachedFiles) // it fails only for a size that is not positive
+	return cache
 }
 
 // Routes are the gateway's HTTP handlers.
@@ -196,7 +186,7 @@ func (gateway *Gateway) serve(ctx context.Context, writer http.ResponseWriter, s
 		return false, err
 	}
 	if scope.GitCommitID != "" && path != "" && len(content) < maxCachedBytes {
-		gateway.Cache.files.Add(cachedFile{scope, path}, content) // a file at a commit never changes
+		gateway.Cache.Add(cachedFile{scope, path}, content) // a file at a commit never changes
 	}
 	writer.Header().Set("Content-Type", "application/octet-stream")
 	_, _ = writer.Write(content)
@@ -216,7 +206,7 @@ func (gateway *Gateway) open(ctx context.Context, scope api.ResourceScope, path 
 		}
 		return io.NopCloser(bytes.NewReader(content)), nil
 	}
-	if content, ok := gateway.Cache.files.Get(cachedFile{scope, path}); ok {
+	if content, ok := gateway.Cache.Get(cachedFile{scope, path}); ok {
 		return io.NopCloser(bytes.NewReader(content)), nil
 	}
 	return gateway.Resources.Resource(ctx, scope, path)

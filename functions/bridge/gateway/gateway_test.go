@@ -79,7 +79,7 @@ func TestGateway(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			gateway := &Gateway{Resources: resources{test.err}, Counter: &fixture.Counter{Answer: test.count, Err: test.err}, Reporter: fixture.Starter(false), Reviewer: reviewer{"executor's": "executor", "other's": "other"}, Grants: grants, Subjects: []string{"executor"}, Cache: NewFileCache(), Log: discard}
+			gateway := &Gateway{Resources: resources{test.err}, Counter: &fixture.Counter{Answer: test.count, Err: test.err}, Reporter: fixture.Starter(false), Reviewer: reviewer{"executor's": "executor", "other's": "other"}, Grants: grants, Subjects: []string{"executor"}, Cache: NewCache(), Log: discard}
 			mux := http.NewServeMux()
 			for pattern, handler := range gateway.Routes() {
 				mux.Handle(pattern, handler)
@@ -168,7 +168,7 @@ func TestFilesAreStreamedBoundedAndCached(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			grants := newGrants(time.Now)
-			gateway := &Gateway{Resources: &test.file, Grants: grants, Cache: NewFileCache(), Log: discard}
+			gateway := &Gateway{Resources: &test.file, Grants: grants, Cache: NewCache(), Log: discard}
 			mux := http.NewServeMux()
 			for pattern, handler := range gateway.Routes() {
 				mux.Handle(pattern, handler)

@@ -2,6 +2,7 @@ package inward
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"time"
@@ -38,7 +39,7 @@ const (
 type Inbox struct {
 	Broker        Sender
 	Counter       keptn.Counter
-	Reporter      Starter
+	Reporter      keptn.Starter
 	Subscriptions *Subscriptions
 	Runs          Runs
 	Source        string
@@ -48,13 +49,8 @@ type Inbox struct {
 	Now    func() time.Time
 	Log    *slog.Logger
 
-	events *memory.Memory[remembered]
-}
-
-// NewInbox returns an inbox that remembers nothing yet.
-func NewInbox(inbox Inbox) *Inbox {
-	inbox.events = memory.New[remembered](rememberedEvents)
-	return &inbox
+	// events are those that were taken; one that fell out is asked for again.
+	events memory.Memory[remembered]
 }
 
 // Runs are the runs that are known, as outward.Runs has them.
@@ -62,14 +58,7 @@ type Runs interface {
 	IsThere(task keptn.Task) bool
 }
 
-// Starter knows whether the run of a task has begun, as outward.Reporter does.
-type Starter interface {
-	HasStarted(ctx context.Context, task keptn.Task) (bool, error)
-}
-
 const (
-	// rememberedEvents bounds the memory; an event that fell out is asked for again.
-	rememberedEvents = 10000
 	// maxDoublings is how often the time between two resends, or two looks, doubles.
 	maxDoublings = 8
 	// firstLook and lastLook bound the time until an event is looked at again that Keptn
@@ -213,12 +202,12 @@ func (inbox *Inbox) do(ctx context.Context, wanted wanted, task keptn.Task, trig
 func (inbox *Inbox) Ask(ctx context.Context, task keptn.Task, reason string) error {
 	ctx, span := inbox.Tracer.Start(function.ContextWithTraceID(ctx, task.Context), "bridge "+run.AwaitedType, trace.WithSpanKind(trace.SpanKindProducer))
 	defer span.End()
-	awaited, err := run.Awaited(inbox.Source, run.ID(task.TriggeredID), task, reason, inbox.Now())
+	content, err := json.Marshal(task)
 	if err != nil {
-		return err
+		return fmt.Errorf("encoding task %s: %w", task.TriggeredID, err)
 	}
 	inbox.Log.WarnContext(ctx, "Keptn waits for the result of a task; it is asked for", "triggeredid", task.TriggeredID, "keptncontext", task.Context, "reason", reason)
-	if err := inbox.Broker.Send(ctx, awaited); err != nil {
+	if err := inbox.Broker.Send(ctx, run.Awaited(inbox.Source, run.ID(task.TriggeredID), content, reason, inbox.Now())); err != nil {
 		return fmt.Errorf("asking for the result of task %s: %w", task.TriggeredID, err)
 	}
 	return nil

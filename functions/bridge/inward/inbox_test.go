@@ -21,10 +21,10 @@ type noRuns struct{}
 func (noRuns) IsThere(keptn.Task) bool { return false }
 
 func newInbox(broker *fixture.Broker, counter *fixture.Counter) *Inbox {
-	return NewInbox(Inbox{
+	return &Inbox{
 		Broker: broker, Counter: counter, Reporter: fixture.Starter(false), Subscriptions: subscribed(to("sh.keptn.event.test.triggered")),
 		Runs: noRuns{}, Source: "ours", Resend: time.Minute, Tracer: noop.NewTracerProvider().Tracer(""), Now: time.Now, Log: discard,
-	})
+	}
 }
 
 // oneRun is where each run is.
@@ -93,7 +93,7 @@ func TestResultOfASilentRunIsAskedFor(t *testing.T) {
 				}
 				var reasoned []bool
 				for _, taken := range broker.Taken {
-					awaiting, err := run.AwaitingOf(taken)
+					awaiting, err := run.NoticeOf(taken, run.AwaitedType)
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -10,13 +10,9 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
+	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/keptn/api"
 )
-
-// Lister lists the triggered events of one type that Keptn holds open.
-type Lister interface {
-	OpenTriggered(ctx context.Context, eventType string) ([]event.Event, error)
-}
 
 // Take takes a triggered event from Keptn. An error means that it has to be
 // offered again.
@@ -25,7 +21,7 @@ type Take func(ctx context.Context, triggered event.Event, origin Origin) error
 // Poller looks for open events again and again. Over HTTP that is how events
 // arrive; over NATS it finds what was triggered while nobody listened.
 type Poller struct {
-	Lister        Lister
+	Lister        keptn.Lister
 	Subscriptions *Subscriptions
 	Take          Take
 	Interval      time.Duration

@@ -3,17 +3,20 @@ package memory
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
+// size is for how many keys a memory holds values.
+const size = 10000
+
 // Memory holds a value for each of a bounded number of keys; the one that was
 // least recently asked for falls out, unless somebody holds it. It is safe for use by
-// many at a time.
+// many at a time, and its zero value is ready.
 type Memory[Value any] struct {
 	mutex  sync.Mutex
-	size   int
 	values *simplelru.LRU[string, *remembered[Value]]
 }
 
@@ -24,17 +27,6 @@ type remembered[Value any] struct {
 	value Value
 	// users are how many hold the value or wait for it.
 	users int
-}
-
-// New returns a memory for a number of keys, which has to be positive.
-func New[Value any](size int) *Memory[Value] {
-	// It is bounded here: what is held must not fall out.
-	const unbounded = int(^uint(0) >> 1)
-	values, err := simplelru.NewLRU[string, *remembered[Value]](unbounded, nil)
-	if err != nil {
-		panic(err) // only for a size that is not positive
-	}
-	return &Memory[Value]{size: size, values: values}
 }
 
 // Hold returns a key's value, a new one if there is none, for the caller alone
@@ -59,13 +51,18 @@ func (memory *Memory[Value]) Hold(ctx context.Context, key string) (value *Value
 func (memory *Memory[Value]) of(key string) *remembered[Value] {
 	memory.mutex.Lock()
 	defer memory.mutex.Unlock()
+	if memory.values == nil {
+		// It is bounded here: what is held must not fall out. It fails only for a size that
+		// is not positive.
+		memory.values, _ = simplelru.NewLRU[string, *remembered[Value]](math.MaxInt, nil)
+	}
 	entry, ok := memory.values.Get(key)
 	if !ok {
 		entry = &remembered[Value]{turn: make(chan struct{}, 1)}
 		memory.values.Add(key, entry)
 	}
 	entry.users++
-	for surplus := memory.values.Len() - memory.size; surplus > 0; surplus-- {
+	for surplus := memory.values.Len() - size; surplus > 0; surplus-- {
 		oldest, candidate, _ := memory.values.GetOldest()
 		if candidate.users > 0 {
 			memory.values.Get(oldest) // it is in use, and so becomes the newest

@@ -90,9 +90,9 @@ func (outbox *Outbox) Handle(ctx context.Context, outgoing event.Event) (*event.
 	outbox.Runs.Remove(task)
 	switch {
 	case answer.Phase == keptn.Finished:
-		return reply(run.Reported(outbox.Source, run.ID(task.TriggeredID), outbox.Now()))
+		return new(run.Reported(outbox.Source, run.ID(task.TriggeredID), outbox.Now())), nil
 	case delivery.Aborted:
-		return outbox.Runs.cancel(ctx, task)
+		return outbox.Runs.cancel(ctx, task), nil
 	}
 	return nil, nil
 }

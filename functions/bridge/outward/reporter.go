@@ -34,7 +34,7 @@ type Reporter struct {
 	log     *slog.Logger
 
 	begun time.Time
-	tasks *memory.Memory[reported]
+	tasks memory.Memory[reported]
 }
 
 // Timing is how the reporter waits.
@@ -50,9 +50,6 @@ type Timing struct {
 	Interval, Limit time.Duration
 }
 
-// rememberedTasks bounds the memory; a task that fell out is asked for again.
-const rememberedTasks = 10000
-
 // NewReporter returns a reporter that sends as a source. Meter counts what is dropped.
 func NewReporter(sender Sender, counter keptn.Counter, source string, timing Timing, now func() time.Time, meter metric.Meter, log *slog.Logger) *Reporter {
 	dropped, err := meter.Int64Counter("keptn.events.dropped", metric.WithUnit("{event}"),
@@ -61,7 +58,7 @@ func NewReporter(sender Sender, counter keptn.Counter, source string, timing Tim
 		dropped = noop.Int64Counter{} // only for a name that is not valid
 	}
 	reporter := &Reporter{
-		sender: sender, counter: counter, source: source, timing: timing, now: now, dropped: dropped, log: log, tasks: memory.New[reported](rememberedTasks),
+		sender: sender, counter: counter, source: source, timing: timing, now: now, dropped: dropped, log: log,
 	}
 	reporter.Begin()
 	return reporter

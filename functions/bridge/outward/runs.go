@@ -2,6 +2,7 @@ package outward
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -24,7 +25,7 @@ import (
 // Keptn has no event that says so for a task; it only stops listing it (recordings 40
 // to 42), which says nothing by itself: the sequence's state has to confirm it.
 type Runs struct {
-	Lister  Lister
+	Lister  keptn.Lister
 	Counter keptn.Counter
 	Keptn   Deliverer
 	Broker  Sender
@@ -37,11 +38,6 @@ type Runs struct {
 
 	mutex sync.Mutex
 	tasks map[string]knownRun
-}
-
-// Lister lists the triggered events of one type that Keptn holds open.
-type Lister interface {
-	OpenTriggered(ctx context.Context, eventType string) ([]event.Event, error)
 }
 
 type knownRun struct {
@@ -64,10 +60,13 @@ const maxRuns = 10000
 // ended and Keptn wants no result, and with nothing else. A started event that Keptn lacks
 // is sent again. So whatever happened is seen that happened while no bridge was there.
 func (runs *Runs) Handle(ctx context.Context, received event.Event) (*event.Event, error) {
-	var task keptn.Task
-	activity, err := run.ActivityOf(received, &task)
+	activity, err := run.NoticeOf(received, run.ActiveType)
 	if err != nil {
 		return nil, function.Permanent(err)
+	}
+	var task keptn.Task
+	if err := json.Unmarshal(activity.Task, &task); err != nil {
+		return nil, function.Permanent(fmt.Errorf("reading the task of event %s: %w", received.ID(), err))
 	}
 	count, err := runs.Counter.Count(ctx, task)
 	if err != nil {
@@ -76,15 +75,12 @@ func (runs *Runs) Handle(ctx context.Context, received event.Event) (*event.Even
 	switch {
 	case count.Over() && activity.Ended:
 		runs.Remove(task)
-		return reply(run.Reported(runs.Source, activity.RunID, runs.Now()))
-	case count.Standing == keptn.Aborted:
+		return new(run.Reported(runs.Source, activity.RunID, runs.Now())), nil
+	case count.Standing == keptn.Aborted, count.Standing == keptn.Completed && !activity.Begun:
+		// Of a run that has not begun an executor made some after another one had said that
+		// it can't be run; the rest, and with it the first Job, will never be made.
 		runs.Remove(task)
-		return runs.cancel(ctx, task)
-	case count.Standing == keptn.Completed && !activity.Begun:
-		// An executor made some of it after another one had said that it can't be run; the
-		// rest, and with it the first Job, will never be made.
-		runs.Remove(task)
-		return runs.cancel(ctx, task)
+		return runs.cancel(ctx, task), nil
 	case count.Standing == keptn.Completed:
 		runs.Remove(task)
 		return nil, nil
@@ -101,13 +97,6 @@ func (runs *Runs) Handle(ctx context.Context, received event.Event) (*event.Even
 		}
 	}
 	return nil, nil
-}
-
-func reply(made event.Event, err error) (*event.Event, error) {
-	if err != nil {
-		return nil, err
-	}
-	return &made, nil
 }
 
 // Add adds the run of a task that was started, and not finished.
@@ -218,11 +207,7 @@ func (runs *Runs) check(ctx context.Context, task keptn.Task) error {
 	}
 	ctx, span := runs.Tracer.Start(function.ContextWithTraceID(ctx, task.Context), "bridge "+run.CancelledType, trace.WithSpanKind(trace.SpanKindProducer))
 	defer span.End()
-	cancelled, err := runs.cancel(ctx, task)
-	if err != nil {
-		return err
-	}
-	if err := runs.Broker.Send(ctx, *cancelled); err != nil {
+	if err := runs.Broker.Send(ctx, *runs.cancel(ctx, task)); err != nil {
 		return fmt.Errorf("cancelling the run of task %s: %w", task.TriggeredID, err)
 	}
 	runs.Remove(task)
@@ -230,7 +215,7 @@ func (runs *Runs) check(ctx context.Context, task keptn.Task) error {
 }
 
 // cancel returns the cancellation of a task's run.
-func (runs *Runs) cancel(ctx context.Context, task keptn.Task) (*event.Event, error) {
+func (runs *Runs) cancel(ctx context.Context, task keptn.Task) *event.Event {
 	runs.Log.InfoContext(ctx, "nobody waits for a run any more; it is cancelled", "triggeredid", task.TriggeredID, "keptncontext", task.Context)
-	return reply(run.Cancelled(runs.Source, run.ID(task.TriggeredID), runs.Now()))
+	return new(run.Cancelled(runs.Source, run.ID(task.TriggeredID), runs.Now()))
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
-func newRuns(broker *fixture.Broker, lister Lister, counter *fixture.Counter) *Runs {
+func newRuns(broker *fixture.Broker, lister keptn.Lister, counter *fixture.Counter) *Runs {
 	return &Runs{
 		Lister: lister, Counter: counter, Keptn: &delivered{}, Broker: broker, Source: "ours", Interval: time.Second,
 		Tracer: noop.NewTracerProvider().Tracer(""), Now: time.Now, Log: discard,
@@ -144,10 +144,7 @@ func TestNamedRunIsAnswered(t *testing.T) {
 		if phase == run.Succeeded {
 			job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
 		}
-		made, err := run.Active([]*batchv1.Job{job}, noon)
-		if err != nil {
-			t.Fatal(err)
-		}
+		made := run.Active([]*batchv1.Job{job}, noon)
 		return made
 	}
 	incomplete := named(run.Waiting, "")

@@ -31,26 +31,22 @@ const (
 // is too large has many answers (recordings 52-oversize-http and 71-validation-on), and
 // NATS' client says it by itself.
 func saidOf(err error) said {
-	var status *api.StatusError
-	var network *net.OpError
+	status, answered := errors.AsType[*api.StatusError](err)
+	network, unreached := errors.AsType[*net.OpError](err)
 	switch {
 	case err == nil:
 		return taken
-	case errors.Is(err, nats.ErrMaxPayload):
+	case errors.Is(err, nats.ErrMaxPayload),
+		answered && status.Code == http.StatusRequestEntityTooLarge,
+		answered && status.Code == http.StatusBadRequest && strings.Contains(status.Message, "too large"),
+		answered && status.Code == http.StatusInternalServerError && strings.Contains(status.Message, "maximum payload"):
 		return tooLarge
-	case errors.As(err, &status):
-		switch {
-		case status.Code == http.StatusRequestEntityTooLarge,
-			status.Code == http.StatusBadRequest && strings.Contains(status.Message, "too large"),
-			status.Code == http.StatusInternalServerError && strings.Contains(status.Message, "maximum payload"):
-			return tooLarge
-		case status.Code == http.StatusBadRequest, status.Code == http.StatusUnprocessableEntity:
-			return refused
-		case status.Code < http.StatusInternalServerError, status.Own, status.Code == http.StatusServiceUnavailable:
-			return notTaken
-		}
-	case errors.As(err, &network) && network.Op == "dial":
+	case answered && (status.Code == http.StatusBadRequest || status.Code == http.StatusUnprocessableEntity):
+		return refused
+	case answered && (status.Code < http.StatusInternalServerError || status.Own || status.Code == http.StatusServiceUnavailable),
+		unreached && network.Op == "dial":
 		return notTaken
+	default:
+		return unclear
 	}
-	return unclear
 }

@@ -58,10 +58,7 @@ func (sizeLimit *SizeLimit) send(ctx context.Context, outgoing event.Event, limi
 	return sizeLimit.sender.Send(ctx, fitted)
 }
 
-const (
-	messageMember = "message"
-	labelsMember  = "labels"
-)
+const messageMember, labelsMember = "message", "labels"
 
 // Fit returns an event of at most limit bytes, as Keptn is sent it. Its message is
 // cut in the middle, with a note that says how much is missing and where all of it

@@ -21,11 +21,11 @@ func main() {
 
 func wire(ctx context.Context, configuration bridge.Configuration, telemetry *function.Telemetry) (function.Program, error) {
 	klog.SetSlogLogger(telemetry.Log)
-	config, err := cluster.Config(telemetry.Transport)
+	config, err := cluster.Config(telemetry.Transport, cluster.CallTimeout)
 	if err != nil {
 		return function.Program{}, err
 	}
-	client, err := kubernetes.NewForConfig(cluster.BoundCalls(config))
+	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return function.Program{}, err
 	}

@@ -63,8 +63,7 @@ type Client struct {
 	Token string
 	// HTTP makes the calls; it must not follow redirects (see NewHTTPClient).
 	HTTP *http.Client
-	// Source is that of this installation's events, by which it recognises its own; the
-	// constant keptn.Source if empty.
+	// Source is that of this installation's events, by which it recognises its own.
 	Source string
 }
 
@@ -98,8 +97,8 @@ func (err *StatusError) Error() string {
 // IsNotFound says whether an error is Keptn's own answer that something does not
 // exist. A proxy's 404 says nothing about Keptn.
 func IsNotFound(err error) bool {
-	var status *StatusError
-	return errors.As(err, &status) && status.Code == http.StatusNotFound && status.Own
+	status, ok := errors.AsType[*StatusError](err)
+	return ok && status.Code == http.StatusNotFound && status.Own
 }
 
 // ErrForeign says that a success is not Keptn's answer to what it was asked: something

@@ -36,7 +36,7 @@ func answering(t *testing.T, status int, body string) (*Client, *[3]string) {
 		_, _ = writer.Write([]byte(body))
 	}))
 	t.Cleanup(server.Close)
-	return &Client{Endpoints: GatewayEndpoints(server.URL + "/api/"), Token: "secret", HTTP: NewHTTPClient(http.DefaultTransport, time.Minute)}, &last
+	return &Client{Endpoints: GatewayEndpoints(server.URL + "/api/"), Token: "secret", HTTP: NewHTTPClient(http.DefaultTransport, time.Minute), Source: keptn.Source}, &last
 }
 
 func readResource(ctx context.Context, client *Client, scope ResourceScope, path string) (string, error) {
@@ -58,7 +58,7 @@ func TestListingIsComplete(t *testing.T) {
 		_, _ = writer.Write([]byte(pages[request.URL.Query().Get("nextPageKey")]))
 	}))
 	defer server.Close()
-	client := &Client{Endpoints: GatewayEndpoints(server.URL), HTTP: http.DefaultClient}
+	client := &Client{Endpoints: GatewayEndpoints(server.URL), HTTP: http.DefaultClient, Source: keptn.Source}
 	got, err := client.ResourcePaths(t.Context(), ResourceScope{Project: "p"})
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func TestAnswersAreBounded(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	client := &Client{Endpoints: GatewayEndpoints(server.URL), HTTP: http.DefaultClient}
+	client := &Client{Endpoints: GatewayEndpoints(server.URL), HTTP: http.DefaultClient, Source: keptn.Source}
 	var tooLarge *http.MaxBytesError
 	if _, err := client.OpenTriggered(t.Context(), "t"); !errors.As(err, &tooLarge) {
 		t.Errorf("got %v", err)
@@ -222,7 +222,7 @@ func TestTokenIsNotSentToWhereARedirectLeads(t *testing.T) {
 	defer other.Close()
 	server := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusMovedPermanently))
 	defer server.Close()
-	client := &Client{Endpoints: GatewayEndpoints(server.URL), Token: "secret", HTTP: NewHTTPClient(http.DefaultTransport, time.Minute)}
+	client := &Client{Endpoints: GatewayEndpoints(server.URL), Token: "secret", HTTP: NewHTTPClient(http.DefaultTransport, time.Minute), Source: keptn.Source}
 	if _, err := client.OpenTriggered(t.Context(), "t"); err == nil {
 		t.Error("a redirect was taken for an answer")
 	}
@@ -295,7 +295,7 @@ func TestCount(t *testing.T) {
 			mux.HandleFunc("/controlPlane/v1/sequence/p", func(writer http.ResponseWriter, _ *http.Request) { _, _ = writer.Write([]byte(test.states)) })
 			server := httptest.NewServer(mux)
 			defer server.Close()
-			client := &Client{Endpoints: GatewayEndpoints(server.URL), HTTP: http.DefaultClient}
+			client := &Client{Endpoints: GatewayEndpoints(server.URL), HTTP: http.DefaultClient, Source: keptn.Source}
 			got, err := client.Count(t.Context(), task)
 			if !errors.Is(err, test.err) || (err == nil) != (test.err == nil) {
 				t.Fatalf("got error %v, want %v", err, test.err)

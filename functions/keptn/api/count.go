@@ -79,7 +79,7 @@ func (client *Client) current(ctx context.Context, task keptn.Task, execution Ex
 	}
 	count := keptn.Count{Standing: keptn.Current}
 	for _, counted := range execution.Status.CurrentTask.Events {
-		if counted.Source != client.source() {
+		if counted.Source != client.Source {
 			continue // another integration's, or another installation's
 		}
 		switch _, phase, _ := keptn.ParseType(counted.EventType); phase {
@@ -106,11 +106,4 @@ func (client *Client) current(ctx context.Context, task keptn.Task, execution Ex
 		count.Standing = keptn.Pending
 	}
 	return count, nil
-}
-
-func (client *Client) source() string {
-	if client.Source != "" {
-		return client.Source
-	}
-	return keptn.Source
 }

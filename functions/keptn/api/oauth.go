@@ -73,8 +73,7 @@ func (transport *oauthTransport) current(ctx context.Context) (*oauth2.Token, er
 		ClientID: transport.ClientID, ClientSecret: transport.ClientSecret, Scopes: transport.Scopes, TokenURL: endpoint,
 	}
 	token, err := configuration.Token(context.WithValue(ctx, oauth2.HTTPClient, transport.client))
-	var refused *oauth2.RetrieveError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
 		// Not its text, which is all that the provider answered.
 		return nil, fmt.Errorf("getting a token from %s: it answered %s %s", endpoint, refused.Response.Status, refused.ErrorCode)
 	}

@@ -1,0 +1,90 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
+)
+
+// PodsAndEvents are the clients that Pods needs.
+type PodsAndEvents interface {
+	coreclient.PodsGetter
+	coreclient.EventsGetter
+}
+
+// Pods reads the pods of Jobs and what their containers printed.
+type Pods struct {
+	Core PodsAndEvents
+	// MaxLogBytes bounds what is kept of one container's log: its beginning and
+	// its end.
+	MaxLogBytes int
+	// LogTimeout bounds the time in which one log is read.
+	LogTimeout time.Duration
+}
+
+// Events returns what Kubernetes says happened to a Job or a pod, the oldest first:
+// why a pod was refused, could not be scheduled, or lacks a volume.
+func (pods *Pods) Events(ctx context.Context, namespace string, of types.UID) ([]corev1.Event, error) {
+	list, err := pods.Core.Events(namespace).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.uid=" + string(of), Limit: maxEvents})
+	if err != nil {
+		return nil, fmt.Errorf("listing the events of %s in namespace %s: %w", of, namespace, err)
+	}
+	slices.SortStableFunc(list.Items, func(one, other corev1.Event) int { return lastSeen(one).Compare(lastSeen(other)) })
+	return list.Items, nil
+}
+
+// maxEvents bounds how many events of one object are read.
+const maxEvents = 100
+
+func lastSeen(told corev1.Event) time.Time {
+	if !told.LastTimestamp.IsZero() {
+		return told.LastTimestamp.Time
+	}
+	if told.Series != nil {
+		return told.Series.LastObservedTime.Time
+	}
+	if !told.EventTime.IsZero() {
+		return told.EventTime.Time
+	}
+	return told.CreationTimestamp.Time
+}
+
+// List returns the pods of a Job.
+func (pods *Pods) List(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error) {
+	list, err := pods.Core.Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
+	if err != nil {
+		return nil, fmt.Errorf("listing the pods of Job %s/%s: %w", job.Namespace, job.Name, err)
+	}
+	return list.Items, nil
+}
+
+// maxLogRead bounds how much of a log is read; the kubelet rotates a
+// container's log at 10 MiB.
+const maxLogRead = 32 << 20
+
+// Log returns what a container printed. A log of more than MaxLogBytes is cut in
+// the middle, with a note that says how much is missing and how to read it all.
+// The time of reading one is bounded, too. What was read before it failed is returned
+// with the error.
+func (pods *Pods) Log(ctx context.Context, pod *corev1.Pod, container string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, pods.LogTimeout)
+	defer cancel()
+	stream, err := pods.Core.Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: container}).Stream(ctx)
+	if err != nil {
+		return "", fmt.Errorf("reading the log of container %s of pod %s/%s: %w", container, pod.Namespace, pod.Name, err)
+	}
+	defer func() { _ = stream.Close() }()
+	excerpt := Excerpt{Limit: pods.MaxLogBytes, Whole: fmt.Sprintf("kubectl logs --namespace %s %s --container %s", pod.Namespace, pod.Name, container)}
+	if _, err := io.Copy(&excerpt, io.LimitReader(stream, maxLogRead)); err != nil {
+		return excerpt.String(), fmt.Errorf("reading the log of container %s of pod %s/%s: %w", container, pod.Namespace, pod.Name, err)
+	}
+	return excerpt.String(), nil
+}
