@@ -67,42 +67,59 @@ func (manifests *Manifests) read(content []byte) error {
 		if err != nil {
 			return fmt.Errorf("splitting it into documents: %w", err)
 		}
-		var kind runtime.TypeMeta
-		if err := yaml.Unmarshal(document, &kind); err != nil {
-			return fmt.Errorf("decoding a document: %w", err)
-		}
-		switch kind.Kind {
-		case "Deployment", "Service":
-			var workload struct {
-				Metadata metav1.ObjectMeta
-				Spec     struct{ Template corev1.PodTemplateSpec }
-			}
-			if err := yaml.Unmarshal(document, &workload); err != nil {
-				return fmt.Errorf("decoding a workload: %w", err)
-			}
-			for _, container := range workload.Spec.Template.Spec.Containers {
-				variables := map[string]string{}
-				for _, variable := range container.Env {
-					if variable.ValueFrom == nil {
-						variables[variable.Name] = variable.Value
-					}
-				}
-				manifests.variables[workload.Metadata.Name] = variables
-			}
-		case "Trigger":
-			var trigger eventingv1.Trigger
-			if err := yaml.UnmarshalStrict(document, &trigger); err != nil {
-				return fmt.Errorf("decoding a Trigger: %w", err)
-			}
-			manifests.Triggers = append(manifests.Triggers, trigger)
-		case "ConfigMap":
-			var settings corev1.ConfigMap
-			if err := yaml.UnmarshalStrict(document, &settings); err != nil {
-				return fmt.Errorf("decoding a ConfigMap: %w", err)
-			}
-			for name, value := range settings.Data {
-				manifests.Settings[name] = value
-			}
+		if err := manifests.add(document); err != nil {
+			return err
 		}
 	}
+}
+
+// add takes over a document, or each item of a list.
+func (manifests *Manifests) add(document []byte) error {
+	var kind struct {
+		runtime.TypeMeta `json:",inline"`
+		Items            []runtime.RawExtension
+	}
+	if err := yaml.Unmarshal(document, &kind); err != nil {
+		return fmt.Errorf("decoding a document: %w", err)
+	}
+	switch kind.Kind {
+	case "List":
+		for _, item := range kind.Items {
+			if err := manifests.add(item.Raw); err != nil {
+				return err
+			}
+		}
+	case "Deployment", "Service":
+		var workload struct {
+			Metadata metav1.ObjectMeta
+			Spec     struct{ Template corev1.PodTemplateSpec }
+		}
+		if err := yaml.Unmarshal(document, &workload); err != nil {
+			return fmt.Errorf("decoding a workload: %w", err)
+		}
+		for _, container := range workload.Spec.Template.Spec.Containers {
+			variables := map[string]string{}
+			for _, variable := range container.Env {
+				if variable.ValueFrom == nil {
+					variables[variable.Name] = variable.Value
+				}
+			}
+			manifests.variables[workload.Metadata.Name] = variables
+		}
+	case "Trigger":
+		var trigger eventingv1.Trigger
+		if err := yaml.UnmarshalStrict(document, &trigger); err != nil {
+			return fmt.Errorf("decoding a Trigger: %w", err)
+		}
+		manifests.Triggers = append(manifests.Triggers, trigger)
+	case "ConfigMap":
+		var settings corev1.ConfigMap
+		if err := yaml.UnmarshalStrict(document, &settings); err != nil {
+			return fmt.Errorf("decoding a ConfigMap: %w", err)
+		}
+		for name, value := range settings.Data {
+			manifests.Settings[name] = value
+		}
+	}
+	return nil
 }

@@ -1,11 +1,17 @@
 package manifests
 
 import (
+	"bytes"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 var testTime = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -21,39 +27,98 @@ func golist(t *testing.T, arguments ...string) []string {
 	return strings.Split(strings.TrimSpace(string(output)), "\n")
 }
 
-// cmd imports functions, a function imports jobconfig, keptn, run and function,
-// and these import nothing of ours; so no function knows another.
+// What may import what of ours, besides a main, which imports what it wires: a function
+// imports the libraries and its own rooms, so no function knows another; a room imports
+// the libraries, and not the rooms beside it, except for the bridge's memory.
 func TestWhoMayImportWhom(t *testing.T) {
-	library := []string{"function", "jobconfig", "keptn", "run"}
+	libraries := map[string][]string{
+		"cluster": nil, "function": nil, "jobconfig": nil, "keptn": nil, "run": nil,
+		"files":     {"keptn"},
+		"keptn/api": {"keptn"},
+	}
+	mayImport := func(importer, imported string) bool {
+		if allowed, ok := libraries[importer]; ok {
+			return slices.Contains(allowed, imported)
+		}
+		owner, _, isRoom := strings.Cut(importer, "/")
+		_, isLibrary := libraries[imported]
+		switch {
+		case imported == "keptn/api": // with Keptn's secrets
+			return owner == "bridge"
+		case owner == "cmd", isLibrary, imported == "bridge/memory" && owner == "bridge":
+			return true
+		default:
+			return !isRoom && strings.HasPrefix(imported, owner+"/")
+		}
+	}
 	packages := golist(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, functions+"...")
-	if len(packages) < 10 {
+	if len(packages) < 15 {
 		t.Fatalf("only %d packages were found", len(packages))
 	}
 	for _, line := range packages {
 		fields := strings.Fields(line)
 		importer := strings.TrimPrefix(fields[0], functions)
 		for _, path := range fields[1:] {
-			imported, ours := strings.CutPrefix(path, functions)
-			switch {
-			case !ours, strings.HasPrefix(importer, "cmd/"):
-			case slices.Contains(library, importer):
-				t.Errorf("%s imports %s, but may import nothing of ours", importer, imported)
-			case !slices.Contains(library, imported):
-				t.Errorf("%s imports %s, but no function knows another", importer, imported)
+			if imported, ours := strings.CutPrefix(path, functions); ours && !mayImport(importer, imported) {
+				t.Errorf("%s may not import %s", importer, imported)
 			}
 		}
 	}
 }
 
+// The README's design names every room that exists, and none that does not.
+func TestEveryRoomIsInTheREADME(t *testing.T) {
+	const module = "github.com/job-executor/job-executor/"
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for _, row := range regexp.MustCompile("(?m)^\\| (`(?:functions|test)/.*?) \\|").FindAllStringSubmatch(string(readme), -1) {
+		for _, room := range regexp.MustCompile("`([a-z/0-9]+)`").FindAllStringSubmatch(row[1], -1) {
+			told = append(told, room[1])
+		}
+	}
+	var rooms []string
+	for _, path := range golist(t, "-f", "{{.ImportPath}}", module+"...") {
+		room := strings.TrimPrefix(path, module)
+		if !strings.Contains(room, "/cmd") && !strings.HasPrefix(room, "test/demo/") {
+			rooms = append(rooms, room)
+		}
+	}
+	slices.Sort(told)
+	if difference := cmp.Diff(rooms, told); difference != "" {
+		t.Errorf("rooms (-that exist +in README.md):\n%s", difference)
+	}
+}
+
+// A person reads a room at a sitting.
+func TestNoRoomIsTooLarge(t *testing.T) {
+	const limit = 900
+	for _, line := range golist(t, "-f", `{{.ImportPath}} {{.Dir}} {{join .GoFiles " "}}`, functions+"...") {
+		fields, lines := strings.Fields(line), 0
+		for _, file := range fields[2:] {
+			content, err := os.ReadFile(filepath.Join(fields[1], file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines += bytes.Count(content, []byte("\n"))
+		}
+		if lines > limit {
+			t.Errorf("%s has %d lines, more than %d", strings.TrimPrefix(fields[0], functions), lines, limit)
+		}
+	}
+}
+
 // A function that starts from zero has to start fast: no informers, no discovery,
-// no leader election, no whole clientset. (client-go's typed clients import its
+// no leader election, no whole clientset, and nothing that is for Keptn's API. (client-go's typed clients import its
 // discovery package for types.)
 func TestFunctionsThatStartFromZeroAreLight(t *testing.T) {
 	heavy := []string{
 		"k8s.io/client-go/kubernetes", "k8s.io/client-go/informers",
 		"k8s.io/client-go/tools/cache", "k8s.io/client-go/tools/leaderelection",
 		"github.com/nats-io/nats.go", "google.golang.org/grpc/server", "knative.dev/eventing/pkg/kncloudevents",
-		"github.com/keptn/go-utils/pkg/lib/v0_2_0",
+		"github.com/keptn/go-utils/pkg/lib/v0_2_0", "golang.org/x/oauth2/clientcredentials", "github.com/hashicorp/golang-lru/v2",
 	}
 	const most = 660
 	for _, name := range []string{"executor", "watcher", "fetcher"} {
