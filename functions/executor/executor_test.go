@@ -299,6 +299,53 @@ func TestWhatHasBegunMeanwhileIsNotRunAgain(t *testing.T) {
 	}
 }
 
+// What the installation, the action and the trace leave on each Job.
+func TestJobsCarryWhatTheOthersNeed(t *testing.T) {
+	const task = "apiVersion: v2\nactions: [{name: A, SILENTevents: [{name: test}], tasks: [{name: T, image: busybox, maxPollDuration: 60}]}]"
+	tests := []struct {
+		name        string
+		silent      string
+		deadline    int64
+		traced      bool
+		annotations map[string]string
+		seconds     int64
+	}{
+		{name: "a task's own time", annotations: map[string]string{run.DeadlineAnnotation: "maxPollDuration"}, seconds: 60},
+		{name: "the installation's, which is shorter", deadline: 30, annotations: map[string]string{run.DeadlineAnnotation: "TASK_DEADLINE_SECONDS of the installation"}, seconds: 30},
+		{name: "not the installation's, which is longer", deadline: 90, annotations: map[string]string{run.DeadlineAnnotation: "maxPollDuration"}, seconds: 60},
+		{name: "that it is silent", silent: "silent: true, ", annotations: map[string]string{run.DeadlineAnnotation: "maxPollDuration", run.SilentAnnotation: "true"}, seconds: 60},
+		{name: "the trace", traced: true, annotations: map[string]string{
+			run.DeadlineAnnotation: "maxPollDuration", run.TraceparentAnnotation: "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01",
+		}, seconds: 60},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			jobs := &jobs{}
+			executor := newExecutor(file{content: strings.Replace(task, "SILENT", test.silent, 1)}, jobs)
+			executor.Configuration.TaskDeadlineSeconds = test.deadline
+			ctx := t.Context()
+			if test.traced {
+				ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": test.annotations[run.TraceparentAnnotation]})
+			}
+			if _, err := executor.Handle(ctx, triggered(t)); err != nil {
+				t.Fatal(err)
+			}
+			got := map[string]string{}
+			for _, name := range []string{run.DeadlineAnnotation, run.SilentAnnotation, run.TraceparentAnnotation} {
+				if value, ok := jobs.created[0].Annotations[name]; ok {
+					got[name] = value
+				}
+			}
+			if difference := cmp.Diff(test.annotations, got); difference != "" {
+				t.Errorf("annotations (-want +got):\n%s", difference)
+			}
+			if seconds := *jobs.created[0].Spec.Template.Spec.ActiveDeadlineSeconds; seconds != test.seconds {
+				t.Errorf("it may take %d seconds", seconds)
+			}
+		})
+	}
+}
+
 // The whole Job, so that every field of job/config.yaml is seen in its place.
 func TestJobHasAllThatTheTaskWants(t *testing.T) {
 	content := task(`image: docker.io/locustio/locust

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -102,6 +103,20 @@ func TestRun(t *testing.T) {
 				t.Errorf("files (-want +got):\n%s", difference)
 			}
 		})
+	}
+}
+
+func TestAFileThatIsTooLargeIsNotWritten(t *testing.T) {
+	target := t.TempDir()
+	fetcher := &Fetcher{
+		Configuration: Configuration{Files: []string{"large"}, Target: target, Grant: "the grant", Timeout: time.Minute},
+		Gateway:       files.Client{URL: bridge(t, map[string]string{"large": strings.Repeat("x", files.MaxFileBytes+1)}), HTTP: http.DefaultClient}, Log: slog.New(slog.DiscardHandler),
+	}
+	if err := fetcher.Run(t.Context()); err == nil || err.Error() != "fetching large: it has more than 67108864 bytes" {
+		t.Errorf("got %v", err)
+	}
+	if difference := cmp.Diff(map[string]string{}, written(t, target)); difference != "" {
+		t.Errorf("files (-want +got):\n%s", difference)
 	}
 }
 

@@ -315,13 +315,17 @@ func TestLogLinesNameTheTrace(t *testing.T) {
 }
 
 func TestSenderSaysWhatTheReceiverSaid(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
-		_, _ = io.Copy(io.Discard, request.Body)
-		http.Error(writer, "not now", http.StatusServiceUnavailable)
-	}))
-	defer server.Close()
-	err := (&Sender{URL: server.URL, HTTP: http.DefaultClient}).Send(t.Context(), *reply())
-	if err == nil || err.Error() != server.URL+" answered event 2 with 503: not now" {
-		t.Errorf("got %v", err)
+	for status, permanent := range map[int]bool{
+		http.StatusServiceUnavailable: false, http.StatusNotFound: false, http.StatusTooManyRequests: false, http.StatusBadRequest: true,
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+			_, _ = io.Copy(io.Discard, request.Body)
+			http.Error(writer, "not now", status)
+		}))
+		err := (&Sender{URL: server.URL, HTTP: http.DefaultClient}).Send(t.Context(), *reply())
+		if want := fmt.Sprintf("%s answered event 2 with %d: not now", server.URL, status); err == nil || err.Error() != want || IsPermanent(err) != permanent {
+			t.Errorf("got %v, permanent: %v", err, IsPermanent(err))
+		}
+		server.Close()
 	}
 }

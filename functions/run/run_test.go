@@ -269,6 +269,36 @@ func TestJobOutlivesWhatMayBeUnderWay(t *testing.T) {
 	}
 }
 
+// Only the Job that was read is changed, or deleted with its pods, and not another one
+// that has its name by now.
+func TestStoreChangesOnlyWhatWasRead(t *testing.T) {
+	read := job("a", Running)
+	read.UID = "uid"
+	client := fake.NewClientset(&read)
+	store := &Store{Batch: client.BatchV1(), Namespaces: []string{"jobs"}, Installation: "ours"}
+	if err := errors.Join(store.Resume(t.Context(), &read), store.GiveUp(t.Context(), &read, "why"), store.Delete(t.Context(), &read)); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, action := range client.Actions() {
+		switch action := action.(type) {
+		case clienttesting.PatchAction:
+			got = append(got, string(action.GetPatch()))
+		case clienttesting.DeleteAction:
+			options := action.GetDeleteOptions()
+			got = append(got, string(*options.PropagationPolicy)+" "+string(*options.Preconditions.UID))
+		}
+	}
+	want := []string{
+		`{"metadata":{"uid":"uid"},"spec":{"suspend":false}}`,
+		`{"metadata":{"annotations":{"job-executor.github.io/failure":"why"},"uid":"uid"},"spec":{"suspend":true}}`,
+		"Background uid",
+	}
+	if difference := cmp.Diff(want, got); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
 // Two installations may share a namespace; none touches the other's Jobs.
 func TestInstallationsAreToldApart(t *testing.T) {
 	theirs := job("a", Running)

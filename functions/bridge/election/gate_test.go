@@ -69,3 +69,15 @@ func TestGateForwardsToTheElectedBridge(t *testing.T) {
 		})
 	}
 }
+
+// Two bridges of which each takes the other for the elected one don't send an event to
+// and fro.
+func TestGateForwardsOnce(t *testing.T) {
+	gate := &Gate{HTTP: http.DefaultClient, Holder: func() string { return "127.0.0.1:1" }}
+	forwarded := task.Started(noon)
+	forwarded.SetExtension(forwardedExtension, true)
+	_, err := gate.Handler("/keptn", nil)(t.Context(), forwarded)
+	if err == nil || err.Error() != "no bridge is elected at the moment" {
+		t.Errorf("got %v", err)
+	}
+}

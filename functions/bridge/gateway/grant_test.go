@@ -5,10 +5,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+	"github.com/google/go-cmp/cmp"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/job-executor/job-executor/functions/files"
 	"github.com/job-executor/job-executor/functions/keptn/api"
 )
 
@@ -69,5 +76,68 @@ func TestGrantKeyOutlivesRestarts(t *testing.T) {
 	}
 	if len(first) != grantKeyBytes || string(first) != string(second) {
 		t.Error("the key changed")
+	}
+}
+
+// A token that the key has signed is no grant if it is for something else, or for ever.
+func TestGrantsAreNothingElse(t *testing.T) {
+	grants := newGrants(func() time.Time { return noon })
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: grants.Key}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	soon := jwt.NewNumericDate(noon.Add(time.Minute))
+	tests := []struct {
+		name   string
+		claims jwt.Claims
+		valid  bool
+	}{
+		{"a grant", jwt.Claims{Issuer: grantIssuer, Audience: jwt.Audience{grantAudience}, Expiry: soon}, true},
+		{"for another audience", jwt.Claims{Issuer: grantIssuer, Audience: jwt.Audience{"others"}, Expiry: soon}, false},
+		{"for no audience", jwt.Claims{Issuer: grantIssuer, Expiry: soon}, false},
+		{"of another issuer", jwt.Claims{Issuer: "others", Audience: jwt.Audience{grantAudience}, Expiry: soon}, false},
+		{"for ever", jwt.Claims{Issuer: grantIssuer, Audience: jwt.Audience{grantAudience}}, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			token, err := jwt.Signed(signer).Claims(test.claims).Serialize()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := grants.Check(token); (err == nil) != test.valid {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestTokensForOthersAreNotTaken(t *testing.T) {
+	for name, test := range map[string]struct {
+		token  string
+		status authenticationv1.TokenReviewStatus
+		valid  bool
+	}{
+		"ours":               {"t", authenticationv1.TokenReviewStatus{Authenticated: true, Audiences: []string{"others", files.TokenAudience}}, true},
+		"for others":         {"t", authenticationv1.TokenReviewStatus{Authenticated: true, Audiences: []string{"others"}}, false},
+		"for whom is unsaid": {"t", authenticationv1.TokenReviewStatus{Authenticated: true}, false},
+		"not valid":          {"t", authenticationv1.TokenReviewStatus{Audiences: []string{files.TokenAudience}}, false},
+		"none":               {"", authenticationv1.TokenReviewStatus{Authenticated: true, Audiences: []string{files.TokenAudience}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client := fake.NewClientset()
+			client.PrependReactor("create", "tokenreviews", func(action clienttesting.Action) (bool, runtime.Object, error) {
+				review := action.(clienttesting.CreateAction).GetObject().(*authenticationv1.TokenReview)
+				if difference := cmp.Diff(authenticationv1.TokenReviewSpec{Token: "t", Audiences: []string{files.TokenAudience}}, review.Spec); difference != "" {
+					t.Errorf("asked (-want +got):\n%s", difference)
+				}
+				review.Status = test.status
+				review.Status.User.Username = "executor"
+				return true, review, nil
+			})
+			user, err := (&TokenReviewer{Client: client.AuthenticationV1().TokenReviews()}).Review(t.Context(), test.token)
+			if (err == nil) != test.valid || test.valid && user != "executor" {
+				t.Errorf("got %q, %v", user, err)
+			}
+		})
 	}
 }

@@ -64,11 +64,15 @@ type taker struct {
 	mutex sync.Mutex
 	fail  map[string]int
 	taken []string
+	block func()
 }
 
 func (taker *taker) take(_ context.Context, triggered event.Event, origin Origin) error {
 	taker.mutex.Lock()
 	defer taker.mutex.Unlock()
+	if taker.block != nil {
+		taker.block()
+	}
 	taker.taken = append(taker.taken, fmt.Sprintf("%s %d", triggered.ID(), origin))
 	if taker.fail[triggered.ID()] > 0 {
 		taker.fail[triggered.ID()]--
@@ -153,8 +157,23 @@ func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 	consuming()
 	publish("test", "4")
 	taker.await(t, "1 0", "2 0", "2 1", "3 0", "4 0")
+
+	// What is under way when it is told to end is finished.
+	release, begun := make(chan struct{}), make(chan struct{})
+	taker.mutex.Lock()
+	taker.block = func() { close(begun); <-release }
+	taker.mutex.Unlock()
+	publish("test", "5")
+	<-begun
 	cancel()
+	select {
+	case err := <-done:
+		t.Errorf("it ended before what was under way: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(release)
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+	taker.await(t, "1 0", "2 0", "2 1", "3 0", "4 0", "5 0")
 }

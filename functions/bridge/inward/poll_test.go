@@ -143,6 +143,32 @@ func TestOneTypeDoesNotHoldUpTheOthers(t *testing.T) {
 	}
 }
 
+// Keptn lists the newest first; what waits longest is taken first.
+func TestPollerTakesTheOldestFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		taken := make(chan string, manyEvents)
+		lanes := &Lanes{}
+		for range concurrentSends - 1 { // one at a time
+			lanes.Enter("sh.keptn.event.test.triggered")
+		}
+		poller := &Poller{
+			Lister: hundred{}, Subscriptions: subscribed(to("sh.keptn.event.test.triggered")), Lanes: lanes, Interval: time.Hour,
+			Take:   func(_ context.Context, triggered event.Event, _ Origin) error { taken <- triggered.ID(); return nil },
+			Jitter: func(time.Duration) time.Duration { return 0 }, Log: discard,
+		}
+		if err := poller.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for index := manyEvents - 1; index >= 0; index-- {
+			if got := <-taken; got != fmt.Sprintf("sh.keptn.event.test.triggered-%d", index) {
+				t.Fatalf("%s was taken when %d was due", got, index)
+			}
+		}
+	})
+}
+
 func TestPollerListsOnlyWhatIsSubscribed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -91,6 +91,7 @@ func TestOutboxSaysWhatIsWorthRepeating(t *testing.T) {
 		{"the token is wrong for now", status(401), false},
 		{"Keptn refuses the event", status(400), true},
 		{"it is too large for Keptn", status(413), true},
+		{"Keptn can't process it", status(422), true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -82,6 +83,19 @@ func TestRunIsCancelledWhenItsSequenceWasAborted(t *testing.T) {
 }
 
 const stuckType = "sh.keptn.event.stuck.triggered"
+
+func TestRunsAreBounded(t *testing.T) {
+	runs := newRuns(nil, nil, nil)
+	for number := range maxRuns + 1 {
+		other := task
+		other.TriggeredID = fmt.Sprint(number)
+		runs.Add(other)
+	}
+	runs.Add(task) // known already
+	if len(runs.tasks) != maxRuns {
+		t.Errorf("%d runs are looked after", len(runs.tasks))
+	}
+}
 
 // without lists nothing of any type but one, which it can't list.
 type without string

@@ -306,3 +306,23 @@ func TestCount(t *testing.T) {
 		})
 	}
 }
+
+// A slow Keptn, and one that fails, is asked less often, but not for ever less.
+func TestKeptnIsAskedLessOftenThanItCanBear(t *testing.T) {
+	const interval = time.Second
+	got := []time.Duration{Pace(interval, 0), Pace(interval, time.Second), Pace(interval, time.Minute), Pace(time.Hour, time.Minute)}
+	want := []time.Duration{interval, 5 * time.Second, maxPause, time.Hour}
+	if difference := cmp.Diff(want, got); difference != "" {
+		t.Errorf("pace (-want +got):\n%s", difference)
+	}
+	pause := 10 * time.Millisecond
+	got = nil
+	for range 7 {
+		pause = Backoff(interval, pause)
+		got = append(got, pause)
+	}
+	want = []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second, maxPause, maxPause}
+	if difference := cmp.Diff(want, got); difference != "" {
+		t.Errorf("back-off (-want +got):\n%s", difference)
+	}
+}

@@ -1,0 +1,83 @@
+package memory
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"testing"
+	"testing/synctest"
+)
+
+// What is held, or was asked for just now, stays; of the rest the oldest falls out.
+func TestTheOldestFallsOutUnlessItIsHeld(t *testing.T) {
+	var memory Memory[string]
+	hold := func(key string) (*string, func()) {
+		t.Helper()
+		value, release, err := memory.Hold(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value, release
+	}
+	for _, key := range []string{"held", "asked for", "old"} {
+		value, release := hold(key)
+		if *value = key; key != "held" {
+			release()
+		}
+	}
+	for number := range size {
+		_, release := hold("asked for")
+		release()
+		_, release = hold(strconv.Itoa(number))
+		release()
+	}
+	if length := memory.values.Len(); length != size {
+		t.Errorf("it has %d values, not %d", length, size)
+	}
+	for key, want := range map[string]string{"asked for": "asked for", "old": ""} {
+		value, release := hold(key)
+		if *value != want {
+			t.Errorf("of %s it has %q", key, *value)
+		}
+		release()
+	}
+	if !memory.values.Contains("held") {
+		t.Error("what is held fell out")
+	}
+}
+
+func TestAValueIsForOneAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var memory Memory[int]
+		value, release, err := memory.Hold(t.Context(), "key")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		stopped := errors.New("stopped")
+		failed := make(chan error)
+		go func() {
+			_, _, err := memory.Hold(ctx, "key")
+			failed <- err
+		}()
+		got := make(chan int)
+		go func() {
+			waited, release, err := memory.Hold(t.Context(), "key")
+			if err != nil {
+				t.Error(err)
+			}
+			got <- *waited
+			release()
+		}()
+		synctest.Wait()
+		cancel(stopped)
+		if err := <-failed; !errors.Is(err, stopped) {
+			t.Errorf("got %v", err)
+		}
+		*value = 7
+		release()
+		if waited := <-got; waited != 7 {
+			t.Errorf("got %d", waited)
+		}
+	})
+}

@@ -1,0 +1,122 @@
+package outward
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/keptn/api"
+)
+
+// What a task needs next, from what is known and what there is to give.
+func TestNext(t *testing.T) {
+	const now, old = 10 * time.Minute, -10 * time.Minute // the process began at noon
+	at := func(since time.Duration) time.Time { return noon.Add(since) }
+	counted := func(started, finished int) keptn.Count {
+		return keptn.Count{Standing: keptn.Current, Started: started, Finished: finished}
+	}
+	justSent := sent{times: 1, first: at(now - time.Minute), last: at(now - time.Minute)}
+	longSent := sent{times: 1, first: at(now - testLoss), last: at(now - testLoss)}
+	failed := func(sent sent) sent { sent.failed = true; return sent }
+	more := func(sent sent, before int) sent { sent.before = before; return sent }
+	tests := []struct {
+		name          string
+		known         reported
+		count         keptn.Count
+		given         keptn.Phase
+		deduplication time.Duration
+		now           time.Duration
+		want          step
+	}{
+		{name: "it is completed", count: completed, given: keptn.Finished, want: over},
+		{name: "it was aborted", count: aborted, given: keptn.Started, want: over},
+		{name: "it is paused", count: keptn.Count{Standing: keptn.Pending}, given: keptn.Started, want: wait},
+		{name: "Keptn does not know it", given: keptn.Started, want: wait},
+		{name: "nor for a while", known: reported{unknownSince: at(now - testLoss)}, given: keptn.Started, want: wait},
+		{name: "nor for too long", known: reported{unknownSince: at(now - testLoss - 1)}, given: keptn.Started, want: over},
+
+		{name: "nothing was sent", count: current, given: keptn.Started, want: sendStarted},
+		{name: "nothing was sent, and it has ended", count: current, given: keptn.Finished, want: sendStarted},
+		{name: "started is on its way", known: reported{started: justSent}, count: current, given: keptn.Started, want: wait},
+		{name: "started is on its way, and it has ended", known: reported{started: justSent}, count: current, given: keptn.Finished, want: wait},
+		{name: "started is lost", known: reported{started: longSent}, count: current, given: keptn.Started, want: sendStarted},
+		{name: "started is counted", count: running, given: keptn.Started, want: enough},
+
+		{name: "it has ended", count: running, given: keptn.Finished, want: sendFinished},
+		{name: "finished is on its way", known: reported{finished: justSent}, count: running, given: keptn.Finished, want: wait},
+		{name: "finished is lost", known: reported{finished: longSent}, count: running, given: keptn.Finished, want: sendFinished},
+		{name: "ours is counted, and others' is not", count: counted(1, 1), given: keptn.Finished, want: over},
+		{name: "two were started and one is finished", known: reported{finished: justSent}, count: counted(2, 1), given: keptn.Finished, want: sendFinished},
+		{name: "the second finished is on its way", known: reported{finished: more(justSent, 1)}, count: counted(2, 1), given: keptn.Finished, want: wait},
+
+		{name: "the one before this may have sent it", known: reported{triggeredAt: at(old)}, count: current, given: keptn.Started, now: time.Minute, want: wait},
+		{name: "nobody knows when it was triggered", count: current, given: keptn.Started, now: time.Minute, want: wait},
+		{name: "only this one can have sent it", known: reported{triggeredAt: at(clockSkew + 1)}, count: current, given: keptn.Started, now: time.Minute, want: sendStarted},
+		{name: "by its clock, which may be wrong", known: reported{triggeredAt: at(clockSkew)}, count: current, given: keptn.Started, now: time.Minute, want: wait},
+		{name: "it ended in this one's time", known: reported{triggeredAt: at(old), endedAt: at(clockSkew + 1)}, count: running, given: keptn.Finished, now: time.Minute, want: sendFinished},
+		{name: "it ended before", known: reported{triggeredAt: at(old), endedAt: at(0)}, count: running, given: keptn.Finished, now: time.Minute, want: wait},
+		{name: "an end before its beginning is none", known: reported{triggeredAt: at(clockSkew + 1), endedAt: at(old)}, count: running, given: keptn.Finished, now: time.Minute, want: sendFinished},
+
+		{name: "the transport knows what the one before sent", known: reported{triggeredAt: at(0)}, count: current, given: keptn.Started, deduplication: 90 * time.Second, now: time.Minute, want: sendStarted},
+		{name: "but not for that long", known: reported{triggeredAt: at(-time.Minute)}, count: current, given: keptn.Started, deduplication: 90 * time.Second, now: time.Minute, want: wait},
+		{name: "what failed is sent again where it is known", known: reported{triggeredAt: at(now), started: failed(justSent)}, count: current, given: keptn.Started, deduplication: 90 * time.Second, want: sendStarted},
+		{name: "not where it is not", known: reported{triggeredAt: at(now), started: failed(justSent)}, count: current, given: keptn.Started, want: wait},
+		{name: "not if the one before sent it first", known: reported{triggeredAt: at(old), started: failed(justSent)}, count: current, given: keptn.Started, deduplication: 90 * time.Second, want: wait},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if test.now == 0 {
+				test.now = now
+			}
+			known := known{test.known, test.count, Timing{Loss: testLoss, Deduplication: test.deduplication}, noon, at(test.now)}
+			if got := next(known, test.given); got != test.want {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+// What an error tells about the event that was sent.
+func TestSaid(t *testing.T) {
+	status := func(code int, own bool, message string) error {
+		return fmt.Errorf("sending: %w", &api.StatusError{Code: code, Own: own, Message: message})
+	}
+	tests := []struct {
+		name string
+		err  error
+		want said
+	}{
+		{"no error", nil, taken},
+		{"Keptn was not reached", &net.OpError{Op: "dial", Err: errDown}, notTaken},
+		{"the connection broke", &net.OpError{Op: "read", Err: errDown}, unclear},
+		{"anything else", errDown, unclear},
+		{"Keptn's own failure", status(http.StatusInternalServerError, true, "no"), notTaken},
+		{"a proxy's failure", status(http.StatusInternalServerError, false, "no"), unclear},
+		{"a proxy's that lost the answer", status(http.StatusBadGateway, false, "<html>"), unclear},
+		{"a proxy that reached nobody", status(http.StatusServiceUnavailable, false, "<html>"), notTaken},
+		{"a wrong token", status(http.StatusUnauthorized, false, ""), notTaken},
+		{"too many requests", status(http.StatusTooManyRequests, false, ""), notTaken},
+		{"what is no event of Keptn's", status(http.StatusBadRequest, true, "no data"), refused},
+		{"what it can't process", status(http.StatusUnprocessableEntity, true, "no type"), refused},
+		{"validation is on", status(http.StatusBadRequest, true, "http: request body too large"), tooLarge},
+		{"a proxy's limit", status(http.StatusRequestEntityTooLarge, false, "<html>"), tooLarge},
+		{"Keptn's NATS", status(http.StatusInternalServerError, true, "nats: maximum payload exceeded"), tooLarge},
+		{"NATS", fmt.Errorf("publishing: %w", nats.ErrMaxPayload), tooLarge},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if got := saidOf(test.err); got != test.want {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+		})
+	}
+	if saidOf(errors.Join(errDown, nats.ErrMaxPayload)) != tooLarge {
+		t.Error("it is not looked for in all errors")
+	}
+}

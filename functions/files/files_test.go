@@ -1,0 +1,87 @@
+package files
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+)
+
+// answering is a gateway that always answers the same, and keeps what it was asked.
+func answering(t *testing.T, status int, body string) (*Client, *[]string) {
+	t.Helper()
+	var asked []string
+	server := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+		asked = append(asked, request.Method+" "+request.URL.String()+" "+request.Header.Get("Authorization"))
+		writer.Header().Set(StartedHeader, "true")
+		writer.WriteHeader(status)
+		_, _ = writer.Write([]byte(body))
+	}))
+	t.Cleanup(server.Close)
+	return &Client{URL: server.URL, HTTP: http.DefaultClient}, &asked
+}
+
+func TestClientAsksAsTheGatewayWants(t *testing.T) {
+	client, asked := answering(t, http.StatusOK, `["a"]`)
+	grant, err := client.Grant(t.Context(), "token\n", keptn.Task{})
+	if difference := cmp.Diff(Grant{Token: `["a"]`, Started: true}, grant); difference != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, difference)
+	}
+	content, err := client.File(t.Context(), "grant", StageLevel, "x y", 2)
+	if string(content) != `["a` || err != nil {
+		t.Errorf("got %s, %v; it should be one byte more than two", content, err)
+	}
+	paths, err := client.Paths(t.Context(), "grant", ServiceLevel)
+	if difference := cmp.Diff([]string{"a"}, paths); difference != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, difference)
+	}
+	want := []string{"POST /grant Bearer token", "GET /resource?level=stage&path=x+y Bearer grant", "GET /resource?level=service Bearer grant"}
+	if difference := cmp.Diff(want, *asked); difference != "" {
+		t.Errorf("asked (-want +got):\n%s", difference)
+	}
+}
+
+func TestClientTellsAnswersApart(t *testing.T) {
+	tests := []struct {
+		name        string
+		status      int
+		grant, file error
+		temporary   bool
+	}{
+		{"it is not there", http.StatusNotFound, &StatusError{http.StatusNotFound, "no"}, ErrNotFound, false},
+		{"the task is over", http.StatusGone, ErrOver, &StatusError{http.StatusGone, "no"}, false},
+		{"it is not allowed", http.StatusForbidden, &StatusError{http.StatusForbidden, "no"}, &StatusError{http.StatusForbidden, "no"}, false},
+		{"it is not known whose token it is", http.StatusUnauthorized, &StatusError{http.StatusUnauthorized, "no"}, &StatusError{http.StatusUnauthorized, "no"}, false},
+		{"Keptn is away", http.StatusBadGateway, &StatusError{http.StatusBadGateway, "no"}, &StatusError{http.StatusBadGateway, "no"}, true},
+		{"there are too many", http.StatusTooManyRequests, &StatusError{http.StatusTooManyRequests, "no"}, &StatusError{http.StatusTooManyRequests, "no"}, true},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			client, _ := answering(t, test.status, "no\n")
+			_, grantErr := client.Grant(t.Context(), "token", keptn.Task{})
+			_, fileErr := client.File(t.Context(), "grant", ServiceLevel, "x", 10)
+			for what, errs := range map[string][2]error{"grant": {test.grant, grantErr}, "file": {test.file, fileErr}} {
+				want, got := errs[0], errs[1]
+				status, ok := errors.AsType[*StatusError](want)
+				if !ok && !errors.Is(got, want) || ok && !strings.HasSuffix(got.Error(), want.Error()) {
+					t.Errorf("%s: got %v, want %v", what, got, want)
+				}
+				if ok && status.IsTemporary() != test.temporary {
+					t.Errorf("temporary: %v", status.IsTemporary())
+				}
+			}
+		})
+	}
+}
+
+func TestClientReadsOnlyAListOfPaths(t *testing.T) {
+	client, _ := answering(t, http.StatusOK, "<html>")
+	if paths, err := client.Paths(t.Context(), "grant", ServiceLevel); err == nil {
+		t.Errorf("got %v", paths)
+	}
+}
