@@ -315,19 +315,11 @@ func (configuration Configuration) integration() models.Integration {
 	return integration
 }
 
-// version is that of this program's module, or the commit it was built from.
+// version is that of this program's module, or of the commit it was built from.
 func version() string {
-	information, ok := debug.ReadBuildInfo()
-	if !ok {
+	information, _ := debug.ReadBuildInfo()
+	if information == nil {
 		return ""
 	}
-	if information.Main.Version != "" && information.Main.Version != "(devel)" {
-		return information.Main.Version
-	}
-	for _, setting := range information.Settings {
-		if setting.Key == "vcs.revision" {
-			return setting.Value
-		}
-	}
-	return "devel"
+	return information.Main.Version
 }

@@ -11,8 +11,8 @@ import (
 // Uninstalled returns a function that says whether the installation is being taken
 // away: its Deployment is deleted, or so are the rights and the account with which
 // it could be looked at. A restart, or a scaling to zero, is none: it would lose the
-// subscriptions that were edited in Keptn's web page. It looks once at once: only
-// rights that were there can have been taken away.
+// subscriptions that were edited in Keptn's web page. It looks for the
+// first time when it is made: only rights that were there can be taken away.
 func Uninstalled(ctx context.Context, deployments appsclient.DeploymentInterface, name string) func(ctx context.Context) bool {
 	_, err := deployments.Get(ctx, name, metav1.GetOptions{})
 	allowed := err == nil

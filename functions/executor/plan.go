@@ -239,6 +239,18 @@ func (plan plan) podSpec(ctx context.Context, task jobconfig.Task) (spec *corev1
 	return spec, deadlineSource, nil
 }
 
+// deadline is how long a task may take, and what says so.
+func (plan plan) deadline(task jobconfig.Task) (seconds int64, source string) {
+	seconds, source = defaultTaskSeconds, "the default of maxPollDuration"
+	if task.MaxPollDuration != nil {
+		seconds, source = *task.MaxPollDuration, "maxPollDuration"
+	}
+	if limit := plan.TaskDeadlineSeconds; limit > 0 && limit < seconds {
+		seconds, source = limit, "TASK_DEADLINE_SECONDS of the installation"
+	}
+	return seconds, source
+}
+
 // fetcher is the init container that puts the task's files below /keptn. Its
 // grant is good for just these files and expires; it is the only thing the pod
 // is given.

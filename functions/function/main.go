@@ -55,9 +55,9 @@ type Program struct {
 	Loops []func(ctx context.Context) error
 }
 
-// Handler serves the program's handlers and routes, for events of at most
+// HTTPHandler serves the program's handlers and routes, for events of at most
 // maxEventBytes; each request gets a span.
-func (program Program) Handler(name string, maxEventBytes int64, telemetry *Telemetry) http.Handler {
+func (program Program) HTTPHandler(name string, maxEventBytes int64, telemetry *Telemetry) http.Handler {
 	mux := http.NewServeMux()
 	for path, handle := range program.Handlers {
 		mux.Handle(path, Receiver(handle, maxEventBytes, telemetry.Log))
@@ -175,7 +175,7 @@ func Serve(ctx context.Context, name string, environment Environment, listener n
 			}
 			return err
 		}
-		handler := program.Handler(name, environment.MaxEventBytes, telemetry)
+		handler := program.HTTPHandler(name, environment.MaxEventBytes, telemetry)
 		wired.Store(&handler)
 		loops, ctx := errgroup.WithContext(ctx)
 		for _, loop := range program.Loops {

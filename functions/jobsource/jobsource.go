@@ -323,19 +323,19 @@ func (source *Source) recall(runID string, change func(*remembered)) remembered 
 	source.mutex.Lock()
 	defer source.mutex.Unlock()
 	known := source.runs[runID]
-	if change(&known); known != (remembered{}) {
-		if source.runs == nil {
-			source.runs = map[string]remembered{}
-		}
-		source.runs[runID] = known
+	if change(&known); known == (remembered{}) {
+		delete(source.runs, runID)
+		return known
 	}
+	if source.runs == nil {
+		source.runs = map[string]remembered{}
+	}
+	source.runs[runID] = known
 	return known
 }
 
 func (source *Source) forget(runID string) {
-	source.mutex.Lock()
-	defer source.mutex.Unlock()
-	delete(source.runs, runID)
+	source.recall(runID, func(known *remembered) { *known = remembered{} })
 }
 
 func (source *Source) work(ctx context.Context, queue workqueue.TypedRateLimitingInterface[string]) bool {

@@ -3,6 +3,7 @@ package run
 import (
 	"encoding/json"
 	"fmt"
+	"sort"
 	"strings"
 )
 
@@ -17,18 +18,16 @@ func Shorten(text, whole string, room int) string {
 	if fits(text) {
 		return text
 	}
-	best := ""
-	for least, most := 0, min(len(text), room); least <= most; {
-		middle := (least + most) / 2
-		excerpt := Excerpt{Limit: middle, Whole: whole}
+	cut := func(limit int) string {
+		excerpt := Excerpt{Limit: limit, Whole: whole}
 		_, _ = excerpt.Write([]byte(text))
-		if shortened := excerpt.String(); fits(shortened) {
-			best, least = shortened, middle+1
-		} else {
-			most = middle - 1
-		}
+		return excerpt.String()
 	}
-	return best
+	tooMuch := sort.Search(min(len(text), room)+1, func(limit int) bool { return !fits(cut(limit)) })
+	if tooMuch == 0 {
+		return ""
+	}
+	return cut(tooMuch - 1)
 }
 
 // Excerpt is a writer that keeps the beginning and the end of what is written,

@@ -20,7 +20,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/job-executor/job-executor/functions/run"
-	"github.com/job-executor/job-executor/test/user"
+	"github.com/job-executor/job-executor/test/console"
 )
 
 // jobLimit is how long a Job may take to come to what is expected of it.
@@ -219,7 +219,7 @@ func TestJobs(t *testing.T, client kubernetes.Interface, namespace string) {
 						t.Fatal(err)
 					}
 				}
-				err := user.Eventually(t.Context(), jobLimit, func(ctx context.Context) error {
+				err := console.Eventually(t.Context(), jobLimit, func(ctx context.Context) error {
 					got, err := look(ctx, client, namespace, test.job.Name)
 					if difference := cmp.Diff(step.want, got); err == nil && difference != "" {
 						err = fmt.Errorf("step %d (-want +got):\n%s", index, difference)

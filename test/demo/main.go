@@ -26,9 +26,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/demo/loadtest"
 	"github.com/job-executor/job-executor/test/embedded"
-	"github.com/job-executor/job-executor/test/user"
 )
 
 const (
@@ -62,7 +62,7 @@ func main() {
 }
 
 func show(ctx context.Context, options options) error {
-	terminal := user.NewTerminal(os.Stdout)
+	terminal := console.NewTerminal(os.Stdout)
 	directory, err := os.MkdirTemp("", "job-executor-demo-")
 	if err != nil {
 		return fmt.Errorf("making a directory: %w", err)
@@ -99,7 +99,7 @@ func show(ctx context.Context, options options) error {
 	terminal.Heading("A Keptn project, and everything around it, in this process")
 	terminal.Say("job/config.yaml:")
 	terminal.Indented(string(scene.files["job/config.yaml"]))
-	keptn := user.Keptn{Call: system.Call}
+	keptn := console.Keptn{Call: system.Call}
 	if err := keptn.CreateProject(ctx, scene.project, scene.shipyard, scene.service, []string{scene.stage}, scene.files); err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func serveShop(ctx context.Context) (address string, closeShop func(), err error
 }
 
 // showDelivery shows one event on its way.
-func showDelivery(terminal *user.Terminal, delivery embedded.Delivery) {
+func showDelivery(terminal *console.Terminal, delivery embedded.Delivery) {
 	from := delivery.Event.Source()
 	switch {
 	case from == "shipyard-controller":
@@ -158,7 +158,7 @@ func showDelivery(terminal *user.Terminal, delivery embedded.Delivery) {
 
 // follow shows the Jobs until Keptn says that the sequence is over; it returns our
 // last finished event, and the Jobs.
-func follow(ctx context.Context, terminal *user.Terminal, system *embedded.System, keptn user.Keptn, scene scene, keptnContext string) (*user.Event, []batchv1.Job, error) {
+func follow(ctx context.Context, terminal *console.Terminal, system *embedded.System, keptn console.Keptn, scene scene, keptnContext string) (*console.Event, []batchv1.Job, error) {
 	seen := map[string]bool{}
 	for frame := 0; ; frame++ {
 		list, err := system.Cluster.Client(nil).BatchV1().Jobs("").List(ctx, metav1.ListOptions{LabelSelector: run.Selector})
@@ -188,7 +188,7 @@ func follow(ctx context.Context, terminal *user.Terminal, system *embedded.Syste
 			if err != nil {
 				return nil, nil, err
 			}
-			for _, event := range slices.Backward(user.Ours(events)) {
+			for _, event := range slices.Backward(console.Ours(events)) {
 				if strings.HasSuffix(event.Type, ".finished") {
 					return &event, list.Items, nil
 				}
@@ -206,7 +206,7 @@ func follow(ctx context.Context, terminal *user.Terminal, system *embedded.Syste
 	}
 }
 
-func showResult(ctx context.Context, terminal *user.Terminal, system *embedded.System, finished *user.Event, jobs []batchv1.Job, keptnContext string) error {
+func showResult(ctx context.Context, terminal *console.Terminal, system *embedded.System, finished *console.Event, jobs []batchv1.Job, keptnContext string) error {
 	if finished == nil {
 		return errors.New("the sequence ended without a finished event of Job Executor")
 	}
@@ -219,7 +219,7 @@ func showResult(ctx context.Context, terminal *user.Terminal, system *embedded.S
 	terminal.Heading("What Keptn is told, with the log")
 	terminal.Indented(finished.Data.Message)
 	terminal.Heading("The trace, whose id is the Keptn context " + keptnContext)
-	terminal.Say(user.Tree(spans(ctx, system, user.TraceID(keptnContext)), func(span user.Span) bool { return !strings.HasPrefix(span.Name, "HTTP ") }))
+	terminal.Say(console.Tree(spans(ctx, system, console.TraceID(keptnContext)), func(span console.Span) bool { return !strings.HasPrefix(span.Name, "HTTP ") }))
 	if finished.Data.Status != "succeeded" {
 		return fmt.Errorf("the task ended %s/%s", finished.Data.Status, finished.Data.Result)
 	}
@@ -244,16 +244,16 @@ func table(jobs []batchv1.Job) string {
 }
 
 // spans are those of a trace, as soon as all have ended.
-func spans(ctx context.Context, system *embedded.System, traceID string) []user.Span {
+func spans(ctx context.Context, system *embedded.System, traceID string) []console.Span {
 	ctx, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()
 	for {
-		var found []user.Span
+		var found []console.Span
 		for _, stub := range system.Spans.GetSpans() {
 			if stub.SpanContext.TraceID().String() != traceID {
 				continue
 			}
-			span := user.Span{ID: stub.SpanContext.SpanID().String(), Name: stub.Name, Start: stub.StartTime, Duration: stub.EndTime.Sub(stub.StartTime)}
+			span := console.Span{ID: stub.SpanContext.SpanID().String(), Name: stub.Name, Start: stub.StartTime, Duration: stub.EndTime.Sub(stub.StartTime)}
 			if stub.Parent.HasSpanID() {
 				span.ParentID = stub.Parent.SpanID().String()
 			}
@@ -264,11 +264,11 @@ func spans(ctx context.Context, system *embedded.System, traceID string) []user.
 			}
 			found = append(found, span)
 		}
-		slices.SortFunc(found, func(one, other user.Span) int { return one.Start.Compare(other.Start) })
-		ended := slices.ContainsFunc(found, func(span user.Span) bool {
+		slices.SortFunc(found, func(one, other console.Span) int { return one.Start.Compare(other.Start) })
+		ended := slices.ContainsFunc(found, func(span console.Span) bool {
 			return span.Service == "jobsource" && strings.HasSuffix(span.Name, run.CompletedType)
 		})
-		if ended && user.IsWhole(found) || ctx.Err() != nil {
+		if ended && console.IsWhole(found) || ctx.Err() != nil {
 			return found
 		}
 		select {

@@ -16,8 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/system"
-	"github.com/job-executor/job-executor/test/user"
 )
 
 // chaosSetting reads a number from the environment.
@@ -106,7 +106,7 @@ func chaos(t *testing.T, installed *system.System, random *rand.Rand, sequences 
 	last := time.Since(over)
 	after, err := installed.SetFaults(t.Context(), 0, 0)
 	must(t, err)
-	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		jobs, err := installed.Kubernetes.BatchV1().Jobs(system.JobsNamespace).List(ctx, metav1.ListOptions{LabelSelector: run.Selector})
 		if err != nil {
 			return err

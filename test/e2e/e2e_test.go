@@ -19,8 +19,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/system"
-	"github.com/job-executor/job-executor/test/user"
 )
 
 const (
@@ -85,7 +85,7 @@ func createProject(t *testing.T, installed *system.System, tasks []string, files
 	for path, content := range files {
 		contents[path] = []byte(content)
 	}
-	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		// Again under another name if the API server was away half-way.
 		project = "e2e-" + uuid.NewString()[:8]
 		return installed.CreateProject(ctx, project, shipyard(tasks...), service, []string{stage}, contents)
@@ -96,7 +96,7 @@ func createProject(t *testing.T, installed *system.System, tasks []string, files
 // trigger triggers a project's sequence.
 func trigger(t *testing.T, installed *system.System, project string) (keptnContext string) {
 	t.Helper()
-	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) (err error) {
+	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) (err error) {
 		keptnContext, err = installed.Trigger(ctx, project, stage, "pipeline", service, map[string]any{"labels": map[string]string{"build": "17"}})
 		return err
 	}))
@@ -104,18 +104,18 @@ func trigger(t *testing.T, installed *system.System, project string) (keptnConte
 }
 
 // end waits until the sequence is over and returns how, with our events.
-func end(t *testing.T, installed *system.System, project, keptnContext string) (string, []user.Event) {
+func end(t *testing.T, installed *system.System, project, keptnContext string) (string, []console.Event) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), runLimit)
 	defer cancel()
 	return endWithin(ctx, t, installed, project, keptnContext)
 }
 
-func endWithin(ctx context.Context, t *testing.T, installed *system.System, project, keptnContext string) (string, []user.Event) {
+func endWithin(ctx context.Context, t *testing.T, installed *system.System, project, keptnContext string) (string, []console.Event) {
 	t.Helper()
 	var stageState string
 	deadline, _ := ctx.Deadline()
-	must(t, user.Eventually(ctx, time.Until(deadline), func(ctx context.Context) error {
+	must(t, console.Eventually(ctx, time.Until(deadline), func(ctx context.Context) error {
 		state, reached, err := installed.State(ctx, project, keptnContext)
 		if err == nil && state != "finished" {
 			err = fmt.Errorf("the sequence is %q", state)
@@ -125,14 +125,14 @@ func endWithin(ctx context.Context, t *testing.T, installed *system.System, proj
 	}))
 	events, err := installed.Events(ctx, keptnContext)
 	must(t, err)
-	return stageState, user.Ours(events)
+	return stageState, console.Ours(events)
 }
 
 // triggeredEvent waits until Keptn has triggered a task.
-func triggeredEvent(t *testing.T, installed *system.System, keptnContext, task string) user.Event {
+func triggeredEvent(t *testing.T, installed *system.System, keptnContext, task string) console.Event {
 	t.Helper()
-	var triggered user.Event
-	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+	var triggered console.Event
+	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		events, err := installed.Events(ctx, keptnContext)
 		if err != nil {
 			return err
@@ -150,7 +150,7 @@ func triggeredEvent(t *testing.T, installed *system.System, keptnContext, task s
 
 type summary struct{ Type, Status, Result string }
 
-func summaries(events []user.Event) []summary {
+func summaries(events []console.Event) []summary {
 	var all []summary
 	for _, event := range events {
 		all = append(all, summary{strings.TrimPrefix(event.Type, "sh.keptn.event."), event.Data.Status, event.Data.Result})
@@ -203,21 +203,21 @@ func TestTaskRunsFromZeroToZero(t *testing.T) {
 	}
 	t.Run("its trace has everybody's spans under the Keptn context", func(t *testing.T) {
 		wanted := []string{"bridge", "broker.ingress", "executor", "jobsource", "watcher"}
-		must(t, user.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
-			spans, err := installed.Trace(ctx, user.TraceID(keptnContext))
+		must(t, console.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
+			spans, err := installed.Trace(ctx, console.TraceID(keptnContext))
 			if err != nil {
 				return err
 			}
-			has := func(what func(user.Span) string, name string) bool {
-				return slices.ContainsFunc(spans, func(span user.Span) bool { return what(span) == name })
+			has := func(what func(console.Span) string, name string) bool {
+				return slices.ContainsFunc(spans, func(span console.Span) bool { return what(span) == name })
 			}
 			for _, name := range wanted {
-				if !has(func(span user.Span) string { return span.Service }, name) {
+				if !has(func(span console.Span) string { return span.Service }, name) {
 					return fmt.Errorf("no span of %s among %d", name, len(spans))
 				}
 			}
 			for _, name := range []string{"job Say hello", "pending", "init", "run"} {
-				if !has(func(span user.Span) string { return span.Name }, name) {
+				if !has(func(span console.Span) string { return span.Name }, name) {
 					return fmt.Errorf("no span %q among %d", name, len(spans))
 				}
 			}
@@ -225,7 +225,7 @@ func TestTaskRunsFromZeroToZero(t *testing.T) {
 		}))
 	})
 	t.Run("the Job expires only after it was reported", func(t *testing.T) {
-		must(t, user.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
+		must(t, console.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
 			jobs, err := installed.Jobs(ctx, keptnContext)
 			if err != nil {
 				return err
@@ -254,7 +254,7 @@ actions:
 	compare(t, "stage", "errored", stageState)
 	compare(t, "events", []summary{{Type: "deployment.started"}, {"deployment.finished", "errored", "fail"}}, summaries(events))
 	contains(t, events[len(events)-1].Data.Message, "Task 'Break' failed", "ExitCode: 3", "what went wrong")
-	must(t, user.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
+	must(t, console.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
 		jobs, err := installed.Jobs(ctx, keptnContext)
 		if err == nil && len(jobs) != 1 {
 			err = fmt.Errorf("there are %d Jobs; the one that never ran is to be deleted", len(jobs))
@@ -287,7 +287,7 @@ func TestMalformedConfigurationIsReportedInASentence(t *testing.T) {
 	const mistake = "job/config.yaml is not valid: line 3: field nam is not a field of Action"
 	compare(t, "message", mistake, events[len(events)-1].Data.Message)
 	// It is in Keptn's page of the integration, too.
-	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		logged, err := installed.ErrorsOf(ctx, events[len(events)-1].TriggeredID)
 		if difference := cmp.Diff([]string{mistake}, logged); err == nil && difference != "" {
 			err = fmt.Errorf("Keptn's log (-want +got):\n%s", difference)
@@ -326,9 +326,9 @@ func TestNothingIsSaidWhereNoActionMatches(t *testing.T) {
 	installed := connect(t)
 	project, keptnContext := begin(t, installed, []string{"get-sli"}, map[string]string{"job/config.yaml": greeting})
 	// That the executor has seen it shows in the trace.
-	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
-		spans, err := installed.Trace(ctx, user.TraceID(keptnContext))
-		if err == nil && !slices.ContainsFunc(spans, func(span user.Span) bool {
+	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		spans, err := installed.Trace(ctx, console.TraceID(keptnContext))
+		if err == nil && !slices.ContainsFunc(spans, func(span console.Span) bool {
 			return span.Service == "executor" && span.Name == "executor sh.keptn.event.get-sli.triggered"
 		}) {
 			err = fmt.Errorf("no executor among %d spans", len(spans))
@@ -337,7 +337,7 @@ func TestNothingIsSaidWhereNoActionMatches(t *testing.T) {
 	}))
 	events, err := installed.Events(t.Context(), keptnContext)
 	must(t, err)
-	compare(t, "events", []summary(nil), summaries(user.Ours(events)))
+	compare(t, "events", []summary(nil), summaries(console.Ours(events)))
 	jobs, err := installed.Jobs(t.Context(), keptnContext)
 	must(t, err)
 	compare(t, "Jobs", 0, len(jobs))
@@ -369,7 +369,7 @@ func TestEventDeliveredThreeTimesRunsOnce(t *testing.T) {
 	compare(t, "Jobs", 1, len(jobs))
 	again, err := installed.Events(t.Context(), keptnContext)
 	must(t, err)
-	compare(t, "events after the end", summaries(events), summaries(user.Ours(again)))
+	compare(t, "events after the end", summaries(events), summaries(console.Ours(again)))
 }
 
 func TestAnyOtherTaskIsTakenOnceItIsSubscribedTo(t *testing.T) {

@@ -19,8 +19,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/system"
-	"github.com/job-executor/job-executor/test/user"
 )
 
 // startDeadline is short here, so that what can't start is soon told.
@@ -158,7 +158,7 @@ func TestNamespaceIsDeleted(t *testing.T) {
 		project, keptnContext := begin(t, installed, []string{"deployment"}, acting(test.tasks))
 		sequences = append(sequences, sequence{project, keptnContext})
 	}
-	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		pods, err := installed.Kubernetes.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{FieldSelector: "status.phase=Running"})
 		if err == nil && len(pods.Items) < len(tests) {
 			err = fmt.Errorf("%d pods run in namespace %s", len(pods.Items), namespace)
@@ -182,7 +182,7 @@ func TestNamespaceIsDeleted(t *testing.T) {
 // awaitPod waits until the first Job's pod runs, and the task is started.
 func awaitPod(t *testing.T, installed *system.System, keptnContext string) (all []batchv1.Job, pod string) {
 	t.Helper()
-	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		var err error
 		if all, err = installed.Jobs(ctx, keptnContext); err != nil || len(all) == 0 {
 			return errors.Join(errors.New("there are no Jobs"), err)
@@ -194,7 +194,7 @@ func awaitPod(t *testing.T, installed *system.System, keptnContext string) (all 
 		}
 		pod = list.Items[0].Name
 		events, err := installed.Events(ctx, keptnContext)
-		if err == nil && len(user.Ours(events)) == 0 {
+		if err == nil && len(console.Ours(events)) == 0 {
 			err = errors.New("the task is not started")
 		}
 		return err

@@ -14,8 +14,8 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/system"
-	"github.com/job-executor/job-executor/test/user"
 )
 
 // overEachTransport runs a test over HTTP and over NATS, with a time after which an event
@@ -74,17 +74,17 @@ actions:
 `)}))
 	keptnContext, err := installed.Trigger(t.Context(), project, "staging", "delivery", service, nil)
 	must(t, err)
-	var events []user.Event
-	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+	var events []console.Event
+	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		if events, err = installed.Events(ctx, keptnContext); err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(events, func(event user.Event) bool { return event.Type == "sh.keptn.event.production.delivery.finished" }) {
-			return fmt.Errorf("the second stage has not ended; Keptn was told %v", summaries(user.Ours(events)))
+		if !slices.ContainsFunc(events, func(event console.Event) bool { return event.Type == "sh.keptn.event.production.delivery.finished" }) {
+			return fmt.Errorf("the second stage has not ended; Keptn was told %v", summaries(console.Ours(events)))
 		}
 		return nil
 	}))
-	ours := user.Ours(events)
+	ours := console.Ours(events)
 	compare(t, "events", []summary{
 		{Type: "deployment.started"}, {"deployment.finished", "succeeded", "pass"},
 		{Type: "sign-off.started"}, {"sign-off.finished", "succeeded", "pass"},
@@ -113,22 +113,22 @@ actions:
 			return err
 		}
 	}
-	must(t, user.Eventually(t.Context(), runLimit, count(2)))
+	must(t, console.Eventually(t.Context(), runLimit, count(2)))
 	// It is the started event that makes the bridge look after the task.
-	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		events, err := installed.Events(ctx, keptnContext)
-		if err == nil && len(user.Ours(events)) == 0 {
+		if err == nil && len(console.Ours(events)) == 0 {
 			err = errors.New("the task is not started")
 		}
 		return err
 	}))
 	must(t, installed.Abort(t.Context(), project, keptnContext))
 	aborted := time.Now()
-	must(t, user.Eventually(t.Context(), runLimit, count(0)))
+	must(t, console.Eventually(t.Context(), runLimit, count(0)))
 	t.Logf("the Jobs were gone %s after the abort", time.Since(aborted).Round(time.Millisecond))
 	events, err := installed.Events(t.Context(), keptnContext)
 	must(t, err)
-	compare(t, "events", []summary{{Type: "deployment.started"}}, summaries(user.Ours(events)))
+	compare(t, "events", []summary{{Type: "deployment.started"}}, summaries(console.Ours(events)))
 }
 
 // Whatever line the bridge is killed in, each task ends with exactly one started and
@@ -232,7 +232,7 @@ func TestIntegrationIsUnregisteredOnlyWhenUninstalled(t *testing.T) {
 		t.Errorf("after a restart the registration is %+v", restarted)
 	}
 	must(t, installed.DeleteBridge(t.Context()))
-	must(t, user.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		left, err := installed.Integration(ctx, "job-executor")
 		if err == nil && left != nil {
 			err = errors.New("it is registered still")

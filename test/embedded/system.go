@@ -137,7 +137,7 @@ func (system *System) wire(ctx context.Context, manifests Manifests, network *Ne
 		if err != nil {
 			return err
 		}
-		network.Handle(host+"."+systemNamespace+".svc.cluster.local", program.Handler(host, maxEventBytes, environment.Telemetry))
+		network.Handle(host+"."+systemNamespace+".svc.cluster.local", program.HTTPHandler(host, maxEventBytes, environment.Telemetry))
 		for _, loop := range program.Loops {
 			system.group.Go(func() { _ = loop(ctx) })
 		}

@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/job-executor/job-executor/functions/run"
-	"github.com/job-executor/job-executor/test/user"
+	"github.com/job-executor/job-executor/test/console"
 )
 
 const (
@@ -31,7 +31,7 @@ type told struct {
 	Events []string
 }
 
-func tellOf(ctx context.Context, keptn user.Keptn, project, keptnContext string) (told, []user.Event, error) {
+func tellOf(ctx context.Context, keptn console.Keptn, project, keptnContext string) (told, []console.Event, error) {
 	_, stageState, err := keptn.State(ctx, project, keptnContext)
 	if err != nil {
 		return told{}, nil, err
@@ -41,10 +41,10 @@ func tellOf(ctx context.Context, keptn user.Keptn, project, keptnContext string)
 		return told{}, nil, err
 	}
 	all := told{Stage: stageState}
-	for _, event := range user.Ours(events) {
+	for _, event := range console.Ours(events) {
 		all.Events = append(all.Events, strings.TrimPrefix(event.Type, "sh.keptn.event.")+" "+event.Data.Result)
 	}
-	return all, user.Ours(events), nil
+	return all, console.Ours(events), nil
 }
 
 // Whole sequences, from Keptn's event to Keptn's event, with the real functions and
@@ -60,7 +60,7 @@ func TestSequences(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { system.Close(t.Context()) })
-	keptn := user.Keptn{Call: system.Call}
+	keptn := console.Keptn{Call: system.Call}
 	action := func(event, rest string) string {
 		return "apiVersion: v2\nactions:\n  - name: Do it\n    events: [{name: sh.keptn.event." + event + ".triggered}]\n" + rest
 	}
@@ -147,8 +147,8 @@ func TestSequences(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			var events []user.Event
-			err = user.Eventually(t.Context(), flowLimit, func(ctx context.Context) error {
+			var events []console.Event
+			err = console.Eventually(t.Context(), flowLimit, func(ctx context.Context) error {
 				var got told
 				if got, events, err = tellOf(ctx, keptn, project, keptnContext); err != nil {
 					return err
@@ -176,9 +176,9 @@ func TestSequences(t *testing.T) {
 
 // awaitTaken waits until an executor has seen the event of a context, and, if it has
 // something to run, until a container runs and Keptn knows that it was started.
-func awaitTaken(t *testing.T, system *System, keptn user.Keptn, keptnContext string, runs bool) {
+func awaitTaken(t *testing.T, system *System, keptn console.Keptn, keptnContext string, runs bool) {
 	t.Helper()
-	err := user.Eventually(t.Context(), flowLimit, func(ctx context.Context) error {
+	err := console.Eventually(t.Context(), flowLimit, func(ctx context.Context) error {
 		if runs {
 			pods, err := system.Cluster.Client(nil).CoreV1().Pods("").List(ctx, metav1.ListOptions{})
 			if err == nil && !slices.ContainsFunc(pods.Items, func(pod corev1.Pod) bool {
@@ -190,13 +190,13 @@ func awaitTaken(t *testing.T, system *System, keptn user.Keptn, keptnContext str
 				return err
 			}
 			events, err := keptn.Events(ctx, keptnContext)
-			if err == nil && len(user.Ours(events)) == 0 {
+			if err == nil && len(console.Ours(events)) == 0 {
 				err = errors.New("Keptn does not know that it was started")
 			}
 			return err
 		}
 		for _, span := range system.Spans.GetSpans() {
-			if span.SpanContext.TraceID().String() == user.TraceID(keptnContext) && strings.HasPrefix(span.Name, executorPrefix) {
+			if span.SpanContext.TraceID().String() == console.TraceID(keptnContext) && strings.HasPrefix(span.Name, executorPrefix) {
 				return nil
 			}
 		}

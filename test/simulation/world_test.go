@@ -474,7 +474,7 @@ func (world *world) start() {
 	serve := func(process *process, wire func(embedded.Environment) (function.Program, error)) (http.Handler, []func(context.Context) error, error) {
 		environment := world.environment(process)
 		program, err := wire(environment)
-		return program.Handler(process.name, maxEventBytes, environment.Telemetry), program.Loops, err
+		return program.HTTPHandler(process.name, maxEventBytes, environment.Telemetry), program.Loops, err
 	}
 	world.network.Handle("keptn", world.atGateway(world.keptn.Gateway()))
 	if world.planned == nil {

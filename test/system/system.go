@@ -25,7 +25,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/test/conformance"
-	"github.com/job-executor/job-executor/test/user"
+	"github.com/job-executor/job-executor/test/console"
 )
 
 // The namespaces of an installation.
@@ -41,7 +41,7 @@ const (
 
 // System is an installation on the cluster that KUBECONFIG names.
 type System struct {
-	user.Keptn
+	console.Keptn
 	Kubernetes kubernetes.Interface
 	config     *rest.Config
 	http       *http.Client
@@ -290,7 +290,7 @@ func (system *System) Pods(ctx context.Context, service string) (int, error) {
 
 // WaitForZero waits until functions have no pods.
 func (system *System) WaitForZero(ctx context.Context, limit time.Duration, services ...string) error {
-	return user.Eventually(ctx, limit, func(ctx context.Context) error {
+	return console.Eventually(ctx, limit, func(ctx context.Context) error {
 		for _, service := range services {
 			count, err := system.Pods(ctx, service)
 			if err != nil {

@@ -9,11 +9,11 @@ import (
 	"slices"
 	"time"
 
-	"github.com/job-executor/job-executor/test/user"
+	"github.com/job-executor/job-executor/test/console"
 )
 
 // Trace reads a trace from Jaeger's query API, sorted by start.
-func (system *System) Trace(ctx context.Context, traceID string) ([]user.Span, error) {
+func (system *System) Trace(ctx context.Context, traceID string) ([]console.Span, error) {
 	content, err := system.call(ctx, http.MethodGet, system.proxy("observability", "jaeger", 16686)+"/api/traces/"+traceID, "application/json", nil)
 	if err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func (system *System) Trace(ctx context.Context, traceID string) ([]user.Span, e
 	if err := json.Unmarshal(content, &answer); err != nil {
 		return nil, fmt.Errorf("decoding trace %s: %w", traceID, err)
 	}
-	var spans []user.Span
+	var spans []console.Span
 	for _, trace := range answer.Data {
 		for _, span := range trace.Spans {
 			parent := ""
@@ -48,13 +48,13 @@ func (system *System) Trace(ctx context.Context, traceID string) ([]user.Span, e
 					parent = reference.SpanID
 				}
 			}
-			spans = append(spans, user.Span{
+			spans = append(spans, console.Span{
 				ID: span.SpanID, ParentID: parent, Name: span.OperationName, Service: trace.Processes[span.ProcessID].ServiceName,
 				Start: time.UnixMicro(span.StartTime), Duration: time.Duration(span.Duration) * time.Microsecond,
 			})
 		}
 	}
-	slices.SortFunc(spans, func(one, other user.Span) int {
+	slices.SortFunc(spans, func(one, other console.Span) int {
 		return cmp.Or(one.Start.Compare(other.Start), cmp.Compare(other.Duration, one.Duration))
 	})
 	return spans, nil

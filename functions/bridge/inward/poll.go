@@ -64,7 +64,7 @@ func (poller *Poller) Run(ctx context.Context) error {
 		changed, types := poller.Subscriptions.Changed(), poller.Subscriptions.Types()
 		exact := slices.DeleteFunc(slices.Clone(types), isPattern)
 		if len(exact) < len(types) && poller.Alone {
-			poller.Log.WarnContext(ctx, "over HTTP Keptn lists events of exact types only; these subscriptions bring nothing", "subscriptions", slices.DeleteFunc(types, isExact))
+			poller.Log.WarnContext(ctx, "over HTTP Keptn lists events of exact types only; these subscriptions bring nothing", "subscriptions", slices.DeleteFunc(types, func(eventType string) bool { return !isPattern(eventType) }))
 		}
 		for eventType, end := range listed {
 			if !slices.Contains(exact, eventType) {
@@ -89,8 +89,6 @@ func (poller *Poller) Run(ctx context.Context) error {
 }
 
 func isPattern(eventType string) bool { return strings.ContainsAny(eventType, "*>") }
-
-func isExact(eventType string) bool { return !isPattern(eventType) }
 
 // list lists one type until the context ends. When Keptn can't be asked it tries again,
 // after a pause that doubles up to half a minute, for ever.

@@ -92,11 +92,9 @@ func (runs *Runs) Handle(ctx context.Context, received event.Event) (*event.Even
 	}
 	runs.add(task, runs.Now())
 	if count.Standing == keptn.Current && count.Started == 0 && !activity.Silent {
-		if _, err := runs.Keptn.Deliver(ctx, keptn.Answer{Task: task, Phase: keptn.Started, Event: task.Started(runs.Now())}); err != nil {
-			return nil, err
-		}
+		_, err = runs.Keptn.Deliver(ctx, keptn.Answer{Task: task, Phase: keptn.Started, Event: task.Started(runs.Now())})
 	}
-	return nil, nil
+	return nil, err
 }
 
 // Add adds the run of a task that was started, and not finished.

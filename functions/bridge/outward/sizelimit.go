@@ -83,7 +83,8 @@ func Fit(outgoing event.Event, limit int) (event.Event, error) {
 		delete(data, labelsMember)
 		without -= labels + len(`"labels":,`)
 	}
-	whole := fmt.Sprintf("the logs of kubectl get pods --all-namespaces --selector %s=%s", run.EventIDLabel, triggeredIDOf(outgoing))
+	triggeredID, _ := outgoing.Extensions()[keptn.TriggeredIDExtension].(string)
+	whole := fmt.Sprintf("the logs of kubectl get pods --all-namespaces --selector %s=%s", run.EventIDLabel, run.ID(triggeredID))
 	shortened, err := json.Marshal(run.Shorten(message, whole, limit-without))
 	if err != nil {
 		return event.Event{}, fmt.Errorf("encoding the message of event %s: %w", outgoing.ID(), err)
@@ -94,9 +95,4 @@ func Fit(outgoing event.Event, limit int) (event.Event, error) {
 		return event.Event{}, fmt.Errorf("encoding event %s: %w", outgoing.ID(), err)
 	}
 	return fitted, nil
-}
-
-func triggeredIDOf(outgoing event.Event) string {
-	triggeredID, _ := outgoing.Extensions()[keptn.TriggeredIDExtension].(string)
-	return run.ID(triggeredID)
 }

@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/system"
-	"github.com/job-executor/job-executor/test/user"
 )
 
 const (
@@ -43,7 +43,7 @@ func main() {
 }
 
 func demo(ctx context.Context) error {
-	terminal := user.NewTerminal(os.Stdout)
+	terminal := console.NewTerminal(os.Stdout)
 	installed, err := system.Connect()
 	if err != nil {
 		return err
@@ -118,43 +118,43 @@ func demo(ctx context.Context) error {
 
 // follow prints each event, Job and scaling as it happens, until the sequence is
 // over; it returns our finished event.
-func follow(ctx context.Context, terminal *user.Terminal, installed *system.System, project, keptnContext string) (user.Event, error) {
+func follow(ctx context.Context, terminal *console.Terminal, installed *system.System, project, keptnContext string) (console.Event, error) {
 	view := view{terminal: terminal, seen: map[string]bool{}, pods: map[string]int{}}
 	for {
 		// The state first: what is read after it has all events that led to it.
 		state, stageState, err := installed.State(ctx, project, keptnContext)
 		if err != nil {
-			return user.Event{}, err
+			return console.Event{}, err
 		}
 		events, err := installed.Events(ctx, keptnContext)
 		if err != nil {
-			return user.Event{}, err
+			return console.Event{}, err
 		}
 		for _, event := range events {
 			view.event(event)
 		}
 		if err := view.cluster(ctx, installed, keptnContext); err != nil {
-			return user.Event{}, err
+			return console.Event{}, err
 		}
 		if state == "finished" {
 			view.terminal.Line("Keptn", "", fmt.Sprintf("sequence %s, stage %s", state, stageState))
-			for _, event := range user.Ours(events) {
+			for _, event := range console.Ours(events) {
 				if strings.HasSuffix(event.Type, ".finished") {
 					return event, nil
 				}
 			}
-			return user.Event{}, errors.New("the sequence is over without a finished event of ours")
+			return console.Event{}, errors.New("the sequence is over without a finished event of ours")
 		}
 		select {
 		case <-ctx.Done():
-			return user.Event{}, fmt.Errorf("the sequence is %q: %w", state, context.Cause(ctx))
+			return console.Event{}, fmt.Errorf("the sequence is %q: %w", state, context.Cause(ctx))
 		case <-time.After(interval):
 		}
 	}
 }
 
 type view struct {
-	terminal *user.Terminal
+	terminal *console.Terminal
 	seen     map[string]bool
 	pods     map[string]int
 }
@@ -166,7 +166,7 @@ func (view *view) once(key, who, what string) {
 	}
 }
 
-func (view *view) event(event user.Event) {
+func (view *view) event(event console.Event) {
 	what := event.Type
 	if event.Data.Status != "" {
 		what += "  " + event.Data.Status + "/" + event.Data.Result
@@ -201,7 +201,7 @@ func (view *view) cluster(ctx context.Context, installed *system.System, keptnCo
 	return nil
 }
 
-func showLog(ctx context.Context, terminal *user.Terminal, installed *system.System, keptnContext string) error {
+func showLog(ctx context.Context, terminal *console.Terminal, installed *system.System, keptnContext string) error {
 	jobs, err := installed.Jobs(ctx, keptnContext)
 	if err != nil {
 		return err
@@ -219,17 +219,17 @@ func showLog(ctx context.Context, terminal *user.Terminal, installed *system.Sys
 
 // showTrace reads the trace back from Jaeger, as soon as it is whole: everybody
 // exports a little later.
-func showTrace(ctx context.Context, terminal *user.Terminal, installed *system.System, keptnContext string) error {
+func showTrace(ctx context.Context, terminal *console.Terminal, installed *system.System, keptnContext string) error {
 	terminal.Heading("The trace, whose id is the Keptn context (Knative's inner spans left out)")
-	traceID := user.TraceID(keptnContext)
-	var spans []user.Span
-	err := user.Eventually(ctx, traceLimit, func(ctx context.Context) error {
+	traceID := console.TraceID(keptnContext)
+	var spans []console.Span
+	err := console.Eventually(ctx, traceLimit, func(ctx context.Context) error {
 		var err error
 		if spans, err = installed.Trace(ctx, traceID); err != nil {
 			return err
 		}
-		ended := func(span user.Span) bool { return span.Name == "watcher "+run.CompletedType }
-		if !slices.ContainsFunc(spans, ended) || !user.IsWhole(spans) {
+		ended := func(span console.Span) bool { return span.Name == "watcher "+run.CompletedType }
+		if !slices.ContainsFunc(spans, ended) || !console.IsWhole(spans) {
 			return errors.New("spans are missing")
 		}
 		return nil
@@ -237,7 +237,7 @@ func showTrace(ctx context.Context, terminal *user.Terminal, installed *system.S
 	if err != nil {
 		return fmt.Errorf("reading trace %s: %w", traceID, err)
 	}
-	terminal.Say(user.Tree(spans, func(span user.Span) bool {
+	terminal.Say(console.Tree(spans, func(span console.Span) bool {
 		switch span.Service {
 		case "bridge", "executor", "jobsource", "watcher":
 			return span.Name != "queue" && !strings.HasPrefix(span.Name, "kn.queueproxy.") && !strings.HasPrefix(span.Name, "HTTP ")
@@ -251,13 +251,13 @@ func showTrace(ctx context.Context, terminal *user.Terminal, installed *system.S
 	return nil
 }
 
-func goOn(terminal *user.Terminal, keptnContext string) {
+func goOn(terminal *console.Terminal, keptnContext string) {
 	terminal.Heading("How to go on")
 	for _, line := range [][2]string{
 		{"the Jobs of this sequence", "kubectl get jobs,pods -n job-executor-jobs -l keptn.sh/context=" + keptnContext},
 		{"what was installed", "kubectl get ksvc,triggers,pods -n job-executor"},
 		{"the functions' logs", "kubectl logs -n job-executor deployment/bridge"},
-		{"the whole trace", "kubectl get --raw /api/v1/namespaces/observability/services/http:jaeger:16686/proxy/api/traces/" + user.TraceID(keptnContext)},
+		{"the whole trace", "kubectl get --raw /api/v1/namespaces/observability/services/http:jaeger:16686/proxy/api/traces/" + console.TraceID(keptnContext)},
 		{"Jaeger, inside the cluster", "http://jaeger.observability.svc.cluster.local:16686"},
 	} {
 		terminal.Say(fmt.Sprintf("%-28s %s", line[0], line[1]))

@@ -1,4 +1,4 @@
-// Package user is what a user of Keptn and Job Executor does and sees: sequences,
+// Package console is what a user of Keptn and Job Executor does and sees: sequences,
 // events, Jobs and traces, as they are shown in a terminal. Both demos and the
 // end-to-end tests stand on it.
-package user
+package console
