@@ -1,6 +1,7 @@
 # Everything that a developer does. `make help` lists it.
 
 GOLANGCI_LINT_VERSION = v2.6.2
+GREMLINS_VERSION = v0.6.0
 CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/job-executor
 LINT = $(CACHE)/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangci-lint
 CLUSTER = go run ./test/cluster
@@ -50,6 +51,19 @@ lint: $(LINT) ## gofmt and golangci-lint, go vet's checks among its own
 
 $(LINT):
 	GOBIN=$(dir $(LINT)) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+
+# Kubernetes, OpenTelemetry and their like go with the release of Knative that config/ is
+# tested with.
+.PHONY: outdated
+outdated: ## List the modules of which there is a newer version
+	@go list -m -u -e -f '{{with .Update}}{{$$.Path}} {{$$.Version}} -> {{.Version}}{{end}}' \
+	  $$(go list -m -f '{{if not (or .Indirect .Main)}}{{.Path}}{{end}}' all)
+
+# A room's own tests have to notice; what lives is printed with its place.
+ROOM ?= ./functions/run
+.PHONY: mutate
+mutate: ## Change the code of ROOM=./functions/run in small ways, and list the changes that its tests do not notice
+	go run github.com/go-gremlins/gremlins/cmd/gremlins@$(GREMLINS_VERSION) unleash --workers 2 $(ROOM)
 
 .PHONY: e2e
 e2e: cluster-up ## End-to-end tests on a real cluster, which they bring up
