@@ -102,7 +102,7 @@ type connection struct {
 	process *process
 }
 
-// Send publishes an event, as bridge.NATSTransport does.
+// Send publishes an event, as inward.NATSTransport does.
 func (connection *connection) Send(ctx context.Context, outgoing event.Event) error {
 	what := "publish " + outgoing.Type() + " " + outgoing.ID()
 	connection.process.await(ctx, what)
