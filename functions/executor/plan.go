@@ -122,7 +122,7 @@ func (plan plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconf
 	}
 	labels := map[string]string{
 		run.ManagedByLabel:   run.ManagedBy,
-		run.InstanceLabel:    plan.Configuration.Installation,
+		run.InstanceLabel:    plan.Installation,
 		run.ContextLabel:     run.LabelValue(plan.Task.Context),
 		run.EventIDLabel:     runID,
 		run.CommitIDLabel:    run.LabelValue(plan.Task.GitCommitID),
@@ -168,21 +168,18 @@ func (plan plan) namespace(task jobconfig.Task) string {
 	if task.Namespace != "" {
 		return task.Namespace
 	}
-	return plan.Configuration.Namespaces[0]
+	return plan.Namespaces[0]
 }
 
 func (plan plan) podSpec(ctx context.Context, task jobconfig.Task) (spec *corev1.PodSpec, deadlineSource string, err error) {
 	namespace := plan.namespace(task)
-	if !slices.Contains(plan.Configuration.Namespaces, namespace) {
-		return nil, "", mistakef("namespace %q is not one of those in which Jobs may run: %s", namespace, strings.Join(plan.Configuration.Namespaces, ", "))
+	if !slices.Contains(plan.Namespaces, namespace) {
+		return nil, "", mistakef("namespace %q is not one of those in which Jobs may run: %s", namespace, strings.Join(plan.Namespaces, ", "))
 	}
 	if err := plan.checkImage(task.Image); err != nil {
 		return nil, "", err
 	}
-	serviceAccount := plan.Configuration.ServiceAccount
-	if task.ServiceAccount != nil {
-		serviceAccount = *task.ServiceAccount
-	}
+	serviceAccount := *cmp.Or(task.ServiceAccount, &plan.ServiceAccount)
 	if found, err := plan.Cluster.HasServiceAccount(ctx, namespace, serviceAccount); err != nil {
 		return nil, "", err
 	} else if !found {
@@ -200,13 +197,7 @@ func (plan plan) podSpec(ctx context.Context, task jobconfig.Task) (spec *corev1
 	if err != nil {
 		return nil, "", err
 	}
-	seconds, deadlineSource := int64(defaultTaskSeconds), "the default of maxPollDuration"
-	if task.MaxPollDuration != nil {
-		seconds, deadlineSource = *task.MaxPollDuration, "maxPollDuration"
-	}
-	if limit := plan.Configuration.TaskDeadlineSeconds; limit > 0 && limit < seconds {
-		seconds, deadlineSource = limit, "TASK_DEADLINE_SECONDS of the installation"
-	}
+	seconds, deadlineSource := plan.deadline(task)
 	mounts := []corev1.VolumeMount{{Name: filesVolume, MountPath: filesPath}}
 	spec = &corev1.PodSpec{
 		RestartPolicy:         corev1.RestartPolicyNever,
@@ -214,13 +205,13 @@ func (plan plan) podSpec(ctx context.Context, task jobconfig.Task) (spec *corev1
 		ServiceAccountName:    serviceAccount,
 		EnableServiceLinks:    new(false),
 
-		TerminationGracePeriodSeconds: &plan.Configuration.TerminationGraceSeconds,
+		TerminationGracePeriodSeconds: &plan.TerminationGraceSeconds,
 		SecurityContext: &corev1.PodSecurityContext{
 			FSGroup:        new(int64(defaultGroup)),
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 		Volumes: []corev1.Volume{{Name: filesVolume, VolumeSource: corev1.VolumeSource{
-			EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: &plan.Configuration.VolumeSize.Quantity},
+			EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: &plan.VolumeSize.Quantity},
 		}}},
 		Containers: []corev1.Container{{
 			Name: run.TaskContainer, Image: task.Image, ImagePullPolicy: corev1.PullPolicy(task.ImagePullPolicy),
@@ -268,11 +259,11 @@ func (plan plan) fetcher(files []string, seconds int64) (corev1.Container, error
 		return corev1.Container{}, err
 	}
 	return corev1.Container{
-		Name: run.FetcherContainer, Image: plan.Configuration.FetcherImage,
+		Name: run.FetcherContainer, Image: plan.FetcherImage,
 		Env: []corev1.EnvVar{
 			{Name: "FILES", Value: string(list)},
 			{Name: "TARGET", Value: filesPath},
-			{Name: "BRIDGE_URL", Value: plan.Configuration.BridgeURL},
+			{Name: "BRIDGE_URL", Value: plan.BridgeURL},
 			{Name: "GRANT", Value: plan.Grant},
 			// It has the Job's own time: Keptn or the bridge may be away for a while.
 			{Name: "TIMEOUT", Value: (time.Duration(seconds) * time.Second).String()},
@@ -285,7 +276,7 @@ func (plan plan) checkImage(image string) error {
 	if _, err := reference.ParseNormalizedNamed(image); err != nil {
 		return mistakef("image %q is not the name of one: %w", image, err)
 	}
-	patterns := plan.Configuration.AllowedImages
+	patterns := plan.AllowedImages
 	if len(patterns) == 0 {
 		return nil
 	}
@@ -308,7 +299,7 @@ const (
 )
 
 func (plan plan) securityContext(wanted jobconfig.SecurityContext) (*corev1.SecurityContext, error) {
-	if wanted.Privileged != nil && *wanted.Privileged && !plan.Configuration.AllowPrivileged {
+	if wanted.Privileged != nil && *wanted.Privileged && !plan.AllowPrivileged {
 		return nil, mistakef("privileged containers are not allowed")
 	}
 	context := &corev1.SecurityContext{

@@ -2,4 +2,4 @@ package gateway
 
 import "github.com/job-executor/job-executor/test/fixture"
 
-var noon, discard, errDown, task, current, running, aborted = fixture.Noon, fixture.Discard, fixture.ErrDown, fixture.Task, fixture.Current, fixture.Running, fixture.Aborted
+var noon, discard, errDown, current, running, aborted = fixture.Noon, fixture.Discard, fixture.ErrDown, fixture.Current, fixture.Running, fixture.Aborted
