@@ -32,9 +32,8 @@ type Notice struct {
 	// Task is the Keptn task, as it stands in TaskAnnotation: of a run of which no Job
 	// is left it is all there is.
 	Task json.RawMessage `json:"task,omitempty"`
-	// Namespace and Job are those of the Job that completed.
-	Namespace string `json:"namespace,omitempty"`
-	Job       string `json:"job,omitempty"`
+	// Job is the one that completed.
+	Job string `json:"job,omitempty"`
 	// Silent says that the run reports nothing.
 	Silent bool `json:"silent,omitempty"`
 	// Deleted says that the Job was deleted before the run was reported.
@@ -79,7 +78,7 @@ func Completed(job *batchv1.Job, how string, at time.Time) event.Event {
 		at = finished
 	}
 	completed := noticed(CompletedType, sourceOf(job), string(job.UID)+"-"+how, at, Notice{
-		RunID: job.Labels[EventIDLabel], Namespace: job.Namespace, Job: job.Name, Task: taskOf(job), Silent: IsSilent(job),
+		RunID: job.Labels[EventIDLabel], Job: job.Name, Task: taskOf(job), Silent: IsSilent(job),
 		Deleted: how == Deleted, Unstarted: how == Unstarted,
 	})
 	completed.SetSubject(job.Name)

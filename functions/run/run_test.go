@@ -190,7 +190,7 @@ func TestCompletionIsTheSameEachTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if difference := cmp.Diff(Notice{RunID: "run", Namespace: "jobs", Job: "a", Task: []byte(`{"name":"test"}`)}, completion); difference != "" {
+	if difference := cmp.Diff(Notice{RunID: "run", Job: "a", Task: []byte(`{"name":"test"}`)}, completion); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
 }

@@ -1,9 +1,7 @@
 package simulation
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -13,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,14 +20,12 @@ import (
 	noopmetric "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace/noop"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/job-executor/job-executor/functions/bridge"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
-	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/test/embedded"
 	control "github.com/job-executor/job-executor/test/keptn"
 )
@@ -49,41 +44,6 @@ const (
 	// healLimit is the time until everything has ended once there are none.
 	healLimit = 90 * time.Minute
 )
-
-// shipyard has sequences of two tasks that have actions, and one that has none.
-const shipyard = `apiVersion: spec.keptn.sh/0.2.3
-kind: Shipyard
-metadata: {name: simulated}
-spec:
-  stages:
-    - name: production
-      sequences:
-        - name: pipeline
-          tasks: [{name: deployment}, {name: test}]
-        - name: unmatched
-          tasks: [{name: approval}]
-`
-
-// jobConfig has a task with two Jobs of one action, and one with three of two.
-const jobConfig = `apiVersion: v2
-actions:
-  - name: Deploy
-    events: [{name: sh.keptn.event.deployment.triggered}]
-    tasks:
-      - {name: prepare, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 60}
-      - {name: deploy, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 60}
-  - name: Check
-    events: [{name: sh.keptn.event.test.triggered}]
-    tasks: [{name: check, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 60}]
-  - name: Load
-    events: [{name: sh.keptn.event.test.triggered}]
-    tasks:
-      - {name: warm, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 600}
-      - {name: load, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 60, namespace: load-tests}
-`
-
-// jobsOf is how many Jobs each task has.
-var jobsOf = map[string]int{"deployment": 2, "test": 3}
 
 var errDown = errors.New("it is down")
 
@@ -274,136 +234,6 @@ func objects(manifests embedded.Manifests) []runtime.Object {
 
 func serviceName(index int) string { return fmt.Sprintf("service-%d", index%services) }
 
-// count is told what Keptn counts.
-func (world *world) count(triggeredID, eventType, source string) {
-	_, phase, _ := keptn.ParseType(eventType)
-	world.note("Keptn counts %s of %s by %s", eventType, triggeredID, source)
-	if source == rival {
-		return
-	}
-	world.mutex.Lock()
-	world.counted[triggeredID] = append(world.counted[triggeredID], phase)
-	counted := slices.Clone(world.counted[triggeredID])
-	if phase == keptn.Finished {
-		world.closed[triggeredID] = time.Now()
-	}
-	rivaled := world.rivals[triggeredID]
-	world.mutex.Unlock()
-	if !strings.HasPrefix(source, keptn.Source) || !world.isLegal(counted, rivaled) {
-		world.violate("Keptn counted %v of %s for task %s", counted, source, triggeredID)
-	}
-}
-
-// isLegal says whether Keptn may have counted these of a task so far: one started event
-// and then one finished. A clock that jumps may double both, so that the task ends all
-// the same.
-func (world *world) isLegal(counted []keptn.Phase, rivaled bool) bool {
-	const started, finished = keptn.Started, keptn.Finished
-	if !world.skewed {
-		return slices.Equal(counted, []keptn.Phase{started}) || slices.Equal(counted, []keptn.Phase{started, finished})
-	}
-	return counted[0] == started && (rivaled || times(counted, finished) <= times(counted, started))
-}
-
-func times(counted []keptn.Phase, phase keptn.Phase) (number int) {
-	for _, other := range counted {
-		if other == phase {
-			number++
-		}
-	}
-	return number
-}
-
-// jobStarted is told of each pod of a Job that starts.
-func (world *world) jobStarted(job *batchv1.Job) {
-	world.note("Job %s starts", job.Name)
-	world.mutex.Lock()
-	world.starts[job.Name]++
-	starts := world.starts[job.Name]
-	var early []string
-	for name, began := range world.starts {
-		if began > 0 && name < job.Name && runOf(name) == runOf(job.Name) && world.ends[name] != succeeded {
-			early = append(early, name)
-		}
-	}
-	world.mutex.Unlock()
-	if starts > 1 {
-		world.note("Job %s starts for the %dth time", job.Name, starts)
-	}
-	if random := world.chance.draw("pod of %s", job.Name); world.deletesPod(random) {
-		go world.deletePod(job, random)
-	}
-	if len(early) > 0 && !world.isTouched(job.Name) {
-		world.violate("Job %s starts although %v did not succeed", job.Name, early)
-	}
-}
-
-// observe is told of each delivery of the Broker: a run may be cancelled only if its
-// sequence was aborted, or its task is completed.
-func (world *world) observe(delivery embedded.Delivery) {
-	if _, phase, _ := keptn.ParseType(delivery.Event.Type()); phase == keptn.Triggered && delivery.Err != nil {
-		world.mutex.Lock()
-		world.undelivered[delivery.Event.ID()] = true
-		world.mutex.Unlock()
-	}
-	if delivery.Event.Type() != run.CancelledType {
-		return
-	}
-	notice, err := run.NoticeOf(delivery.Event, run.CancelledType)
-	runID := notice.RunID
-	world.mutex.Lock()
-	aborted := world.aborted[world.contexts[runOf(run.Name(runID, 0, 0))]]
-	completed := !world.closed[runID].IsZero() || world.rivals[runID]
-	world.mutex.Unlock()
-	if err != nil || !aborted && !completed {
-		world.violate("run %s is cancelled although its task is wanted: %v", runID, err)
-	}
-}
-
-// runOf is a Job's name without the numbers of its action and task.
-func runOf(job string) string { return job[:len(job)-len("-000-000")] }
-
-// How a Job's container ended.
-const (
-	succeeded = "succeeded"
-	failed    = "failed"
-	killed    = "killed"
-)
-
-// script is a Runtime whose containers do nothing but end, after a while and in
-// some way.
-type script struct{ world *world }
-
-// Run waits.
-func (script script) Run(ctx context.Context, container embedded.Container) (int, error) {
-	random := script.world.chance.draw("container of %s", container.Job)
-	code, end, pause := 0, succeeded, between(random, 100*time.Millisecond, 20*time.Second)
-	script.world.mutex.Lock()
-	fate := script.world.fates[container.Job]
-	script.world.mutex.Unlock()
-	switch draw := random.Float64(); {
-	case fate == embedded.NodeLost:
-		pause = time.Hour // nobody hears of it any more
-	case script.world.planned != nil:
-		pause = 5 * time.Second
-	case draw < 0.05:
-		code, end = 1, failed
-	case draw < 0.07:
-		pause = time.Hour // until its deadline
-	}
-	select {
-	case <-ctx.Done():
-		code, end = 137, killed
-	case <-time.After(pause):
-	}
-	_, _ = fmt.Fprintf(container.Output, "%s %s\n", container.Job, end)
-	script.world.note("Job %s has %s", container.Job, end)
-	script.world.mutex.Lock()
-	script.world.ends[container.Job] = end
-	script.world.mutex.Unlock()
-	return code, nil
-}
-
 // keep starts a program, and starts it again whenever it has died.
 func (world *world) keep(name string, hosts []string, start func(ctx context.Context, process *process) (http.Handler, []func(context.Context) error, error)) {
 	for world.ctx.Err() == nil {
@@ -515,86 +345,5 @@ func (world *world) start() {
 				return embedded.Executor(environment, name)
 			})
 		})
-	}
-}
-
-// ask calls Keptn's API as its user, without faults.
-func (world *world) ask(method, path string, body, answer any) {
-	content, err := json.Marshal(body)
-	if err == nil {
-		var request *http.Request
-		request, err = http.NewRequestWithContext(world.ctx, method, "http://keptn/api"+path, bytes.NewReader(content))
-		if err == nil {
-			request.Header.Set("x-token", token)
-			recorder := &recorder{header: http.Header{}}
-			world.keptn.Gateway().ServeHTTP(recorder, request)
-			if answer != nil {
-				err = json.Unmarshal(recorder.body.Bytes(), answer)
-			}
-		}
-	}
-	if err != nil {
-		world.violate("%s %s: %v", method, path, err)
-	}
-}
-
-// recorder is an http.ResponseWriter.
-type recorder struct {
-	header http.Header
-	body   bytes.Buffer
-}
-
-func (recorder *recorder) Header() http.Header { return recorder.header }
-func (recorder *recorder) WriteHeader(int)     {}
-
-func (recorder *recorder) Write(content []byte) (int, error) { return recorder.body.Write(content) }
-
-// load triggers sequences; some are aborted or paused for a while.
-func (world *world) load() {
-	world.ask(http.MethodPut, "/resource-service/v1/project/"+project+"/resource", map[string]any{
-		"resources": []map[string]any{{"resourceURI": "job/config.yaml", "resourceContent": []byte(jobConfig)}},
-	}, nil)
-	var group sync.WaitGroup
-	sequences := (world.tasks + 1) / 2
-	for index := range sequences {
-		group.Go(func() { world.sequence(index, time.Duration(sequences)*interval) })
-	}
-	group.Wait()
-}
-
-func (world *world) sequence(index int, within time.Duration) {
-	random := world.chance.draw("sequence %d", index)
-	time.Sleep(between(random, 0, within))
-	name := "pipeline"
-	if random.Float64() < 0.03 { //nolint:mnd // a few
-		name = "unmatched"
-	}
-	var answer struct {
-		KeptnContext string `json:"keptnContext"`
-	}
-	world.ask(http.MethodPost, "/v1/event", map[string]any{
-		"type": "sh.keptn.event." + stage + "." + name + ".triggered", "source": "user", "specversion": "1.0",
-		"data": map[string]string{"project": project, "stage": stage, "service": serviceName(index)},
-	}, &answer)
-	control := func(state string) {
-		world.note("the user says %s to %s", state, answer.KeptnContext)
-		world.ask(http.MethodPost, "/controlPlane/v1/sequence/"+project+"/"+answer.KeptnContext+"/control", map[string]string{"state": state}, nil)
-	}
-	switch draw := random.Float64(); {
-	case name == "unmatched", draw < 0.06: //nolint:mnd // a few
-		time.Sleep(between(random, 0, 2*time.Minute))
-		world.mutex.Lock()
-		world.aborted[answer.KeptnContext] = true
-		world.mutex.Unlock()
-		// Keptn, which was down, may not know the sequence yet.
-		deadline := time.Now().Add(healLimit)
-		for control("abort"); !world.isOver(answer.KeptnContext) && time.Now().Before(deadline); control("abort") {
-			time.Sleep(10 * time.Second)
-		}
-	case draw < 0.12: //nolint:mnd // a few
-		time.Sleep(between(random, 0, time.Minute))
-		control("pause")
-		time.Sleep(between(random, time.Second, time.Minute))
-		control("resume")
 	}
 }

@@ -1,0 +1,102 @@
+package simulation
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/embedded"
+)
+
+// count is told what Keptn counts.
+func (world *world) count(triggeredID, eventType, source string) {
+	_, phase, _ := keptn.ParseType(eventType)
+	world.note("Keptn counts %s of %s by %s", eventType, triggeredID, source)
+	if source == rival {
+		return
+	}
+	world.mutex.Lock()
+	world.counted[triggeredID] = append(world.counted[triggeredID], phase)
+	counted := slices.Clone(world.counted[triggeredID])
+	if phase == keptn.Finished {
+		world.closed[triggeredID] = time.Now()
+	}
+	rivaled := world.rivals[triggeredID]
+	world.mutex.Unlock()
+	if !strings.HasPrefix(source, keptn.Source) || !world.isLegal(counted, rivaled) {
+		world.violate("Keptn counted %v of %s for task %s", counted, source, triggeredID)
+	}
+}
+
+// isLegal says whether Keptn may have counted these of a task so far: one started event
+// and then one finished. A clock that jumps may double both, so that the task ends all
+// the same.
+func (world *world) isLegal(counted []keptn.Phase, rivaled bool) bool {
+	const started, finished = keptn.Started, keptn.Finished
+	if !world.skewed {
+		return slices.Equal(counted, []keptn.Phase{started}) || slices.Equal(counted, []keptn.Phase{started, finished})
+	}
+	return counted[0] == started && (rivaled || times(counted, finished) <= times(counted, started))
+}
+
+func times(counted []keptn.Phase, phase keptn.Phase) (number int) {
+	for _, other := range counted {
+		if other == phase {
+			number++
+		}
+	}
+	return number
+}
+
+// jobStarted is told of each pod of a Job that starts.
+func (world *world) jobStarted(job *batchv1.Job) {
+	world.note("Job %s starts", job.Name)
+	world.mutex.Lock()
+	world.starts[job.Name]++
+	starts := world.starts[job.Name]
+	var early []string
+	for name, began := range world.starts {
+		if began > 0 && name < job.Name && runOf(name) == runOf(job.Name) && world.ends[name] != succeeded {
+			early = append(early, name)
+		}
+	}
+	world.mutex.Unlock()
+	if starts > 1 {
+		world.note("Job %s starts for the %dth time", job.Name, starts)
+	}
+	if random := world.chance.draw("pod of %s", job.Name); world.deletesPod(random) {
+		go world.deletePod(job, random)
+	}
+	if len(early) > 0 && !world.isTouched(job.Name) {
+		world.violate("Job %s starts although %v did not succeed", job.Name, early)
+	}
+}
+
+// observe is told of each delivery of the Broker: a run may be cancelled only if its
+// sequence was aborted, or its task is completed.
+func (world *world) observe(delivery embedded.Delivery) {
+	if _, phase, _ := keptn.ParseType(delivery.Event.Type()); phase == keptn.Triggered && delivery.Err != nil {
+		world.mutex.Lock()
+		world.undelivered[delivery.Event.ID()] = true
+		world.mutex.Unlock()
+	}
+	if delivery.Event.Type() != run.CancelledType {
+		return
+	}
+	notice, err := run.NoticeOf(delivery.Event, run.CancelledType)
+	runID := notice.RunID
+	world.mutex.Lock()
+	aborted := world.aborted[world.contexts[runOf(run.Name(runID, 0, 0))]]
+	completed := !world.closed[runID].IsZero() || world.rivals[runID]
+	world.mutex.Unlock()
+	if err != nil || !aborted && !completed {
+		world.violate("run %s is cancelled although its task is wanted: %v", runID, err)
+	}
+}
+
+// runOf is a Job's name without the numbers of its action and task.
+func runOf(job string) string { return job[:len(job)-len("-000-000")] }

@@ -1,0 +1,126 @@
+package simulation
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// shipyard has sequences of two tasks that have actions, and one that has none.
+const shipyard = `apiVersion: spec.keptn.sh/0.2.3
+kind: Shipyard
+metadata: {name: simulated}
+spec:
+  stages:
+    - name: production
+      sequences:
+        - name: pipeline
+          tasks: [{name: deployment}, {name: test}]
+        - name: unmatched
+          tasks: [{name: approval}]
+`
+
+// jobConfig has a task with two Jobs of one action, and one with three of two.
+const jobConfig = `apiVersion: v2
+actions:
+  - name: Deploy
+    events: [{name: sh.keptn.event.deployment.triggered}]
+    tasks:
+      - {name: prepare, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 60}
+      - {name: deploy, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 60}
+  - name: Check
+    events: [{name: sh.keptn.event.test.triggered}]
+    tasks: [{name: check, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 60}]
+  - name: Load
+    events: [{name: sh.keptn.event.test.triggered}]
+    tasks:
+      - {name: warm, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 600}
+      - {name: load, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 60, namespace: load-tests}
+`
+
+// jobsOf is how many Jobs each task has.
+var jobsOf = map[string]int{"deployment": 2, "test": 3}
+
+// ask calls Keptn's API as its user, without faults.
+func (world *world) ask(method, path string, body, answer any) {
+	content, err := json.Marshal(body)
+	if err == nil {
+		var request *http.Request
+		request, err = http.NewRequestWithContext(world.ctx, method, "http://keptn/api"+path, bytes.NewReader(content))
+		if err == nil {
+			request.Header.Set("x-token", token)
+			recorder := &recorder{header: http.Header{}}
+			world.keptn.Gateway().ServeHTTP(recorder, request)
+			if answer != nil {
+				err = json.Unmarshal(recorder.body.Bytes(), answer)
+			}
+		}
+	}
+	if err != nil {
+		world.violate("%s %s: %v", method, path, err)
+	}
+}
+
+// recorder is an http.ResponseWriter.
+type recorder struct {
+	header http.Header
+	body   bytes.Buffer
+}
+
+func (recorder *recorder) Header() http.Header { return recorder.header }
+
+func (recorder *recorder) WriteHeader(int) {}
+
+func (recorder *recorder) Write(content []byte) (int, error) { return recorder.body.Write(content) }
+
+// load triggers sequences; some are aborted or paused for a while.
+func (world *world) load() {
+	world.ask(http.MethodPut, "/resource-service/v1/project/"+project+"/resource", map[string]any{
+		"resources": []map[string]any{{"resourceURI": "job/config.yaml", "resourceContent": []byte(jobConfig)}},
+	}, nil)
+	var group sync.WaitGroup
+	sequences := (world.tasks + 1) / 2
+	for index := range sequences {
+		group.Go(func() { world.sequence(index, time.Duration(sequences)*interval) })
+	}
+	group.Wait()
+}
+
+func (world *world) sequence(index int, within time.Duration) {
+	random := world.chance.draw("sequence %d", index)
+	time.Sleep(between(random, 0, within))
+	name := "pipeline"
+	if random.Float64() < 0.03 { //nolint:mnd // a few
+		name = "unmatched"
+	}
+	var answer struct {
+		KeptnContext string `json:"keptnContext"`
+	}
+	world.ask(http.MethodPost, "/v1/event", map[string]any{
+		"type": "sh.keptn.event." + stage + "." + name + ".triggered", "source": "user", "specversion": "1.0",
+		"data": map[string]string{"project": project, "stage": stage, "service": serviceName(index)},
+	}, &answer)
+	control := func(state string) {
+		world.note("the user says %s to %s", state, answer.KeptnContext)
+		world.ask(http.MethodPost, "/controlPlane/v1/sequence/"+project+"/"+answer.KeptnContext+"/control", map[string]string{"state": state}, nil)
+	}
+	switch draw := random.Float64(); {
+	case name == "unmatched", draw < 0.06: //nolint:mnd // a few
+		time.Sleep(between(random, 0, 2*time.Minute))
+		world.mutex.Lock()
+		world.aborted[answer.KeptnContext] = true
+		world.mutex.Unlock()
+		// Keptn, which was down, may not know the sequence yet.
+		deadline := time.Now().Add(healLimit)
+		for control("abort"); !world.isOver(answer.KeptnContext) && time.Now().Before(deadline); control("abort") {
+			time.Sleep(10 * time.Second)
+		}
+	case draw < 0.12: //nolint:mnd // a few
+		time.Sleep(between(random, 0, time.Minute))
+		control("pause")
+		time.Sleep(between(random, time.Second, time.Minute))
+		control("resume")
+	}
+}
