@@ -72,7 +72,7 @@ actions:
     tasks: [{name: test, image: busybox, cmd: [sleep, "2"], files: [job/config.yaml], maxPollDuration: 3600}]
 `
 
-func chaos(t *testing.T, installed *system.System, random *rand.Rand, sequences int, length time.Duration) {
+func chaos(t *testing.T, installed *system.Installation, random *rand.Rand, sequences int, length time.Duration) {
 	t.Helper()
 	// A project of its own has each: Keptn runs one sequence of a service at a time.
 	projects := make([]string, sequences)
@@ -124,7 +124,7 @@ func chaos(t *testing.T, installed *system.System, random *rand.Rand, sequences 
 
 // harm kills, stops and delays until the context ends, and returns how often. What it
 // does it prints.
-func harm(ctx context.Context, t *testing.T, installed *system.System, random *rand.Rand) (number int) {
+func harm(ctx context.Context, t *testing.T, installed *system.Installation, random *rand.Rand) (number int) {
 	t.Helper()
 	kill := func(namespace, selector string) func(context.Context) error {
 		return func(ctx context.Context) error {

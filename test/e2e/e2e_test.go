@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func connect(t *testing.T) *system.System {
+func connect(t *testing.T) *system.Installation {
 	t.Helper()
 	connected, err := system.Connect()
 	must(t, err)
@@ -70,7 +70,7 @@ func shipyard(tasks ...string) string {
 }
 
 // begin creates a project of its own and triggers its sequence.
-func begin(t *testing.T, installed *system.System, tasks []string, files map[string]string) (project, keptnContext string) {
+func begin(t *testing.T, installed *system.Installation, tasks []string, files map[string]string) (project, keptnContext string) {
 	t.Helper()
 	project = createProject(t, installed, tasks, files)
 	keptnContext = trigger(t, installed, project)
@@ -79,7 +79,7 @@ func begin(t *testing.T, installed *system.System, tasks []string, files map[str
 }
 
 // createProject creates a project with one sequence of tasks.
-func createProject(t *testing.T, installed *system.System, tasks []string, files map[string]string) (project string) {
+func createProject(t *testing.T, installed *system.Installation, tasks []string, files map[string]string) (project string) {
 	t.Helper()
 	contents := map[string][]byte{}
 	for path, content := range files {
@@ -94,7 +94,7 @@ func createProject(t *testing.T, installed *system.System, tasks []string, files
 }
 
 // trigger triggers a project's sequence.
-func trigger(t *testing.T, installed *system.System, project string) (keptnContext string) {
+func trigger(t *testing.T, installed *system.Installation, project string) (keptnContext string) {
 	t.Helper()
 	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) (err error) {
 		keptnContext, err = installed.Trigger(ctx, project, stage, "pipeline", service, map[string]any{"labels": map[string]string{"build": "17"}})
@@ -104,14 +104,14 @@ func trigger(t *testing.T, installed *system.System, project string) (keptnConte
 }
 
 // end waits until the sequence is over and returns how, with our events.
-func end(t *testing.T, installed *system.System, project, keptnContext string) (string, []console.Event) {
+func end(t *testing.T, installed *system.Installation, project, keptnContext string) (string, []console.Event) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), runLimit)
 	defer cancel()
 	return endWithin(ctx, t, installed, project, keptnContext)
 }
 
-func endWithin(ctx context.Context, t *testing.T, installed *system.System, project, keptnContext string) (string, []console.Event) {
+func endWithin(ctx context.Context, t *testing.T, installed *system.Installation, project, keptnContext string) (string, []console.Event) {
 	t.Helper()
 	var stageState string
 	deadline, _ := ctx.Deadline()
@@ -129,7 +129,7 @@ func endWithin(ctx context.Context, t *testing.T, installed *system.System, proj
 }
 
 // triggeredEvent waits until Keptn has triggered a task.
-func triggeredEvent(t *testing.T, installed *system.System, keptnContext, task string) console.Event {
+func triggeredEvent(t *testing.T, installed *system.Installation, keptnContext, task string) console.Event {
 	t.Helper()
 	var triggered console.Event
 	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {

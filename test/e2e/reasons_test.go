@@ -28,7 +28,7 @@ const startDeadline = 20 * time.Second
 
 // setStartDeadline sets the time in which a Job's pod has to start, for as long as a test
 // runs.
-func setStartDeadline(t *testing.T, installed *system.System, deadline time.Duration) {
+func setStartDeadline(t *testing.T, installed *system.Installation, deadline time.Duration) {
 	t.Helper()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
@@ -180,7 +180,7 @@ func TestNamespaceIsDeleted(t *testing.T) {
 }
 
 // awaitPod waits until the first Job's pod runs, and the task is started.
-func awaitPod(t *testing.T, installed *system.System, keptnContext string) (all []batchv1.Job, pod string) {
+func awaitPod(t *testing.T, installed *system.Installation, keptnContext string) (all []batchv1.Job, pod string) {
 	t.Helper()
 	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		var err error

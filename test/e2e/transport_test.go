@@ -20,7 +20,7 @@ import (
 
 // overEachTransport runs a test over HTTP and over NATS, with a time after which an event
 // is lost, and leaves the bridge at NATS.
-func overEachTransport(t *testing.T, installed *system.System, loss time.Duration, test func(t *testing.T, transport string)) {
+func overEachTransport(t *testing.T, installed *system.Installation, loss time.Duration, test func(t *testing.T, transport string)) {
 	t.Helper()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
@@ -50,7 +50,7 @@ func TestTransports(t *testing.T) {
 }
 
 // Two stages, the second of which waits for an approval-like task of the first.
-func testTwoStages(t *testing.T, installed *system.System) {
+func testTwoStages(t *testing.T, installed *system.Installation) {
 	t.Helper()
 	const approval = "sh.keptn.event.sign-off.triggered"
 	must(t, installed.Subscribe(t.Context(), "job-executor", approval))
@@ -94,7 +94,7 @@ actions:
 	contains(t, ours[len(ours)-1].Data.Message, "production")
 }
 
-func testAbort(t *testing.T, installed *system.System) {
+func testAbort(t *testing.T, installed *system.Installation) {
 	t.Helper()
 	project, keptnContext := begin(t, installed, []string{"deployment"}, map[string]string{"job/config.yaml": `apiVersion: v2
 actions:
@@ -133,7 +133,7 @@ actions:
 
 // Whatever line the bridge is killed in, each task ends with exactly one started and
 // one finished event, and runs once.
-func testKilledBridge(t *testing.T, installed *system.System) {
+func testKilledBridge(t *testing.T, installed *system.Installation) {
 	t.Helper()
 	const (
 		tasks = 50

@@ -39,8 +39,8 @@ const (
 	httpPort             = 80
 )
 
-// System is an installation on the cluster that KUBECONFIG names.
-type System struct {
+// Installation is an installation on the cluster that KUBECONFIG names.
+type Installation struct {
 	console.Keptn
 	Kubernetes kubernetes.Interface
 	config     *rest.Config
@@ -49,7 +49,7 @@ type System struct {
 }
 
 // Connect reaches the cluster that KUBECONFIG names.
-func Connect() (*System, error) {
+func Connect() (*Installation, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", os.Getenv("KUBECONFIG"))
 	if err != nil {
 		return nil, fmt.Errorf("KUBECONFIG: %w", err)
@@ -68,7 +68,7 @@ func Connect() (*System, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding the repository: %w", err)
 	}
-	system := &System{
+	system := &Installation{
 		Kubernetes: client, config: config, http: &http.Client{Transport: transport},
 		repository: strings.TrimSpace(string(repository)),
 	}
@@ -80,7 +80,7 @@ func Connect() (*System, error) {
 
 // Install applies Keptn for tests, the tracing opt-in and config/, as a user does,
 // and waits until everything is ready. It may be repeated.
-func (system *System) Install(ctx context.Context, say func(string)) error {
+func (system *Installation) Install(ctx context.Context, say func(string)) error {
 	say("Keptn for tests: ko apply -f test/keptn/keptn.yaml")
 	if err := system.build(ctx, "test/keptn/keptn.yaml"); err != nil {
 		return err
@@ -108,7 +108,7 @@ func (system *System) Install(ctx context.Context, say func(string)) error {
 
 // InstallConformance applies what the Broker's conformance test needs, and waits
 // until it is ready.
-func (system *System) InstallConformance(ctx context.Context) (conformance.Broker, error) {
+func (system *Installation) InstallConformance(ctx context.Context) (conformance.Broker, error) {
 	// The Broker is made anew: when Triggers change, Knative 1.21 leaves subscribers of
 	// the former ones in the channel at times, so that an event comes twice.
 	err := system.command(ctx, "kubectl", "delete", "brokers,triggers", "-n", ConformanceNamespace, "--all", "--ignore-not-found")
@@ -132,15 +132,15 @@ func (system *System) InstallConformance(ctx context.Context) (conformance.Broke
 }
 
 // build builds and pushes the images that manifests name, and applies them.
-func (system *System) build(ctx context.Context, path string) error {
+func (system *Installation) build(ctx context.Context, path string) error {
 	return system.command(ctx, "ko", "apply", "--sbom=none", "-f", path)
 }
 
-func (system *System) wait(ctx context.Context, arguments ...string) error {
+func (system *Installation) wait(ctx context.Context, arguments ...string) error {
 	return system.command(ctx, "kubectl", append([]string{"wait", "--timeout=180s"}, arguments...)...)
 }
 
-func (system *System) command(ctx context.Context, name string, arguments ...string) error {
+func (system *Installation) command(ctx context.Context, name string, arguments ...string) error {
 	command := exec.CommandContext(ctx, name, arguments...)
 	command.Dir = system.repository
 	output, err := command.CombinedOutput()
@@ -151,13 +151,13 @@ func (system *System) command(ctx context.Context, name string, arguments ...str
 }
 
 // Apply applies one of the repository's manifests.
-func (system *System) Apply(ctx context.Context, path string) error {
+func (system *Installation) Apply(ctx context.Context, path string) error {
 	return system.command(ctx, "kubectl", "apply", "-f", path)
 }
 
 // MakeToken makes the Secret with Keptn's token by the README's command, as its reader
 // does.
-func (system *System) MakeToken(ctx context.Context) error {
+func (system *Installation) MakeToken(ctx context.Context) error {
 	err := system.command(ctx, "kubectl", "create", "secret", "generic", "keptn", "--namespace", Namespace, "--from-literal=KEPTN_API_TOKEN="+token)
 	if err != nil && strings.Contains(err.Error(), "already exists") {
 		return nil
@@ -166,7 +166,7 @@ func (system *System) MakeToken(ctx context.Context) error {
 }
 
 // Token is the token that the installation has.
-func (system *System) Token(ctx context.Context) (string, error) {
+func (system *Installation) Token(ctx context.Context) (string, error) {
 	secret, err := system.Kubernetes.CoreV1().Secrets(Namespace).Get(ctx, "keptn", metav1.GetOptions{})
 	if err != nil {
 		return "", fmt.Errorf("reading the token: %w", err)
@@ -176,7 +176,7 @@ func (system *System) Token(ctx context.Context) (string, error) {
 
 // AddJobNamespace makes a namespace in which Jobs may run, as README.md tells: with the
 // roles and accounts of the first one, and named in JOB_NAMESPACES.
-func (system *System) AddJobNamespace(ctx context.Context, name string) error {
+func (system *Installation) AddJobNamespace(ctx context.Context, name string) error {
 	core, rbac := system.Kubernetes.CoreV1(), system.Kubernetes.RbacV1()
 	if _, err := core.Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("creating namespace %s: %w", name, err)
@@ -217,7 +217,7 @@ func (system *System) AddJobNamespace(ctx context.Context, name string) error {
 }
 
 // SetJobNamespaces sets JOB_NAMESPACES, and has all functions read it.
-func (system *System) SetJobNamespaces(ctx context.Context, names ...string) error {
+func (system *Installation) SetJobNamespaces(ctx context.Context, names ...string) error {
 	if err := system.setOfJobs(ctx, "JOB_NAMESPACES", strings.Join(names, ",")); err != nil {
 		return err
 	}
@@ -228,7 +228,7 @@ func (system *System) SetJobNamespaces(ctx context.Context, names ...string) err
 }
 
 // SetStartDeadline sets the time in which a Job's pod has to start.
-func (system *System) SetStartDeadline(ctx context.Context, deadline time.Duration) error {
+func (system *Installation) SetStartDeadline(ctx context.Context, deadline time.Duration) error {
 	if err := system.setOfJobs(ctx, "START_DEADLINE", deadline.String()); err != nil {
 		return err
 	}
@@ -236,7 +236,7 @@ func (system *System) SetStartDeadline(ctx context.Context, deadline time.Durati
 }
 
 // setOfJobs changes a setting of the ConfigMap jobs, which a function reads when it starts.
-func (system *System) setOfJobs(ctx context.Context, name, value string) error {
+func (system *Installation) setOfJobs(ctx context.Context, name, value string) error {
 	change, err := json.Marshal(map[string]any{"data": map[string]string{name: value}})
 	if err == nil {
 		_, err = system.Kubernetes.CoreV1().ConfigMaps(Namespace).Patch(ctx, "jobs", types.MergePatchType, change, metav1.PatchOptions{})
@@ -247,7 +247,7 @@ func (system *System) setOfJobs(ctx context.Context, name, value string) error {
 	return nil
 }
 
-func (system *System) restartJobsource(ctx context.Context) error {
+func (system *Installation) restartJobsource(ctx context.Context) error {
 	if err := system.command(ctx, "kubectl", "rollout", "restart", "-n", Namespace, "deployment/jobsource"); err != nil {
 		return err
 	}
@@ -260,7 +260,7 @@ const CountingTime = 30 * time.Second
 
 // UseTransport has the bridge talk to Keptn over NATS or HTTP, and give up an event that
 // Keptn has not counted after a time.
-func (system *System) UseTransport(ctx context.Context, transport string, loss time.Duration) error {
+func (system *Installation) UseTransport(ctx context.Context, transport string, loss time.Duration) error {
 	change := map[string]any{"data": map[string]string{
 		"KEPTN_TRANSPORT": transport, "KEPTN_API_URL": "http://api-gateway-nginx.keptn.svc.cluster.local/api",
 		"KEPTN_LOSS_TIMEOUT": loss.String(),
@@ -280,7 +280,7 @@ func (system *System) UseTransport(ctx context.Context, transport string, loss t
 }
 
 // Pods counts the pods of a function that run.
-func (system *System) Pods(ctx context.Context, service string) (int, error) {
+func (system *Installation) Pods(ctx context.Context, service string) (int, error) {
 	pods, err := system.Kubernetes.CoreV1().Pods(Namespace).List(ctx, metav1.ListOptions{LabelSelector: "serving.knative.dev/service=" + service})
 	if err != nil {
 		return 0, fmt.Errorf("listing the pods of %s: %w", service, err)
@@ -289,7 +289,7 @@ func (system *System) Pods(ctx context.Context, service string) (int, error) {
 }
 
 // WaitForZero waits until functions have no pods.
-func (system *System) WaitForZero(ctx context.Context, limit time.Duration, services ...string) error {
+func (system *Installation) WaitForZero(ctx context.Context, limit time.Duration, services ...string) error {
 	return console.Eventually(ctx, limit, func(ctx context.Context) error {
 		for _, service := range services {
 			count, err := system.Pods(ctx, service)
@@ -305,7 +305,7 @@ func (system *System) WaitForZero(ctx context.Context, limit time.Duration, serv
 }
 
 // Kill ends the pods of a function without a grace period, as SIGKILL does.
-func (system *System) Kill(ctx context.Context, selector string) error {
+func (system *Installation) Kill(ctx context.Context, selector string) error {
 	err := system.Kubernetes.CoreV1().Pods(Namespace).DeleteCollection(ctx,
 		metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}, metav1.ListOptions{LabelSelector: selector})
 	if err != nil {
@@ -315,7 +315,7 @@ func (system *System) Kill(ctx context.Context, selector string) error {
 }
 
 // Scale sets how many bridges there are, and waits until all are available.
-func (system *System) Scale(ctx context.Context, replicas int) error {
+func (system *Installation) Scale(ctx context.Context, replicas int) error {
 	if err := system.command(ctx, "kubectl", "scale", "-n", Namespace, "deployment/bridge", fmt.Sprintf("--replicas=%d", replicas)); err != nil {
 		return err
 	}
@@ -323,7 +323,7 @@ func (system *System) Scale(ctx context.Context, replicas int) error {
 }
 
 // RestartBridge replaces the bridge's pods.
-func (system *System) RestartBridge(ctx context.Context) error {
+func (system *Installation) RestartBridge(ctx context.Context) error {
 	if err := system.command(ctx, "kubectl", "rollout", "restart", "-n", Namespace, "deployment/bridge"); err != nil {
 		return err
 	}
@@ -331,17 +331,17 @@ func (system *System) RestartBridge(ctx context.Context) error {
 }
 
 // awaitBridge waits until all bridges are new and available.
-func (system *System) awaitBridge(ctx context.Context) error {
+func (system *Installation) awaitBridge(ctx context.Context) error {
 	return system.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/bridge", "--timeout=120s")
 }
 
 // DeleteBridge deletes the bridge's Deployment, as an uninstallation does.
-func (system *System) DeleteBridge(ctx context.Context) error {
+func (system *Installation) DeleteBridge(ctx context.Context) error {
 	return system.command(ctx, "kubectl", "delete", "-n", Namespace, "deployment/bridge")
 }
 
 // ElectedBridge is the name of the pod that holds the bridges' Lease.
-func (system *System) ElectedBridge(ctx context.Context) (string, error) {
+func (system *Installation) ElectedBridge(ctx context.Context) (string, error) {
 	lease, err := system.Kubernetes.CoordinationV1().Leases(Namespace).Get(ctx, "bridge", metav1.GetOptions{})
 	if err != nil {
 		return "", fmt.Errorf("reading the Lease: %w", err)
@@ -354,7 +354,7 @@ func (system *System) ElectedBridge(ctx context.Context) (string, error) {
 }
 
 // KillPod ends a pod without a grace period, as SIGKILL does.
-func (system *System) KillPod(ctx context.Context, name string) error {
+func (system *Installation) KillPod(ctx context.Context, name string) error {
 	if err := system.Kubernetes.CoreV1().Pods(Namespace).Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}); err != nil {
 		return fmt.Errorf("killing pod %s: %w", name, err)
 	}
@@ -362,7 +362,7 @@ func (system *System) KillPod(ctx context.Context, name string) error {
 }
 
 // Jobs are the Jobs of a Keptn context, in their order.
-func (system *System) Jobs(ctx context.Context, keptnContext string) ([]batchv1.Job, error) {
+func (system *Installation) Jobs(ctx context.Context, keptnContext string) ([]batchv1.Job, error) {
 	list, err := system.Kubernetes.BatchV1().Jobs(JobsNamespace).List(ctx, metav1.ListOptions{LabelSelector: run.ContextLabel + "=" + keptnContext})
 	if err != nil {
 		return nil, fmt.Errorf("listing Jobs: %w", err)
@@ -372,7 +372,7 @@ func (system *System) Jobs(ctx context.Context, keptnContext string) ([]batchv1.
 }
 
 // Log is what a Job's container printed.
-func (system *System) Log(ctx context.Context, job *batchv1.Job) (string, error) {
+func (system *Installation) Log(ctx context.Context, job *batchv1.Job) (string, error) {
 	core := system.Kubernetes.CoreV1()
 	pods, err := core.Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
 	if err != nil {
@@ -391,18 +391,18 @@ func (system *System) Log(ctx context.Context, job *batchv1.Job) (string, error)
 
 // SendToBroker posts a CloudEvent in structured mode to the Broker, as the bridge
 // does in binary mode.
-func (system *System) SendToBroker(ctx context.Context, content []byte) error {
+func (system *Installation) SendToBroker(ctx context.Context, content []byte) error {
 	address := system.proxy("knative-eventing", "broker-ingress", httpPort) + "/job-executor/keptn"
 	_, err := system.call(ctx, http.MethodPost, address, "application/cloudevents+json", content)
 	return err
 }
 
 // proxy is how a Service is reached through the API server.
-func (system *System) proxy(namespace, service string, port int) string {
+func (system *Installation) proxy(namespace, service string, port int) string {
 	return fmt.Sprintf("%s/api/v1/namespaces/%s/services/http:%s:%d/proxy", strings.TrimSuffix(system.config.Host, "/"), namespace, service, port)
 }
 
-func (system *System) call(ctx context.Context, method, address, contentType string, body []byte) ([]byte, error) {
+func (system *Installation) call(ctx context.Context, method, address, contentType string, body []byte) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("making a request: %w", err)
@@ -426,7 +426,7 @@ func (system *System) call(ctx context.Context, method, address, contentType str
 }
 
 // ReadFiles reads files of the repository, for a project's own.
-func (system *System) ReadFiles(directory string) (map[string][]byte, error) {
+func (system *Installation) ReadFiles(directory string) (map[string][]byte, error) {
 	root := filepath.Join(system.repository, directory)
 	files := map[string][]byte{}
 	err := filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {

@@ -13,7 +13,7 @@ import (
 )
 
 // Trace reads a trace from Jaeger's query API, sorted by start.
-func (system *System) Trace(ctx context.Context, traceID string) ([]console.Span, error) {
+func (system *Installation) Trace(ctx context.Context, traceID string) ([]console.Span, error) {
 	content, err := system.call(ctx, http.MethodGet, system.proxy("observability", "jaeger", 16686)+"/api/traces/"+traceID, "application/json", nil)
 	if err != nil {
 		return nil, err

@@ -118,7 +118,7 @@ func demo(ctx context.Context) error {
 
 // follow prints each event, Job and scaling as it happens, until the sequence is
 // over; it returns our finished event.
-func follow(ctx context.Context, terminal *console.Terminal, installed *system.System, project, keptnContext string) (console.Event, error) {
+func follow(ctx context.Context, terminal *console.Terminal, installed *system.Installation, project, keptnContext string) (console.Event, error) {
 	view := view{terminal: terminal, seen: map[string]bool{}, pods: map[string]int{}}
 	for {
 		// The state first: what is read after it has all events that led to it.
@@ -178,7 +178,7 @@ func (view *view) event(event console.Event) {
 	view.once("event "+event.ID, from, what)
 }
 
-func (view *view) cluster(ctx context.Context, installed *system.System, keptnContext string) error {
+func (view *view) cluster(ctx context.Context, installed *system.Installation, keptnContext string) error {
 	for _, function := range []string{"executor-test", "watcher"} {
 		count, err := installed.Pods(ctx, function)
 		if err != nil {
@@ -201,7 +201,7 @@ func (view *view) cluster(ctx context.Context, installed *system.System, keptnCo
 	return nil
 }
 
-func showLog(ctx context.Context, terminal *console.Terminal, installed *system.System, keptnContext string) error {
+func showLog(ctx context.Context, terminal *console.Terminal, installed *system.Installation, keptnContext string) error {
 	jobs, err := installed.Jobs(ctx, keptnContext)
 	if err != nil {
 		return err
@@ -219,7 +219,7 @@ func showLog(ctx context.Context, terminal *console.Terminal, installed *system.
 
 // showTrace reads the trace back from Jaeger, as soon as it is whole: everybody
 // exports a little later.
-func showTrace(ctx context.Context, terminal *console.Terminal, installed *system.System, keptnContext string) error {
+func showTrace(ctx context.Context, terminal *console.Terminal, installed *system.Installation, keptnContext string) error {
 	terminal.Heading("The trace, whose id is the Keptn context (Knative's inner spans left out)")
 	traceID := console.TraceID(keptnContext)
 	var spans []console.Span
