@@ -268,7 +268,7 @@ func (client *Client) Resource(ctx context.Context, scope ResourceScope, path st
 	if err != nil {
 		return nil, err
 	}
-	content, err := newContentReader(http.MaxBytesReader(nil, response.Body, maxAnswerBytes))
+	content, err := newContentReader(response.Body)
 	if err != nil {
 		_ = response.Body.Close()
 		return nil, fmt.Errorf("reading Keptn's answer for %s: %w", path, err)
@@ -333,7 +333,7 @@ func (client *Client) call(ctx context.Context, method, address string, body []b
 		return err
 	}
 	defer func() { _ = response.Body.Close() }()
-	content, err := io.ReadAll(http.MaxBytesReader(nil, response.Body, maxAnswerBytes))
+	content, err := io.ReadAll(response.Body)
 	if err == nil && answer != nil {
 		err = decode(content, answer, members)
 	}
@@ -354,7 +354,7 @@ func decode(content []byte, answer any, members []string) error {
 	return json.Unmarshal(content, answer)
 }
 
-// do makes a request and returns a success, whose body the caller closes.
+// do makes a request and returns a success, whose body is bounded, and the caller closes.
 func (client *Client) do(ctx context.Context, method, address string, body []byte) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
 	if err != nil {
@@ -380,6 +380,7 @@ func (client *Client) do(ctx context.Context, method, address string, body []byt
 		message, own := statusMessage(content)
 		return nil, &StatusError{Code: response.StatusCode, Message: message, Request: method + " " + request.URL.Path, Own: own}
 	}
+	response.Body = http.MaxBytesReader(nil, response.Body, maxAnswerBytes)
 	return response, nil
 }
 

@@ -81,9 +81,6 @@ func TestAnswersAreBounded(t *testing.T) {
 	if _, err := client.OpenTriggered(t.Context(), "t"); !errors.As(err, &tooLarge) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := client.Resource(t.Context(), ResourceScope{Project: "p"}, "x"); !errors.As(err, &tooLarge) {
-		t.Errorf("got %v", err)
-	}
 }
 
 func TestClientCallsWhatKeptnServes(t *testing.T) {
