@@ -1,6 +1,7 @@
 package jobconfig
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -229,6 +230,25 @@ func TestTheDialectOfJSONPath(t *testing.T) {
 			got, err := (&Env{Name: "X", Value: test.path, ValueFrom: ValueFromEvent}).EventValue(event)
 			if got != test.want || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
 				t.Errorf("got %q, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestParseTakesWhatIsJustAllowed(t *testing.T) {
+	const variable = "apiVersion: v2\nactions:\n- name: A\n  tasks: [{name: T, image: i, maxPollDuration: 1, env: [{name: X, valueFrom: event, value: '%s'}]}]\n"
+	least := "apiVersion: v2\n"
+	tests := []struct{ name, content string }{
+		{"the largest file", least + strings.Repeat("#", MaxBytes-len(least))},
+		{"the longest event name", named(strings.Repeat("a", maxPatternBytes))},
+		{"the longest JSONPath", fmt.Sprintf(variable, "$."+strings.Repeat("a", maxPathBytes-2))},
+		{"as many wildcards as may be", fmt.Sprintf(variable, "$..a.*")},
+		{"as many tasks as may be", "apiVersion: v2\nactions:\n- name: A\n  tasks:\n" + strings.Repeat("  - {image: i}\n", maxTasks)},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if _, err := Parse([]byte(test.content)); err != nil {
+				t.Error(err)
 			}
 		})
 	}
