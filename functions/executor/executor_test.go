@@ -247,6 +247,29 @@ func TestDeliveringAgain(t *testing.T) {
 	}
 }
 
+// A run that was interrupted under another version of the file is made anew as a whole.
+func TestRunIsOfOneVersionOfTheFile(t *testing.T) {
+	jobs := &jobs{}
+	executor := newExecutor(file{content: twoTasks}, jobs)
+	if _, err := executor.Handle(t.Context(), triggered(t)); err != nil {
+		t.Fatal(err)
+	}
+	hash := jobs.created[0].Labels[run.ConfigHashLabel]
+	jobs.created = jobs.created[:2] // the first Job is not there yet
+	jobs.created[0].Labels[run.ConfigHashLabel] = "of another version"
+	if _, err := executor.Handle(t.Context(), triggered(t)); err != nil {
+		t.Fatal(err)
+	}
+	if difference := cmp.Diff([]string{"001-001", "000-002", "000-001"}, jobs.names()); difference != "" {
+		t.Errorf("Jobs (-want +got):\n%s", difference)
+	}
+	for _, job := range jobs.created {
+		if job.Labels[run.ConfigHashLabel] != hash {
+			t.Errorf("%s is of another version", job.Name)
+		}
+	}
+}
+
 func TestWhatTriggersNothingIsRefusedForGood(t *testing.T) {
 	tests := []struct{ name, eventType string }{
 		{"a sequence", "sh.keptn.event.production.pipeline.triggered"},
