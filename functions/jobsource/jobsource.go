@@ -166,7 +166,8 @@ func (source *Source) informer(namespace string) cache.SharedIndexInformer {
 				}
 				return page, nil
 			})
-			pages.PageSize = pageSize
+			// Else a list that changes too fast would be read whole, which does not fit.
+			pages.PageSize, pages.FullListIfExpired = pageSize, false
 			list, _, err := pages.List(ctx, metav1.ListOptions{LabelSelector: selector})
 			return list, err
 		},

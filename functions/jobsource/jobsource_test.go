@@ -208,6 +208,30 @@ func TestRunIsLookedAtThoughANamespaceIsGone(t *testing.T) {
 	}
 }
 
+// A list that expires between two pages is read again from its beginning, page by page:
+// whole it does not fit into memory.
+func TestJobsAreListedInPagesOnly(t *testing.T) {
+	source := newSource(&broker{}, &marker{})
+	var limits []int64
+	source.Client.(*fake.Clientset).PrependReactor("list", "jobs", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		limits = append(limits, action.(clienttesting.ListActionImpl).ListOptions.Limit)
+		if len(limits) == 2 {
+			return true, nil, apierrors.NewResourceExpired("too old")
+		}
+		return true, &batchv1.JobList{ListMeta: metav1.ListMeta{Continue: map[bool]string{true: "more"}[len(limits) == 1]}}, nil
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	informer := source.informer("jobs")
+	go informer.RunWithContext(ctx)
+	if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
+		t.Fatal("it is never listed")
+	}
+	if difference := cmp.Diff([]int64{pageSize, pageSize, pageSize}, limits); difference != "" {
+		t.Errorf("limits (-want +got):\n%s", difference)
+	}
+}
+
 // A completion is sent once, whatever changes besides, and again ever more seldom
 // until its run is reported.
 func TestCompletionIsRepeatedUntilItIsReported(t *testing.T) {
