@@ -147,17 +147,17 @@ func (configuration Configuration) Validate() error {
 	_, identityErr := configuration.NATS.identity()
 	_, certificateErr := configuration.NATS.certificates()
 	failures := []error{tlsErr, identityErr, certificateErr, configuration.OAuth.validate(configuration.Keptn.APIToken)}
-	required := map[string]string{"KEPTN_API_URL": configuration.Keptn.APIURL}
-	if configuration.Keptn.Transport == NATS {
-		required = map[string]string{
-			"KEPTN_NATS_URL":             configuration.NATS.URL,
-			"KEPTN_CONTROL_PLANE_URL":    configuration.Keptn.ControlPlaneURL,
-			"KEPTN_RESOURCE_SERVICE_URL": configuration.Keptn.ResourceServiceURL,
-		}
-	}
-	for name, value := range required {
-		if value == "" {
-			failures = append(failures, fmt.Errorf("environment variable %s: required if KEPTN_TRANSPORT is %s", name, configuration.Keptn.Transport))
+	for _, required := range []struct {
+		transport   Transport
+		name, value string
+	}{
+		{HTTP, "KEPTN_API_URL", configuration.Keptn.APIURL},
+		{NATS, "KEPTN_NATS_URL", configuration.NATS.URL},
+		{NATS, "KEPTN_CONTROL_PLANE_URL", configuration.Keptn.ControlPlaneURL},
+		{NATS, "KEPTN_RESOURCE_SERVICE_URL", configuration.Keptn.ResourceServiceURL},
+	} {
+		if required.transport == configuration.Keptn.Transport && required.value == "" {
+			failures = append(failures, fmt.Errorf("environment variable %s: required if KEPTN_TRANSPORT is %s", required.name, required.transport))
 		}
 	}
 	return errors.Join(failures...)
