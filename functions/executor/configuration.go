@@ -15,10 +15,7 @@ import (
 // Configuration is what the installation allows and what holds where a task says
 // nothing. The defaults are those of the job-executor-service's chart.
 type Configuration struct {
-	// Namespaces are those in which Jobs may run; the first is the default.
-	Namespaces []string `env:"JOB_NAMESPACES,notEmpty"`
-	// Installation tells the Jobs of several installations apart.
-	Installation string `env:"INSTALLATION" envDefault:"job-executor"`
+	run.Settings
 	// ServiceAccount is the Jobs' default service account.
 	ServiceAccount string `env:"JOB_SERVICE_ACCOUNT" envDefault:"job-executor-job"`
 	// AllowedImages are glob patterns; an empty list allows every image.
@@ -72,7 +69,7 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 		Files: &BridgeFiles{TokenFile: configuration.TokenFile, Gateway: files.Client{
 			URL: configuration.BridgeURL, HTTP: &http.Client{Transport: telemetry.Transport(dependencies.Transport), Timeout: files.CallTimeout},
 		}},
-		Jobs:    &run.Store{Batch: dependencies.Kubernetes.Batch, Namespaces: configuration.Namespaces, Installation: configuration.Installation},
+		Jobs:    configuration.Store(dependencies.Kubernetes.Batch),
 		Cluster: &KubernetesCluster{Core: dependencies.Kubernetes.Core}, Configuration: configuration,
 		Propagator: telemetry.Propagator, Now: dependencies.Now, Log: telemetry.Log,
 	}

@@ -122,7 +122,7 @@ func newExecutor(file file, jobs *jobs) *Executor {
 	return &Executor{
 		Files: file, Jobs: jobs, Cluster: fakeCluster{}, Propagator: propagation.TraceContext{},
 		Configuration: Configuration{
-			Namespaces: []string{"jobs", "others"}, Installation: "ours", TerminationGraceSeconds: 5, ServiceAccount: "default-account", AllowedImages: []string{"busybox*", " docker.io/*"},
+			Settings: run.Settings{Namespaces: []string{"jobs", "others"}, Installation: "ours"}, TerminationGraceSeconds: 5, ServiceAccount: "default-account", AllowedImages: []string{"busybox*", " docker.io/*"},
 			VolumeSize: quantity("20Mi"), LimitCPU: quantity("1"), LimitMemory: quantity("512Mi"), RequestCPU: quantity("50m"), RequestMemory: quantity("128Mi"),
 			FetcherImage: "fetcher", BridgeURL: "http://bridge",
 		},

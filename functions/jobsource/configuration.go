@@ -15,10 +15,7 @@ import (
 type Configuration struct {
 	// BrokerURL takes events to the Broker.
 	BrokerURL string `env:"BROKER_URL,notEmpty"`
-	// Namespaces are those in which Jobs may run.
-	Namespaces []string `env:"JOB_NAMESPACES,notEmpty"`
-	// Installation tells the Jobs of several installations apart.
-	Installation string `env:"INSTALLATION" envDefault:"job-executor"`
+	run.Settings
 	// StartDeadline is the time in which a Job's pod has to start.
 	StartDeadline time.Duration `env:"START_DEADLINE" envDefault:"5m"`
 	// SendTimeout bounds one delivery: a Broker over the in-memory channel
@@ -46,7 +43,7 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 		Sender: &function.Sender{
 			URL: configuration.BrokerURL, HTTP: &http.Client{Transport: telemetry.Transport(dependencies.Transport), Timeout: configuration.SendTimeout},
 		},
-		Marker: &run.Store{Batch: dependencies.Kubernetes.BatchV1(), Namespaces: configuration.Namespaces, Installation: configuration.Installation},
+		Marker: configuration.Store(dependencies.Kubernetes.BatchV1()),
 		Tracer: telemetry.Tracers.Tracer("jobsource"), Meter: telemetry.Meters.Meter("jobsource"), Propagator: telemetry.Propagator,
 		Now: dependencies.Now, Log: telemetry.Log,
 	}

@@ -20,6 +20,19 @@ import (
 	batchclient "k8s.io/client-go/kubernetes/typed/batch/v1"
 )
 
+// Settings are whose Jobs a function has to do with, and where they are.
+type Settings struct {
+	// Namespaces are those in which Jobs may run; the first is the default.
+	Namespaces []string `env:"JOB_NAMESPACES,notEmpty"`
+	// Installation tells the Jobs of several installations apart.
+	Installation string `env:"INSTALLATION" envDefault:"job-executor"`
+}
+
+// Store returns the store of these Jobs.
+func (settings Settings) Store(batch batchclient.JobsGetter) *Store {
+	return &Store{Batch: batch, Namespaces: settings.Namespaces, Installation: settings.Installation}
+}
+
 // Store reads and changes the Jobs of runs on a cluster.
 type Store struct {
 	Batch batchclient.JobsGetter

@@ -12,10 +12,7 @@ import (
 
 // Configuration is the watcher's environment.
 type Configuration struct {
-	// Namespaces are those in which Jobs may run.
-	Namespaces []string `env:"JOB_NAMESPACES,notEmpty"`
-	// Installation tells the Jobs of several installations apart.
-	Installation string `env:"INSTALLATION" envDefault:"job-executor"`
+	run.Settings
 	// MaxLogBytes is how much of one container's log goes into the finished event.
 	MaxLogBytes int `env:"MAX_LOG_BYTES" envDefault:"262144"`
 	// LogTimeout bounds the time in which one log is read.
@@ -35,7 +32,7 @@ type Dependencies struct {
 func New(configuration Configuration, dependencies Dependencies) function.Program {
 	telemetry := dependencies.Telemetry
 	watcher := &Watcher{
-		Runs:   &run.Store{Batch: dependencies.Kubernetes.Batch, Namespaces: configuration.Namespaces, Installation: configuration.Installation},
+		Runs:   configuration.Store(dependencies.Kubernetes.Batch),
 		Pods:   &run.Pods{Core: dependencies.Kubernetes.Core, MaxLogBytes: configuration.MaxLogBytes, LogTimeout: configuration.LogTimeout},
 		Memory: semaphore.NewWeighted(configuration.ConcurrentReports),
 		Trace:  Tracer{Tracer: telemetry.Tracers.Tracer("watcher"), Propagator: telemetry.Propagator},
