@@ -98,6 +98,20 @@ func (taker *taker) await(t *testing.T, want ...string) {
 	}
 }
 
+// publishTo publishes the triggered event of a task, as Keptn does.
+func publishTo(t *testing.T, published jetstream.JetStream, name, id string) {
+	t.Helper()
+	made := task
+	made.Name, made.TriggeredID = name, id
+	content, err := keptn.EncodeEvent(triggered(made))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := published.Publish(t.Context(), keptn.TypeOf(name, keptn.Triggered), content); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 	running, address := fixture.StartNATS(t, withStream(t.TempDir()))
 	published := makeStream(t, address)
@@ -126,15 +140,7 @@ func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 	}
 	publish := func(name, id string) {
 		t.Helper()
-		made := task
-		made.Name, made.TriggeredID = name, id
-		content, err := keptn.EncodeEvent(triggered(made))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := published.Publish(t.Context(), keptn.TypeOf(name, keptn.Triggered), content); err != nil {
-			t.Fatal(err)
-		}
+		publishTo(t, published, name, id)
 	}
 
 	consuming()

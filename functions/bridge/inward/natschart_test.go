@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-
-	"github.com/job-executor/job-executor/functions/keptn"
 )
 
 // chartVersion is the NATS that the chart of Keptn 1.4.5 pins.
@@ -85,15 +83,7 @@ func TestEventsAreExchangedWithTheNATSOfKeptnsChart(t *testing.T) {
 	}()
 	<-receiving
 	for _, id := range []string{"1", "2"} {
-		made := task
-		made.TriggeredID = id
-		content, err := keptn.EncodeEvent(triggered(made))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := published.Publish(t.Context(), keptn.TypeOf(made.Name, keptn.Triggered), content); err != nil {
-			t.Fatal(err)
-		}
+		publishTo(t, published, task.Name, id)
 		taker.await(t, map[string][]string{"1": {"1 0"}, "2": {"1 0", "2 0", "2 1"}}[id]...)
 	}
 	// What is sent twice is stored once, and is none of the events that are taken.
