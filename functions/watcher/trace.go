@@ -41,11 +41,11 @@ func (tracer Tracer) Job(ctx context.Context, job *batchv1.Job, pods []corev1.Po
 	span.End(trace.WithTimestamp(ended))
 }
 
-const pendingPhase = "pending"
-
+// pod emits what a pod did: it was pending up to its first container, which is
+// told also where Kubernetes' whole seconds make it no time at all.
 func (tracer Tracer) pod(ctx context.Context, pod *corev1.Pod) {
 	name := attribute.String("k8s.pod.name", pod.Name)
-	begun := pod.CreationTimestamp.Time
+	pending := true
 	for _, group := range []struct {
 		name     string
 		statuses []corev1.ContainerStatus
@@ -55,20 +55,17 @@ func (tracer Tracer) pod(ctx context.Context, pod *corev1.Pod) {
 			if terminated == nil || terminated.StartedAt.IsZero() {
 				continue
 			}
-			tracer.phase(ctx, pendingPhase, begun, terminated.StartedAt.Time, name)
+			if pending {
+				tracer.phase(ctx, "pending", pod.CreationTimestamp.Time, terminated.StartedAt.Time, name)
+				pending = false
+			}
 			tracer.phase(ctx, group.name, terminated.StartedAt.Time, terminated.FinishedAt.Time, name,
 				attribute.String("k8s.container.name", status.Name), attribute.Int("container.exit.code", int(terminated.ExitCode)))
-			begun = terminated.FinishedAt.Time
 		}
 	}
 }
 
-// phase emits a span, except one of having waited for no time: Kubernetes tells
-// whole seconds.
 func (tracer Tracer) phase(ctx context.Context, name string, from, to time.Time, attributes ...attribute.KeyValue) {
-	if name == pendingPhase && !to.After(from) {
-		return
-	}
 	_, span := tracer.Tracer.Start(ctx, name, trace.WithTimestamp(from), trace.WithAttributes(attributes...))
 	span.End(trace.WithTimestamp(to))
 }

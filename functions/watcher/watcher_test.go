@@ -434,30 +434,60 @@ func TestMessageIsBounded(t *testing.T) {
 }
 
 func TestJobBecomesSpansBelowTheExecutors(t *testing.T) {
-	recorder := tracetest.NewSpanRecorder()
-	tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
-	failed := job("one", run.Failed)
-	newWatcher(&world{}, tracers).Trace.Job(t.Context(), &failed, []corev1.Pod{pod(exited("fetch-files", 0), exited("task", 3))}, noon)
 	type span struct {
 		Name, Parent string
 		From, To     int
 	}
-	names := map[string]string{"00f067aa0ba902b7": "executor"}
-	for _, ended := range recorder.Ended() {
-		names[ended.SpanContext().SpanID().String()] = ended.Name()
-	}
-	var got []span
-	for _, ended := range recorder.Ended() {
-		if id := ended.SpanContext().TraceID().String(); id != "4ed578f61e1e4a119b2e9a7111760f5b" {
-			t.Errorf("%s is in trace %s", ended.Name(), id)
-		}
-		got = append(got, span{
-			ended.Name(), names[ended.Parent().SpanID().String()],
-			int(ended.StartTime().Sub(noon).Seconds()), int(ended.EndTime().Sub(noon).Seconds()),
+	atOnce := pod(exited("fetch-files", 0), exited("task", 3))
+	atOnce.CreationTimestamp = at(2)
+	for _, test := range []struct {
+		name string
+		pod  corev1.Pod
+		want []span
+	}{
+		{
+			name: "of all that its pod did",
+			pod:  pod(exited("fetch-files", 0), exited("task", 3)),
+			want: []span{{"pending", "job one", 1, 2}, {"init", "job one", 2, 3}, {"run", "job one", 3, 8}, {"job one", "executor", 1, 9}},
+		},
+		{
+			name: "also of a pod that began within the second that it was made in",
+			pod:  atOnce,
+			want: []span{{"pending", "job one", 2, 2}, {"init", "job one", 2, 3}, {"run", "job one", 3, 8}, {"job one", "executor", 1, 9}},
+		},
+		{
+			name: "of a pod that fetches nothing",
+			pod:  pod(exited("task", 3)),
+			want: []span{{"pending", "job one", 1, 3}, {"run", "job one", 3, 8}, {"job one", "executor", 1, 9}},
+		},
+		{
+			name: "of a pod that never began",
+			pod:  pod(),
+			want: []span{{"job one", "executor", 1, 9}},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			recorder := tracetest.NewSpanRecorder()
+			tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
+			failed := job("one", run.Failed)
+			newWatcher(&world{}, tracers).Trace.Job(t.Context(), &failed, []corev1.Pod{test.pod}, noon)
+			names := map[string]string{"00f067aa0ba902b7": "executor"}
+			for _, ended := range recorder.Ended() {
+				names[ended.SpanContext().SpanID().String()] = ended.Name()
+			}
+			var got []span
+			for _, ended := range recorder.Ended() {
+				if id := ended.SpanContext().TraceID().String(); id != "4ed578f61e1e4a119b2e9a7111760f5b" {
+					t.Errorf("%s is in trace %s", ended.Name(), id)
+				}
+				got = append(got, span{
+					ended.Name(), names[ended.Parent().SpanID().String()],
+					int(ended.StartTime().Sub(noon).Seconds()), int(ended.EndTime().Sub(noon).Seconds()),
+				})
+			}
+			if difference := cmp.Diff(test.want, got); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
 		})
-	}
-	want := []span{{"pending", "job one", 1, 2}, {"init", "job one", 2, 3}, {"run", "job one", 3, 8}, {"job one", "executor", 1, 9}}
-	if difference := cmp.Diff(want, got); difference != "" {
-		t.Errorf("(-want +got):\n%s", difference)
 	}
 }
