@@ -146,8 +146,11 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	if stream := dependencies.Stream; stream != nil {
 		sender, maxBytes, waiting.Deduplication = stream, stream.MaxBytes, deduplication
 	}
-	reporter := outward.NewReporter(outward.NewSizeLimit(sender, configuration.Keptn.MaxEventBytes, maxBytes, log),
-		client, source, waiting, now, dependencies.Telemetry.Meters.Meter("bridge"), log)
+	reporter := &outward.Reporter{
+		Sender: outward.NewSizeLimit(sender, configuration.Keptn.MaxEventBytes, maxBytes, log), Counter: client, Source: source,
+		Timing: waiting, Now: now, Dropped: outward.CountDropped(dependencies.Telemetry.Meters.Meter("bridge")), Log: log,
+	}
+	reporter.Begin()
 	runs := &outward.Runs{
 		Lister: client, Counter: client, Keptn: reporter, Broker: broker, Source: source,
 		Interval: min(max(timing.PollInterval, minLookInterval), maxLookInterval), Tracer: tracer, Now: now, Log: log,

@@ -159,51 +159,28 @@ func showDelivery(terminal *console.Terminal, delivery embedded.Delivery) {
 // follow shows the Jobs until Keptn says that the sequence is over; it returns our
 // last finished event, and the Jobs.
 func follow(ctx context.Context, terminal *console.Terminal, system *embedded.System, keptn console.Keptn, scene scene, keptnContext string) (*console.Event, []batchv1.Job, error) {
-	seen := map[string]bool{}
-	for frame := 0; ; frame++ {
+	var jobs []batchv1.Job
+	follower := &console.Follower{Terminal: terminal, Keptn: keptn, Project: scene.project, Context: keptnContext, Interval: interval}
+	frame := 0
+	follower.Look = func(ctx context.Context, _ []console.Event) error {
 		list, err := system.Cluster.Client(nil).BatchV1().Jobs("").List(ctx, metav1.ListOptions{LabelSelector: run.Selector})
 		if err != nil {
-			return nil, nil, fmt.Errorf("listing Jobs: %w", err)
+			return fmt.Errorf("listing Jobs: %w", err)
 		}
-		running := "waiting for an event"
-		for index := range list.Items {
-			job := &list.Items[index]
-			phase := run.PhaseOf(job)
-			if phase == run.Running {
-				running = job.Annotations[run.TaskNameAnnotation] + " is running"
-			}
-			if key := job.Name + string(phase); !seen[key] {
-				seen[key] = true
-				terminal.Line("Kubernetes", "", fmt.Sprintf("Job %q is %s", job.Annotations[run.TaskNameAnnotation], phase))
-			}
+		jobs = list.Items
+		status := "waiting for an event"
+		if running := follower.Jobs(jobs); running != "" {
+			status = running + " is running"
 		}
-		terminal.Status(string([]rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")[frame/2%10]) + " " + running) //nolint:mnd // ten frames
-		state, stageState, err := keptn.State(ctx, scene.project, keptnContext)
-		if err != nil {
-			return nil, nil, err
-		}
-		if state == "finished" {
-			terminal.Line("Keptn", "", fmt.Sprintf("sequence %s %s, stage %s", scene.sequence, state, stageState))
-			events, err := keptn.Events(ctx, keptnContext)
-			if err != nil {
-				return nil, nil, err
-			}
-			for _, event := range slices.Backward(console.Ours(events)) {
-				if strings.HasSuffix(event.Type, ".finished") {
-					return &event, list.Items, nil
-				}
-			}
-			return nil, list.Items, nil
-		}
-		select {
-		case <-ctx.Done():
-			if len(list.Items) == 0 {
-				return nil, nil, fmt.Errorf("%w: no action of job/config.yaml matches %s", context.Cause(ctx), scene.eventType)
-			}
-			return nil, nil, context.Cause(ctx)
-		case <-time.After(interval):
-		}
+		terminal.Status(string([]rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")[frame/2%10]) + " " + status) //nolint:mnd // ten frames
+		frame++
+		return nil
 	}
+	finished, err := follower.Follow(ctx)
+	if err != nil && ctx.Err() != nil && len(jobs) == 0 {
+		return nil, nil, fmt.Errorf("%w: no action of job/config.yaml matches %s", context.Cause(ctx), scene.eventType)
+	}
+	return finished, jobs, err
 }
 
 func showResult(ctx context.Context, terminal *console.Terminal, system *embedded.System, finished *console.Event, jobs []batchv1.Job, keptnContext string) error {

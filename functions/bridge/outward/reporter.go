@@ -25,13 +25,15 @@ import (
 // sent again only once it is lost for certain. That it is not counted is no proof; that
 // it is not after the Timing's Loss is.
 type Reporter struct {
-	sender  Sender
-	counter keptn.Counter
-	source  string
-	timing  Timing
-	now     func() time.Time
-	dropped metric.Int64Counter
-	log     *slog.Logger
+	Sender  Sender
+	Counter keptn.Counter
+	// Source is the source of all that it sends.
+	Source string
+	Timing Timing
+	Now    func() time.Time
+	// Dropped counts what Keptn is not given; see CountDropped.
+	Dropped metric.Int64Counter
+	Log     *slog.Logger
 
 	begun time.Time
 	tasks memory.Memory[reported]
@@ -50,23 +52,20 @@ type Timing struct {
 	Interval, Limit time.Duration
 }
 
-// NewReporter returns a reporter that sends as a source. Meter counts what is dropped.
-func NewReporter(sender Sender, counter keptn.Counter, source string, timing Timing, now func() time.Time, meter metric.Meter, log *slog.Logger) *Reporter {
+// CountDropped returns the counter of events that Keptn is not given.
+func CountDropped(meter metric.Meter) metric.Int64Counter {
 	dropped, err := meter.Int64Counter("keptn.events.dropped", metric.WithUnit("{event}"),
 		metric.WithDescription("Started and finished events that were not given to Keptn, since it has them or no longer waits for them."))
 	if err != nil {
-		dropped = noop.Int64Counter{} // only for a name that is not valid
+		return noop.Int64Counter{} // only for a name that is not valid
 	}
-	reporter := &Reporter{
-		sender: sender, counter: counter, source: source, timing: timing, now: now, dropped: dropped, log: log,
-	}
-	reporter.Begin()
-	return reporter
+	return dropped
 }
 
-// Begin has the reporter begin its work now, when the bridge is elected: what was sent
-// before, by the bridge before this one, it does not know.
-func (reporter *Reporter) Begin() { reporter.begun = reporter.now() }
+// Begin has the reporter begin its work now, as it must before the first delivery, and
+// again when the bridge is elected: what was sent before, by the bridge before this one,
+// it does not know.
+func (reporter *Reporter) Begin() { reporter.begun = reporter.Now() }
 
 // ErrPending is returned when Keptn has not dispatched a task, or its sequence is
 // paused. Delivering an event for it again later is right.
@@ -105,19 +104,19 @@ func (reporter *Reporter) Deliver(ctx context.Context, answer keptn.Answer) (del
 	}
 	defer release()
 	entry.learn(answer)
-	deadline, pause := reporter.now().Add(reporter.timing.Limit), reporter.timing.Interval
+	deadline, pause := reporter.Now().Add(reporter.Timing.Limit), reporter.Timing.Interval
 	for {
 		if entry.settled {
 			reporter.drop(ctx, answer, delivery.Sent)
 			return Delivery{Sent: delivery.Sent, Settled: true, Aborted: entry.aborted}, nil
 		}
-		count, err := reporter.counter.Count(ctx, answer.Task)
+		count, err := reporter.Counter.Count(ctx, answer.Task)
 		if err != nil {
 			return delivery, err
 		}
-		now := reporter.now()
+		now := reporter.Now()
 		entry.note(count, now)
-		switch next(known{*entry, count, reporter.timing, reporter.begun, now}, answer.Phase) {
+		switch next(known{*entry, count, reporter.Timing, reporter.begun, now}, answer.Phase) {
 		case over:
 			entry.settled, entry.aborted = true, count.Standing == keptn.Aborted
 			continue
@@ -162,17 +161,17 @@ func (reporter *Reporter) drop(ctx context.Context, answer keptn.Answer, sent bo
 	if sent {
 		return
 	}
-	reporter.dropped.Add(ctx, 1, metric.WithAttributes(attribute.String("keptn.event.phase", string(answer.Phase))))
-	reporter.log.DebugContext(ctx, "an event is dropped that Keptn has already, or no longer waits for",
+	reporter.Dropped.Add(ctx, 1, metric.WithAttributes(attribute.String("keptn.event.phase", string(answer.Phase))))
+	reporter.Log.DebugContext(ctx, "an event is dropped that Keptn has already, or no longer waits for",
 		"task", answer.Task.Name, "phase", answer.Phase, "triggeredid", answer.Task.TriggeredID, "keptncontext", answer.Task.Context)
 }
 
 // send sends an event, of which Keptn has counted some before. One that failed may have
 // arrived all the same, unless Keptn said no.
 func (reporter *Reporter) send(ctx context.Context, answer event.Event, counted int, before *sent) error {
-	now := reporter.now()
+	now := reporter.Now()
 	outgoing := keptn.OneMore(answer, counted)
-	outgoing.SetSource(reporter.source)
+	outgoing.SetSource(reporter.Source)
 	outgoing.SetExtension(keptn.TriggeredAtExtension, nil)
 	// Over NATS the time is ours; it must not run backwards.
 	outgoing.SetTime(now)
@@ -181,13 +180,13 @@ func (reporter *Reporter) send(ctx context.Context, answer event.Event, counted 
 		again = sent{before: counted, first: now}
 	}
 	if !again.failed && again.times > 0 {
-		reporter.log.WarnContext(ctx, "Keptn has not counted an event that it took; it is sent again",
+		reporter.Log.WarnContext(ctx, "Keptn has not counted an event that it took; it is sent again",
 			"type", outgoing.Type(), "triggeredid", outgoing.Extensions()[keptn.TriggeredIDExtension], "after", now.Sub(again.last).String())
 		again.first = now
 	}
-	err := reporter.sender.Send(ctx, outgoing)
-	reporter.log.DebugContext(ctx, "an event was given to Keptn", "type", outgoing.Type(), "triggeredid", outgoing.Extensions()[keptn.TriggeredIDExtension], "error", err)
-	again.times, again.last, again.failed = 1, reporter.now(), err != nil
+	err := reporter.Sender.Send(ctx, outgoing)
+	reporter.Log.DebugContext(ctx, "an event was given to Keptn", "type", outgoing.Type(), "triggeredid", outgoing.Extensions()[keptn.TriggeredIDExtension], "error", err)
+	again.times, again.last, again.failed = 1, reporter.Now(), err != nil
 	if said := saidOf(err); said == taken || said == unclear {
 		*before = again
 	}

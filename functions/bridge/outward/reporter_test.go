@@ -142,7 +142,12 @@ func newTestReporter(control *control) *Reporter {
 	if control.deduplication > 0 {
 		timing.Deduplication = control.deduplication * 3 / 4
 	}
-	return NewReporter(control, control, "our-source", timing, time.Now, noop.Meter{}, slog.New(slog.DiscardHandler))
+	reporter := &Reporter{
+		Sender: control, Counter: control, Source: "our-source", Timing: timing, Now: time.Now,
+		Dropped: noop.Int64Counter{}, Log: slog.New(slog.DiscardHandler),
+	}
+	reporter.Begin()
+	return reporter
 }
 
 // fresh is a task that was triggered after the reporter began, so that nobody can have
@@ -384,7 +389,8 @@ func TestWhatIsDroppedIsCounted(t *testing.T) {
 	reader := sdkmetric.NewManualReader()
 	meter := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("test")
 	control := &control{standing: keptn.Current}
-	reporter := NewReporter(control, control, keptn.Source, Timing{Interval: time.Second, Limit: time.Second}, time.Now, meter, slog.New(slog.DiscardHandler))
+	reporter := newTestReporter(control)
+	reporter.Dropped = CountDropped(meter)
 	var sent []bool
 	for range 3 {
 		delivery, err := deliver(t, reporter, reportedTask.Started(noon), time.Time{})

@@ -100,7 +100,7 @@ func demo(ctx context.Context) error {
 		return err
 	}
 	terminal.Heading("The finished event")
-	if err := terminal.ShowEvent(finished); err != nil {
+	if err := terminal.ShowEvent(*finished); err != nil {
 		return err
 	}
 	if err := showLog(ctx, terminal, installed, keptnContext); err != nil {
@@ -118,87 +118,47 @@ func demo(ctx context.Context) error {
 
 // follow prints each event, Job and scaling as it happens, until the sequence is
 // over; it returns our finished event.
-func follow(ctx context.Context, terminal *console.Terminal, installed *system.Installation, project, keptnContext string) (console.Event, error) {
-	view := view{terminal: terminal, seen: map[string]bool{}, pods: map[string]int{}}
-	for {
-		// The state first: what is read after it has all events that led to it.
-		state, stageState, err := installed.State(ctx, project, keptnContext)
-		if err != nil {
-			return console.Event{}, err
-		}
-		events, err := installed.Events(ctx, keptnContext)
-		if err != nil {
-			return console.Event{}, err
-		}
+func follow(ctx context.Context, terminal *console.Terminal, installed *system.Installation, project, keptnContext string) (*console.Event, error) {
+	follower := &console.Follower{Terminal: terminal, Keptn: installed.Keptn, Project: project, Context: keptnContext, Interval: interval}
+	pods := map[string]int{}
+	follower.Look = func(ctx context.Context, events []console.Event) error {
 		for _, event := range events {
-			view.event(event)
+			showEvent(follower, event)
 		}
-		if err := view.cluster(ctx, installed, keptnContext); err != nil {
-			return console.Event{}, err
-		}
-		if state == "finished" {
-			view.terminal.Line("Keptn", "", fmt.Sprintf("sequence %s, stage %s", state, stageState))
-			for _, event := range console.Ours(events) {
-				if strings.HasSuffix(event.Type, ".finished") {
-					return event, nil
-				}
+		for _, function := range []string{"executor-test", "watcher"} {
+			count, err := installed.Pods(ctx, function)
+			if err != nil {
+				return err
 			}
-			return console.Event{}, errors.New("the sequence is over without a finished event of ours")
+			if before, known := pods[function]; !known || before != count {
+				pods[function] = count
+				terminal.Line("Knative", "", fmt.Sprintf("%s has %d pods", function, count))
+			}
 		}
-		select {
-		case <-ctx.Done():
-			return console.Event{}, fmt.Errorf("the sequence is %q: %w", state, context.Cause(ctx))
-		case <-time.After(interval):
+		jobs, err := installed.Jobs(ctx, keptnContext)
+		if err != nil {
+			return err
 		}
+		follower.Jobs(jobs)
+		return nil
 	}
-}
-
-type view struct {
-	terminal *console.Terminal
-	seen     map[string]bool
-	pods     map[string]int
-}
-
-func (view *view) once(key, who, what string) {
-	if !view.seen[key] {
-		view.seen[key] = true
-		view.terminal.Line(who, "", what)
+	finished, err := follower.Follow(ctx)
+	if err == nil && finished == nil {
+		err = errors.New("the sequence is over without a finished event of ours")
 	}
+	return finished, err
 }
 
-func (view *view) event(event console.Event) {
+func showEvent(follower *console.Follower, event console.Event) {
 	what := event.Type
 	if event.Data.Status != "" {
 		what += "  " + event.Data.Status + "/" + event.Data.Result
 	}
-	from := map[string]string{"shipyard-controller": "Keptn"}[event.Source]
-	if from == "" {
-		from = event.Source
+	from := event.Source
+	if from == "shipyard-controller" {
+		from = "Keptn"
 	}
-	view.once("event "+event.ID, from, what)
-}
-
-func (view *view) cluster(ctx context.Context, installed *system.Installation, keptnContext string) error {
-	for _, function := range []string{"executor-test", "watcher"} {
-		count, err := installed.Pods(ctx, function)
-		if err != nil {
-			return err
-		}
-		if before, known := view.pods[function]; !known || before != count {
-			view.pods[function] = count
-			view.terminal.Line("Knative", "", fmt.Sprintf("%s has %d pods", function, count))
-		}
-	}
-	jobs, err := installed.Jobs(ctx, keptnContext)
-	if err != nil {
-		return err
-	}
-	for index := range jobs {
-		job := &jobs[index]
-		phase := string(run.PhaseOf(job))
-		view.once("job "+job.Name+phase, "Kubernetes", fmt.Sprintf("Job %s (%s) is %s", job.Name, job.Annotations[run.TaskNameAnnotation], phase))
-	}
-	return nil
+	follower.Once("event "+event.ID, from, what)
 }
 
 func showLog(ctx context.Context, terminal *console.Terminal, installed *system.Installation, keptnContext string) error {
