@@ -86,22 +86,53 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 		configuration Configuration
 		want          string
 	}{
-		{"a token", Configuration{Keptn: remote}, ""},
-		{"OAuth", Configuration{Keptn: anonymous, OAuth: oauth}, ""},
-		{"NATS", nats(NATSConfiguration{User: "u", Password: "secret"}), ""},
-		{"no address", Configuration{Keptn: KeptnConfiguration{Transport: HTTP}}, "environment variable KEPTN_API_URL: required if KEPTN_TRANSPORT is http"},
-		{"no NATS", Configuration{Keptn: inside}, "environment variable KEPTN_NATS_URL: required if KEPTN_TRANSPORT is nats"},
-		{"both a token and OAuth", Configuration{Keptn: remote, OAuth: oauth}, "environment variables KEPTN_API_TOKEN and KEPTN_OAUTH_CLIENT_ID: set one of them"},
-		{"no OAuth secret", Configuration{Keptn: anonymous, OAuth: OAuthConfiguration{ClientID: "id"}}, "environment variable KEPTN_OAUTH_CLIENT_SECRET: required if KEPTN_OAUTH_CLIENT_ID is set"},
-		{"no OAuth provider", Configuration{Keptn: anonymous, OAuth: OAuthConfiguration{ClientID: "id", ClientSecret: "secret"}},
-			"environment variable KEPTN_OAUTH_DISCOVERY_URL: required if KEPTN_OAUTH_CLIENT_ID is set and KEPTN_OAUTH_TOKEN_URL is not"},
-		{"two ways to NATS", nats(NATSConfiguration{User: "u", Token: "t"}), "environment variables KEPTN_NATS_USER and KEPTN_NATS_TOKEN: set one of them"},
-		{"no seed", nats(NATSConfiguration{NkeySeed: "secret"}), "environment variable KEPTN_NATS_NKEY_SEED: it is no seed of an nkey"},
-		{"no certificate", Configuration{Keptn: KeptnConfiguration{Transport: HTTP, APIURL: "https://keptn.example.com/api", CACertificates: "secret"}},
-			"environment variable KEPTN_CA_CERTIFICATES: there is no certificate in PEM in it"},
-		{"no key", nats(NATSConfiguration{ClientCertificate: "secret"}), "environment variables KEPTN_NATS_CLIENT_CERTIFICATE and KEPTN_NATS_CLIENT_KEY: they are no certificate and its key in PEM"},
-		{"all of it", Configuration{Keptn: KeptnConfiguration{Transport: HTTP, APIToken: "secret"}, OAuth: oauth},
-			"environment variables KEPTN_API_TOKEN and KEPTN_OAUTH_CLIENT_ID: set one of them\nenvironment variable KEPTN_API_URL: required if KEPTN_TRANSPORT is http"},
+		{name: "a token", configuration: Configuration{Keptn: remote}},
+		{name: "OAuth", configuration: Configuration{Keptn: anonymous, OAuth: oauth}},
+		{name: "NATS", configuration: nats(NATSConfiguration{User: "u", Password: "secret"})},
+		{
+			name:          "no address",
+			configuration: Configuration{Keptn: KeptnConfiguration{Transport: HTTP}},
+			want:          "environment variable KEPTN_API_URL: required if KEPTN_TRANSPORT is http",
+		},
+		{name: "no NATS", configuration: Configuration{Keptn: inside}, want: "environment variable KEPTN_NATS_URL: required if KEPTN_TRANSPORT is nats"},
+		{
+			name:          "both a token and OAuth",
+			configuration: Configuration{Keptn: remote, OAuth: oauth},
+			want:          "environment variables KEPTN_API_TOKEN and KEPTN_OAUTH_CLIENT_ID: set one of them",
+		},
+		{
+			name:          "no OAuth secret",
+			configuration: Configuration{Keptn: anonymous, OAuth: OAuthConfiguration{ClientID: "id"}},
+			want:          "environment variable KEPTN_OAUTH_CLIENT_SECRET: required if KEPTN_OAUTH_CLIENT_ID is set",
+		},
+		{name: "no OAuth provider", configuration: Configuration{Keptn: anonymous, OAuth: OAuthConfiguration{ClientID: "id", ClientSecret: "secret"}},
+			want: "environment variable KEPTN_OAUTH_DISCOVERY_URL: required if KEPTN_OAUTH_CLIENT_ID is set and KEPTN_OAUTH_TOKEN_URL is not"},
+		{
+			name:          "two ways to NATS",
+			configuration: nats(NATSConfiguration{User: "u", Token: "t"}),
+			want:          "environment variables KEPTN_NATS_USER and KEPTN_NATS_TOKEN: set one of them",
+		},
+		{
+			name:          "no seed",
+			configuration: nats(NATSConfiguration{NkeySeed: "secret"}),
+			want:          "environment variable KEPTN_NATS_NKEY_SEED: it is no seed of an nkey",
+		},
+		{
+			name:          "no certificate",
+			configuration: Configuration{Keptn: KeptnConfiguration{Transport: HTTP, APIURL: "https://keptn.example.com/api", CACertificates: "secret"}},
+			want:          "environment variable KEPTN_CA_CERTIFICATES: there is no certificate in PEM in it",
+		},
+		{
+			name:          "no key",
+			configuration: nats(NATSConfiguration{ClientCertificate: "secret"}),
+			want:          "environment variables KEPTN_NATS_CLIENT_CERTIFICATE and KEPTN_NATS_CLIENT_KEY: they are no certificate and its key in PEM",
+		},
+		{
+			name:          "all of it",
+			configuration: Configuration{Keptn: KeptnConfiguration{Transport: HTTP, APIToken: "secret"}, OAuth: oauth},
+			want: "environment variables KEPTN_API_TOKEN and KEPTN_OAUTH_CLIENT_ID: set one of them\n" +
+				"environment variable KEPTN_API_URL: required if KEPTN_TRANSPORT is http",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -122,15 +153,23 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 
 func TestIntegrationTellsWhoItIs(t *testing.T) {
 	configuration := Configuration{
-		Registration: RegistrationConfiguration{Name: "job-executor", Location: "execution-plane", Deployment: "bridge", Subscriptions: []string{"one", " other"}},
-		Pod:          PodConfiguration{NodeName: "node", Namespace: "job-executor", Name: "bridge-0"},
+		Registration: RegistrationConfiguration{
+			Name:          "job-executor",
+			Location:      "execution-plane",
+			Deployment:    "bridge",
+			Subscriptions: []string{"one", " other"},
+		},
+		Pod: PodConfiguration{NodeName: "node", Namespace: "job-executor", Name: "bridge-0"},
 	}
 	got := configuration.integration()
 	metadata := got.MetaData
 	events := []string{got.Subscriptions[0].Event, got.Subscriptions[1].Event}
 	want := []any{"job-executor", "node", "execution-plane", "job-executor", "bridge-0", "bridge", []string{"one", "other"}}
 	kubernetes := metadata.KubernetesMetaData
-	if difference := cmp.Diff(want, []any{got.Name, metadata.Hostname, metadata.Location, kubernetes.Namespace, kubernetes.PodName, kubernetes.DeploymentName, events}); difference != "" {
+	if difference := cmp.Diff(
+		want,
+		[]any{got.Name, metadata.Hostname, metadata.Location, kubernetes.Namespace, kubernetes.PodName, kubernetes.DeploymentName, events},
+	); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
 	if metadata.IntegrationVersion == "" {

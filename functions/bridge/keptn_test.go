@@ -197,12 +197,25 @@ func run(ctx context.Context, t *testing.T, transport bridge.Transport, server *
 	t.Helper()
 	configuration := bridge.Configuration{
 		Keptn: bridge.KeptnConfiguration{
-			Transport: transport, APIURL: server.GatewayURL, APIToken: token, ControlPlaneURL: server.ControlPlaneURL, ResourceServiceURL: server.ResourceURL, MaxEventBytes: 1000000,
+			Transport:          transport,
+			APIURL:             server.GatewayURL,
+			APIToken:           token,
+			ControlPlaneURL:    server.ControlPlaneURL,
+			ResourceServiceURL: server.ResourceURL,
+			MaxEventBytes:      1000000,
 		},
-		NATS:         bridge.NATSConfiguration{URL: server.NATSURL},
-		Timing:       bridge.TimingConfiguration{PollInterval: 5 * time.Millisecond, ResyncInterval: time.Minute, LossTimeout: lossTimeout, PingInterval: 50 * time.Millisecond},
-		Registration: bridge.RegistrationConfiguration{Name: "job-executor", Subscriptions: []string{"sh.keptn.event.deployment.triggered", "sh.keptn.event.test.triggered"}},
-		Pod:          bridge.PodConfiguration{Namespace: "job-executor", Name: "bridge-0", NodeName: "node"},
+		NATS: bridge.NATSConfiguration{URL: server.NATSURL},
+		Timing: bridge.TimingConfiguration{
+			PollInterval:   5 * time.Millisecond,
+			ResyncInterval: time.Minute,
+			LossTimeout:    lossTimeout,
+			PingInterval:   50 * time.Millisecond,
+		},
+		Registration: bridge.RegistrationConfiguration{
+			Name:          "job-executor",
+			Subscriptions: []string{"sh.keptn.event.deployment.triggered", "sh.keptn.event.test.triggered"},
+		},
+		Pod: bridge.PodConfiguration{Namespace: "job-executor", Name: "bridge-0", NodeName: "node"},
 	}
 	behind := &echo{now: time.Now}
 	dependencies := bridge.Dependencies{

@@ -34,12 +34,48 @@ func TestBridgeIdentifiesItselfToNATS(t *testing.T) {
 		// trusts says whose authority is trusted: where it is right, and where it is wrong.
 		trusts [2]string
 	}{
-		{"user and password", &server.Options{Username: "bridge", Password: "secret"}, NATSConfiguration{User: "bridge", Password: "secret"}, NATSConfiguration{User: "bridge", Password: "wrong"}, [2]string{}},
-		{"a token", &server.Options{Authorization: "secret"}, NATSConfiguration{Token: "secret"}, NATSConfiguration{}, [2]string{}},
-		{"an nkey", &server.Options{Nkeys: []*server.NkeyUser{{Nkey: public}}}, NATSConfiguration{NkeySeed: seed + "\n"}, NATSConfiguration{}, [2]string{}},
-		{"a credentials file", &server.Options{TrustedOperators: operatorClaims, AccountResolver: resolver}, NATSConfiguration{Credentials: credentials}, NATSConfiguration{}, [2]string{}},
-		{"TLS with an own authority", &server.Options{TLS: true, TLSConfig: serverTLS}, NATSConfiguration{}, NATSConfiguration{}, [2]string{authority.pem, ""}},
-		{"TLS with a client certificate", &server.Options{TLS: true, TLSVerify: true, TLSConfig: clientTLS}, NATSConfiguration{ClientCertificate: certificate, ClientKey: key}, NATSConfiguration{}, [2]string{authority.pem, authority.pem}},
+		{
+			name:    "user and password",
+			options: &server.Options{Username: "bridge", Password: "secret"},
+			right:   NATSConfiguration{User: "bridge", Password: "secret"},
+			wrong:   NATSConfiguration{User: "bridge", Password: "wrong"},
+			trusts:  [2]string{},
+		},
+		{
+			name:    "a token",
+			options: &server.Options{Authorization: "secret"},
+			right:   NATSConfiguration{Token: "secret"},
+			wrong:   NATSConfiguration{},
+			trusts:  [2]string{},
+		},
+		{
+			name:    "an nkey",
+			options: &server.Options{Nkeys: []*server.NkeyUser{{Nkey: public}}},
+			right:   NATSConfiguration{NkeySeed: seed + "\n"},
+			wrong:   NATSConfiguration{},
+			trusts:  [2]string{},
+		},
+		{
+			name:    "a credentials file",
+			options: &server.Options{TrustedOperators: operatorClaims, AccountResolver: resolver},
+			right:   NATSConfiguration{Credentials: credentials},
+			wrong:   NATSConfiguration{},
+			trusts:  [2]string{},
+		},
+		{
+			name:    "TLS with an own authority",
+			options: &server.Options{TLS: true, TLSConfig: serverTLS},
+			right:   NATSConfiguration{},
+			wrong:   NATSConfiguration{},
+			trusts:  [2]string{authority.pem, ""},
+		},
+		{
+			name:    "TLS with a client certificate",
+			options: &server.Options{TLS: true, TLSVerify: true, TLSConfig: clientTLS},
+			right:   NATSConfiguration{ClientCertificate: certificate, ClientKey: key},
+			wrong:   NATSConfiguration{},
+			trusts:  [2]string{authority.pem, authority.pem},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

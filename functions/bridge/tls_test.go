@@ -94,7 +94,9 @@ func (authority *authority) serverTLS(t *testing.T) *tls.Config {
 func TestTLSIsVerified(t *testing.T) {
 	trusted, other := newAuthority(t), newAuthority(t)
 	serve := func(settings *tls.Config) *httptest.Server {
-		server := httptest.NewUnstartedServer(http.HandlerFunc(func(writer http.ResponseWriter, _ *http.Request) { _, _ = writer.Write([]byte(`{"events":[]}`)) }))
+		server := httptest.NewUnstartedServer(
+			http.HandlerFunc(func(writer http.ResponseWriter, _ *http.Request) { _, _ = writer.Write([]byte(`{"events":[]}`)) }),
+		)
 		server.TLS, server.Config.ErrorLog = settings, slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
 		server.StartTLS()
 		t.Cleanup(server.Close)
@@ -104,16 +106,24 @@ func TestTLSIsVerified(t *testing.T) {
 	tests := []struct {
 		name, address, authorities, want string
 	}{
-		{"an own authority is trusted", own.URL, trusted.pem, ""},
-		{"no other is", foreign.URL, trusted.pem, "certificate signed by unknown authority"},
-		{"without one, the system's are", own.URL, "", "certificate signed by unknown authority"},
-		{"the name has to be right", strings.Replace(own.URL, "127.0.0.1", "localhost", 1), trusted.pem, "certificate is not valid for any names"},
+		{name: "an own authority is trusted", address: own.URL, authorities: trusted.pem},
+		{name: "no other is", address: foreign.URL, authorities: trusted.pem, want: "certificate signed by unknown authority"},
+		{name: "without one, the system's are", address: own.URL, want: "certificate signed by unknown authority"},
+		{
+			name:        "the name has to be right",
+			address:     strings.Replace(own.URL, "127.0.0.1", "localhost", 1),
+			authorities: trusted.pem,
+			want:        "certificate is not valid for any names",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			for name, configuration := range map[string]Configuration{
-				"Keptn":             {Keptn: KeptnConfiguration{Transport: HTTP, APIURL: test.address, CACertificates: test.authorities}},
-				"identity provider": {Keptn: KeptnConfiguration{Transport: HTTP, APIURL: test.address, CACertificates: test.authorities}, OAuth: OAuthConfiguration{ClientID: "id", ClientSecret: "secret", DiscoveryURL: test.address}},
+				"Keptn": {Keptn: KeptnConfiguration{Transport: HTTP, APIURL: test.address, CACertificates: test.authorities}},
+				"identity provider": {
+					Keptn: KeptnConfiguration{Transport: HTTP, APIURL: test.address, CACertificates: test.authorities},
+					OAuth: OAuthConfiguration{ClientID: "id", ClientSecret: "secret", DiscoveryURL: test.address},
+				},
 			} {
 				client, err := configuration.client(nil, "ours")
 				if err != nil {

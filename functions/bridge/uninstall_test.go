@@ -26,12 +26,12 @@ func TestUninstalled(t *testing.T) {
 		started, ended func(clienttesting.Action) (bool, runtime.Object, error)
 		want           bool
 	}{
-		{"a restart", answer(deployment, nil), answer(deployment, nil), false},
-		{"deleted", answer(deployment, nil), answer(nil, missing), true},
-		{"being deleted", answer(deployment, nil), answer(deleted, nil), true},
-		{"its rights are deleted", answer(deployment, nil), answer(nil, forbidden), true},
-		{"it never had the rights", answer(nil, forbidden), answer(nil, forbidden), false},
-		{"Kubernetes is down", answer(deployment, nil), answer(nil, errDown), false},
+		{name: "a restart", started: answer(deployment, nil), ended: answer(deployment, nil)},
+		{name: "deleted", started: answer(deployment, nil), ended: answer(nil, missing), want: true},
+		{name: "being deleted", started: answer(deployment, nil), ended: answer(deleted, nil), want: true},
+		{name: "its rights are deleted", started: answer(deployment, nil), ended: answer(nil, forbidden), want: true},
+		{name: "it never had the rights", started: answer(nil, forbidden), ended: answer(nil, forbidden)},
+		{name: "Kubernetes is down", started: answer(deployment, nil), ended: answer(nil, errDown)},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -122,9 +122,22 @@ func newExecutor(file file, jobs *jobs) *Executor {
 	return &Executor{
 		Files: file, Jobs: jobs, Cluster: fakeCluster{}, Propagator: propagation.TraceContext{},
 		Configuration: Configuration{
-			Settings: run.Settings{Namespaces: []string{"jobs", "others"}, Installation: "ours"}, TerminationGraceSeconds: 5, ServiceAccount: "default-account", AllowedImages: []string{"busybox*", " docker.io/*"},
-			VolumeSize: quantity("20Mi"), LimitCPU: quantity("1"), LimitMemory: quantity("512Mi"), RequestCPU: quantity("50m"), RequestMemory: quantity("128Mi"),
-			FetcherImage: "fetcher", BridgeURL: "http://bridge",
+			Settings: run.Settings{
+				Namespaces:   []string{"jobs", "others"},
+				Installation: "ours",
+			},
+			TerminationGraceSeconds: 5,
+			ServiceAccount:          "default-account",
+			AllowedImages:           []string{"busybox*", " docker.io/*"},
+			VolumeSize: quantity(
+				"20Mi",
+			),
+			LimitCPU:      quantity("1"),
+			LimitMemory:   quantity("512Mi"),
+			RequestCPU:    quantity("50m"),
+			RequestMemory: quantity("128Mi"),
+			FetcherImage:  "fetcher",
+			BridgeURL:     "http://bridge",
 		},
 		Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
 	}
@@ -162,30 +175,152 @@ func TestHandle(t *testing.T) {
 		created        []string
 		err            error
 	}{
-		{"the first Job is created last", file{content: twoTasks}, jobs{}, "started", "", []string{"000-002", "001-001", "000-001"}, nil},
-		{"no configuration, nothing to say", file{err: files.ErrNotFound}, jobs{}, "", "", nil, nil},
-		{"a task that is over, nothing to do", file{err: files.ErrOver}, jobs{}, "", "", nil, nil},
-		{"no matching action, nothing to say", file{content: strings.ReplaceAll(twoTasks, "test", "release")}, jobs{}, "", "", nil, nil},
-		{"silent actions run, but say nothing", file{content: "apiVersion: v2\nactions: [{name: A, silent: true, events: [{name: test}], tasks: [{name: T, image: busybox}]}]"}, jobs{}, "", "", []string{"000-001"}, nil},
-		{"a mistake in a silent action is told to Keptn's log only", file{content: "apiVersion: v2\nactions: [{name: A, silent: true, events: [{name: test}], tasks: [{name: T, image: nginx}]}]"}, jobs{}, "sh.keptn.log.error", `action "A", task "T": Forbidden: Image nginx does not match configured image allowlist`, nil, nil},
-		{"an action without tasks is done", file{content: "apiVersion: v2\nactions: [{name: A, events: [{name: test}]}]"}, jobs{}, "finished", "The matching actions have no tasks.", nil, nil},
-		{"a malformed configuration", file{content: "apiVersion: v1"}, jobs{}, "finished", "job/config.yaml is not valid: apiVersion v1 is not supported, use v2", nil, nil},
-		{"an image that is not allowed", file{content: task("image: nginx")}, jobs{}, "finished", `action "A", task "T": Forbidden: Image nginx does not match configured image allowlist`, nil, nil},
-		{"a privileged container", file{content: task("image: busybox\n    securityContext: {privileged: true}")}, jobs{}, "finished", `action "A", task "T": privileged containers are not allowed`, nil, nil},
-		{"an image that is no name of one", file{content: task("image: Not A Name")}, jobs{}, "finished", `action "A", task "T": image "Not A Name" is not the name of one: invalid reference format: repository name (library/Not A Name) must be lowercase`, nil, nil},
-		{"root that is not allowed", file{content: task("image: busybox\n    securityContext: {runAsUser: 0}")}, jobs{}, "finished", `action "A", task "T": runAsUser 0 needs runAsNonRoot: false`, nil, nil},
-		{"more tasks than one event may run", file{content: manyTasks}, jobs{}, "finished", "the matching actions have 101 tasks, more than the 100 that one event may run", nil, nil},
-		{"what has been started is not run again, even if its Jobs are gone", file{content: twoTasks, started: true}, jobs{}, "started", "", nil, nil},
-		{"a namespace that is not ours", file{content: task("image: busybox\n    namespace: kube-system")}, jobs{}, "finished", `action "A", task "T": namespace "kube-system" is not one of those in which Jobs may run: jobs, others`, nil, nil},
-		{"an account that does not exist", file{content: task("image: busybox\n    serviceAccount: root")}, jobs{}, "finished", `action "A", task "T": service account "root" does not exist in namespace "jobs"`, nil, nil},
-		{"a Secret that does not exist", file{content: task("image: busybox\n    env: [{name: nothing, valueFrom: secret}]")}, jobs{}, "finished", `action "A", task "T": could not add env with name nothing: there is no Secret of this name in namespace "jobs"`, nil, nil},
-		{"a value that the event does not have", file{content: task("image: busybox\n    env: [{name: X, value: $.data.x, valueFrom: event}]")}, jobs{}, "finished", `action "A", task "T": could not add env with name X, value $.data.x of the event: unknown key x`, nil, nil},
-		{"a quantity that is none", file{content: task("image: busybox\n    resources: {limits: {cpu: many}}")}, jobs{}, "finished", `action "A", task "T": resources.limits.cpu "many" is no quantity`, nil, nil},
-		{"what Kubernetes refuses leaves no Job behind", file{content: twoTasks}, jobs{failAt: 2, err: errForbidden}, "finished", `Error while creating job: creating: jobs.batch "x" is forbidden: exceeded quota`, nil, nil},
-		{"so does what another installation has a Job for, whose Job stays", file{content: twoTasks}, jobs{others: []string{"000-001"}}, "finished", `Error while creating job: creating: jobs.batch "x" is forbidden: exceeded quota`, nil, nil},
-		{"nothing is said before nothing is left", file{content: twoTasks}, jobs{failAt: 1, err: errForbidden, stays: errServer}, "", "", []string{"000-002"}, errServer},
-		{"what fails for now is tried again", file{content: twoTasks}, jobs{failAt: 1, err: errServer}, "", "", []string{"000-002"}, errServer},
-		{"so is a configuration that can't be read", file{err: errServer}, jobs{}, "", "", nil, errServer},
+		{
+			name:    "the first Job is created last",
+			file:    file{content: twoTasks},
+			jobs:    jobs{},
+			reply:   "started",
+			created: []string{"000-002", "001-001", "000-001"},
+		},
+		{name: "no configuration, nothing to say", file: file{err: files.ErrNotFound}, jobs: jobs{}},
+		{name: "a task that is over, nothing to do", file: file{err: files.ErrOver}, jobs: jobs{}},
+		{
+			name: "no matching action, nothing to say",
+			file: file{content: strings.ReplaceAll(twoTasks, "test", "release")},
+			jobs: jobs{},
+		},
+		{
+			name:    "silent actions run, but say nothing",
+			file:    file{content: "apiVersion: v2\nactions: [{name: A, silent: true, events: [{name: test}], tasks: [{name: T, image: busybox}]}]"},
+			jobs:    jobs{},
+			created: []string{"000-001"},
+		},
+		{
+			name:    "a mistake in a silent action is told to Keptn's log only",
+			file:    file{content: "apiVersion: v2\nactions: [{name: A, silent: true, events: [{name: test}], tasks: [{name: T, image: nginx}]}]"},
+			jobs:    jobs{},
+			reply:   "sh.keptn.log.error",
+			message: `action "A", task "T": Forbidden: Image nginx does not match configured image allowlist`,
+		},
+		{
+			name:    "an action without tasks is done",
+			file:    file{content: "apiVersion: v2\nactions: [{name: A, events: [{name: test}]}]"},
+			jobs:    jobs{},
+			reply:   "finished",
+			message: "The matching actions have no tasks.",
+		},
+		{
+			name:    "a malformed configuration",
+			file:    file{content: "apiVersion: v1"},
+			jobs:    jobs{},
+			reply:   "finished",
+			message: "job/config.yaml is not valid: apiVersion v1 is not supported, use v2",
+		},
+		{
+			name:    "an image that is not allowed",
+			file:    file{content: task("image: nginx")},
+			jobs:    jobs{},
+			reply:   "finished",
+			message: `action "A", task "T": Forbidden: Image nginx does not match configured image allowlist`,
+		},
+		{
+			name:    "a privileged container",
+			file:    file{content: task("image: busybox\n    securityContext: {privileged: true}")},
+			jobs:    jobs{},
+			reply:   "finished",
+			message: `action "A", task "T": privileged containers are not allowed`,
+		},
+		{
+			name:    "an image that is no name of one",
+			file:    file{content: task("image: Not A Name")},
+			jobs:    jobs{},
+			reply:   "finished",
+			message: `action "A", task "T": image "Not A Name" is not the name of one: invalid reference format: repository name (library/Not A Name) must be lowercase`,
+		},
+		{
+			name:    "root that is not allowed",
+			file:    file{content: task("image: busybox\n    securityContext: {runAsUser: 0}")},
+			jobs:    jobs{},
+			reply:   "finished",
+			message: `action "A", task "T": runAsUser 0 needs runAsNonRoot: false`,
+		},
+		{
+			name:    "more tasks than one event may run",
+			file:    file{content: manyTasks},
+			jobs:    jobs{},
+			reply:   "finished",
+			message: "the matching actions have 101 tasks, more than the 100 that one event may run",
+		},
+		{
+			name:  "what has been started is not run again, even if its Jobs are gone",
+			file:  file{content: twoTasks, started: true},
+			jobs:  jobs{},
+			reply: "started",
+		},
+		{
+			name:    "a namespace that is not ours",
+			file:    file{content: task("image: busybox\n    namespace: kube-system")},
+			jobs:    jobs{},
+			reply:   "finished",
+			message: `action "A", task "T": namespace "kube-system" is not one of those in which Jobs may run: jobs, others`,
+		},
+		{
+			name:    "an account that does not exist",
+			file:    file{content: task("image: busybox\n    serviceAccount: root")},
+			jobs:    jobs{},
+			reply:   "finished",
+			message: `action "A", task "T": service account "root" does not exist in namespace "jobs"`,
+		},
+		{
+			name:    "a Secret that does not exist",
+			file:    file{content: task("image: busybox\n    env: [{name: nothing, valueFrom: secret}]")},
+			jobs:    jobs{},
+			reply:   "finished",
+			message: `action "A", task "T": could not add env with name nothing: there is no Secret of this name in namespace "jobs"`,
+		},
+		{
+			name:    "a value that the event does not have",
+			file:    file{content: task("image: busybox\n    env: [{name: X, value: $.data.x, valueFrom: event}]")},
+			jobs:    jobs{},
+			reply:   "finished",
+			message: `action "A", task "T": could not add env with name X, value $.data.x of the event: unknown key x`,
+		},
+		{
+			name:    "a quantity that is none",
+			file:    file{content: task("image: busybox\n    resources: {limits: {cpu: many}}")},
+			jobs:    jobs{},
+			reply:   "finished",
+			message: `action "A", task "T": resources.limits.cpu "many" is no quantity`,
+		},
+		{
+			name:    "what Kubernetes refuses leaves no Job behind",
+			file:    file{content: twoTasks},
+			jobs:    jobs{failAt: 2, err: errForbidden},
+			reply:   "finished",
+			message: `Error while creating job: creating: jobs.batch "x" is forbidden: exceeded quota`,
+		},
+		{
+			name:    "so does what another installation has a Job for, whose Job stays",
+			file:    file{content: twoTasks},
+			jobs:    jobs{others: []string{"000-001"}},
+			reply:   "finished",
+			message: `Error while creating job: creating: jobs.batch "x" is forbidden: exceeded quota`,
+		},
+		{
+			name:    "nothing is said before nothing is left",
+			file:    file{content: twoTasks},
+			jobs:    jobs{failAt: 1, err: errForbidden, stays: errServer},
+			created: []string{"000-002"},
+			err:     errServer,
+		},
+		{
+			name:    "what fails for now is tried again",
+			file:    file{content: twoTasks},
+			jobs:    jobs{failAt: 1, err: errServer},
+			created: []string{"000-002"},
+			err:     errServer,
+		},
+		{name: "so is a configuration that can't be read", file: file{err: errServer}, jobs: jobs{}, err: errServer},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -220,9 +355,9 @@ func TestDeliveringAgain(t *testing.T) {
 		between func(*jobs)
 		want    []string
 	}{
-		{"changes nothing", func(*jobs) {}, all},
-		{"completes what was interrupted", func(jobs *jobs) { jobs.created = jobs.created[:1] }, all},
-		{"does not bring back what the watcher deleted", func(jobs *jobs) { jobs.created = jobs.created[2:] }, all[2:]},
+		{name: "changes nothing", between: func(*jobs) {}, want: all},
+		{name: "completes what was interrupted", between: func(jobs *jobs) { jobs.created = jobs.created[:1] }, want: all},
+		{name: "does not bring back what the watcher deleted", between: func(jobs *jobs) { jobs.created = jobs.created[2:] }, want: all[2:]},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -334,9 +469,19 @@ func TestJobsCarryWhatTheOthersNeed(t *testing.T) {
 		seconds     int64
 	}{
 		{name: "a task's own time", annotations: map[string]string{run.DeadlineAnnotation: "maxPollDuration"}, seconds: 60},
-		{name: "the installation's, which is shorter", deadline: 30, annotations: map[string]string{run.DeadlineAnnotation: "TASK_DEADLINE_SECONDS of the installation"}, seconds: 30},
+		{
+			name:        "the installation's, which is shorter",
+			deadline:    30,
+			annotations: map[string]string{run.DeadlineAnnotation: "TASK_DEADLINE_SECONDS of the installation"},
+			seconds:     30,
+		},
 		{name: "not the installation's, which is longer", deadline: 90, annotations: map[string]string{run.DeadlineAnnotation: "maxPollDuration"}, seconds: 60},
-		{name: "that it is silent", silent: "silent: true, ", annotations: map[string]string{run.DeadlineAnnotation: "maxPollDuration", run.SilentAnnotation: "true"}, seconds: 60},
+		{
+			name:        "that it is silent",
+			silent:      "silent: true, ",
+			annotations: map[string]string{run.DeadlineAnnotation: "maxPollDuration", run.SilentAnnotation: "true"},
+			seconds:     60,
+		},
 		{name: "the trace", traced: true, annotations: map[string]string{
 			run.DeadlineAnnotation: "maxPollDuration", run.TraceparentAnnotation: "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01",
 		}, seconds: 60},
@@ -423,7 +568,8 @@ func TestJobHasAllThatTheTaskWants(t *testing.T) {
 			Annotations: map[string]string{
 				"example.com/team": "shop",
 				run.TaskAnnotation: `{"triggeredID":"` + triggeredID + `","name":"test","context":"4ed578f6-1e1e-4a11-9b2e-9a7111760f5b",` +
-					`"gitCommitID":"f24899eb80016f64c4e420b4d2b3806b41c945cf","project":"seed","stage":"production","service":"svc","labels":{"build-id":"17"},"triggeredAt":"2026-11-23T23:13:01Z"}`,
+					`"gitCommitID":"f24899eb80016f64c4e420b4d2b3806b41c945cf","project":"seed","stage":"production","service":"svc",` +
+					`"labels":{"build-id":"17"},"triggeredAt":"2026-11-23T23:13:01Z"}`,
 				run.PlanAnnotation:       `[{"namespace":"others","name":"job-` + triggeredID + `-000-001","task":"T"}]`,
 				run.DeadlineAnnotation:   "maxPollDuration",
 				run.ActionNameAnnotation: "A", run.TaskNameAnnotation: "T", run.TTLAnnotation: "60",
@@ -434,29 +580,59 @@ func TestJobHasAllThatTheTaskWants(t *testing.T) {
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: labels},
 				Spec: corev1.PodSpec{
-					RestartPolicy: corev1.RestartPolicyNever, ActiveDeadlineSeconds: new(int64(60)), ServiceAccountName: "deployer", EnableServiceLinks: new(false), TerminationGracePeriodSeconds: new(int64(5)),
-					SecurityContext: &corev1.PodSecurityContext{FSGroup: new(int64(2000)), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
-					Volumes:         []corev1.Volume{{Name: "keptn-files", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse("20Mi"))}}}},
+					RestartPolicy:                 corev1.RestartPolicyNever,
+					ActiveDeadlineSeconds:         new(int64(60)),
+					ServiceAccountName:            "deployer",
+					EnableServiceLinks:            new(false),
+					TerminationGracePeriodSeconds: new(int64(5)),
+					SecurityContext: &corev1.PodSecurityContext{
+						FSGroup:        new(int64(2000)),
+						SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+					},
+					Volumes: []corev1.Volume{
+						{
+							Name:         "keptn-files",
+							VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse("20Mi"))}},
+						},
+					},
 					InitContainers: []corev1.Container{{
 						Name: "fetch-files", Image: "fetcher", VolumeMounts: mounts, SecurityContext: defaultContext(),
 						Env: []corev1.EnvVar{
-							{Name: "FILES", Value: `["basic.py"]`}, {Name: "TARGET", Value: "/keptn"}, {Name: "BRIDGE_URL", Value: "http://bridge"}, {Name: "GRANT", Value: "the grant"}, {Name: "TIMEOUT", Value: "1m0s"},
+							{
+								Name:  "FILES",
+								Value: `["basic.py"]`,
+							},
+							{Name: "TARGET", Value: "/keptn"},
+							{Name: "BRIDGE_URL", Value: "http://bridge"},
+							{Name: "GRANT", Value: "the grant"},
+							{Name: "TIMEOUT", Value: "1m0s"},
 						},
 						Resources: corev1.ResourceRequirements{
 							Limits:   corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1"), corev1.ResourceMemory: resource.MustParse("512Mi")},
 							Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("50m"), corev1.ResourceMemory: resource.MustParse("128Mi")},
 						},
 					}},
-					Containers: []corev1.Container{{
-						Name: "task", Image: "docker.io/locustio/locust", ImagePullPolicy: corev1.PullAlways, Command: []string{"locust"}, Args: []string{"-f", "/keptn/basic.py"},
-						WorkingDir: "/work", VolumeMounts: mounts, SecurityContext: taskContext,
-						Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2")}, Requests: corev1.ResourceList{}},
-						Env: []corev1.EnvVar{
-							{Name: "HOST", Value: "http://svc"}, fromSecret("password"), fromSecret("user"), {Name: "PLAIN", Value: "text"},
-							{Name: "KEPTN_PROJECT", Value: "seed"}, {Name: "KEPTN_STAGE", Value: "production"}, {Name: "KEPTN_SERVICE", Value: "svc"},
-							{Name: "LABELS_BUILD_ID", Value: "17"},
+					Containers: []corev1.Container{
+						{
+							Name:            "task",
+							Image:           "docker.io/locustio/locust",
+							ImagePullPolicy: corev1.PullAlways,
+							Command:         []string{"locust"},
+							Args:            []string{"-f", "/keptn/basic.py"},
+							WorkingDir:      "/work",
+							VolumeMounts:    mounts,
+							SecurityContext: taskContext,
+							Resources: corev1.ResourceRequirements{
+								Limits:   corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2")},
+								Requests: corev1.ResourceList{},
+							},
+							Env: []corev1.EnvVar{
+								{Name: "HOST", Value: "http://svc"}, fromSecret("password"), fromSecret("user"), {Name: "PLAIN", Value: "text"},
+								{Name: "KEPTN_PROJECT", Value: "seed"}, {Name: "KEPTN_STAGE", Value: "production"}, {Name: "KEPTN_SERVICE", Value: "svc"},
+								{Name: "LABELS_BUILD_ID", Value: "17"},
+							},
 						},
-					}},
+					},
 				},
 			},
 		},

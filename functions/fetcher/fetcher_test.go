@@ -76,13 +76,32 @@ func TestRun(t *testing.T) {
 		want  map[string]string
 		err   string
 	}{
-		{"files", []string{"locust/basic.py", "/other"}, nil, map[string]string{"locust/basic.py": "1", "other": "4"}, ""},
-		{"a directory with all below it", []string{"locust"}, nil, map[string]string{"locust/basic.py": "1", "locust/deep/er.py": "2"}, ""},
-		{"everything", []string{"/"}, nil, repository, ""},
-		{"what was added to a directory since the event's commit is left out", []string{"later"}, nil, map[string]string{"later/old": "5"}, ""},
-		{"what is not there is named", []string{"other", "nowhere"}, nil, map[string]string{"other": "4"}, "could not find file or directory nowhere in the files of the service"},
-		{"it tries again while the bridge is not there", []string{"other"}, []int{503}, map[string]string{"other": "4"}, ""},
-		{"it does not try again without a right", []string{"other"}, []int{401}, map[string]string{}, "fetching other: the bridge answered 401: a fault"},
+		{name: "files", files: []string{"locust/basic.py", "/other"}, want: map[string]string{"locust/basic.py": "1", "other": "4"}},
+		{
+			name:  "a directory with all below it",
+			files: []string{"locust"},
+			want:  map[string]string{"locust/basic.py": "1", "locust/deep/er.py": "2"},
+		},
+		{name: "everything", files: []string{"/"}, want: repository},
+		{
+			name:  "what was added to a directory since the event's commit is left out",
+			files: []string{"later"},
+			want:  map[string]string{"later/old": "5"},
+		},
+		{
+			name:  "what is not there is named",
+			files: []string{"other", "nowhere"},
+			want:  map[string]string{"other": "4"},
+			err:   "could not find file or directory nowhere in the files of the service",
+		},
+		{name: "it tries again while the bridge is not there", files: []string{"other"}, fault: []int{503}, want: map[string]string{"other": "4"}},
+		{
+			name:  "it does not try again without a right",
+			files: []string{"other"},
+			fault: []int{401},
+			want:  map[string]string{},
+			err:   "fetching other: the bridge answered 401: a fault",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -110,7 +129,11 @@ func TestAFileThatIsTooLargeIsNotWritten(t *testing.T) {
 	target := t.TempDir()
 	fetcher := &Fetcher{
 		Configuration: Configuration{Files: []string{"large"}, Target: target, Grant: "the grant", Timeout: time.Minute},
-		Gateway:       files.Client{URL: bridge(t, map[string]string{"large": strings.Repeat("x", files.MaxFileBytes+1)}), HTTP: http.DefaultClient}, Log: slog.New(slog.DiscardHandler),
+		Gateway: files.Client{
+			URL:  bridge(t, map[string]string{"large": strings.Repeat("x", files.MaxFileBytes+1)}),
+			HTTP: http.DefaultClient,
+		},
+		Log: slog.New(slog.DiscardHandler),
 	}
 	if err := fetcher.Run(t.Context()); err == nil || err.Error() != "fetching large: it has more than 67108864 bytes" {
 		t.Errorf("got %v", err)

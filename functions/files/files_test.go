@@ -53,12 +53,34 @@ func TestClientTellsAnswersApart(t *testing.T) {
 		grant, file error
 		temporary   bool
 	}{
-		{"it is not there", http.StatusNotFound, &StatusError{http.StatusNotFound, "no"}, ErrNotFound, false},
-		{"the task is over", http.StatusGone, ErrOver, &StatusError{http.StatusGone, "no"}, false},
-		{"it is not allowed", http.StatusForbidden, &StatusError{http.StatusForbidden, "no"}, &StatusError{http.StatusForbidden, "no"}, false},
-		{"it is not known whose token it is", http.StatusUnauthorized, &StatusError{http.StatusUnauthorized, "no"}, &StatusError{http.StatusUnauthorized, "no"}, false},
-		{"Keptn is away", http.StatusBadGateway, &StatusError{http.StatusBadGateway, "no"}, &StatusError{http.StatusBadGateway, "no"}, true},
-		{"there are too many", http.StatusTooManyRequests, &StatusError{http.StatusTooManyRequests, "no"}, &StatusError{http.StatusTooManyRequests, "no"}, true},
+		{name: "it is not there", status: http.StatusNotFound, grant: &StatusError{http.StatusNotFound, "no"}, file: ErrNotFound},
+		{name: "the task is over", status: http.StatusGone, grant: ErrOver, file: &StatusError{http.StatusGone, "no"}},
+		{
+			name:   "it is not allowed",
+			status: http.StatusForbidden,
+			grant:  &StatusError{http.StatusForbidden, "no"},
+			file:   &StatusError{http.StatusForbidden, "no"},
+		},
+		{
+			name:   "it is not known whose token it is",
+			status: http.StatusUnauthorized,
+			grant:  &StatusError{http.StatusUnauthorized, "no"},
+			file:   &StatusError{http.StatusUnauthorized, "no"},
+		},
+		{
+			name:      "Keptn is away",
+			status:    http.StatusBadGateway,
+			grant:     &StatusError{http.StatusBadGateway, "no"},
+			file:      &StatusError{http.StatusBadGateway, "no"},
+			temporary: true,
+		},
+		{
+			name:      "there are too many",
+			status:    http.StatusTooManyRequests,
+			grant:     &StatusError{http.StatusTooManyRequests, "no"},
+			file:      &StatusError{http.StatusTooManyRequests, "no"},
+			temporary: true,
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -47,19 +47,67 @@ func TestReceiverAnswersWhatKnativeActsOn(t *testing.T) {
 		handle  func() (*event.Event, error)
 		want    answer
 	}{
-		{"no reply is 202 without a body", "POST", binary, "{}", func() (*event.Event, error) { return nil, nil }, answer{Status: 202}},
-		{"a reply is 200 with the event", "POST", binary, "{}", func() (*event.Event, error) { return reply(), nil }, answer{Status: 200, Type: "reply"}},
-		{"an error is repeated by Knative", "POST", binary, "{}", func() (*event.Event, error) { return nil, errors.New("for now") }, answer{Status: 503, Body: "for now\n"}},
-		{"so is running out of time", "POST", binary, "{}", func() (*event.Event, error) { return nil, fmt.Errorf("asking: %w", context.DeadlineExceeded) }, answer{Status: 504, Body: "asking: context deadline exceeded\n"}},
-		{"a permanent one is not", "POST", binary, "{}", func() (*event.Event, error) { return nil, fmt.Errorf("it is: %w", Permanent(errors.New("wrong"))) }, answer{Status: 400, Body: "it is: wrong\n"}},
-		{"what is no event is not, either", "POST", "", "{}", nil, answer{Status: 400, Body: "reading the event: unknown Message encoding\n"}},
-		{"nor what is too large", "POST", binary, strings.Repeat("x", 2000), nil, answer{Status: 413, Body: "reading the event: it is too large: more than 1000 bytes\n"}},
-		{"events come by POST", "GET", binary, "", nil, answer{Status: 405, Body: "events are received by POST\n"}},
+		{
+			name:    "no reply is 202 without a body",
+			method:  "POST",
+			version: binary,
+			body:    "{}",
+			handle:  func() (*event.Event, error) { return nil, nil },
+			want:    answer{Status: 202},
+		},
+		{
+			name:    "a reply is 200 with the event",
+			method:  "POST",
+			version: binary,
+			body:    "{}",
+			handle:  func() (*event.Event, error) { return reply(), nil },
+			want:    answer{Status: 200, Type: "reply"},
+		},
+		{
+			name:    "an error is repeated by Knative",
+			method:  "POST",
+			version: binary,
+			body:    "{}",
+			handle:  func() (*event.Event, error) { return nil, errors.New("for now") },
+			want:    answer{Status: 503, Body: "for now\n"},
+		},
+		{
+			name:    "so is running out of time",
+			method:  "POST",
+			version: binary,
+			body:    "{}",
+			handle:  func() (*event.Event, error) { return nil, fmt.Errorf("asking: %w", context.DeadlineExceeded) },
+			want:    answer{Status: 504, Body: "asking: context deadline exceeded\n"},
+		},
+		{
+			name:    "a permanent one is not",
+			method:  "POST",
+			version: binary,
+			body:    "{}",
+			handle:  func() (*event.Event, error) { return nil, fmt.Errorf("it is: %w", Permanent(errors.New("wrong"))) },
+			want:    answer{Status: 400, Body: "it is: wrong\n"},
+		},
+		{
+			name:   "what is no event is not, either",
+			method: "POST",
+			body:   "{}",
+			want:   answer{Status: 400, Body: "reading the event: unknown Message encoding\n"},
+		},
+		{
+			name:    "nor what is too large",
+			method:  "POST",
+			version: binary,
+			body:    strings.Repeat("x", 2000),
+			want:    answer{Status: 413, Body: "reading the event: it is too large: more than 1000 bytes\n"},
+		},
+		{name: "events come by POST", method: "GET", version: binary, want: answer{Status: 405, Body: "events are received by POST\n"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			request := httptest.NewRequestWithContext(t.Context(), test.method, "/", strings.NewReader(test.body))
-			for name, value := range map[string]string{"Ce-Specversion": test.version, "Ce-Id": "1", "Ce-Source": "s", "Ce-Type": "t", "Content-Type": "application/json"} {
+			for name, value := range map[string]string{
+				"Ce-Specversion": test.version, "Ce-Id": "1", "Ce-Source": "s", "Ce-Type": "t", "Content-Type": "application/json",
+			} {
 				request.Header.Set(name, value)
 			}
 			if test.version == "" {
@@ -118,12 +166,20 @@ func TestConfigureNamesEveryVariable(t *testing.T) {
 		environment map[string]string
 		want        string
 	}{
-		{"all is well", map[string]string{"NEEDED": "x", "PAUSE": "2s"}, ""},
-		{"a wrong value", map[string]string{"NEEDED": "x", "A_NUMBER": "one"}, `environment variable A_NUMBER: strconv.ParseInt: parsing "one": invalid syntax`},
-		{"a missing one", map[string]string{}, "environment variable NEEDED: required"},
-		{"an empty one", map[string]string{"NEEDED": ""}, "environment variable NEEDED: required"},
-		{"all of them at once, also in a group", map[string]string{"A_NUMBER": "3", "PAUSE": "long"},
-			"environment variable NEEDED: required\nenvironment variable PAUSE: unable to parse duration: time: invalid duration \"long\"\nenvironment variable A_NUMBER: too much"},
+		{name: "all is well", environment: map[string]string{"NEEDED": "x", "PAUSE": "2s"}},
+		{
+			name:        "a wrong value",
+			environment: map[string]string{"NEEDED": "x", "A_NUMBER": "one"},
+			want:        `environment variable A_NUMBER: strconv.ParseInt: parsing "one": invalid syntax`,
+		},
+		{name: "a missing one", environment: map[string]string{}, want: "environment variable NEEDED: required"},
+		{name: "an empty one", environment: map[string]string{"NEEDED": ""}, want: "environment variable NEEDED: required"},
+		{
+			name:        "all of them at once, also in a group",
+			environment: map[string]string{"A_NUMBER": "3", "PAUSE": "long"},
+			want: "environment variable NEEDED: required\n" +
+				"environment variable PAUSE: unable to parse duration: time: invalid duration \"long\"\nenvironment variable A_NUMBER: too much",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -255,7 +311,14 @@ func TestLoopThatFailsEndsTheFunction(t *testing.T) {
 		t.Fatal(err)
 	}
 	wrong := errors.New("it can't go on")
-	err = Serve(t.Context(), "test", Environment{}, listener, wired(Program{Loops: []func(context.Context) error{func(context.Context) error { return wrong }}}), telemetry(tracetest.NewSpanRecorder()))
+	err = Serve(
+		t.Context(),
+		"test",
+		Environment{},
+		listener,
+		wired(Program{Loops: []func(context.Context) error{func(context.Context) error { return wrong }}}),
+		telemetry(tracetest.NewSpanRecorder()),
+	)
 	if !errors.Is(err, wrong) {
 		t.Errorf("got %v", err)
 	}
@@ -263,11 +326,11 @@ func TestLoopThatFailsEndsTheFunction(t *testing.T) {
 
 func TestTraceIsTheKeptnContext(t *testing.T) {
 	tests := []struct{ name, context, want string }{
-		{"a UUID", "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", "4ed578f61e1e4a119b2e9a7111760f5b"},
-		{"too short", "4ed578f6", ""},
-		{"too long", "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b00", ""},
-		{"no UUID", "my context", ""},
-		{"zero is no trace id", "00000000-0000-0000-0000-000000000000", ""},
+		{name: "a UUID", context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", want: "4ed578f61e1e4a119b2e9a7111760f5b"},
+		{name: "too short", context: "4ed578f6"},
+		{name: "too long", context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b00"},
+		{name: "no UUID", context: "my context"},
+		{name: "zero is no trace id", context: "00000000-0000-0000-0000-000000000000"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -285,7 +348,9 @@ func TestTraceIsTheKeptnContext(t *testing.T) {
 func TestTraceGoesOnThroughSenderAndReceiver(t *testing.T) {
 	recorder := tracetest.NewSpanRecorder()
 	telemetry := telemetry(recorder)
-	server := httptest.NewServer(telemetry.middleware("watcher", Receiver(func(context.Context, event.Event) (*event.Event, error) { return nil, nil }, 1000, discard)))
+	server := httptest.NewServer(
+		telemetry.middleware("watcher", Receiver(func(context.Context, event.Event) (*event.Event, error) { return nil, nil }, 1000, discard)),
+	)
 	defer server.Close()
 	ctx, span := telemetry.Tracers.Tracer("").Start(ContextWithTraceID(t.Context(), "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b"), "root")
 	sender := &Sender{URL: server.URL, HTTP: &http.Client{Transport: telemetry.Transport(http.DefaultTransport)}}

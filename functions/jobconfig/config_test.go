@@ -71,27 +71,58 @@ func TestParseNamesTheMistake(t *testing.T) {
 		return "apiVersion: v2\nactions:\n- name: A\n  tasks:\n  - name: T\n    image: i\n    " + lines
 	}
 	tests := []struct{ name, content, want string }{
-		{"no version", "actions: []", "apiVersion must be specified"},
-		{"empty file", "", "apiVersion must be specified"},
-		{"another version", "apiVersion: v3", "apiVersion v3 is not supported, use v2"},
-		{"an unknown field", "apiVersion: v2\nactions:\n- nam: A", "line 3: field nam is not a field of Action"},
-		{"a field twice", "apiVersion: v2\napiVersion: v2", `line 2: mapping key "apiVersion" already defined at line 1`},
-		{"no YAML", "apiVersion: [", "line 1: did not find expected node content"},
-		{"a command that is no list", task("cmd: locust"), "line 7: cannot unmarshal !!str `locust` into []string"},
-		{"an event name that is no expression", "apiVersion: v2\nactions:\n- name: A\n  events: [{name: '*.triggered'}]", `action "A": event name "*.triggered" is no regular expression`},
-		{"no image", "apiVersion: v2\nactions:\n- name: A\n  tasks: [{name: T}]", `action "A", task "T": image must be specified`},
-		{"an unknown source of a variable", task("env: [{name: X, valueFrom: file}]"), "could not add env with name X, unknown valueFrom file"},
-		{"a variable without a name", task("env: [{value: x, valueFrom: string}]"), "env with valueFrom string needs a name"},
-		{"no time at all", task("maxPollDuration: 0"), "maxPollDuration must be a positive number of seconds, not 0"},
-		{"an unknown pull policy", task("imagePullPolicy: Sometimes"), `imagePullPolicy "Sometimes" must be Always, IfNotPresent or Never`},
-		{"a profile without a type", task("securityContext: {seccompProfile: {localhostProfile: x}}"), "securityContext.seccompProfile needs a type"},
-		{"too large", strings.Repeat("#", MaxBytes+1), "has 262145 bytes, more than the 262144 that are allowed"},
-		{"an event name that is too long", named(strings.Repeat("a", 513)), "it has 513 characters, more than 512"},
-		{"an event name whose repetitions multiply", named("(abcdefgh){900}"), "its repetitions are too large"},
-		{"event names that are too large together", many("a{500}b{500}"), "the names of all events together are too large"},
-		{"a JSONPath that multiplies what it selects", "apiVersion: v2\nactions:\n- name: A\n  events: [{name: x, jsonpath: {property: '$..*..*..*', match: x}}]\n", "has more than one .. or more than 2 wildcards"},
-		{"a JSONPath of a variable that is too long", "apiVersion: v2\nactions:\n- name: A\n  tasks: [{name: T, image: i, env: [{name: X, valueFrom: event, value: '$." + strings.Repeat("a", 600) + "'}]}]\n", "JSONPath has 602 characters, more than 512"},
-		{"too many tasks", "apiVersion: v2\nactions:\n- name: A\n  tasks:\n" + strings.Repeat("  - {image: i}\n", 1001), "it has 1001 tasks, more than 1000"},
+		{name: "no version", content: "actions: []", want: "apiVersion must be specified"},
+		{name: "empty file", want: "apiVersion must be specified"},
+		{name: "another version", content: "apiVersion: v3", want: "apiVersion v3 is not supported, use v2"},
+		{name: "an unknown field", content: "apiVersion: v2\nactions:\n- nam: A", want: "line 3: field nam is not a field of Action"},
+		{name: "a field twice", content: "apiVersion: v2\napiVersion: v2", want: `line 2: mapping key "apiVersion" already defined at line 1`},
+		{name: "no YAML", content: "apiVersion: [", want: "line 1: did not find expected node content"},
+		{name: "a command that is no list", content: task("cmd: locust"), want: "line 7: cannot unmarshal !!str `locust` into []string"},
+		{
+			name:    "an event name that is no expression",
+			content: "apiVersion: v2\nactions:\n- name: A\n  events: [{name: '*.triggered'}]",
+			want:    `action "A": event name "*.triggered" is no regular expression`,
+		},
+		{name: "no image", content: "apiVersion: v2\nactions:\n- name: A\n  tasks: [{name: T}]", want: `action "A", task "T": image must be specified`},
+		{
+			name:    "an unknown source of a variable",
+			content: task("env: [{name: X, valueFrom: file}]"),
+			want:    "could not add env with name X, unknown valueFrom file",
+		},
+		{name: "a variable without a name", content: task("env: [{value: x, valueFrom: string}]"), want: "env with valueFrom string needs a name"},
+		{name: "no time at all", content: task("maxPollDuration: 0"), want: "maxPollDuration must be a positive number of seconds, not 0"},
+		{
+			name:    "an unknown pull policy",
+			content: task("imagePullPolicy: Sometimes"),
+			want:    `imagePullPolicy "Sometimes" must be Always, IfNotPresent or Never`,
+		},
+		{
+			name:    "a profile without a type",
+			content: task("securityContext: {seccompProfile: {localhostProfile: x}}"),
+			want:    "securityContext.seccompProfile needs a type",
+		},
+		{name: "too large", content: strings.Repeat("#", MaxBytes+1), want: "has 262145 bytes, more than the 262144 that are allowed"},
+		{name: "an event name that is too long", content: named(strings.Repeat("a", 513)), want: "it has 513 characters, more than 512"},
+		{name: "an event name whose repetitions multiply", content: named("(abcdefgh){900}"), want: "its repetitions are too large"},
+		{name: "event names that are too large together", content: many("a{500}b{500}"), want: "the names of all events together are too large"},
+		{
+			name:    "a JSONPath that multiplies what it selects",
+			content: "apiVersion: v2\nactions:\n- name: A\n  events: [{name: x, jsonpath: {property: '$..*..*..*', match: x}}]\n",
+			want:    "has more than one .. or more than 2 wildcards",
+		},
+		{
+			name: "a JSONPath of a variable that is too long",
+			content: "apiVersion: v2\nactions:\n- name: A\n  tasks: [{name: T, image: i, env: [{name: X, valueFrom: event, value: '$." + strings.Repeat(
+				"a",
+				600,
+			) + "'}]}]\n",
+			want: "JSONPath has 602 characters, more than 512",
+		},
+		{
+			name:    "too many tasks",
+			content: "apiVersion: v2\nactions:\n- name: A\n  tasks:\n" + strings.Repeat("  - {image: i}\n", 1001),
+			want:    "it has 1001 tasks, more than 1000",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -116,19 +147,19 @@ func TestMatch(t *testing.T) {
 		name, events string
 		want         bool
 	}{
-		{"the exact type", "{name: sh.keptn.event.test.triggered}", true},
-		{"a part of the type", "{name: test}", true},
-		{"an expression", "{name: 'sh.keptn.event.(test|release).triggered'}", true},
-		{"an empty name matches all", "{name: ''}", true},
-		{"another type", "{name: sh.keptn.event.release.triggered}", false},
-		{"any of several events is enough", "{name: release}, {name: test}", true},
-		{"a value", "{name: test, jsonpath: {property: $.data.strategy, match: locust}}", true},
-		{"another value", "{name: test, jsonpath: {property: $.data.strategy, match: k6}}", false},
-		{"a missing value", "{name: test, jsonpath: {property: $.data.nothing, match: ''}}", false},
-		{"a number", "{name: test, jsonpath: {property: $.data.number, match: '12345678'}}", true},
-		{"a bool", "{name: test, jsonpath: {property: $.data.flag, match: 'true'}}", true},
-		{"a list never matches", "{name: test, jsonpath: {property: $.data.list, match: '[\"a\",\"b\"]'}}", false},
-		{"a broken expression never matches", "{name: test, jsonpath: {property: '$.[', match: x}}", false},
+		{name: "the exact type", events: "{name: sh.keptn.event.test.triggered}", want: true},
+		{name: "a part of the type", events: "{name: test}", want: true},
+		{name: "an expression", events: "{name: 'sh.keptn.event.(test|release).triggered'}", want: true},
+		{name: "an empty name matches all", events: "{name: ''}", want: true},
+		{name: "another type", events: "{name: sh.keptn.event.release.triggered}"},
+		{name: "any of several events is enough", events: "{name: release}, {name: test}", want: true},
+		{name: "a value", events: "{name: test, jsonpath: {property: $.data.strategy, match: locust}}", want: true},
+		{name: "another value", events: "{name: test, jsonpath: {property: $.data.strategy, match: k6}}"},
+		{name: "a missing value", events: "{name: test, jsonpath: {property: $.data.nothing, match: ''}}"},
+		{name: "a number", events: "{name: test, jsonpath: {property: $.data.number, match: '12345678'}}", want: true},
+		{name: "a bool", events: "{name: test, jsonpath: {property: $.data.flag, match: 'true'}}", want: true},
+		{name: "a list never matches", events: "{name: test, jsonpath: {property: $.data.list, match: '[\"a\",\"b\"]'}}"},
+		{name: "a broken expression never matches", events: "{name: test, jsonpath: {property: '$.[', match: x}}"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -157,15 +188,23 @@ func TestEventValue(t *testing.T) {
 		env       Env
 		want, err string
 	}{
-		{"text", Env{Value: "$.data.strategy"}, "locust", ""},
-		{"a large number", Env{Value: "$.data.number"}, "12345678", ""},
-		{"a list is JSON", Env{Value: "$.data.list"}, `["a","b"]`, ""},
-		{"an object is JSON without HTML escapes", Env{Value: "$.data.object"}, `{"html":"<b>"}`, ""},
-		{"an attribute", Env{Value: "$.type"}, "sh.keptn.event.test.triggered", ""},
-		{"as YAML", Env{Value: "$.data.object", As: "YAML"}, "html: <b>\n", ""},
-		{"text as JSON", Env{Value: "$.data.strategy", As: "json"}, `"locust"`, ""},
-		{"in an unknown form", Env{Name: "X", Value: "$.id", As: "xml"}, "", "could not add env with name X, unknown as xml, use json or yaml"},
-		{"what is not there", Env{Name: "X", Value: "$.data.nothing"}, "", "could not add env with name X, value $.data.nothing of the event: unknown key nothing"},
+		{name: "text", env: Env{Value: "$.data.strategy"}, want: "locust"},
+		{name: "a large number", env: Env{Value: "$.data.number"}, want: "12345678"},
+		{name: "a list is JSON", env: Env{Value: "$.data.list"}, want: `["a","b"]`},
+		{name: "an object is JSON without HTML escapes", env: Env{Value: "$.data.object"}, want: `{"html":"<b>"}`},
+		{name: "an attribute", env: Env{Value: "$.type"}, want: "sh.keptn.event.test.triggered"},
+		{name: "as YAML", env: Env{Value: "$.data.object", As: "YAML"}, want: "html: <b>\n"},
+		{name: "text as JSON", env: Env{Value: "$.data.strategy", As: "json"}, want: `"locust"`},
+		{
+			name: "in an unknown form",
+			env:  Env{Name: "X", Value: "$.id", As: "xml"},
+			err:  "could not add env with name X, unknown as xml, use json or yaml",
+		},
+		{
+			name: "what is not there",
+			env:  Env{Name: "X", Value: "$.data.nothing"},
+			err:  "could not add env with name X, value $.data.nothing of the event: unknown key nothing",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -208,22 +247,22 @@ func TestTheDialectOfJSONPath(t *testing.T) {
 		"list": []any{map[string]any{"kind": "x", "size": 1.0}, map[string]any{"kind": "y", "size": 2.0}, map[string]any{"kind": "y", "size": 3.0}},
 	}}
 	tests := []struct{ path, want, err string }{
-		{"$.data.deep.name", "inner", ""},
-		{`$["data"]["a-b"]`, "dash", ""},
-		{"$['data']['a-b']", "", "could not parse string"},
-		{`$["data"].deep["name"]`, "inner", ""},
-		{"$.data.list[0].kind", "x", ""},
-		{"$.data.list[-1].size", "", "index -1 out of bounds"},
-		{"$.data.list[0:2].kind", `["x","y"]`, ""},
-		{"$.data.list[*].kind", `["x","y","y"]`, ""},
-		{"$.data.list[0,2].size", `[1,3]`, ""},
-		{"$..name", `["inner"]`, ""},
-		{"$.data.list[?(@.kind=='y')].size", `[2,3]`, ""},
-		{"$.data.list[?(@.size>1)].kind", "", "unexpected"},
-		{"$.data.deep", `{"name":"inner","other":1}`, ""},
-		{"$.data.nothing", "", "unknown key nothing"},
-		{"$.data.list[7]", "", "index 7 out of bounds"},
-		{"$.[", "", "unexpected"},
+		{path: "$.data.deep.name", want: "inner"},
+		{path: `$["data"]["a-b"]`, want: "dash"},
+		{path: "$['data']['a-b']", err: "could not parse string"},
+		{path: `$["data"].deep["name"]`, want: "inner"},
+		{path: "$.data.list[0].kind", want: "x"},
+		{path: "$.data.list[-1].size", err: "index -1 out of bounds"},
+		{path: "$.data.list[0:2].kind", want: `["x","y"]`},
+		{path: "$.data.list[*].kind", want: `["x","y","y"]`},
+		{path: "$.data.list[0,2].size", want: `[1,3]`},
+		{path: "$..name", want: `["inner"]`},
+		{path: "$.data.list[?(@.kind=='y')].size", want: `[2,3]`},
+		{path: "$.data.list[?(@.size>1)].kind", err: "unexpected"},
+		{path: "$.data.deep", want: `{"name":"inner","other":1}`},
+		{path: "$.data.nothing", err: "unknown key nothing"},
+		{path: "$.data.list[7]", err: "index 7 out of bounds"},
+		{path: "$.[", err: "unexpected"},
 	}
 	for _, test := range tests {
 		t.Run(test.path, func(t *testing.T) {

@@ -125,17 +125,50 @@ func TestReconcile(t *testing.T) {
 		want   outcome
 		err    error
 	}{
-		{"a Job that runs is left alone until it should have started", []state{{name: "a", phase: run.Running}}, nil, 0, outcome{Again: 5 * time.Minute}, nil},
-		{"a finished Job is sent, and again until its run is reported", []state{{name: "a", phase: run.Succeeded}}, nil, 0, outcome{Sent: []string{"a-completed"}, Again: firstRepeat}, nil},
-		{"what the Broker refuses is an error", []state{{name: "a", phase: run.Succeeded}}, nil, 1, outcome{}, errRefused},
-		{"the last that finished stands for all", []state{{name: "a", phase: run.Succeeded, plan: plan}, {name: "b", phase: run.Succeeded, plan: plan}}, nil, 0, outcome{Sent: []string{"b-completed"}, Again: firstRepeat}, nil},
-		{"the one before a waiting Job is sent", []state{{name: "a", phase: run.Succeeded, plan: plan}, {name: "b", phase: run.Waiting, plan: plan}}, nil, 0, outcome{Sent: []string{"a-completed"}, Again: firstRepeat}, nil},
-		{"a Job that is gone is sent", []state{{name: "a", phase: run.Succeeded, plan: plan}}, &state{name: "b", plan: plan}, 0, outcome{Sent: []string{"b-deleted"}, Again: firstRepeat}, nil},
-		{"so is the only one", nil, &state{name: "a"}, 0, outcome{Sent: []string{"a-deleted"}, Again: firstRepeat}, nil},
-		{"one that was gone before anybody watched is missed in the plan", []state{{name: "a", phase: run.Succeeded, plan: plan}}, nil, 0, outcome{Sent: []string{"a-deleted"}, Again: firstRepeat}, nil},
-		{"a run that is being created is left alone", []state{{name: "b", phase: run.Waiting, plan: plan}}, nil, 0, outcome{}, nil},
-		{"a reported run expires", []state{{name: "a", phase: run.Succeeded, reported: true}, {name: "c", phase: run.Succeeded, reported: true, expires: true}}, nil, 0, outcome{Expired: []string{"a"}}, nil},
-		{"a run that is gone is forgotten", nil, nil, 0, outcome{}, nil},
+		{
+			name: "a Job that runs is left alone until it should have started",
+			run:  []state{{name: "a", phase: run.Running}},
+			want: outcome{Again: 5 * time.Minute},
+		},
+		{
+			name: "a finished Job is sent, and again until its run is reported",
+			run:  []state{{name: "a", phase: run.Succeeded}},
+			want: outcome{Sent: []string{"a-completed"}, Again: firstRepeat},
+		},
+		{name: "what the Broker refuses is an error", run: []state{{name: "a", phase: run.Succeeded}}, refuse: 1, want: outcome{}, err: errRefused},
+		{
+			name: "the last that finished stands for all",
+			run:  []state{{name: "a", phase: run.Succeeded, plan: plan}, {name: "b", phase: run.Succeeded, plan: plan}},
+			want: outcome{Sent: []string{"b-completed"}, Again: firstRepeat},
+		},
+		{
+			name: "the one before a waiting Job is sent",
+			run:  []state{{name: "a", phase: run.Succeeded, plan: plan}, {name: "b", phase: run.Waiting, plan: plan}},
+			want: outcome{Sent: []string{"a-completed"}, Again: firstRepeat},
+		},
+		{
+			name: "a Job that is gone is sent",
+			run:  []state{{name: "a", phase: run.Succeeded, plan: plan}},
+			gone: &state{name: "b", plan: plan},
+			want: outcome{Sent: []string{"b-deleted"}, Again: firstRepeat},
+		},
+		{name: "so is the only one", gone: &state{name: "a"}, want: outcome{Sent: []string{"a-deleted"}, Again: firstRepeat}},
+		{
+			name: "one that was gone before anybody watched is missed in the plan",
+			run:  []state{{name: "a", phase: run.Succeeded, plan: plan}},
+			want: outcome{Sent: []string{"a-deleted"}, Again: firstRepeat},
+		},
+		{
+			name: "a run that is being created is left alone",
+			run:  []state{{name: "b", phase: run.Waiting, plan: plan}},
+			want: outcome{},
+		},
+		{
+			name: "a reported run expires",
+			run:  []state{{name: "a", phase: run.Succeeded, reported: true}, {name: "c", phase: run.Succeeded, reported: true, expires: true}},
+			want: outcome{Expired: []string{"a"}},
+		},
+		{name: "a run that is gone is forgotten", want: outcome{}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -33,30 +33,45 @@ func TestTaskIsReadFromAListedEvent(t *testing.T) {
 	if difference := cmp.Diff(want, got); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
-	if difference := cmp.Diff(`{"labels": {"build": "17"}, "project": "seed", "service": "svc", "stage": "production"}`, string(event.Data())); difference != "" {
+	if difference := cmp.Diff(
+		`{"labels": {"build": "17"}, "project": "seed", "service": "svc", "stage": "production"}`,
+		string(event.Data()),
+	); difference != "" {
 		t.Errorf("the data's bytes (-want +got):\n%s", difference)
 	}
 }
 
 func TestAnswersAreWhatKeptnExpects(t *testing.T) {
-	task := Task{TriggeredID: "48b872a9-5c79-430f-bef2-3e5990627fa3", Name: "test", Context: "c", GitCommitID: "f2", Project: "p", Stage: "s", Service: "v", Labels: map[string]string{"build": "17"}}
+	task := Task{
+		TriggeredID: "48b872a9-5c79-430f-bef2-3e5990627fa3",
+		Name:        "test",
+		Context:     "c",
+		GitCommitID: "f2",
+		Project:     "p",
+		Stage:       "s",
+		Service:     "v",
+		Labels:      map[string]string{"build": "17"},
+	}
 	tests := []struct {
 		name    string
 		encoded func() ([]byte, error)
 		want    string
 	}{
-		{"started", func() ([]byte, error) { return EncodeEvent(task.Started(now)) }, `{
+		{name: "started", encoded: func() ([]byte, error) { return EncodeEvent(task.Started(now)) }, want: `{
 			"specversion": "1.0", "id": "7d5e9e47-51dc-5bd7-a2d3-e2b1a31f1d2c", "type": "sh.keptn.event.test.started", "source": "job-executor",
 			"time": "2026-11-24T12:00:00Z", "datacontenttype": "application/json", "shkeptncontext": "c", "shkeptnspecversion": "0.2.4",
 			"gitcommitid": "f2", "triggeredid": "48b872a9-5c79-430f-bef2-3e5990627fa3",
 			"data": {"project": "p", "stage": "s", "service": "v", "labels": {"build": "17"}}}`},
-		{"finished", func() ([]byte, error) {
-			return EncodeEvent(task.Finished(now, Outcome{Status: StatusSucceeded, Result: ResultPass, Message: "done", Properties: map[string]any{"start": "then"}}))
-		}, `{
+		{name: "finished", encoded: func() ([]byte, error) {
+			return EncodeEvent(
+				task.Finished(now, Outcome{Status: StatusSucceeded, Result: ResultPass, Message: "done", Properties: map[string]any{"start": "then"}}),
+			)
+		}, want: `{
 			"specversion": "1.0", "id": "", "type": "sh.keptn.event.test.finished", "source": "job-executor",
 			"time": "2026-11-24T12:00:00Z", "datacontenttype": "application/json", "shkeptncontext": "c", "shkeptnspecversion": "0.2.4",
 			"gitcommitid": "f2", "triggeredid": "48b872a9-5c79-430f-bef2-3e5990627fa3",
-			"data": {"project": "p", "stage": "s", "service": "v", "labels": {"build": "17"}, "status": "succeeded", "result": "pass", "message": "done", "test": {"start": "then"}}}`},
+			"data": {"project": "p", "stage": "s", "service": "v", "labels": {"build": "17"}, "status": "succeeded", "result": "pass",
+			"message": "done", "test": {"start": "then"}}}`},
 	}
 	ids := map[string]bool{}
 	for _, test := range tests {
@@ -98,13 +113,13 @@ func TestParseType(t *testing.T) {
 		phase           Phase
 		ok              bool
 	}{
-		{"sh.keptn.event.test.triggered", "test", Triggered, true},
-		{"sh.keptn.event.get-sli.finished", "get-sli", Finished, true},
-		{"sh.keptn.event.production.pipeline.triggered", "", "", false},
-		{"sh.keptn.event.test.status.changed", "", "", false},
-		{"sh.keptn.event.test.invalidated", "", "", false},
-		{"sh.keptn.event..started", "", "", false},
-		{"com.example.test.started", "", "", false},
+		{eventType: "sh.keptn.event.test.triggered", task: "test", phase: Triggered, ok: true},
+		{eventType: "sh.keptn.event.get-sli.finished", task: "get-sli", phase: Finished, ok: true},
+		{eventType: "sh.keptn.event.production.pipeline.triggered"},
+		{eventType: "sh.keptn.event.test.status.changed"},
+		{eventType: "sh.keptn.event.test.invalidated"},
+		{eventType: "sh.keptn.event..started"},
+		{eventType: "com.example.test.started"},
 	}
 	for _, test := range tests {
 		t.Run(test.eventType, func(t *testing.T) {
@@ -118,10 +133,26 @@ func TestParseType(t *testing.T) {
 
 func TestParseTaskRefusesWhatCanNotBeAnswered(t *testing.T) {
 	tests := []struct{ name, event, want string }{
-		{"a sequence", `{"specversion":"1.0","id":"1","source":"s","type":"sh.keptn.event.a.b.triggered"}`, `event type "sh.keptn.event.a.b.triggered" is not that of a Keptn task`},
-		{"no service", `{"specversion":"1.0","id":"1","source":"s","type":"sh.keptn.event.a.triggered","shkeptncontext":"c","data":{"project":"p","stage":"s"}}`, "event 1 of type sh.keptn.event.a.triggered has no service"},
-		{"no context", `{"specversion":"1.0","id":"1","source":"s","type":"sh.keptn.event.a.triggered","data":{"project":"p","stage":"s","service":"v"}}`, "event 1 of type sh.keptn.event.a.triggered has no Keptn context"},
-		{"an answer to nothing", `{"specversion":"1.0","id":"1","source":"s","type":"sh.keptn.event.a.started","shkeptncontext":"c","data":{"project":"p","stage":"s","service":"v"}}`, "event 1 of type sh.keptn.event.a.started has no id of the triggered event"},
+		{
+			name:  "a sequence",
+			event: `{"specversion":"1.0","id":"1","source":"s","type":"sh.keptn.event.a.b.triggered"}`,
+			want:  `event type "sh.keptn.event.a.b.triggered" is not that of a Keptn task`,
+		},
+		{
+			name:  "no service",
+			event: `{"specversion":"1.0","id":"1","source":"s","type":"sh.keptn.event.a.triggered","shkeptncontext":"c","data":{"project":"p","stage":"s"}}`,
+			want:  "event 1 of type sh.keptn.event.a.triggered has no service",
+		},
+		{
+			name:  "no context",
+			event: `{"specversion":"1.0","id":"1","source":"s","type":"sh.keptn.event.a.triggered","data":{"project":"p","stage":"s","service":"v"}}`,
+			want:  "event 1 of type sh.keptn.event.a.triggered has no Keptn context",
+		},
+		{
+			name:  "an answer to nothing",
+			event: `{"specversion":"1.0","id":"1","source":"s","type":"sh.keptn.event.a.started","shkeptncontext":"c","data":{"project":"p","stage":"s","service":"v"}}`,
+			want:  "event 1 of type sh.keptn.event.a.started has no id of the triggered event",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -28,17 +28,71 @@ func TestNotices(t *testing.T) {
 		id, source string
 		want       Notice
 	}{
-		{"a Job was deleted", Completed(made("a", Running), Deleted, at), "uid-a-deleted", source, Notice{RunID: "run", Job: "a", Task: []byte(task), Deleted: true}},
-		{"a Job can't start", Completed(made("a", Running), Unstarted, at), "uid-a-unstarted", source, Notice{RunID: "run", Job: "a", Task: []byte(task), Unstarted: true}},
-		{"a silent Job finished", Completed(made("a", Succeeded, SilentAnnotation, "true"), Finished, at), "uid-a-completed", source, Notice{RunID: "run", Job: "a", Task: []byte(task), Silent: true}},
-		{"its task can't be read", Completed(made("a", Running, TaskAnnotation, "{"), Deleted, at), "uid-a-deleted", source, Notice{RunID: "run", Job: "a", Deleted: true}},
-		{"it is being created", Active([]*batchv1.Job{made("b", Waiting)}, at), "run-active-1000", source, Notice{RunID: "run", Task: []byte(task)}},
-		{"its first Job is there", Active([]*batchv1.Job{made("a", Waiting), made("b", Waiting)}, at), "run-active-1000", source, Notice{RunID: "run", Task: []byte(task), Begun: true}},
-		{"its first Job is gone, and the second runs", Active([]*batchv1.Job{made("b", Running)}, at), "run-active-1000", source, Notice{RunID: "run", Task: []byte(task), Begun: true}},
-		{"it has ended", Active([]*batchv1.Job{made("a", Succeeded), made("b", Failed)}, at), "run-active-1000", source, Notice{RunID: "run", Task: []byte(task), Begun: true, Ended: true}},
-		{"its result is asked for", Awaited("bridge", "run", []byte(task), "why", at), "run-awaited-1000005", "bridge", Notice{RunID: "run", Task: []byte(task), Reason: "why"}},
-		{"it is reported", Reported("bridge", "run", at), "run-reported", "bridge", Notice{RunID: "run"}},
-		{"it is cancelled", Cancelled("bridge", "run", at), "run-cancelled", "bridge", Notice{RunID: "run"}},
+		{
+			name:   "a Job was deleted",
+			event:  Completed(made("a", Running), Deleted, at),
+			id:     "uid-a-deleted",
+			source: source,
+			want:   Notice{RunID: "run", Job: "a", Task: []byte(task), Deleted: true},
+		},
+		{
+			name:   "a Job can't start",
+			event:  Completed(made("a", Running), Unstarted, at),
+			id:     "uid-a-unstarted",
+			source: source,
+			want:   Notice{RunID: "run", Job: "a", Task: []byte(task), Unstarted: true},
+		},
+		{
+			name:   "a silent Job finished",
+			event:  Completed(made("a", Succeeded, SilentAnnotation, "true"), Finished, at),
+			id:     "uid-a-completed",
+			source: source,
+			want:   Notice{RunID: "run", Job: "a", Task: []byte(task), Silent: true},
+		},
+		{
+			name:   "its task can't be read",
+			event:  Completed(made("a", Running, TaskAnnotation, "{"), Deleted, at),
+			id:     "uid-a-deleted",
+			source: source,
+			want:   Notice{RunID: "run", Job: "a", Deleted: true},
+		},
+		{
+			name:   "it is being created",
+			event:  Active([]*batchv1.Job{made("b", Waiting)}, at),
+			id:     "run-active-1000",
+			source: source,
+			want:   Notice{RunID: "run", Task: []byte(task)},
+		},
+		{
+			name:   "its first Job is there",
+			event:  Active([]*batchv1.Job{made("a", Waiting), made("b", Waiting)}, at),
+			id:     "run-active-1000",
+			source: source,
+			want:   Notice{RunID: "run", Task: []byte(task), Begun: true},
+		},
+		{
+			name:   "its first Job is gone, and the second runs",
+			event:  Active([]*batchv1.Job{made("b", Running)}, at),
+			id:     "run-active-1000",
+			source: source,
+			want:   Notice{RunID: "run", Task: []byte(task), Begun: true},
+		},
+		{
+			name:   "it has ended",
+			event:  Active([]*batchv1.Job{made("a", Succeeded), made("b", Failed)}, at),
+			id:     "run-active-1000",
+			source: source,
+			want:   Notice{RunID: "run", Task: []byte(task), Begun: true, Ended: true},
+		},
+		{
+			name:   "its result is asked for",
+			event:  Awaited("bridge", "run", []byte(task), "why", at),
+			id:     "run-awaited-1000005",
+			source: "bridge",
+			want:   Notice{RunID: "run", Task: []byte(task), Reason: "why"},
+		},
+		{name: "it is reported", event: Reported("bridge", "run", at), id: "run-reported", source: "bridge", want: Notice{RunID: "run"}},
+		{name: "it is cancelled", event: Cancelled("bridge", "run", at), id: "run-cancelled", source: "bridge", want: Notice{RunID: "run"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -72,11 +126,11 @@ func TestWhatAJobSaysOfItself(t *testing.T) {
 		phase  Phase
 		active bool
 	}{
-		"it waits":        {job("a", Waiting), Waiting, true},
-		"it runs":         {job("a", Running), Running, true},
-		"it has ended":    {job("a", Succeeded), Succeeded, false},
-		"it has failed":   {failed, Failed, false},
-		"it was given up": {*givenUp(), Failed, false},
+		"it waits":        {job: job("a", Waiting), phase: Waiting, active: true},
+		"it runs":         {job: job("a", Running), phase: Running, active: true},
+		"it has ended":    {job: job("a", Succeeded), phase: Succeeded},
+		"it has failed":   {job: failed, phase: Failed},
+		"it was given up": {job: *givenUp(), phase: Failed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := PhaseOf(&test.job); got != test.phase || IsActive(&test.job) != test.active {

@@ -20,7 +20,10 @@ func newPods(t *testing.T, status int, answer any) (*Pods, *[]string) {
 	t.Helper()
 	var asked []string
 	server := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
-		asked = append(asked, request.URL.Path+" "+request.URL.Query().Get("labelSelector")+request.URL.Query().Get("fieldSelector")+request.URL.Query().Get("container"))
+		asked = append(
+			asked,
+			request.URL.Path+" "+request.URL.Query().Get("labelSelector")+request.URL.Query().Get("fieldSelector")+request.URL.Query().Get("container"),
+		)
 		if text, ok := answer.(string); ok {
 			writer.WriteHeader(status)
 			_, _ = writer.Write([]byte(text))

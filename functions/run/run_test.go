@@ -21,8 +21,14 @@ import (
 
 func job(name string, phase Phase) batchv1.Job {
 	made := batchv1.Job{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "jobs", Name: name, UID: types.UID("uid-" + name), Labels: map[string]string{EventIDLabel: "run"}, Annotations: map[string]string{TTLAnnotation: "60"}},
-		Spec:       batchv1.JobSpec{Suspend: new(phase == Waiting)},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace:   "jobs",
+			Name:        name,
+			UID:         types.UID("uid-" + name),
+			Labels:      map[string]string{EventIDLabel: "run"},
+			Annotations: map[string]string{TTLAnnotation: "60"},
+		},
+		Spec: batchv1.JobSpec{Suspend: new(phase == Waiting)},
 	}
 	condition := batchv1.JobCondition{Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(time.Unix(1000, 0).UTC())}
 	switch phase {
@@ -49,7 +55,8 @@ func TestNext(t *testing.T) {
 	// planned are the Jobs a to c, of which some are there.
 	planned := func(jobs ...batchv1.Job) []batchv1.Job {
 		for index := range jobs {
-			jobs[index].Annotations[PlanAnnotation] = `[{"namespace":"jobs","name":"a","task":"A"},{"namespace":"jobs","name":"b","task":"B"},{"namespace":"jobs","name":"c","task":"C"}]`
+			jobs[index].Annotations[PlanAnnotation] = `[{"namespace":"jobs","name":"a","task":"A"},{"namespace":"jobs","name":"b","task":"B"},` +
+				`{"namespace":"jobs","name":"c","task":"C"}]`
 		}
 		return jobs
 	}
@@ -68,23 +75,72 @@ func TestNext(t *testing.T) {
 		begun bool
 		want  outcome
 	}{
-		{"a run without Jobs needs nothing", nil, false, outcome{}},
-		{"while a Job runs nothing is done", []batchv1.Job{job("a", Running), job("b", Waiting)}, false, outcome{}},
-		{"after a success the next one starts", []batchv1.Job{job("a", Succeeded), job("b", Waiting), job("c", Waiting)}, false, outcome{Resume: "b", Ran: []string{"a"}}},
-		{"the next one runs already", []batchv1.Job{job("a", Succeeded), job("b", Running)}, false, outcome{Ran: []string{"a"}}},
-		{"the last success ends the run", []batchv1.Job{job("a", Succeeded), job("b", Succeeded)}, false, outcome{Ended: true, Ran: []string{"a", "b"}}},
-		{"the first failure ends the run", []batchv1.Job{job("a", Succeeded), job("b", Failed), job("c", Waiting)}, false, outcome{Ended: true, Failed: "b", Ran: []string{"a", "b"}, Unneeded: []string{"c"}}},
-		{"one that was given up has failed", []batchv1.Job{givenUp, job("b", Waiting)}, false, outcome{Ended: true, Failed: "a", Ran: []string{"a"}, Unneeded: []string{"b"}}},
-		{"one that Kubernetes has given up has failed, though its node is lost", []batchv1.Job{lost, job("b", Waiting)}, false, outcome{Ended: true, Failed: "a", Ran: []string{"a"}, Unneeded: []string{"b"}}},
-		{"a waiting Job that was deleted ends the run when it is its turn", planned(job("a", Succeeded), job("c", Waiting)), false, outcome{Ended: true, Missing: "b", Ran: []string{"a"}, Unneeded: []string{"c"}}},
-		{"not before", planned(job("a", Running), job("c", Waiting)), false, outcome{}},
-		{"the last one that was deleted is no success", planned(job("a", Succeeded), job("b", Succeeded)), false, outcome{Ended: true, Missing: "c", Ran: []string{"a", "b"}}},
-		{"the first that was deleted ends the run", planned(job("b", Waiting), job("c", Waiting)), true, outcome{Ended: true, Missing: "a", Unneeded: []string{"b", "c"}}},
-		{"if it is known to have been there", planned(job("b", Waiting), job("c", Waiting)), false, outcome{}},
-		{"as it is if another has begun", planned(job("b", Succeeded), job("c", Waiting)), false, outcome{Ended: true, Missing: "a", Unneeded: []string{"b", "c"}}},
-		{"one that somebody else resumed may end first", planned(job("a", Running), job("b", Succeeded), job("c", Waiting)), false, outcome{}},
-		{"then the run goes on behind it", planned(job("a", Succeeded), job("b", Succeeded), job("c", Waiting)), false, outcome{Resume: "c", Ran: []string{"a", "b"}}},
-		{"a first one that somebody suspended is left alone", planned(job("a", Waiting), job("b", Waiting), job("c", Waiting)), false, outcome{}},
+		{name: "a run without Jobs needs nothing", want: outcome{}},
+		{name: "while a Job runs nothing is done", jobs: []batchv1.Job{job("a", Running), job("b", Waiting)}, want: outcome{}},
+		{
+			name: "after a success the next one starts",
+			jobs: []batchv1.Job{job("a", Succeeded), job("b", Waiting), job("c", Waiting)},
+			want: outcome{Resume: "b", Ran: []string{"a"}},
+		},
+		{name: "the next one runs already", jobs: []batchv1.Job{job("a", Succeeded), job("b", Running)}, want: outcome{Ran: []string{"a"}}},
+		{
+			name: "the last success ends the run",
+			jobs: []batchv1.Job{job("a", Succeeded), job("b", Succeeded)},
+			want: outcome{Ended: true, Ran: []string{"a", "b"}},
+		},
+		{
+			name: "the first failure ends the run",
+			jobs: []batchv1.Job{job("a", Succeeded), job("b", Failed), job("c", Waiting)},
+			want: outcome{Ended: true, Failed: "b", Ran: []string{"a", "b"}, Unneeded: []string{"c"}},
+		},
+		{
+			name: "one that was given up has failed",
+			jobs: []batchv1.Job{givenUp, job("b", Waiting)},
+			want: outcome{Ended: true, Failed: "a", Ran: []string{"a"}, Unneeded: []string{"b"}},
+		},
+		{
+			name: "one that Kubernetes has given up has failed, though its node is lost",
+			jobs: []batchv1.Job{lost, job("b", Waiting)},
+			want: outcome{Ended: true, Failed: "a", Ran: []string{"a"}, Unneeded: []string{"b"}},
+		},
+		{
+			name: "a waiting Job that was deleted ends the run when it is its turn",
+			jobs: planned(job("a", Succeeded), job("c", Waiting)),
+			want: outcome{Ended: true, Missing: "b", Ran: []string{"a"}, Unneeded: []string{"c"}},
+		},
+		{name: "not before", jobs: planned(job("a", Running), job("c", Waiting)), want: outcome{}},
+		{
+			name: "the last one that was deleted is no success",
+			jobs: planned(job("a", Succeeded), job("b", Succeeded)),
+			want: outcome{Ended: true, Missing: "c", Ran: []string{"a", "b"}},
+		},
+		{
+			name:  "the first that was deleted ends the run",
+			jobs:  planned(job("b", Waiting), job("c", Waiting)),
+			begun: true,
+			want:  outcome{Ended: true, Missing: "a", Unneeded: []string{"b", "c"}},
+		},
+		{name: "if it is known to have been there", jobs: planned(job("b", Waiting), job("c", Waiting)), want: outcome{}},
+		{
+			name: "as it is if another has begun",
+			jobs: planned(job("b", Succeeded), job("c", Waiting)),
+			want: outcome{Ended: true, Missing: "a", Unneeded: []string{"b", "c"}},
+		},
+		{
+			name: "one that somebody else resumed may end first",
+			jobs: planned(job("a", Running), job("b", Succeeded), job("c", Waiting)),
+			want: outcome{},
+		},
+		{
+			name: "then the run goes on behind it",
+			jobs: planned(job("a", Succeeded), job("b", Succeeded), job("c", Waiting)),
+			want: outcome{Resume: "c", Ran: []string{"a", "b"}},
+		},
+		{
+			name: "a first one that somebody suspended is left alone",
+			jobs: planned(job("a", Waiting), job("b", Waiting), job("c", Waiting)),
+			want: outcome{},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -108,10 +164,10 @@ func TestNext(t *testing.T) {
 
 func TestNamesAreStableAndFitKubernetes(t *testing.T) {
 	tests := []struct{ name, eventID, want string }{
-		{"Keptn's UUIDs stand as they are", "48b872a9-5c79-430f-bef2-3e5990627fa3", "job-48b872a9-5c79-430f-bef2-3e5990627fa3-000-001"},
-		{"a short id stands as it is", "a", "job-a-000-001"},
-		{"an id that no name can hold becomes a UUID", "Of/Somebody Else", "job-297732bb-09de-50e4-b528-abaeaa12445e-000-001"},
-		{"so does one that is too long", strings.Repeat("a", 41), "job-8f96c836-d223-5fc4-87b7-68260c5015de-000-001"},
+		{name: "Keptn's UUIDs stand as they are", eventID: "48b872a9-5c79-430f-bef2-3e5990627fa3", want: "job-48b872a9-5c79-430f-bef2-3e5990627fa3-000-001"},
+		{name: "a short id stands as it is", eventID: "a", want: "job-a-000-001"},
+		{name: "an id that no name can hold becomes a UUID", eventID: "Of/Somebody Else", want: "job-297732bb-09de-50e4-b528-abaeaa12445e-000-001"},
+		{name: "so does one that is too long", eventID: strings.Repeat("a", 41), want: "job-8f96c836-d223-5fc4-87b7-68260c5015de-000-001"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -157,9 +213,14 @@ func TestExcerptKeepsTheBeginningAndTheEnd(t *testing.T) {
 		name, content, want string
 		limit               int
 	}{
-		{"what fits stays whole", "0123456789", "0123456789", 10},
-		{"the middle of what does not fit is left out", "0123456789abcdef", "0123\n[… 8 bytes are left out here; all of it: there …]\ncdef", 8},
-		{"half a character is replaced", "ä23456ö", "\uFFFD\n[… 7 bytes are left out here; all of it: there …]\n\uFFFD", 2},
+		{name: "what fits stays whole", content: "0123456789", want: "0123456789", limit: 10},
+		{
+			name:    "the middle of what does not fit is left out",
+			content: "0123456789abcdef",
+			want:    "0123\n[… 8 bytes are left out here; all of it: there …]\ncdef",
+			limit:   8,
+		},
+		{name: "half a character is replaced", content: "ä23456ö", want: "\uFFFD\n[… 7 bytes are left out here; all of it: there …]\n\uFFFD", limit: 2},
 	}
 	for _, test := range tests {
 		for _, chunk := range []int{1, 3, 100} {
@@ -245,9 +306,9 @@ func TestJobOutlivesWhatMayBeUnderWay(t *testing.T) {
 		reported time.Duration
 		want     int32
 	}{
-		{"its own time is long enough", "21600", time.Minute, 21600},
-		{"its own time is short", "60", 0, 180},
-		{"it was reported late", "60", time.Hour, 3780},
+		{name: "its own time is long enough", ttl: "21600", reported: time.Minute, want: 21600},
+		{name: "its own time is short", ttl: "60", want: 180},
+		{name: "it was reported late", ttl: "60", reported: time.Hour, want: 3780},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -309,7 +370,11 @@ func TestInstallationsAreToldApart(t *testing.T) {
 		t.Errorf("got %v, %v", jobs, err)
 	}
 	ours := job("a", Running)
-	if _, err := store.Create(t.Context(), &ours); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), `installation "theirs" has a Job of this name`) {
+	if _, err := store.Create(
+		t.Context(),
+		&ours,
+	); !apierrors.IsForbidden(err) ||
+		!strings.Contains(err.Error(), `installation "theirs" has a Job of this name`) {
 		t.Errorf("got %v", err)
 	}
 }

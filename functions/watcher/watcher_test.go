@@ -35,7 +35,9 @@ func at(seconds int) metav1.Time {
 const traceparent = "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01"
 
 func job(name string, phase run.Phase) batchv1.Job {
-	task, err := json.Marshal(keptn.Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v", Labels: map[string]string{"build": "17"}})
+	task, err := json.Marshal(
+		keptn.Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v", Labels: map[string]string{"build": "17"}},
+	)
 	if err != nil {
 		panic(err)
 	}
@@ -44,7 +46,10 @@ func job(name string, phase run.Phase) batchv1.Job {
 			Namespace: "jobs", Name: name, Labels: map[string]string{run.EventIDLabel: "1"},
 			Annotations: map[string]string{run.TaskAnnotation: string(task), run.TaskNameAnnotation: name, run.TraceparentAnnotation: traceparent},
 		},
-		Spec:   batchv1.JobSpec{Suspend: new(phase == run.Waiting), Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{ActiveDeadlineSeconds: new(int64(300))}}},
+		Spec: batchv1.JobSpec{
+			Suspend:  new(phase == run.Waiting),
+			Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{ActiveDeadlineSeconds: new(int64(300))}},
+		},
 		Status: batchv1.JobStatus{StartTime: new(at(1))},
 	}
 	condition := batchv1.JobCondition{Status: corev1.ConditionTrue, LastTransitionTime: at(9)}
@@ -170,50 +175,106 @@ func TestHandle(t *testing.T) {
 		want  outcome
 		err   error
 	}{
-		{"the next Job is started", world{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Waiting)}}, "one", outcome{Resumed: []string{"two"}}, nil},
-		{"while a Job runs nothing is done", world{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Running)}}, "one", outcome{}, nil},
-		{"a run whose Jobs are gone was reported", world{}, "one", outcome{}, nil},
 		{
-			"the last success is the run's", world{
+			name:  "the next Job is started",
+			world: world{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Waiting)}},
+			of:    "one",
+			want:  outcome{Resumed: []string{"two"}},
+		},
+		{
+			name:  "while a Job runs nothing is done",
+			world: world{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Running)}},
+			of:    "one",
+			want:  outcome{},
+		},
+		{name: "a run whose Jobs are gone was reported", world: world{}, of: "one", want: outcome{}},
+		{
+			name: "the last success is the run's", world: world{
 				jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Succeeded)},
-				pods: map[string][]corev1.Pod{"one": {pod(exited("fetch-files", 0), exited("task", 0))}, "two": {pod()}}, logs: map[string]string{"task": "hello\n", "fetch-files": "fetched\n"},
-			}, "two", outcome{Data: finished("succeeded", "pass",
-				"Task 'one' finished successfully!\nTask 'two' finished successfully!\n\nLogs:\nTask 'one':\nContainer task of pod pod:\nhello\n\n", span)}, nil,
+				pods: map[string][]corev1.Pod{
+					"one": {pod(exited("fetch-files", 0), exited("task", 0))},
+					"two": {pod()},
+				},
+				logs: map[string]string{"task": "hello\n", "fetch-files": "fetched\n"},
+			}, of: "two", want: outcome{Data: finished(
+				"succeeded",
+				"pass",
+				"Task 'one' finished successfully!\nTask 'two' finished successfully!\n\nLogs:\nTask 'one':\nContainer task of pod pod:\nhello\n\n",
+				span,
+			)},
 		},
 		{
-			"an earlier Job that ends last is told all the same", world{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Succeeded)}, pods: map[string][]corev1.Pod{"one": {pod()}, "two": {pod()}}},
-			"one", outcome{Data: finished("succeeded", "pass", "Task 'one' finished successfully!\nTask 'two' finished successfully!\n", span)}, nil,
+			name: "an earlier Job that ends last is told all the same",
+			world: world{
+				jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Succeeded)},
+				pods: map[string][]corev1.Pod{"one": {pod()}, "two": {pod()}},
+			},
+			of:   "one",
+			want: outcome{Data: finished("succeeded", "pass", "Task 'one' finished successfully!\nTask 'two' finished successfully!\n", span)},
 		},
 		{
-			"the first failed Job ends the run and nothing after it is started", world{
+			name: "the first failed Job ends the run and nothing after it is started", world: world{
 				jobs: []batchv1.Job{job("one", run.Failed), job("two", run.Waiting), job("three", run.Waiting)},
 				pods: map[string][]corev1.Pod{"one": {pod(exited("task", 3))}}, logs: map[string]string{"task": "boom"},
-			}, "one", outcome{Data: finished("errored", "fail",
-				"Task 'one' failed: container task ended (Reason: Error, ExitCode: 3)\n\nLogs:\nContainer task of pod pod terminated with an error (Reason: Error, ExitCode: 3):\nboom\n"), Deleted: []string{"three", "two"}}, nil,
+			}, of: "one", want: outcome{Data: finished(
+				"errored",
+				"fail",
+				"Task 'one' failed: container task ended (Reason: Error, ExitCode: 3)\n\nLogs:\n"+
+					"Container task of pod pod terminated with an error (Reason: Error, ExitCode: 3):\nboom\n",
+			), Deleted: []string{"three", "two"}},
 		},
 		{
-			"files that could not be fetched are told with the init container's log", world{
-				jobs: []batchv1.Job{job("one", run.Failed)}, pods: map[string][]corev1.Pod{"one": {pod(exited("fetch-files", 1))}}, logs: map[string]string{"fetch-files": "no x.py"},
-			}, "one", outcome{Data: finished("errored", "fail",
-				"Task 'one' failed: its files could not be fetched\n\nLogs:\nContainer fetch-files of pod pod terminated with an error (Reason: Error, ExitCode: 1):\nno x.py\n")}, nil,
+			name: "files that could not be fetched are told with the init container's log", world: world{
+				jobs: []batchv1.Job{
+					job("one", run.Failed),
+				},
+				pods: map[string][]corev1.Pod{"one": {pod(exited("fetch-files", 1))}},
+				logs: map[string]string{"fetch-files": "no x.py"},
+			}, of: "one", want: outcome{Data: finished(
+				"errored",
+				"fail",
+				"Task 'one' failed: its files could not be fetched\n\nLogs:\n"+
+					"Container fetch-files of pod pod terminated with an error (Reason: Error, ExitCode: 1):\nno x.py\n",
+			)},
 		},
 		{
-			"a log that can't be read is named, and holds nothing back", world{
+			name: "a log that can't be read is named, and holds nothing back", world: world{
 				jobs: []batchv1.Job{job("one", run.Succeeded)}, pods: map[string][]corev1.Pod{"one": {pod(exited("task", 0))}}, logErr: errDown,
-			}, "one", outcome{Data: finished("succeeded", "pass",
-				"Task 'one' finished successfully!\n\nLogs:\nContainer task of pod pod has a log that could not be read (the API server is down):\n\n", span)}, nil,
+			}, of: "one", want: outcome{Data: finished(
+				"succeeded",
+				"pass",
+				"Task 'one' finished successfully!\n\nLogs:\nContainer task of pod pod has a log that could not be read (the API server is down):\n\n",
+				span,
+			)},
 		},
 		{
-			"a pod that is gone has a log that is missing", world{jobs: []batchv1.Job{job("one", run.Succeeded)}},
-			"one", outcome{Data: finished("succeeded", "pass", "Task 'one' finished successfully!\n\nLogs:\nThe log is missing: the pod of job one is gone:\n\n", span)}, nil,
+			name:  "a pod that is gone has a log that is missing",
+			world: world{jobs: []batchv1.Job{job("one", run.Succeeded)}},
+			of:    "one",
+			want: outcome{
+				Data: finished("succeeded", "pass", "Task 'one' finished successfully!\n\nLogs:\nThe log is missing: the pod of job one is gone:\n\n", span),
+			},
 		},
-		{"a silent run ends silently", world{jobs: []batchv1.Job{silent}}, "one", outcome{}, nil},
+		{name: "a silent run ends silently", world: world{jobs: []batchv1.Job{silent}}, of: "one", want: outcome{}},
 		{
-			"a silent run that fails is told to Keptn's log only", world{jobs: []batchv1.Job{silentFailed}}, "one",
-			outcome{Data: map[string]any{"task": "test", "message": "Task 'one' failed: its pod was deleted before it had ended, by hand, or with its node or namespace; run the sequence again\n"}}, nil,
+			name:  "a silent run that fails is told to Keptn's log only",
+			world: world{jobs: []batchv1.Job{silentFailed}},
+			of:    "one",
+			want: outcome{
+				Data: map[string]any{
+					"task":    "test",
+					"message": "Task 'one' failed: its pod was deleted before it had ended, by hand, or with its node or namespace; run the sequence again\n",
+				},
+			},
 		},
-		{"what can't be read is tried again", world{err: errDown}, "one", outcome{}, errDown},
-		{"so is what is refused, as long as nobody has seen it deleted", world{err: &run.RefusedError{Err: errDown}}, "one", outcome{}, errDown},
+		{name: "what can't be read is tried again", world: world{err: errDown}, of: "one", want: outcome{}, err: errDown},
+		{
+			name:  "so is what is refused, as long as nobody has seen it deleted",
+			world: world{err: &run.RefusedError{Err: errDown}},
+			of:    "one",
+			want:  outcome{},
+			err:   errDown,
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -271,7 +332,9 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 		Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff", Message: `Back-off pulling image "nothing"`},
 	}}}
 	running := pod()
-	running.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "fetch-files", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
+	running.Status.InitContainerStatuses = []corev1.ContainerStatus{
+		{Name: "fetch-files", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
+	}
 	refused := &run.RefusedError{Namespaces: []string{"jobs"}, Err: errDown}
 	gone := "The Jobs of this task were deleted before it was finished, and with them its result. Run the sequence again."
 	tests := []struct {
@@ -281,19 +344,70 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 		message          string
 		givenUp, deleted []string
 	}{
-		{"the only Job was deleted", completed("one", run.Deleted), world{}, gone, nil, nil},
-		{"nobody saw that all were deleted", awaited(""), world{}, gone, nil, nil},
-		{"no executor could take it", awaited("status 503"), world{}, "status 503", nil, nil},
-		{"none could, but its Jobs are there", awaited("status 503"), world{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}}, "", nil, nil},
-		{"all were deleted with their namespace", completed("one", run.Deleted), world{err: refused}, gone, nil, nil},
-		{"one of two was deleted with its namespace", completed("two", run.Deleted), world{err: refused, jobs: []batchv1.Job{plan(job("one", run.Succeeded))}, pods: map[string][]corev1.Pod{"one": {pod()}}}, "Task 'Second' failed: its job two in namespace jobs was deleted before the task had ended; run the sequence again\nTask 'one' finished successfully!\n", nil, nil},
-		{"nothing was heard for too long of Jobs that can't be read", awaited("nothing was heard"), world{err: refused}, "nothing was heard", nil, nil},
-		{"the running Job was deleted", completed("one", run.Deleted), world{jobs: []batchv1.Job{plan(job("two", run.Waiting))}}, "Task 'First' failed: its job one in namespace jobs was deleted before the task had ended; run the sequence again\n", nil, []string{"two"}},
-		{"a waiting Job was deleted", completed("one", run.Finished), world{jobs: []batchv1.Job{plan(job("one", run.Succeeded))}, pods: map[string][]corev1.Pod{"one": {pod()}}}, "Task 'Second' failed: its job two in namespace jobs was deleted before the task had ended; run the sequence again\nTask 'one' finished successfully!\n", nil, nil},
-		{"a Job could not start", completed("one", run.Unstarted), world{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}, pods: map[string][]corev1.Pod{"one": {pulling}}}, "Task 'one' failed: it could not start within 4m59s: container task could not start (ImagePullBackOff: Back-off pulling image \"nothing\")\n", []string{"one"}, []string{"two"}},
-		{"a Job that fetches its files has started", completed("one", run.Unstarted), world{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}, pods: map[string][]corev1.Pod{"one": {running}}}, "", nil, nil},
-		{"one that goes on where it can be read goes on", completed("one", run.Finished), world{err: refused, jobs: []batchv1.Job{plan(job("one", run.Running))}}, "", nil, nil},
-		{"a run that goes on is left alone", awaited(""), world{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}}, "", nil, nil},
+		{name: "the only Job was deleted", event: completed("one", run.Deleted), world: world{}, message: gone},
+		{name: "nobody saw that all were deleted", event: awaited(""), world: world{}, message: gone},
+		{name: "no executor could take it", event: awaited("status 503"), world: world{}, message: "status 503"},
+		{
+			name:  "none could, but its Jobs are there",
+			event: awaited("status 503"),
+			world: world{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}},
+		},
+		{
+			name:    "all were deleted with their namespace",
+			event:   completed("one", run.Deleted),
+			world:   world{err: refused},
+			message: gone,
+		},
+		{
+			name:  "one of two was deleted with its namespace",
+			event: completed("two", run.Deleted),
+			world: world{err: refused, jobs: []batchv1.Job{plan(job("one", run.Succeeded))}, pods: map[string][]corev1.Pod{"one": {pod()}}},
+			message: "Task 'Second' failed: its job two in namespace jobs was deleted before the task had ended; run the sequence again\n" +
+				"Task 'one' finished successfully!\n",
+		},
+		{
+			name:    "nothing was heard for too long of Jobs that can't be read",
+			event:   awaited("nothing was heard"),
+			world:   world{err: refused},
+			message: "nothing was heard",
+		},
+		{
+			name:    "the running Job was deleted",
+			event:   completed("one", run.Deleted),
+			world:   world{jobs: []batchv1.Job{plan(job("two", run.Waiting))}},
+			message: "Task 'First' failed: its job one in namespace jobs was deleted before the task had ended; run the sequence again\n",
+			deleted: []string{"two"},
+		},
+		{
+			name:  "a waiting Job was deleted",
+			event: completed("one", run.Finished),
+			world: world{jobs: []batchv1.Job{plan(job("one", run.Succeeded))}, pods: map[string][]corev1.Pod{"one": {pod()}}},
+			message: "Task 'Second' failed: its job two in namespace jobs was deleted before the task had ended; run the sequence again\n" +
+				"Task 'one' finished successfully!\n",
+		},
+		{
+			name:    "a Job could not start",
+			event:   completed("one", run.Unstarted),
+			world:   world{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}, pods: map[string][]corev1.Pod{"one": {pulling}}},
+			message: "Task 'one' failed: it could not start within 4m59s: container task could not start (ImagePullBackOff: Back-off pulling image \"nothing\")\n",
+			givenUp: []string{"one"},
+			deleted: []string{"two"},
+		},
+		{
+			name:  "a Job that fetches its files has started",
+			event: completed("one", run.Unstarted),
+			world: world{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}, pods: map[string][]corev1.Pod{"one": {running}}},
+		},
+		{
+			name:  "one that goes on where it can be read goes on",
+			event: completed("one", run.Finished),
+			world: world{err: refused, jobs: []batchv1.Job{plan(job("one", run.Running))}},
+		},
+		{
+			name:  "a run that goes on is left alone",
+			event: awaited(""),
+			world: world{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -320,7 +434,10 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 				}
 			}
 			slices.Sort(test.world.deleted)
-			if difference := cmp.Diff([][]string{test.givenUp, test.deleted}, [][]string{test.world.givenUp, slices.Compact(test.world.deleted)}); difference != "" {
+			if difference := cmp.Diff(
+				[][]string{test.givenUp, test.deleted},
+				[][]string{test.world.givenUp, slices.Compact(test.world.deleted)},
+			); difference != "" {
 				t.Errorf("given up, deleted (-want +got):\n%s", difference)
 			}
 		})
@@ -332,7 +449,9 @@ func TestReasons(t *testing.T) {
 	failed := func(reason, message string) batchv1.Job {
 		made := job("one", run.Failed)
 		made.Status.Conditions[0].Reason, made.Status.Conditions[0].Message = reason, message
-		made.Spec.Template.Spec.Containers = []corev1.Container{{Name: "task", Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")}}}}
+		made.Spec.Template.Spec.Containers = []corev1.Container{
+			{Name: "task", Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")}}},
+		}
 		return made
 	}
 	changed := func(made corev1.Pod, change func(*corev1.Pod)) []corev1.Pod {
@@ -349,7 +468,10 @@ func TestReasons(t *testing.T) {
 			pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: reason, Message: message}}
 		}
 	}
-	waiting := corev1.ContainerStatus{Name: "task", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CreateContainerConfigError", Message: `secret "x" not found`}}}
+	waiting := corev1.ContainerStatus{
+		Name:  "task",
+		State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CreateContainerConfigError", Message: `secret "x" not found`}},
+	}
 	limited := failed("BackoffLimitExceeded", "")
 	limited.Annotations[run.DeadlineAnnotation] = "TASK_DEADLINE_SECONDS of the installation"
 	givenUp := job("one", run.Running)
@@ -367,28 +489,116 @@ func TestReasons(t *testing.T) {
 		events []corev1.Event
 		want   string
 	}{
-		{"an exit code", failed("BackoffLimitExceeded", ""), []corev1.Pod{pod(exited("task", 3))}, nil, "container task ended (Reason: Error, ExitCode: 3)"},
-		{"a sidecar's exit code is not the task's", failed("BackoffLimitExceeded", ""), []corev1.Pod{pod(exited("task", 3), exited("istio-proxy", 143))}, nil, "container task ended (Reason: Error, ExitCode: 3)"},
-		{"unless it is the only one that is bad", failed("BackoffLimitExceeded", ""), []corev1.Pod{proxy}, nil, "container istio-proxy ended (Reason: Error, ExitCode: 143)"},
-		{"out of memory", failed("BackoffLimitExceeded", ""), []corev1.Pod{pod(killed)}, nil, "its container was killed (OOMKilled) since it needed more memory than its limit of 64Mi; set resources.limits.memory higher"},
-		{"its own time limit", failed("BackoffLimitExceeded", ""), changed(pod(exited("task", 137)), overdue), nil, "it did not finish within 300 seconds (maxPollDuration)"},
-		{"the installation's time limit", limited, changed(pod(exited("task", 137)), overdue), nil, "it did not finish within 300 seconds (TASK_DEADLINE_SECONDS of the installation)"},
-		{"an image that could not be pulled until the time was over", failed("BackoffLimitExceeded", ""), changed(pod(stopped), overdue), told("Failed", `Failed to pull image "x"`), `it could not start: Failed: Failed to pull image "x"`},
-		{"the Job's time limit, and its pod is gone", failed("DeadlineExceeded", ""), nil, nil, "it did not finish within 300 seconds (maxPollDuration)"},
-		{"a volume that could not be mounted", failed("DeadlineExceeded", ""), nil, told("FailedMount", "MountVolume.SetUp failed"), "it could not start: FailedMount: MountVolume.SetUp failed"},
-		{"no node took it", failed("DeadlineExceeded", ""), nil, told("FailedScheduling", "0/1 nodes are available"), "it could not start: FailedScheduling: 0/1 nodes are available"},
-		{"a container that can't be made", failed("BackoffLimitExceeded", ""), []corev1.Pod{pod(waiting)}, nil, `container task could not start (CreateContainerConfigError: secret "x" not found)`},
-		{"evicted", failed("BackoffLimitExceeded", ""), changed(pod(exited("task", 137)), func(pod *corev1.Pod) {
+		{
+			name: "an exit code",
+			job:  failed("BackoffLimitExceeded", ""),
+			pods: []corev1.Pod{pod(exited("task", 3))},
+			want: "container task ended (Reason: Error, ExitCode: 3)",
+		},
+		{
+			name: "a sidecar's exit code is not the task's",
+			job:  failed("BackoffLimitExceeded", ""),
+			pods: []corev1.Pod{pod(exited("task", 3), exited("istio-proxy", 143))},
+			want: "container task ended (Reason: Error, ExitCode: 3)",
+		},
+		{
+			name: "unless it is the only one that is bad",
+			job:  failed("BackoffLimitExceeded", ""),
+			pods: []corev1.Pod{proxy},
+			want: "container istio-proxy ended (Reason: Error, ExitCode: 143)",
+		},
+		{
+			name: "out of memory",
+			job:  failed("BackoffLimitExceeded", ""),
+			pods: []corev1.Pod{pod(killed)},
+			want: "its container was killed (OOMKilled) since it needed more memory than its limit of 64Mi; set resources.limits.memory higher",
+		},
+		{
+			name: "its own time limit",
+			job:  failed("BackoffLimitExceeded", ""),
+			pods: changed(pod(exited("task", 137)), overdue),
+			want: "it did not finish within 300 seconds (maxPollDuration)",
+		},
+		{
+			name: "the installation's time limit",
+			job:  limited,
+			pods: changed(pod(exited("task", 137)), overdue),
+			want: "it did not finish within 300 seconds (TASK_DEADLINE_SECONDS of the installation)",
+		},
+		{
+			name:   "an image that could not be pulled until the time was over",
+			job:    failed("BackoffLimitExceeded", ""),
+			pods:   changed(pod(stopped), overdue),
+			events: told("Failed", `Failed to pull image "x"`),
+			want:   `it could not start: Failed: Failed to pull image "x"`,
+		},
+		{
+			name: "the Job's time limit, and its pod is gone",
+			job:  failed("DeadlineExceeded", ""),
+			want: "it did not finish within 300 seconds (maxPollDuration)",
+		},
+		{
+			name:   "a volume that could not be mounted",
+			job:    failed("DeadlineExceeded", ""),
+			events: told("FailedMount", "MountVolume.SetUp failed"),
+			want:   "it could not start: FailedMount: MountVolume.SetUp failed",
+		},
+		{
+			name:   "no node took it",
+			job:    failed("DeadlineExceeded", ""),
+			events: told("FailedScheduling", "0/1 nodes are available"),
+			want:   "it could not start: FailedScheduling: 0/1 nodes are available",
+		},
+		{
+			name: "a container that can't be made",
+			job:  failed("BackoffLimitExceeded", ""),
+			pods: []corev1.Pod{pod(waiting)},
+			want: `container task could not start (CreateContainerConfigError: secret "x" not found)`,
+		},
+		{name: "evicted", job: failed("BackoffLimitExceeded", ""), pods: changed(pod(exited("task", 137)), func(pod *corev1.Pod) {
 			pod.Status.Reason, pod.Status.Message = "Evicted", `Usage of EmptyDir volume "keptn-files" exceeds the limit "20Mi". `
-		}), nil, `its pod was evicted (Usage of EmptyDir volume "keptn-files" exceeds the limit "20Mi". ); the task's volume at /keptn is limited by JOB_VOLUME_SIZE of the installation`},
-		{"its node was lost", failed("BackoffLimitExceeded", ""), changed(pod(), disrupted("DeletionByTaintManager", "")), nil, "its node node-1 was lost; run the sequence again"},
-		{"its pod is being deleted", failed("BackoffLimitExceeded", ""), changed(pod(corev1.ContainerStatus{Name: "task", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}), func(pod *corev1.Pod) { pod.DeletionTimestamp = new(at(5)) }), nil, podDeleted},
-		{"it was preempted", failed("BackoffLimitExceeded", ""), changed(pod(exited("task", 137)), disrupted("PreemptionByScheduler", "more important")), nil, "its pod was stopped by Kubernetes (PreemptionByScheduler: more important); run the sequence again"},
-		{"its pod was refused", failed("DeadlineExceeded", ""), nil, told("FailedCreate", "exceeded quota: small"), "its pod was refused (FailedCreate: exceeded quota: small)"},
-		{"its pod was deleted", failed("BackoffLimitExceeded", ""), nil, nil, podDeleted},
-		{"its files", failed("BackoffLimitExceeded", ""), []corev1.Pod{pod(exited("fetch-files", 1))}, nil, "its files could not be fetched"},
-		{"it was given up", givenUp, nil, nil, "it could not start within 5m0s: no image"},
-		{"anything else in Kubernetes' words", failed("PodFailurePolicy", "rule 1"), nil, nil, "job one failed. Reason: PodFailurePolicy, Message: rule 1"},
+		}), want: `its pod was evicted (Usage of EmptyDir volume "keptn-files" exceeds the limit "20Mi". ); ` +
+			`the task's volume at /keptn is limited by JOB_VOLUME_SIZE of the installation`},
+		{
+			name: "its node was lost",
+			job:  failed("BackoffLimitExceeded", ""),
+			pods: changed(pod(), disrupted("DeletionByTaintManager", "")),
+			want: "its node node-1 was lost; run the sequence again",
+		},
+		{
+			name: "its pod is being deleted",
+			job:  failed("BackoffLimitExceeded", ""),
+			pods: changed(
+				pod(corev1.ContainerStatus{Name: "task", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}),
+				func(pod *corev1.Pod) { pod.DeletionTimestamp = new(at(5)) },
+			),
+			want: podDeleted,
+		},
+		{
+			name: "it was preempted",
+			job:  failed("BackoffLimitExceeded", ""),
+			pods: changed(pod(exited("task", 137)), disrupted("PreemptionByScheduler", "more important")),
+			want: "its pod was stopped by Kubernetes (PreemptionByScheduler: more important); run the sequence again",
+		},
+		{
+			name:   "its pod was refused",
+			job:    failed("DeadlineExceeded", ""),
+			events: told("FailedCreate", "exceeded quota: small"),
+			want:   "its pod was refused (FailedCreate: exceeded quota: small)",
+		},
+		{name: "its pod was deleted", job: failed("BackoffLimitExceeded", ""), want: podDeleted},
+		{
+			name: "its files",
+			job:  failed("BackoffLimitExceeded", ""),
+			pods: []corev1.Pod{pod(exited("fetch-files", 1))},
+			want: "its files could not be fetched",
+		},
+		{name: "it was given up", job: givenUp, want: "it could not start within 5m0s: no image"},
+		{
+			name: "anything else in Kubernetes' words",
+			job:  failed("PodFailurePolicy", "rule 1"),
+			want: "job one failed. Reason: PodFailurePolicy, Message: rule 1",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -425,8 +635,12 @@ func TestMessageIsBounded(t *testing.T) {
 			if err != nil || len(encoded) > maxMessageBytes || len(encoded) < maxMessageBytes/2 {
 				t.Errorf("the message has %d bytes: %v", len(encoded), err)
 			}
-			if !strings.HasPrefix(text, "Task 'three' failed: boom\nTask 'one' finished successfully!\nTask 'two' finished successfully!\n\nLogs:\nTask 'one':\n") ||
-				strings.Count(text, "bytes are left out here") != 2 || !strings.Contains(text, "Container task of pod other:\nshort\n") {
+			if !strings.HasPrefix(
+				text,
+				"Task 'three' failed: boom\nTask 'one' finished successfully!\nTask 'two' finished successfully!\n\nLogs:\nTask 'one':\n",
+			) ||
+				strings.Count(text, "bytes are left out here") != 2 ||
+				!strings.Contains(text, "Container task of pod other:\nshort\n") {
 				t.Errorf("the message begins with %q", text[:200])
 			}
 		})

@@ -91,7 +91,10 @@ func serve(program, server string) error {
 		},
 		Jitter: func(time.Duration) time.Duration { return 0 },
 		Variables: map[string]string{
-			"KEPTN_TRANSPORT": "http", "KEPTN_API_URL": server + "/api", "KEPTN_API_TOKEN": "token", "KEPTN_SUBSCRIPTIONS": "sh.keptn.event.deployment.triggered",
+			"KEPTN_TRANSPORT":     "http",
+			"KEPTN_API_URL":       server + "/api",
+			"KEPTN_API_TOKEN":     "token",
+			"KEPTN_SUBSCRIPTIONS": "sh.keptn.event.deployment.triggered",
 		},
 	}
 	var made function.Program
@@ -229,7 +232,10 @@ func newWorld() *world {
 		answer(writer, corev1.EventList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "EventList"}})
 	})
 	world.HandleFunc("GET /api/v1/namespaces/job-executor/secrets/{name}", func(writer http.ResponseWriter, _ *http.Request) {
-		answer(writer, corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, Data: map[string][]byte{"key": bytes.Repeat([]byte("k"), 32)}})
+		answer(
+			writer,
+			corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, Data: map[string][]byte{"key": bytes.Repeat([]byte("k"), 32)}},
+		)
 	})
 	world.HandleFunc("POST /api/controlPlane/v1/uniform/registration", func(writer http.ResponseWriter, _ *http.Request) {
 		writer.WriteHeader(http.StatusCreated)
@@ -245,7 +251,11 @@ func newWorld() *world {
 			request.URL.Query().Get("keptnContext"), request.URL.Query().Get("keptnContext"))
 	})
 	world.HandleFunc("GET /api/controlPlane/v1/sequence/project", func(writer http.ResponseWriter, request *http.Request) {
-		_, _ = fmt.Fprintf(writer, `{"states":[{"name":"delivery","project":"project","shkeptncontext":%q,"state":"started","stages":[]}],"totalCount":1}`, request.URL.Query().Get("keptnContext"))
+		_, _ = fmt.Fprintf(
+			writer,
+			`{"states":[{"name":"delivery","project":"project","shkeptncontext":%q,"state":"started","stages":[]}],"totalCount":1}`,
+			request.URL.Query().Get("keptnContext"),
+		)
 	})
 	world.HandleFunc("/", func(writer http.ResponseWriter, request *http.Request) {
 		http.Error(writer, request.Method+" "+request.URL.String()+" is not made up", http.StatusNotImplemented)
@@ -320,9 +330,15 @@ func (world *world) open(writer http.ResponseWriter, request *http.Request) {
 		if index > 0 {
 			_, _ = buffered.WriteString(",")
 		}
-		_, _ = fmt.Fprintf(buffered, `{"id":%q,"shkeptncontext":%q,"type":%q,"source":"shipyard-controller","specversion":"1.0","time":"2026-11-24T12:00:00Z","contenttype":"application/json",
+		_, _ = fmt.Fprintf(
+			buffered,
+			`{"id":%q,"shkeptncontext":%q,"type":%q,"source":"shipyard-controller","specversion":"1.0","time":"2026-11-24T12:00:00Z","contenttype":"application/json",
 			"data":{"project":"project","stage":"production","service":"service","labels":{"padding":%q}}}`,
-			runID(index), runID(index), request.PathValue("type"), strings.Repeat("p", 1500))
+			runID(index),
+			runID(index),
+			request.PathValue("type"),
+			strings.Repeat("p", 1500),
+		)
 	}
 	_, _ = fmt.Fprintf(buffered, `],"pageSize":%d,"totalCount":%d}`, openEvents, openEvents)
 }
@@ -373,9 +389,14 @@ func TestMemoryIsEnough(t *testing.T) {
 		name, program, manifest string
 		done                    func(world *world, output string) bool
 	}{
-		{"10,000 open events", "bridge", "600-bridge.yaml", func(world *world, _ string) bool { return world.count.Load() == openEvents && world.asked.Load() > 3 }},
-		{"20,000 finished Jobs", "jobsource", "600-jobsource.yaml", said("watching Jobs")},
-		{"20 runs of four logs of 10 MB", "watcher", "700-watcher.yaml", said("done")},
+		{
+			name:     "10,000 open events",
+			program:  "bridge",
+			manifest: "600-bridge.yaml",
+			done:     func(world *world, _ string) bool { return world.count.Load() == openEvents && world.asked.Load() > 3 },
+		},
+		{name: "20,000 finished Jobs", program: "jobsource", manifest: "600-jobsource.yaml", done: said("watching Jobs")},
+		{name: "20 runs of four logs of 10 MB", program: "watcher", manifest: "700-watcher.yaml", done: said("done")},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -28,11 +28,11 @@ func TestOnlyTheProcessThatWasStartedIsOurs(t *testing.T) {
 		name, file string
 		want       bool
 	}{
-		{"it runs", fmt.Sprintf("%d %s", os.Getpid(), own), true},
-		{"its id was given away", fmt.Sprintf("%d %s1", os.Getpid(), own), false},
-		{"it has ended", "4194305 1", false},
-		{"its file was cut off", fmt.Sprintf("%d ", os.Getpid()), false},
-		{"its file is empty", "", false},
+		{name: "it runs", file: fmt.Sprintf("%d %s", os.Getpid(), own), want: true},
+		{name: "its id was given away", file: fmt.Sprintf("%d %s1", os.Getpid(), own)},
+		{name: "it has ended", file: "4194305 1"},
+		{name: "its file was cut off", file: fmt.Sprintf("%d ", os.Getpid())},
+		{name: "its file is empty"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

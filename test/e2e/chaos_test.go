@@ -119,7 +119,13 @@ func chaos(t *testing.T, installed *system.Installation, random *rand.Rand, sequ
 		return nil
 	}))
 	tasks := 2 * sequences
-	t.Logf("%d tasks, %d faults; all had ended %s after the last fault; %.1f requests to Keptn per task", tasks, faults, last.Round(time.Second), float64(after-before)/float64(tasks))
+	t.Logf(
+		"%d tasks, %d faults; all had ended %s after the last fault; %.1f requests to Keptn per task",
+		tasks,
+		faults,
+		last.Round(time.Second),
+		float64(after-before)/float64(tasks),
+	)
 }
 
 // harm kills, stops and delays until the context ends, and returns how often. What it
@@ -128,7 +134,9 @@ func harm(ctx context.Context, t *testing.T, installed *system.Installation, ran
 	t.Helper()
 	kill := func(namespace, selector string) func(context.Context) error {
 		return func(ctx context.Context) error {
-			return installed.Kubernetes.CoreV1().Pods(namespace).DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}, metav1.ListOptions{LabelSelector: selector})
+			return installed.Kubernetes.CoreV1().
+				Pods(namespace).
+				DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}, metav1.ListOptions{LabelSelector: selector})
 		}
 	}
 	faults := []struct {

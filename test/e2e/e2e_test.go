@@ -62,7 +62,8 @@ func must(t *testing.T, err error) {
 
 // shipyard is one stage with one sequence of tasks.
 func shipyard(tasks ...string) string {
-	text := "apiVersion: spec.keptn.sh/0.2.2\nkind: Shipyard\nmetadata: {name: e2e}\nspec:\n  stages:\n    - name: production\n      sequences:\n        - name: pipeline\n          tasks:\n"
+	text := "apiVersion: spec.keptn.sh/0.2.2\nkind: Shipyard\nmetadata: {name: e2e}\n" +
+		"spec:\n  stages:\n    - name: production\n      sequences:\n        - name: pipeline\n          tasks:\n"
 	for _, task := range tasks {
 		text += "            - name: " + task + "\n"
 	}

@@ -85,26 +85,80 @@ func TestReasons(t *testing.T) {
 		then func(ctx context.Context, jobs []batchv1.Job, pod string) error
 		want []string
 	}{
-		{"a quota", `{name: T, image: busybox, resources: {requests: {cpu: "200"}, limits: {cpu: "200"}}}`, nil, []string{"it could not start within", "its pod was refused (FailedCreate", "exceeded quota: e2e"}},
-		{"pod security", `{name: T, image: busybox, securityContext: {capabilities: {add: [NET_ADMIN]}}}`, nil, []string{"it could not start within", "its pod was refused (FailedCreate", "violates PodSecurity"}},
-		{"no node is large enough", `{name: T, image: busybox, resources: {requests: {cpu: 50m, memory: 500Gi}, limits: {memory: 500Gi}}}`, nil, []string{"it could not start within", "no node could take it (Unschedulable", "Insufficient memory"}},
-		{"an image that does not exist", `{name: T, image: "registry.invalid/nothing:1"}`, nil, []string{"it could not start within", "container task could not start", "registry.invalid/nothing:1"}},
-		{"a command that does not exist", `{name: T, image: busybox, cmd: [nothing-like-it]}`, nil, []string{"container task ended", "nothing-like-it"}},
-		{"a volume that is full", `{name: T, image: busybox, cmd: [sh, -c], args: ["head -c 40000000 /dev/zero > /keptn/large; sleep 200"]}`, nil, []string{"its pod was evicted", `Usage of EmptyDir volume "keptn-files" exceeds the limit "20Mi"`, "JOB_VOLUME_SIZE"}},
-		{"too little memory", `{name: T, image: busybox, cmd: [tail, /dev/zero], resources: {requests: {cpu: 50m}, limits: {memory: 16Mi}}}`, nil, []string{"OOMKilled", "its limit of 16Mi", "resources.limits.memory"}},
-		{"it ends as if it was killed", `{name: T, image: busybox, cmd: [sh, -c], args: ["exit 137"]}`, nil, []string{"container task ended", "ExitCode: 137"}},
-		{"it fails", `{name: T, image: busybox, cmd: [sh, -c], args: ["echo what went wrong; exit 3"]}`, nil, []string{"ExitCode: 3", "what went wrong"}},
-		{"its time is over", `{name: T, image: busybox, cmd: [sleep], args: ["200"], maxPollDuration: 5}`, nil, []string{"it did not finish within 5 seconds (maxPollDuration)"}},
-		{"a file that does not exist", `{name: T, image: busybox, files: [nowhere.txt]}`, nil, []string{"its files could not be fetched", "could not find file or directory nowhere.txt"}},
-		{"its pod is evicted", sleeping, func(ctx context.Context, _ []batchv1.Job, pod string) error {
+		{
+			name:  "a quota",
+			tasks: `{name: T, image: busybox, resources: {requests: {cpu: "200"}, limits: {cpu: "200"}}}`,
+			want:  []string{"it could not start within", "its pod was refused (FailedCreate", "exceeded quota: e2e"},
+		},
+		{
+			name:  "pod security",
+			tasks: `{name: T, image: busybox, securityContext: {capabilities: {add: [NET_ADMIN]}}}`,
+			want:  []string{"it could not start within", "its pod was refused (FailedCreate", "violates PodSecurity"},
+		},
+		{
+			name:  "no node is large enough",
+			tasks: `{name: T, image: busybox, resources: {requests: {cpu: 50m, memory: 500Gi}, limits: {memory: 500Gi}}}`,
+			want:  []string{"it could not start within", "no node could take it (Unschedulable", "Insufficient memory"},
+		},
+		{
+			name:  "an image that does not exist",
+			tasks: `{name: T, image: "registry.invalid/nothing:1"}`,
+			want:  []string{"it could not start within", "container task could not start", "registry.invalid/nothing:1"},
+		},
+		{
+			name:  "a command that does not exist",
+			tasks: `{name: T, image: busybox, cmd: [nothing-like-it]}`,
+			want:  []string{"container task ended", "nothing-like-it"},
+		},
+		{
+			name:  "a volume that is full",
+			tasks: `{name: T, image: busybox, cmd: [sh, -c], args: ["head -c 40000000 /dev/zero > /keptn/large; sleep 200"]}`,
+			want:  []string{"its pod was evicted", `Usage of EmptyDir volume "keptn-files" exceeds the limit "20Mi"`, "JOB_VOLUME_SIZE"},
+		},
+		{
+			name:  "too little memory",
+			tasks: `{name: T, image: busybox, cmd: [tail, /dev/zero], resources: {requests: {cpu: 50m}, limits: {memory: 16Mi}}}`,
+			want:  []string{"OOMKilled", "its limit of 16Mi", "resources.limits.memory"},
+		},
+		{
+			name:  "it ends as if it was killed",
+			tasks: `{name: T, image: busybox, cmd: [sh, -c], args: ["exit 137"]}`,
+			want:  []string{"container task ended", "ExitCode: 137"},
+		},
+		{
+			name:  "it fails",
+			tasks: `{name: T, image: busybox, cmd: [sh, -c], args: ["echo what went wrong; exit 3"]}`,
+			want:  []string{"ExitCode: 3", "what went wrong"},
+		},
+		{
+			name:  "its time is over",
+			tasks: `{name: T, image: busybox, cmd: [sleep], args: ["200"], maxPollDuration: 5}`,
+			want:  []string{"it did not finish within 5 seconds (maxPollDuration)"},
+		},
+		{
+			name:  "a file that does not exist",
+			tasks: `{name: T, image: busybox, files: [nowhere.txt]}`,
+			want:  []string{"its files could not be fetched", "could not find file or directory nowhere.txt"},
+		},
+		{name: "its pod is evicted", tasks: sleeping, then: func(ctx context.Context, _ []batchv1.Job, pod string) error {
 			return pods.EvictV1(ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod, Namespace: system.JobsNamespace}})
-		}, []string{"Task 'T' failed: its pod was"}},
-		{"its pod is deleted", sleeping, func(ctx context.Context, _ []batchv1.Job, pod string) error {
+		}, want: []string{"Task 'T' failed: its pod was"}},
+		{name: "its pod is deleted", tasks: sleeping, then: func(ctx context.Context, _ []batchv1.Job, pod string) error {
 			return pods.Delete(ctx, pod, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))})
-		}, []string{"its pod was deleted before it had ended"}},
-		{"the running Job is deleted", sleeping + ", {name: Next, image: busybox}", deleteJob(0), []string{"Task 'T' failed: its job", "was deleted before the task had ended"}},
-		{"the waiting Job is deleted", `{name: T, image: busybox, cmd: [sleep], args: ["5"]}, {name: Next, image: busybox}`, deleteJob(1), []string{"Task 'Next' failed: its job", "was deleted before the task had ended", "Task 'T' finished successfully!"}},
-		{"the only Job is deleted", sleeping, deleteJob(0), []string{"The Jobs of this task were deleted before it was finished"}},
+		}, want: []string{"its pod was deleted before it had ended"}},
+		{
+			name:  "the running Job is deleted",
+			tasks: sleeping + ", {name: Next, image: busybox}",
+			then:  deleteJob(0),
+			want:  []string{"Task 'T' failed: its job", "was deleted before the task had ended"},
+		},
+		{
+			name:  "the waiting Job is deleted",
+			tasks: `{name: T, image: busybox, cmd: [sleep], args: ["5"]}, {name: Next, image: busybox}`,
+			then:  deleteJob(1),
+			want:  []string{"Task 'Next' failed: its job", "was deleted before the task had ended", "Task 'T' finished successfully!"},
+		},
+		{name: "the only Job is deleted", tasks: sleeping, then: deleteJob(0), want: []string{"The Jobs of this task were deleted before it was finished"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -146,10 +200,15 @@ func TestNamespaceIsDeleted(t *testing.T) {
 		name, tasks string
 		want        []string
 	}{
-		{"all Jobs were in it", `{name: T, image: busybox, cmd: [sleep], args: ["200"], namespace: ` + namespace + `}`, []string{"deleted before"}},
 		{
-			"one was, one was not", `{name: First, image: busybox}, {name: T, image: busybox, cmd: [sleep], args: ["200"], namespace: ` + namespace + `}`,
-			[]string{"Task 'T' failed: its ", "was deleted before", "Task 'First' finished successfully!"},
+			name:  "all Jobs were in it",
+			tasks: `{name: T, image: busybox, cmd: [sleep], args: ["200"], namespace: ` + namespace + `}`,
+			want:  []string{"deleted before"},
+		},
+		{
+			name:  "one was, one was not",
+			tasks: `{name: First, image: busybox}, {name: T, image: busybox, cmd: [sleep], args: ["200"], namespace: ` + namespace + `}`,
+			want:  []string{"Task 'T' failed: its ", "was deleted before", "Task 'First' finished successfully!"},
 		},
 	}
 	type sequence struct{ project, keptnContext string }
@@ -188,7 +247,9 @@ func awaitPod(t *testing.T, installed *system.Installation, keptnContext string)
 			return errors.Join(errors.New("there are no Jobs"), err)
 		}
 		run.Sort(all)
-		list, err := installed.Kubernetes.CoreV1().Pods(system.JobsNamespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + all[0].Name})
+		list, err := installed.Kubernetes.CoreV1().
+			Pods(system.JobsNamespace).
+			List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + all[0].Name})
 		if err != nil || len(list.Items) == 0 || list.Items[0].Status.Phase != corev1.PodRunning {
 			return errors.Join(fmt.Errorf("no pod of Job %s runs", all[0].Name), err)
 		}

@@ -228,7 +228,8 @@ func TestIntegrationIsUnregisteredOnlyWhenUninstalled(t *testing.T) {
 	must(t, installed.RestartBridge(t.Context()))
 	restarted, err := installed.Integration(t.Context(), "job-executor")
 	must(t, err)
-	if restarted == nil || !slices.ContainsFunc(restarted.Subscriptions, func(subscription struct{ Event string }) bool { return subscription.Event == edited }) {
+	if restarted == nil ||
+		!slices.ContainsFunc(restarted.Subscriptions, func(subscription struct{ Event string }) bool { return subscription.Event == edited }) {
 		t.Errorf("after a restart the registration is %+v", restarted)
 	}
 	must(t, installed.DeleteBridge(t.Context()))

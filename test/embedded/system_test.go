@@ -86,14 +86,21 @@ func TestSequences(t *testing.T) {
 			says: []string{"Task 'Greet' finished successfully!", "hello from Git to shop of sequence-0 in production with secret, labelled 17"},
 		},
 		{
-			name: "the first task that fails ends the run", tasks: []string{"deployment"},
+			name:  "the first task that fails ends the run",
+			tasks: []string{"deployment"},
 			files: map[string]string{"job/config.yaml": action("deployment", `    tasks:
       - {name: First, image: busybox, cmd: [echo], args: [one]}
       - {name: Break, image: busybox, cmd: [sh, -c, "echo what went wrong; exit 3"]}
       - {name: Never, image: busybox, cmd: [echo]}
 `)},
-			want: told{"errored", []string{"deployment.started ", "deployment.finished fail"}}, jobs: 2,
-			says: []string{"Task 'First' finished successfully!", "one", "Task 'Break' failed: container task ended (Reason: Error, ExitCode: 3)", "what went wrong"},
+			want: told{"errored", []string{"deployment.started ", "deployment.finished fail"}},
+			jobs: 2,
+			says: []string{
+				"Task 'First' finished successfully!",
+				"one",
+				"Task 'Break' failed: container task ended (Reason: Error, ExitCode: 3)",
+				"what went wrong",
+			},
 		},
 		{
 			name: "a file that does not exist is named", tasks: []string{"release"},
@@ -128,8 +135,12 @@ func TestSequences(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			project := fmt.Sprintf("sequence-%d", index)
-			shipyard := "apiVersion: spec.keptn.sh/0.2.2\nkind: Shipyard\nmetadata: {name: s}\nspec: {stages: [{name: production, sequences: [{name: pipeline, tasks: [{name: " +
-				strings.Join(test.tasks, "}, {name: ") + "}]}]}]}\n"
+			shipyard := "apiVersion: spec.keptn.sh/0.2.2\nkind: Shipyard\nmetadata: {name: s}\n" +
+				"spec: {stages: [{name: production, sequences: [{name: pipeline, tasks: [{name: " +
+				strings.Join(
+					test.tasks,
+					"}, {name: ",
+				) + "}]}]}]}\n"
 			files := map[string][]byte{}
 			for path, content := range test.files {
 				files[path] = []byte(content)

@@ -324,7 +324,10 @@ func (world *world) published(content []byte) {
 		return
 	}
 	go func() {
-		for _, answer := range []event.Event{task.Started(time.Now()), task.Finished(time.Now(), keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass})} {
+		for _, answer := range []event.Event{
+			task.Started(time.Now()),
+			task.Finished(time.Now(), keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass}),
+		} {
 			time.Sleep(between(random, 2*time.Second, 2*time.Minute))
 			if world.ctx.Err() != nil {
 				return

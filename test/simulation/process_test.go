@@ -111,7 +111,15 @@ func (process *process) fails(what string) fault {
 
 // RoundTrip makes a request, which may fail, and which may arrive once more later.
 func (process *process) RoundTrip(request *http.Request) (*http.Response, error) {
-	what := fmt.Sprintf("%s %s%s?%s %s %s", request.Method, request.URL.Host, request.URL.Path, request.URL.RawQuery, request.Header.Get("Ce-Type"), request.Header.Get("Ce-Id"))
+	what := fmt.Sprintf(
+		"%s %s%s?%s %s %s",
+		request.Method,
+		request.URL.Host,
+		request.URL.Path,
+		request.URL.RawQuery,
+		request.Header.Get("Ce-Type"),
+		request.Header.Get("Ce-Id"),
+	)
 	var body []byte
 	if request.Body != nil {
 		body, _ = io.ReadAll(request.Body)

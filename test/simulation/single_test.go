@@ -135,15 +135,32 @@ func singleFaults() []*plannedFault {
 		"a triggered event": "." + string(keptn.Triggered), "a started event": started, "a finished event": finished,
 		"a Job's completion": run.CompletedType, "that a run is reported": run.ReportedType,
 	} {
-		faults = append(faults,
-			&plannedFault{name: "a Broker that answers before it delivers loses " + name, harshness: later, begin: plan(func(planned *plannedFault) { planned.loses = eventType })},
-			&plannedFault{name: "the Broker delivers twice " + name, harshness: later, begin: plan(func(planned *plannedFault) { planned.doubles = eventType })})
+		faults = append(
+			faults,
+			&plannedFault{
+				name:      "a Broker that answers before it delivers loses " + name,
+				harshness: later,
+				begin:     plan(func(planned *plannedFault) { planned.loses = eventType }),
+			},
+			&plannedFault{
+				name:      "the Broker delivers twice " + name,
+				harshness: later,
+				begin:     plan(func(planned *plannedFault) { planned.doubles = eventType }),
+			},
+		)
 	}
 	down := func(name string, lasts time.Duration) *plannedFault {
-		return &plannedFault{name: name, lasts: lasts, begin: func(world *world) { world.keptnDown.Store(true) }, end: func(world *world) { world.keptnDown.Store(false) }}
+		return &plannedFault{
+			name:  name,
+			lasts: lasts,
+			begin: func(world *world) { world.keptnDown.Store(true) },
+			end:   func(world *world) { world.keptnDown.Store(false) },
+		}
 	}
-	return append(faults,
-		down("Keptn is away for 70 s", 70*time.Second), down("Keptn is away for 10 min", 10*time.Minute),
+	return append(
+		faults,
+		down("Keptn is away for 70 s", 70*time.Second),
+		down("Keptn is away for 10 min", 10*time.Minute),
 		&plannedFault{
 			name: "a proxy answers 404 in Keptn's place for a minute", lasts: time.Minute,
 			begin: func(world *world) { world.foreign.Store(1) }, end: func(world *world) { world.foreign.Store(0) },
@@ -168,7 +185,10 @@ func singleFaults() []*plannedFault {
 		&plannedFault{name: "a waiting Job is deleted", begin: toJob(run.Waiting, false)},
 		&plannedFault{name: "a waiting Job is resumed by others", begin: toJob(run.Waiting, true)},
 		&plannedFault{name: "a pod is deleted", begin: plan(func(planned *plannedFault) { planned.deletesPod = true })},
-		&plannedFault{name: "a pod is refused, or not scheduled (START_DEADLINE is 5 min)", begin: plan(func(planned *plannedFault) { planned.fate = embedded.Unschedulable })},
+		&plannedFault{
+			name:  "a pod is refused, or not scheduled (START_DEADLINE is 5 min)",
+			begin: plan(func(planned *plannedFault) { planned.fate = embedded.Unschedulable }),
+		},
 		&plannedFault{name: "a node is lost, with a Job whose limit is 10 min", begin: plan(func(planned *plannedFault) { planned.fate = embedded.NodeLost })},
 		&plannedFault{name: "no log can be read", begin: plan(func(planned *plannedFault) { planned.hidesLogs = true })},
 		&plannedFault{
@@ -181,7 +201,11 @@ func singleFaults() []*plannedFault {
 			dies("jobsource")(world)
 		}},
 		&plannedFault{name: "an executor for another task never answers", harshness: harshness{stuck: true}, begin: func(*world) {}},
-		&plannedFault{name: "one of a hundred task types can't be listed, and one of a hundred namespaces not be watched", harshness: harshness{many: true}, begin: func(*world) {}},
+		&plannedFault{
+			name:      "one of a hundred task types can't be listed, and one of a hundred namespaces not be watched",
+			harshness: harshness{many: true},
+			begin:     func(*world) {},
+		},
 	)
 }
 

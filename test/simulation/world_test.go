@@ -155,11 +155,30 @@ func newWorld(ctx context.Context, t *testing.T, seed uint64, tasks int) *world 
 func newWorldOf(ctx context.Context, t *testing.T, seed uint64, tasks int, transport bridge.Transport, harshness harshness, planned *plannedFault) *world {
 	t.Helper()
 	world := &world{
-		t: t, tasks: tasks, harshness: harshness, planned: planned, fates: map[string]embedded.Fate{}, processes: map[string]*process{},
-		opened: map[string]time.Time{}, closed: map[string]time.Time{}, undelivered: map[string]bool{}, began: time.Now(), ctx: ctx, chance: newChance(seed), history: fnv.New64a(), transport: transport,
-		counted: map[string][]keptn.Phase{}, starts: map[string]int{}, ends: map[string]string{}, aborted: map[string]bool{},
-		early: map[string]bool{}, touched: map[string]bool{}, rivals: map[string]bool{}, contexts: map[string]string{},
-		network: embedded.NewNetwork(), log: slog.New(slog.DiscardHandler),
+		t:           t,
+		tasks:       tasks,
+		harshness:   harshness,
+		planned:     planned,
+		fates:       map[string]embedded.Fate{},
+		processes:   map[string]*process{},
+		opened:      map[string]time.Time{},
+		closed:      map[string]time.Time{},
+		undelivered: map[string]bool{},
+		began:       time.Now(),
+		ctx:         ctx,
+		chance:      newChance(seed),
+		history:     fnv.New64a(),
+		transport:   transport,
+		counted:     map[string][]keptn.Phase{},
+		starts:      map[string]int{},
+		ends:        map[string]string{},
+		aborted:     map[string]bool{},
+		early:       map[string]bool{},
+		touched:     map[string]bool{},
+		rivals:      map[string]bool{},
+		contexts:    map[string]string{},
+		network:     embedded.NewNetwork(),
+		log:         slog.New(slog.DiscardHandler),
 	}
 	world.calm.Store(planned != nil)
 	if os.Getenv("SIMULATION_LOG") != "" {
@@ -282,8 +301,17 @@ func (world *world) keep(name string, hosts []string, start func(ctx context.Con
 
 func (world *world) environment(process *process) embedded.Environment {
 	environment := embedded.Environment{
-		Manifests: world.manifests, Transport: process, Kubernetes: world.cluster.Client(process.call), TokenFile: world.tokenFile, KeptnTransport: process,
-		Telemetry: &function.Telemetry{Log: world.log.With("function", process.name), Tracers: noop.NewTracerProvider(), Meters: noopmetric.NewMeterProvider(), Propagator: propagation.TraceContext{}},
+		Manifests:      world.manifests,
+		Transport:      process,
+		Kubernetes:     world.cluster.Client(process.call),
+		TokenFile:      world.tokenFile,
+		KeptnTransport: process,
+		Telemetry: &function.Telemetry{
+			Log:        world.log.With("function", process.name),
+			Tracers:    noop.NewTracerProvider(),
+			Meters:     noopmetric.NewMeterProvider(),
+			Propagator: propagation.TraceContext{},
+		},
 		Jitter: func(most time.Duration) time.Duration {
 			return between(world.chance.draw("jitter of %s", process.name), 0, most)
 		},
@@ -311,17 +339,21 @@ func (world *world) start() {
 		world.beginOutages()
 	}
 	const local = ".job-executor.svc.cluster.local"
-	go world.keep("broker", []string{"broker-ingress.knative-eventing.svc.cluster.local"}, func(_ context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
-		broker, err := embedded.NewBroker(world.manifests.Settings["BROKER_URL"], world.manifests.Triggers, process)
-		if err != nil {
-			return nil, nil, err
-		}
-		broker.Observe = world.observe
-		if world.asynchronous {
-			return world.laterBroker(broker, process), nil, nil
-		}
-		return broker, nil, nil
-	})
+	go world.keep(
+		"broker",
+		[]string{"broker-ingress.knative-eventing.svc.cluster.local"},
+		func(_ context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
+			broker, err := embedded.NewBroker(world.manifests.Settings["BROKER_URL"], world.manifests.Triggers, process)
+			if err != nil {
+				return nil, nil, err
+			}
+			broker.Observe = world.observe
+			if world.asynchronous {
+				return world.laterBroker(broker, process), nil, nil
+			}
+			return broker, nil, nil
+		},
+	)
 	go world.keep("bridge", []string{"bridge" + local}, func(ctx context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
 		return serve(process, func(environment embedded.Environment) (function.Program, error) {
 			return embedded.Bridge(ctx, environment)

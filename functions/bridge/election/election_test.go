@@ -33,7 +33,14 @@ type candidate struct {
 func stand(t *testing.T, client kubernetes.Interface, name string) *candidate {
 	t.Helper()
 	made := &candidate{done: make(chan error, 1), election: &Election{
-		Leases: client.CoordinationV1(), Pods: client.CoreV1(), Namespace: "job-executor", Name: "bridge", PodName: name, PodIP: "10.0.0.1", Port: 8080, Log: discard,
+		Leases:    client.CoordinationV1(),
+		Pods:      client.CoreV1(),
+		Namespace: "job-executor",
+		Name:      "bridge",
+		PodName:   name,
+		PodIP:     "10.0.0.1",
+		Port:      8080,
+		Log:       discard,
 	}}
 	var ctx context.Context
 	ctx, made.cancel = context.WithCancel(t.Context())

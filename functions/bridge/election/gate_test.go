@@ -25,15 +25,31 @@ func TestGateForwardsToTheElectedBridge(t *testing.T) {
 		err       string
 		permanent bool
 	}{
-		{"its reply comes back", func(writer http.ResponseWriter, request *http.Request) {
+		{name: "its reply comes back", answer: func(writer http.ResponseWriter, request *http.Request) {
 			function.Receiver(func(context.Context, event.Event) (*event.Event, error) { return &replied, nil }, 1<<20, discard).ServeHTTP(writer, request)
-		}, true, task.Started(noon), replied.Type(), "", false},
-		{"or that there is none", func(writer http.ResponseWriter, _ *http.Request) { writer.WriteHeader(http.StatusAccepted) }, true, task.Started(noon), "", "", false},
-		{"an error is repeated", func(writer http.ResponseWriter, _ *http.Request) {
+		}, holder: true, sent: task.Started(noon), reply: replied.Type()},
+		{
+			name:   "or that there is none",
+			answer: func(writer http.ResponseWriter, _ *http.Request) { writer.WriteHeader(http.StatusAccepted) },
+			holder: true,
+			sent:   task.Started(noon),
+		},
+		{name: "an error is repeated", answer: func(writer http.ResponseWriter, _ *http.Request) {
 			http.Error(writer, "not now", http.StatusServiceUnavailable)
-		}, true, task.Started(noon), "", "with 503: not now", false},
-		{"a permanent one is not", func(writer http.ResponseWriter, _ *http.Request) { http.Error(writer, "never", http.StatusBadRequest) }, true, task.Started(noon), "", "with 400: never", true},
-		{"nobody is elected", nil, false, task.Started(noon), "", "no bridge is elected at the moment", false},
+		}, holder: true, sent: task.Started(noon), err: "with 503: not now"},
+		{
+			name:      "a permanent one is not",
+			answer:    func(writer http.ResponseWriter, _ *http.Request) { http.Error(writer, "never", http.StatusBadRequest) },
+			holder:    true,
+			sent:      task.Started(noon),
+			err:       "with 400: never",
+			permanent: true,
+		},
+		{
+			name: "nobody is elected",
+			sent: task.Started(noon),
+			err:  "no bridge is elected at the moment",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -58,7 +74,8 @@ func TestGateForwardsToTheElectedBridge(t *testing.T) {
 			if reply != nil {
 				got = reply.Type()
 			}
-			if got != test.reply || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) || function.IsPermanent(err) != test.permanent {
+			if got != test.reply || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) ||
+				function.IsPermanent(err) != test.permanent {
 				t.Errorf("got %q, %v", got, err)
 			}
 			if test.holder {

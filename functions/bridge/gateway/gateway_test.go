@@ -59,27 +59,183 @@ func TestGateway(t *testing.T) {
 		status                           int
 		body                             string
 	}{
-		{"an executor gets a grant", "POST", "/grant", string(wanted), "executor's", current, nil, 200, valid},
-		{"nobody else does", "POST", "/grant", string(wanted), "other's", current, nil, 403, "other may not ask for grants\n"},
-		{"nor who is not known", "POST", "/grant", string(wanted), "", current, nil, 401, "a service account token for the audience job-executor-bridge is needed: it is not valid\n"},
-		{"a grant is for a service", "POST", "/grant", `{"project":"p"}`, "executor's", current, nil, 400, "project, stage and service are needed\n"},
-		{"a grant is for a task", "POST", "/grant", "[]", "executor's", current, nil, 400, "the task can't be read: json: cannot unmarshal array into Go value of type keptn.Task\n"},
-		{"that Keptn waits for", "POST", "/grant", string(wanted), "executor's", over, nil, 410, "Keptn no longer waits for task 1\n"},
-		{"and that it knows", "POST", "/grant", string(wanted), "executor's", keptn.Count{}, nil, 503, "Keptn does not know task 1\n"},
-		{"if it is known", "POST", "/grant", string(wanted), "executor's", over, errDown, 502, "it is down\n"},
-		{"a file of the service", "GET", "/resource?level=service&path=x/y", "", valid, current, nil, 200, "{Project:p Stage:s Service:v GitCommitID:c} x/y"},
-		{"a file of the stage", "GET", "/resource?level=stage&path=x", "", valid, current, nil, 200, "{Project:p Stage:s Service: GitCommitID:c} x"},
-		{"a file of the project, at no commit", "GET", "/resource?level=project&path=x", "", valid, current, nil, 200, "{Project:p Stage: Service: GitCommitID:} x"},
-		{"a listing", "GET", "/resource?level=service", "", valid, current, nil, 200, `["a","b/c"]`},
-		{"no other level", "GET", "/resource?level=all", "", valid, current, nil, 400, "level must be service, stage or project\n"},
-		{"nothing without a grant", "GET", "/resource?level=service&path=x", "", "executor's", current, nil, 401, "a grant of the bridge is needed: it is no grant\n"},
-		{"what Keptn does not have", "GET", "/resource?level=service&path=x", "", valid, current, &api.StatusError{Code: 404, Message: "Resource not found", Request: "GET /x", Own: true}, 404, "Keptn answered GET /x with 404: Resource not found\n"},
-		{"what a proxy says it does not have", "GET", "/resource?level=service&path=x", "", valid, current, &api.StatusError{Code: 404, Message: "<html>", Request: "GET /x"}, 502, "Keptn answered GET /x with 404: <html>\n"},
-		{"what Keptn can't give", "GET", "/resource?level=service&path=x", "", valid, current, errDown, 502, "it is down\n"},
+		{
+			name:   "an executor gets a grant",
+			method: "POST",
+			path:   "/grant",
+			task:   string(wanted),
+			bearer: "executor's",
+			count:  current,
+			status: 200,
+			body:   valid,
+		},
+		{
+			name:   "nobody else does",
+			method: "POST",
+			path:   "/grant",
+			task:   string(wanted),
+			bearer: "other's",
+			count:  current,
+			status: 403,
+			body:   "other may not ask for grants\n",
+		},
+		{
+			name:   "nor who is not known",
+			method: "POST",
+			path:   "/grant",
+			task:   string(wanted),
+			count:  current,
+			status: 401,
+			body:   "a service account token for the audience job-executor-bridge is needed: it is not valid\n",
+		},
+		{
+			name:   "a grant is for a service",
+			method: "POST",
+			path:   "/grant",
+			task:   `{"project":"p"}`,
+			bearer: "executor's",
+			count:  current,
+			status: 400,
+			body:   "project, stage and service are needed\n",
+		},
+		{
+			name:   "a grant is for a task",
+			method: "POST",
+			path:   "/grant",
+			task:   "[]",
+			bearer: "executor's",
+			count:  current,
+			status: 400,
+			body:   "the task can't be read: json: cannot unmarshal array into Go value of type keptn.Task\n",
+		},
+		{
+			name:   "that Keptn waits for",
+			method: "POST",
+			path:   "/grant",
+			task:   string(wanted),
+			bearer: "executor's",
+			count:  over,
+			status: 410,
+			body:   "Keptn no longer waits for task 1\n",
+		},
+		{
+			name:   "and that it knows",
+			method: "POST",
+			path:   "/grant",
+			task:   string(wanted),
+			bearer: "executor's",
+			count:  keptn.Count{},
+			status: 503,
+			body:   "Keptn does not know task 1\n",
+		},
+		{
+			name:   "if it is known",
+			method: "POST",
+			path:   "/grant",
+			task:   string(wanted),
+			bearer: "executor's",
+			count:  over,
+			err:    errDown,
+			status: 502,
+			body:   "it is down\n",
+		},
+		{
+			name:   "a file of the service",
+			method: "GET",
+			path:   "/resource?level=service&path=x/y",
+			bearer: valid,
+			count:  current,
+			status: 200,
+			body:   "{Project:p Stage:s Service:v GitCommitID:c} x/y",
+		},
+		{
+			name:   "a file of the stage",
+			method: "GET",
+			path:   "/resource?level=stage&path=x",
+			bearer: valid,
+			count:  current,
+			status: 200,
+			body:   "{Project:p Stage:s Service: GitCommitID:c} x",
+		},
+		{
+			name:   "a file of the project, at no commit",
+			method: "GET",
+			path:   "/resource?level=project&path=x",
+			bearer: valid,
+			count:  current,
+			status: 200,
+			body:   "{Project:p Stage: Service: GitCommitID:} x",
+		},
+		{
+			name:   "a listing",
+			method: "GET",
+			path:   "/resource?level=service",
+			bearer: valid,
+			count:  current,
+			status: 200,
+			body:   `["a","b/c"]`,
+		},
+		{
+			name:   "no other level",
+			method: "GET",
+			path:   "/resource?level=all",
+			bearer: valid,
+			count:  current,
+			status: 400,
+			body:   "level must be service, stage or project\n",
+		},
+		{
+			name:   "nothing without a grant",
+			method: "GET",
+			path:   "/resource?level=service&path=x",
+			bearer: "executor's",
+			count:  current,
+			status: 401,
+			body:   "a grant of the bridge is needed: it is no grant\n",
+		},
+		{
+			name:   "what Keptn does not have",
+			method: "GET",
+			path:   "/resource?level=service&path=x",
+			bearer: valid,
+			count:  current,
+			err:    &api.StatusError{Code: 404, Message: "Resource not found", Request: "GET /x", Own: true},
+			status: 404,
+			body:   "Keptn answered GET /x with 404: Resource not found\n",
+		},
+		{
+			name:   "what a proxy says it does not have",
+			method: "GET",
+			path:   "/resource?level=service&path=x",
+			bearer: valid,
+			count:  current,
+			err:    &api.StatusError{Code: 404, Message: "<html>", Request: "GET /x"},
+			status: 502,
+			body:   "Keptn answered GET /x with 404: <html>\n",
+		},
+		{
+			name:   "what Keptn can't give",
+			method: "GET",
+			path:   "/resource?level=service&path=x",
+			bearer: valid,
+			count:  current,
+			err:    errDown,
+			status: 502,
+			body:   "it is down\n",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			gateway := &Gateway{Resources: resources{test.err}, Counter: &fixture.Counter{Answer: test.count, Err: test.err}, Reporter: fixture.Starter(false), Reviewer: reviewer{"executor's": "executor", "other's": "other"}, Grants: grants, Subjects: []string{"executor"}, Cache: NewCache(), Log: discard}
+			gateway := &Gateway{
+				Resources: resources{test.err},
+				Counter:   &fixture.Counter{Answer: test.count, Err: test.err},
+				Reporter:  fixture.Starter(false),
+				Reviewer:  reviewer{"executor's": "executor", "other's": "other"},
+				Grants:    grants,
+				Subjects:  []string{"executor"},
+				Cache:     NewCache(),
+				Log:       discard,
+			}
 			mux := http.NewServeMux()
 			for pattern, handler := range gateway.Routes() {
 				mux.Handle(pattern, handler)
@@ -106,16 +262,21 @@ func TestGrantTellsThatARunHasBegun(t *testing.T) {
 		heard bool
 		want  string
 	}{
-		"nobody has answered":                     {current, false, ""},
-		"Keptn has our started event":             {running, false, "true"},
-		"it was heard of, and Keptn knows it not": {current, true, "true"},
+		"nobody has answered":                     {count: current},
+		"Keptn has our started event":             {count: running, want: "true"},
+		"it was heard of, and Keptn knows it not": {count: current, heard: true, want: "true"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			gateway := &Gateway{
 				Counter: &fixture.Counter{Answer: test.count}, Reporter: fixture.Starter(test.heard), Reviewer: reviewer{"executor's": "executor"},
 				Grants: newGrants(time.Now), Subjects: []string{"executor"}, Log: discard,
 			}
-			request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/grant", strings.NewReader(`{"triggeredID":"1","project":"p","stage":"s","service":"v"}`))
+			request := httptest.NewRequestWithContext(
+				t.Context(),
+				http.MethodPost,
+				"/grant",
+				strings.NewReader(`{"triggeredID":"1","project":"p","stage":"s","service":"v"}`),
+			)
 			request.Header.Set("Authorization", "Bearer executor's")
 			recorder := httptest.NewRecorder()
 			gateway.grant(recorder, request)
@@ -158,12 +319,12 @@ func TestFilesAreStreamedBoundedAndCached(t *testing.T) {
 		commit string
 		want   []any // status, bytes, complete, times that Keptn was asked for two requests
 	}{
-		{"a small file at a commit is asked for once", file{size: 1000}, "c", []any{200, int64(1000), true, 1}},
-		{"at no commit it may have changed", file{size: 1000}, "", []any{200, int64(1000), true, 2}},
-		{"a large file is not kept", file{size: 10 << 20}, "c", []any{200, int64(10 << 20), true, 2}},
-		{"a too large file is cut off, not cut short", file{size: files.MaxFileBytes + 1}, "c", []any{200, int64(0), false, 2}},
-		{"so is one that breaks off", file{size: 10 << 20, broken: true}, "c", []any{200, int64(0), false, 2}},
-		{"one that breaks off early is an error", file{size: 10, broken: true}, "c", []any{502, int64(len("it is down\n")), true, 2}},
+		{name: "a small file at a commit is asked for once", file: file{size: 1000}, commit: "c", want: []any{200, int64(1000), true, 1}},
+		{name: "at no commit it may have changed", file: file{size: 1000}, want: []any{200, int64(1000), true, 2}},
+		{name: "a large file is not kept", file: file{size: 10 << 20}, commit: "c", want: []any{200, int64(10 << 20), true, 2}},
+		{name: "a too large file is cut off, not cut short", file: file{size: files.MaxFileBytes + 1}, commit: "c", want: []any{200, int64(0), false, 2}},
+		{name: "so is one that breaks off", file: file{size: 10 << 20, broken: true}, commit: "c", want: []any{200, int64(0), false, 2}},
+		{name: "one that breaks off early is an error", file: file{size: 10, broken: true}, commit: "c", want: []any{502, int64(len("it is down\n")), true, 2}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

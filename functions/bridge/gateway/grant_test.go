@@ -35,13 +35,28 @@ func TestGrantsAreGoodForWhatWasSignedUntilTheyExpire(t *testing.T) {
 		when   time.Duration
 		err    string
 	}{
-		{"at once", newGrants(at(0)), nil, 0, ""},
-		{"shortly before the end", newGrants(at(0)), nil, time.Hour, ""},
-		{"not after it", newGrants(at(0)), nil, time.Hour + 2*time.Minute, "it is not valid: go-jose/go-jose/jwt: validation failed, token is expired (exp)"},
-		{"not if another signed it", other, nil, 0, "its signature is wrong"},
-		{"not if it was changed", newGrants(at(0)), func(grant string) string { return grant[:len(grant)-4] + "AAAA" }, 0, "its signature is wrong"},
-		{"not if it is something else", newGrants(at(0)), func(string) string { return "password" }, 0, "it is no grant"},
-		{"not without a signature", newGrants(at(0)), func(string) string { return "eyJhbGciOiJub25lIn0.e30." }, 0, "it is no grant"},
+		{name: "at once", signed: newGrants(at(0))},
+		{name: "shortly before the end", signed: newGrants(at(0)), when: time.Hour},
+		{
+			name:   "not after it",
+			signed: newGrants(at(0)),
+			when:   time.Hour + 2*time.Minute,
+			err:    "it is not valid: go-jose/go-jose/jwt: validation failed, token is expired (exp)",
+		},
+		{name: "not if another signed it", signed: other, err: "its signature is wrong"},
+		{
+			name:   "not if it was changed",
+			signed: newGrants(at(0)),
+			change: func(grant string) string { return grant[:len(grant)-4] + "AAAA" },
+			err:    "its signature is wrong",
+		},
+		{name: "not if it is something else", signed: newGrants(at(0)), change: func(string) string { return "password" }, err: "it is no grant"},
+		{
+			name:   "not without a signature",
+			signed: newGrants(at(0)),
+			change: func(string) string { return "eyJhbGciOiJub25lIn0.e30." },
+			err:    "it is no grant",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -92,11 +107,11 @@ func TestGrantsAreNothingElse(t *testing.T) {
 		claims jwt.Claims
 		valid  bool
 	}{
-		{"a grant", jwt.Claims{Issuer: grantIssuer, Audience: jwt.Audience{grantAudience}, Expiry: soon}, true},
-		{"for another audience", jwt.Claims{Issuer: grantIssuer, Audience: jwt.Audience{"others"}, Expiry: soon}, false},
-		{"for no audience", jwt.Claims{Issuer: grantIssuer, Expiry: soon}, false},
-		{"of another issuer", jwt.Claims{Issuer: "others", Audience: jwt.Audience{grantAudience}, Expiry: soon}, false},
-		{"for ever", jwt.Claims{Issuer: grantIssuer, Audience: jwt.Audience{grantAudience}}, false},
+		{name: "a grant", claims: jwt.Claims{Issuer: grantIssuer, Audience: jwt.Audience{grantAudience}, Expiry: soon}, valid: true},
+		{name: "for another audience", claims: jwt.Claims{Issuer: grantIssuer, Audience: jwt.Audience{"others"}, Expiry: soon}},
+		{name: "for no audience", claims: jwt.Claims{Issuer: grantIssuer, Expiry: soon}},
+		{name: "of another issuer", claims: jwt.Claims{Issuer: "others", Audience: jwt.Audience{grantAudience}, Expiry: soon}},
+		{name: "for ever", claims: jwt.Claims{Issuer: grantIssuer, Audience: jwt.Audience{grantAudience}}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -117,17 +132,22 @@ func TestTokensForOthersAreNotTaken(t *testing.T) {
 		status authenticationv1.TokenReviewStatus
 		valid  bool
 	}{
-		"ours":               {"t", authenticationv1.TokenReviewStatus{Authenticated: true, Audiences: []string{"others", files.TokenAudience}}, true},
-		"for others":         {"t", authenticationv1.TokenReviewStatus{Authenticated: true, Audiences: []string{"others"}}, false},
-		"for whom is unsaid": {"t", authenticationv1.TokenReviewStatus{Authenticated: true}, false},
-		"not valid":          {"t", authenticationv1.TokenReviewStatus{Audiences: []string{files.TokenAudience}}, false},
-		"none":               {"", authenticationv1.TokenReviewStatus{Authenticated: true, Audiences: []string{files.TokenAudience}}, false},
+		"ours": {token: "t", status: authenticationv1.TokenReviewStatus{
+			Authenticated: true, Audiences: []string{"others", files.TokenAudience},
+		}, valid: true},
+		"for others":         {token: "t", status: authenticationv1.TokenReviewStatus{Authenticated: true, Audiences: []string{"others"}}},
+		"for whom is unsaid": {token: "t", status: authenticationv1.TokenReviewStatus{Authenticated: true}},
+		"not valid":          {token: "t", status: authenticationv1.TokenReviewStatus{Audiences: []string{files.TokenAudience}}},
+		"none":               {status: authenticationv1.TokenReviewStatus{Authenticated: true, Audiences: []string{files.TokenAudience}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client := fake.NewClientset()
 			client.PrependReactor("create", "tokenreviews", func(action clienttesting.Action) (bool, runtime.Object, error) {
 				review := action.(clienttesting.CreateAction).GetObject().(*authenticationv1.TokenReview)
-				if difference := cmp.Diff(authenticationv1.TokenReviewSpec{Token: "t", Audiences: []string{files.TokenAudience}}, review.Spec); difference != "" {
+				if difference := cmp.Diff(
+					authenticationv1.TokenReviewSpec{Token: "t", Audiences: []string{files.TokenAudience}},
+					review.Spec,
+				); difference != "" {
 					t.Errorf("asked (-want +got):\n%s", difference)
 				}
 				review.Status = test.status

@@ -44,20 +44,54 @@ func TestAnswer(t *testing.T) {
 		now              time.Time
 		want             wanted
 	}{
-		{"nobody has answered", current, false, false, remembered{}, noon, give},
-		{"again, if nothing came of it", current, false, false, remembered{sent: 1}, noon, give},
-		{"it is completed", completed, false, false, remembered{}, noon, leave},
-		{"it was aborted", aborted, true, true, remembered{}, noon, leave},
-		{"it is paused, or not dispatched", keptn.Count{Standing: keptn.Pending}, false, false, remembered{}, noon, lookAgain},
-		{"Keptn does not know it", keptn.Count{}, false, false, remembered{}, noon, lookAgain},
-		{"its run is there", running, true, true, remembered{sent: 1}, noon, goesOn},
-		{"its run is there, and its started event lost", current, true, true, remembered{sent: 1}, noon, goesOn},
-		{"a silent run is there", current, false, true, remembered{sent: 1}, noon, goesOn},
-		{"we are done, and others are not", keptn.Count{Standing: keptn.Current, Started: 1, Finished: 1}, true, false, remembered{sent: 1}, noon, goesOn},
-		{"nothing is heard of its run yet", running, true, false, remembered{sent: 1}, noon, giveTime},
-		{"nothing is heard of it for long", running, true, false, asked, noon.Add(silence), askForResult},
-		{"nor of one of which the started event is not counted", current, true, false, asked, noon.Add(silence), askForResult},
-		{"two were started and one finished", keptn.Count{Standing: keptn.Current, Started: 2, Finished: 1}, false, false, asked, noon.Add(silence), askForResult},
+		{name: "nobody has answered", count: current, entry: remembered{}, now: noon, want: give},
+		{name: "again, if nothing came of it", count: current, entry: remembered{sent: 1}, now: noon, want: give},
+		{name: "it is completed", count: completed, entry: remembered{}, now: noon, want: leave},
+		{name: "it was aborted", count: aborted, started: true, isThere: true, entry: remembered{}, now: noon, want: leave},
+		{
+			name:  "it is paused, or not dispatched",
+			count: keptn.Count{Standing: keptn.Pending},
+			entry: remembered{},
+			now:   noon,
+			want:  lookAgain,
+		},
+		{name: "Keptn does not know it", count: keptn.Count{}, entry: remembered{}, now: noon, want: lookAgain},
+		{name: "its run is there", count: running, started: true, isThere: true, entry: remembered{sent: 1}, now: noon, want: goesOn},
+		{
+			name:    "its run is there, and its started event lost",
+			count:   current,
+			started: true,
+			isThere: true,
+			entry:   remembered{sent: 1},
+			now:     noon,
+			want:    goesOn,
+		},
+		{name: "a silent run is there", count: current, isThere: true, entry: remembered{sent: 1}, now: noon, want: goesOn},
+		{
+			name:    "we are done, and others are not",
+			count:   keptn.Count{Standing: keptn.Current, Started: 1, Finished: 1},
+			started: true,
+			entry:   remembered{sent: 1},
+			now:     noon,
+			want:    goesOn,
+		},
+		{name: "nothing is heard of its run yet", count: running, started: true, entry: remembered{sent: 1}, now: noon, want: giveTime},
+		{name: "nothing is heard of it for long", count: running, started: true, entry: asked, now: noon.Add(silence), want: askForResult},
+		{
+			name:    "nor of one of which the started event is not counted",
+			count:   current,
+			started: true,
+			entry:   asked,
+			now:     noon.Add(silence),
+			want:    askForResult,
+		},
+		{
+			name:  "two were started and one finished",
+			count: keptn.Count{Standing: keptn.Current, Started: 2, Finished: 1},
+			entry: asked,
+			now:   noon.Add(silence),
+			want:  askForResult,
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -117,13 +151,24 @@ func TestInboxTakesAnEventOnce(t *testing.T) {
 		count  keptn.Count
 		want   []string
 	}{
-		{"however often it is published", []event.Event{triggered(task), triggered(task)}, Published, current, []string{"1"}},
-		{"or listed", []event.Event{triggered(task), triggered(task)}, Listed, current, []string{"1"}},
-		{"not what is not subscribed to", []event.Event{triggered(other)}, Published, current, nil},
-		{"not what is no triggered event", []event.Event{task.Started(noon)}, Published, current, nil},
-		{"not before a paused sequence goes on", []event.Event{triggered(task)}, Listed, keptn.Count{Standing: keptn.Pending}, nil},
-		{"not what we have started", []event.Event{triggered(task)}, Listed, running, nil},
-		{"not what is over", []event.Event{triggered(task)}, Listed, completed, nil},
+		{
+			name:   "however often it is published",
+			events: []event.Event{triggered(task), triggered(task)},
+			origin: Published,
+			count:  current,
+			want:   []string{"1"},
+		},
+		{name: "or listed", events: []event.Event{triggered(task), triggered(task)}, origin: Listed, count: current, want: []string{"1"}},
+		{name: "not what is not subscribed to", events: []event.Event{triggered(other)}, origin: Published, count: current},
+		{name: "not what is no triggered event", events: []event.Event{task.Started(noon)}, origin: Published, count: current},
+		{
+			name:   "not before a paused sequence goes on",
+			events: []event.Event{triggered(task)},
+			origin: Listed,
+			count:  keptn.Count{Standing: keptn.Pending},
+		},
+		{name: "not what we have started", events: []event.Event{triggered(task)}, origin: Listed, count: running},
+		{name: "not what is over", events: []event.Event{triggered(task)}, origin: Listed, count: completed},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -35,7 +35,15 @@ func TestPollerGoesOnAfterAFailure(t *testing.T) {
 		broker := &fixture.Broker{}
 		inbox := newInbox(broker, &fixture.Counter{Answer: keptn.Count{Standing: keptn.Current}})
 		lister := &lister{}
-		poller := &Poller{Lister: lister, Subscriptions: inbox.Subscriptions, Take: inbox.Take, Lanes: &Lanes{}, Interval: time.Second, Jitter: func(most time.Duration) time.Duration { return most }, Log: discard}
+		poller := &Poller{
+			Lister:        lister,
+			Subscriptions: inbox.Subscriptions,
+			Take:          inbox.Take,
+			Lanes:         &Lanes{},
+			Interval:      time.Second,
+			Jitter:        func(most time.Duration) time.Duration { return most },
+			Log:           discard,
+		}
 		done := make(chan error, 1)
 		go func() { done <- poller.Run(ctx) }()
 		time.Sleep(20 * time.Second)

@@ -30,16 +30,20 @@ func TestSubscriptionsMatch(t *testing.T) {
 		subscriptions []models.EventSubscription
 		want          bool
 	}{
-		{"the exact type", []models.EventSubscription{to(exact)}, true},
-		{"another type", []models.EventSubscription{to("sh.keptn.event.release.triggered")}, false},
-		{"one token for any", []models.EventSubscription{to("sh.keptn.event.*.triggered")}, true},
-		{"the rest for any", []models.EventSubscription{to("sh.keptn.>")}, true},
-		{"the rest is not nothing", []models.EventSubscription{to(exact + ".>")}, false},
-		{"a longer type", []models.EventSubscription{to(exact + ".x")}, false},
-		{"a filter names it among others", []models.EventSubscription{filtered(exact, []string{"x", "p"}, []string{"s"}, []string{"v"})}, true},
-		{"a filter that does not", []models.EventSubscription{filtered(exact, []string{"p"}, []string{"x"}, nil)}, false},
-		{"any subscription is enough", []models.EventSubscription{to("x"), to(exact)}, true},
-		{"none", nil, false},
+		{name: "the exact type", subscriptions: []models.EventSubscription{to(exact)}, want: true},
+		{name: "another type", subscriptions: []models.EventSubscription{to("sh.keptn.event.release.triggered")}},
+		{name: "one token for any", subscriptions: []models.EventSubscription{to("sh.keptn.event.*.triggered")}, want: true},
+		{name: "the rest for any", subscriptions: []models.EventSubscription{to("sh.keptn.>")}, want: true},
+		{name: "the rest is not nothing", subscriptions: []models.EventSubscription{to(exact + ".>")}},
+		{name: "a longer type", subscriptions: []models.EventSubscription{to(exact + ".x")}},
+		{
+			name:          "a filter names it among others",
+			subscriptions: []models.EventSubscription{filtered(exact, []string{"x", "p"}, []string{"s"}, []string{"v"})},
+			want:          true,
+		},
+		{name: "a filter that does not", subscriptions: []models.EventSubscription{filtered(exact, []string{"p"}, []string{"x"}, nil)}},
+		{name: "any subscription is enough", subscriptions: []models.EventSubscription{to("x"), to(exact)}, want: true},
+		{name: "none"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -125,7 +129,13 @@ func TestIntegrationIsUnregisteredOnlyIfItIsUninstalled(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				registry := &registry{}
-				subscriptions := NewSubscriptions(registry, models.Integration{}, time.Second, func(ctx context.Context) bool { return uninstalled && ctx.Err() == nil }, discard)
+				subscriptions := NewSubscriptions(
+					registry,
+					models.Integration{},
+					time.Second,
+					func(ctx context.Context) bool { return uninstalled && ctx.Err() == nil },
+					discard,
+				)
 				if err := subscriptions.Run(ctx); err != nil {
 					t.Fatal(err)
 				}

@@ -53,20 +53,62 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 		want      []models.LogEntry
 		wantError bool
 	}{
-		{"a finished event that is errored", task.Finished(noon, keptn.Errored("it broke")), "id", false, nil, entry("it broke"), false},
-		{"even if the log can't be written, it has been sent", task.Finished(noon, keptn.Errored("it broke")), "id", false, errDown, entry("it broke"), false},
-		{"not one that was dropped", task.Finished(noon, keptn.Errored("it broke")), "id", true, nil, nil, false},
-		{"nor one that passed", task.Finished(noon, keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass}), "id", false, nil, nil, false},
-		{"nor a started one", task.Started(noon), "id", false, nil, nil, false},
-		{"an error without a finished event", task.LogError(noon, "silent, but broken"), "id", false, nil, entry("silent, but broken"), false},
-		{"which is repeated if the log can't be written", task.LogError(noon, "silent, but broken"), "id", false, errDown, entry("silent, but broken"), true},
-		{"or if there is no registration yet", task.LogError(noon, "silent, but broken"), "", false, nil, nil, true},
+		{
+			name: "a finished event that is errored",
+			told: task.Finished(noon, keptn.Errored("it broke")),
+			id:   "id",
+			want: entry("it broke"),
+		},
+		{
+			name: "even if the log can't be written, it has been sent",
+			told: task.Finished(noon, keptn.Errored("it broke")),
+			id:   "id",
+			err:  errDown,
+			want: entry("it broke"),
+		},
+		{
+			name:    "not one that was dropped",
+			told:    task.Finished(noon, keptn.Errored("it broke")),
+			id:      "id",
+			dropped: true,
+		},
+		{
+			name: "nor one that passed",
+			told: task.Finished(noon, keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass}),
+			id:   "id",
+		},
+		{name: "nor a started one", told: task.Started(noon), id: "id"},
+		{
+			name: "an error without a finished event",
+			told: task.LogError(noon, "silent, but broken"),
+			id:   "id",
+			want: entry("silent, but broken"),
+		},
+		{
+			name:      "which is repeated if the log can't be written",
+			told:      task.LogError(noon, "silent, but broken"),
+			id:        "id",
+			err:       errDown,
+			want:      entry("silent, but broken"),
+			wantError: true,
+		},
+		{
+			name:      "or if there is no registration yet",
+			told:      task.LogError(noon, "silent, but broken"),
+			wantError: true,
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			journal := &journal{err: test.err}
 			outbox := &Outbox{
-				Keptn: &delivered{dropped: test.dropped}, Journal: journal, IntegrationID: func() string { return test.id }, Runs: newRuns(nil, nil, nil), Log: discard,
+				Keptn: &delivered{
+					dropped: test.dropped,
+				},
+				Journal:       journal,
+				IntegrationID: func() string { return test.id },
+				Runs:          newRuns(nil, nil, nil),
+				Log:           discard,
 			}
 			if _, err := outbox.Handle(t.Context(), test.told); (err != nil) != test.wantError {
 				t.Errorf("got %v", err)
@@ -85,13 +127,13 @@ func TestOutboxSaysWhatIsWorthRepeating(t *testing.T) {
 		err       error
 		permanent bool
 	}{
-		{"Keptn took it", nil, false},
-		{"Keptn is down", errDown, false},
-		{"Keptn is busy", status(429), false},
-		{"the token is wrong for now", status(401), false},
-		{"Keptn refuses the event", status(400), true},
-		{"it is too large for Keptn", status(413), true},
-		{"Keptn can't process it", status(422), true},
+		{name: "Keptn took it"},
+		{name: "Keptn is down", err: errDown},
+		{name: "Keptn is busy", err: status(429)},
+		{name: "the token is wrong for now", err: status(401)},
+		{name: "Keptn refuses the event", err: status(400), permanent: true},
+		{name: "it is too large for Keptn", err: status(413), permanent: true},
+		{name: "Keptn can't process it", err: status(422), permanent: true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -128,17 +170,25 @@ func TestOutboxAnswersForTheRun(t *testing.T) {
 		settled, aborted bool
 		want             string
 	}{
-		{"Keptn has counted its result", finished, true, false, "1-reported"},
-		{"Keptn has only taken its result", finished, false, false, ""},
-		{"it ended, and its sequence was aborted", finished, true, true, "1-reported"},
-		{"it begins", started, false, false, ""},
-		{"it begins, and its sequence was aborted", started, true, true, "1-cancelled"},
-		{"Keptn is told that it began, and has its result", started, true, false, ""},
+		{name: "Keptn has counted its result", answer: finished, settled: true, want: "1-reported"},
+		{name: "Keptn has only taken its result", answer: finished},
+		{name: "it ended, and its sequence was aborted", answer: finished, settled: true, aborted: true, want: "1-reported"},
+		{name: "it begins", answer: started},
+		{name: "it begins, and its sequence was aborted", answer: started, settled: true, aborted: true, want: "1-cancelled"},
+		{name: "Keptn is told that it began, and has its result", answer: started, settled: true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			keptnsSide := &delivered{settled: test.settled, aborted: test.aborted}
-			outbox := &Outbox{Keptn: keptnsSide, Journal: &journal{}, IntegrationID: integrationID, Runs: newRuns(nil, nil, nil), Source: "ours", Now: func() time.Time { return noon }, Log: discard}
+			outbox := &Outbox{
+				Keptn:         keptnsSide,
+				Journal:       &journal{},
+				IntegrationID: integrationID,
+				Runs:          newRuns(nil, nil, nil),
+				Source:        "ours",
+				Now:           func() time.Time { return noon },
+				Log:           discard,
+			}
 			reply, err := outbox.Handle(t.Context(), test.answer)
 			id := ""
 			if reply != nil {
@@ -157,10 +207,17 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 		name, destination string
 		want              []string
 	}{
-		{"no executor could take it", "http://executor-test.job-executor.svc.cluster.local", []string{"1: Job Executor could not take this task: status 503: reading job/config.yaml: 502"}},
-		{"Knative does not say where it failed", "", []string{"1: Job Executor could not take this task: status 503: reading job/config.yaml: 502"}},
-		{"an executor took it, and its reply failed", brokerURL, nil},
-		{"its reply failed at the Broker's channel", "http://broker-ingress.knative-eventing.svc.cluster.local/other", nil},
+		{
+			name:        "no executor could take it",
+			destination: "http://executor-test.job-executor.svc.cluster.local",
+			want:        []string{"1: Job Executor could not take this task: status 503: reading job/config.yaml: 502"},
+		},
+		{
+			name: "Knative does not say where it failed",
+			want: []string{"1: Job Executor could not take this task: status 503: reading job/config.yaml: 502"},
+		},
+		{name: "an executor took it, and its reply failed", destination: brokerURL},
+		{name: "its reply failed at the Broker's channel", destination: "http://broker-ingress.knative-eventing.svc.cluster.local/other"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

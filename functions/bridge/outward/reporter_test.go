@@ -175,23 +175,126 @@ func TestReporterDelivers(t *testing.T) {
 		sends   int
 		settled bool
 	}{
-		{"started, then finished", &control{standing: keptn.Current}, []event.Event{started, finished}, both, 0, true},
-		{"each once, however often it is given", &control{standing: keptn.Current}, []event.Event{started, started, finished, finished, started}, both, 0, true},
-		{"a finished event brings the started one", &control{standing: keptn.Current}, []event.Event{finished}, both, 0, true},
-		{"what Keptn counts late is not sent again", &control{standing: keptn.Current, lag: after(5 * time.Second)}, []event.Event{started, started, finished, finished}, both, 0, true},
-		{"nor what it counts very late", &control{standing: keptn.Current, lag: after(5 * time.Minute)}, []event.Event{started, started, finished, finished}, both, 0, true},
-		{"what is lost is sent again once that is certain", &control{standing: keptn.Current, drop: 1}, []event.Event{started, finished}, both, 3, true},
-		{"a finished event, too", &control{standing: keptn.Current, counted: []keptn.Phase{keptn.Started}, drop: 1}, []event.Event{finished}, both, 2, true},
-		{"nothing is sent for a task that is completed", &control{standing: keptn.Completed}, []event.Event{started, finished}, nil, 0, true},
-		{"nor for one that was aborted", &control{standing: keptn.Aborted}, []event.Event{started, finished}, nil, 0, true},
-		{"nor for one that Keptn does not know, which is over some time", &control{standing: keptn.Unknown}, []event.Event{finished}, nil, 0, true},
-		{"it waits until the task is dispatched", &control{standing: keptn.Current, pending: 3}, []event.Event{started, finished}, both, 0, true},
-		{"nothing is sent to a paused sequence", &control{standing: keptn.Current, pending: 1 << 30}, []event.Event{started}, nil, 0, false},
-		{"two that were counted are two that are finished", &control{standing: keptn.Current, counted: []keptn.Phase{keptn.Started, keptn.Started}}, []event.Event{finished}, []keptn.Phase{keptn.Started, keptn.Started, keptn.Finished, keptn.Finished}, 2, true},
-		{"also where one of them is finished", &control{standing: keptn.Current, counted: []keptn.Phase{keptn.Started, keptn.Started, keptn.Finished}}, []event.Event{finished}, []keptn.Phase{keptn.Started, keptn.Started, keptn.Finished, keptn.Finished}, 1, true},
-		{"Keptn was not there", &control{standing: keptn.Current, fail: 5}, []event.Event{started, finished}, both, 7, true},
-		{"one that may have arrived is not sent again", &control{standing: keptn.Current, lost: 1, lag: after(time.Minute)}, []event.Event{started, finished}, both, 0, true},
-		{"or may be, where the transport recognises it", &control{standing: keptn.Current, lost: 1, deduplication: 2 * time.Minute, lag: after(time.Minute)}, []event.Event{started, finished}, both, 3, true},
+		{
+			name:    "started, then finished",
+			control: &control{standing: keptn.Current},
+			events:  []event.Event{started, finished},
+			want:    both,
+			settled: true,
+		},
+		{
+			name:    "each once, however often it is given",
+			control: &control{standing: keptn.Current},
+			events:  []event.Event{started, started, finished, finished, started},
+			want:    both,
+			settled: true,
+		},
+		{
+			name:    "a finished event brings the started one",
+			control: &control{standing: keptn.Current},
+			events:  []event.Event{finished},
+			want:    both,
+			settled: true,
+		},
+		{
+			name:    "what Keptn counts late is not sent again",
+			control: &control{standing: keptn.Current, lag: after(5 * time.Second)},
+			events:  []event.Event{started, started, finished, finished},
+			want:    both,
+			settled: true,
+		},
+		{
+			name:    "nor what it counts very late",
+			control: &control{standing: keptn.Current, lag: after(5 * time.Minute)},
+			events:  []event.Event{started, started, finished, finished},
+			want:    both,
+			settled: true,
+		},
+		{
+			name:    "what is lost is sent again once that is certain",
+			control: &control{standing: keptn.Current, drop: 1},
+			events:  []event.Event{started, finished},
+			want:    both,
+			sends:   3,
+			settled: true,
+		},
+		{
+			name:    "a finished event, too",
+			control: &control{standing: keptn.Current, counted: []keptn.Phase{keptn.Started}, drop: 1},
+			events:  []event.Event{finished},
+			want:    both,
+			sends:   2,
+			settled: true,
+		},
+		{
+			name:    "nothing is sent for a task that is completed",
+			control: &control{standing: keptn.Completed},
+			events:  []event.Event{started, finished},
+			settled: true,
+		},
+		{
+			name:    "nor for one that was aborted",
+			control: &control{standing: keptn.Aborted},
+			events:  []event.Event{started, finished},
+			settled: true,
+		},
+		{
+			name:    "nor for one that Keptn does not know, which is over some time",
+			control: &control{standing: keptn.Unknown},
+			events:  []event.Event{finished},
+			settled: true,
+		},
+		{
+			name:    "it waits until the task is dispatched",
+			control: &control{standing: keptn.Current, pending: 3},
+			events:  []event.Event{started, finished},
+			want:    both,
+			settled: true,
+		},
+		{
+			name:    "nothing is sent to a paused sequence",
+			control: &control{standing: keptn.Current, pending: 1 << 30},
+			events:  []event.Event{started},
+		},
+		{
+			name:    "two that were counted are two that are finished",
+			control: &control{standing: keptn.Current, counted: []keptn.Phase{keptn.Started, keptn.Started}},
+			events:  []event.Event{finished},
+			want:    []keptn.Phase{keptn.Started, keptn.Started, keptn.Finished, keptn.Finished},
+			sends:   2,
+			settled: true,
+		},
+		{
+			name:    "also where one of them is finished",
+			control: &control{standing: keptn.Current, counted: []keptn.Phase{keptn.Started, keptn.Started, keptn.Finished}},
+			events:  []event.Event{finished},
+			want:    []keptn.Phase{keptn.Started, keptn.Started, keptn.Finished, keptn.Finished},
+			sends:   1,
+			settled: true,
+		},
+		{
+			name:    "Keptn was not there",
+			control: &control{standing: keptn.Current, fail: 5},
+			events:  []event.Event{started, finished},
+			want:    both,
+			sends:   7,
+			settled: true,
+		},
+		{
+			name:    "one that may have arrived is not sent again",
+			control: &control{standing: keptn.Current, lost: 1, lag: after(time.Minute)},
+			events:  []event.Event{started, finished},
+			want:    both,
+			settled: true,
+		},
+		{
+			name:    "or may be, where the transport recognises it",
+			control: &control{standing: keptn.Current, lost: 1, deduplication: 2 * time.Minute, lag: after(time.Minute)},
+			events:  []event.Event{started, finished},
+			want:    both,
+			sends:   3,
+			settled: true,
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -269,11 +372,11 @@ func TestReporterWaitsOutWhatWasSentBeforeIt(t *testing.T) {
 		deduplication time.Duration
 		wait          time.Duration // until it sends
 	}{
-		{"an older task", time.Minute, 0, testLoss},
-		{"a task of which it is not known how old it is", -1, 0, testLoss},
-		{"a task that is triggered later", -time.Minute, 0, 0},
-		{"an older task, where the transport recognises what it got", time.Minute, 2 * time.Minute, 0},
-		{"not where that was too long ago", 3 * time.Minute, 2 * time.Minute, testLoss},
+		{name: "an older task", triggered: time.Minute, wait: testLoss},
+		{name: "a task of which it is not known how old it is", triggered: -1, wait: testLoss},
+		{name: "a task that is triggered later", triggered: -time.Minute},
+		{name: "an older task, where the transport recognises what it got", triggered: time.Minute, deduplication: 2 * time.Minute},
+		{name: "not where that was too long ago", triggered: 3 * time.Minute, deduplication: 2 * time.Minute, wait: testLoss},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -390,7 +493,7 @@ func TestWhatIsDroppedIsCounted(t *testing.T) {
 	meter := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("test")
 	control := &control{standing: keptn.Current}
 	reporter := newTestReporter(control)
-	reporter.Dropped = CountDropped(meter)
+	reporter.Timing, reporter.Dropped = Timing{Interval: time.Second, Limit: time.Second}, CountDropped(meter)
 	var sent []bool
 	for range 3 {
 		delivery, err := deliver(t, reporter, reportedTask.Started(noon), time.Time{})

@@ -48,13 +48,27 @@ func TestRunIsCancelledWhenItsSequenceWasAborted(t *testing.T) {
 		counter fixture.Counter
 		want    []string
 	}{
-		{"a task that was aborted", task.Started(noon), false, nil, fixture.Counter{Answer: aborted}, []string{"1-cancelled"}},
-		{"not one that is open", task.Started(noon), false, open{task}, fixture.Counter{Answer: aborted}, nil},
-		{"not one that is only missing in the list", task.Started(noon), false, nil, fixture.Counter{Answer: running}, nil},
-		{"not one that Keptn does not know", task.Started(noon), false, nil, fixture.Counter{}, nil},
-		{"not one that is completed", task.Started(noon), false, nil, fixture.Counter{Answer: completed}, nil},
-		{"not while Keptn can't be asked", task.Started(noon), false, nil, fixture.Counter{Err: errDown}, nil},
-		{"not one that was reported", task.Finished(noon, keptn.Errored("")), true, nil, fixture.Counter{Answer: aborted}, nil},
+		{
+			name:    "a task that was aborted",
+			answer:  task.Started(noon),
+			counter: fixture.Counter{Answer: aborted},
+			want:    []string{"1-cancelled"},
+		},
+		{name: "not one that is open", answer: task.Started(noon), open: open{task}, counter: fixture.Counter{Answer: aborted}},
+		{
+			name:    "not one that is only missing in the list",
+			answer:  task.Started(noon),
+			counter: fixture.Counter{Answer: running},
+		},
+		{name: "not one that Keptn does not know", answer: task.Started(noon), counter: fixture.Counter{}},
+		{name: "not one that is completed", answer: task.Started(noon), counter: fixture.Counter{Answer: completed}},
+		{name: "not while Keptn can't be asked", answer: task.Started(noon), counter: fixture.Counter{Err: errDown}},
+		{
+			name:    "not one that was reported",
+			answer:  task.Finished(noon, keptn.Errored("")),
+			settled: true,
+			counter: fixture.Counter{Answer: aborted},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -149,7 +163,10 @@ func TestNamedRunIsAnswered(t *testing.T) {
 	}
 	named := func(phase run.Phase, silent string) event.Event {
 		job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{
-			Labels: map[string]string{run.EventIDLabel: "1"}, Annotations: map[string]string{run.TaskAnnotation: string(annotation), run.SilentAnnotation: silent},
+			Labels: map[string]string{
+				run.EventIDLabel: "1",
+			},
+			Annotations: map[string]string{run.TaskAnnotation: string(annotation), run.SilentAnnotation: silent},
 		}}
 		if phase == run.Waiting {
 			job.Spec.Suspend = new(true)
@@ -171,17 +188,52 @@ func TestNamedRunIsAnswered(t *testing.T) {
 		isThere   bool
 		delivered string
 	}{
-		{"it was aborted", named(run.Running, ""), fixture.Counter{Answer: aborted}, "1-cancelled", nil, false, ""},
-		{"it ended, and was aborted", named(run.Succeeded, ""), fixture.Counter{Answer: aborted}, "1-reported", nil, false, ""},
-		{"it ended, and Keptn has its result", named(run.Succeeded, ""), fixture.Counter{Answer: completed}, "1-reported", nil, false, ""},
-		{"it runs, though others finished the task", named(run.Running, ""), fixture.Counter{Answer: completed}, "", nil, false, ""},
-		{"it runs", named(run.Running, ""), fixture.Counter{Answer: running}, "", nil, true, ""},
-		{"its first Job is not there, and Keptn has a result", incomplete, fixture.Counter{Answer: completed}, "1-cancelled", nil, false, ""},
-		{"its first Job is not there", incomplete, fixture.Counter{Answer: current}, "", nil, false, ""},
-		{"it runs, and Keptn has no started event", named(run.Running, ""), fixture.Counter{Answer: current}, "", nil, true, "sh.keptn.event.test.started"},
-		{"it is silent", named(run.Running, "true"), fixture.Counter{Answer: current}, "", nil, true, ""},
-		{"Keptn does not know it", named(run.Running, ""), fixture.Counter{}, "", nil, true, ""},
-		{"Keptn can't be asked", named(run.Running, ""), fixture.Counter{Err: errDown}, "", errDown, false, ""},
+		{
+			name:    "it was aborted",
+			event:   named(run.Running, ""),
+			counter: fixture.Counter{Answer: aborted},
+			reply:   "1-cancelled",
+		},
+		{
+			name:    "it ended, and was aborted",
+			event:   named(run.Succeeded, ""),
+			counter: fixture.Counter{Answer: aborted},
+			reply:   "1-reported",
+		},
+		{
+			name:    "it ended, and Keptn has its result",
+			event:   named(run.Succeeded, ""),
+			counter: fixture.Counter{Answer: completed},
+			reply:   "1-reported",
+		},
+		{
+			name:    "it runs, though others finished the task",
+			event:   named(run.Running, ""),
+			counter: fixture.Counter{Answer: completed},
+		},
+		{name: "it runs", event: named(run.Running, ""), counter: fixture.Counter{Answer: running}, isThere: true},
+		{
+			name:    "its first Job is not there, and Keptn has a result",
+			event:   incomplete,
+			counter: fixture.Counter{Answer: completed},
+			reply:   "1-cancelled",
+		},
+		{name: "its first Job is not there", event: incomplete, counter: fixture.Counter{Answer: current}},
+		{
+			name:      "it runs, and Keptn has no started event",
+			event:     named(run.Running, ""),
+			counter:   fixture.Counter{Answer: current},
+			isThere:   true,
+			delivered: "sh.keptn.event.test.started",
+		},
+		{name: "it is silent", event: named(run.Running, "true"), counter: fixture.Counter{Answer: current}, isThere: true},
+		{name: "Keptn does not know it", event: named(run.Running, ""), counter: fixture.Counter{}, isThere: true},
+		{
+			name:    "Keptn can't be asked",
+			event:   named(run.Running, ""),
+			counter: fixture.Counter{Err: errDown},
+			err:     errDown,
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -32,12 +32,46 @@ func TestEventsFitIntoWhatKeptnTakes(t *testing.T) {
 		least    int // of the bytes are used
 		has, not []string
 	}{
-		{"what is small enough stays as it is", finishedWith("hello", nil), 1 << 10, 0, []string{`"hello"`}, []string{"left out"}},
-		{"text", finishedWith("begin"+long("x", 1<<20)+"end", nil), 64 << 10, 64<<10 - 4, []string{`"begin`, `end"`, "bytes are left out here; all of it: the logs of kubectl get pods --all-namespaces --selector keptn.sh/event-id=1"}, nil},
-		{"what has to be escaped needs more room", finishedWith("begin"+long("\n\"\x01", 1<<20)+"end", nil), 64 << 10, 64<<10 - 16, []string{`"begin`, `end"`, "left out"}, nil},
-		{"no character is cut in two", finishedWith(long("äöü€", 1<<20), nil), 64 << 10, 64<<10 - 16, []string{"left out"}, nil},
-		{"labels go before the event does", finishedWith("hello", map[string]string{"large": long("l", 70<<10)}), 64 << 10, 0, []string{`"hello"`}, []string{"large"}},
-		{"a little too much", finishedWith(long("x", 64<<10), nil), 64 << 10, 60 << 10, []string{"left out"}, nil},
+		{
+			name:     "what is small enough stays as it is",
+			outgoing: finishedWith("hello", nil),
+			limit:    1 << 10,
+			has:      []string{`"hello"`},
+			not:      []string{"left out"},
+		},
+		{
+			name:     "text",
+			outgoing: finishedWith("begin"+long("x", 1<<20)+"end", nil),
+			limit:    64 << 10,
+			least:    64<<10 - 4,
+			has: []string{
+				`"begin`,
+				`end"`,
+				"bytes are left out here; all of it: the logs of kubectl get pods --all-namespaces --selector keptn.sh/event-id=1",
+			},
+		},
+		{
+			name:     "what has to be escaped needs more room",
+			outgoing: finishedWith("begin"+long("\n\"\x01", 1<<20)+"end", nil),
+			limit:    64 << 10,
+			least:    64<<10 - 16,
+			has:      []string{`"begin`, `end"`, "left out"},
+		},
+		{
+			name:     "no character is cut in two",
+			outgoing: finishedWith(long("äöü€", 1<<20), nil),
+			limit:    64 << 10,
+			least:    64<<10 - 16,
+			has:      []string{"left out"},
+		},
+		{
+			name:     "labels go before the event does",
+			outgoing: finishedWith("hello", map[string]string{"large": long("l", 70<<10)}),
+			limit:    64 << 10,
+			has:      []string{`"hello"`},
+			not:      []string{"large"},
+		},
+		{name: "a little too much", outgoing: finishedWith(long("x", 64<<10), nil), limit: 64 << 10, least: 60 << 10, has: []string{"left out"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -101,20 +135,50 @@ func TestLimitIsLearntFromARefusal(t *testing.T) {
 		wantError bool
 		want      []int // the sizes of two events, rounded down to KiB
 	}{
-		{"no refusal", picky{limit: mebibyte}, 0, 100 << 10, false, []int{100, 100}},
-		{"configured", picky{limit: mebibyte}, 0, 2 * mebibyte, false, []int{976, 976}},
-		{"event validation is on", picky{limit: 64 << 10, refusal: refused(http.StatusBadRequest, `parsing body body from "" failed, because http: request body too large`)}, 0, mebibyte, false, []int{63, 63}},
-		{"a proxy refuses", picky{limit: 64 << 10, refusal: refused(http.StatusRequestEntityTooLarge, "<html>")}, 0, mebibyte, false, []int{63, 63}},
-		{"Keptn's NATS refuses", picky{limit: 64 << 10, refusal: refused(http.StatusInternalServerError, "could not publish message to NATS: nats: maximum payload exceeded")}, 0, mebibyte, false, []int{63, 63}},
-		{"NATS refuses", picky{limit: 64 << 10, refusal: nats.ErrMaxPayload}, 0, mebibyte, false, []int{63, 63}},
-		{"NATS says so before", picky{limit: 300 << 10}, 300 << 10, mebibyte, false, []int{299, 299}},
-		{"another refusal", picky{limit: 64 << 10, refusal: refused(http.StatusBadRequest, "result field is not set")}, 0, mebibyte, true, nil},
+		{name: "no refusal", keptn: picky{limit: mebibyte}, size: 100 << 10, want: []int{100, 100}},
+		{name: "configured", keptn: picky{limit: mebibyte}, size: 2 * mebibyte, want: []int{976, 976}},
+		{
+			name: "event validation is on",
+			keptn: picky{
+				limit:   64 << 10,
+				refusal: refused(http.StatusBadRequest, `parsing body body from "" failed, because http: request body too large`),
+			},
+			size: mebibyte,
+			want: []int{63, 63},
+		},
+		{
+			name:  "a proxy refuses",
+			keptn: picky{limit: 64 << 10, refusal: refused(http.StatusRequestEntityTooLarge, "<html>")},
+			size:  mebibyte,
+			want:  []int{63, 63},
+		},
+		{
+			name: "Keptn's NATS refuses",
+			keptn: picky{
+				limit:   64 << 10,
+				refusal: refused(http.StatusInternalServerError, "could not publish message to NATS: nats: maximum payload exceeded"),
+			},
+			size: mebibyte,
+			want: []int{63, 63},
+		},
+		{name: "NATS refuses", keptn: picky{limit: 64 << 10, refusal: nats.ErrMaxPayload}, size: mebibyte, want: []int{63, 63}},
+		{name: "NATS says so before", keptn: picky{limit: 300 << 10}, transport: 300 << 10, size: mebibyte, want: []int{299, 299}},
+		{
+			name:      "another refusal",
+			keptn:     picky{limit: 64 << 10, refusal: refused(http.StatusBadRequest, "result field is not set")},
+			size:      mebibyte,
+			wantError: true,
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			sizeLimit := NewSizeLimit(&test.keptn, 1000000, func() int { return test.transport }, discard)
 			for range 2 {
-				if err := sizeLimit.Send(t.Context(), finishedWith(strings.Repeat("x", test.size), nil)); (err != nil) != test.wantError || err != nil && !errors.Is(err, test.keptn.refusal) {
+				if err := sizeLimit.Send(
+					t.Context(),
+					finishedWith(strings.Repeat("x", test.size), nil),
+				); (err != nil) != test.wantError ||
+					err != nil && !errors.Is(err, test.keptn.refusal) {
 					t.Fatal(err)
 				}
 			}

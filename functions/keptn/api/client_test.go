@@ -36,7 +36,12 @@ func answering(t *testing.T, status int, body string) (*Client, *[3]string) {
 		_, _ = writer.Write([]byte(body))
 	}))
 	t.Cleanup(server.Close)
-	return &Client{Endpoints: GatewayEndpoints(server.URL + "/api/"), Token: "secret", HTTP: NewHTTPClient(http.DefaultTransport, time.Minute), Source: keptn.Source}, &last
+	return &Client{
+		Endpoints: GatewayEndpoints(server.URL + "/api/"),
+		Token:     "secret",
+		HTTP:      NewHTTPClient(http.DefaultTransport, time.Minute),
+		Source:    keptn.Source,
+	}, &last
 }
 
 func readResource(ctx context.Context, client *Client, scope ResourceScope, path string) (string, error) {
@@ -93,45 +98,45 @@ func TestClientCallsWhatKeptnServes(t *testing.T) {
 		want         any
 	}{
 		{
-			"a file, escaped twice for the gateway", `{"resourceURI":"job%2Fconfig.yaml","resourceContent":"aGVsbG8="}`,
-			func(ctx context.Context, client *Client) (any, error) {
+			name: "a file, escaped twice for the gateway", answer: `{"resourceURI":"job%2Fconfig.yaml","resourceContent":"aGVsbG8="}`,
+			call: func(ctx context.Context, client *Client) (any, error) {
 				return readResource(ctx, client, scope, "job/config.yaml")
 			},
-			"GET /api/resource-service/v1/project/p/stage/s/service/v/resource/job%252Fconfig.yaml?gitCommitID=c0", "hello",
+			request: "GET /api/resource-service/v1/project/p/stage/s/service/v/resource/job%252Fconfig.yaml?gitCommitID=c0", want: "hello",
 		},
 		{
-			"the files of a stage, in one page", `{"resources":[{"resourceURI":"/a"},{"resourceURI":"/b/c"}]}`,
-			func(ctx context.Context, client *Client) (any, error) {
+			name: "the files of a stage, in one page", answer: `{"resources":[{"resourceURI":"/a"},{"resourceURI":"/b/c"}]}`,
+			call: func(ctx context.Context, client *Client) (any, error) {
 				return client.ResourcePaths(ctx, ResourceScope{Project: "p", Stage: "s"})
 			},
-			"GET /api/resource-service/v1/project/p/stage/s/resource?pageSize=10000", []string{"a", "b/c"},
+			request: "GET /api/resource-service/v1/project/p/stage/s/resource?pageSize=10000", want: []string{"a", "b/c"},
 		},
 		{
-			"whether an event is open", `{"events":[` + listed + `],"nextPageKey":"0","totalCount":1}`,
-			func(ctx context.Context, client *Client) (any, error) { return client.IsOpen(ctx, task) },
-			"GET /api/controlPlane/v1/event/triggered/sh.keptn.event.test.triggered?eventID=1&pageSize=10000&project=p", true,
+			name: "whether an event is open", answer: `{"events":[` + listed + `],"nextPageKey":"0","totalCount":1}`,
+			call:    func(ctx context.Context, client *Client) (any, error) { return client.IsOpen(ctx, task) },
+			request: "GET /api/controlPlane/v1/event/triggered/sh.keptn.event.test.triggered?eventID=1&pageSize=10000&project=p", want: true,
 		},
 		{
-			"sending", `{"keptnContext":"c"}`,
-			func(ctx context.Context, client *Client) (any, error) {
+			name: "sending", answer: `{"keptnContext":"c"}`,
+			call: func(ctx context.Context, client *Client) (any, error) {
 				return nil, client.Send(ctx, task.Started(now))
 			},
-			"POST /api/v1/event", nil,
+			request: "POST /api/v1/event",
 		},
 		{
-			"registering", `{"id":"2675"}`,
-			func(ctx context.Context, client *Client) (any, error) {
+			name: "registering", answer: `{"id":"2675"}`,
+			call: func(ctx context.Context, client *Client) (any, error) {
 				return client.Register(ctx, models.Integration{Name: "job-executor"})
 			},
-			"POST /api/controlPlane/v1/uniform/registration", "2675",
+			request: "POST /api/controlPlane/v1/uniform/registration", want: "2675",
 		},
 		{
-			"a ping", `{"id":"2675","subscriptions":[{"event":"e","filter":{"projects":null}}]}`,
-			func(ctx context.Context, client *Client) (any, error) {
+			name: "a ping", answer: `{"id":"2675","subscriptions":[{"event":"e","filter":{"projects":null}}]}`,
+			call: func(ctx context.Context, client *Client) (any, error) {
 				integration, err := client.Ping(ctx, "2675")
 				return integration.Subscriptions, err
 			},
-			"PUT /api/controlPlane/v1/uniform/registration/2675/ping", []models.EventSubscription{{Event: "e"}},
+			request: "PUT /api/controlPlane/v1/uniform/registration/2675/ping", want: []models.EventSubscription{{Event: "e"}},
 		},
 	}
 	for _, test := range tests {
@@ -157,9 +162,9 @@ func TestClientSaysWhatKeptnSaid(t *testing.T) {
 		status     int
 		want       string
 	}{
-		{"a message", `{"code":404,"message":"project not found"}`, 404, "project not found"},
-		{"a page of a proxy", "<html>\n<head>", 502, "<html>"},
-		{"nothing", "", 500, ""},
+		{name: "a message", body: `{"code":404,"message":"project not found"}`, status: 404, want: "project not found"},
+		{name: "a page of a proxy", body: "<html>\n<head>", status: 502, want: "<html>"},
+		{name: "nothing", status: 500},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -177,7 +182,27 @@ func TestClientSaysWhatKeptnSaid(t *testing.T) {
 // A path is unescaped by the gateway, by resource-service as a path, and there once more
 // as a query.
 func TestEveryFileNameReachesResourceService(t *testing.T) {
-	names := []string{"job/config.yaml", "a+b.txt", "100%.txt", "%2F.txt", "%252B", "with blank.txt", "a#b", "a?b=c", "a&b", "a=b;c", "ümläut/ß.md", "😀/🚀.png", ".hidden/.file", "a:b@c", `back\slash`, "[x]{y}", "'quoted'", "~tilde", "a,b$c!(d)*"}
+	names := []string{
+		"job/config.yaml",
+		"a+b.txt",
+		"100%.txt",
+		"%2F.txt",
+		"%252B",
+		"with blank.txt",
+		"a#b",
+		"a?b=c",
+		"a&b",
+		"a=b;c",
+		"ümläut/ß.md",
+		"😀/🚀.png",
+		".hidden/.file",
+		"a:b@c",
+		`back\slash`,
+		"[x]{y}",
+		"'quoted'",
+		"~tilde",
+		"a,b$c!(d)*",
+	}
 	for _, gateway := range []bool{false, true} {
 		for _, name := range names {
 			t.Run(fmt.Sprintf("%s, gateway %v", name, gateway), func(t *testing.T) {
@@ -261,31 +286,104 @@ func TestCount(t *testing.T) {
 		want                           keptn.Count
 		err                            error
 	}{
-		{"it waits for us", execution("started", "1", "0"), "", state("started"), keptn.Count{Standing: keptn.Current}, nil},
-		{"we started it", execution("started", "1", "0", started, keptn.Source), "", "", keptn.Count{Standing: keptn.Current, Started: 1}, nil},
-		{"we started it twice", execution("started", "1", "0", started, keptn.Source, started, keptn.Source), "", "", keptn.Count{Standing: keptn.Current, Started: 2}, nil},
-		{"another one started it, which is none of ours", execution("started", "1", "0", started, "other"), "", "", keptn.Count{Standing: keptn.Current}, nil},
-		{"another installation did", execution("started", "1", "0", started, keptn.Source+"-0badcafe", finished, keptn.Source+"-0badcafe"), "", "", keptn.Count{Standing: keptn.Current}, nil},
-		{"we finished first", execution("paused", "1", "0", finished, keptn.Source), "", "", keptn.Count{Standing: keptn.Current, Finished: 1}, nil},
-		{"it was paused before anybody started", execution("paused", "1", "0"), "", "", keptn.Count{Standing: keptn.Pending}, nil},
-		{"it was paused just now, which only the page tells", execution("started", "1", "0"), "", state("paused"), keptn.Count{Standing: keptn.Pending}, nil},
-		{"it is done", execution("started", "2", "1"), "", "", keptn.Count{Standing: keptn.Completed}, nil},
-		{"it was aborted", execution("finished", "1", "0", started, keptn.Source), "", state("aborted"), keptn.Count{Standing: keptn.Aborted}, nil},
-		{"it timed out", execution("timedOut", "1", "0", started, keptn.Source), "", state("timedOut"), keptn.Count{Standing: keptn.Aborted}, nil},
-		{"that it was aborted is not confirmed", execution("finished", "1", "0", started, keptn.Source), "", none, keptn.Count{Standing: keptn.Unknown}, nil},
-		{"it was aborted before it was dispatched", `{"sequenceExecutions":[]}`, "", state("aborted"), keptn.Count{Standing: keptn.Aborted}, nil},
-		{"it is listed, but not dispatched", execution("started", "", "0"), listed, "", keptn.Count{Standing: keptn.Pending}, nil},
-		{"nobody knows it", `{"sequenceExecutions":null,"totalCount":0}`, "", none, keptn.Count{Standing: keptn.Unknown}, nil},
-		{"something else answers {}", `{}`, "", none, keptn.Count{}, ErrForeign},
-		{"something else answers null", `null`, "", none, keptn.Count{}, ErrForeign},
-		{"something else answers with a page", `<html>`, "", none, keptn.Count{}, ErrForeign},
-		{"the answer is cut off", `{"sequenceExecutions":[{"sta`, "", none, keptn.Count{}, ErrForeign},
-		{"something else answers for the sequence", `{"sequenceExecutions":[]}`, "", `{}`, keptn.Count{}, ErrForeign},
+		{
+			name:       "it waits for us",
+			executions: execution("started", "1", "0"),
+			states:     state("started"),
+			want:       keptn.Count{Standing: keptn.Current},
+		},
+		{
+			name:       "we started it",
+			executions: execution("started", "1", "0", started, keptn.Source),
+			want:       keptn.Count{Standing: keptn.Current, Started: 1},
+		},
+		{
+			name:       "we started it twice",
+			executions: execution("started", "1", "0", started, keptn.Source, started, keptn.Source),
+			want:       keptn.Count{Standing: keptn.Current, Started: 2},
+		},
+		{
+			name:       "another one started it, which is none of ours",
+			executions: execution("started", "1", "0", started, "other"),
+			want:       keptn.Count{Standing: keptn.Current},
+		},
+		{
+			name:       "another installation did",
+			executions: execution("started", "1", "0", started, keptn.Source+"-0badcafe", finished, keptn.Source+"-0badcafe"),
+			want:       keptn.Count{Standing: keptn.Current},
+		},
+		{
+			name:       "we finished first",
+			executions: execution("paused", "1", "0", finished, keptn.Source),
+			want:       keptn.Count{Standing: keptn.Current, Finished: 1},
+		},
+		{
+			name:       "it was paused before anybody started",
+			executions: execution("paused", "1", "0"),
+			want:       keptn.Count{Standing: keptn.Pending},
+		},
+		{
+			name:       "it was paused just now, which only the page tells",
+			executions: execution("started", "1", "0"),
+			states:     state("paused"),
+			want:       keptn.Count{Standing: keptn.Pending},
+		},
+		{name: "it is done", executions: execution("started", "2", "1"), want: keptn.Count{Standing: keptn.Completed}},
+		{
+			name:       "it was aborted",
+			executions: execution("finished", "1", "0", started, keptn.Source),
+			states:     state("aborted"),
+			want:       keptn.Count{Standing: keptn.Aborted},
+		},
+		{
+			name:       "it timed out",
+			executions: execution("timedOut", "1", "0", started, keptn.Source),
+			states:     state("timedOut"),
+			want:       keptn.Count{Standing: keptn.Aborted},
+		},
+		{
+			name:       "that it was aborted is not confirmed",
+			executions: execution("finished", "1", "0", started, keptn.Source),
+			states:     none,
+			want:       keptn.Count{Standing: keptn.Unknown},
+		},
+		{
+			name:       "it was aborted before it was dispatched",
+			executions: `{"sequenceExecutions":[]}`,
+			states:     state("aborted"),
+			want:       keptn.Count{Standing: keptn.Aborted},
+		},
+		{
+			name:       "it is listed, but not dispatched",
+			executions: execution("started", "", "0"),
+			open:       listed,
+			want:       keptn.Count{Standing: keptn.Pending},
+		},
+		{
+			name:       "nobody knows it",
+			executions: `{"sequenceExecutions":null,"totalCount":0}`,
+			states:     none,
+			want:       keptn.Count{Standing: keptn.Unknown},
+		},
+		{name: "something else answers {}", executions: `{}`, states: none, want: keptn.Count{}, err: ErrForeign},
+		{name: "something else answers null", executions: `null`, states: none, want: keptn.Count{}, err: ErrForeign},
+		{name: "something else answers with a page", executions: `<html>`, states: none, want: keptn.Count{}, err: ErrForeign},
+		{name: "the answer is cut off", executions: `{"sequenceExecutions":[{"sta`, states: none, want: keptn.Count{}, err: ErrForeign},
+		{
+			name:       "something else answers for the sequence",
+			executions: `{"sequenceExecutions":[]}`,
+			states:     `{}`,
+			want:       keptn.Count{},
+			err:        ErrForeign,
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			mux := http.NewServeMux()
-			mux.HandleFunc("/controlPlane/v1/sequence-execution", func(writer http.ResponseWriter, _ *http.Request) { _, _ = writer.Write([]byte(test.executions)) })
+			mux.HandleFunc(
+				"/controlPlane/v1/sequence-execution",
+				func(writer http.ResponseWriter, _ *http.Request) { _, _ = writer.Write([]byte(test.executions)) },
+			)
 			mux.HandleFunc("/controlPlane/v1/event/triggered/{type}", func(writer http.ResponseWriter, _ *http.Request) {
 				_, _ = writer.Write([]byte(`{"events":[` + test.open + `]}`))
 			})

@@ -12,21 +12,29 @@ import (
 
 func TestContentIsReadFromWhereverItStands(t *testing.T) {
 	tests := []struct{ name, answer, want, err string }{
-		{"as Keptn sends it", `{"resourceURI":"job%2Fconfig.yaml","resourceContent":"aGVsbG8=","metadata":{"branch":"main"}}`, "hello", ""},
-		{"first", `{"resourceContent":"aGVsbG8="}`, "hello", ""},
-		{"after values of all kinds", ` { "a" : [1,"]",{"resourceContent":"eA=="}] , "b":{"c":"}"}, "d":null, "e":-1.5e3 ,"f":true,"g":"\"\\", "resourceContent" : "aGVsbG8=" }`, "hello", ""},
-		{"with a name that is escaped", `{"resource\u0043ontent":"aGVsbG8="}`, "hello", ""},
-		{"with a slash that is escaped", `{"resourceContent":"Pz8\/Pw=="}`, "????", ""},
-		{"empty", `{"resourceContent":""}`, "", ""},
-		{"with another escape", `{"resourceContent":"aGVs\nbG8="}`, "", "resourceContent is no base64"},
-		{"none", `{"resourceURI":"x"}`, "", "it has no resourceContent"},
-		{"cut where it could be", `{"resourceURI":"x"`, "", "it has no resourceContent\nEOF"},
-		{"no text", `{"resourceContent":1}`, "", "resourceContent is no text"},
-		{"no object", `["resourceContent"]`, "", "it is no JSON object"},
-		{"cut in the content", `{"resourceContent":"aGVs`, "", "unexpected EOF"},
-		{"cut before", `{"resourceURI":"x`, "", "reading member resourceURI: unexpected EOF"},
-		{"no base64", `{"resourceContent":"????"}`, "", "illegal base64 data at input byte 0"},
-		{"nothing", ``, "", "it is no JSON object\nEOF"},
+		{
+			name:   "as Keptn sends it",
+			answer: `{"resourceURI":"job%2Fconfig.yaml","resourceContent":"aGVsbG8=","metadata":{"branch":"main"}}`,
+			want:   "hello",
+		},
+		{name: "first", answer: `{"resourceContent":"aGVsbG8="}`, want: "hello"},
+		{
+			name:   "after values of all kinds",
+			answer: ` { "a" : [1,"]",{"resourceContent":"eA=="}] , "b":{"c":"}"}, "d":null, "e":-1.5e3 ,"f":true,"g":"\"\\", "resourceContent" : "aGVsbG8=" }`,
+			want:   "hello",
+		},
+		{name: "with a name that is escaped", answer: `{"resource\u0043ontent":"aGVsbG8="}`, want: "hello"},
+		{name: "with a slash that is escaped", answer: `{"resourceContent":"Pz8\/Pw=="}`, want: "????"},
+		{name: "empty", answer: `{"resourceContent":""}`},
+		{name: "with another escape", answer: `{"resourceContent":"aGVs\nbG8="}`, err: "resourceContent is no base64"},
+		{name: "none", answer: `{"resourceURI":"x"}`, err: "it has no resourceContent"},
+		{name: "cut where it could be", answer: `{"resourceURI":"x"`, err: "it has no resourceContent\nEOF"},
+		{name: "no text", answer: `{"resourceContent":1}`, err: "resourceContent is no text"},
+		{name: "no object", answer: `["resourceContent"]`, err: "it is no JSON object"},
+		{name: "cut in the content", answer: `{"resourceContent":"aGVs`, err: "unexpected EOF"},
+		{name: "cut before", answer: `{"resourceURI":"x`, err: "reading member resourceURI: unexpected EOF"},
+		{name: "no base64", answer: `{"resourceContent":"????"}`, err: "illegal base64 data at input byte 0"},
+		{name: "nothing", answer: ``, err: "it is no JSON object\nEOF"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -59,8 +67,10 @@ func FuzzContentReader(f *testing.F) {
 		}
 		var members map[string]json.RawMessage
 		var encoded string
-		if strings.Count(answer, "esource") != 1 || strings.Contains(answer, `\u`) || !json.Valid([]byte(answer)) || json.Unmarshal([]byte(answer), &members) != nil ||
-			members[contentMember] == nil || json.Unmarshal(members[contentMember], &encoded) != nil || !strings.HasPrefix(string(members[contentMember]), `"`) {
+		if strings.Count(answer, "esource") != 1 || strings.Contains(answer, `\u`) || !json.Valid([]byte(answer)) ||
+			json.Unmarshal([]byte(answer), &members) != nil ||
+			members[contentMember] == nil || json.Unmarshal(members[contentMember], &encoded) != nil ||
+			!strings.HasPrefix(string(members[contentMember]), `"`) {
 			return
 		}
 		want, wantErr := base64.StdEncoding.DecodeString(encoded)

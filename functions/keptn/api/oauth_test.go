@@ -40,7 +40,8 @@ func newProvider(t *testing.T) *provider {
 			return
 		}
 		made.issued++
-		_ = json.NewEncoder(writer).Encode(map[string]any{"access_token": fmt.Sprintf("token-%d", made.issued), "token_type": "Bearer", "expires_in": made.expires})
+		_ = json.NewEncoder(writer).
+			Encode(map[string]any{"access_token": fmt.Sprintf("token-%d", made.issued), "token_type": "Bearer", "expires_in": made.expires})
 	})
 	mux.HandleFunc("/api/", func(writer http.ResponseWriter, request *http.Request) {
 		made.log = append(made.log, "Keptn "+request.Header.Get("Authorization"))
@@ -71,16 +72,43 @@ func TestOAuthTokenIsFetchedAndUsed(t *testing.T) {
 		want   []string
 		err    string
 	}{
-		{"discovered, once for many calls", func(provider *provider) OAuth {
+		{name: "discovered, once for many calls", oauth: func(provider *provider) OAuth {
 			return OAuth{DiscoveryURL: provider.URL + "/.well-known/openid-configuration"}
-		}, nil, 3, []string{"discovery", fetched, "Keptn Bearer token-1", "Keptn Bearer token-1", "Keptn Bearer token-1"}, ""},
-		{"from a configured endpoint", func(provider *provider) OAuth { return OAuth{TokenURL: provider.URL + "/token"} }, nil, 1, []string{fetched, "Keptn Bearer token-1"}, ""},
-		{"again when it expires", func(provider *provider) OAuth { return OAuth{TokenURL: provider.URL + "/token"} }, func(provider *provider) { provider.expires = 1 }, 2, []string{
-			fetched, "Keptn Bearer token-1", fetched, "Keptn Bearer token-2",
-		}, ""},
-		{"a refusal does not tell what the provider said", func(provider *provider) OAuth { return OAuth{TokenURL: provider.URL + "/token"} }, func(provider *provider) { provider.refuse = true }, 1, nil, "it answered 401 Unauthorized invalid_client"},
-		{"no metadata", func(provider *provider) OAuth { return OAuth{DiscoveryURL: provider.URL + "/nowhere"} }, nil, 1, nil, "answered 404 Not Found"},
-		{"metadata without an endpoint", func(provider *provider) OAuth { return OAuth{DiscoveryURL: provider.URL + "/incomplete"} }, nil, 1, nil, "/incomplete names no token_endpoint"},
+		}, calls: 3, want: []string{"discovery", fetched, "Keptn Bearer token-1", "Keptn Bearer token-1", "Keptn Bearer token-1"}},
+		{
+			name:  "from a configured endpoint",
+			oauth: func(provider *provider) OAuth { return OAuth{TokenURL: provider.URL + "/token"} },
+			calls: 1,
+			want:  []string{fetched, "Keptn Bearer token-1"},
+		},
+		{
+			name:   "again when it expires",
+			oauth:  func(provider *provider) OAuth { return OAuth{TokenURL: provider.URL + "/token"} },
+			before: func(provider *provider) { provider.expires = 1 },
+			calls:  2,
+			want: []string{
+				fetched, "Keptn Bearer token-1", fetched, "Keptn Bearer token-2",
+			},
+		},
+		{
+			name:   "a refusal does not tell what the provider said",
+			oauth:  func(provider *provider) OAuth { return OAuth{TokenURL: provider.URL + "/token"} },
+			before: func(provider *provider) { provider.refuse = true },
+			calls:  1,
+			err:    "it answered 401 Unauthorized invalid_client",
+		},
+		{
+			name:  "no metadata",
+			oauth: func(provider *provider) OAuth { return OAuth{DiscoveryURL: provider.URL + "/nowhere"} },
+			calls: 1,
+			err:   "answered 404 Not Found",
+		},
+		{
+			name:  "metadata without an endpoint",
+			oauth: func(provider *provider) OAuth { return OAuth{DiscoveryURL: provider.URL + "/incomplete"} },
+			calls: 1,
+			err:   "/incomplete names no token_endpoint",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

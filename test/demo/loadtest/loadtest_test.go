@@ -22,10 +22,27 @@ func TestRunReadsLocustsConfiguration(t *testing.T) {
 		code      int
 		output    string
 	}{
-		{"it passes", http.StatusOK, []string{"locust", "--config", config, "-f", "basic.py"}, 0, `(?s)2 users, 300ms.*GET +/ +[1-9]\d* +0 `},
-		{"it fails if a request does", http.StatusTeapot, []string{"locust", "--config", config}, 1, `GET +/ +[1-9]\d* +[1-9]`},
-		{"a wrong number is named", http.StatusOK, []string{"locust", "--users", "many"}, 1, `users = many: use 1 to 100`},
-		{"a missing file is named", http.StatusOK, []string{"locust", "--config", "/nowhere"}, 1, `/nowhere`},
+		{
+			name:      "it passes",
+			status:    http.StatusOK,
+			arguments: []string{"locust", "--config", config, "-f", "basic.py"},
+			output:    `(?s)2 users, 300ms.*GET +/ +[1-9]\d* +0 `,
+		},
+		{
+			name:      "it fails if a request does",
+			status:    http.StatusTeapot,
+			arguments: []string{"locust", "--config", config},
+			code:      1,
+			output:    `GET +/ +[1-9]\d* +[1-9]`,
+		},
+		{
+			name:      "a wrong number is named",
+			status:    http.StatusOK,
+			arguments: []string{"locust", "--users", "many"},
+			code:      1,
+			output:    `users = many: use 1 to 100`,
+		},
+		{name: "a missing file is named", status: http.StatusOK, arguments: []string{"locust", "--config", "/nowhere"}, code: 1, output: `/nowhere`},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
