@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -61,8 +62,8 @@ func mistakef(format string, arguments ...any) error {
 
 // Handle answers one triggered event. It replies with the task's started event
 // once all Jobs of the run exist, with its finished event if the configuration
-// is wrong, and with nothing if no action matches or all that match are silent; what
-// is wrong with those it replies for Keptn's log.
+// is wrong, and with nothing if all actions that match are silent; what is wrong with
+// those, and that no action matches, it replies for Keptn's log.
 // Delivering the same event again creates nothing and gives the same reply.
 func (executor *Executor) Handle(ctx context.Context, triggered event.Event) (*event.Event, error) {
 	task, phase, err := keptn.ParseTask(triggered)
@@ -85,37 +86,48 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 	content, grant, err := executor.Files.Configuration(ctx, task)
 	switch {
 	case errors.Is(err, files.ErrNotFound):
-		executor.Log.InfoContext(ctx, "no job/config.yaml, nothing to run", "project", task.Project, "stage", task.Stage, "service", task.Service)
-		return nil, nil
+		return executor.nothing(ctx, task, fmt.Sprintf("there is no %s for service %s, nor for stage %s or project %s",
+			jobconfig.Path, task.Service, task.Stage, task.Project)), nil
 	case errors.Is(err, files.ErrOver):
 		executor.Log.InfoContext(ctx, "Keptn no longer waits for the task, nothing to run", "project", task.Project, "triggeredid", task.TriggeredID)
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("reading %s: %w", jobconfig.Path, err)
 	}
-	config, err := jobconfig.Parse(content)
-	if err != nil {
-		return nil, mistake{err}
-	}
 	envelope, err := envelopeOf(triggered)
 	if err != nil {
 		return nil, function.Permanent(err)
 	}
+	config := jobconfig.Parse(content)
 	actions := config.Match(envelope)
-	if len(actions) == 0 {
-		executor.Log.InfoContext(ctx, "no action matches, nothing to run", "project", task.Project, "task", task.Name)
-		return nil, nil
+	wrong := config.MistakesFor(actions, triggered.Type())
+	if len(actions) == 0 && len(wrong) == 0 {
+		why := "no action of " + jobconfig.Path + " matches"
+		if all := config.All(); len(all) > 0 {
+			why = all.Error()
+		}
+		return executor.nothing(ctx, task, why), nil
 	}
-	silent := !slices.ContainsFunc(actions, func(action jobconfig.MatchedAction) bool { return !action.Silent })
-	jobs, err := plan{
-		Configuration: executor.Configuration, Cluster: executor.Cluster, Task: task, Envelope: envelope,
-		ConfigHash: config.Hash, Grant: grant.Token, Traceparent: run.TraceparentOf(ctx, executor.Propagator), Silent: silent,
-	}.jobs(ctx, actions)
+	made := plan{
+		Configuration: executor.Configuration, Cluster: executor.Cluster, Task: task, Envelope: envelope, Log: executor.Log,
+		ConfigHash: config.Hash, Grant: grant.Token, Traceparent: run.TraceparentOf(ctx, executor.Propagator),
+	}
+	actions, logged, err := made.withoutWrongSilent(ctx, actions)
+	if err != nil {
+		return nil, err
+	}
+	wrong = config.MistakesFor(actions, triggered.Type())
+	var jobs []batchv1.Job
+	if len(wrong) > 0 {
+		err = mistake{wrong}
+	} else {
+		jobs, err = made.jobs(ctx, actions)
+	}
 	if err == nil {
 		err = executor.create(ctx, jobs, task, grant.Started, asked)
 	}
 	switch {
-	case silent:
+	case len(actions) > 0 && !slices.ContainsFunc(actions, isLoud):
 		if _, wrong := errors.AsType[mistake](err); wrong {
 			executor.Log.WarnContext(ctx, "the task of a silent action can't be run", "project", task.Project, "error", err)
 			return new(task.LogError(executor.Now(), err.Error())), nil
@@ -124,12 +136,23 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 	case err != nil:
 		return nil, err
 	case len(jobs) == 0:
-		return new(task.Finished(executor.Now(), keptn.Outcome{
+		return new(keptn.WithLog(task.Finished(executor.Now(), keptn.Outcome{
 			Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: "The matching actions have no tasks.",
-		})), nil
+		}), logged)), nil
 	default:
-		return new(task.Started(executor.Now())), nil
+		return new(keptn.WithLog(task.Started(executor.Now()), logged)), nil
 	}
+}
+
+func isSilent(action jobconfig.MatchedAction) bool { return action.Silent }
+
+func isLoud(action jobconfig.MatchedAction) bool { return !action.Silent }
+
+// nothing is the answer to a task that is none of ours: an entry in Keptn's log, where a
+// person looks who waits for it.
+func (executor *Executor) nothing(ctx context.Context, task keptn.Task, why string) *event.Event {
+	executor.Log.InfoContext(ctx, "nothing to run", "project", task.Project, "stage", task.Stage, "service", task.Service, "task", task.Name, "reason", why)
+	return new(task.LogError(executor.Now(), fmt.Sprintf("Nothing is run for task %s: %s", task.Name, why)))
 }
 
 // create creates the first Job last: until it exists, nothing runs, and a
@@ -211,7 +234,9 @@ func (executor *Executor) discard(ctx context.Context, jobs []batchv1.Job) error
 // envelopeOf is the event as expressions in job/config.yaml see it.
 func envelopeOf(triggered event.Event) (jobconfig.Envelope, error) {
 	var data any
-	if err := json.Unmarshal(triggered.Data(), &data); err != nil {
+	decoder := json.NewDecoder(bytes.NewReader(triggered.Data()))
+	decoder.UseNumber()
+	if err := decoder.Decode(&data); err != nil {
 		return nil, fmt.Errorf("reading the data of event %s: %w", triggered.ID(), err)
 	}
 	envelope := jobconfig.Envelope{
@@ -223,9 +248,8 @@ func envelopeOf(triggered event.Event) (jobconfig.Envelope, error) {
 		"data":        data,
 	}
 	for _, name := range []string{keptn.ContextExtension, keptn.GitCommitIDExtension} {
-		if value, ok := triggered.Extensions()[name].(string); ok {
-			envelope[name] = value
-		}
+		// Events of older Keptns have no commit; it is empty then.
+		envelope[name], _ = triggered.Extensions()[name].(string)
 	}
 	return envelope, nil
 }

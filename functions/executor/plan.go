@@ -4,19 +4,21 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/distribution/reference"
 	"github.com/gobwas/glob"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/job-executor/job-executor/functions/jobconfig"
 	"github.com/job-executor/job-executor/functions/keptn"
@@ -53,7 +55,7 @@ type plan struct {
 	ConfigHash  string
 	Grant       string
 	Traceparent string
-	Silent      bool
+	Log         *slog.Logger
 }
 
 // jobs returns the run's Jobs in their order, all but the first suspended. Its
@@ -74,11 +76,11 @@ func (plan plan) jobs(ctx context.Context, actions []jobconfig.MatchedAction) ([
 	var jobs []batchv1.Job
 	for _, action := range actions {
 		for taskIndex, task := range action.Tasks {
-			spec, deadlineSource, err := plan.podSpec(ctx, task)
+			suspend := len(jobs) > 0
+			spec, deadlineSource, err := plan.podSpec(ctx, task, suspend)
 			if err != nil {
 				return nil, fmt.Errorf("action %q, task %q: %w", action.Name, task.Name, err)
 			}
-			suspend := len(jobs) > 0
 			job := plan.job(action, taskIndex, task, string(keptnTask), spec, suspend)
 			job.Annotations[run.PlanAnnotation] = string(names)
 			job.Annotations[run.DeadlineAnnotation] = deadlineSource
@@ -91,6 +93,34 @@ func (plan plan) jobs(ctx context.Context, actions []jobconfig.MatchedAction) ([
 	return jobs, nil
 }
 
+// withoutWrongSilent leaves out the silent actions that can't be run, beside others that
+// report: they have no influence on those. Logged is what is wrong with them.
+func (plan plan) withoutWrongSilent(ctx context.Context, actions []jobconfig.MatchedAction) (
+	left []jobconfig.MatchedAction, logged string, err error,
+) {
+	if !slices.ContainsFunc(actions, isLoud) {
+		return actions, "", nil
+	}
+	for _, action := range actions {
+		if action.Silent {
+			_, err := plan.jobs(ctx, []jobconfig.MatchedAction{action})
+			if len(action.Mistakes) > 0 {
+				err = mistake{action.Mistakes}
+			}
+			if _, wrong := errors.AsType[mistake](err); wrong {
+				plan.Log.WarnContext(ctx, "a silent action can't be run", "action", action.Name, "error", err)
+				logged += err.Error() + "\n"
+				continue
+			}
+			if err != nil {
+				return nil, "", err
+			}
+		}
+		left = append(left, action)
+	}
+	return left, logged, nil
+}
+
 const (
 	// maxRunJobs and maxJobBytes bound what one event can make: all Jobs of a run are
 	// there from the beginning.
@@ -101,10 +131,12 @@ const (
 // planned are the names of all Jobs of the run, in their order.
 func (plan plan) planned(actions []jobconfig.MatchedAction) ([]run.Planned, error) {
 	var planned []run.Planned
+	isMixed := slices.ContainsFunc(actions, isSilent) && slices.ContainsFunc(actions, isLoud)
 	for _, action := range actions {
 		for taskIndex, task := range action.Tasks {
 			planned = append(planned, run.Planned{
 				Namespace: plan.namespace(task), Name: run.Name(run.ID(plan.Task.TriggeredID), action.Index, taskIndex+1), Task: task.Name,
+				Action: action.Index, Reports: isMixed && isLoud(action),
 			})
 		}
 	}
@@ -133,7 +165,6 @@ func (plan plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconf
 		run.TaskIndexLabel:   strconv.Itoa(taskIndex),
 	}
 	annotations := maps.Clone(task.Annotations)
-	maps.DeleteFunc(annotations, func(name, _ string) bool { return strings.HasPrefix(name, run.AnnotationPrefix) })
 	if annotations == nil {
 		annotations = map[string]string{}
 	}
@@ -144,7 +175,7 @@ func (plan plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconf
 	if plan.Traceparent != "" {
 		annotations[run.TraceparentAnnotation] = plan.Traceparent
 	}
-	if plan.Silent {
+	if action.Silent {
 		annotations[run.SilentAnnotation] = "true"
 	}
 	return batchv1.Job{
@@ -157,7 +188,7 @@ func (plan plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconf
 			Suspend:               new(suspend),
 			ActiveDeadlineSeconds: new(*spec.ActiveDeadlineSeconds + pendingSeconds),
 			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: maps.Clone(labels)},
+				ObjectMeta: metav1.ObjectMeta{Labels: maps.Clone(labels), Annotations: maps.Clone(task.Annotations)},
 				Spec:       *spec,
 			},
 		},
@@ -171,7 +202,9 @@ func (plan plan) namespace(task jobconfig.Task) string {
 	return plan.Namespaces[0]
 }
 
-func (plan plan) podSpec(ctx context.Context, task jobconfig.Task) (spec *corev1.PodSpec, deadlineSource string, err error) {
+// podSpec is the pod of a task, which may be one that runs later: what it names in the
+// cluster a task before it may make.
+func (plan plan) podSpec(ctx context.Context, task jobconfig.Task, later bool) (spec *corev1.PodSpec, deadlineSource string, err error) {
 	namespace := plan.namespace(task)
 	if !slices.Contains(plan.Namespaces, namespace) {
 		return nil, "", mistakef("namespace %q is not one of those in which Jobs may run: %s", namespace, strings.Join(plan.Namespaces, ", "))
@@ -180,16 +213,19 @@ func (plan plan) podSpec(ctx context.Context, task jobconfig.Task) (spec *corev1
 		return nil, "", err
 	}
 	serviceAccount := *cmp.Or(task.ServiceAccount, &plan.ServiceAccount)
+	if serviceAccount == "" {
+		serviceAccount = "default" // as Kubernetes has it
+	}
 	if found, err := plan.Cluster.HasServiceAccount(ctx, namespace, serviceAccount); err != nil {
 		return nil, "", err
-	} else if !found {
+	} else if !found && !later {
 		return nil, "", mistakef("service account %q does not exist in namespace %q", serviceAccount, namespace)
 	}
 	securityContext, err := plan.securityContext(task.SecurityContext)
 	if err != nil {
 		return nil, "", err
 	}
-	environment, err := plan.environment(ctx, namespace, task)
+	environment, secrets, err := plan.environment(ctx, namespace, task, later)
 	if err != nil {
 		return nil, "", err
 	}
@@ -216,7 +252,7 @@ func (plan plan) podSpec(ctx context.Context, task jobconfig.Task) (spec *corev1
 		Containers: []corev1.Container{{
 			Name: run.TaskContainer, Image: task.Image, ImagePullPolicy: corev1.PullPolicy(task.ImagePullPolicy),
 			Command: task.Cmd, Args: task.Args, WorkingDir: task.WorkingDir,
-			Env: environment, Resources: resources, VolumeMounts: mounts, SecurityContext: securityContext,
+			Env: environment, EnvFrom: secrets, Resources: resources, VolumeMounts: mounts, SecurityContext: securityContext,
 		}},
 	}
 	if len(task.Files) > 0 {
@@ -273,9 +309,6 @@ func (plan plan) fetcher(files []string, seconds int64) (corev1.Container, error
 }
 
 func (plan plan) checkImage(image string) error {
-	if _, err := reference.ParseNormalizedNamed(image); err != nil {
-		return mistakef("image %q is not the name of one: %w", image, err)
-	}
 	patterns := plan.AllowedImages
 	if len(patterns) == 0 {
 		return nil
@@ -312,14 +345,8 @@ func (plan plan) securityContext(wanted jobconfig.SecurityContext) (*corev1.Secu
 		AllowPrivilegeEscalation: cmp.Or(wanted.AllowPrivilegeEscalation, new(false)),
 		SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 	}
-	if *context.RunAsUser == 0 && *context.RunAsNonRoot {
-		return nil, mistakef("runAsUser 0 needs runAsNonRoot: false")
-	}
 	if wanted.Privileged != nil && *wanted.Privileged {
 		// The API takes no container that is privileged and may not get privileges.
-		if wanted.AllowPrivilegeEscalation != nil && !*wanted.AllowPrivilegeEscalation {
-			return nil, mistakef("privileged: true needs allowPrivilegeEscalation: true")
-		}
 		context.AllowPrivilegeEscalation = new(true)
 	}
 	if wanted.Capabilities != nil {
@@ -372,9 +399,11 @@ func resourceList(kind string, wanted jobconfig.ResourceList) (corev1.ResourceLi
 }
 
 // environment is the task's environment. Keptn's own variables come last, so
-// that they win, as the job-executor-service has it.
-func (plan plan) environment(ctx context.Context, namespace string, task jobconfig.Task) ([]corev1.EnvVar, error) {
-	var environment []corev1.EnvVar
+// that they win, as the job-executor-service has it. Secrets are those that are not there
+// yet, of which all keys become variables.
+func (plan plan) environment(ctx context.Context, namespace string, task jobconfig.Task, later bool) (
+	environment []corev1.EnvVar, secrets []corev1.EnvFromSource, err error,
+) {
 	for _, variable := range task.Env {
 		switch variable.ValueFrom {
 		case jobconfig.ValueFromString:
@@ -382,32 +411,45 @@ func (plan plan) environment(ctx context.Context, namespace string, task jobconf
 		case jobconfig.ValueFromEvent:
 			value, err := variable.EventValue(plan.Envelope)
 			if err != nil {
-				return nil, mistake{err}
+				return nil, nil, mistake{err}
 			}
-			environment = append(environment, corev1.EnvVar{Name: variable.Name, Value: value})
+			environment = append(environment, corev1.EnvVar{Name: variable.Name, Value: literal(value)})
 		case jobconfig.ValueFromSecret:
+			secret := corev1.LocalObjectReference{Name: variable.Name}
 			keys, found, err := plan.Cluster.SecretKeys(ctx, namespace, variable.Name)
-			if err != nil {
-				return nil, err
-			}
-			if !found {
-				return nil, mistakef("could not add env with name %s: there is no Secret of this name in namespace %q", variable.Name, namespace)
+			switch {
+			case err != nil:
+				return nil, nil, err
+			case !found && later:
+				secrets = append(secrets, corev1.EnvFromSource{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: secret}})
+			case !found:
+				return nil, nil, mistakef("could not add env with name %s: there is no Secret of this name in namespace %q", variable.Name, namespace)
 			}
 			for _, key := range keys {
 				environment = append(environment, corev1.EnvVar{Name: key, ValueFrom: &corev1.EnvVarSource{
-					SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: variable.Name}, Key: key},
+					SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: secret, Key: key},
 				}})
 			}
 		}
 	}
-	environment = append(environment,
-		corev1.EnvVar{Name: "KEPTN_PROJECT", Value: plan.Task.Project},
-		corev1.EnvVar{Name: "KEPTN_STAGE", Value: plan.Task.Stage},
-		corev1.EnvVar{Name: "KEPTN_SERVICE", Value: plan.Task.Service},
-	)
+	for _, variable := range []corev1.EnvVar{
+		{Name: "KEPTN_PROJECT", Value: plan.Task.Project},
+		{Name: "KEPTN_STAGE", Value: plan.Task.Stage},
+		{Name: "KEPTN_SERVICE", Value: plan.Task.Service},
+	} {
+		environment = append(environment, corev1.EnvVar{Name: variable.Name, Value: literal(variable.Value)})
+	}
 	for _, label := range slices.Sorted(maps.Keys(plan.Task.Labels)) {
 		name := "LABELS_" + strings.ToUpper(strings.NewReplacer("-", "_", " ", "_").Replace(label))
-		environment = append(environment, corev1.EnvVar{Name: name, Value: plan.Task.Labels[label]})
+		if len(validation.IsRelaxedEnvVarName(name)) > 0 {
+			plan.Log.WarnContext(ctx, "a label of the event is left out, since it makes no name of a variable", "label", label, "task", task.Name)
+			continue
+		}
+		environment = append(environment, corev1.EnvVar{Name: name, Value: literal(plan.Task.Labels[label])})
 	}
-	return environment, nil
+	return environment, secrets, nil
 }
+
+// literal is a text of an event as a variable's value: Kubernetes would put the values of
+// other variables, Secrets among them, in place of $(NAME).
+func literal(text string) string { return strings.ReplaceAll(text, "$", "$$") }

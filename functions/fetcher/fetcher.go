@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -74,27 +75,43 @@ func (fetcher *Fetcher) Run(ctx context.Context) error {
 	return nil
 }
 
+// fetch fetches an entry from the first level that has it: the service's, the stage's,
+// then the project's.
 func (fetcher *Fetcher) fetch(ctx context.Context, root *os.Root, entry string) error {
-	name := strings.Trim(entry, "/")
-	content, err := fetcher.file(ctx, name)
-	if err == nil {
-		return fetcher.write(root, name, content)
+	for _, level := range []files.Level{files.ServiceLevel, files.StageLevel, files.ProjectLevel} {
+		found, err := fetcher.fetchFrom(ctx, root, level, strings.Trim(entry, "/"))
+		if err != nil {
+			return fmt.Errorf("fetching %s: %w", entry, err)
+		}
+		if found {
+			return nil
+		}
 	}
-	if !errors.Is(err, files.ErrNotFound) {
-		return fmt.Errorf("fetching %s: %w", entry, err)
+	return fmt.Errorf("could not find file or directory %s in the files of the service, the stage or the project", entry)
+}
+
+// fetchFrom fetches a file, or all that are below a directory; no name is that of all.
+func (fetcher *Fetcher) fetchFrom(ctx context.Context, root *os.Root, level files.Level, name string) (found bool, err error) {
+	if name != "" {
+		content, err := fetcher.file(ctx, level, name)
+		if err == nil {
+			return true, fetcher.write(root, name, content)
+		}
+		if !errors.Is(err, files.ErrNotFound) {
+			return false, err
+		}
 	}
 	paths, err := patiently(ctx, fetcher.Log, func(ctx context.Context) ([]string, error) {
-		return fetcher.Gateway.Paths(ctx, fetcher.Configuration.Grant, files.ServiceLevel)
+		return fetcher.Gateway.Paths(ctx, fetcher.Configuration.Grant, level)
 	})
-	if err != nil {
-		return fmt.Errorf("listing the files: %w", err)
+	if err != nil && !errors.Is(err, files.ErrNotFound) {
+		return false, fmt.Errorf("listing the files: %w", err)
 	}
-	found := false
 	for _, path := range paths {
 		if name != "" && !strings.HasPrefix(path, name+"/") {
 			continue
 		}
-		content, err := fetcher.file(ctx, path)
+		content, err := fetcher.file(ctx, level, path)
 		if errors.Is(err, files.ErrNotFound) {
 			// Keptn lists the newest commit, whatever commit is asked for: this file was added
 			// after the event's.
@@ -102,22 +119,19 @@ func (fetcher *Fetcher) fetch(ctx context.Context, root *os.Root, entry string) 
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("fetching %s: %w", path, err)
+			return false, fmt.Errorf("%s: %w", path, err)
 		}
 		found = true
 		if err := fetcher.write(root, path, content); err != nil {
-			return err
+			return false, err
 		}
 	}
-	if !found {
-		return fmt.Errorf("could not find file or directory %s in the files of the service", entry)
-	}
-	return nil
+	return found, nil
 }
 
-func (fetcher *Fetcher) file(ctx context.Context, path string) ([]byte, error) {
+func (fetcher *Fetcher) file(ctx context.Context, level files.Level, path string) ([]byte, error) {
 	content, err := patiently(ctx, fetcher.Log, func(ctx context.Context) ([]byte, error) {
-		return fetcher.Gateway.File(ctx, fetcher.Configuration.Grant, files.ServiceLevel, path, files.MaxFileBytes)
+		return fetcher.Gateway.File(ctx, fetcher.Configuration.Grant, level, path, files.MaxFileBytes)
 	})
 	if err == nil && len(content) > files.MaxFileBytes {
 		return nil, fmt.Errorf("it has more than %d bytes", files.MaxFileBytes)
@@ -125,16 +139,41 @@ func (fetcher *Fetcher) file(ctx context.Context, path string) ([]byte, error) {
 	return content, err
 }
 
+// The modes of directories and files: the task's container may run as any user, root
+// without its capabilities among them, and is of the pod's group (fsGroup), to which they
+// belong.
+const (
+	directoryMode = 0o775
+	fileMode      = 0o664
+)
+
 func (fetcher *Fetcher) write(root *os.Root, name string, content []byte) error {
-	// The task's container may run as any user.
-	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+	if err := makeDirectory(root, filepath.Dir(name)); err != nil {
 		return fmt.Errorf("making the directory of %s: %w", name, err)
 	}
-	if err := root.WriteFile(name, content, 0o644); err != nil {
+	err := root.WriteFile(name, content, fileMode)
+	if err == nil {
+		err = root.Chmod(name, fileMode) // whatever the umask
+	}
+	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
 	fetcher.Log.Info("file fetched", "path", filepath.Join(fetcher.Configuration.Target, name), "bytes", len(content))
 	return nil
+}
+
+// makeDirectory makes a directory, and those that it is in.
+func makeDirectory(root *os.Root, name string) error {
+	if name == "." {
+		return nil
+	}
+	if err := makeDirectory(root, filepath.Dir(name)); err != nil {
+		return err
+	}
+	if err := root.Mkdir(name, directoryMode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return root.Chmod(name, directoryMode)
 }
 
 // patiently asks the bridge, and again while it is not there or Keptn is not.

@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,18 +30,21 @@ func bridge(t *testing.T, files map[string]string, statuses ...int) string {
 			http.Error(writer, "a fault", status)
 			return
 		}
-		query := request.URL.Query()
-		switch content, ok := files[query.Get("path")]; {
-		case request.Header.Get("Authorization") != "Bearer the grant" || query.Get("level") != "service":
+		level, path := request.URL.Query().Get("level"), request.URL.Query().Get("path")
+		prefix := map[string]string{"service": "", "stage": "stage:", "project": "project:"}[level]
+		switch content, ok := files[prefix+path]; {
+		case request.Header.Get("Authorization") != "Bearer the grant":
 			http.Error(writer, "a grant is needed", http.StatusUnauthorized)
 		case ok:
 			_, _ = writer.Write([]byte(content))
-		case query.Has("path"):
+		case path != "":
 			http.Error(writer, "no such file", http.StatusNotFound)
-		default:
+		default: // as the bridge does, also for a path that is empty
 			paths := []string{}
 			for path := range files {
-				paths = append(paths, path)
+				if inLevel, ok := strings.CutPrefix(path, prefix); ok && !strings.Contains(inLevel, ":") {
+					paths = append(paths, inLevel)
+				}
 			}
 			paths = append(paths, "later/new") // it is listed, and not there
 			_ = json.NewEncoder(writer).Encode(paths)
@@ -68,7 +73,9 @@ func written(t *testing.T, root string) map[string]string {
 }
 
 func TestRun(t *testing.T) {
-	repository := map[string]string{"locust/basic.py": "1", "locust/deep/er.py": "2", "locusts.txt": "3", "other": "4", "later/old": "5"}
+	service := map[string]string{"locust/basic.py": "1", "locust/deep/er.py": "2", "locusts.txt": "3", "other": "4", "later/old": "5"}
+	repository := maps.Clone(service)
+	maps.Copy(repository, map[string]string{"stage:other": "6", "stage:scripts/a": "7", "project:scripts/b": "8", "project:all": "9"})
 	tests := []struct {
 		name  string
 		files []string
@@ -82,7 +89,11 @@ func TestRun(t *testing.T) {
 			files: []string{"locust"},
 			want:  map[string]string{"locust/basic.py": "1", "locust/deep/er.py": "2"},
 		},
-		{name: "everything", files: []string{"/"}, want: repository},
+		{name: "a directory with a slash behind it", files: []string{"locust/deep/"}, want: map[string]string{"locust/deep/er.py": "2"}},
+		{name: "everything", files: []string{"/"}, want: service},
+		{name: "so it is of no name", files: []string{""}, want: service},
+		{name: "what the service does not have is the stage's", files: []string{"scripts"}, want: map[string]string{"scripts/a": "7"}},
+		{name: "or the project's", files: []string{"all"}, want: map[string]string{"all": "9"}},
 		{
 			name:  "what was added to a directory since the event's commit is left out",
 			files: []string{"later"},
@@ -92,7 +103,7 @@ func TestRun(t *testing.T) {
 			name:  "what is not there is named",
 			files: []string{"other", "nowhere"},
 			want:  map[string]string{"other": "4"},
-			err:   "could not find file or directory nowhere in the files of the service",
+			err:   "could not find file or directory nowhere in the files of the service, the stage or the project",
 		},
 		{name: "it tries again while the bridge is not there", files: []string{"other"}, fault: []int{503}, want: map[string]string{"other": "4"}},
 		{
@@ -155,5 +166,31 @@ func TestNothingIsWrittenOutsideOfTheTarget(t *testing.T) {
 	}
 	if difference := cmp.Diff(map[string]string{}, written(t, parent)); difference != "" {
 		t.Errorf("files (-want +got):\n%s", difference)
+	}
+}
+
+// The task's container may run as another user, who has to be able to change the files
+// and to write beside them.
+func TestFilesAreTheGroupsToChange(t *testing.T) {
+	before := syscall.Umask(0o077)
+	t.Cleanup(func() { syscall.Umask(before) })
+	target := t.TempDir()
+	fetcher := &Fetcher{
+		Configuration: Configuration{Files: []string{"a"}, Target: target, Grant: "the grant", Timeout: time.Minute},
+		Gateway:       files.Client{URL: bridge(t, map[string]string{"a/b/c": "x"}), HTTP: http.DefaultClient}, Log: slog.New(slog.DiscardHandler),
+	}
+	if err := fetcher.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]fs.FileMode{}
+	for _, name := range []string{"a", "a/b", "a/b/c"} {
+		info, err := os.Stat(filepath.Join(target, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[name] = info.Mode().Perm()
+	}
+	if difference := cmp.Diff(map[string]fs.FileMode{"a": 0o775, "a/b": 0o775, "a/b/c": 0o664}, got); difference != "" {
+		t.Errorf("modes (-want +got):\n%s", difference)
 	}
 }

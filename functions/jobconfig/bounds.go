@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"regexp"
 	"regexp/syntax"
+	"strconv"
 	"strings"
+
+	"github.com/PaesslerAG/jsonpath"
 )
 
 // What one file may take of the executor, which is everybody's.
@@ -29,8 +32,8 @@ func compile(pattern string) (compiled *regexp.Regexp, size int, err error) {
 		return nil, 0, fmt.Errorf("it has %d characters, more than %d", len(pattern), maxPatternBytes)
 	}
 	parsed, err := syntax.Parse(pattern, syntax.Perl)
-	if err != nil {
-		return nil, 0, err
+	if failure, ok := errors.AsType[*syntax.Error](err); ok {
+		return nil, 0, fmt.Errorf("%s: %s", failure.Code, failure.Expr)
 	}
 	if size = sizeOf(parsed); size > maxPatternSize {
 		return nil, 0, errors.New("its repetitions are too large")
@@ -52,41 +55,49 @@ func sizeOf(parsed *syntax.Regexp) int {
 	return size
 }
 
-// checkPath refuses a JSONPath that could select too much.
+// checkPath refuses a JSONPath that is none, or could select too much. What it says
+// follows the path of the value.
 func checkPath(path string) error {
 	if len(path) > maxPathBytes {
-		return fmt.Errorf("JSONPath has %d characters, more than %d", len(path), maxPathBytes)
+		return fmt.Errorf("is a JSONPath of %d characters, more than %d", len(path), maxPathBytes)
 	}
 	if strings.Count(path, "..") > 1 || strings.Count(path, "*")+strings.Count(path, "..") > maxPathWildcards {
-		return fmt.Errorf("JSONPath %s has more than one .. or more than %d wildcards", path, maxPathWildcards)
+		return fmt.Errorf("is a JSONPath with more than one .. or more than %d wildcards: %s", maxPathWildcards, cut(path))
+	}
+	if _, err := jsonpath.New(dialect(path)); err != nil {
+		return fmt.Errorf("%q is no JSONPath; write it as $.data.service, $.data.list[0] or $.data.labels['build-id']", cut(path))
 	}
 	return nil
 }
 
-// checkBounds refuses a file that asks for too much, before anything is evaluated.
-func (config *Config) checkBounds() error {
-	tasks := 0
-	for index := range config.Actions {
-		action := &config.Actions[index]
-		tasks += len(action.Tasks)
-		for _, event := range action.Events {
-			if err := checkPath(event.JSONPath.Property); err != nil {
-				return fmt.Errorf("action %q: %w", action.Name, err)
-			}
+// dialect is a JSONPath in the words of the library, which takes texts in double quotes
+// only (RFC 9535 has single ones, too).
+func dialect(path string) string {
+	var text strings.Builder
+	for rest := path; rest != ""; {
+		begin := strings.IndexAny(rest, `'"`)
+		if begin < 0 {
+			text.WriteString(rest)
+			break
 		}
-		for _, task := range action.Tasks {
-			for _, env := range task.Env {
-				if env.ValueFrom != ValueFromEvent {
-					continue
-				}
-				if err := checkPath(env.Value); err != nil {
-					return fmt.Errorf("action %q, task %q: env %s: %w", action.Name, task.Name, env.Name, err)
-				}
+		quote, inner := rest[begin], rest[begin+1:]
+		end := 0
+		for end < len(inner) && inner[end] != quote {
+			if inner[end] == '\\' && end+1 < len(inner) {
+				end++
 			}
+			end++
 		}
+		if end >= len(inner) {
+			return path // it is not closed: no JSONPath at all
+		}
+		text.WriteString(rest[:begin])
+		if quote == '"' {
+			text.WriteString(`"` + inner[:end] + `"`)
+		} else {
+			text.WriteString(strconv.Quote(strings.ReplaceAll(inner[:end], `\'`, `'`)))
+		}
+		rest = inner[end+1:]
 	}
-	if tasks > maxTasks {
-		return fmt.Errorf("it has %d tasks, more than %d", tasks, maxTasks)
-	}
-	return nil
+	return text.String()
 }

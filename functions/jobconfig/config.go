@@ -1,16 +1,11 @@
 package jobconfig
 
 import (
-	"bytes"
 	"crypto/sha3"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 )
 
 const (
@@ -22,65 +17,78 @@ const (
 	MaxBytes = 256 << 10
 )
 
-// Config is a whole job/config.yaml. The fields and their meaning are those of
+// Config is a whole job/config.yaml, as far as it could be read. The fields and their meaning are those of
 // the job-executor-service (its docs/FEATURES.md and pkg/config/config.go).
 type Config struct {
-	APIVersion string   `yaml:"apiVersion"`
-	Actions    []Action `yaml:"actions"`
+	Actions []Action
 	// Hash is the hexadecimal SHA3-224 of the file's bytes, which labels every
 	// Job that was made from it.
-	Hash string `yaml:"-"`
+	Hash string
+	// Mistakes are what is wrong with the file apart from its actions; where there are
+	// any that keep it from being read, it has no actions.
+	Mistakes Mistakes
+	// Warnings are what works, and is most likely not meant.
+	Warnings Mistakes
+
+	text string
+	// unread says that there are actions that could not be read.
+	unread bool
 }
 
 // Action runs its tasks one after the other when one of its events happens.
 type Action struct {
-	Name   string  `yaml:"name"`
-	Events []Event `yaml:"events"`
-	Tasks  []Task  `yaml:"tasks"`
+	Name   string
+	Events []Event
+	Tasks  []Task
 	// Silent asks for no started and no finished event.
-	Silent bool `yaml:"silent"`
+	Silent bool
+	// Mistakes are what is wrong with it.
+	Mistakes Mistakes
+
+	// unread says that its events, or some of them, could not be read.
+	unread bool
 }
 
 // Event selects events by type and, if JSONPath has a property, by one value.
 type Event struct {
 	// Name is a regular expression that has to match somewhere in the type.
-	Name     string   `yaml:"name"`
-	JSONPath JSONPath `yaml:"jsonpath"`
+	Name     string
+	JSONPath JSONPath
 
 	pattern *regexp.Regexp
 }
 
 // JSONPath names a value of the event and what it has to be.
 type JSONPath struct {
-	Property string `yaml:"property"`
-	Match    string `yaml:"match"`
+	Property string
+	Match    string
 }
 
 // Task is one container.
 type Task struct {
-	Name                    string            `yaml:"name"`
-	Files                   []string          `yaml:"files"`
-	Image                   string            `yaml:"image"`
-	ImagePullPolicy         string            `yaml:"imagePullPolicy"`
-	Cmd                     []string          `yaml:"cmd"`
-	Args                    []string          `yaml:"args"`
-	WorkingDir              string            `yaml:"workingDir"`
-	Env                     []Env             `yaml:"env"`
-	Resources               *Resources        `yaml:"resources"`
-	MaxPollDuration         *int64            `yaml:"maxPollDuration"`
-	Namespace               string            `yaml:"namespace"`
-	TTLSecondsAfterFinished *int32            `yaml:"ttlSecondsAfterFinished"`
-	SecurityContext         SecurityContext   `yaml:"securityContext"`
-	ServiceAccount          *string           `yaml:"serviceAccount"`
-	Annotations             map[string]string `yaml:"annotations"`
+	Name                    string
+	Files                   []string
+	Image                   string
+	ImagePullPolicy         string
+	Cmd                     []string
+	Args                    []string
+	WorkingDir              string
+	Env                     []Env
+	Resources               *Resources
+	MaxPollDuration         *int64
+	Namespace               string
+	TTLSecondsAfterFinished *int32
+	SecurityContext         SecurityContext
+	ServiceAccount          *string
+	Annotations             map[string]string
 }
 
 // Env is an environment variable, or with ValueFrom "secret" all keys of a Secret.
 type Env struct {
-	Name      string `yaml:"name"`
-	Value     string `yaml:"value"`
-	ValueFrom string `yaml:"valueFrom"`
-	As        string `yaml:"as"`
+	Name      string
+	Value     string
+	ValueFrom string
+	As        string
 }
 
 // The values of Env.ValueFrom.
@@ -90,143 +98,97 @@ const (
 	ValueFromString = "string"
 )
 
+// The values of Env.As, in small letters.
+const (
+	AsString = "string"
+	AsJSON   = "json"
+	AsYAML   = "yaml"
+)
+
 // Resources are the container's limits and requests. Where they are present,
 // none of the installation's defaults apply.
 type Resources struct {
-	Limits   ResourceList `yaml:"limits"`
-	Requests ResourceList `yaml:"requests"`
+	Limits   ResourceList
+	Requests ResourceList
 }
 
 // ResourceList holds Kubernetes quantities; an empty one is not set.
 type ResourceList struct {
-	CPU    string `yaml:"cpu"`
-	Memory string `yaml:"memory"`
+	CPU    string
+	Memory string
 }
 
 // SecurityContext is the part of a container's security context that a task may
 // set. What it leaves out keeps the installation's default.
 type SecurityContext struct {
-	Capabilities             *Capabilities   `yaml:"capabilities"`
-	Privileged               *bool           `yaml:"privileged"`
-	RunAsUser                *int64          `yaml:"runAsUser"`
-	RunAsGroup               *int64          `yaml:"runAsGroup"`
-	RunAsNonRoot             *bool           `yaml:"runAsNonRoot"`
-	ReadOnlyRootFilesystem   *bool           `yaml:"readOnlyRootFilesystem"`
-	AllowPrivilegeEscalation *bool           `yaml:"allowPrivilegeEscalation"`
-	ProcMount                *string         `yaml:"procMount"`
-	SeccompProfile           *SeccompProfile `yaml:"seccompProfile"`
+	Capabilities             *Capabilities
+	Privileged               *bool
+	RunAsUser                *int64
+	RunAsGroup               *int64
+	RunAsNonRoot             *bool
+	ReadOnlyRootFilesystem   *bool
+	AllowPrivilegeEscalation *bool
+	ProcMount                *string
+	SeccompProfile           *SeccompProfile
 }
 
 // Capabilities replace the default's as a whole.
 type Capabilities struct {
-	Add  []string `yaml:"add"`
-	Drop []string `yaml:"drop"`
+	Add  []string
+	Drop []string
 }
 
 // SeccompProfile is a container's seccomp profile.
 type SeccompProfile struct {
-	Type             string  `yaml:"type"`
-	LocalhostProfile *string `yaml:"localhostProfile"`
+	Type             string
+	LocalhostProfile *string
 }
 
-// Parse reads and validates a job/config.yaml. Its errors are sentences that a
-// person who wrote the file can act on; they name the line where YAML knows it.
-func Parse(content []byte) (*Config, error) {
-	if len(content) > MaxBytes {
-		return nil, fmt.Errorf("%s has %d bytes, more than the %d that are allowed", Path, len(content), MaxBytes)
-	}
-	decoder := yaml.NewDecoder(bytes.NewReader(content))
-	decoder.KnownFields(true)
-	var config Config
-	if err := decoder.Decode(&config); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s is not valid: %s", Path, readable(err))
-	}
-	if err := config.validate(); err != nil {
-		return nil, fmt.Errorf("%s is not valid: %w", Path, err)
-	}
+// Parse reads a job/config.yaml as far as it can be read. What is wrong with it is in
+// the configuration.
+func Parse(content []byte) *Config {
 	hash := sha3.Sum224(content)
-	config.Hash = hex.EncodeToString(hash[:])
-	return &config, nil
+	config := &Config{Hash: hex.EncodeToString(hash[:]), text: string(content)}
+	if len(content) > MaxBytes {
+		config.text = "" // of which there may be too much
+		config.Mistakes = Mistakes{{Text: fmt.Sprintf("it has %d bytes, more than the %d that are allowed", len(content), MaxBytes)}}
+		return config
+	}
+	root, wrong := tree(content)
+	if wrong != nil {
+		config.Mistakes = Mistakes{*wrong}
+		return config
+	}
+	config.read(root)
+	return config
 }
 
-// unknownType matches how the YAML library names our Go types, which say
-// nothing to the author of a file.
-var unknownType = regexp.MustCompile(`(not found) in type jobconfig\.(\w+)`)
-
-func readable(err error) string {
-	message := strings.TrimPrefix(err.Error(), "yaml: ")
-	message = strings.TrimPrefix(message, "unmarshal errors:\n  ")
-	message = strings.ReplaceAll(message, "\n  ", "; ")
-	return unknownType.ReplaceAllString(message, "is not a field of ${2}")
+// All are all mistakes, in the order of the file.
+func (config *Config) All() Mistakes {
+	all := append(Mistakes{}, config.Mistakes...)
+	for _, action := range config.Actions {
+		all = append(all, action.Mistakes...)
+	}
+	return all.sorted()
 }
 
-func (config *Config) validate() error {
-	switch config.APIVersion {
-	case APIVersion:
-	case "":
-		return errors.New("apiVersion must be specified")
-	default:
-		return fmt.Errorf("apiVersion %s is not supported, use %s", config.APIVersion, APIVersion)
-	}
-	if err := config.checkBounds(); err != nil {
-		return err
-	}
-	size := 0
-	for actionIndex := range config.Actions {
-		action := &config.Actions[actionIndex]
-		for eventIndex := range action.Events {
-			event := &action.Events[eventIndex]
-			pattern, measured, err := compile(event.Name)
-			if err != nil {
-				return fmt.Errorf("action %q: event name %q is no regular expression: %w", action.Name, cut(event.Name), err)
-			}
-			if size += measured; size > maxPatternsSize {
-				return fmt.Errorf("action %q: the names of all events together are too large", action.Name)
-			}
-			event.pattern = pattern
+// MistakesFor are those that are in the way of the actions that an event of a type
+// matches. If it matches none, they are all of a file that can't be read, as a whole or
+// in part, and says the type somewhere: what can't be read may be about it.
+func (config *Config) MistakesFor(matched []MatchedAction, eventType string) Mistakes {
+	if len(matched) > 0 {
+		found := append(Mistakes{}, config.Mistakes...)
+		for _, action := range matched {
+			found = append(found, action.Mistakes...)
 		}
-		for _, task := range action.Tasks {
-			if err := task.validate(); err != nil {
-				return fmt.Errorf("action %q, task %q: %w", action.Name, task.Name, err)
-			}
-		}
+		return found.sorted()
 	}
-	return nil
-}
-
-// cut is the beginning of a text, for a message.
-func cut(text string) string {
-	const longest = 80
-	if len(text) > longest {
-		return text[:longest] + "…"
+	isUnread := config.unread || len(config.Mistakes) > 0
+	for _, action := range config.Actions {
+		isUnread = isUnread || action.unread
 	}
-	return text
-}
-
-func (task *Task) validate() error {
-	if task.Image == "" {
-		return errors.New("image must be specified")
-	}
-	if task.MaxPollDuration != nil && *task.MaxPollDuration <= 0 {
-		return fmt.Errorf("maxPollDuration must be a positive number of seconds, not %d", *task.MaxPollDuration)
-	}
-	switch task.ImagePullPolicy {
-	case "", "Always", "IfNotPresent", "Never":
-	default:
-		return fmt.Errorf("imagePullPolicy %q must be Always, IfNotPresent or Never", task.ImagePullPolicy)
-	}
-	if profile := task.SecurityContext.SeccompProfile; profile != nil && profile.Type == "" {
-		return errors.New("securityContext.seccompProfile needs a type")
-	}
-	for _, env := range task.Env {
-		switch env.ValueFrom {
-		case ValueFromEvent, ValueFromSecret, ValueFromString:
-		default:
-			return fmt.Errorf("could not add env with name %s, unknown valueFrom %s", env.Name, env.ValueFrom)
-		}
-		if env.Name == "" {
-			return fmt.Errorf("env with valueFrom %s needs a name", env.ValueFrom)
-		}
+	if isUnread && strings.Contains(config.text, eventType) {
+		return config.All()
 	}
 	return nil
 }

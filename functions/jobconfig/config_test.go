@@ -1,10 +1,13 @@
 package jobconfig
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -25,12 +28,8 @@ func TestParseReadsEveryFieldThatJESDocuments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := Parse(content)
-	if err != nil {
-		t.Fatal(err)
-	}
+	got := Parse(content)
 	want := &Config{
-		APIVersion: "v2",
 		Actions: []Action{{
 			Name:   "Everything",
 			Events: []Event{{Name: "sh.keptn.event.test.triggered", JSONPath: JSONPath{Property: "$.data.test.teststrategy", Match: "locust"}}},
@@ -56,79 +55,419 @@ func TestParseReadsEveryFieldThatJESDocuments(t *testing.T) {
 		}},
 		Hash: got.Hash,
 	}
-	if difference := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Event{})); difference != "" {
+	if difference := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Config{}, Action{}, Event{}), cmpopts.EquateEmpty()); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
 	// As sha3sum and hashlib have it, and so the job-executor-service.
-	least, err := Parse([]byte("apiVersion: v2\n"))
-	if err != nil || least.Hash != "7982304cf0b2743062832ebd6025a98646b23e97cf961837766ca2c8" {
-		t.Errorf("the hash %q is no hexadecimal SHA3-224: %v", least.Hash, err)
+	if least := Parse([]byte("apiVersion: v2\n")); least.Hash != "7982304cf0b2743062832ebd6025a98646b23e97cf961837766ca2c8" {
+		t.Errorf("the hash %q is no hexadecimal SHA3-224", least.Hash)
 	}
 }
 
-func TestParseNamesTheMistake(t *testing.T) {
-	task := func(lines string) string {
-		return "apiVersion: v2\nactions:\n- name: A\n  tasks:\n  - name: T\n    image: i\n    " + lines
-	}
-	tests := []struct{ name, content, want string }{
-		{name: "no version", content: "actions: []", want: "apiVersion must be specified"},
-		{name: "empty file", want: "apiVersion must be specified"},
-		{name: "another version", content: "apiVersion: v3", want: "apiVersion v3 is not supported, use v2"},
-		{name: "an unknown field", content: "apiVersion: v2\nactions:\n- nam: A", want: "line 3: field nam is not a field of Action"},
-		{name: "a field twice", content: "apiVersion: v2\napiVersion: v2", want: `line 2: mapping key "apiVersion" already defined at line 1`},
-		{name: "no YAML", content: "apiVersion: [", want: "line 1: did not find expected node content"},
-		{name: "a command that is no list", content: task("cmd: locust"), want: "line 7: cannot unmarshal !!str `locust` into []string"},
+// inTask is a file with lines in its one task; the first of them is line 7.
+func inTask(lines string) string {
+	return "apiVersion: v2\nactions:\n- name: A\n  tasks:\n  - name: T\n    image: i\n    " + strings.ReplaceAll(lines, "\n", "\n    ") + "\n"
+}
+
+func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
+	tests := []struct {
+		name, content string
+		// want are the mistakes, without "job/config.yaml is not valid: ".
+		want []string
+	}{
+		{name: "no version", content: "actions: []", want: []string{"line 1, column 1: apiVersion must be specified: begin the file with apiVersion: v2"}},
+		{name: "an empty file", want: []string{"line 1, column 1: apiVersion must be specified: begin the file with apiVersion: v2"}},
+		{name: "another version", content: "apiVersion: v3", want: []string{"line 1, column 13: apiVersion v3 is not supported, use v2"}},
 		{
-			name:    "an event name that is no expression",
-			content: "apiVersion: v2\nactions:\n- name: A\n  events: [{name: '*.triggered'}]",
-			want:    `action "A": event name "*.triggered" is no regular expression`,
+			name: "the old version, before all else", content: "apiVersion: v1\nactions: 5",
+			want: []string{
+				"line 1, column 13: apiVersion v1 is not supported, use v2: there cmd is a list, as [jmeter, -n], and a task's env names what it needs of the event",
+			},
 		},
-		{name: "no image", content: "apiVersion: v2\nactions:\n- name: A\n  tasks: [{name: T}]", want: `action "A", task "T": image must be specified`},
+		{name: "text", content: "hello", want: []string{`line 1, column 1: it must be a map that begins with apiVersion: v2, not "hello"`}},
+		{name: "a list", content: "- hello", want: []string{"line 1, column 1: it must be a map that begins with apiVersion: v2, not a list"}},
 		{
-			name:    "an unknown source of a variable",
-			content: task("env: [{name: X, valueFrom: file}]"),
-			want:    "could not add env with name X, unknown valueFrom file",
+			name: "many at once", content: "apiVersion: v2\nactons: []\nactions:\n- nam: A\n  events: [{nme: x}]\n  tasks:\n" +
+				"  - {name: T, img: x, maxPollDuration: abc, env: [{name: X, valueFrom: evnt}]}\n  -\n  - x\n",
+			want: []string{
+				"line 2, column 1: actons is not known; did you mean actions?",
+				"line 4, column 3: actions[0].nam is not known; did you mean name?",
+				"line 5, column 13: actions[0].events[0].nme is not known; did you mean name?",
+				"line 7, column 5: actions[0].tasks[0] needs an image: image must be specified",
+				"line 7, column 15: actions[0].tasks[0].img is not known; did you mean image?",
+				`line 7, column 40: actions[0].tasks[0].maxPollDuration must be a whole number, not "abc"`,
+				`line 7, column 72: actions[0].tasks[0].env[0].valueFrom "evnt" must be one of event, secret, string; did you mean event?`,
+				"line 8, column 4: actions[0].tasks[1] needs an image: image must be specified",
+				`line 9, column 5: actions[0].tasks[2] must be a map, not "x"`,
+			},
 		},
-		{name: "a variable without a name", content: task("env: [{value: x, valueFrom: string}]"), want: "env with valueFrom string needs a name"},
-		{name: "no time at all", content: task("maxPollDuration: 0"), want: "maxPollDuration must be a positive number of seconds, not 0"},
 		{
-			name:    "an unknown pull policy",
-			content: task("imagePullPolicy: Sometimes"),
-			want:    `imagePullPolicy "Sometimes" must be Always, IfNotPresent or Never`,
+			name: "a key that is like no other", content: inTask("resources: {limits: {disk: 1}}"),
+			want: []string{"line 7, column 26: actions[0].tasks[0].resources.limits.disk is not known; there are cpu, memory"},
+		},
+		{name: "a key twice", content: inTask("image: j"), want: []string{"line 7, column 5: actions[0].tasks[0].image is given twice, first in line 6"}},
+		{
+			name: "an event name that is no expression", content: named("*.triggered"),
+			want: []string{
+				`line 4, column 19: actions[0].events[0].name "*.triggered" is no regular expression: missing argument to repetition operator: *`,
+			},
 		},
 		{
-			name:    "a profile without a type",
-			content: task("securityContext: {seccompProfile: {localhostProfile: x}}"),
-			want:    "securityContext.seccompProfile needs a type",
+			name: "an unknown source of a variable, and none", content: inTask("env: [{name: X, valueFrom: file}, {name: Y}]"),
+			want: []string{
+				`line 7, column 32: actions[0].tasks[0].env[0].valueFrom "file" must be one of event, secret, string`,
+				"line 7, column 39: actions[0].tasks[0].env[1] needs valueFrom: one of event, secret, string",
+			},
 		},
-		{name: "too large", content: strings.Repeat("#", MaxBytes+1), want: "has 262145 bytes, more than the 262144 that are allowed"},
-		{name: "an event name that is too long", content: named(strings.Repeat("a", 513)), want: "it has 513 characters, more than 512"},
-		{name: "an event name whose repetitions multiply", content: named("(abcdefgh){900}"), want: "its repetitions are too large"},
-		{name: "event names that are too large together", content: many("a{500}b{500}"), want: "the names of all events together are too large"},
+		{
+			name: "a variable without a name", content: inTask("env: [{value: x, valueFrom: string}]"),
+			want: []string{"line 7, column 11: actions[0].tasks[0].env[0] needs a name"},
+		},
+		{
+			name: "names that Kubernetes does not take",
+			content: inTask("namespace: a/b\nserviceAccount: ..\nenv:\n- {name: a/b, valueFrom: secret}\n- {name: A=B, value: x, valueFrom: string}\n" +
+				"- {name: größe, value: x, valueFrom: string}"),
+			want: []string{
+				`line 7, column 16: actions[0].tasks[0].namespace "a/b" is not the name of a namespace: it may have small letters, digits, and - between them`,
+				`line 8, column 21: actions[0].tasks[0].serviceAccount ".." is not the name of a service account: it may have small letters, digits, and - between them`,
+				`line 10, column 14: actions[0].tasks[0].env[0].name "a/b" is not the name of a Secret: it may have small letters, digits, and - between them`,
+				`line 11, column 14: actions[0].tasks[0].env[1].name "A=B" is not the name of a variable: it may have letters, digits, and signs of ASCII but =`,
+				`line 12, column 14: actions[0].tasks[0].env[2].name "größe" is not the name of a variable: it may have letters, digits, and signs of ASCII but =`,
+			},
+		},
+		{
+			name: "a form that there is not", content: inTask("env: [{name: X, value: $.id, valueFrom: event, as: xml}]"),
+			want: []string{`line 7, column 56: actions[0].tasks[0].env[0].as "xml" must be one of string, json, yaml`},
+		},
+		{
+			name: "JSONPaths that are none", content: inTask("env: [{name: X, value: '$.[', valueFrom: event}, {name: Y, valueFrom: event}]"),
+			want: []string{
+				"line 7, column 28: actions[0].tasks[0].env[0].value \"$.[\" is no JSONPath; write it as $.data.service, $.data.list[0] or $.data.labels['build-id']",
+				"line 7, column 54: actions[0].tasks[0].env[1] needs a value: a JSONPath, as $.data.service",
+			},
+		},
+		{
+			name: "numbers", content: inTask("maxPollDuration: 0\nttlSecondsAfterFinished: soon\nsecurityContext: {runAsUser: -1, runAsGroup: 1.5, privileged: yess}"),
+			want: []string{
+				"line 7, column 22: actions[0].tasks[0].maxPollDuration must be from 1 to 2147483647, not 0",
+				`line 8, column 30: actions[0].tasks[0].ttlSecondsAfterFinished must be a whole number, not "soon"`,
+				"line 9, column 34: actions[0].tasks[0].securityContext.runAsUser must be from 0 to 2147483647, not -1",
+				`line 9, column 50: actions[0].tasks[0].securityContext.runAsGroup must be a whole number, not "1.5"`,
+				`line 9, column 67: actions[0].tasks[0].securityContext.privileged must be true or false, not "yess"`,
+			},
+		},
+		{
+			name: "an unknown pull policy", content: inTask("imagePullPolicy: always"),
+			want: []string{
+				`line 7, column 22: actions[0].tasks[0].imagePullPolicy "always" must be one of Always, IfNotPresent, Never; did you mean Always?`,
+			},
+		},
+		{
+			name: "a security context that can't be", content: inTask("securityContext:\n  privileged: true\n  allowPrivilegeEscalation: false\n  runAsUser: 0\n" +
+				"  procMount: x\n  seccompProfile: {localhostProfile: x}"),
+			want: []string{
+				"line 8, column 7: actions[0].tasks[0].securityContext runAsUser 0 needs runAsNonRoot: false",
+				"line 8, column 7: actions[0].tasks[0].securityContext privileged: true needs allowPrivilegeEscalation: true",
+				`line 11, column 18: actions[0].tasks[0].securityContext.procMount "x" must be one of Default, Unmasked`,
+				"line 12, column 23: actions[0].tasks[0].securityContext.seccompProfile needs a type",
+			},
+		},
+		{
+			name: "a profile that is not named", content: inTask("securityContext: {seccompProfile: {type: Localhost}}"),
+			want: []string{
+				"line 7, column 39: actions[0].tasks[0].securityContext.seccompProfile needs localhostProfile with type Localhost, and only with it",
+			},
+		},
+		{
+			name: "quantities", content: inTask("resources: {limits: {cpu: many, memory: -1}, requests: {cpu: 5Mo}}"),
+			want: []string{
+				`line 7, column 31: actions[0].tasks[0].resources.limits.cpu "many" is no quantity: write it as 500m, 2, 128Mi or 1Gi`,
+				`line 7, column 45: actions[0].tasks[0].resources.limits.memory "-1" is no quantity: write it as 500m, 2, 128Mi or 1Gi`,
+				`line 7, column 66: actions[0].tasks[0].resources.requests.cpu "5Mo" is no quantity: write it as 500m, 2, 128Mi or 1Gi`,
+			},
+		},
+		{
+			name: "an image that is none", content: "apiVersion: v2\nactions: [{tasks: [{image: 'a b'}]}]",
+			want: []string{`line 2, column 28: actions[0].tasks[0].image "a b" is not the name of an image: invalid reference format`},
+		},
+		{
+			name: "files that are not in the repository", content: inTask("files: [../x, a/../b, ~/c, 'd\\e']"),
+			want: []string{
+				`line 7, column 13: actions[0].tasks[0].files[0] "../x" has .. in it: files are named by their path in the project's repository`,
+				`line 7, column 19: actions[0].tasks[0].files[1] "a/../b" has .. in it: files are named by their path in the project's repository`,
+				`line 7, column 27: actions[0].tasks[0].files[2] "~/c" has a character that Keptn takes in no path: ~ or \`,
+				`line 7, column 32: actions[0].tasks[0].files[3] "d\\e" has a character that Keptn takes in no path: ~ or \`,
+			},
+		},
+		{
+			name: "annotations of ours, and such as are none", content: inTask("annotations: {Job-Executor.github.io/silent: 'true', 'a b': c}"),
+			want: []string{
+				"line 7, column 19: actions[0].tasks[0].annotations.Job-Executor.github.io/silent is reserved: Job Executor keeps account of its Jobs by annotations below job-executor.github.io/",
+				"line 7, column 58: actions[0].tasks[0].annotations.a b is not the name of an annotation, as example.com/team",
+			},
+		},
+		{
+			name: "both forms of an action", content: "apiVersion: v2\nactions:\n- event: x\n  events: [{name: y}]\n  image: a\n  tasks: []\n",
+			want: []string{
+				"line 3, column 10: actions[0].event can't stand beside events: write it as one of them, {name: …}",
+				"line 5, column 10: actions[0].image belongs to a task: write it below tasks, or all keys of the one task at the action",
+			},
+		},
+		{
+			name: "lists and maps in each other's place", content: "apiVersion: v2\nactions: {a: b}\n",
+			want: []string{"line 2, column 10: actions must be a list, not a map"},
+		},
+		{name: "an anchor that contains itself", content: "apiVersion: v2\nactions: &a\n- *a\n", want: []string{"line 2, column 10: actions[0] must be a map, not a list"}},
+		{name: "too large", content: strings.Repeat("#", MaxBytes+1), want: []string{"it has 262145 bytes, more than the 262144 that are allowed"}},
+		{
+			name: "an event name that is too long", content: named(strings.Repeat("a", 513)),
+			want: []string{
+				`line 4, column 19: actions[0].events[0].name "` + strings.Repeat("a", 80) + `…" is no regular expression: it has 513 characters, more than 512`,
+			},
+		},
+		{
+			name: "an event name whose repetitions multiply", content: named("(abcdefgh){900}"),
+			want: []string{`line 4, column 19: actions[0].events[0].name "(abcdefgh){900}" is no regular expression: its repetitions are too large`},
+		},
 		{
 			name:    "a JSONPath that multiplies what it selects",
 			content: "apiVersion: v2\nactions:\n- name: A\n  events: [{name: x, jsonpath: {property: '$..*..*..*', match: x}}]\n",
-			want:    "has more than one .. or more than 2 wildcards",
+			want: []string{
+				"line 4, column 43: actions[0].events[0].jsonpath.property is a JSONPath with more than one .. or more than 2 wildcards: $..*..*..*",
+			},
 		},
 		{
-			name: "a JSONPath of a variable that is too long",
-			content: "apiVersion: v2\nactions:\n- name: A\n  tasks: [{name: T, image: i, env: [{name: X, valueFrom: event, value: '$." + strings.Repeat(
-				"a",
-				600,
-			) + "'}]}]\n",
-			want: "JSONPath has 602 characters, more than 512",
+			name: "a JSONPath that is too long", content: inTask("env: [{name: X, valueFrom: event, value: $." + strings.Repeat("a", 600) + "}]"),
+			want: []string{"line 7, column 46: actions[0].tasks[0].env[0].value is a JSONPath of 602 characters, more than 512"},
 		},
 		{
-			name:    "too many tasks",
-			content: "apiVersion: v2\nactions:\n- name: A\n  tasks:\n" + strings.Repeat("  - {image: i}\n", 1001),
-			want:    "it has 1001 tasks, more than 1000",
+			name: "too many tasks", content: "apiVersion: v2\nactions:\n- name: A\n  tasks:\n" + strings.Repeat("  - {image: i}\n", 1001),
+			want: []string{"line 1005, column 5: actions[0].tasks[1000] is too much: the file has more than 1000 tasks"},
+		},
+		{
+			name: "aliases that multiply", content: "apiVersion: v2\nx-a: &a [" + strings.Repeat("x,", 200) + "]\nactions:\n- name: A\n  tasks:\n" +
+				strings.Repeat("  - {image: i, cmd: *a, args: *a}\n", 200),
+			want: []string{"line 2, column 204: actions[0].tasks[123].args[97] is too much: the file has more than 50000 values, with those that its aliases repeat"},
 		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := Parse([]byte(test.content))
-			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.HasPrefix(err.Error(), Path) {
-				t.Errorf("got %v, want it to begin with %s and to contain %q", err, Path, test.want)
+			var got []string
+			for _, mistake := range Parse([]byte(test.content)).All() {
+				got = append(got, mistake.String())
+			}
+			if difference := cmp.Diff(test.want, got); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+// What is no YAML is told with the line and column where the author finds it.
+func TestParseNamesThePlaceOfWhatIsNoYAML(t *testing.T) {
+	head := "apiVersion: v2\nactions:\n- name: A\n  events: [{name: test}]\n  tasks:\n  - name: T\n    image: alpine\n"
+	const indentation = "this does not fit what stands before it; look at the indentation"
+	tests := []struct {
+		name, content string
+		want          Mistake
+	}{
+		{name: "a line that is indented too much", content: head + "    cmd: [sh]\n      args: [x]\n", want: Mistake{9, 7, indentation}},
+		{name: "a line that is indented too little", content: head + "    cmd: [sh]\n   args: [x]\n    env: []\n", want: Mistake{9, 4, indentation}},
+		{
+			name: "a list that is not closed", content: head + "    cmd: [sh, -c\n    args: [x]\n",
+			want: Mistake{8, 10, "this list is not closed by ], or a comma is missing in it"},
+		},
+		{
+			name: "a map that is not closed", content: head + "    env: [{name: a, value: b]\n    args: [x]\n",
+			want: Mistake{8, 11, "this map is not closed by }, or a comma is missing in it"},
+		},
+		{name: "a tab", content: head + "\tcmd: [sh]\n", want: Mistake{8, 1, "there is a tab here; indent by blanks"}},
+		{name: "a quote that is not closed", content: head + "    cmd: \"sh\n    args: [x]\n", want: Mistake{8, 10, "this text in quotes is not closed"}},
+		{
+			name: "a colon in a text", content: head + "    cmd: a: b\n    args: [x]\n",
+			want: Mistake{8, 11, "there can't be a key here; look at the indentation, and quote a text that has a colon"},
+		},
+		{name: "a reserved character", content: head + "    cmd: @b\n", want: Mistake{8, 10, "no value can begin by this character; quote the text"}},
+		{
+			name: "an asterisk", content: head + "    cmd: *.txt\n",
+			want: Mistake{8, 10, "there is no anchor (&) of this name; quote a text that begins by *"},
+		},
+		{name: "a key without a colon", content: head + "    cmd\n    args: [x]\n", want: Mistake{8, 5, "there is no colon with a blank after this key"}},
+		{name: "an unknown escape", content: head + "    cmd: \"\\q\"\n", want: Mistake{8, 11, "there is no such escape in a text in double quotes"}},
+		{
+			name: "a control character", content: head + "    cmd: \x01x\n",
+			want: Mistake{8, 10, "there is a control character here, which can't be in a file"},
+		},
+		{name: "no UTF-8", content: head + "    cmd: \xffx\n", want: Mistake{8, 10, "this is no UTF-8 text"}},
+		{
+			name: "a second document", content: head + "---\napiVersion: v2\n",
+			want: Mistake{8, 1, "a second document begins here (---), which nobody reads; put its actions into the first"},
+		},
+		{name: "a second document that is none", content: head + "---\na: [", want: Mistake{10, 1, "there is no value here; quote a text that begins by such a character"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if difference := cmp.Diff(Mistakes{test.want}, Parse([]byte(test.content)).All()); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+func TestParseTakesWhatUsersWrite(t *testing.T) {
+	const head = "apiVersion: v2\nactions:\n- name: A\n"
+	task := func(task Task) []Action { return []Action{{Name: "A", Tasks: []Task{task}}} }
+	tests := []struct {
+		name, content string
+		want          []Action
+		warnings      []string
+	}{
+		{
+			name: "the short form of an action", content: head + "  event: test\n  image: i\n  cmd: locust\n  args: [--host, x]\n  files: [a]\n",
+			want: []Action{{
+				Name: "A", Events: []Event{{Name: "test"}},
+				Tasks: []Task{{Name: "A", Image: "i", Cmd: []string{"locust"}, Args: []string{"--host", "x"}, Files: []string{"a"}}},
+			}},
+		},
+		{
+			name: "one event, and tasks", content: head + "  event: test\n  tasks: [{name: T, image: i}]\n",
+			want: []Action{{Name: "A", Events: []Event{{Name: "test"}}, Tasks: []Task{{Name: "T", Image: "i"}}}},
+		},
+		{
+			name: "a command as text is one word", content: inTask("cmd: sh -c\nargs: x"),
+			want:     task(Task{Name: "T", Image: "i", Cmd: []string{"sh -c"}, Args: []string{"x"}}),
+			warnings: []string{"line 7, column 10: actions[0].tasks[0].cmd is one word, blanks and all; write a list for several: [sh, -c]"},
+		},
+		{
+			name: "items that are nothing are empty texts", content: inTask("cmd: [a, ~, null, '']\nargs:\n- x\n-\n- y\nfiles: [~]"),
+			want: task(Task{Name: "T", Image: "i", Cmd: []string{"a", "", "", ""}, Args: []string{"x", "", "y"}, Files: []string{""}}),
+		},
+		{
+			name: "numbers and truths as text", content: inTask("args: [1, 1.50, true, 0x10]\nresources: {limits: {cpu: 1}}"),
+			want: task(Task{
+				Name: "T", Image: "i", Args: []string{"1", "1.50", "true", "0x10"}, Resources: &Resources{Limits: ResourceList{CPU: "1"}},
+			}),
+		},
+		{
+			name: "annotations as a list", content: inTask("annotations:\n- key1: value1\n- key2: 2"),
+			want: task(Task{Name: "T", Image: "i", Annotations: map[string]string{"key1": "value1", "key2": "2"}}),
+		},
+		{
+			name: "the default form of a value by its name", content: inTask("env: [{name: X, value: $.id, valueFrom: event, as: String}]"),
+			want: task(Task{Name: "T", Image: "i", Env: []Env{{Name: "X", Value: "$.id", ValueFrom: "event", As: "string"}}}),
+		},
+		{
+			name: "no actions", content: "apiVersion: v2\nactions: {}\n",
+			warnings: []string{"line 2, column 10: actions must be a list, not a map"},
+		},
+		{name: "nothing where there may be nothing", content: inTask("env:\nresources:\nsecurityContext:\nannotations:\nserviceAccount:\ncmd:\nmaxPollDuration:"), want: task(Task{Name: "T", Image: "i"})},
+		{name: "the namespace's own account", content: inTask("serviceAccount: ''"), want: task(Task{Name: "T", Image: "i", ServiceAccount: new("")})},
+		{
+			name: "keys of the author's own, anchors and merges",
+			content: "apiVersion: v2\nx-base: &base {image: i, cmd: a}\nactions:\n- name: A\n  x-note: 5\n  tasks:\n" +
+				"  - {<<: *base, name: T, x-y: z}\n  - {name: U, <<: [*base, {args: b}], cmd: c}\n",
+			want: []Action{{Name: "A", Tasks: []Task{
+				{Name: "T", Image: "i", Cmd: []string{"a"}}, {Name: "U", Image: "i", Cmd: []string{"c"}, Args: []string{"b"}},
+			}}},
+		},
+		{name: "all files", content: inTask("files: [/, a/]"), want: task(Task{Name: "T", Image: "i", Files: []string{"/", "a/"}})},
+		{
+			name: "wildcards, which are none", content: inTask("files: ['*.txt']"), want: task(Task{Name: "T", Image: "i", Files: []string{"*.txt"}}),
+			warnings: []string{`line 7, column 13: actions[0].tasks[0].files[0] "*.txt" is taken as it is: there are no wildcards; name the folder to have all files in it`},
+		},
+		{
+			name: "whole numbers, however written", content: inTask("maxPollDuration: 1e3\nsecurityContext: {runAsUser: 0, runAsNonRoot: no}"),
+			want: task(Task{
+				Name: "T", Image: "i", MaxPollDuration: new(int64(1000)), SecurityContext: SecurityContext{RunAsUser: new(int64(0)), RunAsNonRoot: new(false)},
+			}),
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			config := Parse([]byte(test.content))
+			if difference := cmp.Diff(Mistakes{}, config.All(), cmpopts.EquateEmpty()); difference != "" {
+				t.Errorf("mistakes (-want +got):\n%s", difference)
+			}
+			var warnings []string
+			for _, warning := range config.Warnings {
+				warnings = append(warnings, warning.String())
+			}
+			if difference := cmp.Diff(test.warnings, warnings); difference != "" {
+				t.Errorf("warnings (-want +got):\n%s", difference)
+			}
+			if difference := cmp.Diff(test.want, config.Actions, cmpopts.IgnoreUnexported(Action{}, Event{}), cmpopts.EquateEmpty()); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+// A mistake is told to whom it concerns: to tasks that an action with a mistake matches,
+// and where a part of the file can't be read, to those that it names.
+func TestMistakesAreOfTheActionsThatMatch(t *testing.T) {
+	const good = "- name: Good\n  event: test.triggered\n  image: i\n"
+	tests := []struct {
+		name, content string
+		want          []string
+	}{
+		{name: "no mistake", content: good},
+		{
+			name: "an action that matches", content: "- name: Bad\n  event: test\n  image: i\n  cmd: {a: b}\n" + good,
+			want: []string{"line 6, column 8: actions[0].cmd must be a list, not a map"},
+		},
+		{name: "one that matches another event", content: "- name: Bad\n  event: release\n  image: i\n  cmd: {a: b}\n" + good},
+		{name: "one whose event can't be read, beside one that matches", content: "- name: Bad\n  event: '*.triggered'\n  image: i\n" + good},
+		{name: "only such, which does not name the event", content: "- name: Bad\n  event: '*.triggered'\n  image: i\n"},
+		{
+			name: "only such, which names it", content: "- name: Bad\n  evnt: sh.keptn.event.test.triggered\n  image: i\n",
+			want: []string{"line 4, column 3: actions[0].evnt is not known; did you mean event?"},
+		},
+		{
+			name: "a key that is not known at the top", content: good + "acton: x\n",
+			want: []string{"line 6, column 1: acton is not known; did you mean actions?"},
+		},
+		{
+			name: "no YAML, which names the event", content: good + "  cmd: [sh.keptn.event.test.triggered\n",
+			want: []string{"line 6, column 8: this list is not closed by ], or a comma is missing in it"},
+		},
+		{name: "no YAML, which does not name it", content: good + "  cmd: [a\n"},
+		{name: "a mistake in an action that could be read and is for another, which names the event", content: "- name: Bad\n  event: release\n  image: i\n  cmd: {sh.keptn.event.test.triggered: b}\n"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			config := Parse([]byte("apiVersion: v2\nactions:\n" + test.content))
+			var got []string
+			for _, mistake := range config.MistakesFor(config.Match(envelope), "sh.keptn.event.test.triggered") {
+				got = append(got, mistake.String())
+			}
+			if difference := cmp.Diff(test.want, got); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+func TestMistakesAreToldTogetherButNotAllOfVeryMany(t *testing.T) {
+	one := Mistake{Line: 3, Column: 4, Text: "x is wrong"}
+	tests := []struct {
+		name     string
+		mistakes Mistakes
+		want     string
+	}{
+		{name: "one", mistakes: Mistakes{one}, want: "job/config.yaml is not valid: line 3, column 4: x is wrong"},
+		{
+			name: "two", mistakes: Mistakes{one, {Text: "y"}},
+			want: "job/config.yaml is not valid, it has 2 mistakes:\n- line 3, column 4: x is wrong\n- y",
+		},
+		{
+			name: "very many", mistakes: slices.Repeat(Mistakes{{Text: "y"}}, 22),
+			want: "job/config.yaml is not valid, it has 22 mistakes:" + strings.Repeat("\n- y", 20) + "\n- and 2 more",
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if difference := cmp.Diff(test.want, test.mistakes.Error()); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
 			}
 		})
 	}
@@ -137,8 +476,9 @@ func TestParseNamesTheMistake(t *testing.T) {
 var envelope = Envelope{
 	"id": "1", "type": "sh.keptn.event.test.triggered", "shkeptncontext": "c",
 	"data": map[string]any{
-		"strategy": "locust", "number": 12345678.0, "flag": true, "list": []any{"a", "b"},
-		"object": map[string]any{"html": "<b>"},
+		"strategy": "locust", "number": json.Number("12345678"), "large": json.Number("9007199254740993"), "flag": true, "list": []any{"a", "b"},
+		"object":  map[string]any{"html": "<b>"},
+		"numbers": []any{json.Number("12345678"), json.Number("9007199254740993"), json.Number("1.50"), map[string]any{"text": "12"}},
 	},
 }
 
@@ -163,10 +503,7 @@ func TestMatch(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			config, err := Parse([]byte("apiVersion: v2\nactions:\n- name: other\n- name: A\n  events: [" + test.events + "]"))
-			if err != nil {
-				t.Fatal(err)
-			}
+			config := Parse([]byte("apiVersion: v2\nactions:\n- name: other\n- name: A\n  events: [" + test.events + "]"))
 			var want []int
 			if test.want {
 				want = []int{1}
@@ -193,13 +530,13 @@ func TestEventValue(t *testing.T) {
 		{name: "a list is JSON", env: Env{Value: "$.data.list"}, want: `["a","b"]`},
 		{name: "an object is JSON without HTML escapes", env: Env{Value: "$.data.object"}, want: `{"html":"<b>"}`},
 		{name: "an attribute", env: Env{Value: "$.type"}, want: "sh.keptn.event.test.triggered"},
-		{name: "as YAML", env: Env{Value: "$.data.object", As: "YAML"}, want: "html: <b>\n"},
-		{name: "text as JSON", env: Env{Value: "$.data.strategy", As: "json"}, want: `"locust"`},
+		{name: "a larger number than a float can hold", env: Env{Value: "$.data.large"}, want: "9007199254740993"},
+		{name: "as YAML", env: Env{Value: "$.data.object", As: "yaml"}, want: "html: <b>\n"},
 		{
-			name: "in an unknown form",
-			env:  Env{Name: "X", Value: "$.id", As: "xml"},
-			err:  "could not add env with name X, unknown as xml, use json or yaml",
+			name: "with its numbers as they are", env: Env{Value: "$.data.numbers", As: "yaml"},
+			want: "- 12345678\n- 9007199254740993\n- 1.50\n- text: \"12\"\n",
 		},
+		{name: "text as JSON", env: Env{Value: "$.data.strategy", As: "json"}, want: `"locust"`},
 		{
 			name: "what is not there",
 			env:  Env{Name: "X", Value: "$.data.nothing"},
@@ -228,12 +565,15 @@ func FuzzParse(f *testing.F) {
 	f.Add(content)
 	f.Add([]byte("apiVersion: v2\nactions: [{name: A, events: [{name: test, jsonpath: {property: $..a, match: x}}]}]"))
 	f.Fuzz(func(t *testing.T, content []byte) {
-		config, err := Parse(content)
-		if (config == nil) == (err == nil) {
-			t.Fatalf("got %v and %v", config, err)
+		config := Parse(content)
+		matched := config.Match(envelope)
+		for _, mistake := range append(config.All(), config.Warnings...) {
+			if lines := strings.Count(string(content), "\n") + 2; mistake.Line > lines || !utf8.ValidString(mistake.Text) {
+				t.Errorf("of %d lines: %+v", lines, mistake)
+			}
 		}
-		if config != nil {
-			config.Match(envelope)
+		if len(config.MistakesFor(matched, "sh.keptn.event.test.triggered")) > len(config.All()) {
+			t.Error("there are more mistakes in the way than in the file")
 		}
 	})
 }
@@ -243,13 +583,17 @@ func FuzzParse(f *testing.F) {
 // its meaning.
 func TestTheDialectOfJSONPath(t *testing.T) {
 	event := Envelope{"data": map[string]any{
-		"a-b": "dash", "deep": map[string]any{"name": "inner", "other": 1.0},
+		"a-b": "dash", "a'b": "quote", `a"b`: "double", "deep": map[string]any{"name": "inner", "other": 1.0},
 		"list": []any{map[string]any{"kind": "x", "size": 1.0}, map[string]any{"kind": "y", "size": 2.0}, map[string]any{"kind": "y", "size": 3.0}},
 	}}
 	tests := []struct{ path, want, err string }{
 		{path: "$.data.deep.name", want: "inner"},
 		{path: `$["data"]["a-b"]`, want: "dash"},
-		{path: "$['data']['a-b']", err: "could not parse string"},
+		{path: "$['data']['a-b']", want: "dash"},
+		{path: `$.data['a\'b']`, want: "quote"},
+		{path: `$.data["a'b"]`, want: "quote"},
+		{path: `$.data['a"b']`, want: "double"},
+		{path: `$.data['not closed]`, err: "could not parse string"},
 		{path: `$["data"].deep["name"]`, want: "inner"},
 		{path: "$.data.list[0].kind", want: "x"},
 		{path: "$.data.list[-1].size", err: "index -1 out of bounds"},
@@ -286,8 +630,8 @@ func TestParseTakesWhatIsJustAllowed(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if _, err := Parse([]byte(test.content)); err != nil {
-				t.Error(err)
+			if all := Parse([]byte(test.content)).All(); len(all) > 0 {
+				t.Error(all)
 			}
 		})
 	}

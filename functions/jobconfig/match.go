@@ -6,12 +6,12 @@ import (
 	"strings"
 
 	"github.com/PaesslerAG/jsonpath"
-	"go.yaml.in/yaml/v3"
+	"go.yaml.in/yaml/v4"
 )
 
 // Envelope is an event as JSONPath expressions see it: the object with the
 // members id, type, source, time, specversion, shkeptncontext, gitcommitid and
-// data, decoded from JSON.
+// data, decoded from JSON with its numbers as they are written (json.Number).
 type Envelope map[string]any
 
 // MatchedAction is an action that an event selected, with its place in the file.
@@ -36,7 +36,7 @@ func (config *Config) Match(envelope Envelope) []MatchedAction {
 
 func (event *Event) matches(envelope Envelope) bool {
 	eventType, _ := envelope["type"].(string)
-	if !event.pattern.MatchString(eventType) {
+	if event.pattern == nil || !event.pattern.MatchString(eventType) {
 		return false
 	}
 	if event.JSONPath.Property == "" {
@@ -62,24 +62,44 @@ func (env *Env) EventValue(envelope Envelope) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("could not add env with name %s, value %s of the event: %w", env.Name, env.Value, err)
 	}
-	switch strings.ToLower(env.As) {
-	case "yaml":
-		content, err := yaml.Marshal(value)
+	switch env.As {
+	case AsYAML:
+		content, err := yaml.Marshal(withNumbers(value))
 		if err != nil {
 			return "", fmt.Errorf("could not add env with name %s as YAML: %w", env.Name, err)
 		}
 		return string(content), nil
-	case "json":
+	case AsJSON:
 		return asJSON(value), nil
-	case "":
-		return render(value), nil
 	default:
-		return "", fmt.Errorf("could not add env with name %s, unknown as %s, use json or yaml", env.Name, env.As)
+		return render(value), nil
+	}
+}
+
+// withNumbers is a value whose numbers become those of YAML as they stand in the event.
+func withNumbers(value any) any {
+	switch value := value.(type) {
+	case json.Number:
+		return &yaml.Node{Kind: yaml.ScalarNode, Value: value.String()}
+	case map[string]any:
+		made := make(map[string]any, len(value))
+		for name, member := range value {
+			made[name] = withNumbers(member)
+		}
+		return made
+	case []any:
+		made := make([]any, len(value))
+		for index, item := range value {
+			made[index] = withNumbers(item)
+		}
+		return made
+	default:
+		return value
 	}
 }
 
 func (envelope Envelope) lookup(path string) (any, error) {
-	return jsonpath.Get(path, map[string]any(envelope))
+	return jsonpath.Get(dialect(path), map[string]any(envelope))
 }
 
 func render(value any) string {

@@ -413,7 +413,13 @@ func (source *Source) Reconcile(ctx context.Context, runID string, jobs []*batch
 		}
 		return pause, nil
 	}
-	what := how + " " + job.Name
+	ended := 0
+	for _, job := range jobs {
+		if !run.IsActive(job) {
+			ended++
+		}
+	}
+	what := fmt.Sprintf("%s %s, %d ended", how, job.Name, ended)
 	if last.sent != what {
 		last.times = 0
 	} else if wait := last.next.Sub(source.Now()); wait > 0 {
@@ -449,10 +455,11 @@ func (source *Source) news(runID string, jobs []*batchv1.Job, gone *batchv1.Job)
 		values = append(values, *job)
 	}
 	switch step := run.Next(values, gone != nil); {
-	case step.Missing != nil:
+	case !step.Ended && step.Resume == nil:
+	case len(step.Missing) > 0:
 		return cmp.Or(gone, jobs[0]), run.Deleted, 0
-	case step.Ended, step.Resume != nil:
-		return &step.Ran[len(step.Ran)-1], run.Finished, 0
+	default:
+		return step.Ran[len(step.Ran)-1].Job, run.Finished, 0
 	}
 	for _, job := range jobs {
 		if run.PhaseOf(job) != run.Running || hasStarted(job) {

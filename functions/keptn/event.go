@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"strings"
 	"time"
 
@@ -30,6 +31,10 @@ const (
 	ServiceExtension = "keptnservice"
 	TaskExtension    = "keptntask"
 )
+
+// LogExtension is the attribute of an answer that holds, percent-encoded, what Keptn's log
+// is told beside it. Keptn itself does not get it.
+const LogExtension = "keptnlog"
 
 // EndedExtension is the attribute of a finished event that says when the run ended
 // (RFC 3339). It is for the bridge only, and not sent to Keptn.
@@ -144,6 +149,8 @@ type Answer struct {
 	Message string
 	// EndedAt is when the run of a finished event ended; zero if that is not known.
 	EndedAt time.Time
+	// Logged is what Keptn's log is told beside it, if anything.
+	Logged string
 }
 
 // ParseAnswer reads an answer. Its errors are those of ParseTask, and that the event is
@@ -156,6 +163,10 @@ func ParseAnswer(answer event.Event) (Answer, error) {
 	if phase == Triggered {
 		return Answer{}, fmt.Errorf("event type %q is no answer to a task", answer.Type())
 	}
+	logged, err := url.QueryUnescape(extension(answer, LogExtension))
+	if err != nil {
+		logged = "" // it is none of ours
+	}
 	outgoing := answer.Clone()
 	for name := range answer.Extensions() {
 		switch name {
@@ -165,7 +176,7 @@ func ParseAnswer(answer event.Event) (Answer, error) {
 		}
 	}
 	return Answer{
-		Task: task, Phase: phase, Event: outgoing, Status: data.Status, Message: data.Message, EndedAt: timeOf(answer, EndedExtension),
+		Task: task, Phase: phase, Event: outgoing, Status: data.Status, Message: data.Message, EndedAt: timeOf(answer, EndedExtension), Logged: logged,
 	}, nil
 }
 
@@ -269,6 +280,23 @@ func (task Task) LogError(at time.Time, message string) event.Event {
 	logged := task.answer("log.error", at, map[string]any{"message": message, "task": task.Name})
 	logged.SetType(LogErrorType)
 	return logged
+}
+
+// maxLoggedBytes bounds what an attribute holds, which travels as a header.
+const maxLoggedBytes = 1 << 10
+
+// WithLog returns an answer by which Keptn's log is told something, too; what is too long
+// for that is cut.
+func WithLog(answer event.Event, text string) event.Event {
+	if text == "" {
+		return answer
+	}
+	if len(text) > maxLoggedBytes {
+		text = strings.ToValidUTF8(text[:maxLoggedBytes], "") + "…"
+	}
+	answer = answer.Clone()
+	answer.SetExtension(LogExtension, url.QueryEscape(text))
+	return answer
 }
 
 // LogEntry is the entry of Keptn's log that tells an error of the task, without the

@@ -190,7 +190,15 @@ func IsGivenUp(job *batchv1.Job) bool { return job.Annotations[FailureAnnotation
 func IsReported(job *batchv1.Job) bool { return job.Annotations[ReportedAnnotation] != "" }
 
 // IsSilent says whether the Job is one of a run that reports nothing.
-func IsSilent(job *batchv1.Job) bool { return job.Annotations[SilentAnnotation] == "true" }
+func IsSilent(job *batchv1.Job) bool { return isSilentAction(job) && !isMixed(PlanOf(job)) }
+
+// isSilentAction says whether the Job is one of an action that reports nothing.
+func isSilentAction(job *batchv1.Job) bool { return job.Annotations[SilentAnnotation] == "true" }
+
+// isMixed says whether some actions of a run report, and some do not.
+func isMixed(plan []Planned) bool {
+	return slices.ContainsFunc(plan, func(planned Planned) bool { return planned.Reports })
+}
 
 // Planned is one Job of a run's plan.
 type Planned struct {
@@ -198,13 +206,18 @@ type Planned struct {
 	Name      string `json:"name"`
 	// Task is the task's name in job/config.yaml.
 	Task string `json:"task"`
+	// Action is its action's index in job/config.yaml.
+	Action int `json:"action,omitempty"`
+	// Reports says that its action is one that reports, beside others in the run that
+	// do not.
+	Reports bool `json:"reports,omitempty"`
 }
 
 // PlanOf is the plan of a Job's run; just the Job itself if it names none.
 func PlanOf(job *batchv1.Job) []Planned {
 	var plan []Planned
 	if err := json.Unmarshal([]byte(job.Annotations[PlanAnnotation]), &plan); err != nil || len(plan) == 0 {
-		return []Planned{{Namespace: job.Namespace, Name: job.Name, Task: job.Annotations[TaskNameAnnotation]}}
+		return []Planned{{Namespace: job.Namespace, Name: job.Name, Task: job.Annotations[TaskNameAnnotation], Action: index(*job, ActionIndexLabel)}}
 	}
 	return plan
 }
@@ -215,21 +228,37 @@ type Step struct {
 	Resume *batchv1.Job
 	// Ended says that the run is over.
 	Ended bool
-	// Ran are the Jobs that ran, in their order; the last of them may have failed.
-	Ran []batchv1.Job
-	// Failed is the Job that ended it, nil if none did.
-	Failed *batchv1.Job
-	// Missing is the Job that ended it since it does not exist any more, nil if none.
-	Missing *Planned
+	// Ran are the Jobs that have ended, in their order; the last of an action may have
+	// failed.
+	Ran []Ran
+	// Missing are the Jobs that ended their action since they do not exist any more.
+	Missing []Planned
 	// Unneeded are the Jobs that will not run any more.
 	Unneeded []batchv1.Job
+
+	mixed bool
 }
 
-// Next decides what a run needs from what there is of its Jobs. The first Job that
-// failed, or that is missing, ends it; so it has succeeded only if all of the plan's
-// Jobs have. As long as no Job has begun and the first is missing, the run may still
-// be being created: the first Job is created last. Begun says that it is known to
-// have been there.
+// Ran is a Job that has ended.
+type Ran struct {
+	Planned
+	Job *batchv1.Job
+}
+
+// IsSilent says whether a Job of the plan is one of an action that does not report,
+// beside others that do.
+func (step Step) IsSilent(planned Planned) bool { return step.mixed && !planned.Reports }
+
+// IsMissing says whether one of the missing Jobs is in one of some namespaces.
+func (step Step) IsMissing(namespaces []string) bool {
+	return slices.ContainsFunc(step.Missing, func(planned Planned) bool { return slices.Contains(namespaces, planned.Namespace) })
+}
+
+// Next decides what a run needs from what there is of its Jobs. The first Job of an
+// action that failed, or that is missing, ends the action, and the next action's turn
+// comes; so the run has succeeded only if all of the plan's Jobs have. As long as no Job
+// has begun and the first is missing, the run may still be being created: the first Job
+// is created last. Begun says that it is known to have been there.
 func Next(jobs []batchv1.Job, begun bool) Step {
 	if len(jobs) == 0 {
 		return Step{}
@@ -245,28 +274,38 @@ func Next(jobs []batchv1.Job, begun bool) Step {
 	if !begun && byName[plan[0].Name] == nil {
 		return Step{}
 	}
-	var ran []batchv1.Job
+	step := Step{mixed: isMixed(plan)}
+	isOver := false // the action at hand, by a Job before this one
 	for index := range plan {
+		if index > 0 && plan[index].Action != plan[index-1].Action {
+			isOver = false
+		}
+		if isOver {
+			continue
+		}
 		job := byName[plan[index].Name]
 		if job == nil {
-			return Step{Ended: true, Ran: ran, Missing: &plan[index], Unneeded: otherThan(jobs, ran)}
+			step.Missing, isOver = append(step.Missing, plan[index]), true
+			continue
 		}
 		switch PhaseOf(job) {
-		case Succeeded:
-			ran = append(ran, *job)
 		case Waiting:
-			if index == 0 {
-				return Step{} // it is suspended by others: it was created running
+			if index > 0 { // the first was created running: others have suspended it
+				step.Resume = job
 			}
-			return Step{Resume: job, Ran: ran}
+			return step
 		case Running:
-			return Step{Ran: ran}
+			return step
 		case Failed:
-			ran = append(ran, *job)
-			return Step{Ended: true, Ran: ran, Failed: job, Unneeded: otherThan(jobs, ran)}
+			isOver = true
 		}
+		step.Ran = append(step.Ran, Ran{plan[index], job})
 	}
-	return Step{Ended: true, Ran: ran}
+	step.Ended = true
+	step.Unneeded = slices.DeleteFunc(slices.Clone(jobs), func(job batchv1.Job) bool {
+		return slices.ContainsFunc(step.Ran, func(ran Ran) bool { return ran.Name == job.Name })
+	})
+	return step
 }
 
 // planOf is the plan of a run; all its Jobs if none of them names one.
@@ -279,11 +318,4 @@ func planOf(jobs []batchv1.Job) []Planned {
 		plan = append(plan, PlanOf(&jobs[index])...)
 	}
 	return plan
-}
-
-// otherThan are the Jobs that did not run, or run without need.
-func otherThan(jobs, ran []batchv1.Job) []batchv1.Job {
-	return slices.DeleteFunc(slices.Clone(jobs), func(job batchv1.Job) bool {
-		return slices.ContainsFunc(ran, func(other batchv1.Job) bool { return other.Name == job.Name })
-	})
 }

@@ -45,13 +45,6 @@ func job(name string, phase Phase) batchv1.Job {
 }
 
 func TestNext(t *testing.T) {
-	names := func(jobs ...batchv1.Job) []string {
-		var all []string
-		for _, job := range jobs {
-			all = append(all, job.Name)
-		}
-		return all
-	}
 	// planned are the Jobs a to c, of which some are there.
 	planned := func(jobs ...batchv1.Job) []batchv1.Job {
 		for index := range jobs {
@@ -60,14 +53,23 @@ func TestNext(t *testing.T) {
 		}
 		return jobs
 	}
+	// actions are the Jobs a and b of one action, c of another and d of a third, which is
+	// the only one that reports.
+	actions := func(jobs ...batchv1.Job) []batchv1.Job {
+		for index := range jobs {
+			jobs[index].Annotations[PlanAnnotation] = `[{"namespace":"jobs","name":"a","task":"A"},{"namespace":"jobs","name":"b","task":"B"},` +
+				`{"namespace":"jobs","name":"c","task":"C","action":1},{"namespace":"jobs","name":"d","task":"D","action":3,"reports":true}]`
+		}
+		return jobs
+	}
 	givenUp := job("a", Waiting)
 	givenUp.Annotations[FailureAnnotation] = "no image"
 	lost := job("a", Running)
 	lost.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobFailureTarget, Status: corev1.ConditionTrue, Reason: "DeadlineExceeded"}}
 	type outcome struct {
-		Resume, Failed, Missing string
-		Ended                   bool
-		Ran, Unneeded           []string
+		Resume                         string
+		Ended                          bool
+		Ran, Silent, Missing, Unneeded []string
 	}
 	tests := []struct {
 		name  string
@@ -91,40 +93,40 @@ func TestNext(t *testing.T) {
 		{
 			name: "the first failure ends the run",
 			jobs: []batchv1.Job{job("a", Succeeded), job("b", Failed), job("c", Waiting)},
-			want: outcome{Ended: true, Failed: "b", Ran: []string{"a", "b"}, Unneeded: []string{"c"}},
+			want: outcome{Ended: true, Ran: []string{"a", "b"}, Unneeded: []string{"c"}},
 		},
 		{
 			name: "one that was given up has failed",
 			jobs: []batchv1.Job{givenUp, job("b", Waiting)},
-			want: outcome{Ended: true, Failed: "a", Ran: []string{"a"}, Unneeded: []string{"b"}},
+			want: outcome{Ended: true, Ran: []string{"a"}, Unneeded: []string{"b"}},
 		},
 		{
 			name: "one that Kubernetes has given up has failed, though its node is lost",
 			jobs: []batchv1.Job{lost, job("b", Waiting)},
-			want: outcome{Ended: true, Failed: "a", Ran: []string{"a"}, Unneeded: []string{"b"}},
+			want: outcome{Ended: true, Ran: []string{"a"}, Unneeded: []string{"b"}},
 		},
 		{
 			name: "a waiting Job that was deleted ends the run when it is its turn",
 			jobs: planned(job("a", Succeeded), job("c", Waiting)),
-			want: outcome{Ended: true, Missing: "b", Ran: []string{"a"}, Unneeded: []string{"c"}},
+			want: outcome{Ended: true, Missing: []string{"b"}, Ran: []string{"a"}, Unneeded: []string{"c"}},
 		},
 		{name: "not before", jobs: planned(job("a", Running), job("c", Waiting)), want: outcome{}},
 		{
 			name: "the last one that was deleted is no success",
 			jobs: planned(job("a", Succeeded), job("b", Succeeded)),
-			want: outcome{Ended: true, Missing: "c", Ran: []string{"a", "b"}},
+			want: outcome{Ended: true, Missing: []string{"c"}, Ran: []string{"a", "b"}},
 		},
 		{
 			name:  "the first that was deleted ends the run",
 			jobs:  planned(job("b", Waiting), job("c", Waiting)),
 			begun: true,
-			want:  outcome{Ended: true, Missing: "a", Unneeded: []string{"b", "c"}},
+			want:  outcome{Ended: true, Missing: []string{"a"}, Unneeded: []string{"b", "c"}},
 		},
 		{name: "if it is known to have been there", jobs: planned(job("b", Waiting), job("c", Waiting)), want: outcome{}},
 		{
 			name: "as it is if another has begun",
 			jobs: planned(job("b", Succeeded), job("c", Waiting)),
-			want: outcome{Ended: true, Missing: "a", Unneeded: []string{"b", "c"}},
+			want: outcome{Ended: true, Missing: []string{"a"}, Unneeded: []string{"b", "c"}},
 		},
 		{
 			name: "one that somebody else resumed may end first",
@@ -137,6 +139,26 @@ func TestNext(t *testing.T) {
 			want: outcome{Resume: "c", Ran: []string{"a", "b"}},
 		},
 		{
+			name: "a failure ends its action, and the next one's turn comes",
+			jobs: actions(job("a", Failed), job("b", Waiting), job("c", Waiting), job("d", Waiting)),
+			want: outcome{Resume: "c", Ran: []string{"a"}, Silent: []string{"a"}},
+		},
+		{
+			name: "so does one that is missing",
+			jobs: actions(job("a", Succeeded), job("c", Succeeded), job("d", Waiting)),
+			want: outcome{Resume: "d", Ran: []string{"a", "c"}, Silent: []string{"a", "c"}, Missing: []string{"b"}},
+		},
+		{
+			name: "nothing is done while a Job of a later action runs",
+			jobs: actions(job("a", Failed), job("b", Waiting), job("c", Running), job("d", Waiting)),
+			want: outcome{Ran: []string{"a"}, Silent: []string{"a"}},
+		},
+		{
+			name: "the last action's end is the run's",
+			jobs: actions(job("a", Failed), job("b", Waiting), job("d", Succeeded)),
+			want: outcome{Ended: true, Ran: []string{"a", "d"}, Silent: []string{"a"}, Missing: []string{"c"}, Unneeded: []string{"b"}},
+		},
+		{
 			name: "a first one that somebody suspended is left alone",
 			jobs: planned(job("a", Waiting), job("b", Waiting), job("c", Waiting)),
 			want: outcome{},
@@ -145,15 +167,21 @@ func TestNext(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			step := Next(test.jobs, test.begun)
-			got := outcome{Ended: step.Ended, Ran: names(step.Ran...), Unneeded: names(step.Unneeded...)}
+			got := outcome{Ended: step.Ended}
+			for _, ran := range step.Ran {
+				got.Ran = append(got.Ran, ran.Job.Name)
+				if step.IsSilent(ran.Planned) {
+					got.Silent = append(got.Silent, ran.Name)
+				}
+			}
+			for _, planned := range step.Missing {
+				got.Missing = append(got.Missing, planned.Name)
+			}
+			for _, job := range step.Unneeded {
+				got.Unneeded = append(got.Unneeded, job.Name)
+			}
 			if step.Resume != nil {
 				got.Resume = step.Resume.Name
-			}
-			if step.Failed != nil {
-				got.Failed = step.Failed.Name
-			}
-			if step.Missing != nil {
-				got.Missing = step.Missing.Name
 			}
 			if difference := cmp.Diff(test.want, got); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)

@@ -135,27 +135,33 @@ const (
 	maxSentencesBytes = 64 << 10
 )
 
-// message is the finished event's message, in the job-executor-service's words: first
-// a sentence for each task, then the logs, each cut for itself if there is no room.
-func message(reports []report) string {
-	var sentences, logs strings.Builder
-	count := 0
-	// What failed comes first: it is what a person looks for, and the last thing to be cut.
+// sentences are one for each task, in the job-executor-service's words. What failed comes
+// first: it is what a person looks for, and the last thing to be cut.
+func sentences(reports []report) string {
+	var text strings.Builder
 	for _, failed := range []bool{true, false} {
 		for _, report := range reports {
 			switch {
 			case (report.failure != "") != failed:
 			case failed:
-				fmt.Fprintf(&sentences, "Task '%s' failed: %s\n", report.task, report.failure)
+				fmt.Fprintf(&text, "Task '%s' failed: %s\n", report.task, report.failure)
 			default:
-				fmt.Fprintf(&sentences, "Task '%s' finished successfully!\n", report.task)
+				fmt.Fprintf(&text, "Task '%s' finished successfully!\n", report.task)
 			}
 		}
 	}
+	return run.Shorten(text.String(), "kubectl get jobs", maxSentencesBytes)
+}
+
+// message is the finished event's message: the sentences, then the logs, each cut for
+// itself if there is no room.
+func message(reports []report) string {
+	var logs strings.Builder
+	count := 0
 	for _, report := range reports {
 		count += len(report.logs)
 	}
-	text := run.Shorten(sentences.String(), "kubectl get jobs", maxSentencesBytes)
+	text := sentences(reports)
 	for _, report := range reports {
 		if len(reports) > 1 && len(report.logs) > 0 {
 			fmt.Fprintf(&logs, "Task '%s':\n", report.task)

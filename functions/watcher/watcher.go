@@ -99,7 +99,7 @@ func (watcher *Watcher) next(ctx context.Context, asked run.Notice) (*event.Even
 	step := run.Next(jobs, asked.Begun)
 	// What can't be listed is not there any more if jobsource has seen it deleted, or
 	// nothing was heard of it for too long.
-	if refused != nil && !asked.Deleted && asked.Reason == "" && (len(jobs) == 0 || step.Missing != nil && slices.Contains(refused.Namespaces, step.Missing.Namespace)) {
+	if refused != nil && !asked.Deleted && asked.Reason == "" && (len(jobs) == 0 || step.IsMissing(refused.Namespaces)) {
 		return nil, err // it may be there, and run
 	}
 	switch {
@@ -177,22 +177,37 @@ func (watcher *Watcher) finish(ctx context.Context, asked run.Notice, jobs []bat
 		}
 		defer watcher.Memory.Release(1)
 	}
-	var reports []report
-	for index := range step.Ran {
-		report, err := watcher.report(ctx, &step.Ran[index])
+	var reports, silent []report // silent ones are those beside others that report
+	var last *batchv1.Job
+	var begun time.Time
+	for _, ran := range step.Ran {
+		result, err := watcher.report(ctx, ran.Job)
 		if err != nil {
 			return nil, err
 		}
-		watcher.Trace.Job(ctx, &step.Ran[index], report.pods, watcher.Now())
-		reports = append(reports, report)
+		watcher.Trace.Job(ctx, ran.Job, result.pods, watcher.Now())
+		last = ran.Job
+		if step.IsSilent(ran.Planned) {
+			silent = append(silent, result)
+			continue
+		}
+		reports = append(reports, result)
+		if begun.IsZero() {
+			begun = startOf(ran.Job)
+		}
 	}
-	if step.Missing != nil {
-		reports = append(reports, report{task: step.Missing.Task, failure: missing(step.Missing, asked.Reason)})
+	for _, planned := range step.Missing {
+		result := report{task: planned.Task, failure: missing(planned, asked.Reason)}
+		if step.IsSilent(planned) {
+			silent = append(silent, result)
+		} else {
+			reports = append(reports, result)
+		}
 	}
 	if err := watcher.delete(ctx, step.Unneeded); err != nil {
 		return nil, err
 	}
-	failed := step.Failed != nil || step.Missing != nil
+	failed := hasFailed(reports)
 	if run.IsSilent(&jobs[0]) {
 		if !failed {
 			return nil, nil
@@ -201,19 +216,23 @@ func (watcher *Watcher) finish(ctx context.Context, asked run.Notice, jobs []bat
 	}
 	outcome := keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: message(reports)}
 	var ended time.Time
-	if step.Missing == nil {
-		ended = run.FinishedAt(&step.Ran[len(step.Ran)-1])
+	if len(step.Missing) == 0 {
+		ended = run.FinishedAt(last)
 	}
 	if failed {
 		outcome = keptn.Errored(outcome.Message)
 	} else if task.Name == "test" {
 		// Keptn's lighthouse evaluates this span of time.
 		outcome.Properties = map[string]any{
-			"start": startOf(&step.Ran[0]).UTC().Format(time.RFC3339),
-			"end":   ended.UTC().Format(time.RFC3339),
+			"start": begun.UTC().Format(time.RFC3339),
+			"end":   run.FinishedAt(last).UTC().Format(time.RFC3339),
 		}
 	}
 	finished := task.Finished(watcher.Now(), outcome)
+	if hasFailed(silent) {
+		// Of those beside others that report, Keptn's log is told.
+		finished = keptn.WithLog(finished, sentences(silent))
+	}
 	if !ended.IsZero() {
 		// It tells the bridge whether one before it may have reported this.
 		finished.SetExtension(keptn.EndedExtension, ended.UTC().Format(time.RFC3339Nano))
@@ -221,7 +240,11 @@ func (watcher *Watcher) finish(ctx context.Context, asked run.Notice, jobs []bat
 	return &finished, nil
 }
 
-func missing(planned *run.Planned, reason string) string {
+func hasFailed(reports []report) bool {
+	return slices.ContainsFunc(reports, func(report report) bool { return report.failure != "" })
+}
+
+func missing(planned run.Planned, reason string) string {
 	if reason != "" {
 		return reason
 	}

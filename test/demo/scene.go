@@ -84,14 +84,14 @@ spec:
 // firstEvent is the type of the first event that a job/config.yaml names. What is
 // wrong with the file Job Executor says itself, as it would in Keptn.
 func firstEvent(content []byte) (string, error) {
-	config, err := jobconfig.Parse(content)
-	if err != nil {
-		return keptn.TypeOf("test", keptn.Triggered), nil
-	}
+	config := jobconfig.Parse(content)
 	for _, action := range config.Actions {
 		for _, event := range action.Events {
 			return event.Name, nil
 		}
+	}
+	if mistakes := config.All(); len(mistakes) > 0 {
+		return "", mistakes
 	}
 	return "", fmt.Errorf("no action in --config names an event")
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/object"
 	shipyard "github.com/keptn/go-utils/pkg/lib/v0_2_0"
-	"go.yaml.in/yaml/v3"
+	"go.yaml.in/yaml/v4"
 )
 
 // project is a Keptn project: its shipyard and its Git repository, in Keptn's

@@ -13,6 +13,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/keptn/go-utils/pkg/api/models"
 
+	"github.com/job-executor/job-executor/functions/bridge/memory"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
@@ -50,6 +51,8 @@ type Outbox struct {
 	Source string
 	Now    func() time.Time
 	Log    *slog.Logger
+
+	noted memory.Memory[bool]
 }
 
 // Handle gives one started, finished or log event to Keptn. It replies that the run is
@@ -57,11 +60,7 @@ type Outbox struct {
 // was aborted. An error that is not permanent has the Broker deliver it again.
 func (outbox *Outbox) Handle(ctx context.Context, outgoing event.Event) (*event.Event, error) {
 	if outgoing.Type() == keptn.LogErrorType {
-		entry, err := keptn.ParseLogError(outgoing)
-		if err != nil {
-			return nil, function.Permanent(err)
-		}
-		return nil, outbox.note(ctx, entry)
+		return nil, outbox.noteOnce(ctx, outgoing)
 	}
 	answer, err := keptn.ParseAnswer(outgoing)
 	if err != nil {
@@ -69,10 +68,17 @@ func (outbox *Outbox) Handle(ctx context.Context, outgoing event.Event) (*event.
 	}
 	task := answer.Task
 	delivery, err := outbox.Keptn.Deliver(ctx, answer)
-	if delivery.Sent && answer.Status == keptn.StatusErrored {
-		// An error of a task appears in Keptn's page under the integration. The task has
-		// ended without that, too.
-		if err := outbox.note(ctx, task.LogEntry(outgoing.Time(), answer.Message)); err != nil {
+	// An error of a task appears in Keptn's page under the integration, and what a silent
+	// action has to say. The task has ended without that, too.
+	told := []string{answer.Logged}
+	if answer.Status == keptn.StatusErrored {
+		told = append(told, answer.Message)
+	}
+	for _, message := range told {
+		if message == "" || !delivery.Sent {
+			continue
+		}
+		if err := outbox.note(ctx, task.LogEntry(outgoing.Time(), message)); err != nil {
 			outbox.Log.WarnContext(ctx, "adding to Keptn's log failed", "type", outgoing.Type(), "error", err)
 		}
 	}
@@ -100,6 +106,26 @@ func (outbox *Outbox) Handle(ctx context.Context, outgoing event.Event) (*event.
 // maxEntryBytes bounds the message of an entry in Keptn's log, which is for a look;
 // the finished event has more.
 const maxEntryBytes = 8 << 10
+
+// noteOnce adds the entry that an event tells to Keptn's log, unless it has done so for
+// the event before.
+func (outbox *Outbox) noteOnce(ctx context.Context, told event.Event) error {
+	entry, err := keptn.ParseLogError(told)
+	if err != nil {
+		return function.Permanent(err)
+	}
+	noted, release, err := outbox.noted.Hold(ctx, told.ID())
+	if err != nil {
+		return err
+	}
+	defer release()
+	if *noted {
+		return nil
+	}
+	err = outbox.note(ctx, entry)
+	*noted = err == nil
+	return err
+}
 
 // note adds an entry to Keptn's log.
 func (outbox *Outbox) note(ctx context.Context, entry models.LogEntry) error {

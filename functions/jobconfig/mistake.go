@@ -1,0 +1,55 @@
+package jobconfig
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Mistake is one thing that the author of a file has to mend, or in the list of
+// warnings, should.
+type Mistake struct {
+	// Line and Column are where it stands, from 1; 0 if it stands nowhere.
+	Line, Column int
+	// Text is a sentence for the author, with the path in the file.
+	Text string
+}
+
+// String is the sentence with its place.
+func (mistake Mistake) String() string {
+	if mistake.Line == 0 {
+		return mistake.Text
+	}
+	return fmt.Sprintf("line %d, column %d: %s", mistake.Line, mistake.Column, mistake.Text)
+}
+
+// Mistakes are all that is wrong with a file, in its order.
+type Mistakes []Mistake
+
+// maxTold is how many mistakes are told at once.
+const maxTold = 20
+
+// Error names the file and all mistakes, or the first of them if there are very many.
+func (mistakes Mistakes) Error() string {
+	if len(mistakes) == 1 {
+		return Path + " is not valid: " + mistakes[0].String()
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s is not valid, it has %d mistakes:", Path, len(mistakes))
+	for index, mistake := range mistakes {
+		if index == maxTold {
+			fmt.Fprintf(&text, "\n- and %d more", len(mistakes)-maxTold)
+			break
+		}
+		fmt.Fprintf(&text, "\n- %s", mistake)
+	}
+	return text.String()
+}
+
+func (mistakes Mistakes) sorted() Mistakes {
+	slices.SortStableFunc(mistakes, func(one, other Mistake) int {
+		return cmp.Or(cmp.Compare(one.Line, other.Line), cmp.Compare(one.Column, other.Column))
+	})
+	return mistakes
+}
