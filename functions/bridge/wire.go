@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/job-executor/job-executor/functions/bridge/deadletter"
 	"github.com/job-executor/job-executor/functions/bridge/election"
 	"github.com/job-executor/job-executor/functions/bridge/gateway"
 	"github.com/job-executor/job-executor/functions/bridge/inward"
@@ -171,9 +172,9 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 		loops = append(loops, func(ctx context.Context) error { return stream.Receive(ctx, poller.Soon, lanes, inbox.Take) })
 	}
 	outbox := &outward.Outbox{
-		Keptn: reporter, Journal: client, IntegrationID: subscriptions.ID, Runs: runs, Ask: inbox.Ask,
-		BrokerURL: configuration.BrokerURL, Source: source, Now: now, Log: log,
+		Keptn: reporter, Journal: client, IntegrationID: subscriptions.ID, Runs: runs, Source: source, Now: now, Log: log,
 	}
+	deadLetters := &deadletter.Sink{Ask: inbox.Ask, BrokerURL: configuration.BrokerURL, Log: log}
 	files := &gateway.Gateway{
 		Resources: client, Counter: client, Reporter: reporter,
 		Reviewer: &gateway.TokenReviewer{Client: dependencies.Kubernetes.AuthenticationV1().TokenReviews()},
@@ -182,7 +183,7 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	}
 	handlers := map[string]function.Handler{
 		"/keptn":       outbox.Handle,
-		"/undelivered": outbox.HandleUndelivered,
+		"/undelivered": deadLetters.Handle,
 		"/active":      runs.Handle,
 	}
 	if dependencies.Elector != nil {

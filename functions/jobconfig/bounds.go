@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/PaesslerAG/jsonpath"
+
+	"github.com/job-executor/job-executor/functions/jobconfig/reader"
 )
 
 // What one file may take of the executor, which is everybody's.
@@ -62,10 +64,10 @@ func checkPath(path string) error {
 		return fmt.Errorf("is a JSONPath of %d characters, more than %d", len(path), maxPathBytes)
 	}
 	if strings.Count(path, "..") > 1 || strings.Count(path, "*")+strings.Count(path, "..") > maxPathWildcards {
-		return fmt.Errorf("is a JSONPath with more than one .. or more than %d wildcards: %s", maxPathWildcards, cut(path))
+		return fmt.Errorf("is a JSONPath with more than one .. or more than %d wildcards: %s", maxPathWildcards, reader.Cut(path))
 	}
 	if _, err := jsonpath.New(dialect(path)); err != nil {
-		return fmt.Errorf("%q is no JSONPath; write it as $.data.service, $.data.list[0] or $.data.labels['build-id']", cut(path))
+		return fmt.Errorf("%q is no JSONPath; write it as $.data.service, $.data.list[0] or $.data.labels['build-id']", reader.Cut(path))
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/job-executor/job-executor/functions/jobconfig/reader"
 )
 
 const (
@@ -154,7 +156,7 @@ func Parse(content []byte) *Config {
 		config.Mistakes = Mistakes{{Text: fmt.Sprintf("it has %d bytes, more than the %d that are allowed", len(content), MaxBytes)}}
 		return config
 	}
-	root, wrong := tree(content)
+	root, wrong := reader.Tree(content)
 	if wrong != nil {
 		config.Mistakes = Mistakes{*wrong}
 		return config

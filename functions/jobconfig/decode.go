@@ -9,6 +9,8 @@ import (
 	"go.yaml.in/yaml/v4"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/job-executor/job-executor/functions/jobconfig/reader"
 )
 
 // reservedPrefix is that of the annotations by which Jobs are kept account of.
@@ -16,7 +18,7 @@ const reservedPrefix = "job-executor.github.io/"
 
 // decoder reads a whole file into a Config.
 type decoder struct {
-	reader
+	reader.Reader
 	config *Config
 	// tasks and patternsSize are counted over the whole file.
 	tasks, patternsSize int
@@ -24,42 +26,42 @@ type decoder struct {
 
 func (config *Config) read(root *yaml.Node) {
 	decoder := &decoder{config: config}
-	top := value{node: &yaml.Node{Kind: yaml.MappingNode, Line: 1, Column: 1}}
+	top := reader.Value{Node: &yaml.Node{Kind: yaml.MappingNode, Line: 1, Column: 1}}
 	if root != nil {
-		top.node = root
+		top.Node = root
 	}
 	if decoder.isVersion(top) {
-		decoder.object(top, fields{
-			"apiVersion": func(value) {},
-			"actions": func(at value) {
-				decoder.list(at, func(at value) { config.Actions = append(config.Actions, decoder.action(at)) })
+		decoder.Object(top, reader.Fields{
+			"apiVersion": func(reader.Value) {},
+			"actions": func(at reader.Value) {
+				decoder.List(at, func(at reader.Value) { config.Actions = append(config.Actions, decoder.action(at)) })
 			},
 		})
 	}
-	config.Mistakes = append(config.Mistakes, decoder.mistakes...).sorted()
-	config.Warnings = decoder.warnings.sorted()
+	config.Mistakes = append(config.Mistakes, decoder.Mistakes...).sorted()
+	config.Warnings = Mistakes(decoder.Warnings).sorted()
 }
 
 // isVersion says whether the file has the right version: without it nothing else means
 // anything.
-func (decoder *decoder) isVersion(top value) bool {
-	if top.node.Kind != yaml.MappingNode && !top.isNull() {
-		decoder.wrong(top, "it must be a map that begins with apiVersion: %s, not %s", APIVersion, top.found())
+func (decoder *decoder) isVersion(top reader.Value) bool {
+	if top.Node.Kind != yaml.MappingNode && !top.IsNull() {
+		decoder.Wrong(top, "it must be a map that begins with apiVersion: %s, not %s", APIVersion, top.Found())
 		return false
 	}
-	version := value{}
-	for index := 0; index+1 < len(top.node.Content); index += 2 {
-		if key := top.node.Content[index]; key.Value == "apiVersion" {
-			version = top.member(key.Value, top.node.Content[index+1])
+	version := reader.Value{}
+	for index := 0; index+1 < len(top.Node.Content); index += 2 {
+		if key := top.Node.Content[index]; key.Value == "apiVersion" {
+			version = top.Member(key.Value, top.Node.Content[index+1])
 		}
 	}
 	switch {
-	case version.node == nil || version.isNull():
-		decoder.wrong(top, "apiVersion must be specified: begin the file with apiVersion: %s", APIVersion)
-	case version.node.Value == "v1":
-		decoder.wrong(version, "v1 is not supported, use %s: there cmd is a list, as [jmeter, -n], and a task's env names what it needs of the event", APIVersion)
-	case version.node.Value != APIVersion:
-		decoder.wrong(version, "%s is not supported, use %s", cut(version.node.Value), APIVersion)
+	case version.Node == nil || version.IsNull():
+		decoder.Wrong(top, "apiVersion must be specified: begin the file with apiVersion: %s", APIVersion)
+	case version.Node.Value == "v1":
+		decoder.Wrong(version, "v1 is not supported, use %s: there cmd is a list, as [jmeter, -n], and a task's env names what it needs of the event", APIVersion)
+	case version.Node.Value != APIVersion:
+		decoder.Wrong(version, "%s is not supported, use %s", reader.Cut(version.Node.Value), APIVersion)
 	default:
 		return true
 	}
@@ -68,78 +70,78 @@ func (decoder *decoder) isVersion(top value) bool {
 
 // action reads an action with its own mistakes. Its short form has one event, and the
 // keys of its one task at the action itself.
-func (decoder *decoder) action(at value) Action {
-	before := decoder.mistakes
-	decoder.mistakes = nil
-	defer func() { decoder.mistakes = before }()
+func (decoder *decoder) action(at reader.Value) Action {
+	before := decoder.Mistakes
+	decoder.Mistakes = nil
+	defer func() { decoder.Mistakes = before }()
 	var action Action
 	var short Task
-	var shortKeys []value
-	var event, events, tasks value
-	known := fields{
-		"name":   func(at value) { action.Name = decoder.text(at) },
-		"silent": func(at value) { action.Silent = isTrue(decoder.boolean(at)) },
-		"event": func(at value) {
+	var shortKeys []reader.Value
+	var event, events, tasks reader.Value
+	known := reader.Fields{
+		"name":   func(at reader.Value) { action.Name = decoder.Text(at) },
+		"silent": func(at reader.Value) { action.Silent = isTrue(decoder.Boolean(at)) },
+		"event": func(at reader.Value) {
 			event = at
 			made := Event{}
 			decoder.eventName(at, &made)
 			action.Events = append(action.Events, made)
 		},
-		"events": func(at value) {
+		"events": func(at reader.Value) {
 			events = at
-			decoder.list(at, func(at value) { action.Events = append(action.Events, decoder.event(at)) })
+			decoder.List(at, func(at reader.Value) { action.Events = append(action.Events, decoder.event(at)) })
 		},
-		"tasks": func(at value) {
+		"tasks": func(at reader.Value) {
 			tasks = at
-			decoder.list(at, func(at value) { action.Tasks = append(action.Tasks, decoder.task(at)) })
+			decoder.List(at, func(at reader.Value) { action.Tasks = append(action.Tasks, decoder.task(at)) })
 		},
 	}
 	for name, read := range decoder.taskFields(&short) {
 		if known[name] == nil {
-			known[name] = func(at value) {
+			known[name] = func(at reader.Value) {
 				shortKeys = append(shortKeys, at)
 				read(at)
 			}
 		}
 	}
-	decoder.object(at, known)
-	if event.node != nil && events.node != nil {
-		decoder.wrong(event, "can't stand beside events: write it as one of them, {name: …}")
+	decoder.Object(at, known)
+	if event.Node != nil && events.Node != nil {
+		decoder.Wrong(event, "can't stand beside events: write it as one of them, {name: …}")
 	}
 	switch {
 	case len(shortKeys) == 0:
-	case tasks.node != nil:
+	case tasks.Node != nil:
 		for _, key := range shortKeys {
-			decoder.wrong(key, "belongs to a task: write it below tasks, or all keys of the one task at the action")
+			decoder.Wrong(key, "belongs to a task: write it below tasks, or all keys of the one task at the action")
 		}
 	default:
 		short.Name = action.Name
 		decoder.check(at, &short)
 		action.Tasks = append(action.Tasks, short)
 	}
-	action.Mistakes = decoder.mistakes.sorted()
+	action.Mistakes = Mistakes(decoder.Mistakes).sorted()
 	for _, mistake := range action.Mistakes {
 		// A key that is not known may have been meant for its events.
-		inEvents := strings.HasPrefix(mistake.Text, at.path+".event")
-		action.unread = action.unread || inEvents || event.node == nil && events.node == nil
+		inEvents := strings.HasPrefix(mistake.Text, at.Path+".event")
+		action.unread = action.unread || inEvents || event.Node == nil && events.Node == nil
 	}
 	return action
 }
 
 func isTrue(truth *bool) bool { return truth != nil && *truth }
 
-func (decoder *decoder) event(at value) Event {
+func (decoder *decoder) event(at reader.Value) Event {
 	event := Event{}
 	hasName := false
-	decoder.object(at, fields{
-		"name": func(at value) {
+	decoder.Object(at, reader.Fields{
+		"name": func(at reader.Value) {
 			hasName = true
 			decoder.eventName(at, &event)
 		},
-		"jsonpath": func(at value) {
-			decoder.object(at, fields{
-				"property": func(at value) { event.JSONPath.Property = decoder.path(at) },
-				"match":    func(at value) { event.JSONPath.Match = decoder.text(at) },
+		"jsonpath": func(at reader.Value) {
+			decoder.Object(at, reader.Fields{
+				"property": func(at reader.Value) { event.JSONPath.Property = decoder.path(at) },
+				"match":    func(at reader.Value) { event.JSONPath.Match = decoder.Text(at) },
 			})
 		},
 	})
@@ -149,40 +151,38 @@ func (decoder *decoder) event(at value) Event {
 	return event
 }
 
-func (decoder *decoder) eventName(at value, event *Event) {
-	event.Name = decoder.text(at)
+func (decoder *decoder) eventName(at reader.Value, event *Event) {
+	event.Name = decoder.Text(at)
 	decoder.compile(at, event)
 }
 
-func (decoder *decoder) compile(at value, event *Event) {
+func (decoder *decoder) compile(at reader.Value, event *Event) {
 	pattern, size, err := compile(event.Name)
 	decoder.patternsSize += size
 	switch {
 	case err != nil:
-		decoder.wrong(at, "%q is no regular expression: %s", cut(event.Name), err)
+		decoder.Wrong(at, "%q is no regular expression: %s", reader.Cut(event.Name), err)
 	case decoder.patternsSize > maxPatternsSize:
-		decoder.wrong(at, "is too much: the names of all events together are too large")
+		decoder.Wrong(at, "is too much: the names of all events together are too large")
 	default:
 		event.pattern = pattern
 	}
 }
 
 // path reads a JSONPath.
-func (decoder *decoder) path(at value) string {
-	text := decoder.text(at)
-	if text == "" {
-		return ""
-	}
-	if err := checkPath(text); err != nil {
-		decoder.wrong(at, "%s", err)
+func (decoder *decoder) path(at reader.Value) string {
+	text := decoder.Text(at)
+	if text != "" {
+		if err := checkPath(text); err != nil {
+			decoder.Wrong(at, "%s", err)
+		}
 	}
 	return text
 }
 
-func (decoder *decoder) task(at value) Task {
+func (decoder *decoder) task(at reader.Value) Task {
 	var task Task
-	known := decoder.taskFields(&task)
-	decoder.object(at, known)
+	decoder.Object(at, decoder.taskFields(&task))
 	decoder.check(at, &task)
 	return task
 }
@@ -190,57 +190,59 @@ func (decoder *decoder) task(at value) Task {
 // maxSeconds is what Kubernetes takes for a time.
 const maxSeconds = math.MaxInt32
 
-func (decoder *decoder) taskFields(task *Task) fields {
-	return fields{
-		"name":            func(at value) { task.Name = decoder.text(at) },
-		"files":           func(at value) { decoder.list(at, func(at value) { task.Files = append(task.Files, decoder.file(at)) }) },
-		"image":           func(at value) { task.Image = decoder.image(at) },
-		"imagePullPolicy": func(at value) { task.ImagePullPolicy = decoder.oneOf(at, "Always", "IfNotPresent", "Never") },
-		"cmd":             func(at value) { task.Cmd = decoder.words(at) },
-		"args":            func(at value) { task.Args = decoder.words(at) },
-		"workingDir":      func(at value) { task.WorkingDir = decoder.text(at) },
-		"env":             func(at value) { decoder.list(at, func(at value) { task.Env = append(task.Env, decoder.env(at)) }) },
-		"resources": func(at value) {
-			if at.isNull() {
+func (decoder *decoder) taskFields(task *Task) reader.Fields {
+	return reader.Fields{
+		"name": func(at reader.Value) { task.Name = decoder.Text(at) },
+		"files": func(at reader.Value) {
+			decoder.List(at, func(at reader.Value) { task.Files = append(task.Files, decoder.file(at)) })
+		},
+		"image":           func(at reader.Value) { task.Image = decoder.image(at) },
+		"imagePullPolicy": func(at reader.Value) { task.ImagePullPolicy = decoder.OneOf(at, "Always", "IfNotPresent", "Never") },
+		"cmd":             func(at reader.Value) { task.Cmd = decoder.Words(at) },
+		"args":            func(at reader.Value) { task.Args = decoder.Words(at) },
+		"workingDir":      func(at reader.Value) { task.WorkingDir = decoder.Text(at) },
+		"env": func(at reader.Value) {
+			decoder.List(at, func(at reader.Value) { task.Env = append(task.Env, decoder.env(at)) })
+		},
+		"resources": func(at reader.Value) {
+			if at.IsNull() {
 				return
 			}
 			task.Resources = &Resources{}
-			decoder.object(at, fields{
-				"limits":   func(at value) { task.Resources.Limits = decoder.resources(at) },
-				"requests": func(at value) { task.Resources.Requests = decoder.resources(at) },
+			decoder.Object(at, reader.Fields{
+				"limits":   func(at reader.Value) { task.Resources.Limits = decoder.resources(at) },
+				"requests": func(at reader.Value) { task.Resources.Requests = decoder.resources(at) },
 			})
 		},
-		"maxPollDuration": func(at value) { task.MaxPollDuration = decoder.integer(at, 1, maxSeconds) },
-		"namespace": func(at value) {
-			task.Namespace = decoder.named(at, "a namespace", validation.IsDNS1123Label)
-		},
-		"ttlSecondsAfterFinished": func(at value) {
-			if seconds := decoder.integer(at, math.MinInt32, maxSeconds); seconds != nil {
+		"maxPollDuration": func(at reader.Value) { task.MaxPollDuration = decoder.Integer(at, 1, maxSeconds) },
+		"namespace":       func(at reader.Value) { task.Namespace = decoder.named(at, "a namespace", validation.IsDNS1123Label) },
+		"ttlSecondsAfterFinished": func(at reader.Value) {
+			if seconds := decoder.Integer(at, math.MinInt32, maxSeconds); seconds != nil {
 				task.TTLSecondsAfterFinished = new(int32(*seconds))
 			}
 		},
-		"securityContext": func(at value) { decoder.securityContext(at, &task.SecurityContext) },
-		"serviceAccount": func(at value) {
-			if !at.isNull() {
+		"securityContext": func(at reader.Value) { decoder.securityContext(at, &task.SecurityContext) },
+		"serviceAccount": func(at reader.Value) {
+			if !at.IsNull() {
 				task.ServiceAccount = new(decoder.named(at, "a service account", validation.IsDNS1123Subdomain))
 			}
 		},
-		"annotations": func(at value) { task.Annotations = decoder.annotations(at) },
+		"annotations": func(at reader.Value) { task.Annotations = decoder.annotations(at) },
 	}
 }
 
 // check says what is missing in a task.
-func (decoder *decoder) check(at value, task *Task) {
+func (decoder *decoder) check(at reader.Value, task *Task) {
 	if decoder.tasks++; decoder.tasks == maxTasks+1 {
-		decoder.wrong(at, "is too much: the file has more than %d tasks", maxTasks)
+		decoder.Wrong(at, "is too much: the file has more than %d tasks", maxTasks)
 	}
-	if isMap := at.node.Kind == yaml.MappingNode || at.isNull(); isMap && task.Image == "" && !decoder.hasMistake(at.path+".image") {
-		decoder.wrong(at, "needs an image: image must be specified")
+	if isMap := at.Node.Kind == yaml.MappingNode || at.IsNull(); isMap && task.Image == "" && !decoder.hasMistake(at.Path+".image") {
+		decoder.Wrong(at, "needs an image: image must be specified")
 	}
 }
 
 func (decoder *decoder) hasMistake(path string) bool {
-	for _, mistake := range decoder.mistakes {
+	for _, mistake := range decoder.Mistakes {
 		if strings.HasPrefix(mistake.Text, path+" ") {
 			return true
 		}
@@ -249,181 +251,177 @@ func (decoder *decoder) hasMistake(path string) bool {
 }
 
 // file reads the path of a file or folder; that of nothing, and /, are all files.
-func (decoder *decoder) file(at value) string {
-	name := decoder.text(at)
+func (decoder *decoder) file(at reader.Value) string {
+	name := decoder.Text(at)
 	switch clean := path.Clean("/" + name); {
 	case strings.Contains("/"+name+"/", "/../"):
-		decoder.wrong(at, "%q has .. in it: files are named by their path in the project's repository", cut(name))
+		decoder.Wrong(at, "%q has .. in it: files are named by their path in the project's repository", reader.Cut(name))
 	case strings.ContainsAny(name, "~\\\x00"):
-		decoder.wrong(at, "%q has a character that Keptn takes in no path: ~ or \\", cut(name))
+		decoder.Wrong(at, "%q has a character that Keptn takes in no path: ~ or \\", reader.Cut(name))
 	case strings.ContainsAny(clean, "*?"):
-		decoder.warn(at, "%q is taken as it is: there are no wildcards; name the folder to have all files in it", cut(name))
+		decoder.Warn(at, "%q is taken as it is: there are no wildcards; name the folder to have all files in it", reader.Cut(name))
 	}
 	return name
 }
 
-func (decoder *decoder) image(at value) string {
-	image := decoder.text(at)
-	if image == "" {
-		return ""
-	}
-	if _, err := reference.ParseNormalizedNamed(image); err != nil {
-		decoder.wrong(at, "%q is not the name of an image: %s", cut(image), err)
+func (decoder *decoder) image(at reader.Value) string {
+	image := decoder.Text(at)
+	if _, err := reference.ParseNormalizedNamed(image); err != nil && image != "" {
+		decoder.Wrong(at, "%q is not the name of an image: %s", reader.Cut(image), err)
 	}
 	return image
 }
 
 // named reads a name of something in Kubernetes; an empty one is that of the default.
-func (decoder *decoder) named(at value, kind string, check func(string) []string) string {
-	name := decoder.text(at)
+func (decoder *decoder) named(at reader.Value, kind string, check func(string) []string) string {
+	name := decoder.Text(at)
 	if name != "" && len(check(name)) > 0 {
-		decoder.wrong(at, "%q is not the name of %s: it may have small letters, digits, and - between them", cut(name), kind)
+		decoder.Wrong(at, "%q is not the name of %s: it may have small letters, digits, and - between them", reader.Cut(name), kind)
 	}
 	return name
 }
 
-func (decoder *decoder) env(at value) Env {
+func (decoder *decoder) env(at reader.Value) Env {
 	var env Env
-	var name, form, text value
-	decoder.object(at, fields{
-		"name":      func(at value) { name, env.Name = at, decoder.text(at) },
-		"value":     func(at value) { text, env.Value = at, decoder.text(at) },
-		"valueFrom": func(at value) { env.ValueFrom = decoder.oneOf(at, ValueFromEvent, ValueFromSecret, ValueFromString) },
-		"as":        func(at value) { form, env.As = at, strings.ToLower(decoder.text(at)) },
+	var name, form, text reader.Value
+	decoder.Object(at, reader.Fields{
+		"name":  func(at reader.Value) { name, env.Name = at, decoder.Text(at) },
+		"value": func(at reader.Value) { text, env.Value = at, decoder.Text(at) },
+		"valueFrom": func(at reader.Value) {
+			env.ValueFrom = decoder.OneOf(at, ValueFromEvent, ValueFromSecret, ValueFromString)
+		},
+		"as": func(at reader.Value) { form, env.As = at, strings.ToLower(decoder.Text(at)) },
 	})
 	switch env.As {
 	case "", AsString, AsJSON, AsYAML:
 	default:
-		decoder.wrong(form, "%q must be one of %s, %s, %s", cut(env.As), AsString, AsJSON, AsYAML)
+		decoder.Wrong(form, "%q must be one of %s, %s, %s", reader.Cut(env.As), AsString, AsJSON, AsYAML)
 	}
 	switch {
 	case env.Name == "":
-		decoder.wrong(at, "needs a name")
-	case env.ValueFrom == "" && !decoder.hasMistake(at.path+".valueFrom"):
-		decoder.wrong(at, "needs valueFrom: one of %s, %s, %s", ValueFromEvent, ValueFromSecret, ValueFromString)
+		decoder.Wrong(at, "needs a name")
+	case env.ValueFrom == "" && !decoder.hasMistake(at.Path+".valueFrom"):
+		decoder.Wrong(at, "needs valueFrom: one of %s, %s, %s", ValueFromEvent, ValueFromSecret, ValueFromString)
 	case env.ValueFrom == ValueFromSecret:
 		if len(validation.IsDNS1123Subdomain(env.Name)) > 0 {
-			decoder.wrong(name, "%q is not the name of a Secret: it may have small letters, digits, and - between them", cut(env.Name))
+			decoder.Wrong(name, "%q is not the name of a Secret: it may have small letters, digits, and - between them", reader.Cut(env.Name))
 		}
 	case len(validation.IsRelaxedEnvVarName(env.Name)) > 0:
-		decoder.wrong(name, "%q is not the name of a variable: it may have letters, digits, and signs of ASCII but =", cut(env.Name))
+		decoder.Wrong(name, "%q is not the name of a variable: it may have letters, digits, and signs of ASCII but =", reader.Cut(env.Name))
 	}
 	if env.ValueFrom == ValueFromEvent {
-		if text.node == nil {
+		if text.Node == nil {
 			text = at
 		}
 		if env.Value == "" {
-			decoder.wrong(at, "needs a value: a JSONPath, as $.data.service")
+			decoder.Wrong(at, "needs a value: a JSONPath, as $.data.service")
 		} else if err := checkPath(env.Value); err != nil {
-			decoder.wrong(text, "%s", err)
+			decoder.Wrong(text, "%s", err)
 		}
 	}
 	return env
 }
 
-func (decoder *decoder) resources(at value) (list ResourceList) {
-	quantity := func(at value) string {
-		text := decoder.text(at)
-		if text == "" {
-			return ""
-		}
-		if parsed, err := resource.ParseQuantity(text); err != nil || parsed.Sign() < 0 {
-			decoder.wrong(at, "%q is no quantity: write it as 500m, 2, 128Mi or 1Gi", cut(text))
+func (decoder *decoder) resources(at reader.Value) (list ResourceList) {
+	quantity := func(at reader.Value) string {
+		text := decoder.Text(at)
+		if parsed, err := resource.ParseQuantity(text); text != "" && (err != nil || parsed.Sign() < 0) {
+			decoder.Wrong(at, "%q is no quantity: write it as 500m, 2, 128Mi or 1Gi", reader.Cut(text))
 		}
 		return text
 	}
-	decoder.object(at, fields{
-		"cpu":    func(at value) { list.CPU = quantity(at) },
-		"memory": func(at value) { list.Memory = quantity(at) },
+	decoder.Object(at, reader.Fields{
+		"cpu":    func(at reader.Value) { list.CPU = quantity(at) },
+		"memory": func(at reader.Value) { list.Memory = quantity(at) },
 	})
 	return list
 }
 
-func (decoder *decoder) securityContext(at value, context *SecurityContext) {
-	decoder.object(at, fields{
-		"capabilities": func(at value) {
-			if at.isNull() {
+func (decoder *decoder) securityContext(at reader.Value, context *SecurityContext) {
+	decoder.Object(at, reader.Fields{
+		"capabilities": func(at reader.Value) {
+			if at.IsNull() {
 				return
 			}
 			context.Capabilities = &Capabilities{}
-			decoder.object(at, fields{
-				"add":  func(at value) { context.Capabilities.Add = decoder.texts(at) },
-				"drop": func(at value) { context.Capabilities.Drop = decoder.texts(at) },
+			decoder.Object(at, reader.Fields{
+				"add":  func(at reader.Value) { context.Capabilities.Add = decoder.Texts(at) },
+				"drop": func(at reader.Value) { context.Capabilities.Drop = decoder.Texts(at) },
 			})
 		},
-		"privileged":               func(at value) { context.Privileged = decoder.boolean(at) },
-		"runAsUser":                func(at value) { context.RunAsUser = decoder.integer(at, 0, math.MaxInt32) },
-		"runAsGroup":               func(at value) { context.RunAsGroup = decoder.integer(at, 0, math.MaxInt32) },
-		"runAsNonRoot":             func(at value) { context.RunAsNonRoot = decoder.boolean(at) },
-		"readOnlyRootFilesystem":   func(at value) { context.ReadOnlyRootFilesystem = decoder.boolean(at) },
-		"allowPrivilegeEscalation": func(at value) { context.AllowPrivilegeEscalation = decoder.boolean(at) },
-		"procMount": func(at value) {
-			if mount := decoder.oneOf(at, "Default", "Unmasked"); mount != "" {
+		"privileged":               func(at reader.Value) { context.Privileged = decoder.Boolean(at) },
+		"runAsUser":                func(at reader.Value) { context.RunAsUser = decoder.Integer(at, 0, math.MaxInt32) },
+		"runAsGroup":               func(at reader.Value) { context.RunAsGroup = decoder.Integer(at, 0, math.MaxInt32) },
+		"runAsNonRoot":             func(at reader.Value) { context.RunAsNonRoot = decoder.Boolean(at) },
+		"readOnlyRootFilesystem":   func(at reader.Value) { context.ReadOnlyRootFilesystem = decoder.Boolean(at) },
+		"allowPrivilegeEscalation": func(at reader.Value) { context.AllowPrivilegeEscalation = decoder.Boolean(at) },
+		"procMount": func(at reader.Value) {
+			if mount := decoder.OneOf(at, "Default", "Unmasked"); mount != "" {
 				context.ProcMount = &mount
 			}
 		},
-		"seccompProfile": func(at value) { context.SeccompProfile = decoder.seccompProfile(at) },
+		"seccompProfile": func(at reader.Value) { context.SeccompProfile = decoder.seccompProfile(at) },
 	})
 	if context.RunAsUser != nil && *context.RunAsUser == 0 && (context.RunAsNonRoot == nil || *context.RunAsNonRoot) {
-		decoder.wrong(at, "runAsUser 0 needs runAsNonRoot: false")
+		decoder.Wrong(at, "runAsUser 0 needs runAsNonRoot: false")
 	}
 	if isTrue(context.Privileged) && context.AllowPrivilegeEscalation != nil && !*context.AllowPrivilegeEscalation {
-		decoder.wrong(at, "privileged: true needs allowPrivilegeEscalation: true")
+		decoder.Wrong(at, "privileged: true needs allowPrivilegeEscalation: true")
 	}
 }
 
-func (decoder *decoder) seccompProfile(at value) *SeccompProfile {
-	if at.isNull() {
+func (decoder *decoder) seccompProfile(at reader.Value) *SeccompProfile {
+	if at.IsNull() {
 		return nil
 	}
 	profile := &SeccompProfile{}
-	decoder.object(at, fields{
-		"type": func(at value) { profile.Type = decoder.oneOf(at, "RuntimeDefault", "Localhost", "Unconfined") },
-		"localhostProfile": func(at value) {
-			if text := decoder.text(at); text != "" {
+	decoder.Object(at, reader.Fields{
+		"type": func(at reader.Value) { profile.Type = decoder.OneOf(at, "RuntimeDefault", "Localhost", "Unconfined") },
+		"localhostProfile": func(at reader.Value) {
+			if text := decoder.Text(at); text != "" {
 				profile.LocalhostProfile = &text
 			}
 		},
 	})
 	switch {
-	case profile.Type == "" && !decoder.hasMistake(at.path+".type"):
-		decoder.wrong(at, "needs a type")
+	case profile.Type == "" && !decoder.hasMistake(at.Path+".type"):
+		decoder.Wrong(at, "needs a type")
 	case (profile.Type == "Localhost") != (profile.LocalhostProfile != nil):
-		decoder.wrong(at, "needs localhostProfile with type Localhost, and only with it")
+		decoder.Wrong(at, "needs localhostProfile with type Localhost, and only with it")
 	}
 	return profile
 }
 
 // annotations reads a map, or a list of maps with one member each, which the
 // job-executor-service documents (FEATURES.md) and never took.
-func (decoder *decoder) annotations(at value) map[string]string {
+func (decoder *decoder) annotations(at reader.Value) map[string]string {
 	annotations := map[string]string{}
-	read := func(at value) {
-		if at.node.Kind != yaml.MappingNode {
-			if !at.isNull() {
-				decoder.wrong(at, "must be a map, not %s", at.found())
+	read := func(at reader.Value) {
+		if at.Node.Kind != yaml.MappingNode {
+			if !at.IsNull() {
+				decoder.Wrong(at, "must be a map, not %s", at.Found())
 			}
 			return
 		}
-		for index := 0; index+1 < len(at.node.Content); index += 2 {
-			key := follow(at.node.Content[index])
-			member := at.member(key.Value, at.node.Content[index+1])
+		for index := 0; index+1 < len(at.Node.Content); index += 2 {
+			key := reader.Follow(at.Node.Content[index])
+			member := at.Member(key.Value, at.Node.Content[index+1])
 			_, twice := annotations[key.Value]
 			switch {
-			case decoder.isTooMuch(member):
+			case decoder.IsTooMuch(member):
 				return
 			case strings.HasPrefix(strings.ToLower(key.Value), reservedPrefix):
-				decoder.wrong(value{key, member.path}, "is reserved: Job Executor keeps account of its Jobs by annotations below %s", reservedPrefix)
+				decoder.Wrong(reader.Value{Node: key, Path: member.Path}, "is reserved: Job Executor keeps account of its Jobs by annotations below %s", reservedPrefix)
 			case len(validation.IsQualifiedName(strings.ToLower(key.Value))) > 0:
-				decoder.wrong(value{key, member.path}, "is not the name of an annotation, as example.com/team")
+				decoder.Wrong(reader.Value{Node: key, Path: member.Path}, "is not the name of an annotation, as example.com/team")
 			case twice:
-				decoder.wrong(value{key, member.path}, "is given twice")
+				decoder.Wrong(reader.Value{Node: key, Path: member.Path}, "is given twice")
 			}
-			annotations[key.Value] = decoder.text(member)
+			annotations[key.Value] = decoder.Text(member)
 		}
 	}
-	if at.node.Kind == yaml.SequenceNode {
-		decoder.list(at, read)
+	if at.Node.Kind == yaml.SequenceNode {
+		decoder.List(at, read)
 	} else {
 		read(at)
 	}

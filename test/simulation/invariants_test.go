@@ -60,7 +60,12 @@ func (world *world) jobStarted(job *batchv1.Job) {
 	starts := world.starts[job.Name]
 	var early []string
 	for name, began := range world.starts {
-		if began > 0 && name < job.Name && runOf(name) == runOf(job.Name) && world.ends[name] != succeeded {
+		// Within an action the one before has to have succeeded, between actions to have ended.
+		bad := world.ends[name] == "" && world.fates[name] == embedded.Runs
+		if actionOf(name) == actionOf(job.Name) {
+			bad = world.ends[name] != succeeded
+		}
+		if began > 0 && name < job.Name && runOf(name) == runOf(job.Name) && bad {
 			early = append(early, name)
 		}
 	}
@@ -72,7 +77,7 @@ func (world *world) jobStarted(job *batchv1.Job) {
 		go world.deletePod(job, random)
 	}
 	if len(early) > 0 && !world.isTouched(job.Name) {
-		world.violate("Job %s starts although %v did not succeed", job.Name, early)
+		world.violate("Job %s starts although %v did not succeed, or has not ended", job.Name, early)
 	}
 }
 
@@ -100,3 +105,5 @@ func (world *world) observe(delivery embedded.Delivery) {
 
 // runOf is a Job's name without the numbers of its action and task.
 func runOf(job string) string { return job[:len(job)-len("-000-000")] }
+
+func actionOf(job string) string { return job[:len(job)-len("-000")] }

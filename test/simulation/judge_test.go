@@ -11,6 +11,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/embedded"
 )
 
 type sequenceState struct {
@@ -136,20 +137,26 @@ func (world *world) judge() (tasks int) {
 			continue
 		}
 		if !gaveUp(finished[event.ID]) {
-			world.judgeRuns(event.ID)
+			world.judgeRuns(name, event.ID)
 			world.judgeResult(name, event.ID, finished[event.ID])
 		}
 	}
 	return tasks
 }
 
-// judgeRuns looks how often each Job of a task has run.
-func (world *world) judgeRuns(triggeredID string) {
+// judgeRuns looks how often each Job of a task has run: none twice, and once the run
+// has begun at least the first of each action, whatever became of the other actions.
+func (world *world) judgeRuns(name, triggeredID string) {
 	world.mutex.Lock()
 	defer world.mutex.Unlock()
 	jobs := runOf(run.Name(run.ID(triggeredID), 0, 0))
 	if world.early[jobs] {
 		return // it may begin again: nobody had said that it had begun
+	}
+	for _, first := range firstsOf[name] {
+		if begun := world.starts[jobs+firstsOf[name][0]] > 0; begun && world.starts[jobs+first] == 0 && world.fates[jobs+first] == embedded.Runs && !world.touched[jobs] {
+			world.violations = append(world.violations, fmt.Sprintf("Job %s%s never ran", jobs, first))
+		}
 	}
 	for job, starts := range world.starts {
 		if runOf(job) == jobs && starts > 1 {
@@ -169,7 +176,7 @@ func (world *world) judgeResult(name, triggeredID string, told taskEvent) {
 	defer world.mutex.Unlock()
 	ended, jobs := map[string]int{}, runOf(run.Name(run.ID(triggeredID), 0, 0))
 	for job, end := range world.ends {
-		if runOf(job) == jobs {
+		if runOf(job) == jobs && !isSilent(job) {
 			ended[end]++
 		}
 	}

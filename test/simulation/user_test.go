@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -22,7 +23,8 @@ spec:
           tasks: [{name: approval}]
 `
 
-// jobConfig has a task with two Jobs of one action, and one with three of two.
+// jobConfig has a task with two Jobs of one action, and one with four of three, of which
+// a silent one is in between.
 const jobConfig = `apiVersion: v2
 actions:
   - name: Deploy
@@ -33,6 +35,13 @@ actions:
   - name: Check
     events: [{name: sh.keptn.event.test.triggered}]
     tasks: [{name: check, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 60}]
+  - name: Note
+    silent: true
+    event: sh.keptn.event.test.triggered
+    image: image
+    cmd: run
+    ttlSecondsAfterFinished: 60
+    maxPollDuration: 60
   - name: Load
     events: [{name: sh.keptn.event.test.triggered}]
     tasks:
@@ -40,8 +49,14 @@ actions:
       - {name: load, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 60, namespace: load-tests}
 `
 
-// jobsOf is how many Jobs each task has.
+// jobsOf is how many Jobs each task has, but for silent ones.
 var jobsOf = map[string]int{"deployment": 2, "test": 3}
+
+// firstsOf are the names of the first Jobs of each task's actions, behind the run's.
+var firstsOf = map[string][]string{"deployment": {"-000-001"}, "test": {"-001-001", "-002-001", "-003-001"}}
+
+// isSilent says whether a Job is the silent action's.
+func isSilent(job string) bool { return strings.HasSuffix(job, "-002-001") }
 
 // ask calls Keptn's API as its user, without faults.
 func (world *world) ask(method, path string, body, answer any) {

@@ -2,12 +2,8 @@ package outward
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -42,11 +38,6 @@ type Outbox struct {
 	// IntegrationID is that of the registration, empty if there is none yet.
 	IntegrationID func() string
 	Runs          *Runs
-	// Ask asks the watcher for the result of a task's run, with a reason why there may be
-	// none.
-	Ask func(ctx context.Context, task keptn.Task, reason string) error
-	// BrokerURL is the Broker's address.
-	BrokerURL string
 	// Source is that of the bridge's events.
 	Source string
 	Now    func() time.Time
@@ -68,19 +59,8 @@ func (outbox *Outbox) Handle(ctx context.Context, outgoing event.Event) (*event.
 	}
 	task := answer.Task
 	delivery, err := outbox.Keptn.Deliver(ctx, answer)
-	// An error of a task appears in Keptn's page under the integration, and what a silent
-	// action has to say. The task has ended without that, too.
-	told := []string{answer.Logged}
-	if answer.Status == keptn.StatusErrored {
-		told = append(told, answer.Message)
-	}
-	for _, message := range told {
-		if message == "" || !delivery.Sent {
-			continue
-		}
-		if err := outbox.note(ctx, task.LogEntry(outgoing.Time(), message)); err != nil {
-			outbox.Log.WarnContext(ctx, "adding to Keptn's log failed", "type", outgoing.Type(), "error", err)
-		}
+	if delivery.Sent {
+		outbox.tell(ctx, answer, outgoing.Time())
 	}
 	switch said := saidOf(err); {
 	case said == refused || said == tooLarge:
@@ -106,6 +86,23 @@ func (outbox *Outbox) Handle(ctx context.Context, outgoing event.Event) (*event.
 // maxEntryBytes bounds the message of an entry in Keptn's log, which is for a look;
 // the finished event has more.
 const maxEntryBytes = 8 << 10
+
+// tell adds to Keptn's log, which its page of the integration shows, the error of a task
+// and what a silent action has to say. The task has ended without that, too.
+func (outbox *Outbox) tell(ctx context.Context, answer keptn.Answer, at time.Time) {
+	told := []string{answer.Logged}
+	if answer.Status == keptn.StatusErrored {
+		told = append(told, answer.Message)
+	}
+	for _, message := range told {
+		if message == "" {
+			continue
+		}
+		if err := outbox.note(ctx, answer.Task.LogEntry(at, message)); err != nil {
+			outbox.Log.WarnContext(ctx, "adding to Keptn's log failed", "type", answer.Event.Type(), "error", err)
+		}
+	}
+}
 
 // noteOnce adds the entry that an event tells to Keptn's log, unless it has done so for
 // the event before.
@@ -134,58 +131,4 @@ func (outbox *Outbox) note(ctx context.Context, entry models.LogEntry) error {
 	}
 	entry.Message = run.Shorten(entry.Message, "the task's finished event", maxEntryBytes)
 	return outbox.Journal.Log(ctx, entry)
-}
-
-// The attributes that Knative adds to an event that it could not deliver.
-const (
-	errorCodeExtension        = "knativeerrorcode"
-	errorDataExtension        = "knativeerrordata"
-	errorDestinationExtension = "knativeerrordest"
-)
-
-// HandleUndelivered has a task ended as errored, with the reason, whose triggered event
-// no executor could take: the watcher does it, who knows whether there are Jobs all the
-// same. Where an executor did take it, and only its reply could not be delivered to the
-// Broker, nothing is done: the event is given again after a while. Any other event is
-// refused: it has to stay with its sender, who sends it again.
-func (outbox *Outbox) HandleUndelivered(ctx context.Context, undelivered event.Event) (*event.Event, error) {
-	task, phase, err := keptn.ParseTask(undelivered)
-	if err != nil {
-		return nil, function.Permanent(err)
-	}
-	if phase != keptn.Triggered {
-		return nil, fmt.Errorf("event %s of type %s can't be given up", undelivered.ID(), undelivered.Type())
-	}
-	reason := undeliveredReason(undelivered)
-	if destination, _ := undelivered.Extensions()[errorDestinationExtension].(string); outbox.isBroker(destination) {
-		outbox.Log.WarnContext(ctx, "the reply of an executor could not be delivered", "id", undelivered.ID(), "type", undelivered.Type(), "reason", reason)
-		return nil, nil
-	}
-	outbox.Log.WarnContext(ctx, "no executor could take a task", "id", undelivered.ID(), "type", undelivered.Type(), "reason", reason)
-	return nil, outbox.Ask(ctx, task, "Job Executor could not take this task: "+reason)
-}
-
-// isBroker says whether an address is the Broker's, or one of the channel behind it.
-func (outbox *Outbox) isBroker(destination string) bool {
-	given, err := url.Parse(destination)
-	if err != nil || given.Host == "" {
-		return false
-	}
-	broker, err := url.Parse(outbox.BrokerURL)
-	if err != nil {
-		return false
-	}
-	return given.Host == broker.Host || strings.TrimSuffix(given.Path, "/") == strings.TrimSuffix(broker.Path, "/") && len(broker.Path) > 1
-}
-
-func undeliveredReason(undelivered event.Event) string {
-	reason := "no answer"
-	if code := undelivered.Extensions()[errorCodeExtension]; code != nil {
-		reason = fmt.Sprintf("status %v", code)
-	}
-	encoded, _ := undelivered.Extensions()[errorDataExtension].(string)
-	if decoded, err := base64.StdEncoding.DecodeString(encoded); err == nil && len(decoded) > 0 {
-		reason += ": " + string(decoded)
-	}
-	return reason
 }

@@ -1,4 +1,4 @@
-package jobconfig
+package reader
 
 import (
 	"bytes"
@@ -10,8 +10,8 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// tree is the file's root, nil if the file is empty; or what is wrong with it as YAML.
-func tree(content []byte) (*yaml.Node, *Mistake) {
+// Tree is the file's root, nil if the file is empty; or what is wrong with it as YAML.
+func Tree(content []byte) (*yaml.Node, *Mistake) {
 	if wrong := unprintable(content); wrong != nil {
 		return nil, wrong
 	}
@@ -31,7 +31,7 @@ func tree(content []byte) (*yaml.Node, *Mistake) {
 		return nil, syntaxMistake(err)
 	}
 	if document.Kind == yaml.DocumentNode && len(document.Content) == 1 {
-		return follow(document.Content[0]), nil
+		return Follow(document.Content[0]), nil
 	}
 	return &document, nil
 }

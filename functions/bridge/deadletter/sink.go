@@ -1,0 +1,78 @@
+package deadletter
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/keptn"
+)
+
+// Sink takes the events that the Broker could not deliver.
+type Sink struct {
+	// Ask asks the watcher for the result of a task's run, as inward.Inbox does.
+	Ask func(ctx context.Context, task keptn.Task, reason string) error
+	// BrokerURL is the Broker's address.
+	BrokerURL string
+	Log       *slog.Logger
+}
+
+// The attributes that Knative adds to an event that it could not deliver.
+const (
+	errorCodeExtension        = "knativeerrorcode"
+	errorDataExtension        = "knativeerrordata"
+	errorDestinationExtension = "knativeerrordest"
+)
+
+// Handle has a task ended as errored, with the reason, whose triggered event
+// no executor could take: the watcher does it, who knows whether there are Jobs all the
+// same. Where an executor did take it, and only its reply could not be delivered to the
+// Broker, nothing is done: the event is given again after a while. Any other event is
+// refused: it has to stay with its sender, who sends it again.
+func (sink *Sink) Handle(ctx context.Context, returned event.Event) (*event.Event, error) {
+	task, phase, err := keptn.ParseTask(returned)
+	if err != nil {
+		return nil, function.Permanent(err)
+	}
+	if phase != keptn.Triggered {
+		return nil, fmt.Errorf("event %s of type %s can't be given up", returned.ID(), returned.Type())
+	}
+	reason := reasonOf(returned)
+	if destination, _ := returned.Extensions()[errorDestinationExtension].(string); sink.isBroker(destination) {
+		sink.Log.WarnContext(ctx, "the reply of an executor could not be delivered", "id", returned.ID(), "type", returned.Type(), "reason", reason)
+		return nil, nil
+	}
+	sink.Log.WarnContext(ctx, "no executor could take a task", "id", returned.ID(), "type", returned.Type(), "reason", reason)
+	return nil, sink.Ask(ctx, task, "Job Executor could not take this task: "+reason)
+}
+
+// isBroker says whether an address is the Broker's, or one of the channel behind it.
+func (sink *Sink) isBroker(destination string) bool {
+	given, err := url.Parse(destination)
+	if err != nil || given.Host == "" {
+		return false
+	}
+	broker, err := url.Parse(sink.BrokerURL)
+	if err != nil {
+		return false
+	}
+	return given.Host == broker.Host || strings.TrimSuffix(given.Path, "/") == strings.TrimSuffix(broker.Path, "/") && len(broker.Path) > 1
+}
+
+func reasonOf(returned event.Event) string {
+	reason := "no answer"
+	if code := returned.Extensions()[errorCodeExtension]; code != nil {
+		reason = fmt.Sprintf("status %v", code)
+	}
+	encoded, _ := returned.Extensions()[errorDataExtension].(string)
+	if decoded, err := base64.StdEncoding.DecodeString(encoded); err == nil && len(decoded) > 0 {
+		reason += ": " + string(decoded)
+	}
+	return reason
+}

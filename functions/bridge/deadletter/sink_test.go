@@ -1,0 +1,54 @@
+package deadletter
+
+import (
+	"context"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/test/fixture"
+)
+
+func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
+	const brokerURL = "http://broker-ingress.knative-eventing.svc.cluster.local/job-executor/keptn"
+	tests := []struct {
+		name, destination string
+		want              []string
+	}{
+		{
+			name:        "no executor could take it",
+			destination: "http://executor-test.job-executor.svc.cluster.local",
+			want:        []string{"1: Job Executor could not take this task: status 503: reading job/config.yaml: 502"},
+		},
+		{
+			name: "Knative does not say where it failed",
+			want: []string{"1: Job Executor could not take this task: status 503: reading job/config.yaml: 502"},
+		},
+		{name: "an executor took it, and its reply failed", destination: brokerURL},
+		{name: "its reply failed at the Broker's channel", destination: "http://broker-ingress.knative-eventing.svc.cluster.local/other"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			undelivered := fixture.Triggered(fixture.Task)
+			undelivered.SetExtension("knativeerrorcode", 503)
+			undelivered.SetExtension("knativeerrordata", "cmVhZGluZyBqb2IvY29uZmlnLnlhbWw6IDUwMg==")
+			undelivered.SetExtension("knativeerrordest", test.destination)
+			var asked []string
+			sink := &Sink{BrokerURL: brokerURL, Log: fixture.Discard, Ask: func(_ context.Context, task keptn.Task, reason string) error {
+				asked = append(asked, task.TriggeredID+": "+reason)
+				return nil
+			}}
+			if _, err := sink.Handle(t.Context(), undelivered); err != nil {
+				t.Fatal(err)
+			}
+			if difference := cmp.Diff(test.want, asked); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+			if _, err := sink.Handle(t.Context(), fixture.Task.Finished(fixture.Noon, keptn.Errored(""))); err == nil || function.IsPermanent(err) {
+				t.Errorf("a finished event was given up: %v", err)
+			}
+		})
+	}
+}

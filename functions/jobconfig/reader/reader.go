@@ -1,0 +1,276 @@
+package reader
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/agnivade/levenshtein"
+	"go.yaml.in/yaml/v4"
+)
+
+// Reader reads values from a tree of YAML, and goes on after each that is wrong.
+type Reader struct {
+	// Mistakes and Warnings are what was found so far.
+	Mistakes, Warnings []Mistake
+	// visited bounds what aliases multiply.
+	visited int
+}
+
+// maxVisited is how many values a file may have, those that aliases repeat among them.
+const maxVisited = 50000
+
+// Value is a value in the file, with its path, as "actions[0].name".
+type Value struct {
+	Node *yaml.Node
+	Path string
+}
+
+// IsNull says whether it is nothing: null, ~, or just left out.
+func (at Value) IsNull() bool {
+	return at.Node.Kind == yaml.ScalarNode && at.Node.ShortTag() == "!!null"
+}
+
+// isPlain says whether it is a scalar that is neither null nor a list or map.
+func (at Value) isPlain() bool { return at.Node.Kind == yaml.ScalarNode && !at.IsNull() }
+
+// Member is a member of a map, with its path.
+func (at Value) Member(name string, node *yaml.Node) Value {
+	if at.Path != "" {
+		name = at.Path + "." + name
+	}
+	return Value{Follow(node), name}
+}
+
+// Follow is what an alias stands for. That one stands for itself, YAML refuses.
+func Follow(node *yaml.Node) *yaml.Node {
+	for node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	return node
+}
+
+// Found says what stands there, for a message.
+func (at Value) Found() string {
+	switch {
+	case at.Node.Kind == yaml.SequenceNode:
+		return "a list"
+	case at.Node.Kind == yaml.MappingNode:
+		return "a map"
+	case at.IsNull():
+		return "nothing"
+	default:
+		return fmt.Sprintf("%q", Cut(at.Node.Value))
+	}
+}
+
+// Wrong adds a mistake, whose sentence begins by the value's path.
+func (reader *Reader) Wrong(at Value, format string, arguments ...any) {
+	text := fmt.Sprintf(format, arguments...)
+	if at.Path != "" {
+		text = at.Path + " " + text
+	}
+	reader.Mistakes = append(reader.Mistakes, Mistake{Line: at.Node.Line, Column: at.Node.Column, Text: text})
+}
+
+// Warn adds a warning, in the same form.
+func (reader *Reader) Warn(at Value, format string, arguments ...any) {
+	reader.Warnings = append(reader.Warnings, Mistake{
+		Line: at.Node.Line, Column: at.Node.Column, Text: at.Path + " " + fmt.Sprintf(format, arguments...),
+	})
+}
+
+// IsTooMuch says whether no more can be read.
+func (reader *Reader) IsTooMuch(at Value) bool {
+	reader.visited++
+	if reader.visited == maxVisited {
+		reader.Wrong(at, "is too much: the file has more than %d values, with those that its aliases repeat", maxVisited)
+	}
+	return reader.visited >= maxVisited
+}
+
+// Fields are the keys that a map may have, each with what reads it.
+type Fields map[string]func(Value)
+
+// Object reads a map, of which nothing is an empty one. Keys that begin with x- are the
+// author's own.
+func (reader *Reader) Object(at Value, known Fields) {
+	switch {
+	case at.IsNull():
+	case at.Node.Kind != yaml.MappingNode:
+		reader.Wrong(at, "must be a map, not %s", at.Found())
+	default:
+		reader.members(at, at.Node, known, map[string]int{})
+	}
+}
+
+// members reads the members of a map, then those that it merges (<<) and does not have.
+func (reader *Reader) members(at Value, node *yaml.Node, known Fields, seen map[string]int) {
+	merged := []*yaml.Node{}
+	own := map[string]bool{}
+	for index := 0; index+1 < len(node.Content); index += 2 {
+		key := Follow(node.Content[index])
+		member := at.Member(key.Value, node.Content[index+1])
+		if reader.IsTooMuch(member) {
+			return
+		}
+		if key.ShortTag() == "!!merge" {
+			merged = append(merged, mergedBy(member.Node)...)
+			continue
+		}
+		if line := seen[key.Value]; line != 0 {
+			if own[key.Value] {
+				reader.Wrong(Value{key, member.Path}, "is given twice, first in line %d", line)
+			}
+			continue
+		}
+		seen[key.Value], own[key.Value] = key.Line, true
+		read, ok := known[key.Value]
+		switch {
+		case ok:
+			read(member)
+		case !strings.HasPrefix(key.Value, "x-"):
+			reader.Wrong(Value{key, member.Path}, "is not known%s", suggestion(key.Value, slices.Sorted(maps.Keys(known))))
+		}
+	}
+	for _, other := range merged {
+		reader.members(at, other, known, seen)
+	}
+}
+
+// mergedBy are the maps that a merge key names: one, or a list of them.
+func mergedBy(node *yaml.Node) (found []*yaml.Node) {
+	if node.Kind == yaml.MappingNode {
+		return []*yaml.Node{node}
+	}
+	for _, item := range node.Content {
+		if item = Follow(item); item.Kind == yaml.MappingNode {
+			found = append(found, item)
+		}
+	}
+	return found
+}
+
+// suggestion is what may have been meant, and what else there is.
+func suggestion(given string, known []string) string {
+	if given == "" {
+		return ""
+	}
+	const near = 2
+	best, distance := "", near+1
+	for _, name := range known {
+		found := levenshtein.ComputeDistance(strings.ToLower(given), strings.ToLower(name))
+		if found < len(name) && (found < distance || found == distance && strings.HasPrefix(name, given[:1])) {
+			best, distance = name, found
+		}
+	}
+	if best != "" {
+		return fmt.Sprintf("; did you mean %s?", best)
+	}
+	return "; there are " + strings.Join(known, ", ")
+}
+
+// List reads each item of a list, of which nothing is an empty one.
+func (reader *Reader) List(at Value, read func(Value)) {
+	switch {
+	case at.IsNull():
+	case at.Node.Kind == yaml.MappingNode && len(at.Node.Content) == 0:
+		reader.Warn(at, "must be a list, not a map")
+	case at.Node.Kind != yaml.SequenceNode:
+		reader.Wrong(at, "must be a list, not %s", at.Found())
+	default:
+		for index, item := range at.Node.Content {
+			item := Value{Follow(item), fmt.Sprintf("%s[%d]", at.Path, index)}
+			if reader.IsTooMuch(item) {
+				return
+			}
+			read(item)
+		}
+	}
+}
+
+// Text reads a text; what is written without quotes is one, too, and nothing is an empty
+// one, as yaml.v2 and so the job-executor-service have it.
+func (reader *Reader) Text(at Value) string {
+	if at.Node.Kind != yaml.ScalarNode {
+		reader.Wrong(at, "must be text, not %s", at.Found())
+		return ""
+	}
+	if at.IsNull() {
+		return ""
+	}
+	return at.Node.Value
+}
+
+// OneOf reads one of several texts; an empty one is always allowed.
+func (reader *Reader) OneOf(at Value, allowed ...string) string {
+	text := reader.Text(at)
+	if text != "" && !slices.Contains(allowed, text) {
+		reader.Wrong(at, "%q must be one of %s%s", Cut(text), strings.Join(allowed, ", "), didYouMean(text, allowed))
+	}
+	return text
+}
+
+func didYouMean(given string, known []string) string {
+	if text := suggestion(given, known); strings.Contains(text, "did you mean") {
+		return text
+	}
+	return ""
+}
+
+// Texts reads a list of texts.
+func (reader *Reader) Texts(at Value) (list []string) {
+	reader.List(at, func(item Value) { list = append(list, reader.Text(item)) })
+	return list
+}
+
+// Words reads a list of texts, or one text, which is one word.
+func (reader *Reader) Words(at Value) []string {
+	if !at.isPlain() {
+		return reader.Texts(at)
+	}
+	if strings.Contains(at.Node.Value, " ") {
+		reader.Warn(at, "is one word, blanks and all; write a list for several: [%s]", strings.Join(strings.Fields(at.Node.Value), ", "))
+	}
+	return []string{at.Node.Value}
+}
+
+// Boolean reads true or false; nil for nothing.
+func (reader *Reader) Boolean(at Value) *bool {
+	var truth bool
+	switch {
+	case at.IsNull():
+		return nil
+	case at.Node.Kind != yaml.ScalarNode || at.Node.Decode(&truth) != nil:
+		reader.Wrong(at, "must be true or false, not %s", at.Found())
+		return nil
+	}
+	return &truth
+}
+
+// Integer reads a whole number within limits; nil for nothing.
+func (reader *Reader) Integer(at Value, least, most int64) *int64 {
+	var number float64
+	switch {
+	case at.IsNull():
+		return nil
+	case !at.isPlain() || at.Node.ShortTag() == "!!str" || at.Node.Decode(&number) != nil || number != math.Trunc(number):
+		reader.Wrong(at, "must be a whole number, not %s", at.Found())
+		return nil
+	case number < float64(least) || number > float64(most):
+		reader.Wrong(at, "must be from %d to %d, not %s", least, most, Cut(at.Node.Value))
+		return nil
+	}
+	return new(int64(number))
+}
+
+// Cut is the beginning of a text, for a message.
+func Cut(text string) string {
+	const longest = 80
+	if len(text) > longest {
+		return strings.ToValidUTF8(text[:longest], "") + "…"
+	}
+	return text
+}
