@@ -572,8 +572,8 @@ func TestParseTakesWhatIsJustAllowed(t *testing.T) {
 	least := "apiVersion: v2\n"
 	tests := []struct{ name, content string }{
 		{"the largest file", least + strings.Repeat("#", MaxBytes-len(least))},
-		{"the longest event name", named(strings.Repeat("a", maxPatternBytes))},
-		{"the longest JSONPath", fmt.Sprintf(variable, "$."+strings.Repeat("a", maxPathBytes-2))},
+		{"the longest event name", named(strings.Repeat("a", 512))},
+		{"the longest JSONPath", fmt.Sprintf(variable, "$."+strings.Repeat("a", 510))},
 		{"as many wildcards as may be", fmt.Sprintf(variable, "$..a.*")},
 		{"as many tasks as may be", "apiVersion: v2\nactions:\n- name: A\n  tasks:\n" + strings.Repeat("  - {image: i}\n", maxTasks)},
 	}

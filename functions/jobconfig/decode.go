@@ -10,11 +10,19 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/job-executor/job-executor/functions/jobconfig/expression"
 	"github.com/job-executor/job-executor/functions/jobconfig/reader"
 )
 
 // reservedPrefix is that of the annotations by which Jobs are kept account of.
 const reservedPrefix = "job-executor.github.io/"
+
+const (
+	// maxTasks bounds the tasks of a file.
+	maxTasks = 1000
+	// maxPatternsSize bounds the sizes of all regular expressions of a file.
+	maxPatternsSize = 50000
+)
 
 // decoder reads a whole file into a Config.
 type decoder struct {
@@ -157,7 +165,7 @@ func (decoder *decoder) eventName(at reader.Value, event *Event) {
 }
 
 func (decoder *decoder) compile(at reader.Value, event *Event) {
-	pattern, size, err := compile(event.Name)
+	pattern, size, err := expression.Compile(event.Name)
 	decoder.patternsSize += size
 	switch {
 	case err != nil:
@@ -173,7 +181,7 @@ func (decoder *decoder) compile(at reader.Value, event *Event) {
 func (decoder *decoder) path(at reader.Value) string {
 	text := decoder.Text(at)
 	if text != "" {
-		if err := checkPath(text); err != nil {
+		if err := expression.CheckPath(text); err != nil {
 			decoder.Wrong(at, "%s", err)
 		}
 	}
@@ -315,7 +323,7 @@ func (decoder *decoder) env(at reader.Value) Env {
 		}
 		if env.Value == "" {
 			decoder.Wrong(at, "needs a value: a JSONPath, as $.data.service")
-		} else if err := checkPath(env.Value); err != nil {
+		} else if err := expression.CheckPath(env.Value); err != nil {
 			decoder.Wrong(text, "%s", err)
 		}
 	}

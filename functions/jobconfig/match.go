@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/PaesslerAG/jsonpath"
 	"go.yaml.in/yaml/v4"
+
+	"github.com/job-executor/job-executor/functions/jobconfig/expression"
 )
 
 // Envelope is an event as JSONPath expressions see it: the object with the
@@ -42,7 +43,7 @@ func (event *Event) matches(envelope Envelope) bool {
 	if event.JSONPath.Property == "" {
 		return true
 	}
-	value, err := envelope.lookup(event.JSONPath.Property)
+	value, err := expression.Lookup(event.JSONPath.Property, envelope)
 	if err != nil {
 		return false
 	}
@@ -58,7 +59,7 @@ func (event *Event) matches(envelope Envelope) bool {
 // they are written in JSON, objects and lists as JSON, or as YAML where the
 // variable says so. An expression that finds nothing is an error.
 func (env *Env) EventValue(envelope Envelope) (string, error) {
-	value, err := envelope.lookup(env.Value)
+	value, err := expression.Lookup(env.Value, envelope)
 	if err != nil {
 		return "", fmt.Errorf("could not add env with name %s, value %s of the event: %w", env.Name, env.Value, err)
 	}
@@ -96,10 +97,6 @@ func withNumbers(value any) any {
 	default:
 		return value
 	}
-}
-
-func (envelope Envelope) lookup(path string) (any, error) {
-	return jsonpath.Get(dialect(path), map[string]any(envelope))
 }
 
 func render(value any) string {

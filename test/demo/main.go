@@ -84,7 +84,7 @@ func show(ctx context.Context, options options) error {
 	programs := map[string]embedded.Program{}
 	if _, err := exec.LookPath("locust"); err != nil {
 		programs[locustImage] = func(ctx context.Context, container embedded.Container) int {
-			return loadtest.Run(ctx, container.Command, container.Output)
+			return loadtest.Run(ctx, slices.Concat(container.Command, container.Arguments), container.Output)
 		}
 	}
 	system, err := embedded.Start(ctx, embedded.Options{

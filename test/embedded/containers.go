@@ -6,11 +6,14 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/distribution/reference"
 )
 
 // Container is what a Runtime is asked to run.
@@ -18,10 +21,10 @@ type Container struct {
 	// Job is the name of the container's Job.
 	Job         string
 	Name, Image string
-	// Command is the whole command line.
-	Command     []string
-	Environment map[string]string
-	WorkingDir  string
+	// Command is what to run, empty for the image's own, with Arguments.
+	Command, Arguments []string
+	Environment        map[string]string
+	WorkingDir         string
 	// Directory is where the pod's volume is, which the container expects at
 	// MountPath.
 	Directory, MountPath string
@@ -40,7 +43,8 @@ type Runtime interface {
 // is replaced wherever it stands in the command and the environment. Files with
 // the path inside are left as they are.
 type Processes struct {
-	// Programs run in place of images' containers, in this process.
+	// Programs run in place of images' containers, in this process; by the images' names
+	// without tags, as docker.io/library/busybox.
 	Programs map[string]Program
 }
 
@@ -56,13 +60,15 @@ const killDelay = 5 * time.Second
 // Run runs a program of its image if there is one, else its command.
 func (processes *Processes) Run(ctx context.Context, container Container) (int, error) {
 	container = processes.moved(container)
-	if program, ok := processes.Programs[container.Image]; ok {
-		return program(ctx, container), nil
+	for _, name := range []string{container.Image, nameOf(container.Image)} {
+		if program, ok := processes.Programs[name]; ok {
+			return program(ctx, container), nil
+		}
 	}
 	if len(container.Command) == 0 {
 		return 0, errNoCommand
 	}
-	command := exec.CommandContext(ctx, container.Command[0], container.Command[1:]...) //nolint:gosec // that is what it is for
+	command := exec.CommandContext(ctx, container.Command[0], slices.Concat(container.Command[1:], container.Arguments)...) //nolint:gosec // that is what it is for
 	command.Stdout, command.Stderr = container.Output, container.Output
 	command.Dir = container.Directory
 	if container.WorkingDir != "" {
@@ -100,22 +106,34 @@ func (processes *Processes) moved(container Container) Container {
 	if container.MountPath == "" {
 		return container
 	}
+	// The path itself, not the beginning of another name.
+	place := regexp.MustCompile(regexp.QuoteMeta(container.MountPath) + `([^\w.-]|$)`)
 	move := func(text string) string {
-		if text == container.MountPath {
-			return container.Directory
+		return place.ReplaceAllString(text, strings.ReplaceAll(container.Directory, "$", "$$")+"${1}")
+	}
+	moveAll := func(words []string) (moved []string) {
+		for _, word := range words {
+			moved = append(moved, move(word))
 		}
-		return strings.ReplaceAll(text, container.MountPath+"/", container.Directory+string(filepath.Separator))
+		return moved
 	}
-	command := make([]string, len(container.Command))
-	for index, argument := range container.Command {
-		command[index] = move(argument)
-	}
+	container.Command, container.Arguments = moveAll(container.Command), moveAll(container.Arguments)
 	environment := map[string]string{}
 	for name, value := range container.Environment {
 		environment[name] = move(value)
 	}
-	container.Command, container.Environment, container.WorkingDir = command, environment, move(container.WorkingDir)
+	container.Environment, container.WorkingDir = environment, move(container.WorkingDir)
 	return container
+}
+
+// nameOf is an image's whole name without its tag: locustio/locust:2 is
+// docker.io/locustio/locust.
+func nameOf(image string) string {
+	named, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
+		return image
+	}
+	return named.Name()
 }
 
 // containerLog is what a container has printed, up to a limit.

@@ -72,9 +72,10 @@ func configure[Configuration any](environment Environment, workload string) (Con
 func Objects(manifests Manifests) []runtime.Object {
 	objects := []runtime.Object{&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: systemNamespace, Name: grantSecret}}}
 	for _, namespace := range strings.Split(manifests.Settings["JOB_NAMESPACES"], ",") {
-		objects = append(objects, &corev1.ServiceAccount{
-			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: manifests.Settings["JOB_SERVICE_ACCOUNT"]},
-		})
+		// Every namespace has the account default.
+		for _, name := range []string{"default", manifests.Settings["JOB_SERVICE_ACCOUNT"]} {
+			objects = append(objects, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}})
+		}
 	}
 	return objects
 }

@@ -437,9 +437,11 @@ func (cluster *Kubernetes) run(ctx context.Context, job *batchv1.Job, pod *corev
 	}
 	terminated := &corev1.ContainerStateTerminated{StartedAt: started, Reason: "Completed"}
 	if err == nil {
-		var command []string
-		for _, argument := range append(append([]string{}, container.Command...), container.Args...) {
-			command = append(command, expand(argument, environment))
+		expanded := func(words []string) (all []string) {
+			for _, word := range words {
+				all = append(all, expand(word, environment))
+			}
+			return all
 		}
 		mountPath := ""
 		if len(container.VolumeMounts) > 0 {
@@ -447,8 +449,9 @@ func (cluster *Kubernetes) run(ctx context.Context, job *batchv1.Job, pod *corev
 		}
 		var code int
 		code, err = cluster.options.Runtime.Run(ctx, Container{
-			Job: job.Name, Name: container.Name, Image: container.Image, Command: command, Environment: environment,
-			WorkingDir: container.WorkingDir, Directory: directory, MountPath: mountPath, Output: log,
+			Job: job.Name, Name: container.Name, Image: container.Image, Command: expanded(container.Command), Arguments: expanded(container.Args),
+			Environment: environment,
+			WorkingDir:  container.WorkingDir, Directory: directory, MountPath: mountPath, Output: log,
 		})
 		terminated.ExitCode = int32(code) //nolint:gosec // of a process
 	}
@@ -466,6 +469,15 @@ func (cluster *Kubernetes) run(ctx context.Context, job *batchv1.Job, pod *corev
 // environment resolves a container's variables.
 func (cluster *Kubernetes) environment(ctx context.Context, namespace string, container *corev1.Container) (map[string]string, error) {
 	environment := map[string]string{}
+	for _, source := range container.EnvFrom {
+		secret, err := cluster.client.CoreV1().Secrets(namespace).Get(ctx, source.SecretRef.Name, metav1.GetOptions{})
+		if err != nil {
+			return nil, fmt.Errorf("variables of a Secret: %w", err)
+		}
+		for name, value := range secret.Data {
+			environment[name] = string(value)
+		}
+	}
 	for _, variable := range container.Env {
 		if variable.ValueFrom == nil {
 			environment[variable.Name] = expand(variable.Value, maps.Clone(environment))

@@ -1,4 +1,4 @@
-package jobconfig
+package expression
 
 import (
 	"errors"
@@ -9,27 +9,24 @@ import (
 	"strings"
 
 	"github.com/PaesslerAG/jsonpath"
-
-	"github.com/job-executor/job-executor/functions/jobconfig/reader"
 )
 
-// What one file may take of the executor, which is everybody's.
+// What one expression may take of the executor, which is everybody's.
 const (
-	maxTasks = 1000
 	// maxPatternBytes and maxPatternSize bound a regular expression: its text, and the
 	// instructions that it compiles to.
 	maxPatternBytes = 512
 	maxPatternSize  = 5000
-	// maxPatternsSize bounds those of all of a file.
-	maxPatternsSize = 50000
 	// maxPathBytes and maxPathWildcards bound a JSONPath: each wildcard multiplies what
 	// it selects.
 	maxPathBytes     = 512
 	maxPathWildcards = 2
 )
 
-// compile compiles an event's name after it was measured.
-func compile(pattern string) (compiled *regexp.Regexp, size int, err error) {
+// Compile compiles a regular expression after it was measured; its size is about the
+// number of instructions that it compiles to. What the error says follows "is no regular
+// expression: ".
+func Compile(pattern string) (compiled *regexp.Regexp, size int, err error) {
 	if len(pattern) > maxPatternBytes {
 		return nil, 0, fmt.Errorf("it has %d characters, more than %d", len(pattern), maxPatternBytes)
 	}
@@ -57,19 +54,24 @@ func sizeOf(parsed *syntax.Regexp) int {
 	return size
 }
 
-// checkPath refuses a JSONPath that is none, or could select too much. What it says
+// CheckPath refuses a JSONPath that is none, or could select too much. What it says
 // follows the path of the value.
-func checkPath(path string) error {
+func CheckPath(path string) error {
 	if len(path) > maxPathBytes {
 		return fmt.Errorf("is a JSONPath of %d characters, more than %d", len(path), maxPathBytes)
 	}
 	if strings.Count(path, "..") > 1 || strings.Count(path, "*")+strings.Count(path, "..") > maxPathWildcards {
-		return fmt.Errorf("is a JSONPath with more than one .. or more than %d wildcards: %s", maxPathWildcards, reader.Cut(path))
+		return fmt.Errorf("is a JSONPath with more than one .. or more than %d wildcards: %s", maxPathWildcards, path)
 	}
 	if _, err := jsonpath.New(dialect(path)); err != nil {
-		return fmt.Errorf("%q is no JSONPath; write it as $.data.service, $.data.list[0] or $.data.labels['build-id']", reader.Cut(path))
+		return fmt.Errorf("%q is no JSONPath; write it as $.data.service, $.data.list[0] or $.data.labels['build-id']", path)
 	}
 	return nil
+}
+
+// Lookup is what a JSONPath selects of an event; nothing is an error.
+func Lookup(path string, event map[string]any) (any, error) {
+	return jsonpath.Get(dialect(path), event)
 }
 
 // dialect is a JSONPath in the words of the library, which takes texts in double quotes

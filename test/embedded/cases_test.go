@@ -1,0 +1,193 @@
+package embedded
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/job-executor/job-executor/test/console"
+)
+
+// What comes of files that were found to go wrong, from Keptn's event to Keptn's event;
+// the files and the events are in testdata/job-config. Those that are refused are in
+// jobconfig's own tests, with all mistakes of their kind.
+func TestCasesOfJobConfig(t *testing.T) {
+	// secret makes the Secret that the next task needs.
+	var system *System
+	secret := func(ctx context.Context, _ Container) int {
+		made := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "job-executor-jobs", Name: "made-before"}, Data: map[string][]byte{"K": []byte("made")}}
+		if _, err := system.Cluster.Client(nil).CoreV1().Secrets(made.Namespace).Create(ctx, made, metav1.CreateOptions{}); err != nil {
+			return 1
+		}
+		return 0
+	}
+	system, err := Start(t.Context(), Options{
+		Directory: t.TempDir(), Manifests: "../../config", Log: slog.DiscardHandler,
+		Programs: map[string]Program{"docker.io/alpine/k8s": secret},
+		Objects:  []runtime.Object{&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "job-executor-jobs", Name: "deployer"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { system.Close(t.Context()) })
+	keptn := console.Keptn{Call: system.Call}
+	const test, evaluation = "test", "evaluation"
+	passed := told{"succeeded", []string{"test.started ", "test.finished pass"}}
+	errored := told{"errored", []string{"test.started ", "test.finished fail"}}
+	nothing := told{Stage: "aborted"} // by the user, who would wait for ever
+	tests := []struct {
+		name string
+		task string
+		want told
+		// says are in the message of the finished event, not those of hides; logs is Keptn's.
+		says, hides, logs []string
+	}{
+		{name: "01-second-action-is-dropped", task: test, want: errored, says: []string{"Task 'one' failed", "Task 'two' finished successfully!", "\ntwo\n"}},
+		{
+			name: "02-silent-failure-fails-the-tests", task: test, want: passed, says: []string{"Task 'tests' finished successfully!", "all pass"},
+			hides: []string{"post"}, logs: []string{"Task 'post' failed: container task ended (Reason: Error, ExitCode: 1)\n"},
+		},
+		{name: "03-empty-list-items-vanish", task: test, want: passed, says: []string{"[--user]\n[]\n[--password]\n[x]\n"}},
+		{
+			name: "04-reserved-annotation-hangs-the-sequence", task: test, want: errored,
+			says: []string{"line 8, column 19: actions[0].tasks[0].annotations.job-executor.github.io/delivered is reserved"},
+		},
+		{name: "05-as-string", task: test, want: passed, says: []string{"\nX=cart\n"}},
+		{name: "07-event-text-is-expanded", task: test, want: passed, says: []string{"pa$$word $(TOKEN) $5 / pa$$word $(TOKEN) $5\n"}},
+		{name: "08-other-user-cannot-write-beside-its-files", task: test, want: passed},
+		{name: "10-root-that-is-not-allowed", task: test, want: errored, says: []string{"runAsUser 0 needs runAsNonRoot: false"}},
+		{name: "11-empty-service-account", task: test, want: passed},
+		{name: "12-files-slash", task: test, want: passed, says: []string{"a.txt", "tf"}},
+		{name: "13-files-leave-keptn-takes-a-minute", task: test, want: errored, says: []string{`files[0] "../x" has .. in it`}},
+		{name: "14-regexp-bomb", task: test, want: nothing, logs: []string{"is no regular expression: it has 5010 characters, more than 512"}},
+		{name: "15-jsonpath-bomb", task: test, want: errored, says: []string{"is a JSONPath with more than one .."}},
+		{
+			name: "17-apiversion-v1", task: test, want: errored,
+			says: []string{"line 1, column 13: apiVersion v1 is not supported, use v2: there cmd is a list"},
+		},
+		{name: "18-short-form", task: test, want: passed, says: []string{"Task 'A' finished successfully!", "\nhello\n"}},
+		{name: "19-annotations-as-list", task: test, want: passed},
+		{name: "20-unused-action-breaks-the-rest", task: test, want: passed, says: []string{"\nok\n"}},
+		{
+			name: "21-broken-file-fails-foreign-tasks", task: evaluation, want: nothing,
+			logs: []string{"Nothing is run for task evaluation: no action of job/config.yaml matches"},
+		},
+		{name: "22-line-of-a-syntax-error", task: test, want: errored, says: []string{"line 9, column 7: this does not fit what stands before it"}},
+		// Keptn itself rounds 9007199254740993 on its way.
+		{name: "23-numbers-in-yaml", task: test, want: passed, says: []string{"count: 12345678\nid: 9007199254740992\n", "\nI=9007199254740992\n"}},
+		{name: "25-secret-of-an-earlier-task", task: test, want: passed, says: []string{"\nK=made\n"}},
+		{name: "26-second-document-ignored", task: test, want: errored, says: []string{"line 9, column 1: a second document begins here"}},
+		{name: "27-label-that-is-no-variable-name", task: test, want: passed, hides: []string{"LABELS_"}},
+		{name: "28-single-quotes-in-a-path", task: test, want: passed, says: []string{"\nB=17\n"}},
+		{name: "29-go-words-in-messages", task: test, want: nothing, logs: []string{"no action of job/config.yaml matches"}},
+		{name: "30-demo-keptn-in-a-script", task: test, want: passed, says: []string{"folder/a.txt\nfolder\n"}},
+	}
+	for index, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			directory := filepath.Join("testdata/job-config", test.name)
+			config, err := os.ReadFile(filepath.Join(directory, "config.yaml"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			content, err := os.ReadFile(filepath.Join(directory, "event.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var triggered struct{ Data map[string]any }
+			if err := json.Unmarshal(content, &triggered); err != nil {
+				t.Fatal(err)
+			}
+			project := fmt.Sprintf("case-%d", index)
+			files := map[string][]byte{"job/config.yaml": config, "folder/a.txt": []byte("a"), "tf/main.tf": []byte("b")}
+			shipyard := fmt.Sprintf("apiVersion: spec.keptn.sh/0.2.2\nkind: Shipyard\nmetadata: {name: s}\n"+
+				"spec: {stages: [{name: dev, sequences: [{name: pipeline, tasks: [{name: %s}]}]}]}\n", test.task)
+			if err := keptn.CreateProject(t.Context(), project, shipyard, "cart", []string{"dev"}, files); err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range []string{"project", "stage", "service"} {
+				delete(triggered.Data, name)
+			}
+			keptnContext, err := keptn.Trigger(t.Context(), project, "dev", "pipeline", "cart", triggered.Data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			aborts := test.want.Stage == nothing.Stage
+			if aborts {
+				awaitTaken(t, system, keptn, keptnContext, false)
+			}
+			var message string
+			err = console.Eventually(t.Context(), flowLimit, func(ctx context.Context) error {
+				logged, err := logOf(ctx, keptn, keptnContext)
+				if err != nil {
+					return err
+				}
+				for _, text := range test.logs {
+					if !strings.Contains(logged, text) {
+						return fmt.Errorf("%q is missing in Keptn's log:\n%s", text, logged)
+					}
+				}
+				if aborts {
+					if err := keptn.Abort(ctx, project, keptnContext); err != nil {
+						return err
+					}
+				}
+				got, events, err := tellOf(ctx, keptn, project, keptnContext)
+				if err != nil {
+					return err
+				}
+				if len(events) > 0 {
+					message = events[len(events)-1].Data.Message
+				}
+				if difference := cmp.Diff(test.want, got); difference != "" {
+					return fmt.Errorf("(-want +got):\n%s\n%s", difference, message)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, text := range test.says {
+				if !strings.Contains(message, text) {
+					t.Errorf("%q is missing in:\n%s", text, message)
+				}
+			}
+			for _, text := range test.hides {
+				if strings.Contains(message, text) {
+					t.Errorf("%q is in:\n%s", text, message)
+				}
+			}
+			if words := regexp.MustCompile(`unmarshal|\[\]string|yaml:|jobconfig\.|!!`).FindString(message); words != "" {
+				t.Errorf("the user reads %q in:\n%s", words, message)
+			}
+		})
+	}
+}
+
+// logOf is what Keptn's log of the integration says of the task of a context.
+func logOf(ctx context.Context, keptn console.Keptn, keptnContext string) (string, error) {
+	events, err := keptn.Events(ctx, keptnContext)
+	if err != nil {
+		return "", err
+	}
+	var text strings.Builder
+	for _, event := range events {
+		logged, err := keptn.ErrorsOf(ctx, event.ID)
+		if err != nil {
+			return "", err
+		}
+		text.WriteString(strings.Join(logged, "\n"))
+	}
+	return text.String(), nil
+}
