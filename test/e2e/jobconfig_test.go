@@ -1,0 +1,172 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/job-executor/job-executor/test/console"
+	"github.com/job-executor/job-executor/test/system"
+)
+
+// What a job/config.yaml may say that only a real kubelet can show to work.
+func TestJobConfig(t *testing.T) {
+	t.Parallel()
+	installed := connect(t)
+	const head = "apiVersion: v2\nactions:\n"
+	passed := []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}
+	tests := []struct {
+		name, actions string
+		// secret is made once there are Jobs.
+		secret string
+		want   []summary
+		says   []string
+		logs   string
+	}{
+		{
+			name: "the short form of an action",
+			actions: `- name: Greet
+  event: sh.keptn.event.test.triggered
+  image: busybox
+  files: [greeting/hello.txt]
+  cmd: cat
+  args: /keptn/greeting/hello.txt
+`,
+			want: passed, says: []string{"Task 'Greet' finished successfully!", "hello from Git"},
+		},
+		{
+			name: "an action that fails stops no other, and a silent one has no say",
+			actions: `- {name: Note, silent: true, event: test, image: busybox, cmd: [sh, -c, "exit 1"]}
+- name: One
+  event: test
+  tasks: [{name: breaks, image: busybox, cmd: [sh, -c, "exit 3"]}, {name: never, image: busybox, cmd: [echo, never]}]
+- {name: Two, event: test, image: busybox, cmd: [echo, second]}
+`,
+			want: []summary{{Type: "test.started"}, {"test.finished", "errored", "fail"}},
+			says: []string{"Task 'breaks' failed: container task ended (Reason: Error, ExitCode: 3)", "Task 'Two' finished successfully!", "second"},
+			logs: "Task 'Note' failed: container task ended (Reason: Error, ExitCode: 1)\n",
+		},
+		{
+			name: "files can be changed, and written beside, by any user",
+			actions: `- name: Write
+  event: test
+  tasks:
+  - name: root
+    image: busybox
+    files: [greeting]
+    workingDir: /keptn/greeting
+    securityContext: {runAsUser: 0, runAsGroup: 0, runAsNonRoot: false}
+    cmd: [sh, -c, "echo more >> hello.txt; touch out.txt; ls; id -u"]
+  - name: other
+    image: busybox
+    files: [greeting]
+    workingDir: /keptn/greeting
+    securityContext: {runAsUser: 7000, runAsGroup: 9000}
+    cmd: [sh, -c, "echo more >> hello.txt; touch out.txt; ls; id -u"]
+`,
+			want: passed, says: []string{"out.txt\n0\n", "out.txt\n7000\n"},
+		},
+		{
+			name: "an event's text is not expanded",
+			actions: `- name: Show
+  event: test
+  image: busybox
+  env: [{name: TOKEN, value: secret, valueFrom: string}, {name: NOTE, value: $.data.labels.note, valueFrom: event}]
+  cmd: [sh, -c, 'echo "$NOTE / $LABELS_NOTE"']
+`,
+			want: passed, says: []string{"pa$$word $(TOKEN) $5 / pa$$word $(TOKEN) $5"},
+		},
+		{
+			name: "a Secret may be made while an earlier task runs", secret: "made-meanwhile",
+			actions: `- name: Secrets
+  event: test
+  tasks:
+  - {name: first, image: busybox, cmd: [sleep, "5"]}
+  - {name: second, image: busybox, cmd: [sh, -c, 'echo "it is $KEY"'], env: [{name: made-meanwhile, valueFrom: secret}]}
+`,
+			want: passed, says: []string{"it is made"},
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			project := createProject(t, installed, []string{"test"}, map[string]string{
+				"job/config.yaml": head + test.actions, "greeting/hello.txt": "hello from Git\n",
+			})
+			keptnContext := triggerWith(t, installed, project, map[string]any{"labels": map[string]string{"note": "pa$$word $(TOKEN) $5"}})
+			t.Logf("project %s, Keptn context %s", project, keptnContext)
+			if test.secret != "" {
+				makeSecret(t, installed, keptnContext, test.secret)
+			}
+			_, events := end(t, installed, project, keptnContext)
+			compare(t, "events", test.want, summaries(events))
+			contains(t, events[len(events)-1].Data.Message, test.says...)
+			if test.logs != "" {
+				must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+					logged, err := installed.ErrorsOf(ctx, events[len(events)-1].TriggeredID)
+					for _, entry := range logged {
+						if entry == test.logs {
+							return nil
+						}
+					}
+					return errors.Join(err, fmt.Errorf("Keptn's log has %q", logged))
+				}))
+			}
+		})
+	}
+}
+
+// makeSecret makes a Secret for Jobs once those of a context are there.
+func makeSecret(t *testing.T, installed *system.Installation, keptnContext, name string) {
+	t.Helper()
+	secrets := installed.Kubernetes.CoreV1().Secrets(system.JobsNamespace)
+	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		jobs, err := installed.Jobs(ctx, keptnContext)
+		if err == nil && len(jobs) < 2 {
+			err = errors.New("there are no Jobs yet")
+		}
+		if err != nil {
+			return err
+		}
+		_, err = secrets.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, StringData: map[string]string{"KEY": "made"}}, metav1.CreateOptions{})
+		if apierrors.IsAlreadyExists(err) {
+			err = nil
+		}
+		return err
+	}))
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
+		defer cancel()
+		if err := secrets.Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// The example of the demo, which is the short form that Keptn's documentation shows, with
+// the real locust.
+func TestTheDemosExample(t *testing.T) {
+	t.Parallel()
+	installed := connect(t)
+	must(t, installed.Apply(t.Context(), "test/demo/cluster/target.yaml"))
+	files, err := installed.ReadFiles("test/demo/project")
+	must(t, err)
+	contents := map[string]string{}
+	for name, content := range files {
+		contents[name] = string(content)
+	}
+	project := createProject(t, installed, []string{"test"}, contents)
+	keptnContext := triggerWith(t, installed, project, map[string]any{
+		"deployment": map[string]any{"deploymentURIsLocal": []string{"http://shop.shop.svc.cluster.local"}},
+	})
+	_, events := end(t, installed, project, keptnContext)
+	compare(t, "events", []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}, summaries(events))
+	contains(t, events[len(events)-1].Data.Message, "Task 'Run tests' finished successfully!", "Aggregated")
+}
