@@ -131,22 +131,102 @@ func TestLosingTheLeaseStopsABridgeWithinASecond(t *testing.T) {
 	})
 }
 
+// heldBy is the Lease as a bridge left it that had no time to release it.
+func heldBy(holder *string) *coordinationv1.Lease {
+	return &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "job-executor", Name: "bridge"},
+		Spec: coordinationv1.LeaseSpec{
+			HolderIdentity: holder, LeaseDurationSeconds: new(int32(leaseDuration / time.Second)),
+			AcquireTime: &metav1.MicroTime{Time: time.Now()}, RenewTime: &metav1.MicroTime{Time: time.Now()},
+		},
+	}
+}
+
 func TestKilledBridgeIsFollowedAtOnce(t *testing.T) {
-	elected(t, func(t *testing.T, client kubernetes.Interface) {
-		t.Helper()
-		one := stand(t, client, "one")
-		time.Sleep(time.Second)
-		one.cancel() // it has no time to say anything
-		<-one.done
-		if err := client.CoreV1().Pods("job-executor").Delete(t.Context(), "one", metav1.DeleteOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		other := stand(t, client, "other")
-		time.Sleep(retryPeriod)
-		if !other.leads.Load() {
-			t.Error("it waits for the lease of a pod that does not exist")
-		}
-		other.cancel()
-		<-other.done
-	})
+	tests := []struct {
+		name string
+		pods []runtime.Object
+		// dies is after what time the holder's pod is gone.
+		dies time.Duration
+	}{
+		{name: "before the other one stands"},
+		{name: "while the other one waits", pods: []runtime.Object{podNamed("killed")}, dies: 2 * time.Second},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				client := fake.NewClientset(append(test.pods, heldBy(new("killed_10.0.0.9:8080")))...)
+				other := stand(t, client, "other")
+				if test.dies > 0 {
+					time.Sleep(test.dies)
+					if other.leads.Load() {
+						t.Error("it leads although the holder lives")
+					}
+					if err := client.CoreV1().Pods("job-executor").Delete(t.Context(), "killed", metav1.DeleteOptions{}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(gonePeriod + 2*retryPeriod) // not the lease's duration
+				if !other.leads.Load() {
+					t.Error("it waits for the lease of a pod that does not exist")
+				}
+				other.cancel()
+				<-other.done
+			})
+		})
+	}
+}
+
+func TestLeaseIsReleasedOnlyOnceItsHolderIsGone(t *testing.T) {
+	const held = "other_10.0.0.9:8080"
+	conflict := apierrors.NewConflict(schema.GroupResource{Resource: "leases"}, "bridge", errDown)
+	tests := []struct {
+		name    string
+		objects []runtime.Object
+		// reading and writing are the errors of the API server.
+		reading, readingPod, writing error
+		// left is who holds the lease then.
+		left string
+		err  error
+	}{
+		{name: "there is no lease"},
+		{name: "nobody has it", objects: []runtime.Object{heldBy(nil)}},
+		{name: "nobody has it any more", objects: []runtime.Object{heldBy(new(""))}},
+		{name: "its holder is there", objects: []runtime.Object{heldBy(new(held)), podNamed("other")}, left: held},
+		{name: "its holder is gone", objects: []runtime.Object{heldBy(new(held))}},
+		{name: "its holder is this pod, which was restarted", objects: []runtime.Object{heldBy(new("one_10.0.0.1:8080"))}, left: "one_10.0.0.1:8080"},
+		{name: "whether its holder is there is not known", objects: []runtime.Object{heldBy(new(held))}, readingPod: errDown, left: held, err: errDown},
+		{name: "the lease can't be read", objects: []runtime.Object{heldBy(new(held))}, reading: errDown, left: held, err: errDown},
+		{name: "another bridge was faster", objects: []runtime.Object{heldBy(new(held))}, writing: conflict, left: held},
+		{name: "the lease can't be written", objects: []runtime.Object{heldBy(new(held))}, writing: errDown, left: held, err: errDown},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			client := fake.NewClientset(test.objects...)
+			failing := true
+			for _, fault := range []struct {
+				verb, resource string
+				err            error
+			}{{"get", "leases", test.reading}, {"get", "pods", test.readingPod}, {"update", "leases", test.writing}} {
+				client.PrependReactor(fault.verb, fault.resource, func(clienttesting.Action) (bool, runtime.Object, error) {
+					return failing && fault.err != nil, nil, fault.err
+				})
+			}
+			election := &Election{
+				Leases: client.CoordinationV1(), Pods: client.CoreV1(), Namespace: "job-executor", Name: "bridge", PodName: "one", Log: discard,
+			}
+			if err := election.release(t.Context(), election.isGone); !errors.Is(err, test.err) || (err == nil) != (test.err == nil) {
+				t.Errorf("got %v, want %v", err, test.err)
+			}
+			failing = false
+			lease, err := client.CoordinationV1().Leases("job-executor").Get(t.Context(), "bridge", metav1.GetOptions{})
+			left := ""
+			if err == nil && lease.Spec.HolderIdentity != nil {
+				left = *lease.Spec.HolderIdentity
+			}
+			if left != test.left {
+				t.Errorf("%q has it, want %q", left, test.left)
+			}
+		})
+	}
 }

@@ -2,6 +2,7 @@ package election
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -95,6 +96,40 @@ func TestGateForwardsOnce(t *testing.T) {
 	forwarded.SetExtension(forwardedExtension, true)
 	_, err := gate.Handler("/keptn", nil)(t.Context(), forwarded)
 	if err == nil || err.Error() != "no bridge is elected at the moment" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestGateHandlesWhileItsBridgeIsElected(t *testing.T) {
+	gate := &Gate{HTTP: http.DefaultClient, Holder: func() string { return "" }}
+	handled := 0
+	handle := gate.Handler("/keptn", func(context.Context, event.Event) (*event.Event, error) {
+		handled++
+		return nil, nil
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	var got []bool
+	for _, step := range []func(){func() {}, func() { gate.Open(ctx) }, cancel} {
+		step()
+		_, err := handle(t.Context(), task.Started(noon))
+		got = append(got, err == nil)
+	}
+	if difference := cmp.Diff([]bool{false, true, false}, got); difference != "" || handled != 1 {
+		t.Errorf("handled %d times (-want +got):\n%s", handled, difference)
+	}
+}
+
+// What an elected bridge began it does not go on with once it is not any more.
+func TestGateEndsWhatWasBegunWithTheTerm(t *testing.T) {
+	gate := &Gate{HTTP: http.DefaultClient, Holder: func() string { return "" }}
+	term, end := context.WithCancel(t.Context())
+	gate.Open(term)
+	_, err := gate.Handler("/keptn", func(ctx context.Context, _ event.Event) (*event.Event, error) {
+		end()
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})(t.Context(), task.Started(noon))
+	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
