@@ -52,6 +52,10 @@ lint: $(LINT) ## gofmt and golangci-lint, go vet's checks among its own
 $(LINT):
 	GOBIN=$(dir $(LINT)) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 
+.PHONY: job-executor-lint
+job-executor-lint: ## Build the tool that finds mistakes in job/config.yaml, into this directory
+	go build -o $@ ./functions/cmd/lint
+
 # Kubernetes, OpenTelemetry and their like go with the release of Knative that config/ is
 # tested with.
 .PHONY: outdated

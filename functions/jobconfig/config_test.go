@@ -147,7 +147,8 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 			},
 		},
 		{
-			name: "numbers", content: inTask("maxPollDuration: 0\nttlSecondsAfterFinished: soon\nsecurityContext: {runAsUser: -1, runAsGroup: 1.5, privileged: yess}"),
+			name:    "numbers",
+			content: inTask("maxPollDuration: 0\nttlSecondsAfterFinished: soon\nsecurityContext: {runAsUser: -1, runAsGroup: 1.5, privileged: yess}"),
 			want: []string{
 				"line 7, column 22: actions[0].tasks[0].maxPollDuration must be from 1 to 2147483647, not 0",
 				`line 8, column 30: actions[0].tasks[0].ttlSecondsAfterFinished must be a whole number, not "soon"`,
@@ -163,7 +164,8 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 			},
 		},
 		{
-			name: "a security context that can't be", content: inTask("securityContext:\n  privileged: true\n  allowPrivilegeEscalation: false\n  runAsUser: 0\n" +
+			name: "a security context that can't be",
+			content: inTask("securityContext:\n  privileged: true\n  allowPrivilegeEscalation: false\n  runAsUser: 0\n" +
 				"  procMount: x\n  seccompProfile: {localhostProfile: x}"),
 			want: []string{
 				"line 8, column 7: actions[0].tasks[0].securityContext runAsUser 0 needs runAsNonRoot: false",
@@ -202,7 +204,8 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 		{
 			name: "annotations of ours, and such as are none", content: inTask("annotations: {Job-Executor.github.io/silent: 'true', 'a b': c}"),
 			want: []string{
-				"line 7, column 19: actions[0].tasks[0].annotations.Job-Executor.github.io/silent is reserved: Job Executor keeps account of its Jobs by annotations below job-executor.github.io/",
+				"line 7, column 19: actions[0].tasks[0].annotations.Job-Executor.github.io/silent is reserved: " +
+					"Job Executor keeps account of its Jobs by annotations below job-executor.github.io/",
 				"line 7, column 58: actions[0].tasks[0].annotations.a b is not the name of an annotation, as example.com/team",
 			},
 		},
@@ -217,12 +220,19 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 			name: "lists and maps in each other's place", content: "apiVersion: v2\nactions: {a: b}\n",
 			want: []string{"line 2, column 10: actions must be a list, not a map"},
 		},
-		{name: "an anchor that contains itself", content: "apiVersion: v2\nactions: &a\n- *a\n", want: []string{"line 2, column 10: actions[0] must be a map, not a list"}},
+		{
+			name:    "an anchor that contains itself",
+			content: "apiVersion: v2\nactions: &a\n- *a\n",
+			want:    []string{"line 2, column 10: actions[0] must be a map, not a list"},
+		},
 		{name: "too large", content: strings.Repeat("#", MaxBytes+1), want: []string{"it has 262145 bytes, more than the 262144 that are allowed"}},
 		{
 			name: "an event name that is too long", content: named(strings.Repeat("a", 513)),
 			want: []string{
-				`line 4, column 19: actions[0].events[0].name "` + strings.Repeat("a", 80) + `…" is no regular expression: it has 513 characters, more than 512`,
+				`line 4, column 19: actions[0].events[0].name "` + strings.Repeat(
+					"a",
+					80,
+				) + `…" is no regular expression: it has 513 characters, more than 512`,
 			},
 		},
 		{
@@ -245,9 +255,12 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 			want: []string{"line 1005, column 5: actions[0].tasks[1000] is too much: the file has more than 1000 tasks"},
 		},
 		{
-			name: "aliases that multiply", content: "apiVersion: v2\nx-a: &a [" + strings.Repeat("x,", 200) + "]\nactions:\n- name: A\n  tasks:\n" +
+			name: "aliases that multiply",
+			content: "apiVersion: v2\nx-a: &a [" + strings.Repeat("x,", 200) + "]\nactions:\n- name: A\n  tasks:\n" +
 				strings.Repeat("  - {image: i, cmd: *a, args: *a}\n", 200),
-			want: []string{"line 2, column 204: actions[0].tasks[123].args[97] is too much: the file has more than 50000 values, with those that its aliases repeat"},
+			want: []string{
+				"line 2, column 204: actions[0].tasks[123].args[97] is too much: the file has more than 50000 values, with those that its aliases repeat",
+			},
 		},
 	}
 	for _, test := range tests {
@@ -309,7 +322,11 @@ func TestParseTakesWhatUsersWrite(t *testing.T) {
 			name: "no actions", content: "apiVersion: v2\nactions: {}\n",
 			warnings: []string{"line 2, column 10: actions must be a list, not a map"},
 		},
-		{name: "nothing where there may be nothing", content: inTask("env:\nresources:\nsecurityContext:\nannotations:\nserviceAccount:\ncmd:\nmaxPollDuration:"), want: task(Task{Name: "T", Image: "i"})},
+		{
+			name:    "nothing where there may be nothing",
+			content: inTask("env:\nresources:\nsecurityContext:\nannotations:\nserviceAccount:\ncmd:\nmaxPollDuration:"),
+			want:    task(Task{Name: "T", Image: "i"}),
+		},
 		{name: "the namespace's own account", content: inTask("serviceAccount: ''"), want: task(Task{Name: "T", Image: "i", ServiceAccount: new("")})},
 		{
 			name: "keys of the author's own, anchors and merges",
@@ -321,8 +338,12 @@ func TestParseTakesWhatUsersWrite(t *testing.T) {
 		},
 		{name: "all files", content: inTask("files: [/, a/]"), want: task(Task{Name: "T", Image: "i", Files: []string{"/", "a/"}})},
 		{
-			name: "wildcards, which are none", content: inTask("files: ['*.txt']"), want: task(Task{Name: "T", Image: "i", Files: []string{"*.txt"}}),
-			warnings: []string{`line 7, column 13: actions[0].tasks[0].files[0] "*.txt" is taken as it is: there are no wildcards; name the folder to have all files in it`},
+			name:    "wildcards, which are none",
+			content: inTask("files: ['*.txt']"),
+			want:    task(Task{Name: "T", Image: "i", Files: []string{"*.txt"}}),
+			warnings: []string{
+				`line 7, column 13: actions[0].tasks[0].files[0] "*.txt" is taken as it is: there are no wildcards; name the folder to have all files in it`,
+			},
 		},
 		{
 			name: "whole numbers, however written", content: inTask("maxPollDuration: 1e3\nsecurityContext: {runAsUser: 0, runAsNonRoot: no}"),
@@ -380,7 +401,10 @@ func TestMistakesAreOfTheActionsThatMatch(t *testing.T) {
 			want: []string{"line 6, column 8: this list is not closed by ], or a comma is missing in it"},
 		},
 		{name: "no YAML, which does not name it", content: good + "  cmd: [a\n"},
-		{name: "a mistake in an action that could be read and is for another, which names the event", content: "- name: Bad\n  event: release\n  image: i\n  cmd: {sh.keptn.event.test.triggered: b}\n"},
+		{
+			name:    "a mistake in an action that could be read and is for another, which names the event",
+			content: "- name: Bad\n  event: release\n  image: i\n  cmd: {sh.keptn.event.test.triggered: b}\n",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

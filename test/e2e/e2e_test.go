@@ -286,7 +286,12 @@ actions:
 func TestMalformedConfigurationIsReportedInASentence(t *testing.T) {
 	t.Parallel()
 	installed := connect(t)
-	project, keptnContext := begin(t, installed, []string{"release"}, map[string]string{"job/config.yaml": "apiVersion: v2\nactions:\n  - event: release\n    imag: busybox\n"})
+	project, keptnContext := begin(
+		t,
+		installed,
+		[]string{"release"},
+		map[string]string{"job/config.yaml": "apiVersion: v2\nactions:\n  - event: release\n    imag: busybox\n"},
+	)
 	stageState, events := end(t, installed, project, keptnContext)
 	compare(t, "stage", "errored", stageState)
 	compare(t, "events", []summary{{Type: "release.started"}, {"release.finished", "errored", "fail"}}, summaries(events))

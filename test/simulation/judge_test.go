@@ -154,7 +154,8 @@ func (world *world) judgeRuns(name, triggeredID string) {
 		return // it may begin again: nobody had said that it had begun
 	}
 	for _, first := range firstsOf[name] {
-		if begun := world.starts[jobs+firstsOf[name][0]] > 0; begun && world.starts[jobs+first] == 0 && world.fates[jobs+first] == embedded.Runs && !world.touched[jobs] {
+		if begun := world.starts[jobs+firstsOf[name][0]] > 0; begun && world.starts[jobs+first] == 0 && world.fates[jobs+first] == embedded.Runs &&
+			!world.touched[jobs] {
 			world.violations = append(world.violations, fmt.Sprintf("Job %s%s never ran", jobs, first))
 		}
 	}

@@ -46,7 +46,11 @@ func TestTreeNamesThePlaceOfWhatIsNoYAML(t *testing.T) {
 			name: "a second document", content: head + "---\napiVersion: v2\n",
 			want: Mistake{8, 1, "a second document begins here (---), which nobody reads; put its actions into the first"},
 		},
-		{name: "a second document that is none", content: head + "---\na: [", want: Mistake{10, 1, "there is no value here; quote a text that begins by such a character"}},
+		{
+			name:    "a second document that is none",
+			content: head + "---\na: [",
+			want:    Mistake{10, 1, "there is no value here; quote a text that begins by such a character"},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

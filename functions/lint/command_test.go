@@ -1,0 +1,203 @@
+package lint
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const (
+	good  = "apiVersion: v2\nactions:\n- {name: A, event: test, image: busybox, cmd: [echo, hello]}\n"
+	wrong = "apiVersion: v2\nactions:\n- {name: A, event: test, imag: busybox}\n- {name: B, image: 'a b', files: ['*']}\n"
+	event = `{"specversion": "1.0", "id": "1", "type": "sh.keptn.event.test.triggered", "source": "shipyard-controller", "shkeptncontext": "c",
+		"data": {"project": "p", "stage": "s", "service": "v"}}`
+)
+
+const (
+	first   = "actions[0].imag is not known; did you mean image?"
+	second  = `actions[1].image "a b" is not the name of an image: invalid reference format`
+	warning = `actions[1].files[0] "*" is taken as it is: there are no wildcards; name the folder to have all files in it`
+)
+
+// inFolder makes a folder with files, and goes into it.
+func inFolder(t *testing.T) {
+	t.Helper()
+	folder := t.TempDir()
+	for name, content := range map[string]string{
+		"good/job/config.yaml": good, "wrong/job/config.yaml": wrong, "wrong/other.yaml": "x", "good/.git/job/config.yaml": "x", "event.json": event,
+		"secret.yaml":   "apiVersion: v2\nactions:\n- {name: A, event: test, image: busybox, env: [{name: one, valueFrom: secret}], serviceAccount: deployer}\n",
+		"settings.yaml": "kind: ConfigMap\ndata: {ALLOWED_IMAGES: nginx*}\n---\nkind: Secret\ndata: {ALLOWED_IMAGES: '*'}\n",
+		"large.yaml":    strings.Repeat("#", 300<<10), "empty/file": "",
+	} {
+		path := filepath.Join(folder, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(folder)
+}
+
+func call(t *testing.T, input string, arguments ...string) (output string, err error) {
+	t.Helper()
+	command := Command("v1.2.3")
+	var written bytes.Buffer
+	command.SetArgs(arguments)
+	command.SetIn(strings.NewReader(input))
+	command.SetOut(&written)
+	err = command.ExecuteContext(t.Context())
+	return written.String(), err
+}
+
+func TestCommand(t *testing.T) {
+	inFolder(t)
+	tests := []struct {
+		name, input string
+		arguments   []string
+		want, err   string
+	}{
+		{name: "a file without mistakes", arguments: []string{"good/job/config.yaml"}},
+		{
+			name: "every configuration in the working directory",
+			want: "wrong/job/config.yaml:3:26: " + first + "\nwrong/job/config.yaml:4:20: " + second + "\nwrong/job/config.yaml:4:35: warning: " + warning + "\n",
+			err:  "there are mistakes",
+		},
+		{name: "a folder", arguments: []string{"good"}},
+		{name: "the folder job itself", arguments: []string{"good/job"}},
+		{name: "a folder without any", arguments: []string{"empty"}, err: "looking into empty: there is no job/config.yaml"},
+		{
+			name:      "the standard input",
+			input:     "apiVersion: v3",
+			arguments: []string{"-"},
+			want:      "-:1:13: apiVersion v3 is not supported, use v2\n",
+			err:       "there are mistakes",
+		},
+		{
+			name:      "a warning is no mistake",
+			input:     "apiVersion: v2\nactions: {}",
+			arguments: []string{"-"},
+			want:      "-:2:10: warning: actions must be a list, not a map\n",
+		},
+		{
+			name: "a file that is too large", arguments: []string{"large.yaml"},
+			want: "large.yaml:1:1: it has 262145 bytes, more than the 262144 that are allowed\n", err: "there are mistakes",
+		},
+		{name: "a file that is not there", arguments: []string{"nowhere"}, err: "reading the file: open nowhere: no such file or directory"},
+		{name: "an unknown format", arguments: []string{"--format", "xml"}, err: `--format "xml" must be one of github, json, sarif, text`},
+		{name: "its version", arguments: []string{"--version"}, want: "job-executor-lint version v1.2.3\n"},
+		{
+			name: "for GitHub", arguments: []string{"--format", "github", "wrong"},
+			want: "::error file=wrong/job/config.yaml,line=3,col=26::" + first + "\n::error file=wrong/job/config.yaml,line=4,col=20::" + second +
+				"\n::warning file=wrong/job/config.yaml,line=4,col=35::" + warning + "\n",
+			err: "there are mistakes",
+		},
+		{
+			name: "as JSON", arguments: []string{"--format", "json", "-"}, input: "apiVersion: v3",
+			want: "[\n  {\n    \"file\": \"-\",\n    \"line\": 1,\n    \"column\": 13,\n    \"severity\": \"error\",\n" +
+				"    \"message\": \"apiVersion v3 is not supported, use v2\"\n  }\n]\n",
+			err: "there are mistakes",
+		},
+		{name: "as JSON, nothing", arguments: []string{"--format", "json", "good"}, want: "[]\n"},
+		{
+			name:      "no Jobs for another event",
+			input:     strings.Replace(good, "event: test", "event: release", 1),
+			arguments: []string{"--event", "event.json", "-"},
+			want:      "# sh.keptn.event.test.triggered makes no Jobs: Nothing is run for task test: no action of job/config.yaml matches\n",
+		},
+		{
+			name: "what the cluster does not have", arguments: []string{"--event", "event.json", "--service-account", "deployer", "secret.yaml"},
+			want: "# sh.keptn.event.test.triggered makes no Jobs: action \"A\", task \"A\": could not add env with name one: " +
+				"there is no Secret of this name in namespace \"job-executor-jobs\"\n",
+			err: "there are mistakes",
+		},
+		{
+			name:      "what the installation does not allow",
+			arguments: []string{"--event", "event.json", "--settings", "settings.yaml", "good"},
+			want:      "# sh.keptn.event.test.triggered makes no Jobs: action \"A\", task \"A\": Forbidden: Image busybox does not match configured image allowlist\n",
+			err:       "there are mistakes",
+		},
+		{name: "an event that is none", arguments: []string{"--event", "good/job/config.yaml", "good"}, err: "reading the event in good/job/config.yaml: "},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := call(t, test.input, test.arguments...)
+			message := ""
+			if err != nil {
+				message = err.Error()
+			}
+			if !strings.HasPrefix(message, test.err) || (message == "") != (test.err == "") || (message == "there are mistakes") != errors.Is(err, ErrFound) {
+				t.Errorf("got error %q, want %q", message, test.err)
+			}
+			if difference := cmp.Diff(test.want, got); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+func TestJobsOfAnEvent(t *testing.T) {
+	inFolder(t)
+	got, err := call(t, "", "--event", "event.json", "--secret", "one=B,A", "--service-account", "deployer", "secret.yaml", "good")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{
+		"---\n# sh.keptn.event.test.triggered runs task \"A\" of action \"A\"\napiVersion: batch/v1\nkind: Job\n",
+		"serviceAccountName: deployer\n", "key: A\n              name: one\n", "- command:\n        - echo\n        - hello\n",
+	} {
+		if !strings.Contains(got, text) {
+			t.Errorf("%q is missing in:\n%s", text, got)
+		}
+	}
+}
+
+func TestSARIF(t *testing.T) {
+	inFolder(t)
+	output, err := call(t, "", "--format", "sarif", "wrong")
+	if !errors.Is(err, ErrFound) {
+		t.Fatal(err)
+	}
+	var got struct {
+		Version string
+		Runs    []struct {
+			Results []struct {
+				RuleID, Level string
+				Message       struct{ Text string }
+				Locations     []struct {
+					PhysicalLocation struct {
+						ArtifactLocation struct{ URI string }
+						Region           struct{ StartLine, StartColumn int }
+					}
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(output), &got); err != nil {
+		t.Fatal(err)
+	}
+	type result struct {
+		Rule, Level, Text, File string
+		Line, Column            int
+	}
+	var results []result
+	for _, found := range got.Runs[0].Results {
+		at := found.Locations[0].PhysicalLocation
+		results = append(results, result{found.RuleID, found.Level, found.Message.Text, at.ArtifactLocation.URI, at.Region.StartLine, at.Region.StartColumn})
+	}
+	want := []result{
+		{"job-config", "error", first, "wrong/job/config.yaml", 3, 26},
+		{"job-config", "error", second, "wrong/job/config.yaml", 4, 20},
+		{"job-config", "warning", warning, "wrong/job/config.yaml", 4, 35},
+	}
+	if difference := cmp.Diff(want, results); difference != "" || got.Version != "2.1.0" {
+		t.Errorf("version %s (-want +got):\n%s", got.Version, difference)
+	}
+}

@@ -1,0 +1,170 @@
+package lint
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/propagation"
+	"go.yaml.in/yaml/v4"
+	batchv1 "k8s.io/api/batch/v1"
+	sigsyaml "sigs.k8s.io/yaml"
+
+	"github.com/job-executor/job-executor/functions/executor"
+	"github.com/job-executor/job-executor/functions/files"
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
+)
+
+// dryRun shows what an event would do, without a cluster.
+type dryRun struct {
+	event, settings   string
+	secrets, accounts []string
+}
+
+// show writes the Jobs that a file makes of the event, or why there are none.
+func (dry *dryRun) show(ctx context.Context, input io.Reader, output io.Writer, source source) error {
+	content, err := contentOf(input, dry.event)
+	if err != nil {
+		return err
+	}
+	triggered, err := keptn.DecodeEvent(content)
+	if err != nil {
+		return fmt.Errorf("reading the event in %s: %w", dry.event, err)
+	}
+	configuration, err := dry.configuration(input)
+	if err != nil {
+		return err
+	}
+	made := &jobs{}
+	runner := &executor.Executor{
+		Files: configFile(source.content), Jobs: made, Cluster: dry.cluster(configuration), Configuration: configuration,
+		Propagator: propagation.TraceContext{}, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+	}
+	reply, err := runner.Handle(ctx, triggered)
+	if err != nil {
+		return fmt.Errorf("the event in %s: %w", dry.event, err)
+	}
+	if len(made.all) == 0 && reply != nil {
+		var data struct{ Message, Status string }
+		if err := reply.DataAs(&data); err != nil {
+			return fmt.Errorf("reading the answer: %w", err)
+		}
+		if _, err := fmt.Fprintf(output, "# %s makes no Jobs: %s\n", triggered.Type(), strings.ReplaceAll(data.Message, "\n", "\n# ")); err != nil {
+			return err
+		}
+		if data.Status == string(keptn.StatusErrored) {
+			return ErrFound
+		}
+		return nil
+	}
+	run.Sort(made.all)
+	for index := range made.all {
+		if err := write(output, triggered.Type(), &made.all[index]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write writes a Job as a document of YAML.
+func write(output io.Writer, eventType string, job *batchv1.Job) error {
+	job.APIVersion, job.Kind = "batch/v1", "Job"
+	content, err := sigsyaml.Marshal(job)
+	if err != nil {
+		return fmt.Errorf("encoding Job %s: %w", job.Name, err)
+	}
+	_, err = fmt.Fprintf(output, "---\n# %s runs task %q of action %q\n%s",
+		eventType, job.Annotations[run.TaskNameAnnotation], job.Annotations[run.ActionNameAnnotation], content)
+	return err
+}
+
+// configuration is the executor's: the defaults, and what the file with settings says.
+func (dry *dryRun) configuration(input io.Reader) (executor.Configuration, error) {
+	environment := map[string]string{
+		"JOB_NAMESPACES": "job-executor-jobs", "INSTALLATION": "job-executor", "FETCHER_IMAGE": "fetcher", "BRIDGE_URL": "http://bridge", "BRIDGE_TOKEN_FILE": "none",
+	}
+	if dry.settings != "" {
+		content, err := contentOf(input, dry.settings)
+		if err != nil {
+			return executor.Configuration{}, err
+		}
+		decoder := yaml.NewDecoder(bytes.NewReader(content))
+		for {
+			var document struct {
+				Kind string
+				Data map[string]string
+			}
+			if err := decoder.Decode(&document); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				return executor.Configuration{}, fmt.Errorf("reading the settings in %s: %w", dry.settings, err)
+			}
+			if document.Kind == "ConfigMap" {
+				maps.Copy(environment, document.Data)
+			}
+		}
+	}
+	configuration, err := function.Configure[executor.Configuration](environment)
+	if err != nil {
+		return executor.Configuration{}, fmt.Errorf("the settings in %s: %w", dry.settings, err)
+	}
+	return configuration, nil
+}
+
+// cluster has the Secrets and service accounts that were named, and those that every
+// installation has.
+func (dry *dryRun) cluster(configuration executor.Configuration) cluster {
+	made := cluster{secrets: map[string][]string{}, accounts: append(slices.Clone(dry.accounts), configuration.ServiceAccount, "default")}
+	for _, secret := range dry.secrets {
+		name, keys, _ := strings.Cut(secret, "=")
+		made.secrets[name] = strings.FieldsFunc(keys, func(char rune) bool { return char == ',' })
+		slices.Sort(made.secrets[name])
+	}
+	return made
+}
+
+type cluster struct {
+	secrets  map[string][]string
+	accounts []string
+}
+
+func (cluster cluster) SecretKeys(_ context.Context, _, name string) ([]string, bool, error) {
+	keys, found := cluster.secrets[name]
+	return keys, found, nil
+}
+
+func (cluster cluster) HasServiceAccount(_ context.Context, _, name string) (bool, error) {
+	return slices.Contains(cluster.accounts, name), nil
+}
+
+// configFile is the only file that there is.
+type configFile []byte
+
+func (file configFile) Configuration(context.Context, keptn.Task) ([]byte, files.Grant, error) {
+	return file, files.Grant{Token: "(a grant)"}, nil
+}
+
+func (file configFile) Grant(context.Context, keptn.Task) (files.Grant, error) {
+	return files.Grant{}, nil
+}
+
+// jobs collects the Jobs that are made.
+type jobs struct{ all []batchv1.Job }
+
+func (jobs *jobs) List(context.Context, string) ([]batchv1.Job, error) { return nil, nil }
+
+func (jobs *jobs) Create(_ context.Context, job *batchv1.Job) (*batchv1.Job, error) {
+	jobs.all = append(jobs.all, *job.DeepCopy())
+	return job, nil
+}
+
+func (jobs *jobs) Delete(context.Context, *batchv1.Job) error { return nil }

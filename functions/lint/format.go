@@ -1,0 +1,104 @@
+package lint
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// formats are the ways to write findings, by their names.
+var formats = map[string]func(io.Writer, []Finding) error{
+	"text": writeText, "json": writeJSON, "github": writeGitHub, "sarif": writeSARIF,
+}
+
+func writeText(writer io.Writer, findings []Finding) error {
+	for _, finding := range findings {
+		severity := ""
+		if finding.Severity == Warning {
+			severity = "warning: "
+		}
+		if _, err := fmt.Fprintf(writer, "%s:%d:%d: %s%s\n", finding.File, finding.Line, finding.Column, severity, finding.Message); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeJSON(writer io.Writer, findings []Finding) error {
+	if findings == nil {
+		findings = []Finding{}
+	}
+	return encode(writer, findings)
+}
+
+func encode(writer io.Writer, value any) error {
+	encoder := json.NewEncoder(writer)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(value)
+}
+
+// escaped is a text in a command of GitHub's workflows; in a property of one also , and :
+// have a meaning.
+func escaped(text string, isProperty bool) string {
+	pairs := []string{"%", "%25", "\r", "%0D", "\n", "%0A"}
+	if isProperty {
+		pairs = append(pairs, ":", "%3A", ",", "%2C")
+	}
+	return strings.NewReplacer(pairs...).Replace(text)
+}
+
+// writeGitHub writes workflow commands, which GitHub shows beside the lines.
+func writeGitHub(writer io.Writer, findings []Finding) error {
+	for _, finding := range findings {
+		if _, err := fmt.Fprintf(writer, "::%s file=%s,line=%d,col=%d::%s\n", finding.Severity,
+			escaped(finding.File, true), finding.Line, finding.Column, escaped(finding.Message, false)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeSARIF writes the Static Analysis Results Interchange Format, version 2.1.0.
+func writeSARIF(writer io.Writer, findings []Finding) error {
+	type text struct {
+		Text string `json:"text"`
+	}
+	type region struct {
+		StartLine   int `json:"startLine"`
+		StartColumn int `json:"startColumn"`
+	}
+	type artifact struct {
+		URI string `json:"uri"`
+	}
+	type physical struct {
+		ArtifactLocation artifact `json:"artifactLocation"`
+		Region           region   `json:"region"`
+	}
+	type location struct {
+		PhysicalLocation physical `json:"physicalLocation"`
+	}
+	type result struct {
+		RuleID    string     `json:"ruleId"`
+		Level     Severity   `json:"level"`
+		Message   text       `json:"message"`
+		Locations []location `json:"locations"`
+	}
+	results := []result{}
+	for _, finding := range findings {
+		results = append(results, result{
+			RuleID: "job-config", Level: finding.Severity, Message: text{finding.Message},
+			Locations: []location{{physical{artifact{finding.File}, region{finding.Line, finding.Column}}}},
+		})
+	}
+	return encode(writer, map[string]any{
+		"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0",
+		"runs": []any{map[string]any{
+			"tool": map[string]any{"driver": map[string]any{
+				"name": name, "rules": []any{map[string]any{"id": "job-config", "shortDescription": text{"job/config.yaml is valid"}}},
+			}},
+			"results": results,
+		}},
+	})
+}

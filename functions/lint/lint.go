@@ -1,0 +1,125 @@
+package lint
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/job-executor/job-executor/functions/jobconfig"
+)
+
+// Severity is how bad a finding is.
+type Severity string
+
+// The severities.
+const (
+	// Error is a mistake: the task it concerns would end as errored.
+	Error Severity = "error"
+	// Warning works, and is most likely not meant.
+	Warning Severity = "warning"
+)
+
+// Finding is something that was found in a file.
+type Finding struct {
+	File string `json:"file"`
+	// Line and Column count from 1.
+	Line     int      `json:"line"`
+	Column   int      `json:"column"`
+	Severity Severity `json:"severity"`
+	Message  string   `json:"message"`
+}
+
+// maxEntries bounds how many files and directories of a folder are looked at.
+const maxEntries = 100_000
+
+// stdin is the name that stands for the standard input.
+const stdin = "-"
+
+// source is a file to be looked at.
+type source struct {
+	name    string
+	content []byte
+}
+
+// read reads the files that are named: a file as it is, of a folder each
+// job/config.yaml in it, and - is the input. An error names what can't be read.
+func read(input io.Reader, names []string) (sources []source, err error) {
+	for _, name := range names {
+		paths := []string{name}
+		if info, err := os.Stat(name); name != stdin && err == nil && info.IsDir() {
+			if paths, err = configurations(name); err != nil {
+				return nil, err
+			}
+		}
+		for _, path := range paths {
+			content, err := contentOf(input, path)
+			if err != nil {
+				return nil, err
+			}
+			sources = append(sources, source{path, content})
+		}
+	}
+	return sources, nil
+}
+
+// contentOf is what a file has, up to one byte more than may be.
+func contentOf(input io.Reader, path string) (content []byte, err error) {
+	if path != stdin {
+		file, err := os.Open(path) //nolint:gosec // that is what it is for
+		if err != nil {
+			return nil, fmt.Errorf("reading the file: %w", err)
+		}
+		defer func() { _ = file.Close() }()
+		input = file
+	}
+	content, err = io.ReadAll(io.LimitReader(input, jobconfig.MaxBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", path, err)
+	}
+	return content, nil
+}
+
+// configurations are all job/config.yaml below a directory, or in it if it is job itself.
+func configurations(directory string) (paths []string, err error) {
+	entries := 0
+	err = filepath.WalkDir(directory, func(path string, entry fs.DirEntry, err error) error {
+		if entries++; entries > maxEntries {
+			return fmt.Errorf("there are more than %d files", maxEntries)
+		}
+		absolute, _ := filepath.Abs(path)
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && entry.Name() == ".git":
+			return fs.SkipDir
+		case !entry.IsDir() && strings.HasSuffix(filepath.ToSlash(absolute), "/"+jobconfig.Path):
+			paths = append(paths, path)
+		}
+		return nil
+	})
+	if err == nil && len(paths) == 0 {
+		err = errors.New("there is no " + jobconfig.Path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("looking into %s: %w", directory, err)
+	}
+	return paths, nil
+}
+
+// findingsOf are the mistakes and warnings of a configuration, in the order of the file.
+func findingsOf(name string, config *jobconfig.Config) (findings []Finding) {
+	for severity, mistakes := range map[Severity]jobconfig.Mistakes{Error: config.All(), Warning: config.Warnings} {
+		for _, mistake := range mistakes {
+			findings = append(findings, Finding{name, max(mistake.Line, 1), max(mistake.Column, 1), severity, mistake.Text})
+		}
+	}
+	slices.SortFunc(findings, func(one, other Finding) int {
+		return slices.Compare([]int{one.Line, one.Column, len(one.Severity)}, []int{other.Line, other.Column, len(other.Severity)})
+	})
+	return findings
+}
