@@ -62,6 +62,7 @@ const (
 	StatusSucceeded Status = "succeeded"
 	StatusErrored   Status = "errored"
 	ResultPass      Result = "pass"
+	ResultWarning   Result = "warning"
 	ResultFail      Result = "fail"
 )
 
@@ -247,6 +248,10 @@ type Outcome struct {
 	// Properties are sent as the member of the data that has the task's name;
 	// later tasks of the sequence see them there.
 	Properties map[string]any
+	// Labels are added to those of the task.
+	Labels map[string]string
+	// Data are further members of the data; those that Keptn itself knows stay as they are.
+	Data map[string]any
 }
 
 // Errored is the outcome of a task that could not be executed.
@@ -262,10 +267,14 @@ func (task Task) Started(at time.Time) event.Event {
 
 // Finished returns the task's finished event, with the same id every time.
 func (task Task) Finished(at time.Time, outcome Outcome) event.Event {
-	data := task.data(outcome)
+	data := maps.Clone(outcome.Data)
+	if data == nil {
+		data = map[string]any{}
+	}
 	if len(outcome.Properties) > 0 {
 		data[task.Name] = outcome.Properties
 	}
+	maps.Copy(data, task.data(outcome))
 	return task.answer(Finished, at, data)
 }
 
@@ -321,8 +330,12 @@ func ParseLogError(told event.Event) (models.LogEntry, error) {
 
 func (task Task) data(outcome Outcome) map[string]any {
 	data := map[string]any{"project": task.Project, "stage": task.Stage, "service": task.Service}
-	if len(task.Labels) > 0 {
-		data["labels"] = maps.Clone(task.Labels)
+	labels := maps.Clone(task.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	if maps.Copy(labels, outcome.Labels); len(labels) > 0 {
+		data["labels"] = labels
 	}
 	if outcome.Status != "" {
 		data["status"] = outcome.Status

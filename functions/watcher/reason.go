@@ -269,7 +269,7 @@ func (evidence evidence) told(reasons ...string) string {
 
 func reasonOf(terminated *corev1.ContainerStateTerminated) string {
 	reason := "Reason: " + terminated.Reason
-	if terminated.Message != "" {
+	if terminated.Message != "" && !isResult(terminated.Message) {
 		reason += ", Message: " + terminated.Message
 	}
 	return fmt.Sprintf("%s, ExitCode: %d", reason, terminated.ExitCode)

@@ -19,6 +19,8 @@ type report struct {
 	failure string // empty if it succeeded
 	logs    []logged
 	pods    []corev1.Pod
+	// result is what the task says of itself.
+	result result
 }
 
 // logged is what one container printed.
@@ -34,7 +36,8 @@ func (watcher *Watcher) report(ctx context.Context, job *batchv1.Job) (report, e
 	if err != nil {
 		return report{}, err
 	}
-	result := report{task: job.Annotations[run.TaskNameAnnotation], pods: found.pods}
+	result := report{task: job.Annotations[run.TaskNameAnnotation], pods: found.pods, result: resultOf(found.pods)}
+	result.result.Message = plain(run.Shorten(result.result.Message, "the pod's status", maxSentenceBytes))
 	if failed {
 		result.failure = plain(run.Shorten(found.failure(), "the Job's events", maxSentenceBytes))
 	}
@@ -149,6 +152,15 @@ func sentences(reports []report) string {
 				fmt.Fprintf(&text, "Task '%s' finished successfully!\n", report.task)
 			}
 		}
+	}
+	for _, report := range reports {
+		if report.result.Message == "" {
+			continue
+		}
+		if len(reports) > 1 {
+			fmt.Fprintf(&text, "Task '%s': ", report.task)
+		}
+		fmt.Fprintln(&text, report.result.Message)
 	}
 	return run.Shorten(text.String(), "kubectl get jobs", maxSentencesBytes)
 }

@@ -228,6 +228,9 @@ func (watcher *Watcher) finish(ctx context.Context, asked run.Notice, jobs []bat
 			"end":   run.FinishedAt(last).UTC().Format(time.RFC3339),
 		}
 	}
+	for _, report := range reports {
+		report.result.merge(&outcome, task.Name)
+	}
 	finished := task.Finished(watcher.Now(), outcome)
 	if hasFailed(silent) {
 		// Of those beside others that report, Keptn's log is told.

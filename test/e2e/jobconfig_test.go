@@ -93,6 +93,15 @@ func TestJobConfig(t *testing.T) {
 `,
 			want: passed, says: []string{"it is made"},
 		},
+		{
+			name: "a task says its result",
+			actions: `- name: Measure
+  event: test
+  image: busybox
+  cmd: [sh, -c, 'echo "{\"result\": \"warning\", \"message\": \"3 of 5 are slow\"}" > /dev/termination-log']
+`,
+			want: []summary{{Type: "test.started"}, {"test.finished", "succeeded", "warning"}}, says: []string{"3 of 5 are slow"},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
