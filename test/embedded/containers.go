@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
+	corev1 "k8s.io/api/core/v1"
 )
 
 // Container is what a Runtime is asked to run.
@@ -28,7 +29,9 @@ type Container struct {
 	// Directory is where the pod's volume is, which the container expects at
 	// MountPath.
 	Directory, MountPath string
-	Output               io.Writer
+	// TerminationLog is the file that the container expects as /dev/termination-log.
+	TerminationLog string
+	Output         io.Writer
 }
 
 // Runtime runs containers.
@@ -109,6 +112,7 @@ func (processes *Processes) moved(container Container) Container {
 	// The path itself, not the beginning of another name.
 	place := regexp.MustCompile(regexp.QuoteMeta(container.MountPath) + `([^\w.-]|$)`)
 	move := func(text string) string {
+		text = strings.ReplaceAll(text, corev1.TerminationMessagePathDefault, container.TerminationLog)
 		return place.ReplaceAllString(text, strings.ReplaceAll(container.Directory, "$", "$$")+"${1}")
 	}
 	moveAll := func(words []string) (moved []string) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -447,13 +448,15 @@ func (cluster *Kubernetes) run(ctx context.Context, job *batchv1.Job, pod *corev
 		if len(container.VolumeMounts) > 0 {
 			mountPath = container.VolumeMounts[0].MountPath
 		}
+		terminationLog := directory + "." + container.Name + ".termination-log"
 		var code int
 		code, err = cluster.options.Runtime.Run(ctx, Container{
 			Job: job.Name, Name: container.Name, Image: container.Image, Command: expanded(container.Command), Arguments: expanded(container.Args),
-			Environment: environment,
-			WorkingDir:  container.WorkingDir, Directory: directory, MountPath: mountPath, Output: log,
+			Environment: environment, WorkingDir: container.WorkingDir, Directory: directory, MountPath: mountPath,
+			TerminationLog: terminationLog, Output: log,
 		})
 		terminated.ExitCode = int32(code) //nolint:gosec // of a process
+		terminated.Message = beginningOf(terminationLog)
 	}
 	if err != nil {
 		terminated.ExitCode, terminated.Reason, terminated.Message = startErrorCode, startError, err.Error()
@@ -464,6 +467,19 @@ func (cluster *Kubernetes) run(ctx context.Context, job *batchv1.Job, pod *corev
 	status.State = corev1.ContainerState{Terminated: terminated}
 	cluster.update(pod)
 	return int(terminated.ExitCode)
+}
+
+// beginningOf is as much of a file as the kubelet takes of a termination log; nothing if
+// there is none.
+func beginningOf(path string) string {
+	file, err := os.Open(path) //nolint:gosec // our own
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = file.Close() }()
+	const most = 4096
+	content, _ := io.ReadAll(io.LimitReader(file, most))
+	return string(content)
 }
 
 // environment resolves a container's variables.

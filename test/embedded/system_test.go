@@ -121,6 +121,15 @@ func TestSequences(t *testing.T) {
 			says: []string{"again"},
 		},
 		{
+			name: "a task says its result", tasks: []string{"evaluation"},
+			files: map[string]string{"job/config.yaml": action("evaluation", `    tasks:
+      - name: Measure
+        image: busybox
+        cmd: [sh, -c, 'echo "{\"result\": \"warning\", \"message\": \"3 of 5 are slow\"}" > /dev/termination-log']
+`)},
+			want: told{"succeeded", []string{"evaluation.started ", "evaluation.finished warning"}}, jobs: 1, says: []string{"3 of 5 are slow"},
+		},
+		{
 			name: "nothing is said where nothing matches", tasks: []string{"get-sli"}, abort: true,
 			files: map[string]string{"job/config.yaml": action("test", "    tasks: [{name: Say, image: busybox, cmd: [echo]}]\n")},
 			want:  told{"aborted", nil},
