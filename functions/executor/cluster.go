@@ -11,7 +11,7 @@ import (
 	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 )
 
-// KubernetesCluster is the Cluster that client-go reaches.
+// KubernetesCluster is the plan.Cluster that client-go reaches.
 type KubernetesCluster struct {
 	Core coreclient.CoreV1Interface
 }

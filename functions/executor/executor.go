@@ -15,6 +15,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/job-executor/job-executor/functions/executor/plan"
 	"github.com/job-executor/job-executor/functions/files"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/jobconfig"
@@ -43,21 +44,11 @@ type Jobs interface {
 type Executor struct {
 	Files         Files
 	Jobs          Jobs
-	Cluster       Cluster
+	Cluster       plan.Cluster
 	Configuration Configuration
 	Propagator    propagation.TextMapPropagator
 	Now           func() time.Time
 	Log           *slog.Logger
-}
-
-// mistake is what the author of a job/config.yaml has to mend. It is reported to
-// Keptn, and never retried.
-type mistake struct{ error }
-
-func (err mistake) Unwrap() error { return err.error }
-
-func mistakef(format string, arguments ...any) error {
-	return mistake{fmt.Errorf(format, arguments...)}
 }
 
 // Handle answers one triggered event. It replies with the task's started event
@@ -74,7 +65,7 @@ func (executor *Executor) Handle(ctx context.Context, triggered event.Event) (*e
 		return nil, function.Permanent(fmt.Errorf("event %s of type %s triggers nothing", triggered.ID(), triggered.Type()))
 	}
 	reply, err := executor.execute(ctx, task, triggered)
-	if _, wrong := errors.AsType[mistake](err); wrong {
+	if plan.IsMistake(err) {
 		executor.Log.InfoContext(ctx, "the task can't be run", "project", task.Project, "error", err)
 		return new(task.Finished(executor.Now(), keptn.Errored(err.Error()))), nil
 	}
@@ -108,27 +99,27 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 		}
 		return executor.nothing(ctx, task, why), nil
 	}
-	made := plan{
-		Configuration: executor.Configuration, Cluster: executor.Cluster, Task: task, Envelope: envelope, Log: executor.Log,
+	made := plan.Plan{
+		Rules: executor.Configuration.Rules, Cluster: executor.Cluster, Task: task, Envelope: envelope, Log: executor.Log,
 		ConfigHash: config.Hash, Grant: grant.Token, Traceparent: run.TraceparentOf(ctx, executor.Propagator),
 	}
-	actions, logged, err := made.withoutWrongSilent(ctx, actions)
+	actions, logged, err := made.WithoutWrongSilent(ctx, actions)
 	if err != nil {
 		return nil, err
 	}
 	wrong = config.MistakesFor(actions, triggered.Type())
 	var jobs []batchv1.Job
 	if len(wrong) > 0 {
-		err = mistake{wrong}
+		err = plan.MistakeOf(wrong)
 	} else {
-		jobs, err = made.jobs(ctx, actions)
+		jobs, err = made.Jobs(ctx, actions)
 	}
 	if err == nil {
 		err = executor.create(ctx, jobs, task, grant.Started, asked)
 	}
 	switch {
-	case len(actions) > 0 && !slices.ContainsFunc(actions, isLoud):
-		if _, wrong := errors.AsType[mistake](err); wrong {
+	case len(actions) > 0 && !slices.ContainsFunc(actions, plan.IsLoud):
+		if plan.IsMistake(err) {
 			executor.Log.WarnContext(ctx, "the task of a silent action can't be run", "project", task.Project, "error", err)
 			return new(task.LogError(executor.Now(), err.Error())), nil
 		}
@@ -143,10 +134,6 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 		return new(keptn.WithLog(task.Started(executor.Now()), logged)), nil
 	}
 }
-
-func isSilent(action jobconfig.MatchedAction) bool { return action.Silent }
-
-func isLoud(action jobconfig.MatchedAction) bool { return !action.Silent }
 
 // nothing is the answer to a task that is none of ours: an entry in Keptn's log, where a
 // person looks who waits for it.
@@ -202,7 +189,7 @@ func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, task k
 			if failure := executor.discard(ctx, there); failure != nil {
 				return failure // nothing is said before nothing is left
 			}
-			return mistake{fmt.Errorf("Error while creating job: %w", err)}
+			return plan.Mistakef("Error while creating job: %w", err)
 		case err != nil:
 			return err
 		}

@@ -2,6 +2,7 @@ package executor
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,8 +22,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/job-executor/job-executor/functions/executor/plan"
 	"github.com/job-executor/job-executor/functions/files"
 	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/jobconfig"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
 )
@@ -116,27 +119,18 @@ func (fakeCluster) HasServiceAccount(_ context.Context, _, name string) (bool, e
 	return name == "default-account" || name == "deployer", nil
 }
 
-func quantity(text string) Quantity { return Quantity{resource.MustParse(text)} }
+func quantity(text string) plan.Quantity { return plan.Quantity{Quantity: resource.MustParse(text)} }
 
 func newExecutor(file file, jobs *jobs) *Executor {
 	return &Executor{
 		Files: file, Jobs: jobs, Cluster: fakeCluster{}, Propagator: propagation.TraceContext{},
-		Configuration: Configuration{
-			Settings: run.Settings{
-				Namespaces:   []string{"jobs", "others"},
-				Installation: "ours",
-			},
-			TerminationGraceSeconds: 5,
-			ServiceAccount:          "default-account",
-			AllowedImages:           []string{"busybox*", " docker.io/*"},
-			VolumeSize:              quantity("20Mi"),
-			LimitCPU:                quantity("1"),
-			LimitMemory:             quantity("512Mi"),
-			RequestCPU:              quantity("50m"),
-			RequestMemory:           quantity("128Mi"),
-			FetcherImage:            "fetcher",
-			BridgeURL:               "http://bridge",
-		},
+		Configuration: Configuration{Rules: plan.Rules{
+			Settings:                run.Settings{Namespaces: []string{"jobs", "others"}, Installation: "ours"},
+			TerminationGraceSeconds: 5, ServiceAccount: "default-account", AllowedImages: []string{"busybox*", " docker.io/*"},
+			VolumeSize: quantity("20Mi"), MaxVolumeSize: quantity("1Gi"),
+			LimitCPU: quantity("1"), LimitMemory: quantity("512Mi"), RequestCPU: quantity("50m"), RequestMemory: quantity("128Mi"),
+			FetcherImage: "fetcher", BridgeURL: "http://bridge",
+		}},
 		Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
 	}
 }
@@ -281,6 +275,24 @@ func TestHandle(t *testing.T) {
 			file:    file{content: task("image: busybox\n    env: [{name: nothing, valueFrom: secret}]")},
 			reply:   "finished",
 			message: `action "A", task "T": could not add env with name nothing: there is no Secret of this name in namespace "jobs"`,
+		},
+		{
+			name:    "a key of a Secret that does not exist",
+			file:    file{content: task("image: busybox\n    env: [{name: X, secretKeyRef: {name: nothing, key: k}}]")},
+			reply:   "finished",
+			message: `action "A", task "T": could not add env with name X: there is no Secret nothing in namespace "jobs"`,
+		},
+		{
+			name:    "a key that a Secret does not have",
+			file:    file{content: task("image: busybox\n    env: [{name: X, secretKeyRef: {name: credentials, key: k}}]")},
+			reply:   "finished",
+			message: `action "A", task "T": could not add env with name X: Secret credentials in namespace "jobs" has no key k`,
+		},
+		{
+			name:    "a volume that is larger than may be",
+			file:    file{content: task("image: busybox\n    volumeSize: 2Gi")},
+			reply:   "finished",
+			message: `action "A", task "T": volumeSize 2Gi is more than the 1Gi that the installation allows (MAX_JOB_VOLUME_SIZE)`,
 		},
 		{
 			name:    "a value that the event does not have",
@@ -639,5 +651,130 @@ func TestJobHasAllThatTheTaskWants(t *testing.T) {
 	got.UID = "" // Kubernetes' part
 	if difference := cmp.Diff(want, got); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
+// What a task may have beside what the job-executor-service knows.
+func TestJobHasWhatIsOurs(t *testing.T) {
+	const extended = `apiVersion: v2
+actions:
+- name: A
+  event: test
+  image: busybox
+  labels: {team: shop, keeps: its}
+  imagePullSecrets: [registry]
+  nodeSelector: {disk: ssd}
+  tolerations: [{key: gpu, operator: Exists}]
+  affinity: {nodeAffinity: {}}
+  volumeSize: 100Mi
+  volumes: [{claim: data, mountPath: /data, subPath: a}, {claim: data, mountPath: /all, readOnly: true}]
+  env: [{name: A, secretKeyRef: {name: credentials, key: user}}, {name: B, configMapKeyRef: {name: c, key: k}}]
+`
+	made := &jobs{}
+	executor := newExecutor(file{content: extended}, made)
+	executor.Configuration.JobLabels = map[string]string{"cost": "7", "keeps": "not its own", run.ManagedByLabel: "somebody"}
+	if _, err := executor.Handle(t.Context(), triggered(t)); err != nil {
+		t.Fatal(err)
+	}
+	if len(made.created) != 1 {
+		t.Fatalf("there are %d Jobs", len(made.created))
+	}
+	template := made.created[0].Spec.Template
+	for name, want := range map[string]string{"team": "shop", "keeps": "its", "cost": "7", run.ManagedByLabel: run.ManagedBy} {
+		if job, pod := made.created[0].Labels[name], template.Labels[name]; job != want || pod != want {
+			t.Errorf("label %s is %q and %q, want %q", name, job, pod, want)
+		}
+	}
+	want := corev1.PodSpec{
+		ImagePullSecrets: []corev1.LocalObjectReference{{Name: "registry"}}, NodeSelector: map[string]string{"disk": "ssd"},
+		Tolerations: []corev1.Toleration{{Key: "gpu", Operator: corev1.TolerationOpExists}}, Affinity: &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{}},
+		Volumes: []corev1.Volume{
+			{Name: "keptn-files", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse("100Mi"))}}},
+			{Name: "claim-0", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"}}},
+		},
+		Containers: []corev1.Container{{
+			VolumeMounts: []corev1.VolumeMount{
+				{Name: "keptn-files", MountPath: "/keptn"}, {Name: "claim-0", MountPath: "/data", SubPath: "a"}, {Name: "claim-0", MountPath: "/all", ReadOnly: true},
+			},
+			Env: []corev1.EnvVar{
+				{Name: "A", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
+					LocalObjectReference: corev1.LocalObjectReference{Name: "credentials"}, Key: "user",
+				}}},
+				{Name: "B", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{
+					LocalObjectReference: corev1.LocalObjectReference{Name: "c"}, Key: "k",
+				}}},
+			},
+		}},
+	}
+	spec := template.Spec
+	got := corev1.PodSpec{
+		ImagePullSecrets: spec.ImagePullSecrets, NodeSelector: spec.NodeSelector, Tolerations: spec.Tolerations, Affinity: spec.Affinity, Volumes: spec.Volumes,
+		Containers: []corev1.Container{{VolumeMounts: spec.Containers[0].VolumeMounts, Env: spec.Containers[0].Env[:2]}},
+	}
+	if difference := cmp.Diff(want, got); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
+// What a later task names an earlier one may make.
+func TestLaterTasksMayNameWhatIsNotThereYet(t *testing.T) {
+	made := &jobs{}
+	const content = `apiVersion: v2
+actions:
+- name: A
+  event: test
+  tasks:
+  - {name: first, image: busybox}
+  - {name: second, image: busybox, serviceAccount: made, env: [{name: made-before, valueFrom: secret}, {name: X, secretKeyRef: {name: made, key: k}}]}
+`
+	reply, err := newExecutor(file{content: content}, made).Handle(t.Context(), triggered(t))
+	if err != nil || len(made.created) != 2 {
+		t.Fatalf("got %v, %v", reply, err)
+	}
+	spec := made.created[0].Spec.Template.Spec // the first is created last
+	want := []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "made-before"}}}}
+	if difference := cmp.Diff(want, spec.Containers[0].EnvFrom); difference != "" || spec.ServiceAccountName != "made" {
+		t.Errorf("account %s, (-want +got):\n%s", spec.ServiceAccountName, difference)
+	}
+}
+
+// Text of an event is data: nothing in it is expanded, and a label that makes no name of a
+// variable is left out.
+func TestTextOfAnEventIsData(t *testing.T) {
+	event := triggered(t)
+	if err := event.SetData("application/json", map[string]any{
+		"project": "$(A)", "stage": "s", "service": "v", "labels": map[string]string{"größe": "1", "a=b": "2", "a b": "$(TOKEN)", "c": "$$5"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	made := &jobs{}
+	const env = "image: busybox\n    env: [{name: A, value: $.data.labels.c, valueFrom: event}, {name: B, value: $(A), valueFrom: string}]"
+	if _, err := newExecutor(file{content: task(env)}, made).Handle(t.Context(), event); err != nil {
+		t.Fatal(err)
+	}
+	want := []corev1.EnvVar{
+		{Name: "A", Value: "$$$$5"}, {Name: "B", Value: "$(A)"},
+		{Name: "KEPTN_PROJECT", Value: "$$(A)"}, {Name: "KEPTN_STAGE", Value: "s"}, {Name: "KEPTN_SERVICE", Value: "v"},
+		{Name: "LABELS_A_B", Value: "$$(TOKEN)"}, {Name: "LABELS_C", Value: "$$$$5"},
+	}
+	if difference := cmp.Diff(want, made.created[0].Spec.Template.Spec.Containers[0].Env); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
+// Events of older Keptns have no commit; numbers stay as they are written.
+func TestEnvelope(t *testing.T) {
+	event := triggered(t)
+	event.SetExtension(keptn.GitCommitIDExtension, nil)
+	if err := event.SetData("application/json", []byte(`{"n": 9007199254740993}`)); err != nil {
+		t.Fatal(err)
+	}
+	got, err := envelopeOf(event)
+	want := jobconfig.Envelope{
+		"id": triggeredID, "type": "sh.keptn.event.test.triggered", "source": "shipyard-controller", "time": "2026-11-23T23:13:01Z", "specversion": "1.0",
+		"shkeptncontext": "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", "gitcommitid": "", "data": map[string]any{"n": json.Number("9007199254740993")},
+	}
+	if difference := cmp.Diff(want, got); difference != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, difference)
 	}
 }

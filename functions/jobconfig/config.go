@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/job-executor/job-executor/functions/jobconfig/reader"
 )
 
@@ -83,14 +85,36 @@ type Task struct {
 	SecurityContext         SecurityContext
 	ServiceAccount          *string
 	Annotations             map[string]string
+
+	// What follows is ours: the job-executor-service has none of it.
+
+	Labels           map[string]string
+	ImagePullSecrets []string
+	NodeSelector     map[string]string
+	Tolerations      []corev1.Toleration
+	Affinity         *corev1.Affinity
+	Volumes          []Volume
+	// VolumeSize limits the volume at /keptn, a quantity; empty for the installation's.
+	VolumeSize string
 }
 
-// Env is an environment variable, or with ValueFrom "secret" all keys of a Secret.
+// Volume is a PersistentVolumeClaim that there is, in the task's container. (Ours.)
+type Volume struct {
+	Claim, MountPath, SubPath string
+	ReadOnly                  bool
+}
+
+// KeyRef is one key of a Secret or ConfigMap.
+type KeyRef struct{ Name, Key string }
+
+// Env is an environment variable, or with ValueFrom "secret" all keys of a Secret. One
+// key of a Secret or ConfigMap it is by SecretKeyRef or ConfigMapKeyRef. (Those are ours.)
 type Env struct {
-	Name      string
-	Value     string
-	ValueFrom string
-	As        string
+	Name                          string
+	Value                         string
+	ValueFrom                     string
+	As                            string
+	SecretKeyRef, ConfigMapKeyRef *KeyRef
 }
 
 // The values of Env.ValueFrom.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	corev1 "k8s.io/api/core/v1"
 )
 
 // named is a file with an event of a name.
@@ -210,6 +211,45 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 			},
 		},
 		{
+			name: "what is ours, in its place",
+			content: inTask("labels: {keptn.sh/context: x, job-name: x, a b: x, team: 'x y'}\nimagePullSecrets: [~, A/B]\nnodeSelector: {disk: 'x y'}\n" +
+				"tolerations: [{kee: x}]\naffinity: 5\nvolumeSize: big"),
+			want: []string{
+				`line 7, column 13: actions[0].tasks[0].labels has "x y" for team: a label may have 63 letters, digits, and - _ . between them`,
+				"line 7, column 14: actions[0].tasks[0].labels.keptn.sh/context is reserved: Jobs and their pods are found by it",
+				"line 7, column 35: actions[0].tasks[0].labels.job-name is reserved: Jobs and their pods are found by it",
+				"line 7, column 48: actions[0].tasks[0].labels.a b is not the name of a label, as example.com/team",
+				"line 8, column 24: actions[0].tasks[0].imagePullSecrets[0] needs the name of a Secret",
+				`line 8, column 27: actions[0].tasks[0].imagePullSecrets[1] "A/B" is not the name of a Secret: it may have small letters, digits, and - between them`,
+				`line 9, column 19: actions[0].tasks[0].nodeSelector has "x y" for disk: a label may have 63 letters, digits, and - _ . between them`,
+				`line 10, column 18: actions[0].tasks[0].tolerations is not as Kubernetes has it: there is no "kee"`,
+				"line 11, column 15: actions[0].tasks[0].affinity is not as Kubernetes has it",
+				`line 12, column 17: actions[0].tasks[0].volumeSize "big" is no quantity: write it as 500m, 2, 128Mi or 1Gi`,
+			},
+		},
+		{
+			name: "volumes that can't be",
+			content: inTask("volumes:\n- {claim: c}\n- {mountPath: /x}\n- {claim: c, mountPath: /keptn/}\n- {claim: c, mountPath: /}\n" +
+				"- {claim: c, mountPath: /x, subPath: ../y}"),
+			want: []string{
+				"line 8, column 7: actions[0].tasks[0].volumes[0] needs a claim, and a mountPath as /data",
+				"line 9, column 7: actions[0].tasks[0].volumes[1] needs a claim, and a mountPath as /data",
+				"line 10, column 7: actions[0].tasks[0].volumes[2] can't be at /keptn",
+				"line 11, column 7: actions[0].tasks[0].volumes[3] can't be at /",
+				`line 12, column 7: actions[0].tasks[0].volumes[4] has a subPath that leaves the volume: "../y"`,
+			},
+		},
+		{
+			name: "keys of Secrets and ConfigMaps",
+			content: inTask("env:\n- {name: A, secretKeyRef: {name: s}}\n- {name: B, configMapKeyRef: {name: c, key: k}, valueFrom: string}\n" +
+				"- {name: C, secretKeyRef: {name: s, key: k}, configMapKeyRef: {name: c, key: k}}"),
+			want: []string{
+				"line 8, column 31: actions[0].tasks[0].env[0].secretKeyRef needs a name and a key of a Secret",
+				"line 9, column 7: actions[0].tasks[0].env[1] needs one of valueFrom, secretKeyRef and configMapKeyRef, not several",
+				"line 10, column 7: actions[0].tasks[0].env[2] needs one of valueFrom, secretKeyRef and configMapKeyRef, not several",
+			},
+		},
+		{
 			name: "both forms of an action", content: "apiVersion: v2\nactions:\n- event: x\n  events: [{name: y}]\n  image: a\n  tasks: []\n",
 			want: []string{
 				"line 3, column 10: actions[0].event can't stand beside events: write it as one of them, {name: …}",
@@ -335,6 +375,20 @@ func TestParseTakesWhatUsersWrite(t *testing.T) {
 			want: []Action{{Name: "A", Tasks: []Task{
 				{Name: "T", Image: "i", Cmd: []string{"a"}}, {Name: "U", Image: "i", Cmd: []string{"c"}, Args: []string{"b"}},
 			}}},
+		},
+		{
+			name: "what is ours",
+			content: inTask("labels: {team: shop, n: 5}\nimagePullSecrets: [registry]\nnodeSelector: {disk: ssd}\nvolumeSize: 100Mi\n" +
+				"tolerations: [{key: gpu, operator: Exists}]\naffinity: {nodeAffinity: {}}\nvolumes: [{claim: data, mountPath: /data, subPath: a, readOnly: true}]\n" +
+				"env: [{name: A, secretKeyRef: {name: s, key: k}}, {name: B, configMapKeyRef: {name: c, key: k}}]"),
+			want: task(Task{
+				Name: "T", Image: "i", Labels: map[string]string{"team": "shop", "n": "5"}, ImagePullSecrets: []string{"registry"},
+				NodeSelector: map[string]string{"disk": "ssd"}, VolumeSize: "100Mi",
+				Tolerations: []corev1.Toleration{{Key: "gpu", Operator: corev1.TolerationOpExists}},
+				Affinity:    &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{}},
+				Volumes:     []Volume{{Claim: "data", MountPath: "/data", SubPath: "a", ReadOnly: true}},
+				Env:         []Env{{Name: "A", SecretKeyRef: &KeyRef{"s", "k"}}, {Name: "B", ConfigMapKeyRef: &KeyRef{"c", "k"}}},
+			}),
 		},
 		{name: "all files", content: inTask("files: [/, a/]"), want: task(Task{Name: "T", Image: "i", Files: []string{"/", "a/"}})},
 		{

@@ -1,8 +1,10 @@
 package jobconfig
 
 import (
+	"maps"
 	"math"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -236,6 +238,19 @@ func (decoder *decoder) taskFields(task *Task) reader.Fields {
 			}
 		},
 		"annotations": func(at reader.Value) { task.Annotations = decoder.annotations(at) },
+		"labels":      func(at reader.Value) { task.Labels = decoder.labels(at, reservedLabels()...) },
+		"imagePullSecrets": func(at reader.Value) {
+			decoder.List(at, func(at reader.Value) {
+				task.ImagePullSecrets = append(task.ImagePullSecrets, decoder.required(at, "a Secret"))
+			})
+		},
+		"nodeSelector": func(at reader.Value) { task.NodeSelector = decoder.labels(at) },
+		"tolerations":  func(at reader.Value) { decoder.Strict(at, &task.Tolerations) },
+		"affinity":     func(at reader.Value) { decoder.Strict(at, &task.Affinity) },
+		"volumes": func(at reader.Value) {
+			decoder.List(at, func(at reader.Value) { task.Volumes = append(task.Volumes, decoder.volume(at)) })
+		},
+		"volumeSize": func(at reader.Value) { task.VolumeSize = decoder.quantity(at) },
 	}
 }
 
@@ -299,7 +314,12 @@ func (decoder *decoder) env(at reader.Value) Env {
 			env.ValueFrom = decoder.OneOf(at, ValueFromEvent, ValueFromSecret, ValueFromString)
 		},
 		"as": func(at reader.Value) { form, env.As = at, strings.ToLower(decoder.Text(at)) },
+
+		"secretKeyRef":    func(at reader.Value) { env.SecretKeyRef = decoder.keyRef(at, "a Secret") },
+		"configMapKeyRef": func(at reader.Value) { env.ConfigMapKeyRef = decoder.keyRef(at, "a ConfigMap") },
 	})
+	sources := []bool{env.ValueFrom != "", env.SecretKeyRef != nil, env.ConfigMapKeyRef != nil}
+	given := len(slices.DeleteFunc(sources, func(given bool) bool { return !given }))
 	switch env.As {
 	case "", AsString, AsJSON, AsYAML:
 	default:
@@ -308,7 +328,9 @@ func (decoder *decoder) env(at reader.Value) Env {
 	switch {
 	case env.Name == "":
 		decoder.Wrong(at, "needs a name")
-	case env.ValueFrom == "" && !decoder.hasMistake(at.Path+".valueFrom"):
+	case given > 1:
+		decoder.Wrong(at, "needs one of valueFrom, secretKeyRef and configMapKeyRef, not several")
+	case given == 0 && !decoder.hasMistake(at.Path+".valueFrom"):
 		decoder.Wrong(at, "needs valueFrom: one of %s, %s, %s", ValueFromEvent, ValueFromSecret, ValueFromString)
 	case env.ValueFrom == ValueFromSecret:
 		if len(validation.IsDNS1123Subdomain(env.Name)) > 0 {
@@ -331,18 +353,19 @@ func (decoder *decoder) env(at reader.Value) Env {
 }
 
 func (decoder *decoder) resources(at reader.Value) (list ResourceList) {
-	quantity := func(at reader.Value) string {
-		text := decoder.Text(at)
-		if parsed, err := resource.ParseQuantity(text); text != "" && (err != nil || parsed.Sign() < 0) {
-			decoder.Wrong(at, "%q is no quantity: write it as 500m, 2, 128Mi or 1Gi", reader.Cut(text))
-		}
-		return text
-	}
 	decoder.Object(at, reader.Fields{
-		"cpu":    func(at reader.Value) { list.CPU = quantity(at) },
-		"memory": func(at reader.Value) { list.Memory = quantity(at) },
+		"cpu":    func(at reader.Value) { list.CPU = decoder.quantity(at) },
+		"memory": func(at reader.Value) { list.Memory = decoder.quantity(at) },
 	})
 	return list
+}
+
+func (decoder *decoder) quantity(at reader.Value) string {
+	text := decoder.Text(at)
+	if parsed, err := resource.ParseQuantity(text); text != "" && (err != nil || parsed.Sign() < 0) {
+		decoder.Wrong(at, "%q is no quantity: write it as 500m, 2, 128Mi or 1Gi", reader.Cut(text))
+	}
+	return text
 }
 
 func (decoder *decoder) securityContext(at reader.Value, context *SecurityContext) {
@@ -403,35 +426,78 @@ func (decoder *decoder) seccompProfile(at reader.Value) *SeccompProfile {
 // annotations reads a map, or a list of maps with one member each, which the
 // job-executor-service documents (FEATURES.md) and never took.
 func (decoder *decoder) annotations(at reader.Value) map[string]string {
-	annotations := map[string]string{}
-	read := func(at reader.Value) {
-		if at.Node.Kind != yaml.MappingNode {
-			if !at.IsNull() {
-				decoder.Wrong(at, "must be a map, not %s", at.Found())
-			}
-			return
+	return decoder.Pairs(at, func(name string) string {
+		switch {
+		case strings.HasPrefix(strings.ToLower(name), reservedPrefix):
+			return "is reserved: Job Executor keeps account of its Jobs by annotations below " + reservedPrefix
+		case len(validation.IsQualifiedName(strings.ToLower(name))) > 0:
+			return "is not the name of an annotation, as example.com/team"
 		}
-		for index := 0; index+1 < len(at.Node.Content); index += 2 {
-			key := reader.Follow(at.Node.Content[index])
-			member := at.Member(key.Value, at.Node.Content[index+1])
-			_, twice := annotations[key.Value]
-			switch {
-			case decoder.IsTooMuch(member):
-				return
-			case strings.HasPrefix(strings.ToLower(key.Value), reservedPrefix):
-				decoder.Wrong(reader.Value{Node: key, Path: member.Path}, "is reserved: Job Executor keeps account of its Jobs by annotations below %s", reservedPrefix)
-			case len(validation.IsQualifiedName(strings.ToLower(key.Value))) > 0:
-				decoder.Wrong(reader.Value{Node: key, Path: member.Path}, "is not the name of an annotation, as example.com/team")
-			case twice:
-				decoder.Wrong(reader.Value{Node: key, Path: member.Path}, "is given twice")
-			}
-			annotations[key.Value] = decoder.Text(member)
+		return ""
+	})
+}
+
+// labels reads labels, or what selects by them. Those by which Jobs are found are
+// reserved.
+func (decoder *decoder) labels(at reader.Value, reserved ...string) map[string]string {
+	labels := decoder.Pairs(at, func(name string) string {
+		prefix, _, _ := strings.Cut(name, "/")
+		switch {
+		case slices.Contains(reserved, prefix), slices.Contains(reserved, name):
+			return "is reserved: Jobs and their pods are found by it"
+		case len(validation.IsQualifiedName(name)) > 0:
+			return "is not the name of a label, as example.com/team"
+		}
+		return ""
+	})
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		if len(validation.IsValidLabelValue(labels[name])) > 0 {
+			decoder.Wrong(at, "has %q for %s: a label may have 63 letters, digits, and - _ . between them", reader.Cut(labels[name]), name)
 		}
 	}
-	if at.Node.Kind == yaml.SequenceNode {
-		decoder.List(at, read)
-	} else {
-		read(at)
+	return labels
+}
+
+// reservedLabels are those of Jobs, by their names or prefixes.
+func reservedLabels() []string {
+	return []string{"keptn.sh", "app.kubernetes.io/managed-by", "app.kubernetes.io/instance", "job-executor.github.io", "batch.kubernetes.io", "job-name", "controller-uid"}
+}
+
+// required reads the name of something in Kubernetes that has to be given.
+func (decoder *decoder) required(at reader.Value, kind string) string {
+	name := decoder.named(at, kind, validation.IsDNS1123Subdomain)
+	if name == "" && at.Node.Kind == yaml.ScalarNode {
+		decoder.Wrong(at, "needs the name of %s", kind)
 	}
-	return annotations
+	return name
+}
+
+func (decoder *decoder) keyRef(at reader.Value, kind string) *KeyRef {
+	ref := &KeyRef{}
+	decoder.Object(at, reader.Fields{
+		"name": func(at reader.Value) { ref.Name = decoder.required(at, kind) },
+		"key":  func(at reader.Value) { ref.Key = decoder.Text(at) },
+	})
+	if ref.Name == "" || len(validation.IsConfigMapKey(ref.Key)) > 0 {
+		decoder.Wrong(at, "needs a name and a key of %s", kind)
+	}
+	return ref
+}
+
+func (decoder *decoder) volume(at reader.Value) (volume Volume) {
+	decoder.Object(at, reader.Fields{
+		"claim":     func(at reader.Value) { volume.Claim = decoder.required(at, "a PersistentVolumeClaim") },
+		"mountPath": func(at reader.Value) { volume.MountPath = decoder.Text(at) },
+		"subPath":   func(at reader.Value) { volume.SubPath = decoder.Text(at) },
+		"readOnly":  func(at reader.Value) { volume.ReadOnly = isTrue(decoder.Boolean(at)) },
+	})
+	switch mount := path.Clean(volume.MountPath); {
+	case volume.Claim == "" || !path.IsAbs(volume.MountPath) || strings.Contains(mount, ":"):
+		decoder.Wrong(at, "needs a claim, and a mountPath as /data")
+	case mount == "/" || mount == "/keptn":
+		decoder.Wrong(at, "can't be at %s", mount)
+	case strings.HasPrefix(volume.SubPath, "/") || strings.Contains("/"+volume.SubPath+"/", "/../"):
+		decoder.Wrong(at, "has a subPath that leaves the volume: %q", reader.Cut(volume.SubPath))
+	}
+	return volume
 }

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/watcher/result"
 )
 
 // evidence is what Kubernetes tells of a Job that failed or can't start.
@@ -164,7 +165,7 @@ func stillRuns(pod *corev1.Pod) bool {
 
 func evictionAdvice(message string) string {
 	if strings.Contains(message, "EmptyDir") {
-		return "; the task's volume at /keptn is limited by JOB_VOLUME_SIZE of the installation"
+		return "; the task's volume at /keptn is limited by its volumeSize, or else by JOB_VOLUME_SIZE of the installation"
 	}
 	return ""
 }
@@ -269,7 +270,7 @@ func (evidence evidence) told(reasons ...string) string {
 
 func reasonOf(terminated *corev1.ContainerStateTerminated) string {
 	reason := "Reason: " + terminated.Reason
-	if terminated.Message != "" && !isResult(terminated.Message) {
+	if terminated.Message != "" && !result.Is(terminated.Message) {
 		reason += ", Message: " + terminated.Message
 	}
 	return fmt.Sprintf("%s, ExitCode: %d", reason, terminated.ExitCode)

@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/watcher/result"
 )
 
 // report is what a person is told of one Job.
@@ -20,7 +21,7 @@ type report struct {
 	logs    []logged
 	pods    []corev1.Pod
 	// result is what the task says of itself.
-	result result
+	result result.Result
 }
 
 // logged is what one container printed.
@@ -36,10 +37,10 @@ func (watcher *Watcher) report(ctx context.Context, job *batchv1.Job) (report, e
 	if err != nil {
 		return report{}, err
 	}
-	result := report{task: job.Annotations[run.TaskNameAnnotation], pods: found.pods, result: resultOf(found.pods)}
-	result.result.Message = plain(run.Shorten(result.result.Message, "the pod's status", maxSentenceBytes))
+	made := report{task: job.Annotations[run.TaskNameAnnotation], pods: found.pods, result: result.Of(found.pods)}
+	made.result.Message = plain(run.Shorten(made.result.Message, "the pod's status", maxSentenceBytes))
 	if failed {
-		result.failure = plain(run.Shorten(found.failure(), "the Job's events", maxSentenceBytes))
+		made.failure = plain(run.Shorten(found.failure(), "the Job's events", maxSentenceBytes))
 	}
 	for index := range found.pods {
 		pod := &found.pods[index]
@@ -54,14 +55,14 @@ func (watcher *Watcher) report(ctx context.Context, job *batchv1.Job) (report, e
 				return report{}, fmt.Errorf("reading logs: %w", context.Cause(ctx))
 			}
 			if log, ok := logOf(pod, status, text, err); ok {
-				result.logs = append(result.logs, log)
+				made.logs = append(made.logs, log)
 			}
 		}
 	}
 	if len(found.pods) == 0 && run.PhaseOf(job) == run.Succeeded {
-		result.logs = append(result.logs, logged{title: "The log is missing: the pod of job " + job.Name + " is gone"})
+		made.logs = append(made.logs, logged{title: "The log is missing: the pod of job " + job.Name + " is gone"})
 	}
-	return result, nil
+	return made, nil
 }
 
 // evidence reads what Kubernetes tells of a Job. Events are looked at only if it

@@ -229,7 +229,7 @@ func (watcher *Watcher) finish(ctx context.Context, asked run.Notice, jobs []bat
 		}
 	}
 	for _, report := range reports {
-		report.result.merge(&outcome, task.Name)
+		report.result.Merge(&outcome, task.Name)
 	}
 	finished := task.Finished(watcher.Now(), outcome)
 	if hasFailed(silent) {

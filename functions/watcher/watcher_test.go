@@ -558,7 +558,7 @@ func TestReasons(t *testing.T) {
 		{name: "evicted", job: failed("BackoffLimitExceeded", ""), pods: changed(pod(exited("task", 137)), func(pod *corev1.Pod) {
 			pod.Status.Reason, pod.Status.Message = "Evicted", `Usage of EmptyDir volume "keptn-files" exceeds the limit "20Mi". `
 		}), want: `its pod was evicted (Usage of EmptyDir volume "keptn-files" exceeds the limit "20Mi". ); ` +
-			`the task's volume at /keptn is limited by JOB_VOLUME_SIZE of the installation`},
+			`the task's volume at /keptn is limited by its volumeSize, or else by JOB_VOLUME_SIZE of the installation`},
 		{
 			name: "its node was lost",
 			job:  failed("BackoffLimitExceeded", ""),

@@ -499,6 +499,14 @@ func (cluster *Kubernetes) environment(ctx context.Context, namespace string, co
 			environment[variable.Name] = expand(variable.Value, maps.Clone(environment))
 			continue
 		}
+		if reference := variable.ValueFrom.ConfigMapKeyRef; reference != nil {
+			found, err := cluster.client.CoreV1().ConfigMaps(namespace).Get(ctx, reference.Name, metav1.GetOptions{})
+			if err != nil {
+				return nil, fmt.Errorf("variable %s: %w", variable.Name, err)
+			}
+			environment[variable.Name] = found.Data[reference.Key]
+			continue
+		}
 		reference := variable.ValueFrom.SecretKeyRef
 		if reference == nil {
 			return nil, fmt.Errorf("variable %s comes neither from a value nor from a Secret", variable.Name)

@@ -1,6 +1,8 @@
 package reader
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -273,4 +275,62 @@ func Cut(text string) string {
 		return strings.ToValidUTF8(text[:longest], "") + "…"
 	}
 	return text
+}
+
+// Pairs reads a map of texts, or a list of such maps. Check says what is wrong with a
+// name, as the end of a sentence; nothing if it is right.
+func (reader *Reader) Pairs(at Value, check func(name string) string) map[string]string {
+	pairs := map[string]string{}
+	read := func(at Value) {
+		if at.Node.Kind != yaml.MappingNode {
+			if !at.IsNull() {
+				reader.Wrong(at, "must be a map, not %s", at.Found())
+			}
+			return
+		}
+		for index := 0; index+1 < len(at.Node.Content); index += 2 {
+			key := Follow(at.Node.Content[index])
+			member := at.Member(key.Value, at.Node.Content[index+1])
+			if reader.IsTooMuch(member) {
+				return
+			}
+			if _, twice := pairs[key.Value]; twice {
+				reader.Wrong(Value{key, member.Path}, "is given twice")
+			}
+			if wrong := check(key.Value); wrong != "" {
+				reader.Wrong(Value{key, member.Path}, "%s", wrong)
+			}
+			pairs[key.Value] = reader.Text(member)
+		}
+	}
+	if at.Node.Kind == yaml.SequenceNode {
+		reader.List(at, read)
+	} else {
+		read(at)
+	}
+	return pairs
+}
+
+// Strict reads a value into a pointer, as JSON is read by the json tags of its type. A
+// member that there is not is a mistake.
+func (reader *Reader) Strict(at Value, into any) {
+	var plain any
+	err := at.Node.Decode(&plain)
+	var content []byte
+	if err == nil {
+		content, err = json.Marshal(plain)
+	}
+	if err == nil {
+		decoder := json.NewDecoder(bytes.NewReader(content))
+		decoder.DisallowUnknownFields()
+		err = decoder.Decode(into)
+	}
+	if err == nil {
+		return
+	}
+	told := ""
+	if _, name, found := strings.Cut(err.Error(), "unknown field "); found {
+		told = ": there is no " + name
+	}
+	reader.Wrong(at, "is not as Kubernetes has it%s", told)
 }

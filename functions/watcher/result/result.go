@@ -1,4 +1,4 @@
-package watcher
+package result
 
 import (
 	"bytes"
@@ -13,48 +13,49 @@ import (
 	"github.com/job-executor/job-executor/functions/run"
 )
 
-// result is what a task says of itself: it writes to /dev/termination-log, of which
+// Result is what a task says of itself: it writes to /dev/termination-log, of which
 // Kubernetes keeps 4 KiB, an object of JSON that becomes a part of the finished event, or
 // a line of text for its message.
-type result struct {
-	Status  keptn.Status
-	Result  keptn.Result
+type Result struct {
+	Status keptn.Status
+	Result keptn.Result
+	// Message is for a person.
 	Message string
 	Labels  map[string]string
 	// Data are all other members.
 	Data map[string]any
 }
 
-// resultOf is what the task's container in one of the pods said last.
-func resultOf(pods []corev1.Pod) (result result) {
+// Of is what the task's container in one of the pods said last.
+func Of(pods []corev1.Pod) (result Result) {
 	for _, pod := range pods {
 		for _, status := range pod.Status.ContainerStatuses {
 			terminated := status.State.Terminated
 			if terminated == nil || status.Name != run.TaskContainer || terminated.Message == "" {
 				continue
 			}
-			if terminated.ExitCode == 0 || isResult(terminated.Message) {
-				result = parseResult(terminated.Message) // a text is told as the reason of its failure
+			if terminated.ExitCode == 0 || Is(terminated.Message) {
+				result = parse(terminated.Message) // a text is told as the reason of its failure
 			}
 		}
 	}
 	return result
 }
 
-// isResult says whether a termination message is an object of JSON.
-func isResult(message string) bool {
+// Is says whether a termination message is an object of JSON.
+func Is(message string) bool {
 	return strings.HasPrefix(strings.TrimSpace(message), "{") && json.Valid([]byte(message))
 }
 
-func parseResult(text string) result {
-	if !isResult(text) {
-		return result{Message: strings.TrimSpace(text)}
+func parse(text string) Result {
+	if !Is(text) {
+		return Result{Message: strings.TrimSpace(text)}
 	}
 	decoder := json.NewDecoder(bytes.NewReader([]byte(text)))
 	decoder.UseNumber()
-	parsed := result{}
+	parsed := Result{}
 	if err := decoder.Decode(&parsed.Data); err != nil {
-		return result{Message: strings.TrimSpace(text)} // a number that none can be
+		return Result{Message: strings.TrimSpace(text)} // a number that none can be
 	}
 	take := func(name string) string {
 		value, isText := parsed.Data[name].(string)
@@ -91,12 +92,12 @@ func parseResult(text string) result {
 }
 
 // complain adds to the message what is wrong with the result.
-func (result *result) complain(format string, arguments ...any) {
+func (result *Result) complain(format string, arguments ...any) {
 	result.Message += "\nwhat it wrote to /dev/termination-log is wrong: " + fmt.Sprintf(format, arguments...)
 }
 
-// merge adds to an outcome what a task says of itself: the worst result of all tasks wins.
-func (result result) merge(outcome *keptn.Outcome, taskName string) {
+// Merge adds to an outcome what a task says of itself: the worst result of all tasks wins.
+func (result Result) Merge(outcome *keptn.Outcome, taskName string) {
 	if result.Status == keptn.StatusErrored {
 		outcome.Status = keptn.StatusErrored
 	}

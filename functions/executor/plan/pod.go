@@ -1,201 +1,25 @@
-package executor
+package plan
 
 import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/gobwas/glob"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/job-executor/job-executor/functions/jobconfig"
-	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
 )
 
-// Cluster answers what has to be known of the Jobs' namespaces before a run.
-type Cluster interface {
-	// SecretKeys returns the sorted keys of a Secret, false if there is none.
-	SecretKeys(ctx context.Context, namespace, name string) ([]string, bool, error)
-	// HasServiceAccount says whether a service account exists.
-	HasServiceAccount(ctx context.Context, namespace, name string) (bool, error)
-}
-
-const (
-	defaultTaskSeconds = 300
-	defaultTTLSeconds  = 21600
-	minTTLSeconds      = 60
-	// pendingSeconds is how long a pod may take until it starts, and beyond its
-	// own deadline until it has stopped. The Job's deadline deletes the pod with
-	// its log, so it is only the backstop.
-	pendingSeconds = 600
-
-	filesVolume = "keptn-files"
-	filesPath   = "/keptn"
-)
-
-// plan makes Jobs from a configuration. It changes nothing.
-type plan struct {
-	Configuration
-	Cluster     Cluster
-	Task        keptn.Task
-	Envelope    jobconfig.Envelope
-	ConfigHash  string
-	Grant       string
-	Traceparent string
-	Log         *slog.Logger
-}
-
-// jobs returns the run's Jobs in their order, all but the first suspended. Its
-// errors are mistakes of the configuration, or failures to read the cluster.
-func (plan plan) jobs(ctx context.Context, actions []jobconfig.MatchedAction) ([]batchv1.Job, error) {
-	keptnTask, err := json.Marshal(plan.Task)
-	if err != nil {
-		return nil, fmt.Errorf("encoding the task: %w", err)
-	}
-	planned, err := plan.planned(actions)
-	if err != nil {
-		return nil, err
-	}
-	names, err := json.Marshal(planned)
-	if err != nil {
-		return nil, fmt.Errorf("encoding the plan: %w", err)
-	}
-	var jobs []batchv1.Job
-	for _, action := range actions {
-		for taskIndex, task := range action.Tasks {
-			suspend := len(jobs) > 0
-			spec, deadlineSource, err := plan.podSpec(ctx, task, suspend)
-			if err != nil {
-				return nil, fmt.Errorf("action %q, task %q: %w", action.Name, task.Name, err)
-			}
-			job := plan.job(action, taskIndex, task, string(keptnTask), spec, suspend)
-			job.Annotations[run.PlanAnnotation] = string(names)
-			job.Annotations[run.DeadlineAnnotation] = deadlineSource
-			if size := job.Size(); size > maxJobBytes {
-				return nil, mistakef("action %q, task %q: its Job would have %d bytes, more than the %d that are allowed; take less of the event into its env", action.Name, task.Name, size, maxJobBytes)
-			}
-			jobs = append(jobs, job)
-		}
-	}
-	return jobs, nil
-}
-
-// withoutWrongSilent leaves out the silent actions that can't be run, beside others that
-// report: they have no influence on those. Logged is what is wrong with them.
-func (plan plan) withoutWrongSilent(ctx context.Context, actions []jobconfig.MatchedAction) (
-	left []jobconfig.MatchedAction, logged string, err error,
-) {
-	if !slices.ContainsFunc(actions, isLoud) {
-		return actions, "", nil
-	}
-	for _, action := range actions {
-		if action.Silent {
-			_, err := plan.jobs(ctx, []jobconfig.MatchedAction{action})
-			if len(action.Mistakes) > 0 {
-				err = mistake{action.Mistakes}
-			}
-			if _, wrong := errors.AsType[mistake](err); wrong {
-				plan.Log.WarnContext(ctx, "a silent action can't be run", "action", action.Name, "error", err)
-				logged += err.Error() + "\n"
-				continue
-			}
-			if err != nil {
-				return nil, "", err
-			}
-		}
-		left = append(left, action)
-	}
-	return left, logged, nil
-}
-
-const (
-	// maxRunJobs and maxJobBytes bound what one event can make: all Jobs of a run are
-	// there from the beginning.
-	maxRunJobs  = 100
-	maxJobBytes = 256 << 10
-)
-
-// planned are the names of all Jobs of the run, in their order.
-func (plan plan) planned(actions []jobconfig.MatchedAction) ([]run.Planned, error) {
-	var planned []run.Planned
-	isMixed := slices.ContainsFunc(actions, isSilent) && slices.ContainsFunc(actions, isLoud)
-	for _, action := range actions {
-		for taskIndex, task := range action.Tasks {
-			planned = append(planned, run.Planned{
-				Namespace: plan.namespace(task), Name: run.Name(run.ID(plan.Task.TriggeredID), action.Index, taskIndex+1), Task: task.Name,
-				Action: action.Index, Reports: isMixed && isLoud(action),
-			})
-		}
-	}
-	if len(planned) > maxRunJobs {
-		return nil, mistakef("the matching actions have %d tasks, more than the %d that one event may run", len(planned), maxRunJobs)
-	}
-	return planned, nil
-}
-
-func (plan plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconfig.Task, keptnTask string, spec *corev1.PodSpec, suspend bool) batchv1.Job {
-	runID := run.ID(plan.Task.TriggeredID)
-	ttl := int32(defaultTTLSeconds)
-	if task.TTLSecondsAfterFinished != nil {
-		ttl = max(*task.TTLSecondsAfterFinished, minTTLSeconds)
-	}
-	labels := map[string]string{
-		run.ManagedByLabel:   run.ManagedBy,
-		run.InstanceLabel:    plan.Installation,
-		run.ContextLabel:     run.LabelValue(plan.Task.Context),
-		run.EventIDLabel:     runID,
-		run.CommitIDLabel:    run.LabelValue(plan.Task.GitCommitID),
-		run.ActionLabel:      run.LabelValue(action.Name),
-		run.TaskLabel:        run.LabelValue(task.Name),
-		run.ConfigHashLabel:  plan.ConfigHash,
-		run.ActionIndexLabel: strconv.Itoa(action.Index),
-		run.TaskIndexLabel:   strconv.Itoa(taskIndex),
-	}
-	annotations := maps.Clone(task.Annotations)
-	if annotations == nil {
-		annotations = map[string]string{}
-	}
-	annotations[run.TaskAnnotation] = keptnTask
-	annotations[run.ActionNameAnnotation] = action.Name
-	annotations[run.TaskNameAnnotation] = task.Name
-	annotations[run.TTLAnnotation] = strconv.Itoa(int(ttl))
-	if plan.Traceparent != "" {
-		annotations[run.TraceparentAnnotation] = plan.Traceparent
-	}
-	if action.Silent {
-		annotations[run.SilentAnnotation] = "true"
-	}
-	return batchv1.Job{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: plan.namespace(task), Name: run.Name(runID, action.Index, taskIndex+1),
-			Labels: labels, Annotations: annotations,
-		},
-		Spec: batchv1.JobSpec{
-			BackoffLimit:          new(int32(0)),
-			Suspend:               new(suspend),
-			ActiveDeadlineSeconds: new(*spec.ActiveDeadlineSeconds + pendingSeconds),
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: maps.Clone(labels), Annotations: maps.Clone(task.Annotations)},
-				Spec:       *spec,
-			},
-		},
-	}
-}
-
-func (plan plan) namespace(task jobconfig.Task) string {
+func (plan Plan) namespace(task jobconfig.Task) string {
 	if task.Namespace != "" {
 		return task.Namespace
 	}
@@ -204,10 +28,10 @@ func (plan plan) namespace(task jobconfig.Task) string {
 
 // podSpec is the pod of a task, which may be one that runs later: what it names in the
 // cluster a task before it may make.
-func (plan plan) podSpec(ctx context.Context, task jobconfig.Task, later bool) (spec *corev1.PodSpec, deadlineSource string, err error) {
+func (plan Plan) podSpec(ctx context.Context, task jobconfig.Task, later bool) (spec *corev1.PodSpec, deadlineSource string, err error) {
 	namespace := plan.namespace(task)
 	if !slices.Contains(plan.Namespaces, namespace) {
-		return nil, "", mistakef("namespace %q is not one of those in which Jobs may run: %s", namespace, strings.Join(plan.Namespaces, ", "))
+		return nil, "", Mistakef("namespace %q is not one of those in which Jobs may run: %s", namespace, strings.Join(plan.Namespaces, ", "))
 	}
 	if err := plan.checkImage(task.Image); err != nil {
 		return nil, "", err
@@ -219,7 +43,7 @@ func (plan plan) podSpec(ctx context.Context, task jobconfig.Task, later bool) (
 	if found, err := plan.Cluster.HasServiceAccount(ctx, namespace, serviceAccount); err != nil {
 		return nil, "", err
 	} else if !found && !later {
-		return nil, "", mistakef("service account %q does not exist in namespace %q", serviceAccount, namespace)
+		return nil, "", Mistakef("service account %q does not exist in namespace %q", serviceAccount, namespace)
 	}
 	securityContext, err := plan.securityContext(task.SecurityContext)
 	if err != nil {
@@ -230,6 +54,10 @@ func (plan plan) podSpec(ctx context.Context, task jobconfig.Task, later bool) (
 		return nil, "", err
 	}
 	resources, err := plan.resources(task.Resources)
+	if err != nil {
+		return nil, "", err
+	}
+	size, err := plan.volumeSize(task)
 	if err != nil {
 		return nil, "", err
 	}
@@ -247,14 +75,19 @@ func (plan plan) podSpec(ctx context.Context, task jobconfig.Task, later bool) (
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 		Volumes: []corev1.Volume{{Name: filesVolume, VolumeSource: corev1.VolumeSource{
-			EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: &plan.VolumeSize.Quantity},
+			EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: size},
 		}}},
+		NodeSelector: task.NodeSelector, Tolerations: task.Tolerations, Affinity: task.Affinity,
 		Containers: []corev1.Container{{
 			Name: run.TaskContainer, Image: task.Image, ImagePullPolicy: corev1.PullPolicy(task.ImagePullPolicy),
 			Command: task.Cmd, Args: task.Args, WorkingDir: task.WorkingDir,
 			Env: environment, EnvFrom: secrets, Resources: resources, VolumeMounts: mounts, SecurityContext: securityContext,
 		}},
 	}
+	for _, secret := range task.ImagePullSecrets {
+		spec.ImagePullSecrets = append(spec.ImagePullSecrets, corev1.LocalObjectReference{Name: secret})
+	}
+	addVolumes(spec, task.Volumes)
 	if len(task.Files) > 0 {
 		fetcher, err := plan.fetcher(task.Files, seconds)
 		if err != nil {
@@ -266,8 +99,42 @@ func (plan plan) podSpec(ctx context.Context, task jobconfig.Task, later bool) (
 	return spec, deadlineSource, nil
 }
 
+// addVolumes adds the task's claims to its pod, each claim once.
+func addVolumes(spec *corev1.PodSpec, volumes []jobconfig.Volume) {
+	names := map[string]string{}
+	for _, volume := range volumes {
+		name, known := names[volume.Claim]
+		if !known {
+			name = fmt.Sprintf("claim-%d", len(names))
+			names[volume.Claim] = name
+			spec.Volumes = append(spec.Volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
+				PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: volume.Claim},
+			}})
+		}
+		task := &spec.Containers[0]
+		task.VolumeMounts = append(slices.Clip(task.VolumeMounts), corev1.VolumeMount{
+			Name: name, MountPath: volume.MountPath, SubPath: volume.SubPath, ReadOnly: volume.ReadOnly,
+		})
+	}
+}
+
+// volumeSize is the limit of the volume at /keptn.
+func (plan Plan) volumeSize(task jobconfig.Task) (*resource.Quantity, error) {
+	if task.VolumeSize == "" {
+		return &plan.VolumeSize.Quantity, nil
+	}
+	wanted, err := resource.ParseQuantity(task.VolumeSize)
+	if err != nil {
+		return nil, Mistakef("volumeSize %q is no quantity", task.VolumeSize)
+	}
+	if most := plan.MaxVolumeSize.Quantity; wanted.Cmp(most) > 0 {
+		return nil, Mistakef("volumeSize %s is more than the %s that the installation allows (MAX_JOB_VOLUME_SIZE)", task.VolumeSize, most.String())
+	}
+	return &wanted, nil
+}
+
 // deadline is how long a task may take, and what says so.
-func (plan plan) deadline(task jobconfig.Task) (seconds int64, source string) {
+func (plan Plan) deadline(task jobconfig.Task) (seconds int64, source string) {
 	seconds, source = defaultTaskSeconds, "the default of maxPollDuration"
 	if task.MaxPollDuration != nil {
 		seconds, source = *task.MaxPollDuration, "maxPollDuration"
@@ -281,7 +148,7 @@ func (plan plan) deadline(task jobconfig.Task) (seconds int64, source string) {
 // fetcher is the init container that puts the task's files below /keptn. Its
 // grant is good for just these files and expires; it is the only thing the pod
 // is given.
-func (plan plan) fetcher(files []string, seconds int64) (corev1.Container, error) {
+func (plan Plan) fetcher(files []string, seconds int64) (corev1.Container, error) {
 	list, err := json.Marshal(files)
 	if err != nil {
 		return corev1.Container{}, fmt.Errorf("encoding the list of files: %w", err)
@@ -308,7 +175,7 @@ func (plan plan) fetcher(files []string, seconds int64) (corev1.Container, error
 	}, nil
 }
 
-func (plan plan) checkImage(image string) error {
+func (plan Plan) checkImage(image string) error {
 	patterns := plan.AllowedImages
 	if len(patterns) == 0 {
 		return nil
@@ -322,7 +189,7 @@ func (plan plan) checkImage(image string) error {
 			return nil
 		}
 	}
-	return mistakef("Forbidden: Image %s does not match configured image allowlist", image)
+	return Mistakef("Forbidden: Image %s does not match configured image allowlist", image)
 }
 
 // defaultUser and defaultGroup are the job-executor-service's.
@@ -331,9 +198,9 @@ const (
 	defaultGroup = 2000
 )
 
-func (plan plan) securityContext(wanted jobconfig.SecurityContext) (*corev1.SecurityContext, error) {
+func (plan Plan) securityContext(wanted jobconfig.SecurityContext) (*corev1.SecurityContext, error) {
 	if wanted.Privileged != nil && *wanted.Privileged && !plan.AllowPrivileged {
-		return nil, mistakef("privileged containers are not allowed")
+		return nil, Mistakef("privileged containers are not allowed")
 	}
 	context := &corev1.SecurityContext{
 		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
@@ -367,8 +234,8 @@ func (plan plan) securityContext(wanted jobconfig.SecurityContext) (*corev1.Secu
 	return context, nil
 }
 
-func (plan plan) resources(wanted *jobconfig.Resources) (corev1.ResourceRequirements, error) {
-	settings := plan.Configuration
+func (plan Plan) resources(wanted *jobconfig.Resources) (corev1.ResourceRequirements, error) {
+	settings := plan.Rules
 	if wanted == nil {
 		return corev1.ResourceRequirements{
 			Limits:   corev1.ResourceList{corev1.ResourceCPU: settings.LimitCPU.Quantity, corev1.ResourceMemory: settings.LimitMemory.Quantity},
@@ -391,7 +258,7 @@ func resourceList(kind string, wanted jobconfig.ResourceList) (corev1.ResourceLi
 		}
 		quantity, err := resource.ParseQuantity(value)
 		if err != nil {
-			return nil, mistakef("resources.%s.%s %q is no quantity", kind, name, value)
+			return nil, Mistakef("resources.%s.%s %q is no quantity", kind, name, value)
 		}
 		list[name] = quantity
 	}
@@ -401,17 +268,23 @@ func resourceList(kind string, wanted jobconfig.ResourceList) (corev1.ResourceLi
 // environment is the task's environment. Keptn's own variables come last, so
 // that they win, as the job-executor-service has it. Secrets are those that are not there
 // yet, of which all keys become variables.
-func (plan plan) environment(ctx context.Context, namespace string, task jobconfig.Task, later bool) (
+func (plan Plan) environment(ctx context.Context, namespace string, task jobconfig.Task, later bool) (
 	environment []corev1.EnvVar, secrets []corev1.EnvFromSource, err error,
 ) {
 	for _, variable := range task.Env {
+		if source := keyOf(variable); source != nil {
+			if err := plan.checkKey(ctx, namespace, variable, later); err != nil {
+				return nil, nil, err
+			}
+			environment = append(environment, corev1.EnvVar{Name: variable.Name, ValueFrom: source})
+		}
 		switch variable.ValueFrom {
 		case jobconfig.ValueFromString:
 			environment = append(environment, corev1.EnvVar{Name: variable.Name, Value: variable.Value})
 		case jobconfig.ValueFromEvent:
 			value, err := variable.EventValue(plan.Envelope)
 			if err != nil {
-				return nil, nil, mistake{err}
+				return nil, nil, Mistake{err}
 			}
 			environment = append(environment, corev1.EnvVar{Name: variable.Name, Value: literal(value)})
 		case jobconfig.ValueFromSecret:
@@ -423,7 +296,7 @@ func (plan plan) environment(ctx context.Context, namespace string, task jobconf
 			case !found && later:
 				secrets = append(secrets, corev1.EnvFromSource{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: secret}})
 			case !found:
-				return nil, nil, mistakef("could not add env with name %s: there is no Secret of this name in namespace %q", variable.Name, namespace)
+				return nil, nil, Mistakef("could not add env with name %s: there is no Secret of this name in namespace %q", variable.Name, namespace)
 			}
 			for _, key := range keys {
 				environment = append(environment, corev1.EnvVar{Name: key, ValueFrom: &corev1.EnvVarSource{
@@ -448,6 +321,40 @@ func (plan plan) environment(ctx context.Context, namespace string, task jobconf
 		environment = append(environment, corev1.EnvVar{Name: name, Value: literal(plan.Task.Labels[label])})
 	}
 	return environment, secrets, nil
+}
+
+// checkKey looks whether the Secret of a variable is there, and has the key; a ConfigMap the
+// executor may not read.
+func (plan Plan) checkKey(ctx context.Context, namespace string, variable jobconfig.Env, later bool) error {
+	ref := variable.SecretKeyRef
+	if ref == nil || later {
+		return nil
+	}
+	keys, found, err := plan.Cluster.SecretKeys(ctx, namespace, ref.Name)
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return Mistakef("could not add env with name %s: there is no Secret %s in namespace %q", variable.Name, ref.Name, namespace)
+	case !slices.Contains(keys, ref.Key):
+		return Mistakef("could not add env with name %s: Secret %s in namespace %q has no key %s", variable.Name, ref.Name, namespace, ref.Key)
+	}
+	return nil
+}
+
+// keyOf is the one key that a variable is, nil if it is none.
+func keyOf(variable jobconfig.Env) *corev1.EnvVarSource {
+	switch {
+	case variable.SecretKeyRef != nil:
+		return &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
+			LocalObjectReference: corev1.LocalObjectReference{Name: variable.SecretKeyRef.Name}, Key: variable.SecretKeyRef.Key,
+		}}
+	case variable.ConfigMapKeyRef != nil:
+		return &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{
+			LocalObjectReference: corev1.LocalObjectReference{Name: variable.ConfigMapKeyRef.Name}, Key: variable.ConfigMapKeyRef.Key,
+		}}
+	}
+	return nil
 }
 
 // literal is a text of an event as a variable's value: Kubernetes would put the values of

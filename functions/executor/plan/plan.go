@@ -1,0 +1,222 @@
+package plan
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/job-executor/job-executor/functions/jobconfig"
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
+)
+
+// Cluster answers what has to be known of the Jobs' namespaces before a run.
+type Cluster interface {
+	// SecretKeys returns the sorted keys of a Secret, false if there is none.
+	SecretKeys(ctx context.Context, namespace, name string) ([]string, bool, error)
+	// HasServiceAccount says whether a service account exists.
+	HasServiceAccount(ctx context.Context, namespace, name string) (bool, error)
+}
+
+const (
+	defaultTaskSeconds = 300
+	defaultTTLSeconds  = 21600
+	minTTLSeconds      = 60
+	// pendingSeconds is how long a pod may take until it starts, and beyond its
+	// own deadline until it has stopped. The Job's deadline deletes the pod with
+	// its log, so it is only the backstop.
+	pendingSeconds = 600
+
+	filesVolume = "keptn-files"
+	filesPath   = "/keptn"
+)
+
+// Mistake is what the author of a job/config.yaml has to mend. It is reported to
+// Keptn, and never retried.
+type Mistake struct{ error }
+
+// Unwrap is what it says.
+func (mistake Mistake) Unwrap() error { return mistake.error }
+
+// Mistakef is a Mistake with a text, as fmt.Errorf makes it.
+func Mistakef(format string, arguments ...any) error {
+	return Mistake{fmt.Errorf(format, arguments...)}
+}
+
+// MistakeOf is an error as a Mistake.
+func MistakeOf(err error) error { return Mistake{err} }
+
+// IsMistake says whether an error is, or wraps, a Mistake.
+func IsMistake(err error) bool {
+	_, ok := errors.AsType[Mistake](err)
+	return ok
+}
+
+// IsSilent says whether an action reports nothing.
+func IsSilent(action jobconfig.MatchedAction) bool { return action.Silent }
+
+// IsLoud says whether an action reports.
+func IsLoud(action jobconfig.MatchedAction) bool { return !action.Silent }
+
+// Plan makes Jobs from a configuration. It changes nothing.
+type Plan struct {
+	Rules
+	Cluster     Cluster
+	Task        keptn.Task
+	Envelope    jobconfig.Envelope
+	ConfigHash  string
+	Grant       string
+	Traceparent string
+	Log         *slog.Logger
+}
+
+// Jobs returns the run's Jobs in their order, all but the first suspended. Its
+// errors are mistakes of the configuration, or failures to read the cluster.
+func (plan Plan) Jobs(ctx context.Context, actions []jobconfig.MatchedAction) ([]batchv1.Job, error) {
+	keptnTask, err := json.Marshal(plan.Task)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the task: %w", err)
+	}
+	planned, err := plan.planned(actions)
+	if err != nil {
+		return nil, err
+	}
+	names, err := json.Marshal(planned)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the plan: %w", err)
+	}
+	var jobs []batchv1.Job
+	for _, action := range actions {
+		for taskIndex, task := range action.Tasks {
+			suspend := len(jobs) > 0
+			spec, deadlineSource, err := plan.podSpec(ctx, task, suspend)
+			if err != nil {
+				return nil, fmt.Errorf("action %q, task %q: %w", action.Name, task.Name, err)
+			}
+			job := plan.job(action, taskIndex, task, string(keptnTask), spec, suspend)
+			job.Annotations[run.PlanAnnotation] = string(names)
+			job.Annotations[run.DeadlineAnnotation] = deadlineSource
+			if size := job.Size(); size > maxJobBytes {
+				return nil, Mistakef("action %q, task %q: its Job would have %d bytes, more than the %d that are allowed; take less of the event into its env", action.Name, task.Name, size, maxJobBytes)
+			}
+			jobs = append(jobs, job)
+		}
+	}
+	return jobs, nil
+}
+
+// WithoutWrongSilent leaves out the silent actions that can't be run, beside others that
+// report: they have no influence on those. Logged is what is wrong with them.
+func (plan Plan) WithoutWrongSilent(ctx context.Context, actions []jobconfig.MatchedAction) (
+	left []jobconfig.MatchedAction, logged string, err error,
+) {
+	if !slices.ContainsFunc(actions, IsLoud) {
+		return actions, "", nil
+	}
+	for _, action := range actions {
+		if action.Silent {
+			_, err := plan.Jobs(ctx, []jobconfig.MatchedAction{action})
+			if len(action.Mistakes) > 0 {
+				err = Mistake{action.Mistakes}
+			}
+			if IsMistake(err) {
+				plan.Log.WarnContext(ctx, "a silent action can't be run", "action", action.Name, "error", err)
+				logged += err.Error() + "\n"
+				continue
+			}
+			if err != nil {
+				return nil, "", err
+			}
+		}
+		left = append(left, action)
+	}
+	return left, logged, nil
+}
+
+const (
+	// maxRunJobs and maxJobBytes bound what one event can make: all Jobs of a run are
+	// there from the beginning.
+	maxRunJobs  = 100
+	maxJobBytes = 256 << 10
+)
+
+// planned are the names of all Jobs of the run, in their order.
+func (plan Plan) planned(actions []jobconfig.MatchedAction) ([]run.Planned, error) {
+	var planned []run.Planned
+	isMixed := slices.ContainsFunc(actions, IsSilent) && slices.ContainsFunc(actions, IsLoud)
+	for _, action := range actions {
+		for taskIndex, task := range action.Tasks {
+			planned = append(planned, run.Planned{
+				Namespace: plan.namespace(task), Name: run.Name(run.ID(plan.Task.TriggeredID), action.Index, taskIndex+1), Task: task.Name,
+				Action: action.Index, Reports: isMixed && IsLoud(action),
+			})
+		}
+	}
+	if len(planned) > maxRunJobs {
+		return nil, Mistakef("the matching actions have %d tasks, more than the %d that one event may run", len(planned), maxRunJobs)
+	}
+	return planned, nil
+}
+
+func (plan Plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconfig.Task, keptnTask string, spec *corev1.PodSpec, suspend bool) batchv1.Job {
+	runID := run.ID(plan.Task.TriggeredID)
+	ttl := int32(defaultTTLSeconds)
+	if task.TTLSecondsAfterFinished != nil {
+		ttl = max(*task.TTLSecondsAfterFinished, minTTLSeconds)
+	}
+	labels := maps.Clone(plan.JobLabels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	maps.Copy(labels, task.Labels)
+	maps.Copy(labels, map[string]string{
+		run.ManagedByLabel:   run.ManagedBy,
+		run.InstanceLabel:    plan.Installation,
+		run.ContextLabel:     run.LabelValue(plan.Task.Context),
+		run.EventIDLabel:     runID,
+		run.CommitIDLabel:    run.LabelValue(plan.Task.GitCommitID),
+		run.ActionLabel:      run.LabelValue(action.Name),
+		run.TaskLabel:        run.LabelValue(task.Name),
+		run.ConfigHashLabel:  plan.ConfigHash,
+		run.ActionIndexLabel: strconv.Itoa(action.Index),
+		run.TaskIndexLabel:   strconv.Itoa(taskIndex),
+	})
+	annotations := maps.Clone(task.Annotations)
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[run.TaskAnnotation] = keptnTask
+	annotations[run.ActionNameAnnotation] = action.Name
+	annotations[run.TaskNameAnnotation] = task.Name
+	annotations[run.TTLAnnotation] = strconv.Itoa(int(ttl))
+	if plan.Traceparent != "" {
+		annotations[run.TraceparentAnnotation] = plan.Traceparent
+	}
+	if action.Silent {
+		annotations[run.SilentAnnotation] = "true"
+	}
+	return batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: plan.namespace(task), Name: run.Name(runID, action.Index, taskIndex+1),
+			Labels: labels, Annotations: annotations,
+		},
+		Spec: batchv1.JobSpec{
+			BackoffLimit:          new(int32(0)),
+			Suspend:               new(suspend),
+			ActiveDeadlineSeconds: new(*spec.ActiveDeadlineSeconds + pendingSeconds),
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: maps.Clone(labels), Annotations: maps.Clone(task.Annotations)},
+				Spec:       *spec,
+			},
+		},
+	}
+}

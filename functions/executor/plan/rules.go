@@ -1,0 +1,64 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/job-executor/job-executor/functions/run"
+)
+
+// Rules are what the installation allows and what holds where a task says
+// nothing. The defaults are those of the job-executor-service's chart.
+type Rules struct {
+	run.Settings
+	// ServiceAccount is the Jobs' default service account.
+	ServiceAccount string `env:"JOB_SERVICE_ACCOUNT" envDefault:"job-executor-job"`
+	// AllowedImages are glob patterns; an empty list allows every image.
+	AllowedImages []string `env:"ALLOWED_IMAGES"`
+	// AllowPrivileged lets tasks run privileged containers.
+	AllowPrivileged bool `env:"ALLOW_PRIVILEGED_JOBS" envDefault:"false"`
+	// TaskDeadlineSeconds is the longest that any task may take; 0 is no limit
+	// but the task's own.
+	TaskDeadlineSeconds int64 `env:"TASK_DEADLINE_SECONDS" envDefault:"0"`
+	// TerminationGraceSeconds is how long a container may go on after its time is over.
+	TerminationGraceSeconds int64 `env:"JOB_TERMINATION_GRACE_SECONDS" envDefault:"5"`
+	// VolumeSize limits the volume at /keptn.
+	VolumeSize Quantity `env:"JOB_VOLUME_SIZE" envDefault:"20Mi"`
+	// MaxVolumeSize is as large as a task may make it.
+	MaxVolumeSize Quantity `env:"MAX_JOB_VOLUME_SIZE" envDefault:"1Gi"`
+	// JobLabels are labels of every Job and its pods.
+	JobLabels map[string]string `env:"JOB_LABELS" envKeyValSeparator:"="`
+
+	LimitCPU      Quantity `env:"DEFAULT_RESOURCE_LIMITS_CPU" envDefault:"1"`
+	LimitMemory   Quantity `env:"DEFAULT_RESOURCE_LIMITS_MEMORY" envDefault:"512Mi"`
+	RequestCPU    Quantity `env:"DEFAULT_RESOURCE_REQUESTS_CPU" envDefault:"50m"`
+	RequestMemory Quantity `env:"DEFAULT_RESOURCE_REQUESTS_MEMORY" envDefault:"128Mi"`
+
+	// FetcherImage is the image of the init container.
+	FetcherImage string `env:"FETCHER_IMAGE,notEmpty"`
+	// BridgeURL is where the init container gets the files from.
+	BridgeURL string `env:"BRIDGE_URL,notEmpty"`
+}
+
+// Validate checks the labels, which Kubernetes would refuse with each Job.
+func (rules Rules) Validate() error {
+	for name, value := range rules.JobLabels {
+		if wrong := append(validation.IsQualifiedName(name), validation.IsValidLabelValue(value)...); len(wrong) > 0 {
+			return fmt.Errorf("environment variable JOB_LABELS: %s=%s is no label: %s", name, value, strings.Join(wrong, "; "))
+		}
+	}
+	return nil
+}
+
+// Quantity is a Kubernetes quantity in an environment variable.
+type Quantity struct{ resource.Quantity }
+
+// UnmarshalText reads a quantity; it is an error if it is none.
+func (quantity *Quantity) UnmarshalText(text []byte) error {
+	parsed, err := resource.ParseQuantity(string(text))
+	quantity.Quantity = parsed
+	return err
+}
