@@ -220,18 +220,8 @@ func TestJobThatDoesNotStartIsSent(t *testing.T) {
 func TestRunIsLookedAtThoughANamespaceIsGone(t *testing.T) {
 	there := job(state{name: "a", phase: run.Succeeded})
 	there.Annotations[run.PlanAnnotation] = `[{"namespace":"jobs","name":"a"},{"namespace":"gone","name":"b"}]`
-	indexer := func(jobs ...*batchv1.Job) cache.Indexer {
-		made := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{byRun: func(object any) ([]string, error) { return runsOf(object), nil }})
-		for _, job := range jobs {
-			if err := made.Add(job); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return made
-	}
-	synced := func(is bool) cache.InformerSynced { return func() bool { return is } }
 	source := newSource(&broker{}, &marker{})
-	source.namespaces = map[string]*watched{"jobs": {indexer(there), synced(true), noon}, "gone": {indexer(), synced(false), noon}}
+	source.namespaces = map[string]*watched{"jobs": {indexed(t, there), isSynced(true), noon}, "gone": {indexed(t), isSynced(false), noon}}
 	for later, want := range map[time.Duration]bool{0: false, time.Minute: false, source.StartDeadline: true} {
 		source.Now = func() time.Time { return noon.Add(later) }
 		jobs, complete := source.jobsOf("run")

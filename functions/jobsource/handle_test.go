@@ -1,0 +1,202 @@
+package jobsource
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	batchv1 "k8s.io/api/batch/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/run"
+)
+
+// indexed holds Jobs as an informer does.
+func indexed(t *testing.T, jobs ...*batchv1.Job) cache.Indexer {
+	t.Helper()
+	made := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{byRun: func(object any) ([]string, error) { return runsOf(object), nil }})
+	for _, job := range jobs {
+		if err := made.Add(job); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return made
+}
+
+func isSynced(is bool) cache.InformerSynced { return func() bool { return is } }
+
+// failing is a marker that can't mark.
+type failing struct{ marker }
+
+func (failing) MarkReported(context.Context, *batchv1.Job, time.Time) error { return errRefused }
+
+func TestReportedRunIsMarkedAndForgotten(t *testing.T) {
+	tests := []struct {
+		name   string
+		marker Marker
+		synced bool
+		marked []string
+		// remembered says that a Job of the run that was deleted is remembered still.
+		remembered bool
+		err        error
+	}{
+		{name: "what is not marked is", marker: &marker{}, synced: true, marked: []string{"b"}},
+		{name: "it is not forgotten while not all of it is known", marker: &marker{}, marked: []string{"b"}, remembered: true},
+		{name: "nor if it can't be marked", marker: &failing{}, synced: true, remembered: true, err: errRefused},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			source := newSource(&broker{}, test.marker)
+			done, other := job(state{name: "a", phase: run.Succeeded, reported: true}), job(state{name: "b", phase: run.Succeeded})
+			other.Annotations[run.PlanAnnotation] = `[{"namespace":"jobs","name":"a"},{"namespace":"others","name":"b"}]`
+			source.namespaces = map[string]*watched{
+				"jobs": {indexed(t, done, other), isSynced(true), noon}, "others": {indexed(t), isSynced(test.synced), noon},
+			}
+			source.remember(job(state{name: "gone"}))
+			_, err := source.Handle(t.Context(), run.Reported("bridge", "run", noon))
+			if !errors.Is(err, test.err) || (err == nil) != (test.err == nil) || function.IsPermanent(err) {
+				t.Errorf("got %v, want %v", err, test.err)
+			}
+			if marker, ok := test.marker.(*marker); ok {
+				if difference := cmp.Diff(test.marked, marker.marked); difference != "" {
+					t.Errorf("marked (-want +got):\n%s", difference)
+				}
+			}
+			if remembered := source.recall("run", func(*remembered) {}).gone != nil; remembered != test.remembered {
+				t.Errorf("remembered: %t", remembered)
+			}
+		})
+	}
+	if _, err := newSource(&broker{}, &marker{}).Handle(t.Context(), run.Cancelled("bridge", "run", noon)); !function.IsPermanent(err) {
+		t.Errorf("another event gives %v", err)
+	}
+}
+
+// Of a run the first Job is remembered that was deleted and had begun: its deletion is
+// what ended the run.
+func TestOneDeletedJobOfARunIsRemembered(t *testing.T) {
+	tests := []struct {
+		name    string
+		deleted []state
+		want    string
+	}{
+		{name: "the first", deleted: []state{{name: "a", phase: run.Running}, {name: "b", phase: run.Running}}, want: "a"},
+		{name: "but one that had begun before one that waited", deleted: []state{{name: "a", phase: run.Waiting}, {name: "b", phase: run.Running}}, want: "b"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			source := newSource(&broker{}, &marker{})
+			for _, deleted := range test.deleted {
+				source.remember(job(deleted))
+			}
+			if got := source.recall("run", func(*remembered) {}).gone; got == nil || got.Name != test.want {
+				t.Errorf("got %v, want %s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestDeletedJobsOfSomeRunsOnlyAreRemembered(t *testing.T) {
+	source := newSource(&broker{}, &marker{})
+	for index := range maxRuns + 1 {
+		deleted := job(state{name: "a"})
+		deleted.Labels[run.EventIDLabel] = fmt.Sprint(index)
+		source.remember(deleted)
+	}
+	if len(source.runs) != maxRuns {
+		t.Errorf("%d are remembered", len(source.runs))
+	}
+}
+
+func TestHasStarted(t *testing.T) {
+	tests := []struct {
+		name   string
+		status batchv1.JobStatus
+		want   bool
+	}{
+		{name: "nothing is known"},
+		{name: "its pod is there, and not ready", status: batchv1.JobStatus{Active: 1, Ready: new(int32(0))}},
+		{name: "its pod is ready", status: batchv1.JobStatus{Active: 1, Ready: new(int32(1))}, want: true},
+		{name: "one has succeeded", status: batchv1.JobStatus{Ready: new(int32(0)), Succeeded: 1}, want: true},
+		{name: "one has failed", status: batchv1.JobStatus{Failed: 1}, want: true},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if got := hasStarted(&batchv1.Job{Status: test.status}); got != test.want {
+				t.Errorf("got %t", got)
+			}
+		})
+	}
+}
+
+// A person who reads the log sees that all is well, or what is not, and not every second.
+func TestNamespacesThatCantBeWatchedAreLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		source := newSource(&broker{}, &marker{})
+		source.Log = slog.New(slog.NewJSONHandler(&log, nil))
+		synced, began := false, time.Now()
+		source.namespaces = map[string]*watched{
+			"jobs": {indexed(t), isSynced(true), noon}, "others": {indexed(t), func() bool { return synced }, noon},
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			source.tellUnsynced(t.Context())
+		}()
+		time.Sleep(100*time.Second + time.Second/2)
+		synced = true
+		<-done
+		type entry struct {
+			After      time.Duration
+			Level      string
+			Namespaces []string
+		}
+		var got []entry
+		for decoder := json.NewDecoder(&log); decoder.More(); {
+			var line struct {
+				Time       time.Time
+				Level      string
+				Namespaces []string
+			}
+			if err := decoder.Decode(&line); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, entry{line.Time.Sub(began).Round(time.Second), line.Level, line.Namespaces})
+		}
+		want := []entry{
+			{10 * time.Second, "WARN", []string{"others"}}, {70 * time.Second, "WARN", []string{"others"}}, {101 * time.Second, "INFO", []string{"jobs"}},
+		}
+		if difference := cmp.Diff(want, got); difference != "" {
+			t.Errorf("(-want +got):\n%s", difference)
+		}
+	})
+}
+
+// Nobody says when the result of a silent run has arrived, so it is not sent again and
+// again.
+func TestCompletionOfASilentRunIsSentOnce(t *testing.T) {
+	for how, want := range map[run.Phase]time.Duration{run.Succeeded: 0, run.Running: resync} {
+		broker := &broker{}
+		source := newSource(broker, &marker{})
+		silent := job(state{name: "a", phase: how})
+		silent.UID = types.UID("uid-a")
+		silent.Annotations[run.SilentAnnotation] = "true"
+		if how == run.Running {
+			source.StartDeadline = 0 // it has not started in time
+		}
+		again, err := source.Reconcile(t.Context(), "run", []*batchv1.Job{silent})
+		if err != nil || len(broker.taken) != 1 || again != want {
+			t.Errorf("%s: sent %v, again after %s, %v", how, broker.taken, again, err)
+		}
+	}
+}
