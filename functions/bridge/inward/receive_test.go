@@ -1,0 +1,98 @@
+package inward
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+)
+
+// message is one of NATS, which notes how it was answered, and when.
+type message struct {
+	jetstream.Msg
+	content    []byte
+	deliveries uint64
+	began      time.Time
+	answers    []string
+}
+
+func (message *message) answer(how string) error {
+	message.answers = append(message.answers, how+" after "+time.Since(message.began).String())
+	return nil
+}
+
+func (message *message) Data() []byte      { return message.content }
+func (message *message) Subject() string   { return "sh.keptn.event.test.triggered" }
+func (message *message) Ack() error        { return message.answer("ack") }
+func (message *message) Term() error       { return message.answer("term") }
+func (message *message) InProgress() error { return message.answer("in progress") }
+func (message *message) NakWithDelay(delay time.Duration) error {
+	return message.answer("nak for " + delay.String())
+}
+
+func (message *message) Metadata() (*jetstream.MsgMetadata, error) {
+	if message.deliveries == 0 {
+		return nil, errDown
+	}
+	return &jetstream.MsgMetadata{NumDelivered: message.deliveries}, nil
+}
+
+// NATS gives a message again whose taker says nothing for AckWait.
+func TestMessageIsAnsweredByWhatBecameOfItsEvent(t *testing.T) {
+	content, err := keptn.EncodeEvent(triggered(task))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name       string
+		content    string
+		deliveries uint64
+		takes      time.Duration
+		err        error
+		// want are the answers; origin is what the event is taken for.
+		want   []string
+		origin Origin
+	}{
+		{name: "what is taken is acknowledged", deliveries: 1, want: []string{"ack after 0s"}, origin: Published},
+		{
+			name: "while it takes long, NATS is told", deliveries: 1, takes: 25 * time.Second,
+			want: []string{"in progress after 10s", "in progress after 20s", "ack after 25s"}, origin: Published,
+		},
+		{name: "what comes again may be over", deliveries: 2, want: []string{"ack after 0s"}, origin: Listed},
+		{name: "so may what is not known to come the first time", want: []string{"ack after 0s"}, origin: Listed},
+		{name: "what fails comes again", deliveries: 1, err: errDown, want: []string{"nak for 1s after 0s"}, origin: Published},
+		{name: "after ever longer pauses", deliveries: 4, err: errDown, want: []string{"nak for 8s after 0s"}, origin: Listed},
+		{name: "up to a minute", deliveries: 90, err: errDown, want: []string{"nak for 1m0s after 0s"}, origin: Listed},
+		{name: "what is no event does not", content: "{", deliveries: 1, want: []string{"term after 0s"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				received := &message{content: content, deliveries: test.deliveries, began: time.Now()}
+				if test.content != "" {
+					received.content = []byte(test.content)
+				}
+				var origin Origin
+				transport := &NATSTransport{log: discard}
+				transport.receive(t.Context(), received, func(_ context.Context, taken event.Event, from Origin) error {
+					if taken.ID() != task.TriggeredID {
+						return errors.New("another event")
+					}
+					origin = from
+					time.Sleep(test.takes)
+					return test.err
+				})
+				if difference := cmp.Diff(test.want, received.answers); difference != "" || origin != test.origin {
+					t.Errorf("taken for %v, answered (-want +got):\n%s", origin, difference)
+				}
+			})
+		})
+	}
+}
