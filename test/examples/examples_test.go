@@ -1,0 +1,141 @@
+package examples
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.yaml.in/yaml/v4"
+
+	"github.com/job-executor/job-executor/functions/jobconfig"
+	"github.com/job-executor/job-executor/functions/lint"
+)
+
+const (
+	schemaPath = "../../kodata/job-config.schema.json"
+	corpus     = "../../functions/jobconfig/testdata/corpus"
+)
+
+// beyond are invalid files of the corpus of which the schema can't know it: it evaluates no
+// expression, counts nothing over the whole file, and compares no two places.
+func beyond() []string {
+	return []string{
+		"a-JSONPath-that-multiplies-what-it-selects", "aliases-that-multiply", "an-event-name-that-is-no-expression",
+		"an-event-name-whose-repetitions-multiply", "too-many-tasks", "case-15-jsonpath-bomb", "case-20-unused-action-breaks-the-rest",
+		"case-26-second-document-ignored", "syntax-a-second-document", "syntax-a-second-document-that-is-none",
+	}
+}
+
+func schema(t *testing.T) *jsonschema.Schema {
+	t.Helper()
+	compiled, err := jsonschema.NewCompiler().Compile(schemaPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return compiled
+}
+
+// instance is a file as a validator of the schema sees it; false if it is no YAML.
+func instance(t *testing.T, content []byte) (any, bool) {
+	t.Helper()
+	var value any
+	if err := yaml.Unmarshal(content, &value); err != nil {
+		return nil, false
+	}
+	encoded, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoded, err := jsonschema.UnmarshalJSON(bytes.NewReader(encoded))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return decoded, true
+}
+
+func read(t *testing.T, pattern string) map[string][]byte {
+	t.Helper()
+	paths, err := filepath.Glob(pattern)
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no files are %s: %v", pattern, err)
+	}
+	files := map[string][]byte{}
+	for _, path := range paths {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[path] = content
+	}
+	return files
+}
+
+func TestExamplesHaveNoMistakes(t *testing.T) {
+	compiled := schema(t)
+	found := read(t, "*.yaml")
+	if len(found) < 12 {
+		t.Errorf("there are only %d", len(found))
+	}
+	for name, content := range found {
+		t.Run(name, func(t *testing.T) {
+			config := jobconfig.Parse(content)
+			if wrong := append(config.All(), config.Warnings...); len(wrong) > 0 {
+				t.Error(wrong)
+			}
+			if len(config.Actions) == 0 || !bytes.HasPrefix(content, []byte("# ")) {
+				t.Error("it has no actions, or does not say what it is")
+			}
+			value, _ := instance(t, content)
+			if err := compiled.Validate(value); err != nil {
+				t.Errorf("the schema: %v", err)
+			}
+		})
+	}
+}
+
+// Parser, linter and schema say the same of every file.
+func TestCorpus(t *testing.T) {
+	compiled := schema(t)
+	unseen := map[string]bool{}
+	for _, name := range beyond() {
+		unseen[name] = true
+	}
+	count := 0
+	for pattern, isValid := range map[string]bool{
+		"*.yaml": true, filepath.Join(corpus, "valid", "*.yaml"): true, filepath.Join(corpus, "invalid", "*.yaml"): false,
+	} {
+		for path, content := range read(t, pattern) {
+			count++
+			name := strings.TrimSuffix(filepath.Base(path), ".yaml")
+			t.Run(name, func(t *testing.T) {
+				if mistakes := jobconfig.Parse(content).All(); (len(mistakes) == 0) != isValid {
+					t.Errorf("the parser: %v", mistakes)
+				}
+				command := lint.Command("")
+				command.SetArgs([]string{path})
+				var output bytes.Buffer
+				command.SetOut(&output)
+				if err := command.ExecuteContext(t.Context()); errors.Is(err, lint.ErrFound) == isValid {
+					t.Errorf("the linter: %v, %s", err, output.String())
+				}
+				value, isYAML := instance(t, content)
+				if !isYAML {
+					return
+				}
+				err := compiled.Validate(value)
+				if wants := isValid || unseen[name]; (err == nil) != wants {
+					t.Errorf("the schema: %v", err)
+				}
+				delete(unseen, name)
+			})
+		}
+	}
+	if count < 100 || len(unseen) > 0 {
+		t.Errorf("there are %d files, and none of %v", count, unseen)
+	}
+}
