@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v4"
 
@@ -137,5 +141,51 @@ func TestCorpus(t *testing.T) {
 	}
 	if count < 100 || len(unseen) > 0 {
 		t.Errorf("there are %d files, and none of %v", count, unseen)
+	}
+}
+
+// keysOf are the keys that the schema has for a part of the file.
+func keysOf(t *testing.T, part string) []string {
+	t.Helper()
+	content, err := os.ReadFile(schemaPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var parsed struct {
+		Definitions map[string]struct{ Properties map[string]any } `json:"$defs"`
+	}
+	if err := json.Unmarshal(content, &parsed); err != nil {
+		t.Fatal(err)
+	}
+	return slices.Sorted(maps.Keys(parsed.Definitions[part].Properties))
+}
+
+// The schema, the parser and the README know the same keys.
+func TestEveryKeyIsKnownEverywhere(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, reference, _ := strings.Cut(string(readme), "#### Every key")
+	reference, _, _ = strings.Cut(reference, "#### Tools")
+	const unknown = "qqqqqqqqqqqq"
+	for part, content := range map[string]string{
+		"action": "- {qqqqqqqqqqqq: 1}", "task": "- tasks: [{image: i, qqqqqqqqqqqq: 1}]",
+		"env": "- tasks: [{image: i, env: [{name: A, valueFrom: string, qqqqqqqqqqqq: 1}]}]", "event": "- events: [{qqqqqqqqqqqq: 1}]",
+	} {
+		keys := keysOf(t, part)
+		mistakes := jobconfig.Parse([]byte("apiVersion: v2\nactions:\n" + content + "\n")).All()
+		if len(mistakes) != 1 {
+			t.Fatal(mistakes)
+		}
+		_, known, _ := strings.Cut(mistakes[0].Text, unknown+" is not known; there are ")
+		if difference := cmp.Diff(keys, strings.Split(known, ", ")); difference != "" {
+			t.Errorf("keys of an %s (-schema +parser):\n%s", part, difference)
+		}
+		for _, key := range keys {
+			if !regexp.MustCompile("`[^`\n]*\\b" + key + "\\b[^`\n]*`").MatchString(reference) {
+				t.Errorf("README.md does not name %s of an %s", key, part)
+			}
+		}
 	}
 }
