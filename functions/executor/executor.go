@@ -93,7 +93,7 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 	actions := config.Match(envelope)
 	wrong := config.MistakesFor(actions, triggered.Type())
 	if len(actions) == 0 && len(wrong) == 0 {
-		why := "no action of " + jobconfig.Path + " matches"
+		why := fmt.Sprintf("no action of %s matches %s: %s", jobconfig.Path, triggered.Type(), config.Selectors())
 		if all := config.All(); len(all) > 0 {
 			why = all.Error()
 		}

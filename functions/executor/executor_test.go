@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -181,10 +183,11 @@ func TestHandle(t *testing.T) {
 		},
 		{name: "a task that is over, nothing to do", file: file{err: files.ErrOver}},
 		{
-			name:    "so is that no action matches",
-			file:    file{content: strings.ReplaceAll(twoTasks, "test", "release")},
-			reply:   "sh.keptn.log.error",
-			message: "Nothing is run for task test: no action of job/config.yaml matches",
+			name:  "so is that no action matches",
+			file:  file{content: strings.ReplaceAll(twoTasks, "test", "release")},
+			reply: "sh.keptn.log.error",
+			message: "Nothing is run for task test: no action of job/config.yaml matches sh.keptn.event.test.triggered: " +
+				`"First" is for sh.keptn.event.release.triggered; "Second" is for release`,
 		},
 		{
 			name:    "so is a file that can't be read and does not name the event",
@@ -777,4 +780,42 @@ func TestEnvelope(t *testing.T) {
 	if difference := cmp.Diff(want, got); difference != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, difference)
 	}
+}
+
+// Whatever the file is, the executor answers: what it makes of it is bounded, and is what
+// the file's hash and the event decide.
+func FuzzHandle(f *testing.F) {
+	corpus, err := filepath.Glob("../jobconfig/testdata/corpus/*/*.yaml")
+	if err != nil || len(corpus) == 0 {
+		f.Fatalf("there is no corpus: %v", err)
+	}
+	for _, path := range corpus {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(content)
+	}
+	f.Add([]byte(twoTasks))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		var all [2][]batchv1.Job
+		for index := range all {
+			made := &jobs{}
+			reply, err := newExecutor(file{content: string(content)}, made).Handle(t.Context(), triggered(t))
+			if err != nil || reply == nil && len(made.created) == 0 {
+				t.Fatalf("got %v, %v", reply, err)
+			}
+			all[index] = made.created
+			size := 0
+			for _, job := range made.created {
+				size += job.Size()
+			}
+			if most := 100 * 257 << 10; len(made.created) > 100 || size > most {
+				t.Errorf("%d Jobs of %d bytes", len(made.created), size)
+			}
+		}
+		if difference := cmp.Diff(all[0], all[1]); difference != "" {
+			t.Errorf("(-one +other):\n%s", difference)
+		}
+	})
 }

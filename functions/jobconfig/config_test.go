@@ -663,3 +663,23 @@ func TestParseTakesWhatIsJustAllowed(t *testing.T) {
 		})
 	}
 }
+
+func TestSelectorsAreTold(t *testing.T) {
+	tests := []struct{ name, content, want string }{
+		{name: "none", content: "apiVersion: v2", want: "none names an event"},
+		{
+			name: "with what they compare", content: named("test") + "- {name: B, events: [{name: a, jsonpath: {property: $.data.x, match: 5}}, {name: b}]}\n",
+			want: `"A" is for test; "B" is for a where $.data.x is "5"; "B" is for b`,
+		},
+		{
+			name: "not all of very many", content: many("x"), want: strings.Repeat(`"A" is for x; `, 20) + "and 80 more",
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if got := Parse([]byte(test.content)).Selectors(); got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+		})
+	}
+}

@@ -35,6 +35,30 @@ func (config *Config) Match(envelope Envelope) []MatchedAction {
 	return matched
 }
 
+// maxSelectors bounds how many selectors are told.
+const maxSelectors = 20
+
+// Selectors says which events each action is for, for whom no action matched.
+func (config *Config) Selectors() string {
+	var told []string
+	for _, action := range config.Actions {
+		for _, event := range action.Events {
+			selector := fmt.Sprintf("%q is for %s", action.Name, event.Name)
+			if event.JSONPath.Property != "" {
+				selector += fmt.Sprintf(" where %s is %q", event.JSONPath.Property, event.JSONPath.Match)
+			}
+			told = append(told, selector)
+		}
+	}
+	switch {
+	case len(told) == 0:
+		return "none names an event"
+	case len(told) > maxSelectors:
+		told = append(told[:maxSelectors], fmt.Sprintf("and %d more", len(told)-maxSelectors))
+	}
+	return strings.Join(told, "; ")
+}
+
 func (event *Event) matches(envelope Envelope) bool {
 	eventType, _ := envelope["type"].(string)
 	if event.pattern == nil || !event.pattern.MatchString(eventType) {

@@ -110,7 +110,8 @@ func TestCommand(t *testing.T) {
 			name:      "no Jobs for another event",
 			input:     strings.Replace(good, "event: test", "event: release", 1),
 			arguments: []string{"--event", "event.json", "-"},
-			want:      "# sh.keptn.event.test.triggered makes no Jobs: Nothing is run for task test: no action of job/config.yaml matches\n",
+			want: "# sh.keptn.event.test.triggered makes no Jobs: Nothing is run for task test: no action of job/config.yaml matches " +
+				"sh.keptn.event.test.triggered: \"A\" is for release\n",
 		},
 		{
 			name: "what the cluster does not have", arguments: []string{"--event", "event.json", "--service-account", "deployer", "secret.yaml"},

@@ -23,7 +23,9 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/test/console"
@@ -36,12 +38,27 @@ const (
 	locustImage = "docker.io/locustio/locust"
 	// settleLimit bounds the wait for the last spans.
 	settleLimit = 5 * time.Second
+	// jobsNamespace is where Jobs run if their tasks name no other.
+	jobsNamespace = "job-executor-jobs"
 )
 
 type options struct {
 	config, event, files string
+	shipyard             string
+	secrets, accounts    list
+	settings             list
 	timeout              time.Duration
 	verbose              bool
+}
+
+// list is an option that may be repeated.
+type list []string
+
+func (list *list) String() string { return strings.Join(*list, " ") }
+
+func (list *list) Set(value string) error {
+	*list = append(*list, value)
+	return nil
 }
 
 func main() {
@@ -49,9 +66,17 @@ func main() {
 	flag.StringVar(&options.config, "config", "", "your own job/config.yaml, to be tried before it is committed")
 	flag.StringVar(&options.event, "event", "", "a file with the triggered event of a task, as Keptn sends it (JSON); without it one is made from --config")
 	flag.StringVar(&options.files, "files", "", "a directory with the files that the tasks name")
+	flag.StringVar(&options.shipyard, "shipyard", "", "your own shipyard.yaml, with --config; its first stage's first sequence is triggered")
+	flag.Var(&options.secrets, "secret", "a Secret for your tasks, as name=KEY=value,OTHER=value; may be repeated")
+	flag.Var(&options.accounts, "service-account", "a service account for your tasks; may be repeated")
+	flag.Var(&options.settings, "setting", "a setting of the installation, as ALLOWED_IMAGES=docker.io/*; may be repeated")
 	flag.DurationVar(&options.timeout, "timeout", 5*time.Minute, "how long the sequence may take")
 	flag.BoolVar(&options.verbose, "verbose", false, "show what the functions log, too")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "demo: %q is no option; --help lists them\n", flag.Arg(0))
+		os.Exit(2) //nolint:mnd // of a wrong call
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := show(ctx, options)
 	stop()
@@ -87,8 +112,16 @@ func show(ctx context.Context, options options) error {
 			return loadtest.Run(ctx, slices.Concat(container.Command, container.Arguments), container.Output)
 		}
 	}
+	settings, err := pairsOf(options.settings)
+	if err != nil {
+		return fmt.Errorf("--setting: %w", err)
+	}
+	objects, err := objectsOf(options)
+	if err != nil {
+		return err
+	}
 	system, err := embedded.Start(ctx, embedded.Options{
-		Directory: directory, Manifests: "config", Programs: programs, Log: handler,
+		Directory: directory, Manifests: "config", Programs: programs, Log: handler, Settings: settings, Objects: objects,
 		Observe: func(delivery embedded.Delivery) { showDelivery(terminal, delivery) },
 	})
 	if err != nil {
@@ -100,7 +133,7 @@ func show(ctx context.Context, options options) error {
 	terminal.Say("job/config.yaml:")
 	terminal.Indented(string(scene.files["job/config.yaml"]))
 	keptn := console.Keptn{Call: system.Call}
-	if err := keptn.CreateProject(ctx, scene.project, scene.shipyard, scene.service, []string{scene.stage}, scene.files); err != nil {
+	if err := keptn.CreateProject(ctx, scene.project, scene.shipyard, scene.service, scene.stages, scene.files); err != nil {
 		return err
 	}
 	terminal.Heading("The sequence: each event as the Broker delivers it")
@@ -162,7 +195,12 @@ func follow(ctx context.Context, terminal *console.Terminal, system *embedded.Sy
 	var jobs []batchv1.Job
 	follower := &console.Follower{Terminal: terminal, Keptn: keptn, Project: scene.project, Context: keptnContext, Interval: interval}
 	frame := 0
-	follower.Look = func(ctx context.Context, _ []console.Event) error {
+	follower.Look = func(ctx context.Context, events []console.Event) error {
+		if why, err := nothingRun(ctx, keptn, events); err != nil {
+			return err
+		} else if why != "" {
+			return errors.New(why)
+		}
 		list, err := system.Cluster.Client(nil).BatchV1().Jobs("").List(ctx, metav1.ListOptions{LabelSelector: run.Selector})
 		if err != nil {
 			return fmt.Errorf("listing Jobs: %w", err)
@@ -177,10 +215,57 @@ func follow(ctx context.Context, terminal *console.Terminal, system *embedded.Sy
 		return nil
 	}
 	finished, err := follower.Follow(ctx)
-	if err != nil && ctx.Err() != nil && len(jobs) == 0 {
-		return nil, nil, fmt.Errorf("%w: no action of job/config.yaml matches %s", context.Cause(ctx), scene.eventType)
-	}
 	return finished, jobs, err
+}
+
+// nothingRun is why nothing is run for a task, as Keptn's log has it; empty as long as it
+// says nothing of that.
+func nothingRun(ctx context.Context, keptn console.Keptn, events []console.Event) (string, error) {
+	for _, event := range events {
+		logged, err := keptn.ErrorsOf(ctx, event.ID)
+		if err != nil {
+			return "", err
+		}
+		for _, message := range logged {
+			if strings.HasPrefix(message, "Nothing is run ") {
+				return message, nil
+			}
+		}
+	}
+	return "", nil
+}
+
+// objectsOf are the Secrets and service accounts that were asked for.
+func objectsOf(options options) (objects []runtime.Object, err error) {
+	for _, secret := range options.secrets {
+		name, keys, _ := strings.Cut(secret, "=")
+		data, err := pairsOf(strings.Split(keys, ","))
+		if err != nil {
+			return nil, fmt.Errorf("--secret %s: %w", name, err)
+		}
+		made := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: jobsNamespace, Name: name}, Data: map[string][]byte{}}
+		for key, value := range data {
+			made.Data[key] = []byte(value)
+		}
+		objects = append(objects, made)
+	}
+	for _, account := range options.accounts {
+		objects = append(objects, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: jobsNamespace, Name: account}})
+	}
+	return objects, nil
+}
+
+// pairsOf splits each KEY=value.
+func pairsOf(texts []string) (map[string]string, error) {
+	pairs := map[string]string{}
+	for _, text := range texts {
+		key, value, ok := strings.Cut(text, "=")
+		if !ok || key == "" {
+			return nil, fmt.Errorf("%q is not KEY=value", key)
+		}
+		pairs[key] = value
+	}
+	return pairs, nil
 }
 
 func showResult(ctx context.Context, terminal *console.Terminal, system *embedded.System, finished *console.Event, jobs []batchv1.Job, keptnContext string) error {

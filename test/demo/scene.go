@@ -9,12 +9,15 @@ import (
 
 	"github.com/job-executor/job-executor/functions/jobconfig"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"go.yaml.in/yaml/v4"
 )
 
 // scene is what is shown: a project, and the sequence in it that is triggered.
 type scene struct {
 	project, stage, service, sequence string
-	shipyard                          string
+	// stages are all of the shipyard, of which stage is the first.
+	stages   []string
+	shipyard string
 	// eventType is the type of the task's triggered event.
 	eventType string
 	// data is the event's, but for project, stage and service.
@@ -31,12 +34,12 @@ const (
 
 // newScene is the seed's project, or what the options name.
 func newScene(options options, shop string) (scene, error) {
-	made := scene{project: "demo", stage: "production", service: "shop", sequence: "pipeline", files: map[string][]byte{}}
+	made := scene{project: "demo", stage: "production", stages: []string{"production"}, service: "shop", sequence: "pipeline", files: map[string][]byte{}}
 	made.data = map[string]any{"deployment": map[string]any{"deploymentURIsLocal": []string{shop}}}
 	var err error
 	if options.config == "" {
-		if options.event != "" || options.files != "" {
-			return scene{}, fmt.Errorf("--event and --files need --config")
+		if options.event != "" || options.files != "" || options.shipyard != "" {
+			return scene{}, fmt.Errorf("--event, --files and --shipyard need --config")
 		}
 		shipyard, err := os.ReadFile("test/demo/shipyard.yaml")
 		if err != nil {
@@ -63,6 +66,10 @@ func newScene(options options, shop string) (scene, error) {
 		if err := made.readEvent(options.event); err != nil {
 			return scene{}, err
 		}
+		made.stages = []string{made.stage}
+	}
+	if options.shipyard != "" {
+		return made, made.readShipyard(options.shipyard)
 	}
 	task, phase, ok := keptn.ParseType(made.eventType)
 	if !ok || phase != keptn.Triggered {
@@ -94,6 +101,35 @@ func firstEvent(content []byte) (string, error) {
 		return "", mistakes
 	}
 	return "", fmt.Errorf("no action in --config names an event")
+}
+
+// readShipyard takes the stages from a shipyard, and the first sequence of the first of
+// them.
+func (scene *scene) readShipyard(path string) error {
+	content, err := os.ReadFile(path) //nolint:gosec // the person's own
+	if err != nil {
+		return fmt.Errorf("reading --shipyard: %w", err)
+	}
+	var shipyard struct {
+		Spec struct {
+			Stages []struct {
+				Name      string
+				Sequences []struct{ Name string }
+			}
+		}
+	}
+	if err := yaml.Unmarshal(content, &shipyard); err != nil {
+		return fmt.Errorf("reading --shipyard: %w", err)
+	}
+	scene.shipyard, scene.stages = string(content), nil
+	for _, stage := range shipyard.Spec.Stages {
+		scene.stages = append(scene.stages, stage.Name)
+	}
+	if len(scene.stages) == 0 || len(shipyard.Spec.Stages[0].Sequences) == 0 {
+		return fmt.Errorf("--shipyard has no stage with a sequence")
+	}
+	scene.stage, scene.sequence = scene.stages[0], shipyard.Spec.Stages[0].Sequences[0].Name
+	return nil
 }
 
 // readEvent takes type, project, stage, service and data from an event.

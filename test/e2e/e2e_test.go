@@ -339,7 +339,8 @@ func TestOnlyKeptnsLogIsToldWhereNoActionMatches(t *testing.T) {
 	triggered := triggeredEvent(t, installed, keptnContext, "get-sli")
 	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		logged, err := installed.ErrorsOf(ctx, triggered.ID)
-		want := []string{"Nothing is run for task get-sli: no action of job/config.yaml matches"}
+		want := []string{"Nothing is run for task get-sli: no action of job/config.yaml matches sh.keptn.event.get-sli.triggered: " +
+			`"Greet" is for sh.keptn.event.test.triggered`}
 		if difference := cmp.Diff(want, logged); err == nil && difference != "" {
 			err = fmt.Errorf("Keptn's log (-want +got):\n%s", difference)
 		}

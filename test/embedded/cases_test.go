@@ -81,7 +81,7 @@ func TestCasesOfJobConfig(t *testing.T) {
 		{name: "20-unused-action-breaks-the-rest", task: test, want: passed, says: []string{"\nok\n"}},
 		{
 			name: "21-broken-file-fails-foreign-tasks", task: evaluation, want: nothing,
-			logs: []string{"Nothing is run for task evaluation: no action of job/config.yaml matches"},
+			logs: []string{`matches sh.keptn.event.evaluation.triggered: "A" is for sh.keptn.event.test.triggered`},
 		},
 		{name: "22-line-of-a-syntax-error", task: test, want: errored, says: []string{"line 9, column 7: this does not fit what stands before it"}},
 		// Keptn itself rounds 9007199254740993 on its way.
@@ -90,7 +90,7 @@ func TestCasesOfJobConfig(t *testing.T) {
 		{name: "26-second-document-ignored", task: test, want: errored, says: []string{"line 9, column 1: a second document begins here"}},
 		{name: "27-label-that-is-no-variable-name", task: test, want: passed, hides: []string{"LABELS_"}},
 		{name: "28-single-quotes-in-a-path", task: test, want: passed, says: []string{"\nB=17\n"}},
-		{name: "29-go-words-in-messages", task: test, want: nothing, logs: []string{"no action of job/config.yaml matches"}},
+		{name: "29-go-words-in-messages", task: test, want: nothing, logs: []string{"sh.keptn.event.test.triggered: none names an event"}},
 		{name: "30-demo-keptn-in-a-script", task: test, want: passed, says: []string{"folder/a.txt\nfolder\n"}},
 	}
 	for index, test := range tests {

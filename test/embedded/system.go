@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"path/filepath"
@@ -32,6 +33,8 @@ type Options struct {
 	Manifests string
 	// Programs run in place of images' containers.
 	Programs map[string]Program
+	// Settings are in place of those of the manifests' ConfigMaps.
+	Settings map[string]string
 	// Objects are further objects in the cluster, such as Secrets for tasks.
 	Objects []runtime.Object
 	// Observe is told of each delivery of the Broker.
@@ -72,6 +75,7 @@ func Start(ctx context.Context, options Options) (*System, error) {
 	if err != nil {
 		return nil, err
 	}
+	maps.Copy(manifests.Settings, options.Settings)
 	exported, err := function.ExportFromEnvironment(ctx)
 	if err != nil {
 		return nil, err
