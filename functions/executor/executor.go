@@ -99,23 +99,29 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 		}
 		return executor.nothing(ctx, task, why), nil
 	}
-	made := plan.Plan{
+	return executor.start(ctx, plan.Plan{
 		Rules: executor.Configuration.Rules, Cluster: executor.Cluster, Task: task, Envelope: envelope, Log: executor.Log,
 		ConfigHash: config.Hash, Grant: grant.Token, Traceparent: run.TraceparentOf(ctx, executor.Propagator),
-	}
+	}, config, actions, triggered.Type(), func(jobs []batchv1.Job) error { return executor.create(ctx, jobs, task, grant.Started, asked) })
+}
+
+// start makes the Jobs of the actions that match. Its reply is the started event.
+func (executor *Executor) start(
+	ctx context.Context, made plan.Plan, config *jobconfig.Config, actions []jobconfig.MatchedAction, eventType string, create func([]batchv1.Job) error,
+) (*event.Event, error) {
+	task := made.Task
 	actions, logged, err := made.WithoutWrongSilent(ctx, actions)
 	if err != nil {
 		return nil, err
 	}
-	wrong = config.MistakesFor(actions, triggered.Type())
 	var jobs []batchv1.Job
-	if len(wrong) > 0 {
+	if wrong := config.MistakesFor(actions, eventType); len(wrong) > 0 {
 		err = plan.MistakeOf(wrong)
 	} else {
 		jobs, err = made.Jobs(ctx, actions)
 	}
 	if err == nil {
-		err = executor.create(ctx, jobs, task, grant.Started, asked)
+		err = create(jobs)
 	}
 	switch {
 	case len(actions) > 0 && !slices.ContainsFunc(actions, plan.IsLoud):
@@ -126,13 +132,15 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 		return nil, err
 	case err != nil:
 		return nil, err
-	case len(jobs) == 0:
-		return new(keptn.WithLog(task.Finished(executor.Now(), keptn.Outcome{
-			Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: "The matching actions have no tasks.",
-		}), logged)), nil
-	default:
-		return new(keptn.WithLog(task.Started(executor.Now()), logged)), nil
 	}
+	answer := task.Started(executor.Now())
+	if len(jobs) == 0 {
+		answer = task.Finished(executor.Now(), keptn.Outcome{
+			Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: "The matching actions have no tasks.",
+		})
+	}
+	answer = keptn.WithLog(answer, logged)
+	return &answer, nil
 }
 
 // nothing is the answer to a task that is none of ours: an entry in Keptn's log, where a

@@ -228,7 +228,7 @@ func (decoder *decoder) taskFields(task *Task) reader.Fields {
 		"namespace":       func(at reader.Value) { task.Namespace = decoder.named(at, "a namespace", validation.IsDNS1123Label) },
 		"ttlSecondsAfterFinished": func(at reader.Value) {
 			if seconds := decoder.Integer(at, math.MinInt32, maxSeconds); seconds != nil {
-				task.TTLSecondsAfterFinished = new(int32(*seconds))
+				task.TTLSecondsAfterFinished = new(int32(*seconds)) //nolint:gosec // within the limits
 			}
 		},
 		"securityContext": func(at reader.Value) { decoder.securityContext(at, &task.SecurityContext) },

@@ -63,12 +63,14 @@ func TestTaskSaysItsResult(t *testing.T) {
 		{
 			name: "what failed does not pass", messages: []string{`{"status": "succeeded", "result": "pass", "message": "all is well"}`}, code: 3,
 			want: `{"status": "errored", "result": "fail", "labels": {"build": "17"},
-				"message": "Task 'one' failed: container task ended (Reason: Error, ExitCode: 3)\nall is well\n\nLogs:\nContainer task of pod pod terminated with an error (Reason: Error, ExitCode: 3):\n\n"}`,
+				"message": "Task 'one' failed: container task ended (Reason: Error, ExitCode: 3)\nall is well\n\nLogs:\n` +
+				`Container task of pod pod terminated with an error (Reason: Error, ExitCode: 3):\n\n"}`,
 		},
 		{
 			name: "a text of what failed is its reason", messages: []string{"no route"}, code: 3,
 			want: `{"status": "errored", "result": "fail", "labels": {"build": "17"},
-				"message": "Task 'one' failed: container task ended (Reason: Error, Message: no route, ExitCode: 3)\n\nLogs:\nContainer task of pod pod terminated with an error (Reason: Error, Message: no route, ExitCode: 3):\n\n"}`,
+				"message": "Task 'one' failed: container task ended (Reason: Error, Message: no route, ExitCode: 3)\n\nLogs:\n` +
+				`Container task of pod pod terminated with an error (Reason: Error, Message: no route, ExitCode: 3):\n\n"}`,
 		},
 		{
 			name: "what it may not say is told, and no success", messages: []string{`{"result": "green", "status": 5, "message": "m"}`},
