@@ -1,7 +1,9 @@
 package deadletter
 
 import (
+	stdcmp "cmp"
 	"context"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -15,7 +17,9 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 	const brokerURL = "http://broker-ingress.knative-eventing.svc.cluster.local/job-executor/keptn"
 	tests := []struct {
 		name, destination string
-		want              []string
+		// data and broker are in place of what they are in other cases; - is none.
+		data, broker string
+		want         []string
 	}{
 		{
 			name:        "no executor could take it",
@@ -27,16 +31,27 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 			want: []string{"1: Job Executor could not take this task: status 503: reading job/config.yaml: 502"},
 		},
 		{name: "an executor took it, and its reply failed", destination: brokerURL},
+		{
+			name: "it says nothing of an address", destination: "://", want: []string{"1: Job Executor could not take this task: status 503: reading job/config.yaml: 502"},
+		},
+		{
+			name: "why is not known", destination: "http://executor", data: "no base64", want: []string{"1: Job Executor could not take this task: status 503"},
+		},
+		{name: "nor is it said", destination: "http://executor", data: "-", want: []string{"1: Job Executor could not take this task: status 503"}},
+		{
+			name: "a Broker without a path is no other host", destination: "http://executor", broker: "http://broker",
+			want: []string{"1: Job Executor could not take this task: status 503: reading job/config.yaml: 502"},
+		},
 		{name: "its reply failed at the Broker's channel", destination: "http://broker-ingress.knative-eventing.svc.cluster.local/other"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			undelivered := fixture.Triggered(fixture.Task)
 			undelivered.SetExtension("knativeerrorcode", 503)
-			undelivered.SetExtension("knativeerrordata", "cmVhZGluZyBqb2IvY29uZmlnLnlhbWw6IDUwMg==")
+			undelivered.SetExtension("knativeerrordata", strings.Trim(stdcmp.Or(test.data, "cmVhZGluZyBqb2IvY29uZmlnLnlhbWw6IDUwMg=="), "-"))
 			undelivered.SetExtension("knativeerrordest", test.destination)
 			var asked []string
-			sink := &Sink{BrokerURL: brokerURL, Log: fixture.Discard, Ask: func(_ context.Context, task keptn.Task, reason string) error {
+			sink := &Sink{BrokerURL: stdcmp.Or(test.broker, brokerURL), Log: fixture.Discard, Ask: func(_ context.Context, task keptn.Task, reason string) error {
 				asked = append(asked, task.TriggeredID+": "+reason)
 				return nil
 			}}

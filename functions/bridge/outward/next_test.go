@@ -124,6 +124,22 @@ func TestNext(t *testing.T) {
 			deduplication: 90 * time.Second,
 			want:          sendStarted,
 		},
+		{
+			name:          "as long as it is known for certain",
+			known:         reported{triggeredAt: at(now), started: failed(sent{times: 1, first: at(now - 90*time.Second + clockSkew + 1), last: at(now)})},
+			count:         current,
+			given:         keptn.Started,
+			deduplication: 90 * time.Second,
+			want:          sendStarted,
+		},
+		{
+			name:          "and no longer",
+			known:         reported{triggeredAt: at(now), started: failed(sent{times: 1, first: at(now - 90*time.Second + clockSkew), last: at(now)})},
+			count:         current,
+			given:         keptn.Started,
+			deduplication: 90 * time.Second,
+			want:          wait,
+		},
 		{name: "not where it is not", known: reported{triggeredAt: at(now), started: failed(justSent)}, count: current, given: keptn.Started, want: wait},
 		{
 			name:          "not if the one before sent it first",

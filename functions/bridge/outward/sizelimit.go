@@ -79,7 +79,7 @@ func Fit(outgoing event.Event, limit int) (event.Event, error) {
 		}
 	}
 	without := len(content) - len(data[messageMember])
-	if labels := len(data[labelsMember]); without > limit && labels > 0 {
+	if labels := len(data[labelsMember]); without+len(`""`) > limit && labels > 0 {
 		delete(data, labelsMember)
 		without -= labels + len(`"labels":,`)
 	}
