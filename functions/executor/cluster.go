@@ -2,10 +2,13 @@ package executor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -26,6 +29,26 @@ func (cluster *KubernetesCluster) SecretKeys(ctx context.Context, namespace, nam
 		return nil, false, fmt.Errorf("reading Secret %s/%s: %w", namespace, name, err)
 	}
 	return slices.Sorted(maps.Keys(secret.Data)), true, nil
+}
+
+// podSecurity is a part of what the API server says of a pod that its namespace's level of
+// pod security does not allow (k8s.io/pod-security-admission).
+const podSecurity = "violates PodSecurity"
+
+// RefusesPod says why pod security would not let a pod in: it is created without effect.
+// Any other refusal, as of a quota, may be over when the pod is created for good.
+func (cluster *KubernetesCluster) RefusesPod(ctx context.Context, namespace string, spec *corev1.PodSpec) (string, error) {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "dry-run-"}, Spec: *spec}
+	_, err := cluster.Core.Pods(namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	status, ok := errors.AsType[*apierrors.StatusError](err)
+	switch {
+	case !ok && err != nil:
+		return "", fmt.Errorf("creating a pod in namespace %s without effect: %w", namespace, err)
+	case ok && apierrors.IsForbidden(err) && strings.Contains(status.ErrStatus.Message, podSecurity):
+		_, why, _ := strings.Cut(status.ErrStatus.Message, podSecurity)
+		return "it " + podSecurity + why, nil
+	}
+	return "", nil
 }
 
 // HasServiceAccount says whether a service account exists.

@@ -121,6 +121,15 @@ func (fakeCluster) HasServiceAccount(_ context.Context, _, name string) (bool, e
 	return name == "default-account" || name == "deployer", nil
 }
 
+func (fakeCluster) RefusesPod(_ context.Context, _ string, spec *corev1.PodSpec) (string, error) {
+	for _, capability := range spec.Containers[0].SecurityContext.Capabilities.Add {
+		if capability == "SYS_ADMIN" {
+			return `it violates PodSecurity "baseline:latest"`, nil
+		}
+	}
+	return "", nil
+}
+
 func quantity(text string) plan.Quantity { return plan.Quantity{Quantity: resource.MustParse(text)} }
 
 func newExecutor(file file, jobs *jobs) *Executor {
@@ -260,6 +269,12 @@ func TestHandle(t *testing.T) {
 			name:  "what has been started is not run again, even if its Jobs are gone",
 			file:  file{content: twoTasks, started: true},
 			reply: "started",
+		},
+		{
+			name:    "a pod that its namespace does not let in",
+			file:    file{content: task("image: busybox\n    securityContext: {capabilities: {add: [SYS_ADMIN]}}")},
+			reply:   "finished",
+			message: `action "A", task "T": its pod is not let in: it violates PodSecurity "baseline:latest"`,
 		},
 		{
 			name:    "a namespace that is not ours",

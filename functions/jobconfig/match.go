@@ -1,11 +1,8 @@
 package jobconfig
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
-
-	"go.yaml.in/yaml/v4"
 
 	"github.com/job-executor/job-executor/functions/jobconfig/expression"
 )
@@ -75,7 +72,7 @@ func (event *Event) matches(envelope Envelope) bool {
 	case map[string]any, []any, nil:
 		return false
 	default:
-		return render(value) == event.JSONPath.Match
+		return expression.Text(value) == event.JSONPath.Match
 	}
 }
 
@@ -89,55 +86,14 @@ func (env *Env) EventValue(envelope Envelope) (string, error) {
 	}
 	switch env.As {
 	case AsYAML:
-		content, err := yaml.Marshal(withNumbers(value))
+		content, err := expression.YAML(value)
 		if err != nil {
 			return "", fmt.Errorf("could not add env with name %s as YAML: %w", env.Name, err)
 		}
-		return string(content), nil
+		return content, nil
 	case AsJSON:
-		return asJSON(value), nil
+		return expression.JSON(value), nil
 	default:
-		return render(value), nil
+		return expression.Text(value), nil
 	}
-}
-
-// withNumbers is a value whose numbers become those of YAML as they stand in the event.
-func withNumbers(value any) any {
-	switch value := value.(type) {
-	case json.Number:
-		return &yaml.Node{Kind: yaml.ScalarNode, Value: value.String()}
-	case map[string]any:
-		made := make(map[string]any, len(value))
-		for name, member := range value {
-			made[name] = withNumbers(member)
-		}
-		return made
-	case []any:
-		made := make([]any, len(value))
-		for index, item := range value {
-			made[index] = withNumbers(item)
-		}
-		return made
-	default:
-		return value
-	}
-}
-
-func render(value any) string {
-	if text, ok := value.(string); ok {
-		return text
-	}
-	return asJSON(value)
-}
-
-func asJSON(value any) string {
-	var text strings.Builder
-	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(value); err != nil {
-		// The value was decoded from JSON, so this can't happen; the Go form
-		// still tells a person more than nothing.
-		return fmt.Sprint(value)
-	}
-	return strings.TrimSuffix(text.String(), "\n")
 }

@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.yaml.in/yaml/v4"
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	sigsyaml "sigs.k8s.io/yaml"
 
 	"github.com/job-executor/job-executor/functions/executor"
@@ -144,6 +145,11 @@ func (cluster cluster) SecretKeys(_ context.Context, _, name string) ([]string, 
 
 func (cluster cluster) HasServiceAccount(_ context.Context, _, name string) (bool, error) {
 	return slices.Contains(cluster.accounts, name), nil
+}
+
+// RefusesPod is not known without the cluster.
+func (cluster cluster) RefusesPod(context.Context, string, *corev1.PodSpec) (string, error) {
+	return "", nil
 }
 
 // configFile is the only file that there is.

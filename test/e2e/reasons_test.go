@@ -93,7 +93,7 @@ func TestReasons(t *testing.T) {
 		{
 			name:  "pod security",
 			tasks: `{name: T, image: busybox, securityContext: {capabilities: {add: [NET_ADMIN]}}}`,
-			want:  []string{"it could not start within", "its pod was refused (FailedCreate", "violates PodSecurity"},
+			want:  []string{"its pod is not let in", "violates PodSecurity"},
 		},
 		{
 			name:  "no node is large enough",

@@ -66,6 +66,7 @@ func TestCasesOfJobConfig(t *testing.T) {
 		{name: "05-as-string", task: test, want: passed, says: []string{"\nX=cart\n"}},
 		{name: "07-event-text-is-expanded", task: test, want: passed, says: []string{"pa$$word $(TOKEN) $5 / pa$$word $(TOKEN) $5\n"}},
 		{name: "08-other-user-cannot-write-beside-its-files", task: test, want: passed},
+		{name: "09-pod-refused-is-not-told", task: test, want: errored, says: []string{`its pod is not let in: it violates PodSecurity "baseline:latest"`}},
 		{name: "10-root-that-is-not-allowed", task: test, want: errored, says: []string{"runAsUser 0 needs runAsNonRoot: false"}},
 		{name: "11-empty-service-account", task: test, want: passed},
 		{name: "12-files-slash", task: test, want: passed, says: []string{"a.txt", "tf"}},

@@ -127,6 +127,7 @@ func NewKubernetes(options KubernetesOptions, objects ...runtime.Object) (*Kuber
 		}
 	}
 	cluster.client.AddReactor("create", "jobs", cluster.createJob)
+	cluster.client.AddReactor("create", "pods", tryPod)
 	cluster.client.AddReactor("list", "jobs", cluster.listLabelled)
 	cluster.client.AddReactor("list", "pods", cluster.listLabelled)
 	cluster.client.AddReactor("patch", "jobs", cluster.patchJob)

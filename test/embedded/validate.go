@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"errors"
 	"slices"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -8,8 +9,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	clienttesting "k8s.io/client-go/testing"
 )
 
 // validate refuses what the API server refuses of what a task can ask for. The whole of
@@ -54,4 +57,31 @@ func invalidContainer(container *corev1.Container, path *field.Path) (failures f
 		}
 	}
 	return failures
+}
+
+// tryPod answers the creation of a pod without effect as a namespace does that enforces
+// pod security "baseline", of which it knows what a task is most likely to ask for.
+func tryPod(action clienttesting.Action) (bool, runtime.Object, error) {
+	create, ok := action.(clienttesting.CreateActionImpl)
+	if !ok || len(create.CreateOptions.DryRun) == 0 {
+		return false, nil, nil
+	}
+	pod, ok := create.GetObject().(*corev1.Pod)
+	if !ok {
+		return false, nil, nil
+	}
+	for _, container := range pod.Spec.Containers {
+		wanted := container.SecurityContext
+		if wanted == nil {
+			continue
+		}
+		added := wanted.Capabilities != nil && slices.ContainsFunc(wanted.Capabilities.Add, func(name corev1.Capability) bool {
+			return !slices.Contains([]corev1.Capability{"CHOWN", "NET_BIND_SERVICE", "SETUID", "SETGID", "DAC_OVERRIDE", "FOWNER", "KILL"}, name)
+		})
+		if added || wanted.Privileged != nil && *wanted.Privileged {
+			return true, nil, apierrors.NewForbidden(corev1.Resource("pods"), pod.GenerateName,
+				errors.New(`violates PodSecurity "baseline:latest": container "task" must not set what it sets in its securityContext`))
+		}
+	}
+	return true, pod, nil
 }

@@ -25,6 +25,9 @@ type Cluster interface {
 	SecretKeys(ctx context.Context, namespace, name string) ([]string, bool, error)
 	// HasServiceAccount says whether a service account exists.
 	HasServiceAccount(ctx context.Context, namespace, name string) (bool, error)
+	// RefusesPod says why the namespace's pod security does not let a pod in; nothing if it
+	// does, or if that is not known.
+	RefusesPod(ctx context.Context, namespace string, spec *corev1.PodSpec) (why string, err error)
 }
 
 const (
@@ -101,6 +104,11 @@ func (plan Plan) Jobs(ctx context.Context, actions []jobconfig.MatchedAction) ([
 			spec, deadlineSource, err := plan.podSpec(ctx, task, suspend)
 			if err != nil {
 				return nil, fmt.Errorf("action %q, task %q: %w", action.Name, task.Name, err)
+			}
+			if why, err := plan.refusal(ctx, task, spec); err != nil {
+				return nil, err
+			} else if why != "" {
+				return nil, Mistakef("action %q, task %q: its pod is not let in: %s", action.Name, task.Name, why)
 			}
 			job := plan.job(action, taskIndex, task, string(keptnTask), spec, suspend)
 			job.Annotations[run.PlanAnnotation] = string(names)

@@ -99,6 +99,15 @@ func (plan Plan) podSpec(ctx context.Context, task jobconfig.Task, later bool) (
 	return spec, deadlineSource, nil
 }
 
+// refusal is why pod security does not let a task's pod in. What the installation gives a
+// task that asks for nothing passes everywhere.
+func (plan Plan) refusal(ctx context.Context, task jobconfig.Task, spec *corev1.PodSpec) (string, error) {
+	if task.SecurityContext == (jobconfig.SecurityContext{}) {
+		return "", nil
+	}
+	return plan.Cluster.RefusesPod(ctx, plan.namespace(task), spec)
+}
+
 // addVolumes adds the task's claims to its pod, each claim once.
 func addVolumes(spec *corev1.PodSpec, volumes []jobconfig.Volume) {
 	names := map[string]string{}
