@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -133,7 +134,7 @@ func (executor *Executor) start(
 	case err != nil:
 		return nil, err
 	}
-	answer := task.Started(executor.Now())
+	answer := task.StartedSaying(executor.Now(), images(jobs))
 	if len(jobs) == 0 {
 		answer = task.Finished(executor.Now(), keptn.Outcome{
 			Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: "The matching actions have no tasks.",
@@ -141,6 +142,20 @@ func (executor *Executor) start(
 	}
 	answer = keptn.WithLog(answer, logged)
 	return &answer, nil
+}
+
+// images says which image each task runs, as far as there is room.
+func images(jobs []batchv1.Job) string {
+	const most = 20
+	var text strings.Builder
+	for index := range jobs {
+		if index == most {
+			fmt.Fprintf(&text, "and %d more\n", len(jobs)-most)
+			break
+		}
+		fmt.Fprintf(&text, "Task '%s' runs %s\n", jobs[index].Annotations[run.TaskNameAnnotation], jobs[index].Spec.Template.Spec.Containers[0].Image)
+	}
+	return text.String()
 }
 
 // nothing is the answer to a task that is none of ours: an entry in Keptn's log, where a

@@ -261,8 +261,15 @@ func Errored(message string) Outcome {
 
 // Started returns the task's started event. The same task gives the same id
 // every time, so that a repeated one can be recognised.
-func (task Task) Started(at time.Time) event.Event {
-	return task.answer(Started, at, task.data(Outcome{}))
+func (task Task) Started(at time.Time) event.Event { return task.StartedSaying(at, "") }
+
+// StartedSaying returns the same with a message for whoever looks at it in Keptn.
+func (task Task) StartedSaying(at time.Time, message string) event.Event {
+	data := task.data(Outcome{})
+	if message != "" {
+		data["message"] = message
+	}
+	return task.answer(Started, at, data)
 }
 
 // Finished returns the task's finished event, with the same id every time.

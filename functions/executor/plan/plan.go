@@ -98,6 +98,7 @@ func (plan Plan) Jobs(ctx context.Context, actions []jobconfig.MatchedAction) ([
 		return nil, fmt.Errorf("encoding the plan: %w", err)
 	}
 	var jobs []batchv1.Job
+	total := 0
 	for _, action := range actions {
 		for taskIndex, task := range action.Tasks {
 			suspend := len(jobs) > 0
@@ -115,6 +116,9 @@ func (plan Plan) Jobs(ctx context.Context, actions []jobconfig.MatchedAction) ([
 			job.Annotations[run.DeadlineAnnotation] = deadlineSource
 			if size := job.Size(); size > maxJobBytes {
 				return nil, Mistakef("action %q, task %q: its Job would have %d bytes, more than the %d that are allowed; take less of the event into its env", action.Name, task.Name, size, maxJobBytes)
+			}
+			if total += job.Size(); total > maxRunBytes {
+				return nil, Mistakef("the Jobs of the matching actions would have more than the %d bytes that one event may make", maxRunBytes)
 			}
 			jobs = append(jobs, job)
 		}
@@ -151,10 +155,11 @@ func (plan Plan) WithoutWrongSilent(ctx context.Context, actions []jobconfig.Mat
 }
 
 const (
-	// maxRunJobs and maxJobBytes bound what one event can make: all Jobs of a run are
-	// there from the beginning.
+	// maxRunJobs, maxJobBytes and maxRunBytes bound what one event can make: all Jobs of a
+	// run are there from the beginning.
 	maxRunJobs  = 100
 	maxJobBytes = 256 << 10
+	maxRunBytes = 4 << 20
 )
 
 // planned are the names of all Jobs of the run, in their order.
