@@ -8,6 +8,7 @@ import (
 	"github.com/job-executor/job-executor/functions/cluster"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/watcher/mask"
 )
 
 // Configuration is the watcher's environment.
@@ -32,11 +33,12 @@ type Dependencies struct {
 func New(configuration Configuration, dependencies Dependencies) function.Program {
 	telemetry := dependencies.Telemetry
 	watcher := &Watcher{
-		Runs:   configuration.Store(dependencies.Kubernetes.Batch),
-		Pods:   &run.Pods{Core: dependencies.Kubernetes.Core, MaxLogBytes: configuration.MaxLogBytes, LogTimeout: configuration.LogTimeout},
-		Memory: semaphore.NewWeighted(configuration.ConcurrentReports),
-		Trace:  Tracer{Tracer: telemetry.Tracers.Tracer("watcher"), Propagator: telemetry.Propagator},
-		Now:    dependencies.Now, Log: telemetry.Log,
+		Runs:    configuration.Store(dependencies.Kubernetes.Batch),
+		Pods:    &run.Pods{Core: dependencies.Kubernetes.Core, MaxLogBytes: configuration.MaxLogBytes, LogTimeout: configuration.LogTimeout},
+		Secrets: &mask.KubernetesSecrets{Core: dependencies.Kubernetes.Core, Log: telemetry.Log},
+		Memory:  semaphore.NewWeighted(configuration.ConcurrentReports),
+		Trace:   Tracer{Tracer: telemetry.Tracers.Tracer("watcher"), Propagator: telemetry.Propagator},
+		Now:     dependencies.Now, Log: telemetry.Log,
 	}
 	return function.Program{Handlers: map[string]function.Handler{"/": watcher.Handle}}
 }

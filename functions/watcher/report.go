@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/watcher/mask"
 	"github.com/job-executor/job-executor/functions/watcher/result"
 )
 
@@ -37,10 +38,15 @@ func (watcher *Watcher) report(ctx context.Context, job *batchv1.Job) (report, e
 	if err != nil {
 		return report{}, err
 	}
+	hide, err := mask.Of(ctx, watcher.Secrets, job)
+	if err != nil {
+		return report{}, err
+	}
 	made := report{task: job.Annotations[run.TaskNameAnnotation], pods: found.pods, result: result.Of(found.pods)}
+	made.result.Hide(hide)
 	made.result.Message = plain(run.Shorten(made.result.Message, "the pod's status", maxSentenceBytes))
 	if failed {
-		made.failure = plain(run.Shorten(found.failure(), "the Job's events", maxSentenceBytes))
+		made.failure = plain(hide.Text(run.Shorten(found.failure(), "the Job's events", maxSentenceBytes)))
 	}
 	for index := range found.pods {
 		pod := &found.pods[index]
@@ -55,6 +61,7 @@ func (watcher *Watcher) report(ctx context.Context, job *batchv1.Job) (report, e
 				return report{}, fmt.Errorf("reading logs: %w", context.Cause(ctx))
 			}
 			if log, ok := logOf(pod, status, text, err); ok {
+				log.title, log.text = hide.Text(log.title), hide.Text(log.text)
 				made.logs = append(made.logs, log)
 			}
 		}

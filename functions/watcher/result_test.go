@@ -2,10 +2,12 @@ package watcher
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/job-executor/job-executor/functions/run"
@@ -133,6 +135,33 @@ func TestTaskSaysItsResult(t *testing.T) {
 			}
 			if difference := cmp.Diff(want, got); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+// What is secret to a task is not told to Keptn, wherever it stands.
+func TestSecretsAreHidden(t *testing.T) {
+	const password = "correct horse"
+	failed := job("one", run.Failed)
+	failed.Spec.Template.Spec.Containers = []corev1.Container{{Env: []corev1.EnvVar{{Name: "PASSWORD", ValueFrom: &corev1.EnvVarSource{
+		SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "credentials"}, Key: "PASSWORD"},
+	}}}}}
+	for name, message := range map[string]string{
+		"a text":    "could not log in by " + password,
+		"an object": `{"message": "by ` + password + `", "labels": {"a": "` + password + `"}, "deep": {"b": ["` + password + `"]}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			world := &world{
+				jobs: []batchv1.Job{failed}, pods: map[string][]corev1.Pod{"one": {pod(said(message, 3))}},
+				logs: map[string]string{"task": "the password is " + password + "\n"}, password: password,
+			}
+			reply, err := newWatcher(world, sdktrace.NewTracerProvider()).Handle(t.Context(), run.Completed(&failed, run.Finished, noon))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text := reply.String(); strings.Contains(text, password) || !strings.Contains(text, "the password is ***") {
+				t.Errorf("Keptn is told:\n%s", text)
 			}
 		})
 	}

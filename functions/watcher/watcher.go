@@ -18,6 +18,7 @@ import (
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/watcher/mask"
 )
 
 // Runs are the Jobs of runs, as run.Store has them.
@@ -37,9 +38,11 @@ type Pods interface {
 
 // Watcher turns what happened to a Job into what its run needs next.
 type Watcher struct {
-	Runs  Runs
-	Pods  Pods
-	Trace Tracer
+	Runs Runs
+	Pods Pods
+	// Secrets are hidden in what Keptn is told.
+	Secrets mask.Reader
+	Trace   Tracer
 	// Memory bounds how many runs' logs are in memory at a time; each run takes one of
 	// its units. Nil is no bound.
 	Memory *semaphore.Weighted

@@ -97,6 +97,8 @@ type world struct {
 	// events are told of everything; logErr is what reading a log gives.
 	events []corev1.Event
 	logErr error
+	// password is the only value of the only Secret.
+	password string
 
 	resumed, deleted, givenUp []string
 }
@@ -138,9 +140,15 @@ func (pods pods) Log(_ context.Context, _ *corev1.Pod, container string) (string
 	return pods.logs[container], pods.logErr
 }
 
+type secrets struct{ *world }
+
+func (secrets secrets) Secret(context.Context, string, string) (map[string][]byte, bool, error) {
+	return map[string][]byte{"PASSWORD": []byte(secrets.password)}, true, nil
+}
+
 func newWatcher(world *world, tracers *sdktrace.TracerProvider) *Watcher {
 	return &Watcher{
-		Runs: runs{world}, Pods: pods{world},
+		Runs: runs{world}, Pods: pods{world}, Secrets: secrets{world},
 		Trace: Tracer{Tracer: tracers.Tracer("watcher"), Propagator: propagation.TraceContext{}},
 		Now:   func() time.Time { return noon }, Log: slog.New(slog.DiscardHandler),
 	}

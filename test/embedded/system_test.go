@@ -83,7 +83,7 @@ func TestSequences(t *testing.T) {
         env: [{name: WHO, value: "$.data.service", valueFrom: event}, {name: credentials, valueFrom: secret}]
 `)},
 			want: told{"succeeded", []string{"test.started ", "test.finished pass"}}, jobs: 1,
-			says: []string{"Task 'Greet' finished successfully!", "hello from Git to shop of sequence-0 in production with secret, labelled 17"},
+			says: []string{"Task 'Greet' finished successfully!", "hello from Git to shop of sequence-0 in production with ***, labelled 17"},
 		},
 		{
 			name:  "the first task that fails ends the run",

@@ -96,6 +96,23 @@ func (result *Result) complain(format string, arguments ...any) {
 	result.Message += "\nwhat it wrote to /dev/termination-log is wrong: " + fmt.Sprintf(format, arguments...)
 }
 
+// Hider hides what Keptn must not be told, in a text or a value of JSON.
+type Hider interface {
+	Text(text string) string
+	Value(value any) any
+}
+
+// Hide hides it in all that the task says.
+func (result *Result) Hide(hider Hider) {
+	result.Message = hider.Text(result.Message)
+	for name, value := range result.Labels {
+		result.Labels[name] = hider.Text(value)
+	}
+	for name, value := range result.Data {
+		result.Data[name] = hider.Value(value)
+	}
+}
+
 // Merge adds to an outcome what a task says of itself: the worst result of all tasks wins.
 func (result Result) Merge(outcome *keptn.Outcome, taskName string) {
 	if result.Status == keptn.StatusErrored {
