@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -585,17 +587,24 @@ func TestEventValue(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	content, err := os.ReadFile("testdata/everything.yaml")
-	if err != nil {
-		f.Fatal(err)
+	paths, err := filepath.Glob("testdata/corpus/*/*.yaml")
+	if err != nil || len(paths) == 0 {
+		f.Fatalf("there is no corpus: %v", err)
 	}
-	f.Add(content)
+	for _, path := range paths {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(content)
+	}
 	f.Add([]byte("apiVersion: v2\nactions: [{name: A, events: [{name: test, jsonpath: {property: $..a, match: x}}]}]"))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		config := Parse(content)
 		matched := config.Match(envelope)
 		for _, mistake := range append(config.All(), config.Warnings...) {
-			if lines := strings.Count(string(content), "\n") + 2; mistake.Line > lines || !utf8.ValidString(mistake.Text) {
+			// A line ends by any of these in YAML 1.1.
+			if lines := len(regexp.MustCompile("\n|\r|\u0085|\u2028|\u2029").FindAll(content, -1)) + 2; mistake.Line > lines || !utf8.ValidString(mistake.Text) {
 				t.Errorf("of %d lines: %+v", lines, mistake)
 			}
 		}
