@@ -2,6 +2,7 @@ package keptn
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -178,4 +179,24 @@ func FuzzDecodeEvent(f *testing.F) {
 			t.Fatalf("an invalid event was decoded: %v", event)
 		}
 	})
+}
+
+func TestWhatTheLogIsToldTravelsWithAnAnswer(t *testing.T) {
+	tests := []struct{ name, text, want string }{
+		{name: "nothing"},
+		{name: "a text of any kind", text: "Task 'größe' failed:\n50 % & more\n", want: "Task 'größe' failed:\n50 % & more\n"},
+		{name: "the beginning of one that is long", text: strings.Repeat("ä", 600), want: strings.Repeat("ä", 512) + "…"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			told := WithLog(Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v"}.Started(time.Now()), test.text)
+			answer, err := ParseAnswer(told)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if answer.Logged != test.want || answer.Event.Extensions()[LogExtension] != nil {
+				t.Errorf("got %q; Keptn gets %v", answer.Logged, answer.Event.Extensions())
+			}
+		})
+	}
 }

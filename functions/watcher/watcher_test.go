@@ -713,3 +713,86 @@ func TestJobBecomesSpansBelowTheExecutors(t *testing.T) {
 		})
 	}
 }
+
+// Actions are apart from each other, and silent ones beside others have no say.
+func TestActionsOfARunAreToldTogether(t *testing.T) {
+	const plan = `[{"namespace":"jobs","name":"one","task":"First"},` +
+		`{"namespace":"jobs","name":"two","task":"Second","action":1,"reports":true},{"namespace":"jobs","name":"three","task":"Third","action":2,"reports":true}]`
+	made := func(name string, phase run.Phase) batchv1.Job {
+		job := job(name, phase)
+		job.Annotations[run.PlanAnnotation] = plan
+		if name == "one" {
+			job.Annotations[run.SilentAnnotation] = "true"
+		}
+		return job
+	}
+	tests := []struct {
+		name string
+		jobs []batchv1.Job
+		// resumed is what is started next; else these are the result, the message's first
+		// lines, and what Keptn's log is told.
+		resumed                 []string
+		result, message, logged string
+	}{
+		{
+			name: "a failed action starts the next one",
+			jobs: []batchv1.Job{made("one", run.Failed), made("two", run.Waiting), made("three", run.Waiting)}, resumed: []string{"two"},
+		},
+		{
+			name: "so does one whose Job is gone",
+			jobs: []batchv1.Job{made("one", run.Succeeded), made("three", run.Waiting)}, resumed: []string{"three"},
+		},
+		{
+			name:   "what failed in one is the result of all",
+			jobs:   []batchv1.Job{made("one", run.Succeeded), made("two", run.Failed), made("three", run.Succeeded)},
+			result: "fail", message: "Task 'two' failed: " + podDeleted + "\nTask 'three' finished successfully!\n",
+		},
+		{
+			name:   "what failed silently is told to the log",
+			jobs:   []batchv1.Job{made("one", run.Failed), made("two", run.Succeeded), made("three", run.Succeeded)},
+			result: "pass", message: "Task 'two' finished successfully!\nTask 'three' finished successfully!\n",
+			logged: "Task 'one' failed: " + podDeleted + "\n",
+		},
+		{
+			name:   "so is what is gone silently",
+			jobs:   []batchv1.Job{made("two", run.Succeeded), made("three", run.Succeeded)},
+			result: "pass", message: "Task 'two' finished successfully!\nTask 'three' finished successfully!\n",
+			logged: "Task 'First' failed: its job one in namespace jobs was deleted before the task had ended; run the sequence again\n",
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			pods := map[string][]corev1.Pod{}
+			for _, job := range test.jobs {
+				if run.PhaseOf(&job) == run.Succeeded {
+					pods[job.Name] = []corev1.Pod{pod(exited("task", 0))}
+				}
+			}
+			world := &world{jobs: test.jobs, pods: pods}
+			reply, err := newWatcher(world, sdktrace.NewTracerProvider()).Handle(t.Context(), run.Completed(&test.jobs[0], run.Finished, noon))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if difference := cmp.Diff(test.resumed, world.resumed); difference != "" {
+				t.Errorf("resumed (-want +got):\n%s", difference)
+			}
+			if reply == nil {
+				if test.result != "" {
+					t.Error("there is no reply")
+				}
+				return
+			}
+			answer, err := keptn.ParseAnswer(*reply)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var data struct{ Result string }
+			if err := reply.DataAs(&data); err != nil {
+				t.Fatal(err)
+			}
+			if difference := cmp.Diff([]string{test.result, test.message, test.logged}, []string{data.Result, answer.Message, answer.Logged}); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}

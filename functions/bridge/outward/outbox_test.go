@@ -79,6 +79,15 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 		},
 		{name: "nor a started one", told: task.Started(noon), id: "id"},
 		{
+			name: "what a silent action beside it has to say", told: keptn.WithLog(task.Started(noon), "it can't be run\nät all"), id: "id",
+			want: entry("it can't be run\nät all"),
+		},
+		{
+			name: "that before the error", told: keptn.WithLog(task.Finished(noon, keptn.Errored("it broke")), "a silent one broke"), id: "id",
+			want: append(entry("a silent one broke"), entry("it broke")...),
+		},
+		{name: "not of one that was dropped", told: keptn.WithLog(task.Started(noon), "it can't be run"), id: "id", dropped: true},
+		{
 			name: "an error without a finished event",
 			told: task.LogError(noon, "silent, but broken"),
 			id:   "id",
@@ -117,6 +126,30 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", difference)
 			}
 		})
+	}
+}
+
+// However often the Broker delivers it, and however long Keptn's log can't be written.
+func TestLogEntryIsWrittenOnce(t *testing.T) {
+	journal := &journal{err: errDown}
+	outbox := &Outbox{Keptn: &delivered{}, Journal: journal, IntegrationID: integrationID, Runs: newRuns(nil, nil, nil), Log: discard}
+	other := task
+	other.TriggeredID = "2"
+	var failed []bool
+	for _, told := range []event.Event{task.LogError(noon, "a"), task.LogError(noon, "a"), task.LogError(noon, "a"), other.LogError(noon, "b")} {
+		_, err := outbox.Handle(t.Context(), told)
+		failed = append(failed, err != nil)
+		journal.err = nil
+	}
+	var written []string
+	for _, entry := range journal.entries {
+		written = append(written, entry.TriggeredID+entry.Message)
+	}
+	if difference := cmp.Diff([]string{"1a", "1a", "2b"}, written); difference != "" {
+		t.Errorf("attempts (-want +got):\n%s", difference)
+	}
+	if difference := cmp.Diff([]bool{true, false, false, false}, failed); difference != "" {
+		t.Errorf("failed (-want +got):\n%s", difference)
 	}
 }
 
