@@ -826,9 +826,8 @@ func FuzzHandle(f *testing.F) {
 		var all [2][]batchv1.Job
 		for index := range all {
 			made := &jobs{}
-			reply, err := newExecutor(file{content: string(content)}, made).Handle(t.Context(), triggered(t))
-			if err != nil || reply == nil && len(made.created) == 0 {
-				t.Fatalf("got %v, %v", reply, err)
+			if _, err := newExecutor(file{content: string(content)}, made).Handle(t.Context(), triggered(t)); err != nil {
+				t.Fatal(err)
 			}
 			all[index] = made.created
 			size := 0
