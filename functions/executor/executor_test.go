@@ -695,6 +695,8 @@ actions:
   tolerations: [{key: gpu, operator: Exists}]
   affinity: {nodeAffinity: {}}
   volumeSize: 100Mi
+  retries: 2
+  maxPollDuration: 60
   volumes: [{claim: data, mountPath: /data, subPath: a}, {claim: data, mountPath: /all, readOnly: true}]
   env: [{name: A, secretKeyRef: {name: credentials, key: user}}, {name: B, configMapKeyRef: {name: c, key: k}}]
 `
@@ -708,6 +710,14 @@ actions:
 		t.Fatalf("there are %d Jobs", len(made.created))
 	}
 	template := made.created[0].Spec.Template
+	policy := &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{{
+		Action:          batchv1.PodFailurePolicyActionIgnore,
+		OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue}},
+	}}}
+	jobSpec := made.created[0].Spec
+	if difference := cmp.Diff(policy, jobSpec.PodFailurePolicy); difference != "" || *jobSpec.BackoffLimit != 2 || *jobSpec.ActiveDeadlineSeconds != 3*660 {
+		t.Errorf("it fails after %d, is over after %d s; (-want +got):\n%s", *jobSpec.BackoffLimit, *jobSpec.ActiveDeadlineSeconds, difference)
+	}
 	for name, want := range map[string]string{"team": "shop", "keeps": "its", "cost": "7", run.ManagedByLabel: run.ManagedBy} {
 		if job, pod := made.created[0].Labels[name], template.Labels[name]; job != want || pod != want {
 			t.Errorf("label %s is %q and %q, want %q", name, job, pod, want)

@@ -94,6 +94,8 @@ type Task struct {
 	Tolerations      []corev1.Toleration
 	Affinity         *corev1.Affinity
 	Volumes          []Volume
+	// Retries is how often it is tried again when it fails; nil for never.
+	Retries *int64
 	// VolumeSize limits the volume at /keptn, a quantity; empty for the installation's.
 	VolumeSize string
 }

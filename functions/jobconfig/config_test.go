@@ -215,7 +215,7 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 		{
 			name: "what is ours, in its place",
 			content: inTask("labels: {keptn.sh/context: x, job-name: x, a b: x, team: 'x y'}\nimagePullSecrets: [~, A/B]\nnodeSelector: {disk: 'x y'}\n" +
-				"tolerations: [{kee: x}]\naffinity: 5\nvolumeSize: big"),
+				"tolerations: [{kee: x}]\naffinity: 5\nvolumeSize: big\nretries: 11"),
 			want: []string{
 				`line 7, column 13: actions[0].tasks[0].labels has "x y" for team: a label may have 63 letters, digits, and - _ . between them`,
 				"line 7, column 14: actions[0].tasks[0].labels.keptn.sh/context is reserved: Jobs and their pods are found by it",
@@ -227,6 +227,7 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 				`line 10, column 18: actions[0].tasks[0].tolerations is not as Kubernetes has it: there is no "kee"`,
 				"line 11, column 15: actions[0].tasks[0].affinity is not as Kubernetes has it",
 				`line 12, column 17: actions[0].tasks[0].volumeSize "big" is no quantity: write it as 500m, 2, 128Mi or 1Gi`,
+				"line 13, column 14: actions[0].tasks[0].retries must be from 0 to 10, not 11",
 			},
 		},
 		{
@@ -380,12 +381,12 @@ func TestParseTakesWhatUsersWrite(t *testing.T) {
 		},
 		{
 			name: "what is ours",
-			content: inTask("labels: {team: shop, n: 5}\nimagePullSecrets: [registry]\nnodeSelector: {disk: ssd}\nvolumeSize: 100Mi\n" +
+			content: inTask("labels: {team: shop, n: 5}\nimagePullSecrets: [registry]\nnodeSelector: {disk: ssd}\nvolumeSize: 100Mi\nretries: 2\n" +
 				"tolerations: [{key: gpu, operator: Exists}]\naffinity: {nodeAffinity: {}}\nvolumes: [{claim: data, mountPath: /data, subPath: a, readOnly: true}]\n" +
 				"env: [{name: A, secretKeyRef: {name: s, key: k}}, {name: B, configMapKeyRef: {name: c, key: k}}]"),
 			want: task(Task{
 				Name: "T", Image: "i", Labels: map[string]string{"team": "shop", "n": "5"}, ImagePullSecrets: []string{"registry"},
-				NodeSelector: map[string]string{"disk": "ssd"}, VolumeSize: "100Mi",
+				NodeSelector: map[string]string{"disk": "ssd"}, VolumeSize: "100Mi", Retries: new(int64(2)),
 				Tolerations: []corev1.Toleration{{Key: "gpu", Operator: corev1.TolerationOpExists}},
 				Affinity:    &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{}},
 				Volumes:     []Volume{{Claim: "data", MountPath: "/data", SubPath: "a", ReadOnly: true}},

@@ -197,6 +197,9 @@ func (decoder *decoder) task(at reader.Value) Task {
 	return task
 }
 
+// maxRetries bounds how often a task is tried again.
+const maxRetries = 10
+
 // maxSeconds is what Kubernetes takes for a time.
 const maxSeconds = math.MaxInt32
 
@@ -250,6 +253,7 @@ func (decoder *decoder) taskFields(task *Task) reader.Fields {
 		"volumes": func(at reader.Value) {
 			decoder.List(at, func(at reader.Value) { task.Volumes = append(task.Volumes, decoder.volume(at)) })
 		},
+		"retries":    func(at reader.Value) { task.Retries = decoder.Integer(at, 0, maxRetries) },
 		"volumeSize": func(at reader.Value) { task.VolumeSize = decoder.quantity(at) },
 	}
 }

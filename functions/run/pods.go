@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -57,12 +58,15 @@ func lastSeen(told corev1.Event) time.Time {
 	return told.CreationTimestamp.Time
 }
 
-// List returns the pods of a Job.
+// List returns the pods of a Job, the oldest first.
 func (pods *Pods) List(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error) {
 	list, err := pods.Core.Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
 	if err != nil {
 		return nil, fmt.Errorf("listing the pods of Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
+	slices.SortFunc(list.Items, func(one, other corev1.Pod) int {
+		return cmp.Or(one.CreationTimestamp.Compare(other.CreationTimestamp.Time), cmp.Compare(one.Name, other.Name))
+	})
 	return list.Items, nil
 }
 

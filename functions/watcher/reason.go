@@ -40,7 +40,7 @@ func (evidence evidence) failure() string {
 	if why := evidence.job.Annotations[run.FailureAnnotation]; why != "" {
 		return why
 	}
-	for index := range evidence.pods {
+	for index := range slices.Backward(evidence.pods) { // the last attempt's reason is the Job's
 		pod := &evidence.pods[index]
 		for _, why := range []func(*corev1.Pod) string{evidence.ended, disrupted, evidence.overdue, unable, evidence.fetched, evidence.others} {
 			if sentence := why(pod); sentence != "" {

@@ -94,6 +94,13 @@ func TestJobConfig(t *testing.T) {
 			want: passed, says: []string{"it is made"},
 		},
 		{
+			name: "a task is tried again",
+			actions: `- {name: Try, event: test, image: busybox, retries: 1, cmd: [sh, -c, 'echo "$HOSTNAME is no good"; exit 3']}
+`,
+			want: []summary{{Type: "test.started"}, {"test.finished", "errored", "fail"}},
+			says: []string{"Task 'Try' failed: container task ended (Reason: Error, ExitCode: 3)", " is no good\n\nContainer task of pod "},
+		},
+		{
 			name: "a task says its result",
 			actions: `- name: Measure
   event: test

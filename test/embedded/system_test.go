@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -119,6 +120,13 @@ func TestSequences(t *testing.T) {
 			files: map[string]string{"job/config.yaml": action(".*", "    tasks: [{name: Say, image: busybox, cmd: [echo, again]}]\n")},
 			want:  told{"succeeded", []string{"test.started ", "test.finished pass", "anything.started ", "anything.finished pass"}}, jobs: 2,
 			says: []string{"again"},
+		},
+		{
+			name: "a task is tried again", tasks: []string{"delivery"},
+			files: map[string]string{"job/config.yaml": action("delivery", fmt.Sprintf(`    tasks:
+      - {name: Try, image: busybox, retries: 1, cmd: [sh, -c, "if [ -e %[1]s ]; then echo second; else touch %[1]s; echo first; exit 3; fi"]}
+`, filepath.Join(t.TempDir(), "tried")))},
+			want: told{"succeeded", []string{"delivery.started ", "delivery.finished pass"}}, jobs: 1, says: []string{"first\n", "second\n"},
 		},
 		{
 			name: "a task says its result", tasks: []string{"evaluation"},

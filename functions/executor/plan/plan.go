@@ -217,19 +217,31 @@ func (plan Plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconf
 	if action.Silent {
 		annotations[run.SilentAnnotation] = "true"
 	}
-	return batchv1.Job{
+	retries := int64(0)
+	if task.Retries != nil {
+		retries = *task.Retries
+	}
+	job := batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: plan.namespace(task), Name: run.Name(runID, action.Index, taskIndex+1),
 			Labels: labels, Annotations: annotations,
 		},
 		Spec: batchv1.JobSpec{
-			BackoffLimit:          new(int32(0)),
+			BackoffLimit:          new(int32(retries)), //nolint:gosec // a few
 			Suspend:               new(suspend),
-			ActiveDeadlineSeconds: new(*spec.ActiveDeadlineSeconds + pendingSeconds),
+			ActiveDeadlineSeconds: new((*spec.ActiveDeadlineSeconds + pendingSeconds) * (retries + 1)),
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: maps.Clone(labels), Annotations: maps.Clone(task.Annotations)},
 				Spec:       *spec,
 			},
 		},
 	}
+	if retries > 0 {
+		// That its node was drained is not the task's failure.
+		job.Spec.PodFailurePolicy = &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{{
+			Action:          batchv1.PodFailurePolicyActionIgnore,
+			OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue}},
+		}}}
+	}
+	return job
 }
