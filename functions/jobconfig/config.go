@@ -35,8 +35,6 @@ type Config struct {
 	Warnings Mistakes
 
 	text string
-	// unread says that there are actions that could not be read.
-	unread bool
 }
 
 // Action runs its tasks one after the other when one of its events happens.
@@ -211,7 +209,7 @@ func (config *Config) MistakesFor(matched []MatchedAction, eventType string) Mis
 		}
 		return found.sorted()
 	}
-	isUnread := config.unread || len(config.Mistakes) > 0
+	isUnread := len(config.Mistakes) > 0
 	for _, action := range config.Actions {
 		isUnread = isUnread || action.unread
 	}
