@@ -3,7 +3,9 @@ package election
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -229,4 +231,92 @@ func TestLeaseIsReleasedOnlyOnceItsHolderIsGone(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A person reads in the log who leads, and what went wrong with the lease.
+func TestWhatHappensToTheLeaseIsLogged(t *testing.T) {
+	tests := []struct {
+		name string
+		// fails are the verbs that the API server does not answer for Leases, at the
+		// beginning and at the end.
+		failsFirst, failsLast string
+		holder                *string
+		want                  []string
+	}{
+		{name: "it leads", want: []string{"INFO elected", "INFO the lease is released"}},
+		{
+			name: "it leads once the lease can be read", failsFirst: "get",
+			want: []string{"WARN looking after the lease failed, will be tried again", "INFO elected", "INFO the lease is released"},
+		},
+		{name: "another one leads", holder: new("other_10.0.0.9:8080"), want: []string{"INFO another bridge is elected"}},
+		{
+			name: "it can't hand over", failsLast: "update",
+			want: []string{"INFO elected", "WARN the lease could not be handed over; another bridge follows when this pod is gone"},
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				objects := []runtime.Object{podNamed("one"), podNamed("other")}
+				if test.holder != nil {
+					objects = append(objects, heldBy(test.holder))
+				}
+				client := fake.NewClientset(objects...)
+				fails := test.failsFirst
+				client.PrependReactor("*", "leases", func(action clienttesting.Action) (bool, runtime.Object, error) {
+					return action.GetVerb() == fails, nil, errDown
+				})
+				log := &lines{}
+				election := &Election{
+					Leases: client.CoordinationV1(), Pods: client.CoreV1(), Namespace: "job-executor", Name: "bridge", PodName: "one", PodIP: "10.0.0.1", Port: 8080,
+					Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{ReplaceAttr: func(_ []string, attribute slog.Attr) slog.Attr {
+						if attribute.Key == slog.LevelKey || attribute.Key == slog.MessageKey {
+							return attribute
+						}
+						return slog.Attr{}
+					}})),
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan error, 1)
+				go func() {
+					done <- election.Run(ctx, func(ctx context.Context) error {
+						<-ctx.Done()
+						return nil
+					})
+				}()
+				time.Sleep(100 * time.Millisecond)
+				fails = ""
+				time.Sleep(5 * time.Second)
+				fails = test.failsLast
+				cancel()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+				if difference := cmp.Diff(test.want, log.read()); difference != "" {
+					t.Errorf("(-want +got):\n%s", difference)
+				}
+			})
+		})
+	}
+}
+
+// lines are those that a log has, as "LEVEL message".
+type lines struct {
+	mutex sync.Mutex
+	all   []string
+}
+
+func (lines *lines) read() []string {
+	lines.mutex.Lock()
+	defer lines.mutex.Unlock()
+	return lines.all
+}
+
+func (lines *lines) Write(line []byte) (int, error) {
+	text := strings.TrimPrefix(strings.TrimSpace(string(line)), "level=")
+	level, message, _ := strings.Cut(text, " msg=")
+	lines.mutex.Lock()
+	defer lines.mutex.Unlock()
+	lines.all = append(lines.all, level+" "+strings.Trim(message, `"`))
+	return len(line), nil
 }
