@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -174,7 +175,7 @@ func TestReasons(t *testing.T) {
 			compare(t, "events", []summary{{Type: "deployment.started"}, {"deployment.finished", "errored", "fail"}}, summaries(events))
 			message := events[len(events)-1].Data.Message
 			contains(t, message, test.want...)
-			if !strings.HasPrefix(message, "Task '") && !strings.HasPrefix(message, "The Jobs") {
+			if !slices.ContainsFunc([]string{"Task '", "The Jobs", `action "`}, func(begin string) bool { return strings.HasPrefix(message, begin) }) {
 				t.Errorf("the message does not begin with what happened: %s", message)
 			}
 			t.Logf("%s: %s", time.Since(began).Round(time.Second), message)
