@@ -233,6 +233,7 @@ func TestJobs(t *testing.T, client kubernetes.Interface, namespace string) {
 		})
 	}
 	t.Run("Jobs are refused as the API server does", func(t *testing.T) { testRefusals(t, client, namespace) })
+	t.Run("pods are tried without effect", func(t *testing.T) { testTries(t, client, namespace) })
 	t.Run("calls fail as the API server has them fail", func(t *testing.T) { testFailures(t, client, namespace) })
 }
 
@@ -339,6 +340,41 @@ func testRefusals(t *testing.T, client kubernetes.Interface, namespace string) {
 				if err := client.BatchV1().Jobs(namespace).Delete(t.Context(), job.Name, metav1.DeleteOptions{}); err != nil {
 					t.Error(err)
 				}
+			}
+		})
+	}
+}
+
+// testTries creates pods without effect in a namespace that enforces pod security
+// "baseline".
+func testTries(t *testing.T, client kubernetes.Interface, namespace string) {
+	t.Helper()
+	adding := func(capability corev1.Capability) *corev1.SecurityContext {
+		return &corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: []corev1.Capability{capability}}}
+	}
+	tests := map[string]struct {
+		context *corev1.SecurityContext
+		refused bool
+	}{
+		"as it is":                   {nil, false},
+		"root":                       {&corev1.SecurityContext{RunAsUser: new(int64(0))}, false},
+		"a capability of containers": {adding("CHOWN"), false},
+		"one of nodes":               {adding("NET_ADMIN"), true},
+		"privileged":                 {&corev1.SecurityContext{Privileged: new(true)}, true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			pod := &corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{GenerateName: "tried-", Labels: map[string]string{"tried": "yes"}},
+				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: run.TaskContainer, Image: "busybox", SecurityContext: test.context}}},
+			}
+			_, err := client.CoreV1().Pods(namespace).Create(t.Context(), pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+			if apierrors.IsForbidden(err) != test.refused || err != nil && !strings.Contains(err.Error(), "violates PodSecurity \"baseline:latest\": ") {
+				t.Errorf("got %v", err)
+			}
+			pods, err := client.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "tried"})
+			if err != nil || len(pods.Items) > 0 {
+				t.Errorf("there are %d pods, %v", len(pods.Items), err)
 			}
 		})
 	}
