@@ -223,6 +223,11 @@ func TestHandle(t *testing.T) {
 			message: "The matching actions have no tasks.",
 		},
 		{
+			name:  "one without tasks beside a silent one is done, which runs all the same",
+			file:  file{content: "apiVersion: v2\nactions: [{name: A, event: test}, {name: B, silent: true, event: test, image: busybox}]"},
+			reply: "finished", message: "The matching actions have no tasks.", created: []string{"001-001"},
+		},
+		{
 			name:    "a file that can't be read and names the event",
 			file:    file{content: "apiVersion: v3 # sh.keptn.event.test.triggered"},
 			reply:   "finished",
