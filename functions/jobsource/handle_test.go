@@ -15,6 +15,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
 
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/run"
@@ -199,4 +200,69 @@ func TestCompletionOfASilentRunIsSentOnce(t *testing.T) {
 			t.Errorf("%s: sent %v, again after %s, %v", how, broker.taken, again, err)
 		}
 	}
+}
+
+// A run is looked at again when it wants to be, and after a failure; else only once
+// something changes.
+func TestRunIsLookedAtAgainWhenItWantsTo(t *testing.T) {
+	tests := []struct {
+		name   string
+		run    *batchv1.Job
+		refuse int
+		// again is after what time it is in the queue again, 0 for never.
+		again time.Duration
+	}{
+		{name: "one that should have started by then", run: job(state{name: "a", phase: run.Running}), again: 5 * time.Minute},
+		{name: "one whose completion was not taken", run: job(state{name: "a", phase: run.Succeeded}), refuse: 1, again: firstRetry},
+		{name: "one that was reported", run: job(state{name: "a", phase: run.Succeeded, reported: true, expires: true})},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				source := newSource(&broker{refuse: test.refuse}, &marker{})
+				source.namespaces = map[string]*watched{"jobs": {indexed(t, test.run), isSynced(true), noon}}
+				queue := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry))
+				defer queue.ShutDown()
+				queue.Add("run")
+				if !source.work(t.Context(), queue) {
+					t.Fatal("it did no work")
+				}
+				began := time.Now()
+				for queue.Len() == 0 && time.Since(began) < time.Hour {
+					time.Sleep(time.Second / 2)
+				}
+				again := time.Since(began)
+				if queue.Len() == 0 {
+					again = 0
+				}
+				if again != test.again {
+					t.Errorf("after %s", again)
+				}
+			})
+		})
+	}
+}
+
+// At the start, and then again and again.
+func TestActiveRunsAreNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := &broker{refuse: 1} // the first time it is away
+		source := newSource(broker, &marker{})
+		began := time.Now()
+		source.Now = func() time.Time { return noon.Add(time.Since(began)) }
+		source.namespaces = map[string]*watched{"jobs": {indexed(t, job(state{name: "a", phase: run.Running})), isSynced(true), noon}}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			source.nameActive(ctx)
+		}()
+		time.Sleep(2*time.Hour + time.Minute)
+		cancel()
+		<-done
+		want := []string{fmt.Sprintf("run-active-%d", noon.Add(time.Hour).Unix()), fmt.Sprintf("run-active-%d", noon.Add(2*time.Hour).Unix())}
+		if difference := cmp.Diff(want, broker.taken); difference != "" {
+			t.Errorf("(-want +got):\n%s", difference)
+		}
+	})
 }
