@@ -124,11 +124,11 @@ func (election *Election) Run(ctx context.Context, lead func(context.Context) er
 	if ctx.Err() == nil {
 		return errLeaseLost
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	releasing, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
 	isOurs := func(_ context.Context, pod string) (bool, error) { return pod == election.PodName, nil }
-	if err := election.release(ctx, isOurs); err != nil {
-		election.Log.WarnContext(ctx, "the lease could not be handed over; another bridge follows when this pod is gone", "error", err)
+	if err := election.release(releasing, isOurs); err != nil {
+		election.Log.WarnContext(releasing, "the lease could not be handed over; another bridge follows when this pod is gone", "error", err)
 	}
 	return nil
 }

@@ -262,9 +262,10 @@ func TestWhatHappensToTheLeaseIsLogged(t *testing.T) {
 					objects = append(objects, heldBy(test.holder))
 				}
 				client := fake.NewClientset(objects...)
-				fails := test.failsFirst
+				var fails atomic.Value
+				fails.Store(test.failsFirst)
 				client.PrependReactor("*", "leases", func(action clienttesting.Action) (bool, runtime.Object, error) {
-					return action.GetVerb() == fails, nil, errDown
+					return action.GetVerb() == fails.Load(), nil, errDown
 				})
 				log := &lines{}
 				election := &Election{
@@ -285,9 +286,9 @@ func TestWhatHappensToTheLeaseIsLogged(t *testing.T) {
 					})
 				}()
 				time.Sleep(100 * time.Millisecond)
-				fails = ""
+				fails.Store("")
 				time.Sleep(5 * time.Second)
-				fails = test.failsLast
+				fails.Store(test.failsLast)
 				cancel()
 				if err := <-done; err != nil {
 					t.Error(err)
