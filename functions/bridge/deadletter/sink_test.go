@@ -32,7 +32,9 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 		},
 		{name: "an executor took it, and its reply failed", destination: brokerURL},
 		{
-			name: "it says nothing of an address", destination: "://", want: []string{"1: Job Executor could not take this task: status 503: reading job/config.yaml: 502"},
+			name:        "it says nothing of an address",
+			destination: "://",
+			want:        []string{"1: Job Executor could not take this task: status 503: reading job/config.yaml: 502"},
 		},
 		{
 			name: "why is not known", destination: "http://executor", data: "no base64", want: []string{"1: Job Executor could not take this task: status 503"},
@@ -51,10 +53,14 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 			undelivered.SetExtension("knativeerrordata", strings.Trim(stdcmp.Or(test.data, "cmVhZGluZyBqb2IvY29uZmlnLnlhbWw6IDUwMg=="), "-"))
 			undelivered.SetExtension("knativeerrordest", test.destination)
 			var asked []string
-			sink := &Sink{BrokerURL: stdcmp.Or(test.broker, brokerURL), Log: fixture.Discard, Ask: func(_ context.Context, task keptn.Task, reason string) error {
-				asked = append(asked, task.TriggeredID+": "+reason)
-				return nil
-			}}
+			sink := &Sink{
+				BrokerURL: stdcmp.Or(test.broker, brokerURL),
+				Log:       fixture.Discard,
+				Ask: func(_ context.Context, task keptn.Task, reason string) error {
+					asked = append(asked, task.TriggeredID+": "+reason)
+					return nil
+				},
+			}
 			if _, err := sink.Handle(t.Context(), undelivered); err != nil {
 				t.Fatal(err)
 			}

@@ -1,17 +1,22 @@
 package inward
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/test/fixture"
 )
 
 // message is one of NATS, which notes how it was answered, and when.
@@ -95,4 +100,67 @@ func TestMessageIsAnsweredByWhatBecameOfItsEvent(t *testing.T) {
 			})
 		})
 	}
+}
+
+// As much of NATS' payload as the headers leave.
+func TestMaxBytesAreThoseOfNATS(t *testing.T) {
+	for limit, want := range map[int32]int{1 << 20: 1<<20 - 4<<10, 1 << 10: 0} {
+		_, address := fixture.StartNATS(
+			t,
+			&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true, MaxPayload: limit, MaxControlLine: 512},
+		)
+		transport, err := ConnectNATS(address, "ours", discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(transport.connection.Close)
+		for transport.connection.MaxPayload() == 0 { // it connects by itself
+			time.Sleep(time.Millisecond)
+		}
+		if got := transport.MaxBytes(); got != want {
+			t.Errorf("of %d bytes: %d", limit, got)
+		}
+	}
+}
+
+// What Keptn has not dispatched is looked at again, ever more seldom.
+func TestLooksBecomeSeldom(t *testing.T) {
+	inbox := &Inbox{Now: func() time.Time { return noon }}
+	var entry remembered
+	var pauses []time.Duration
+	for range 10 {
+		if err := inbox.do(t.Context(), lookAgain, task, triggered(task), &entry); err != nil {
+			t.Fatal(err)
+		}
+		pauses = append(pauses, entry.nextCheck.Sub(noon))
+	}
+	const first = 200 * time.Millisecond
+	want := []time.Duration{
+		first, 2 * first, 4 * first, 8 * first, 16 * first, 32 * first, 64 * first, 128 * first, 30 * time.Second, 30 * time.Second,
+	}
+	if difference := cmp.Diff(want, pauses); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
+// That an event was not taken, and why, a person reads in the log; not that the bridge ends.
+func TestWhatIsNotTakenIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, ends := range map[string]bool{"it fails": false, "the bridge ends": true} {
+			var log bytes.Buffer
+			ctx, cancel := context.WithCancel(t.Context())
+			poller := &Poller{Lanes: &Lanes{}, Log: slog.New(slog.NewTextHandler(&log, nil)), Take: func(context.Context, event.Event, Origin) error {
+				if ends {
+					cancel()
+				}
+				return errDown
+			}}
+			poller.start(ctx, triggered(task))
+			poller.group.Wait()
+			cancel()
+			if got := strings.Contains(log.String(), "event not taken, will be tried again"); got == ends {
+				t.Errorf("%s: the log has %q", name, log.String())
+			}
+		}
+	})
 }
