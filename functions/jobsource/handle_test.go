@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -145,9 +146,10 @@ func TestNamespacesThatCantBeWatchedAreLogged(t *testing.T) {
 		var log bytes.Buffer
 		source := newSource(&broker{}, &marker{})
 		source.Log = slog.New(slog.NewJSONHandler(&log, nil))
-		synced, began := false, time.Now()
+		var synced atomic.Bool
+		began := time.Now()
 		source.namespaces = map[string]*watched{
-			"jobs": {indexed(t), isSynced(true), noon}, "others": {indexed(t), func() bool { return synced }, noon},
+			"jobs": {indexed(t), isSynced(true), noon}, "others": {indexed(t), synced.Load, noon},
 		}
 		done := make(chan struct{})
 		go func() {
@@ -155,7 +157,7 @@ func TestNamespacesThatCantBeWatchedAreLogged(t *testing.T) {
 			source.tellUnsynced(t.Context())
 		}()
 		time.Sleep(100*time.Second + time.Second/2)
-		synced = true
+		synced.Store(true)
 		<-done
 		type entry struct {
 			After      time.Duration
@@ -229,9 +231,9 @@ func TestRunIsLookedAtAgainWhenItWantsTo(t *testing.T) {
 				}
 				began := time.Now()
 				for queue.Len() == 0 && time.Since(began) < time.Hour {
-					time.Sleep(time.Second / 2)
+					time.Sleep(time.Second / 10)
 				}
-				again := time.Since(began)
+				again := time.Since(began).Round(time.Second / 2)
 				if queue.Len() == 0 {
 					again = 0
 				}

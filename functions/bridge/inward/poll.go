@@ -60,7 +60,7 @@ const concurrentSends = 32
 func (poller *Poller) Run(ctx context.Context) error {
 	defer poller.group.Wait()
 	listed := map[string]context.CancelFunc{}
-	for {
+	for changes := 0; ; changes++ {
 		changed, types := poller.Subscriptions.Changed(), poller.Subscriptions.Types()
 		exact := slices.DeleteFunc(slices.Clone(types), isPattern)
 		if len(exact) < len(types) && poller.Alone {
@@ -79,11 +79,13 @@ func (poller *Poller) Run(ctx context.Context) error {
 				poller.group.Go(func() { poller.list(listing, eventType) })
 			}
 		}
+		if changes > 0 {
+			poller.Soon() // a filter may be another one
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
-			poller.Soon() // a filter may be another one
 		}
 	}
 }

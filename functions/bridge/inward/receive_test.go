@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,10 +26,14 @@ type message struct {
 	content    []byte
 	deliveries uint64
 	began      time.Time
-	answers    []string
+
+	mutex   sync.Mutex
+	answers []string
 }
 
 func (message *message) answer(how string) error {
+	message.mutex.Lock()
+	defer message.mutex.Unlock()
 	message.answers = append(message.answers, how+" after "+time.Since(message.began).String())
 	return nil
 }
