@@ -92,8 +92,10 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 	}
 	config := jobconfig.Parse(content)
 	actions := config.Match(envelope)
-	wrong := config.MistakesFor(actions, triggered.Type())
-	if len(actions) == 0 && len(wrong) == 0 {
+	if len(actions) == 0 {
+		if wrong := config.MistakesFor(nil, triggered.Type()); len(wrong) > 0 {
+			return nil, plan.MistakeOf(wrong)
+		}
 		why := fmt.Sprintf("no action of %s matches %s: %s", jobconfig.Path, triggered.Type(), config.Selectors())
 		if all := config.All(); len(all) > 0 {
 			why = all.Error()
@@ -103,12 +105,13 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 	return executor.start(ctx, plan.Plan{
 		Rules: executor.Configuration.Rules, Cluster: executor.Cluster, Task: task, Envelope: envelope, Log: executor.Log,
 		ConfigHash: config.Hash, Grant: grant.Token, Traceparent: run.TraceparentOf(ctx, executor.Propagator),
-	}, config, actions, triggered.Type(), func(jobs []batchv1.Job) error { return executor.create(ctx, jobs, task, grant.Started, asked) })
+	}, config, actions, func(jobs []batchv1.Job) error { return executor.create(ctx, jobs, task, grant.Started, asked) })
 }
 
-// start makes the Jobs of the actions that match. Its reply is the started event.
+// start makes the Jobs of the actions that match, of which there are some. Its reply is
+// the started event.
 func (executor *Executor) start(
-	ctx context.Context, made plan.Plan, config *jobconfig.Config, actions []jobconfig.MatchedAction, eventType string, create func([]batchv1.Job) error,
+	ctx context.Context, made plan.Plan, config *jobconfig.Config, actions []jobconfig.MatchedAction, create func([]batchv1.Job) error,
 ) (*event.Event, error) {
 	task := made.Task
 	actions, logged, err := made.WithoutWrongSilent(ctx, actions)
@@ -116,7 +119,7 @@ func (executor *Executor) start(
 		return nil, err
 	}
 	var jobs []batchv1.Job
-	if wrong := config.MistakesFor(actions, eventType); len(wrong) > 0 {
+	if wrong := config.MistakesOf(actions); len(wrong) > 0 {
 		err = plan.MistakeOf(wrong)
 	} else {
 		jobs, err = made.Jobs(ctx, actions)
@@ -125,7 +128,7 @@ func (executor *Executor) start(
 		err = create(jobs)
 	}
 	switch {
-	case len(actions) > 0 && !slices.ContainsFunc(actions, plan.IsLoud):
+	case !slices.ContainsFunc(actions, plan.IsLoud):
 		if plan.IsMistake(err) {
 			executor.Log.WarnContext(ctx, "the task of a silent action can't be run", "project", task.Project, "error", err)
 			return new(task.LogError(executor.Now(), err.Error())), nil

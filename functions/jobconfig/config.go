@@ -198,16 +198,21 @@ func (config *Config) All() Mistakes {
 	return all.sorted()
 }
 
-// MistakesFor are those that are in the way of the actions that an event of a type
-// matches. If it matches none, they are all of a file that can't be read, as a whole or
-// in part, and says the type somewhere: what can't be read may be about it.
+// MistakesOf are those that are in the way of some actions: the file's, and their own.
+func (config *Config) MistakesOf(actions []MatchedAction) Mistakes {
+	found := append(Mistakes{}, config.Mistakes...)
+	for _, action := range actions {
+		found = append(found, action.Mistakes...)
+	}
+	return found.sorted()
+}
+
+// MistakesFor are those of the actions that an event of a type matches. If it matches
+// none, they are all of a file that can't be read, as a whole or in part, and says the
+// type somewhere: what can't be read may be about it.
 func (config *Config) MistakesFor(matched []MatchedAction, eventType string) Mistakes {
 	if len(matched) > 0 {
-		found := append(Mistakes{}, config.Mistakes...)
-		for _, action := range matched {
-			found = append(found, action.Mistakes...)
-		}
-		return found.sorted()
+		return config.MistakesOf(matched)
 	}
 	isUnread := len(config.Mistakes) > 0
 	for _, action := range config.Actions {

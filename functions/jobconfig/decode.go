@@ -29,13 +29,12 @@ const (
 // decoder reads a whole file into a Config.
 type decoder struct {
 	reader.Reader
-	config *Config
 	// tasks and patternsSize are counted over the whole file.
 	tasks, patternsSize int
 }
 
 func (config *Config) read(root *yaml.Node) {
-	decoder := &decoder{config: config}
+	decoder := &decoder{}
 	top := reader.Value{Node: &yaml.Node{Kind: yaml.MappingNode, Line: 1, Column: 1}}
 	if root != nil {
 		top.Node = root
@@ -48,7 +47,7 @@ func (config *Config) read(root *yaml.Node) {
 			},
 		})
 	}
-	config.Mistakes = append(config.Mistakes, decoder.Mistakes...).sorted()
+	config.Mistakes = Mistakes(decoder.Mistakes).sorted()
 	config.Warnings = Mistakes(decoder.Warnings).sorted()
 }
 
@@ -130,11 +129,11 @@ func (decoder *decoder) action(at reader.Value) Action {
 		action.Tasks = append(action.Tasks, short)
 	}
 	action.Mistakes = Mistakes(decoder.Mistakes).sorted()
-	for _, mistake := range action.Mistakes {
-		// A key that is not known may have been meant for its events.
-		inEvents := strings.HasPrefix(mistake.Text, at.Path+".event")
-		action.unread = action.unread || inEvents || event.Node == nil && events.Node == nil
-	}
+	// A key that is not known may have been meant for its events.
+	hasEvents := event.Node != nil || events.Node != nil
+	action.unread = slices.ContainsFunc(action.Mistakes, func(mistake Mistake) bool {
+		return !hasEvents || strings.HasPrefix(mistake.Text, at.Path+".event")
+	})
 	return action
 }
 
@@ -183,11 +182,15 @@ func (decoder *decoder) compile(at reader.Value, event *Event) {
 func (decoder *decoder) path(at reader.Value) string {
 	text := decoder.Text(at)
 	if text != "" {
-		if err := expression.CheckPath(text); err != nil {
-			decoder.Wrong(at, "%s", err)
-		}
+		decoder.checkPath(at, text)
 	}
 	return text
+}
+
+func (decoder *decoder) checkPath(at reader.Value, text string) {
+	if err := expression.CheckPath(text); err != nil {
+		decoder.Wrong(at, "%s", err)
+	}
 }
 
 func (decoder *decoder) task(at reader.Value) Task {
@@ -302,10 +305,16 @@ func (decoder *decoder) image(at reader.Value) string {
 // named reads a name of something in Kubernetes; an empty one is that of the default.
 func (decoder *decoder) named(at reader.Value, kind string, check func(string) []string) string {
 	name := decoder.Text(at)
-	if name != "" && len(check(name)) > 0 {
-		decoder.Wrong(at, "%q is not the name of %s: it may have small letters, digits, and - between them", reader.Cut(name), kind)
+	if name != "" {
+		decoder.checkName(at, name, kind, check)
 	}
 	return name
+}
+
+func (decoder *decoder) checkName(at reader.Value, name, kind string, check func(string) []string) {
+	if len(check(name)) > 0 {
+		decoder.Wrong(at, "%q is not the name of %s: it may have small letters, digits, and - between them", reader.Cut(name), kind)
+	}
 }
 
 func (decoder *decoder) env(at reader.Value) Env {
@@ -337,9 +346,7 @@ func (decoder *decoder) env(at reader.Value) Env {
 	case given == 0 && !decoder.hasMistake(at.Path+".valueFrom"):
 		decoder.Wrong(at, "needs valueFrom: one of %s, %s, %s", ValueFromEvent, ValueFromSecret, ValueFromString)
 	case env.ValueFrom == ValueFromSecret:
-		if len(validation.IsDNS1123Subdomain(env.Name)) > 0 {
-			decoder.Wrong(name, "%q is not the name of a Secret: it may have small letters, digits, and - between them", reader.Cut(env.Name))
-		}
+		decoder.checkName(name, env.Name, "a Secret", validation.IsDNS1123Subdomain)
 	case len(validation.IsRelaxedEnvVarName(env.Name)) > 0:
 		decoder.Wrong(name, "%q is not the name of a variable: it may have letters, digits, and signs of ASCII but =", reader.Cut(env.Name))
 	}
@@ -349,8 +356,8 @@ func (decoder *decoder) env(at reader.Value) Env {
 		}
 		if env.Value == "" {
 			decoder.Wrong(at, "needs a value: a JSONPath, as $.data.service")
-		} else if err := expression.CheckPath(env.Value); err != nil {
-			decoder.Wrong(text, "%s", err)
+		} else {
+			decoder.checkPath(text, env.Value)
 		}
 	}
 	return env

@@ -114,10 +114,11 @@ func (plan Plan) Jobs(ctx context.Context, actions []jobconfig.MatchedAction) ([
 			job := plan.job(action, taskIndex, task, string(keptnTask), spec, suspend)
 			job.Annotations[run.PlanAnnotation] = string(names)
 			job.Annotations[run.DeadlineAnnotation] = deadlineSource
-			if size := job.Size(); size > maxJobBytes {
+			size := job.Size()
+			if size > maxJobBytes {
 				return nil, Mistakef("action %q, task %q: its Job would have %d bytes, more than the %d that are allowed; take less of the event into its env", action.Name, task.Name, size, maxJobBytes)
 			}
-			if total += job.Size(); total > maxRunBytes {
+			if total += size; total > maxRunBytes {
 				return nil, Mistakef("the Jobs of the matching actions would have more than the %d bytes that one event may make", maxRunBytes)
 			}
 			jobs = append(jobs, job)
@@ -136,9 +137,11 @@ func (plan Plan) WithoutWrongSilent(ctx context.Context, actions []jobconfig.Mat
 	}
 	for _, action := range actions {
 		if action.Silent {
-			_, err := plan.Jobs(ctx, []jobconfig.MatchedAction{action})
+			var err error
 			if len(action.Mistakes) > 0 {
-				err = Mistake{action.Mistakes}
+				err = MistakeOf(action.Mistakes)
+			} else {
+				_, err = plan.Jobs(ctx, []jobconfig.MatchedAction{action})
 			}
 			if IsMistake(err) {
 				plan.Log.WarnContext(ctx, "a silent action can't be run", "action", action.Name, "error", err)
