@@ -759,6 +759,24 @@ actions:
 	}
 }
 
+// What Jobs are found and kept account of by, no task may set: jobconfig, which knows
+// nothing of Jobs, refuses each of it.
+func TestNoTaskSetsWhatJobsAreKeptAccountOfBy(t *testing.T) {
+	made := &jobs{}
+	if _, err := newExecutor(file{content: task("image: busybox")}, made).Handle(t.Context(), triggered(t)); err != nil {
+		t.Fatal(err)
+	}
+	job := made.created[0]
+	for kind, ours := range map[string]map[string]string{"labels": job.Labels, "annotations": job.Annotations} {
+		for name := range ours {
+			mistakes := jobconfig.Parse([]byte(task("image: busybox\n    " + kind + ": {" + name + ": x}"))).All()
+			if len(mistakes) != 1 || !strings.Contains(mistakes[0].Text, "is reserved") {
+				t.Errorf("%s of %s: %v", name, kind, mistakes)
+			}
+		}
+	}
+}
+
 // What a later task names an earlier one may make.
 func TestLaterTasksMayNameWhatIsNotThereYet(t *testing.T) {
 	made := &jobs{}

@@ -274,10 +274,8 @@ func (task Task) StartedSaying(at time.Time, message string) event.Event {
 
 // Finished returns the task's finished event, with the same id every time.
 func (task Task) Finished(at time.Time, outcome Outcome) event.Event {
-	data := maps.Clone(outcome.Data)
-	if data == nil {
-		data = map[string]any{}
-	}
+	data := map[string]any{}
+	maps.Copy(data, outcome.Data)
 	if len(outcome.Properties) > 0 {
 		data[task.Name] = outcome.Properties
 	}
@@ -337,11 +335,10 @@ func ParseLogError(told event.Event) (models.LogEntry, error) {
 
 func (task Task) data(outcome Outcome) map[string]any {
 	data := map[string]any{"project": task.Project, "stage": task.Stage, "service": task.Service}
-	labels := maps.Clone(task.Labels)
-	if labels == nil {
-		labels = map[string]string{}
-	}
-	if maps.Copy(labels, outcome.Labels); len(labels) > 0 {
+	labels := map[string]string{}
+	maps.Copy(labels, task.Labels)
+	maps.Copy(labels, outcome.Labels)
+	if len(labels) > 0 {
 		data["labels"] = labels
 	}
 	if outcome.Status != "" {

@@ -44,9 +44,8 @@ func SelectorOf(installation string) string {
 	return Selector + "," + InstanceLabel + "=" + installation
 }
 
-// Annotations of a Job. No task may set one with this prefix.
+// Annotations of a Job. No task may set one below job-executor.github.io (jobconfig).
 const (
-	AnnotationPrefix = "job-executor.github.io/"
 	// TaskAnnotation holds the Keptn task as JSON: all that is needed to answer it.
 	TaskAnnotation = "job-executor.github.io/task"
 	// ActionNameAnnotation and TaskNameAnnotation hold the names as they are in

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -118,8 +119,8 @@ func (keptn Keptn) Subscribe(ctx context.Context, integration, eventType string)
 	return keptn.exchange(ctx, http.MethodPost, path, map[string]any{"event": eventType, "filter": map[string]any{}}, nil)
 }
 
-// ErrorsOf are the messages in Keptn's log of an integration, for a triggered event.
-func (keptn Keptn) ErrorsOf(ctx context.Context, triggeredID string) ([]string, error) {
+// ErrorsOf are the messages in Keptn's log of an integration, for triggered events.
+func (keptn Keptn) ErrorsOf(ctx context.Context, triggeredIDs ...string) ([]string, error) {
 	var answer struct {
 		Logs []struct{ Message, TriggeredID, IntegrationID string }
 	}
@@ -128,7 +129,7 @@ func (keptn Keptn) ErrorsOf(ctx context.Context, triggeredID string) ([]string, 
 	}
 	var messages []string
 	for _, entry := range answer.Logs {
-		if entry.TriggeredID == triggeredID && entry.IntegrationID != "" {
+		if slices.Contains(triggeredIDs, entry.TriggeredID) && entry.IntegrationID != "" {
 			messages = append(messages, entry.Message)
 		}
 	}

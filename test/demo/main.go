@@ -221,15 +221,17 @@ func follow(ctx context.Context, terminal *console.Terminal, system *embedded.Sy
 // nothingRun is why nothing is run for a task, as Keptn's log has it; empty as long as it
 // says nothing of that.
 func nothingRun(ctx context.Context, keptn console.Keptn, events []console.Event) (string, error) {
+	var ids []string
 	for _, event := range events {
-		logged, err := keptn.ErrorsOf(ctx, event.ID)
-		if err != nil {
-			return "", err
-		}
-		for _, message := range logged {
-			if strings.HasPrefix(message, "Nothing is run ") {
-				return message, nil
-			}
+		ids = append(ids, event.ID)
+	}
+	logged, err := keptn.ErrorsOf(ctx, ids...)
+	if err != nil {
+		return "", err
+	}
+	for _, message := range logged {
+		if strings.HasPrefix(message, "Nothing is run ") {
+			return message, nil
 		}
 	}
 	return "", nil

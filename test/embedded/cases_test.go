@@ -182,13 +182,10 @@ func logOf(ctx context.Context, keptn console.Keptn, keptnContext string) (strin
 	if err != nil {
 		return "", err
 	}
-	var text strings.Builder
+	var ids []string
 	for _, event := range events {
-		logged, err := keptn.ErrorsOf(ctx, event.ID)
-		if err != nil {
-			return "", err
-		}
-		text.WriteString(strings.Join(logged, "\n"))
+		ids = append(ids, event.ID)
 	}
-	return text.String(), nil
+	logged, err := keptn.ErrorsOf(ctx, ids...)
+	return strings.Join(logged, "\n"), err
 }

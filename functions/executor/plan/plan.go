@@ -189,10 +189,8 @@ func (plan Plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconf
 	if task.TTLSecondsAfterFinished != nil {
 		ttl = max(*task.TTLSecondsAfterFinished, minTTLSeconds)
 	}
-	labels := maps.Clone(plan.JobLabels)
-	if labels == nil {
-		labels = map[string]string{}
-	}
+	labels := map[string]string{}
+	maps.Copy(labels, plan.JobLabels)
 	maps.Copy(labels, task.Labels)
 	maps.Copy(labels, map[string]string{
 		run.ManagedByLabel:   run.ManagedBy,

@@ -134,7 +134,12 @@ func (reader *Reader) members(at Value, node *yaml.Node, known Fields, seen map[
 		case ok:
 			read(member)
 		case !strings.HasPrefix(key.Value, "x-"):
-			reader.Wrong(Value{key, member.Path}, "is not known%s", suggestion(key.Value, slices.Sorted(maps.Keys(known))))
+			names := slices.Sorted(maps.Keys(known))
+			instead := didYouMean(key.Value, names)
+			if instead == "" && key.Value != "" {
+				instead = "; there are " + strings.Join(names, ", ")
+			}
+			reader.Wrong(Value{key, member.Path}, "is not known%s", instead)
 		}
 	}
 	for _, other := range merged {
@@ -155,11 +160,8 @@ func mergedBy(node *yaml.Node) (found []*yaml.Node) {
 	return found
 }
 
-// suggestion is what may have been meant, and what else there is.
-func suggestion(given string, known []string) string {
-	if given == "" {
-		return ""
-	}
+// didYouMean asks whether one of some texts was meant; nothing if none is like it.
+func didYouMean(given string, known []string) string {
 	const near = 2
 	best, distance := "", near+1
 	for _, name := range known {
@@ -168,10 +170,10 @@ func suggestion(given string, known []string) string {
 			best, distance = name, found
 		}
 	}
-	if best != "" {
-		return fmt.Sprintf("; did you mean %s?", best)
+	if best == "" {
+		return ""
 	}
-	return "; there are " + strings.Join(known, ", ")
+	return fmt.Sprintf("; did you mean %s?", best)
 }
 
 // List reads each item of a list, of which nothing is an empty one.
@@ -213,13 +215,6 @@ func (reader *Reader) OneOf(at Value, allowed ...string) string {
 		reader.Wrong(at, "%q must be one of %s%s", Cut(text), strings.Join(allowed, ", "), didYouMean(text, allowed))
 	}
 	return text
-}
-
-func didYouMean(given string, known []string) string {
-	if text := suggestion(given, known); strings.Contains(text, "did you mean") {
-		return text
-	}
-	return ""
 }
 
 // Texts reads a list of texts.
