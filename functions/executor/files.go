@@ -36,7 +36,7 @@ func (from *BridgeFiles) Configuration(ctx context.Context, task keptn.Task) (co
 	if err != nil {
 		return nil, files.Grant{}, err
 	}
-	for _, level := range []files.Level{files.ServiceLevel, files.StageLevel, files.ProjectLevel} {
+	for _, level := range files.Levels() {
 		content, err = from.Gateway.File(ctx, grant.Token, level, jobconfig.Path, jobconfig.MaxBytes)
 		if !errors.Is(err, files.ErrNotFound) {
 			return content, grant, err

@@ -78,7 +78,7 @@ func (fetcher *Fetcher) Run(ctx context.Context) error {
 // fetch fetches an entry from the first level that has it: the service's, the stage's,
 // then the project's.
 func (fetcher *Fetcher) fetch(ctx context.Context, root *os.Root, entry string) error {
-	for _, level := range []files.Level{files.ServiceLevel, files.StageLevel, files.ProjectLevel} {
+	for _, level := range files.Levels() {
 		found, err := fetcher.fetchFrom(ctx, root, level, strings.Trim(entry, "/"))
 		if err != nil {
 			return fmt.Errorf("fetching %s: %w", entry, err)

@@ -37,6 +37,10 @@ const (
 	ProjectLevel Level = "project"
 )
 
+// Levels are all of them in the order in which a file is looked up: the nearest one that
+// has it counts.
+func Levels() []Level { return []Level{ServiceLevel, StageLevel, ProjectLevel} }
+
 const (
 	// TokenAudience is the audience of the service account tokens that are taken.
 	TokenAudience = "job-executor-bridge"

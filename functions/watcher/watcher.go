@@ -181,31 +181,29 @@ func (watcher *Watcher) finish(ctx context.Context, asked run.Notice, jobs []bat
 		defer watcher.Memory.Release(1)
 	}
 	var reports, silent []report // silent ones are those beside others that report
+	add := func(planned run.Planned, made report) {
+		if step.IsSilent(planned) {
+			silent = append(silent, made)
+		} else {
+			reports = append(reports, made)
+		}
+	}
 	var last *batchv1.Job
 	var begun time.Time
 	for _, ran := range step.Ran {
-		result, err := watcher.report(ctx, ran.Job)
+		made, err := watcher.report(ctx, ran.Job)
 		if err != nil {
 			return nil, err
 		}
-		watcher.Trace.Job(ctx, ran.Job, result.pods, watcher.Now())
+		watcher.Trace.Job(ctx, ran.Job, made.pods, watcher.Now())
+		add(ran.Planned, made)
 		last = ran.Job
-		if step.IsSilent(ran.Planned) {
-			silent = append(silent, result)
-			continue
-		}
-		reports = append(reports, result)
-		if begun.IsZero() {
+		if begun.IsZero() && !step.IsSilent(ran.Planned) {
 			begun = startOf(ran.Job)
 		}
 	}
 	for _, planned := range step.Missing {
-		result := report{task: planned.Task, failure: missing(planned, asked.Reason)}
-		if step.IsSilent(planned) {
-			silent = append(silent, result)
-		} else {
-			reports = append(reports, result)
-		}
+		add(planned, report{task: planned.Task, failure: missing(planned, asked.Reason)})
 	}
 	if err := watcher.delete(ctx, step.Unneeded); err != nil {
 		return nil, err
