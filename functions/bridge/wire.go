@@ -25,10 +25,9 @@ import (
 // HTTP API, as inward.NATSTransport does.
 type Stream interface {
 	outward.Sender
-	// Receive gives triggered events to take until the context ends; one that could not
-	// be taken it gives again. It calls receiving each time when from now on no event is
-	// missed.
-	Receive(ctx context.Context, receiving func(), lanes *inward.Lanes, take inward.Take) error
+	// Receive gives events to the intake until the context ends; one that could not be
+	// taken it gives again.
+	Receive(ctx context.Context, intake inward.Intake) error
 	// MaxBytes is the largest event that it takes, 0 if it is not known.
 	MaxBytes() int
 }
@@ -169,12 +168,13 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	if stream := dependencies.Stream; stream != nil {
 		// Listing only finds what the stream did not bring.
 		poller.Interval = timing.ResyncInterval
-		loops = append(loops, func(ctx context.Context) error { return stream.Receive(ctx, poller.Soon, lanes, inbox.Take) })
+		intake := inward.Intake{Receiving: poller.Soon, Wants: subscriptions.Wants, Lanes: lanes, Take: inbox.Take}
+		loops = append(loops, func(ctx context.Context) error { return stream.Receive(ctx, intake) })
 	}
 	outbox := &outward.Outbox{
 		Keptn: reporter, Journal: client, IntegrationID: subscriptions.ID, Runs: runs, Source: source, Now: now, Log: log,
 	}
-	deadLetters := &deadletter.Sink{Ask: inbox.Ask, BrokerURL: configuration.BrokerURL, Log: log}
+	deadLetters := &deadletter.Sink{Ask: inbox.Ask, Tell: outbox.Handle, BrokerURL: configuration.BrokerURL, Now: now, Log: log}
 	files := &gateway.Gateway{
 		Resources: client, Counter: client, Reporter: reporter,
 		Reviewer: &gateway.TokenReviewer{Client: dependencies.Kubernetes.AuthenticationV1().TokenReviews()},

@@ -31,12 +31,20 @@ func (cluster *KubernetesCluster) SecretKeys(ctx context.Context, namespace, nam
 	return slices.Sorted(maps.Keys(secret.Data)), true, nil
 }
 
-// podSecurity is a part of what the API server says of a pod that its namespace's level of
-// pod security does not allow (k8s.io/pod-security-admission).
-const podSecurity = "violates PodSecurity"
+const (
+	// podSecurity is a part of what the API server says of a pod that its namespace's level
+	// of pod security does not allow (k8s.io/pod-security-admission).
+	podSecurity = "violates PodSecurity"
+	// enforceLabel is the label of a namespace that has its level, and privileged the level
+	// that allows everything.
+	enforceLabel = "pod-security.kubernetes.io/enforce"
+	privileged   = "privileged"
+)
 
 // RefusesPod says why pod security would not let a pod in: it is created without effect.
-// Any other refusal, as of a quota, may be over when the pod is created for good.
+// Any other refusal, as of a quota, may be over when the pod is created for good. A pod with
+// a privileged container needs a namespace whose label says so: where nothing enforces
+// anything, nobody may have thought of it.
 func (cluster *KubernetesCluster) RefusesPod(ctx context.Context, namespace string, spec *corev1.PodSpec) (string, error) {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "dry-run-"}, Spec: *spec}
 	_, err := cluster.Core.Pods(namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
@@ -47,8 +55,24 @@ func (cluster *KubernetesCluster) RefusesPod(ctx context.Context, namespace stri
 	case ok && apierrors.IsForbidden(err) && strings.Contains(status.ErrStatus.Message, podSecurity):
 		_, why, _ := strings.Cut(status.ErrStatus.Message, podSecurity)
 		return "it " + podSecurity + why, nil
+	case !slices.ContainsFunc(spec.Containers, isPrivileged):
+		return "", nil
+	}
+	found, err := cluster.Core.Namespaces().Get(ctx, namespace, metav1.GetOptions{})
+	switch {
+	case apierrors.IsForbidden(err):
+		return fmt.Sprintf("it is privileged, and the executor may not read whether namespace %q allows that: %s", namespace, err), nil
+	case err != nil:
+		return "", fmt.Errorf("reading namespace %s: %w", namespace, err)
+	}
+	if level := found.Labels[enforceLabel]; level != privileged {
+		return fmt.Sprintf("it is privileged, and namespace %q does not have the label %s: %s", namespace, enforceLabel, privileged), nil
 	}
 	return "", nil
+}
+
+func isPrivileged(container corev1.Container) bool {
+	return container.SecurityContext != nil && container.SecurityContext.Privileged != nil && *container.SecurityContext.Privileged
 }
 
 // HasServiceAccount says whether a service account exists.

@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
@@ -45,6 +46,36 @@ func TestOnlyPodSecurityRefusesAPod(t *testing.T) {
 			got, err := (&KubernetesCluster{Core: client.CoreV1()}).RefusesPod(t.Context(), "jobs", &corev1.PodSpec{})
 			if got != test.want || (err == nil) != (test.err == nil) || !dry {
 				t.Errorf("got %q, %v, without effect: %t", got, err, dry)
+			}
+		})
+	}
+}
+
+// A privileged pod needs more than that nothing refuses it.
+func TestPrivilegedPodNeedsANamespaceForIt(t *testing.T) {
+	tests := []struct {
+		name   string
+		labels map[string]string
+		answer error
+		want   string
+	}{
+		{name: "the namespace is for it", labels: map[string]string{enforceLabel: "privileged"}},
+		{name: "nothing is enforced", want: `it is privileged, and namespace "jobs" does not have the label pod-security.kubernetes.io/enforce: privileged`},
+		{
+			name: "it can't be read", answer: apierrors.NewForbidden(corev1.Resource("namespaces"), "jobs", errors.New("no")),
+			want: `it is privileged, and the executor may not read whether namespace "jobs" allows that: namespaces "jobs" is forbidden: no`,
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			client := fake.NewClientset(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "jobs", Labels: test.labels}})
+			if test.answer != nil {
+				client.PrependReactor("get", "namespaces", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, test.answer })
+			}
+			spec := &corev1.PodSpec{Containers: []corev1.Container{{SecurityContext: &corev1.SecurityContext{Privileged: new(true)}}}}
+			got, err := (&KubernetesCluster{Core: client.CoreV1()}).RefusesPod(t.Context(), "jobs", spec)
+			if err != nil || got != test.want {
+				t.Errorf("got %q, %v", got, err)
 			}
 		})
 	}

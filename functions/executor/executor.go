@@ -55,19 +55,27 @@ type Executor struct {
 // Handle answers one triggered event. It replies with the task's started event
 // once all Jobs of the run exist, with its finished event if the configuration
 // is wrong, and with nothing if all actions that match are silent; what is wrong with
-// those, and that no action matches, it replies for Keptn's log.
+// those, and that no action matches, it replies for Keptn's log. Of an event that was only
+// observed, and triggers nothing, all actions are silent, and none has to match.
 // Delivering the same event again creates nothing and gives the same reply.
-func (executor *Executor) Handle(ctx context.Context, triggered event.Event) (*event.Event, error) {
-	task, phase, err := keptn.ParseTask(triggered)
+func (executor *Executor) Handle(ctx context.Context, received event.Event) (*event.Event, error) {
+	isObserved := received.Type() == keptn.ObservedType
+	if isObserved {
+		received = keptn.Unwrap(received)
+	}
+	task, err := keptn.ParseEvent(received)
+	if err == nil && task.Observed != isObserved {
+		err = fmt.Errorf("event %s of type %s triggers nothing", received.ID(), received.Type())
+	}
 	if err != nil {
 		return nil, function.Permanent(err)
 	}
-	if phase != keptn.Triggered {
-		return nil, function.Permanent(fmt.Errorf("event %s of type %s triggers nothing", triggered.ID(), triggered.Type()))
-	}
-	reply, err := executor.execute(ctx, task, triggered)
+	reply, err := executor.execute(ctx, task, received)
 	if plan.IsMistake(err) {
 		executor.Log.InfoContext(ctx, "the task can't be run", "project", task.Project, "error", err)
+		if isObserved {
+			return new(task.LogError(executor.Now(), err.Error())), nil
+		}
 		return new(task.Finished(executor.Now(), keptn.Errored(err.Error()))), nil
 	}
 	return reply, err
@@ -92,6 +100,9 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 	}
 	config := jobconfig.Parse(content)
 	actions := config.Match(envelope)
+	for index := range actions {
+		actions[index].Silent = actions[index].Silent || task.Observed
+	}
 	if len(actions) == 0 {
 		if wrong := config.MistakesFor(nil, triggered.Type()); len(wrong) > 0 {
 			return nil, plan.MistakeOf(wrong)
@@ -111,21 +122,12 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 // start makes the Jobs of the actions that match, of which there are some. Its reply is
 // the started event.
 func (executor *Executor) start(
-	ctx context.Context, made plan.Plan, config *jobconfig.Config, actions []jobconfig.MatchedAction, create func([]batchv1.Job) error,
+	ctx context.Context, planned plan.Plan, config *jobconfig.Config, actions []jobconfig.MatchedAction, create func([]batchv1.Job) error,
 ) (*event.Event, error) {
-	task := made.Task
-	actions, logged, err := made.WithoutWrongSilent(ctx, actions)
-	if err != nil {
-		return nil, err
-	}
-	var jobs []batchv1.Job
-	if wrong := config.MistakesOf(actions); len(wrong) > 0 {
-		err = plan.MistakeOf(wrong)
-	} else {
-		jobs, err = made.Jobs(ctx, actions)
-	}
+	task := planned.Task
+	made, err := planned.Run(ctx, config, actions)
 	if err == nil {
-		err = create(jobs)
+		err = create(made.Jobs)
 	}
 	switch {
 	case !slices.ContainsFunc(actions, plan.IsLoud):
@@ -137,14 +139,14 @@ func (executor *Executor) start(
 	case err != nil:
 		return nil, err
 	}
-	answer := task.StartedSaying(executor.Now(), images(jobs))
+	answer := task.StartedSaying(executor.Now(), images(made.Jobs))
 	reports := func(action jobconfig.MatchedAction) bool { return plan.IsLoud(action) && len(action.Tasks) > 0 }
-	if !slices.ContainsFunc(actions, reports) { // nobody would say how it ended
+	if !slices.ContainsFunc(made.Actions, reports) { // nobody would say how it ended
 		answer = task.Finished(executor.Now(), keptn.Outcome{
 			Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: "The matching actions have no tasks.",
 		})
 	}
-	answer = keptn.WithLog(answer, logged)
+	answer = keptn.WithLog(answer, made.Logged)
 	return &answer, nil
 }
 
@@ -163,9 +165,12 @@ func images(jobs []batchv1.Job) string {
 }
 
 // nothing is the answer to a task that is none of ours: an entry in Keptn's log, where a
-// person looks who waits for it.
+// person looks who waits for it. For what was only observed nobody waits.
 func (executor *Executor) nothing(ctx context.Context, task keptn.Task, why string) *event.Event {
 	executor.Log.InfoContext(ctx, "nothing to run", "project", task.Project, "stage", task.Stage, "service", task.Service, "task", task.Name, "reason", why)
+	if task.Observed {
+		return nil
+	}
 	return new(task.LogError(executor.Now(), fmt.Sprintf("Nothing is run for task %s: %s", task.Name, why)))
 }
 

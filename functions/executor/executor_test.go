@@ -122,10 +122,9 @@ func (fakeCluster) HasServiceAccount(_ context.Context, _, name string) (bool, e
 }
 
 func (fakeCluster) RefusesPod(_ context.Context, _ string, spec *corev1.PodSpec) (string, error) {
-	for _, capability := range spec.Containers[0].SecurityContext.Capabilities.Add {
-		if capability == "SYS_ADMIN" {
-			return `it violates PodSecurity "baseline:latest"`, nil
-		}
+	context := spec.Containers[0].SecurityContext
+	if slices.Contains(context.Capabilities.Add, "SYS_ADMIN") || context.Privileged != nil && *context.Privileged {
+		return `it violates PodSecurity "baseline:latest"`, nil
 	}
 	return "", nil
 }
@@ -263,7 +262,7 @@ func TestHandle(t *testing.T) {
 			name:    "a privileged container",
 			file:    file{content: task("image: busybox\n    securityContext: {privileged: true}")},
 			reply:   "finished",
-			message: `action "A", task "T": privileged containers are not allowed`,
+			message: `action "A", task "T": its pod is not let in: it violates PodSecurity "baseline:latest"`,
 		},
 		{
 			name:    "more tasks than one event may run",
@@ -462,6 +461,68 @@ func TestWhatTriggersNothingIsRefusedForGood(t *testing.T) {
 				t.Errorf("got %v, want a permanent error", err)
 			}
 		})
+	}
+}
+
+// Of an event that triggers nothing all actions are silent: no started and no finished event
+// is sent, and nobody is told that none matches. Its Jobs are kept for as long as it can be
+// under way.
+func TestEventThatWasObservedRunsSilently(t *testing.T) {
+	seen := triggered(t)
+	seen.SetType("sh.keptn.event.test.finished")
+	const action = "apiVersion: v2\nactions:\n- {name: A, event: %s, image: %s, ttlSecondsAfterFinished: 60}\n"
+	tests := []struct {
+		name, content string
+		wrapped       event.Event
+		jobs          []string
+		reply         string
+	}{
+		{name: "it runs", content: fmt.Sprintf(action, "test.finished", "busybox"), wrapped: keptn.Observed(seen), jobs: []string{"-000-001"}},
+		{name: "no action matches", content: fmt.Sprintf(action, "test.triggered", "busybox"), wrapped: keptn.Observed(seen)},
+		{
+			name: "a mistake is for Keptn's log", content: fmt.Sprintf(action, "test.finished", "forbidden"), wrapped: keptn.Observed(seen),
+			reply: "sh.keptn.log.error: action \"A\", task \"A\": Forbidden: Image forbidden does not match configured image allowlist",
+		},
+		{
+			name: "so is that the file can't be read, if it is about it", content: "apiVersion: v2\nactions: [{event: sh.keptn.event.test.finished", wrapped: keptn.Observed(seen),
+			reply: "sh.keptn.log.error: job/config.yaml is not valid: ",
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			made := &jobs{}
+			reply, err := newExecutor(file{content: test.content}, made).Handle(t.Context(), test.wrapped)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var names []string
+			for index := range made.created {
+				job := &made.created[index]
+				names = append(names, strings.TrimPrefix(job.Name, "job-"+triggeredID))
+				if !run.IsSilent(job) || job.Annotations[run.TTLAnnotation] != "900" || !strings.Contains(job.Annotations[run.TaskAnnotation], `"observed":true`) {
+					t.Errorf("got %v", job.Annotations)
+				}
+			}
+			if difference := cmp.Diff(test.jobs, names); difference != "" {
+				t.Errorf("Jobs (-want +got):\n%s", difference)
+			}
+			told := ""
+			if reply != nil {
+				entry, err := keptn.ParseLogError(*reply)
+				if err != nil {
+					t.Fatal(err)
+				}
+				told = reply.Type() + ": " + entry.Message
+			}
+			if !strings.HasPrefix(told, test.reply) || (told == "") != (test.reply == "") {
+				t.Errorf("got %q, want %q", told, test.reply)
+			}
+		})
+	}
+	for _, other := range []event.Event{seen, keptn.Observed(triggered(t))} {
+		if _, err := newExecutor(file{content: twoTasks}, &jobs{}).Handle(t.Context(), other); !function.IsPermanent(err) {
+			t.Errorf("%s: got %v, want a permanent error", other.Type(), err)
+		}
 	}
 }
 
@@ -796,6 +857,57 @@ actions:
 	want := []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "made-before"}}}}
 	if difference := cmp.Diff(want, spec.Containers[0].EnvFrom); difference != "" || spec.ServiceAccountName != "made" {
 		t.Errorf("account %s, (-want +got):\n%s", spec.ServiceAccountName, difference)
+	}
+}
+
+// The Jobs of a parallel action are there like those of others, and the plan says that they
+// run at the same time. What they name no task before them can make, if it is the first.
+func TestTasksOfAParallelActionRunAtTheSameTime(t *testing.T) {
+	const content = `apiVersion: v2
+actions:
+- name: A
+  event: test
+  parallel: true
+  tasks: [{name: first, image: busybox}, {name: second, image: busybox%s}]
+- name: B
+  event: test
+  parallel: true
+  tasks: [{name: third, image: busybox, serviceAccount: made}]
+`
+	made := &jobs{}
+	reply, err := newExecutor(file{content: fmt.Sprintf(content, "")}, made).Handle(t.Context(), triggered(t))
+	if err != nil || len(made.created) != 3 {
+		t.Fatalf("got %v, %v", reply, err)
+	}
+	name := func(suffix string) string { return "job-" + triggeredID + suffix }
+	want := []run.Planned{
+		{Namespace: "jobs", Name: name("-000-001"), Task: "first", Parallel: true},
+		{Namespace: "jobs", Name: name("-000-002"), Task: "second", Parallel: true},
+		{Namespace: "jobs", Name: name("-001-001"), Task: "third", Action: 1, Parallel: true},
+	}
+	for index, created := range made.created {
+		isFirst := index == len(made.created)-1
+		if difference := cmp.Diff(want, run.PlanOf(&created)); difference != "" || *created.Spec.Suspend == isFirst {
+			t.Errorf("%s is suspended: %v, its plan (-want +got):\n%s", created.Name, *created.Spec.Suspend, difference)
+		}
+	}
+	made = &jobs{}
+	reply, err = newExecutor(file{content: fmt.Sprintf(content, ", serviceAccount: made")}, made).Handle(t.Context(), triggered(t))
+	if err != nil || len(made.created) > 0 || reply == nil || !strings.Contains(string(reply.Data()), `service account \"made\" does not exist`) {
+		t.Errorf("got %v, %v", reply, err)
+	}
+}
+
+// A silent action beside others may name what an earlier one makes, as any may.
+func TestSilentActionMayNameWhatIsNotThereYet(t *testing.T) {
+	made := &jobs{}
+	const content = `apiVersion: v2
+actions:
+- {name: A, event: test, image: busybox}
+- {name: B, event: test, silent: true, image: busybox, serviceAccount: made}
+`
+	if reply, err := newExecutor(file{content: content}, made).Handle(t.Context(), triggered(t)); err != nil || len(made.created) != 2 {
+		t.Errorf("got %v, %v and Jobs %v", reply, err, made.names())
 	}
 }
 

@@ -37,13 +37,16 @@ type Config struct {
 	text string
 }
 
-// Action runs its tasks one after the other when one of its events happens.
+// Action runs its tasks when one of its events happens: one after the other, or all at the
+// same time.
 type Action struct {
 	Name   string
 	Events []Event
 	Tasks  []Task
 	// Silent asks for no started and no finished event.
 	Silent bool
+	// Parallel has all tasks run at the same time. (Ours.)
+	Parallel bool
 	// Mistakes are what is wrong with it.
 	Mistakes Mistakes
 

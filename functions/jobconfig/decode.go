@@ -88,8 +88,9 @@ func (decoder *decoder) action(at reader.Value) Action {
 	var shortKeys []reader.Value
 	var event, events, tasks reader.Value
 	known := reader.Fields{
-		"name":   func(at reader.Value) { action.Name = decoder.Text(at) },
-		"silent": func(at reader.Value) { action.Silent = isTrue(decoder.Boolean(at)) },
+		"name":     func(at reader.Value) { action.Name = decoder.Text(at) },
+		"silent":   func(at reader.Value) { action.Silent = isTrue(decoder.Boolean(at)) },
+		"parallel": func(at reader.Value) { action.Parallel = isTrue(decoder.Boolean(at)) },
 		"event": func(at reader.Value) {
 			event = at
 			made := Event{}

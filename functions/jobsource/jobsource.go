@@ -75,10 +75,13 @@ type remembered struct {
 	next  time.Time
 	// gone is a Job that was deleted.
 	gone *batchv1.Job
-	// pending is the Job whose pod has not started, as has been seen since some time. What
+	// pending are the Jobs whose pod has not started, and since when that is seen. What
 	// Kubernetes says of that is by another clock, which may be wrong, or jump.
-	pending types.UID
-	since   time.Time
+	pending map[types.UID]time.Time
+}
+
+func (known remembered) isNothing() bool {
+	return known.sent == "" && known.gone == nil && len(known.pending) == 0
 }
 
 type watched struct {
@@ -324,7 +327,7 @@ func (source *Source) recall(runID string, change func(*remembered)) remembered 
 	source.mutex.Lock()
 	defer source.mutex.Unlock()
 	known := source.runs[runID]
-	if change(&known); known == (remembered{}) {
+	if change(&known); known.isNothing() {
 		delete(source.runs, runID)
 		return known
 	}
@@ -429,16 +432,17 @@ func (source *Source) Reconcile(ctx context.Context, runID string, jobs []*batch
 		return 0, err
 	}
 	pause = min(firstRepeat<<min(last.times, 8), lastRepeat)
-	if run.IsSilent(job) {
-		// Nobody says when its result has arrived; that its task is over is said when the
-		// run is named.
+	// Nobody says when the result of a silent run has arrived; that its task is over is said
+	// when the run is named.
+	isLast := run.IsSilent(job) && how == run.Finished && ended == len(jobs)
+	if isLast {
 		pause = resync
 	}
 	source.recall(runID, func(known *remembered) {
 		known.sent, known.times, known.next = what, last.times+1, source.Now().Add(pause)
 	})
 	source.Log.InfoContext(ctx, "completion sent", "run", runID, "job", job.Name, "namespace", job.Namespace, "how", how, "times", last.times+1)
-	if run.IsSilent(job) && how == run.Finished {
+	if isLast {
 		return 0, nil
 	}
 	return pause, nil
@@ -455,23 +459,45 @@ func (source *Source) news(runID string, jobs []*batchv1.Job, gone *batchv1.Job)
 		values = append(values, *job)
 	}
 	switch step := run.Next(values, gone != nil); {
-	case !step.Ended && step.Resume == nil:
+	case !step.Ended && len(step.Resume) == 0:
+	case len(step.Ran)+len(step.Missing) == 0:
+		return jobs[0], run.Begun, 0
 	case len(step.Missing) > 0:
 		return cmp.Or(gone, jobs[0]), run.Deleted, 0
 	default:
 		return step.Ran[len(step.Ran)-1].Job, run.Finished, 0
 	}
+	return source.unstarted(runID, jobs)
+}
+
+// unstarted is the Job that has not started in time, if one has not; or after what time
+// to look again.
+func (source *Source) unstarted(runID string, jobs []*batchv1.Job) (job *batchv1.Job, how string, again time.Duration) {
+	pending := map[types.UID]time.Time{}
+	source.recall(runID, func(known *remembered) {
+		for _, job := range jobs {
+			if run.PhaseOf(job) != run.Running || hasStarted(job) {
+				continue
+			}
+			since, ok := known.pending[job.UID]
+			if !ok {
+				since = source.Now()
+			}
+			pending[job.UID] = since
+		}
+		known.pending = pending
+	})
 	for _, job := range jobs {
-		if run.PhaseOf(job) != run.Running || hasStarted(job) {
+		since, ok := pending[job.UID]
+		if !ok {
 			continue
 		}
-		seen := source.recall(runID, func(known *remembered) {
-			if known.pending != job.UID {
-				known.pending, known.since = job.UID, source.Now()
-			}
-		})
-		if again = seen.since.Add(source.StartDeadline).Sub(source.Now()); again <= 0 {
+		left := since.Add(source.StartDeadline).Sub(source.Now())
+		if left <= 0 {
 			return job, run.Unstarted, 0
+		}
+		if again == 0 || left < again {
+			again = left
 		}
 	}
 	return nil, "", again

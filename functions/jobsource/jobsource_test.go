@@ -34,6 +34,8 @@ type state struct {
 	phase             run.Phase
 	reported, expires bool
 	plan              string
+	// parallel says that the Jobs of the plan run at the same time.
+	parallel bool
 }
 
 var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -54,7 +56,7 @@ func job(state state) *batchv1.Job {
 	if state.plan != "" {
 		var plan []run.Planned
 		for _, name := range strings.Fields(state.plan) {
-			plan = append(plan, run.Planned{Namespace: "jobs", Name: name})
+			plan = append(plan, run.Planned{Namespace: "jobs", Name: name, Parallel: state.parallel})
 		}
 		content, err := json.Marshal(plan)
 		if err != nil {
@@ -164,6 +166,16 @@ func TestReconcile(t *testing.T) {
 			want: outcome{},
 		},
 		{
+			name: "that others are to run at the same time is sent",
+			run:  []state{{name: "a", phase: run.Running, plan: plan, parallel: true}, {name: "b", phase: run.Waiting, plan: plan, parallel: true}},
+			want: outcome{Sent: []string{"a-begun"}, Again: firstRepeat},
+		},
+		{
+			name: "not before the first one is there",
+			run:  []state{{name: "b", phase: run.Waiting, plan: plan, parallel: true}},
+			want: outcome{},
+		},
+		{
 			name: "a reported run expires",
 			run:  []state{{name: "a", phase: run.Succeeded, reported: true}, {name: "c", phase: run.Succeeded, reported: true, expires: true}},
 			want: outcome{Expired: []string{"a"}},
@@ -212,6 +224,33 @@ func TestJobThatDoesNotStartIsSent(t *testing.T) {
 	want := []time.Duration{5*time.Minute + time.Second, 5*time.Minute + time.Second}
 	if difference := cmp.Diff(want, sentAt); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
+// Jobs that run at the same time have it each, whatever the others do.
+func TestEachOfSeveralJobsHasItsTimeToStart(t *testing.T) {
+	broker := &broker{}
+	source := newSource(broker, &marker{})
+	first, second := job(state{name: "a", phase: run.Running, plan: "a b", parallel: true}), job(state{name: "b", phase: run.Running, plan: "a b", parallel: true})
+	look := func(after time.Duration, jobs ...*batchv1.Job) time.Duration {
+		source.Now = func() time.Time { return noon.Add(after) }
+		again, err := source.Reconcile(t.Context(), "run", jobs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return again
+	}
+	started := first.DeepCopy()
+	started.Status.Ready = new(int32(1))
+	looks := []time.Duration{
+		look(0, first), look(time.Minute, first, second), look(2*time.Minute, started, second), look(6*time.Minute, started, second),
+	}
+	want := []time.Duration{5 * time.Minute, 4 * time.Minute, 4 * time.Minute, firstRepeat}
+	if difference := cmp.Diff(want, looks); difference != "" {
+		t.Errorf("looked at again (-want +got):\n%s", difference)
+	}
+	if difference := cmp.Diff([]string{"b-unstarted"}, broker.taken); difference != "" {
+		t.Errorf("sent (-want +got):\n%s", difference)
 	}
 }
 

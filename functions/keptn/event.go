@@ -118,6 +118,9 @@ type Task struct {
 	Labels      map[string]string `json:"labels,omitempty"`
 	// TriggeredAt is when Keptn triggered it; zero if that is not known.
 	TriggeredAt time.Time `json:"triggeredAt,omitzero"`
+	// Observed says that it is none that Keptn wants done: what was observed is an event
+	// that triggers nothing, whose id is TriggeredID, and Name the rest of its type.
+	Observed bool `json:"observed,omitempty"`
 }
 
 // eventData is the part of every Keptn event's data that is the same for all.
@@ -186,33 +189,75 @@ func parse(taskEvent event.Event) (Task, Phase, eventData, error) {
 	if !ok {
 		return Task{}, "", eventData{}, fmt.Errorf("event type %q is not that of a Keptn task", taskEvent.Type())
 	}
-	var data eventData
-	if err := taskEvent.DataAs(&data); err != nil {
-		return Task{}, "", eventData{}, fmt.Errorf("reading the data of event %s: %w", taskEvent.ID(), err)
-	}
 	task := Task{
 		TriggeredID: extension(taskEvent, TriggeredIDExtension),
 		Name:        name,
-		Context:     extension(taskEvent, ContextExtension),
-		GitCommitID: extension(taskEvent, GitCommitIDExtension),
-		Project:     data.Project,
-		Stage:       data.Stage,
-		Service:     data.Service,
-		Labels:      data.Labels,
 		TriggeredAt: timeOf(taskEvent, TriggeredAtExtension),
 	}
 	if phase == Triggered {
 		task.TriggeredID, task.TriggeredAt = taskEvent.ID(), taskEvent.Time().UTC()
 	}
+	data, err := task.read(taskEvent)
+	return task, phase, data, err
+}
+
+// read takes over what every event of Keptn says of what it is about.
+func (task *Task) read(taskEvent event.Event) (eventData, error) {
+	var data eventData
+	if err := taskEvent.DataAs(&data); err != nil {
+		return eventData{}, fmt.Errorf("reading the data of event %s: %w", taskEvent.ID(), err)
+	}
+	task.Context, task.GitCommitID = extension(taskEvent, ContextExtension), extension(taskEvent, GitCommitIDExtension)
+	task.Project, task.Stage, task.Service, task.Labels = data.Project, data.Stage, data.Service, data.Labels
 	for what, value := range map[string]string{
 		"id of the triggered event": task.TriggeredID, "Keptn context": task.Context,
 		"project": task.Project, "stage": task.Stage, "service": task.Service,
 	} {
 		if value == "" {
-			return Task{}, "", eventData{}, fmt.Errorf("event %s of type %s has no %s", taskEvent.ID(), taskEvent.Type(), what)
+			return eventData{}, fmt.Errorf("event %s of type %s has no %s", taskEvent.ID(), taskEvent.Type(), what)
 		}
 	}
-	return task, phase, data, nil
+	return data, nil
+}
+
+// ObservedType is the type in which an event that triggers no task goes through the Broker.
+// With its own it would be taken there for an answer to Keptn, of which there must be one
+// only.
+const ObservedType = "io.github.job-executor.event.observed"
+
+// ObservedTypeExtension is the attribute that holds its own type.
+const ObservedTypeExtension = "observedtype"
+
+// Observed returns an event as it goes through the Broker.
+func Observed(seen event.Event) event.Event {
+	wrapped := seen.Clone()
+	wrapped.SetType(ObservedType)
+	wrapped.SetExtension(ObservedTypeExtension, seen.Type())
+	return wrapped
+}
+
+// Unwrap returns the event that was Observed.
+func Unwrap(wrapped event.Event) event.Event {
+	seen := wrapped.Clone()
+	seen.SetType(extension(wrapped, ObservedTypeExtension))
+	seen.SetExtension(ObservedTypeExtension, nil)
+	return seen
+}
+
+// ParseEvent reads what may be run for an event: the task that it triggers, or, of any
+// other event of Keptn, what was observed. Its errors are those of ParseTask.
+func ParseEvent(seen event.Event) (Task, error) {
+	if _, phase, ok := ParseType(seen.Type()); ok && phase == Triggered {
+		task, _, err := ParseTask(seen)
+		return task, err
+	}
+	name, ok := strings.CutPrefix(seen.Type(), typePrefix)
+	if !ok || name == "" {
+		return Task{}, fmt.Errorf("event type %q is none of Keptn's", seen.Type())
+	}
+	task := Task{TriggeredID: seen.ID(), Name: name, Observed: true}
+	_, err := task.read(seen)
+	return task, err
 }
 
 // timeOf reads an attribute that is a time; zero if it is none.

@@ -169,6 +169,50 @@ func TestParseTaskRefusesWhatCanNotBeAnswered(t *testing.T) {
 	}
 }
 
+func TestParseEventReadsWhatMayBeRunFor(t *testing.T) {
+	const data = `"shkeptncontext":"c","gitcommitid":"g","triggeredid":"0","data":{"project":"p","stage":"s","service":"v","labels":{"l":"1"}}}`
+	whole := func(task Task) Task {
+		task.TriggeredID, task.Context, task.GitCommitID, task.Project, task.Stage, task.Service = "1", "c", "g", "p", "s", "v"
+		task.Labels = map[string]string{"l": "1"}
+		return task
+	}
+	tests := []struct {
+		eventType, data string
+		want            Task
+		err             string
+	}{
+		{eventType: "sh.keptn.event.test.triggered", data: data, want: whole(Task{Name: "test", TriggeredAt: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)})},
+		{eventType: "sh.keptn.event.test.finished", data: data, want: whole(Task{Name: "test.finished", Observed: true})},
+		{eventType: "sh.keptn.event.dev.delivery.finished", data: data, want: whole(Task{Name: "dev.delivery.finished", Observed: true})},
+		{eventType: "sh.keptn.event.note", data: data, want: whole(Task{Name: "note", Observed: true})},
+		{eventType: "sh.keptn.event.note", data: `"shkeptncontext":"c","data":{"project":"p"}}`, err: "event 1 of type sh.keptn.event.note has no "},
+		{eventType: "sh.keptn.event.", data: data, err: `event type "sh.keptn.event." is none of Keptn's`},
+		{eventType: "sh.keptn.log.error", data: data, err: `event type "sh.keptn.log.error" is none of Keptn's`},
+		{eventType: ObservedType, data: data, err: `event type "io.github.job-executor.event.observed" is none of Keptn's`},
+	}
+	for _, test := range tests {
+		t.Run(test.eventType, func(t *testing.T) {
+			event, err := DecodeEvent([]byte(`{"specversion":"1.0","id":"1","source":"s","time":"2026-11-24T12:00:00Z","type":"` + test.eventType + `",` + test.data))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := ParseEvent(event)
+			if test.err != "" {
+				if err == nil || !strings.HasPrefix(err.Error(), test.err) {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			if difference := cmp.Diff(test.want, got); difference != "" || err != nil {
+				t.Errorf("got %v (-want +got):\n%s", err, difference)
+			}
+			if difference := cmp.Diff(event.String(), Unwrap(Observed(event)).String()); difference != "" {
+				t.Errorf("after its way through the Broker (-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
 func FuzzDecodeEvent(f *testing.F) {
 	f.Add([]byte(listed))
 	f.Add([]byte(`{"id":"1","source":"s","type":"t","specversion":"1.0","extensions":{},"contenttype":null,"data":{}}`))

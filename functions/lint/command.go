@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/job-executor/job-executor/functions/jobconfig"
+	"github.com/job-executor/job-executor/functions/podsecurity"
 )
 
 const name = "job-executor-lint"
@@ -74,6 +75,8 @@ func Command(version string) *cobra.Command {
 	flags.StringArrayVar(&dry.secrets, "secret", nil, "a Secret that there is, with its keys, as name=KEY,OTHER; for --event, may be repeated")
 	flags.StringArrayVar(&dry.accounts, "service-account", nil, "a service account that there is; for --event, may be repeated")
 	flags.StringVar(&dry.settings, "settings", "", "a file with the installation's ConfigMaps, as config/400-configuration.yaml; for --event")
+	flags.StringVar(&dry.podSecurity, "pod-security", string(podsecurity.Baseline), "the level that the Jobs' namespace enforces, for --event: "+strings.Join(podsecurity.Levels(), ", "))
+	_ = command.RegisterFlagCompletionFunc("pod-security", cobra.FixedCompletions(podsecurity.Levels(), cobra.ShellCompDirectiveNoFileComp))
 	_ = command.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(formatNames(), cobra.ShellCompDirectiveNoFileComp))
 	return command
 }

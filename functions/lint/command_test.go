@@ -125,6 +125,18 @@ func TestCommand(t *testing.T) {
 			want:      "# sh.keptn.event.test.triggered makes no Jobs: action \"A\", task \"A\": Forbidden: Image busybox does not match configured image allowlist\n",
 			err:       "there are mistakes",
 		},
+		{
+			name:      "what the namespace does not allow",
+			input:     strings.Replace(good, "image: busybox", "image: busybox, securityContext: {privileged: true}", 1),
+			arguments: []string{"--event", "event.json", "-"},
+			want: "# sh.keptn.event.test.triggered makes no Jobs: action \"A\", task \"A\": its pod is not let in: it violates PodSecurity \"baseline:latest\": " +
+				"privileged (container \"task\" must not set securityContext.privileged=true)\n",
+			err: "there are mistakes",
+		},
+		{
+			name: "a level that there is not", arguments: []string{"--event", "event.json", "--pod-security", "strict", "good"},
+			err: "--pod-security: level \"strict\": ",
+		},
 		{name: "an event that is none", arguments: []string{"--event", "good/job/config.yaml", "good"}, err: "reading the event in good/job/config.yaml: "},
 	}
 	for _, test := range tests {
@@ -157,6 +169,31 @@ func TestJobsOfAnEvent(t *testing.T) {
 		if !strings.Contains(got, text) {
 			t.Errorf("%q is missing in:\n%s", text, got)
 		}
+	}
+}
+
+func TestLevelOfPodSecurityDecidesWhatIsPrivileged(t *testing.T) {
+	inFolder(t)
+	input := strings.Replace(good, "image: busybox", "image: busybox, securityContext: {privileged: true}", 1)
+	got, err := call(t, input, "--event", "event.json", "--pod-security", "privileged", "-")
+	if err != nil || !strings.Contains(got, "privileged: true\n") || !strings.Contains(got, "allowPrivilegeEscalation: true\n") {
+		t.Errorf("got %v, %s", err, got)
+	}
+}
+
+// An event that triggers nothing runs what matches, too.
+func TestJobsOfAnEventThatTriggersNothing(t *testing.T) {
+	inFolder(t)
+	content, err := os.ReadFile("event.json")
+	if err == nil {
+		err = os.WriteFile("finished.json", bytes.Replace(content, []byte("test.triggered"), []byte("test.finished"), 1), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := call(t, "", "--event", "finished.json", "good")
+	if err != nil || !strings.HasPrefix(got, "---\n# sh.keptn.event.test.finished runs task \"A\" of action \"A\"\n") {
+		t.Errorf("got %v, %s", err, got)
 	}
 }
 

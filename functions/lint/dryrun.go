@@ -22,13 +22,14 @@ import (
 	"github.com/job-executor/job-executor/functions/files"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/podsecurity"
 	"github.com/job-executor/job-executor/functions/run"
 )
 
 // dryRun shows what an event would do, without a cluster.
 type dryRun struct {
-	event, settings   string
-	secrets, accounts []string
+	event, settings, podSecurity string
+	secrets, accounts            []string
 }
 
 // show writes the Jobs that a file makes of the event, or why there are none.
@@ -41,13 +42,20 @@ func (dry *dryRun) show(ctx context.Context, input io.Reader, output io.Writer, 
 	if err != nil {
 		return fmt.Errorf("reading the event in %s: %w", dry.event, err)
 	}
+	if task, err := keptn.ParseEvent(triggered); err == nil && task.Observed {
+		triggered = keptn.Observed(triggered)
+	}
 	configuration, err := dry.configuration(input)
 	if err != nil {
 		return err
 	}
+	level, err := podsecurity.ParseLevel(dry.podSecurity)
+	if err != nil {
+		return fmt.Errorf("--pod-security: %w", err)
+	}
 	made := &jobs{}
 	runner := &executor.Executor{
-		Files: configFile(source.content), Jobs: made, Cluster: dry.cluster(configuration), Configuration: configuration,
+		Files: configFile(source.content), Jobs: made, Cluster: dry.cluster(configuration, level), Configuration: configuration,
 		Propagator: propagation.TraceContext{}, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	}
 	reply, err := runner.Handle(ctx, triggered)
@@ -123,8 +131,8 @@ func (dry *dryRun) configuration(input io.Reader) (executor.Configuration, error
 
 // cluster has the Secrets and service accounts that were named, and those that every
 // installation has.
-func (dry *dryRun) cluster(configuration executor.Configuration) cluster {
-	made := cluster{secrets: map[string][]string{}, accounts: append(slices.Clone(dry.accounts), configuration.ServiceAccount, "default")}
+func (dry *dryRun) cluster(configuration executor.Configuration, level podsecurity.Level) cluster {
+	made := cluster{secrets: map[string][]string{}, accounts: append(slices.Clone(dry.accounts), configuration.ServiceAccount, "default"), level: level}
 	for _, secret := range dry.secrets {
 		name, keys, _ := strings.Cut(secret, "=")
 		made.secrets[name] = strings.FieldsFunc(keys, func(char rune) bool { return char == ',' })
@@ -136,6 +144,7 @@ func (dry *dryRun) cluster(configuration executor.Configuration) cluster {
 type cluster struct {
 	secrets  map[string][]string
 	accounts []string
+	level    podsecurity.Level
 }
 
 func (cluster cluster) SecretKeys(_ context.Context, _, name string) ([]string, bool, error) {
@@ -147,9 +156,13 @@ func (cluster cluster) HasServiceAccount(_ context.Context, _, name string) (boo
 	return slices.Contains(cluster.accounts, name), nil
 }
 
-// RefusesPod is not known without the cluster.
-func (cluster cluster) RefusesPod(context.Context, string, *corev1.PodSpec) (string, error) {
-	return "", nil
+// RefusesPod goes by the level that was named.
+func (cluster cluster) RefusesPod(_ context.Context, _ string, spec *corev1.PodSpec) (string, error) {
+	why, err := podsecurity.Refusal(cluster.level, spec)
+	if why != "" {
+		why = "it " + why
+	}
+	return why, err
 }
 
 // configFile is the only file that there is.

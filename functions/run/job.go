@@ -207,6 +207,8 @@ type Planned struct {
 	Task string `json:"task"`
 	// Action is its action's index in job/config.yaml.
 	Action int `json:"action,omitempty"`
+	// Parallel says that it runs at the same time as the other Jobs of its action.
+	Parallel bool `json:"parallel,omitempty"`
 	// Reports says that its action is one that reports, beside others in the run that
 	// do not.
 	Reports bool `json:"reports,omitempty"`
@@ -223,19 +225,18 @@ func PlanOf(job *batchv1.Job) []Planned {
 
 // Step is what a run needs next.
 type Step struct {
-	// Resume is the Job to be started now.
-	Resume *batchv1.Job
+	// Resume are the Jobs to be started now.
+	Resume []*batchv1.Job
 	// Ended says that the run is over.
 	Ended bool
-	// Ran are the Jobs that have ended, in their order; the last of an action may have
-	// failed.
+	// Ran are the Jobs that have ended, in their order.
 	Ran []Ran
 	// Missing are the Jobs that ended their action since they do not exist any more.
 	Missing []Planned
 	// Unneeded are the Jobs that will not run any more.
 	Unneeded []batchv1.Job
 
-	mixed bool
+	mixed, isUnderWay bool
 }
 
 // Ran is a Job that has ended.
@@ -255,9 +256,10 @@ func (step Step) IsMissing(namespaces []string) bool {
 
 // Next decides what a run needs from what there is of its Jobs. The first Job of an
 // action that failed, or that is missing, ends the action, and the next action's turn
-// comes; so the run has succeeded only if all of the plan's Jobs have. As long as no Job
-// has begun and the first is missing, the run may still be being created: the first Job
-// is created last. Begun says that it is known to have been there.
+// comes; so the run has succeeded only if all of the plan's Jobs have. The Jobs of a
+// parallel action all run, whatever becomes of each. As long as no Job has begun and the
+// first is missing, the run may still be being created: the first Job is created last.
+// Begun says that it is known to have been there.
 func Next(jobs []batchv1.Job, begun bool) Step {
 	if len(jobs) == 0 {
 		return Step{}
@@ -274,37 +276,54 @@ func Next(jobs []batchv1.Job, begun bool) Step {
 		return Step{}
 	}
 	step := Step{mixed: isMixed(plan)}
-	isOver := false // the action at hand, by a Job before this one
-	for index := range plan {
-		if index > 0 && plan[index].Action != plan[index-1].Action {
-			isOver = false
-		}
-		if isOver {
-			continue
-		}
-		job := byName[plan[index].Name]
-		if job == nil {
-			step.Missing, isOver = append(step.Missing, plan[index]), true
-			continue
-		}
-		switch PhaseOf(job) {
-		case Waiting:
-			if index > 0 { // the first was created running: others have suspended it
-				step.Resume = job
+	for _, turn := range turns(plan) {
+		for _, planned := range turn {
+			if step.take(planned, byName[planned.Name], planned.Name == plan[0].Name) {
+				break
 			}
-			return step
-		case Running:
-			return step
-		case Failed:
-			isOver = true
 		}
-		step.Ran = append(step.Ran, Ran{plan[index], job})
+		if step.isUnderWay {
+			return step
+		}
 	}
 	step.Ended = true
 	step.Unneeded = slices.DeleteFunc(slices.Clone(jobs), func(job batchv1.Job) bool {
 		return slices.ContainsFunc(step.Ran, func(ran Ran) bool { return ran.Name == job.Name })
 	})
 	return step
+}
+
+// turns are the Jobs of each action, whose turns come one after the other.
+func turns(plan []Planned) [][]Planned {
+	var turns [][]Planned
+	for index, planned := range plan {
+		if index == 0 || planned.Action != plan[index-1].Action {
+			turns = append(turns, nil)
+		}
+		turns[len(turns)-1] = append(turns[len(turns)-1], planned)
+	}
+	return turns
+}
+
+// take takes a Job into account whose turn it is; nil is one that is missing. It returns
+// whether those behind it in its action have to wait for it, or will not run. The first
+// of all is not to be resumed: it was created running, and others have suspended it.
+func (step *Step) take(planned Planned, job *batchv1.Job, isFirst bool) (isLast bool) {
+	if job == nil {
+		step.Missing = append(step.Missing, planned)
+		return !planned.Parallel
+	}
+	switch phase := PhaseOf(job); phase {
+	case Waiting, Running:
+		step.isUnderWay = true
+		if phase == Waiting && !isFirst {
+			step.Resume = append(step.Resume, job)
+		}
+		return !planned.Parallel
+	default:
+		step.Ran = append(step.Ran, Ran{planned, job})
+		return phase == Failed && !planned.Parallel
+	}
 }
 
 // planOf is the plan of a run; all its Jobs if none of them names one.

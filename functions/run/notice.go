@@ -13,7 +13,8 @@ import (
 
 // The types of the events by which functions tell each other of runs.
 const (
-	// CompletedType tells that a Job finished, was deleted, or can't start.
+	// CompletedType tells that a Job finished, was deleted, can't start, or has begun
+	// beside others.
 	CompletedType = "io.github.job-executor.job.completed"
 	// ActiveType tells that a run has not been reported.
 	ActiveType = "io.github.job-executor.run.active"
@@ -63,15 +64,16 @@ func NoticeOf(received event.Event, eventType string) (Notice, error) {
 	return notice, nil
 }
 
-// How a Job completed.
+// How a Job completed; or that it has begun, where others are to run at the same time.
 const (
+	Begun     = "begun"
 	Finished  = "completed"
 	Deleted   = "deleted"
 	Unstarted = "unstarted"
 )
 
-// Completed returns the completion event of a Job that has finished, was deleted, or
-// can't start. Its id derives from the Job's uid: it is the same however often the
+// Completed returns the completion event of a Job that has finished, was deleted, can't
+// start, or has begun beside others. Its id derives from the Job's uid: it is the same however often the
 // completion is sent.
 func Completed(job *batchv1.Job, how string, at time.Time) event.Event {
 	if finished := FinishedAt(job); !finished.IsZero() {

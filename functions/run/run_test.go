@@ -62,14 +62,21 @@ func TestNext(t *testing.T) {
 		}
 		return jobs
 	}
+	// parallel are the Jobs a to c of one parallel action, and d of another action.
+	parallel := func(jobs ...batchv1.Job) []batchv1.Job {
+		for index := range jobs {
+			jobs[index].Annotations[PlanAnnotation] = `[{"namespace":"jobs","name":"a","task":"A","parallel":true},{"namespace":"jobs","name":"b","task":"B","parallel":true},` +
+				`{"namespace":"jobs","name":"c","task":"C","parallel":true},{"namespace":"jobs","name":"d","task":"D","action":1}]`
+		}
+		return jobs
+	}
 	givenUp := job("a", Waiting)
 	givenUp.Annotations[FailureAnnotation] = "no image"
 	lost := job("a", Running)
 	lost.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobFailureTarget, Status: corev1.ConditionTrue, Reason: "DeadlineExceeded"}}
 	type outcome struct {
-		Resume                         string
-		Ended                          bool
-		Ran, Silent, Missing, Unneeded []string
+		Ended                                  bool
+		Resume, Ran, Silent, Missing, Unneeded []string
 	}
 	tests := []struct {
 		name  string
@@ -82,7 +89,7 @@ func TestNext(t *testing.T) {
 		{
 			name: "after a success the next one starts",
 			jobs: []batchv1.Job{job("a", Succeeded), job("b", Waiting), job("c", Waiting)},
-			want: outcome{Resume: "b", Ran: []string{"a"}},
+			want: outcome{Resume: []string{"b"}, Ran: []string{"a"}},
 		},
 		{name: "the next one runs already", jobs: []batchv1.Job{job("a", Succeeded), job("b", Running)}, want: outcome{Ran: []string{"a"}}},
 		{
@@ -136,17 +143,17 @@ func TestNext(t *testing.T) {
 		{
 			name: "then the run goes on behind it",
 			jobs: planned(job("a", Succeeded), job("b", Succeeded), job("c", Waiting)),
-			want: outcome{Resume: "c", Ran: []string{"a", "b"}},
+			want: outcome{Resume: []string{"c"}, Ran: []string{"a", "b"}},
 		},
 		{
 			name: "a failure ends its action, and the next one's turn comes",
 			jobs: actions(job("a", Failed), job("b", Waiting), job("c", Waiting), job("d", Waiting)),
-			want: outcome{Resume: "c", Ran: []string{"a"}, Silent: []string{"a"}},
+			want: outcome{Resume: []string{"c"}, Ran: []string{"a"}, Silent: []string{"a"}},
 		},
 		{
 			name: "so does one that is missing",
 			jobs: actions(job("a", Succeeded), job("c", Succeeded), job("d", Waiting)),
-			want: outcome{Resume: "d", Ran: []string{"a", "c"}, Silent: []string{"a", "c"}, Missing: []string{"b"}},
+			want: outcome{Resume: []string{"d"}, Ran: []string{"a", "c"}, Silent: []string{"a", "c"}, Missing: []string{"b"}},
 		},
 		{
 			name: "nothing is done while a Job of a later action runs",
@@ -157,6 +164,36 @@ func TestNext(t *testing.T) {
 			name: "the last action's end is the run's",
 			jobs: actions(job("a", Failed), job("b", Waiting), job("d", Succeeded)),
 			want: outcome{Ended: true, Ran: []string{"a", "d"}, Silent: []string{"a"}, Missing: []string{"c"}, Unneeded: []string{"b"}},
+		},
+		{
+			name: "the others of a parallel action start as soon as its first one is there",
+			jobs: parallel(job("a", Running), job("b", Waiting), job("c", Waiting), job("d", Waiting)),
+			want: outcome{Resume: []string{"b", "c"}},
+		},
+		{
+			name: "not before it is there",
+			jobs: parallel(job("b", Waiting), job("c", Waiting), job("d", Waiting)),
+			want: outcome{},
+		},
+		{
+			name: "a start that was interrupted goes on",
+			jobs: parallel(job("a", Succeeded), job("b", Running), job("c", Waiting), job("d", Waiting)),
+			want: outcome{Resume: []string{"c"}, Ran: []string{"a"}},
+		},
+		{
+			name: "what fails in a parallel action ends none of the others",
+			jobs: parallel(job("a", Failed), job("b", Running), job("c", Succeeded), job("d", Waiting)),
+			want: outcome{Ran: []string{"a", "c"}},
+		},
+		{
+			name: "the next action's turn comes when all have ended",
+			jobs: parallel(job("a", Failed), job("c", Succeeded), job("d", Waiting)),
+			want: outcome{Resume: []string{"d"}, Ran: []string{"a", "c"}, Missing: []string{"b"}},
+		},
+		{
+			name: "a parallel action may be the last",
+			jobs: parallel(job("a", Succeeded), job("b", Failed), job("c", Succeeded), job("d", Succeeded)),
+			want: outcome{Ended: true, Ran: []string{"a", "b", "c", "d"}},
 		},
 		{
 			name: "a first one that somebody suspended is left alone",
@@ -180,8 +217,8 @@ func TestNext(t *testing.T) {
 			for _, job := range step.Unneeded {
 				got.Unneeded = append(got.Unneeded, job.Name)
 			}
-			if step.Resume != nil {
-				got.Resume = step.Resume.Name
+			for _, job := range step.Resume {
+				got.Resume = append(got.Resume, job.Name)
 			}
 			if difference := cmp.Diff(test.want, got); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)

@@ -108,9 +108,8 @@ func (watcher *Watcher) next(ctx context.Context, asked run.Notice) (*event.Even
 	switch {
 	case len(jobs) == 0 && asked.Begun:
 		return watcher.giveUp(ctx, asked)
-	case step.Resume != nil:
-		log.InfoContext(ctx, "starting the run's next Job", "next", step.Resume.Name)
-		return nil, watcher.Runs.Resume(ctx, step.Resume)
+	case len(step.Resume) > 0:
+		return nil, watcher.resume(ctx, log, step.Resume)
 	case step.Ended:
 		return watcher.finish(ctx, asked, jobs, step)
 	}
@@ -121,6 +120,16 @@ func (watcher *Watcher) next(ctx context.Context, asked run.Notice) (*event.Even
 	}
 	log.InfoContext(ctx, "the run goes on", "jobs", len(jobs))
 	return nil, nil
+}
+
+// resume starts the Jobs whose turn it is.
+func (watcher *Watcher) resume(ctx context.Context, log *slog.Logger, jobs []*batchv1.Job) error {
+	var failures []error
+	for _, job := range jobs {
+		log.InfoContext(ctx, "starting the run's next Job", "next", job.Name)
+		failures = append(failures, watcher.Runs.Resume(ctx, job))
+	}
+	return errors.Join(failures...)
 }
 
 // unstarted gives a Job up of which nothing has started in time, and so ends its run.
@@ -188,8 +197,7 @@ func (watcher *Watcher) finish(ctx context.Context, asked run.Notice, jobs []bat
 			reports = append(reports, made)
 		}
 	}
-	var last *batchv1.Job
-	var begun time.Time
+	var begun, ended time.Time
 	for _, ran := range step.Ran {
 		made, err := watcher.report(ctx, ran.Job)
 		if err != nil {
@@ -197,7 +205,9 @@ func (watcher *Watcher) finish(ctx context.Context, asked run.Notice, jobs []bat
 		}
 		watcher.Trace.Job(ctx, ran.Job, made.pods, watcher.Now())
 		add(ran.Planned, made)
-		last = ran.Job
+		if end := run.FinishedAt(ran.Job); end.After(ended) {
+			ended = end // those of a parallel action end in any order
+		}
 		if begun.IsZero() && !step.IsSilent(ran.Planned) {
 			begun = startOf(ran.Job)
 		}
@@ -216,17 +226,13 @@ func (watcher *Watcher) finish(ctx context.Context, asked run.Notice, jobs []bat
 		return new(task.LogError(watcher.Now(), message(reports))), nil
 	}
 	outcome := keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: message(reports)}
-	var ended time.Time
-	if len(step.Missing) == 0 {
-		ended = run.FinishedAt(last)
-	}
 	if failed {
 		outcome = keptn.Errored(outcome.Message)
 	} else if task.Name == "test" {
 		// Keptn's lighthouse evaluates this span of time.
 		outcome.Properties = map[string]any{
 			"start": begun.UTC().Format(time.RFC3339),
-			"end":   run.FinishedAt(last).UTC().Format(time.RFC3339),
+			"end":   ended.UTC().Format(time.RFC3339),
 		}
 	}
 	for _, report := range reports {
@@ -237,7 +243,7 @@ func (watcher *Watcher) finish(ctx context.Context, asked run.Notice, jobs []bat
 		// Of those beside others that report, Keptn's log is told.
 		finished = keptn.WithLog(finished, sentences(silent))
 	}
-	if !ended.IsZero() {
+	if len(step.Missing) == 0 && !ended.IsZero() {
 		// It tells the bridge whether one before it may have reported this.
 		finished.SetExtension(keptn.EndedExtension, ended.UTC().Format(time.RFC3339Nano))
 	}

@@ -7,9 +7,10 @@ import (
 	"os"
 	"strings"
 
+	"go.yaml.in/yaml/v4"
+
 	"github.com/job-executor/job-executor/functions/jobconfig"
 	"github.com/job-executor/job-executor/functions/keptn"
-	"go.yaml.in/yaml/v4"
 )
 
 // scene is what is shown: a project, and the sequence in it that is triggered.

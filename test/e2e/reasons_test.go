@@ -18,6 +18,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/test/console"
@@ -197,6 +198,7 @@ func TestNamespaceIsDeleted(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("pod security", func(t *testing.T) { testPrivileged(t, installed, namespace) })
 	tests := []struct {
 		name, tasks string
 		want        []string
@@ -236,6 +238,27 @@ func TestNamespaceIsDeleted(t *testing.T) {
 			contains(t, message, test.want...)
 			t.Logf("%s: %s", time.Since(began).Round(time.Second), message)
 		})
+	}
+}
+
+// testPrivileged has a privileged task run in a namespace that enforces nothing, which it
+// may not, and then in the same one as it is for such tasks.
+func testPrivileged(t *testing.T, installed *system.Installation, namespace string) {
+	t.Helper()
+	files := acting(`{name: T, image: busybox, cmd: [grep], args: [CapEff, /proc/self/status], namespace: ` + namespace +
+		`, securityContext: {privileged: true, runAsUser: 0, runAsNonRoot: false}}`)
+	message := func(want string) string {
+		project, keptnContext := begin(t, installed, []string{"deployment"}, files)
+		stageState, events := end(t, installed, project, keptnContext)
+		compare(t, "stage", want, stageState)
+		return events[len(events)-1].Data.Message
+	}
+	contains(t, message("errored"), "its pod is not let in: it is privileged", "pod-security.kubernetes.io/enforce")
+	label := []byte(`{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":"privileged"}}}`)
+	_, err := installed.Kubernetes.CoreV1().Namespaces().Patch(t.Context(), namespace, types.MergePatchType, label, metav1.PatchOptions{})
+	must(t, err)
+	if told := message("succeeded"); !strings.Contains(told, "CapEff:") || strings.Contains(told, "CapEff:\t0000000000000000") {
+		t.Errorf("the container has no privileges: %s", told)
 	}
 }
 

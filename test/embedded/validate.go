@@ -13,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/job-executor/job-executor/functions/podsecurity"
 )
 
 // validate refuses what the API server refuses of what a task can ask for. The whole of
@@ -60,7 +62,7 @@ func invalidContainer(container *corev1.Container, path *field.Path) (failures f
 }
 
 // tryPod answers the creation of a pod without effect as a namespace does that enforces
-// pod security "baseline", of which it knows what a task is most likely to ask for.
+// pod security "baseline".
 func tryPod(action clienttesting.Action) (bool, runtime.Object, error) {
 	create, ok := action.(clienttesting.CreateActionImpl)
 	if !ok || len(create.CreateOptions.DryRun) == 0 {
@@ -70,18 +72,12 @@ func tryPod(action clienttesting.Action) (bool, runtime.Object, error) {
 	if !ok {
 		return false, nil, nil
 	}
-	for _, container := range pod.Spec.Containers {
-		wanted := container.SecurityContext
-		if wanted == nil {
-			continue
-		}
-		added := wanted.Capabilities != nil && slices.ContainsFunc(wanted.Capabilities.Add, func(name corev1.Capability) bool {
-			return !slices.Contains([]corev1.Capability{"CHOWN", "NET_BIND_SERVICE", "SETUID", "SETGID", "DAC_OVERRIDE", "FOWNER", "KILL"}, name)
-		})
-		if added || wanted.Privileged != nil && *wanted.Privileged {
-			return true, nil, apierrors.NewForbidden(corev1.Resource("pods"), pod.GenerateName,
-				errors.New(`violates PodSecurity "baseline:latest": container "task" must not set what it sets in its securityContext`))
-		}
+	why, err := podsecurity.Refusal(podsecurity.Baseline, &pod.Spec)
+	if err == nil && why != "" {
+		err = apierrors.NewForbidden(corev1.Resource("pods"), pod.GenerateName, errors.New(why))
+	}
+	if err != nil {
+		return true, nil, err
 	}
 	return true, pod, nil
 }

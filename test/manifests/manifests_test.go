@@ -27,6 +27,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/fixture"
 )
 
 const config = "../../config"
@@ -134,6 +135,7 @@ func TestEachEventReachesExactlyTheFunctionsItShould(t *testing.T) {
 		{name: "action", event: triggered("action"), want: []string{"executor-action"}},
 		{name: "get-sli", event: triggered("get-sli"), want: []string{"executor-get-sli"}},
 		{name: "any other task", event: triggered("hello-world"), want: []string{"executor-custom"}},
+		{name: "what triggers nothing", event: keptn.Observed(fixture.Task.Finished(fixture.Noon, keptn.Outcome{})), want: []string{"executor-observed"}},
 		{name: "a task whose name only begins like one", event: triggered("tests"), want: []string{"executor-custom"}},
 		{name: "started", event: answered(keptn.Started), want: []string{"keptn"}},
 		{name: "finished", event: answered(keptn.Finished), want: []string{"keptn"}},

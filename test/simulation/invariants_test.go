@@ -60,10 +60,11 @@ func (world *world) jobStarted(job *batchv1.Job) {
 	starts := world.starts[job.Name]
 	var early []string
 	for name, began := range world.starts {
-		// Within an action the one before has to have succeeded, between actions to have ended.
+		// Within an action the one before has to have succeeded, but for a parallel one;
+		// between actions to have ended.
 		bad := world.ends[name] == "" && world.fates[name] == embedded.Runs
 		if actionOf(name) == actionOf(job.Name) {
-			bad = world.ends[name] != succeeded
+			bad = world.ends[name] != succeeded && !isParallel(name)
 		}
 		if began > 0 && name < job.Name && runOf(name) == runOf(job.Name) && bad {
 			early = append(early, name)
@@ -84,7 +85,8 @@ func (world *world) jobStarted(job *batchv1.Job) {
 // observe is told of each delivery of the Broker: a run may be cancelled only if its
 // sequence was aborted, or its task is completed.
 func (world *world) observe(delivery embedded.Delivery) {
-	if _, phase, _ := keptn.ParseType(delivery.Event.Type()); phase == keptn.Triggered && delivery.Err != nil {
+	_, phase, _ := keptn.ParseType(delivery.Event.Type())
+	if isGiven := phase == keptn.Triggered || delivery.Event.Type() == keptn.ObservedType; isGiven && delivery.Err != nil {
 		world.mutex.Lock()
 		world.undelivered[delivery.Event.ID()] = true
 		world.mutex.Unlock()

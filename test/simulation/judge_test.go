@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/job-executor/job-executor/functions/bridge"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/test/embedded"
@@ -109,6 +110,9 @@ func (world *world) judge() (tasks int) {
 	}
 	for _, event := range answer.Events {
 		name, phase, ok := keptn.ParseType(event.Type)
+		if event.Type == observedType {
+			world.judgeObserved(event.ID)
+		}
 		if !ok || phase != keptn.Triggered {
 			continue
 		}
@@ -142,6 +146,21 @@ func (world *world) judge() (tasks int) {
 		}
 	}
 	return tasks
+}
+
+// judgeObserved looks how often the Job of an event has run that triggers nothing: not
+// twice, and once if it was given to the Broker, and that loses nothing. Over HTTP Keptn
+// tells nobody of it.
+func (world *world) judgeObserved(id string) {
+	world.mutex.Lock()
+	defer world.mutex.Unlock()
+	job := run.Name(run.ID(id), 0, 0)
+	job = runOf(job) + observing
+	starts := world.starts[job]
+	isLost := world.transport != bridge.NATS || world.asynchronous || world.undelivered[id] || world.touched[runOf(job)] || world.fates[job] != embedded.Runs
+	if starts > 1 && !world.touched[runOf(job)] || starts == 0 && !isLost {
+		world.violations = append(world.violations, fmt.Sprintf("Job %s of an event that was observed ran %d times", job, starts))
+	}
 }
 
 // judgeRuns looks how often each Job of a task has run: none twice, and once the run

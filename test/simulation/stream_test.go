@@ -2,7 +2,6 @@ package simulation
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"time"
 
@@ -26,6 +25,7 @@ type stream struct {
 }
 
 type message struct {
+	subject    string
 	content    []byte
 	deliveries int
 	// next is when it may be delivered (again).
@@ -36,7 +36,6 @@ const (
 	duplicateWindow = 2 * time.Minute
 	ackWait         = 30 * time.Second
 	retryDelay      = 2 * time.Second
-	triggerTokens   = 5
 )
 
 func newStream(world *world) *stream {
@@ -53,10 +52,11 @@ func (stream *stream) publish(subject string, content []byte, id string) {
 		}
 		stream.known[id] = time.Now()
 	}
-	tokens := strings.Split(subject, ".")
-	if len(tokens) == triggerTokens && tokens[triggerTokens-1] == string(keptn.Triggered) {
-		stream.pending = append(stream.pending, &message{content: content})
-		stream.world.published(content)
+	if _, phase, ok := keptn.ParseType(subject); ok {
+		stream.pending = append(stream.pending, &message{subject: subject, content: content})
+		if phase == keptn.Triggered {
+			stream.world.published(content)
+		}
 	}
 	lag := stream.lag(subject, content)
 	go func() {
@@ -125,16 +125,20 @@ func (connection *connection) Send(ctx context.Context, outgoing event.Event) er
 // MaxBytes is not known.
 func (connection *connection) MaxBytes() int { return 0 }
 
-// Receive delivers what is pending, each again until it was taken.
-func (connection *connection) Receive(ctx context.Context, receiving func(), _ *inward.Lanes, take inward.Take) error {
+// Receive delivers what is pending, each again until it was taken, or is not wanted.
+func (connection *connection) Receive(ctx context.Context, intake inward.Intake) error {
 	const interval = 50 * time.Millisecond
 	var group sync.WaitGroup
 	defer group.Wait()
 	connection.process.await(ctx, "to receive")
-	receiving()
+	intake.Receiving()
 	for ctx.Err() == nil {
 		for _, message := range connection.stream.due() {
-			group.Go(func() { connection.deliver(ctx, message, take) })
+			if !intake.Wants(message.subject) {
+				connection.stream.acknowledge(message)
+				continue
+			}
+			group.Go(func() { connection.deliver(ctx, message, intake.Take) })
 		}
 		select {
 		case <-ctx.Done():
@@ -190,12 +194,18 @@ func (connection *connection) deliver(ctx context.Context, message *message, tak
 	if ctx.Err() != nil || connection.process.fails("settling message "+triggered.ID()) != none {
 		return
 	}
-	stream.mutex.Lock()
-	defer stream.mutex.Unlock()
 	if err != nil {
+		stream.mutex.Lock()
+		defer stream.mutex.Unlock()
 		message.next = time.Now().Add(retryDelay)
 		return
 	}
+	stream.acknowledge(message)
+}
+
+func (stream *stream) acknowledge(message *message) {
+	stream.mutex.Lock()
+	defer stream.mutex.Unlock()
 	for index, pending := range stream.pending {
 		if pending == message {
 			stream.pending = append(stream.pending[:index:index], stream.pending[index+1:]...)

@@ -23,8 +23,8 @@ spec:
           tasks: [{name: approval}]
 `
 
-// jobConfig has a task with two Jobs of one action, and one with four of three, of which
-// a silent one is in between.
+// jobConfig has a task with two Jobs of one action, and one with five of three, of which
+// the first is parallel, and a silent one is in between.
 const jobConfig = `apiVersion: v2
 actions:
   - name: Deploy
@@ -34,7 +34,10 @@ actions:
       - {name: deploy, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 60}
   - name: Check
     events: [{name: sh.keptn.event.test.triggered}]
-    tasks: [{name: check, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 60}]
+    parallel: true
+    tasks:
+      - {name: check, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 60}
+      - {name: verify, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 60}
   - name: Note
     silent: true
     event: sh.keptn.event.test.triggered
@@ -47,13 +50,29 @@ actions:
     tasks:
       - {name: warm, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 600}
       - {name: load, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 60, namespace: load-tests}
+  - name: Observe
+    event: sh.keptn.event.test.finished
+    image: image
+    cmd: run
+    ttlSecondsAfterFinished: 60
+    maxPollDuration: 60
 `
 
-// jobsOf is how many Jobs each task has, but for silent ones.
-var jobsOf = map[string]int{"deployment": 2, "test": 3}
+// observedType is that of an event which triggers nothing, and for which a Job runs.
+const observedType = "sh.keptn.event.test.finished"
 
-// firstsOf are the names of the first Jobs of each task's actions, behind the run's.
-var firstsOf = map[string][]string{"deployment": {"-000-001"}, "test": {"-001-001", "-002-001", "-003-001"}}
+// observing is the end of that Job's name.
+const observing = "-004-001"
+
+// jobsOf is how many Jobs each task has, but for silent ones.
+var jobsOf = map[string]int{"deployment": 2, "test": 4}
+
+// firstsOf are the names of the first Jobs of each task's actions, all of a parallel one,
+// behind the run's.
+var firstsOf = map[string][]string{"deployment": {"-000-001"}, "test": {"-001-001", "-001-002", "-002-001", "-003-001"}}
+
+// isParallel says whether a Job is the parallel action's.
+func isParallel(job string) bool { return strings.HasSuffix(actionOf(job), "-001") }
 
 // isSilent says whether a Job is the silent action's.
 func isSilent(job string) bool { return strings.HasSuffix(job, "-002-001") }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
@@ -18,8 +19,11 @@ import (
 type Sink struct {
 	// Ask asks the watcher for the result of a task's run, as inward.Inbox does.
 	Ask func(ctx context.Context, task keptn.Task, reason string) error
+	// Tell adds an error to Keptn's log, as outward.Outbox does.
+	Tell function.Handler
 	// BrokerURL is the Broker's address.
 	BrokerURL string
+	Now       func() time.Time
 	Log       *slog.Logger
 }
 
@@ -33,14 +37,19 @@ const (
 // Handle has a task ended as errored, with the reason, whose triggered event
 // no executor could take: the watcher does it, who knows whether there are Jobs all the
 // same. Where an executor did take it, and only its reply could not be delivered to the
-// Broker, nothing is done: the event is given again after a while. Any other event is
-// refused: it has to stay with its sender, who sends it again.
+// Broker, nothing is done: the event is given again after a while. Of an event that was
+// only observed Keptn's log is told. Any other event is refused: it has to stay with its
+// sender, who sends it again.
 func (sink *Sink) Handle(ctx context.Context, returned event.Event) (*event.Event, error) {
-	task, phase, err := keptn.ParseTask(returned)
-	if err != nil {
-		return nil, function.Permanent(err)
+	isObserved := returned.Type() == keptn.ObservedType
+	if isObserved {
+		returned = keptn.Unwrap(returned)
 	}
-	if phase != keptn.Triggered {
+	task, err := keptn.ParseEvent(returned)
+	switch {
+	case err != nil:
+		return nil, function.Permanent(err)
+	case task.Observed != isObserved:
 		return nil, fmt.Errorf("event %s of type %s can't be given up", returned.ID(), returned.Type())
 	}
 	reason := reasonOf(returned)
@@ -49,6 +58,9 @@ func (sink *Sink) Handle(ctx context.Context, returned event.Event) (*event.Even
 		return nil, nil
 	}
 	sink.Log.WarnContext(ctx, "no executor could take a task", "id", returned.ID(), "type", returned.Type(), "reason", reason)
+	if isObserved {
+		return sink.Tell(ctx, task.LogError(sink.Now(), fmt.Sprintf("Job Executor could not take event %s: %s", returned.Type(), reason)))
+	}
 	return nil, sink.Ask(ctx, task, "Job Executor could not take this task: "+reason)
 }
 

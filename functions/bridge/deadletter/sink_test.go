@@ -5,7 +5,9 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/job-executor/job-executor/functions/function"
@@ -55,6 +57,7 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 			var asked []string
 			sink := &Sink{
 				BrokerURL: stdcmp.Or(test.broker, brokerURL),
+				Now:       func() time.Time { return fixture.Noon },
 				Log:       fixture.Discard,
 				Ask: func(_ context.Context, task keptn.Task, reason string) error {
 					asked = append(asked, task.TriggeredID+": "+reason)
@@ -71,5 +74,27 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 				t.Errorf("a finished event was given up: %v", err)
 			}
 		})
+	}
+}
+
+// For what was only observed nobody waits, but somebody may wonder.
+func TestKeptnsLogIsToldOfWhatWasObservedInVain(t *testing.T) {
+	var told []string
+	sink := &Sink{
+		BrokerURL: "http://broker/keptn", Now: func() time.Time { return fixture.Noon }, Log: fixture.Discard,
+		Tell: func(_ context.Context, logged event.Event) (*event.Event, error) {
+			entry, err := keptn.ParseLogError(logged)
+			told = append(told, logged.Type()+": "+entry.Message)
+			return nil, err
+		},
+	}
+	undelivered := keptn.Observed(fixture.Task.Finished(fixture.Noon, keptn.Errored("")))
+	undelivered.SetExtension("knativeerrorcode", 503)
+	if _, err := sink.Handle(t.Context(), undelivered); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"sh.keptn.log.error: Job Executor could not take event sh.keptn.event.test.finished: status 503"}
+	if difference := cmp.Diff(want, told); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
 	}
 }

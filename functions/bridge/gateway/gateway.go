@@ -102,17 +102,8 @@ func (gateway *Gateway) grant(writer http.ResponseWriter, request *http.Request)
 		http.Error(writer, "project, stage and service are needed", http.StatusBadRequest)
 		return
 	}
-	count, err := gateway.Counter.Count(request.Context(), task)
-	switch {
-	case err != nil:
-		gateway.Log.WarnContext(request.Context(), "asking Keptn about a task failed", "triggeredid", task.TriggeredID, "error", err)
-		http.Error(writer, err.Error(), http.StatusBadGateway)
-		return
-	case count.Over():
-		http.Error(writer, "Keptn no longer waits for task "+task.TriggeredID, http.StatusGone)
-		return
-	case count.Standing == keptn.Unknown:
-		http.Error(writer, "Keptn does not know task "+task.TriggeredID, http.StatusServiceUnavailable)
+	count, ok := gateway.isWanted(request.Context(), writer, task)
+	if !ok {
 		return
 	}
 	grant, err := gateway.Grants.Sign(api.ResourceScope{
@@ -130,6 +121,27 @@ func (gateway *Gateway) grant(writer http.ResponseWriter, request *http.Request)
 	}
 	writer.Header().Set("Content-Type", "application/jwt")
 	_, _ = writer.Write([]byte(grant))
+}
+
+// isWanted says whether Keptn waits for a task, and what it has counted of it; if not, that
+// is the answer. What was only observed nobody waits for, and is always wanted.
+func (gateway *Gateway) isWanted(ctx context.Context, writer http.ResponseWriter, task keptn.Task) (keptn.Count, bool) {
+	if task.Observed {
+		return keptn.Count{}, true
+	}
+	count, err := gateway.Counter.Count(ctx, task)
+	switch {
+	case err != nil:
+		gateway.Log.WarnContext(ctx, "asking Keptn about a task failed", "triggeredid", task.TriggeredID, "error", err)
+		http.Error(writer, err.Error(), http.StatusBadGateway)
+	case count.Over():
+		http.Error(writer, "Keptn no longer waits for task "+task.TriggeredID, http.StatusGone)
+	case count.Standing == keptn.Unknown:
+		http.Error(writer, "Keptn does not know task "+task.TriggeredID, http.StatusServiceUnavailable)
+	default:
+		return count, true
+	}
+	return keptn.Count{}, false
 }
 
 func (gateway *Gateway) resource(writer http.ResponseWriter, request *http.Request) {

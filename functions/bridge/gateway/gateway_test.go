@@ -287,6 +287,21 @@ func TestGrantTellsThatARunHasBegun(t *testing.T) {
 	}
 }
 
+// For what was only observed Keptn waits for nothing, and is not asked.
+func TestGrantForWhatWasObserved(t *testing.T) {
+	gateway := &Gateway{
+		Counter: &fixture.Counter{Err: errDown}, Reporter: fixture.Starter(false), Reviewer: reviewer{"executor's": "executor"},
+		Grants: newGrants(time.Now), Subjects: []string{"executor"}, Log: discard,
+	}
+	request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/grant", strings.NewReader(`{"triggeredID":"1","project":"p","stage":"s","service":"v","observed":true}`))
+	request.Header.Set("Authorization", "Bearer executor's")
+	recorder := httptest.NewRecorder()
+	gateway.grant(recorder, request)
+	if recorder.Code != http.StatusOK || recorder.Header().Get(files.StartedHeader) != "" {
+		t.Errorf("got %d %s", recorder.Code, recorder.Body)
+	}
+}
+
 // file is a file of a number of bytes, of which the last can't be read if it is
 // broken.
 type file struct {

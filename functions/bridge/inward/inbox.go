@@ -83,15 +83,16 @@ type remembered struct {
 	nextCheck   time.Time
 }
 
-// Take gives an event to the Broker, unless it has been, or is none of ours. An
-// error means that it has to be offered again.
+// Take gives an event to the Broker, unless it has been, or is none of ours. One that
+// triggers no task is given as one that was observed. An error means that it has to be
+// offered again.
 func (inbox *Inbox) Take(ctx context.Context, triggered event.Event, origin Origin) error {
-	task, phase, err := keptn.ParseTask(triggered)
+	task, err := keptn.ParseEvent(triggered)
 	if err != nil {
-		inbox.Log.DebugContext(ctx, "not a task's event, ignored", "type", triggered.Type(), "error", err)
+		inbox.Log.DebugContext(ctx, "nothing to run for, ignored", "type", triggered.Type(), "error", err)
 		return nil
 	}
-	if phase != keptn.Triggered || !inbox.Subscriptions.Match(triggered.Type(), task) {
+	if !inbox.Subscriptions.Match(triggered.Type(), task) {
 		return nil
 	}
 	entry, release, err := inbox.events.Hold(ctx, triggered.ID())
@@ -99,6 +100,12 @@ func (inbox *Inbox) Take(ctx context.Context, triggered event.Event, origin Orig
 		return err
 	}
 	defer release()
+	if task.Observed {
+		if entry.sent > 0 {
+			return nil
+		}
+		return inbox.do(ctx, give, task, keptn.Observed(triggered), entry)
+	}
 	// What is published is dispatched, whatever was planned when it was listed before.
 	if origin == Published && entry.sent > 0 || origin == Listed && inbox.Now().Before(entry.nextCheck) {
 		return nil

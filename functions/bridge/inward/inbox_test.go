@@ -215,6 +215,36 @@ func TestInboxAddsAttributesAndLeavesTheRest(t *testing.T) {
 	}
 }
 
+// What triggers no task goes through the Broker in a type of its own, once; only if it is
+// subscribed to.
+func TestInboxGivesWhatWasObserved(t *testing.T) {
+	broker := &fixture.Broker{Refuse: 1}
+	inbox := newInbox(broker, &fixture.Counter{Answer: completed})
+	inbox.Subscriptions = subscribed(to("sh.keptn.event.*.finished"))
+	finished := task.Finished(noon, keptn.Errored("no"))
+	if err := inbox.Take(t.Context(), finished, Published); !errors.Is(err, errDown) {
+		t.Fatalf("got %v", err)
+	}
+	for _, seen := range []event.Event{finished, finished, task.Started(noon)} {
+		if err := inbox.Take(t.Context(), seen, Listed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := finished.Clone()
+	want.SetType("io.github.job-executor.event.observed")
+	for name, value := range map[string]string{
+		"observedtype": "sh.keptn.event.test.finished", "keptnproject": "p", "keptnstage": "s", "keptnservice": "v", "keptntask": "test.finished",
+	} {
+		want.SetExtension(name, value)
+	}
+	if len(broker.Taken) != 1 {
+		t.Fatalf("the Broker got %v", broker.Taken)
+	}
+	if difference := cmp.Diff(want.String(), broker.Taken[0].String()); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
 // What nobody starts is sent again, ever more seldom; what the Broker refused,
 // at once.
 func TestInboxSendsAgain(t *testing.T) {

@@ -104,14 +104,25 @@ func (transport *NATSTransport) Send(ctx context.Context, outgoing event.Event) 
 	return nil
 }
 
-// Receive takes triggered events from the stream until the context ends. An
+// Intake is where the events of a stream go.
+type Intake struct {
+	// Receiving is called each time when from now on no event is missed.
+	Receiving func()
+	// Wants says whether events of a type are taken at all.
+	Wants func(eventType string) bool
+	// Lanes bound how many events of each type are taken at a time.
+	Lanes *Lanes
+	Take  Take
+}
+
+// Receive takes events from the stream until the context ends. An
 // event is acknowledged only when it was taken. When the consumer is gone, with all of a
 // NATS that kept nothing, it is made anew; then what was published before is listed.
-func (transport *NATSTransport) Receive(ctx context.Context, receiving func(), lanes *Lanes, take Take) error {
+func (transport *NATSTransport) Receive(ctx context.Context, intake Intake) error {
 	for ctx.Err() == nil {
 		consumer, err := transport.consumer(ctx)
 		if err == nil {
-			err = transport.consume(ctx, consumer, receiving, lanes, take)
+			err = transport.consume(ctx, consumer, intake)
 		}
 		if err == nil || ctx.Err() != nil {
 			continue
@@ -136,23 +147,23 @@ func (transport *NATSTransport) consumer(ctx context.Context) (jetstream.Consume
 
 // consume takes events until the context ends, and then waits for what is under way.
 // It returns an error if the consumer is gone.
-func (transport *NATSTransport) consume(ctx context.Context, consumer jetstream.Consumer, receiving func(), lanes *Lanes, take Take) error {
+func (transport *NATSTransport) consume(ctx context.Context, consumer jetstream.Consumer, intake Intake) error {
 	var underWay sync.WaitGroup
 	doubts := make(chan error, 1)
 	consuming, err := consumer.Consume(func(message jetstream.Msg) {
 		eventType := message.Subject()
-		if _, phase, ok := keptn.ParseType(eventType); !ok || phase != keptn.Triggered {
-			transport.settle(ctx, message.Ack) // nothing that is taken
+		if !intake.Wants(eventType) {
+			transport.settle(ctx, message.Ack)
 			return
 		}
-		leave, ok := lanes.Enter(eventType)
+		leave, ok := intake.Lanes.Enter(eventType)
 		if !ok {
 			transport.settle(ctx, func() error { return message.NakWithDelay(firstRetryDelay) })
 			return
 		}
 		underWay.Go(func() {
 			defer leave()
-			transport.receive(ctx, message, take)
+			transport.receive(ctx, message, intake.Take)
 		})
 	}, jetstream.PullMaxMessages(concurrentSends), jetstream.PullHeartbeat(pullHeartbeat), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 		select {
@@ -164,7 +175,7 @@ func (transport *NATSTransport) consume(ctx context.Context, consumer jetstream.
 		return fmt.Errorf("consuming stream %s: %w", stream, err)
 	}
 	transport.log.InfoContext(ctx, "receiving events", "stream", stream, "consumer", transport.durable, "subject", taskSubjects)
-	receiving()
+	intake.Receiving()
 	var gone error
 	for waiting := true; waiting; {
 		select {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -112,6 +113,8 @@ func publishTo(t *testing.T, published jetstream.JetStream, name, id string) {
 	}
 }
 
+func isTriggered(eventType string) bool { return strings.HasSuffix(eventType, ".triggered") }
+
 func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 	running, address := fixture.StartNATS(t, withStream(t.TempDir()))
 	published := makeStream(t, address)
@@ -123,7 +126,9 @@ func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 	taker := &taker{fail: map[string]int{"2": 1}}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- transport.Receive(ctx, func() {}, &Lanes{}, taker.take) }()
+	go func() {
+		done <- transport.Receive(ctx, Intake{Receiving: func() {}, Wants: isTriggered, Lanes: &Lanes{}, Take: taker.take})
+	}()
 	consuming := func() {
 		t.Helper()
 		deadline := time.Now().Add(30 * time.Second)

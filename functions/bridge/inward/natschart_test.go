@@ -79,7 +79,7 @@ func TestEventsAreExchangedWithTheNATSOfKeptnsChart(t *testing.T) {
 	taker := &taker{fail: map[string]int{"2": 1}}
 	receiving, done := make(chan struct{}), make(chan error, 1)
 	go func() {
-		done <- transport.Receive(ctx, func() { close(receiving) }, &Lanes{}, taker.take)
+		done <- transport.Receive(ctx, Intake{Receiving: func() { close(receiving) }, Wants: isTriggered, Lanes: &Lanes{}, Take: taker.take})
 	}()
 	<-receiving
 	for _, id := range []string{"1", "2"} {

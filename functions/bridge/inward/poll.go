@@ -62,9 +62,10 @@ func (poller *Poller) Run(ctx context.Context) error {
 	listed := map[string]context.CancelFunc{}
 	for changes := 0; ; changes++ {
 		changed, types := poller.Subscriptions.Changed(), poller.Subscriptions.Types()
-		exact := slices.DeleteFunc(slices.Clone(types), isPattern)
+		exact := slices.DeleteFunc(slices.Clone(types), isNotListed)
 		if len(exact) < len(types) && poller.Alone {
-			poller.Log.WarnContext(ctx, "over HTTP Keptn lists events of exact types only; these subscriptions bring nothing", "subscriptions", slices.DeleteFunc(types, func(eventType string) bool { return !isPattern(eventType) }))
+			poller.Log.WarnContext(ctx, "over HTTP Keptn lists triggered events of exact types only; these subscriptions bring nothing",
+				"subscriptions", slices.DeleteFunc(types, func(eventType string) bool { return !isNotListed(eventType) }))
 		}
 		for eventType, end := range listed {
 			if !slices.Contains(exact, eventType) {
@@ -90,7 +91,12 @@ func (poller *Poller) Run(ctx context.Context) error {
 	}
 }
 
-func isPattern(eventType string) bool { return strings.ContainsAny(eventType, "*>") }
+// isNotListed says whether Keptn lists nothing of a type: it is a pattern, or that of an
+// event that triggers no task.
+func isNotListed(eventType string) bool {
+	_, phase, ok := keptn.ParseType(eventType)
+	return !ok || phase != keptn.Triggered || strings.ContainsAny(eventType, "*>")
+}
 
 // list lists one type until the context ends. When Keptn can't be asked it tries again,
 // after a pause that doubles up to half a minute, for ever.

@@ -65,7 +65,7 @@ func TestPollerTellsWhatBringsNothing(t *testing.T) {
 				defer cancel()
 				var log strings.Builder
 				poller := &Poller{
-					Lister: &lister{}, Subscriptions: subscribed(to("sh.keptn.event.*.triggered")), Interval: time.Second, Alone: alone,
+					Lister: &lister{}, Subscriptions: subscribed(to("sh.keptn.event.*.triggered"), to("sh.keptn.event.test.finished")), Interval: time.Second, Alone: alone,
 					Jitter: func(most time.Duration) time.Duration { return most }, Log: slog.New(slog.NewTextHandler(&log, nil)),
 				}
 				if err := poller.Run(ctx); err != nil {
@@ -75,7 +75,7 @@ func TestPollerTellsWhatBringsNothing(t *testing.T) {
 				if alone {
 					want = 1
 				}
-				if got := strings.Count(log.String(), "sh.keptn.event.*.triggered"); got != want {
+				if got := strings.Count(log.String(), "[sh.keptn.event.*.triggered sh.keptn.event.test.finished]"); got != want {
 					t.Errorf("it was told %d times: %s", got, &log)
 				}
 			})

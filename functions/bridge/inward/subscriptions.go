@@ -152,6 +152,11 @@ func (subscriptions *Subscriptions) Types() []string {
 	return types
 }
 
+// Wants says whether any subscription is for events of a type.
+func (subscriptions *Subscriptions) Wants(eventType string) bool {
+	return slices.ContainsFunc(subscriptions.Types(), func(pattern string) bool { return subjectMatches(pattern, eventType) })
+}
+
 // Match says whether any subscription wants a task's events: its type matches,
 // and each filter that is not empty names the task's project, stage or service.
 func (subscriptions *Subscriptions) Match(eventType string, task keptn.Task) bool {

@@ -59,6 +59,7 @@ const maxRuns = 10000
 // the task is completed and the run has not begun, with that it is reported if it has
 // ended and Keptn wants no result, and with nothing else. A started event that Keptn lacks
 // is sent again. So whatever happened is seen that happened while no bridge was there.
+// The run of an event that was only observed is reported as soon as it has ended.
 func (runs *Runs) Handle(ctx context.Context, received event.Event) (*event.Event, error) {
 	activity, err := run.NoticeOf(received, run.ActiveType)
 	if err != nil {
@@ -67,6 +68,12 @@ func (runs *Runs) Handle(ctx context.Context, received event.Event) (*event.Even
 	var task keptn.Task
 	if err := json.Unmarshal(activity.Task, &task); err != nil {
 		return nil, function.Permanent(fmt.Errorf("reading the task of event %s: %w", received.ID(), err))
+	}
+	if task.Observed { // Keptn waits for nothing
+		if activity.Ended {
+			return new(run.Reported(runs.Source, activity.RunID, runs.Now())), nil
+		}
+		return nil, nil
 	}
 	count, err := runs.Counter.Count(ctx, task)
 	if err != nil {

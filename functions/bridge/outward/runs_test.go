@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -179,6 +180,20 @@ func TestNamedRunIsAnswered(t *testing.T) {
 		return made
 	}
 	incomplete := named(run.Waiting, "")
+	// observed is the same of the run of an event that triggers nothing, of which Keptn is not
+	// asked.
+	observed := func(phase run.Phase) event.Event {
+		made := named(phase, "true")
+		notice, err := run.NoticeOf(made, run.ActiveType)
+		if err == nil {
+			notice.Task = json.RawMessage(strings.Replace(string(notice.Task), "{", `{"observed":true,`, 1))
+			err = made.SetData(event.ApplicationJSON, notice)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made
+	}
 	tests := []struct {
 		name      string
 		event     event.Event
@@ -227,6 +242,8 @@ func TestNamedRunIsAnswered(t *testing.T) {
 			delivered: "sh.keptn.event.test.started",
 		},
 		{name: "it is silent", event: named(run.Running, "true"), counter: fixture.Counter{Answer: current}, isThere: true},
+		{name: "it is of what was only observed", event: observed(run.Running), counter: fixture.Counter{Err: errDown}},
+		{name: "that has ended", event: observed(run.Succeeded), counter: fixture.Counter{Err: errDown}, reply: "1-reported"},
 		{name: "Keptn does not know it", event: named(run.Running, ""), counter: fixture.Counter{}, isThere: true},
 		{
 			name:    "Keptn can't be asked",

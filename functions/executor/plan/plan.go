@@ -34,6 +34,9 @@ const (
 	defaultTaskSeconds = 300
 	defaultTTLSeconds  = 21600
 	minTTLSeconds      = 60
+	// minObservedTTLSeconds is longer than an event can be under way: once its Jobs are
+	// gone, nothing tells that they have run, as Keptn does of a task.
+	minObservedTTLSeconds = 900
 	// pendingSeconds is how long a pod may take until it starts, and beyond its
 	// own deadline until it has stopped. The Job's deadline deletes the pod with
 	// its log, so it is only the backstop.
@@ -82,79 +85,120 @@ type Plan struct {
 	Log         *slog.Logger
 }
 
-// Jobs returns the run's Jobs in their order, all but the first suspended. Its
-// errors are mistakes of the configuration, or failures to read the cluster.
-func (plan Plan) Jobs(ctx context.Context, actions []jobconfig.MatchedAction) ([]batchv1.Job, error) {
+// Run is a run as it is planned.
+type Run struct {
+	// Jobs are its Jobs in their order, all but the first suspended.
+	Jobs []batchv1.Job
+	// Actions are those that it runs.
+	Actions []jobconfig.MatchedAction
+	// Logged is what is wrong with silent actions, which were left out.
+	Logged string
+}
+
+// Run plans the run of the actions of a file that match, of which there are some. A silent
+// action that can't be run is left out beside others that report: it has no influence on
+// those. The errors are mistakes of the configuration, or failures to read the cluster.
+func (plan Plan) Run(ctx context.Context, config *jobconfig.Config, actions []jobconfig.MatchedAction) (Run, error) {
+	deciding := slices.DeleteFunc(slices.Clone(actions), IsSilent)
+	isLoud := len(deciding) > 0
+	if !isLoud {
+		deciding = actions
+	}
+	if wrong := config.MistakesOf(deciding); len(wrong) > 0 {
+		return Run{}, MistakeOf(wrong)
+	}
+	room := maxRunJobs - tasksOf(deciding)
+	if room < 0 {
+		return Run{}, tooMany(tasksOf(deciding))
+	}
+	made := Run{}
+	for _, action := range actions {
+		jobs, err := plan.jobs(ctx, action, len(made.Jobs) == 0)
+		if isLoud && action.Silent {
+			if room -= len(jobs); err == nil && room < 0 {
+				err = tooMany(maxRunJobs - room)
+			}
+			if IsMistake(err) {
+				plan.Log.WarnContext(ctx, "a silent action can't be run", "action", action.Name, "error", err)
+				made.Logged += err.Error() + "\n"
+				continue
+			}
+		}
+		if err != nil {
+			return Run{}, err
+		}
+		made.Actions, made.Jobs = append(made.Actions, action), append(made.Jobs, jobs...)
+	}
+	return made, plan.note(made)
+}
+
+func tasksOf(actions []jobconfig.MatchedAction) (count int) {
+	for _, action := range actions {
+		count += len(action.Tasks)
+	}
+	return count
+}
+
+func tooMany(tasks int) error {
+	return Mistakef("the matching actions have %d tasks, more than the %d that one event may run", tasks, maxRunJobs)
+}
+
+// jobs are the Jobs of an action, which may be the first that has any.
+func (plan Plan) jobs(ctx context.Context, action jobconfig.MatchedAction, isFirst bool) ([]batchv1.Job, error) {
+	if len(action.Mistakes) > 0 {
+		return nil, MistakeOf(action.Mistakes)
+	}
 	keptnTask, err := json.Marshal(plan.Task)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the task: %w", err)
 	}
-	planned, err := plan.planned(actions)
-	if err != nil {
-		return nil, err
-	}
-	names, err := json.Marshal(planned)
-	if err != nil {
-		return nil, fmt.Errorf("encoding the plan: %w", err)
-	}
 	var jobs []batchv1.Job
-	total := 0
-	for _, action := range actions {
-		for taskIndex, task := range action.Tasks {
-			suspend := len(jobs) > 0
-			spec, deadlineSource, err := plan.podSpec(ctx, task, suspend)
-			if err != nil {
-				return nil, fmt.Errorf("action %q, task %q: %w", action.Name, task.Name, err)
-			}
-			if why, err := plan.refusal(ctx, task, spec); err != nil {
-				return nil, err
-			} else if why != "" {
-				return nil, Mistakef("action %q, task %q: its pod is not let in: %s", action.Name, task.Name, why)
-			}
-			job := plan.job(action, taskIndex, task, string(keptnTask), spec, suspend)
-			job.Annotations[run.PlanAnnotation] = string(names)
-			job.Annotations[run.DeadlineAnnotation] = deadlineSource
-			size := job.Size()
-			if size > maxJobBytes {
-				return nil, Mistakef("action %q, task %q: its Job would have %d bytes, more than the %d that are allowed; take less of the event into its env", action.Name, task.Name, size, maxJobBytes)
-			}
-			if total += size; total > maxRunBytes {
-				return nil, Mistakef("the Jobs of the matching actions would have more than the %d bytes that one event may make", maxRunBytes)
-			}
-			jobs = append(jobs, job)
+	for taskIndex, task := range action.Tasks {
+		later := !isFirst || taskIndex > 0 && !action.Parallel
+		spec, deadlineSource, err := plan.podSpec(ctx, task, later)
+		if err != nil {
+			return nil, fmt.Errorf("action %q, task %q: %w", action.Name, task.Name, err)
 		}
+		if why, err := plan.refusal(ctx, task, spec); err != nil {
+			return nil, err
+		} else if why != "" {
+			return nil, Mistakef("action %q, task %q: its pod is not let in: %s", action.Name, task.Name, why)
+		}
+		job := plan.job(action, taskIndex, task, string(keptnTask), spec, !isFirst || taskIndex > 0)
+		job.Annotations[run.DeadlineAnnotation] = deadlineSource
+		if size := job.Size(); size > maxJobBytes {
+			return nil, Mistakef("action %q, task %q: its Job would have %d bytes, more than the %d that are allowed; take less of the event into its env", action.Name, task.Name, size, maxJobBytes)
+		}
+		jobs = append(jobs, job)
 	}
 	return jobs, nil
 }
 
-// WithoutWrongSilent leaves out the silent actions that can't be run, beside others that
-// report: they have no influence on those. Logged is what is wrong with them.
-func (plan Plan) WithoutWrongSilent(ctx context.Context, actions []jobconfig.MatchedAction) (
-	left []jobconfig.MatchedAction, logged string, err error,
-) {
-	if !slices.ContainsFunc(actions, IsLoud) {
-		return actions, "", nil
-	}
-	for _, action := range actions {
-		if action.Silent {
-			var err error
-			if len(action.Mistakes) > 0 {
-				err = MistakeOf(action.Mistakes)
-			} else {
-				_, err = plan.Jobs(ctx, []jobconfig.MatchedAction{action})
-			}
-			if IsMistake(err) {
-				plan.Log.WarnContext(ctx, "a silent action can't be run", "action", action.Name, "error", err)
-				logged += err.Error() + "\n"
-				continue
-			}
-			if err != nil {
-				return nil, "", err
-			}
+// note notes on each Job of a run which Jobs it has.
+func (plan Plan) note(made Run) error {
+	isMixed := slices.ContainsFunc(made.Actions, IsSilent) && slices.ContainsFunc(made.Actions, IsLoud)
+	var planned []run.Planned
+	for _, action := range made.Actions {
+		for taskIndex, task := range action.Tasks {
+			planned = append(planned, run.Planned{
+				Namespace: plan.namespace(task), Name: run.Name(run.ID(plan.Task.TriggeredID), action.Index, taskIndex+1), Task: task.Name,
+				Action: action.Index, Parallel: action.Parallel, Reports: isMixed && IsLoud(action),
+			})
 		}
-		left = append(left, action)
 	}
-	return left, logged, nil
+	names, err := json.Marshal(planned)
+	if err != nil {
+		return fmt.Errorf("encoding the plan: %w", err)
+	}
+	total := 0
+	for index := range made.Jobs {
+		made.Jobs[index].Annotations[run.PlanAnnotation] = string(names)
+		total += made.Jobs[index].Size()
+	}
+	if total > maxRunBytes {
+		return Mistakef("the Jobs of the matching actions would have more than the %d bytes that one event may make", maxRunBytes)
+	}
+	return nil
 }
 
 const (
@@ -165,29 +209,14 @@ const (
 	maxRunBytes = 4 << 20
 )
 
-// planned are the names of all Jobs of the run, in their order.
-func (plan Plan) planned(actions []jobconfig.MatchedAction) ([]run.Planned, error) {
-	var planned []run.Planned
-	isMixed := slices.ContainsFunc(actions, IsSilent) && slices.ContainsFunc(actions, IsLoud)
-	for _, action := range actions {
-		for taskIndex, task := range action.Tasks {
-			planned = append(planned, run.Planned{
-				Namespace: plan.namespace(task), Name: run.Name(run.ID(plan.Task.TriggeredID), action.Index, taskIndex+1), Task: task.Name,
-				Action: action.Index, Reports: isMixed && IsLoud(action),
-			})
-		}
-	}
-	if len(planned) > maxRunJobs {
-		return nil, Mistakef("the matching actions have %d tasks, more than the %d that one event may run", len(planned), maxRunJobs)
-	}
-	return planned, nil
-}
-
 func (plan Plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconfig.Task, keptnTask string, spec *corev1.PodSpec, suspend bool) batchv1.Job {
 	runID := run.ID(plan.Task.TriggeredID)
 	ttl := int32(defaultTTLSeconds)
 	if task.TTLSecondsAfterFinished != nil {
 		ttl = max(*task.TTLSecondsAfterFinished, minTTLSeconds)
+	}
+	if plan.Task.Observed {
+		ttl = max(ttl, minObservedTTLSeconds)
 	}
 	labels := map[string]string{}
 	maps.Copy(labels, plan.JobLabels)

@@ -45,10 +45,6 @@ func (plan Plan) podSpec(ctx context.Context, task jobconfig.Task, later bool) (
 	} else if !found && !later {
 		return nil, "", Mistakef("service account %q does not exist in namespace %q", serviceAccount, namespace)
 	}
-	securityContext, err := plan.securityContext(task.SecurityContext)
-	if err != nil {
-		return nil, "", err
-	}
 	environment, secrets, err := plan.environment(ctx, namespace, task, later)
 	if err != nil {
 		return nil, "", err
@@ -81,7 +77,7 @@ func (plan Plan) podSpec(ctx context.Context, task jobconfig.Task, later bool) (
 		Containers: []corev1.Container{{
 			Name: run.TaskContainer, Image: task.Image, ImagePullPolicy: corev1.PullPolicy(task.ImagePullPolicy),
 			Command: task.Cmd, Args: task.Args, WorkingDir: task.WorkingDir,
-			Env: environment, EnvFrom: secrets, Resources: resources, VolumeMounts: mounts, SecurityContext: securityContext,
+			Env: environment, EnvFrom: secrets, Resources: resources, VolumeMounts: mounts, SecurityContext: securityContextOf(task.SecurityContext),
 		}},
 	}
 	for _, secret := range task.ImagePullSecrets {
@@ -162,10 +158,6 @@ func (plan Plan) fetcher(files []string, seconds int64) (corev1.Container, error
 	if err != nil {
 		return corev1.Container{}, fmt.Errorf("encoding the list of files: %w", err)
 	}
-	securityContext, err := plan.securityContext(jobconfig.SecurityContext{})
-	if err != nil {
-		return corev1.Container{}, err
-	}
 	resources, err := plan.resources(nil)
 	if err != nil {
 		return corev1.Container{}, err
@@ -180,7 +172,7 @@ func (plan Plan) fetcher(files []string, seconds int64) (corev1.Container, error
 			// It has the Job's own time: Keptn or the bridge may be away for a while.
 			{Name: "TIMEOUT", Value: (time.Duration(seconds) * time.Second).String()},
 		},
-		Resources: resources, SecurityContext: securityContext,
+		Resources: resources, SecurityContext: securityContextOf(jobconfig.SecurityContext{}),
 	}, nil
 }
 
@@ -207,10 +199,7 @@ const (
 	defaultGroup = 2000
 )
 
-func (plan Plan) securityContext(wanted jobconfig.SecurityContext) (*corev1.SecurityContext, error) {
-	if wanted.Privileged != nil && *wanted.Privileged && !plan.AllowPrivileged {
-		return nil, Mistakef("privileged containers are not allowed")
-	}
+func securityContextOf(wanted jobconfig.SecurityContext) *corev1.SecurityContext {
 	context := &corev1.SecurityContext{
 		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 		Privileged:               wanted.Privileged,
@@ -240,7 +229,7 @@ func (plan Plan) securityContext(wanted jobconfig.SecurityContext) (*corev1.Secu
 	if profile := wanted.SeccompProfile; profile != nil {
 		context.SeccompProfile = &corev1.SeccompProfile{Type: corev1.SeccompProfileType(profile.Type), LocalhostProfile: profile.LocalhostProfile}
 	}
-	return context, nil
+	return context
 }
 
 func (plan Plan) resources(wanted *jobconfig.Resources) (corev1.ResourceRequirements, error) {

@@ -18,8 +18,6 @@ type Rules struct {
 	ServiceAccount string `env:"JOB_SERVICE_ACCOUNT" envDefault:"job-executor-job"`
 	// AllowedImages are glob patterns; an empty list allows every image.
 	AllowedImages []string `env:"ALLOWED_IMAGES"`
-	// AllowPrivileged lets tasks run privileged containers.
-	AllowPrivileged bool `env:"ALLOW_PRIVILEGED_JOBS" envDefault:"false"`
 	// TaskDeadlineSeconds is the longest that any task may take; 0 is no limit
 	// but the task's own.
 	TaskDeadlineSeconds int64 `env:"TASK_DEADLINE_SECONDS" envDefault:"0"`
