@@ -42,6 +42,7 @@ func (dry *dryRun) show(ctx context.Context, input io.Reader, output io.Writer, 
 	if err != nil {
 		return fmt.Errorf("reading the event in %s: %w", dry.event, err)
 	}
+	eventType := triggered.Type()
 	if task, err := keptn.ParseEvent(triggered); err == nil && task.Observed {
 		triggered = keptn.Observed(triggered)
 	}
@@ -67,7 +68,7 @@ func (dry *dryRun) show(ctx context.Context, input io.Reader, output io.Writer, 
 		if err := reply.DataAs(&data); err != nil {
 			return fmt.Errorf("reading the answer: %w", err)
 		}
-		if _, err := fmt.Fprintf(output, "# %s makes no Jobs: %s\n", triggered.Type(), strings.ReplaceAll(data.Message, "\n", "\n# ")); err != nil {
+		if _, err := fmt.Fprintf(output, "# %s makes no Jobs: %s\n", eventType, strings.ReplaceAll(data.Message, "\n", "\n# ")); err != nil {
 			return err
 		}
 		if data.Status == string(keptn.StatusErrored) {
@@ -77,7 +78,7 @@ func (dry *dryRun) show(ctx context.Context, input io.Reader, output io.Writer, 
 	}
 	run.Sort(made.all)
 	for index := range made.all {
-		if err := write(output, triggered.Type(), &made.all[index]); err != nil {
+		if err := write(output, eventType, &made.all[index]); err != nil {
 			return err
 		}
 	}

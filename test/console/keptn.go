@@ -72,6 +72,11 @@ func (keptn Keptn) SetFaults(ctx context.Context, lag, away time.Duration) (requ
 
 // Trigger triggers a sequence and returns its Keptn context.
 func (keptn Keptn) Trigger(ctx context.Context, project, stage, sequence, service string, data map[string]any) (string, error) {
+	return keptn.Send(ctx, "sh.keptn.event."+stage+"."+sequence+".triggered", project, stage, service, data)
+}
+
+// Send sends an event of any type as a user does, and returns its Keptn context.
+func (keptn Keptn) Send(ctx context.Context, eventType, project, stage, service string, data map[string]any) (string, error) {
 	all := map[string]any{"project": project, "stage": stage, "service": service}
 	for name, value := range data {
 		all[name] = value
@@ -80,7 +85,7 @@ func (keptn Keptn) Trigger(ctx context.Context, project, stage, sequence, servic
 		KeptnContext string `json:"keptnContext"`
 	}
 	err := keptn.exchange(ctx, http.MethodPost, "/v1/event", map[string]any{
-		"type": "sh.keptn.event." + stage + "." + sequence + ".triggered", "source": "user", "specversion": "1.0",
+		"type": eventType, "source": "user", "specversion": "1.0",
 		"contenttype": "application/json", "data": all,
 	}, &answer)
 	return answer.KeptnContext, err

@@ -401,6 +401,40 @@ actions:
 	compare(t, "events", []summary{{Type: name + ".started"}, {name + ".finished", "succeeded", "pass"}}, summaries(events))
 }
 
+// The end of a task triggers nothing; an action for it runs once it is subscribed to, and
+// Keptn is told nothing of it.
+func TestEventThatTriggersNothingRunsSilently(t *testing.T) {
+	t.Parallel()
+	installed := connect(t)
+	name := "custom-" + uuid.NewString()[:8]
+	for _, phase := range []string{"triggered", "finished"} {
+		must(t, installed.Subscribe(t.Context(), "job-executor", "sh.keptn.event."+name+"."+phase))
+	}
+	project, keptnContext := begin(t, installed, []string{name}, map[string]string{"job/config.yaml": `apiVersion: v2
+actions:
+  - {name: Do, event: "sh.keptn.event.custom-.*.triggered", image: busybox, cmd: [echo, done]}
+  - {name: Tell, event: "sh.keptn.event.custom-.*.finished", image: busybox, cmd: [echo, told]}
+`})
+	_, events := end(t, installed, project, keptnContext)
+	compare(t, "events", []summary{{Type: name + ".started"}, {name + ".finished", "succeeded", "pass"}}, summaries(events))
+	var jobs []string
+	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		all, err := installed.Jobs(ctx, keptnContext)
+		jobs = nil
+		for index := range all {
+			jobs = append(jobs, fmt.Sprintf("%s %s", all[index].Labels[run.ActionLabel], run.PhaseOf(&all[index])))
+		}
+		slices.Sort(jobs)
+		if want := []string{"Do succeeded", "Tell succeeded"}; err == nil && !slices.Equal(jobs, want) {
+			err = fmt.Errorf("the Jobs are %v, want %v", jobs, want)
+		}
+		return err
+	}))
+	again, err := installed.Events(t.Context(), keptnContext)
+	must(t, err)
+	compare(t, "events after the end", summaries(events), summaries(console.Ours(again)))
+}
+
 // What the README says: the token is the user's, and applying again leaves it alone.
 func TestApplyingTwiceLeavesTheTokenAlone(t *testing.T) {
 	installed := connect(t)

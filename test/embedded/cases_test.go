@@ -3,11 +3,13 @@ package embedded
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/test/console"
 )
 
@@ -173,6 +176,104 @@ func TestCasesOfJobConfig(t *testing.T) {
 				t.Errorf("the user reads %q in:\n%s", words, message)
 			}
 		})
+	}
+}
+
+// What triggers nothing runs silently, once it is subscribed to: the end of a task, and an
+// event of three parts.
+func TestEventThatTriggersNothingRunsSilently(t *testing.T) {
+	system, err := Start(t.Context(), Options{Directory: t.TempDir(), Manifests: "../../config", Log: slog.DiscardHandler})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { system.Close(t.Context()) })
+	keptn := console.Keptn{Call: system.Call}
+	config, err := os.ReadFile("testdata/job-config/24-event-that-is-not-triggered/config.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = append(config, []byte(`
+- {name: Test, event: sh.keptn.event.test.triggered, image: alpine, cmd: [echo, tested]}
+- {name: Note, event: sh.keptn.event.note$, image: alpine, cmd: [sh, -c, "exit 3"]}
+`)...)
+	const shipyard = "apiVersion: spec.keptn.sh/0.2.2\nkind: Shipyard\nmetadata: {name: s}\n" +
+		"spec: {stages: [{name: dev, sequences: [{name: pipeline, tasks: [{name: test}]}]}]}\n"
+	if err := keptn.CreateProject(t.Context(), "observed", shipyard, "cart", []string{"dev"}, map[string][]byte{"job/config.yaml": config}); err != nil {
+		t.Fatal(err)
+	}
+	// jobs are the actions of a context whose Jobs have ended, and how.
+	jobs := func(ctx context.Context, keptnContext string) ([]string, error) {
+		list, err := system.Cluster.Client(nil).BatchV1().Jobs("").List(ctx, metav1.ListOptions{LabelSelector: run.ContextLabel + "=" + keptnContext})
+		if err != nil {
+			return nil, err
+		}
+		var ended []string
+		for index := range list.Items {
+			ended = append(ended, fmt.Sprintf("%s %s", list.Items[index].Labels[run.ActionLabel], run.PhaseOf(&list.Items[index])))
+		}
+		slices.Sort(ended)
+		return ended, nil
+	}
+	await := func(keptnContext string, want ...string) {
+		t.Helper()
+		err := console.Eventually(t.Context(), flowLimit, func(ctx context.Context) error {
+			got, err := jobs(ctx, keptnContext)
+			if difference := cmp.Diff(want, got); err == nil && difference != "" {
+				err = fmt.Errorf("(-want +got):\n%s", difference)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, err := keptn.Trigger(t.Context(), "observed", "dev", "pipeline", "cart", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(before, "Test succeeded")
+	for _, eventType := range []string{"sh.keptn.event.test.finished", "sh.keptn.event.note"} {
+		if err := keptn.Subscribe(t.Context(), "job-executor", eventType); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The bridge hears of the subscriptions with Keptn's next answer; a note that it does not
+	// take has no Job.
+	var noted string
+	err = console.Eventually(t.Context(), flowLimit, func(ctx context.Context) error {
+		if noted, err = keptn.Send(ctx, "sh.keptn.event.note", "observed", "dev", "cart", nil); err != nil {
+			return err
+		}
+		return console.Eventually(ctx, pingInterval, func(ctx context.Context) error {
+			got, err := jobs(ctx, noted)
+			if err == nil && len(got) == 0 {
+				err = errors.New("nothing runs")
+			}
+			return err
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(noted, "Note failed")
+	after, err := keptn.Trigger(t.Context(), "observed", "dev", "pipeline", "cart", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(after, "A succeeded", "Test succeeded")
+	got, _, err := tellOf(t.Context(), keptn, "observed", after)
+	if difference := cmp.Diff(told{"succeeded", []string{"test.started ", "test.finished pass"}}, got); err != nil || difference != "" {
+		t.Errorf("%v (-want +got):\n%s", err, difference)
+	}
+	err = console.Eventually(t.Context(), flowLimit, func(ctx context.Context) error {
+		logged, err := logOf(ctx, keptn, noted)
+		if err == nil && !strings.Contains(logged, "Task 'Note' failed: container task ended (Reason: Error, ExitCode: 3)") {
+			err = fmt.Errorf("Keptn's log says %q", logged)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -170,8 +170,8 @@ func TestEachEventReachesExactlyTheFunctionsItShould(t *testing.T) {
 
 func TestEveryFunctionIsClusterLocalAndScalesToZero(t *testing.T) {
 	services := all[*servingv1.Service](t)
-	if len(services) != 8 {
-		t.Fatalf("there are %d Knative Services, not the watcher and seven executors", len(services))
+	if len(services) != 9 {
+		t.Fatalf("there are %d Knative Services, not the watcher and eight executors", len(services))
 	}
 	for _, service := range services {
 		template := service.Spec.Template
@@ -238,7 +238,7 @@ func TestExecutorsAreAlike(t *testing.T) {
 			t.Errorf("two executors differ:\n%s", difference)
 		}
 	}
-	if count != 7 {
-		t.Errorf("there are %d executors, not 7", count)
+	if count != 8 {
+		t.Errorf("there are %d executors, not 8", count)
 	}
 }
