@@ -133,7 +133,7 @@ func (decoder *decoder) action(at reader.Value) Action {
 	// A key that is not known may have been meant for its events.
 	hasEvents := event.Node != nil || events.Node != nil
 	action.unread = slices.ContainsFunc(action.Mistakes, func(mistake Mistake) bool {
-		return !hasEvents || strings.HasPrefix(mistake.Text, at.Path+".event")
+		return !hasEvents || strings.HasPrefix(mistake.Path, at.Path+".event")
 	})
 	return action
 }
@@ -273,12 +273,7 @@ func (decoder *decoder) check(at reader.Value, task *Task) {
 }
 
 func (decoder *decoder) hasMistake(path string) bool {
-	for _, mistake := range decoder.Mistakes {
-		if strings.HasPrefix(mistake.Text, path+" ") {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(decoder.Mistakes, func(mistake Mistake) bool { return mistake.Path == path })
 }
 
 // file reads the path of a file or folder; that of nothing, and /, are all files.

@@ -3,6 +3,7 @@ package run
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -74,11 +75,11 @@ func (pods *Pods) List(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, err
 // container's log at 10 MiB.
 const maxLogRead = 32 << 20
 
-// Log returns what a container printed. A log of more than MaxLogBytes is cut in
-// the middle, with a note that says how much is missing and how to read it all.
-// The time of reading one is bounded, too. What was read before it failed is returned
-// with the error.
-func (pods *Pods) Log(ctx context.Context, pod *corev1.Pod, container string) (string, error) {
+// Log returns what a container printed, as it comes through a writer that may change it. A
+// log of more than MaxLogBytes is cut in the middle, with a note that says how much is
+// missing and how to read it all. The time of reading one is bounded, too. What was read
+// before it failed is returned with the error.
+func (pods *Pods) Log(ctx context.Context, pod *corev1.Pod, container string, through func(io.Writer) io.WriteCloser) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, pods.LogTimeout)
 	defer cancel()
 	stream, err := pods.Core.Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: container}).Stream(ctx)
@@ -87,7 +88,9 @@ func (pods *Pods) Log(ctx context.Context, pod *corev1.Pod, container string) (s
 	}
 	defer func() { _ = stream.Close() }()
 	excerpt := Excerpt{Limit: pods.MaxLogBytes, Whole: fmt.Sprintf("kubectl logs --namespace %s %s --container %s", pod.Namespace, pod.Name, container)}
-	if _, err := io.Copy(&excerpt, io.LimitReader(stream, maxLogRead)); err != nil {
+	writer := through(&excerpt)
+	_, err = io.Copy(writer, io.LimitReader(stream, maxLogRead))
+	if err := errors.Join(err, writer.Close()); err != nil {
 		return excerpt.String(), fmt.Errorf("reading the log of container %s of pod %s/%s: %w", container, pod.Namespace, pod.Name, err)
 	}
 	return excerpt.String(), nil

@@ -2,6 +2,7 @@ package run
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -85,10 +86,17 @@ func TestEventsAreInTheirOrder(t *testing.T) {
 	}
 }
 
+// unchanged is a way to a writer that changes nothing.
+func unchanged(to io.Writer) io.WriteCloser { return closing{to} }
+
+type closing struct{ io.Writer }
+
+func (closing) Close() error { return nil }
+
 func TestLogIsCutInTheMiddle(t *testing.T) {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "jobs", Name: "a-xyz"}}
 	pods, asked := newPods(t, http.StatusOK, "the beginning, the middle, the end")
-	got, err := pods.Log(t.Context(), pod, "task")
+	got, err := pods.Log(t.Context(), pod, "task", unchanged)
 	want := "the beginn\n[… 14 bytes are left out here; all of it: kubectl logs --namespace jobs a-xyz --container task …]\ne, the end"
 	if difference := cmp.Diff(want, got); difference != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, difference)
@@ -98,7 +106,7 @@ func TestLogIsCutInTheMiddle(t *testing.T) {
 	}
 	for _, status := range []int{http.StatusBadRequest, http.StatusNotFound} {
 		pods, _ = newPods(t, status, "no")
-		if got, err := pods.Log(t.Context(), pod, "task"); err == nil || got != "" {
+		if got, err := pods.Log(t.Context(), pod, "task", unchanged); err == nil || got != "" {
 			t.Errorf("%d: got %q, %v", status, got, err)
 		}
 	}

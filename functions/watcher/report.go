@@ -56,12 +56,12 @@ func (watcher *Watcher) report(ctx context.Context, job *batchv1.Job) (report, e
 			containers = append(append([]corev1.ContainerStatus{}, pod.Status.InitContainerStatuses...), containers...)
 		}
 		for _, status := range containers {
-			text, err := watcher.Pods.Log(ctx, pod, status.Name)
+			text, err := watcher.Pods.Log(ctx, pod, status.Name, hide.Through)
 			if ctx.Err() != nil {
 				return report{}, fmt.Errorf("reading logs: %w", context.Cause(ctx))
 			}
 			if log, ok := logOf(pod, status, text, err); ok {
-				log.title, log.text = hide.Text(log.title), hide.Text(log.text)
+				log.title = hide.Text(log.title)
 				made.logs = append(made.logs, log)
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"time"
@@ -32,7 +33,7 @@ type Runs interface {
 // Pods are the pods of a Job and what they printed, as run.Pods has them.
 type Pods interface {
 	List(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error)
-	Log(ctx context.Context, pod *corev1.Pod, container string) (string, error)
+	Log(ctx context.Context, pod *corev1.Pod, container string, through func(io.Writer) io.WriteCloser) (string, error)
 	Events(ctx context.Context, namespace string, of types.UID) ([]corev1.Event, error)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -136,8 +137,12 @@ func (pods pods) List(_ context.Context, job *batchv1.Job) ([]corev1.Pod, error)
 	return pods.pods[job.Name], nil
 }
 
-func (pods pods) Log(_ context.Context, _ *corev1.Pod, container string) (string, error) {
-	return pods.logs[container], pods.logErr
+func (pods pods) Log(_ context.Context, _ *corev1.Pod, container string, through func(io.Writer) io.WriteCloser) (string, error) {
+	var text strings.Builder
+	writer := through(&text)
+	_, err := io.WriteString(writer, pods.logs[container])
+	err = errors.Join(err, writer.Close(), pods.logErr)
+	return text.String(), err
 }
 
 type secrets struct{ *world }

@@ -332,6 +332,34 @@ actions:
 	}
 }
 
+func TestTasksOfAParallelActionRunAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	installed := connect(t)
+	project, keptnContext := begin(t, installed, []string{"action"}, map[string]string{"job/config.yaml": `apiVersion: v2
+actions:
+  - name: Remedy
+    events: [{name: sh.keptn.event.action.triggered}]
+    parallel: true
+    tasks:
+      - {name: first, image: busybox, cmd: [sh, -c], args: ['sleep 10; exit 3']}
+      - {name: second, image: busybox, cmd: [sh, -c], args: ['sleep 10; echo two']}
+`})
+	stageState, events := end(t, installed, project, keptnContext)
+	compare(t, "stage", "errored", stageState)
+	compare(t, "events", []summary{{Type: "action.started"}, {"action.finished", "errored", "fail"}}, summaries(events))
+	contains(t, events[len(events)-1].Data.Message, "Task 'first' failed", "Task 'second' finished successfully!", "two")
+	jobs, err := installed.Jobs(t.Context(), keptnContext)
+	must(t, err)
+	if len(jobs) != 2 {
+		t.Fatalf("there are %d Jobs, not 2", len(jobs))
+	}
+	for index := range jobs {
+		if finished, started := run.FinishedAt(&jobs[index]), jobs[1-index].Status.StartTime.Time; !started.Before(finished) {
+			t.Errorf("Job %s started at %s, after the other one had finished at %s", jobs[1-index].Name, started, finished)
+		}
+	}
+}
+
 func TestOnlyKeptnsLogIsToldWhereNoActionMatches(t *testing.T) {
 	t.Parallel()
 	installed := connect(t)

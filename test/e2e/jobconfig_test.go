@@ -94,17 +94,6 @@ func TestJobConfig(t *testing.T) {
 			want: passed, says: []string{"it is made"},
 		},
 		{
-			name: "tasks of a parallel action wait for each other",
-			actions: `- name: Both
-  event: test
-  parallel: true
-  tasks:
-  - {name: server, image: busybox, cmd: [sh, -c, 'hostname -i > /keptn/address; nc -l -p 8080 < /keptn/address'], maxPollDuration: 120}
-  - {name: other, image: busybox, cmd: [echo, beside]}
-`,
-			want: []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}},
-		},
-		{
 			name: "a task is tried again",
 			actions: `- {name: Try, event: test, image: busybox, retries: 1, cmd: [sh, -c, 'echo "$HOSTNAME is no good"; exit 3']}
 `,

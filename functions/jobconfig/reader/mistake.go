@@ -7,7 +7,9 @@ import "fmt"
 type Mistake struct {
 	// Line and Column are where it stands, from 1; 0 if it stands nowhere.
 	Line, Column int
-	// Text is a sentence for the author, with the path in the file.
+	// Path is what it is about, as actions[0].name; empty if that is the whole file.
+	Path string
+	// Text is a sentence for the author, with the path.
 	Text string
 }
 

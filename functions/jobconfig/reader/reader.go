@@ -74,13 +74,13 @@ func (reader *Reader) Wrong(at Value, format string, arguments ...any) {
 	if at.Path != "" {
 		text = at.Path + " " + text
 	}
-	reader.Mistakes = append(reader.Mistakes, Mistake{Line: at.Node.Line, Column: at.Node.Column, Text: text})
+	reader.Mistakes = append(reader.Mistakes, Mistake{Line: at.Node.Line, Column: at.Node.Column, Path: at.Path, Text: text})
 }
 
 // Warn adds a warning, in the same form.
 func (reader *Reader) Warn(at Value, format string, arguments ...any) {
 	reader.Warnings = append(reader.Warnings, Mistake{
-		Line: at.Node.Line, Column: at.Node.Column, Text: at.Path + " " + fmt.Sprintf(format, arguments...),
+		Line: at.Node.Line, Column: at.Node.Column, Path: at.Path, Text: at.Path + " " + fmt.Sprintf(format, arguments...),
 	})
 }
 

@@ -14,42 +14,42 @@ func TestTreeNamesThePlaceOfWhatIsNoYAML(t *testing.T) {
 		name, content string
 		want          Mistake
 	}{
-		{name: "a line that is indented too much", content: head + "    cmd: [sh]\n      args: [x]\n", want: Mistake{9, 7, indentation}},
-		{name: "a line that is indented too little", content: head + "    cmd: [sh]\n   args: [x]\n    env: []\n", want: Mistake{9, 4, indentation}},
+		{name: "a line that is indented too much", content: head + "    cmd: [sh]\n      args: [x]\n", want: Mistake{Line: 9, Column: 7, Text: indentation}},
+		{name: "a line that is indented too little", content: head + "    cmd: [sh]\n   args: [x]\n    env: []\n", want: Mistake{Line: 9, Column: 4, Text: indentation}},
 		{
 			name: "a list that is not closed", content: head + "    cmd: [sh, -c\n    args: [x]\n",
-			want: Mistake{8, 10, "this list is not closed by ], or a comma is missing in it"},
+			want: Mistake{Line: 8, Column: 10, Text: "this list is not closed by ], or a comma is missing in it"},
 		},
 		{
 			name: "a map that is not closed", content: head + "    env: [{name: a, value: b]\n    args: [x]\n",
-			want: Mistake{8, 11, "this map is not closed by }, or a comma is missing in it"},
+			want: Mistake{Line: 8, Column: 11, Text: "this map is not closed by }, or a comma is missing in it"},
 		},
-		{name: "a tab", content: head + "\tcmd: [sh]\n", want: Mistake{8, 1, "there is a tab here; indent by blanks"}},
-		{name: "a quote that is not closed", content: head + "    cmd: \"sh\n    args: [x]\n", want: Mistake{8, 10, "this text in quotes is not closed"}},
+		{name: "a tab", content: head + "\tcmd: [sh]\n", want: Mistake{Line: 8, Column: 1, Text: "there is a tab here; indent by blanks"}},
+		{name: "a quote that is not closed", content: head + "    cmd: \"sh\n    args: [x]\n", want: Mistake{Line: 8, Column: 10, Text: "this text in quotes is not closed"}},
 		{
 			name: "a colon in a text", content: head + "    cmd: a: b\n    args: [x]\n",
-			want: Mistake{8, 11, "there can't be a key here; look at the indentation, and quote a text that has a colon"},
+			want: Mistake{Line: 8, Column: 11, Text: "there can't be a key here; look at the indentation, and quote a text that has a colon"},
 		},
-		{name: "a reserved character", content: head + "    cmd: @b\n", want: Mistake{8, 10, "no value can begin by this character; quote the text"}},
+		{name: "a reserved character", content: head + "    cmd: @b\n", want: Mistake{Line: 8, Column: 10, Text: "no value can begin by this character; quote the text"}},
 		{
 			name: "an asterisk", content: head + "    cmd: *.txt\n",
-			want: Mistake{8, 10, "there is no anchor (&) of this name; quote a text that begins by *"},
+			want: Mistake{Line: 8, Column: 10, Text: "there is no anchor (&) of this name; quote a text that begins by *"},
 		},
-		{name: "a key without a colon", content: head + "    cmd\n    args: [x]\n", want: Mistake{8, 5, "there is no colon with a blank after this key"}},
-		{name: "an unknown escape", content: head + "    cmd: \"\\q\"\n", want: Mistake{8, 11, "there is no such escape in a text in double quotes"}},
+		{name: "a key without a colon", content: head + "    cmd\n    args: [x]\n", want: Mistake{Line: 8, Column: 5, Text: "there is no colon with a blank after this key"}},
+		{name: "an unknown escape", content: head + "    cmd: \"\\q\"\n", want: Mistake{Line: 8, Column: 11, Text: "there is no such escape in a text in double quotes"}},
 		{
 			name: "a control character", content: head + "    cmd: \x01x\n",
-			want: Mistake{8, 10, "there is a control character here, which can't be in a file"},
+			want: Mistake{Line: 8, Column: 10, Text: "there is a control character here, which can't be in a file"},
 		},
-		{name: "no UTF-8", content: head + "    cmd: \xffx\n", want: Mistake{8, 10, "this is no UTF-8 text"}},
+		{name: "no UTF-8", content: head + "    cmd: \xffx\n", want: Mistake{Line: 8, Column: 10, Text: "this is no UTF-8 text"}},
 		{
 			name: "a second document", content: head + "---\napiVersion: v2\n",
-			want: Mistake{8, 1, "a second document begins here (---), which nobody reads; put its actions into the first"},
+			want: Mistake{Line: 8, Column: 1, Text: "a second document begins here (---), which nobody reads; put its actions into the first"},
 		},
 		{
 			name:    "a second document that is none",
 			content: head + "---\na: [",
-			want:    Mistake{10, 1, "there is no value here; quote a text that begins by such a character"},
+			want:    Mistake{Line: 10, Column: 1, Text: "there is no value here; quote a text that begins by such a character"},
 		},
 	}
 	for _, test := range tests {

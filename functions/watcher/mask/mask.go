@@ -3,6 +3,7 @@ package mask
 import (
 	"cmp"
 	"context"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -26,7 +27,11 @@ const (
 )
 
 // Mask hides values. Its zero value hides none.
-type Mask struct{ replacer *strings.Replacer }
+type Mask struct {
+	// values are the longest first.
+	values   []string
+	replacer *strings.Replacer
+}
 
 // Of returns the mask for all that a Job's container has of Secrets. Its error is that one
 // could not be read for now.
@@ -69,7 +74,7 @@ func Of(ctx context.Context, reader Reader, job *batchv1.Job) (Mask, error) {
 	for _, value := range values {
 		pairs = append(pairs, value, hidden)
 	}
-	return Mask{strings.NewReplacer(pairs...)}, nil
+	return Mask{values, strings.NewReplacer(pairs...)}, nil
 }
 
 func secretOf(variable corev1.EnvVar) *corev1.SecretKeySelector {
@@ -96,6 +101,56 @@ func (mask Mask) Text(text string) string {
 		return text
 	}
 	return mask.replacer.Replace(text)
+}
+
+// Through returns a writer to another one, which gets what is written without the values,
+// wherever a write ends in one of them: so what is cut later is cut without them. Close
+// writes the rest; it does not close the other one.
+func (mask Mask) Through(to io.Writer) io.WriteCloser { return &masking{mask: mask, to: to} }
+
+type masking struct {
+	mask Mask
+	to   io.Writer
+	// held is what may be the beginning of a value.
+	held string
+}
+
+// Write returns the error of the other writer.
+func (masking *masking) Write(content []byte) (int, error) {
+	masking.held += string(content)
+	return len(content), masking.flush(masking.mask.boundary(masking.held))
+}
+
+// Close returns the error of the other writer.
+func (masking *masking) Close() error { return masking.flush(len(masking.held)) }
+
+func (masking *masking) flush(length int) error {
+	if length == 0 {
+		return nil
+	}
+	text := masking.mask.Text(masking.held[:length])
+	masking.held = masking.held[length:]
+	_, err := io.WriteString(masking.to, text)
+	return err
+}
+
+// boundary is how much of a text is certain to end in the midst of no value, whatever
+// follows.
+func (mask Mask) boundary(text string) int {
+	if len(mask.values) == 0 {
+		return len(text)
+	}
+	end := max(0, len(text)-len(mask.values[0])+1)
+	for before := -1; before != end; {
+		before = end
+		for _, value := range mask.values {
+			from := max(0, end-len(value)+1)
+			if at := strings.Index(text[from:min(len(text), end+len(value)-1)], value); at >= 0 {
+				end = from + at
+			}
+		}
+	}
+	return end
 }
 
 // Value is a value of JSON without them, its keys and all texts in it.

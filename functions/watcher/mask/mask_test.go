@@ -3,7 +3,9 @@ package mask
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -111,5 +113,32 @@ func TestSecretsThatCantBeRead(t *testing.T) {
 				t.Errorf("found: %t, %v", found, err)
 			}
 		})
+	}
+}
+
+// Wherever a write ends, and whatever is cut later, no part of a value comes through.
+func TestValuesAreHiddenWhereverAWriteEnds(t *testing.T) {
+	job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "jobs"}}
+	job.Spec.Template.Spec.Containers = []corev1.Container{{EnvFrom: []corev1.EnvFromSource{all("one")}}}
+	mask, err := Of(t.Context(), secrets{"jobs/one": {"A": []byte("abcabcab"), "B": []byte("bcabcabcabc"), "C": []byte("staple")}}, job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"x abcabcab y", "abcabcabcabcabcab staplestaple sta", "bcabcabcabcabcabcab", "stapl", "aaaaaaaaaabcabcaaaabcabcab", ""} {
+		want := mask.Text(text)
+		for first := range len(text) + 1 {
+			for second := first; second <= len(text); second++ {
+				var got strings.Builder
+				through := mask.Through(&got)
+				for _, part := range []string{text[:first], text[first:second], text[second:]} {
+					if _, err := io.WriteString(through, part); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := through.Close(); err != nil || got.String() != want {
+					t.Fatalf("%q, written up to %d, %d: got %q, %v, want %q", text, first, second, got.String(), err, want)
+				}
+			}
+		}
 	}
 }
