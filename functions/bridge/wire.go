@@ -135,25 +135,26 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	if err != nil {
 		return function.Program{}, err
 	}
-	peers := &http.Client{Transport: dependencies.Telemetry.Transport(dependencies.Transport), Timeout: function.BrokerTimeout}
+	peers := &http.Client{Transport: dependencies.Transport, Timeout: function.BrokerTimeout}
 	broker := dependencies.Broker
 	if broker == nil {
 		broker = &function.Sender{URL: configuration.BrokerURL, HTTP: peers}
 	}
 	subscriptions := inward.NewSubscriptions(client, configuration.integration(), timing.PingInterval, dependencies.Uninstalled, log)
 	sender, maxBytes := outward.Sender(client), func() int { return 0 }
+	written := &outward.Trace{Tracer: tracer, Now: now}
 	waiting := outward.Timing{Loss: timing.LossTimeout, Interval: countInterval, Limit: countLimit}
 	if stream := dependencies.Stream; stream != nil {
 		sender, maxBytes, waiting.Deduplication = stream, stream.MaxBytes, deduplication
 	}
 	reporter := &outward.Reporter{
-		Sender: outward.NewSizeLimit(sender, configuration.Keptn.MaxEventBytes, maxBytes, log), Counter: client, Source: source,
+		Sender: outward.NewSizeLimit(outward.WithTrace(sender, tracer), configuration.Keptn.MaxEventBytes, maxBytes, log), Counter: client, Source: source,
 		Timing: waiting, Now: now, Dropped: outward.CountDropped(dependencies.Telemetry.Meters.Meter("bridge")), Log: log,
 	}
 	reporter.Begin()
 	runs := &outward.Runs{
 		Lister: client, Counter: client, Keptn: reporter, Broker: broker, Source: source,
-		Interval: min(max(timing.PollInterval, minLookInterval), maxLookInterval), Tracer: tracer, Now: now, Log: log,
+		Interval: min(max(timing.PollInterval, minLookInterval), maxLookInterval), Tracer: tracer, Trace: written, Now: now, Log: log,
 	}
 	inbox := &inward.Inbox{
 		Broker: broker, Counter: client, Reporter: reporter, Subscriptions: subscriptions, Runs: runs, Source: source,
@@ -172,7 +173,7 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 		loops = append(loops, func(ctx context.Context) error { return stream.Receive(ctx, intake) })
 	}
 	outbox := &outward.Outbox{
-		Keptn: reporter, Journal: client, IntegrationID: subscriptions.ID, Runs: runs, Source: source, Now: now, Log: log,
+		Keptn: reporter, Journal: client, IntegrationID: subscriptions.ID, Runs: runs, Trace: written, Source: source, Now: now, Log: log,
 	}
 	deadLetters := &deadletter.Sink{Ask: inbox.Ask, Tell: outbox.Handle, BrokerURL: configuration.BrokerURL, Now: now, Log: log}
 	files := &gateway.Gateway{

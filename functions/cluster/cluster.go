@@ -8,7 +8,6 @@ import (
 	batchclient "k8s.io/client-go/kubernetes/typed/batch/v1"
 	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/transport"
 )
 
 const (
@@ -22,13 +21,12 @@ const (
 const CallTimeout = 30 * time.Second
 
 // Config is how a pod reaches its cluster's API. Timeout bounds each call; 0 is none.
-func Config(wrap transport.WrapperFunc, timeout time.Duration) (*rest.Config, error) {
+func Config(timeout time.Duration) (*rest.Config, error) {
 	config, err := rest.InClusterConfig()
 	if err != nil {
 		return nil, fmt.Errorf("not in a Kubernetes pod: %w", err)
 	}
 	config.QPS, config.Burst, config.UserAgent, config.Timeout = clientQPS, clientBurst, "job-executor", timeout
-	config.Wrap(wrap)
 	return config, nil
 }
 
@@ -40,8 +38,8 @@ type Clients struct {
 }
 
 // Connect returns clients for the cluster that this pod is in.
-func Connect(wrap transport.WrapperFunc) (Clients, error) {
-	config, err := Config(wrap, CallTimeout)
+func Connect() (Clients, error) {
+	config, err := Config(CallTimeout)
 	if err != nil {
 		return Clients{}, err
 	}

@@ -31,11 +31,11 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 	telemetry := dependencies.Telemetry
 	executor := &Executor{
 		Files: &BridgeFiles{TokenFile: configuration.TokenFile, Gateway: files.Client{
-			URL: configuration.BridgeURL, HTTP: &http.Client{Transport: telemetry.Transport(dependencies.Transport), Timeout: files.CallTimeout},
+			URL: configuration.BridgeURL, HTTP: &http.Client{Transport: dependencies.Transport, Timeout: files.CallTimeout},
 		}},
 		Jobs:    configuration.Store(dependencies.Kubernetes.Batch),
 		Cluster: &KubernetesCluster{Core: dependencies.Kubernetes.Core}, Configuration: configuration,
-		Propagator: telemetry.Propagator, Now: dependencies.Now, Log: telemetry.Log,
+		Tracer: telemetry.Tracers.Tracer("executor"), Now: dependencies.Now, Log: telemetry.Log,
 	}
 	return function.Program{Handlers: map[string]function.Handler{"/": executor.Handle}}
 }

@@ -12,7 +12,8 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
-	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -26,12 +27,21 @@ import (
 
 // Files gives the configuration of a task.
 type Files interface {
-	// Configuration returns the job/config.yaml that applies to the task, and a
-	// grant with which its files can be read. It returns files.ErrNotFound if
-	// there is none at any level, and files.ErrOver if Keptn no longer waits for the task.
-	Configuration(ctx context.Context, task keptn.Task) (content []byte, grant files.Grant, err error)
+	// Configuration returns the job/config.yaml that applies to the task. It returns
+	// files.ErrNotFound if there is none at any level, and files.ErrOver if Keptn no longer
+	// waits for the task.
+	Configuration(ctx context.Context, task keptn.Task) (File, error)
 	// Grant returns just the grant.
 	Grant(ctx context.Context, task keptn.Task) (files.Grant, error)
+}
+
+// File is a job/config.yaml.
+type File struct {
+	Content []byte
+	// Level is where it was found.
+	Level files.Level
+	// Grant lets the task's files be read.
+	Grant files.Grant
 }
 
 // Jobs are the Jobs of the cluster, as run.Store has them.
@@ -47,7 +57,7 @@ type Executor struct {
 	Jobs          Jobs
 	Cluster       plan.Cluster
 	Configuration Configuration
-	Propagator    propagation.TextMapPropagator
+	Tracer        trace.Tracer
 	Now           func() time.Time
 	Log           *slog.Logger
 }
@@ -73,17 +83,18 @@ func (executor *Executor) Handle(ctx context.Context, received event.Event) (*ev
 	reply, err := executor.execute(ctx, task, received)
 	if plan.IsMistake(err) {
 		executor.Log.InfoContext(ctx, "the task can't be run", "project", task.Project, "error", err)
+		answer := task.Finished(executor.Now(), keptn.Errored(err.Error()))
 		if isObserved {
-			return new(task.LogError(executor.Now(), err.Error())), nil
+			answer = task.LogError(executor.Now(), err.Error())
 		}
-		return new(task.Finished(executor.Now(), keptn.Errored(err.Error()))), nil
+		return new(keptn.WithRunResult(answer, keptn.RunError)), nil
 	}
 	return reply, err
 }
 
 func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggered event.Event) (*event.Event, error) {
 	asked := executor.Now()
-	content, grant, err := executor.Files.Configuration(ctx, task)
+	file, err := executor.read(ctx, task)
 	switch {
 	case errors.Is(err, files.ErrNotFound):
 		return executor.nothing(ctx, task, fmt.Sprintf("there is no %s for service %s, nor for stage %s or project %s",
@@ -98,7 +109,7 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 	if err != nil {
 		return nil, function.Permanent(err)
 	}
-	config := jobconfig.Parse(content)
+	config := jobconfig.Parse(file.Content)
 	actions := config.Match(envelope)
 	for index := range actions {
 		actions[index].Silent = actions[index].Silent || task.Observed
@@ -115,8 +126,22 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 	}
 	return executor.start(ctx, plan.Plan{
 		Rules: executor.Configuration.Rules, Cluster: executor.Cluster, Task: task, Envelope: envelope, Log: executor.Log,
-		ConfigHash: config.Hash, Grant: grant.Token, Traceparent: run.TraceparentOf(ctx, executor.Propagator),
-	}, config, actions, func(jobs []batchv1.Job) error { return executor.create(ctx, jobs, task, grant.Started, asked) })
+		ConfigHash: config.Hash, Grant: file.Grant.Token, IsTraced: trace.SpanContextFromContext(ctx).IsSampled(),
+	}, config, actions, func(jobs []batchv1.Job) error { return executor.create(ctx, jobs, task, file.Grant.Started, asked) })
+}
+
+// read reads the file, as a span of the trace.
+func (executor *Executor) read(ctx context.Context, task keptn.Task) (File, error) {
+	ctx, span := executor.Tracer.Start(ctx, "read "+jobconfig.Path)
+	defer span.End()
+	file, err := executor.Files.Configuration(ctx, task)
+	if err == nil {
+		span.SetAttributes(
+			attribute.String("job_executor.file.level", string(file.Level)), attribute.Int("job_executor.file.bytes", len(file.Content)),
+			attribute.String("vcs.ref.head.revision", task.GitCommitID),
+		)
+	}
+	return file, err
 }
 
 // start makes the Jobs of the actions that match, of which there are some. Its reply is
@@ -133,7 +158,7 @@ func (executor *Executor) start(
 	case !slices.ContainsFunc(actions, plan.IsLoud):
 		if plan.IsMistake(err) {
 			executor.Log.WarnContext(ctx, "the task of a silent action can't be run", "project", task.Project, "error", err)
-			return new(task.LogError(executor.Now(), err.Error())), nil
+			return new(keptn.WithRunResult(task.LogError(executor.Now(), err.Error()), keptn.RunError)), nil
 		}
 		return nil, err
 	case err != nil:
@@ -142,9 +167,9 @@ func (executor *Executor) start(
 	answer := task.StartedSaying(executor.Now(), images(made.Jobs))
 	reports := func(action jobconfig.MatchedAction) bool { return plan.IsLoud(action) && len(action.Tasks) > 0 }
 	if !slices.ContainsFunc(made.Actions, reports) { // nobody would say how it ended
-		answer = task.Finished(executor.Now(), keptn.Outcome{
+		answer = keptn.WithRunResult(task.Finished(executor.Now(), keptn.Outcome{
 			Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: "The matching actions have no tasks.",
-		})
+		}), keptn.RunSuccess)
 	}
 	answer = keptn.WithLog(answer, made.Logged)
 	return &answer, nil
@@ -171,7 +196,8 @@ func (executor *Executor) nothing(ctx context.Context, task keptn.Task, why stri
 	if task.Observed {
 		return nil
 	}
-	return new(task.LogError(executor.Now(), fmt.Sprintf("Nothing is run for task %s: %s", task.Name, why)))
+	told := task.LogError(executor.Now(), fmt.Sprintf("Nothing is run for task %s: %s", task.Name, why))
+	return new(keptn.WithRunResult(told, keptn.RunSkip))
 }
 
 // create creates the first Job last: until it exists, nothing runs, and a
@@ -183,6 +209,8 @@ func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, task k
 	if len(jobs) == 0 {
 		return nil
 	}
+	ctx, span := executor.Tracer.Start(ctx, "create Jobs", trace.WithAttributes(attribute.Int("job_executor.jobs", len(jobs))))
+	defer span.End()
 	first := &jobs[0]
 	there, err := executor.Jobs.List(ctx, first.Labels[run.EventIDLabel])
 	if err != nil {

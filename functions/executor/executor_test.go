@@ -15,7 +15,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
-	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace/noop"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -56,8 +56,8 @@ type file struct {
 	later   *file
 }
 
-func (file file) Configuration(context.Context, keptn.Task) ([]byte, files.Grant, error) {
-	return []byte(file.content), files.Grant{Token: "the grant", Started: file.started}, file.err
+func (file file) Configuration(context.Context, keptn.Task) (File, error) {
+	return File{Content: []byte(file.content), Level: files.StageLevel, Grant: files.Grant{Token: "the grant", Started: file.started}}, file.err
 }
 
 func (file file) Grant(context.Context, keptn.Task) (files.Grant, error) {
@@ -133,7 +133,7 @@ func quantity(text string) plan.Quantity { return plan.Quantity{Quantity: resour
 
 func newExecutor(file file, jobs *jobs) *Executor {
 	return &Executor{
-		Files: file, Jobs: jobs, Cluster: fakeCluster{}, Propagator: propagation.TraceContext{},
+		Files: file, Jobs: jobs, Cluster: fakeCluster{}, Tracer: noop.NewTracerProvider().Tracer(""),
 		Configuration: Configuration{Rules: plan.Rules{
 			Settings:                run.Settings{Namespaces: []string{"jobs", "others"}, Installation: "ours"},
 			TerminationGraceSeconds: 5, ServiceAccount: "default-account", AllowedImages: []string{"busybox*", " docker.io/*"},
@@ -569,7 +569,6 @@ func TestJobsCarryWhatTheOthersNeed(t *testing.T) {
 		name        string
 		silent      string
 		deadline    int64
-		traced      bool
 		annotations map[string]string
 		seconds     int64
 	}{
@@ -587,24 +586,17 @@ func TestJobsCarryWhatTheOthersNeed(t *testing.T) {
 			annotations: map[string]string{run.DeadlineAnnotation: "maxPollDuration", run.SilentAnnotation: "true"},
 			seconds:     60,
 		},
-		{name: "the trace", traced: true, annotations: map[string]string{
-			run.DeadlineAnnotation: "maxPollDuration", run.TraceparentAnnotation: "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01",
-		}, seconds: 60},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			jobs := &jobs{}
 			executor := newExecutor(file{content: strings.Replace(task, "SILENT", test.silent, 1)}, jobs)
 			executor.Configuration.TaskDeadlineSeconds = test.deadline
-			ctx := t.Context()
-			if test.traced {
-				ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": test.annotations[run.TraceparentAnnotation]})
-			}
-			if _, err := executor.Handle(ctx, triggered(t)); err != nil {
+			if _, err := executor.Handle(t.Context(), triggered(t)); err != nil {
 				t.Fatal(err)
 			}
 			got := map[string]string{}
-			for _, name := range []string{run.DeadlineAnnotation, run.SilentAnnotation, run.TraceparentAnnotation} {
+			for _, name := range []string{run.DeadlineAnnotation, run.SilentAnnotation} {
 				if value, ok := jobs.created[0].Annotations[name]; ok {
 					got[name] = value
 				}

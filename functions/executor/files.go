@@ -31,16 +31,20 @@ func (from *BridgeFiles) Grant(ctx context.Context, task keptn.Task) (files.Gran
 // Configuration looks job/config.yaml up at the service's level, then at the
 // stage's, then at the project's. Only that there is none at a level moves on to
 // the next one.
-func (from *BridgeFiles) Configuration(ctx context.Context, task keptn.Task) (content []byte, grant files.Grant, err error) {
-	grant, err = from.Grant(ctx, task)
+func (from *BridgeFiles) Configuration(ctx context.Context, task keptn.Task) (File, error) {
+	grant, err := from.Grant(ctx, task)
 	if err != nil {
-		return nil, files.Grant{}, err
+		return File{}, err
 	}
 	for _, level := range files.Levels() {
+		var content []byte
 		content, err = from.Gateway.File(ctx, grant.Token, level, jobconfig.Path, jobconfig.MaxBytes)
+		if err == nil {
+			return File{Content: content, Level: level, Grant: grant}, nil
+		}
 		if !errors.Is(err, files.ErrNotFound) {
-			return content, grant, err
+			return File{}, err
 		}
 	}
-	return nil, files.Grant{}, err
+	return File{}, err
 }

@@ -13,8 +13,13 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/job-executor/job-executor/functions/files"
 	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/tracing"
 )
 
 // Configuration is what the Job tells its init container.
@@ -29,6 +34,9 @@ type Configuration struct {
 	Grant string `env:"GRANT,notEmpty"`
 	// Timeout bounds everything together.
 	Timeout time.Duration `env:"TIMEOUT" envDefault:"2m"`
+	// Traceparent is the span below which it traces what it does; empty for none (W3C Trace
+	// Context).
+	Traceparent string `env:"TRACEPARENT"`
 }
 
 // Paths is a JSON list of paths in an environment variable.
@@ -42,8 +50,8 @@ func (paths *Paths) UnmarshalText(text []byte) error {
 // Run fetches a task's files from the bridge, to which transport makes requests.
 func Run(ctx context.Context, configuration Configuration, telemetry *function.Telemetry, transport http.RoundTripper) error {
 	return (&Fetcher{
-		Configuration: configuration, Log: telemetry.Log,
-		Gateway: files.Client{URL: configuration.BridgeURL, HTTP: &http.Client{Transport: telemetry.Transport(transport), Timeout: files.CallTimeout}},
+		Configuration: configuration, Tracer: telemetry.Tracers.Tracer("fetcher"), Log: telemetry.Log,
+		Gateway: files.Client{URL: configuration.BridgeURL, HTTP: &http.Client{Transport: transport, Timeout: files.CallTimeout}},
 	}).Run(ctx)
 }
 
@@ -51,6 +59,7 @@ func Run(ctx context.Context, configuration Configuration, telemetry *function.T
 type Fetcher struct {
 	Configuration Configuration
 	Gateway       files.Client
+	Tracer        trace.Tracer
 	Log           *slog.Logger
 }
 
@@ -59,6 +68,7 @@ type Fetcher struct {
 func (fetcher *Fetcher) Run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, fetcher.Configuration.Timeout)
 	defer cancel()
+	ctx = trace.ContextWithRemoteSpanContext(ctx, tracing.Parse(fetcher.Configuration.Traceparent))
 	if err := os.MkdirAll(fetcher.Configuration.Target, 0o755); err != nil {
 		return fmt.Errorf("making the directory for the files: %w", err)
 	}
@@ -77,13 +87,25 @@ func (fetcher *Fetcher) Run(ctx context.Context) error {
 
 // fetch fetches an entry from the first level that has it: the service's, the stage's,
 // then the project's.
-func (fetcher *Fetcher) fetch(ctx context.Context, root *os.Root, entry string) error {
+func (fetcher *Fetcher) fetch(ctx context.Context, root *os.Root, entry string) (err error) {
+	if trace.SpanContextFromContext(ctx).IsValid() {
+		var span trace.Span
+		ctx, span = fetcher.Tracer.Start(ctx, "read "+entry)
+		defer func() {
+			if err != nil {
+				span.SetStatus(codes.Error, err.Error())
+				span.SetAttributes(attribute.String("error.type", "file"))
+			}
+			span.End()
+		}()
+	}
 	for _, level := range files.Levels() {
 		found, err := fetcher.fetchFrom(ctx, root, level, strings.Trim(entry, "/"))
 		if err != nil {
 			return fmt.Errorf("fetching %s: %w", entry, err)
 		}
 		if found {
+			trace.SpanFromContext(ctx).SetAttributes(attribute.String("job_executor.file.level", string(level)))
 			return nil
 		}
 	}

@@ -17,10 +17,11 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
-	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
-	"go.opentelemetry.io/otel/trace"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/tracing"
 )
 
 var discard = slog.New(slog.DiscardHandler)
@@ -120,7 +121,7 @@ func TestReceiverAnswersWhatKnativeActsOn(t *testing.T) {
 					t.Errorf("%v was not to be handled", received)
 				}
 				return test.handle()
-			}, most, discard).ServeHTTP(recorder, request)
+			}, most, telemetry(tracetest.NewSpanRecorder())).ServeHTTP(recorder, request)
 			got := answer{recorder.Code, recorder.Body.String(), recorder.Header().Get("Ce-Type")}
 			if difference := cmp.Diff(test.want, got); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
@@ -138,7 +139,7 @@ func FuzzReceiver(f *testing.F) {
 		recorder := httptest.NewRecorder()
 		Receiver(func(_ context.Context, received event.Event) (*event.Event, error) {
 			return nil, received.Validate()
-		}, 1<<20, discard).ServeHTTP(recorder, request)
+		}, 1<<20, telemetry(tracetest.NewSpanRecorder())).ServeHTTP(recorder, request)
 		if recorder.Code != http.StatusAccepted && recorder.Code != http.StatusBadRequest {
 			t.Errorf("%d %s", recorder.Code, recorder.Body)
 		}
@@ -197,9 +198,8 @@ func TestConfigureNamesEveryVariable(t *testing.T) {
 
 func telemetry(recorder *tracetest.SpanRecorder) *Telemetry {
 	return &Telemetry{
-		Log:        discard,
-		Tracers:    sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder), sdktrace.WithIDGenerator(idGenerator{})),
-		Propagator: propagation.TraceContext{},
+		Log:     discard,
+		Tracers: sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder), sdktrace.WithIDGenerator(tracing.IDGenerator{})),
 	}
 }
 
@@ -224,7 +224,7 @@ func TestServeDrains(t *testing.T) {
 	served := make(chan error, 1)
 	environment := Environment{MaxEventBytes: 1000, DrainDelay: 300 * time.Millisecond, DrainTimeout: 10 * time.Second}
 	go func() {
-		served <- Serve(ctx, "test", environment, listener, wired(program), telemetry(tracetest.NewSpanRecorder()))
+		served <- Serve(ctx, environment, listener, wired(program), telemetry(tracetest.NewSpanRecorder()))
 	}()
 	ready := func() int {
 		request, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/readyz", nil)
@@ -268,7 +268,7 @@ func TestFunctionIsAliveWhileItStarts(t *testing.T) {
 	var come atomic.Bool
 	log := slog.New(slog.DiscardHandler)
 	go func() {
-		served <- Serve(ctx, "test", Environment{}, listener, func(ctx context.Context) (Program, error) {
+		served <- Serve(ctx, Environment{}, listener, func(ctx context.Context) (Program, error) {
 			return Retry(ctx, log, func(context.Context) (Program, error) {
 				if !come.Load() {
 					select {
@@ -313,7 +313,7 @@ func TestLoopThatFailsEndsTheFunction(t *testing.T) {
 	wrong := errors.New("it can't go on")
 	err = Serve(
 		t.Context(),
-		"test",
+
 		Environment{},
 		listener,
 		wired(Program{Loops: []func(context.Context) error{func(context.Context) error { return wrong }}}),
@@ -324,54 +324,67 @@ func TestLoopThatFailsEndsTheFunction(t *testing.T) {
 	}
 }
 
-func TestTraceIsTheKeptnContext(t *testing.T) {
-	tests := []struct{ name, context, want string }{
-		{name: "a UUID", context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", want: "4ed578f61e1e4a119b2e9a7111760f5b"},
-		{name: "too short", context: "4ed578f6"},
-		{name: "too long", context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b00"},
-		{name: "no UUID", context: "my context"},
-		{name: "zero is no trace id", context: "00000000-0000-0000-0000-000000000000"},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			recorder := tracetest.NewSpanRecorder()
-			ctx, span := telemetry(recorder).Tracers.Tracer("").Start(ContextWithTraceID(t.Context(), test.context), "one")
-			got := trace.SpanContextFromContext(ctx).TraceID().String()
-			span.End()
-			if test.want != "" && got != test.want || test.want == "" && (strings.HasPrefix(got, "4ed578f6") || !span.SpanContext().IsValid()) {
-				t.Errorf("got %s, want %q", got, test.want)
-			}
-		})
-	}
-}
-
+// The trace goes on with an event, whatever a Broker makes of a request's headers, and with
+// the reply; what an event is about that was sent within no trace is none.
 func TestTraceGoesOnThroughSenderAndReceiver(t *testing.T) {
 	recorder := tracetest.NewSpanRecorder()
 	telemetry := telemetry(recorder)
-	server := httptest.NewServer(
-		telemetry.middleware("watcher", Receiver(func(context.Context, event.Event) (*event.Event, error) { return nil, nil }, 1000, discard)),
-	)
-	defer server.Close()
-	ctx, span := telemetry.Tracers.Tracer("").Start(ContextWithTraceID(t.Context(), "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b"), "root")
-	sender := &Sender{URL: server.URL, HTTP: &http.Client{Transport: telemetry.Transport(http.DefaultTransport)}}
-	if err := sender.Send(ctx, *reply()); err != nil {
-		t.Fatal(err)
+	task := keptn.Task{Context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", TriggeredID: "1", Name: "test"}
+	tests := []struct {
+		name string
+		err  error
+		// untraced says that the receiver's events are part of no trace.
+		untraced bool
+		ctx      context.Context
+		want     []string
+	}{
+		{name: "below what it was sent for", ctx: tracing.WithRun(t.Context(), task), want: []string{"process reply below RUN, Unset"}},
+		{
+			name: "what is final is marked", ctx: tracing.WithRun(t.Context(), task), err: Permanent(errors.New("no")),
+			want: []string{"process reply below RUN, Error"},
+		},
+		{name: "what comes again is not", ctx: tracing.WithRun(t.Context(), task), err: errors.New("not now"), want: []string{"process reply below RUN, Unset"}},
+		{name: "not outside of a trace", ctx: t.Context()},
+		{name: "not what is bookkeeping", ctx: tracing.WithRun(t.Context(), task), untraced: true},
 	}
-	span.End()
-	server.Close() // until the server's span has ended
-	names := map[string]bool{}
-	for _, ended := range recorder.Ended() {
-		names[ended.Name()] = ended.SpanContext().TraceID().String() == "4ed578f61e1e4a119b2e9a7111760f5b"
-	}
-	if difference := cmp.Diff(map[string]bool{"root": true, "HTTP POST": true, "watcher reply": true}, names); difference != "" {
-		t.Errorf("spans in the trace (-want +got):\n%s", difference)
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			recorder.Reset()
+			handle := func(context.Context, event.Event) (*event.Event, error) { return reply(), test.err }
+			program := Program{Handlers: map[string]Handler{"/": handle}, Untraced: test.untraced}
+			broker := func(writer http.ResponseWriter, request *http.Request) {
+				request.Header.Set("Traceparent", "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01") // Knative's own
+				program.HTTPHandler(1000, telemetry).ServeHTTP(writer, request)
+			}
+			server := httptest.NewServer(http.HandlerFunc(broker))
+			defer server.Close()
+			sender := &Sender{URL: server.URL, HTTP: http.DefaultClient}
+			answer, err := sender.Request(test.ctx, *reply())
+			if (err == nil) != (test.err == nil) {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, ended := range recorder.Ended() {
+				parent := ended.Parent().SpanID().String()
+				if parent == tracing.SpanID("1").String() {
+					parent = "RUN"
+				}
+				got = append(got, fmt.Sprintf("%s below %s, %s", ended.Name(), parent, ended.Status().Code))
+				if within := answer; within != nil && tracing.Parse(within.Extensions()["traceparent"].(string)).SpanID() != ended.SpanContext().SpanID() {
+					t.Errorf("the reply is within %v", within.Extensions())
+				}
+			}
+			if difference := cmp.Diff(test.want, got); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
 	}
 }
 
 func TestLogLinesNameTheTrace(t *testing.T) {
 	var log bytes.Buffer
 	logger := slog.New(traceHandler{slog.NewJSONHandler(&log, nil)}).With("a", 1).WithGroup("g")
-	ctx, span := telemetry(tracetest.NewSpanRecorder()).Tracers.Tracer("").Start(ContextWithTraceID(t.Context(), "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b"), "one")
+	ctx, span := telemetry(tracetest.NewSpanRecorder()).Tracers.Tracer("").Start(tracing.WithRun(t.Context(), keptn.Task{Context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b"}), "one")
 	logger.InfoContext(ctx, "hello")
 	span.End()
 	if !strings.Contains(log.String(), `"trace_id":"4ed578f61e1e4a119b2e9a7111760f5b"`) {

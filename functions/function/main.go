@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/caarlos0/env/v11"
+	"go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -53,19 +54,27 @@ type Program struct {
 	Routes map[string]http.Handler
 	// Loops run until their context ends; one that ends before ends the process.
 	Loops []func(ctx context.Context) error
+	// Untraced says that the events which it receives are no part of a delivery, and so of no
+	// trace.
+	Untraced bool
 }
 
 // HTTPHandler serves the program's handlers and routes, for events of at most
-// maxEventBytes; each request gets a span.
-func (program Program) HTTPHandler(name string, maxEventBytes int64, telemetry *Telemetry) http.Handler {
+// maxEventBytes.
+func (program Program) HTTPHandler(maxEventBytes int64, telemetry *Telemetry) http.Handler {
 	mux := http.NewServeMux()
+	if program.Untraced {
+		untraced := *telemetry
+		untraced.Tracers = noop.NewTracerProvider()
+		telemetry = &untraced
+	}
 	for path, handle := range program.Handlers {
-		mux.Handle(path, Receiver(handle, maxEventBytes, telemetry.Log))
+		mux.Handle(path, Receiver(handle, maxEventBytes, telemetry))
 	}
 	for pattern, handler := range program.Routes {
 		mux.Handle(pattern, handler)
 	}
-	return telemetry.middleware(name, mux)
+	return mux
 }
 
 // Main runs a function: configuration, telemetry, handlers, serve, drain, flush.
@@ -81,7 +90,7 @@ func Main[Configuration any](name string, wire func(ctx context.Context, configu
 		if err != nil {
 			return fmt.Errorf("listening: %w", err)
 		}
-		return Serve(ctx, name, environment, listener, func(ctx context.Context) (Program, error) { return wire(ctx, configuration, telemetry) }, telemetry)
+		return Serve(ctx, environment, listener, func(ctx context.Context) (Program, error) { return wire(ctx, configuration, telemetry) }, telemetry)
 	})
 }
 
@@ -137,7 +146,7 @@ func Retry[Value any](ctx context.Context, log *slog.Logger, do func(context.Con
 // Serve serves a program until the context ends, then drains it: it reports to
 // be not ready, goes on for the drain delay, and waits for what is under way. It is
 // alive, and not ready, while the program is being wired.
-func Serve(ctx context.Context, name string, environment Environment, listener net.Listener, wire func(context.Context) (Program, error), telemetry *Telemetry) error {
+func Serve(ctx context.Context, environment Environment, listener net.Listener, wire func(context.Context) (Program, error), telemetry *Telemetry) error {
 	var draining atomic.Bool
 	var wired atomic.Pointer[http.Handler]
 	mux := http.NewServeMux()
@@ -175,7 +184,7 @@ func Serve(ctx context.Context, name string, environment Environment, listener n
 			}
 			return err
 		}
-		handler := program.HTTPHandler(name, environment.MaxEventBytes, telemetry)
+		handler := program.HTTPHandler(environment.MaxEventBytes, telemetry)
 		wired.Store(&handler)
 		loops, ctx := errgroup.WithContext(ctx)
 		for _, loop := range program.Loops {

@@ -6,11 +6,17 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/binding"
 	"github.com/cloudevents/sdk-go/v2/event"
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/job-executor/job-executor/functions/tracing"
 )
 
 // Handler does what a function is there for: it answers one event with another
@@ -20,14 +26,17 @@ import (
 type Handler func(ctx context.Context, received event.Event) (*event.Event, error)
 
 // Receiver makes a Handler an http.Handler for CloudEvents in binary or
-// structured mode, of at most maxBytes.
-func Receiver(handle Handler, maxBytes int64, log *slog.Logger) http.Handler {
+// structured mode, of at most maxBytes. What is done for an event that was sent within a
+// trace is a span of that trace, and so is what the reply leads to.
+func Receiver(handle Handler, maxBytes int64, telemetry *Telemetry) http.Handler {
+	log, tracer := telemetry.Log, telemetry.Tracers.Tracer("function")
+	var started atomic.Bool
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		if request.Method != http.MethodPost {
 			http.Error(writer, "events are received by POST", http.StatusMethodNotAllowed)
 			return
 		}
-		ctx, started := request.Context(), time.Now()
+		ctx, began := request.Context(), time.Now()
 		request.Body = http.MaxBytesReader(writer, request.Body, maxBytes)
 		message := cehttp.NewMessageFromHttpRequest(request)
 		received, err := binding.ToEvent(ctx, message)
@@ -43,12 +52,14 @@ func Receiver(handle Handler, maxBytes int64, log *slog.Logger) http.Handler {
 			return
 		}
 		log := log.With("id", received.ID(), "type", received.Type(), "source", received.Source())
+		ctx, end := process(ctx, tracer, received, !started.Swap(true))
 		reply, err := handle(ctx, *received)
+		end(err)
 		if err != nil {
 			fail(ctx, writer, log, err)
 			return
 		}
-		log = log.With("duration", time.Since(started).Round(time.Millisecond).String())
+		log = log.With("duration", time.Since(began).Round(time.Millisecond).String())
 		if reply == nil {
 			log.InfoContext(ctx, "event handled, no reply")
 			// Knative takes a success with a body that is no event for a failure, so
@@ -57,6 +68,7 @@ func Receiver(handle Handler, maxBytes int64, log *slog.Logger) http.Handler {
 			return
 		}
 		log.InfoContext(ctx, "event handled", "reply", reply.Type())
+		reply = new(within(ctx, *reply))
 		if err := cehttp.WriteResponseWriter(ctx, binding.ToMessage(reply), http.StatusOK, writer); err != nil {
 			log.ErrorContext(ctx, "writing the reply failed", "error", err)
 		}
@@ -68,4 +80,38 @@ func fail(ctx context.Context, writer http.ResponseWriter, log *slog.Logger, err
 	log.WarnContext(ctx, "event not handled", "status", status, "error", err)
 	// The sentence reaches the dead letter sink as knativeerrordata.
 	http.Error(writer, err.Error(), status)
+}
+
+// process starts the span of what is done for an event, if it was sent within a trace. Its
+// end marks it only for an error that is final: what is delivered again may still do.
+func process(ctx context.Context, tracer trace.Tracer, received *event.Event, isFirst bool) (context.Context, func(error)) {
+	traceparent, _ := received.Extensions()[tracing.Extension].(string)
+	parent := tracing.Parse(traceparent)
+	if !parent.IsValid() {
+		return ctx, func(error) {}
+	}
+	ctx, span := tracer.Start(trace.ContextWithRemoteSpanContext(ctx, parent), "process "+received.Type(),
+		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(tracing.EventAttributes(*received)...),
+		trace.WithAttributes(attribute.String("messaging.operation.type", "process"), attribute.Bool("faas.coldstart", isFirst)))
+	return ctx, func(err error) {
+		switch {
+		case err == nil:
+		case IsPermanent(err):
+			span.SetStatus(codes.Error, err.Error())
+			span.SetAttributes(attribute.String("error.type", "permanent"))
+		default:
+			span.AddEvent("delivered again", trace.WithAttributes(attribute.String("exception.message", err.Error())))
+		}
+		span.End()
+	}
+}
+
+// within returns an event as one that is sent within the context's span, if there is one.
+func within(ctx context.Context, outgoing event.Event) event.Event {
+	outgoing = outgoing.Clone()
+	outgoing.SetExtension(tracing.Extension, nil)
+	if traceparent := tracing.Text(ctx); traceparent != "" {
+		outgoing.SetExtension(tracing.Extension, traceparent)
+	}
+	return outgoing
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/cloudevents/sdk-go/v2/binding"
 	"github.com/cloudevents/sdk-go/v2/event"
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
+
+	"github.com/job-executor/job-executor/functions/tracing"
 )
 
 // Sender posts events to one address, for example a Broker's.
@@ -31,7 +33,7 @@ const (
 )
 
 // Send posts an event and returns nil after a 2xx. It does not repeat: who calls
-// it knows when to.
+// it knows when to. The event is sent within the context's span.
 func (sender *Sender) Send(ctx context.Context, outgoing event.Event) error {
 	response, err := sender.post(ctx, outgoing)
 	if err != nil {
@@ -68,6 +70,10 @@ func (sender *Sender) post(ctx context.Context, outgoing event.Event) (*http.Res
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, sender.URL, nil)
 	if err != nil {
 		return nil, fmt.Errorf("making a request to %s: %w", sender.URL, err)
+	}
+	outgoing = within(ctx, outgoing)
+	if traceparent := tracing.Text(ctx); traceparent != "" {
+		request.Header.Set(tracing.Extension, traceparent) // for Knative's own spans
 	}
 	if err := cehttp.WriteRequest(ctx, binding.ToMessage(&outgoing), request); err != nil {
 		return nil, fmt.Errorf("encoding event %s: %w", outgoing.ID(), err)

@@ -2,35 +2,31 @@ package function
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
-	"strings"
+	"runtime/debug"
 
-	cryptorand "crypto/rand"
-
-	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
-	"go.opentelemetry.io/otel/propagation"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/job-executor/job-executor/functions/tracing"
 )
 
 // Telemetry is what a function logs, traces and counts with.
 type Telemetry struct {
-	Log        *slog.Logger
-	Tracers    trace.TracerProvider
-	Meters     metric.MeterProvider
-	Propagator propagation.TextMapPropagator
+	Log     *slog.Logger
+	Tracers trace.TracerProvider
+	Meters  metric.MeterProvider
 
 	flush func(context.Context) error
 }
@@ -61,8 +57,25 @@ func NewTelemetry(ctx context.Context, name string, level slog.Level) (*Telemetr
 	return telemetry, nil
 }
 
+// namespace is that of all functions' services, and their host.
+const namespace = "job-executor"
+
+// resourceOf is what all telemetry of a function is about, wherever it runs. They all name
+// one host: Jaeger takes what a function does after the one that sent it the event has ended
+// for a clock that is wrong, where it can't see that the two have the same.
 func resourceOf(name string) *resource.Resource {
-	return resource.NewSchemaless(attribute.String("service.name", name))
+	return resource.NewSchemaless(
+		attribute.String("service.name", namespace+"-"+name), attribute.String("service.namespace", namespace),
+		attribute.String("service.version", version()), attribute.String("host.id", namespace),
+	)
+}
+
+// version is that of the module, as the Go toolchain notes it in the program.
+func version() string {
+	if built, ok := debug.ReadBuildInfo(); ok {
+		return built.Main.Version
+	}
+	return "unknown"
 }
 
 // ExportFromEnvironment returns a processor that exports spans by OTLP over HTTP,
@@ -79,10 +92,17 @@ func ExportFromEnvironment(ctx context.Context) ([]sdktrace.SpanProcessor, error
 }
 
 // TelemetryTo returns telemetry of a function of this name that logs to a handler,
-// gives its spans to processors, and counts for nobody.
+// gives its spans to processors, and counts for nobody. Without processors there are no
+// spans, and the trace is passed on only.
 func TelemetryTo(name string, handler slog.Handler, processors ...sdktrace.SpanProcessor) *Telemetry {
+	log := slog.New(traceHandler{handler}).With("function", name)
+	if len(processors) == 0 {
+		return &Telemetry{
+			Log: log, Tracers: tracenoop.NewTracerProvider(), Meters: noop.NewMeterProvider(), flush: func(context.Context) error { return nil },
+		}
+	}
 	options := []sdktrace.TracerProviderOption{
-		sdktrace.WithIDGenerator(idGenerator{}),
+		sdktrace.WithIDGenerator(tracing.IDGenerator{}),
 		sdktrace.WithResource(resourceOf(name)),
 	}
 	for _, processor := range processors {
@@ -90,60 +110,8 @@ func TelemetryTo(name string, handler slog.Handler, processors ...sdktrace.SpanP
 	}
 	provider := sdktrace.NewTracerProvider(options...)
 	return &Telemetry{
-		Log:     slog.New(traceHandler{handler}).With("function", name),
-		Tracers: provider, Meters: noop.NewMeterProvider(), Propagator: propagation.TraceContext{}, flush: provider.Shutdown,
+		Log: log, Tracers: provider, Meters: noop.NewMeterProvider(), flush: provider.Shutdown,
 	}
-}
-
-// Transport traces outgoing requests and passes the trace on with them.
-func (telemetry *Telemetry) Transport(base http.RoundTripper) http.RoundTripper {
-	return otelhttp.NewTransport(base,
-		otelhttp.WithTracerProvider(telemetry.Tracers),
-		otelhttp.WithPropagators(telemetry.Propagator))
-}
-
-// middleware gives every request a span, named after the event's type.
-func (telemetry *Telemetry) middleware(name string, handler http.Handler) http.Handler {
-	return otelhttp.NewHandler(handler, name,
-		otelhttp.WithTracerProvider(telemetry.Tracers),
-		otelhttp.WithPropagators(telemetry.Propagator),
-		otelhttp.WithSpanNameFormatter(func(_ string, request *http.Request) string {
-			if eventType := request.Header.Get("Ce-Type"); eventType != "" {
-				return name + " " + eventType
-			}
-			return name + " " + request.Method + " " + request.URL.Path
-		}))
-}
-
-type traceIDKey struct{}
-
-// ContextWithTraceID has a span that is started without a parent begin the trace
-// whose id is the Keptn context, a UUID: both are 16 bytes, so a search for the
-// one finds the other. Any other text leaves the context as it is.
-func ContextWithTraceID(ctx context.Context, keptnContext string) context.Context {
-	content, err := hex.DecodeString(strings.ReplaceAll(keptnContext, "-", ""))
-	var id trace.TraceID
-	if err != nil || copy(id[:], content) != len(content) || len(content) != len(id) || !id.IsValid() {
-		return ctx
-	}
-	return context.WithValue(ctx, traceIDKey{}, id)
-}
-
-// idGenerator makes random ids, except for the trace id that the context names.
-type idGenerator struct{}
-
-func (idGenerator) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
-	id, ok := ctx.Value(traceIDKey{}).(trace.TraceID)
-	if !ok {
-		_, _ = cryptorand.Read(id[:])
-	}
-	return id, idGenerator{}.NewSpanID(ctx, id)
-}
-
-func (idGenerator) NewSpanID(context.Context, trace.TraceID) trace.SpanID {
-	var id trace.SpanID
-	_, _ = cryptorand.Read(id[:])
-	return id
 }
 
 // traceHandler adds the trace to every log line that is written within one.

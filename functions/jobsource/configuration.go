@@ -41,11 +41,11 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 		Client: dependencies.Kubernetes, Namespaces: configuration.Namespaces, Installation: configuration.Installation,
 		ActiveInterval: configuration.ActiveInterval, StartDeadline: configuration.StartDeadline,
 		Sender: &function.Sender{
-			URL: configuration.BrokerURL, HTTP: &http.Client{Transport: telemetry.Transport(dependencies.Transport), Timeout: configuration.SendTimeout},
+			URL: configuration.BrokerURL, HTTP: &http.Client{Transport: dependencies.Transport, Timeout: configuration.SendTimeout},
 		},
 		Marker: configuration.Store(dependencies.Kubernetes.BatchV1()),
-		Tracer: telemetry.Tracers.Tracer("jobsource"), Meter: telemetry.Meters.Meter("jobsource"), Propagator: telemetry.Propagator,
+		Tracer: telemetry.Tracers.Tracer("jobsource"), Meter: telemetry.Meters.Meter("jobsource"),
 		Now: dependencies.Now, Log: telemetry.Log,
 	}
-	return function.Program{Handlers: map[string]function.Handler{"/": source.Handle}, Loops: []func(context.Context) error{source.Run}}
+	return function.Program{Handlers: map[string]function.Handler{"/": source.Handle}, Loops: []func(context.Context) error{source.Run}, Untraced: true}
 }

@@ -3,6 +3,7 @@ package jobsource
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,8 +13,8 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,7 +27,9 @@ import (
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/tracing"
 )
 
 // Sender gives the Broker an event; it returns nil only after the Broker's 2xx.
@@ -56,7 +59,6 @@ type Source struct {
 	StartDeadline time.Duration
 	Tracer        trace.Tracer
 	Meter         metric.Meter
-	Propagator    propagation.TextMapPropagator
 	Now           func() time.Time
 	Log           *slog.Logger
 
@@ -258,7 +260,7 @@ func (source *Source) tellUnsynced(ctx context.Context) {
 func strip(job *batchv1.Job) *batchv1.Job {
 	kept := map[string]string{}
 	for _, name := range []string{
-		run.TaskAnnotation, run.TraceparentAnnotation, run.PlanAnnotation, run.ReportedAnnotation, run.TTLAnnotation, run.SilentAnnotation, run.FailureAnnotation,
+		run.TaskAnnotation, run.PlanAnnotation, run.ReportedAnnotation, run.TTLAnnotation, run.SilentAnnotation, run.FailureAnnotation,
 	} {
 		if value, ok := job.Annotations[name]; ok {
 			kept[name] = value
@@ -509,10 +511,14 @@ func hasStarted(job *batchv1.Job) bool {
 }
 
 func (source *Source) send(ctx context.Context, job *batchv1.Job, how string) error {
-	ctx = run.ContextOf(ctx, source.Propagator, job)
-	ctx, span := source.Tracer.Start(ctx, "jobsource "+run.CompletedType, trace.WithSpanKind(trace.SpanKindProducer))
+	completed := run.Completed(job, how, source.Now())
+	var task keptn.Task // of none there is just no trace
+	_ = json.Unmarshal([]byte(job.Annotations[run.TaskAnnotation]), &task)
+	ctx, span := tracing.StartSend(ctx, source.Tracer, task, run.CompletedType,
+		append(tracing.EventAttributes(completed), attribute.String("k8s.job.name", job.Name), attribute.String("k8s.namespace.name", job.Namespace))...)
 	defer span.End()
-	if err := source.Sender.Send(ctx, run.Completed(job, how, source.Now())); err != nil {
+	if err := source.Sender.Send(ctx, completed); err != nil {
+		span.AddEvent("not taken, and sent again", trace.WithAttributes(attribute.String("exception.message", err.Error())))
 		return fmt.Errorf("sending the completion of Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
 	return nil
@@ -561,7 +567,7 @@ func (source *Source) nameActive(ctx context.Context) {
 		}
 		source.mutex.Unlock()
 		for _, active := range activeRuns(jobs) {
-			if err := source.Sender.Send(run.ContextOf(ctx, source.Propagator, active[0]), run.Active(active, source.Now())); err != nil && ctx.Err() == nil {
+			if err := source.Sender.Send(ctx, run.Active(active, source.Now())); err != nil && ctx.Err() == nil {
 				source.Log.WarnContext(ctx, "naming an active run failed, will be tried again", "run", active[0].Labels[run.EventIDLabel], "error", err)
 			}
 		}

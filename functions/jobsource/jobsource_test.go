@@ -14,7 +14,6 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
 	noopmetric "go.opentelemetry.io/otel/metric/noop"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace/noop"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -108,7 +107,7 @@ func (marker *marker) Expire(_ context.Context, job *batchv1.Job, _ time.Time) e
 func newSource(broker *broker, marker Marker, objects ...runtime.Object) *Source {
 	return &Source{
 		Client: fake.NewClientset(objects...), Namespaces: []string{"jobs"}, Installation: "ours", Sender: broker, Marker: marker,
-		Tracer: noop.NewTracerProvider().Tracer(""), Propagator: propagation.TraceContext{}, StartDeadline: 5 * time.Minute, Meter: noopmetric.Meter{},
+		Tracer: noop.NewTracerProvider().Tracer(""), StartDeadline: 5 * time.Minute, Meter: noopmetric.Meter{},
 		ActiveInterval: time.Hour, Now: func() time.Time { return noon }, Log: slog.New(slog.DiscardHandler),
 	}
 }

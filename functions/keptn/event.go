@@ -2,6 +2,7 @@ package keptn
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,6 +44,35 @@ const EndedExtension = "runended"
 // TriggeredAtExtension is the attribute of an answer that says when its task was
 // triggered (RFC 3339). It is for the bridge only, too.
 const TriggeredAtExtension = "triggeredat"
+
+// TraceparentExtension is the attribute of an event that says within which span it was sent
+// (CloudEvents, Distributed Tracing extension), and TriggeredWithinExtension that of an
+// answer that says it of its task's triggered event.
+const (
+	TraceparentExtension     = "traceparent"
+	TriggeredWithinExtension = "triggeredwithin"
+)
+
+// noTraceparent notes that Keptn named no span.
+const noTraceparent = "none"
+
+// RunResultExtension is the attribute of an answer, or of a LogError, that says how the run
+// ended. It is for the bridge only.
+const RunResultExtension = "runresult"
+
+// RunResult is how a run ended, in the words of the OpenTelemetry semantic conventions
+// (cicd.pipeline.task.run.result).
+type RunResult string
+
+// The results of runs.
+const (
+	RunSuccess      RunResult = "success"
+	RunFailure      RunResult = "failure"
+	RunError        RunResult = "error"
+	RunTimeout      RunResult = "timeout"
+	RunCancellation RunResult = "cancellation"
+	RunSkip         RunResult = "skip"
+)
 
 // SpecVersion is the version of Keptn's event specification that is spoken here.
 const SpecVersion = "0.2.4"
@@ -118,6 +148,9 @@ type Task struct {
 	Labels      map[string]string `json:"labels,omitempty"`
 	// TriggeredAt is when Keptn triggered it; zero if that is not known.
 	TriggeredAt time.Time `json:"triggeredAt,omitzero"`
+	// Traceparent is the span within which Keptn sent its event, if it said so (W3C Trace
+	// Context).
+	Traceparent string `json:"traceparent,omitempty"`
 	// Observed says that it is none that Keptn wants done: what was observed is an event
 	// that triggers nothing, whose id is TriggeredID, and Name the rest of its type.
 	Observed bool `json:"observed,omitempty"`
@@ -155,6 +188,8 @@ type Answer struct {
 	EndedAt time.Time
 	// Logged is what Keptn's log is told beside it, if anything.
 	Logged string
+	// RunResult is how the run ended; empty if that is not known.
+	RunResult RunResult
 }
 
 // ParseAnswer reads an answer. Its errors are those of ParseTask, and that the event is
@@ -181,6 +216,7 @@ func ParseAnswer(answer event.Event) (Answer, error) {
 	}
 	return Answer{
 		Task: task, Phase: phase, Event: outgoing, Status: data.Status, Message: data.Message, EndedAt: timeOf(answer, EndedExtension), Logged: logged,
+		RunResult: RunResult(extension(answer, RunResultExtension)),
 	}, nil
 }
 
@@ -193,9 +229,10 @@ func parse(taskEvent event.Event) (Task, Phase, eventData, error) {
 		TriggeredID: extension(taskEvent, TriggeredIDExtension),
 		Name:        name,
 		TriggeredAt: timeOf(taskEvent, TriggeredAtExtension),
+		Traceparent: extension(taskEvent, TriggeredWithinExtension),
 	}
 	if phase == Triggered {
-		task.TriggeredID, task.TriggeredAt = taskEvent.ID(), taskEvent.Time().UTC()
+		task.TriggeredID, task.TriggeredAt, task.Traceparent = taskEvent.ID(), taskEvent.Time().UTC(), withinOf(taskEvent)
 	}
 	data, err := task.read(taskEvent)
 	return task, phase, data, err
@@ -255,9 +292,22 @@ func ParseEvent(seen event.Event) (Task, error) {
 	if !ok || name == "" {
 		return Task{}, fmt.Errorf("event type %q is none of Keptn's", seen.Type())
 	}
-	task := Task{TriggeredID: seen.ID(), Name: name, Observed: true}
+	task := Task{TriggeredID: seen.ID(), Name: name, TriggeredAt: seen.Time().UTC(), Traceparent: withinOf(seen), Observed: true}
 	_, err := task.read(seen)
 	return task, err
+}
+
+// withinOf is within which span a triggered event was sent: what the bridge has noted, whose
+// own span has taken the attribute's place since, or else the attribute.
+func withinOf(triggered event.Event) string {
+	switch noted := extension(triggered, TriggeredWithinExtension); noted {
+	case "":
+		return extension(triggered, TraceparentExtension)
+	case noTraceparent:
+		return ""
+	default:
+		return noted
+	}
 }
 
 // timeOf reads an attribute that is a time; zero if it is none.
@@ -278,10 +328,11 @@ func extension(taskEvent event.Event, name string) string {
 // triggered event before it goes to the Broker.
 func (task Task) Attributes() map[string]string {
 	return map[string]string{
-		ProjectExtension: task.Project,
-		StageExtension:   task.Stage,
-		ServiceExtension: task.Service,
-		TaskExtension:    task.Name,
+		TriggeredWithinExtension: cmp.Or(task.Traceparent, noTraceparent),
+		ProjectExtension:         task.Project,
+		StageExtension:           task.Stage,
+		ServiceExtension:         task.Service,
+		TaskExtension:            task.Name,
 	}
 }
 
@@ -336,7 +387,9 @@ const LogErrorType = "sh.keptn.log.error"
 // LogError returns the event that tells an error of the task, with the same id
 // every time.
 func (task Task) LogError(at time.Time, message string) event.Event {
-	logged := task.answer("log.error", at, map[string]any{"message": message, "task": task.Name})
+	data := task.data(Outcome{})
+	data["message"], data["task"] = message, task.Name
+	logged := task.answer("log.error", at, data)
 	logged.SetType(LogErrorType)
 	return logged
 }
@@ -358,6 +411,13 @@ func WithLog(answer event.Event, text string) event.Event {
 	return answer
 }
 
+// WithRunResult returns an answer, or a LogError, that says how the run ended.
+func WithRunResult(answer event.Event, result RunResult) event.Event {
+	answer = answer.Clone()
+	answer.SetExtension(RunResultExtension, string(result))
+	return answer
+}
+
 // LogEntry is the entry of Keptn's log that tells an error of the task, without the
 // integration's id.
 func (task Task) LogEntry(at time.Time, message string) models.LogEntry {
@@ -366,16 +426,32 @@ func (task Task) LogEntry(at time.Time, message string) models.LogEntry {
 	}
 }
 
-// ParseLogError is the entry of Keptn's log for a LogError event.
-func ParseLogError(told event.Event) (models.LogEntry, error) {
+// LoggedError is a LogError, read.
+type LoggedError struct {
+	Task    Task
+	Message string
+	At      time.Time
+	// RunResult is how the run ended; empty if it has not.
+	RunResult RunResult
+}
+
+// Entry is the entry of Keptn's log for it.
+func (logged LoggedError) Entry() models.LogEntry {
+	return logged.Task.LogEntry(logged.At, logged.Message)
+}
+
+// ParseLogError reads a LogError event.
+func ParseLogError(told event.Event) (LoggedError, error) {
 	var data struct{ Task, Message string }
 	if err := told.DataAs(&data); err != nil {
-		return models.LogEntry{}, fmt.Errorf("reading the data of event %s: %w", told.ID(), err)
+		return LoggedError{}, fmt.Errorf("reading the data of event %s: %w", told.ID(), err)
 	}
 	task := Task{
-		Name: data.Task, Context: extension(told, ContextExtension), TriggeredID: extension(told, TriggeredIDExtension), GitCommitID: extension(told, GitCommitIDExtension),
+		TriggeredID: extension(told, TriggeredIDExtension), Name: data.Task,
+		TriggeredAt: timeOf(told, TriggeredAtExtension), Traceparent: extension(told, TriggeredWithinExtension),
 	}
-	return task.LogEntry(told.Time(), data.Message), nil
+	_, _ = task.read(told) // an entry of the log needs not all of it
+	return LoggedError{Task: task, Message: data.Message, At: told.Time(), RunResult: RunResult(extension(told, RunResultExtension))}, nil
 }
 
 func (task Task) data(outcome Outcome) map[string]any {
@@ -423,6 +499,9 @@ func (task Task) answer(phase Phase, at time.Time, data map[string]any) event.Ev
 	}
 	if !task.TriggeredAt.IsZero() {
 		answer.SetExtension(TriggeredAtExtension, task.TriggeredAt.UTC().Format(time.RFC3339Nano))
+	}
+	if task.Traceparent != "" {
+		answer.SetExtension(TriggeredWithinExtension, task.Traceparent)
 	}
 	// A map of strings, numbers and maps of them always encodes.
 	_ = answer.SetData(event.ApplicationJSON, data)

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace/noop"
 	"go.yaml.in/yaml/v4"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -57,7 +57,7 @@ func (dry *dryRun) show(ctx context.Context, input io.Reader, output io.Writer, 
 	made := &jobs{}
 	runner := &executor.Executor{
 		Files: configFile(source.content), Jobs: made, Cluster: dry.cluster(configuration, level), Configuration: configuration,
-		Propagator: propagation.TraceContext{}, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		Tracer: noop.NewTracerProvider().Tracer(""), Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	}
 	reply, err := runner.Handle(ctx, triggered)
 	if err != nil {
@@ -169,8 +169,8 @@ func (cluster cluster) RefusesPod(_ context.Context, _ string, spec *corev1.PodS
 // configFile is the only file that there is.
 type configFile []byte
 
-func (file configFile) Configuration(context.Context, keptn.Task) ([]byte, files.Grant, error) {
-	return file, files.Grant{Token: "(a grant)"}, nil
+func (file configFile) Configuration(context.Context, keptn.Task) (executor.File, error) {
+	return executor.File{Content: file, Grant: files.Grant{Token: "(a grant)"}}, nil
 }
 
 func (file configFile) Grant(context.Context, keptn.Task) (files.Grant, error) {

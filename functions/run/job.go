@@ -52,9 +52,6 @@ const (
 	// job/config.yaml; as labels they are cut and cleaned.
 	ActionNameAnnotation = "job-executor.github.io/action-name"
 	TaskNameAnnotation   = "job-executor.github.io/task-name"
-	// TraceparentAnnotation carries the trace from the executor to jobsource (W3C
-	// Trace Context).
-	TraceparentAnnotation = "job-executor.github.io/traceparent"
 	// PlanAnnotation holds as JSON which Jobs the run has, in their order: so one that
 	// is missing is known to be.
 	PlanAnnotation = "job-executor.github.io/plan"

@@ -37,7 +37,7 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 		Pods:    &run.Pods{Core: dependencies.Kubernetes.Core, MaxLogBytes: configuration.MaxLogBytes, LogTimeout: configuration.LogTimeout},
 		Secrets: &mask.KubernetesSecrets{Core: dependencies.Kubernetes.Core, Log: telemetry.Log},
 		Memory:  semaphore.NewWeighted(configuration.ConcurrentReports),
-		Trace:   Tracer{Tracer: telemetry.Tracers.Tracer("watcher"), Propagator: telemetry.Propagator},
+		Tracer:  telemetry.Tracers.Tracer("watcher"),
 		Now:     dependencies.Now, Log: telemetry.Log,
 	}
 	return function.Program{Handlers: map[string]function.Handler{"/": watcher.Handle}}

@@ -9,6 +9,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/watcher/result"
 )
@@ -62,6 +63,26 @@ func (evidence evidence) failure() string {
 		return podDeleted
 	}
 	return fmt.Sprintf("job %s failed. Reason: %s, Message: %s", evidence.job.Name, reason, message)
+}
+
+// runResult is how a Job ended that failed: its container did, its time was over, or it could
+// not be run to its end.
+func (evidence evidence) runResult() keptn.RunResult {
+	reason, _ := run.FailureOf(evidence.job)
+	isOver := reason == batchv1.JobReasonDeadlineExceeded
+	for index := range evidence.pods {
+		isOver = isOver || evidence.pods[index].Status.Reason == podDeadlineExceeded
+	}
+	switch {
+	case evidence.job.Annotations[run.FailureAnnotation] != "":
+		return keptn.RunError
+	case isOver:
+		return keptn.RunTimeout
+	case len(evidence.pods) > 0 && evidence.ended(&evidence.pods[len(evidence.pods)-1]) != "":
+		return keptn.RunFailure
+	default:
+		return keptn.RunError
+	}
 }
 
 // unstarted says why nothing of a Job has started, "" if something has.

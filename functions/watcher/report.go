@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"strings"
 
+	"go.opentelemetry.io/otel/trace"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/watcher/mask"
 	"github.com/job-executor/job-executor/functions/watcher/result"
@@ -19,8 +21,10 @@ import (
 type report struct {
 	task    string
 	failure string // empty if it succeeded
-	logs    []logged
-	pods    []corev1.Pod
+	// runResult is how it ended.
+	runResult keptn.RunResult
+	logs      []logged
+	evidence  evidence
 	// result is what the task says of itself.
 	result result.Result
 }
@@ -34,18 +38,22 @@ type logged struct {
 // read is named in it: a result is never held back for it.
 func (watcher *Watcher) report(ctx context.Context, job *batchv1.Job) (report, error) {
 	failed := run.PhaseOf(job) == run.Failed
-	found, err := watcher.evidence(ctx, job, failed)
+	isTraced := trace.SpanContextFromContext(ctx).IsSampled()
+	found, err := watcher.evidence(ctx, job, failed || isTraced)
 	if err != nil {
 		return report{}, err
 	}
+	ctx, span := watcher.Tracer.Start(ctx, "read logs")
+	defer span.End()
 	hide, err := mask.Of(ctx, watcher.Secrets, job)
 	if err != nil {
 		return report{}, err
 	}
-	made := report{task: job.Annotations[run.TaskNameAnnotation], pods: found.pods, result: result.Of(found.pods)}
+	made := report{task: job.Annotations[run.TaskNameAnnotation], runResult: keptn.RunSuccess, evidence: found, result: result.Of(found.pods)}
 	made.result.Hide(hide)
 	made.result.Message = plain(run.Shorten(made.result.Message, "the pod's status", maxSentenceBytes))
 	if failed {
+		made.runResult = found.runResult()
 		made.failure = plain(hide.Text(run.Shorten(found.failure(), "the Job's events", maxSentenceBytes)))
 	}
 	for index := range found.pods {
@@ -72,9 +80,9 @@ func (watcher *Watcher) report(ctx context.Context, job *batchv1.Job) (report, e
 	return made, nil
 }
 
-// evidence reads what Kubernetes tells of a Job. Events are looked at only if it
-// failed; that they can't be read is no reason to say nothing.
-func (watcher *Watcher) evidence(ctx context.Context, job *batchv1.Job, failed bool) (evidence, error) {
+// evidence reads what Kubernetes tells of a Job. Events are looked at only where they
+// matter; that they can't be read is no reason to say nothing.
+func (watcher *Watcher) evidence(ctx context.Context, job *batchv1.Job, withEvents bool) (evidence, error) {
 	pods, err := watcher.Pods.List(ctx, job)
 	if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) {
 		watcher.Log.WarnContext(ctx, "the pods of a Job can't be listed", "job", job.Name, "namespace", job.Namespace, "error", err)
@@ -84,7 +92,7 @@ func (watcher *Watcher) evidence(ctx context.Context, job *batchv1.Job, failed b
 		return evidence{}, err
 	}
 	found := evidence{job: job, pods: pods}
-	if !failed {
+	if !withEvents {
 		return found, nil
 	}
 	events, err := watcher.Pods.Events(ctx, job.Namespace, job.UID)

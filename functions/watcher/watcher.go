@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/semaphore"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -19,6 +20,7 @@ import (
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/watcher/jobspan"
 	"github.com/job-executor/job-executor/functions/watcher/mask"
 )
 
@@ -43,7 +45,7 @@ type Watcher struct {
 	Pods Pods
 	// Secrets are hidden in what Keptn is told.
 	Secrets mask.Reader
-	Trace   Tracer
+	Tracer  trace.Tracer
 	// Memory bounds how many runs' logs are in memory at a time; each run takes one of
 	// its units. Nil is no bound.
 	Memory *semaphore.Weighted
@@ -67,6 +69,7 @@ func (watcher *Watcher) Handle(ctx context.Context, received event.Event) (*even
 	switch eventType {
 	case run.CancelledType:
 		jobs, err := watcher.Runs.List(ctx, notice.RunID)
+		watcher.writeCancelled(ctx, jobs)
 		return nil, errors.Join(err, watcher.delete(ctx, jobs)) // those that can be
 	case run.AwaitedType:
 		notice.Begun = true // its started event was sent
@@ -74,6 +77,23 @@ func (watcher *Watcher) Handle(ctx context.Context, received event.Event) (*even
 		notice.Begun = notice.Deleted
 	}
 	return watcher.next(ctx, notice)
+}
+
+// writeCancelled writes the spans of Jobs that run when their run is cancelled: what their
+// containers have written is below them.
+func (watcher *Watcher) writeCancelled(ctx context.Context, jobs []batchv1.Job) {
+	for index := range jobs {
+		job := &jobs[index]
+		task, err := taskOf([]byte(job.Annotations[run.TaskAnnotation]))
+		if err != nil || run.PhaseOf(job) != run.Running || !trace.SpanContextFromContext(ctx).IsSampled() {
+			continue
+		}
+		pods, err := watcher.Pods.List(ctx, job)
+		if err != nil {
+			watcher.Log.WarnContext(ctx, "the pods of a Job that is cancelled can't be listed", "job", job.Name, "error", err)
+		}
+		jobspan.Write(ctx, watcher.Tracer, jobspan.Job{Task: task, Job: job, Pods: pods, Result: keptn.RunCancellation}, watcher.Now())
+	}
 }
 
 // delete deletes the Jobs that have not ended, from the last: a Job that waits must
@@ -163,11 +183,11 @@ func (watcher *Watcher) giveUp(ctx context.Context, asked run.Notice) (*event.Ev
 		why = asked.Reason
 	}
 	watcher.Log.WarnContext(ctx, "a run of which there is no Job is ended as errored", "run", asked.RunID, "reason", why)
+	answer := task.Finished(watcher.Now(), keptn.Errored(why))
 	if asked.Silent {
-		return new(task.LogError(watcher.Now(), why)), nil
+		answer = task.LogError(watcher.Now(), why)
 	}
-	finished := task.Finished(watcher.Now(), keptn.Errored(why))
-	return &finished, nil
+	return new(keptn.WithRunResult(answer, keptn.RunError)), nil
 }
 
 func taskOf(content []byte) (keptn.Task, error) {
@@ -204,7 +224,9 @@ func (watcher *Watcher) finish(ctx context.Context, asked run.Notice, jobs []bat
 		if err != nil {
 			return nil, err
 		}
-		watcher.Trace.Job(ctx, ran.Job, made.pods, watcher.Now())
+		jobspan.Write(ctx, watcher.Tracer, jobspan.Job{
+			Task: task, Job: ran.Job, Pods: made.evidence.pods, Events: made.evidence.events, Result: made.runResult, Failure: made.failure,
+		}, watcher.Now())
 		add(ran.Planned, made)
 		if end := run.FinishedAt(ran.Job); end.After(ended) {
 			ended = end // those of a parallel action end in any order
@@ -214,7 +236,7 @@ func (watcher *Watcher) finish(ctx context.Context, asked run.Notice, jobs []bat
 		}
 	}
 	for _, planned := range step.Missing {
-		add(planned, report{task: planned.Task, failure: missing(planned, asked.Reason)})
+		add(planned, report{task: planned.Task, failure: missing(planned, asked.Reason), runResult: keptn.RunError})
 	}
 	if err := watcher.delete(ctx, step.Unneeded); err != nil {
 		return nil, err
@@ -224,7 +246,7 @@ func (watcher *Watcher) finish(ctx context.Context, asked run.Notice, jobs []bat
 		if !failed {
 			return nil, nil
 		}
-		return new(task.LogError(watcher.Now(), message(reports))), nil
+		return new(keptn.WithRunResult(task.LogError(watcher.Now(), message(reports)), runResultOf(reports))), nil
 	}
 	outcome := keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: message(reports)}
 	if failed {
@@ -239,7 +261,7 @@ func (watcher *Watcher) finish(ctx context.Context, asked run.Notice, jobs []bat
 	for _, report := range reports {
 		report.result.Merge(&outcome, task.Name)
 	}
-	finished := task.Finished(watcher.Now(), outcome)
+	finished := keptn.WithRunResult(task.Finished(watcher.Now(), outcome), runResultOf(reports))
 	if hasFailed(silent) {
 		// Of those beside others that report, Keptn's log is told.
 		finished = keptn.WithLog(finished, sentences(silent))
@@ -249,6 +271,16 @@ func (watcher *Watcher) finish(ctx context.Context, asked run.Notice, jobs []bat
 		finished.SetExtension(keptn.EndedExtension, ended.UTC().Format(time.RFC3339Nano))
 	}
 	return &finished, nil
+}
+
+// runResultOf is how a run ended: as the first task that failed.
+func runResultOf(reports []report) keptn.RunResult {
+	for _, report := range reports {
+		if report.failure != "" {
+			return report.runResult
+		}
+	}
+	return keptn.RunSuccess
 }
 
 func hasFailed(reports []report) bool {

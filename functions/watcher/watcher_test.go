@@ -13,9 +13,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
-	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -33,8 +31,6 @@ func at(seconds int) metav1.Time {
 	return metav1.NewTime(noon.Add(time.Duration(seconds) * time.Second))
 }
 
-const traceparent = "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01"
-
 func job(name string, phase run.Phase) batchv1.Job {
 	task, err := json.Marshal(
 		keptn.Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v", Labels: map[string]string{"build": "17"}},
@@ -45,7 +41,7 @@ func job(name string, phase run.Phase) batchv1.Job {
 	made := batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "jobs", Name: name, Labels: map[string]string{run.EventIDLabel: "1"},
-			Annotations: map[string]string{run.TaskAnnotation: string(task), run.TaskNameAnnotation: name, run.TraceparentAnnotation: traceparent},
+			Annotations: map[string]string{run.TaskAnnotation: string(task), run.TaskNameAnnotation: name},
 		},
 		Spec: batchv1.JobSpec{
 			Suspend:  new(phase == run.Waiting),
@@ -154,8 +150,8 @@ func (secrets secrets) Secret(context.Context, string, string) (map[string][]byt
 func newWatcher(world *world, tracers *sdktrace.TracerProvider) *Watcher {
 	return &Watcher{
 		Runs: runs{world}, Pods: pods{world}, Secrets: secrets{world},
-		Trace: Tracer{Tracer: tracers.Tracer("watcher"), Propagator: propagation.TraceContext{}},
-		Now:   func() time.Time { return noon }, Log: slog.New(slog.DiscardHandler),
+		Tracer: tracers.Tracer("watcher"),
+		Now:    func() time.Time { return noon }, Log: slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -655,65 +651,6 @@ func TestMessageIsBounded(t *testing.T) {
 				strings.Count(text, "bytes are left out here") != 2 ||
 				!strings.Contains(text, "Container task of pod other:\nshort\n") {
 				t.Errorf("the message begins with %q", text[:200])
-			}
-		})
-	}
-}
-
-func TestJobBecomesSpansBelowTheExecutors(t *testing.T) {
-	type span struct {
-		Name, Parent string
-		From, To     int
-	}
-	atOnce := pod(exited("fetch-files", 0), exited("task", 3))
-	atOnce.CreationTimestamp = at(2)
-	for _, test := range []struct {
-		name string
-		pod  corev1.Pod
-		want []span
-	}{
-		{
-			name: "of all that its pod did",
-			pod:  pod(exited("fetch-files", 0), exited("task", 3)),
-			want: []span{{"pending", "job one", 1, 2}, {"init", "job one", 2, 3}, {"run", "job one", 3, 8}, {"job one", "executor", 1, 9}},
-		},
-		{
-			name: "also of a pod that began within the second that it was made in",
-			pod:  atOnce,
-			want: []span{{"pending", "job one", 2, 2}, {"init", "job one", 2, 3}, {"run", "job one", 3, 8}, {"job one", "executor", 1, 9}},
-		},
-		{
-			name: "of a pod that fetches nothing",
-			pod:  pod(exited("task", 3)),
-			want: []span{{"pending", "job one", 1, 3}, {"run", "job one", 3, 8}, {"job one", "executor", 1, 9}},
-		},
-		{
-			name: "of a pod that never began",
-			pod:  pod(),
-			want: []span{{"job one", "executor", 1, 9}},
-		},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			recorder := tracetest.NewSpanRecorder()
-			tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
-			failed := job("one", run.Failed)
-			newWatcher(&world{}, tracers).Trace.Job(t.Context(), &failed, []corev1.Pod{test.pod}, noon)
-			names := map[string]string{"00f067aa0ba902b7": "executor"}
-			for _, ended := range recorder.Ended() {
-				names[ended.SpanContext().SpanID().String()] = ended.Name()
-			}
-			var got []span
-			for _, ended := range recorder.Ended() {
-				if id := ended.SpanContext().TraceID().String(); id != "4ed578f61e1e4a119b2e9a7111760f5b" {
-					t.Errorf("%s is in trace %s", ended.Name(), id)
-				}
-				got = append(got, span{
-					ended.Name(), names[ended.Parent().SpanID().String()],
-					int(ended.StartTime().Sub(noon).Seconds()), int(ended.EndTime().Sub(noon).Seconds()),
-				})
-			}
-			if difference := cmp.Diff(test.want, got); difference != "" {
-				t.Errorf("(-want +got):\n%s", difference)
 			}
 		})
 	}

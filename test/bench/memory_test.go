@@ -27,7 +27,6 @@ import (
 	"time"
 
 	noopmetric "go.opentelemetry.io/otel/metric/noop"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace/noop"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -87,7 +86,7 @@ func serve(program, server string) error {
 		Manifests: manifests, Transport: http.DefaultTransport, Kubernetes: client, KeptnTransport: http.DefaultTransport,
 		Telemetry: &function.Telemetry{
 			Log:     slog.New(slog.NewTextHandler(os.Stdout, nil)),
-			Tracers: noop.NewTracerProvider(), Meters: noopmetric.NewMeterProvider(), Propagator: propagation.TraceContext{},
+			Tracers: noop.NewTracerProvider(), Meters: noopmetric.NewMeterProvider(),
 		},
 		Jitter: func(time.Duration) time.Duration { return 0 },
 		Variables: map[string]string{
@@ -176,7 +175,6 @@ func newJob(index int) *batchv1.Job {
 			Namespace: namespace, Name: name, UID: types.UID(of.TriggeredID), ResourceVersion: "1", CreationTimestamp: ended, Labels: labels,
 			Annotations: map[string]string{
 				run.TaskAnnotation: string(answers), run.TTLAnnotation: "21600", run.ReportedAnnotation: ended.Format(time.RFC3339),
-				run.TraceparentAnnotation: "00-11111111111111111111111111111111-2222222222222222-01",
 			},
 			// What Kubernetes notes of who changed what is as large as the Job.
 			ManagedFields: []metav1.ManagedFieldsEntry{{

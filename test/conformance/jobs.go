@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/watcher/mask"
 	"github.com/job-executor/job-executor/test/console"
 )
 
@@ -262,7 +263,7 @@ func look(ctx context.Context, client kubernetes.Interface, namespace, name stri
 			}
 		}
 		for _, status := range slices.Concat(found.Status.InitContainerStatuses, found.Status.ContainerStatuses) {
-			log, err := reader.Log(ctx, found, status.Name)
+			log, err := reader.Log(ctx, found, status.Name, mask.Mask{}.Through)
 			if err != nil && !apierrors.IsBadRequest(err) && !apierrors.IsNotFound(err) {
 				return job{}, err
 			}

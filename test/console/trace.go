@@ -11,8 +11,61 @@ import (
 type Span struct {
 	ID, ParentID  string
 	Service, Name string
-	Start         time.Time
-	Duration      time.Duration
+	// Kind is the OpenTelemetry kind, as SERVER.
+	Kind     string
+	Start    time.Time
+	Duration time.Duration
+	// Result is that of a task's run, or of a Job; Error is why the span is marked, if it is.
+	Result, Error string
+	// Warnings are what a viewer has against it.
+	Warnings []string
+}
+
+// ours begins the names of our functions' services.
+const ours = "job-executor-"
+
+// OfOurs are the spans of our functions; those of Knative are beside them.
+func OfOurs(spans []Span) []Span {
+	return slices.DeleteFunc(slices.Clone(spans), func(span Span) bool { return !strings.HasPrefix(span.Service, ours) })
+}
+
+// Outline draws the spans of a trace as trees, without what differs from run to run: each
+// line has a span's kind, function and name, how a run or a Job ended, and why the span is
+// marked. Those of one parent are sorted; what has lost its parent stands at the end.
+func Outline(spans []Span) string {
+	known, children := map[string]bool{}, map[string][]Span{}
+	for _, span := range spans {
+		known[span.ID] = true
+	}
+	const lost = "lost"
+	for _, span := range spans {
+		parent := span.ParentID
+		if parent != "" && !known[parent] {
+			parent = lost
+		}
+		children[parent] = append(children[parent], span)
+	}
+	var outline func(parent, indent string) []string
+	outline = func(parent, indent string) []string {
+		var trees []string
+		for _, span := range children[parent] {
+			line := indent + span.Kind + " " + strings.TrimPrefix(span.Service, ours) + " " + span.Name
+			if span.Result != "" {
+				line += " = " + span.Result
+			}
+			if span.Error != "" {
+				line += " ! " + span.Error
+			}
+			trees = append(trees, strings.Join(append([]string{line}, outline(span.ID, indent+"  ")...), "\n"))
+		}
+		slices.Sort(trees)
+		return trees
+	}
+	trees := outline("", "")
+	if orphans := outline(lost, "  "); len(orphans) > 0 {
+		trees = append(append(trees, "Without their parents:"), orphans...)
+	}
+	return strings.Join(trees, "\n")
 }
 
 // IsWhole says whether the parent of every span is there.

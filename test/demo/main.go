@@ -283,7 +283,7 @@ func showResult(ctx context.Context, terminal *console.Terminal, system *embedde
 	terminal.Heading("What Keptn is told, with the log")
 	terminal.Indented(finished.Data.Message)
 	terminal.Heading("The trace, whose id is the Keptn context " + keptnContext)
-	terminal.Say(console.Tree(spans(ctx, system, console.TraceID(keptnContext)), func(span console.Span) bool { return !strings.HasPrefix(span.Name, "HTTP ") }))
+	terminal.Say(console.Tree(spans(ctx, system, console.TraceID(keptnContext)), func(console.Span) bool { return true }))
 	if finished.Data.Status != "succeeded" {
 		return fmt.Errorf("the task ended %s/%s", finished.Data.Status, finished.Data.Result)
 	}
@@ -307,32 +307,14 @@ func table(jobs []batchv1.Job) string {
 	return strings.TrimRight(text.String(), "\n")
 }
 
-// spans are those of a trace, as soon as all have ended.
+// spans are those of a trace, as soon as its root has ended, which is the last.
 func spans(ctx context.Context, system *embedded.System, traceID string) []console.Span {
 	ctx, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()
 	for {
-		var found []console.Span
-		for _, stub := range system.Spans.GetSpans() {
-			if stub.SpanContext.TraceID().String() != traceID {
-				continue
-			}
-			span := console.Span{ID: stub.SpanContext.SpanID().String(), Name: stub.Name, Start: stub.StartTime, Duration: stub.EndTime.Sub(stub.StartTime)}
-			if stub.Parent.HasSpanID() {
-				span.ParentID = stub.Parent.SpanID().String()
-			}
-			for _, attribute := range stub.Resource.Attributes() {
-				if attribute.Key == "service.name" {
-					span.Service = attribute.Value.AsString()
-				}
-			}
-			found = append(found, span)
-		}
-		slices.SortFunc(found, func(one, other console.Span) int { return one.Start.Compare(other.Start) })
-		ended := slices.ContainsFunc(found, func(span console.Span) bool {
-			return span.Service == "jobsource" && strings.HasSuffix(span.Name, run.CompletedType)
-		})
-		if ended && console.IsWhole(found) || ctx.Err() != nil {
+		found := system.Trace(traceID)
+		hasRoot := slices.ContainsFunc(found, func(span console.Span) bool { return span.ParentID == "" })
+		if hasRoot && console.IsWhole(found) || ctx.Err() != nil {
 			return found
 		}
 		select {

@@ -11,17 +11,18 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
-	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/keptn"
 )
 
@@ -126,22 +127,19 @@ func (system *System) wire(ctx context.Context, manifests Manifests, network *Ne
 			},
 		}
 	}
-	brokerTelemetry := telemetry("broker")
-	broker, err := NewBroker(manifests.Settings["BROKER_URL"], manifests.Triggers, brokerTelemetry.Transport(network))
+	broker, err := NewBroker(manifests.Settings["BROKER_URL"], manifests.Triggers, network)
 	if err != nil {
 		return err
 	}
 	broker.Observe = options.Observe
-	network.Handle("broker-ingress.knative-eventing.svc.cluster.local", otelhttp.NewHandler(broker, "broker",
-		otelhttp.WithTracerProvider(brokerTelemetry.Tracers), otelhttp.WithPropagators(brokerTelemetry.Propagator),
-		otelhttp.WithSpanNameFormatter(func(_ string, request *http.Request) string { return "broker " + request.Header.Get("Ce-Type") })))
+	network.Handle("broker-ingress.knative-eventing.svc.cluster.local", broker)
 
 	serve := func(host string, environment Environment, wire func(Environment) (function.Program, error)) error {
 		program, err := wire(environment)
 		if err != nil {
 			return err
 		}
-		network.Handle(host+"."+systemNamespace+".svc.cluster.local", program.HTTPHandler(host, maxEventBytes, environment.Telemetry))
+		network.Handle(host+"."+systemNamespace+".svc.cluster.local", program.HTTPHandler(maxEventBytes, environment.Telemetry))
 		for _, loop := range program.Loops {
 			system.group.Go(func() { _ = loop(ctx) })
 		}
@@ -157,12 +155,40 @@ func (system *System) wire(ctx context.Context, manifests Manifests, network *Ne
 	for _, trigger := range manifests.Triggers {
 		if strings.HasPrefix(trigger.Name, executorPrefix) {
 			wire := func(environment Environment) (function.Program, error) { return Executor(environment, trigger.Name) }
-			if err := serve(trigger.Name, environment(trigger.Name), wire); err != nil {
+			if err := serve(trigger.Name, environment("executor"), wire); err != nil {
 				return err
 			}
 		}
 	}
 	return errors.Join(serve("watcher", environment("watcher"), Watcher), serve("jobsource", environment("jobsource"), Jobsource))
+}
+
+// Trace returns the spans of a trace that have ended, by their start.
+func (system *System) Trace(traceID string) []console.Span {
+	var found []console.Span
+	for _, stub := range system.Spans.GetSpans() {
+		if stub.SpanContext.TraceID().String() != traceID {
+			continue
+		}
+		span := console.Span{
+			ID: stub.SpanContext.SpanID().String(), Name: stub.Name, Kind: strings.ToUpper(stub.SpanKind.String()),
+			Start: stub.StartTime, Duration: stub.EndTime.Sub(stub.StartTime), Error: stub.Status.Description,
+		}
+		if stub.Parent.HasSpanID() {
+			span.ParentID = stub.Parent.SpanID().String()
+		}
+		for _, attribute := range slices.Concat(stub.Resource.Attributes(), stub.Attributes) {
+			switch attribute.Key {
+			case "service.name":
+				span.Service = attribute.Value.AsString()
+			case "cicd.pipeline.task.run.result":
+				span.Result = attribute.Value.AsString()
+			}
+		}
+		found = append(found, span)
+	}
+	slices.SortStableFunc(found, func(one, other console.Span) int { return one.Start.Compare(other.Start) })
+	return found
 }
 
 // Call calls Keptn's API as its user does, at a path below /api.

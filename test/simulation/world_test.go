@@ -18,7 +18,6 @@ import (
 	"time"
 
 	noopmetric "go.opentelemetry.io/otel/metric/noop"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace/noop"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -307,10 +306,9 @@ func (world *world) environment(process *process) embedded.Environment {
 		TokenFile:      world.tokenFile,
 		KeptnTransport: process,
 		Telemetry: &function.Telemetry{
-			Log:        world.log.With("function", process.name),
-			Tracers:    noop.NewTracerProvider(),
-			Meters:     noopmetric.NewMeterProvider(),
-			Propagator: propagation.TraceContext{},
+			Log:     world.log.With("function", process.name),
+			Tracers: noop.NewTracerProvider(),
+			Meters:  noopmetric.NewMeterProvider(),
 		},
 		Jitter: func(most time.Duration) time.Duration {
 			return between(world.chance.draw("jitter of %s", process.name), 0, most)
@@ -332,7 +330,7 @@ func (world *world) start() {
 	serve := func(process *process, wire func(embedded.Environment) (function.Program, error)) (http.Handler, []func(context.Context) error, error) {
 		environment := world.environment(process)
 		program, err := wire(environment)
-		return program.HTTPHandler(process.name, maxEventBytes, environment.Telemetry), program.Loops, err
+		return program.HTTPHandler(maxEventBytes, environment.Telemetry), program.Loops, err
 	}
 	world.network.Handle("keptn", world.atGateway(world.keptn.Gateway()))
 	if world.planned == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -27,7 +28,7 @@ func TestGateForwardsToTheElectedBridge(t *testing.T) {
 		permanent bool
 	}{
 		{name: "its reply comes back", answer: func(writer http.ResponseWriter, request *http.Request) {
-			function.Receiver(func(context.Context, event.Event) (*event.Event, error) { return &replied, nil }, 1<<20, discard).ServeHTTP(writer, request)
+			function.Receiver(func(context.Context, event.Event) (*event.Event, error) { return &replied, nil }, 1<<20, function.TelemetryTo("bridge", slog.DiscardHandler)).ServeHTTP(writer, request)
 		}, holder: true, sent: task.Started(noon), reply: replied.Type()},
 		{
 			name:   "or that there is none",

@@ -9,13 +9,12 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/job-executor/job-executor/functions/bridge/memory"
-	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/tracing"
 )
 
 // Sender gives an event to the Broker; it returns nil only after the Broker's 2xx.
@@ -207,7 +206,7 @@ func (inbox *Inbox) do(ctx context.Context, wanted wanted, task keptn.Task, trig
 // Ask asks the watcher for the result of a task's run. Reason is why there may be no
 // Job.
 func (inbox *Inbox) Ask(ctx context.Context, task keptn.Task, reason string) error {
-	ctx, span := inbox.Tracer.Start(function.ContextWithTraceID(ctx, task.Context), "bridge "+run.AwaitedType, trace.WithSpanKind(trace.SpanKindProducer))
+	ctx, span := tracing.StartSend(ctx, inbox.Tracer, task, run.AwaitedType)
 	defer span.End()
 	content, err := json.Marshal(task)
 	if err != nil {
@@ -221,21 +220,14 @@ func (inbox *Inbox) Ask(ctx context.Context, task keptn.Task, reason string) err
 }
 
 func (inbox *Inbox) send(ctx context.Context, task keptn.Task, triggered event.Event) error {
-	ctx, span := inbox.Tracer.Start(function.ContextWithTraceID(ctx, task.Context), "bridge "+triggered.Type(),
-		trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
-			attribute.String("cloudevents.event_id", triggered.ID()),
-			attribute.String("cloudevents.event_type", triggered.Type()),
-			attribute.String("keptn.context", task.Context),
-			attribute.String("keptn.project", task.Project),
-			attribute.String("keptn.stage", task.Stage),
-			attribute.String("keptn.service", task.Service)))
+	ctx, span := tracing.StartSend(ctx, inbox.Tracer, task, triggered.Type(), tracing.EventAttributes(triggered)...)
 	defer span.End()
 	outgoing := triggered.Clone()
 	for name, value := range task.Attributes() {
 		outgoing.SetExtension(name, value)
 	}
 	if err := inbox.Broker.Send(ctx, outgoing); err != nil {
-		span.SetStatus(codes.Error, "the Broker did not take the event")
+		span.AddEvent("not taken, and sent again", trace.WithAttributes(attribute.String("exception.message", err.Error())))
 		return fmt.Errorf("giving event %s to the Broker: %w", triggered.ID(), err)
 	}
 	inbox.Log.InfoContext(ctx, "event taken from Keptn", "type", triggered.Type(), "id", triggered.ID(),

@@ -207,7 +207,7 @@ func TestInboxAddsAttributesAndLeavesTheRest(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := sent.Clone()
-	for name, value := range map[string]string{"keptnproject": "p", "keptnstage": "s", "keptnservice": "v", "keptntask": "test"} {
+	for name, value := range map[string]string{"keptnproject": "p", "keptnstage": "s", "keptnservice": "v", "keptntask": "test", "triggeredwithin": "none"} {
 		want.SetExtension(name, value)
 	}
 	if difference := cmp.Diff(want.String(), broker.Taken[0].String()); difference != "" {
@@ -233,7 +233,7 @@ func TestInboxGivesWhatWasObserved(t *testing.T) {
 	want := finished.Clone()
 	want.SetType("io.github.job-executor.event.observed")
 	for name, value := range map[string]string{
-		"observedtype": "sh.keptn.event.test.finished", "keptnproject": "p", "keptnstage": "s", "keptnservice": "v", "keptntask": "test.finished",
+		"observedtype": "sh.keptn.event.test.finished", "keptnproject": "p", "keptnstage": "s", "keptnservice": "v", "keptntask": "test.finished", "triggeredwithin": "none",
 	} {
 		want.SetExtension(name, value)
 	}

@@ -38,6 +38,7 @@ type Outbox struct {
 	// IntegrationID is that of the registration, empty if there is none yet.
 	IntegrationID func() string
 	Runs          *Runs
+	Trace         *Trace
 	// Source is that of the bridge's events.
 	Source string
 	Now    func() time.Time
@@ -75,6 +76,12 @@ func (outbox *Outbox) Handle(ctx context.Context, outgoing event.Event) (*event.
 	}
 	outbox.Runs.Remove(task)
 	switch {
+	case delivery.Aborted:
+		outbox.Trace.Write(ctx, task, keptn.RunCancellation, "")
+	case answer.Phase == keptn.Finished:
+		outbox.Trace.Write(ctx, task, answer.RunResult, answer.Message)
+	}
+	switch {
 	case answer.Phase == keptn.Finished:
 		return new(run.Reported(outbox.Source, run.ID(task.TriggeredID), outbox.Now())), nil
 	case delivery.Aborted:
@@ -107,9 +114,12 @@ func (outbox *Outbox) tell(ctx context.Context, answer keptn.Answer, at time.Tim
 // noteOnce adds the entry that an event tells to Keptn's log, unless it has done so for
 // the event before.
 func (outbox *Outbox) noteOnce(ctx context.Context, told event.Event) error {
-	entry, err := keptn.ParseLogError(told)
+	logged, err := keptn.ParseLogError(told)
 	if err != nil {
 		return function.Permanent(err)
+	}
+	if logged.RunResult != "" {
+		defer outbox.Trace.Write(ctx, logged.Task, logged.RunResult, logged.Message)
 	}
 	noted, release, err := outbox.noted.Hold(ctx, told.ID())
 	if err != nil {
@@ -119,7 +129,7 @@ func (outbox *Outbox) noteOnce(ctx context.Context, told event.Event) error {
 	if *noted {
 		return nil
 	}
-	err = outbox.note(ctx, entry)
+	err = outbox.note(ctx, logged.Entry())
 	*noted = err == nil
 	return err
 }

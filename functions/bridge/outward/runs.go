@@ -18,6 +18,7 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/keptn/api"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/tracing"
 )
 
 // Runs are the runs of tasks that Keptn waits for, as far as the bridge has heard of
@@ -33,6 +34,7 @@ type Runs struct {
 	// Interval is the time between two looks at Keptn.
 	Interval time.Duration
 	Tracer   trace.Tracer
+	Trace    *Trace
 	Now      func() time.Time
 	Log      *slog.Logger
 
@@ -71,6 +73,7 @@ func (runs *Runs) Handle(ctx context.Context, received event.Event) (*event.Even
 	}
 	if task.Observed { // Keptn waits for nothing
 		if activity.Ended {
+			runs.Trace.Write(ctx, task, keptn.RunSuccess, "")
 			return new(run.Reported(runs.Source, activity.RunID, runs.Now())), nil
 		}
 		return nil, nil
@@ -79,9 +82,17 @@ func (runs *Runs) Handle(ctx context.Context, received event.Event) (*event.Even
 	if err != nil {
 		return nil, err
 	}
+	if activity.Ended && activity.Silent {
+		runs.Trace.Write(ctx, task, keptn.RunSuccess, "") // else Keptn's log was told
+	}
 	switch {
 	case count.Over() && activity.Ended:
 		runs.Remove(task)
+		result := keptn.RunResult("") // others have completed the task, or a bridge before this one
+		if count.Standing == keptn.Aborted {
+			result = keptn.RunCancellation
+		}
+		runs.Trace.Write(ctx, task, result, "")
 		return new(run.Reported(runs.Source, activity.RunID, runs.Now())), nil
 	case count.Standing == keptn.Aborted, count.Standing == keptn.Completed && !activity.Begun:
 		// Of a run that has not begun an executor made some after another one had said that
@@ -210,11 +221,13 @@ func (runs *Runs) check(ctx context.Context, task keptn.Task) error {
 	if count.Standing != keptn.Aborted || !known {
 		return nil // it was finished meanwhile, by us
 	}
-	ctx, span := runs.Tracer.Start(function.ContextWithTraceID(ctx, task.Context), "bridge "+run.CancelledType, trace.WithSpanKind(trace.SpanKindProducer))
-	defer span.End()
-	if err := runs.Broker.Send(ctx, *runs.cancel(ctx, task)); err != nil {
+	sending, span := tracing.StartSend(ctx, runs.Tracer, task, run.CancelledType)
+	err = runs.Broker.Send(sending, *runs.cancel(ctx, task))
+	span.End()
+	if err != nil {
 		return fmt.Errorf("cancelling the run of task %s: %w", task.TriggeredID, err)
 	}
+	runs.Trace.Write(ctx, task, keptn.RunCancellation, "")
 	runs.Remove(task)
 	return nil
 }

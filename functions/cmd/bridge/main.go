@@ -21,7 +21,7 @@ func main() {
 
 func wire(ctx context.Context, configuration bridge.Configuration, telemetry *function.Telemetry) (function.Program, error) {
 	klog.SetSlogLogger(telemetry.Log)
-	config, err := cluster.Config(telemetry.Transport, cluster.CallTimeout)
+	config, err := cluster.Config(cluster.CallTimeout)
 	if err != nil {
 		return function.Program{}, err
 	}

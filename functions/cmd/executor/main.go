@@ -13,7 +13,7 @@ import (
 
 func main() {
 	function.Main("executor", func(_ context.Context, configuration executor.Configuration, telemetry *function.Telemetry) (function.Program, error) {
-		clients, err := cluster.Connect(telemetry.Transport)
+		clients, err := cluster.Connect()
 		return executor.New(configuration, executor.Dependencies{
 			Kubernetes: clients, Transport: http.DefaultTransport, Telemetry: telemetry, Now: time.Now,
 		}), err

@@ -17,7 +17,7 @@ import (
 func main() {
 	function.Main("jobsource", func(_ context.Context, configuration jobsource.Configuration, telemetry *function.Telemetry) (function.Program, error) {
 		klog.SetSlogLogger(telemetry.Log)
-		config, err := cluster.Config(telemetry.Transport, 0)
+		config, err := cluster.Config(0)
 		if err != nil {
 			return function.Program{}, err
 		}

@@ -76,13 +76,14 @@ func IsLoud(action jobconfig.MatchedAction) bool { return !action.Silent }
 // Plan makes Jobs from a configuration. It changes nothing.
 type Plan struct {
 	Rules
-	Cluster     Cluster
-	Task        keptn.Task
-	Envelope    jobconfig.Envelope
-	ConfigHash  string
-	Grant       string
-	Traceparent string
-	Log         *slog.Logger
+	Cluster    Cluster
+	Task       keptn.Task
+	Envelope   jobconfig.Envelope
+	ConfigHash string
+	Grant      string
+	// IsTraced says that somebody gets the spans of the run.
+	IsTraced bool
+	Log      *slog.Logger
 }
 
 // Run is a run as it is planned.
@@ -241,8 +242,8 @@ func (plan Plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconf
 	annotations[run.ActionNameAnnotation] = action.Name
 	annotations[run.TaskNameAnnotation] = task.Name
 	annotations[run.TTLAnnotation] = strconv.Itoa(int(ttl))
-	if plan.Traceparent != "" {
-		annotations[run.TraceparentAnnotation] = plan.Traceparent
+	if plan.IsTraced {
+		plan.trace(spec, task, plan.namespace(task), run.Name(runID, action.Index, taskIndex+1))
 	}
 	if action.Silent {
 		annotations[run.SilentAnnotation] = "true"

@@ -35,6 +35,10 @@ type Rules struct {
 	RequestCPU    Quantity `env:"DEFAULT_RESOURCE_REQUESTS_CPU" envDefault:"50m"`
 	RequestMemory Quantity `env:"DEFAULT_RESOURCE_REQUESTS_MEMORY" envDefault:"128Mi"`
 
+	// TaskOTLPEndpoint is where the containers of tasks send their spans, by OTLP over HTTP;
+	// empty for nowhere.
+	TaskOTLPEndpoint string `env:"TASK_OTLP_ENDPOINT"`
+
 	// FetcherImage is the image of the init container.
 	FetcherImage string `env:"FETCHER_IMAGE,notEmpty"`
 	// BridgeURL is where the init container gets the files from.

@@ -1,0 +1,47 @@
+package plan
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/job-executor/job-executor/functions/jobconfig"
+	"github.com/job-executor/job-executor/functions/tracing"
+)
+
+// trace gives the containers of a Job's pod the variables by which OpenTelemetry's libraries
+// and tools add their spans below those of the Job (OpenTelemetry specification, environment
+// variables as context propagation carriers). A task may set them otherwise.
+func (plan Plan) trace(spec *corev1.PodSpec, task jobconfig.Task, namespace, name string) {
+	within := func(part string) []corev1.EnvVar {
+		id := tracing.SpanID(namespace, name, part)
+		return []corev1.EnvVar{{Name: "TRACEPARENT", Value: fmt.Sprintf("00-%s-%s-01", tracing.TraceID(plan.Task.Context), id)}}
+	}
+	var baggage []string
+	for _, member := range [][2]string{
+		{"keptn.context", plan.Task.Context}, {"keptn.project", plan.Task.Project}, {"keptn.stage", plan.Task.Stage},
+		{"keptn.service", plan.Task.Service}, {"keptn.task", plan.Task.Name},
+	} {
+		baggage = append(baggage, member[0]+"="+url.PathEscape(member[1]))
+	}
+	members := literal(strings.Join(baggage, ","))
+	environment := append(within(tracing.Run),
+		corev1.EnvVar{Name: "TRACESTATE"}, corev1.EnvVar{Name: "BAGGAGE", Value: members}, corev1.EnvVar{Name: "OTEL_SERVICE_NAME", Value: literal(task.Name)},
+		corev1.EnvVar{Name: "OTEL_RESOURCE_ATTRIBUTES", Value: members + ",k8s.namespace.name=" + namespace + ",k8s.job.name=" + name},
+	)
+	if plan.TaskOTLPEndpoint != "" {
+		environment = append(environment, corev1.EnvVar{Name: "OTEL_EXPORTER_OTLP_ENDPOINT", Value: plan.TaskOTLPEndpoint})
+	}
+	for index := range spec.Containers {
+		spec.Containers[index].Env = append(environment, spec.Containers[index].Env...)
+	}
+	for index := range spec.InitContainers {
+		fetching := within(tracing.Fetch)
+		if plan.TaskOTLPEndpoint != "" {
+			fetching = append(fetching, corev1.EnvVar{Name: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", Value: strings.TrimSuffix(plan.TaskOTLPEndpoint, "/") + "/v1/traces"})
+		}
+		spec.InitContainers[index].Env = append(spec.InitContainers[index].Env, fetching...)
+	}
+}

@@ -1,0 +1,75 @@
+package tracing
+
+import (
+	"context"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+)
+
+func TestTraceIDIsTheKeptnContext(t *testing.T) {
+	for keptnContext, want := range map[string]string{
+		"4ed578f6-1e1e-4a11-9b2e-9a7111760f5b": "4ed578f61e1e4a119b2e9a7111760f5b",
+		"4ed578f61e1e4a119b2e9a7111760f5b":     "4ed578f61e1e4a119b2e9a7111760f5b",
+		"00000000-0000-0000-0000-000000000000": "12b9377cbe7e5c94e8a70d9d23929523",
+		"my context":                           "bb136b416fa3dbc024ce0f2f2403ae24",
+	} {
+		if got := TraceID(keptnContext).String(); got != want {
+			t.Errorf("%q: got %s, want %s", keptnContext, got, want)
+		}
+	}
+}
+
+// The ids of spans that others must know are the same each time, and no other span's.
+func TestSpansHaveTheIDsThatWereDerived(t *testing.T) {
+	recorder := tracetest.NewSpanRecorder()
+	tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder), sdktrace.WithIDGenerator(IDGenerator{})).Tracer("")
+	const keptnContext, triggeredID = "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", "1"
+	task := keptn.Task{Context: keptnContext, TriggeredID: triggeredID}
+	child, below := Start(WithRun(t.Context(), task), tracer, TraceID(keptnContext), SpanID("job", Run), "run")
+	_, random := tracer.Start(child, "in the container")
+	_, root := Start(t.Context(), tracer, TraceID(keptnContext), SpanID(triggeredID), "RUN")
+	for _, span := range []trace.Span{random, below, root} {
+		span.End()
+	}
+	type named struct{ Name, Trace, ID, Parent string }
+	var got []named
+	for _, span := range recorder.Ended() {
+		of := named{span.Name(), span.SpanContext().TraceID().String(), span.SpanContext().SpanID().String(), span.Parent().SpanID().String()}
+		if of.Name == "in the container" {
+			if of.ID == SpanID("job", Run).String() || !span.SpanContext().IsValid() {
+				t.Errorf("it has the id %s", of.ID)
+			}
+			of.ID = "random"
+		}
+		got = append(got, of)
+	}
+	const traceID = "4ed578f61e1e4a119b2e9a7111760f5b"
+	want := []named{
+		{"in the container", traceID, "random", SpanID("job", Run).String()},
+		{"run", traceID, SpanID("job", Run).String(), "6b86b273ff34fce1"},
+		{"RUN", traceID, "6b86b273ff34fce1", "0000000000000000"},
+	}
+	if difference := cmp.Diff(want, got); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
+func TestTraceparentOfASpan(t *testing.T) {
+	ctx := WithRun(t.Context(), keptn.Task{Context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", TriggeredID: "1"})
+	const want = "00-4ed578f61e1e4a119b2e9a7111760f5b-6b86b273ff34fce1-01"
+	if got := Text(ctx); got != want {
+		t.Errorf("got %s", got)
+	}
+	if got := Parse(want); !got.Equal(trace.SpanContextFromContext(ctx)) {
+		t.Errorf("got %v", got)
+	}
+	if Text(context.Background()) != "" || Parse("none").IsValid() {
+		t.Error("there is none")
+	}
+}

@@ -1,0 +1,190 @@
+package jobspan
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/tracing"
+)
+
+// Job is what is known of a Job that has ended.
+type Job struct {
+	// Task is that of its run.
+	Task keptn.Task
+	Job  *batchv1.Job
+	// Pods are its pods, the oldest first, and Events what Kubernetes told of them.
+	Pods   []corev1.Pod
+	Events []corev1.Event
+	// Result is how it ended, and Failure what the user is told of that, if it is no success.
+	Result  keptn.RunResult
+	Failure string
+}
+
+// Write writes the span of a Job below that of its task's run, and its phases below it: how
+// long it waited for the Jobs before it, for its pod and its files, and how long it ran. All
+// is from Kubernetes' own timestamps, so that it is the same each time; these are whole
+// seconds, and so no phase begins before the one before it ends, nor the Job before its task
+// was triggered. One that never ended as a Job ends now.
+func Write(ctx context.Context, tracer trace.Tracer, of Job, now time.Time) {
+	job := of.Job
+	ended := run.FinishedAt(job)
+	if ended.IsZero() {
+		ended = now
+	}
+	clock := &clock{at: of.Task.TriggeredAt, end: ended}
+	began := clock.reach(job.CreationTimestamp.Time)
+	traceID := tracing.TraceID(of.Task.Context)
+	ctx, span := tracing.Start(tracing.WithRun(ctx, of.Task), tracer, traceID, tracing.SpanID(string(job.UID)), job.Annotations[run.TaskNameAnnotation],
+		trace.WithTimestamp(began), trace.WithAttributes(tracing.TaskAttributes(of.Task)...), trace.WithAttributes(
+			attribute.String("cicd.pipeline.action.name", job.Annotations[run.ActionNameAnnotation]), attribute.String("cicd.pipeline.task.run.result", string(of.Result)),
+			attribute.String("k8s.job.name", job.Name), attribute.String("k8s.job.uid", string(job.UID)), attribute.String("k8s.namespace.name", job.Namespace)))
+	written := written{ctx: ctx, tracer: tracer, traceID: traceID, of: of}
+	phases := phasesOf(of)
+	if waited := run.PlanOf(job)[0].Name != job.Name; waited && !phases.started.IsZero() {
+		written.phase("queued", began, clock.reach(phases.started), nil)
+	}
+	from := clock.reach(phases.started)
+	written.phase("pending", from, clock.reach(phases.firstContainer()), nil)
+	for _, container := range []struct {
+		name, part string
+		of         times
+	}{{"fetch files", tracing.Fetch, phases.fetch}, {"run", tracing.Run, phases.run}} {
+		if !container.of.began.IsZero() {
+			from := clock.reach(container.of.began)
+			written.phase(container.name, from, clock.reach(container.of.ended), &part{container.part, container.of})
+		}
+	}
+	if of.Failure != "" {
+		mark(span, of)
+	}
+	span.End(trace.WithTimestamp(clock.end))
+}
+
+// clock only goes forwards, up to the end.
+type clock struct{ at, end time.Time }
+
+// reach is a time, or the one that was reached before if it is later.
+func (clock *clock) reach(at time.Time) time.Time {
+	if at.After(clock.end) {
+		at = clock.end
+	}
+	if at.After(clock.at) {
+		clock.at = at
+	}
+	if clock.end.Before(clock.at) {
+		clock.end = clock.at // it was triggered within the second in which it ended
+	}
+	return clock.at
+}
+
+// times are when the first of some containers began, and the last ended.
+type times struct {
+	began, ended time.Time
+	// last is how the last one ended, in which pod.
+	last *corev1.ContainerStateTerminated
+	pod  *corev1.Pod
+}
+
+func (times *times) add(pod *corev1.Pod, terminated *corev1.ContainerStateTerminated) {
+	if terminated == nil || terminated.StartedAt.IsZero() {
+		return
+	}
+	if times.began.IsZero() || terminated.StartedAt.Time.Before(times.began) {
+		times.began = terminated.StartedAt.Time
+	}
+	if !terminated.FinishedAt.Time.Before(times.ended) {
+		times.ended, times.last, times.pod = terminated.FinishedAt.Time, terminated, pod
+	}
+}
+
+type phases struct {
+	started    time.Time
+	fetch, run times
+}
+
+func phasesOf(of Job) phases {
+	phases := phases{started: of.Job.CreationTimestamp.Time}
+	if of.Job.Status.StartTime != nil {
+		phases.started = of.Job.Status.StartTime.Time
+	}
+	for index := range of.Pods {
+		pod := &of.Pods[index]
+		for _, status := range pod.Status.InitContainerStatuses {
+			phases.fetch.add(pod, status.State.Terminated)
+		}
+		for _, status := range pod.Status.ContainerStatuses {
+			phases.run.add(pod, status.State.Terminated)
+		}
+	}
+	return phases
+}
+
+// firstContainer is when the first container began; when nothing ever did, it is never.
+func (phases phases) firstContainer() time.Time {
+	const never = 1 << 40
+	first := time.Unix(never, 0)
+	for _, began := range []time.Time{phases.fetch.began, phases.run.began} {
+		if !began.IsZero() && began.Before(first) {
+			first = began
+		}
+	}
+	return first
+}
+
+type part struct {
+	name string
+	times
+}
+
+// written is where phases go.
+type written struct {
+	ctx     context.Context
+	tracer  trace.Tracer
+	traceID trace.TraceID
+	of      Job
+}
+
+// phase writes a phase; a part is one of which others know the span.
+func (written written) phase(name string, from, to time.Time, part *part) {
+	job := written.of.Job
+	id := tracing.SpanID(string(job.UID), name)
+	if part != nil {
+		id = tracing.SpanID(job.Namespace, job.Name, part.name)
+	}
+	_, span := tracing.Start(written.ctx, written.tracer, written.traceID, id, name, trace.WithTimestamp(from))
+	switch {
+	case part != nil:
+		span.SetAttributes(attribute.String("k8s.pod.name", part.pod.Name), attribute.String("k8s.node.name", part.pod.Spec.NodeName), attribute.Int("process.exit.code", int(part.last.ExitCode)))
+		if part.last.ExitCode != 0 && written.of.Failure != "" {
+			mark(span, written.of)
+		}
+	case name == "pending":
+		for _, told := range written.of.Events {
+			at := told.LastTimestamp.Time
+			if at.IsZero() {
+				at = told.EventTime.Time
+			}
+			if at.Before(from) || at.After(to) {
+				continue // such as that the container has started, or of another attempt
+			}
+			span.AddEvent(told.Reason, trace.WithTimestamp(at), trace.WithAttributes(attribute.String("message", told.Message)))
+		}
+	}
+	span.End(trace.WithTimestamp(to))
+}
+
+// mark marks the span of what went wrong.
+func mark(span trace.Span, of Job) {
+	sentence, _, _ := strings.Cut(of.Failure, "\n")
+	span.SetStatus(codes.Error, sentence)
+	span.SetAttributes(attribute.String("error.type", string(of.Result)))
+}
