@@ -30,6 +30,7 @@ import (
 	"github.com/job-executor/job-executor/functions/jobconfig"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/tracing"
 )
 
 var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -887,6 +888,55 @@ actions:
 	reply, err = newExecutor(file{content: fmt.Sprintf(content, ", serviceAccount: made")}, made).Handle(t.Context(), triggered(t))
 	if err != nil || len(made.created) > 0 || reply == nil || !strings.Contains(string(reply.Data()), `service account \"made\" does not exist`) {
 		t.Errorf("got %v, %v", reply, err)
+	}
+}
+
+// Programs in a container find the trace as OpenTelemetry has it, and where to send their
+// spans; what a task sets itself counts. Without a trace there is nothing.
+func TestContainersKnowTheTrace(t *testing.T) {
+	const content = `apiVersion: v2
+actions:
+- {name: Load test, event: test, image: busybox, files: [a], env: [{name: OTEL_SERVICE_NAME, valueFrom: string, value: mine}]}
+`
+	made := &jobs{}
+	executor := newExecutor(file{content: content}, made)
+	executor.Configuration.TaskOTLPEndpoint = "http://collector:4318/"
+	ctx := tracing.WithRun(t.Context(), keptn.Task{Context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", TriggeredID: triggeredID})
+	if _, err := executor.Handle(ctx, triggered(t)); err != nil || len(made.created) != 1 {
+		t.Fatal(err)
+	}
+	spec, name := made.created[0].Spec.Template.Spec, made.created[0].Name
+	last := func(variables []corev1.EnvVar) map[string]string {
+		values := map[string]string{}
+		for _, variable := range variables {
+			if strings.HasPrefix(variable.Name, "OTEL_") || strings.HasPrefix(variable.Name, "TRACE") || variable.Name == "BAGGAGE" {
+				values[variable.Name] = variable.Value
+			}
+		}
+		return values
+	}
+	const members = "keptn.context=4ed578f6-1e1e-4a11-9b2e-9a7111760f5b,keptn.project=seed,keptn.stage=production,keptn.service=svc,keptn.task=test"
+	want := map[string]string{
+		"TRACEPARENT": "00-4ed578f61e1e4a119b2e9a7111760f5b-" + tracing.SpanID("jobs", name, "run").String() + "-01", "TRACESTATE": "", "BAGGAGE": members,
+		"OTEL_SERVICE_NAME": "mine", "OTEL_RESOURCE_ATTRIBUTES": members + ",host.id=job-executor,k8s.namespace.name=jobs,k8s.job.name=" + name,
+		"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318/",
+	}
+	if difference := cmp.Diff(want, last(spec.Containers[0].Env)); difference != "" {
+		t.Errorf("the task's (-want +got):\n%s", difference)
+	}
+	want = map[string]string{
+		"TRACEPARENT":                        "00-4ed578f61e1e4a119b2e9a7111760f5b-" + tracing.SpanID("jobs", name, "fetch").String() + "-01",
+		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318/v1/traces",
+	}
+	if difference := cmp.Diff(want, last(spec.InitContainers[0].Env)); difference != "" {
+		t.Errorf("the fetcher's (-want +got):\n%s", difference)
+	}
+	made = &jobs{}
+	if _, err := newExecutor(file{content: content}, made).Handle(t.Context(), triggered(t)); err != nil {
+		t.Fatal(err)
+	}
+	if got := last(made.created[0].Spec.Template.Spec.Containers[0].Env); len(got) != 1 {
+		t.Errorf("without a trace there is %v", got)
 	}
 }
 

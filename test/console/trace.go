@@ -2,6 +2,7 @@ package console
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -31,23 +32,34 @@ func OfOurs(spans []Span) []Span {
 
 // Outline draws the spans of a trace as trees, without what differs from run to run: each
 // line has a span's kind, function and name, how a run or a Job ended, and why the span is
-// marked. Those of one parent are sorted; what has lost its parent stands at the end.
+// marked. Those of one parent are sorted, and alike ones are one: an event may be delivered
+// more than once. What has lost its parent stands at the end.
 func Outline(spans []Span) string {
-	known, children := map[string]bool{}, map[string][]Span{}
+	known, children := map[string]bool{"": true}, map[string][]Span{}
 	for _, span := range spans {
 		known[span.ID] = true
 	}
 	const lost = "lost"
 	for _, span := range spans {
 		parent := span.ParentID
-		if parent != "" && !known[parent] {
+		if !known[parent] {
 			parent = lost
 		}
 		children[parent] = append(children[parent], span)
 	}
-	var outline func(parent, indent string) []string
-	outline = func(parent, indent string) []string {
-		var trees []string
+	var text strings.Builder
+	outline(&text, children, []string{""}, "")
+	if len(children[lost]) > 0 {
+		text.WriteString("without their parents:\n")
+		outline(&text, children, []string{lost}, "  ")
+	}
+	return text.String()
+}
+
+// outline draws what is below parents that are alike.
+func outline(text *strings.Builder, children map[string][]Span, parents []string, indent string) {
+	alike := map[string][]string{} // ids by line
+	for _, parent := range parents {
 		for _, span := range children[parent] {
 			line := indent + span.Kind + " " + strings.TrimPrefix(span.Service, ours) + " " + span.Name
 			if span.Result != "" {
@@ -56,16 +68,30 @@ func Outline(spans []Span) string {
 			if span.Error != "" {
 				line += " ! " + span.Error
 			}
-			trees = append(trees, strings.Join(append([]string{line}, outline(span.ID, indent+"  ")...), "\n"))
+			alike[line] = append(alike[line], span.ID)
 		}
-		slices.Sort(trees)
-		return trees
 	}
-	trees := outline("", "")
-	if orphans := outline(lost, "  "); len(orphans) > 0 {
-		trees = append(append(trees, "Without their parents:"), orphans...)
+	for _, line := range slices.Sorted(maps.Keys(alike)) {
+		text.WriteString(line + "\n")
+		outline(text, children, alike[line], indent+"  ")
 	}
-	return strings.Join(trees, "\n")
+}
+
+// Depth is how many spans are above each other at most.
+func Depth(spans []Span) int {
+	parents := map[string]string{}
+	for _, span := range spans {
+		parents[span.ID] = span.ParentID
+	}
+	deepest := 0
+	for id := range parents {
+		depth := 0
+		for ; id != "" && depth <= len(spans); id = parents[id] {
+			depth++
+		}
+		deepest = max(deepest, depth)
+	}
+	return deepest
 }
 
 // IsWhole says whether the parent of every span is there.

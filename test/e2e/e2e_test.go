@@ -207,28 +207,23 @@ func TestTaskRunsFromZeroToZero(t *testing.T) {
 			t.Errorf("the finished event of a test has start and end, not %v", events[1].Data.Test)
 		}
 	}
-	t.Run("its trace has everybody's spans under the Keptn context", func(t *testing.T) {
-		wanted := []string{"bridge", "broker.ingress", "executor", "jobsource", "watcher"}
-		must(t, console.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
-			spans, err := installed.Trace(ctx, console.TraceID(keptnContext))
-			if err != nil {
-				return err
-			}
-			has := func(what func(console.Span) string, name string) bool {
-				return slices.ContainsFunc(spans, func(span console.Span) bool { return what(span) == name })
-			}
-			for _, name := range wanted {
-				if !has(func(span console.Span) string { return span.Service }, name) {
-					return fmt.Errorf("no span of %s among %d", name, len(spans))
-				}
-			}
-			for _, name := range []string{"job Say hello", "pending", "init", "run"} {
-				if !has(func(span console.Span) string { return span.Name }, name) {
-					return fmt.Errorf("no span %q among %d", name, len(spans))
-				}
-			}
-			return nil
-		}))
+	t.Run("its trace is one tree that a person can read", func(t *testing.T) {
+		spans := traced(t, installed, keptnContext, `SERVER bridge RUN test = success
+  INTERNAL watcher Say hello = success
+    INTERNAL watcher fetch files
+      INTERNAL fetcher read greeting
+    INTERNAL watcher pending
+    INTERNAL watcher run`+sentAndStarted("test")+`
+  PRODUCER jobsource send io.github.job-executor.job.completed
+    CONSUMER watcher process io.github.job-executor.job.completed
+      CONSUMER bridge process sh.keptn.event.test.finished
+        PRODUCER bridge send sh.keptn.event.test.finished
+      INTERNAL watcher read logs
+`)
+		const most, deepest = 25, 8
+		if depth := console.Depth(spans); len(spans) > most || depth > deepest {
+			t.Errorf("it has %d spans, %d deep", len(spans), depth)
+		}
 	})
 	t.Run("the Job expires only after it was reported", func(t *testing.T) {
 		must(t, console.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
@@ -243,6 +238,38 @@ func TestTaskRunsFromZeroToZero(t *testing.T) {
 		}))
 	})
 	must(t, installed.WaitForZero(t.Context(), zeroLimit, "executor-test", "watcher"))
+}
+
+// sentAndStarted is the part of a trace in which a task's Jobs are made.
+func sentAndStarted(task string) string {
+	return strings.ReplaceAll(`
+  PRODUCER bridge send sh.keptn.event.TASK.triggered
+    CONSUMER executor process sh.keptn.event.TASK.triggered
+      CONSUMER bridge process sh.keptn.event.TASK.started
+        PRODUCER bridge send sh.keptn.event.TASK.started
+      INTERNAL executor create Jobs
+      INTERNAL executor read job/config.yaml`, "TASK", task)
+}
+
+// traced waits until the outline of a context's trace in Jaeger is the wanted one, and
+// returns its spans, of which Jaeger has nothing to say against any.
+func traced(t *testing.T, installed *system.Installation, keptnContext, want string) (spans []console.Span) {
+	t.Helper()
+	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		all, err := installed.Trace(ctx, console.TraceID(keptnContext))
+		spans = console.OfOurs(all)
+		if difference := cmp.Diff(want, console.Outline(spans)); err == nil && difference != "" {
+			err = fmt.Errorf("the trace (-want +got):\n%s", difference)
+		}
+		t.Logf("%d spans, %d of them ours", len(all), len(spans))
+		return err
+	}))
+	for _, span := range spans {
+		if len(span.Warnings) > 0 {
+			t.Errorf("Jaeger says of %s: %v", span.Name, span.Warnings)
+		}
+	}
+	return spans
 }
 
 func TestFailingContainerEndsTheTaskWithItsLog(t *testing.T) {
@@ -267,6 +294,16 @@ actions:
 		}
 		return err
 	}))
+	traced(t, installed, keptnContext, `SERVER bridge RUN deployment = failure ! Task 'Break' failed: container task ended (Reason: Error, ExitCode: 3)
+  INTERNAL watcher Break = failure ! container task ended (Reason: Error, ExitCode: 3)
+    INTERNAL watcher pending
+    INTERNAL watcher run ! container task ended (Reason: Error, ExitCode: 3)`+sentAndStarted("deployment")+`
+  PRODUCER jobsource send io.github.job-executor.job.completed
+    CONSUMER watcher process io.github.job-executor.job.completed
+      CONSUMER bridge process sh.keptn.event.deployment.finished
+        PRODUCER bridge send sh.keptn.event.deployment.finished
+      INTERNAL watcher read logs
+`)
 }
 
 func TestMissingFileEndsTheTaskWithItsName(t *testing.T) {
@@ -380,6 +417,12 @@ func TestOnlyKeptnsLogIsToldWhereNoActionMatches(t *testing.T) {
 	jobs, err := installed.Jobs(t.Context(), keptnContext)
 	must(t, err)
 	compare(t, "Jobs", 0, len(jobs))
+	traced(t, installed, keptnContext, `SERVER bridge RUN get-sli = skip
+  PRODUCER bridge send sh.keptn.event.get-sli.triggered
+    CONSUMER executor process sh.keptn.event.get-sli.triggered
+      CONSUMER bridge process sh.keptn.log.error
+      INTERNAL executor read job/config.yaml
+`)
 	must(t, installed.Abort(t.Context(), project, keptnContext))
 }
 

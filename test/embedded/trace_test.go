@@ -66,7 +66,7 @@ func TestTraces(t *testing.T) {
   INTERNAL watcher two = failure ! container task ended (Reason: Error, ExitCode: 3)
     INTERNAL watcher pending
     INTERNAL watcher queued
-    INTERNAL watcher run ! container task ended (Reason: Error, ExitCode: 3)` + sent + completed("") + completed(finished+logs+logs),
+    INTERNAL watcher run ! container task ended (Reason: Error, ExitCode: 3)` + sent + completed(finished+logs),
 		},
 		{
 			name:   "a mistake in the file",
@@ -122,7 +122,7 @@ func TestTraces(t *testing.T) {
 				}
 			}
 			err = console.Eventually(t.Context(), flowLimit, func(context.Context) error {
-				if difference := cmp.Diff(test.want, console.Outline(system.Trace(console.TraceID(keptnContext)))); difference != "" {
+				if difference := cmp.Diff(test.want+"\n", console.Outline(system.Trace(console.TraceID(keptnContext)))); difference != "" {
 					return errors.New("(-want +got):\n" + difference)
 				}
 				return nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/job-executor/job-executor/test/console"
@@ -21,12 +22,17 @@ func (system *Installation) Trace(ctx context.Context, traceID string) ([]consol
 	var answer struct {
 		Data []struct {
 			Spans []struct {
-				SpanID        string `json:"spanID"`
-				OperationName string `json:"operationName"`
-				ProcessID     string `json:"processID"`
-				StartTime     int64  `json:"startTime"`
-				Duration      int64  `json:"duration"`
-				References    []struct {
+				SpanID        string   `json:"spanID"`
+				OperationName string   `json:"operationName"`
+				ProcessID     string   `json:"processID"`
+				StartTime     int64    `json:"startTime"`
+				Duration      int64    `json:"duration"`
+				Warnings      []string `json:"warnings"`
+				Tags          []struct {
+					Key   string `json:"key"`
+					Value any    `json:"value"`
+				} `json:"tags"`
+				References []struct {
 					RefType string `json:"refType"`
 					SpanID  string `json:"spanID"`
 				} `json:"references"`
@@ -48,9 +54,15 @@ func (system *Installation) Trace(ctx context.Context, traceID string) ([]consol
 					parent = reference.SpanID
 				}
 			}
+			tags := map[string]string{}
+			for _, tag := range span.Tags {
+				tags[tag.Key] = fmt.Sprint(tag.Value)
+			}
+			kind := strings.ToUpper(cmp.Or(tags["span.kind"], "internal"))
 			spans = append(spans, console.Span{
-				ID: span.SpanID, ParentID: parent, Name: span.OperationName, Service: trace.Processes[span.ProcessID].ServiceName,
+				ID: span.SpanID, ParentID: parent, Name: span.OperationName, Service: trace.Processes[span.ProcessID].ServiceName, Kind: kind,
 				Start: time.UnixMicro(span.StartTime), Duration: time.Duration(span.Duration) * time.Microsecond,
+				Result: tags["cicd.pipeline.task.run.result"], Error: tags["otel.status_description"], Warnings: span.Warnings,
 			})
 		}
 	}

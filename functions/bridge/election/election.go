@@ -28,9 +28,9 @@ const (
 	// pod is gone is followed within a second or two.
 	leaseDuration = 60 * time.Second
 	renewDeadline = 50 * time.Second
-	// retryPeriod is the time between two looks at the lease; it bounds how long a
-	// bridge goes on whose lease was taken away.
-	retryPeriod = 500 * time.Millisecond
+	// retryPeriod is the time between two looks at the lease, client-go's usual one; it
+	// bounds how long a bridge goes on whose lease was taken away.
+	retryPeriod = 2 * time.Second
 	// releaseTimeout bounds the end of a term.
 	releaseTimeout = 5 * time.Second
 	// gonePeriod is the time between two looks whether the holder's pod is gone.

@@ -215,7 +215,7 @@ func TestOutboxAnswersForTheRun(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			keptnsSide := &delivered{settled: test.settled, aborted: test.aborted}
 			outbox := &Outbox{
-				Trace: newTrace(),
+				Trace:         newTrace(),
 				Keptn:         keptnsSide,
 				Journal:       &journal{},
 				IntegrationID: integrationID,

@@ -15,7 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/system"
 )
@@ -188,8 +187,9 @@ func showTrace(ctx context.Context, terminal *console.Terminal, installed *syste
 		if spans, err = installed.Trace(ctx, traceID); err != nil {
 			return err
 		}
-		ended := func(span console.Span) bool { return span.Name == "watcher "+run.CompletedType }
-		if !slices.ContainsFunc(spans, ended) || !console.IsWhole(spans) {
+		spans = console.OfOurs(spans)
+		hasRoot := slices.ContainsFunc(spans, func(span console.Span) bool { return span.ParentID == "" })
+		if !hasRoot || !console.IsWhole(spans) {
 			return errors.New("spans are missing")
 		}
 		return nil
@@ -197,16 +197,7 @@ func showTrace(ctx context.Context, terminal *console.Terminal, installed *syste
 	if err != nil {
 		return fmt.Errorf("reading trace %s: %w", traceID, err)
 	}
-	terminal.Say(console.Tree(spans, func(span console.Span) bool {
-		switch span.Service {
-		case "bridge", "executor", "jobsource", "watcher":
-			return span.Name != "queue" && !strings.HasPrefix(span.Name, "kn.queueproxy.") && !strings.HasPrefix(span.Name, "HTTP ")
-		case "broker.ingress":
-			return strings.HasPrefix(span.Name, "broker:")
-		default:
-			return false
-		}
-	}))
+	terminal.Say(console.Tree(spans, func(console.Span) bool { return true }))
 	terminal.Say(fmt.Sprintf("%d spans in all.", len(spans)))
 	return nil
 }
