@@ -81,6 +81,10 @@ SEQUENCES ?= 200
 chaos: cluster-up ## SEQUENCES=200 at once on the cluster while everything is killed in turn: MINUTES=10 over each transport, SEED=1
 	CHAOS_MINUTES=$(MINUTES) CHAOS_SEQUENCES=$(SEQUENCES) CHAOS_SEED=$(SEED) $(CLUSTER) exec go test -tags e2e -count=1 -timeout=3h -v -run TestChaos ./test/e2e
 
+.PHONY: trace
+trace: ## Print the trace of CONTEXT=<Keptn context> from the cluster's Jaeger
+	@$(CLUSTER) exec go run ./test/demo/trace "$(CONTEXT)"
+
 .PHONY: cluster-up
 cluster-up: ## Bring the one-node cluster up (the first time it is compiled)
 	$(CLUSTER) up

@@ -20,7 +20,10 @@ import (
 // Configuration is the bridge's environment.
 type Configuration struct {
 	// BrokerURL takes events to the Broker.
-	BrokerURL    string `env:"BROKER_URL,notEmpty"`
+	BrokerURL string `env:"BROKER_URL,notEmpty"`
+	// TraceURL is the address of a trace in a viewer, with {traceID} where its id stands;
+	// empty for no links.
+	TraceURL     string `env:"TRACE_URL"`
 	Keptn        KeptnConfiguration
 	OAuth        OAuthConfiguration
 	NATS         NATSConfiguration

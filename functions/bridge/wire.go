@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/cloudevents/sdk-go/v2/event"
+
 	"github.com/job-executor/job-executor/functions/bridge/deadletter"
 	"github.com/job-executor/job-executor/functions/bridge/election"
 	"github.com/job-executor/job-executor/functions/bridge/gateway"
@@ -148,7 +150,8 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 		sender, maxBytes, waiting.Deduplication = stream, stream.MaxBytes, deduplication
 	}
 	reporter := &outward.Reporter{
-		Sender: outward.NewSizeLimit(outward.WithTrace(sender, tracer), configuration.Keptn.MaxEventBytes, maxBytes, log), Counter: client, Source: source,
+		Sender:  outward.WithTraceLink(outward.NewSizeLimit(outward.WithTrace(sender, tracer), configuration.Keptn.MaxEventBytes, maxBytes, log), configuration.TraceURL),
+		Counter: client, Source: source,
 		Timing: waiting, Now: now, Dropped: outward.CountDropped(dependencies.Telemetry.Meters.Meter("bridge")), Log: log,
 	}
 	reporter.Begin()
@@ -170,6 +173,9 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 		// Listing only finds what the stream did not bring.
 		poller.Interval = timing.ResyncInterval
 		intake := inward.Intake{Receiving: poller.Soon, Wants: subscriptions.Wants, Lanes: lanes, Take: inbox.Take}
+		if dependencies.Telemetry.IsTraced {
+			intake = seeingSequences(intake, written)
+		}
 		loops = append(loops, func(ctx context.Context) error { return stream.Receive(ctx, intake) })
 	}
 	outbox := &outward.Outbox{
@@ -191,6 +197,19 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 		loops = elected(dependencies.Elector, peers, handlers, loops, reporter.Begin)
 	}
 	return function.Program{Handlers: handlers, Routes: files.Routes(), Loops: loops}, nil
+}
+
+// seeingSequences has the spans of sequences written that Keptn's stream tells of.
+func seeingSequences(intake inward.Intake, written *outward.Trace) inward.Intake {
+	wants, take := intake.Wants, intake.Take
+	intake.Wants = func(eventType string) bool { return outward.IsSequence(eventType) || wants(eventType) }
+	intake.Take = func(ctx context.Context, seen event.Event, origin inward.Origin) error {
+		if outward.IsSequence(seen.Type()) {
+			written.See(ctx, seen)
+		}
+		return take(ctx, seen, origin)
+	}
+	return intake
 }
 
 // elected has handlers and loops work only while this bridge is elected. Files are

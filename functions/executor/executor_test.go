@@ -918,7 +918,7 @@ actions:
 	const members = "keptn.context=4ed578f6-1e1e-4a11-9b2e-9a7111760f5b,keptn.project=seed,keptn.stage=production,keptn.service=svc,keptn.task=test"
 	want := map[string]string{
 		"TRACEPARENT": "00-4ed578f61e1e4a119b2e9a7111760f5b-" + tracing.SpanID("jobs", name, "run").String() + "-01", "TRACESTATE": "", "BAGGAGE": members,
-		"OTEL_SERVICE_NAME": "mine", "OTEL_RESOURCE_ATTRIBUTES": members + ",host.id=job-executor,k8s.namespace.name=jobs,k8s.job.name=" + name,
+		"OTEL_SERVICE_NAME": "mine", "OTEL_RESOURCE_ATTRIBUTES": members + ",host.id=job-executor,ip=job-executor,k8s.namespace.name=jobs,k8s.job.name=" + name,
 		"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318/",
 	}
 	if difference := cmp.Diff(want, last(spec.Containers[0].Env)); difference != "" {

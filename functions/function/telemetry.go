@@ -27,6 +27,8 @@ type Telemetry struct {
 	Log     *slog.Logger
 	Tracers trace.TracerProvider
 	Meters  metric.MeterProvider
+	// IsTraced says that somebody gets the spans.
+	IsTraced bool
 
 	flush func(context.Context) error
 }
@@ -61,12 +63,13 @@ func NewTelemetry(ctx context.Context, name string, level slog.Level) (*Telemetr
 const namespace = "job-executor"
 
 // resourceOf is what all telemetry of a function is about, wherever it runs. They all name
-// one host: Jaeger takes what a function does after the one that sent it the event has ended
-// for a clock that is wrong, where it can't see that the two have the same.
+// one host, by the attributes that Jaeger's two adjusters of clocks look at: what a function
+// does after the one that sent it the event has ended is taken for a clock that is wrong,
+// where the two are not known to have the same.
 func resourceOf(name string) *resource.Resource {
 	return resource.NewSchemaless(
 		attribute.String("service.name", namespace+"-"+name), attribute.String("service.namespace", namespace),
-		attribute.String("service.version", version()), attribute.String("host.id", namespace),
+		attribute.String("service.version", version()), attribute.String("host.id", namespace), attribute.String("ip", namespace),
 	)
 }
 
@@ -110,7 +113,7 @@ func TelemetryTo(name string, handler slog.Handler, processors ...sdktrace.SpanP
 	}
 	provider := sdktrace.NewTracerProvider(options...)
 	return &Telemetry{
-		Log: log, Tracers: provider, Meters: noop.NewMeterProvider(), flush: provider.Shutdown,
+		Log: log, Tracers: provider, IsTraced: true, Meters: noop.NewMeterProvider(), flush: provider.Shutdown,
 	}
 }
 

@@ -271,6 +271,7 @@ func TestHandle(t *testing.T) {
 			of:    "one",
 			want: outcome{
 				Data: map[string]any{
+					"labels": map[string]any{"build": "17"}, "project": "p", "stage": "s", "service": "v",
 					"task":    "test",
 					"message": "Task 'one' failed: its pod was deleted before it had ended, by hand, or with its node or namespace; run the sequence again\n",
 				},

@@ -208,7 +208,8 @@ func TestTaskRunsFromZeroToZero(t *testing.T) {
 		}
 	}
 	t.Run("its trace is one tree that a person can read", func(t *testing.T) {
-		spans := traced(t, installed, keptnContext, `SERVER bridge RUN test = success
+		spans := traced(t, installed, keptnContext, `SERVER bridge RUN production.pipeline = success
+SERVER bridge RUN test = success
   INTERNAL watcher Say hello = success
     INTERNAL watcher fetch files
       INTERNAL fetcher read greeting
@@ -303,6 +304,7 @@ actions:
       CONSUMER bridge process sh.keptn.event.deployment.finished
         PRODUCER bridge send sh.keptn.event.deployment.finished
       INTERNAL watcher read logs
+SERVER bridge RUN production.pipeline = failure ! Task 'Break' failed: container task ended (Reason: Error, ExitCode: 3)
 `)
 }
 

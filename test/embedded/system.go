@@ -181,7 +181,7 @@ func (system *System) Trace(traceID string) []console.Span {
 			switch attribute.Key {
 			case "service.name":
 				span.Service = attribute.Value.AsString()
-			case "cicd.pipeline.task.run.result":
+			case "cicd.pipeline.task.run.result", "cicd.pipeline.result":
 				span.Result = attribute.Value.AsString()
 			}
 		}

@@ -9,13 +9,28 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
 
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/tracing"
 	"github.com/job-executor/job-executor/test/console"
 )
 
 // Each task is one tree that a person can read.
 func TestTraces(t *testing.T) {
-	system, err := Start(t.Context(), Options{Directory: t.TempDir(), Manifests: "../../config", Log: slog.DiscardHandler})
+	// traced is a program in a container that writes a span, as OpenTelemetry's libraries do.
+	var system *System
+	traced := func(ctx context.Context, container Container) int {
+		telemetry := function.TelemetryTo("program", slog.DiscardHandler, sdktrace.NewSimpleSpanProcessor(system.Spans))
+		parent := tracing.Parse(container.Environment["TRACEPARENT"])
+		_, span := telemetry.Tracers.Tracer("").Start(trace.ContextWithRemoteSpanContext(ctx, parent), container.Environment["OTEL_SERVICE_NAME"]+" works")
+		span.End()
+		return 0
+	}
+	system, err := Start(t.Context(), Options{
+		Directory: t.TempDir(), Manifests: "../../config", Log: slog.DiscardHandler, Programs: map[string]Program{"docker.io/library/traced": traced},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,6 +53,11 @@ func TestTraces(t *testing.T) {
 	const finished = `
       CONSUMER bridge process sh.keptn.event.test.finished
         PRODUCER bridge send sh.keptn.event.test.finished`
+	// passed and failed are the sequence's own span.
+	const (
+		passed = "SERVER bridge RUN dev.pipeline = success\n"
+		failed = "SERVER bridge RUN dev.pipeline = failure ! "
+	)
 	const logs = `
       INTERNAL watcher read logs`
 	tests := []struct {
@@ -46,9 +66,27 @@ func TestTraces(t *testing.T) {
 		want         string
 	}{
 		{
+			name:   "a program that writes spans",
+			config: "apiVersion: v2\nactions:\n- {name: Load, event: test.triggered, image: traced}\n",
+			want: passed + `SERVER bridge RUN test = success
+  INTERNAL watcher Load = success
+    INTERNAL watcher pending
+    INTERNAL watcher run
+      INTERNAL program Load works` + sent + completed(finished+logs),
+		},
+		{
+			name:   "a task whose time is over",
+			config: "apiVersion: v2\nactions:\n- {name: A, event: test.triggered, image: alpine, cmd: [sleep, '100'], maxPollDuration: 1}\n",
+			want: failed + `Task 'A' failed: it did not finish within 1 seconds (maxPollDuration)
+SERVER bridge RUN test = timeout ! Task 'A' failed: it did not finish within 1 seconds (maxPollDuration)
+  INTERNAL watcher A = timeout ! it did not finish within 1 seconds (maxPollDuration)
+    INTERNAL watcher pending
+    INTERNAL watcher run ! it did not finish within 1 seconds (maxPollDuration)` + sent + completed(finished+logs),
+		},
+		{
 			name:   "a task with a file",
 			config: "apiVersion: v2\nactions:\n- {name: Greet, event: test.triggered, image: alpine, cmd: [cat, /keptn/a.txt], files: [a.txt]}\n",
-			want: `SERVER bridge RUN test = success
+			want: passed + `SERVER bridge RUN test = success
   INTERNAL watcher Greet = success
     INTERNAL watcher fetch files
       INTERNAL fetcher read a.txt
@@ -59,7 +97,8 @@ func TestTraces(t *testing.T) {
 			name: "two Jobs, of which the second fails",
 			config: "apiVersion: v2\nactions:\n- name: A\n  events: [{name: test.triggered}]\n  tasks:\n" +
 				"  - {name: one, image: alpine, cmd: ['true']}\n  - {name: two, image: alpine, cmd: [sh, -c, exit 3]}\n",
-			want: `SERVER bridge RUN test = failure ! Task 'two' failed: container task ended (Reason: Error, ExitCode: 3)
+			want: failed + `Task 'two' failed: container task ended (Reason: Error, ExitCode: 3)
+SERVER bridge RUN test = failure ! Task 'two' failed: container task ended (Reason: Error, ExitCode: 3)
   INTERNAL watcher one = success
     INTERNAL watcher pending
     INTERNAL watcher run
@@ -71,7 +110,8 @@ func TestTraces(t *testing.T) {
 		{
 			name:   "a mistake in the file",
 			config: "apiVersion: v2\nactions:\n- {name: A, event: test.triggered, imag: alpine}\n",
-			want: `SERVER bridge RUN test = error ! job/config.yaml is not valid: line 3, column 36: actions[0].imag is not known; did you mean image?
+			want: failed + `job/config.yaml is not valid: line 3, column 36: actions[0].imag is not known; did you mean image?
+SERVER bridge RUN test = error ! job/config.yaml is not valid: line 3, column 36: actions[0].imag is not known; did you mean image?
   PRODUCER bridge send sh.keptn.event.test.triggered
     CONSUMER executor process sh.keptn.event.test.triggered
       CONSUMER bridge process sh.keptn.event.test.finished
@@ -83,7 +123,8 @@ func TestTraces(t *testing.T) {
 			name:   "nothing matches",
 			config: "apiVersion: v2\nactions:\n- {name: A, event: release.triggered, image: alpine}\n",
 			aborts: true,
-			want: `SERVER bridge RUN test = skip
+			want: `SERVER bridge RUN dev.pipeline = cancellation
+SERVER bridge RUN test = skip
   PRODUCER bridge send sh.keptn.event.test.triggered
     CONSUMER executor process sh.keptn.event.test.triggered
       CONSUMER bridge process sh.keptn.log.error
@@ -93,7 +134,8 @@ func TestTraces(t *testing.T) {
 			name:   "an abort",
 			config: "apiVersion: v2\nactions:\n- {name: A, event: test.triggered, image: alpine, cmd: [sleep, '100']}\n",
 			aborts: true,
-			want: `SERVER bridge RUN test = cancellation
+			want: `SERVER bridge RUN dev.pipeline = cancellation
+SERVER bridge RUN test = cancellation
   INTERNAL watcher A = cancellation
     INTERNAL watcher pending
   PRODUCER bridge send io.github.job-executor.run.cancelled

@@ -62,7 +62,7 @@ func (system *Installation) Trace(ctx context.Context, traceID string) ([]consol
 			spans = append(spans, console.Span{
 				ID: span.SpanID, ParentID: parent, Name: span.OperationName, Service: trace.Processes[span.ProcessID].ServiceName, Kind: kind,
 				Start: time.UnixMicro(span.StartTime), Duration: time.Duration(span.Duration) * time.Microsecond,
-				Result: tags["cicd.pipeline.task.run.result"], Error: tags["otel.status_description"], Warnings: span.Warnings,
+				Result: cmp.Or(tags["cicd.pipeline.task.run.result"], tags["cicd.pipeline.result"]), Error: tags["otel.status_description"], Warnings: span.Warnings,
 			})
 		}
 	}

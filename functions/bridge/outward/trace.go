@@ -1,7 +1,10 @@
 package outward
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -23,6 +26,8 @@ type Trace struct {
 	Now    func() time.Time
 
 	written memory.Memory[bool]
+	// sequences are when those were triggered that have not finished.
+	sequences memory.Memory[time.Time]
 }
 
 // maxStatusBytes bounds the status of a span, which is a sentence.
@@ -44,8 +49,8 @@ func (written *Trace) Write(ctx context.Context, task keptn.Task, result keptn.R
 	trace.SpanFromContext(ctx).End()
 	ended := written.Now()
 	began := task.TriggeredAt
-	if began.IsZero() || began.After(ended) {
-		began = ended
+	if began.IsZero() || !began.Before(ended) {
+		began = ended.Add(-time.Nanosecond) // Jaeger takes one of no time at all for a mistake
 	}
 	options := []trace.SpanStartOption{
 		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(began), trace.WithAttributes(tracing.TaskAttributes(task)...),
@@ -59,12 +64,114 @@ func (written *Trace) Write(ctx context.Context, task keptn.Task, result keptn.R
 	}
 	switch result {
 	case keptn.RunFailure, keptn.RunError, keptn.RunTimeout:
-		sentence, _, _ := strings.Cut(strings.TrimSpace(message), "\n")
-		span.SetStatus(codes.Error, sentence[:min(len(sentence), maxStatusBytes)])
+		span.SetStatus(codes.Error, sentenceOf(message))
 		span.SetAttributes(attribute.String("error.type", string(result)))
 	case keptn.RunSuccess, keptn.RunSkip, keptn.RunCancellation:
 	}
 	span.End(trace.WithTimestamp(ended))
+}
+
+// IsSequence says whether events of a type tell that a sequence was triggered, or has
+// finished (sh.keptn.event.<stage>.<sequence>.<phase>).
+func IsSequence(eventType string) bool {
+	name, phase := sequenceOf(eventType)
+	return name != "" && (phase == keptn.Triggered || phase == keptn.Finished)
+}
+
+func sequenceOf(eventType string) (name string, phase keptn.Phase) {
+	const parts = 6
+	tokens := strings.Split(eventType, ".")
+	if len(tokens) != parts || !strings.HasPrefix(eventType, "sh.keptn.event.") {
+		return "", ""
+	}
+	return tokens[3] + "." + tokens[4], keptn.Phase(tokens[5])
+}
+
+// See writes the span of a sequence that has finished, if it has seen that it was triggered.
+// It is the parent of nothing, since nobody else knows of the sequence.
+func (written *Trace) See(ctx context.Context, seen event.Event) {
+	name, phase := sequenceOf(seen.Type())
+	id := seen.ID()
+	if phase == keptn.Finished {
+		id, _ = seen.Extensions()[keptn.TriggeredIDExtension].(string)
+	}
+	triggeredAt, release, err := written.sequences.Hold(ctx, id)
+	if err != nil {
+		return // the process ends
+	}
+	defer release()
+	if phase == keptn.Triggered {
+		*triggeredAt = seen.Time()
+	}
+	if phase != keptn.Finished || triggeredAt.IsZero() || !seen.Time().After(*triggeredAt) {
+		return
+	}
+	var data struct{ Project, Stage, Service, Message, Result, Status string }
+	if err := seen.DataAs(&data); err != nil {
+		return // then Keptn knows nothing of it either
+	}
+	keptnContext, _ := seen.Extensions()[keptn.ContextExtension].(string)
+	_, span := tracing.Start(ctx, written.Tracer, tracing.TraceID(keptnContext), tracing.SpanID(id), "RUN "+name,
+		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(*triggeredAt), trace.WithAttributes(
+			attribute.String("cicd.pipeline.name", name), attribute.String("cicd.pipeline.run.id", keptnContext), attribute.String("keptn.context", keptnContext),
+			attribute.String("keptn.project", data.Project), attribute.String("keptn.stage", data.Stage), attribute.String("keptn.service", data.Service)))
+	result := keptn.RunSuccess
+	switch {
+	case data.Status == "aborted": // whose result is a pass (recording 40-abort-after-started)
+		result = keptn.RunCancellation
+	case data.Result == string(keptn.ResultFail):
+		result = keptn.RunFailure
+		span.SetStatus(codes.Error, cmp.Or(sentenceOf(data.Message), "a task failed"))
+		span.SetAttributes(attribute.String("error.type", string(result)))
+	}
+	span.SetAttributes(attribute.String("cicd.pipeline.result", string(result)))
+	span.End(trace.WithTimestamp(seen.Time()))
+	*triggeredAt = time.Time{} // it is published once more to a bridge that was restarted
+}
+
+// sentenceOf is the first line of a message.
+func sentenceOf(message string) string {
+	sentence, _, _ := strings.Cut(strings.TrimSpace(message), "\n")
+	return strings.ToValidUTF8(sentence[:min(len(sentence), maxStatusBytes)], "")
+}
+
+// WithTraceLink returns a sender that adds a label "trace" with the address of the trace to
+// what Keptn is told of a task, which Keptn's page makes a link of. The pattern has
+// {traceID} where that stands.
+func WithTraceLink(sender Sender, pattern string) Sender {
+	if pattern == "" {
+		return sender
+	}
+	return linkedSender{sender, pattern}
+}
+
+type linkedSender struct {
+	Sender
+	pattern string
+}
+
+// Send returns the sender's error.
+func (linked linkedSender) Send(ctx context.Context, outgoing event.Event) error {
+	task, _, err := keptn.ParseTask(outgoing)
+	var data map[string]any
+	if err == nil {
+		err = outgoing.DataAs(&data)
+	}
+	if err == nil {
+		labels, _ := data["labels"].(map[string]any)
+		labels = maps.Clone(labels)
+		if labels == nil {
+			labels = map[string]any{}
+		}
+		labels["trace"] = strings.ReplaceAll(linked.pattern, "{traceID}", tracing.TraceID(task.Context).String())
+		data["labels"] = labels
+		outgoing = outgoing.Clone()
+		err = outgoing.SetData(event.ApplicationJSON, data)
+	}
+	if err != nil {
+		return fmt.Errorf("adding the link to the trace to event %s: %w", outgoing.ID(), err)
+	}
+	return linked.Sender.Send(ctx, outgoing)
 }
 
 // WithTrace returns a sender whose every attempt is a span below the context's, or below that

@@ -29,7 +29,7 @@ func (plan Plan) trace(spec *corev1.PodSpec, task jobconfig.Task, namespace, nam
 	members := literal(strings.Join(baggage, ","))
 	environment := append(within(tracing.Run),
 		corev1.EnvVar{Name: "TRACESTATE"}, corev1.EnvVar{Name: "BAGGAGE", Value: members}, corev1.EnvVar{Name: "OTEL_SERVICE_NAME", Value: literal(task.Name)},
-		corev1.EnvVar{Name: "OTEL_RESOURCE_ATTRIBUTES", Value: members + ",host.id=job-executor,k8s.namespace.name=" + namespace + ",k8s.job.name=" + name},
+		corev1.EnvVar{Name: "OTEL_RESOURCE_ATTRIBUTES", Value: members + ",host.id=job-executor,ip=job-executor,k8s.namespace.name=" + namespace + ",k8s.job.name=" + name},
 	)
 	if plan.TaskOTLPEndpoint != "" {
 		environment = append(environment, corev1.EnvVar{Name: "OTEL_EXPORTER_OTLP_ENDPOINT", Value: plan.TaskOTLPEndpoint})

@@ -66,7 +66,7 @@ func Write(ctx context.Context, tracer trace.Tracer, of Job, now time.Time) {
 	if of.Failure != "" {
 		mark(span, of)
 	}
-	span.End(trace.WithTimestamp(clock.end))
+	span.End(trace.WithTimestamp(after(began, clock.end)))
 }
 
 // clock only goes forwards, up to the end.
@@ -179,7 +179,16 @@ func (written written) phase(name string, from, to time.Time, part *part) {
 			span.AddEvent(told.Reason, trace.WithTimestamp(at), trace.WithAttributes(attribute.String("message", told.Message)))
 		}
 	}
-	span.End(trace.WithTimestamp(to))
+	span.End(trace.WithTimestamp(after(from, to)))
+}
+
+// after is the end of a span, which is after its beginning, if only just: else Jaeger takes
+// it for a mistake.
+func after(from, to time.Time) time.Time {
+	if !to.After(from) {
+		return from.Add(time.Nanosecond)
+	}
+	return to
 }
 
 // mark marks the span of what went wrong.

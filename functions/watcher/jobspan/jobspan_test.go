@@ -104,7 +104,10 @@ func TestJobBecomesSpansBelowTheRuns(t *testing.T) {
 			}
 			var got []string
 			for _, span := range recorder.Ended() {
-				text := fmt.Sprintf("%s %v-%v", span.Name(), span.StartTime().Sub(noon).Seconds(), span.EndTime().Sub(noon).Seconds())
+				text := fmt.Sprintf("%s %v-%v", span.Name(), span.StartTime().Sub(noon).Seconds(), span.EndTime().Truncate(time.Millisecond).Sub(noon).Seconds())
+				if !span.EndTime().After(span.StartTime()) {
+					t.Errorf("%s takes no time at all", span.Name())
+				}
 				if why := span.Status().Description; why != "" {
 					text += " Error: " + why
 				}

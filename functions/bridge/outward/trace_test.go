@@ -1,0 +1,140 @@
+package outward
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/go-cmp/cmp"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/tracing"
+)
+
+// recorded returns a Trace, and what it has written.
+func recorded() (*Trace, func() []string) {
+	recorder := tracetest.NewSpanRecorder()
+	tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder), sdktrace.WithIDGenerator(tracing.IDGenerator{}))
+	return &Trace{Tracer: tracers.Tracer(""), Now: func() time.Time { return noon.Add(time.Minute) }}, func() []string {
+		var told []string
+		for _, span := range recorder.Ended() {
+			text := fmt.Sprintf("%s of %s/%s, %s to %s, %s %s", span.Name(), span.SpanContext().TraceID(), span.SpanContext().SpanID(),
+				span.StartTime().Sub(noon), span.EndTime().Sub(noon), span.Status().Code, span.Status().Description)
+			for _, attribute := range span.Attributes() {
+				if attribute.Key == "cicd.pipeline.task.run.result" || attribute.Key == "cicd.pipeline.result" {
+					text += " = " + attribute.Value.AsString()
+				}
+			}
+			for _, link := range span.Links() {
+				text += " caused by " + link.SpanContext.SpanID().String()
+			}
+			if span.Parent().IsValid() {
+				text += " below " + span.Parent().SpanID().String()
+			}
+			told = append(told, text)
+		}
+		return told
+	}
+}
+
+// Whatever becomes of a task, its span is written once: a root, with the result, and what
+// explains it.
+func TestRunOfATaskIsWrittenOnce(t *testing.T) {
+	const of = "RUN test of 4ed578f61e1e4a119b2e9a7111760f5b/6b86b273ff34fce1, 0s to 1m0s, "
+	for result, want := range map[keptn.RunResult]string{
+		keptn.RunSuccess: of + "Unset  = success", keptn.RunSkip: of + "Unset  = skip", keptn.RunCancellation: of + "Unset  = cancellation", "": of + "Unset ",
+		keptn.RunFailure: of + "Error it broke = failure", keptn.RunError: of + "Error it broke = error", keptn.RunTimeout: of + "Error it broke = timeout",
+	} {
+		t.Run(string(result), func(t *testing.T) {
+			written, told := recorded()
+			of := task
+			of.TriggeredAt, of.Traceparent = noon, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+			for range 2 {
+				written.Write(tracing.WithRun(t.Context(), task), of, result, "\nit broke\nand more\n")
+			}
+			if difference := cmp.Diff([]string{want + " caused by b7ad6b7169203331"}, told()); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+func TestSequenceIsWrittenWhereItWasSeenFromTheBeginning(t *testing.T) {
+	seen := func(id, phase, status string, after time.Duration) event.Event {
+		made := event.New()
+		made.SetID(id)
+		made.SetSource("shipyard-controller")
+		made.SetType("sh.keptn.event.production.pipeline." + phase)
+		made.SetTime(noon.Add(after))
+		made.SetExtension(keptn.ContextExtension, task.Context)
+		if phase == "finished" {
+			made.SetID(id + "-finished")
+			made.SetExtension(keptn.TriggeredIDExtension, id)
+		}
+		if err := made.SetData(event.ApplicationJSON, map[string]string{
+			"project": "p", "result": map[string]string{"succeeded": "pass", "aborted": "pass", "errored": "fail"}[status], "status": status, "message": "it broke\nand more",
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return made
+	}
+	written, told := recorded()
+	for _, event := range []event.Event{
+		seen("1", "finished", "succeeded", 0), seen("2", "triggered", "", 0), seen("2", "finished", "succeeded", time.Second), seen("2", "finished", "succeeded", time.Second),
+		seen("3", "triggered", "", time.Second), seen("3", "finished", "errored", time.Minute), seen("4", "triggered", "", time.Minute), seen("4", "finished", "succeeded", 0),
+		seen("5", "triggered", "", 0), seen("5", "finished", "aborted", time.Second),
+	} {
+		if !IsSequence(event.Type()) {
+			t.Fatal(event.Type())
+		}
+		written.See(t.Context(), event)
+	}
+	of := func(id string) string {
+		return "RUN production.pipeline of 4ed578f61e1e4a119b2e9a7111760f5b/" + tracing.SpanID(id).String()
+	}
+	want := []string{of("2") + ", 0s to 1s, Unset  = success", of("3") + ", 1s to 1m0s, Error it broke = failure", of("5") + ", 0s to 1s, Unset  = cancellation"}
+	if difference := cmp.Diff(want, told()); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+	for _, other := range []string{"sh.keptn.event.test.finished", "sh.keptn.event.a.b.started", "sh.keptn.event.a.b.c.finished", "sh.keptn.log.a.b.finished"} {
+		if IsSequence(other) {
+			t.Errorf("%s is none", other)
+		}
+	}
+}
+
+func TestLinkToTheTraceIsALabel(t *testing.T) {
+	const link = "https://jaeger.example.com/trace/4ed578f61e1e4a119b2e9a7111760f5b"
+	labelled := task
+	labelled.Labels = map[string]string{"build": "17"}
+	for _, test := range []struct {
+		name, pattern string
+		task          keptn.Task
+		want          map[string]string
+	}{
+		{name: "beside others", pattern: "https://jaeger.example.com/trace/{traceID}", task: labelled, want: map[string]string{"build": "17", "trace": link}},
+		{name: "alone", pattern: "https://jaeger.example.com/trace/{traceID}", task: task, want: map[string]string{"trace": link}},
+		{name: "not where there is no address", task: labelled, want: labelled.Labels},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var got struct{ Labels map[string]string }
+			sender := senderFunc(func(_ context.Context, outgoing event.Event) error { return outgoing.DataAs(&got) })
+			if err := WithTraceLink(sender, test.pattern).Send(t.Context(), test.task.Started(noon)); err != nil {
+				t.Fatal(err)
+			}
+			if difference := cmp.Diff(test.want, got.Labels); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+type senderFunc func(context.Context, event.Event) error
+
+func (send senderFunc) Send(ctx context.Context, outgoing event.Event) error {
+	return send(ctx, outgoing)
+}

@@ -1,0 +1,47 @@
+// Command trace prints the trace of a Keptn context, with or without its dashes, from the
+// Jaeger of the cluster that KUBECONFIG names.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/job-executor/job-executor/test/console"
+	"github.com/job-executor/job-executor/test/system"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := show(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "trace:", err)
+		os.Exit(1)
+	}
+}
+
+func show(ctx context.Context, arguments []string) error {
+	if len(arguments) != 1 || arguments[0] == "" {
+		return errors.New("name a Keptn context, as make trace CONTEXT=4ed578f6-1e1e-4a11-9b2e-9a7111760f5b")
+	}
+	installed, err := system.Connect()
+	if err != nil {
+		return err
+	}
+	all, err := installed.Trace(ctx, console.TraceID(arguments[0]))
+	if err != nil {
+		return fmt.Errorf("reading the trace of %s: %w", arguments[0], err)
+	}
+	spans := console.OfOurs(all)
+	terminal := console.NewTerminal(os.Stdout)
+	terminal.Say(console.Tree(spans, func(console.Span) bool { return true }))
+	terminal.Say(fmt.Sprintf("%d spans, and %d of Knative and others.", len(spans), len(all)-len(spans)))
+	if !console.IsWhole(spans) {
+		terminal.Say("Some of their parents are missing: the task has not ended, or its functions have not told yet.")
+	}
+	return nil
+}
