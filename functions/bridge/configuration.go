@@ -14,13 +14,14 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
+	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn/api"
 )
 
 // Configuration is the bridge's environment.
 type Configuration struct {
-	// BrokerURL takes events to the Broker.
-	BrokerURL string `env:"BROKER_URL,notEmpty"`
+	// Broker is where events go.
+	Broker function.Sink
 	// TraceURL is the address of a trace in a viewer, with {traceID} where its id stands;
 	// empty for no links.
 	TraceURL     string `env:"TRACE_URL"`

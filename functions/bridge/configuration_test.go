@@ -20,15 +20,16 @@ var settable = map[reflect.Type]struct {
 	text  string
 	value any
 }{
-	reflect.TypeFor[string]():        {"a value", "a value"},
-	reflect.TypeFor[[]string]():      {"one,other", []string{"one", "other"}},
-	reflect.TypeFor[int]():           {"7", 7},
-	reflect.TypeFor[time.Duration](): {"7s", 7 * time.Second},
-	reflect.TypeFor[Transport]():     {"http", HTTP},
+	reflect.TypeFor[string]():             {"a value", "a value"},
+	reflect.TypeFor[[]string]():           {"one,other", []string{"one", "other"}},
+	reflect.TypeFor[int]():                {"7", 7},
+	reflect.TypeFor[time.Duration]():      {"7s", 7 * time.Second},
+	reflect.TypeFor[Transport]():          {"http", HTTP},
+	reflect.TypeFor[function.Overrides](): {`{"extensions":{"team":"shop"}}`, function.Overrides{"team": "shop"}},
 }
 
 // ofThePod are set by the manifest from what the pod is.
-var ofThePod = []string{"BROKER_URL", "POD_NAMESPACE", "POD_NAME", "POD_IP", "NODE_NAME", "PORT"}
+var ofThePod = []string{"K_SINK", "K_CE_OVERRIDES", "K_CA_CERTS", "POD_NAMESPACE", "POD_NAME", "POD_IP", "NODE_NAME", "PORT"}
 
 func TestEverySettingIsReadAndDocumented(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")

@@ -19,6 +19,7 @@ import (
 	"github.com/job-executor/job-executor/functions/bridge/gateway"
 	"github.com/job-executor/job-executor/functions/bridge/inward"
 	"github.com/job-executor/job-executor/functions/bridge/outward"
+	"github.com/job-executor/job-executor/functions/bridge/runspan"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 )
@@ -140,24 +141,26 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	peers := &http.Client{Transport: dependencies.Transport, Timeout: function.BrokerTimeout}
 	broker := dependencies.Broker
 	if broker == nil {
-		broker = &function.Sender{URL: configuration.BrokerURL, HTTP: peers}
+		if broker, err = configuration.Broker.Sender(dependencies.Transport, function.BrokerTimeout); err != nil {
+			return function.Program{}, err
+		}
 	}
 	subscriptions := inward.NewSubscriptions(client, configuration.integration(), timing.PingInterval, dependencies.Uninstalled, log)
 	sender, maxBytes := outward.Sender(client), func() int { return 0 }
-	written := &outward.Trace{Tracer: tracer, Now: now}
+	spans := &runspan.Writer{Tracer: tracer, Now: now}
 	waiting := outward.Timing{Loss: timing.LossTimeout, Interval: countInterval, Limit: countLimit}
 	if stream := dependencies.Stream; stream != nil {
 		sender, maxBytes, waiting.Deduplication = stream, stream.MaxBytes, deduplication
 	}
 	reporter := &outward.Reporter{
-		Sender:  outward.WithTraceLink(outward.NewSizeLimit(outward.WithTrace(sender, tracer), configuration.Keptn.MaxEventBytes, maxBytes, log), configuration.TraceURL),
+		Sender:  runspan.WithLink(outward.NewSizeLimit(runspan.WithSpans(sender, tracer, outward.IsRefused), configuration.Keptn.MaxEventBytes, maxBytes, log), configuration.TraceURL),
 		Counter: client, Source: source,
 		Timing: waiting, Now: now, Dropped: outward.CountDropped(dependencies.Telemetry.Meters.Meter("bridge")), Log: log,
 	}
 	reporter.Begin()
 	runs := &outward.Runs{
 		Lister: client, Counter: client, Keptn: reporter, Broker: broker, Source: source,
-		Interval: min(max(timing.PollInterval, minLookInterval), maxLookInterval), Tracer: tracer, Trace: written, Now: now, Log: log,
+		Interval: min(max(timing.PollInterval, minLookInterval), maxLookInterval), Tracer: tracer, RunSpans: spans, Now: now, Log: log,
 	}
 	inbox := &inward.Inbox{
 		Broker: broker, Counter: client, Reporter: reporter, Subscriptions: subscriptions, Runs: runs, Source: source,
@@ -174,14 +177,14 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 		poller.Interval = timing.ResyncInterval
 		intake := inward.Intake{Receiving: poller.Soon, Wants: subscriptions.Wants, Lanes: lanes, Take: inbox.Take}
 		if dependencies.Telemetry.IsTraced {
-			intake = seeingSequences(intake, written)
+			intake = seeingSequences(intake, spans)
 		}
 		loops = append(loops, func(ctx context.Context) error { return stream.Receive(ctx, intake) })
 	}
 	outbox := &outward.Outbox{
-		Keptn: reporter, Journal: client, IntegrationID: subscriptions.ID, Runs: runs, Trace: written, Source: source, Now: now, Log: log,
+		Keptn: reporter, Journal: client, IntegrationID: subscriptions.ID, Runs: runs, RunSpans: spans, Source: source, Now: now, Log: log,
 	}
-	deadLetters := &deadletter.Sink{Ask: inbox.Ask, Tell: outbox.Handle, BrokerURL: configuration.BrokerURL, Now: now, Log: log}
+	deadLetters := &deadletter.Sink{Ask: inbox.Ask, Tell: outbox.Handle, BrokerURL: configuration.Broker.URL, Now: now, Log: log}
 	files := &gateway.Gateway{
 		Resources: client, Counter: client, Reporter: reporter,
 		Reviewer: &gateway.TokenReviewer{Client: dependencies.Kubernetes.AuthenticationV1().TokenReviews()},
@@ -200,12 +203,12 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 }
 
 // seeingSequences has the spans of sequences written that Keptn's stream tells of.
-func seeingSequences(intake inward.Intake, written *outward.Trace) inward.Intake {
+func seeingSequences(intake inward.Intake, spans *runspan.Writer) inward.Intake {
 	wants, take := intake.Wants, intake.Take
-	intake.Wants = func(eventType string) bool { return outward.IsSequence(eventType) || wants(eventType) }
+	intake.Wants = func(eventType string) bool { return runspan.IsSequence(eventType) || wants(eventType) }
 	intake.Take = func(ctx context.Context, seen event.Event, origin inward.Origin) error {
-		if outward.IsSequence(seen.Type()) {
-			written.See(ctx, seen)
+		if runspan.IsSequence(seen.Type()) {
+			spans.See(ctx, seen)
 		}
 		return take(ctx, seen, origin)
 	}

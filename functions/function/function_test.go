@@ -385,9 +385,9 @@ func TestLogLinesNameTheTrace(t *testing.T) {
 	var log bytes.Buffer
 	logger := slog.New(traceHandler{slog.NewJSONHandler(&log, nil)}).With("a", 1).WithGroup("g")
 	ctx, span := telemetry(tracetest.NewSpanRecorder()).Tracers.Tracer("").Start(tracing.WithRun(t.Context(), keptn.Task{Context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b"}), "one")
-	logger.InfoContext(ctx, "hello")
+	logger.InfoContext(withEvent(ctx, "7"), "hello")
 	span.End()
-	if !strings.Contains(log.String(), `"trace_id":"4ed578f61e1e4a119b2e9a7111760f5b"`) {
+	if !strings.Contains(log.String(), `"event_id":"7","trace_id":"4ed578f61e1e4a119b2e9a7111760f5b"`) {
 		t.Errorf("got %s", log.String())
 	}
 }

@@ -51,7 +51,8 @@ func Receiver(handle Handler, maxBytes int64, telemetry *Telemetry) http.Handler
 			fail(ctx, writer, log, Permanent(fmt.Errorf("reading the event: %w", err)))
 			return
 		}
-		log := log.With("id", received.ID(), "type", received.Type(), "source", received.Source())
+		log := log.With("type", received.Type(), "source", received.Source())
+		ctx = withEvent(ctx, received.ID())
 		ctx, end := process(ctx, tracer, received, !started.Swap(true))
 		reply, err := handle(ctx, *received)
 		end(err)

@@ -17,8 +17,10 @@ import (
 
 // Sender posts events to one address, for example a Broker's.
 type Sender struct {
-	URL  string
-	HTTP *http.Client
+	URL string
+	// Overrides are added to each event.
+	Overrides Overrides
+	HTTP      *http.Client
 }
 
 // BrokerTimeout is how long a Broker may take for an event: one over the in-memory
@@ -71,7 +73,7 @@ func (sender *Sender) post(ctx context.Context, outgoing event.Event) (*http.Res
 	if err != nil {
 		return nil, fmt.Errorf("making a request to %s: %w", sender.URL, err)
 	}
-	outgoing = within(ctx, outgoing)
+	outgoing = sender.Overrides.Add(within(ctx, outgoing))
 	if traceparent := tracing.Text(ctx); traceparent != "" {
 		request.Header.Set(tracing.Extension, traceparent) // for Knative's own spans
 	}

@@ -117,10 +117,21 @@ func TelemetryTo(name string, handler slog.Handler, processors ...sdktrace.SpanP
 	}
 }
 
-// traceHandler adds the trace to every log line that is written within one.
+type eventKey struct{}
+
+// withEvent has every log line that is written for an event name it.
+func withEvent(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, eventKey{}, id)
+}
+
+// traceHandler adds to every log line the trace that it is written within, and the event that
+// it is written for.
 type traceHandler struct{ slog.Handler }
 
 func (handler traceHandler) Handle(ctx context.Context, record slog.Record) error {
+	if id, ok := ctx.Value(eventKey{}).(string); ok {
+		record.AddAttrs(slog.String("event_id", id))
+	}
 	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
 		record.AddAttrs(slog.String("trace_id", span.TraceID().String()), slog.String("span_id", span.SpanID().String()))
 	}

@@ -13,8 +13,8 @@ import (
 
 // Configuration is jobsource's environment.
 type Configuration struct {
-	// BrokerURL takes events to the Broker.
-	BrokerURL string `env:"BROKER_URL,notEmpty"`
+	// Broker is where events go.
+	Broker function.Sink
 	run.Settings
 	// StartDeadline is the time in which a Job's pod has to start.
 	StartDeadline time.Duration `env:"START_DEADLINE" envDefault:"5m"`
@@ -34,18 +34,20 @@ type Dependencies struct {
 	Now       func() time.Time
 }
 
-// New wires jobsource.
-func New(configuration Configuration, dependencies Dependencies) function.Program {
+// New wires jobsource. Its error names the setting that is wrong.
+func New(configuration Configuration, dependencies Dependencies) (function.Program, error) {
 	telemetry := dependencies.Telemetry
+	sender, err := configuration.Broker.Sender(dependencies.Transport, configuration.SendTimeout)
+	if err != nil {
+		return function.Program{}, err
+	}
 	source := &Source{
 		Client: dependencies.Kubernetes, Namespaces: configuration.Namespaces, Installation: configuration.Installation,
 		ActiveInterval: configuration.ActiveInterval, StartDeadline: configuration.StartDeadline,
-		Sender: &function.Sender{
-			URL: configuration.BrokerURL, HTTP: &http.Client{Transport: dependencies.Transport, Timeout: configuration.SendTimeout},
-		},
+		Sender: sender,
 		Marker: configuration.Store(dependencies.Kubernetes.BatchV1()),
 		Tracer: telemetry.Tracers.Tracer("jobsource"), Meter: telemetry.Meters.Meter("jobsource"),
 		Now: dependencies.Now, Log: telemetry.Log,
 	}
-	return function.Program{Handlers: map[string]function.Handler{"/": source.Handle}, Loops: []func(context.Context) error{source.Run}, Untraced: true}
+	return function.Program{Handlers: map[string]function.Handler{"/": source.Handle}, Loops: []func(context.Context) error{source.Run}, Untraced: true}, nil
 }

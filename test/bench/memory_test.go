@@ -76,7 +76,6 @@ func serve(program, server string) error {
 	if err != nil {
 		return err
 	}
-	manifests.Settings["BROKER_URL"] = server + "/broker"
 	client, err := kubernetes.NewForConfig(&rest.Config{Host: server, QPS: 1000, Burst: 1000})
 	if err != nil {
 		return err
@@ -90,6 +89,7 @@ func serve(program, server string) error {
 		},
 		Jitter: func(time.Duration) time.Duration { return 0 },
 		Variables: map[string]string{
+			"K_SINK":              server + "/broker",
 			"KEPTN_TRANSPORT":     "http",
 			"KEPTN_API_URL":       server + "/api",
 			"KEPTN_API_TOKEN":     "token",

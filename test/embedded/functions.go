@@ -52,6 +52,8 @@ const (
 	executorUser    = "system:serviceaccount:job-executor:executor"
 	executorToken   = "the executor's token"
 	grantSecret     = "bridge-grant-key"
+	// BrokerURL is the Broker's address, which a SinkBinding would tell.
+	BrokerURL = "http://broker-ingress.knative-eventing.svc.cluster.local/job-executor/keptn"
 	// FetcherImage is the image of Jobs' init containers.
 	FetcherImage = "fetcher"
 )
@@ -62,7 +64,7 @@ func configure[Configuration any](environment Environment, workload string) (Con
 	variables := environment.Manifests.Environment(workload)
 	maps.Copy(variables, map[string]string{
 		"POD_NAMESPACE": systemNamespace, "POD_NAME": workload, "POD_IP": "127.0.0.1", "NODE_NAME": "node",
-		"FETCHER_IMAGE": FetcherImage, "BRIDGE_TOKEN_FILE": environment.TokenFile,
+		"FETCHER_IMAGE": FetcherImage, "BRIDGE_TOKEN_FILE": environment.TokenFile, "K_SINK": BrokerURL,
 	})
 	maps.Copy(variables, environment.Variables)
 	return function.Configure[Configuration](variables)
@@ -135,9 +137,12 @@ func Executor(environment Environment, name string) (function.Program, error) {
 // Jobsource wires jobsource.
 func Jobsource(environment Environment) (function.Program, error) {
 	configuration, err := configure[jobsource.Configuration](environment, "jobsource")
+	if err != nil {
+		return function.Program{}, err
+	}
 	return jobsource.New(configuration, jobsource.Dependencies{
 		Kubernetes: environment.Kubernetes, Transport: environment.Transport, Telemetry: environment.Telemetry, Now: time.Now,
-	}), err
+	})
 }
 
 // Watcher wires the watcher.

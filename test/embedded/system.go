@@ -127,7 +127,7 @@ func (system *System) wire(ctx context.Context, manifests Manifests, network *Ne
 			},
 		}
 	}
-	broker, err := NewBroker(manifests.Settings["BROKER_URL"], manifests.Triggers, network)
+	broker, err := NewBroker(BrokerURL, manifests.Triggers, network)
 	if err != nil {
 		return err
 	}

@@ -341,7 +341,7 @@ func (world *world) start() {
 		"broker",
 		[]string{"broker-ingress.knative-eventing.svc.cluster.local"},
 		func(_ context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
-			broker, err := embedded.NewBroker(world.manifests.Settings["BROKER_URL"], world.manifests.Triggers, process)
+			broker, err := embedded.NewBroker(embedded.BrokerURL, world.manifests.Triggers, process)
 			if err != nil {
 				return nil, nil, err
 			}

@@ -96,7 +96,7 @@ func (system *Installation) Install(ctx context.Context, say func(string)) error
 	for _, arguments := range [][]string{
 		{"--for=condition=Available", "-n", "keptn", "deployment", "--all"},
 		{"--for=condition=Available", "-n", Namespace, "deployment", "--all"},
-		{"--for=condition=Ready", "-n", Namespace, "services.serving.knative.dev,brokers,triggers", "--all"},
+		{"--for=condition=Ready", "-n", Namespace, "services.serving.knative.dev,brokers,triggers,sinkbindings", "--all"},
 	} {
 		if err := system.wait(ctx, arguments...); err != nil {
 			return err

@@ -31,6 +31,11 @@ type Journal interface {
 	Log(ctx context.Context, entry models.LogEntry) error
 }
 
+// RunSpans writes the span of a task's run once it is over, as runspan.Writer does.
+type RunSpans interface {
+	Write(ctx context.Context, task keptn.Task, result keptn.RunResult, message string)
+}
+
 // Outbox takes events from the Broker to Keptn.
 type Outbox struct {
 	Keptn   Deliverer
@@ -38,7 +43,7 @@ type Outbox struct {
 	// IntegrationID is that of the registration, empty if there is none yet.
 	IntegrationID func() string
 	Runs          *Runs
-	Trace         *Trace
+	RunSpans      RunSpans
 	// Source is that of the bridge's events.
 	Source string
 	Now    func() time.Time
@@ -77,9 +82,9 @@ func (outbox *Outbox) Handle(ctx context.Context, outgoing event.Event) (*event.
 	outbox.Runs.Remove(task)
 	switch {
 	case delivery.Aborted:
-		outbox.Trace.Write(ctx, task, keptn.RunCancellation, "")
+		outbox.RunSpans.Write(ctx, task, keptn.RunCancellation, "")
 	case answer.Phase == keptn.Finished:
-		outbox.Trace.Write(ctx, task, answer.RunResult, answer.Message)
+		outbox.RunSpans.Write(ctx, task, answer.RunResult, answer.Message)
 	}
 	switch {
 	case answer.Phase == keptn.Finished:
@@ -119,7 +124,7 @@ func (outbox *Outbox) noteOnce(ctx context.Context, told event.Event) error {
 		return function.Permanent(err)
 	}
 	if logged.RunResult != "" {
-		defer outbox.Trace.Write(ctx, logged.Task, logged.RunResult, logged.Message)
+		defer outbox.RunSpans.Write(ctx, logged.Task, logged.RunResult, logged.Message)
 	}
 	noted, release, err := outbox.noted.Hold(ctx, told.ID())
 	if err != nil {

@@ -111,7 +111,7 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			journal := &journal{err: test.err}
 			outbox := &Outbox{
-				Trace: newTrace(),
+				RunSpans: noSpans{},
 				Keptn: &delivered{
 					dropped: test.dropped,
 				},
@@ -133,7 +133,7 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 // However often the Broker delivers it, and however long Keptn's log can't be written.
 func TestLogEntryIsWrittenOnce(t *testing.T) {
 	journal := &journal{err: errDown}
-	outbox := &Outbox{Keptn: &delivered{}, Journal: journal, IntegrationID: integrationID, Runs: newRuns(nil, nil, nil), Trace: newTrace(), Log: discard}
+	outbox := &Outbox{Keptn: &delivered{}, Journal: journal, IntegrationID: integrationID, Runs: newRuns(nil, nil, nil), RunSpans: noSpans{}, Log: discard}
 	other := task
 	other.TriggeredID = "2"
 	var failed []bool
@@ -171,7 +171,7 @@ func TestOutboxSaysWhatIsWorthRepeating(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			outbox := &Outbox{Keptn: &delivered{err: test.err}, Runs: newRuns(nil, nil, nil), Trace: newTrace(), Now: func() time.Time { return noon }, Log: discard}
+			outbox := &Outbox{Keptn: &delivered{err: test.err}, Runs: newRuns(nil, nil, nil), RunSpans: noSpans{}, Now: func() time.Time { return noon }, Log: discard}
 			_, err := outbox.Handle(t.Context(), task.Started(noon))
 			if function.IsPermanent(err) != test.permanent || (err == nil) != (test.err == nil) {
 				t.Errorf("got %v", err)
@@ -186,7 +186,7 @@ func TestOutboxLeavesOutWhatTheBrokerAdded(t *testing.T) {
 	want := routed.Clone()
 	routed.SetExtension("knativearrivaltime", "2026-11-24T12:00:00Z")
 	routed.SetExtension("traceparent", "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01")
-	if _, err := (&Outbox{Keptn: keptnsSide, Runs: newRuns(nil, nil, nil), Trace: newTrace(), Log: discard}).Handle(t.Context(), routed); err != nil {
+	if _, err := (&Outbox{Keptn: keptnsSide, Runs: newRuns(nil, nil, nil), RunSpans: noSpans{}, Log: discard}).Handle(t.Context(), routed); err != nil {
 		t.Fatal(err)
 	}
 	if difference := cmp.Diff(want.String(), keptnsSide.last.String()); difference != "" {
@@ -215,7 +215,7 @@ func TestOutboxAnswersForTheRun(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			keptnsSide := &delivered{settled: test.settled, aborted: test.aborted}
 			outbox := &Outbox{
-				Trace:         newTrace(),
+				RunSpans:      noSpans{},
 				Keptn:         keptnsSide,
 				Journal:       &journal{},
 				IntegrationID: integrationID,

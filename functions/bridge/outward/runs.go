@@ -34,7 +34,7 @@ type Runs struct {
 	// Interval is the time between two looks at Keptn.
 	Interval time.Duration
 	Tracer   trace.Tracer
-	Trace    *Trace
+	RunSpans RunSpans
 	Now      func() time.Time
 	Log      *slog.Logger
 
@@ -73,7 +73,7 @@ func (runs *Runs) Handle(ctx context.Context, received event.Event) (*event.Even
 	}
 	if task.Observed { // Keptn waits for nothing
 		if activity.Ended {
-			runs.Trace.Write(ctx, task, keptn.RunSuccess, "")
+			runs.RunSpans.Write(ctx, task, keptn.RunSuccess, "")
 			return new(run.Reported(runs.Source, activity.RunID, runs.Now())), nil
 		}
 		return nil, nil
@@ -83,7 +83,7 @@ func (runs *Runs) Handle(ctx context.Context, received event.Event) (*event.Even
 		return nil, err
 	}
 	if activity.Ended && activity.Silent {
-		runs.Trace.Write(ctx, task, keptn.RunSuccess, "") // else Keptn's log was told
+		runs.RunSpans.Write(ctx, task, keptn.RunSuccess, "") // else Keptn's log was told
 	}
 	switch {
 	case count.Over() && activity.Ended:
@@ -92,7 +92,7 @@ func (runs *Runs) Handle(ctx context.Context, received event.Event) (*event.Even
 		if count.Standing == keptn.Aborted {
 			result = keptn.RunCancellation
 		}
-		runs.Trace.Write(ctx, task, result, "")
+		runs.RunSpans.Write(ctx, task, result, "")
 		return new(run.Reported(runs.Source, activity.RunID, runs.Now())), nil
 	case count.Standing == keptn.Aborted, count.Standing == keptn.Completed && !activity.Begun:
 		// Of a run that has not begun an executor made some after another one had said that
@@ -227,7 +227,7 @@ func (runs *Runs) check(ctx context.Context, task keptn.Task) error {
 	if err != nil {
 		return fmt.Errorf("cancelling the run of task %s: %w", task.TriggeredID, err)
 	}
-	runs.Trace.Write(ctx, task, keptn.RunCancellation, "")
+	runs.RunSpans.Write(ctx, task, keptn.RunCancellation, "")
 	runs.Remove(task)
 	return nil
 }

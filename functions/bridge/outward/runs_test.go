@@ -22,14 +22,15 @@ import (
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
-func newTrace() *Trace {
-	return &Trace{Tracer: noop.NewTracerProvider().Tracer(""), Now: func() time.Time { return noon }}
-}
+// noSpans writes none.
+type noSpans struct{}
+
+func (noSpans) Write(context.Context, keptn.Task, keptn.RunResult, string) {}
 
 func newRuns(broker *fixture.Broker, lister keptn.Lister, counter *fixture.Counter) *Runs {
 	return &Runs{
 		Lister: lister, Counter: counter, Keptn: &delivered{}, Broker: broker, Source: "ours", Interval: time.Second,
-		Tracer: noop.NewTracerProvider().Tracer(""), Trace: newTrace(), Now: time.Now, Log: discard,
+		Tracer: noop.NewTracerProvider().Tracer(""), RunSpans: noSpans{}, Now: time.Now, Log: discard,
 	}
 }
 
@@ -81,7 +82,7 @@ func TestRunIsCancelledWhenItsSequenceWasAborted(t *testing.T) {
 				broker := &fixture.Broker{Refuse: 1} // it is tried again
 				runs := newRuns(broker, test.open, &test.counter)
 				keptnsSide := &delivered{}
-				outbox := &Outbox{Keptn: keptnsSide, Journal: &journal{}, IntegrationID: integrationID, Runs: runs, Trace: newTrace(), Now: time.Now, Log: discard}
+				outbox := &Outbox{Keptn: keptnsSide, Journal: &journal{}, IntegrationID: integrationID, Runs: runs, RunSpans: noSpans{}, Now: time.Now, Log: discard}
 				for _, answer := range []event.Event{task.Started(noon), test.answer} {
 					if _, err := outbox.Handle(t.Context(), answer); err != nil {
 						t.Fatal(err)
@@ -148,7 +149,7 @@ func TestAbortIsSeenThoughAnotherTypeCanNotBeListed(t *testing.T) {
 // A started event that comes late, after the finished one, makes no run of it.
 func TestStartedThatComesAfterTheEndChangesNothing(t *testing.T) {
 	runs := newRuns(&fixture.Broker{}, nil, &fixture.Counter{})
-	outbox := &Outbox{Keptn: &delivered{settled: true}, Journal: &journal{}, IntegrationID: integrationID, Runs: runs, Trace: newTrace(), Now: time.Now, Log: discard}
+	outbox := &Outbox{Keptn: &delivered{settled: true}, Journal: &journal{}, IntegrationID: integrationID, Runs: runs, RunSpans: noSpans{}, Now: time.Now, Log: discard}
 	for _, answer := range []event.Event{task.Finished(noon, keptn.Errored("")), task.Started(noon)} {
 		if _, err := outbox.Handle(t.Context(), answer); err != nil {
 			t.Fatal(err)

@@ -50,3 +50,6 @@ func saidOf(err error) said {
 		return unclear
 	}
 }
+
+// IsRefused says whether an error of sending an event is that it never will be taken.
+func IsRefused(err error) bool { return saidOf(err) == refused }

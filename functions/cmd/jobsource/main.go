@@ -27,6 +27,6 @@ func main() {
 		}
 		return jobsource.New(configuration, jobsource.Dependencies{
 			Kubernetes: client, Transport: http.DefaultTransport, Telemetry: telemetry, Now: time.Now,
-		}), nil
+		})
 	})
 }

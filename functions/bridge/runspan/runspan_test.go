@@ -1,7 +1,8 @@
-package outward
+package runspan
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -13,17 +14,18 @@ import (
 
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/test/fixture"
 )
 
-// recorded returns a Trace, and what it has written.
-func recorded() (*Trace, func() []string) {
+// recorded returns a Writer, and what it has written.
+func recorded() (*Writer, func() []string) {
 	recorder := tracetest.NewSpanRecorder()
 	tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder), sdktrace.WithIDGenerator(tracing.IDGenerator{}))
-	return &Trace{Tracer: tracers.Tracer(""), Now: func() time.Time { return noon.Add(time.Minute) }}, func() []string {
+	return &Writer{Tracer: tracers.Tracer(""), Now: func() time.Time { return fixture.Noon.Add(time.Minute) }}, func() []string {
 		var told []string
 		for _, span := range recorder.Ended() {
 			text := fmt.Sprintf("%s of %s/%s, %s to %s, %s %s", span.Name(), span.SpanContext().TraceID(), span.SpanContext().SpanID(),
-				span.StartTime().Sub(noon), span.EndTime().Sub(noon), span.Status().Code, span.Status().Description)
+				span.StartTime().Sub(fixture.Noon), span.EndTime().Sub(fixture.Noon), span.Status().Code, span.Status().Description)
 			for _, attribute := range span.Attributes() {
 				if attribute.Key == "cicd.pipeline.task.run.result" || attribute.Key == "cicd.pipeline.result" {
 					text += " = " + attribute.Value.AsString()
@@ -41,7 +43,7 @@ func recorded() (*Trace, func() []string) {
 	}
 }
 
-// Whatever becomes of a task, its span is written once: a root, with the result, and what
+// Whatever becomes of a fixture.Task, its span is written once: a root, with the result, and what
 // explains it.
 func TestRunOfATaskIsWrittenOnce(t *testing.T) {
 	const of = "RUN test of 4ed578f61e1e4a119b2e9a7111760f5b/6b86b273ff34fce1, 0s to 1m0s, "
@@ -51,10 +53,10 @@ func TestRunOfATaskIsWrittenOnce(t *testing.T) {
 	} {
 		t.Run(string(result), func(t *testing.T) {
 			written, told := recorded()
-			of := task
-			of.TriggeredAt, of.Traceparent = noon, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+			of := fixture.Task
+			of.TriggeredAt, of.Traceparent = fixture.Noon, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 			for range 2 {
-				written.Write(tracing.WithRun(t.Context(), task), of, result, "\nit broke\nand more\n")
+				written.Write(tracing.WithRun(t.Context(), fixture.Task), of, result, "\nit broke\nand more\n")
 			}
 			if difference := cmp.Diff([]string{want + " caused by b7ad6b7169203331"}, told()); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
@@ -69,8 +71,8 @@ func TestSequenceIsWrittenWhereItWasSeenFromTheBeginning(t *testing.T) {
 		made.SetID(id)
 		made.SetSource("shipyard-controller")
 		made.SetType("sh.keptn.event.production.pipeline." + phase)
-		made.SetTime(noon.Add(after))
-		made.SetExtension(keptn.ContextExtension, task.Context)
+		made.SetTime(fixture.Noon.Add(after))
+		made.SetExtension(keptn.ContextExtension, fixture.Task.Context)
 		if phase == "finished" {
 			made.SetID(id + "-finished")
 			made.SetExtension(keptn.TriggeredIDExtension, id)
@@ -109,7 +111,7 @@ func TestSequenceIsWrittenWhereItWasSeenFromTheBeginning(t *testing.T) {
 
 func TestLinkToTheTraceIsALabel(t *testing.T) {
 	const link = "https://jaeger.example.com/trace/4ed578f61e1e4a119b2e9a7111760f5b"
-	labelled := task
+	labelled := fixture.Task
 	labelled.Labels = map[string]string{"build": "17"}
 	for _, test := range []struct {
 		name, pattern string
@@ -117,13 +119,13 @@ func TestLinkToTheTraceIsALabel(t *testing.T) {
 		want          map[string]string
 	}{
 		{name: "beside others", pattern: "https://jaeger.example.com/trace/{traceID}", task: labelled, want: map[string]string{"build": "17", "trace": link}},
-		{name: "alone", pattern: "https://jaeger.example.com/trace/{traceID}", task: task, want: map[string]string{"trace": link}},
+		{name: "alone", pattern: "https://jaeger.example.com/trace/{traceID}", task: fixture.Task, want: map[string]string{"trace": link}},
 		{name: "not where there is no address", task: labelled, want: labelled.Labels},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var got struct{ Labels map[string]string }
 			sender := senderFunc(func(_ context.Context, outgoing event.Event) error { return outgoing.DataAs(&got) })
-			if err := WithTraceLink(sender, test.pattern).Send(t.Context(), test.task.Started(noon)); err != nil {
+			if err := WithLink(sender, test.pattern).Send(t.Context(), test.task.Started(fixture.Noon)); err != nil {
 				t.Fatal(err)
 			}
 			if difference := cmp.Diff(test.want, got.Labels); difference != "" {
@@ -137,4 +139,30 @@ type senderFunc func(context.Context, event.Event) error
 
 func (send senderFunc) Send(ctx context.Context, outgoing event.Event) error {
 	return send(ctx, outgoing)
+}
+
+// Each attempt is a span below the run's, marked only where Keptn's no is final.
+func TestEachAttemptIsASpan(t *testing.T) {
+	errRefused, errDown := errors.New("400"), errors.New("503")
+	answers := []error{errDown, nil, errRefused}
+	recorder := tracetest.NewSpanRecorder()
+	tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
+	sender := WithSpans(senderFunc(func(context.Context, event.Event) error {
+		answer := answers[0]
+		answers = answers[1:]
+		return answer
+	}), tracers.Tracer(""), func(err error) bool { return errors.Is(err, errRefused) })
+	for _, want := range answers {
+		if err := sender.Send(t.Context(), fixture.Task.Started(fixture.Noon)); !errors.Is(err, want) {
+			t.Errorf("got %v, want %v", err, want)
+		}
+	}
+	var got []string
+	for _, span := range recorder.Ended() {
+		got = append(got, fmt.Sprintf("%s below %s, %s, %d events", span.Name(), span.Parent().SpanID(), span.Status().Code, len(span.Events())))
+	}
+	of := "send sh.keptn.event.test.started below " + tracing.SpanID(fixture.Task.TriggeredID).String()
+	if difference := cmp.Diff([]string{of + ", Unset, 1 events", of + ", Unset, 0 events", of + ", Error, 0 events"}, got); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
 }

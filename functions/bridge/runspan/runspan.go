@@ -1,10 +1,8 @@
-package outward
+package runspan
 
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"maps"
 	"strings"
 	"time"
 
@@ -18,10 +16,10 @@ import (
 	"github.com/job-executor/job-executor/functions/tracing"
 )
 
-// Trace writes the span of each task's run, from the triggered event to the moment when Keptn
+// Writer writes the span of each task's run, from the triggered event to the moment when Keptn
 // no longer waits for the task. It is the root of all other spans of the task, which are
 // below it before it is written.
-type Trace struct {
+type Writer struct {
 	Tracer trace.Tracer
 	Now    func() time.Time
 
@@ -35,8 +33,8 @@ const maxStatusBytes = 1 << 10
 
 // Write writes a task's span once, whoever finds that its run is over. Message is what the
 // user is told; its first sentence explains a result that is none to wish for.
-func (written *Trace) Write(ctx context.Context, task keptn.Task, result keptn.RunResult, message string) {
-	isWritten, release, err := written.written.Hold(ctx, task.TriggeredID)
+func (writer *Writer) Write(ctx context.Context, task keptn.Task, result keptn.RunResult, message string) {
+	isWritten, release, err := writer.written.Hold(ctx, task.TriggeredID)
 	if err != nil {
 		return // the process ends
 	}
@@ -47,7 +45,7 @@ func (written *Trace) Write(ctx context.Context, task keptn.Task, result keptn.R
 	*isWritten = true
 	// What is done for the event at hand is a part of it, and so ends before.
 	trace.SpanFromContext(ctx).End()
-	ended := written.Now()
+	ended := writer.Now()
 	began := task.TriggeredAt
 	if began.IsZero() || !began.Before(ended) {
 		began = ended.Add(-time.Nanosecond) // Jaeger takes one of no time at all for a mistake
@@ -58,7 +56,7 @@ func (written *Trace) Write(ctx context.Context, task keptn.Task, result keptn.R
 	if cause := tracing.Parse(task.Traceparent); cause.IsValid() {
 		options = append(options, trace.WithLinks(trace.Link{SpanContext: cause}))
 	}
-	_, span := tracing.Start(ctx, written.Tracer, tracing.TraceID(task.Context), tracing.SpanID(task.TriggeredID), "RUN "+task.Name, options...)
+	_, span := tracing.Start(ctx, writer.Tracer, tracing.TraceID(task.Context), tracing.SpanID(task.TriggeredID), "RUN "+task.Name, options...)
 	if result != "" {
 		span.SetAttributes(attribute.String("cicd.pipeline.task.run.result", string(result)))
 	}
@@ -89,13 +87,13 @@ func sequenceOf(eventType string) (name string, phase keptn.Phase) {
 
 // See writes the span of a sequence that has finished, if it has seen that it was triggered.
 // It is the parent of nothing, since nobody else knows of the sequence.
-func (written *Trace) See(ctx context.Context, seen event.Event) {
+func (writer *Writer) See(ctx context.Context, seen event.Event) {
 	name, phase := sequenceOf(seen.Type())
 	id := seen.ID()
 	if phase == keptn.Finished {
 		id, _ = seen.Extensions()[keptn.TriggeredIDExtension].(string)
 	}
-	triggeredAt, release, err := written.sequences.Hold(ctx, id)
+	triggeredAt, release, err := writer.sequences.Hold(ctx, id)
 	if err != nil {
 		return // the process ends
 	}
@@ -111,7 +109,7 @@ func (written *Trace) See(ctx context.Context, seen event.Event) {
 		return // then Keptn knows nothing of it either
 	}
 	keptnContext, _ := seen.Extensions()[keptn.ContextExtension].(string)
-	_, span := tracing.Start(ctx, written.Tracer, tracing.TraceID(keptnContext), tracing.SpanID(id), "RUN "+name,
+	_, span := tracing.Start(ctx, writer.Tracer, tracing.TraceID(keptnContext), tracing.SpanID(id), "RUN "+name,
 		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(*triggeredAt), trace.WithAttributes(
 			attribute.String("cicd.pipeline.name", name), attribute.String("cicd.pipeline.run.id", keptnContext), attribute.String("keptn.context", keptnContext),
 			attribute.String("keptn.project", data.Project), attribute.String("keptn.stage", data.Stage), attribute.String("keptn.service", data.Service)))
@@ -133,72 +131,4 @@ func (written *Trace) See(ctx context.Context, seen event.Event) {
 func sentenceOf(message string) string {
 	sentence, _, _ := strings.Cut(strings.TrimSpace(message), "\n")
 	return strings.ToValidUTF8(sentence[:min(len(sentence), maxStatusBytes)], "")
-}
-
-// WithTraceLink returns a sender that adds a label "trace" with the address of the trace to
-// what Keptn is told of a task, which Keptn's page makes a link of. The pattern has
-// {traceID} where that stands.
-func WithTraceLink(sender Sender, pattern string) Sender {
-	if pattern == "" {
-		return sender
-	}
-	return linkedSender{sender, pattern}
-}
-
-type linkedSender struct {
-	Sender
-	pattern string
-}
-
-// Send returns the sender's error.
-func (linked linkedSender) Send(ctx context.Context, outgoing event.Event) error {
-	task, _, err := keptn.ParseTask(outgoing)
-	var data map[string]any
-	if err == nil {
-		err = outgoing.DataAs(&data)
-	}
-	if err == nil {
-		labels, _ := data["labels"].(map[string]any)
-		labels = maps.Clone(labels)
-		if labels == nil {
-			labels = map[string]any{}
-		}
-		labels["trace"] = strings.ReplaceAll(linked.pattern, "{traceID}", tracing.TraceID(task.Context).String())
-		data["labels"] = labels
-		outgoing = outgoing.Clone()
-		err = outgoing.SetData(event.ApplicationJSON, data)
-	}
-	if err != nil {
-		return fmt.Errorf("adding the link to the trace to event %s: %w", outgoing.ID(), err)
-	}
-	return linked.Sender.Send(ctx, outgoing)
-}
-
-// WithTrace returns a sender whose every attempt is a span below the context's, or below that
-// of the task's run.
-func WithTrace(sender Sender, tracer trace.Tracer) Sender { return tracedSender{sender, tracer} }
-
-type tracedSender struct {
-	Sender
-	tracer trace.Tracer
-}
-
-// Send returns the sender's error.
-func (traced tracedSender) Send(ctx context.Context, outgoing event.Event) error {
-	task, _, err := keptn.ParseTask(outgoing)
-	if err != nil {
-		return traced.Sender.Send(ctx, outgoing)
-	}
-	ctx, span := tracing.StartSend(ctx, traced.tracer, task, outgoing.Type(), tracing.EventAttributes(outgoing)...)
-	defer span.End()
-	err = traced.Sender.Send(ctx, outgoing)
-	switch saidOf(err) {
-	case taken:
-	case refused:
-		span.SetStatus(codes.Error, err.Error())
-		span.SetAttributes(attribute.String("error.type", "refused"))
-	default:
-		span.AddEvent("not taken", trace.WithAttributes(attribute.String("exception.message", err.Error())))
-	}
-	return err
 }

@@ -1,0 +1,71 @@
+package function
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+)
+
+// Sink is where events go, as a SinkBinding says it (Knative Eventing, sink binding).
+type Sink struct {
+	// URL is the address.
+	URL string `env:"K_SINK,notEmpty"`
+	// Overrides are added to each event.
+	Overrides Overrides `env:"K_CE_OVERRIDES"`
+	// CACertificates are certificate authorities in PEM that are trusted besides the system's.
+	CACertificates string `env:"K_CA_CERTS"`
+}
+
+// Overrides are the attributes, by their names, that a SinkBinding adds to each event
+// (duckv1.CloudEventOverrides).
+type Overrides map[string]string
+
+// UnmarshalText reads them as the JSON of a SinkBinding; no text is none.
+func (overrides *Overrides) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		return nil
+	}
+	var told struct{ Extensions map[string]string }
+	err := json.Unmarshal(text, &told)
+	*overrides = told.Extensions
+	return err
+}
+
+// Add returns an event with them.
+func (overrides Overrides) Add(outgoing event.Event) event.Event {
+	if len(overrides) == 0 {
+		return outgoing
+	}
+	outgoing = outgoing.Clone()
+	for name, value := range overrides {
+		outgoing.SetExtension(name, value)
+	}
+	return outgoing
+}
+
+// Sender returns a sender of events to it. Its error is that no certificate can be read.
+func (sink Sink) Sender(transport http.RoundTripper, timeout time.Duration) (*Sender, error) {
+	if sink.CACertificates != "" {
+		roots, err := x509.SystemCertPool()
+		if err != nil {
+			roots = x509.NewCertPool()
+		}
+		if !roots.AppendCertsFromPEM([]byte(sink.CACertificates)) {
+			return nil, errors.New("environment variable K_CA_CERTS: it has no certificate in PEM")
+		}
+		base, ok := transport.(*http.Transport)
+		if !ok {
+			return nil, fmt.Errorf("environment variable K_CA_CERTS: %T can't trust certificates", transport)
+		}
+		base = base.Clone()
+		base.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+		transport = base
+	}
+	return &Sender{URL: sink.URL, Overrides: sink.Overrides, HTTP: &http.Client{Transport: transport, Timeout: timeout}}, nil
+}

@@ -1,0 +1,66 @@
+package function
+
+import (
+	"context"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+)
+
+// What a SinkBinding tells: the address, attributes for each event, and whom to trust.
+func TestEventsGoWhereASinkBindingSays(t *testing.T) {
+	var got event.Event
+	handle := func(_ context.Context, received event.Event) (*event.Event, error) {
+		got = received
+		return nil, nil
+	}
+	server := httptest.NewTLSServer(Receiver(handle, 1000, telemetry(tracetest.NewSpanRecorder())))
+	defer server.Close()
+	certificate := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+	tests := []struct {
+		name, overrides, certificates, err string
+		want                               map[string]any
+	}{
+		{name: "with attributes", overrides: `{"extensions":{"team":"shop"}}`, certificates: certificate, want: map[string]any{"team": "shop"}},
+		{name: "without", certificates: certificate},
+		{name: "not to whom nobody trusts", err: "certificate signed by unknown authority"},
+		{name: "certificates that are none", certificates: "none", err: "environment variable K_CA_CERTS: it has no certificate in PEM"},
+		{name: "attributes that are none", overrides: "none", err: "environment variable K_CE_OVERRIDES: invalid character"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got = event.Event{}
+			sink, err := Configure[Sink](map[string]string{"K_SINK": server.URL, "K_CE_OVERRIDES": test.overrides, "K_CA_CERTS": test.certificates})
+			var sender *Sender
+			if err == nil {
+				sender, err = sink.Sender(http.DefaultTransport, 10*time.Second)
+			}
+			if err == nil {
+				err = sender.Send(t.Context(), *reply())
+			}
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), test.err) {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			if difference := cmp.Diff(test.want, got.Extensions()); err != nil || difference != "" {
+				t.Errorf("%v, attributes (-want +got):\n%s", err, difference)
+			}
+		})
+	}
+	if _, err := Configure[Sink](nil); err == nil || err.Error() != "environment variable K_SINK: required" {
+		t.Errorf("got %v", err)
+	}
+	sink := Sink{URL: server.URL, CACertificates: certificate}
+	if _, err := sink.Sender(http.NewFileTransport(http.Dir(".")), time.Second); err == nil || !strings.Contains(err.Error(), "K_CA_CERTS") {
+		t.Errorf("got %v", err)
+	}
+}
