@@ -34,7 +34,7 @@ type Environment struct {
 
 const (
 	exportDelay       = 200 * time.Millisecond
-	flushTimeout      = 4 * time.Second
+	flushTimeout      = time.Second
 	readHeaderTimeout = 10 * time.Second
 	// readTimeout bounds how long a request may take to arrive.
 	readTimeout = time.Minute

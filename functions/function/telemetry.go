@@ -33,30 +33,55 @@ type Telemetry struct {
 	flush func(context.Context) error
 }
 
-// NewTelemetry returns telemetry that logs JSON to standard error and exports
-// spans and metrics by OTLP over HTTP: spans if OTEL_EXPORTER_OTLP_ENDPOINT or
-// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set, metrics if OTEL_EXPORTER_OTLP_ENDPOINT
-// or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is (OpenTelemetry specification,
-// environment variables).
+// NewTelemetry returns telemetry that logs JSON to standard error and exports spans and
+// metrics by OTLP over HTTP, to where OpenTelemetry's environment variables say, or else the
+// ConfigMap config-observability (OTEL_EXPORTER_OTLP_ENDPOINT and its like for each signal;
+// OTEL_TRACES_SAMPLER).
 func NewTelemetry(ctx context.Context, name string, level slog.Level) (*Telemetry, error) {
-	processors, err := ExportFromEnvironment(ctx)
+	settings, err := readObservability(observabilityDirectory)
 	if err != nil {
 		return nil, err
 	}
-	telemetry := TelemetryTo(name, slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}), processors...)
-	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && os.Getenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") == "" {
+	processors, err := ExportFromEnvironment(ctx)
+	var options []sdktrace.TracerProviderOption
+	if err == nil && len(processors) == 0 && settings.tracesEndpoint != "" {
+		processors, err = export(ctx, otlptracehttp.WithEndpointURL(settings.tracesEndpoint))
+		if os.Getenv("OTEL_TRACES_SAMPLER") == "" {
+			options = append(options, sdktrace.WithSampler(sdktrace.TraceIDRatioBased(settings.samplingRate)))
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	telemetry := telemetryTo(name, slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}), processors, options...)
+	if hasEndpoint("METRICS") {
+		settings.metricsEndpoint = ""
+	} else if settings.metricsEndpoint == "" {
 		return telemetry, nil
 	}
-	exporter, err := otlpmetrichttp.New(ctx)
+	var to []otlpmetrichttp.Option
+	if settings.metricsEndpoint != "" {
+		to = append(to, otlpmetrichttp.WithEndpointURL(settings.metricsEndpoint))
+	}
+	exporter, err := otlpmetrichttp.New(ctx, to...)
 	if err != nil {
 		return nil, fmt.Errorf("setting up the export of metrics: %w", err)
 	}
-	meters := sdkmetric.NewMeterProvider(sdkmetric.WithResource(resourceOf(name)), sdkmetric.WithReader(sdkmetric.NewPeriodicReader(exporter)))
+	var reading []sdkmetric.PeriodicReaderOption
+	if settings.metricsInterval > 0 {
+		reading = append(reading, sdkmetric.WithInterval(settings.metricsInterval))
+	}
+	meters := sdkmetric.NewMeterProvider(sdkmetric.WithResource(resourceOf(name)), sdkmetric.WithReader(sdkmetric.NewPeriodicReader(exporter, reading...)))
 	flushSpans := telemetry.flush
 	telemetry.Meters, telemetry.flush = meters, func(ctx context.Context) error {
 		return errors.Join(flushSpans(ctx), meters.Shutdown(ctx))
 	}
 	return telemetry, nil
+}
+
+// hasEndpoint says whether a variable says where a signal goes.
+func hasEndpoint(signal string) bool {
+	return os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_"+signal+"_ENDPOINT") != ""
 }
 
 // namespace is that of all functions' services, and their host.
@@ -82,32 +107,40 @@ func version() string {
 }
 
 // ExportFromEnvironment returns a processor that exports spans by OTLP over HTTP,
-// or none if no endpoint is set.
+// or none if no variable names an endpoint.
 func ExportFromEnvironment(ctx context.Context) ([]sdktrace.SpanProcessor, error) {
-	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {
-		exporter, err := otlptracehttp.New(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("setting up the export of traces: %w", err)
-		}
-		return []sdktrace.SpanProcessor{sdktrace.NewBatchSpanProcessor(exporter, sdktrace.WithBatchTimeout(exportDelay))}, nil
+	if !hasEndpoint("TRACES") {
+		return nil, nil
 	}
-	return nil, nil
+	return export(ctx)
+}
+
+func export(ctx context.Context, options ...otlptracehttp.Option) ([]sdktrace.SpanProcessor, error) {
+	exporter, err := otlptracehttp.New(ctx, options...)
+	if err != nil {
+		return nil, fmt.Errorf("setting up the export of traces: %w", err)
+	}
+	return []sdktrace.SpanProcessor{sdktrace.NewBatchSpanProcessor(exporter, sdktrace.WithBatchTimeout(exportDelay))}, nil
 }
 
 // TelemetryTo returns telemetry of a function of this name that logs to a handler,
 // gives its spans to processors, and counts for nobody. Without processors there are no
 // spans, and the trace is passed on only.
 func TelemetryTo(name string, handler slog.Handler, processors ...sdktrace.SpanProcessor) *Telemetry {
+	return telemetryTo(name, handler, processors)
+}
+
+func telemetryTo(name string, handler slog.Handler, processors []sdktrace.SpanProcessor, more ...sdktrace.TracerProviderOption) *Telemetry {
 	log := slog.New(traceHandler{handler}).With("function", name)
 	if len(processors) == 0 {
 		return &Telemetry{
 			Log: log, Tracers: tracenoop.NewTracerProvider(), Meters: noop.NewMeterProvider(), flush: func(context.Context) error { return nil },
 		}
 	}
-	options := []sdktrace.TracerProviderOption{
+	options := append([]sdktrace.TracerProviderOption{
 		sdktrace.WithIDGenerator(tracing.IDGenerator{}),
 		sdktrace.WithResource(resourceOf(name)),
-	}
+	}, more...)
 	for _, processor := range processors {
 		options = append(options, sdktrace.WithSpanProcessor(processor))
 	}

@@ -1,0 +1,59 @@
+package function
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestObservabilityIsReadAsKnativeHasIt(t *testing.T) {
+	tests := []struct {
+		name  string
+		files map[string]string
+		want  observability
+		err   string
+	}{
+		{name: "nothing is there"},
+		{
+			name: "all of it",
+			files: map[string]string{
+				"tracing-protocol": "http/protobuf\n", "tracing-endpoint": "http://collector:4318/v1/traces", "tracing-sampling-rate": "0.5",
+				"metrics-protocol": "http/protobuf", "metrics-endpoint": "http://collector:4318/v1/metrics", "metrics-export-interval": "30s",
+			},
+			want: observability{"http://collector:4318/v1/traces", 0.5, "http://collector:4318/v1/metrics", 30 * time.Second},
+		},
+		{name: "no rate is none", files: map[string]string{"tracing-protocol": "http/protobuf", "tracing-endpoint": "http://collector:4318/v1/traces"}},
+		{name: "it is off", files: map[string]string{"tracing-protocol": "none", "tracing-sampling-rate": "1"}, want: observability{samplingRate: 1}},
+		{
+			name: "what is wrong is named", files: map[string]string{"tracing-protocol": "grpc", "tracing-sampling-rate": "2", "metrics-protocol": "http/protobuf", "metrics-export-interval": "x"},
+			err: "config-observability: tracing-protocol \"grpc\" must be none or http/protobuf\n" +
+				"config-observability: metrics-endpoint \"\" must be an address, as http://collector:4318/v1/metrics\n" +
+				"config-observability: tracing-sampling-rate \"2\" must be from 0 to 1\n" +
+				"config-observability: metrics-export-interval \"x\" must be a duration, as 30s",
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			directory := t.TempDir()
+			for name, content := range test.files {
+				if err := os.WriteFile(filepath.Join(directory, name), []byte(content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got, err := readObservability(directory)
+			message := ""
+			if err != nil {
+				message = err.Error()
+			}
+			if message != test.err {
+				t.Errorf("got %s\nwant %s", message, test.err)
+			}
+			if err == nil && !cmp.Equal(test.want, got, cmp.AllowUnexported(observability{})) {
+				t.Errorf("got %+v, want %+v", got, test.want)
+			}
+		})
+	}
+}
