@@ -92,10 +92,14 @@ const namespace = "job-executor"
 // does after the one that sent it the event has ended is taken for a clock that is wrong,
 // where the two are not known to have the same.
 func resourceOf(name string) *resource.Resource {
-	return resource.NewSchemaless(
+	attributes := []attribute.KeyValue{
 		attribute.String("service.name", namespace+"-"+name), attribute.String("service.namespace", namespace),
 		attribute.String("service.version", version()), attribute.String("host.id", namespace), attribute.String("ip", namespace),
-	)
+	}
+	if service := os.Getenv("K_SERVICE"); service != "" { // of Knative Serving
+		attributes = append(attributes, attribute.String("faas.name", service))
+	}
+	return resource.NewSchemaless(attributes...)
 }
 
 // version is that of the module, as the Go toolchain notes it in the program.

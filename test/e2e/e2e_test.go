@@ -344,6 +344,14 @@ func TestMalformedConfigurationIsReportedInASentence(t *testing.T) {
 		}
 		return err
 	}))
+	traced(t, installed, keptnContext, "SERVER bridge RUN production.pipeline = failure ! "+mistake+"\nSERVER bridge RUN release = error ! "+mistake+`
+  PRODUCER bridge send sh.keptn.event.release.triggered
+    CONSUMER executor process sh.keptn.event.release.triggered
+      CONSUMER bridge process sh.keptn.event.release.finished
+        PRODUCER bridge send sh.keptn.event.release.finished
+        PRODUCER bridge send sh.keptn.event.release.started
+      INTERNAL executor read job/config.yaml
+`)
 }
 
 func TestTasksOfAnActionRunOneAfterTheOther(t *testing.T) {
@@ -539,4 +547,12 @@ func TestUndeliverableTaskEndsWithTheReason(t *testing.T) {
 	compare(t, "stage", "errored", stageState)
 	compare(t, "events", []summary{{Type: "unheard.started"}, {"unheard.finished", "errored", "fail"}}, summaries(events))
 	contains(t, events[len(events)-1].Data.Message, "Job Executor could not take this task", "reading job/config.yaml", "Internal server error")
+	reason, _, _ := strings.Cut(events[len(events)-1].Data.Message, "\n")
+	traced(t, installed, keptnContext, "SERVER bridge RUN production.pipeline = failure ! "+reason+"\nSERVER bridge RUN unheard = error ! "+reason+`
+  PRODUCER bridge send io.github.job-executor.run.awaited
+    CONSUMER watcher process io.github.job-executor.run.awaited
+      CONSUMER bridge process sh.keptn.event.unheard.finished
+        PRODUCER bridge send sh.keptn.event.unheard.finished
+        PRODUCER bridge send sh.keptn.event.unheard.started
+`)
 }

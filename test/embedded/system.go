@@ -42,6 +42,9 @@ type Options struct {
 	Observe func(Delivery)
 	// Log takes what the functions log.
 	Log slog.Handler
+	// Processors returns what gets the functions' spans; nil is System.Spans, and what the
+	// environment names.
+	Processors func() []sdktrace.SpanProcessor
 }
 
 // System is everything in one process: Keptn's control plane for tests with a real
@@ -77,12 +80,16 @@ func Start(ctx context.Context, options Options) (*System, error) {
 		return nil, err
 	}
 	maps.Copy(manifests.Settings, options.Settings)
-	exported, err := function.ExportFromEnvironment(ctx)
-	if err != nil {
-		return nil, err
-	}
 	system := &System{Spans: tracetest.NewInMemoryExporter()}
-	system.processors = append(exported, sdktrace.NewSimpleSpanProcessor(system.Spans))
+	if options.Processors != nil {
+		system.processors = options.Processors()
+	} else {
+		exported, err := function.ExportFromEnvironment(ctx)
+		if err != nil {
+			return nil, err
+		}
+		system.processors = append(exported, sdktrace.NewSimpleSpanProcessor(system.Spans))
+	}
 	ctx, system.cancel = context.WithCancel(ctx)
 	telemetry := func(name string) *function.Telemetry {
 		return function.TelemetryTo(name, options.Log, system.processors...)
