@@ -126,7 +126,7 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 	}
 	return executor.start(ctx, plan.Plan{
 		Rules: executor.Configuration.Rules, Cluster: executor.Cluster, Task: task, Envelope: envelope, Log: executor.Log,
-		ConfigHash: config.Hash, Grant: file.Grant.Token, IsTraced: trace.SpanContextFromContext(ctx).IsSampled(),
+		ConfigHash: config.Hash, Grant: file.Grant.Token, IsTraced: trace.SpanFromContext(ctx).IsRecording(),
 	}, config, actions, func(jobs []batchv1.Job) error { return executor.create(ctx, jobs, task, file.Grant.Started, asked) })
 }
 

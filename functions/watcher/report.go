@@ -38,7 +38,7 @@ type logged struct {
 // read is named in it: a result is never held back for it.
 func (watcher *Watcher) report(ctx context.Context, job *batchv1.Job) (report, error) {
 	failed := run.PhaseOf(job) == run.Failed
-	isTraced := trace.SpanContextFromContext(ctx).IsSampled()
+	isTraced := trace.SpanFromContext(ctx).IsRecording()
 	found, err := watcher.evidence(ctx, job, failed || isTraced)
 	if err != nil {
 		return report{}, err

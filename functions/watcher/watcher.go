@@ -85,7 +85,7 @@ func (watcher *Watcher) writeCancelled(ctx context.Context, jobs []batchv1.Job) 
 	for index := range jobs {
 		job := &jobs[index]
 		task, err := taskOf([]byte(job.Annotations[run.TaskAnnotation]))
-		if err != nil || run.PhaseOf(job) != run.Running || !trace.SpanContextFromContext(ctx).IsSampled() {
+		if err != nil || run.PhaseOf(job) != run.Running || !trace.SpanFromContext(ctx).IsRecording() {
 			continue
 		}
 		pods, err := watcher.Pods.List(ctx, job)

@@ -2,6 +2,7 @@ package runspan
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"testing"
@@ -123,13 +124,16 @@ func TestLinkToTheTraceIsALabel(t *testing.T) {
 		{name: "not where there is no address", task: labelled, want: labelled.Labels},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			var got struct{ Labels map[string]string }
+			var got struct {
+				Labels map[string]string
+				Number json.RawMessage
+			}
 			sender := senderFunc(func(_ context.Context, outgoing event.Event) error { return outgoing.DataAs(&got) })
-			if err := WithLink(sender, test.pattern).Send(t.Context(), test.task.Started(fixture.Noon)); err != nil {
+			if err := WithLink(sender, test.pattern).Send(t.Context(), test.task.Finished(fixture.Noon, keptn.Outcome{Data: map[string]any{"number": json.Number("9007199254740993.0")}})); err != nil {
 				t.Fatal(err)
 			}
-			if difference := cmp.Diff(test.want, got.Labels); difference != "" {
-				t.Errorf("(-want +got):\n%s", difference)
+			if difference := cmp.Diff(test.want, got.Labels); difference != "" || string(got.Number) != "9007199254740993.0" {
+				t.Errorf("%s (-want +got):\n%s", got.Number, difference)
 			}
 		})
 	}

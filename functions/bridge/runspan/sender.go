@@ -2,8 +2,7 @@ package runspan
 
 import (
 	"context"
-	"fmt"
-	"maps"
+	"encoding/json"
 	"strings"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -35,28 +34,33 @@ type linkedSender struct {
 	pattern string
 }
 
-// Send returns the sender's error.
+// Send returns the sender's error. What has no labels to add to is sent as it is.
 func (linked linkedSender) Send(ctx context.Context, outgoing event.Event) error {
-	task, _, err := keptn.ParseTask(outgoing)
-	var data map[string]any
-	if err == nil {
-		err = outgoing.DataAs(&data)
-	}
-	if err == nil {
-		labels, _ := data["labels"].(map[string]any)
-		labels = maps.Clone(labels)
-		if labels == nil {
-			labels = map[string]any{}
-		}
-		labels["trace"] = strings.ReplaceAll(linked.pattern, "{traceID}", tracing.TraceID(task.Context).String())
-		data["labels"] = labels
-		outgoing = outgoing.Clone()
-		err = outgoing.SetData(event.ApplicationJSON, data)
-	}
-	if err != nil {
-		return fmt.Errorf("adding the link to the trace to event %s: %w", outgoing.ID(), err)
+	if task, _, err := keptn.ParseTask(outgoing); err == nil {
+		outgoing = linked.add(outgoing, tracing.TraceID(task.Context).String())
 	}
 	return linked.Sender.Send(ctx, outgoing)
+}
+
+// add leaves all other data as it is, to the last digit.
+func (linked linkedSender) add(outgoing event.Event, traceID string) event.Event {
+	data, labels := map[string]json.RawMessage{}, map[string]string{}
+	err := outgoing.DataAs(&data)
+	if given, ok := data["labels"]; ok && err == nil {
+		err = json.Unmarshal(given, &labels)
+	}
+	if err != nil {
+		return outgoing
+	}
+	labels["trace"] = strings.ReplaceAll(linked.pattern, "{traceID}", traceID)
+	linkedTo := outgoing.Clone()
+	if data["labels"], err = json.Marshal(labels); err == nil {
+		err = linkedTo.SetData(event.ApplicationJSON, data)
+	}
+	if err != nil {
+		return outgoing
+	}
+	return linkedTo
 }
 
 // WithSpans returns a sender whose every attempt is a span below the context's, or below that

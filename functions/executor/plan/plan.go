@@ -129,8 +129,14 @@ func (plan Plan) Run(ctx context.Context, config *jobconfig.Config, actions []jo
 			return Run{}, err
 		}
 		made.Actions, made.Jobs = append(made.Actions, action), append(made.Jobs, jobs...)
+		if err := checkSize(made.Jobs); err != nil {
+			return Run{}, err // before there are many more
+		}
 	}
-	return made, plan.note(made)
+	if err := plan.note(made); err != nil {
+		return Run{}, err
+	}
+	return made, checkSize(made.Jobs)
 }
 
 func tasksOf(actions []jobconfig.MatchedAction) (count int) {
@@ -191,10 +197,16 @@ func (plan Plan) note(made Run) error {
 	if err != nil {
 		return fmt.Errorf("encoding the plan: %w", err)
 	}
-	total := 0
 	for index := range made.Jobs {
 		made.Jobs[index].Annotations[run.PlanAnnotation] = string(names)
-		total += made.Jobs[index].Size()
+	}
+	return nil
+}
+
+func checkSize(jobs []batchv1.Job) error {
+	total := 0
+	for index := range jobs {
+		total += jobs[index].Size()
 	}
 	if total > maxRunBytes {
 		return Mistakef("the Jobs of the matching actions would have more than the %d bytes that one event may make", maxRunBytes)
