@@ -36,11 +36,12 @@ type Telemetry struct {
 // NewTelemetry returns telemetry that logs JSON to standard error and exports spans and
 // metrics by OTLP over HTTP, to where OpenTelemetry's environment variables say, or else the
 // ConfigMap config-observability (OTEL_EXPORTER_OTLP_ENDPOINT and its like for each signal;
-// OTEL_TRACES_SAMPLER).
+// OTEL_TRACES_SAMPLER). What is wrong with the latter is logged, and keeps nothing from
+// working.
 func NewTelemetry(ctx context.Context, name string, level slog.Level) (*Telemetry, error) {
-	settings, err := readObservability(observabilityDirectory)
-	if err != nil {
-		return nil, err
+	settings, wrong := readObservability(observabilityDirectory)
+	if wrong != nil {
+		settings = observability{}
 	}
 	processors, err := ExportFromEnvironment(ctx)
 	var options []sdktrace.TracerProviderOption
@@ -54,6 +55,9 @@ func NewTelemetry(ctx context.Context, name string, level slog.Level) (*Telemetr
 		return nil, err
 	}
 	telemetry := telemetryTo(name, slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}), processors, options...)
+	if wrong != nil {
+		telemetry.Log.WarnContext(ctx, "there are no spans and metrics, unless OTEL_ variables say where to", "error", wrong)
+	}
 	if hasEndpoint("METRICS") {
 		settings.metricsEndpoint = ""
 	} else if settings.metricsEndpoint == "" {

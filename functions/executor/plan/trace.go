@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -35,7 +36,7 @@ func (plan Plan) trace(spec *corev1.PodSpec, task jobconfig.Task, namespace, nam
 		environment = append(environment, corev1.EnvVar{Name: "OTEL_EXPORTER_OTLP_ENDPOINT", Value: plan.TaskOTLPEndpoint})
 	}
 	for index := range spec.Containers {
-		spec.Containers[index].Env = append(environment, spec.Containers[index].Env...)
+		spec.Containers[index].Env = slices.Concat(environment, spec.Containers[index].Env)
 	}
 	for index := range spec.InitContainers {
 		fetching := within(tracing.Fetch)
