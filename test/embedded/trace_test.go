@@ -138,6 +138,7 @@ SERVER bridge RUN test = skip
 SERVER bridge RUN test = cancellation
   INTERNAL watcher A = cancellation
     INTERNAL watcher pending
+    INTERNAL watcher run
   PRODUCER bridge send io.github.job-executor.run.cancelled
     CONSUMER watcher process io.github.job-executor.run.cancelled` + sent + completed(`
       CONSUMER bridge process sh.keptn.event.test.finished`), // its Job is deleted then

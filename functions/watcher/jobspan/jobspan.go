@@ -89,21 +89,34 @@ func (clock *clock) reach(at time.Time) time.Time {
 // times are when the first of some containers began, and the last ended.
 type times struct {
 	began, ended time.Time
-	// last is how the last one ended, in which pod.
+	// last is how the last one ended, nil if it had not, in which pod.
 	last *corev1.ContainerStateTerminated
 	pod  *corev1.Pod
 }
 
-func (times *times) add(pod *corev1.Pod, terminated *corev1.ContainerStateTerminated) {
-	if terminated == nil || terminated.StartedAt.IsZero() {
+func (times *times) add(pod *corev1.Pod, state corev1.ContainerState) {
+	var began, ended time.Time
+	switch {
+	case state.Terminated != nil:
+		began, ended = state.Terminated.StartedAt.Time, state.Terminated.FinishedAt.Time
+	case state.Running != nil: // its run was cancelled
+		began, ended = state.Running.StartedAt.Time, never()
+	}
+	if began.IsZero() {
 		return
 	}
-	if times.began.IsZero() || terminated.StartedAt.Time.Before(times.began) {
-		times.began = terminated.StartedAt.Time
+	if times.began.IsZero() || began.Before(times.began) {
+		times.began = began
 	}
-	if !terminated.FinishedAt.Time.Before(times.ended) {
-		times.ended, times.last, times.pod = terminated.FinishedAt.Time, terminated, pod
+	if !ended.Before(times.ended) {
+		times.ended, times.last, times.pod = ended, state.Terminated, pod
 	}
+}
+
+// never is later than any other time.
+func never() time.Time {
+	const late = 1 << 40
+	return time.Unix(late, 0)
 }
 
 type phases struct {
@@ -119,10 +132,10 @@ func phasesOf(of Job) phases {
 	for index := range of.Pods {
 		pod := &of.Pods[index]
 		for _, status := range pod.Status.InitContainerStatuses {
-			phases.fetch.add(pod, status.State.Terminated)
+			phases.fetch.add(pod, status.State)
 		}
 		for _, status := range pod.Status.ContainerStatuses {
-			phases.run.add(pod, status.State.Terminated)
+			phases.run.add(pod, status.State)
 		}
 	}
 	return phases
@@ -130,8 +143,7 @@ func phasesOf(of Job) phases {
 
 // firstContainer is when the first container began; when nothing ever did, it is never.
 func (phases phases) firstContainer() time.Time {
-	const never = 1 << 40
-	first := time.Unix(never, 0)
+	first := never()
 	for _, began := range []time.Time{phases.fetch.began, phases.run.began} {
 		if !began.IsZero() && began.Before(first) {
 			first = began
@@ -163,8 +175,11 @@ func (written written) phase(name string, from, to time.Time, part *part) {
 	_, span := tracing.Start(written.ctx, written.tracer, written.traceID, id, name, trace.WithTimestamp(from))
 	switch {
 	case part != nil:
-		span.SetAttributes(attribute.String("k8s.pod.name", part.pod.Name), attribute.String("k8s.node.name", part.pod.Spec.NodeName), attribute.Int("process.exit.code", int(part.last.ExitCode)))
-		if part.last.ExitCode != 0 && written.of.Failure != "" {
+		span.SetAttributes(attribute.String("k8s.pod.name", part.pod.Name), attribute.String("k8s.node.name", part.pod.Spec.NodeName))
+		if part.last != nil {
+			span.SetAttributes(attribute.Int("process.exit.code", int(part.last.ExitCode)))
+		}
+		if part.last != nil && part.last.ExitCode != 0 && written.of.Failure != "" {
 			mark(span, written.of)
 		}
 	case name == "pending":

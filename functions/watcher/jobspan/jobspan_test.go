@@ -67,6 +67,12 @@ func TestJobBecomesSpansBelowTheRuns(t *testing.T) {
 			want: []string{"pending 1-2 FailedScheduling", "fetch files 2-3", "run 3-8 Error: it broke", "greet 0-9 Error: it broke below RUN"},
 		},
 		{
+			name: "a container that runs when its run is cancelled", job: job(first), pods: []corev1.Pod{pod(fetched, []corev1.ContainerStatus{
+				{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: at(4)}}},
+			})},
+			want: []string{"pending 1-2 FailedScheduling", "fetch files 2-3", "run 4-9", "greet 0-9 below RUN"},
+		},
+		{
 			name: "a pod that never began", job: job(first), pods: []corev1.Pod{pod(nil, nil)}, failure: "no image",
 			want: []string{"pending 1-9 FailedScheduling", "greet 0-9 Error: no image below RUN"},
 		},
