@@ -87,7 +87,8 @@ func (executor *Executor) Handle(ctx context.Context, received event.Event) (*ev
 		if isObserved {
 			answer = task.LogError(executor.Now(), err.Error())
 		}
-		return new(keptn.WithRunResult(answer, keptn.RunError)), nil
+		answer = keptn.WithRunResult(answer, keptn.RunError)
+		return &answer, nil
 	}
 	return reply, err
 }
@@ -197,7 +198,8 @@ func (executor *Executor) nothing(ctx context.Context, task keptn.Task, why stri
 		return nil
 	}
 	told := task.LogError(executor.Now(), fmt.Sprintf("Nothing is run for task %s: %s", task.Name, why))
-	return new(keptn.WithRunResult(told, keptn.RunSkip))
+	told = keptn.WithRunResult(told, keptn.RunSkip)
+	return &told
 }
 
 // create creates the first Job last: until it exists, nothing runs, and a

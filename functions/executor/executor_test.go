@@ -247,8 +247,10 @@ func TestHandle(t *testing.T) {
 			created: []string{"000-002", "001-001", "000-001"},
 		},
 		{
-			name:    "a silent action with a mistake does not keep others from running",
-			file:    file{content: twoTasks + "- {name: Third, silent: true, event: test, img: busybox}\n- {name: Fourth, silent: true, event: test, image: nginx}\n"},
+			name: "a silent action with a mistake does not keep others from running",
+			file: file{
+				content: twoTasks + "- {name: Third, silent: true, event: test, img: busybox}\n- {name: Fourth, silent: true, event: test, image: nginx}\n",
+			},
 			reply:   "started",
 			created: []string{"000-002", "001-001", "000-001"},
 			logged: "job/config.yaml is not valid: line 9, column 44: actions[2].img is not known; did you mean image?\n" +
@@ -486,8 +488,10 @@ func TestEventThatWasObservedRunsSilently(t *testing.T) {
 			reply: "sh.keptn.log.error: action \"A\", task \"A\": Forbidden: Image forbidden does not match configured image allowlist",
 		},
 		{
-			name: "so is that the file can't be read, if it is about it", content: "apiVersion: v2\nactions: [{event: sh.keptn.event.test.finished", wrapped: keptn.Observed(seen),
-			reply: "sh.keptn.log.error: job/config.yaml is not valid: ",
+			name:    "so is that the file can't be read, if it is about it",
+			content: "apiVersion: v2\nactions: [{event: sh.keptn.event.test.finished",
+			wrapped: keptn.Observed(seen),
+			reply:   "sh.keptn.log.error: job/config.yaml is not valid: ",
 		},
 	}
 	for _, test := range tests {
@@ -501,7 +505,8 @@ func TestEventThatWasObservedRunsSilently(t *testing.T) {
 			for index := range made.created {
 				job := &made.created[index]
 				names = append(names, strings.TrimPrefix(job.Name, "job-"+triggeredID))
-				if !run.IsSilent(job) || job.Annotations[run.TTLAnnotation] != "900" || !strings.Contains(job.Annotations[run.TaskAnnotation], `"observed":true`) {
+				if !run.IsSilent(job) || job.Annotations[run.TTLAnnotation] != "900" ||
+					!strings.Contains(job.Annotations[run.TaskAnnotation], `"observed":true`) {
 					t.Errorf("got %v", job.Annotations)
 				}
 			}
@@ -792,7 +797,12 @@ actions:
 		},
 		Containers: []corev1.Container{{
 			VolumeMounts: []corev1.VolumeMount{
-				{Name: "keptn-files", MountPath: "/keptn"}, {Name: "claim-0", MountPath: "/data", SubPath: "a"}, {Name: "claim-0", MountPath: "/all", ReadOnly: true},
+				{
+					Name:      "keptn-files",
+					MountPath: "/keptn",
+				},
+				{Name: "claim-0", MountPath: "/data", SubPath: "a"},
+				{Name: "claim-0", MountPath: "/all", ReadOnly: true},
 			},
 			Env: []corev1.EnvVar{
 				{Name: "A", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{

@@ -68,7 +68,7 @@ type Fetcher struct {
 func (fetcher *Fetcher) Run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, fetcher.Configuration.Timeout)
 	defer cancel()
-	ctx = trace.ContextWithRemoteSpanContext(ctx, tracing.Parse(fetcher.Configuration.Traceparent))
+	ctx = trace.ContextWithRemoteSpanContext(ctx, tracing.Parse(ctx, fetcher.Configuration.Traceparent))
 	if err := os.MkdirAll(fetcher.Configuration.Target, 0o755); err != nil {
 		return fmt.Errorf("making the directory for the files: %w", err)
 	}

@@ -147,7 +147,7 @@ func FuzzReceiver(f *testing.F) {
 }
 
 type wide struct {
-	Number int    `env:"A_NUMBER" envDefault:"1"`
+	Number int    `env:"A_NUMBER"        envDefault:"1"`
 	Needed string `env:"NEEDED,notEmpty"`
 	Group  struct {
 		Pause time.Duration `env:"PAUSE" envDefault:"1s"`
@@ -343,7 +343,12 @@ func TestTraceGoesOnThroughSenderAndReceiver(t *testing.T) {
 			name: "what is final is marked", ctx: tracing.WithRun(t.Context(), task), err: Permanent(errors.New("no")),
 			want: []string{"process reply below RUN, Error"},
 		},
-		{name: "what comes again is not", ctx: tracing.WithRun(t.Context(), task), err: errors.New("not now"), want: []string{"process reply below RUN, Unset"}},
+		{
+			name: "what comes again is not",
+			ctx:  tracing.WithRun(t.Context(), task),
+			err:  errors.New("not now"),
+			want: []string{"process reply below RUN, Unset"},
+		},
 		{name: "not outside of a trace", ctx: t.Context()},
 		{name: "not what is bookkeeping", ctx: tracing.WithRun(t.Context(), task), untraced: true},
 	}
@@ -370,7 +375,8 @@ func TestTraceGoesOnThroughSenderAndReceiver(t *testing.T) {
 					parent = "RUN"
 				}
 				got = append(got, fmt.Sprintf("%s below %s, %s", ended.Name(), parent, ended.Status().Code))
-				if within := answer; within != nil && tracing.Parse(within.Extensions()["traceparent"].(string)).SpanID() != ended.SpanContext().SpanID() {
+				if within := answer; within != nil &&
+					tracing.Parse(t.Context(), within.Extensions()["traceparent"].(string)).SpanID() != ended.SpanContext().SpanID() {
 					t.Errorf("the reply is within %v", within.Extensions())
 				}
 			}
@@ -384,7 +390,10 @@ func TestTraceGoesOnThroughSenderAndReceiver(t *testing.T) {
 func TestLogLinesNameTheTrace(t *testing.T) {
 	var log bytes.Buffer
 	logger := slog.New(traceHandler{slog.NewJSONHandler(&log, nil)}).With("a", 1).WithGroup("g")
-	ctx, span := telemetry(tracetest.NewSpanRecorder()).Tracers.Tracer("").Start(tracing.WithRun(t.Context(), keptn.Task{Context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b"}), "one")
+	ctx, span := telemetry(
+		tracetest.NewSpanRecorder(),
+	).Tracers.Tracer("").
+		Start(tracing.WithRun(t.Context(), keptn.Task{Context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b"}), "one")
 	logger.InfoContext(withEvent(ctx, "7"), "hello")
 	span.End()
 	if !strings.Contains(log.String(), `"event_id":"7","trace_id":"4ed578f61e1e4a119b2e9a7111760f5b"`) {

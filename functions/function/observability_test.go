@@ -28,7 +28,13 @@ func TestObservabilityIsReadAsKnativeHasIt(t *testing.T) {
 		{name: "no rate is none", files: map[string]string{"tracing-protocol": "http/protobuf", "tracing-endpoint": "http://collector:4318/v1/traces"}},
 		{name: "it is off", files: map[string]string{"tracing-protocol": "none", "tracing-sampling-rate": "1"}, want: observability{samplingRate: 1}},
 		{
-			name: "what is wrong is named", files: map[string]string{"tracing-protocol": "grpc", "tracing-sampling-rate": "2", "metrics-protocol": "http/protobuf", "metrics-export-interval": "x"},
+			name: "what is wrong is named",
+			files: map[string]string{
+				"tracing-protocol":        "grpc",
+				"tracing-sampling-rate":   "2",
+				"metrics-protocol":        "http/protobuf",
+				"metrics-export-interval": "x",
+			},
 			err: "config-observability: tracing-protocol \"grpc\" must be none or http/protobuf\n" +
 				"config-observability: metrics-endpoint \"\" must be an address, as http://collector:4318/v1/metrics\n" +
 				"config-observability: tracing-sampling-rate \"2\" must be from 0 to 1\n" +

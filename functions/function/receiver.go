@@ -87,7 +87,7 @@ func fail(ctx context.Context, writer http.ResponseWriter, log *slog.Logger, err
 // end marks it only for an error that is final: what is delivered again may still do.
 func process(ctx context.Context, tracer trace.Tracer, received *event.Event, isFirst bool) (context.Context, func(error)) {
 	traceparent, _ := received.Extensions()[tracing.Extension].(string)
-	parent := tracing.Parse(traceparent)
+	parent := tracing.Parse(ctx, traceparent)
 	if !parent.IsValid() {
 		return ctx, func(error) {}
 	}

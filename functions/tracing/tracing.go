@@ -148,6 +148,7 @@ func Text(ctx context.Context) string {
 }
 
 // Parse is the span that a traceparent names; not valid if it is none.
-func Parse(traceparent string) trace.SpanContext {
-	return trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier{Extension: traceparent}))
+func Parse(ctx context.Context, traceparent string) trace.SpanContext {
+	outside := trace.ContextWithSpanContext(ctx, trace.SpanContext{})
+	return trace.SpanContextFromContext(propagation.TraceContext{}.Extract(outside, propagation.MapCarrier{Extension: traceparent}))
 }

@@ -187,7 +187,8 @@ func (watcher *Watcher) giveUp(ctx context.Context, asked run.Notice) (*event.Ev
 	if asked.Silent {
 		answer = task.LogError(watcher.Now(), why)
 	}
-	return new(keptn.WithRunResult(answer, keptn.RunError)), nil
+	answer = keptn.WithRunResult(answer, keptn.RunError)
+	return &answer, nil
 }
 
 func taskOf(content []byte) (keptn.Task, error) {

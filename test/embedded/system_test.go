@@ -224,7 +224,8 @@ func awaitTaken(t *testing.T, system *System, keptn console.Keptn, keptnContext 
 			return err
 		}
 		for _, span := range system.Spans.GetSpans() {
-			if span.SpanContext.TraceID().String() == console.TraceID(keptnContext) && strings.HasPrefix(span.Name, "process ") && strings.HasSuffix(span.Name, ".triggered") {
+			if span.SpanContext.TraceID().String() == console.TraceID(keptnContext) && strings.HasPrefix(span.Name, "process ") &&
+				strings.HasSuffix(span.Name, ".triggered") {
 				return nil
 			}
 		}

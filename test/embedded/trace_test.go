@@ -23,7 +23,7 @@ func TestTraces(t *testing.T) {
 	var system *System
 	traced := func(ctx context.Context, container Container) int {
 		telemetry := function.TelemetryTo("program", slog.DiscardHandler, sdktrace.NewSimpleSpanProcessor(system.Spans))
-		parent := tracing.Parse(container.Environment["TRACEPARENT"])
+		parent := tracing.Parse(ctx, container.Environment["TRACEPARENT"])
 		_, span := telemetry.Tracers.Tracer("").Start(trace.ContextWithRemoteSpanContext(ctx, parent), container.Environment["OTEL_SERVICE_NAME"]+" works")
 		span.End()
 		return 0

@@ -28,7 +28,8 @@ func TestGateForwardsToTheElectedBridge(t *testing.T) {
 		permanent bool
 	}{
 		{name: "its reply comes back", answer: func(writer http.ResponseWriter, request *http.Request) {
-			function.Receiver(func(context.Context, event.Event) (*event.Event, error) { return &replied, nil }, 1<<20, function.TelemetryTo("bridge", slog.DiscardHandler)).ServeHTTP(writer, request)
+			function.Receiver(func(context.Context, event.Event) (*event.Event, error) { return &replied, nil }, 1<<20, function.TelemetryTo("bridge", slog.DiscardHandler)).
+				ServeHTTP(writer, request)
 		}, holder: true, sent: task.Started(noon), reply: replied.Type()},
 		{
 			name:   "or that there is none",

@@ -293,7 +293,12 @@ func TestGrantForWhatWasObserved(t *testing.T) {
 		Counter: &fixture.Counter{Err: errDown}, Reporter: fixture.Starter(false), Reviewer: reviewer{"executor's": "executor"},
 		Grants: newGrants(time.Now), Subjects: []string{"executor"}, Log: discard,
 	}
-	request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/grant", strings.NewReader(`{"triggeredID":"1","project":"p","stage":"s","service":"v","observed":true}`))
+	request := httptest.NewRequestWithContext(
+		t.Context(),
+		http.MethodPost,
+		"/grant",
+		strings.NewReader(`{"triggeredID":"1","project":"p","stage":"s","service":"v","observed":true}`),
+	)
 	request.Header.Set("Authorization", "Bearer executor's")
 	recorder := httptest.NewRecorder()
 	gateway.grant(recorder, request)

@@ -82,7 +82,15 @@ func TestRunIsCancelledWhenItsSequenceWasAborted(t *testing.T) {
 				broker := &fixture.Broker{Refuse: 1} // it is tried again
 				runs := newRuns(broker, test.open, &test.counter)
 				keptnsSide := &delivered{}
-				outbox := &Outbox{Keptn: keptnsSide, Journal: &journal{}, IntegrationID: integrationID, Runs: runs, RunSpans: noSpans{}, Now: time.Now, Log: discard}
+				outbox := &Outbox{
+					Keptn:         keptnsSide,
+					Journal:       &journal{},
+					IntegrationID: integrationID,
+					Runs:          runs,
+					RunSpans:      noSpans{},
+					Now:           time.Now,
+					Log:           discard,
+				}
 				for _, answer := range []event.Event{task.Started(noon), test.answer} {
 					if _, err := outbox.Handle(t.Context(), answer); err != nil {
 						t.Fatal(err)
@@ -149,7 +157,15 @@ func TestAbortIsSeenThoughAnotherTypeCanNotBeListed(t *testing.T) {
 // A started event that comes late, after the finished one, makes no run of it.
 func TestStartedThatComesAfterTheEndChangesNothing(t *testing.T) {
 	runs := newRuns(&fixture.Broker{}, nil, &fixture.Counter{})
-	outbox := &Outbox{Keptn: &delivered{settled: true}, Journal: &journal{}, IntegrationID: integrationID, Runs: runs, RunSpans: noSpans{}, Now: time.Now, Log: discard}
+	outbox := &Outbox{
+		Keptn:         &delivered{settled: true},
+		Journal:       &journal{},
+		IntegrationID: integrationID,
+		Runs:          runs,
+		RunSpans:      noSpans{},
+		Now:           time.Now,
+		Log:           discard,
+	}
 	for _, answer := range []event.Event{task.Finished(noon, keptn.Errored("")), task.Started(noon)} {
 		if _, err := outbox.Handle(t.Context(), answer); err != nil {
 			t.Fatal(err)

@@ -53,7 +53,7 @@ func (writer *Writer) Write(ctx context.Context, task keptn.Task, result keptn.R
 	options := []trace.SpanStartOption{
 		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(began), trace.WithAttributes(tracing.TaskAttributes(task)...),
 	}
-	if cause := tracing.Parse(task.Traceparent); cause.IsValid() {
+	if cause := tracing.Parse(ctx, task.Traceparent); cause.IsValid() {
 		options = append(options, trace.WithLinks(trace.Link{SpanContext: cause}))
 	}
 	_, span := tracing.Start(ctx, writer.Tracer, tracing.TraceID(task.Context), tracing.SpanID(task.TriggeredID), "RUN "+task.Name, options...)

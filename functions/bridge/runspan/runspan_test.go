@@ -79,7 +79,10 @@ func TestSequenceIsWrittenWhereItWasSeenFromTheBeginning(t *testing.T) {
 			made.SetExtension(keptn.TriggeredIDExtension, id)
 		}
 		if err := made.SetData(event.ApplicationJSON, map[string]string{
-			"project": "p", "result": map[string]string{"succeeded": "pass", "aborted": "pass", "errored": "fail"}[status], "status": status, "message": "it broke\nand more",
+			"project": "p",
+			"result":  map[string]string{"succeeded": "pass", "aborted": "pass", "errored": "fail"}[status],
+			"status":  status,
+			"message": "it broke\nand more",
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -99,7 +102,11 @@ func TestSequenceIsWrittenWhereItWasSeenFromTheBeginning(t *testing.T) {
 	of := func(id string) string {
 		return "RUN production.pipeline of 4ed578f61e1e4a119b2e9a7111760f5b/" + tracing.SpanID(id).String()
 	}
-	want := []string{of("2") + ", 0s to 1s, Unset  = success", of("3") + ", 1s to 1m0s, Error it broke = failure", of("5") + ", 0s to 1s, Unset  = cancellation"}
+	want := []string{
+		of("2") + ", 0s to 1s, Unset  = success",
+		of("3") + ", 1s to 1m0s, Error it broke = failure",
+		of("5") + ", 0s to 1s, Unset  = cancellation",
+	}
 	if difference := cmp.Diff(want, told()); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
@@ -129,7 +136,10 @@ func TestLinkToTheTraceIsALabel(t *testing.T) {
 				Number json.RawMessage
 			}
 			sender := senderFunc(func(_ context.Context, outgoing event.Event) error { return outgoing.DataAs(&got) })
-			if err := WithLink(sender, test.pattern).Send(t.Context(), test.task.Finished(fixture.Noon, keptn.Outcome{Data: map[string]any{"number": json.Number("9007199254740993.0")}})); err != nil {
+			if err := WithLink(
+				sender,
+				test.pattern,
+			).Send(t.Context(), test.task.Finished(fixture.Noon, keptn.Outcome{Data: map[string]any{"number": json.Number("9007199254740993.0")}})); err != nil {
 				t.Fatal(err)
 			}
 			if difference := cmp.Diff(test.want, got.Labels); difference != "" || string(got.Number) != "9007199254740993.0" {

@@ -35,7 +35,9 @@ func job(plan string) *batchv1.Job {
 }
 
 func ended(from, to int, exitCode int32) corev1.ContainerStatus {
-	return corev1.ContainerStatus{State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{StartedAt: at(from), FinishedAt: at(to), ExitCode: exitCode}}}
+	return corev1.ContainerStatus{
+		State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{StartedAt: at(from), FinishedAt: at(to), ExitCode: exitCode}},
+	}
 }
 
 func pod(init, task []corev1.ContainerStatus) corev1.Pod {
@@ -81,8 +83,13 @@ func TestJobBecomesSpansBelowTheRuns(t *testing.T) {
 			want: []string{"pending 1-9 FailedScheduling", "greet 0-9 Error: refused below RUN"},
 		},
 		{
-			name: "the attempts of all pods together", job: job(first), failure: "it broke",
-			pods: []corev1.Pod{pod([]corev1.ContainerStatus{ended(1, 2, 0)}, []corev1.ContainerStatus{ended(2, 4, 3)}), pod([]corev1.ContainerStatus{ended(5, 6, 0)}, []corev1.ContainerStatus{ended(6, 8, 3)})},
+			name:    "the attempts of all pods together",
+			job:     job(first),
+			failure: "it broke",
+			pods: []corev1.Pod{
+				pod([]corev1.ContainerStatus{ended(1, 2, 0)}, []corev1.ContainerStatus{ended(2, 4, 3)}),
+				pod([]corev1.ContainerStatus{ended(5, 6, 0)}, []corev1.ContainerStatus{ended(6, 8, 3)}),
+			},
 			want: []string{"pending 1-1 FailedScheduling", "fetch files 1-6", "run 6-8 Error: it broke", "greet 0-9 Error: it broke below RUN"},
 		},
 		{
@@ -102,15 +109,29 @@ func TestJobBecomesSpansBelowTheRuns(t *testing.T) {
 			task := keptn.Task{TriggeredID: "1", Context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", Name: "test", TriggeredAt: test.triggeredAt}
 			events := []corev1.Event{{Reason: "FailedScheduling", LastTimestamp: at(1)}, {Reason: "Later", LastTimestamp: at(30)}}
 			for range 2 { // the same each time
-				Write(t.Context(), tracer, Job{Task: task, Job: test.job, Pods: test.pods, Events: events, Result: keptn.RunFailure, Failure: test.failure}, noon.Add(time.Minute))
+				Write(
+					t.Context(),
+					tracer,
+					Job{Task: task, Job: test.job, Pods: test.pods, Events: events, Result: keptn.RunFailure, Failure: test.failure},
+					noon.Add(time.Minute),
+				)
 			}
 			ids := map[string]string{
-				tracing.SpanID("1").String(): "RUN", tracing.SpanID("uid").String(): "greet", tracing.SpanID("uid", "pending").String(): "pending",
-				tracing.SpanID("uid", "queued").String(): "queued", tracing.SpanID("jobs", "job-1-000-001", "fetch").String(): "fetch files", tracing.SpanID("jobs", "job-1-000-001", "run").String(): "run",
+				tracing.SpanID("1").String():                              "RUN",
+				tracing.SpanID("uid").String():                            "greet",
+				tracing.SpanID("uid", "pending").String():                 "pending",
+				tracing.SpanID("uid", "queued").String():                  "queued",
+				tracing.SpanID("jobs", "job-1-000-001", "fetch").String(): "fetch files",
+				tracing.SpanID("jobs", "job-1-000-001", "run").String():   "run",
 			}
 			var got []string
 			for _, span := range recorder.Ended() {
-				text := fmt.Sprintf("%s %v-%v", span.Name(), span.StartTime().Sub(noon).Seconds(), span.EndTime().Truncate(time.Millisecond).Sub(noon).Seconds())
+				text := fmt.Sprintf(
+					"%s %v-%v",
+					span.Name(),
+					span.StartTime().Sub(noon).Seconds(),
+					span.EndTime().Truncate(time.Millisecond).Sub(noon).Seconds(),
+				)
 				if !span.EndTime().After(span.StartTime()) {
 					t.Errorf("%s takes no time at all", span.Name())
 				}
