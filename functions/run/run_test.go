@@ -65,7 +65,8 @@ func TestNext(t *testing.T) {
 	// parallel are the Jobs a to c of one parallel action, and d of another action.
 	parallel := func(jobs ...batchv1.Job) []batchv1.Job {
 		for index := range jobs {
-			jobs[index].Annotations[PlanAnnotation] = `[{"namespace":"jobs","name":"a","task":"A","parallel":true},{"namespace":"jobs","name":"b","task":"B","parallel":true},` +
+			jobs[index].Annotations[PlanAnnotation] = `[{"namespace":"jobs","name":"a","task":"A","parallel":true},` +
+				`{"namespace":"jobs","name":"b","task":"B","parallel":true},` +
 				`{"namespace":"jobs","name":"c","task":"C","parallel":true},{"namespace":"jobs","name":"d","task":"D","action":1}]`
 		}
 		return jobs

@@ -28,7 +28,8 @@ func TestGateForwardsToTheElectedBridge(t *testing.T) {
 		permanent bool
 	}{
 		{name: "its reply comes back", answer: func(writer http.ResponseWriter, request *http.Request) {
-			function.Receiver(func(context.Context, event.Event) (*event.Event, error) { return &replied, nil }, 1<<20, function.TelemetryTo("bridge", slog.DiscardHandler)).
+			telemetry := function.TelemetryTo("bridge", slog.DiscardHandler)
+			function.Receiver(func(context.Context, event.Event) (*event.Event, error) { return &replied, nil }, 1<<20, telemetry).
 				ServeHTTP(writer, request)
 		}, holder: true, sent: task.Started(noon), reply: replied.Type()},
 		{

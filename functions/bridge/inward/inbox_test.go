@@ -233,7 +233,8 @@ func TestInboxGivesWhatWasObserved(t *testing.T) {
 	want := finished.Clone()
 	want.SetType("io.github.job-executor.event.observed")
 	for name, value := range map[string]string{
-		"observedtype": "sh.keptn.event.test.finished", "keptnproject": "p", "keptnstage": "s", "keptnservice": "v", "keptntask": "test.finished", "triggeredwithin": "none",
+		"observedtype": "sh.keptn.event.test.finished", "keptnproject": "p", "keptnstage": "s", "keptnservice": "v", "keptntask": "test.finished",
+		"triggeredwithin": "none",
 	} {
 		want.SetExtension(name, value)
 	}

@@ -90,8 +90,10 @@ func TestSequenceIsWrittenWhereItWasSeenFromTheBeginning(t *testing.T) {
 	}
 	written, told := recorded()
 	for _, event := range []event.Event{
-		seen("1", "finished", "succeeded", 0), seen("2", "triggered", "", 0), seen("2", "finished", "succeeded", time.Second), seen("2", "finished", "succeeded", time.Second),
-		seen("3", "triggered", "", time.Second), seen("3", "finished", "errored", time.Minute), seen("4", "triggered", "", time.Minute), seen("4", "finished", "succeeded", 0),
+		seen("1", "finished", "succeeded", 0), seen("2", "triggered", "", 0),
+		seen("2", "finished", "succeeded", time.Second), seen("2", "finished", "succeeded", time.Second),
+		seen("3", "triggered", "", time.Second), seen("3", "finished", "errored", time.Minute),
+		seen("4", "triggered", "", time.Minute), seen("4", "finished", "succeeded", 0),
 		seen("5", "triggered", "", 0), seen("5", "finished", "aborted", time.Second),
 	} {
 		if !IsSequence(event.Type()) {
