@@ -37,6 +37,8 @@ type Broker struct {
 	// Observe is told of each delivery to a subscriber, after its answer and before
 	// its reply is delivered; nil is told nothing.
 	Observe func(Delivery)
+	// Misreads says whether the filter of a Trigger can't read an event; nil is never.
+	Misreads func(trigger string, received event.Event) bool
 
 	triggers []subscription
 }
@@ -249,6 +251,11 @@ func (broker *Broker) fanOut(ctx context.Context, received event.Event, hops int
 	failures := make([]error, len(broker.triggers))
 	for index := range broker.triggers {
 		trigger := &broker.triggers[index]
+		if broker.Misreads != nil && broker.Misreads(trigger.name, received) {
+			failures[index] = ErrReset
+			group.Go(func() { failures[index] = broker.misread(ctx, trigger, received.Clone()) })
+			continue
+		}
 		if !trigger.passes(ctx, received) {
 			continue
 		}
@@ -291,6 +298,19 @@ func (broker *Broker) deliver(ctx context.Context, trigger *subscription, receiv
 		}
 	}
 	return failed
+}
+
+// misread is what Knative does where the filter of a Trigger could not read an event in time,
+// whether it wants it or not: it is a dead letter, of which nothing more is said.
+func (broker *Broker) misread(ctx context.Context, trigger *subscription, received event.Event) error {
+	if trigger.deadLetterSink == "" {
+		return &failure{destination: trigger.name, status: http.StatusBadRequest, body: []byte("i/o timeout")}
+	}
+	attempts := 0
+	if _, failed := broker.attempt(ctx, trigger, trigger.deadLetterSink, received, &attempts); failed != nil {
+		return failed
+	}
+	return nil
 }
 
 func (broker *Broker) observe(delivery Delivery) {

@@ -140,6 +140,12 @@ func (world *world) judge() (tasks int) {
 			world.violate("Keptn counted %v for task %s", counted, event.ID)
 			continue
 		}
+		world.mutex.Lock()
+		undelivered := world.undelivered[event.ID]
+		world.mutex.Unlock()
+		if gaveUp(finished[event.ID]) && !undelivered {
+			world.violate("task %s was given up, though its executor could take it", event.ID)
+		}
 		if !gaveUp(finished[event.ID]) {
 			world.judgeRuns(name, event.ID)
 			world.judgeResult(name, event.ID, finished[event.ID])

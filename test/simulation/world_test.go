@@ -345,7 +345,7 @@ func (world *world) start() {
 			if err != nil {
 				return nil, nil, err
 			}
-			broker.Observe = world.observe
+			broker.Observe, broker.Misreads = world.observe, world.misreads
 			if world.asynchronous {
 				return world.laterBroker(broker, process), nil, nil
 			}

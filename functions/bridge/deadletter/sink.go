@@ -37,8 +37,11 @@ const (
 // Handle has a task ended as errored, with the reason, whose triggered event
 // no executor could take: the watcher does it, who knows whether there are Jobs all the
 // same. Where an executor did take it, and only its reply could not be delivered to the
-// Broker, nothing is done: the event is given again after a while. Of an event that was
-// only observed Keptn's log is told. Any other event is refused: it has to stay with its
+// Broker, nothing is done: the event is given again after a while. So it is where the
+// Broker does not say what the executor answered: it has not asked one. (Knative's filter
+// refuses an event for good whose bytes it could not read in time, also that of a Trigger
+// which does not want the event; others may have taken it meanwhile.) Of an event that was
+// only observed, and that its executor did not take, Keptn's log is told. Any other event is refused: it has to stay with its
 // sender, who sends it again.
 func (sink *Sink) Handle(ctx context.Context, returned event.Event) (*event.Event, error) {
 	isObserved := returned.Type() == keptn.ObservedType
@@ -55,6 +58,10 @@ func (sink *Sink) Handle(ctx context.Context, returned event.Event) (*event.Even
 	reason := reasonOf(returned)
 	if destination, _ := returned.Extensions()[errorDestinationExtension].(string); sink.isBroker(destination) {
 		sink.Log.WarnContext(ctx, "the reply of an executor could not be delivered", "id", returned.ID(), "type", returned.Type(), "reason", reason)
+		return nil, nil
+	}
+	if _, isAnswered := returned.Extensions()[errorCodeExtension]; !isAnswered {
+		sink.Log.WarnContext(ctx, "an event may not have come to its executor; one that triggers a task is given again", "id", returned.ID(), "type", returned.Type())
 		return nil, nil
 	}
 	sink.Log.WarnContext(ctx, "no executor could take a task", "id", returned.ID(), "type", returned.Type(), "reason", reason)

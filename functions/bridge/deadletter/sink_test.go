@@ -21,7 +21,9 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 		name, destination string
 		// data and broker are in place of what they are in other cases; - is none.
 		data, broker string
-		want         []string
+		// unanswered says that the Broker has asked no executor.
+		unanswered bool
+		want       []string
 	}{
 		{
 			name:        "no executor could take it",
@@ -33,6 +35,7 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 			want: []string{"1: Job Executor could not take this task: status 503: reading job/config.yaml: 502"},
 		},
 		{name: "an executor took it, and its reply failed", destination: brokerURL},
+		{name: "no executor was asked", unanswered: true},
 		{
 			name:        "it says nothing of an address",
 			destination: "://",
@@ -54,6 +57,11 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 			undelivered.SetExtension("knativeerrorcode", 503)
 			undelivered.SetExtension("knativeerrordata", strings.Trim(stdcmp.Or(test.data, "cmVhZGluZyBqb2IvY29uZmlnLnlhbWw6IDUwMg=="), "-"))
 			undelivered.SetExtension("knativeerrordest", test.destination)
+			if test.unanswered {
+				for _, name := range []string{"knativeerrorcode", "knativeerrordata", "knativeerrordest"} {
+					undelivered.SetExtension(name, nil)
+				}
+			}
 			var asked []string
 			sink := &Sink{
 				BrokerURL: stdcmp.Or(test.broker, brokerURL),

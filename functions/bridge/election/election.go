@@ -25,7 +25,7 @@ const (
 	// leaseDuration is after what time another bridge takes the place of one that no
 	// longer renews the lease, and is still there; that one has stopped by itself at the
 	// renewDeadline. It is longer than an API server is away that is restarted. One whose
-	// pod is gone is followed within a second or two.
+	// pod is gone is followed within a few seconds.
 	leaseDuration = 60 * time.Second
 	renewDeadline = 50 * time.Second
 	// retryPeriod is the time between two looks at the lease, client-go's usual one; it
