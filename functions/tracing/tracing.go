@@ -138,7 +138,7 @@ func (IDGenerator) NewSpanID(ctx context.Context, _ trace.TraceID) trace.SpanID 
 // (CloudEvents, Distributed Tracing extension). Unlike the header of a request, which a
 // Broker replaces by that of its own, it comes through any Broker, and belongs to the event
 // also where that is a reply.
-const Extension = "traceparent"
+const Extension = keptn.TraceparentExtension
 
 // Text is the context's span as a traceparent (W3C Trace Context); empty if there is none.
 func Text(ctx context.Context) string {
