@@ -9,10 +9,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/cloudevents/sdk-go/v2/event"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
-
-	"github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/job-executor/job-executor/functions/bridge/deadletter"
 	"github.com/job-executor/job-executor/functions/bridge/election"

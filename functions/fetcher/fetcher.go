@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/job-executor/job-executor/functions/files"
@@ -93,8 +92,7 @@ func (fetcher *Fetcher) fetch(ctx context.Context, root *os.Root, entry string) 
 		ctx, span = fetcher.Tracer.Start(ctx, "read "+entry)
 		defer func() {
 			if err != nil {
-				span.SetStatus(codes.Error, err.Error())
-				span.SetAttributes(attribute.String("error.type", "file"))
+				tracing.Fail(span, "file", err.Error())
 			}
 			span.End()
 		}()

@@ -13,7 +13,6 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/job-executor/job-executor/functions/tracing"
@@ -98,10 +97,9 @@ func process(ctx context.Context, tracer trace.Tracer, received *event.Event, is
 		switch {
 		case err == nil:
 		case IsPermanent(err):
-			span.SetStatus(codes.Error, err.Error())
-			span.SetAttributes(attribute.String("error.type", "permanent"))
+			tracing.Fail(span, "permanent", err.Error())
 		default:
-			span.AddEvent("delivered again", trace.WithAttributes(attribute.String("exception.message", err.Error())))
+			tracing.Note(span, "delivered again", err)
 		}
 		span.End()
 	}

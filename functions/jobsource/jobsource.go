@@ -518,7 +518,7 @@ func (source *Source) send(ctx context.Context, job *batchv1.Job, how string) er
 		append(tracing.EventAttributes(completed), attribute.String("k8s.job.name", job.Name), attribute.String("k8s.namespace.name", job.Namespace))...)
 	defer span.End()
 	if err := source.Sender.Send(ctx, completed); err != nil {
-		span.AddEvent("not taken, and sent again", trace.WithAttributes(attribute.String("exception.message", err.Error())))
+		tracing.Note(span, "not taken, and sent again", err)
 		return fmt.Errorf("sending the completion of Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
@@ -93,6 +94,17 @@ func EventAttributes(of event.Event) []attribute.KeyValue {
 		attribute.String("cloudevents.event_id", of.ID()), attribute.String("cloudevents.event_source", of.Source()),
 		attribute.String("cloudevents.event_type", of.Type()),
 	}
+}
+
+// Fail marks a span, with the kind of error that it is and a sentence.
+func Fail(span trace.Span, errorType, sentence string) {
+	span.SetStatus(codes.Error, sentence)
+	span.SetAttributes(attribute.String("error.type", errorType))
+}
+
+// Note notes an error in a span that it does not mark: what failed is done again.
+func Note(span trace.Span, what string, err error) {
+	span.AddEvent(what, trace.WithAttributes(attribute.String("exception.message", err.Error())))
 }
 
 type idsKey struct{}

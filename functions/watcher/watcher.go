@@ -82,10 +82,13 @@ func (watcher *Watcher) Handle(ctx context.Context, received event.Event) (*even
 // writeCancelled writes the spans of Jobs that run when their run is cancelled: what their
 // containers have written is below them.
 func (watcher *Watcher) writeCancelled(ctx context.Context, jobs []batchv1.Job) {
+	if !trace.SpanFromContext(ctx).IsRecording() {
+		return
+	}
 	for index := range jobs {
 		job := &jobs[index]
 		task, err := taskOf([]byte(job.Annotations[run.TaskAnnotation]))
-		if err != nil || run.PhaseOf(job) != run.Running || !trace.SpanFromContext(ctx).IsRecording() {
+		if err != nil || run.PhaseOf(job) != run.Running {
 			continue
 		}
 		pods, err := watcher.Pods.List(ctx, job)

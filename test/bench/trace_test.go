@@ -45,10 +45,8 @@ func BenchmarkTask(b *testing.B) {
 			}
 			defer system.Close(b.Context())
 			keptn := console.Keptn{Call: system.Call}
-			const shipyard = "apiVersion: spec.keptn.sh/0.2.2\nkind: Shipyard\nmetadata: {name: s}\n" +
-				"spec: {stages: [{name: dev, sequences: [{name: pipeline, tasks: [{name: test}]}]}]}\n"
 			files := map[string][]byte{"job/config.yaml": []byte("apiVersion: v2\nactions:\n- {name: A, event: test.triggered, image: nothing}\n")}
-			if err := keptn.CreateProject(b.Context(), "bench", shipyard, "cart", []string{"dev"}, files); err != nil {
+			if err := keptn.CreateProject(b.Context(), "bench", console.Shipyard("dev", "test"), "cart", []string{"dev"}, files); err != nil {
 				b.Fatal(err)
 			}
 			started, finished := make([]float64, 0, b.N), make([]float64, 0, b.N)

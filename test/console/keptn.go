@@ -36,6 +36,16 @@ func (keptn Keptn) exchange(ctx context.Context, method, path string, body, answ
 	return nil
 }
 
+// Shipyard is a shipyard of one stage, with one sequence "pipeline" of tasks.
+func Shipyard(stage string, tasks ...string) string {
+	text := "apiVersion: spec.keptn.sh/0.2.2\nkind: Shipyard\nmetadata: {name: shipyard}\n" +
+		"spec:\n  stages:\n    - name: " + stage + "\n      sequences:\n        - name: pipeline\n          tasks:\n"
+	for _, task := range tasks {
+		text += "            - name: " + task + "\n"
+	}
+	return text
+}
+
 // CreateProject creates a project with one service, whose files are put at the
 // service's level in each stage that is named.
 func (keptn Keptn) CreateProject(ctx context.Context, name, shipyard, service string, stages []string, files map[string][]byte) error {

@@ -25,9 +25,12 @@ type Span struct {
 // ours begins the names of our functions' services.
 const ours = "job-executor-"
 
-// OfOurs are the spans of our functions; those of Knative are beside them.
+// IsOurs says whether a span is one of our functions'; those of Knative are beside them.
+func IsOurs(span Span) bool { return strings.HasPrefix(span.Service, ours) }
+
+// OfOurs are the spans of our functions.
 func OfOurs(spans []Span) []Span {
-	return slices.DeleteFunc(slices.Clone(spans), func(span Span) bool { return !strings.HasPrefix(span.Service, ours) })
+	return slices.DeleteFunc(slices.Clone(spans), func(span Span) bool { return !IsOurs(span) })
 }
 
 // Outline draws the spans of a trace as trees, without what differs from run to run: each
@@ -92,6 +95,11 @@ func Depth(spans []Span) int {
 		deepest = max(deepest, depth)
 	}
 	return deepest
+}
+
+// HasEnded says whether a trace is whole, with a root: that is its last span to be written.
+func HasEnded(spans []Span) bool {
+	return slices.ContainsFunc(spans, func(span Span) bool { return span.ParentID == "" }) && IsWhole(spans)
 }
 
 // IsWhole says whether the parent of every span is there.

@@ -283,7 +283,7 @@ func showResult(ctx context.Context, terminal *console.Terminal, system *embedde
 	terminal.Heading("What Keptn is told, with the log")
 	terminal.Indented(finished.Data.Message)
 	terminal.Heading("The trace, whose id is the Keptn context " + keptnContext)
-	terminal.Say(console.Tree(spans(ctx, system, console.TraceID(keptnContext)), func(console.Span) bool { return true }))
+	terminal.Say(console.Tree(spans(ctx, system, console.TraceID(keptnContext)), console.IsOurs))
 	if finished.Data.Status != "succeeded" {
 		return fmt.Errorf("the task ended %s/%s", finished.Data.Status, finished.Data.Result)
 	}
@@ -313,8 +313,7 @@ func spans(ctx context.Context, system *embedded.System, traceID string) []conso
 	defer cancel()
 	for {
 		found := system.Trace(traceID)
-		hasRoot := slices.ContainsFunc(found, func(span console.Span) bool { return span.ParentID == "" })
-		if hasRoot && console.IsWhole(found) || ctx.Err() != nil {
+		if console.HasEnded(found) || ctx.Err() != nil {
 			return found
 		}
 		select {

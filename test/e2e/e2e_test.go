@@ -60,16 +60,6 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// shipyard is one stage with one sequence of tasks.
-func shipyard(tasks ...string) string {
-	text := "apiVersion: spec.keptn.sh/0.2.2\nkind: Shipyard\nmetadata: {name: e2e}\n" +
-		"spec:\n  stages:\n    - name: production\n      sequences:\n        - name: pipeline\n          tasks:\n"
-	for _, task := range tasks {
-		text += "            - name: " + task + "\n"
-	}
-	return text
-}
-
 // begin creates a project of its own and triggers its sequence.
 func begin(t *testing.T, installed *system.Installation, tasks []string, files map[string]string) (project, keptnContext string) {
 	t.Helper()
@@ -89,7 +79,7 @@ func createProject(t *testing.T, installed *system.Installation, tasks []string,
 	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		// Again under another name if the API server was away half-way.
 		project = "e2e-" + uuid.NewString()[:8]
-		return installed.CreateProject(ctx, project, shipyard(tasks...), service, []string{stage}, contents)
+		return installed.CreateProject(ctx, project, console.Shipyard(stage, tasks...), service, []string{stage}, contents)
 	}))
 	return project
 }

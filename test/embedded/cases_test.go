@@ -115,9 +115,7 @@ func TestCasesOfJobConfig(t *testing.T) {
 			}
 			project := fmt.Sprintf("case-%d", index)
 			files := map[string][]byte{"job/config.yaml": config, "folder/a.txt": []byte("a"), "tf/main.tf": []byte("b")}
-			shipyard := fmt.Sprintf("apiVersion: spec.keptn.sh/0.2.2\nkind: Shipyard\nmetadata: {name: s}\n"+
-				"spec: {stages: [{name: dev, sequences: [{name: pipeline, tasks: [{name: %s}]}]}]}\n", test.task)
-			if err := keptn.CreateProject(t.Context(), project, shipyard, "cart", []string{"dev"}, files); err != nil {
+			if err := keptn.CreateProject(t.Context(), project, console.Shipyard("dev", test.task), "cart", []string{"dev"}, files); err != nil {
 				t.Fatal(err)
 			}
 			for _, name := range []string{"project", "stage", "service"} {
@@ -196,9 +194,14 @@ func TestEventThatTriggersNothingRunsSilently(t *testing.T) {
 - {name: Test, event: sh.keptn.event.test.triggered, image: alpine, cmd: [echo, tested]}
 - {name: Note, event: sh.keptn.event.note$, image: alpine, cmd: [sh, -c, "exit 3"]}
 `)...)
-	const shipyard = "apiVersion: spec.keptn.sh/0.2.2\nkind: Shipyard\nmetadata: {name: s}\n" +
-		"spec: {stages: [{name: dev, sequences: [{name: pipeline, tasks: [{name: test}]}]}]}\n"
-	if err := keptn.CreateProject(t.Context(), "observed", shipyard, "cart", []string{"dev"}, map[string][]byte{"job/config.yaml": config}); err != nil {
+	if err := keptn.CreateProject(
+		t.Context(),
+		"observed",
+		console.Shipyard("dev", "test"),
+		"cart",
+		[]string{"dev"},
+		map[string][]byte{"job/config.yaml": config},
+	); err != nil {
 		t.Fatal(err)
 	}
 	// jobs are the actions of a context whose Jobs have ended, and how.

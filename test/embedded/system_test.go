@@ -152,17 +152,11 @@ func TestSequences(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			project := fmt.Sprintf("sequence-%d", index)
-			shipyard := "apiVersion: spec.keptn.sh/0.2.2\nkind: Shipyard\nmetadata: {name: s}\n" +
-				"spec: {stages: [{name: production, sequences: [{name: pipeline, tasks: [{name: " +
-				strings.Join(
-					test.tasks,
-					"}, {name: ",
-				) + "}]}]}]}\n"
 			files := map[string][]byte{}
 			for path, content := range test.files {
 				files[path] = []byte(content)
 			}
-			if err := keptn.CreateProject(t.Context(), project, shipyard, service, []string{stage}, files); err != nil {
+			if err := keptn.CreateProject(t.Context(), project, console.Shipyard("production", test.tasks...), service, []string{stage}, files); err != nil {
 				t.Fatal(err)
 			}
 			keptnContext, err := keptn.Trigger(t.Context(), project, stage, "pipeline", service, map[string]any{"labels": map[string]string{"build": "17"}})

@@ -148,10 +148,8 @@ SERVER bridge RUN test = cancellation
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			project := fmt.Sprintf("traced-%d", index)
-			const shipyard = "apiVersion: spec.keptn.sh/0.2.2\nkind: Shipyard\nmetadata: {name: s}\n" +
-				"spec: {stages: [{name: dev, sequences: [{name: pipeline, tasks: [{name: test}]}]}]}\n"
 			files := map[string][]byte{"job/config.yaml": []byte(test.config), "a.txt": []byte("a")}
-			if err := keptn.CreateProject(t.Context(), project, shipyard, "cart", []string{"dev"}, files); err != nil {
+			if err := keptn.CreateProject(t.Context(), project, console.Shipyard("dev", "test"), "cart", []string{"dev"}, files); err != nil {
 				t.Fatal(err)
 			}
 			keptnContext, err := keptn.Trigger(t.Context(), project, "dev", "pipeline", "cart", nil)

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/job-executor/job-executor/functions/bridge/memory"
@@ -227,7 +226,7 @@ func (inbox *Inbox) send(ctx context.Context, task keptn.Task, triggered event.E
 		outgoing.SetExtension(name, value)
 	}
 	if err := inbox.Broker.Send(ctx, outgoing); err != nil {
-		span.AddEvent("not taken, and sent again", trace.WithAttributes(attribute.String("exception.message", err.Error())))
+		tracing.Note(span, "not taken, and sent again", err)
 		return fmt.Errorf("giving event %s to the Broker: %w", triggered.ID(), err)
 	}
 	inbox.Log.InfoContext(ctx, "event taken from Keptn", "type", triggered.Type(), "id", triggered.ID(),

@@ -8,7 +8,6 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/job-executor/job-executor/functions/bridge/memory"
@@ -62,8 +61,7 @@ func (writer *Writer) Write(ctx context.Context, task keptn.Task, result keptn.R
 	}
 	switch result {
 	case keptn.RunFailure, keptn.RunError, keptn.RunTimeout:
-		span.SetStatus(codes.Error, sentenceOf(message))
-		span.SetAttributes(attribute.String("error.type", string(result)))
+		tracing.Fail(span, string(result), sentenceOf(message))
 	case keptn.RunSuccess, keptn.RunSkip, keptn.RunCancellation:
 	}
 	span.End(trace.WithTimestamp(ended))
@@ -119,8 +117,7 @@ func (writer *Writer) See(ctx context.Context, seen event.Event) {
 		result = keptn.RunCancellation
 	case data.Result == string(keptn.ResultFail):
 		result = keptn.RunFailure
-		span.SetStatus(codes.Error, cmp.Or(sentenceOf(data.Message), "a task failed"))
-		span.SetAttributes(attribute.String("error.type", string(result)))
+		tracing.Fail(span, string(result), cmp.Or(sentenceOf(data.Message), "a task failed"))
 	}
 	span.SetAttributes(attribute.String("cicd.pipeline.result", string(result)))
 	span.End(trace.WithTimestamp(seen.Time()))

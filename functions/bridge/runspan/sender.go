@@ -6,8 +6,6 @@ import (
 	"strings"
 
 	"github.com/cloudevents/sdk-go/v2/event"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/job-executor/job-executor/functions/keptn"
@@ -87,10 +85,9 @@ func (traced tracedSender) Send(ctx context.Context, outgoing event.Event) error
 	switch {
 	case err == nil:
 	case traced.isFinal(err):
-		span.SetStatus(codes.Error, err.Error())
-		span.SetAttributes(attribute.String("error.type", "refused"))
+		tracing.Fail(span, "refused", err.Error())
 	default:
-		span.AddEvent("not taken", trace.WithAttributes(attribute.String("exception.message", err.Error())))
+		tracing.Note(span, "not taken", err)
 	}
 	return err
 }

@@ -112,7 +112,7 @@ func (plan Plan) Run(ctx context.Context, config *jobconfig.Config, actions []jo
 	if room < 0 {
 		return Run{}, tooMany(tasksOf(deciding))
 	}
-	made := Run{}
+	made, total := Run{}, 0
 	for _, action := range actions {
 		jobs, err := plan.jobs(ctx, action, len(made.Jobs) == 0)
 		if isLoud && action.Silent {
@@ -129,14 +129,17 @@ func (plan Plan) Run(ctx context.Context, config *jobconfig.Config, actions []jo
 			return Run{}, err
 		}
 		made.Actions, made.Jobs = append(made.Actions, action), append(made.Jobs, jobs...)
-		if err := checkSize(made.Jobs); err != nil {
-			return Run{}, err // before there are many more
+		if total += sizeOf(jobs); total > maxRunBytes {
+			return Run{}, tooLarge() // before there are many more
 		}
 	}
 	if err := plan.note(made); err != nil {
 		return Run{}, err
 	}
-	return made, checkSize(made.Jobs)
+	if sizeOf(made.Jobs) > maxRunBytes { // with their plan
+		return Run{}, tooLarge()
+	}
+	return made, nil
 }
 
 func tasksOf(actions []jobconfig.MatchedAction) (count int) {
@@ -203,15 +206,15 @@ func (plan Plan) note(made Run) error {
 	return nil
 }
 
-func checkSize(jobs []batchv1.Job) error {
-	total := 0
+func sizeOf(jobs []batchv1.Job) (total int) {
 	for index := range jobs {
 		total += jobs[index].Size()
 	}
-	if total > maxRunBytes {
-		return Mistakef("the Jobs of the matching actions would have more than the %d bytes that one event may make", maxRunBytes)
-	}
-	return nil
+	return total
+}
+
+func tooLarge() error {
+	return Mistakef("the Jobs of the matching actions would have more than the %d bytes that one event may make", maxRunBytes)
 }
 
 const (

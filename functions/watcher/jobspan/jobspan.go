@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -209,6 +208,5 @@ func after(from, to time.Time) time.Time {
 // mark marks the span of what went wrong.
 func mark(span trace.Span, of Job) {
 	sentence, _, _ := strings.Cut(of.Failure, "\n")
-	span.SetStatus(codes.Error, sentence)
-	span.SetAttributes(attribute.String("error.type", string(of.Result)))
+	tracing.Fail(span, string(of.Result), sentence)
 }

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/signal"
 	"path"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -188,8 +187,7 @@ func showTrace(ctx context.Context, terminal *console.Terminal, installed *syste
 			return err
 		}
 		spans = console.OfOurs(spans)
-		hasRoot := slices.ContainsFunc(spans, func(span console.Span) bool { return span.ParentID == "" })
-		if !hasRoot || !console.IsWhole(spans) {
+		if !console.HasEnded(spans) {
 			return errors.New("spans are missing")
 		}
 		return nil
@@ -197,7 +195,7 @@ func showTrace(ctx context.Context, terminal *console.Terminal, installed *syste
 	if err != nil {
 		return fmt.Errorf("reading trace %s: %w", traceID, err)
 	}
-	terminal.Say(console.Tree(spans, func(console.Span) bool { return true }))
+	terminal.Say(console.Tree(spans, console.IsOurs))
 	terminal.Say(fmt.Sprintf("%d spans in all.", len(spans)))
 	return nil
 }

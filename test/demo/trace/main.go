@@ -38,7 +38,7 @@ func show(ctx context.Context, arguments []string) error {
 	}
 	spans := console.OfOurs(all)
 	terminal := console.NewTerminal(os.Stdout)
-	terminal.Say(console.Tree(spans, func(console.Span) bool { return true }))
+	terminal.Say(console.Tree(spans, console.IsOurs))
 	terminal.Say(fmt.Sprintf("%d spans, and %d of Knative and others.", len(spans), len(all)-len(spans)))
 	if !console.IsWhole(spans) {
 		terminal.Say("Some of their parents are missing: the task has not ended, or its functions have not told yet.")
