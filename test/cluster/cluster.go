@@ -102,6 +102,13 @@ func (cluster *cluster) up(ctx context.Context) error {
 	if cluster.status(ctx) == nil {
 		return nil
 	}
+	if ended := cluster.ended(); len(ended) > 0 {
+		// What it left would pass for alive: a node that was ready, webhooks that nobody answers.
+		fmt.Printf("The cluster was up, and %s ended since: it is made anew.\n", strings.Join(ended, ", "))
+		if err := cluster.down(ctx); err != nil {
+			return err
+		}
+	}
 	if remaining := cluster.remaining(); remaining > muchToBuild {
 		fmt.Printf("The first time, Kubernetes, Knative, Traefik and Jaeger are compiled: about %s on two cores,\n", remaining)
 		fmt.Printf("and up to 20 GB in the caches of Go and in %s. It can be interrupted, and goes on where it was.\n", cluster.cache)
@@ -117,6 +124,9 @@ func (cluster *cluster) up(ctx context.Context) error {
 		return fmt.Errorf("finding this program: %w", err)
 	}
 	if err := runAttached(ctx, []string{"nsenter", "--net=/run/netns/" + namespace, self, "up-node"}, cluster.environment()); err != nil {
+		for _, name := range cluster.ended() {
+			fmt.Printf("%s has ended. The end of its log:\n%s\n", name, cluster.lastLog(name))
+		}
 		return errors.New("the cluster did not come up; try again, or look into " + cluster.file("log"))
 	}
 	return cluster.status(ctx)
@@ -149,6 +159,9 @@ func (cluster *cluster) upNode(ctx context.Context) error {
 func (cluster *cluster) status(ctx context.Context) error {
 	if _, err := os.Stat(cluster.file("up")); err != nil {
 		return errors.New("the cluster is not up")
+	}
+	if ended := cluster.ended(); len(ended) > 0 {
+		return fmt.Errorf("the cluster is not well, take it down and up again: %s ended", strings.Join(ended, ", "))
 	}
 	if err := cluster.inNetwork(ctx, cluster.bin("kubectl"), "get", "--raw", "/readyz"); err != nil {
 		return fmt.Errorf("the cluster is not well, take it down and up again: %w", err)

@@ -68,11 +68,34 @@ func TestProcessStartsOnceAndStops(t *testing.T) {
 	if ids[0] != ids[1] {
 		t.Errorf("it was started twice: %v", ids)
 	}
+	if ended := cluster.ended(); len(ended) > 0 {
+		t.Errorf("these are said to have ended: %v", ended)
+	}
 	if err := cluster.process("sleeper").stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if startTime(ids[0]) != "" {
 		t.Error("it still runs")
+	}
+}
+
+// Of a cluster whose machine was restarted the files are there: nothing of it works, and what
+// its API server remembers is not true.
+func TestClusterOfWhichAProgramEndedIsNotUp(t *testing.T) {
+	cluster := testCluster(t)
+	if err := os.MkdirAll(cluster.file("processes"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{
+		"up": "", "processes/etcd": fmt.Sprintf("%d %s", os.Getpid(), startTime(os.Getpid())), "processes/kubelet": "4194305 1",
+	} {
+		if err := os.WriteFile(cluster.file(name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const want = "the cluster is not well, take it down and up again: kubelet ended"
+	if err := cluster.status(t.Context()); err == nil || err.Error() != want {
+		t.Errorf("the cluster's status is %v, not %s", err, want)
 	}
 }
 

@@ -78,6 +78,18 @@ func (process process) pid() (int, bool) {
 	return pid, err == nil && started != "" && startTime(pid) == started
 }
 
+// ended names the programs that were started and run no longer, as after the machine was restarted.
+func (cluster *cluster) ended() []string {
+	started, _ := os.ReadDir(cluster.file("processes"))
+	var names []string
+	for _, file := range started {
+		if _, running := cluster.process(file.Name()).pid(); !running {
+			names = append(names, file.Name())
+		}
+	}
+	return names
+}
+
 // pause stops a program for a time: it answers nothing, and its connections stay open.
 func (cluster *cluster) pause(ctx context.Context, name, length string) error {
 	duration, err := time.ParseDuration(length)
