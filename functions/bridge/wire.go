@@ -18,6 +18,7 @@ import (
 	"github.com/job-executor/job-executor/functions/bridge/gateway"
 	"github.com/job-executor/job-executor/functions/bridge/inward"
 	"github.com/job-executor/job-executor/functions/bridge/outward"
+	"github.com/job-executor/job-executor/functions/bridge/runmetric"
 	"github.com/job-executor/job-executor/functions/bridge/runspan"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
@@ -140,13 +141,17 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	peers := &http.Client{Transport: dependencies.Transport, Timeout: function.BrokerTimeout}
 	broker := dependencies.Broker
 	if broker == nil {
-		if broker, err = configuration.Broker.Sender(dependencies.Transport, function.BrokerTimeout); err != nil {
+		if broker, err = configuration.Broker.Sender(dependencies.Transport, function.BrokerTimeout, dependencies.Telemetry.Events); err != nil {
 			return function.Program{}, err
 		}
 	}
 	subscriptions := inward.NewSubscriptions(client, configuration.integration(), timing.PingInterval, dependencies.Uninstalled, log)
 	sender, maxBytes := outward.Sender(client), func() int { return 0 }
-	spans := &runspan.Writer{Tracer: tracer, Now: now}
+	metrics, err := runmetric.New(dependencies.Telemetry.Meters, dependencies.Telemetry.Events, now)
+	if err != nil {
+		return function.Program{}, err
+	}
+	spans := &runspan.Writer{Tracer: tracer, Ended: metrics.Ended, Now: now}
 	waiting := outward.Timing{Loss: timing.LossTimeout, Interval: countInterval, Limit: countLimit}
 	if stream := dependencies.Stream; stream != nil {
 		sender, maxBytes, waiting.Deduplication = stream, stream.MaxBytes, deduplication
@@ -154,21 +159,24 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	reporter := &outward.Reporter{
 		Sender:  runspan.WithLink(outward.NewSizeLimit(runspan.WithSpans(sender, tracer, outward.IsRefused), configuration.Keptn.MaxEventBytes, maxBytes, log), configuration.TraceURL),
 		Counter: client, Source: source,
-		Timing: waiting, Now: now, Dropped: outward.CountDropped(dependencies.Telemetry.Meters.Meter("bridge")), Log: log,
+		Timing: waiting, Now: now, Metrics: metrics, Log: log,
 	}
 	reporter.Begin()
 	runs := &outward.Runs{
 		Lister: client, Counter: client, Keptn: reporter, Broker: broker, Source: source,
 		Interval: min(max(timing.PollInterval, minLookInterval), maxLookInterval), Tracer: tracer, RunSpans: spans, Now: now, Log: log,
 	}
+	if err := metrics.Active(runs.Active); err != nil {
+		return function.Program{}, err
+	}
 	inbox := &inward.Inbox{
-		Broker: broker, Counter: client, Reporter: reporter, Subscriptions: subscriptions, Runs: runs, Source: source,
+		Broker: broker, Counter: client, Reporter: reporter, Subscriptions: subscriptions, Runs: runs, Metrics: metrics, Source: source,
 		Resend: timing.ResyncInterval, Tracer: tracer, Now: now, Log: log,
 	}
 	lanes := &inward.Lanes{}
 	poller := &inward.Poller{
 		Lister: client, Subscriptions: subscriptions, Take: inbox.Take, Lanes: lanes,
-		Interval: timing.PollInterval, Alone: dependencies.Stream == nil, Jitter: dependencies.Jitter, Log: log,
+		Interval: timing.PollInterval, Alone: dependencies.Stream == nil, Jitter: dependencies.Jitter, Metrics: metrics, Log: log,
 	}
 	loops := []func(context.Context) error{subscriptions.Run, poller.Run, runs.Run}
 	if stream := dependencies.Stream; stream != nil {
@@ -181,9 +189,9 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 		loops = append(loops, func(ctx context.Context) error { return stream.Receive(ctx, intake) })
 	}
 	outbox := &outward.Outbox{
-		Keptn: reporter, Journal: client, IntegrationID: subscriptions.ID, Runs: runs, RunSpans: spans, Source: source, Now: now, Log: log,
+		Keptn: reporter, Journal: client, IntegrationID: subscriptions.ID, Runs: runs, RunSpans: spans, Metrics: metrics, Source: source, Now: now, Log: log,
 	}
-	deadLetters := &deadletter.Sink{Ask: inbox.Ask, Tell: outbox.Handle, BrokerURL: configuration.Broker.URL, Now: now, Log: log}
+	deadLetters := &deadletter.Sink{Ask: inbox.Ask, Tell: outbox.Handle, BrokerURL: configuration.Broker.URL, Count: dependencies.Telemetry.Events.DeadLettered, Now: now, Log: log}
 	files := &gateway.Gateway{
 		Resources: client, Counter: client, Reporter: reporter,
 		Reviewer: &gateway.TokenReviewer{Client: dependencies.Kubernetes.AuthenticationV1().TokenReviews()},

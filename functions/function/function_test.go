@@ -17,6 +17,9 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel/attribute"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
@@ -268,7 +271,7 @@ func TestFunctionIsAliveWhileItStarts(t *testing.T) {
 	var come atomic.Bool
 	log := slog.New(slog.DiscardHandler)
 	go func() {
-		served <- Serve(ctx, Environment{}, listener, func(ctx context.Context) (Program, error) {
+		served <- Serve(ctx, Environment{DrainTimeout: time.Minute}, listener, func(ctx context.Context) (Program, error) {
 			return Retry(ctx, log, func(context.Context) (Program, error) {
 				if !come.Load() {
 					select {
@@ -314,7 +317,7 @@ func TestLoopThatFailsEndsTheFunction(t *testing.T) {
 	err = Serve(
 		t.Context(),
 
-		Environment{},
+		Environment{DrainTimeout: time.Minute},
 		listener,
 		wired(Program{Loops: []func(context.Context) error{func(context.Context) error { return wrong }}}),
 		telemetry(tracetest.NewSpanRecorder()),
@@ -384,6 +387,72 @@ func TestTraceGoesOnThroughSenderAndReceiver(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", difference)
 			}
 		})
+	}
+}
+
+// What is no event counts, too, under a type that nobody can choose.
+func TestEventsAreCountedByTheirType(t *testing.T) {
+	reader := sdkmetric.NewManualReader()
+	counted := *telemetry(tracetest.NewSpanRecorder())
+	if err := counted.measure("test", []Reading{func() (sdkmetric.Reader, error) { return reader, nil }}); err != nil {
+		t.Fatal(err)
+	}
+	answers := []error{nil, errors.New("not now"), Permanent(errors.New("never"))}
+	receiver := httptest.NewServer(Receiver(func(context.Context, event.Event) (*event.Event, error) {
+		err := answers[0]
+		answers = answers[1:]
+		return reply(), err
+	}, 1000, &counted))
+	defer receiver.Close()
+	sender, err := Sink{URL: receiver.URL}.Sender(http.DefaultTransport, time.Minute, counted.Events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := *reply()
+	sent.SetType("asked")
+	for range answers {
+		_, _ = sender.Request(t.Context(), sent)
+	}
+	response, err := http.Post(receiver.URL, "text/plain", strings.NewReader("no event")) //nolint:noctx // of the test's own server
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	counted.Events.Retried(t.Context(), "asked")
+	counted.Events.DeadLettered(t.Context(), "asked")
+	var collected metricdata.ResourceMetrics
+	if err := reader.Collect(t.Context(), &collected); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int{}
+	for _, measured := range collected.ScopeMetrics[0].Metrics {
+		name := func(attributes attribute.Set) string {
+			eventType, _ := attributes.Value("cloudevents.event_type")
+			failed, _ := attributes.Value("error.type")
+			return strings.TrimSpace(measured.Name + " " + eventType.AsString() + " " + failed.AsString())
+		}
+		switch data := measured.Data.(type) {
+		case metricdata.Sum[int64]:
+			for _, point := range data.DataPoints {
+				got[name(point.Attributes)] = int(point.Value)
+			}
+		case metricdata.Histogram[float64]:
+			for _, point := range data.DataPoints {
+				got[name(point.Attributes)] = int(point.Count)
+			}
+		}
+	}
+	want := map[string]int{
+		"messaging.client.consumed.messages asked": 1, "messaging.client.consumed.messages asked retriable": 1,
+		"messaging.client.consumed.messages asked permanent": 1, "messaging.client.consumed.messages _OTHER permanent": 1,
+		"messaging.process.duration asked": 1, "messaging.process.duration asked retriable": 1,
+		"messaging.process.duration asked permanent": 1, "messaging.process.duration _OTHER permanent": 1,
+		"messaging.client.sent.messages asked": 1, "messaging.client.sent.messages asked retriable": 1,
+		"messaging.client.sent.messages asked permanent": 1, "messaging.client.sent.messages reply": 1,
+		"job_executor.events.retried asked": 1, "job_executor.events.dead_lettered asked": 1,
+	}
+	if difference := cmp.Diff(want, got); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
 	}
 }
 

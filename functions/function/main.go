@@ -80,7 +80,10 @@ func (program Program) HTTPHandler(maxEventBytes int64, telemetry *Telemetry) ht
 // Main runs a function: configuration, telemetry, handlers, serve, drain, flush.
 // It ends the process with code 1 and one sentence if the configuration is wrong
 // or something fails that can't be mended here.
-func Main[Configuration any](name string, wire func(ctx context.Context, configuration Configuration, telemetry *Telemetry) (Program, error)) {
+// Readings get its metrics besides those whom NewTelemetry finds.
+func Main[Configuration any](
+	name string, wire func(ctx context.Context, configuration Configuration, telemetry *Telemetry) (Program, error), readings ...Reading,
+) {
 	Once(name, func(ctx context.Context, configuration Configuration, telemetry *Telemetry) error {
 		environment, err := Configure[Environment](env.ToMap(os.Environ()))
 		if err != nil {
@@ -91,14 +94,14 @@ func Main[Configuration any](name string, wire func(ctx context.Context, configu
 			return fmt.Errorf("listening: %w", err)
 		}
 		return Serve(ctx, environment, listener, func(ctx context.Context) (Program, error) { return wire(ctx, configuration, telemetry) }, telemetry)
-	})
+	}, readings...)
 }
 
 // Once runs what ends by itself, with the same configuration, telemetry and
 // flush as Main.
-func Once[Configuration any](name string, do func(ctx context.Context, configuration Configuration, telemetry *Telemetry) error) {
+func Once[Configuration any](name string, do func(ctx context.Context, configuration Configuration, telemetry *Telemetry) error, readings ...Reading) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	err := once(ctx, name, do)
+	err := once(ctx, name, do, readings)
 	stop()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
@@ -106,7 +109,7 @@ func Once[Configuration any](name string, do func(ctx context.Context, configura
 	}
 }
 
-func once[Configuration any](ctx context.Context, name string, do func(context.Context, Configuration, *Telemetry) error) error {
+func once[Configuration any](ctx context.Context, name string, do func(context.Context, Configuration, *Telemetry) error, readings []Reading) error {
 	type logging struct {
 		Level slog.Level `env:"LOG_LEVEL" envDefault:"info"`
 	}
@@ -116,7 +119,7 @@ func once[Configuration any](ctx context.Context, name string, do func(context.C
 	if err := errors.Join(logsErr, err); err != nil {
 		return err
 	}
-	telemetry, err := NewTelemetry(ctx, name, logs.Level)
+	telemetry, err := NewTelemetry(ctx, name, logs.Level, readings...)
 	if err != nil {
 		return err
 	}

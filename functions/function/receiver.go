@@ -47,7 +47,9 @@ func Receiver(handle Handler, maxBytes int64, telemetry *Telemetry) http.Handler
 			err = fmt.Errorf("%w: more than %d bytes", errTooLarge, maxBytes)
 		}
 		if err != nil {
-			fail(ctx, writer, log, Permanent(fmt.Errorf("reading the event: %w", err)))
+			err = Permanent(fmt.Errorf("reading the event: %w", err))
+			telemetry.Events.Received(ctx, unknownType, began, err)
+			fail(ctx, writer, log, err)
 			return
 		}
 		log := log.With("type", received.Type(), "source", received.Source())
@@ -55,6 +57,7 @@ func Receiver(handle Handler, maxBytes int64, telemetry *Telemetry) http.Handler
 		ctx, end := process(ctx, tracer, received, !started.Swap(true))
 		reply, err := handle(ctx, *received)
 		end(err)
+		telemetry.Events.Received(ctx, received.Type(), began, err)
 		if err != nil {
 			fail(ctx, writer, log, err)
 			return
@@ -69,11 +72,16 @@ func Receiver(handle Handler, maxBytes int64, telemetry *Telemetry) http.Handler
 		}
 		log.InfoContext(ctx, "event handled", "reply", reply.Type())
 		reply = new(within(ctx, *reply))
-		if err := cehttp.WriteResponseWriter(ctx, binding.ToMessage(reply), http.StatusOK, writer); err != nil {
+		err = cehttp.WriteResponseWriter(ctx, binding.ToMessage(reply), http.StatusOK, writer)
+		telemetry.Events.Sent(ctx, reply.Type(), err)
+		if err != nil {
 			log.ErrorContext(ctx, "writing the reply failed", "error", err)
 		}
 	})
 }
+
+// unknownType stands for the type of what is no event.
+const unknownType = "_OTHER"
 
 func fail(ctx context.Context, writer http.ResponseWriter, log *slog.Logger, err error) {
 	status := statusOf(err)

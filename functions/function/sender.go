@@ -21,6 +21,8 @@ type Sender struct {
 	// Overrides are added to each event.
 	Overrides Overrides
 	HTTP      *http.Client
+	// Events counts what is sent; nil counts nothing.
+	Events *Events
 }
 
 // BrokerTimeout is how long a Broker may take for an event: one over the in-memory
@@ -68,7 +70,8 @@ func (sender *Sender) Request(ctx context.Context, outgoing event.Event) (*event
 }
 
 // post returns a success, whose body the caller closes.
-func (sender *Sender) post(ctx context.Context, outgoing event.Event) (*http.Response, error) {
+func (sender *Sender) post(ctx context.Context, outgoing event.Event) (_ *http.Response, err error) {
+	defer func() { sender.Events.Sent(ctx, outgoing.Type(), err) }()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, sender.URL, nil)
 	if err != nil {
 		return nil, fmt.Errorf("making a request to %s: %w", sender.URL, err)

@@ -49,8 +49,8 @@ func (overrides Overrides) Add(outgoing event.Event) event.Event {
 	return outgoing
 }
 
-// Sender returns a sender of events to it. Its error is that no certificate can be read.
-func (sink Sink) Sender(transport http.RoundTripper, timeout time.Duration) (*Sender, error) {
+// Sender returns a sender of events to it, which are counted. Its error is that no certificate can be read.
+func (sink Sink) Sender(transport http.RoundTripper, timeout time.Duration, events *Events) (*Sender, error) {
 	if sink.CACertificates != "" {
 		roots, err := x509.SystemCertPool()
 		if err != nil {
@@ -67,5 +67,5 @@ func (sink Sink) Sender(transport http.RoundTripper, timeout time.Duration) (*Se
 		base.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 		transport = base
 	}
-	return &Sender{URL: sink.URL, Overrides: sink.Overrides, HTTP: &http.Client{Transport: transport, Timeout: timeout}}, nil
+	return &Sender{URL: sink.URL, Overrides: sink.Overrides, HTTP: &http.Client{Transport: transport, Timeout: timeout}, Events: events}, nil
 }

@@ -40,7 +40,7 @@ func TestEventsGoWhereASinkBindingSays(t *testing.T) {
 			sink, err := Configure[Sink](map[string]string{"K_SINK": server.URL, "K_CE_OVERRIDES": test.overrides, "K_CA_CERTS": test.certificates})
 			var sender *Sender
 			if err == nil {
-				sender, err = sink.Sender(http.DefaultTransport, 10*time.Second)
+				sender, err = sink.Sender(http.DefaultTransport, 10*time.Second, nil)
 			}
 			if err == nil {
 				err = sender.Send(t.Context(), *reply())
@@ -60,7 +60,7 @@ func TestEventsGoWhereASinkBindingSays(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	sink := Sink{URL: server.URL, CACertificates: certificate}
-	if _, err := sink.Sender(http.NewFileTransport(http.Dir(".")), time.Second); err == nil || !strings.Contains(err.Error(), "K_CA_CERTS") {
+	if _, err := sink.Sender(http.NewFileTransport(http.Dir(".")), time.Second, nil); err == nil || !strings.Contains(err.Error(), "K_CA_CERTS") {
 		t.Errorf("got %v", err)
 	}
 }

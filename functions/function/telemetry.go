@@ -29,6 +29,8 @@ type Telemetry struct {
 	Meters  metric.MeterProvider
 	// IsTraced says that somebody gets the spans.
 	IsTraced bool
+	// Events counts events.
+	Events *Events
 
 	flush func(context.Context) error
 }
@@ -37,8 +39,8 @@ type Telemetry struct {
 // metrics by OTLP over HTTP, to where OpenTelemetry's environment variables say, or else the
 // ConfigMap config-observability (OTEL_EXPORTER_OTLP_ENDPOINT and its like for each signal;
 // OTEL_TRACES_SAMPLER). What is wrong with the latter is logged, and keeps nothing from
-// working.
-func NewTelemetry(ctx context.Context, name string, level slog.Level) (*Telemetry, error) {
+// working. Readings get the metrics, too.
+func NewTelemetry(ctx context.Context, name string, level slog.Level, readings ...Reading) (*Telemetry, error) {
 	settings, wrong := readObservability(observabilityDirectory)
 	if wrong != nil {
 		settings = observability{}
@@ -58,29 +60,57 @@ func NewTelemetry(ctx context.Context, name string, level slog.Level) (*Telemetr
 	if wrong != nil {
 		telemetry.Log.WarnContext(ctx, "there are no spans and metrics, unless OTEL_ variables say where to", "error", wrong)
 	}
-	if hasEndpoint("METRICS") {
-		settings.metricsEndpoint = ""
-	} else if settings.metricsEndpoint == "" {
-		return telemetry, nil
+	if hasEndpoint("METRICS") || settings.metricsEndpoint != "" {
+		readings = append(readings, func() (sdkmetric.Reader, error) { return pushing(ctx, settings) })
 	}
+	return telemetry, telemetry.measure(name, readings)
+}
+
+// Reading makes one who gets metrics.
+type Reading func() (sdkmetric.Reader, error)
+
+// maxSeries bounds the sets of attributes of one metric; what is beyond them is counted
+// together, with the attribute otel.metric.overflow.
+const maxSeries = 500
+
+// measure has metrics made for whoever gets them; where nobody does they cost nothing.
+func (telemetry *Telemetry) measure(name string, readings []Reading) error {
+	if len(readings) == 0 {
+		return nil
+	}
+	options := []sdkmetric.Option{sdkmetric.WithResource(resourceOf(name)), sdkmetric.WithCardinalityLimit(maxSeries)}
+	for _, make := range readings {
+		reader, err := make()
+		if err != nil {
+			return err
+		}
+		options = append(options, sdkmetric.WithReader(reader))
+	}
+	meters, flushSpans := sdkmetric.NewMeterProvider(options...), telemetry.flush
+	telemetry.Meters, telemetry.flush = meters, func(ctx context.Context) error {
+		return errors.Join(flushSpans(ctx), meters.Shutdown(ctx))
+	}
+	var err error
+	telemetry.Events, err = NewEvents(meters)
+	return err
+}
+
+// pushing exports metrics by OTLP over HTTP, to where OpenTelemetry's variables say, or else the
+// settings.
+func pushing(ctx context.Context, settings observability) (sdkmetric.Reader, error) {
 	var to []otlpmetrichttp.Option
-	if settings.metricsEndpoint != "" {
+	if !hasEndpoint("METRICS") {
 		to = append(to, otlpmetrichttp.WithEndpointURL(settings.metricsEndpoint))
 	}
 	exporter, err := otlpmetrichttp.New(ctx, to...)
 	if err != nil {
 		return nil, fmt.Errorf("setting up the export of metrics: %w", err)
 	}
-	var reading []sdkmetric.PeriodicReaderOption
+	var options []sdkmetric.PeriodicReaderOption
 	if settings.metricsInterval > 0 {
-		reading = append(reading, sdkmetric.WithInterval(settings.metricsInterval))
+		options = append(options, sdkmetric.WithInterval(settings.metricsInterval))
 	}
-	meters := sdkmetric.NewMeterProvider(sdkmetric.WithResource(resourceOf(name)), sdkmetric.WithReader(sdkmetric.NewPeriodicReader(exporter, reading...)))
-	flushSpans := telemetry.flush
-	telemetry.Meters, telemetry.flush = meters, func(ctx context.Context) error {
-		return errors.Join(flushSpans(ctx), meters.Shutdown(ctx))
-	}
-	return telemetry, nil
+	return sdkmetric.NewPeriodicReader(exporter, options...), nil
 }
 
 // hasEndpoint says whether a variable says where a signal goes.

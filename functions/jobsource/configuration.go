@@ -37,7 +37,7 @@ type Dependencies struct {
 // New wires jobsource. Its error names the setting that is wrong.
 func New(configuration Configuration, dependencies Dependencies) (function.Program, error) {
 	telemetry := dependencies.Telemetry
-	sender, err := configuration.Broker.Sender(dependencies.Transport, configuration.SendTimeout)
+	sender, err := configuration.Broker.Sender(dependencies.Transport, configuration.SendTimeout, telemetry.Events)
 	if err != nil {
 		return function.Program{}, err
 	}
@@ -46,7 +46,7 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 		ActiveInterval: configuration.ActiveInterval, StartDeadline: configuration.StartDeadline,
 		Sender: sender,
 		Marker: configuration.Store(dependencies.Kubernetes.BatchV1()),
-		Tracer: telemetry.Tracers.Tracer("jobsource"), Meter: telemetry.Meters.Meter("jobsource"),
+		Tracer: telemetry.Tracers.Tracer("jobsource"), Meter: telemetry.Meters.Meter("jobsource"), Events: telemetry.Events,
 		Now: dependencies.Now, Log: telemetry.Log,
 	}
 	return function.Program{Handlers: map[string]function.Handler{"/": source.Handle}, Loops: []func(context.Context) error{source.Run}, Untraced: true}, nil

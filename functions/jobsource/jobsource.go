@@ -59,8 +59,10 @@ type Source struct {
 	StartDeadline time.Duration
 	Tracer        trace.Tracer
 	Meter         metric.Meter
-	Now           func() time.Time
-	Log           *slog.Logger
+	// Events counts what is sent once more; nil counts nothing.
+	Events *function.Events
+	Now    func() time.Time
+	Log    *slog.Logger
 
 	mutex sync.Mutex
 	// namespaces are those that are watched, by name.
@@ -207,17 +209,44 @@ func (source *Source) awaitSync(ctx context.Context) {
 	cache.WaitForCacheSync(ctx.Done(), synced...)
 }
 
-// observe has the number of namespaces that can't be watched measured.
+// observe has measured how many namespaces can't be watched, and how old the oldest result is
+// that Keptn does not have.
 func (source *Source) observe() {
-	_, err := source.Meter.Int64ObservableGauge("jobsource.namespaces.unwatched", metric.WithUnit("{namespace}"),
+	_, unwatchedErr := source.Meter.Int64ObservableGauge("jobsource.namespaces.unwatched", metric.WithUnit("{namespace}"),
 		metric.WithDescription("Namespaces of Jobs that can't be watched: they do not exist, or lack the roles."),
 		metric.WithInt64Callback(func(_ context.Context, observer metric.Int64Observer) error {
 			observer.Observe(int64(len(source.unsynced())))
 			return nil
 		}))
-	if err != nil {
-		source.Log.Warn("the metric of unwatched namespaces is missing", "error", err)
+	_, unreportedErr := source.Meter.Float64ObservableGauge("job_executor.job.unreported.age", metric.WithUnit("s"),
+		metric.WithDescription("For how long the oldest run has ended whose result Keptn does not have."),
+		metric.WithFloat64Callback(func(_ context.Context, observer metric.Float64Observer) error {
+			observer.Observe(unreportedFor(activeRuns(source.jobs()), source.Now()).Seconds())
+			return nil
+		}))
+	if err := errors.Join(unwatchedErr, unreportedErr); err != nil {
+		source.Log.Warn("a metric is missing", "error", err)
 	}
+}
+
+// unreportedFor is for how long the oldest of runs has ended that are not reported.
+func unreportedFor(runs [][]*batchv1.Job, now time.Time) time.Duration {
+	oldest := now
+	for _, jobs := range runs {
+		if slices.ContainsFunc(jobs, run.IsActive) {
+			continue
+		}
+		var ended time.Time
+		for _, job := range jobs {
+			if at := run.FinishedAt(job); at.After(ended) {
+				ended = at
+			}
+		}
+		if !ended.IsZero() && ended.Before(oldest) {
+			oldest = ended
+		}
+	}
+	return now.Sub(oldest)
 }
 
 // unsynced are the namespaces that can't be watched, or have not been listed yet.
@@ -430,6 +459,9 @@ func (source *Source) Reconcile(ctx context.Context, runID string, jobs []*batch
 	} else if wait := last.next.Sub(source.Now()); wait > 0 {
 		return wait, nil
 	}
+	if last.times > 0 {
+		source.Events.Retried(ctx, run.CompletedType)
+	}
 	if err := source.send(ctx, job, how); err != nil {
 		return 0, err
 	}
@@ -556,17 +588,7 @@ func (source *Source) nameActive(ctx context.Context) {
 	ticker := time.NewTicker(source.ActiveInterval)
 	defer ticker.Stop()
 	for {
-		source.mutex.Lock()
-		var jobs []*batchv1.Job
-		for _, namespace := range source.namespaces {
-			for _, object := range namespace.store.List() {
-				if job := jobOf(object); job != nil {
-					jobs = append(jobs, job)
-				}
-			}
-		}
-		source.mutex.Unlock()
-		for _, active := range activeRuns(jobs) {
+		for _, active := range activeRuns(source.jobs()) {
 			if err := source.Sender.Send(ctx, run.Active(active, source.Now())); err != nil && ctx.Err() == nil {
 				source.Log.WarnContext(ctx, "naming an active run failed, will be tried again", "run", active[0].Labels[run.EventIDLabel], "error", err)
 			}
@@ -577,6 +599,21 @@ func (source *Source) nameActive(ctx context.Context) {
 		case <-ticker.C:
 		}
 	}
+}
+
+// jobs are those of all namespaces that are watched.
+func (source *Source) jobs() []*batchv1.Job {
+	source.mutex.Lock()
+	defer source.mutex.Unlock()
+	var jobs []*batchv1.Job
+	for _, namespace := range source.namespaces {
+		for _, object := range namespace.store.List() {
+			if job := jobOf(object); job != nil {
+				jobs = append(jobs, job)
+			}
+		}
+	}
+	return jobs
 }
 
 // activeRuns returns the Jobs of each run that is not reported, sorted by name.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -35,11 +36,16 @@ type state struct {
 	plan              string
 	// parallel says that the Jobs of the plan run at the same time.
 	parallel bool
+	// at is when it ended; noon if it is zero.
+	at time.Time
 }
 
 var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
 func job(state state) *batchv1.Job {
+	if state.at.IsZero() {
+		state.at = noon
+	}
 	made := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{
 		Namespace: "jobs", Name: state.name, UID: types.UID("uid-" + state.name), CreationTimestamp: metav1.NewTime(noon.Add(-time.Hour)),
 		Labels:      map[string]string{run.ManagedByLabel: run.ManagedBy, run.InstanceLabel: "ours", run.EventIDLabel: "run"},
@@ -49,7 +55,7 @@ func job(state state) *batchv1.Job {
 	case run.Waiting:
 		made.Spec.Suspend = new(true)
 	case run.Succeeded:
-		made.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(noon)}}
+		made.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(state.at)}}
 	case run.Running, run.Failed:
 	}
 	if state.plan != "" {
@@ -430,5 +436,38 @@ func TestActiveRunsAreNamedOnceEach(t *testing.T) {
 	}
 	if difference := cmp.Diff([][]string{{"ended"}, {"other"}, {"done", "waiting"}}, named); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
+// A run of which a Job is still to come has no result that Keptn could have.
+func TestAgeOfTheOldestUnreportedRun(t *testing.T) {
+	ended := func(minute int) state {
+		return state{name: fmt.Sprint("ended-", minute), phase: run.Succeeded, at: noon.Add(time.Duration(minute) * time.Minute)}
+	}
+	tests := []struct {
+		name string
+		runs [][]state
+		want time.Duration
+	}{
+		{name: "there is none"},
+		{name: "it is the last of its Jobs that counts", runs: [][]state{{ended(1), ended(5), ended(3)}}, want: 5 * time.Minute},
+		{name: "the oldest of all", runs: [][]state{{ended(4)}, {ended(2)}, {ended(3)}}, want: 8 * time.Minute},
+		{name: "not one that goes on", runs: [][]state{{ended(4), {name: "b", phase: run.Running}}, {ended(2), {name: "b", phase: run.Waiting}}}},
+		{name: "nor one by a clock that is ahead", runs: [][]state{{ended(11)}}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var runs [][]*batchv1.Job
+			for _, states := range test.runs {
+				var jobs []*batchv1.Job
+				for _, state := range states {
+					jobs = append(jobs, job(state))
+				}
+				runs = append(runs, jobs)
+			}
+			if got := unreportedFor(runs, noon.Add(10*time.Minute)); got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+		})
 	}
 }

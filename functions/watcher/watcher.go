@@ -223,14 +223,15 @@ func (watcher *Watcher) finish(ctx context.Context, asked run.Notice, jobs []bat
 		}
 	}
 	var begun, ended time.Time
+	var phases []run.Phases
 	for _, ran := range step.Ran {
 		made, err := watcher.report(ctx, ran.Job)
 		if err != nil {
 			return nil, err
 		}
-		jobspan.Write(ctx, watcher.Tracer, jobspan.Job{
+		phases = append(phases, jobspan.Write(ctx, watcher.Tracer, jobspan.Job{
 			Task: task, Job: ran.Job, Pods: made.evidence.pods, Events: made.evidence.events, Result: made.runResult, Failure: made.failure,
-		}, watcher.Now())
+		}, watcher.Now()))
 		add(ran.Planned, made)
 		if end := run.FinishedAt(ran.Job); end.After(ended) {
 			ended = end // those of a parallel action end in any order
@@ -250,7 +251,7 @@ func (watcher *Watcher) finish(ctx context.Context, asked run.Notice, jobs []bat
 		if !failed {
 			return nil, nil
 		}
-		return new(keptn.WithRunResult(task.LogError(watcher.Now(), message(reports)), runResultOf(reports))), nil
+		return new(keptn.WithRunResult(run.WithPhases(task.LogError(watcher.Now(), message(reports)), phases), runResultOf(reports))), nil
 	}
 	outcome := keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: message(reports)}
 	if failed {
@@ -265,7 +266,7 @@ func (watcher *Watcher) finish(ctx context.Context, asked run.Notice, jobs []bat
 	for _, report := range reports {
 		report.result.Merge(&outcome, task.Name)
 	}
-	finished := keptn.WithRunResult(task.Finished(watcher.Now(), outcome), runResultOf(reports))
+	finished := keptn.WithRunResult(run.WithPhases(task.Finished(watcher.Now(), outcome), phases), runResultOf(reports))
 	if hasFailed(silent) {
 		// Of those beside others that report, Keptn's log is told.
 		finished = keptn.WithLog(finished, sentences(silent))

@@ -30,7 +30,7 @@ const (
 // may have come with Docker, whose package Debian's would remove.
 var packages = map[string]string{
 	"/bin/busybox": "busybox-static", "/etc/ssl/certs/ca-certificates.crt": "ca-certificates", "/usr/bin/containerd": "containerd",
-	"/usr/bin/nsenter": "util-linux", "/usr/lib/cni/bridge": "containernetworking-plugins", "/usr/sbin/conntrack": "conntrack",
+	"/usr/bin/nsenter": "util-linux", "/usr/bin/prometheus": "prometheus", "/usr/lib/cni/bridge": "containernetworking-plugins", "/usr/sbin/conntrack": "conntrack",
 	"/usr/sbin/debootstrap": "debootstrap", "/usr/sbin/ip": "iproute2", "/usr/sbin/iptables": "iptables", "/usr/sbin/nft": "nftables",
 	"/usr/sbin/runc": "runc", "/usr/sbin/sysctl": "procps",
 }

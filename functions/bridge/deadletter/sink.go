@@ -23,8 +23,10 @@ type Sink struct {
 	Tell function.Handler
 	// BrokerURL is the Broker's address.
 	BrokerURL string
-	Now       func() time.Time
-	Log       *slog.Logger
+	// Count counts the events that were returned.
+	Count func(ctx context.Context, eventType string)
+	Now   func() time.Time
+	Log   *slog.Logger
 }
 
 // The attributes that Knative adds to an event that it could not deliver.
@@ -44,6 +46,7 @@ const (
 // only observed, and that its executor did not take, Keptn's log is told. Any other event is refused: it has to stay with its
 // sender, who sends it again.
 func (sink *Sink) Handle(ctx context.Context, returned event.Event) (*event.Event, error) {
+	sink.Count(ctx, returned.Type())
 	isObserved := returned.Type() == keptn.ObservedType
 	if isObserved {
 		returned = keptn.Unwrap(returned)

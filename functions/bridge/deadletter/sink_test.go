@@ -67,6 +67,7 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 				BrokerURL: stdcmp.Or(test.broker, brokerURL),
 				Now:       func() time.Time { return fixture.Noon },
 				Log:       fixture.Discard,
+				Count:     func(context.Context, string) {},
 				Ask: func(_ context.Context, task keptn.Task, reason string) error {
 					asked = append(asked, task.TriggeredID+": "+reason)
 					return nil
@@ -90,6 +91,7 @@ func TestKeptnsLogIsToldOfWhatWasObservedInVain(t *testing.T) {
 	var told []string
 	sink := &Sink{
 		BrokerURL: "http://broker/keptn", Now: func() time.Time { return fixture.Noon }, Log: fixture.Discard,
+		Count: func(_ context.Context, eventType string) { told = append(told, "counted: "+eventType) },
 		Tell: func(_ context.Context, logged event.Event) (*event.Event, error) {
 			entry, err := keptn.ParseLogError(logged)
 			told = append(told, logged.Type()+": "+entry.Message)
@@ -101,7 +103,7 @@ func TestKeptnsLogIsToldOfWhatWasObservedInVain(t *testing.T) {
 	if _, err := sink.Handle(t.Context(), undelivered); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"sh.keptn.log.error: Job Executor could not take event sh.keptn.event.test.finished: status 503"}
+	want := []string{"counted: " + keptn.ObservedType, "sh.keptn.log.error: Job Executor could not take event sh.keptn.event.test.finished: status 503"}
 	if difference := cmp.Diff(want, told); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}

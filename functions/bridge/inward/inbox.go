@@ -40,6 +40,7 @@ type Inbox struct {
 	Reporter      keptn.Starter
 	Subscriptions *Subscriptions
 	Runs          Runs
+	Metrics       Metrics
 	Source        string
 	// Resend is after what time an event is sent again that nobody started.
 	Resend time.Duration
@@ -49,6 +50,20 @@ type Inbox struct {
 
 	// events are those that were taken; one that fell out is asked for again.
 	events memory.Memory[remembered]
+}
+
+// Metrics measure what waits to be started, as runmetric.Recorder does.
+type Metrics interface {
+	// Listing says that the open events of a type are listed from now on, Unlisted that they
+	// are no longer.
+	Listing(ctx context.Context, eventType string)
+	Unlisted(eventType string)
+	// Listed says that they were.
+	Listed(eventType string, events []event.Event)
+	// Waits says of a task that was listed whether it has to be started.
+	Waits(task keptn.Task, waits bool)
+	// GivenAgain counts an event that is given to the Broker once more.
+	GivenAgain(ctx context.Context, eventType string)
 }
 
 // Runs are the runs that are known, as outward.Runs has them.
@@ -119,6 +134,7 @@ func (inbox *Inbox) Take(ctx context.Context, triggered event.Event, origin Orig
 			return err
 		}
 		wanted = answer(count, started, inbox.Runs.IsThere(task), *entry, inbox.Now())
+		inbox.Metrics.Waits(task, wanted == give)
 	}
 	return inbox.do(ctx, wanted, task, triggered, entry)
 }
@@ -193,6 +209,9 @@ func (inbox *Inbox) do(ctx context.Context, wanted wanted, task keptn.Task, trig
 		entry.nextCheck = now.Add(inbox.Resend << min(entry.asked, 3))
 		entry.asked++
 	case give:
+		if entry.sent > 0 {
+			inbox.Metrics.GivenAgain(ctx, triggered.Type())
+		}
 		if err := inbox.send(ctx, task, triggered); err != nil {
 			return err
 		}

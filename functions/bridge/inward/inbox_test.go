@@ -22,7 +22,8 @@ func (noRuns) IsThere(keptn.Task) bool { return false }
 
 func newInbox(broker *fixture.Broker, counter *fixture.Counter) *Inbox {
 	return &Inbox{
-		Broker: broker, Counter: counter, Reporter: fixture.Starter(false), Subscriptions: subscribed(to("sh.keptn.event.test.triggered")),
+		Metrics: &fixture.Metrics{},
+		Broker:  broker, Counter: counter, Reporter: fixture.Starter(false), Subscriptions: subscribed(to("sh.keptn.event.test.triggered")),
 		Runs: noRuns{}, Source: "ours", Resend: time.Minute, Tracer: noop.NewTracerProvider().Tracer(""), Now: time.Now, Log: discard,
 	}
 }

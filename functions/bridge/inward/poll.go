@@ -28,8 +28,9 @@ type Poller struct {
 	// Alone says that nothing else brings events.
 	Alone bool
 	// Jitter returns a random part of a duration.
-	Jitter func(time.Duration) time.Duration
-	Log    *slog.Logger
+	Jitter  func(time.Duration) time.Duration
+	Metrics Metrics
+	Log     *slog.Logger
 
 	// Lanes bound how many events of each type go to the Broker at a time.
 	Lanes *Lanes
@@ -104,6 +105,8 @@ func (poller *Poller) list(ctx context.Context, eventType string) {
 	soon := make(chan struct{}, 1)
 	poller.soon.Store(eventType, soon)
 	defer poller.soon.CompareAndDelete(eventType, soon)
+	poller.Metrics.Listing(ctx, eventType)
+	defer poller.Metrics.Unlisted(eventType)
 	pause := poller.Interval
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -113,6 +116,7 @@ func (poller *Poller) list(ctx context.Context, eventType string) {
 			poller.Log.WarnContext(ctx, "listing open events failed, will be tried again", "type", eventType, "pause", pause.String(), "error", err)
 		} else {
 			pause = api.Pace(poller.Interval, time.Since(began))
+			poller.Metrics.Listed(eventType, events)
 		}
 		// Keptn lists the newest first.
 		for _, listed := range slices.Backward(events) {

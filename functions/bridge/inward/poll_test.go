@@ -36,6 +36,7 @@ func TestPollerGoesOnAfterAFailure(t *testing.T) {
 		inbox := newInbox(broker, &fixture.Counter{Answer: keptn.Count{Standing: keptn.Current}})
 		lister := &lister{}
 		poller := &Poller{
+			Metrics:       &fixture.Metrics{},
 			Lister:        lister,
 			Subscriptions: inbox.Subscriptions,
 			Take:          inbox.Take,
@@ -65,7 +66,8 @@ func TestPollerTellsWhatBringsNothing(t *testing.T) {
 				defer cancel()
 				var log strings.Builder
 				poller := &Poller{
-					Lister: &lister{}, Subscriptions: subscribed(to("sh.keptn.event.*.triggered"), to("sh.keptn.event.test.finished")), Interval: time.Second, Alone: alone,
+					Metrics: &fixture.Metrics{},
+					Lister:  &lister{}, Subscriptions: subscribed(to("sh.keptn.event.*.triggered"), to("sh.keptn.event.test.finished")), Interval: time.Second, Alone: alone,
 					Jitter: func(most time.Duration) time.Duration { return most }, Log: slog.New(slog.NewTextHandler(&log, nil)),
 				}
 				if err := poller.Run(ctx); err != nil {
@@ -123,7 +125,8 @@ func TestOneTypeDoesNotHoldUpTheOthers(t *testing.T) {
 					subscriptions = append(subscriptions, to(fmt.Sprintf("sh.keptn.event.test-%d.triggered", index)))
 				}
 				poller := &Poller{
-					Lister: hundred{broken}, Subscriptions: subscribed(subscriptions...), Lanes: &Lanes{}, Interval: time.Second,
+					Metrics: &fixture.Metrics{},
+					Lister:  hundred{broken}, Subscriptions: subscribed(subscriptions...), Lanes: &Lanes{}, Interval: time.Second,
 					Take: func(ctx context.Context, triggered event.Event, _ Origin) error {
 						if triggered.Type() == stuckType {
 							<-ctx.Done()
@@ -162,7 +165,8 @@ func TestPollerTakesTheOldestFirst(t *testing.T) {
 			lanes.Enter("sh.keptn.event.test.triggered")
 		}
 		poller := &Poller{
-			Lister: hundred{}, Subscriptions: subscribed(to("sh.keptn.event.test.triggered")), Lanes: lanes, Interval: time.Hour,
+			Metrics: &fixture.Metrics{},
+			Lister:  hundred{}, Subscriptions: subscribed(to("sh.keptn.event.test.triggered")), Lanes: lanes, Interval: time.Hour,
 			Take:   func(_ context.Context, triggered event.Event, _ Origin) error { taken <- triggered.ID(); return nil },
 			Jitter: func(time.Duration) time.Duration { return 0 }, Log: discard,
 		}
@@ -184,7 +188,8 @@ func TestPollerListsOnlyWhatIsSubscribed(t *testing.T) {
 		subscriptions := subscribed(to("sh.keptn.event.test.triggered"))
 		taken := make(chan string, 10*manyEvents)
 		poller := &Poller{
-			Lister: hundred{}, Subscriptions: subscriptions, Lanes: &Lanes{}, Interval: time.Hour,
+			Metrics: &fixture.Metrics{},
+			Lister:  hundred{}, Subscriptions: subscriptions, Lanes: &Lanes{}, Interval: time.Hour,
 			Take:   func(_ context.Context, triggered event.Event, _ Origin) error { taken <- triggered.Type(); return nil },
 			Jitter: func(time.Duration) time.Duration { return 0 }, Log: discard,
 		}

@@ -130,7 +130,8 @@ func TestMaxBytesAreThoseOfNATS(t *testing.T) {
 
 // What Keptn has not dispatched is looked at again, ever more seldom.
 func TestLooksBecomeSeldom(t *testing.T) {
-	inbox := &Inbox{Now: func() time.Time { return noon }}
+	inbox := &Inbox{
+		Metrics: &fixture.Metrics{}, Now: func() time.Time { return noon }}
 	var entry remembered
 	var pauses []time.Duration
 	for range 10 {
@@ -154,12 +155,13 @@ func TestWhatIsNotTakenIsLogged(t *testing.T) {
 		for name, ends := range map[string]bool{"it fails": false, "the bridge ends": true} {
 			var log bytes.Buffer
 			ctx, cancel := context.WithCancel(t.Context())
-			poller := &Poller{Lanes: &Lanes{}, Log: slog.New(slog.NewTextHandler(&log, nil)), Take: func(context.Context, event.Event, Origin) error {
-				if ends {
-					cancel()
-				}
-				return errDown
-			}}
+			poller := &Poller{
+				Metrics: &fixture.Metrics{}, Lanes: &Lanes{}, Log: slog.New(slog.NewTextHandler(&log, nil)), Take: func(context.Context, event.Event, Origin) error {
+					if ends {
+						cancel()
+					}
+					return errDown
+				}}
 			poller.start(ctx, triggered(task))
 			poller.group.Wait()
 			cancel()

@@ -44,6 +44,7 @@ type Outbox struct {
 	IntegrationID func() string
 	Runs          *Runs
 	RunSpans      RunSpans
+	Metrics       Metrics
 	// Source is that of the bridge's events.
 	Source string
 	Now    func() time.Time
@@ -67,6 +68,7 @@ func (outbox *Outbox) Handle(ctx context.Context, outgoing event.Event) (*event.
 	delivery, err := outbox.Keptn.Deliver(ctx, answer)
 	if delivery.Sent {
 		outbox.tell(ctx, answer, outgoing.Time())
+		outbox.Metrics.Jobs(ctx, task, run.PhasesOf(outgoing))
 	}
 	switch said := saidOf(err); {
 	case said == refused || said == tooLarge:
@@ -135,7 +137,9 @@ func (outbox *Outbox) noteOnce(ctx context.Context, told event.Event) error {
 		return nil
 	}
 	err = outbox.note(ctx, logged.Entry())
-	*noted = err == nil
+	if *noted = err == nil; *noted {
+		outbox.Metrics.Jobs(ctx, logged.Task, run.PhasesOf(told))
+	}
 	return err
 }
 

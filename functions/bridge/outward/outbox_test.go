@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/job-executor/job-executor/test/fixture"
+
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
 	"github.com/keptn/go-utils/pkg/api/models"
@@ -13,6 +15,7 @@ import (
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/keptn/api"
+	"github.com/job-executor/job-executor/functions/run"
 )
 
 // delivered keeps the last event.
@@ -111,7 +114,7 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			journal := &journal{err: test.err}
 			outbox := &Outbox{
-				RunSpans: noSpans{},
+				Metrics: &fixture.Metrics{}, RunSpans: noSpans{},
 				Keptn: &delivered{
 					dropped: test.dropped,
 				},
@@ -130,10 +133,41 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 	}
 }
 
+// What Keptn is given once is measured once, of whichever of the two events a run has.
+func TestJobsOfARunAreMeasured(t *testing.T) {
+	jobs := []run.Phases{{run.PhasePending: time.Second, run.PhaseRun: 2 * time.Second}, {run.PhaseQueued: time.Second}}
+	for name, test := range map[string]struct {
+		told event.Event
+		jobs []run.Phases
+		want []string
+	}{
+		"a finished event": {told: task.Finished(noon, keptn.Outcome{}), jobs: jobs, want: []string{"a Job of 1: map[pending:1s run:2s]", "a Job of 1: map[queued:1s]"}},
+		"a silent one's":   {told: task.LogError(noon, "broken"), jobs: jobs, want: []string{"a Job of 1: map[pending:1s run:2s]", "a Job of 1: map[queued:1s]"}},
+		"a started event":  {told: task.Started(noon)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			metrics := &fixture.Metrics{}
+			outbox := &Outbox{
+				Metrics: metrics, RunSpans: noSpans{}, Journal: &journal{}, IntegrationID: func() string { return "id" },
+				Runs: newRuns(nil, nil, nil), Now: func() time.Time { return noon }, Log: discard,
+			}
+			for _, dropped := range []bool{false, true} { // the Broker delivers it twice
+				outbox.Keptn = &delivered{dropped: dropped}
+				if _, err := outbox.Handle(t.Context(), run.WithPhases(test.told, test.jobs)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if difference := cmp.Diff(test.want, metrics.Told()); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
 // However often the Broker delivers it, and however long Keptn's log can't be written.
 func TestLogEntryIsWrittenOnce(t *testing.T) {
 	journal := &journal{err: errDown}
-	outbox := &Outbox{Keptn: &delivered{}, Journal: journal, IntegrationID: integrationID, Runs: newRuns(nil, nil, nil), RunSpans: noSpans{}, Log: discard}
+	outbox := &Outbox{Keptn: &delivered{}, Journal: journal, IntegrationID: integrationID, Runs: newRuns(nil, nil, nil), Metrics: &fixture.Metrics{}, RunSpans: noSpans{}, Log: discard}
 	other := task
 	other.TriggeredID = "2"
 	var failed []bool
@@ -171,7 +205,7 @@ func TestOutboxSaysWhatIsWorthRepeating(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			outbox := &Outbox{Keptn: &delivered{err: test.err}, Runs: newRuns(nil, nil, nil), RunSpans: noSpans{}, Now: func() time.Time { return noon }, Log: discard}
+			outbox := &Outbox{Keptn: &delivered{err: test.err}, Runs: newRuns(nil, nil, nil), Metrics: &fixture.Metrics{}, RunSpans: noSpans{}, Now: func() time.Time { return noon }, Log: discard}
 			_, err := outbox.Handle(t.Context(), task.Started(noon))
 			if function.IsPermanent(err) != test.permanent || (err == nil) != (test.err == nil) {
 				t.Errorf("got %v", err)
@@ -186,7 +220,7 @@ func TestOutboxLeavesOutWhatTheBrokerAdded(t *testing.T) {
 	want := routed.Clone()
 	routed.SetExtension("knativearrivaltime", "2026-11-24T12:00:00Z")
 	routed.SetExtension("traceparent", "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01")
-	if _, err := (&Outbox{Keptn: keptnsSide, Runs: newRuns(nil, nil, nil), RunSpans: noSpans{}, Log: discard}).Handle(t.Context(), routed); err != nil {
+	if _, err := (&Outbox{Keptn: keptnsSide, Runs: newRuns(nil, nil, nil), Metrics: &fixture.Metrics{}, RunSpans: noSpans{}, Log: discard}).Handle(t.Context(), routed); err != nil {
 		t.Fatal(err)
 	}
 	if difference := cmp.Diff(want.String(), keptnsSide.last.String()); difference != "" {
@@ -216,6 +250,7 @@ func TestOutboxAnswersForTheRun(t *testing.T) {
 			keptnsSide := &delivered{settled: test.settled, aborted: test.aborted}
 			outbox := &Outbox{
 				RunSpans:      noSpans{},
+				Metrics:       &fixture.Metrics{},
 				Keptn:         keptnsSide,
 				Journal:       &journal{},
 				IntegrationID: integrationID,

@@ -7,13 +7,9 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
-	"go.opentelemetry.io/otel/metric/noop"
-
 	"github.com/job-executor/job-executor/functions/bridge/memory"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
 )
 
 // Reporter gives Keptn exactly one started and then exactly one finished event for
@@ -28,11 +24,10 @@ type Reporter struct {
 	Sender  Sender
 	Counter keptn.Counter
 	// Source is the source of all that it sends.
-	Source string
-	Timing Timing
-	Now    func() time.Time
-	// Dropped counts what Keptn is not given; see CountDropped.
-	Dropped metric.Int64Counter
+	Source  string
+	Timing  Timing
+	Now     func() time.Time
+	Metrics Metrics
 	Log     *slog.Logger
 
 	begun time.Time
@@ -52,14 +47,14 @@ type Timing struct {
 	Interval, Limit time.Duration
 }
 
-// CountDropped returns the counter of events that Keptn is not given.
-func CountDropped(meter metric.Meter) metric.Int64Counter {
-	dropped, err := meter.Int64Counter("keptn.events.dropped", metric.WithUnit("{event}"),
-		metric.WithDescription("Started and finished events that were not given to Keptn, since it has them or no longer waits for them."))
-	if err != nil {
-		return noop.Int64Counter{} // only for a name that is not valid
-	}
-	return dropped
+// Metrics measure what becomes of answers, as runmetric.Recorder does.
+type Metrics interface {
+	// Sent measures an attempt to give Keptn an answer, and whether it is one more.
+	Sent(ctx context.Context, answer keptn.Answer, isAgain bool, err error)
+	// Dropped counts an event that Keptn is not given.
+	Dropped(ctx context.Context, phase keptn.Phase)
+	// Jobs measures the Jobs of a task whose run has ended.
+	Jobs(ctx context.Context, task keptn.Task, jobs []run.Phases)
 }
 
 // Begin has the reporter begin its work now, as it must before the first delivery, and
@@ -124,9 +119,9 @@ func (reporter *Reporter) Deliver(ctx context.Context, answer keptn.Answer) (del
 			reporter.drop(ctx, answer, delivery.Sent)
 			return delivery, nil
 		case sendStarted:
-			started := answer.Event
+			started := answer
 			if answer.Phase != keptn.Started {
-				started = answer.Task.Started(now)
+				started.Phase, started.Event = keptn.Started, answer.Task.Started(now)
 			}
 			if err := reporter.send(ctx, started, count.Started, &entry.started); err != nil {
 				return delivery, err
@@ -134,7 +129,7 @@ func (reporter *Reporter) Deliver(ctx context.Context, answer keptn.Answer) (del
 			delivery.Sent = delivery.Sent || answer.Phase == keptn.Started
 			continue
 		case sendFinished:
-			if err := reporter.send(ctx, answer.Event, count.Finished, &entry.finished); err != nil {
+			if err := reporter.send(ctx, answer, count.Finished, &entry.finished); err != nil {
 				return delivery, err
 			}
 			delivery.Sent = true
@@ -161,16 +156,16 @@ func (reporter *Reporter) drop(ctx context.Context, answer keptn.Answer, sent bo
 	if sent {
 		return
 	}
-	reporter.Dropped.Add(ctx, 1, metric.WithAttributes(attribute.String("keptn.event.phase", string(answer.Phase))))
+	reporter.Metrics.Dropped(ctx, answer.Phase)
 	reporter.Log.DebugContext(ctx, "an event is dropped that Keptn has already, or no longer waits for",
 		"task", answer.Task.Name, "phase", answer.Phase, "triggeredid", answer.Task.TriggeredID, "keptncontext", answer.Task.Context)
 }
 
 // send sends an event, of which Keptn has counted some before. One that failed may have
 // arrived all the same, unless Keptn said no.
-func (reporter *Reporter) send(ctx context.Context, answer event.Event, counted int, before *sent) error {
+func (reporter *Reporter) send(ctx context.Context, answer keptn.Answer, counted int, before *sent) error {
 	now := reporter.Now()
-	outgoing := keptn.OneMore(answer, counted)
+	outgoing := keptn.OneMore(answer.Event, counted)
 	outgoing.SetSource(reporter.Source)
 	outgoing.SetExtension(keptn.TriggeredAtExtension, nil)
 	// Over NATS the time is ours; it must not run backwards.
@@ -185,6 +180,7 @@ func (reporter *Reporter) send(ctx context.Context, answer event.Event, counted 
 		again.first = now
 	}
 	err := reporter.Sender.Send(ctx, outgoing)
+	reporter.Metrics.Sent(ctx, answer, again.times > 0, err)
 	reporter.Log.DebugContext(ctx, "an event was given to Keptn", "type", outgoing.Type(), "triggeredid", outgoing.Extensions()[keptn.TriggeredIDExtension], "error", err)
 	again.times, again.last, again.failed = 1, reporter.Now(), err != nil
 	if said := saidOf(err); said == taken || said == unclear {

@@ -134,6 +134,17 @@ func (runs *Runs) add(task keptn.Task, named time.Time) {
 	runs.tasks[task.TriggeredID] = knownRun{task, named}
 }
 
+// Active returns how many runs there are of each task, by its name.
+func (runs *Runs) Active() map[string]int {
+	runs.mutex.Lock()
+	defer runs.mutex.Unlock()
+	active := map[string]int{}
+	for _, known := range runs.tasks {
+		active[known.Name]++
+	}
+	return active
+}
+
 // IsThere says whether Jobs of a task's run are there, as far as is known.
 func (runs *Runs) IsThere(task keptn.Task) bool {
 	runs.mutex.Lock()

@@ -88,6 +88,7 @@ func TestRunIsCancelledWhenItsSequenceWasAborted(t *testing.T) {
 					IntegrationID: integrationID,
 					Runs:          runs,
 					RunSpans:      noSpans{},
+					Metrics:       &fixture.Metrics{},
 					Now:           time.Now,
 					Log:           discard,
 				}
@@ -163,6 +164,7 @@ func TestStartedThatComesAfterTheEndChangesNothing(t *testing.T) {
 		IntegrationID: integrationID,
 		Runs:          runs,
 		RunSpans:      noSpans{},
+		Metrics:       &fixture.Metrics{},
 		Now:           time.Now,
 		Log:           discard,
 	}

@@ -53,7 +53,7 @@ func TestWhatWasSentIsRemembered(t *testing.T) {
 					}
 					reporter := newTestReporter(&control{})
 					reporter.Sender = answering{answer}
-					if err := reporter.send(t.Context(), reportedTask.Started(noon), test.counted[index], &got); !errors.Is(err, answer) {
+					if err := reporter.send(t.Context(), keptn.Answer{Event: reportedTask.Started(noon)}, test.counted[index], &got); !errors.Is(err, answer) {
 						t.Errorf("got %v", err)
 					}
 				}

@@ -20,7 +20,9 @@ import (
 // below it before it is written.
 type Writer struct {
 	Tracer trace.Tracer
-	Now    func() time.Time
+	// Ended is told of each run that is over, with its span in the context.
+	Ended func(ctx context.Context, task keptn.Task, result keptn.RunResult)
+	Now   func() time.Time
 
 	written memory.Memory[bool]
 	// sequences are when those were triggered that have not finished.
@@ -55,7 +57,8 @@ func (writer *Writer) Write(ctx context.Context, task keptn.Task, result keptn.R
 	if cause := tracing.Parse(ctx, task.Traceparent); cause.IsValid() {
 		options = append(options, trace.WithLinks(trace.Link{SpanContext: cause}))
 	}
-	_, span := tracing.Start(ctx, writer.Tracer, tracing.TraceID(task.Context), tracing.SpanID(task.TriggeredID), "RUN "+task.Name, options...)
+	ctx, span := tracing.Start(ctx, writer.Tracer, tracing.TraceID(task.Context), tracing.SpanID(task.TriggeredID), "RUN "+task.Name, options...)
+	writer.Ended(ctx, task, result)
 	if result != "" {
 		span.SetAttributes(attribute.String("cicd.pipeline.task.run.result", string(result)))
 	}

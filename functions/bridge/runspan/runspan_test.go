@@ -22,7 +22,7 @@ import (
 func recorded() (*Writer, func() []string) {
 	recorder := tracetest.NewSpanRecorder()
 	tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder), sdktrace.WithIDGenerator(tracing.IDGenerator{}))
-	return &Writer{Tracer: tracers.Tracer(""), Now: func() time.Time { return fixture.Noon.Add(time.Minute) }}, func() []string {
+	return &Writer{Tracer: tracers.Tracer(""), Ended: func(context.Context, keptn.Task, keptn.RunResult) {}, Now: func() time.Time { return fixture.Noon.Add(time.Minute) }}, func() []string {
 		var told []string
 		for _, span := range recorder.Ended() {
 			text := fmt.Sprintf("%s of %s/%s, %s to %s, %s %s", span.Name(), span.SpanContext().TraceID(), span.SpanContext().SpanID(),

@@ -13,10 +13,11 @@ import (
 	"github.com/job-executor/job-executor/functions/bridge"
 	"github.com/job-executor/job-executor/functions/cluster"
 	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/prometheus"
 )
 
 func main() {
-	function.Main("bridge", wire)
+	prometheus.Main("bridge", wire)
 }
 
 func wire(ctx context.Context, configuration bridge.Configuration, telemetry *function.Telemetry) (function.Program, error) {

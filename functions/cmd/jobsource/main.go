@@ -12,10 +12,11 @@ import (
 	"github.com/job-executor/job-executor/functions/cluster"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/jobsource"
+	"github.com/job-executor/job-executor/functions/prometheus"
 )
 
 func main() {
-	function.Main("jobsource", func(_ context.Context, configuration jobsource.Configuration, telemetry *function.Telemetry) (function.Program, error) {
+	prometheus.Main("jobsource", func(_ context.Context, configuration jobsource.Configuration, telemetry *function.Telemetry) (function.Program, error) {
 		klog.SetSlogLogger(telemetry.Log)
 		config, err := cluster.Config(0)
 		if err != nil {

@@ -32,8 +32,8 @@ type Job struct {
 // long it waited for the Jobs before it, for its pod and its files, and how long it ran. All
 // is from Kubernetes' own timestamps, so that it is the same each time; these are whole
 // seconds, and so no phase begins before the one before it ends, nor the Job before its task
-// was triggered. One that never ended as a Job ends now.
-func Write(ctx context.Context, tracer trace.Tracer, of Job, now time.Time) {
+// was triggered. One that never ended as a Job ends now. It returns how long the phases took.
+func Write(ctx context.Context, tracer trace.Tracer, of Job, now time.Time) run.Phases {
 	job := of.Job
 	ended := run.FinishedAt(job)
 	if ended.IsZero() {
@@ -46,17 +46,17 @@ func Write(ctx context.Context, tracer trace.Tracer, of Job, now time.Time) {
 		trace.WithTimestamp(began), trace.WithAttributes(tracing.TaskAttributes(of.Task)...), trace.WithAttributes(
 			attribute.String("cicd.pipeline.action.name", job.Annotations[run.ActionNameAnnotation]), attribute.String("cicd.pipeline.task.run.result", string(of.Result)),
 			attribute.String("k8s.job.name", job.Name), attribute.String("k8s.job.uid", string(job.UID)), attribute.String("k8s.namespace.name", job.Namespace)))
-	written := written{ctx: ctx, tracer: tracer, traceID: traceID, of: of}
+	written := written{ctx: ctx, tracer: tracer, traceID: traceID, of: of, took: run.Phases{}}
 	phases := phasesOf(of)
 	if waited := run.PlanOf(job)[0].Name != job.Name; waited && !phases.started.IsZero() {
-		written.phase("queued", began, clock.reach(phases.started), nil)
+		written.phase(run.PhaseQueued, began, clock.reach(phases.started), nil)
 	}
 	from := clock.reach(phases.started)
-	written.phase("pending", from, clock.reach(phases.firstContainer()), nil)
+	written.phase(run.PhasePending, from, clock.reach(phases.firstContainer()), nil)
 	for _, container := range []struct {
 		name, part string
 		of         times
-	}{{"fetch files", tracing.Fetch, phases.fetch}, {"run", tracing.Run, phases.run}} {
+	}{{"fetch files", tracing.Fetch, phases.fetch}, {run.PhaseRun, tracing.Run, phases.run}} {
 		if !container.of.began.IsZero() {
 			from := clock.reach(container.of.began)
 			written.phase(container.name, from, clock.reach(container.of.ended), &part{container.part, container.of})
@@ -66,6 +66,7 @@ func Write(ctx context.Context, tracer trace.Tracer, of Job, now time.Time) {
 		mark(span, of)
 	}
 	span.End(trace.WithTimestamp(after(began, clock.end)))
+	return written.took
 }
 
 // clock only goes forwards, up to the end.
@@ -162,11 +163,14 @@ type written struct {
 	tracer  trace.Tracer
 	traceID trace.TraceID
 	of      Job
+	// took is how long the phases took that were written.
+	took run.Phases
 }
 
 // phase writes a phase; a part is one of which others know the span.
 func (written written) phase(name string, from, to time.Time, part *part) {
 	job := written.of.Job
+	written.took[name] = to.Sub(from)
 	id := tracing.SpanID(string(job.UID), name)
 	if part != nil {
 		id = tracing.SpanID(job.Namespace, job.Name, part.name)
@@ -181,7 +185,7 @@ func (written written) phase(name string, from, to time.Time, part *part) {
 		if part.last != nil && part.last.ExitCode != 0 && written.of.Failure != "" {
 			mark(span, written.of)
 		}
-	case name == "pending":
+	case name == run.PhasePending:
 		for _, told := range written.of.Events {
 			at := told.LastTimestamp.Time
 			if at.IsZero() {

@@ -1,0 +1,182 @@
+package runmetric
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/tracing"
+)
+
+// Recorder measures runs (OpenTelemetry semantic conventions 1.37, CICD; what they have no
+// name for begins with job_executor). Its attributes are the task's name, and what there are
+// few of: projects and services are not among them, the exemplars' traces name them.
+type Recorder struct {
+	events          *function.Events
+	now             func() time.Time
+	meter           metric.Meter
+	run, start, end metric.Float64Histogram
+	job             metric.Float64Histogram
+	errors, dropped metric.Int64Counter
+
+	waiting waiting
+}
+
+// minutes are the boundaries of histograms of tasks, and of their Jobs.
+func minutes() metric.HistogramOption {
+	return metric.WithExplicitBucketBoundaries(0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
+}
+
+// New returns a recorder, which counts with events what is given to Keptn. Its error is that a
+// name is not valid.
+func New(meters metric.MeterProvider, events *function.Events, now func() time.Time) (*Recorder, error) {
+	meter := meters.Meter("bridge")
+	var failures []error
+	histogram := func(name, description string, boundaries metric.HistogramOption) metric.Float64Histogram {
+		made, err := meter.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(description), boundaries)
+		failures = append(failures, err)
+		return made
+	}
+	counter := func(name, unit, description string) metric.Int64Counter {
+		made, err := meter.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description))
+		failures = append(failures, err)
+		return made
+	}
+	recorder := &Recorder{
+		events: events, now: now, meter: meter,
+		run:     histogram("cicd.pipeline.run.duration", "From a task's triggered event until Keptn no longer waits for it.", minutes()),
+		start:   histogram("job_executor.task.start.duration", "From a task's triggered event until Keptn took its started event.", function.Seconds()),
+		end:     histogram("job_executor.task.finish.duration", "From the end of a task's last Job until Keptn took its finished event.", function.Seconds()),
+		job:     histogram("job_executor.job.duration", "How long a Job waited for those before it (queued) and for its pod (pending), and its container ran (run).", minutes()),
+		errors:  counter("cicd.pipeline.run.errors", "{error}", "Tasks that failed."),
+		dropped: counter("keptn.events.dropped", "{event}", "Started and finished events that were not given to Keptn, since it has them or no longer waits for them."),
+	}
+	return recorder, errors.Join(append(failures, recorder.observe())...)
+}
+
+// observe has measured what waits.
+func (recorder *Recorder) observe() error {
+	undelivered, undeliveredErr := recorder.meter.Float64ObservableGauge("job_executor.event.undelivered.age", metric.WithUnit("s"),
+		metric.WithDescription("Age of the oldest triggered event that Keptn lists, and that nobody here has started."))
+	listing, listingErr := recorder.meter.Float64ObservableGauge("job_executor.keptn.listing.age", metric.WithUnit("s"),
+		metric.WithDescription("For how long Keptn could not be asked what is open, of the type for which that is longest."))
+	_, err := recorder.meter.RegisterCallback(func(_ context.Context, observer metric.Observer) error {
+		now := recorder.now()
+		age := func(since time.Time) float64 {
+			if since.IsZero() {
+				return 0
+			}
+			return max(now.Sub(since).Seconds(), 0)
+		}
+		oldest, listed, isListing := recorder.waiting.oldest()
+		if isListing { // the bridge that is elected
+			observer.ObserveFloat64(undelivered, age(oldest))
+			observer.ObserveFloat64(listing, age(listed))
+		}
+		return nil
+	}, undelivered, listing)
+	return errors.Join(undeliveredErr, listingErr, err)
+}
+
+// Active has measured how many runs of each task there are, which count tells; none of a task
+// of which there were some before. Its error is that the name is not valid.
+func (recorder *Recorder) Active(count func() map[string]int) error {
+	var mutex sync.Mutex
+	known := map[string]bool{}
+	_, err := recorder.meter.Int64ObservableUpDownCounter("cicd.pipeline.run.active", metric.WithUnit("{run}"),
+		metric.WithDescription("Tasks that were started and have not finished."),
+		metric.WithInt64Callback(func(_ context.Context, observer metric.Int64Observer) error {
+			counted := count()
+			mutex.Lock()
+			defer mutex.Unlock()
+			for task := range counted {
+				if len(known) < maxTasks {
+					known[task] = true
+				}
+			}
+			for task := range known {
+				observer.Observe(int64(counted[task]), metric.WithAttributes(attribute.String("cicd.pipeline.task.name", task), executing()))
+			}
+			return nil
+		}))
+	return err
+}
+
+// maxTasks bounds of how many tasks is remembered that they ran.
+const maxTasks = 500
+
+func executing() attribute.KeyValue { return attribute.String("cicd.pipeline.run.state", "executing") }
+
+// Ended measures a run that is over. It is called once for each.
+func (recorder *Recorder) Ended(ctx context.Context, task keptn.Task, result keptn.RunResult) {
+	if task.Observed {
+		return
+	}
+	recorder.waiting.remove(task)
+	attributes := []attribute.KeyValue{attribute.String("cicd.pipeline.task.name", task.Name), executing()}
+	if result != "" {
+		attributes = append(attributes, attribute.String("cicd.pipeline.result", string(result)))
+	}
+	switch result {
+	case keptn.RunFailure, keptn.RunError, keptn.RunTimeout:
+		failed := attribute.String("error.type", string(result))
+		attributes = append(attributes, failed)
+		recorder.errors.Add(ctx, 1, metric.WithAttributes(attribute.String("cicd.pipeline.task.name", task.Name), failed))
+	case keptn.RunSuccess, keptn.RunSkip, keptn.RunCancellation:
+	}
+	if !task.TriggeredAt.IsZero() {
+		recorder.run.Record(ctx, seconds(task.TriggeredAt, recorder.now()), metric.WithAttributes(attributes...))
+	}
+}
+
+// Sent measures an attempt to give Keptn an answer, and whether it is one more.
+func (recorder *Recorder) Sent(ctx context.Context, answer keptn.Answer, isAgain bool, err error) {
+	eventType := answer.Event.Type()
+	recorder.events.Sent(ctx, eventType, err)
+	if isAgain {
+		recorder.events.Retried(ctx, eventType)
+	}
+	if err != nil {
+		return
+	}
+	recorder.waiting.remove(answer.Task)
+	ctx = tracing.WithRun(ctx, answer.Task)
+	task := metric.WithAttributes(attribute.String("cicd.pipeline.task.name", answer.Task.Name))
+	if answer.Phase == keptn.Started && !answer.Task.TriggeredAt.IsZero() {
+		recorder.start.Record(ctx, seconds(answer.Task.TriggeredAt, recorder.now()), task)
+	}
+	if answer.Phase == keptn.Finished && !answer.EndedAt.IsZero() {
+		recorder.end.Record(ctx, seconds(answer.EndedAt, recorder.now()), task)
+	}
+}
+
+// Jobs measures the Jobs of a task whose run has ended.
+func (recorder *Recorder) Jobs(ctx context.Context, task keptn.Task, jobs []run.Phases) {
+	ctx = tracing.WithRun(ctx, task)
+	for _, job := range jobs {
+		for phase, took := range job {
+			recorder.job.Record(ctx, took.Seconds(), metric.WithAttributes(
+				attribute.String("cicd.pipeline.task.name", task.Name), attribute.String("job_executor.job.phase", phase)))
+		}
+	}
+}
+
+// Dropped counts an event that Keptn is not given.
+func (recorder *Recorder) Dropped(ctx context.Context, phase keptn.Phase) {
+	recorder.dropped.Add(ctx, 1, metric.WithAttributes(attribute.String("keptn.event.phase", string(phase))))
+}
+
+// seconds is a length of time, none if the clocks of its two ends do not agree.
+func seconds(from, to time.Time) float64 { return max(to.Sub(from).Seconds(), 0) }
+
+// GivenAgain counts an event that is given to the Broker once more.
+func (recorder *Recorder) GivenAgain(ctx context.Context, eventType string) {
+	recorder.events.Retried(ctx, eventType)
+}

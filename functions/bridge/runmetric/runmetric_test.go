@@ -1,0 +1,270 @@
+package runmetric
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"go.opentelemetry.io/otel/attribute"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/test/fixture"
+)
+
+// recorded returns a recorder whose time is the minute's, and what it has measured: each series
+// with its value, or the number and the sum of its values, and its exemplars' traces.
+func recorded(t *testing.T) (*Recorder, *time.Time, func() []string) {
+	t.Helper()
+	reader := sdkmetric.NewManualReader()
+	meters := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+	events, err := function.NewEvents(meters)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := fixture.Noon.Add(time.Minute)
+	recorder, err := New(meters, events, func() time.Time { return now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return recorder, &now, func() []string {
+		var collected metricdata.ResourceMetrics
+		if err := reader.Collect(t.Context(), &collected); err != nil {
+			t.Fatal(err)
+		}
+		var told []string
+		for _, scope := range collected.ScopeMetrics {
+			for _, measured := range scope.Metrics {
+				told = append(told, seriesOf(measured)...)
+			}
+		}
+		slices.Sort(told)
+		return told
+	}
+}
+
+func seriesOf(measured metricdata.Metrics) []string {
+	var told []string
+	tell := func(attributes attribute.Set, format string, values ...any) {
+		var pairs []string
+		for _, pair := range attributes.ToSlice() {
+			if pair.Key != "messaging.system" {
+				pairs = append(pairs, pair.Value.Emit())
+			}
+		}
+		told = append(told, measured.Name+"{"+strings.Join(pairs, " ")+"} "+fmt.Sprintf(format, values...))
+	}
+	switch data := measured.Data.(type) {
+	case metricdata.Sum[int64]:
+		for _, point := range data.DataPoints {
+			tell(point.Attributes, "%d", point.Value)
+		}
+	case metricdata.Gauge[float64]:
+		for _, point := range data.DataPoints {
+			tell(point.Attributes, "%v", point.Value)
+		}
+	case metricdata.Histogram[float64]:
+		for _, point := range data.DataPoints {
+			seen := ""
+			for _, exemplar := range point.Exemplars {
+				seen = fmt.Sprintf(" as in %x", exemplar.TraceID[:2])
+			}
+			tell(point.Attributes, "%d, %v%s", point.Count, point.Sum, seen)
+		}
+	}
+	return told
+}
+
+func task(id string, triggeredAt time.Time) keptn.Task {
+	made := fixture.Task
+	made.TriggeredID, made.TriggeredAt = id, triggeredAt
+	return made
+}
+
+func TestRunsAreMeasured(t *testing.T) {
+	began := task("1", fixture.Noon)
+	started := keptn.Answer{Task: began, Phase: keptn.Started, Event: began.Started(fixture.Noon)}
+	finished := keptn.Answer{Task: began, Phase: keptn.Finished, Event: began.Finished(fixture.Noon, keptn.Outcome{}), EndedAt: fixture.Noon.Add(58 * time.Second)}
+	tests := []struct {
+		name string
+		what func(ctx context.Context, recorder *Recorder)
+		want []string
+	}{
+		{
+			name: "a success", what: func(ctx context.Context, recorder *Recorder) { recorder.Ended(ctx, began, keptn.RunSuccess) },
+			want: []string{"cicd.pipeline.run.duration{success executing test} 1, 60 as in 4ed5"},
+		},
+		{
+			name: "a failure", what: func(ctx context.Context, recorder *Recorder) { recorder.Ended(ctx, began, keptn.RunTimeout) },
+			want: []string{"cicd.pipeline.run.duration{timeout executing test timeout} 1, 60 as in 4ed5", "cicd.pipeline.run.errors{test timeout} 1"},
+		},
+		{
+			name: "a cancellation is no error", what: func(ctx context.Context, recorder *Recorder) { recorder.Ended(ctx, began, keptn.RunCancellation) },
+			want: []string{"cicd.pipeline.run.duration{cancellation executing test} 1, 60 as in 4ed5"},
+		},
+		{
+			name: "one of which nobody knows when it was triggered", what: func(ctx context.Context, recorder *Recorder) {
+				recorder.Ended(ctx, fixture.Task, keptn.RunError)
+			},
+			want: []string{"cicd.pipeline.run.errors{test error} 1"},
+		},
+		{
+			name: "a clock that is behind", what: func(ctx context.Context, recorder *Recorder) {
+				recorder.Ended(ctx, task("2", fixture.Noon.Add(time.Hour)), keptn.RunSuccess)
+			},
+			want: []string{"cicd.pipeline.run.duration{success executing test} 1, 0 as in 4ed5"},
+		},
+		{
+			name: "what was only observed is no task", what: func(ctx context.Context, recorder *Recorder) {
+				observed := began
+				observed.Observed = true
+				recorder.Ended(ctx, observed, keptn.RunSuccess)
+			},
+		},
+		{
+			name: "a started event", what: func(ctx context.Context, recorder *Recorder) { recorder.Sent(ctx, started, false, nil) },
+			want: []string{"job_executor.task.start.duration{test} 1, 60 as in 4ed5", "messaging.client.sent.messages{sh.keptn.event.test.started} 1"},
+		},
+		{
+			name: "a finished event, at the second attempt", what: func(ctx context.Context, recorder *Recorder) {
+				recorder.Sent(ctx, finished, false, fixture.ErrDown)
+				recorder.Sent(ctx, finished, true, nil)
+			},
+			want: []string{
+				"job_executor.events.retried{sh.keptn.event.test.finished} 1",
+				"job_executor.task.finish.duration{test} 1, 2 as in 4ed5",
+				"messaging.client.sent.messages{sh.keptn.event.test.finished retriable} 1",
+				"messaging.client.sent.messages{sh.keptn.event.test.finished} 1",
+			},
+		},
+		{
+			name: "one that is refused", what: func(ctx context.Context, recorder *Recorder) {
+				recorder.Sent(ctx, started, false, function.Permanent(errors.New("400")))
+			},
+			want: []string{"messaging.client.sent.messages{sh.keptn.event.test.started permanent} 1"},
+		},
+		{
+			name: "Jobs", what: func(ctx context.Context, recorder *Recorder) {
+				recorder.Jobs(ctx, began, []run.Phases{{"pending": time.Second, "run": 3 * time.Second}, {"queued": 2 * time.Second, "run": 4 * time.Second}})
+			},
+			want: []string{
+				"job_executor.job.duration{test pending} 1, 1 as in 4ed5", "job_executor.job.duration{test queued} 1, 2 as in 4ed5",
+				"job_executor.job.duration{test run} 2, 7 as in 4ed5",
+			},
+		},
+		{
+			name: "what is dropped, or given to the Broker again", what: func(ctx context.Context, recorder *Recorder) {
+				recorder.Dropped(ctx, keptn.Started)
+				recorder.GivenAgain(ctx, "sh.keptn.event.test.triggered")
+			},
+			want: []string{"job_executor.events.retried{sh.keptn.event.test.triggered} 1", "keptn.events.dropped{started} 1"},
+		},
+		{
+			name: "what is active", what: func(_ context.Context, recorder *Recorder) {
+				if err := recorder.Active(func() map[string]int { return map[string]int{"test": 2, "deployment": 1} }); err != nil {
+					panic(err)
+				}
+			},
+			want: []string{"cicd.pipeline.run.active{executing deployment} 1", "cicd.pipeline.run.active{executing test} 2"},
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			recorder, _, measured := recorded(t)
+			test.what(tracing.WithRun(t.Context(), began), recorder)
+			if difference := cmp.Diff(test.want, measured()); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+// Silence is not taken for health: what can't be listed is told, too.
+func TestAgeOfWhatWaits(t *testing.T) {
+	const of, others = "sh.keptn.event.test.triggered", "sh.keptn.event.deployment.triggered"
+	old, young := task("old", fixture.Noon), task("young", fixture.Noon.Add(50*time.Second))
+	open := func(tasks ...keptn.Task) []event.Event {
+		var events []event.Event
+		for _, task := range tasks {
+			events = append(events, fixture.Triggered(task))
+		}
+		return events
+	}
+	recorder, now, measured := recorded(t)
+	want := func(what string, want ...string) {
+		t.Helper()
+		got := slices.DeleteFunc(measured(), func(series string) bool { return !strings.Contains(series, ".age{") })
+		if difference := cmp.Diff(want, got, cmpopts.EquateEmpty()); difference != "" {
+			t.Errorf("%s (-want +got):\n%s", what, difference)
+		}
+	}
+	ages := func(event, listing int) []string {
+		return []string{fmt.Sprintf("job_executor.event.undelivered.age{} %d", event), fmt.Sprintf("job_executor.keptn.listing.age{} %d", listing)}
+	}
+	want("a standby measures nothing")
+	recorder.Waits(old, true)
+	want("nor what it is told")
+	recorder.Listing(t.Context(), of)
+	want("at the beginning", ages(0, 0)...)
+	*now = now.Add(10 * time.Second)
+	want("Keptn does not answer", ages(0, 10)...)
+	recorder.Listed(of, open(old, young))
+	recorder.Waits(old, true)
+	recorder.Waits(young, true)
+	want("two wait", ages(70, 0)...)
+	recorder.Waits(old, false)
+	want("others have started the older one", ages(20, 0)...)
+	recorder.Waits(old, true)
+	recorder.Listing(t.Context(), others)
+	*now = now.Add(5 * time.Second)
+	recorder.Listed(of, open(old, young))
+	want("the other type can't be listed", ages(75, 5)...)
+	recorder.Unlisted(others)
+	recorder.Listed(of, open(young))
+	want("the older one is not open any more", ages(25, 0)...)
+	recorder.Ended(t.Context(), young, keptn.RunCancellation)
+	want("a run that is over does not wait", ages(0, 0)...)
+	recorder.Unlisted(of)
+	recorder.Listed(of, open(young))
+	want("nothing is listed")
+}
+
+// Of a counter that begins with its first failure nobody sees that it rose.
+func TestFailuresOfWhatIsListedBeginAtNone(t *testing.T) {
+	recorder, _, measured := recorded(t)
+	recorder.Listing(t.Context(), "sh.keptn.event.test.triggered")
+	want := []string{
+		"cicd.pipeline.run.errors{test error} 0", "cicd.pipeline.run.errors{test failure} 0", "cicd.pipeline.run.errors{test timeout} 0",
+		"job_executor.event.undelivered.age{} 0",
+		"job_executor.events.dead_lettered{sh.keptn.event.test.triggered} 0", "job_executor.keptn.listing.age{} 0",
+	}
+	if difference := cmp.Diff(want, measured()); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
+// A series that ends where a task's last run does would look as if it went on.
+func TestTaskThatNoLongerRunsIsMeasuredAsNone(t *testing.T) {
+	recorder, _, measured := recorded(t)
+	counts := map[string]int{"test": 2}
+	if err := recorder.Active(func() map[string]int { return counts }); err != nil {
+		t.Fatal(err)
+	}
+	measured()
+	counts = map[string]int{"deployment": 1}
+	want := []string{"cicd.pipeline.run.active{executing deployment} 1", "cicd.pipeline.run.active{executing test} 0"}
+	if difference := cmp.Diff(want, measured()); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}

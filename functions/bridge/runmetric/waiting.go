@@ -1,0 +1,106 @@
+package runmetric
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+)
+
+// waiting is what was listed and has not begun. What is listed no longer has begun elsewhere,
+// or never will.
+type waiting struct {
+	mutex sync.Mutex
+	types map[string]listed
+}
+
+// listed is what is known of a type of which Keptn lists open events.
+type listed struct {
+	// at is when it could be listed last; at first, when it was asked for.
+	at time.Time
+	// since are the events that wait, by their ids, and since when.
+	since map[string]time.Time
+}
+
+// Listing says that the open events of a type are listed from now on. What counts failures of
+// its task begins at none: of a counter that begins with its first one nobody sees that it rose.
+func (recorder *Recorder) Listing(ctx context.Context, eventType string) {
+	recorder.events.Expect(ctx, eventType)
+	if task, _, ok := keptn.ParseType(eventType); ok {
+		for _, result := range []keptn.RunResult{keptn.RunFailure, keptn.RunError, keptn.RunTimeout} {
+			recorder.errors.Add(ctx, 0, metric.WithAttributes(attribute.String("cicd.pipeline.task.name", task), attribute.String("error.type", string(result))))
+		}
+	}
+	recorder.waiting.mutex.Lock()
+	defer recorder.waiting.mutex.Unlock()
+	if recorder.waiting.types == nil {
+		recorder.waiting.types = map[string]listed{}
+	}
+	recorder.waiting.types[eventType] = listed{recorder.now(), map[string]time.Time{}}
+}
+
+// Listed says that the open events of a type were listed.
+func (recorder *Recorder) Listed(eventType string, events []event.Event) {
+	recorder.waiting.mutex.Lock()
+	defer recorder.waiting.mutex.Unlock()
+	of, ok := recorder.waiting.types[eventType]
+	if !ok {
+		return
+	}
+	still := map[string]time.Time{}
+	for _, open := range events {
+		if since, ok := of.since[open.ID()]; ok {
+			still[open.ID()] = since
+		}
+	}
+	recorder.waiting.types[eventType] = listed{recorder.now(), still}
+}
+
+// Unlisted says that the events of a type are listed no longer.
+func (recorder *Recorder) Unlisted(eventType string) {
+	recorder.waiting.mutex.Lock()
+	defer recorder.waiting.mutex.Unlock()
+	delete(recorder.waiting.types, eventType)
+}
+
+// Waits says of a task that was listed whether it has to be started.
+func (recorder *Recorder) Waits(task keptn.Task, waits bool) {
+	if !waits {
+		recorder.waiting.remove(task)
+		return
+	}
+	recorder.waiting.mutex.Lock()
+	defer recorder.waiting.mutex.Unlock()
+	if of, ok := recorder.waiting.types[keptn.TypeOf(task.Name, keptn.Triggered)]; ok {
+		of.since[task.TriggeredID] = task.TriggeredAt
+	}
+}
+
+func (waiting *waiting) remove(task keptn.Task) {
+	waiting.mutex.Lock()
+	defer waiting.mutex.Unlock()
+	delete(waiting.types[keptn.TypeOf(task.Name, keptn.Triggered)].since, task.TriggeredID)
+}
+
+// oldest is since when an event waits, zero if none does, and since when not every type could
+// be listed; and whether any is.
+func (waiting *waiting) oldest() (since, listed time.Time, isListing bool) {
+	waiting.mutex.Lock()
+	defer waiting.mutex.Unlock()
+	for _, of := range waiting.types {
+		if listed.IsZero() || of.at.Before(listed) {
+			listed = of.at
+		}
+		for _, triggered := range of.since {
+			if since.IsZero() || triggered.Before(since) {
+				since = triggered
+			}
+		}
+	}
+	return since, listed, len(waiting.types) > 0
+}

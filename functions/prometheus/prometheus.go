@@ -1,0 +1,84 @@
+package prometheus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/otlptranslator"
+	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+
+	"github.com/job-executor/job-executor/functions/function"
+)
+
+// Configuration is the environment of a function that serves metrics.
+type Configuration struct {
+	// Port is where metrics are served, apart from events and files, so that others can be let
+	// in there; 0 is nowhere.
+	Port int `env:"METRICS_PORT" envDefault:"9090"`
+}
+
+const (
+	// timeout bounds a request, and maxConcurrent how many there are at a time.
+	timeout       = 10 * time.Second
+	maxConcurrent = 4
+)
+
+// Main runs a function as function.Main does, and serves its metrics in Prometheus' text
+// format at /metrics of the port that Configuration names.
+func Main[Settings any](name string, wire func(ctx context.Context, configuration Settings, telemetry *function.Telemetry) (function.Program, error)) {
+	registry := prometheus.NewRegistry()
+	function.Main(name, func(ctx context.Context, configuration Settings, telemetry *function.Telemetry) (function.Program, error) {
+		metrics, err := function.Configure[Configuration](env.ToMap(os.Environ()))
+		if err != nil {
+			return function.Program{}, err
+		}
+		program, err := wire(ctx, configuration, telemetry)
+		if port := metrics.Port; err == nil && port > 0 {
+			program.Loops = append(program.Loops, func(ctx context.Context) error {
+				listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(port)))
+				if err != nil {
+					return fmt.Errorf("environment variable METRICS_PORT: %w", err)
+				}
+				return Serve(ctx, listener, registry, telemetry.Log)
+			})
+		}
+		return program, err
+	}, func() (sdkmetric.Reader, error) { return NewReader(registry) })
+}
+
+// NewReader returns what gives metrics to a registry, under names that any Prometheus
+// understands. Its error is that the registry has one already.
+func NewReader(registry *prometheus.Registry) (sdkmetric.Reader, error) {
+	reader, err := otelprometheus.New(otelprometheus.WithRegisterer(registry), otelprometheus.WithoutScopeInfo(),
+		otelprometheus.WithTranslationStrategy(otlptranslator.UnderscoreEscapingWithSuffixes))
+	if err != nil {
+		return nil, fmt.Errorf("setting up metrics for Prometheus: %w", err)
+	}
+	return reader, nil
+}
+
+// Serve serves the metrics of a registry until the context ends.
+func Serve(ctx context.Context, listener net.Listener, registry *prometheus.Registry, log *slog.Logger) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		EnableOpenMetrics:   true, // which has exemplars
+		MaxRequestsInFlight: maxConcurrent, Timeout: timeout, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}))
+	server := &http.Server{Handler: mux, ReadTimeout: timeout, WriteTimeout: 2 * timeout, IdleTimeout: time.Minute}
+	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving metrics: %w", err)
+	}
+	return nil
+}

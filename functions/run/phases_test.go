@@ -1,0 +1,43 @@
+package run
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+)
+
+func TestPhasesOfJobsTravelInAnAttribute(t *testing.T) {
+	two := []Phases{{PhasePending: 2 * time.Second, PhaseRun: 1500 * time.Millisecond}, {PhaseQueued: 0, PhaseRun: time.Hour}}
+	for _, test := range []struct {
+		name string
+		jobs []Phases
+		want []Phases
+	}{
+		{name: "of each Job", jobs: two, want: two},
+		{name: "none"},
+		{name: "of so many as find place", jobs: slices.Repeat(two, 80), want: slices.Repeat(two, maxPhases/2)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if difference := cmp.Diff(test.want, PhasesOf(WithPhases(event.New(), test.jobs))); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+// Anybody may send such an event, and each name becomes a label of a metric.
+func TestPhasesThatAreNoneAreLeftOut(t *testing.T) {
+	for told, want := range map[string][]Phases{
+		"run=1s,other=1s,pending=-1s,queued=soon;;=;run": {{PhaseRun: time.Second}}, "": nil, "run": nil,
+	} {
+		answer := event.New()
+		answer.SetExtension(PhasesExtension, told)
+		if difference := cmp.Diff(want, PhasesOf(answer)); difference != "" {
+			t.Errorf("%q (-want +got):\n%s", told, difference)
+		}
+	}
+}
