@@ -20,6 +20,19 @@ func Permanent(err error) error {
 	return permanentError{err}
 }
 
+// ErrorType is the kind of an error, in words for metrics: permanent or retriable; empty if
+// there is none.
+func ErrorType(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case IsPermanent(err):
+		return "permanent"
+	default:
+		return "retriable"
+	}
+}
+
 // IsPermanent says whether an error was marked by Permanent.
 func IsPermanent(err error) bool {
 	_, permanent := errors.AsType[permanentError](err)

@@ -48,7 +48,7 @@ func Receiver(handle Handler, maxBytes int64, telemetry *Telemetry) http.Handler
 		}
 		if err != nil {
 			err = Permanent(fmt.Errorf("reading the event: %w", err))
-			telemetry.Events.Received(ctx, unknownType, began, err)
+			telemetry.Events.Received(ctx, unknownType, began, ErrorType(err))
 			fail(ctx, writer, log, err)
 			return
 		}
@@ -57,7 +57,7 @@ func Receiver(handle Handler, maxBytes int64, telemetry *Telemetry) http.Handler
 		ctx, end := process(ctx, tracer, received, !started.Swap(true))
 		reply, err := handle(ctx, *received)
 		end(err)
-		telemetry.Events.Received(ctx, received.Type(), began, err)
+		telemetry.Events.Received(ctx, received.Type(), began, ErrorType(err))
 		if err != nil {
 			fail(ctx, writer, log, err)
 			return
@@ -73,7 +73,7 @@ func Receiver(handle Handler, maxBytes int64, telemetry *Telemetry) http.Handler
 		log.InfoContext(ctx, "event handled", "reply", reply.Type())
 		reply = new(within(ctx, *reply))
 		err = cehttp.WriteResponseWriter(ctx, binding.ToMessage(reply), http.StatusOK, writer)
-		telemetry.Events.Sent(ctx, reply.Type(), err)
+		telemetry.Events.Sent(ctx, reply.Type(), ErrorType(err))
 		if err != nil {
 			log.ErrorContext(ctx, "writing the reply failed", "error", err)
 		}

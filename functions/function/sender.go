@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/job-executor/job-executor/functions/eventmetric"
+
 	"github.com/cloudevents/sdk-go/v2/binding"
 	"github.com/cloudevents/sdk-go/v2/event"
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
@@ -22,7 +24,7 @@ type Sender struct {
 	Overrides Overrides
 	HTTP      *http.Client
 	// Events counts what is sent; nil counts nothing.
-	Events *Events
+	Events *eventmetric.Counters
 }
 
 // BrokerTimeout is how long a Broker may take for an event: one over the in-memory
@@ -71,7 +73,7 @@ func (sender *Sender) Request(ctx context.Context, outgoing event.Event) (*event
 
 // post returns a success, whose body the caller closes.
 func (sender *Sender) post(ctx context.Context, outgoing event.Event) (_ *http.Response, err error) {
-	defer func() { sender.Events.Sent(ctx, outgoing.Type(), err) }()
+	defer func() { sender.Events.Sent(ctx, outgoing.Type(), ErrorType(err)) }()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, sender.URL, nil)
 	if err != nil {
 		return nil, fmt.Errorf("making a request to %s: %w", sender.URL, err)

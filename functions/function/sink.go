@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/job-executor/job-executor/functions/eventmetric"
+
 	"github.com/cloudevents/sdk-go/v2/event"
 )
 
@@ -50,7 +52,7 @@ func (overrides Overrides) Add(outgoing event.Event) event.Event {
 }
 
 // Sender returns a sender of events to it, which are counted. Its error is that no certificate can be read.
-func (sink Sink) Sender(transport http.RoundTripper, timeout time.Duration, events *Events) (*Sender, error) {
+func (sink Sink) Sender(transport http.RoundTripper, timeout time.Duration, events *eventmetric.Counters) (*Sender, error) {
 	if sink.CACertificates != "" {
 		roots, err := x509.SystemCertPool()
 		if err != nil {

@@ -8,6 +8,8 @@ import (
 	"os"
 	"runtime/debug"
 
+	"github.com/job-executor/job-executor/functions/eventmetric"
+
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
@@ -30,7 +32,7 @@ type Telemetry struct {
 	// IsTraced says that somebody gets the spans.
 	IsTraced bool
 	// Events counts events.
-	Events *Events
+	Events *eventmetric.Counters
 
 	flush func(context.Context) error
 }
@@ -91,7 +93,7 @@ func (telemetry *Telemetry) measure(name string, readings []Reading) error {
 		return errors.Join(flushSpans(ctx), meters.Shutdown(ctx))
 	}
 	var err error
-	telemetry.Events, err = NewEvents(meters)
+	telemetry.Events, err = eventmetric.New(meters)
 	return err
 }
 

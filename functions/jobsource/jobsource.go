@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/job-executor/job-executor/functions/eventmetric"
+
 	"github.com/cloudevents/sdk-go/v2/event"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -60,7 +62,7 @@ type Source struct {
 	Tracer        trace.Tracer
 	Meter         metric.Meter
 	// Events counts what is sent once more; nil counts nothing.
-	Events *function.Events
+	Events *eventmetric.Counters
 	Now    func() time.Time
 	Log    *slog.Logger
 

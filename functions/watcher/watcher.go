@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/job-executor/job-executor/functions/jobphase"
+
 	"github.com/cloudevents/sdk-go/v2/event"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/semaphore"
@@ -223,7 +225,7 @@ func (watcher *Watcher) finish(ctx context.Context, asked run.Notice, jobs []bat
 		}
 	}
 	var begun, ended time.Time
-	var phases []run.Phases
+	var phases []jobphase.Phases
 	for _, ran := range step.Ran {
 		made, err := watcher.report(ctx, ran.Job)
 		if err != nil {
@@ -251,7 +253,7 @@ func (watcher *Watcher) finish(ctx context.Context, asked run.Notice, jobs []bat
 		if !failed {
 			return nil, nil
 		}
-		return new(keptn.WithRunResult(run.WithPhases(task.LogError(watcher.Now(), message(reports)), phases), runResultOf(reports))), nil
+		return new(keptn.WithRunResult(jobphase.Add(task.LogError(watcher.Now(), message(reports)), phases), runResultOf(reports))), nil
 	}
 	outcome := keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: message(reports)}
 	if failed {
@@ -266,7 +268,7 @@ func (watcher *Watcher) finish(ctx context.Context, asked run.Notice, jobs []bat
 	for _, report := range reports {
 		report.result.Merge(&outcome, task.Name)
 	}
-	finished := keptn.WithRunResult(run.WithPhases(task.Finished(watcher.Now(), outcome), phases), runResultOf(reports))
+	finished := keptn.WithRunResult(jobphase.Add(task.Finished(watcher.Now(), outcome), phases), runResultOf(reports))
 	if hasFailed(silent) {
 		// Of those beside others that report, Keptn's log is told.
 		finished = keptn.WithLog(finished, sentences(silent))

@@ -33,17 +33,36 @@ const (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	ctx, cancel := context.WithTimeout(context.Background(), installLimit)
-	installed, err := system.Connect()
-	if err == nil {
-		err = installed.Install(ctx, func(step string) { fmt.Println("e2e:", step) })
-	}
-	cancel()
+	code, err := installAndRun(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
-		os.Exit(1)
+		code = 1
 	}
-	os.Exit(m.Run())
+	os.Exit(code)
+}
+
+func installAndRun(m *testing.M) (code int, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), installLimit)
+	defer cancel()
+	installed, err := system.Connect()
+	if err != nil {
+		return 0, err
+	}
+	directory, err := os.MkdirTemp("", "job-executor-prometheus-")
+	if err != nil {
+		return 0, fmt.Errorf("making a directory for Prometheus: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(directory)) }()
+	prometheus, err := installed.StartPrometheus(ctx, directory)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, prometheus.Stop()) }()
+	watched = watch{prometheus, time.Now()}
+	if err := installed.Install(ctx, func(step string) { fmt.Println("e2e:", step) }); err != nil {
+		return 0, err
+	}
+	return m.Run(), nil
 }
 
 func connect(t *testing.T) *system.Installation {

@@ -33,13 +33,13 @@ func golist(t *testing.T, arguments ...string) []string {
 func TestWhoMayImportWhom(t *testing.T) {
 	libraries := map[string][]string{
 		"cluster": nil, "jobconfig/expression": nil, "jobconfig/reader": nil, "keptn": nil, "run": nil,
-		"prometheus": {"function"},
-		"function":   {"tracing"},
-		"jobconfig":  {"jobconfig/expression", "jobconfig/reader"},
-		"tracing":    {"keptn"},
-		"files":      {"keptn"},
-		"lint":       {"executor", "files", "function", "jobconfig", "keptn", "podsecurity", "run"}, // no function: a tool that plans as the executor does
-		"keptn/api":  {"keptn"},
+		"prometheus": {"function"}, "eventmetric": nil, "jobphase": nil,
+		"function":  {"eventmetric", "tracing"},
+		"jobconfig": {"jobconfig/expression", "jobconfig/reader"},
+		"tracing":   {"keptn"},
+		"files":     {"keptn"},
+		"lint":      {"executor", "files", "function", "jobconfig", "keptn", "podsecurity", "run"}, // no function: a tool that plans as the executor does
+		"keptn/api": {"keptn"},
 	}
 	mayImport := func(importer, imported string) bool {
 		if allowed, ok := libraries[importer]; ok {

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/job-executor/job-executor/functions/jobphase"
+
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/keptn/go-utils/pkg/api/models"
 
@@ -68,7 +70,7 @@ func (outbox *Outbox) Handle(ctx context.Context, outgoing event.Event) (*event.
 	delivery, err := outbox.Keptn.Deliver(ctx, answer)
 	if delivery.Sent {
 		outbox.tell(ctx, answer, outgoing.Time())
-		outbox.Metrics.Jobs(ctx, task, run.PhasesOf(outgoing))
+		outbox.Metrics.Jobs(ctx, task, jobphase.Of(outgoing))
 	}
 	switch said := saidOf(err); {
 	case said == refused || said == tooLarge:
@@ -138,7 +140,7 @@ func (outbox *Outbox) noteOnce(ctx context.Context, told event.Event) error {
 	}
 	err = outbox.note(ctx, logged.Entry())
 	if *noted = err == nil; *noted {
-		outbox.Metrics.Jobs(ctx, logged.Task, run.PhasesOf(told))
+		outbox.Metrics.Jobs(ctx, logged.Task, jobphase.Of(told))
 	}
 	return err
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/job-executor/job-executor/functions/jobphase"
+
 	"github.com/job-executor/job-executor/test/fixture"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -15,7 +17,6 @@ import (
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/keptn/api"
-	"github.com/job-executor/job-executor/functions/run"
 )
 
 // delivered keeps the last event.
@@ -135,10 +136,10 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 
 // What Keptn is given once is measured once, of whichever of the two events a run has.
 func TestJobsOfARunAreMeasured(t *testing.T) {
-	jobs := []run.Phases{{run.PhasePending: time.Second, run.PhaseRun: 2 * time.Second}, {run.PhaseQueued: time.Second}}
+	jobs := []jobphase.Phases{{jobphase.Pending: time.Second, jobphase.Run: 2 * time.Second}, {jobphase.Queued: time.Second}}
 	for name, test := range map[string]struct {
 		told event.Event
-		jobs []run.Phases
+		jobs []jobphase.Phases
 		want []string
 	}{
 		"a finished event": {told: task.Finished(noon, keptn.Outcome{}), jobs: jobs, want: []string{"a Job of 1: map[pending:1s run:2s]", "a Job of 1: map[queued:1s]"}},
@@ -153,7 +154,7 @@ func TestJobsOfARunAreMeasured(t *testing.T) {
 			}
 			for _, dropped := range []bool{false, true} { // the Broker delivers it twice
 				outbox.Keptn = &delivered{dropped: dropped}
-				if _, err := outbox.Handle(t.Context(), run.WithPhases(test.told, test.jobs)); err != nil {
+				if _, err := outbox.Handle(t.Context(), jobphase.Add(test.told, test.jobs)); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -7,9 +7,10 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/job-executor/job-executor/functions/jobphase"
+
 	"github.com/job-executor/job-executor/functions/bridge/memory"
 	"github.com/job-executor/job-executor/functions/keptn"
-	"github.com/job-executor/job-executor/functions/run"
 )
 
 // Reporter gives Keptn exactly one started and then exactly one finished event for
@@ -54,7 +55,7 @@ type Metrics interface {
 	// Dropped counts an event that Keptn is not given.
 	Dropped(ctx context.Context, phase keptn.Phase)
 	// Jobs measures the Jobs of a task whose run has ended.
-	Jobs(ctx context.Context, task keptn.Task, jobs []run.Phases)
+	Jobs(ctx context.Context, task keptn.Task, jobs []jobphase.Phases)
 }
 
 // Begin has the reporter begin its work now, as it must before the first delivery, and

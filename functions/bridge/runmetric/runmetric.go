@@ -6,12 +6,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/job-executor/job-executor/functions/eventmetric"
+	"github.com/job-executor/job-executor/functions/jobphase"
+
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
-	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/tracing"
 )
 
@@ -19,7 +21,7 @@ import (
 // name for begins with job_executor). Its attributes are the task's name, and what there are
 // few of: projects and services are not among them, the exemplars' traces name them.
 type Recorder struct {
-	events          *function.Events
+	events          *eventmetric.Counters
 	now             func() time.Time
 	meter           metric.Meter
 	run, start, end metric.Float64Histogram
@@ -36,7 +38,7 @@ func minutes() metric.HistogramOption {
 
 // New returns a recorder, which counts with events what is given to Keptn. Its error is that a
 // name is not valid.
-func New(meters metric.MeterProvider, events *function.Events, now func() time.Time) (*Recorder, error) {
+func New(meters metric.MeterProvider, events *eventmetric.Counters, now func() time.Time) (*Recorder, error) {
 	meter := meters.Meter("bridge")
 	var failures []error
 	histogram := func(name, description string, boundaries metric.HistogramOption) metric.Float64Histogram {
@@ -52,8 +54,8 @@ func New(meters metric.MeterProvider, events *function.Events, now func() time.T
 	recorder := &Recorder{
 		events: events, now: now, meter: meter,
 		run:     histogram("cicd.pipeline.run.duration", "From a task's triggered event until Keptn no longer waits for it.", minutes()),
-		start:   histogram("job_executor.task.start.duration", "From a task's triggered event until Keptn took its started event.", function.Seconds()),
-		end:     histogram("job_executor.task.finish.duration", "From the end of a task's last Job until Keptn took its finished event.", function.Seconds()),
+		start:   histogram("job_executor.task.start.duration", "From a task's triggered event until Keptn took its started event.", eventmetric.Seconds()),
+		end:     histogram("job_executor.task.finish.duration", "From the end of a task's last Job until Keptn took its finished event.", eventmetric.Seconds()),
 		job:     histogram("job_executor.job.duration", "How long a Job waited for those before it (queued) and for its pod (pending), and its container ran (run).", minutes()),
 		errors:  counter("cicd.pipeline.run.errors", "{error}", "Tasks that failed."),
 		dropped: counter("keptn.events.dropped", "{event}", "Started and finished events that were not given to Keptn, since it has them or no longer waits for them."),
@@ -139,7 +141,7 @@ func (recorder *Recorder) Ended(ctx context.Context, task keptn.Task, result kep
 // Sent measures an attempt to give Keptn an answer, and whether it is one more.
 func (recorder *Recorder) Sent(ctx context.Context, answer keptn.Answer, isAgain bool, err error) {
 	eventType := answer.Event.Type()
-	recorder.events.Sent(ctx, eventType, err)
+	recorder.events.Sent(ctx, eventType, function.ErrorType(err))
 	if isAgain {
 		recorder.events.Retried(ctx, eventType)
 	}
@@ -158,7 +160,7 @@ func (recorder *Recorder) Sent(ctx context.Context, answer keptn.Answer, isAgain
 }
 
 // Jobs measures the Jobs of a task whose run has ended.
-func (recorder *Recorder) Jobs(ctx context.Context, task keptn.Task, jobs []run.Phases) {
+func (recorder *Recorder) Jobs(ctx context.Context, task keptn.Task, jobs []jobphase.Phases) {
 	ctx = tracing.WithRun(ctx, task)
 	for _, job := range jobs {
 		for phase, took := range job {

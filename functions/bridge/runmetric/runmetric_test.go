@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/job-executor/job-executor/functions/eventmetric"
+	"github.com/job-executor/job-executor/functions/jobphase"
+
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -18,7 +21,6 @@ import (
 
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
-	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/tracing"
 	"github.com/job-executor/job-executor/test/fixture"
 )
@@ -29,7 +31,7 @@ func recorded(t *testing.T) (*Recorder, *time.Time, func() []string) {
 	t.Helper()
 	reader := sdkmetric.NewManualReader()
 	meters := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
-	events, err := function.NewEvents(meters)
+	events, err := eventmetric.New(meters)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +158,7 @@ func TestRunsAreMeasured(t *testing.T) {
 		},
 		{
 			name: "Jobs", what: func(ctx context.Context, recorder *Recorder) {
-				recorder.Jobs(ctx, began, []run.Phases{{"pending": time.Second, "run": 3 * time.Second}, {"queued": 2 * time.Second, "run": 4 * time.Second}})
+				recorder.Jobs(ctx, began, []jobphase.Phases{{"pending": time.Second, "run": 3 * time.Second}, {"queued": 2 * time.Second, "run": 4 * time.Second}})
 			},
 			want: []string{
 				"job_executor.job.duration{test pending} 1, 1 as in 4ed5", "job_executor.job.duration{test queued} 1, 2 as in 4ed5",

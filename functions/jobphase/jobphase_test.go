@@ -1,4 +1,4 @@
-package run
+package jobphase
 
 import (
 	"slices"
@@ -10,8 +10,8 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 )
 
-func TestPhasesOfJobsTravelInAnAttribute(t *testing.T) {
-	two := []Phases{{PhasePending: 2 * time.Second, PhaseRun: 1500 * time.Millisecond}, {PhaseQueued: 0, PhaseRun: time.Hour}}
+func TestOfJobsTravelInAnAttribute(t *testing.T) {
+	two := []Phases{{Pending: 2 * time.Second, Run: 1500 * time.Millisecond}, {Queued: 0, Run: time.Hour}}
 	for _, test := range []struct {
 		name string
 		jobs []Phases
@@ -22,7 +22,7 @@ func TestPhasesOfJobsTravelInAnAttribute(t *testing.T) {
 		{name: "of so many as find place", jobs: slices.Repeat(two, 80), want: slices.Repeat(two, maxPhases/2)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if difference := cmp.Diff(test.want, PhasesOf(WithPhases(event.New(), test.jobs))); difference != "" {
+			if difference := cmp.Diff(test.want, Of(Add(event.New(), test.jobs))); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
 			}
 		})
@@ -32,11 +32,11 @@ func TestPhasesOfJobsTravelInAnAttribute(t *testing.T) {
 // Anybody may send such an event, and each name becomes a label of a metric.
 func TestPhasesThatAreNoneAreLeftOut(t *testing.T) {
 	for told, want := range map[string][]Phases{
-		"run=1s,other=1s,pending=-1s,queued=soon;;=;run": {{PhaseRun: time.Second}}, "": nil, "run": nil,
+		"run=1s,other=1s,pending=-1s,queued=soon;;=;run": {{Run: time.Second}}, "": nil, "run": nil,
 	} {
 		answer := event.New()
-		answer.SetExtension(PhasesExtension, told)
-		if difference := cmp.Diff(want, PhasesOf(answer)); difference != "" {
+		answer.SetExtension(Extension, told)
+		if difference := cmp.Diff(want, Of(answer)); difference != "" {
 			t.Errorf("%q (-want +got):\n%s", told, difference)
 		}
 	}

@@ -1,4 +1,4 @@
-package run
+package jobphase
 
 import (
 	"fmt"
@@ -12,28 +12,28 @@ import (
 // The phases of a Job: it waits for the Jobs before it, waits for its pod, and its container
 // runs.
 const (
-	PhaseQueued  = "queued"
-	PhasePending = "pending"
-	PhaseRun     = "run"
+	Queued  = "queued"
+	Pending = "pending"
+	Run     = "run"
 )
 
 // Phases are how long the phases took that a Job had, by their names.
 type Phases map[string]time.Duration
 
-// PhasesExtension is the attribute of an answer, or of a LogError, that holds the Phases of its
+// Extension is the attribute of an answer, or of a LogError, that holds the Phases of its
 // run's Jobs. It is for the bridge only, which is there to be asked for metrics when the watcher
 // is not.
-const PhasesExtension = "jobphases"
+const Extension = "jobphases"
 
 // maxPhases bounds of how many Jobs an attribute tells, which travels as a header.
 const maxPhases = 100
 
-// WithPhases returns an event with the Phases of its run's Jobs, of the first maxPhases.
-func WithPhases(answer event.Event, jobs []Phases) event.Event {
+// Add returns an event with the Phases of its run's Jobs, of the first maxPhases.
+func Add(answer event.Event, jobs []Phases) event.Event {
 	var told []string
 	for _, job := range jobs[:min(len(jobs), maxPhases)] {
 		var phases []string
-		for _, phase := range []string{PhaseQueued, PhasePending, PhaseRun} {
+		for _, phase := range []string{Queued, Pending, Run} {
 			if took, ok := job[phase]; ok {
 				phases = append(phases, fmt.Sprintf("%s=%s", phase, took))
 			}
@@ -44,20 +44,20 @@ func WithPhases(answer event.Event, jobs []Phases) event.Event {
 		return answer
 	}
 	answer = answer.Clone()
-	answer.SetExtension(PhasesExtension, strings.Join(told, ";"))
+	answer.SetExtension(Extension, strings.Join(told, ";"))
 	return answer
 }
 
-// PhasesOf reads the Phases of a run's Jobs; what is none is left out.
-func PhasesOf(answer event.Event) []Phases {
-	told, _ := answer.Extensions()[PhasesExtension].(string)
+// Of reads the Phases of a run's Jobs; what is none is left out.
+func Of(answer event.Event) []Phases {
+	told, _ := answer.Extensions()[Extension].(string)
 	var jobs []Phases
 	for _, one := range strings.SplitN(told, ";", maxPhases) {
 		job := Phases{}
 		for phase := range strings.SplitSeq(one, ",") {
 			name, length, _ := strings.Cut(phase, "=")
 			took, err := time.ParseDuration(length)
-			if err == nil && took >= 0 && slices.Contains([]string{PhaseQueued, PhasePending, PhaseRun}, name) {
+			if err == nil && took >= 0 && slices.Contains([]string{Queued, Pending, Run}, name) {
 				job[name] = took
 			}
 		}

@@ -1,4 +1,4 @@
-package function
+package eventmetric
 
 import (
 	"context"
@@ -9,11 +9,10 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// Events counts events by their type, and measures how long they take (OpenTelemetry semantic
+// Counters count events by their type, and measure how long they take (OpenTelemetry semantic
 // conventions 1.37, messaging; what they have no name for begins with job_executor). The
-// types that are not known are as many as Telemetry allows, and one for the rest. Nil counts
-// nothing.
-type Events struct {
+// types are as many as the meters allow, and one for the rest. Nil counts nothing.
+type Counters struct {
 	received, sent, retried, deadLettered metric.Int64Counter
 	processed                             metric.Float64Histogram
 }
@@ -23,9 +22,9 @@ func Seconds() metric.HistogramOption {
 	return metric.WithExplicitBucketBoundaries(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 }
 
-// NewEvents returns counters of events. Its error is that a name is not valid.
-func NewEvents(meters metric.MeterProvider) (*Events, error) {
-	meter := meters.Meter("function")
+// New returns counters. Its error is that a name is not valid.
+func New(meters metric.MeterProvider) (*Counters, error) {
+	meter := meters.Meter("eventmetric")
 	counter := func(name, description string) (metric.Int64Counter, error) {
 		return meter.Int64Counter(name, metric.WithUnit("{event}"), metric.WithDescription(description))
 	}
@@ -35,57 +34,53 @@ func NewEvents(meters metric.MeterProvider) (*Events, error) {
 	dead, deadErr := counter("job_executor.events.dead_lettered", "Events that the Broker could not deliver.")
 	processed, processedErr := meter.Float64Histogram("messaging.process.duration", metric.WithUnit("s"),
 		metric.WithDescription("How long a function was at work on an event."), Seconds())
-	return &Events{received: received, sent: sent, retried: retried, deadLettered: dead, processed: processed},
+	return &Counters{received: received, sent: sent, retried: retried, deadLettered: dead, processed: processed},
 		errors.Join(receivedErr, sentErr, retriedErr, deadErr, processedErr)
 }
 
-// Received counts an event that a function was at work on since it began. The error is that
-// of its handler.
-func (events *Events) Received(ctx context.Context, eventType string, began time.Time, err error) {
-	if events == nil {
+// Received counts an event that a function was at work on since it began. The type of its
+// handler's error is empty if there was none.
+func (counters *Counters) Received(ctx context.Context, eventType string, began time.Time, errorType string) {
+	if counters == nil {
 		return
 	}
-	attributes := attributesOf(eventType, err)
-	events.received.Add(ctx, 1, attributes)
-	events.processed.Record(ctx, time.Since(began).Seconds(), attributes)
+	attributes := attributesOf(eventType, errorType)
+	counters.received.Add(ctx, 1, attributes)
+	counters.processed.Record(ctx, time.Since(began).Seconds(), attributes)
 }
 
-// Sent counts an attempt to send an event, and with what error it failed, if it did.
-func (events *Events) Sent(ctx context.Context, eventType string, err error) {
-	if events != nil {
-		events.sent.Add(ctx, 1, attributesOf(eventType, err))
+// Sent counts an attempt to send an event, and the type of the error if it failed.
+func (counters *Counters) Sent(ctx context.Context, eventType, errorType string) {
+	if counters != nil {
+		counters.sent.Add(ctx, 1, attributesOf(eventType, errorType))
 	}
 }
 
 // Retried counts an event that is sent once more by whoever waits for what comes of it.
-func (events *Events) Retried(ctx context.Context, eventType string) {
-	if events != nil {
-		events.retried.Add(ctx, 1, attributesOf(eventType, nil))
+func (counters *Counters) Retried(ctx context.Context, eventType string) {
+	if counters != nil {
+		counters.retried.Add(ctx, 1, attributesOf(eventType, ""))
 	}
 }
 
 // Expect has the dead letters of a type begin at none.
-func (events *Events) Expect(ctx context.Context, eventType string) {
-	if events != nil {
-		events.deadLettered.Add(ctx, 0, attributesOf(eventType, nil))
+func (counters *Counters) Expect(ctx context.Context, eventType string) {
+	if counters != nil {
+		counters.deadLettered.Add(ctx, 0, attributesOf(eventType, ""))
 	}
 }
 
 // DeadLettered counts an event that the Broker could not deliver.
-func (events *Events) DeadLettered(ctx context.Context, eventType string) {
-	if events != nil {
-		events.deadLettered.Add(ctx, 1, attributesOf(eventType, nil))
+func (counters *Counters) DeadLettered(ctx context.Context, eventType string) {
+	if counters != nil {
+		counters.deadLettered.Add(ctx, 1, attributesOf(eventType, ""))
 	}
 }
 
-func attributesOf(eventType string, err error) metric.MeasurementOption {
+func attributesOf(eventType, errorType string) metric.MeasurementOption {
 	attributes := []attribute.KeyValue{attribute.String("messaging.system", "cloudevents"), attribute.String("cloudevents.event_type", eventType)}
-	switch {
-	case err == nil:
-	case IsPermanent(err):
-		attributes = append(attributes, attribute.String("error.type", "permanent"))
-	default:
-		attributes = append(attributes, attribute.String("error.type", "retriable"))
+	if errorType != "" {
+		attributes = append(attributes, attribute.String("error.type", errorType))
 	}
 	return metric.WithAttributeSet(attribute.NewSet(attributes...))
 }

@@ -1,0 +1,182 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/job-executor/job-executor/test/console"
+	"github.com/job-executor/job-executor/test/monitoring"
+	"github.com/job-executor/job-executor/test/system"
+)
+
+const repository = "../.."
+
+// watch is the Prometheus that scrapes for as long as the tests run, since when.
+type watch struct {
+	*system.Prometheus
+	since time.Time
+}
+
+// watched is started by TestMain.
+var watched watch //nolint:gochecknoglobals // TestMain passes nothing else
+
+// promtool runs Prometheus' own checks.
+func promtool(t *testing.T, arguments ...string) {
+	t.Helper()
+	if output, err := exec.CommandContext(t.Context(), "promtool", arguments...).CombinedOutput(); err != nil {
+		t.Errorf("promtool %s: %v\n%s", strings.Join(arguments, " "), err, output)
+	}
+}
+
+func TestAlertsFire(t *testing.T) {
+	alerts, rules, err := monitoring.Alerts(repository)
+	must(t, err)
+	directory := t.TempDir()
+	path := filepath.Join(directory, "rules.yaml")
+	must(t, os.WriteFile(path, rules, 0o600))
+	promtool(t, "check", "rules", path)
+
+	// What each says when it fires; next to each other are series by which it does not, by
+	// which it does for long enough, and what it says then.
+	const minutes = 30
+	tests := map[string]struct{ series, quiet, loud, labels, summary string }{
+		"JobExecutorBridgeMissing":    {"job_executor_keptn_listing_age_seconds", "0x30", "0x5 stale", "", "No bridge is elected, or none is scraped: no task is taken from Keptn."},
+		"JobExecutorJobsourceMissing": {"job_executor_job_unreported_age_seconds", "0x30", "0x5 stale", "", "jobsource does not run, or is not scraped: no task is finished."},
+		"JobExecutorKeptnUnreachable": {"job_executor_keptn_listing_age_seconds", "300x30", "0x5 600x30", "", "The bridge could not ask Keptn what is open for 10m 0s."},
+		"JobExecutorEventsNotStarted": {"job_executor_event_undelivered_age_seconds", "300x30", "0x5 600x30", "", "A task waits for 10m 0s and nobody has started it."},
+		"JobExecutorResultsNotReported": {
+			"job_executor_job_unreported_age_seconds", "600x30", "0x5 1200x30", "", "A run ended 20m 0s ago, and Keptn does not have its result.",
+		},
+		"JobExecutorNamespacesUnwatched": {"jobsource_namespaces_unwatched", "0x10 1x3 0x20", "0x5 2x30", "", "2 namespaces of Jobs can not be watched."},
+		"JobExecutorDeadLetters":         {"job_executor_events_dead_lettered_total", "0x10 0x20", "0x20 1x10", "", "The Broker could not deliver events."},
+		"JobExecutorTasksErrored": {
+			`cicd_pipeline_run_errors_total{error_type="error", cicd_pipeline_task_name="test"}`, "0x15 2x15", "0x15 15x15", "cicd_pipeline_task_name: test",
+			"15 tasks test could not be run in 15 minutes.",
+		},
+		"JobExecutorSlowToStart":  slow("start", "One task of twenty waits longer than 4m 44s to be started."),
+		"JobExecutorSlowToFinish": slow("finish", "For one task of twenty Keptn has the result later than 4m 44s after its end."),
+	}
+	var cases []map[string]any
+	for _, alert := range alerts {
+		test, ok := tests[alert.Alert]
+		if !ok {
+			t.Errorf("nothing tests %s", alert.Alert)
+			continue
+		}
+		for values, fires := range map[string]bool{test.quiet: false, test.loud: true} {
+			var series []map[string]any
+			for _, line := range strings.Split(values, "\n") {
+				name, told, isWhole := strings.Cut(line, " <- ")
+				if !isWhole {
+					name, told = test.series, line
+				}
+				series = append(series, map[string]any{"series": name, "values": told})
+			}
+			expected := []map[string]any{}
+			if fires {
+				labels := map[string]string{"severity": alert.Labels["severity"]}
+				if name, value, ok := strings.Cut(test.labels, ": "); ok {
+					labels[name] = value
+				}
+				expected = append(expected, map[string]any{
+					"exp_labels": labels, "exp_annotations": map[string]string{"summary": test.summary, "runbook_url": alert.Annotations["runbook_url"]},
+				})
+			}
+			cases = append(cases, map[string]any{
+				"interval": "1m", "input_series": series,
+				"alert_rule_test": []map[string]any{{"eval_time": fmt.Sprintf("%dm", minutes), "alertname": alert.Alert, "exp_alerts": expected}},
+			})
+		}
+	}
+	content, err := json.Marshal(map[string]any{"rule_files": []string{path}, "evaluation_interval": "1m", "tests": cases})
+	must(t, err)
+	file := filepath.Join(directory, "tests.yaml")
+	must(t, os.WriteFile(file, content, 0o600))
+	promtool(t, "test", "rules", file)
+}
+
+// slow is a histogram of which, loud, one value in ten is above a minute.
+func slow(which, summary string) struct{ series, quiet, loud, labels, summary string } {
+	bucket := func(boundary, values string) string {
+		return fmt.Sprintf(`job_executor_task_%s_duration_seconds_bucket{le=%q} <- %s`, which, boundary, values)
+	}
+	histogram := func(minute, fiveMinutes string) string {
+		return strings.Join([]string{bucket("60", minute), bucket("300", fiveMinutes), bucket("+Inf", fiveMinutes)}, "\n")
+	}
+	return struct{ series, quiet, loud, labels, summary string }{
+		quiet: histogram("0+100x40", "0+100x40"), loud: histogram("0+25x40", "0+100x40"), summary: summary,
+	}
+}
+
+// What is shown, and what alerts go by, is there, by the names that they use: of all that the
+// tests did, up to here.
+func TestEveryQueryHasData(t *testing.T) {
+	alerts, _, err := monitoring.Alerts(repository)
+	must(t, err)
+	panels, err := monitoring.Panels(repository)
+	must(t, err)
+	queries := map[string]string{}
+	for _, alert := range alerts {
+		measured, err := alert.Measured()
+		must(t, err)
+		queries[measured] = alert.Alert
+	}
+	for _, panel := range panels {
+		for _, target := range panel.Targets {
+			queries[target.Expression] = panel.Title
+		}
+	}
+	for query, of := range queries {
+		// The last events may not have been scraped yet.
+		err := console.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
+			values, err := watched.Range(ctx, query, watched.since, time.Now())
+			if err == nil && !slices.ContainsFunc(values, func(value float64) bool { return value >= 0 }) {
+				err = fmt.Errorf("there is no value")
+			}
+			return err
+		})
+		if err != nil {
+			t.Errorf("%s: %s: %v", of, query, err)
+		}
+	}
+	for _, alert := range alerts {
+		firing, err := watched.Range(t.Context(), alert.Expression, watched.since, time.Now())
+		must(t, err)
+		measured, err := alert.Measured()
+		must(t, err)
+		all, err := watched.Range(t.Context(), measured, watched.since, time.Now())
+		must(t, err)
+		if len(firing) >= len(all) {
+			t.Errorf("%s was true at all %d times, of %d", alert.Alert, len(firing), len(all))
+		}
+	}
+}
+
+// From what was slow one click leads to why.
+func TestExemplarsNameTracesThatAreInJaeger(t *testing.T) {
+	installed := connect(t)
+	project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "hello\n"})
+	end(t, installed, project, keptnContext)
+	must(t, console.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
+		traces, err := watched.ExemplarTraces(ctx, "cicd_pipeline_run_duration_seconds_bucket", watched.since, time.Now())
+		if err != nil {
+			return err
+		}
+		for _, trace := range traces {
+			if spans, err := installed.Trace(ctx, trace); err == nil && len(spans) > 0 {
+				return nil
+			}
+		}
+		return fmt.Errorf("of %d exemplars none is a trace in Jaeger", len(traces))
+	}))
+}

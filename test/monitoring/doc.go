@@ -1,0 +1,2 @@
+// Package monitoring reads what config/monitoring holds: alerts, and a dashboard.
+package monitoring

@@ -1,0 +1,96 @@
+package monitoring
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+)
+
+// Alert is an alert's rule.
+type Alert struct {
+	Alert       string            `json:"alert"`
+	Expression  string            `json:"expr"`
+	For         string            `json:"for,omitempty"`
+	Labels      map[string]string `json:"labels"`
+	Annotations map[string]string `json:"annotations"`
+}
+
+// comparison is the end of an alert's expression.
+var comparison = regexp.MustCompile(` [<>] [0-9.]+$`)
+
+// Measured is what the alert compares with its limit. Its error is that it compares nothing.
+func (alert Alert) Measured() (string, error) {
+	measured := comparison.ReplaceAllString(alert.Expression, "")
+	if measured == alert.Expression {
+		return "", fmt.Errorf("alert %s compares nothing: %s", alert.Alert, alert.Expression)
+	}
+	return measured, nil
+}
+
+// Alerts returns the alerts below a repository's root, and a rules file with them.
+func Alerts(repository string) ([]Alert, []byte, error) {
+	var made struct {
+		Spec struct {
+			Groups []struct {
+				Name  string  `json:"name"`
+				Rules []Alert `json:"rules"`
+			} `json:"groups"`
+		} `json:"spec"`
+	}
+	if err := read(repository, "rules.yaml", &made); err != nil {
+		return nil, nil, err
+	}
+	var alerts []Alert
+	for _, group := range made.Spec.Groups {
+		alerts = append(alerts, group.Rules...)
+	}
+	file, err := yaml.Marshal(made.Spec)
+	return alerts, file, err
+}
+
+// Panel is what a dashboard shows.
+type Panel struct {
+	Title   string `json:"title"`
+	Targets []struct {
+		Expression string `json:"expr"`
+	} `json:"targets"`
+}
+
+// Panels returns what the dashboard below a repository's root shows.
+func Panels(repository string) ([]Panel, error) {
+	var made struct {
+		Data map[string]string `json:"data"`
+	}
+	if err := read(repository, "dashboard.yaml", &made); err != nil {
+		return nil, err
+	}
+	var dashboard struct {
+		Panels []Panel `json:"panels"`
+	}
+	if err := json.Unmarshal([]byte(made.Data["job-executor.json"]), &dashboard); err != nil {
+		return nil, fmt.Errorf("reading the dashboard: %w", err)
+	}
+	for _, panel := range dashboard.Panels {
+		for index := range panel.Targets {
+			// Grafana chooses it by what is shown.
+			panel.Targets[index].Expression = strings.ReplaceAll(panel.Targets[index].Expression, "$__rate_interval", "1m")
+		}
+	}
+	return dashboard.Panels, nil
+}
+
+func read(repository, name string, into any) error {
+	content, err := os.ReadFile(filepath.Join(repository, "config", "monitoring", name))
+	if err == nil {
+		err = yaml.Unmarshal(content, into)
+	}
+	if err != nil {
+		return fmt.Errorf("reading config/monitoring/%s: %w", name, err)
+	}
+	return nil
+}

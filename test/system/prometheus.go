@@ -1,0 +1,225 @@
+package system
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/yaml"
+
+	"github.com/job-executor/job-executor/test/console"
+)
+
+// Prometheus is a real one, on this machine, that scrapes an installation's pods as their
+// annotations say, through the API server.
+type Prometheus struct {
+	url     string
+	command *exec.Cmd
+	ended   chan error
+	log     string
+}
+
+// scrapeInterval is how often pods are scraped.
+const scrapeInterval = 5 * time.Second
+
+// StartPrometheus starts one whose files are below a directory, and waits until it is ready.
+func (system *Installation) StartPrometheus(ctx context.Context, directory string) (*Prometheus, error) {
+	settings, err := scraping(system.config, directory)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(directory, "prometheus.yaml")
+	if err := os.WriteFile(path, settings, 0o600); err != nil {
+		return nil, fmt.Errorf("configuring Prometheus: %w", err)
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("finding a port for Prometheus: %w", err)
+	}
+	address := listener.Addr().String()
+	_ = listener.Close()
+	prometheus := &Prometheus{url: "http://" + address, ended: make(chan error, 1), log: filepath.Join(directory, "prometheus.log")}
+	log, err := os.Create(prometheus.log)
+	if err != nil {
+		return nil, fmt.Errorf("making Prometheus' log: %w", err)
+	}
+	defer func() { _ = log.Close() }()
+	// Not CommandContext: the context ends once it is ready.
+	prometheus.command = exec.Command("prometheus", "--config.file", path, "--web.listen-address", address, //nolint:noctx,gosec // see above
+		"--storage.tsdb.path", filepath.Join(directory, "data"), "--enable-feature", "exemplar-storage")
+	prometheus.command.Stdout, prometheus.command.Stderr = log, log
+	if err := prometheus.command.Start(); err != nil {
+		return nil, fmt.Errorf("starting Prometheus (Debian's package prometheus): %w", err)
+	}
+	go func() { prometheus.ended <- prometheus.command.Wait() }()
+	err = console.Eventually(ctx, time.Minute, func(ctx context.Context) error {
+		select {
+		case err := <-prometheus.ended:
+			prometheus.ended <- err
+			content, _ := os.ReadFile(prometheus.log)
+			return fmt.Errorf("it ended: %w\n%s", err, content)
+		default:
+		}
+		_, err := prometheus.get(ctx, "/-/ready", nil)
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("waiting for Prometheus: %w", err), prometheus.Stop())
+	}
+	return prometheus, nil
+}
+
+// Stop ends it.
+func (prometheus *Prometheus) Stop() error {
+	if err := prometheus.command.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("ending Prometheus: %w", err)
+	}
+	<-prometheus.ended
+	return nil
+}
+
+// scraping is Prometheus' configuration.
+func scraping(config *rest.Config, directory string) ([]byte, error) {
+	server, err := url.Parse(config.Host)
+	if err != nil {
+		return nil, fmt.Errorf("reading the API server's address: %w", err)
+	}
+	access := map[string]any{}
+	secure := map[string]any{"insecure_skip_verify": config.Insecure}
+	write := func(name string, content []byte, file string) (string, error) {
+		if len(content) == 0 {
+			return file, nil
+		}
+		path := filepath.Join(directory, name)
+		return path, os.WriteFile(path, content, 0o600)
+	}
+	for name, given := range map[string]struct {
+		content []byte
+		file    string
+	}{
+		"ca_file": {config.CAData, config.CAFile}, "cert_file": {config.CertData, config.CertFile}, "key_file": {config.KeyData, config.KeyFile},
+	} {
+		path, err := write(name, given.content, given.file)
+		if err != nil {
+			return nil, fmt.Errorf("writing Prometheus' %s: %w", name, err)
+		}
+		if path != "" {
+			secure[name] = path
+		}
+	}
+	access["tls_config"] = secure
+	if token, err := write("token", []byte(config.BearerToken), config.BearerTokenFile); err != nil {
+		return nil, fmt.Errorf("writing Prometheus' token: %w", err)
+	} else if token != "" {
+		access["authorization"] = map[string]any{"credentials_file": token}
+	}
+	discovery := map[string]any{"role": "pod", "api_server": config.Host, "namespaces": map[string]any{"names": []string{Namespace}}}
+	job := map[string]any{
+		"job_name": "job-executor", "scheme": server.Scheme, "scrape_interval": scrapeInterval.String(), "scrape_timeout": scrapeInterval.String(),
+		"relabel_configs": []map[string]any{
+			{"source_labels": []string{"__meta_kubernetes_pod_annotation_prometheus_io_scrape"}, "action": "keep", "regex": "true"},
+			{
+				"source_labels": []string{"__meta_kubernetes_namespace", "__meta_kubernetes_pod_name", "__meta_kubernetes_pod_annotation_prometheus_io_port"},
+				"regex":         "(.+);(.+);(.+)", "target_label": "__metrics_path__", "replacement": "/api/v1/namespaces/$1/pods/$2:$3/proxy/metrics",
+			},
+			{"target_label": "__address__", "replacement": server.Host},
+			{"source_labels": []string{"__meta_kubernetes_pod_name"}, "target_label": "pod"},
+		},
+	}
+	for name, value := range access {
+		discovery[name], job[name] = value, value
+	}
+	job["kubernetes_sd_configs"] = []any{discovery}
+	return yaml.Marshal(map[string]any{"scrape_configs": []any{job}})
+}
+
+// Range evaluates a query at each scrape of a range of time, and returns the values of all
+// its series.
+func (prometheus *Prometheus) Range(ctx context.Context, query string, from, to time.Time) ([]float64, error) {
+	content, err := prometheus.get(ctx, "/api/v1/query_range", url.Values{
+		"query": {query}, "start": {from.Format(time.RFC3339)}, "end": {to.Format(time.RFC3339)}, "step": {scrapeInterval.String()},
+	})
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Data struct {
+			Result []struct{ Values [][]any }
+		}
+	}
+	if err := json.Unmarshal(content, &answer); err != nil {
+		return nil, fmt.Errorf("decoding what Prometheus answered: %w", err)
+	}
+	var values []float64
+	for _, series := range answer.Data.Result {
+		for _, sample := range series.Values {
+			const parts = 2
+			if len(sample) != parts {
+				return nil, fmt.Errorf("Prometheus answered with the sample %v", sample)
+			}
+			value, err := strconv.ParseFloat(fmt.Sprint(sample[1]), 64)
+			if err != nil {
+				return nil, fmt.Errorf("decoding a sample: %w", err)
+			}
+			values = append(values, value)
+		}
+	}
+	return values, nil
+}
+
+// ExemplarTraces returns the traces that a query's exemplars name.
+func (prometheus *Prometheus) ExemplarTraces(ctx context.Context, query string, from, to time.Time) ([]string, error) {
+	content, err := prometheus.get(ctx, "/api/v1/query_exemplars", url.Values{
+		"query": {query}, "start": {from.Format(time.RFC3339)}, "end": {to.Format(time.RFC3339)},
+	})
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Data []struct {
+			Exemplars []struct{ Labels map[string]string }
+		}
+	}
+	if err := json.Unmarshal(content, &answer); err != nil {
+		return nil, fmt.Errorf("decoding what Prometheus answered: %w", err)
+	}
+	var traces []string
+	for _, series := range answer.Data {
+		for _, exemplar := range series.Exemplars {
+			traces = append(traces, exemplar.Labels["trace_id"])
+		}
+	}
+	return traces, nil
+}
+
+func (prometheus *Prometheus) get(ctx context.Context, path string, query url.Values) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, prometheus.url+path+"?"+query.Encode(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("asking Prometheus: %w", err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("asking Prometheus: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	content, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, fmt.Errorf("reading what Prometheus answered: %w", err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("Prometheus answered %d: %s", response.StatusCode, strings.TrimSpace(string(content)))
+	}
+	return content, nil
+}
