@@ -21,6 +21,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/job-executor/job-executor/functions/observability"
 	"github.com/job-executor/job-executor/functions/tracing"
 )
 
@@ -43,16 +44,16 @@ type Telemetry struct {
 // OTEL_TRACES_SAMPLER). What is wrong with the latter is logged, and keeps nothing from
 // working. Readings get the metrics, too.
 func NewTelemetry(ctx context.Context, name string, level slog.Level, readings ...Reading) (*Telemetry, error) {
-	settings, wrong := readObservability(observabilityDirectory)
+	settings, wrong := observability.Read(observability.Directory)
 	if wrong != nil {
-		settings = observability{}
+		settings = observability.Settings{}
 	}
 	processors, err := ExportFromEnvironment(ctx)
 	var options []sdktrace.TracerProviderOption
-	if err == nil && len(processors) == 0 && settings.tracesEndpoint != "" {
-		processors, err = export(ctx, otlptracehttp.WithEndpointURL(settings.tracesEndpoint))
+	if err == nil && len(processors) == 0 && settings.TracesEndpoint != "" {
+		processors, err = export(ctx, otlptracehttp.WithEndpointURL(settings.TracesEndpoint))
 		if os.Getenv("OTEL_TRACES_SAMPLER") == "" {
-			options = append(options, sdktrace.WithSampler(sdktrace.TraceIDRatioBased(settings.samplingRate)))
+			options = append(options, sdktrace.WithSampler(sdktrace.TraceIDRatioBased(settings.SamplingRate)))
 		}
 	}
 	if err != nil {
@@ -62,7 +63,7 @@ func NewTelemetry(ctx context.Context, name string, level slog.Level, readings .
 	if wrong != nil {
 		telemetry.Log.WarnContext(ctx, "there are no spans and metrics, unless OTEL_ variables say where to", "error", wrong)
 	}
-	if hasEndpoint("METRICS") || settings.metricsEndpoint != "" {
+	if hasEndpoint("METRICS") || settings.MetricsEndpoint != "" {
 		readings = append(readings, func() (sdkmetric.Reader, error) { return pushing(ctx, settings) })
 	}
 	return telemetry, telemetry.measure(name, readings)
@@ -99,18 +100,18 @@ func (telemetry *Telemetry) measure(name string, readings []Reading) error {
 
 // pushing exports metrics by OTLP over HTTP, to where OpenTelemetry's variables say, or else the
 // settings.
-func pushing(ctx context.Context, settings observability) (sdkmetric.Reader, error) {
+func pushing(ctx context.Context, settings observability.Settings) (sdkmetric.Reader, error) {
 	var to []otlpmetrichttp.Option
 	if !hasEndpoint("METRICS") {
-		to = append(to, otlpmetrichttp.WithEndpointURL(settings.metricsEndpoint))
+		to = append(to, otlpmetrichttp.WithEndpointURL(settings.MetricsEndpoint))
 	}
 	exporter, err := otlpmetrichttp.New(ctx, to...)
 	if err != nil {
 		return nil, fmt.Errorf("setting up the export of metrics: %w", err)
 	}
 	var options []sdkmetric.PeriodicReaderOption
-	if settings.metricsInterval > 0 {
-		options = append(options, sdkmetric.WithInterval(settings.metricsInterval))
+	if settings.MetricsInterval > 0 {
+		options = append(options, sdkmetric.WithInterval(settings.MetricsInterval))
 	}
 	return sdkmetric.NewPeriodicReader(exporter, options...), nil
 }

@@ -33,8 +33,8 @@ func golist(t *testing.T, arguments ...string) []string {
 func TestWhoMayImportWhom(t *testing.T) {
 	libraries := map[string][]string{
 		"cluster": nil, "jobconfig/expression": nil, "jobconfig/reader": nil, "keptn": nil, "run": nil,
-		"prometheus": {"function"}, "eventmetric": nil, "jobphase": nil,
-		"function":  {"eventmetric", "tracing"},
+		"prometheus": {"function"}, "eventmetric": nil, "jobphase": nil, "observability": nil,
+		"function":  {"eventmetric", "observability", "tracing"},
 		"jobconfig": {"jobconfig/expression", "jobconfig/reader"},
 		"tracing":   {"keptn"},
 		"files":     {"keptn"},

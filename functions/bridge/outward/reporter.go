@@ -50,11 +50,8 @@ type Timing struct {
 
 // Metrics measure what becomes of answers, as runmetric.Recorder does.
 type Metrics interface {
-	// Sent measures an attempt to give Keptn an answer, and whether it is one more.
 	Sent(ctx context.Context, answer keptn.Answer, isAgain bool, err error)
-	// Dropped counts an event that Keptn is not given.
 	Dropped(ctx context.Context, phase keptn.Phase)
-	// Jobs measures the Jobs of a task whose run has ended.
 	Jobs(ctx context.Context, task keptn.Task, jobs []jobphase.Phases)
 }
 

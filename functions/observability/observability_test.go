@@ -1,4 +1,4 @@
-package function
+package observability
 
 import (
 	"os"
@@ -13,7 +13,7 @@ func TestObservabilityIsReadAsKnativeHasIt(t *testing.T) {
 	tests := []struct {
 		name  string
 		files map[string]string
-		want  observability
+		want  Settings
 		err   string
 	}{
 		{name: "nothing is there"},
@@ -23,10 +23,17 @@ func TestObservabilityIsReadAsKnativeHasIt(t *testing.T) {
 				"tracing-protocol": "http/protobuf\n", "tracing-endpoint": "http://collector:4318/v1/traces", "tracing-sampling-rate": "0.5",
 				"metrics-protocol": "http/protobuf", "metrics-endpoint": "http://collector:4318/v1/metrics", "metrics-export-interval": "30s",
 			},
-			want: observability{"http://collector:4318/v1/traces", 0.5, "http://collector:4318/v1/metrics", 30 * time.Second},
+			want: Settings{"http://collector:4318/v1/traces", 0.5, "http://collector:4318/v1/metrics", 30 * time.Second},
+		},
+		{
+			name: "Prometheus comes for metrics itself",
+			files: map[string]string{
+				"metrics-protocol": "prometheus", "tracing-protocol": "http/protobuf", "tracing-endpoint": "http://collector:4318/v1/traces", "tracing-sampling-rate": "1",
+			},
+			want: Settings{TracesEndpoint: "http://collector:4318/v1/traces", SamplingRate: 1},
 		},
 		{name: "no rate is none", files: map[string]string{"tracing-protocol": "http/protobuf", "tracing-endpoint": "http://collector:4318/v1/traces"}},
-		{name: "it is off", files: map[string]string{"tracing-protocol": "none", "tracing-sampling-rate": "1"}, want: observability{samplingRate: 1}},
+		{name: "it is off", files: map[string]string{"tracing-protocol": "none", "tracing-sampling-rate": "1"}, want: Settings{SamplingRate: 1}},
 		{
 			name: "what is wrong is named",
 			files: map[string]string{
@@ -49,7 +56,7 @@ func TestObservabilityIsReadAsKnativeHasIt(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			got, err := readObservability(directory)
+			got, err := Read(directory)
 			message := ""
 			if err != nil {
 				message = err.Error()
@@ -57,7 +64,7 @@ func TestObservabilityIsReadAsKnativeHasIt(t *testing.T) {
 			if message != test.err {
 				t.Errorf("got %s\nwant %s", message, test.err)
 			}
-			if err == nil && !cmp.Equal(test.want, got, cmp.AllowUnexported(observability{})) {
+			if err == nil && !cmp.Equal(test.want, got) {
 				t.Errorf("got %+v, want %+v", got, test.want)
 			}
 		})
