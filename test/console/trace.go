@@ -18,6 +18,8 @@ type Span struct {
 	Duration time.Duration
 	// Result is that of a task's run, or of a Job; Error is why the span is marked, if it is.
 	Result, Error string
+	// Attributes are the keys of its attributes.
+	Attributes []string
 	// Warnings are what a viewer has against it.
 	Warnings []string
 }
@@ -78,6 +80,24 @@ func outline(text *strings.Builder, children map[string][]Span, parents []string
 		text.WriteString(line + "\n")
 		outline(text, children, alike[line], indent+"  ")
 	}
+}
+
+// Attributes lists for each name of spans the keys of their attributes.
+func Attributes(spans []Span) string {
+	byName := map[string]map[string]bool{}
+	for _, span := range spans {
+		if byName[span.Name] == nil {
+			byName[span.Name] = map[string]bool{}
+		}
+		for _, key := range span.Attributes {
+			byName[span.Name][key] = true
+		}
+	}
+	var text strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		fmt.Fprintf(&text, "%s: %s\n", name, strings.Join(slices.Sorted(maps.Keys(byName[name])), " "))
+	}
+	return text.String()
 }
 
 // Depth is how many spans are above each other at most.

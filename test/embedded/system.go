@@ -40,6 +40,10 @@ type Options struct {
 	Objects []runtime.Object
 	// Observe is told of each delivery of the Broker.
 	Observe func(Delivery)
+	// Retries is how often a Broker tries again; nil is as often as the manifests say.
+	Retries *int32
+	// Before stands before each function, by its host's name; nil is nothing.
+	Before func(name string, handler http.Handler) http.Handler
 	// Log takes what the functions log.
 	Log slog.Handler
 	// Processors returns what gets the functions' spans; nil is System.Spans, and what the
@@ -59,6 +63,9 @@ type System struct {
 	cancel     context.CancelFunc
 	group      sync.WaitGroup
 	processors []sdktrace.SpanProcessor
+	// startBridge starts a bridge, and endBridge ends it.
+	startBridge func() error
+	endBridge   context.CancelFunc
 }
 
 const (
@@ -134,6 +141,11 @@ func (system *System) wire(ctx context.Context, manifests Manifests, network *Ne
 			},
 		}
 	}
+	if options.Retries != nil {
+		for index := range manifests.Triggers {
+			manifests.Triggers[index].Spec.Delivery.Retry = options.Retries
+		}
+	}
 	broker, err := NewBroker(BrokerURL, manifests.Triggers, network)
 	if err != nil {
 		return err
@@ -141,33 +153,49 @@ func (system *System) wire(ctx context.Context, manifests Manifests, network *Ne
 	broker.Observe = options.Observe
 	network.Handle("broker-ingress.knative-eventing.svc.cluster.local", broker)
 
-	serve := func(host string, environment Environment, wire func(Environment) (function.Program, error)) error {
+	serve := func(ctx context.Context, host string, environment Environment, wire func(Environment) (function.Program, error)) error {
 		program, err := wire(environment)
 		if err != nil {
 			return err
 		}
-		network.Handle(host+"."+systemNamespace+".svc.cluster.local", program.HTTPHandler(maxEventBytes, environment.Telemetry))
+		handler := program.HTTPHandler(maxEventBytes, environment.Telemetry)
+		if options.Before != nil {
+			handler = options.Before(host, handler)
+		}
+		network.Handle(host+"."+systemNamespace+".svc.cluster.local", handler)
 		for _, loop := range program.Loops {
 			system.group.Go(func() { _ = loop(ctx) })
 		}
 		return nil
 	}
-	bridgeEnvironment := environment("bridge")
-	if bridgeEnvironment.Stream, err = NATS(bridgeEnvironment); err != nil {
-		return err
+	system.startBridge = func() error {
+		environment := environment("bridge")
+		var err error
+		if environment.Stream, err = NATS(environment); err != nil {
+			return err
+		}
+		var alive context.Context
+		alive, system.endBridge = context.WithCancel(ctx)
+		return serve(alive, "bridge", environment, func(environment Environment) (function.Program, error) { return Bridge(alive, environment) })
 	}
-	if err := serve("bridge", bridgeEnvironment, func(environment Environment) (function.Program, error) { return Bridge(ctx, environment) }); err != nil {
+	if err := system.startBridge(); err != nil {
 		return err
 	}
 	for _, trigger := range manifests.Triggers {
 		if strings.HasPrefix(trigger.Name, executorPrefix) {
 			wire := func(environment Environment) (function.Program, error) { return Executor(environment, trigger.Name) }
-			if err := serve(trigger.Name, environment("executor"), wire); err != nil {
+			if err := serve(ctx, trigger.Name, environment("executor"), wire); err != nil {
 				return err
 			}
 		}
 	}
-	return errors.Join(serve("watcher", environment("watcher"), Watcher), serve("jobsource", environment("jobsource"), Jobsource))
+	return errors.Join(serve(ctx, "watcher", environment("watcher"), Watcher), serve(ctx, "jobsource", environment("jobsource"), Jobsource))
+}
+
+// ReplaceBridge ends the bridge, with all that it knows, and starts another one.
+func (system *System) ReplaceBridge() error {
+	system.endBridge()
+	return system.startBridge()
 }
 
 // Trace returns the spans of a trace that have ended, by their start.
@@ -183,6 +211,9 @@ func (system *System) Trace(traceID string) []console.Span {
 		}
 		if stub.Parent.HasSpanID() {
 			span.ParentID = stub.Parent.SpanID().String()
+		}
+		for _, attribute := range stub.Attributes {
+			span.Attributes = append(span.Attributes, string(attribute.Key))
 		}
 		for _, attribute := range slices.Concat(stub.Resource.Attributes(), stub.Attributes) {
 			switch attribute.Key {

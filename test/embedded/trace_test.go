@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -17,6 +18,96 @@ import (
 	"github.com/job-executor/job-executor/test/console"
 )
 
+// start starts a system that ends with the test.
+func start(t *testing.T, options Options) *System {
+	t.Helper()
+	options.Directory, options.Manifests, options.Log = t.TempDir(), "../../config", slog.DiscardHandler
+	system, err := Start(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { system.Close(t.Context()) })
+	return system
+}
+
+// begin creates a project, whose sequence has a task test, and triggers it.
+func begin(t *testing.T, keptn console.Keptn, project, config string) (keptnContext string) {
+	t.Helper()
+	files := map[string][]byte{"job/config.yaml": []byte(config), "a.txt": []byte("a")}
+	if err := keptn.CreateProject(t.Context(), project, console.Shipyard("dev", "test"), "cart", []string{"dev"}, files); err != nil {
+		t.Fatal(err)
+	}
+	keptnContext, err := keptn.Trigger(t.Context(), project, "dev", "pipeline", "cart", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keptnContext
+}
+
+// awaitTrace waits until a context's trace is the wanted one.
+func awaitTrace(t *testing.T, system *System, keptnContext, want string) {
+	t.Helper()
+	err := console.Eventually(t.Context(), flowLimit, func(context.Context) error {
+		if difference := cmp.Diff(want+"\n", console.Outline(system.Trace(console.TraceID(keptnContext)))); difference != "" {
+			return errors.New("(-want +got):\n" + difference)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// No executor takes the task: what tells so is in the trace, and where it was tried.
+func TestTraceOfATaskThatNobodyTakes(t *testing.T) {
+	refusing := http.HandlerFunc(func(writer http.ResponseWriter, _ *http.Request) {
+		http.Error(writer, "no memory on any node", http.StatusServiceUnavailable)
+	})
+	system := start(t, Options{Retries: new(int32(1)), Before: func(name string, handler http.Handler) http.Handler {
+		if strings.HasPrefix(name, executorPrefix) {
+			return refusing
+		}
+		return handler
+	}})
+	keptnContext := begin(t, console.Keptn{Call: system.Call}, "untaken", "apiVersion: v2\nactions:\n- {name: A, event: test.triggered, image: alpine}\n")
+	const why = "Job Executor could not take this task: status 503: no memory on any node"
+	awaitTrace(t, system, keptnContext, "SERVER bridge RUN dev.pipeline = failure ! "+why+"\nSERVER bridge RUN test = error ! "+why+`
+  PRODUCER bridge send sh.keptn.event.test.triggered
+    CONSUMER bridge process sh.keptn.event.test.triggered
+      PRODUCER bridge send io.github.job-executor.run.awaited
+        CONSUMER watcher process io.github.job-executor.run.awaited
+          CONSUMER bridge process sh.keptn.event.test.finished
+            PRODUCER bridge send sh.keptn.event.test.finished
+            PRODUCER bridge send sh.keptn.event.test.started`)
+}
+
+// The bridge that began a task is gone when it ends: its trace is one tree all the same, but for
+// the sequence's span, of which the other bridge has not seen the beginning.
+func TestTraceGoesOnWithAnotherBridge(t *testing.T) {
+	system := start(t, Options{})
+	keptn := console.Keptn{Call: system.Call}
+	keptnContext := begin(t, keptn, "replaced", "apiVersion: v2\nactions:\n- {name: A, event: test.triggered, image: alpine, cmd: [sleep, '4']}\n")
+	awaitTaken(t, system, keptn, keptnContext, true)
+	if err := system.ReplaceBridge(); err != nil {
+		t.Fatal(err)
+	}
+	awaitTrace(t, system, keptnContext, `SERVER bridge RUN test = success
+  INTERNAL watcher A = success
+    INTERNAL watcher pending
+    INTERNAL watcher run
+  PRODUCER bridge send sh.keptn.event.test.triggered
+    CONSUMER executor process sh.keptn.event.test.triggered
+      CONSUMER bridge process sh.keptn.event.test.started
+        PRODUCER bridge send sh.keptn.event.test.started
+      INTERNAL executor create Jobs
+      INTERNAL executor read job/config.yaml
+  PRODUCER jobsource send io.github.job-executor.job.completed
+    CONSUMER watcher process io.github.job-executor.job.completed
+      CONSUMER bridge process sh.keptn.event.test.finished
+        PRODUCER bridge send sh.keptn.event.test.finished
+      INTERNAL watcher read logs`)
+}
+
 // Each task is one tree that a person can read.
 func TestTraces(t *testing.T) {
 	// traced is a program in a container that writes a span, as OpenTelemetry's libraries do.
@@ -28,13 +119,7 @@ func TestTraces(t *testing.T) {
 		span.End()
 		return 0
 	}
-	system, err := Start(t.Context(), Options{
-		Directory: t.TempDir(), Manifests: "../../config", Log: slog.DiscardHandler, Programs: map[string]Program{"docker.io/library/traced": traced},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { system.Close(t.Context()) })
+	system = start(t, Options{Programs: map[string]Program{"docker.io/library/traced": traced}})
 	keptn := console.Keptn{Call: system.Call}
 	const started = `
     CONSUMER executor process sh.keptn.event.test.triggered
@@ -148,28 +233,19 @@ SERVER bridge RUN test = cancellation
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			project := fmt.Sprintf("traced-%d", index)
-			files := map[string][]byte{"job/config.yaml": []byte(test.config), "a.txt": []byte("a")}
-			if err := keptn.CreateProject(t.Context(), project, console.Shipyard("dev", "test"), "cart", []string{"dev"}, files); err != nil {
-				t.Fatal(err)
-			}
-			keptnContext, err := keptn.Trigger(t.Context(), project, "dev", "pipeline", "cart", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			keptnContext := begin(t, keptn, project, test.config)
 			if test.aborts {
 				awaitTaken(t, system, keptn, keptnContext, strings.Contains(test.want, "create Jobs"))
 				if err := keptn.Abort(t.Context(), project, keptnContext); err != nil {
 					t.Fatal(err)
 				}
 			}
-			err = console.Eventually(t.Context(), flowLimit, func(context.Context) error {
-				if difference := cmp.Diff(test.want+"\n", console.Outline(system.Trace(console.TraceID(keptnContext)))); difference != "" {
-					return errors.New("(-want +got):\n" + difference)
+			awaitTrace(t, system, keptnContext, test.want)
+			if test.name == "a task with a file" {
+				spans := system.Trace(console.TraceID(keptnContext))
+				if difference := cmp.Diff(console.AttributesOfATask, console.Attributes(spans)); difference != "" {
+					t.Errorf("attributes (-want +got):\n%s\n%s", difference, console.Attributes(spans))
 				}
-				return nil
-			})
-			if err != nil {
-				t.Error(err)
 			}
 		})
 	}
