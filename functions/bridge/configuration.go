@@ -39,6 +39,9 @@ type KeptnConfiguration struct {
 	Transport Transport `env:"KEPTN_TRANSPORT,notEmpty"`
 	// APIURL is Keptn's address seen from outside its cluster, ending in /api.
 	APIURL string `env:"KEPTN_API_URL"`
+	// BridgeURL is that of Keptn's web page, ending in /bridge; empty is the one beside APIURL,
+	// if there is one.
+	BridgeURL string `env:"KEPTN_BRIDGE_URL"`
 	// APIToken is Keptn's API token. It never leaves this process but to Keptn.
 	APIToken string `env:"KEPTN_API_TOKEN"`
 	// ControlPlaneURL and ResourceServiceURL are Keptn's services inside its cluster.
@@ -63,6 +66,18 @@ const (
 	// HTTP is for a remote execution plane: it polls Keptn's API.
 	HTTP Transport = "http"
 )
+
+// page is the address of Keptn's web page; empty if it is not known.
+func (configuration KeptnConfiguration) page() string {
+	if configuration.BridgeURL != "" {
+		return strings.TrimSuffix(configuration.BridgeURL, "/")
+	}
+	beside, isBeside := strings.CutSuffix(strings.TrimSuffix(configuration.APIURL, "/"), "/api")
+	if !isBeside {
+		return ""
+	}
+	return beside + "/bridge"
+}
 
 // UnmarshalText reads a transport; it is an error if it is none.
 func (transport *Transport) UnmarshalText(text []byte) error {

@@ -177,3 +177,19 @@ func TestIntegrationTellsWhoItIs(t *testing.T) {
 		t.Error("it tells no version")
 	}
 }
+
+func TestTracesLinkToKeptnsPage(t *testing.T) {
+	for _, test := range []struct{ name, api, bridge, want string }{
+		{name: "beside its API", api: "https://keptn.example.com/api", want: "https://keptn.example.com/bridge"},
+		{name: "whose address ends in a slash", api: "https://keptn.example.com/api/", want: "https://keptn.example.com/bridge"},
+		{name: "elsewhere", api: "https://keptn.example.com/api", bridge: "https://page.example.com/bridge/", want: "https://page.example.com/bridge"},
+		{name: "in the same cluster it is not known", api: ""},
+		{name: "nor where the API is not where Keptn has it", api: "https://keptn.example.com/gateway"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := (KeptnConfiguration{APIURL: test.api, BridgeURL: test.bridge}).page(); got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+		})
+	}
+}

@@ -151,7 +151,7 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	if err != nil {
 		return function.Program{}, err
 	}
-	spans := &runspan.Writer{Tracer: tracer, Ended: metrics.Ended, Now: now}
+	spans := &runspan.Writer{Tracer: tracer, Ended: metrics.Ended, Now: now, Page: configuration.Keptn.page()}
 	waiting := outward.Timing{Loss: timing.LossTimeout, Interval: countInterval, Limit: countLimit}
 	if stream := dependencies.Stream; stream != nil {
 		sender, maxBytes, waiting.Deduplication = stream, stream.MaxBytes, deduplication

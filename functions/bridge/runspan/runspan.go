@@ -3,6 +3,7 @@ package runspan
 import (
 	"cmp"
 	"context"
+	"net/url"
 	"strings"
 	"time"
 
@@ -23,6 +24,9 @@ type Writer struct {
 	// Ended is told of each run that is over, with its span in the context.
 	Ended func(ctx context.Context, task keptn.Task, result keptn.RunResult)
 	Now   func() time.Time
+	// Page is the address of Keptn's web page, which shows a context below /trace; empty if it is
+	// not known.
+	Page string
 
 	written memory.Memory[bool]
 	// sequences are when those were triggered that have not finished.
@@ -59,6 +63,9 @@ func (writer *Writer) Write(ctx context.Context, task keptn.Task, result keptn.R
 	}
 	ctx, span := tracing.Start(ctx, writer.Tracer, tracing.TraceID(task.Context), tracing.SpanID(task.TriggeredID), "RUN "+task.Name, options...)
 	writer.Ended(ctx, task, result)
+	if writer.Page != "" {
+		span.SetAttributes(attribute.String("cicd.pipeline.task.run.url.full", writer.Page+"/trace/"+url.PathEscape(task.Context)))
+	}
 	if result != "" {
 		span.SetAttributes(attribute.String("cicd.pipeline.task.run.result", string(result)))
 	}

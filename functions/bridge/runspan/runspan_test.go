@@ -28,6 +28,9 @@ func recorded() (*Writer, func() []string) {
 			text := fmt.Sprintf("%s of %s/%s, %s to %s, %s %s", span.Name(), span.SpanContext().TraceID(), span.SpanContext().SpanID(),
 				span.StartTime().Sub(fixture.Noon), span.EndTime().Sub(fixture.Noon), span.Status().Code, span.Status().Description)
 			for _, attribute := range span.Attributes() {
+				if attribute.Key == "cicd.pipeline.task.run.url.full" {
+					text += " at " + attribute.Value.AsString()
+				}
 				if attribute.Key == "cicd.pipeline.task.run.result" || attribute.Key == "cicd.pipeline.result" {
 					text += " = " + attribute.Value.AsString()
 				}
@@ -48,13 +51,15 @@ func recorded() (*Writer, func() []string) {
 // explains it.
 func TestRunOfATaskIsWrittenOnce(t *testing.T) {
 	const of = "RUN test of 4ed578f61e1e4a119b2e9a7111760f5b/6b86b273ff34fce1, 0s to 1m0s, "
+	const at = " at https://keptn.example.com/bridge/trace/4ed578f6-1e1e-4a11-9b2e-9a7111760f5b"
 	for result, want := range map[keptn.RunResult]string{
-		keptn.RunSuccess: of + "Unset  = success", keptn.RunSkip: of + "Unset  = skip", keptn.RunCancellation: of + "Unset  = cancellation", "": of + "Unset ",
-		keptn.RunFailure: of + "Error it broke = failure", keptn.RunError: of + "Error it broke = error", keptn.RunTimeout: of + "Error it broke = timeout",
+		keptn.RunSuccess: of + "Unset " + at + " = success", keptn.RunSkip: of + "Unset " + at + " = skip", keptn.RunCancellation: of + "Unset " + at + " = cancellation", "": of + "Unset " + at,
+		keptn.RunFailure: of + "Error it broke" + at + " = failure", keptn.RunError: of + "Error it broke" + at + " = error", keptn.RunTimeout: of + "Error it broke" + at + " = timeout",
 	} {
 		t.Run(string(result), func(t *testing.T) {
 			written, told := recorded()
 			of := fixture.Task
+			written.Page = "https://keptn.example.com/bridge"
 			of.TriggeredAt, of.Traceparent = fixture.Noon, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 			for range 2 {
 				written.Write(tracing.WithRun(t.Context(), fixture.Task), of, result, "\nit broke\nand more\n")
