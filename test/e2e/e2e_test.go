@@ -17,6 +17,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/test/console"
@@ -234,6 +236,9 @@ SERVER bridge RUN test = success
 		if depth := console.Depth(spans); len(spans) > most || depth > deepest {
 			t.Errorf("it has %d spans, %d deep", len(spans), depth)
 		}
+		names := strings.NewReplacer("Say hello:", "Greet:", "RUN production.pipeline:", "RUN dev.pipeline:", "read greeting:", "read a.txt:")
+		compare(t, "attributes", console.AttributesOfATask, names.Replace(console.Attributes(spans)))
+		compareTimes(t, installed, keptnContext, spans)
 	})
 	t.Run("the Job expires only after it was reported", func(t *testing.T) {
 		must(t, console.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
@@ -248,6 +253,32 @@ SERVER bridge RUN test = success
 		}))
 	})
 	must(t, installed.WaitForZero(t.Context(), zeroLimit, "executor-test", "watcher"))
+}
+
+// compareTimes compares the spans of a context's only Job with what Kubernetes says of it.
+func compareTimes(t *testing.T, installed *system.Installation, keptnContext string, spans []console.Span) {
+	t.Helper()
+	jobs, err := installed.Jobs(t.Context(), keptnContext)
+	must(t, err)
+	pods, err := installed.Kubernetes.CoreV1().Pods(jobs[0].Namespace).List(t.Context(), metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + jobs[0].Name})
+	must(t, err)
+	container := pods.Items[0].Status.ContainerStatuses[0].State.Terminated
+	fetch := pods.Items[0].Status.InitContainerStatuses[0].State.Terminated
+	for name, real := range map[string][2]metav1.Time{
+		"Say hello": {jobs[0].CreationTimestamp, *jobs[0].Status.CompletionTime}, "pending": {*jobs[0].Status.StartTime, fetch.StartedAt},
+		"fetch files": {fetch.StartedAt, fetch.FinishedAt}, "run": {container.StartedAt, container.FinishedAt},
+	} {
+		for _, span := range spans {
+			if span.Name != name {
+				continue
+			}
+			for _, off := range []time.Duration{span.Start.Sub(real[0].Time), span.Start.Add(span.Duration).Sub(real[1].Time)} {
+				if off.Abs() > time.Second {
+					t.Errorf("%s is from %s for %s, and not from %s to %s", name, span.Start, span.Duration, real[0], real[1])
+				}
+			}
+		}
+	}
 }
 
 // sentAndStarted is the part of a trace in which a task's Jobs are made.
@@ -315,6 +346,46 @@ actions:
       INTERNAL watcher read logs
 SERVER bridge RUN production.pipeline = failure ! Task 'Break' failed: container task ended (Reason: Error, ExitCode: 3)
 `)
+}
+
+// Two tasks of a sequence are two trees of one trace; of the second one's two Jobs one waits
+// for the other, and fails.
+func TestTwoTasksAreTwoTrees(t *testing.T) {
+	t.Parallel()
+	installed := connect(t)
+	project, keptnContext := begin(t, installed, []string{"deployment", "test"}, map[string]string{"job/config.yaml": `apiVersion: v2
+actions:
+  - {name: Deploy, event: deployment.triggered, image: busybox, cmd: ["true"]}
+  - name: Check
+    events: [{name: sh.keptn.event.test.triggered}]
+    tasks:
+      - {name: One, image: busybox, cmd: ["true"]}
+      - {name: Two, image: busybox, cmd: [sh, -c], args: ['exit 4']}
+`})
+	end(t, installed, project, keptnContext)
+	const failure = "container task ended (Reason: Error, ExitCode: 4)"
+	completed := func(task string) string {
+		return strings.ReplaceAll(`
+  PRODUCER jobsource send io.github.job-executor.job.completed
+    CONSUMER watcher process io.github.job-executor.job.completed
+      CONSUMER bridge process sh.keptn.event.TASK.finished
+        PRODUCER bridge send sh.keptn.event.TASK.finished
+      INTERNAL watcher read logs
+`, "TASK", task)
+	}
+	traced(t, installed, keptnContext, `SERVER bridge RUN deployment = success
+  INTERNAL watcher Deploy = success
+    INTERNAL watcher pending
+    INTERNAL watcher run`+sentAndStarted("deployment")+completed("deployment")+
+		"SERVER bridge RUN production.pipeline = failure ! Task 'Two' failed: "+failure+`
+SERVER bridge RUN test = failure ! Task 'Two' failed: `+failure+`
+  INTERNAL watcher One = success
+    INTERNAL watcher pending
+    INTERNAL watcher run
+  INTERNAL watcher Two = failure ! `+failure+`
+    INTERNAL watcher pending
+    INTERNAL watcher queued
+    INTERNAL watcher run ! `+failure+sentAndStarted("test")+completed("test"))
 }
 
 func TestMissingFileEndsTheTaskWithItsName(t *testing.T) {

@@ -41,10 +41,10 @@ func overEachTransport(t *testing.T, installed *system.Installation, loss time.D
 // since it changes that for all, and kills the bridge.
 func TestTransports(t *testing.T) {
 	installed := connect(t)
-	overEachTransport(t, installed, system.CountingTime, func(t *testing.T, _ string) {
+	overEachTransport(t, installed, system.CountingTime, func(t *testing.T, transport string) {
 		t.Helper()
 		t.Run("a sequence of two stages passes", func(t *testing.T) { testTwoStages(t, installed) })
-		t.Run("an abort removes the Job", func(t *testing.T) { testAbort(t, installed) })
+		t.Run("an abort removes the Job", func(t *testing.T) { testAbort(t, installed, transport) })
 		t.Run("each task ends while the bridge is killed", func(t *testing.T) { testKilledBridge(t, installed) })
 	})
 }
@@ -94,7 +94,7 @@ actions:
 	contains(t, ours[len(ours)-1].Data.Message, "production")
 }
 
-func testAbort(t *testing.T, installed *system.Installation) {
+func testAbort(t *testing.T, installed *system.Installation, transport string) {
 	t.Helper()
 	project, keptnContext := begin(t, installed, []string{"deployment"}, map[string]string{"job/config.yaml": `apiVersion: v2
 actions:
@@ -129,6 +129,20 @@ actions:
 	events, err := installed.Events(t.Context(), keptnContext)
 	must(t, err)
 	compare(t, "events", []summary{{Type: "deployment.started"}}, summaries(console.Ours(events)))
+	want := `SERVER bridge RUN deployment = cancellation
+  INTERNAL watcher Forever = cancellation
+    INTERNAL watcher pending
+    INTERNAL watcher run
+  PRODUCER bridge send io.github.job-executor.run.cancelled
+    CONSUMER watcher process io.github.job-executor.run.cancelled` + sentAndStarted("deployment") + `
+  PRODUCER jobsource send io.github.job-executor.job.completed
+    CONSUMER watcher process io.github.job-executor.job.completed
+      CONSUMER bridge process sh.keptn.event.deployment.finished
+`
+	if transport == "nats" {
+		want += "SERVER bridge RUN production.pipeline = cancellation\n"
+	}
+	traced(t, installed, keptnContext, want)
 }
 
 // Whatever line the bridge is killed in, each task ends with exactly one started and
@@ -180,6 +194,36 @@ func testKilledBridge(t *testing.T, installed *system.Installation) {
 		must(t, err)
 		compare(t, "Jobs", 1, len(jobs))
 	}
+}
+
+// The bridge that began a task is killed before it ends: the trace is one tree all the same, but
+// for the sequence's own span, of which the next bridge has not seen the beginning.
+func TestTraceGoesOnWithAnotherBridge(t *testing.T) {
+	installed := connect(t)
+	project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": `apiVersion: v2
+actions:
+  - {name: Wait, event: test.triggered, image: busybox, cmd: [sleep], args: ["20"]}
+`})
+	// What is not exported yet goes with the process.
+	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		spans, err := installed.Trace(ctx, console.TraceID(keptnContext))
+		if err == nil && !slices.ContainsFunc(spans, func(span console.Span) bool { return span.Name == "process sh.keptn.event.test.started" }) {
+			err = errors.New("its beginning is not in Jaeger yet")
+		}
+		return err
+	}))
+	must(t, installed.Kill(t.Context(), "app.kubernetes.io/name=bridge"))
+	end(t, installed, project, keptnContext)
+	traced(t, installed, keptnContext, `SERVER bridge RUN test = success
+  INTERNAL watcher Wait = success
+    INTERNAL watcher pending
+    INTERNAL watcher run`+sentAndStarted("test")+`
+  PRODUCER jobsource send io.github.job-executor.job.completed
+    CONSUMER watcher process io.github.job-executor.job.completed
+      CONSUMER bridge process sh.keptn.event.test.finished
+        PRODUCER bridge send sh.keptn.event.test.finished
+      INTERNAL watcher read logs
+`)
 }
 
 // Of two bridges one is at work. When it is killed the other goes on, and what

@@ -55,14 +55,19 @@ func (system *Installation) Trace(ctx context.Context, traceID string) ([]consol
 				}
 			}
 			tags := map[string]string{}
+			var attributes []string
 			for _, tag := range span.Tags {
 				tags[tag.Key] = fmt.Sprint(tag.Value)
+				// Others are what Jaeger makes of the rest of a span.
+				if tag.Key != "span.kind" && tag.Key != "error" && !strings.HasPrefix(tag.Key, "otel.") {
+					attributes = append(attributes, tag.Key)
+				}
 			}
 			kind := strings.ToUpper(cmp.Or(tags["span.kind"], "internal"))
 			spans = append(spans, console.Span{
 				ID: span.SpanID, ParentID: parent, Name: span.OperationName, Service: trace.Processes[span.ProcessID].ServiceName, Kind: kind,
 				Start: time.UnixMicro(span.StartTime), Duration: time.Duration(span.Duration) * time.Microsecond,
-				Result: cmp.Or(tags["cicd.pipeline.task.run.result"], tags["cicd.pipeline.result"]), Error: tags["otel.status_description"], Warnings: span.Warnings,
+				Result: cmp.Or(tags["cicd.pipeline.task.run.result"], tags["cicd.pipeline.result"]), Error: tags["otel.status_description"], Warnings: span.Warnings, Attributes: attributes,
 			})
 		}
 	}
