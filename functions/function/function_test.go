@@ -463,9 +463,12 @@ func TestLogLinesNameTheTrace(t *testing.T) {
 		tracetest.NewSpanRecorder(),
 	).Tracers.Tracer("").
 		Start(tracing.WithRun(t.Context(), keptn.Task{Context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b"}), "one")
-	logger.InfoContext(withEvent(ctx, "7"), "hello")
+	of := *reply()
+	of.SetSubject("job-1")
+	of.SetExtension(keptn.ContextExtension, "4ed5")
+	logger.InfoContext(withEvent(ctx, of), "hello", "subject", "its own")
 	span.End()
-	if !strings.Contains(log.String(), `"event_id":"7","trace_id":"4ed578f61e1e4a119b2e9a7111760f5b"`) {
+	if !strings.Contains(log.String(), `"event_id":"2","keptncontext":"4ed5","trace_id":"4ed578f61e1e4a119b2e9a7111760f5b"`) {
 		t.Errorf("got %s", log.String())
 	}
 }

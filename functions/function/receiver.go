@@ -53,7 +53,7 @@ func Receiver(handle Handler, maxBytes int64, telemetry *Telemetry) http.Handler
 			return
 		}
 		log := log.With("type", received.Type(), "source", received.Source())
-		ctx = withEvent(ctx, received.ID())
+		ctx = withEvent(ctx, *received)
 		ctx, end := process(ctx, tracer, received, !started.Swap(true))
 		reply, err := handle(ctx, *received)
 		end(err)

@@ -8,7 +8,10 @@ import (
 	"os"
 	"runtime/debug"
 
+	"github.com/cloudevents/sdk-go/v2/event"
+
 	"github.com/job-executor/job-executor/functions/eventmetric"
+	"github.com/job-executor/job-executor/functions/keptn"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
@@ -193,9 +196,17 @@ func telemetryTo(name string, handler slog.Handler, processors []sdktrace.SpanPr
 
 type eventKey struct{}
 
-// withEvent has every log line that is written for an event name it.
-func withEvent(ctx context.Context, id string) context.Context {
-	return context.WithValue(ctx, eventKey{}, id)
+// withEvent has every log line that is written for an event name it, and the Keptn context and
+// what else it is about, such as a Job, where it says so.
+func withEvent(ctx context.Context, of event.Event) context.Context {
+	named := []slog.Attr{slog.String("event_id", of.ID())}
+	if keptnContext, ok := of.Extensions()[keptn.ContextExtension].(string); ok {
+		named = append(named, slog.String("keptncontext", keptnContext))
+	}
+	if of.Subject() != "" {
+		named = append(named, slog.String("subject", of.Subject()))
+	}
+	return context.WithValue(ctx, eventKey{}, named)
 }
 
 // traceHandler adds to every log line the trace that it is written within, and the event that
@@ -203,8 +214,17 @@ func withEvent(ctx context.Context, id string) context.Context {
 type traceHandler struct{ slog.Handler }
 
 func (handler traceHandler) Handle(ctx context.Context, record slog.Record) error {
-	if id, ok := ctx.Value(eventKey{}).(string); ok {
-		record.AddAttrs(slog.String("event_id", id))
+	if named, ok := ctx.Value(eventKey{}).([]slog.Attr); ok {
+		told := map[string]bool{}
+		record.Attrs(func(attribute slog.Attr) bool {
+			told[attribute.Key] = true
+			return true
+		})
+		for _, attribute := range named {
+			if !told[attribute.Key] {
+				record.AddAttrs(attribute)
+			}
+		}
 	}
 	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
 		record.AddAttrs(slog.String("trace_id", span.TraceID().String()), slog.String("span_id", span.SpanID().String()))

@@ -64,7 +64,7 @@ func TestReportedRunIsMarkedAndForgotten(t *testing.T) {
 				"jobs": {indexed(t, done, other), isSynced(true), noon}, "others": {indexed(t), isSynced(test.synced), noon},
 			}
 			source.remember(job(state{name: "gone"}))
-			_, err := source.Handle(t.Context(), run.Reported("bridge", "run", noon))
+			_, err := source.Handle(t.Context(), run.Reported("bridge", "run", "c", noon))
 			if !errors.Is(err, test.err) || (err == nil) != (test.err == nil) || function.IsPermanent(err) {
 				t.Errorf("got %v, want %v", err, test.err)
 			}
@@ -78,7 +78,7 @@ func TestReportedRunIsMarkedAndForgotten(t *testing.T) {
 			}
 		})
 	}
-	if _, err := newSource(&broker{}, &marker{}).Handle(t.Context(), run.Cancelled("bridge", "run", noon)); !function.IsPermanent(err) {
+	if _, err := newSource(&broker{}, &marker{}).Handle(t.Context(), run.Cancelled("bridge", "run", "c", noon)); !function.IsPermanent(err) {
 		t.Errorf("another event gives %v", err)
 	}
 }

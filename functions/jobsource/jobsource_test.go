@@ -356,7 +356,7 @@ func TestRunDeliversEveryCompletion(t *testing.T) {
 				return
 			}
 			if !told && slices.Contains(broker.sent(), name+"-completed") {
-				reported := run.Reported("bridge", runID, noon)
+				reported := run.Reported("bridge", runID, "c", noon)
 				if _, err := source.Handle(ctx, reported); err != nil {
 					t.Fatal(err)
 				}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	batchv1 "k8s.io/api/batch/v1"
+
+	"github.com/job-executor/job-executor/functions/keptn"
 )
 
 // The types of the events by which functions tell each other of runs.
@@ -104,13 +106,13 @@ func Awaited(source, runID string, task json.RawMessage, reason string, at time.
 }
 
 // Reported returns the event that tells that Keptn has a run's result.
-func Reported(source, runID string, at time.Time) event.Event {
-	return noticed(ReportedType, source, runID+"-reported", at, Notice{RunID: runID})
+func Reported(source, runID, keptnContext string, at time.Time) event.Event {
+	return within(keptnContext, noticed(ReportedType, source, runID+"-reported", at, Notice{RunID: runID}))
 }
 
 // Cancelled returns the cancellation of a run, with the same id every time.
-func Cancelled(source, runID string, at time.Time) event.Event {
-	return noticed(CancelledType, source, runID+"-cancelled", at, Notice{RunID: runID})
+func Cancelled(source, runID, keptnContext string, at time.Time) event.Event {
+	return within(keptnContext, noticed(CancelledType, source, runID+"-cancelled", at, Notice{RunID: runID}))
 }
 
 func noticed(eventType, source, id string, at time.Time, notice Notice) event.Event {
@@ -121,6 +123,16 @@ func noticed(eventType, source, id string, at time.Time, notice Notice) event.Ev
 	made.SetTime(at)
 	// Its task is valid JSON, and everything else always encodes.
 	_ = made.SetData(event.ApplicationJSON, notice)
+	var task keptn.Task
+	_ = json.Unmarshal(notice.Task, &task) // what names none is in none
+	return within(task.Context, made)
+}
+
+// within has an event name the Keptn context that it is about, for the log of who takes it.
+func within(keptnContext string, made event.Event) event.Event {
+	if keptnContext != "" {
+		made.SetExtension(keptn.ContextExtension, keptnContext)
+	}
 	return made
 }
 

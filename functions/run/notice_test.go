@@ -15,13 +15,13 @@ func TestNotices(t *testing.T) {
 	const plan = `[{"namespace":"jobs","name":"a"},{"namespace":"jobs","name":"b"}]`
 	made := func(name string, phase Phase, annotations ...string) *batchv1.Job {
 		job := job(name, phase)
-		job.Annotations[TaskAnnotation], job.Annotations[PlanAnnotation] = `{"name":"test"}`, plan
+		job.Annotations[TaskAnnotation], job.Annotations[PlanAnnotation] = `{"name":"test","context":"c"}`, plan
 		for index := 0; index < len(annotations); index += 2 {
 			job.Annotations[annotations[index]] = annotations[index+1]
 		}
 		return &job
 	}
-	const source, task = "/apis/batch/v1/namespaces/jobs/jobs", `{"name":"test"}`
+	const source, task = "/apis/batch/v1/namespaces/jobs/jobs", `{"name":"test","context":"c"}`
 	tests := []struct {
 		name       string
 		event      event.Event
@@ -91,8 +91,8 @@ func TestNotices(t *testing.T) {
 			source: "bridge",
 			want:   Notice{RunID: "run", Task: []byte(task), Reason: "why"},
 		},
-		{name: "it is reported", event: Reported("bridge", "run", at), id: "run-reported", source: "bridge", want: Notice{RunID: "run"}},
-		{name: "it is cancelled", event: Cancelled("bridge", "run", at), id: "run-cancelled", source: "bridge", want: Notice{RunID: "run"}},
+		{name: "it is reported", event: Reported("bridge", "run", "c", at), id: "run-reported", source: "bridge", want: Notice{RunID: "run"}},
+		{name: "it is cancelled", event: Cancelled("bridge", "run", "c", at), id: "run-cancelled", source: "bridge", want: Notice{RunID: "run"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -103,7 +103,11 @@ func TestNotices(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if difference := cmp.Diff([]any{test.id, test.source, test.want}, []any{test.event.ID(), test.event.Source(), got}); difference != "" {
+			within, wantWithin := test.event.Extensions()["shkeptncontext"], any("c")
+			if test.name == "its task can't be read" {
+				wantWithin = nil
+			}
+			if difference := cmp.Diff([]any{test.id, test.source, wantWithin, test.want}, []any{test.event.ID(), test.event.Source(), within, got}); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
 			}
 			if _, err := NoticeOf(test.event, "another"); err == nil {
@@ -111,7 +115,7 @@ func TestNotices(t *testing.T) {
 			}
 		})
 	}
-	if _, err := NoticeOf(Reported("bridge", "", at), ReportedType); err == nil || err.Error() != "event -reported names no run" {
+	if _, err := NoticeOf(Reported("bridge", "", "c", at), ReportedType); err == nil || err.Error() != "event -reported names no run" {
 		t.Errorf("got %v", err)
 	}
 }

@@ -314,7 +314,7 @@ func TestHandle(t *testing.T) {
 
 func TestCancellationDeletesWhatHasNotEnded(t *testing.T) {
 	cluster := &world{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Running), job("three", run.Waiting)}}
-	cancelled := run.Cancelled("bridge", "1", noon)
+	cancelled := run.Cancelled("bridge", "1", "c", noon)
 	reply, err := newWatcher(cluster, sdktrace.NewTracerProvider()).Handle(t.Context(), cancelled)
 	if reply != nil || err != nil {
 		t.Errorf("got %v, %v", reply, err)

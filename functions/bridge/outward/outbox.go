@@ -92,7 +92,7 @@ func (outbox *Outbox) Handle(ctx context.Context, outgoing event.Event) (*event.
 	}
 	switch {
 	case answer.Phase == keptn.Finished:
-		return new(run.Reported(outbox.Source, run.ID(task.TriggeredID), outbox.Now())), nil
+		return new(run.Reported(outbox.Source, run.ID(task.TriggeredID), task.Context, outbox.Now())), nil
 	case delivery.Aborted:
 		return outbox.Runs.cancel(ctx, task), nil
 	}

@@ -74,7 +74,7 @@ func (runs *Runs) Handle(ctx context.Context, received event.Event) (*event.Even
 	if task.Observed { // Keptn waits for nothing
 		if activity.Ended {
 			runs.RunSpans.Write(ctx, task, keptn.RunSuccess, "")
-			return new(run.Reported(runs.Source, activity.RunID, runs.Now())), nil
+			return new(run.Reported(runs.Source, activity.RunID, task.Context, runs.Now())), nil
 		}
 		return nil, nil
 	}
@@ -93,7 +93,7 @@ func (runs *Runs) Handle(ctx context.Context, received event.Event) (*event.Even
 			result = keptn.RunCancellation
 		}
 		runs.RunSpans.Write(ctx, task, result, "")
-		return new(run.Reported(runs.Source, activity.RunID, runs.Now())), nil
+		return new(run.Reported(runs.Source, activity.RunID, task.Context, runs.Now())), nil
 	case count.Standing == keptn.Aborted, count.Standing == keptn.Completed && !activity.Begun:
 		// Of a run that has not begun an executor made some after another one had said that
 		// it can't be run; the rest, and with it the first Job, will never be made.
@@ -246,5 +246,5 @@ func (runs *Runs) check(ctx context.Context, task keptn.Task) error {
 // cancel returns the cancellation of a task's run.
 func (runs *Runs) cancel(ctx context.Context, task keptn.Task) *event.Event {
 	runs.Log.InfoContext(ctx, "nobody waits for a run any more; it is cancelled", "triggeredid", task.TriggeredID, "keptncontext", task.Context)
-	return new(run.Cancelled(runs.Source, run.ID(task.TriggeredID), runs.Now()))
+	return new(run.Cancelled(runs.Source, run.ID(task.TriggeredID), task.Context, runs.Now()))
 }
