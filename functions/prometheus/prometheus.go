@@ -13,6 +13,7 @@ import (
 
 	"github.com/caarlos0/env/v11"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/otlptranslator"
 	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
@@ -34,10 +35,11 @@ const (
 	maxConcurrent = 4
 )
 
-// Main runs a function as function.Main does, and serves its metrics in Prometheus' text
-// format at /metrics of the port that Configuration names.
+// Main runs a function as function.Main does, and serves its metrics, and those of its process,
+// in Prometheus' text format at /metrics of the port that Configuration names.
 func Main[Settings any](name string, wire func(ctx context.Context, configuration Settings, telemetry *function.Telemetry) (function.Program, error)) {
 	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	function.Main(name, func(ctx context.Context, configuration Settings, telemetry *function.Telemetry) (function.Program, error) {
 		metrics, err := function.Configure[Configuration](env.ToMap(os.Environ()))
 		if err != nil {

@@ -168,6 +168,8 @@ type Event struct {
 		Result  string         `json:"result"`
 		Message string         `json:"message"`
 		Test    map[string]any `json:"test"`
+		// Labels are the task's, and those that were added.
+		Labels map[string]string `json:"labels"`
 	} `json:"data"`
 	// Raw is all of it.
 	Raw json.RawMessage `json:"-"`

@@ -239,6 +239,9 @@ SERVER bridge RUN test = success
 		names := strings.NewReplacer("Say hello:", "Greet:", "RUN production.pipeline:", "RUN dev.pipeline:", "read greeting:", "read a.txt:")
 		compare(t, "attributes", console.AttributesOfATask, names.Replace(console.Attributes(spans)))
 		compareTimes(t, installed, keptnContext, spans)
+		followed, err := installed.Follow(t.Context(), events[len(events)-1].Data.Labels["trace"])
+		must(t, err)
+		compare(t, "where the finished event's link leads", console.Outline(spans), console.Outline(console.OfOurs(followed)))
 	})
 	t.Run("the Job expires only after it was reported", func(t *testing.T) {
 		must(t, console.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
@@ -346,6 +349,50 @@ actions:
       INTERNAL watcher read logs
 SERVER bridge RUN production.pipeline = failure ! Task 'Break' failed: container task ended (Reason: Error, ExitCode: 3)
 `)
+}
+
+// A program in a user's container writes a span, with nothing but what it finds in its
+// environment: it is a child of the container's run.
+func TestSpanOfAProgramIsBelowItsRun(t *testing.T) {
+	t.Parallel()
+	installed := connect(t)
+	project, keptnContext := begin(t, installed, []string{"deployment"}, map[string]string{"job/config.yaml": `apiVersion: v2
+actions:
+  - name: Load
+    event: deployment.triggered
+    image: busybox
+    cmd: [sh, -ec]
+    args:
+      - |
+        IFS=- read -r version trace parent flags <<END
+        $TRACEPARENT
+        END
+        now=$(date +%s)
+        wget -q -O - --header 'Content-Type: application/json' --post-data '{"resourceSpans": [{
+          "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "'"$OTEL_SERVICE_NAME"'"}}]},
+          "scopeSpans": [{"spans": [{"traceId": "'$trace'", "spanId": "00000000000000ab", "parentSpanId": "'$parent'", "name": "work", "kind": 1,
+            "startTimeUnixNano": "'$now'000000000", "endTimeUnixNano": "'$now'000000001"}]}]
+        }]}' "$OTEL_EXPORTER_OTLP_ENDPOINT/v1/traces"
+`})
+	stageState, events := end(t, installed, project, keptnContext)
+	compare(t, "stage", "succeeded", stageState)
+	must(t, console.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
+		spans, err := installed.Trace(ctx, console.TraceID(keptnContext))
+		if err != nil {
+			return err
+		}
+		for _, span := range spans {
+			if span.Name != "work" {
+				continue
+			}
+			above := slices.IndexFunc(spans, func(above console.Span) bool { return above.ID == span.ParentID })
+			if above < 0 || spans[above].Name != "run" || span.Service != "Load" || len(span.Warnings) > 0 {
+				return fmt.Errorf("the program's span is %+v, in %+v", span, spans)
+			}
+			return nil
+		}
+		return fmt.Errorf("the program's span is missing; it printed %s", events[len(events)-1].Data.Message)
+	}))
 }
 
 // Two tasks of a sequence are two trees of one trace; of the second one's two Jobs one waits

@@ -180,3 +180,29 @@ func TestExemplarsNameTracesThatAreInJaeger(t *testing.T) {
 		return fmt.Errorf("of %d exemplars none is a trace in Jaeger", len(traces))
 	}))
 }
+
+// What is no delivery is no trace: neither Leases nor pings, polls and health checks are.
+func TestSearchInJaegerListsTasksOnly(t *testing.T) {
+	installed := connect(t)
+	for _, function := range []string{"bridge", "executor", "fetcher", "jobsource", "watcher"} {
+		traces, err := installed.Search(t.Context(), "job-executor-"+function)
+		must(t, err)
+		if len(traces) == 0 {
+			t.Errorf("nothing is found of %s", function)
+		}
+		roots := map[string]int{}
+		for _, spans := range traces {
+			for _, span := range spans {
+				if span.ParentID == "" && console.IsOurs(span) {
+					roots[span.Name]++
+				}
+			}
+		}
+		for name := range roots {
+			if !strings.HasPrefix(name, "RUN ") {
+				t.Errorf("the search for %s lists %s", function, name)
+			}
+		}
+		t.Logf("%s: %d traces, whose roots are %v", function, len(traces), roots)
+	}
+}

@@ -89,6 +89,14 @@ func (system *Installation) Install(ctx context.Context, say func(string)) error
 	if err := system.command(ctx, "kubectl", "apply", "-f", "config/100-namespace.yaml", "-f", "config/tracing"); err != nil {
 		return err
 	}
+	// Here Jaeger has no pages; what it answers is the trace.
+	link, err := json.Marshal(map[string]any{"data": map[string]string{"TRACE_URL": "http://" + jaegerHost + jaegerTraces + "{traceID}"}})
+	if err != nil {
+		return fmt.Errorf("encoding the address of traces: %w", err)
+	}
+	if _, err := system.Kubernetes.CoreV1().ConfigMaps(Namespace).Patch(ctx, "telemetry", types.MergePatchType, link, metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("setting the address of traces: %w", err)
+	}
 	if err := system.build(ctx, "config/"); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -13,9 +14,38 @@ import (
 	"github.com/job-executor/job-executor/test/console"
 )
 
+// Jaeger's query API, as the cluster's pods see it.
+const (
+	jaegerPort   = 16686
+	jaegerHost   = "jaeger.observability.svc.cluster.local:16686"
+	jaegerTraces = "/api/traces/"
+)
+
 // Trace reads a trace from Jaeger's query API, sorted by start.
 func (system *Installation) Trace(ctx context.Context, traceID string) ([]console.Span, error) {
-	content, err := system.call(ctx, http.MethodGet, system.proxy("observability", "jaeger", 16686)+"/api/traces/"+traceID, "application/json", nil)
+	traces, err := system.traces(ctx, jaegerTraces+traceID)
+	if err != nil || len(traces) == 0 {
+		return nil, err
+	}
+	return traces[0], nil
+}
+
+// Follow reads the trace that a link of TRACE_URL leads to.
+func (system *Installation) Follow(ctx context.Context, link string) ([]console.Span, error) {
+	path, ok := strings.CutPrefix(link, "http://"+jaegerHost+jaegerTraces)
+	if !ok {
+		return nil, fmt.Errorf("%q leads elsewhere", link)
+	}
+	return system.Trace(ctx, path)
+}
+
+// Search reads the newest traces in which a service has a part, as Jaeger's page shows them.
+func (system *Installation) Search(ctx context.Context, service string) ([][]console.Span, error) {
+	return system.traces(ctx, "/api/traces?lookback=1h&limit=200&service="+url.QueryEscape(service))
+}
+
+func (system *Installation) traces(ctx context.Context, query string) ([][]console.Span, error) {
+	content, err := system.call(ctx, http.MethodGet, system.proxy("observability", "jaeger", jaegerPort)+query, "application/json", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -43,10 +73,11 @@ func (system *Installation) Trace(ctx context.Context, traceID string) ([]consol
 		} `json:"data"`
 	}
 	if err := json.Unmarshal(content, &answer); err != nil {
-		return nil, fmt.Errorf("decoding trace %s: %w", traceID, err)
+		return nil, fmt.Errorf("decoding traces: %w", err)
 	}
-	var spans []console.Span
+	var traces [][]console.Span
 	for _, trace := range answer.Data {
+		var spans []console.Span
 		for _, span := range trace.Spans {
 			parent := ""
 			for _, reference := range span.References {
@@ -70,9 +101,10 @@ func (system *Installation) Trace(ctx context.Context, traceID string) ([]consol
 				Result: cmp.Or(tags["cicd.pipeline.task.run.result"], tags["cicd.pipeline.result"]), Error: tags["otel.status_description"], Warnings: span.Warnings, Attributes: attributes,
 			})
 		}
+		slices.SortFunc(spans, func(one, other console.Span) int {
+			return cmp.Or(one.Start.Compare(other.Start), cmp.Compare(other.Duration, one.Duration))
+		})
+		traces = append(traces, spans)
 	}
-	slices.SortFunc(spans, func(one, other console.Span) int {
-		return cmp.Or(one.Start.Compare(other.Start), cmp.Compare(other.Duration, one.Duration))
-	})
-	return spans, nil
+	return traces, nil
 }

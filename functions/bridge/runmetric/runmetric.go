@@ -121,7 +121,7 @@ func (recorder *Recorder) Ended(ctx context.Context, task keptn.Task, result kep
 	if task.Observed {
 		return
 	}
-	recorder.waiting.remove(task)
+	recorder.waiting.end(task)
 	attributes := []attribute.KeyValue{attribute.String("cicd.pipeline.task.name", task.Name), executing()}
 	if result != "" {
 		attributes = append(attributes, attribute.String("cicd.pipeline.result", string(result)))

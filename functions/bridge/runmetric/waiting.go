@@ -2,6 +2,7 @@ package runmetric
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -25,6 +26,9 @@ type listed struct {
 	at time.Time
 	// since are the events that wait, by their ids, and since when.
 	since map[string]time.Time
+	// over are those that are open, and have been answered, such as one for which nothing is to be
+	// run: others may still be at it.
+	over map[string]bool
 }
 
 // Listing says that the open events of a type are listed from now on. What counts failures of
@@ -41,7 +45,7 @@ func (recorder *Recorder) Listing(ctx context.Context, eventType string) {
 	if recorder.waiting.types == nil {
 		recorder.waiting.types = map[string]listed{}
 	}
-	recorder.waiting.types[eventType] = listed{recorder.now(), map[string]time.Time{}}
+	recorder.waiting.types[eventType] = listed{recorder.now(), map[string]time.Time{}, map[string]bool{}}
 }
 
 // Listed says that the open events of a type were listed.
@@ -52,13 +56,14 @@ func (recorder *Recorder) Listed(eventType string, events []event.Event) {
 	if !ok {
 		return
 	}
-	still := map[string]time.Time{}
-	for _, open := range events {
-		if since, ok := of.since[open.ID()]; ok {
-			still[open.ID()] = since
-		}
+	open := map[string]bool{}
+	for _, listed := range events {
+		open[listed.ID()] = true
 	}
-	recorder.waiting.types[eventType] = listed{recorder.now(), still}
+	maps.DeleteFunc(of.since, func(id string, _ time.Time) bool { return !open[id] })
+	maps.DeleteFunc(of.over, func(id string, _ bool) bool { return !open[id] })
+	of.at = recorder.now()
+	recorder.waiting.types[eventType] = of
 }
 
 // Unlisted says that the events of a type are listed no longer.
@@ -76,8 +81,18 @@ func (recorder *Recorder) Waits(task keptn.Task, waits bool) {
 	}
 	recorder.waiting.mutex.Lock()
 	defer recorder.waiting.mutex.Unlock()
-	if of, ok := recorder.waiting.types[keptn.TypeOf(task.Name, keptn.Triggered)]; ok {
+	if of, ok := recorder.waiting.types[keptn.TypeOf(task.Name, keptn.Triggered)]; ok && !of.over[task.TriggeredID] {
 		of.since[task.TriggeredID] = task.TriggeredAt
+	}
+}
+
+// end has a task wait no longer, however often it is listed.
+func (waiting *waiting) end(task keptn.Task) {
+	waiting.remove(task)
+	waiting.mutex.Lock()
+	defer waiting.mutex.Unlock()
+	if of, ok := waiting.types[keptn.TypeOf(task.Name, keptn.Triggered)]; ok {
+		of.over[task.TriggeredID] = true
 	}
 }
 
