@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -16,6 +17,8 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 
@@ -25,10 +28,11 @@ import (
 // Prometheus is a real one, on this machine, that scrapes an installation's pods as their
 // annotations say, through the API server.
 type Prometheus struct {
-	url     string
-	command *exec.Cmd
-	ended   chan error
-	log     string
+	url       string
+	command   *exec.Cmd
+	discovery *httptest.Server
+	ended     chan error
+	log       string
 }
 
 // scrapeInterval is how often pods are scraped.
@@ -36,7 +40,8 @@ const scrapeInterval = 5 * time.Second
 
 // StartPrometheus starts one whose files are below a directory, and waits until it is ready.
 func (system *Installation) StartPrometheus(ctx context.Context, directory string) (*Prometheus, error) {
-	settings, err := scraping(system.config, directory)
+	discovery := httptest.NewServer(http.HandlerFunc(system.discover))
+	settings, err := scraping(system.config, discovery.URL, directory)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +55,7 @@ func (system *Installation) StartPrometheus(ctx context.Context, directory strin
 	}
 	address := listener.Addr().String()
 	_ = listener.Close()
-	prometheus := &Prometheus{url: "http://" + address, ended: make(chan error, 1), log: filepath.Join(directory, "prometheus.log")}
+	prometheus := &Prometheus{url: "http://" + address, discovery: discovery, ended: make(chan error, 1), log: filepath.Join(directory, "prometheus.log")}
 	log, err := os.Create(prometheus.log)
 	if err != nil {
 		return nil, fmt.Errorf("making Prometheus' log: %w", err)
@@ -87,16 +92,16 @@ func (prometheus *Prometheus) Stop() error {
 		return fmt.Errorf("ending Prometheus: %w", err)
 	}
 	<-prometheus.ended
+	prometheus.discovery.Close()
 	return nil
 }
 
-// scraping is Prometheus' configuration.
-func scraping(config *rest.Config, directory string) ([]byte, error) {
+// scraping is Prometheus' configuration, with the address at which it finds pods.
+func scraping(config *rest.Config, discovery, directory string) ([]byte, error) {
 	server, err := url.Parse(config.Host)
 	if err != nil {
 		return nil, fmt.Errorf("reading the API server's address: %w", err)
 	}
-	access := map[string]any{}
 	secure := map[string]any{"insecure_skip_verify": config.Insecure}
 	write := func(name string, content []byte, file string) (string, error) {
 		if len(content) == 0 {
@@ -119,30 +124,42 @@ func scraping(config *rest.Config, directory string) ([]byte, error) {
 			secure[name] = path
 		}
 	}
-	access["tls_config"] = secure
+	job := map[string]any{
+		"job_name": "job-executor", "scheme": server.Scheme, "scrape_interval": scrapeInterval.String(), "scrape_timeout": scrapeInterval.String(),
+		// Debian's can't discover pods by itself.
+		"http_sd_configs": []map[string]any{{"url": discovery, "refresh_interval": scrapeInterval.String()}},
+		"tls_config":      secure,
+	}
 	if token, err := write("token", []byte(config.BearerToken), config.BearerTokenFile); err != nil {
 		return nil, fmt.Errorf("writing Prometheus' token: %w", err)
 	} else if token != "" {
-		access["authorization"] = map[string]any{"credentials_file": token}
+		job["authorization"] = map[string]any{"credentials_file": token}
 	}
-	discovery := map[string]any{"role": "pod", "api_server": config.Host, "namespaces": map[string]any{"names": []string{Namespace}}}
-	job := map[string]any{
-		"job_name": "job-executor", "scheme": server.Scheme, "scrape_interval": scrapeInterval.String(), "scrape_timeout": scrapeInterval.String(),
-		"relabel_configs": []map[string]any{
-			{"source_labels": []string{"__meta_kubernetes_pod_annotation_prometheus_io_scrape"}, "action": "keep", "regex": "true"},
-			{
-				"source_labels": []string{"__meta_kubernetes_namespace", "__meta_kubernetes_pod_name", "__meta_kubernetes_pod_annotation_prometheus_io_port"},
-				"regex":         "(.+);(.+);(.+)", "target_label": "__metrics_path__", "replacement": "/api/v1/namespaces/$1/pods/$2:$3/proxy/metrics",
-			},
-			{"target_label": "__address__", "replacement": server.Host},
-			{"source_labels": []string{"__meta_kubernetes_pod_name"}, "target_label": "pod"},
-		},
-	}
-	for name, value := range access {
-		discovery[name], job[name] = value, value
-	}
-	job["kubernetes_sd_configs"] = []any{discovery}
 	return yaml.Marshal(map[string]any{"scrape_configs": []any{job}})
+}
+
+// discover tells Prometheus the pods whose annotations say that they are scraped, and where: at
+// the API server, which passes it on.
+func (system *Installation) discover(writer http.ResponseWriter, request *http.Request) {
+	pods, err := system.Kubernetes.CoreV1().Pods(Namespace).List(request.Context(), metav1.ListOptions{})
+	server, parseErr := url.Parse(system.config.Host)
+	if err := errors.Join(err, parseErr); err != nil {
+		http.Error(writer, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	type target struct {
+		Targets []string          `json:"targets"`
+		Labels  map[string]string `json:"labels"`
+	}
+	found := []target{}
+	for _, pod := range pods.Items {
+		if pod.Annotations["prometheus.io/scrape"] == "true" && pod.Status.Phase == corev1.PodRunning {
+			path := fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:%s/proxy/metrics", pod.Namespace, pod.Name, pod.Annotations["prometheus.io/port"])
+			found = append(found, target{[]string{server.Host}, map[string]string{"__metrics_path__": path, "pod": pod.Name}})
+		}
+	}
+	writer.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(writer).Encode(found)
 }
 
 // Range evaluates a query at each scrape of a range of time, and returns the values of all
