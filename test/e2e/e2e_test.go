@@ -225,13 +225,7 @@ SERVER bridge RUN test = success
     INTERNAL watcher fetch files
       INTERNAL fetcher read greeting
     INTERNAL watcher pending
-    INTERNAL watcher run`+sentAndStarted("test")+`
-  PRODUCER jobsource send io.github.job-executor.job.completed
-    CONSUMER watcher process io.github.job-executor.job.completed
-      CONSUMER bridge process sh.keptn.event.test.finished
-        PRODUCER bridge send sh.keptn.event.test.finished
-      INTERNAL watcher read logs
-`)
+    INTERNAL watcher run`+sentAndStarted("test")+completedAndFinished("test"))
 		const most, deepest = 25, 8
 		if depth := console.Depth(spans); len(spans) > most || depth > deepest {
 			t.Errorf("it has %d spans, %d deep", len(spans), depth)
@@ -295,6 +289,17 @@ func sentAndStarted(task string) string {
       INTERNAL executor read job/config.yaml`, "TASK", task)
 }
 
+// completedAndFinished is the part in which Keptn gets a task's result.
+func completedAndFinished(task string) string {
+	return strings.ReplaceAll(`
+  PRODUCER jobsource send io.github.job-executor.job.completed
+    CONSUMER watcher process io.github.job-executor.job.completed
+      CONSUMER bridge process sh.keptn.event.TASK.finished
+        PRODUCER bridge send sh.keptn.event.TASK.finished
+      INTERNAL watcher read logs
+`, "TASK", task)
+}
+
 // traced waits until the outline of a context's trace in Jaeger is the wanted one, and
 // returns its spans, of which Jaeger has nothing to say against any.
 func traced(t *testing.T, installed *system.Installation, keptnContext, want string) (spans []console.Span) {
@@ -341,13 +346,7 @@ actions:
 	traced(t, installed, keptnContext, `SERVER bridge RUN deployment = failure ! Task 'Break' failed: container task ended (Reason: Error, ExitCode: 3)
   INTERNAL watcher Break = failure ! container task ended (Reason: Error, ExitCode: 3)
     INTERNAL watcher pending
-    INTERNAL watcher run ! container task ended (Reason: Error, ExitCode: 3)`+sentAndStarted("deployment")+`
-  PRODUCER jobsource send io.github.job-executor.job.completed
-    CONSUMER watcher process io.github.job-executor.job.completed
-      CONSUMER bridge process sh.keptn.event.deployment.finished
-        PRODUCER bridge send sh.keptn.event.deployment.finished
-      INTERNAL watcher read logs
-SERVER bridge RUN production.pipeline = failure ! Task 'Break' failed: container task ended (Reason: Error, ExitCode: 3)
+    INTERNAL watcher run ! container task ended (Reason: Error, ExitCode: 3)`+sentAndStarted("deployment")+completedAndFinished("deployment")+`SERVER bridge RUN production.pipeline = failure ! Task 'Break' failed: container task ended (Reason: Error, ExitCode: 3)
 `)
 }
 
@@ -411,19 +410,10 @@ actions:
 `})
 	end(t, installed, project, keptnContext)
 	const failure = "container task ended (Reason: Error, ExitCode: 4)"
-	completed := func(task string) string {
-		return strings.ReplaceAll(`
-  PRODUCER jobsource send io.github.job-executor.job.completed
-    CONSUMER watcher process io.github.job-executor.job.completed
-      CONSUMER bridge process sh.keptn.event.TASK.finished
-        PRODUCER bridge send sh.keptn.event.TASK.finished
-      INTERNAL watcher read logs
-`, "TASK", task)
-	}
 	traced(t, installed, keptnContext, `SERVER bridge RUN deployment = success
   INTERNAL watcher Deploy = success
     INTERNAL watcher pending
-    INTERNAL watcher run`+sentAndStarted("deployment")+completed("deployment")+
+    INTERNAL watcher run`+sentAndStarted("deployment")+completedAndFinished("deployment")+
 		"SERVER bridge RUN production.pipeline = failure ! Task 'Two' failed: "+failure+`
 SERVER bridge RUN test = failure ! Task 'Two' failed: `+failure+`
   INTERNAL watcher One = success
@@ -432,7 +422,7 @@ SERVER bridge RUN test = failure ! Task 'Two' failed: `+failure+`
   INTERNAL watcher Two = failure ! `+failure+`
     INTERNAL watcher pending
     INTERNAL watcher queued
-    INTERNAL watcher run ! `+failure+sentAndStarted("test")+completed("test"))
+    INTERNAL watcher run ! `+failure+sentAndStarted("test")+completedAndFinished("test"))
 }
 
 func TestMissingFileEndsTheTaskWithItsName(t *testing.T) {

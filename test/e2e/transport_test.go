@@ -217,13 +217,7 @@ actions:
 	traced(t, installed, keptnContext, `SERVER bridge RUN test = success
   INTERNAL watcher Wait = success
     INTERNAL watcher pending
-    INTERNAL watcher run`+sentAndStarted("test")+`
-  PRODUCER jobsource send io.github.job-executor.job.completed
-    CONSUMER watcher process io.github.job-executor.job.completed
-      CONSUMER bridge process sh.keptn.event.test.finished
-        PRODUCER bridge send sh.keptn.event.test.finished
-      INTERNAL watcher read logs
-`)
+    INTERNAL watcher run`+sentAndStarted("test")+completedAndFinished("test"))
 }
 
 // Of two bridges one is at work. When it is killed the other goes on, and what

@@ -245,8 +245,9 @@ func TestAgeOfWhatWaits(t *testing.T) {
 	recorder.Waits(young, true)
 	want("Keptn has forgotten it meanwhile", ages(25, 0)...)
 	recorder.Unlisted(of)
-	recorder.Listed(of, open(young))
 	want("nothing is listed")
+	recorder.Waits(young, true)
+	want("nor waits")
 }
 
 // Of a counter that begins with its first failure nobody sees that it rose.

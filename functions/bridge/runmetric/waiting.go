@@ -40,21 +40,19 @@ func (recorder *Recorder) Listing(ctx context.Context, eventType string) {
 			recorder.errors.Add(ctx, 0, metric.WithAttributes(attribute.String("cicd.pipeline.task.name", task), attribute.String("error.type", string(result))))
 		}
 	}
-	recorder.waiting.mutex.Lock()
-	defer recorder.waiting.mutex.Unlock()
-	if recorder.waiting.types == nil {
-		recorder.waiting.types = map[string]listed{}
-	}
-	recorder.waiting.types[eventType] = listed{recorder.now(), map[string]time.Time{}, map[string]bool{}}
+	recorder.Listed(eventType, nil)
 }
 
 // Listed says that the open events of a type were listed.
 func (recorder *Recorder) Listed(eventType string, events []event.Event) {
 	recorder.waiting.mutex.Lock()
 	defer recorder.waiting.mutex.Unlock()
+	if recorder.waiting.types == nil {
+		recorder.waiting.types = map[string]listed{}
+	}
 	of, ok := recorder.waiting.types[eventType]
 	if !ok {
-		return
+		of = listed{since: map[string]time.Time{}, over: map[string]bool{}}
 	}
 	open := map[string]bool{}
 	for _, listed := range events {
