@@ -26,7 +26,7 @@ import (
 )
 
 const (
-	installLimit = 8 * time.Minute
+	installLimit = 20 * time.Minute // the first time everything is compiled
 	runLimit     = 7 * time.Minute
 	zeroLimit    = 4 * time.Minute
 	stage        = "production"
