@@ -9,7 +9,7 @@ const AttributesOfATask = "" +
 	"RUN dev.pipeline: cicd.pipeline.name cicd.pipeline.result cicd.pipeline.run.id keptn.context keptn.project " +
 	"keptn.service keptn.stage\n" +
 	"RUN test: cicd.pipeline.name cicd.pipeline.run.id cicd.pipeline.task.name cicd.pipeline.task.run.id " +
-	"cicd.pipeline.task.run.result keptn.context keptn.project keptn.service keptn.stage keptn.task " +
+	"cicd.pipeline.task.run.result cicd.pipeline.task.run.url.full keptn.context keptn.project keptn.service keptn.stage keptn.task " +
 	"vcs.ref.head.revision\n" +
 	"create Jobs: job_executor.jobs\n" +
 	"fetch files: k8s.node.name k8s.pod.name process.exit.code\n" +

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	stdcmp "cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -230,8 +231,12 @@ SERVER bridge RUN test = success
 		if depth := console.Depth(spans); len(spans) > most || depth > deepest {
 			t.Errorf("it has %d spans, %d deep", len(spans), depth)
 		}
-		names := strings.NewReplacer("Say hello:", "Greet:", "RUN production.pipeline:", "RUN dev.pipeline:", "read greeting:", "read a.txt:")
-		compare(t, "attributes", console.AttributesOfATask, names.Replace(console.Attributes(spans)))
+		names := map[string]string{"Say hello": "Greet", "RUN production.pipeline": "RUN dev.pipeline", "read greeting": "read a.txt"}
+		renamed := slices.Clone(spans)
+		for index := range renamed {
+			renamed[index].Name = stdcmp.Or(names[renamed[index].Name], renamed[index].Name)
+		}
+		compare(t, "attributes", console.AttributesOfATask, console.Attributes(renamed))
 		compareTimes(t, installed, keptnContext, spans)
 		followed, err := installed.Follow(t.Context(), events[len(events)-1].Data.Labels["trace"])
 		must(t, err)

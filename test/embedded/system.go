@@ -138,6 +138,7 @@ func (system *System) wire(ctx context.Context, manifests Manifests, network *Ne
 			Variables: map[string]string{
 				"KEPTN_TRANSPORT": "nats", "KEPTN_NATS_URL": system.Keptn.NATSURL, "KEPTN_CONTROL_PLANE_URL": system.Keptn.ControlPlaneURL, "KEPTN_RESOURCE_SERVICE_URL": system.Keptn.ResourceURL,
 				"KEPTN_PING_INTERVAL": pingInterval.String(), "KEPTN_SUBSCRIPTIONS": "sh.keptn.event.*.triggered",
+				"KEPTN_BRIDGE_URL": "https://keptn.example.com/bridge",
 			},
 		}
 	}

@@ -90,7 +90,9 @@ func (system *Installation) Install(ctx context.Context, say func(string)) error
 		return err
 	}
 	// Here Jaeger has no pages; what it answers is the trace.
-	link, err := json.Marshal(map[string]any{"data": map[string]string{"TRACE_URL": "http://" + jaegerHost + jaegerTraces + "{traceID}"}})
+	link, err := json.Marshal(map[string]any{"data": map[string]string{
+		"TRACE_URL": "http://" + jaegerHost + jaegerTraces + "{traceID}", "KEPTN_BRIDGE_URL": "https://keptn.example.com/bridge",
+	}})
 	if err != nil {
 		return fmt.Errorf("encoding the address of traces: %w", err)
 	}
