@@ -262,7 +262,8 @@ func compareTimes(t *testing.T, installed *system.Installation, keptnContext str
 	t.Helper()
 	jobs, err := installed.Jobs(t.Context(), keptnContext)
 	must(t, err)
-	pods, err := installed.Kubernetes.CoreV1().Pods(jobs[0].Namespace).List(t.Context(), metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + jobs[0].Name})
+	ofJob := metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + jobs[0].Name}
+	pods, err := installed.Kubernetes.CoreV1().Pods(jobs[0].Namespace).List(t.Context(), ofJob)
 	must(t, err)
 	container := pods.Items[0].Status.ContainerStatuses[0].State.Terminated
 	fetch := pods.Items[0].Status.InitContainerStatuses[0].State.Terminated
@@ -351,7 +352,8 @@ actions:
 	traced(t, installed, keptnContext, `SERVER bridge RUN deployment = failure ! Task 'Break' failed: container task ended (Reason: Error, ExitCode: 3)
   INTERNAL watcher Break = failure ! container task ended (Reason: Error, ExitCode: 3)
     INTERNAL watcher pending
-    INTERNAL watcher run ! container task ended (Reason: Error, ExitCode: 3)`+sentAndStarted("deployment")+completedAndFinished("deployment")+`SERVER bridge RUN production.pipeline = failure ! Task 'Break' failed: container task ended (Reason: Error, ExitCode: 3)
+    INTERNAL watcher run ! container task ended (Reason: Error, ExitCode: 3)`+sentAndStarted("deployment")+completedAndFinished("deployment")+
+		`SERVER bridge RUN production.pipeline = failure ! Task 'Break' failed: container task ended (Reason: Error, ExitCode: 3)
 `)
 }
 

@@ -38,6 +38,10 @@ func promtool(t *testing.T, arguments ...string) {
 	}
 }
 
+// fired is by which values of a series an alert does not fire, by which it does, of which task,
+// and what it says then. Lines of values may name their own series.
+type fired struct{ series, quiet, loud, task, summary string }
+
 func TestAlertsFire(t *testing.T) {
 	alerts, rules, err := monitoring.Alerts(repository)
 	must(t, err)
@@ -46,22 +50,37 @@ func TestAlertsFire(t *testing.T) {
 	must(t, os.WriteFile(path, rules, 0o600))
 	promtool(t, "check", "rules", path)
 
-	// What each says when it fires; next to each other are series by which it does not, by
-	// which it does for long enough, and what it says then.
 	const minutes = 30
-	tests := map[string]struct{ series, quiet, loud, labels, summary string }{
-		"JobExecutorBridgeMissing":    {"job_executor_keptn_listing_age_seconds", "0x30", "0x5 stale", "", "No bridge is elected, or none is scraped: no task is taken from Keptn."},
-		"JobExecutorJobsourceMissing": {"job_executor_job_unreported_age_seconds", "0x30", "0x5 stale", "", "jobsource does not run, or is not scraped: no task is finished."},
-		"JobExecutorKeptnUnreachable": {"job_executor_keptn_listing_age_seconds", "300x30", "0x5 600x30", "", "The bridge could not ask Keptn what is open for 10m 0s."},
-		"JobExecutorEventsNotStarted": {"job_executor_event_undelivered_age_seconds", "300x30", "0x5 600x30", "", "A task waits for 10m 0s and nobody has started it."},
-		"JobExecutorResultsNotReported": {
-			"job_executor_job_unreported_age_seconds", "600x30", "0x5 1200x30", "", "A run ended 20m 0s ago, and Keptn does not have its result.",
+	tests := map[string]fired{
+		"JobExecutorBridgeMissing": {
+			series: "job_executor_keptn_listing_age_seconds", quiet: "0x30", loud: "0x5 stale",
+			summary: "No bridge is elected, or none is scraped: no task is taken from Keptn.",
 		},
-		"JobExecutorNamespacesUnwatched": {"jobsource_namespaces_unwatched", "0x10 1x3 0x20", "0x5 2x30", "", "2 namespaces of Jobs can not be watched."},
-		"JobExecutorDeadLetters":         {"job_executor_events_dead_lettered_total", "0x10 0x20", "0x20 1x10", "", "The Broker could not deliver events."},
+		"JobExecutorJobsourceMissing": {
+			series: "job_executor_job_unreported_age_seconds", quiet: "0x30", loud: "0x5 stale",
+			summary: "jobsource does not run, or is not scraped: no task is finished.",
+		},
+		"JobExecutorKeptnUnreachable": {
+			series: "job_executor_keptn_listing_age_seconds", quiet: "300x30", loud: "0x5 600x30",
+			summary: "The bridge could not ask Keptn what is open for 10m 0s.",
+		},
+		"JobExecutorEventsNotStarted": {
+			series: "job_executor_event_undelivered_age_seconds", quiet: "300x30", loud: "0x5 600x30",
+			summary: "A task waits for 10m 0s and nobody has started it.",
+		},
+		"JobExecutorResultsNotReported": {
+			series: "job_executor_job_unreported_age_seconds", quiet: "600x30", loud: "0x5 1200x30",
+			summary: "A run ended 20m 0s ago, and Keptn does not have its result.",
+		},
+		"JobExecutorNamespacesUnwatched": {
+			series: "jobsource_namespaces_unwatched", quiet: "0x26 1x10", loud: "0x5 2x30", summary: "2 namespaces of Jobs can not be watched.",
+		},
+		"JobExecutorDeadLetters": {
+			series: "job_executor_events_dead_lettered_total", quiet: "1x40", loud: "0x20 1x10", summary: "The Broker could not deliver events.",
+		},
 		"JobExecutorTasksErrored": {
-			`cicd_pipeline_run_errors_total{error_type="error", cicd_pipeline_task_name="test"}`, "0x15 2x15", "0x15 15x15", "cicd_pipeline_task_name: test",
-			"15 tasks test could not be run in 15 minutes.",
+			series: `cicd_pipeline_run_errors_total{error_type="error", cicd_pipeline_task_name="test"}`, quiet: "0x15 2x15", loud: "0x15 15x15",
+			task: "test", summary: "15 tasks test could not be run in 15 minutes.",
 		},
 		"JobExecutorSlowToStart":  slow("start", "One task of twenty waits longer than 4m 44s to be started."),
 		"JobExecutorSlowToFinish": slow("finish", "For one task of twenty Keptn has the result later than 4m 44s after its end."),
@@ -85,8 +104,8 @@ func TestAlertsFire(t *testing.T) {
 			expected := []map[string]any{}
 			if fires {
 				labels := map[string]string{"severity": alert.Labels["severity"]}
-				if name, value, ok := strings.Cut(test.labels, ": "); ok {
-					labels[name] = value
+				if test.task != "" {
+					labels["cicd_pipeline_task_name"] = test.task
 				}
 				expected = append(expected, map[string]any{
 					"exp_labels": labels, "exp_annotations": map[string]string{"summary": test.summary, "runbook_url": alert.Annotations["runbook_url"]},
@@ -106,14 +125,14 @@ func TestAlertsFire(t *testing.T) {
 }
 
 // slow is a histogram of which, loud, one value in ten is above a minute.
-func slow(which, summary string) struct{ series, quiet, loud, labels, summary string } {
+func slow(which, summary string) fired {
 	bucket := func(boundary, values string) string {
 		return fmt.Sprintf(`job_executor_task_%s_duration_seconds_bucket{le=%q} <- %s`, which, boundary, values)
 	}
 	histogram := func(minute, fiveMinutes string) string {
 		return strings.Join([]string{bucket("60", minute), bucket("300", fiveMinutes), bucket("+Inf", fiveMinutes)}, "\n")
 	}
-	return struct{ series, quiet, loud, labels, summary string }{
+	return fired{
 		quiet: histogram("0+100x40", "0+100x40"), loud: histogram("0+25x40", "0+100x40"), summary: summary,
 	}
 }

@@ -137,13 +137,14 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 // What Keptn is given once is measured once, of whichever of the two events a run has.
 func TestJobsOfARunAreMeasured(t *testing.T) {
 	jobs := []jobphase.Phases{{jobphase.Pending: time.Second, jobphase.Run: 2 * time.Second}, {jobphase.Queued: time.Second}}
+	measured := []string{"a Job of 1: map[pending:1s run:2s]", "a Job of 1: map[queued:1s]"}
 	for name, test := range map[string]struct {
 		told event.Event
 		jobs []jobphase.Phases
 		want []string
 	}{
-		"a finished event": {told: task.Finished(noon, keptn.Outcome{}), jobs: jobs, want: []string{"a Job of 1: map[pending:1s run:2s]", "a Job of 1: map[queued:1s]"}},
-		"a silent one's":   {told: task.LogError(noon, "broken"), jobs: jobs, want: []string{"a Job of 1: map[pending:1s run:2s]", "a Job of 1: map[queued:1s]"}},
+		"a finished event": {told: task.Finished(noon, keptn.Outcome{}), jobs: jobs, want: measured},
+		"a silent one's":   {told: task.LogError(noon, "broken"), jobs: jobs, want: measured},
 		"a started event":  {told: task.Started(noon)},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -168,7 +169,15 @@ func TestJobsOfARunAreMeasured(t *testing.T) {
 // However often the Broker delivers it, and however long Keptn's log can't be written.
 func TestLogEntryIsWrittenOnce(t *testing.T) {
 	journal := &journal{err: errDown}
-	outbox := &Outbox{Keptn: &delivered{}, Journal: journal, IntegrationID: integrationID, Runs: newRuns(nil, nil, nil), Metrics: &fixture.Metrics{}, RunSpans: noSpans{}, Log: discard}
+	outbox := &Outbox{
+		Keptn:         &delivered{},
+		Journal:       journal,
+		IntegrationID: integrationID,
+		Runs:          newRuns(nil, nil, nil),
+		Metrics:       &fixture.Metrics{},
+		RunSpans:      noSpans{},
+		Log:           discard,
+	}
 	other := task
 	other.TriggeredID = "2"
 	var failed []bool
@@ -206,7 +215,14 @@ func TestOutboxSaysWhatIsWorthRepeating(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			outbox := &Outbox{Keptn: &delivered{err: test.err}, Runs: newRuns(nil, nil, nil), Metrics: &fixture.Metrics{}, RunSpans: noSpans{}, Now: func() time.Time { return noon }, Log: discard}
+			outbox := &Outbox{
+				Keptn:    &delivered{err: test.err},
+				Runs:     newRuns(nil, nil, nil),
+				Metrics:  &fixture.Metrics{},
+				RunSpans: noSpans{},
+				Now:      func() time.Time { return noon },
+				Log:      discard,
+			}
 			_, err := outbox.Handle(t.Context(), task.Started(noon))
 			if function.IsPermanent(err) != test.permanent || (err == nil) != (test.err == nil) {
 				t.Errorf("got %v", err)

@@ -22,7 +22,12 @@ import (
 func recorded() (*Writer, func() []string) {
 	recorder := tracetest.NewSpanRecorder()
 	tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder), sdktrace.WithIDGenerator(tracing.IDGenerator{}))
-	return &Writer{Tracer: tracers.Tracer(""), Ended: func(context.Context, keptn.Task, keptn.RunResult) {}, Now: func() time.Time { return fixture.Noon.Add(time.Minute) }}, func() []string {
+	writer := &Writer{
+		Tracer: tracers.Tracer(
+			"",
+		), Ended: func(context.Context, keptn.Task, keptn.RunResult) {}, Now: func() time.Time { return fixture.Noon.Add(time.Minute) },
+	}
+	return writer, func() []string {
 		var told []string
 		for _, span := range recorder.Ended() {
 			text := fmt.Sprintf("%s of %s/%s, %s to %s, %s %s", span.Name(), span.SpanContext().TraceID(), span.SpanContext().SpanID(),
@@ -53,18 +58,20 @@ func TestRunOfATaskIsWrittenOnce(t *testing.T) {
 	const of = "RUN test of 4ed578f61e1e4a119b2e9a7111760f5b/6b86b273ff34fce1, 0s to 1m0s, "
 	const at = " at https://keptn.example.com/bridge/trace/4ed578f6-1e1e-4a11-9b2e-9a7111760f5b"
 	for result, want := range map[keptn.RunResult]string{
-		keptn.RunSuccess: of + "Unset " + at + " = success", keptn.RunSkip: of + "Unset " + at + " = skip", keptn.RunCancellation: of + "Unset " + at + " = cancellation", "": of + "Unset " + at,
-		keptn.RunFailure: of + "Error it broke" + at + " = failure", keptn.RunError: of + "Error it broke" + at + " = error", keptn.RunTimeout: of + "Error it broke" + at + " = timeout",
+		keptn.RunSuccess: "Unset " + at + " = success", keptn.RunSkip: "Unset " + at + " = skip",
+		keptn.RunCancellation: "Unset " + at + " = cancellation", "": "Unset " + at,
+		keptn.RunFailure: "Error it broke" + at + " = failure", keptn.RunError: "Error it broke" + at + " = error",
+		keptn.RunTimeout: "Error it broke" + at + " = timeout",
 	} {
 		t.Run(string(result), func(t *testing.T) {
 			written, told := recorded()
-			of := fixture.Task
+			task := fixture.Task
 			written.Page = "https://keptn.example.com/bridge"
-			of.TriggeredAt, of.Traceparent = fixture.Noon, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+			task.TriggeredAt, task.Traceparent = fixture.Noon, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 			for range 2 {
-				written.Write(tracing.WithRun(t.Context(), fixture.Task), of, result, "\nit broke\nand more\n")
+				written.Write(tracing.WithRun(t.Context(), fixture.Task), task, result, "\nit broke\nand more\n")
 			}
-			if difference := cmp.Diff([]string{want + " caused by b7ad6b7169203331"}, told()); difference != "" {
+			if difference := cmp.Diff([]string{of + want + " caused by b7ad6b7169203331"}, told()); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
 			}
 		})
