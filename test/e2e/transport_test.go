@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	batchv1 "k8s.io/api/batch/v1"
 
 	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/system"
@@ -114,6 +115,13 @@ actions:
 		}
 	}
 	must(t, console.Eventually(t.Context(), runLimit, count(2)))
+	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		jobs, err := installed.Jobs(ctx, keptnContext)
+		if err == nil && !slices.ContainsFunc(jobs, func(job batchv1.Job) bool { return job.Status.Ready != nil && *job.Status.Ready > 0 }) {
+			err = errors.New("no container runs")
+		}
+		return err
+	}))
 	// It is the started event that makes the bridge look after the task.
 	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		events, err := installed.Events(ctx, keptnContext)
