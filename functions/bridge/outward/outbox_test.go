@@ -237,7 +237,8 @@ func TestOutboxLeavesOutWhatTheBrokerAdded(t *testing.T) {
 	want := routed.Clone()
 	routed.SetExtension("knativearrivaltime", "2026-11-24T12:00:00Z")
 	routed.SetExtension("traceparent", "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01")
-	if _, err := (&Outbox{Keptn: keptnsSide, Runs: newRuns(nil, nil, nil), Metrics: &fixture.Metrics{}, RunSpans: noSpans{}, Log: discard}).Handle(t.Context(), routed); err != nil {
+	outbox := &Outbox{Keptn: keptnsSide, Runs: newRuns(nil, nil, nil), Metrics: &fixture.Metrics{}, RunSpans: noSpans{}, Log: discard}
+	if _, err := outbox.Handle(t.Context(), routed); err != nil {
 		t.Fatal(err)
 	}
 	if difference := cmp.Diff(want.String(), keptnsSide.last.String()); difference != "" {
