@@ -63,10 +63,11 @@ func (counters *Counters) Retried(ctx context.Context, eventType string) {
 	}
 }
 
-// Expect has the dead letters of a type begin at none.
+// Expect has begin at none what is sent again of a type, and its dead letters.
 func (counters *Counters) Expect(ctx context.Context, eventType string) {
 	if counters != nil {
 		counters.deadLettered.Add(ctx, 0, attributesOf(eventType, ""))
+		counters.retried.Add(ctx, 0, attributesOf(eventType, ""))
 	}
 }
 

@@ -172,7 +172,11 @@ func (recorder *Recorder) Jobs(ctx context.Context, task keptn.Task, jobs []jobp
 
 // Dropped counts an event that Keptn is not given.
 func (recorder *Recorder) Dropped(ctx context.Context, phase keptn.Phase) {
-	recorder.dropped.Add(ctx, 1, metric.WithAttributes(attribute.String("keptn.event.phase", string(phase))))
+	recorder.dropped.Add(ctx, 1, ofPhase(phase))
+}
+
+func ofPhase(phase keptn.Phase) metric.MeasurementOption {
+	return metric.WithAttributes(attribute.String("keptn.event.phase", string(phase)))
 }
 
 // seconds is a length of time, none if the clocks of its two ends do not agree.

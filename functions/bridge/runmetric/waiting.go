@@ -31,14 +31,17 @@ type listed struct {
 	over map[string]bool
 }
 
-// Listing says that the open events of a type are listed from now on. What counts failures of
-// its task begins at none: of a counter that begins with its first one nobody sees that it rose.
+// Listing says that the open events of a type are listed from now on. What counts failures, and
+// what was in vain, begins at none: of a counter that begins at one nobody sees that it rose.
 func (recorder *Recorder) Listing(ctx context.Context, eventType string) {
 	recorder.events.Expect(ctx, eventType)
 	if task, _, ok := keptn.ParseType(eventType); ok {
 		for _, result := range []keptn.RunResult{keptn.RunFailure, keptn.RunError, keptn.RunTimeout} {
 			recorder.errors.Add(ctx, 0, metric.WithAttributes(attribute.String("cicd.pipeline.task.name", task), attribute.String("error.type", string(result))))
 		}
+	}
+	for _, phase := range []keptn.Phase{keptn.Started, keptn.Finished} {
+		recorder.dropped.Add(ctx, 0, ofPhase(phase))
 	}
 	recorder.Listed(eventType, nil)
 }
