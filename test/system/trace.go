@@ -41,7 +41,7 @@ func (system *Installation) Follow(ctx context.Context, link string) ([]console.
 
 // Search reads the newest traces in which a service has a part, as Jaeger's page shows them.
 func (system *Installation) Search(ctx context.Context, service string) ([][]console.Span, error) {
-	return system.traces(ctx, "/api/traces?lookback=1h&limit=200&service="+url.QueryEscape(service))
+	return system.traces(ctx, "/api/traces?lookback=1h&limit=50&service="+url.QueryEscape(service))
 }
 
 func (system *Installation) traces(ctx context.Context, query string) ([][]console.Span, error) {
