@@ -170,6 +170,11 @@ func (recorder *Recorder) Jobs(ctx context.Context, task keptn.Task, jobs []jobp
 	}
 }
 
+// GivenAgain counts an event that is given to the Broker once more.
+func (recorder *Recorder) GivenAgain(ctx context.Context, eventType string) {
+	recorder.events.Retried(ctx, eventType)
+}
+
 // Dropped counts an event that Keptn is not given.
 func (recorder *Recorder) Dropped(ctx context.Context, phase keptn.Phase) {
 	recorder.dropped.Add(ctx, 1, ofPhase(phase))
@@ -181,8 +186,3 @@ func ofPhase(phase keptn.Phase) metric.MeasurementOption {
 
 // seconds is a length of time, none if the clocks of its two ends do not agree.
 func seconds(from, to time.Time) float64 { return max(to.Sub(from).Seconds(), 0) }
-
-// GivenAgain counts an event that is given to the Broker once more.
-func (recorder *Recorder) GivenAgain(ctx context.Context, eventType string) {
-	recorder.events.Retried(ctx, eventType)
-}
