@@ -22,6 +22,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/tracing"
@@ -385,6 +386,33 @@ func TestTraceGoesOnThroughSenderAndReceiver(t *testing.T) {
 			}
 			if difference := cmp.Diff(test.want, got); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+// Who asked is in no trace; what is done since is in that which the reply names.
+func TestReplyNamesItsOwnTraceWhereNobodyElseDoes(t *testing.T) {
+	const its, asked = "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	for _, test := range []struct{ name, asked, trace string }{
+		{name: "who asked is in none", trace: "4ed578f61e1e4a119b2e9a7111760f5b"},
+		{name: "it is in one", asked: asked, trace: "0af7651916cd43dd8448eb211c80319c"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := httptest.NewServer(Receiver(func(context.Context, event.Event) (*event.Event, error) {
+				made := reply()
+				made.SetExtension(tracing.Extension, its)
+				return made, nil
+			}, 1000, telemetry(tracetest.NewSpanRecorder())))
+			defer server.Close()
+			ctx := trace.ContextWithRemoteSpanContext(t.Context(), tracing.Parse(t.Context(), test.asked))
+			answer, err := (&Sender{URL: server.URL, HTTP: http.DefaultClient}).Request(ctx, *reply())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, _ := answer.Extensions()[tracing.Extension].(string)
+			if within := tracing.Parse(t.Context(), got).TraceID().String(); within != test.trace {
+				t.Errorf("the reply is within %s", within)
 			}
 		})
 	}

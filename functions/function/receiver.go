@@ -71,7 +71,9 @@ func Receiver(handle Handler, maxBytes int64, telemetry *Telemetry) http.Handler
 			return
 		}
 		log.InfoContext(ctx, "event handled", "reply", reply.Type())
-		reply = new(within(ctx, *reply))
+		if trace.SpanContextFromContext(ctx).IsValid() {
+			reply = new(within(ctx, *reply)) // else it says itself within which it is, if any
+		}
 		err = cehttp.WriteResponseWriter(ctx, binding.ToMessage(reply), http.StatusOK, writer)
 		telemetry.Events.Sent(ctx, reply.Type(), ErrorType(err))
 		if err != nil {

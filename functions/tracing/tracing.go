@@ -86,6 +86,15 @@ func StartSend(
 		trace.WithAttributes(attribute.String("messaging.operation.type", "send")), trace.WithAttributes(attributes...), trace.WithAttributes(TaskAttributes(task)...))
 }
 
+// Reply returns an event as one that was sent below the span of its task's run: a reply to who is
+// in no trace, but that begins something which is.
+func Reply(ctx context.Context, tracer trace.Tracer, task keptn.Task, reply *event.Event) *event.Event {
+	ctx, span := StartSend(ctx, tracer, task, reply.Type())
+	defer span.End()
+	reply.SetExtension(Extension, Text(ctx))
+	return reply
+}
+
 // EventAttributes are the attributes of a span that is about an event (OpenTelemetry semantic
 // conventions 1.37, CloudEvents and messaging).
 func EventAttributes(of event.Event) []attribute.KeyValue {

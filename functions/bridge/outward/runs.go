@@ -98,7 +98,7 @@ func (runs *Runs) Handle(ctx context.Context, received event.Event) (*event.Even
 		// Of a run that has not begun an executor made some after another one had said that
 		// it can't be run; the rest, and with it the first Job, will never be made.
 		runs.Remove(task)
-		return runs.cancel(ctx, task), nil
+		return tracing.Reply(ctx, runs.Tracer, task, runs.cancel(ctx, task)), nil
 	case count.Standing == keptn.Completed:
 		runs.Remove(task)
 		return nil, nil

@@ -19,6 +19,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/tracing"
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
@@ -283,6 +284,10 @@ func TestNamedRunIsAnswered(t *testing.T) {
 			id := ""
 			if reply != nil {
 				id = reply.ID()
+			}
+			// A cancellation is in the trace of its task, of which who named it knows nothing.
+			if id == "1-cancelled" && tracing.Parse(t.Context(), reply.Extensions()[tracing.Extension].(string)).TraceID() != tracing.TraceID(task.Context) {
+				t.Errorf("it is within %v", reply.Extensions())
 			}
 			if id != test.reply || !errors.Is(err, test.err) || runs.IsThere(task) != test.isThere || keptnsSide.last.Type() != test.delivered {
 				t.Errorf("got %q, %v, is there: %v, delivered %q", id, err, runs.IsThere(task), keptnsSide.last.Type())
