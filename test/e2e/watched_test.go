@@ -156,27 +156,20 @@ func TestEveryQueryHasData(t *testing.T) {
 		}
 	}
 	for query, of := range queries {
+		least := 0.0
+		if strings.Contains(query, "vector(0)") {
+			least = 1 // none is the value where there is no data
+		}
 		// The last events may not have been scraped yet.
 		err := console.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
 			values, err := watched.Range(ctx, query, watched.since, time.Now())
-			if err == nil && !slices.ContainsFunc(values, func(value float64) bool { return value >= 0 }) {
-				err = fmt.Errorf("there is no value")
+			if err == nil && !slices.ContainsFunc(values, func(value float64) bool { return value >= least }) {
+				err = fmt.Errorf("of %d values none is at least %v", len(values), least)
 			}
 			return err
 		})
 		if err != nil {
 			t.Errorf("%s: %s: %v", of, query, err)
-		}
-	}
-	for _, alert := range alerts {
-		firing, err := watched.Range(t.Context(), alert.Expression, watched.since, time.Now())
-		must(t, err)
-		measured, err := alert.Measured()
-		must(t, err)
-		all, err := watched.Range(t.Context(), measured, watched.since, time.Now())
-		must(t, err)
-		if len(firing) >= len(all) {
-			t.Errorf("%s was true at all %d times, of %d", alert.Alert, len(firing), len(all))
 		}
 	}
 }
