@@ -8,12 +8,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/job-executor/job-executor/functions/eventmetric"
-
 	"github.com/cloudevents/sdk-go/v2/binding"
 	"github.com/cloudevents/sdk-go/v2/event"
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 
+	"github.com/job-executor/job-executor/functions/eventmetric"
 	"github.com/job-executor/job-executor/functions/tracing"
 )
 

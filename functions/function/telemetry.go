@@ -9,10 +9,6 @@ import (
 	"runtime/debug"
 
 	"github.com/cloudevents/sdk-go/v2/event"
-
-	"github.com/job-executor/job-executor/functions/eventmetric"
-	"github.com/job-executor/job-executor/functions/keptn"
-
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
@@ -24,6 +20,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/job-executor/job-executor/functions/eventmetric"
+	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/observability"
 	"github.com/job-executor/job-executor/functions/tracing"
 )

@@ -17,6 +17,8 @@ const (
 	Run     = "run"
 )
 
+func names() []string { return []string{Queued, Pending, Run} }
+
 // Phases are how long the phases took that a Job had, by their names.
 type Phases map[string]time.Duration
 
@@ -33,7 +35,7 @@ func Add(answer event.Event, jobs []Phases) event.Event {
 	var told []string
 	for _, job := range jobs[:min(len(jobs), maxPhases)] {
 		var phases []string
-		for _, phase := range []string{Queued, Pending, Run} {
+		for _, phase := range names() {
 			if took, ok := job[phase]; ok {
 				phases = append(phases, fmt.Sprintf("%s=%s", phase, took))
 			}
@@ -57,7 +59,7 @@ func Of(answer event.Event) []Phases {
 		for phase := range strings.SplitSeq(one, ",") {
 			name, length, _ := strings.Cut(phase, "=")
 			took, err := time.ParseDuration(length)
-			if err == nil && took >= 0 && slices.Contains([]string{Queued, Pending, Run}, name) {
+			if err == nil && took >= 0 && slices.Contains(names(), name) {
 				job[name] = took
 			}
 		}

@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/job-executor/job-executor/functions/eventmetric"
-
 	"github.com/cloudevents/sdk-go/v2/event"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -28,6 +26,7 @@ import (
 	"k8s.io/client-go/tools/pager"
 	"k8s.io/client-go/util/workqueue"
 
+	"github.com/job-executor/job-executor/functions/eventmetric"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"

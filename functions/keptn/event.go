@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,6 +74,12 @@ const (
 	RunCancellation RunResult = "cancellation"
 	RunSkip         RunResult = "skip"
 )
+
+// FailedResults are those of runs that went wrong.
+func FailedResults() []RunResult { return []RunResult{RunFailure, RunError, RunTimeout} }
+
+// IsFailed says whether it is one of FailedResults.
+func (result RunResult) IsFailed() bool { return slices.Contains(FailedResults(), result) }
 
 // SpecVersion is the version of Keptn's event specification that is spoken here.
 const SpecVersion = "0.2.4"

@@ -124,7 +124,7 @@ func TestAlertsFire(t *testing.T) {
 	promtool(t, "test", "rules", file)
 }
 
-// slow is a histogram of which, loud, one value in ten is above a minute.
+// slow is a histogram of which, loud, three values of four are above a minute.
 func slow(which, summary string) fired {
 	bucket := func(boundary, values string) string {
 		return fmt.Sprintf(`job_executor_task_%s_duration_seconds_bucket{le=%q} <- %s`, which, boundary, values)

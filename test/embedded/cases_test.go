@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -35,15 +34,10 @@ func TestCasesOfJobConfig(t *testing.T) {
 		}
 		return 0
 	}
-	system, err := Start(t.Context(), Options{
-		Directory: t.TempDir(), Manifests: "../../config", Log: slog.DiscardHandler,
+	system = start(t, Options{
 		Programs: map[string]Program{"docker.io/alpine/k8s": secret},
 		Objects:  []runtime.Object{&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "job-executor-jobs", Name: "deployer"}}},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { system.Close(t.Context()) })
 	keptn := console.Keptn{Call: system.Call}
 	const test, evaluation = "test", "evaluation"
 	passed := told{"succeeded", []string{"test.started ", "test.finished pass"}}
@@ -180,11 +174,7 @@ func TestCasesOfJobConfig(t *testing.T) {
 // What triggers nothing runs silently, once it is subscribed to: the end of a task, and an
 // event of three parts.
 func TestEventThatTriggersNothingRunsSilently(t *testing.T) {
-	system, err := Start(t.Context(), Options{Directory: t.TempDir(), Manifests: "../../config", Log: slog.DiscardHandler})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { system.Close(t.Context()) })
+	system := start(t, Options{})
 	keptn := console.Keptn{Call: system.Call}
 	config, err := os.ReadFile("testdata/job-config/24-event-that-is-not-triggered/config.yaml")
 	if err != nil {

@@ -51,16 +51,11 @@ func tellOf(ctx context.Context, keptn console.Keptn, project, keptnContext stri
 // Whole sequences, from Keptn's event to Keptn's event, with the real functions and
 // with containers that are processes.
 func TestSequences(t *testing.T) {
-	system, err := Start(t.Context(), Options{
-		Directory: t.TempDir(), Manifests: "../../config", Log: slog.DiscardHandler,
+	system := start(t, Options{
 		Objects: []runtime.Object{&corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "job-executor-jobs", Name: "credentials"}, Data: map[string][]byte{"PASSWORD": []byte("secret")},
 		}},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { system.Close(t.Context()) })
 	keptn := console.Keptn{Call: system.Call}
 	action := func(event, rest string) string {
 		return "apiVersion: v2\nactions:\n  - name: Do it\n    events: [{name: sh.keptn.event." + event + ".triggered}]\n" + rest
@@ -194,6 +189,18 @@ func TestSequences(t *testing.T) {
 			}
 		})
 	}
+}
+
+// start starts a system that ends with the test.
+func start(t *testing.T, options Options) *System {
+	t.Helper()
+	options.Directory, options.Manifests, options.Log = t.TempDir(), "../../config", slog.DiscardHandler
+	system, err := Start(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { system.Close(t.Context()) })
+	return system
 }
 
 // awaitTaken waits until an executor has seen the event of a context, and, if it has

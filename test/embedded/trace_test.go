@@ -18,18 +18,6 @@ import (
 	"github.com/job-executor/job-executor/test/console"
 )
 
-// start starts a system that ends with the test.
-func start(t *testing.T, options Options) *System {
-	t.Helper()
-	options.Directory, options.Manifests, options.Log = t.TempDir(), "../../config", slog.DiscardHandler
-	system, err := Start(t.Context(), options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { system.Close(t.Context()) })
-	return system
-}
-
 // begin creates a project, whose sequence has a task test, and triggers it.
 func begin(t *testing.T, keptn console.Keptn, project, config string) (keptnContext string) {
 	t.Helper()

@@ -6,13 +6,12 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/job-executor/job-executor/functions/jobphase"
-
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/keptn/go-utils/pkg/api/models"
 
 	"github.com/job-executor/job-executor/functions/bridge/memory"
 	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/jobphase"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
 )

@@ -6,17 +6,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/job-executor/job-executor/functions/jobphase"
-
-	"github.com/job-executor/job-executor/test/fixture"
-
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
 	"github.com/keptn/go-utils/pkg/api/models"
 
 	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/jobphase"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/keptn/api"
+	"github.com/job-executor/job-executor/test/fixture"
 )
 
 // delivered keeps the last event.

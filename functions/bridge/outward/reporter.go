@@ -7,9 +7,8 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/job-executor/job-executor/functions/jobphase"
-
 	"github.com/job-executor/job-executor/functions/bridge/memory"
+	"github.com/job-executor/job-executor/functions/jobphase"
 	"github.com/job-executor/job-executor/functions/keptn"
 )
 

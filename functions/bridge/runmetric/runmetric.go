@@ -6,13 +6,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/job-executor/job-executor/functions/eventmetric"
-	"github.com/job-executor/job-executor/functions/jobphase"
-
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/job-executor/job-executor/functions/eventmetric"
 	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/jobphase"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/tracing"
 )
@@ -104,7 +103,7 @@ func (recorder *Recorder) Active(count func() map[string]int) error {
 				}
 			}
 			for task := range known {
-				observer.Observe(int64(counted[task]), metric.WithAttributes(attribute.String("cicd.pipeline.task.name", task), executing()))
+				observer.Observe(int64(counted[task]), metric.WithAttributes(ofTask(task), executing()))
 			}
 			return nil
 		}))
@@ -114,6 +113,12 @@ func (recorder *Recorder) Active(count func() map[string]int) error {
 // maxTasks bounds of how many tasks is remembered that they ran.
 const maxTasks = 500
 
+func ofTask(name string) attribute.KeyValue { return attribute.String("cicd.pipeline.task.name", name) }
+
+func failedAs(result keptn.RunResult) attribute.KeyValue {
+	return attribute.String("error.type", string(result))
+}
+
 func executing() attribute.KeyValue { return attribute.String("cicd.pipeline.run.state", "executing") }
 
 // Ended measures a run that is over. It is called once for each.
@@ -122,16 +127,13 @@ func (recorder *Recorder) Ended(ctx context.Context, task keptn.Task, result kep
 		return
 	}
 	recorder.waiting.end(task)
-	attributes := []attribute.KeyValue{attribute.String("cicd.pipeline.task.name", task.Name), executing()}
+	attributes := []attribute.KeyValue{ofTask(task.Name), executing()}
 	if result != "" {
 		attributes = append(attributes, attribute.String("cicd.pipeline.result", string(result)))
 	}
-	switch result {
-	case keptn.RunFailure, keptn.RunError, keptn.RunTimeout:
-		failed := attribute.String("error.type", string(result))
-		attributes = append(attributes, failed)
-		recorder.errors.Add(ctx, 1, metric.WithAttributes(attribute.String("cicd.pipeline.task.name", task.Name), failed))
-	case keptn.RunSuccess, keptn.RunSkip, keptn.RunCancellation:
+	if result.IsFailed() {
+		attributes = append(attributes, failedAs(result))
+		recorder.errors.Add(ctx, 1, metric.WithAttributes(ofTask(task.Name), failedAs(result)))
 	}
 	if !task.TriggeredAt.IsZero() {
 		recorder.run.Record(ctx, seconds(task.TriggeredAt, recorder.now()), metric.WithAttributes(attributes...))
@@ -150,7 +152,7 @@ func (recorder *Recorder) Sent(ctx context.Context, answer keptn.Answer, isAgain
 	}
 	recorder.waiting.remove(answer.Task)
 	ctx = tracing.WithRun(ctx, answer.Task)
-	task := metric.WithAttributes(attribute.String("cicd.pipeline.task.name", answer.Task.Name))
+	task := metric.WithAttributes(ofTask(answer.Task.Name))
 	if answer.Phase == keptn.Started && !answer.Task.TriggeredAt.IsZero() {
 		recorder.start.Record(ctx, seconds(answer.Task.TriggeredAt, recorder.now()), task)
 	}
@@ -164,8 +166,7 @@ func (recorder *Recorder) Jobs(ctx context.Context, task keptn.Task, jobs []jobp
 	ctx = tracing.WithRun(ctx, task)
 	for _, job := range jobs {
 		for phase, took := range job {
-			recorder.job.Record(ctx, took.Seconds(), metric.WithAttributes(
-				attribute.String("cicd.pipeline.task.name", task.Name), attribute.String("job_executor.job.phase", phase)))
+			recorder.job.Record(ctx, took.Seconds(), metric.WithAttributes(ofTask(task.Name), attribute.String("job_executor.job.phase", phase)))
 		}
 	}
 }

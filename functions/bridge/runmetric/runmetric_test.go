@@ -9,9 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/job-executor/job-executor/functions/eventmetric"
-	"github.com/job-executor/job-executor/functions/jobphase"
-
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -19,7 +16,9 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
+	"github.com/job-executor/job-executor/functions/eventmetric"
 	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/jobphase"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/tracing"
 	"github.com/job-executor/job-executor/test/fixture"

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/job-executor/job-executor/functions/keptn"
@@ -36,8 +35,8 @@ type listed struct {
 func (recorder *Recorder) Listing(ctx context.Context, eventType string) {
 	recorder.events.Expect(ctx, eventType)
 	if task, _, ok := keptn.ParseType(eventType); ok {
-		for _, result := range []keptn.RunResult{keptn.RunFailure, keptn.RunError, keptn.RunTimeout} {
-			recorder.errors.Add(ctx, 0, metric.WithAttributes(attribute.String("cicd.pipeline.task.name", task), attribute.String("error.type", string(result))))
+		for _, result := range keptn.FailedResults() {
+			recorder.errors.Add(ctx, 0, metric.WithAttributes(ofTask(task), failedAs(result)))
 		}
 	}
 	for _, phase := range []keptn.Phase{keptn.Started, keptn.Finished} {
@@ -80,27 +79,32 @@ func (recorder *Recorder) Waits(task keptn.Task, waits bool) {
 		recorder.waiting.remove(task)
 		return
 	}
-	recorder.waiting.mutex.Lock()
-	defer recorder.waiting.mutex.Unlock()
-	if of, ok := recorder.waiting.types[keptn.TypeOf(task.Name, keptn.Triggered)]; ok && !of.over[task.TriggeredID] {
-		of.since[task.TriggeredID] = task.TriggeredAt
-	}
+	recorder.waiting.change(task, func(of listed) {
+		if !of.over[task.TriggeredID] {
+			of.since[task.TriggeredID] = task.TriggeredAt
+		}
+	})
 }
 
 // end has a task wait no longer, however often it is listed.
 func (waiting *waiting) end(task keptn.Task) {
-	waiting.remove(task)
-	waiting.mutex.Lock()
-	defer waiting.mutex.Unlock()
-	if of, ok := waiting.types[keptn.TypeOf(task.Name, keptn.Triggered)]; ok {
+	waiting.change(task, func(of listed) {
+		delete(of.since, task.TriggeredID)
 		of.over[task.TriggeredID] = true
-	}
+	})
 }
 
 func (waiting *waiting) remove(task keptn.Task) {
+	waiting.change(task, func(of listed) { delete(of.since, task.TriggeredID) })
+}
+
+// change changes what is known of a task's type, if that is listed.
+func (waiting *waiting) change(task keptn.Task, change func(of listed)) {
 	waiting.mutex.Lock()
 	defer waiting.mutex.Unlock()
-	delete(waiting.types[keptn.TypeOf(task.Name, keptn.Triggered)].since, task.TriggeredID)
+	if of, ok := waiting.types[keptn.TypeOf(task.Name, keptn.Triggered)]; ok {
+		change(of)
+	}
 }
 
 // oldest is since when an event waits, zero if none does, and since when not every type could

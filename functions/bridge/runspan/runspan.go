@@ -69,10 +69,8 @@ func (writer *Writer) Write(ctx context.Context, task keptn.Task, result keptn.R
 	if result != "" {
 		span.SetAttributes(attribute.String("cicd.pipeline.task.run.result", string(result)))
 	}
-	switch result {
-	case keptn.RunFailure, keptn.RunError, keptn.RunTimeout:
+	if result.IsFailed() {
 		tracing.Fail(span, string(result), sentenceOf(message))
-	case keptn.RunSuccess, keptn.RunSkip, keptn.RunCancellation:
 	}
 	span.End(trace.WithTimestamp(ended))
 }
