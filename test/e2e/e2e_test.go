@@ -220,17 +220,8 @@ func TestTaskRunsFromZeroToZero(t *testing.T) {
 		}
 	}
 	t.Run("its trace is one tree that a person can read", func(t *testing.T) {
-		spans := traced(t, installed, keptnContext, `SERVER bridge RUN production.pipeline = success
-SERVER bridge RUN test = success
-  INTERNAL watcher Say hello = success
-    INTERNAL watcher fetch files
-      INTERNAL fetcher read greeting
-    INTERNAL watcher pending
-    INTERNAL watcher run`+sentAndStarted("test")+completedAndFinished("test"))
-		const most, deepest = 25, 8
-		if depth := console.Depth(spans); len(spans) > most || depth > deepest {
-			t.Errorf("it has %d spans, %d deep", len(spans), depth)
-		}
+		spans := traced(t, installed, keptnContext, treeOfGreeting())
+		isReadable(t, spans)
 		names := map[string]string{"Say hello": "Greet", "RUN production.pipeline": "RUN dev.pipeline", "read greeting": "read a.txt"}
 		renamed := slices.Clone(spans)
 		for index := range renamed {
@@ -255,6 +246,48 @@ SERVER bridge RUN test = success
 		}))
 	})
 	must(t, installed.WaitForZero(t.Context(), zeroLimit, "executor-test", "watcher"))
+}
+
+// treeOfGreeting is the outline of the trace of a sequence with the task greeting.
+func treeOfGreeting() string {
+	return `SERVER bridge RUN production.pipeline = success
+SERVER bridge RUN test = success
+  INTERNAL watcher Say hello = success
+    INTERNAL watcher fetch files
+      INTERNAL fetcher read greeting
+    INTERNAL watcher pending
+    INTERNAL watcher run` + sentAndStarted("test") + completedAndFinished("test")
+}
+
+// isReadable checks how large the trace of a sequence with one task is.
+func isReadable(t *testing.T, spans []console.Span) {
+	t.Helper()
+	const most, deepest = 25, 8
+	if depth := console.Depth(spans); len(spans) > most || depth > deepest {
+		t.Errorf("it has %d spans, %d deep", len(spans), depth)
+	}
+}
+
+// The recommended setting is that Knative writes no spans; those of our functions are the same
+// as with it, since the context passes through all the same.
+func TestTreeIsTheSameWithoutKnativesSpans(t *testing.T) {
+	installed := connect(t)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
+		defer cancel()
+		if err := installed.TraceKnative(ctx, true); err != nil {
+			t.Error(err)
+		}
+	})
+	must(t, installed.TraceKnative(t.Context(), false))
+	must(t, installed.WaitForZero(t.Context(), zeroLimit, "executor-test", "watcher"))
+	project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "hello from Git\n"})
+	end(t, installed, project, keptnContext)
+	traced(t, installed, keptnContext, treeOfGreeting())
+	all, err := installed.Trace(t.Context(), console.TraceID(keptnContext))
+	must(t, err)
+	compare(t, "all spans", treeOfGreeting(), console.Outline(all))
+	isReadable(t, all)
 }
 
 // compareTimes compares the spans of a context's only Job with what Kubernetes says of it.

@@ -37,6 +37,8 @@ const (
 	token                = "keptn-token" // as in test/keptn/keptn.yaml
 	testHeader           = "X-Test"      // keptn.TestHeader: of requests that are none of the product's
 	httpPort             = 80
+	// settingLimit is after what time Knative uses another setting for its Deployments.
+	settingLimit = 3 * time.Minute
 )
 
 // Installation is an installation on the cluster that KUBECONFIG names.
@@ -262,6 +264,54 @@ func (system *Installation) restartJobsource(ctx context.Context) error {
 		return err
 	}
 	return system.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/jobsource", "--timeout=120s")
+}
+
+// TraceKnative has Knative write its own spans, or not: its pods read the setting when they
+// start, and those of our functions get it with the next Deployment of their revision.
+func (system *Installation) TraceKnative(ctx context.Context, on bool) error {
+	protocol := "none"
+	if on {
+		protocol = "http/protobuf" // as in test/cluster/files/knative-settings.yaml
+	}
+	change, err := json.Marshal(map[string]any{"data": map[string]string{"tracing-protocol": protocol}})
+	if err != nil {
+		return fmt.Errorf("encoding a setting of Knative: %w", err)
+	}
+	writing := map[string][]string{
+		"knative-eventing": {"mt-broker-ingress", "mt-broker-filter", "imc-dispatcher"},
+		"knative-serving":  {"controller", "activator"},
+	}
+	for namespace, deployments := range writing {
+		if _, err := system.Kubernetes.CoreV1().ConfigMaps(namespace).Patch(ctx, "config-observability", types.MergePatchType, change, metav1.PatchOptions{}); err != nil {
+			return fmt.Errorf("setting the tracing of %s: %w", namespace, err)
+		}
+		for _, name := range deployments {
+			if err := system.command(ctx, "kubectl", "rollout", "restart", "-n", namespace, "deployment/"+name); err != nil {
+				return err
+			}
+		}
+		for _, name := range deployments {
+			if err := system.command(ctx, "kubectl", "rollout", "status", "-n", namespace, "deployment/"+name, "--timeout=180s"); err != nil {
+				return err
+			}
+		}
+	}
+	return console.Eventually(ctx, settingLimit, func(ctx context.Context) error {
+		deployments, err := system.Kubernetes.AppsV1().Deployments(Namespace).List(ctx, metav1.ListOptions{LabelSelector: "serving.knative.dev/service"})
+		if err != nil {
+			return fmt.Errorf("listing the Deployments of functions: %w", err)
+		}
+		for _, deployment := range deployments.Items {
+			for _, container := range deployment.Spec.Template.Spec.Containers {
+				for _, variable := range container.Env {
+					if isTraced := strings.Contains(variable.Value, jaegerName); variable.Name == "OBSERVABILITY_CONFIG" && isTraced != on {
+						return fmt.Errorf("the queue-proxy of %s still has %s", deployment.Name, variable.Value)
+					}
+				}
+			}
+		}
+		return nil
+	})
 }
 
 // CountingTime is after what time an event that Keptn for tests took, and has not counted,

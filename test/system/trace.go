@@ -17,7 +17,8 @@ import (
 // Jaeger's query API, as the cluster's pods see it.
 const (
 	jaegerPort   = 16686
-	jaegerHost   = "jaeger.observability.svc.cluster.local:16686"
+	jaegerName   = "jaeger.observability.svc.cluster.local"
+	jaegerHost   = jaegerName + ":16686"
 	jaegerTraces = "/api/traces/"
 )
 
