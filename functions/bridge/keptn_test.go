@@ -3,6 +3,7 @@ package bridge_test
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 	"github.com/job-executor/job-executor/functions/bridge"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/signature"
 	control "github.com/job-executor/job-executor/test/keptn"
 )
 
@@ -49,6 +51,7 @@ spec:
 // answer at once, and each answer twice, until it is taken.
 type echo struct {
 	deliver function.Handler
+	party   *signature.Party
 	now     func() time.Time
 
 	mutex sync.Mutex
@@ -67,7 +70,11 @@ func (echo *echo) Send(ctx context.Context, triggered event.Event) error {
 	for _, answer := range []event.Event{task.Started(echo.now()), task.Started(echo.now()), finished, finished} {
 		for {
 			_, phase, _ := keptn.ParseType(answer.Type())
-			if reply, err := echo.deliver(ctx, answer); err == nil && (reply != nil || phase == keptn.Started) {
+			signed, err := echo.party.Sign(answer)
+			if err != nil {
+				return err
+			}
+			if reply, err := echo.deliver(ctx, signed); err == nil && (reply != nil || phase == keptn.Started) {
 				break
 			}
 			select {
@@ -217,9 +224,15 @@ func run(ctx context.Context, t *testing.T, transport bridge.Transport, server *
 		},
 		Pod: bridge.PodConfiguration{Namespace: "job-executor", Name: "bridge-0", NodeName: "node"},
 	}
-	behind := &echo{now: time.Now}
+	// One key stands for those of all functions.
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := signature.Keys{Own: signature.Watcher, Private: private, Public: map[signature.Name]ed25519.PublicKey{signature.Watcher: public}}
+	behind := &echo{now: time.Now, party: &signature.Party{Keys: keys, Now: time.Now}}
 	dependencies := bridge.Dependencies{
-		Kubernetes: fake.NewClientset(), KeptnTransport: http.DefaultTransport, Transport: http.DefaultTransport, Broker: behind,
+		Kubernetes: fake.NewClientset(), KeptnTransport: http.DefaultTransport, Transport: http.DefaultTransport, Broker: behind, Keys: keys,
 		Telemetry: function.TelemetryTo("bridge", slog.DiscardHandler), Now: time.Now,
 		Uninstalled: func(context.Context) bool { return false },
 		Jitter:      func(limit time.Duration) time.Duration { return limit },

@@ -22,6 +22,7 @@ import (
 	"github.com/job-executor/job-executor/functions/bridge/runspan"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/signature"
 )
 
 // Stream exchanges events with Keptn where there is something better than its
@@ -49,6 +50,8 @@ type Dependencies struct {
 	Kubernetes kubernetes.Interface
 	// GrantKey signs grants.
 	GrantKey []byte
+	// Keys sign what the bridge sends, and verify what it receives.
+	Keys signature.Source
 	// Transport makes requests to the Broker, and to the bridge that is elected.
 	Transport http.RoundTripper
 	// KeptnTransport makes requests to Keptn; nil is one that verifies TLS as is
@@ -68,7 +71,7 @@ type Dependencies struct {
 	Jitter func(time.Duration) time.Duration
 }
 
-// Connect adds what a bridge on a cluster has: the key for grants, the connection to
+// Connect adds what a bridge on a cluster has: the keys, of which it makes what is missing, the connection to
 // NATS, the election, and whether it is uninstalled. It waits for the cluster until the
 // context ends.
 func Connect(ctx context.Context, configuration Configuration, dependencies Dependencies) (Dependencies, error) {
@@ -76,6 +79,11 @@ func Connect(ctx context.Context, configuration Configuration, dependencies Depe
 	var err error
 	if dependencies.GrantKey, err = function.Retry(ctx, log, func(ctx context.Context) ([]byte, error) {
 		return gateway.LoadGrantKey(ctx, cluster.CoreV1().Secrets(pod.Namespace), configuration.Grants.Secret)
+	}); err != nil {
+		return Dependencies{}, err
+	}
+	if dependencies.Keys, err = function.Retry(ctx, log, func(ctx context.Context) (signature.Source, error) {
+		return signature.Make(ctx, cluster.CoreV1(), pod.Namespace)
 	}); err != nil {
 		return Dependencies{}, err
 	}
@@ -145,6 +153,8 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 			return function.Program{}, err
 		}
 	}
+	party := &signature.Party{Keys: dependencies.Keys, Now: now, Events: dependencies.Telemetry.Events, Log: log}
+	broker = party.Sender(broker)
 	subscriptions := inward.NewSubscriptions(client, configuration.integration(), timing.PingInterval, dependencies.Uninstalled, log)
 	sender, maxBytes := outward.Sender(client), func() int { return 0 }
 	metrics, err := runmetric.New(dependencies.Telemetry.Meters, dependencies.Telemetry.Events, now)
@@ -194,14 +204,15 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	deadLetters := &deadletter.Sink{Ask: inbox.Ask, Tell: outbox.Handle, BrokerURL: configuration.Broker.URL, Count: dependencies.Telemetry.Events.DeadLettered, Now: now, Log: log}
 	files := &gateway.Gateway{
 		Resources: client, Counter: client, Reporter: reporter,
-		Reviewer: &gateway.TokenReviewer{Client: dependencies.Kubernetes.AuthenticationV1().TokenReviews()},
+		Reviewer: gateway.NewTokenReviewer(dependencies.Kubernetes.AuthenticationV1().TokenReviews(), now),
+		Verify:   func(received event.Event) (event.Event, error) { return party.Verify(received, signature.Bridge) },
 		Grants:   &gateway.Grants{Key: dependencies.GrantKey, Lifetime: configuration.Grants.Lifetime, Now: now},
 		Subjects: configuration.Grants.Subjects, Cache: gateway.NewCache(), Log: log,
 	}
 	handlers := map[string]function.Handler{
-		"/keptn":       outbox.Handle,
-		"/undelivered": deadLetters.Handle,
-		"/active":      runs.Handle,
+		"/keptn":       party.Handler(outbox.Handle, signature.By(signature.Executor, signature.Watcher)),
+		"/undelivered": party.Handler(deadLetters.Handle, signature.By(signature.Bridge), deadletter.Extensions()...),
+		"/active":      party.Handler(runs.Handle, signature.By(signature.Jobsource)),
 	}
 	if dependencies.Elector != nil {
 		loops = elected(dependencies.Elector, peers, handlers, loops, reporter.Begin)

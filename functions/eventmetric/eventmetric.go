@@ -13,8 +13,8 @@ import (
 // conventions 1.37, messaging; what they have no name for begins with job_executor). The
 // types are as many as the meters allow, and one for the rest. Nil counts nothing.
 type Counters struct {
-	received, sent, retried, deadLettered metric.Int64Counter
-	processed                             metric.Float64Histogram
+	received, sent, retried, deadLettered, unproven metric.Int64Counter
+	processed                                       metric.Float64Histogram
 }
 
 // Seconds are the boundaries of histograms of what should be done in less than a second.
@@ -32,10 +32,11 @@ func New(meters metric.MeterProvider) (*Counters, error) {
 	sent, sentErr := counter("messaging.client.sent.messages", "Events that were sent, each attempt, replies included.")
 	retried, retriedErr := counter("job_executor.events.retried", "Events that were sent once more, since it is not known that they arrived.")
 	dead, deadErr := counter("job_executor.events.dead_lettered", "Events that the Broker could not deliver.")
+	unproven, unprovenErr := counter("job_executor.events.unproven", "Events that were dropped: nothing proves that they come from a function that may send them.")
 	processed, processedErr := meter.Float64Histogram("messaging.process.duration", metric.WithUnit("s"),
 		metric.WithDescription("How long a function was at work on an event."), Seconds())
-	return &Counters{received: received, sent: sent, retried: retried, deadLettered: dead, processed: processed},
-		errors.Join(receivedErr, sentErr, retriedErr, deadErr, processedErr)
+	return &Counters{received: received, sent: sent, retried: retried, deadLettered: dead, unproven: unproven, processed: processed},
+		errors.Join(receivedErr, sentErr, retriedErr, deadErr, unprovenErr, processedErr)
 }
 
 // Received counts an event that a function was at work on since it began. The type of its
@@ -75,6 +76,14 @@ func (counters *Counters) Expect(ctx context.Context, eventType string) {
 func (counters *Counters) DeadLettered(ctx context.Context, eventType string) {
 	if counters != nil {
 		counters.deadLettered.Add(ctx, 1, attributesOf(eventType, ""))
+	}
+}
+
+// Unproven counts an event that was dropped, since nothing proves that it comes from a function
+// that may send it.
+func (counters *Counters) Unproven(ctx context.Context, eventType string) {
+	if counters != nil {
+		counters.unproven.Add(ctx, 1, attributesOf(eventType, ""))
 	}
 }
 

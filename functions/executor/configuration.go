@@ -8,11 +8,13 @@ import (
 	"github.com/job-executor/job-executor/functions/executor/plan"
 	"github.com/job-executor/job-executor/functions/files"
 	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/signature"
 )
 
 // Configuration is that of an executor.
 type Configuration struct {
 	plan.Rules
+	Signing signature.Settings
 	// TokenFile holds the service account token for the bridge's audience.
 	TokenFile string `env:"BRIDGE_TOKEN_FILE,notEmpty"`
 }
@@ -29,13 +31,17 @@ type Dependencies struct {
 // New wires an executor, of any task type.
 func New(configuration Configuration, dependencies Dependencies) function.Program {
 	telemetry := dependencies.Telemetry
+	party := &signature.Party{
+		Keys: &signature.Files{Settings: configuration.Signing, Own: signature.Executor, Now: dependencies.Now},
+		Now:  dependencies.Now, Events: telemetry.Events, Log: telemetry.Log,
+	}
 	executor := &Executor{
-		Files: &BridgeFiles{TokenFile: configuration.TokenFile, Gateway: files.Client{
-			URL: configuration.BridgeURL, HTTP: &http.Client{Transport: dependencies.Transport, Timeout: files.CallTimeout},
+		Files: &BridgeFiles{Namespaces: configuration.Namespaces, Gateway: files.Client{
+			URL: configuration.BridgeURL, TokenFile: configuration.TokenFile, HTTP: &http.Client{Transport: dependencies.Transport, Timeout: files.CallTimeout},
 		}},
 		Jobs:    configuration.Store(dependencies.Kubernetes.Batch),
 		Cluster: &KubernetesCluster{Core: dependencies.Kubernetes.Core}, Configuration: configuration,
 		Tracer: telemetry.Tracers.Tracer("executor"), Now: dependencies.Now, Log: telemetry.Log,
 	}
-	return function.Program{Handlers: map[string]function.Handler{"/": executor.Handle}}
+	return function.Program{Handlers: map[string]function.Handler{"/": party.Handler(executor.Handle, signature.By(signature.Bridge))}}
 }

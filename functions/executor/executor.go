@@ -27,12 +27,12 @@ import (
 
 // Files gives the configuration of a task.
 type Files interface {
-	// Configuration returns the job/config.yaml that applies to the task. It returns
-	// files.ErrNotFound if there is none at any level, and files.ErrOver if Keptn no longer
-	// waits for the task.
-	Configuration(ctx context.Context, task keptn.Task) (File, error)
+	// Configuration returns the job/config.yaml that applies to the task of an event, which is
+	// as the bridge has signed it. It returns files.ErrNotFound if there is none at any level,
+	// and files.ErrOver if Keptn no longer waits for the task.
+	Configuration(ctx context.Context, received event.Event) (File, error)
 	// Grant returns just the grant.
-	Grant(ctx context.Context, task keptn.Task) (files.Grant, error)
+	Grant(ctx context.Context, received event.Event) (files.Grant, error)
 }
 
 // File is a job/config.yaml.
@@ -69,22 +69,15 @@ type Executor struct {
 // observed, and triggers nothing, all actions are silent, and none has to match.
 // Delivering the same event again creates nothing and gives the same reply.
 func (executor *Executor) Handle(ctx context.Context, received event.Event) (*event.Event, error) {
-	isObserved := received.Type() == keptn.ObservedType
-	if isObserved {
-		received = keptn.Unwrap(received)
-	}
-	task, err := keptn.ParseEvent(received)
-	if err == nil && task.Observed != isObserved {
-		err = fmt.Errorf("event %s of type %s triggers nothing", received.ID(), received.Type())
-	}
+	task, seen, err := keptn.ParseReceived(received)
 	if err != nil {
 		return nil, function.Permanent(err)
 	}
-	reply, err := executor.execute(ctx, task, received)
+	reply, err := executor.execute(ctx, task, received, seen)
 	if plan.IsMistake(err) {
 		executor.Log.InfoContext(ctx, "the task can't be run", "project", task.Project, "error", err)
 		answer := task.Finished(executor.Now(), keptn.Errored(err.Error()))
-		if isObserved {
+		if task.Observed {
 			answer = task.LogError(executor.Now(), err.Error())
 		}
 		answer = keptn.WithRunResult(answer, keptn.RunError)
@@ -93,9 +86,10 @@ func (executor *Executor) Handle(ctx context.Context, received event.Event) (*ev
 	return reply, err
 }
 
-func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggered event.Event) (*event.Event, error) {
+// execute runs what is configured for an event that was seen, as it was received.
+func (executor *Executor) execute(ctx context.Context, task keptn.Task, received, seen event.Event) (*event.Event, error) {
 	asked := executor.Now()
-	file, err := executor.read(ctx, task)
+	file, err := executor.read(ctx, task, received)
 	switch {
 	case errors.Is(err, files.ErrNotFound):
 		return executor.nothing(ctx, task, fmt.Sprintf("there is no %s for service %s, nor for stage %s or project %s",
@@ -106,7 +100,7 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 	case err != nil:
 		return nil, fmt.Errorf("reading %s: %w", jobconfig.Path, err)
 	}
-	envelope, err := envelopeOf(triggered)
+	envelope, err := envelopeOf(seen)
 	if err != nil {
 		return nil, function.Permanent(err)
 	}
@@ -116,10 +110,10 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 		actions[index].Silent = actions[index].Silent || task.Observed
 	}
 	if len(actions) == 0 {
-		if wrong := config.MistakesFor(nil, triggered.Type()); len(wrong) > 0 {
+		if wrong := config.MistakesFor(nil, seen.Type()); len(wrong) > 0 {
 			return nil, plan.MistakeOf(wrong)
 		}
-		why := fmt.Sprintf("no action of %s matches %s: %s", jobconfig.Path, triggered.Type(), config.Selectors())
+		why := fmt.Sprintf("no action of %s matches %s: %s", jobconfig.Path, seen.Type(), config.Selectors())
 		if all := config.All(); len(all) > 0 {
 			why = all.Error()
 		}
@@ -128,14 +122,14 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, triggere
 	return executor.start(ctx, plan.Plan{
 		Rules: executor.Configuration.Rules, Cluster: executor.Cluster, Task: task, Envelope: envelope, Log: executor.Log,
 		ConfigHash: config.Hash, Grant: file.Grant.Token, IsTraced: trace.SpanFromContext(ctx).IsRecording(),
-	}, config, actions, func(jobs []batchv1.Job) error { return executor.create(ctx, jobs, task, file.Grant.Started, asked) })
+	}, config, actions, func(jobs []batchv1.Job) error { return executor.create(ctx, jobs, received, file.Grant.Started, asked) })
 }
 
 // read reads the file, as a span of the trace.
-func (executor *Executor) read(ctx context.Context, task keptn.Task) (File, error) {
+func (executor *Executor) read(ctx context.Context, task keptn.Task, received event.Event) (File, error) {
 	ctx, span := executor.Tracer.Start(ctx, "read "+jobconfig.Path)
 	defer span.End()
-	file, err := executor.Files.Configuration(ctx, task)
+	file, err := executor.Files.Configuration(ctx, received)
 	if err == nil {
 		span.SetAttributes(
 			attribute.String("job_executor.file.level", string(file.Level)), attribute.Int("job_executor.file.bytes", len(file.Content)),
@@ -207,7 +201,7 @@ func (executor *Executor) nothing(ctx context.Context, task keptn.Task, why stri
 // run is complete, and Jobs that are gone since are not created again. A run that was
 // interrupted under another version of the file is made anew as a whole. Asked is when
 // it was asked whether the task has been started.
-func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, task keptn.Task, started bool, asked time.Time) error {
+func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, received event.Event, started bool, asked time.Time) error {
 	if len(jobs) == 0 {
 		return nil
 	}
@@ -235,7 +229,7 @@ func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, task k
 	for index := range jobs {
 		job := &jobs[(index+1)%len(jobs)]
 		if job == first && executor.Now().Sub(asked) > freshFor {
-			grant, err := executor.Files.Grant(ctx, task)
+			grant, err := executor.Files.Grant(ctx, received)
 			if errors.Is(err, files.ErrOver) || err == nil && grant.Started {
 				return nil // another delivery began it, and its Jobs may even be gone
 			}

@@ -58,11 +58,11 @@ type file struct {
 	later   *file
 }
 
-func (file file) Configuration(context.Context, keptn.Task) (File, error) {
+func (file file) Configuration(context.Context, event.Event) (File, error) {
 	return File{Content: []byte(file.content), Level: files.StageLevel, Grant: files.Grant{Token: "the grant", Started: file.started}}, file.err
 }
 
-func (file file) Grant(context.Context, keptn.Task) (files.Grant, error) {
+func (file file) Grant(context.Context, event.Event) (files.Grant, error) {
 	return files.Grant{Token: "another", Started: file.later.started}, file.later.err
 }
 
@@ -698,9 +698,20 @@ func TestJobHasAllThatTheTaskWants(t *testing.T) {
 							Name:         "keptn-files",
 							VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse("20Mi"))}},
 						},
+						{
+							Name: "bridge-token",
+							VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{
+								ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
+									Audience: "job-executor-bridge", ExpirationSeconds: new(int64(3600)), Path: "token",
+								},
+							}}}},
+						},
 					},
 					InitContainers: []corev1.Container{{
-						Name: "fetch-files", Image: "fetcher", VolumeMounts: mounts, SecurityContext: defaultContext(),
+						Name: "fetch-files", Image: "fetcher", SecurityContext: defaultContext(),
+						VolumeMounts: append(slices.Clone(mounts), corev1.VolumeMount{
+							Name: "bridge-token", MountPath: "/var/run/secrets/bridge", ReadOnly: true,
+						}),
 						Env: []corev1.EnvVar{
 							{
 								Name:  "FILES",
@@ -709,6 +720,7 @@ func TestJobHasAllThatTheTaskWants(t *testing.T) {
 							{Name: "TARGET", Value: "/keptn"},
 							{Name: "BRIDGE_URL", Value: "http://bridge"},
 							{Name: "GRANT", Value: "the grant"},
+							{Name: "BRIDGE_TOKEN_FILE", Value: "/var/run/secrets/bridge/token"},
 							{Name: "TIMEOUT", Value: "1m0s"},
 						},
 						Resources: corev1.ResourceRequirements{

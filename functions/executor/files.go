@@ -3,36 +3,30 @@ package executor
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
+
+	"github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/job-executor/job-executor/functions/files"
 	"github.com/job-executor/job-executor/functions/jobconfig"
-	"github.com/job-executor/job-executor/functions/keptn"
 )
 
 // BridgeFiles gets configurations from the bridge's gateway to Keptn's files.
 type BridgeFiles struct {
 	Gateway files.Client
-	// TokenFile holds a service account token for the bridge's audience. It is
-	// read each time since Kubernetes replaces it.
-	TokenFile string
+	// Namespaces are those in which Jobs may run.
+	Namespaces []string
 }
 
 // Grant asks the bridge for a grant.
-func (from *BridgeFiles) Grant(ctx context.Context, task keptn.Task) (files.Grant, error) {
-	token, err := os.ReadFile(from.TokenFile)
-	if err != nil {
-		return files.Grant{}, fmt.Errorf("reading the token for the bridge: %w", err)
-	}
-	return from.Gateway.Grant(ctx, string(token), task)
+func (from *BridgeFiles) Grant(ctx context.Context, received event.Event) (files.Grant, error) {
+	return from.Gateway.Grant(ctx, received, from.Namespaces)
 }
 
 // Configuration looks job/config.yaml up at the service's level, then at the
 // stage's, then at the project's. Only that there is none at a level moves on to
 // the next one.
-func (from *BridgeFiles) Configuration(ctx context.Context, task keptn.Task) (File, error) {
-	grant, err := from.Grant(ctx, task)
+func (from *BridgeFiles) Configuration(ctx context.Context, received event.Event) (File, error) {
+	grant, err := from.Grant(ctx, received)
 	if err != nil {
 		return File{}, err
 	}

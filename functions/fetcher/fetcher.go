@@ -29,8 +29,10 @@ type Configuration struct {
 	Target string `env:"TARGET" envDefault:"/keptn"`
 	// BridgeURL is the bridge's address.
 	BridgeURL string `env:"BRIDGE_URL,notEmpty"`
-	// Grant allows to read the files of the task's service.
+	// Grant allows the Job's pod to read the files of the task's service.
 	Grant string `env:"GRANT,notEmpty"`
+	// TokenFile holds the service account token by which the bridge knows the pod.
+	TokenFile string `env:"BRIDGE_TOKEN_FILE,notEmpty"`
 	// Timeout bounds everything together.
 	Timeout time.Duration `env:"TIMEOUT" envDefault:"2m"`
 	// Traceparent is the span below which it traces what it does; empty for none (W3C Trace
@@ -50,7 +52,7 @@ func (paths *Paths) UnmarshalText(text []byte) error {
 func Run(ctx context.Context, configuration Configuration, telemetry *function.Telemetry, transport http.RoundTripper) error {
 	return (&Fetcher{
 		Configuration: configuration, Tracer: telemetry.Tracers.Tracer("fetcher"), Log: telemetry.Log,
-		Gateway: files.Client{URL: configuration.BridgeURL, HTTP: &http.Client{Transport: transport, Timeout: files.CallTimeout}},
+		Gateway: files.Client{URL: configuration.BridgeURL, TokenFile: configuration.TokenFile, HTTP: &http.Client{Transport: transport, Timeout: files.CallTimeout}},
 	}).Run(ctx)
 }
 

@@ -33,7 +33,7 @@ func bridge(t *testing.T, files map[string]string, statuses ...int) string {
 		level, path := request.URL.Query().Get("level"), request.URL.Query().Get("path")
 		prefix := map[string]string{"service": "", "stage": "stage:", "project": "project:"}[level]
 		switch content, ok := files[prefix+path]; {
-		case request.Header.Get("Authorization") != "Bearer the grant":
+		case request.Header.Get("Authorization") != "Bearer the pod's token" || request.Header.Get(files.GrantHeader) != "the grant":
 			http.Error(writer, "a grant is needed", http.StatusUnauthorized)
 		case ok:
 			_, _ = writer.Write([]byte(content))
@@ -70,6 +70,16 @@ func written(t *testing.T, root string) map[string]string {
 		t.Fatal(err)
 	}
 	return found
+}
+
+// gateway is the client of a bridge, with a token.
+func gateway(t *testing.T, url string) files.Client {
+	t.Helper()
+	tokenFile := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(tokenFile, []byte("the pod's token"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return files.Client{URL: url, TokenFile: tokenFile, HTTP: http.DefaultClient}
 }
 
 func TestRun(t *testing.T) {
@@ -120,7 +130,7 @@ func TestRun(t *testing.T) {
 			target := t.TempDir()
 			fetcher := &Fetcher{
 				Configuration: Configuration{Files: test.files, Target: target, Grant: "the grant", Timeout: time.Minute},
-				Gateway:       files.Client{URL: bridge(t, repository, test.fault...), HTTP: http.DefaultClient}, Log: slog.New(slog.DiscardHandler),
+				Gateway:       gateway(t, bridge(t, repository, test.fault...)), Log: slog.New(slog.DiscardHandler),
 			}
 			message := ""
 			if err := fetcher.Run(t.Context()); err != nil {
@@ -140,11 +150,8 @@ func TestAFileThatIsTooLargeIsNotWritten(t *testing.T) {
 	target := t.TempDir()
 	fetcher := &Fetcher{
 		Configuration: Configuration{Files: []string{"large"}, Target: target, Grant: "the grant", Timeout: time.Minute},
-		Gateway: files.Client{
-			URL:  bridge(t, map[string]string{"large": strings.Repeat("x", files.MaxFileBytes+1)}),
-			HTTP: http.DefaultClient,
-		},
-		Log: slog.New(slog.DiscardHandler),
+		Gateway:       gateway(t, bridge(t, map[string]string{"large": strings.Repeat("x", files.MaxFileBytes+1)})),
+		Log:           slog.New(slog.DiscardHandler),
 	}
 	if err := fetcher.Run(t.Context()); err == nil || err.Error() != "fetching large: it has more than 67108864 bytes" {
 		t.Errorf("got %v", err)
@@ -159,7 +166,7 @@ func TestNothingIsWrittenOutsideOfTheTarget(t *testing.T) {
 	target := filepath.Join(parent, "keptn")
 	fetcher := &Fetcher{
 		Configuration: Configuration{Files: []string{"../escaped"}, Target: target, Grant: "the grant", Timeout: time.Minute},
-		Gateway:       files.Client{URL: bridge(t, map[string]string{"../escaped": "x"}), HTTP: http.DefaultClient}, Log: slog.New(slog.DiscardHandler),
+		Gateway:       gateway(t, bridge(t, map[string]string{"../escaped": "x"})), Log: slog.New(slog.DiscardHandler),
 	}
 	if err := fetcher.Run(t.Context()); err == nil {
 		t.Error("it wrote outside")
@@ -177,7 +184,7 @@ func TestFilesAreTheGroupsToChange(t *testing.T) {
 	target := t.TempDir()
 	fetcher := &Fetcher{
 		Configuration: Configuration{Files: []string{"a"}, Target: target, Grant: "the grant", Timeout: time.Minute},
-		Gateway:       files.Client{URL: bridge(t, map[string]string{"a/b/c": "x"}), HTTP: http.DefaultClient}, Log: slog.New(slog.DiscardHandler),
+		Gateway:       gateway(t, bridge(t, map[string]string{"a/b/c": "x"})), Log: slog.New(slog.DiscardHandler),
 	}
 	if err := fetcher.Run(t.Context()); err != nil {
 		t.Fatal(err)

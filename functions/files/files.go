@@ -1,7 +1,6 @@
 package files
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,22 +8,29 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
-	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/cloudevents/sdk-go/v2/binding"
+	"github.com/cloudevents/sdk-go/v2/event"
+	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 )
 
 // The gateway's paths.
 //
-//	POST /grant                 with a task as JSON, and a service account token
+//	POST /grant?namespace       with the event of a task as the bridge has signed it, in
+//	                            binary mode, and the namespaces in which its Jobs may be
 //	GET  /resource?level&path   with a grant; without a path the paths of all files
 //	                            are returned, as a JSON list
+//
+// Both are with a service account token: a grant is of no use to who only finds it.
 const (
-	GrantPath      = "/grant"
-	ResourcePath   = "/resource"
-	LevelParameter = "level"
-	PathParameter  = "path"
+	GrantPath          = "/grant"
+	ResourcePath       = "/resource"
+	LevelParameter     = "level"
+	PathParameter      = "path"
+	NamespaceParameter = "namespace"
 )
 
 // Level is a level at which Keptn keeps a project's files.
@@ -44,6 +50,8 @@ func Levels() []Level { return []Level{ServiceLevel, StageLevel, ProjectLevel} }
 const (
 	// TokenAudience is the audience of the service account tokens that are taken.
 	TokenAudience = "job-executor-bridge"
+	// GrantHeader of a request holds the grant.
+	GrantHeader = "Grant"
 	// StartedHeader of a grant says that Keptn has a started event of ours for the task.
 	StartedHeader = "Task-Started"
 	// MaxFileBytes bounds a file, and maxPathsBytes the list of all paths.
@@ -91,18 +99,24 @@ type Grant struct {
 type Client struct {
 	// URL is the bridge's address, without a slash at the end.
 	URL string
+	// TokenFile holds a service account token for the audience. It is read each time since
+	// Kubernetes replaces it.
+	TokenFile string
 	// HTTP makes the calls.
 	HTTP *http.Client
 }
 
-// Grant returns a grant for a task, to whom a service account token identifies. It
-// returns ErrOver if Keptn no longer waits for the task.
-func (client *Client) Grant(ctx context.Context, token string, task keptn.Task) (Grant, error) {
-	body, err := json.Marshal(task)
+// Grant returns a grant for the task of an event, whose Jobs may be in these namespaces.
+// It returns ErrOver if Keptn no longer waits for the task.
+func (client *Client) Grant(ctx context.Context, received event.Event, namespaces []string) (Grant, error) {
+	request, err := client.request(ctx, http.MethodPost, GrantPath+"?"+url.Values{NamespaceParameter: namespaces}.Encode())
 	if err != nil {
-		return Grant{}, fmt.Errorf("encoding the task: %w", err)
+		return Grant{}, err
 	}
-	content, header, err := client.call(ctx, http.MethodPost, GrantPath, body, token, maxGrantBytes)
+	if err := cehttp.WriteRequest(ctx, binding.ToMessage(&received), request); err != nil {
+		return Grant{}, fmt.Errorf("encoding event %s: %w", received.ID(), err)
+	}
+	content, header, err := client.call(request, maxGrantBytes)
 	if status, ok := errors.AsType[*StatusError](err); ok && status.Code == http.StatusGone {
 		return Grant{}, ErrOver
 	}
@@ -132,19 +146,32 @@ func (client *Client) Paths(ctx context.Context, grant string, level Level) ([]s
 }
 
 func (client *Client) resource(ctx context.Context, grant string, query url.Values, maxBytes int64) ([]byte, error) {
-	content, _, err := client.call(ctx, http.MethodGet, ResourcePath+"?"+query.Encode(), nil, grant, maxBytes)
+	request, err := client.request(ctx, http.MethodGet, ResourcePath+"?"+query.Encode())
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set(GrantHeader, grant)
+	content, _, err := client.call(request, maxBytes)
 	if status, ok := errors.AsType[*StatusError](err); ok && status.Code == http.StatusNotFound {
 		return nil, ErrNotFound
 	}
 	return content, err
 }
 
-func (client *Client) call(ctx context.Context, method, path string, body []byte, bearer string, maxBytes int64) ([]byte, http.Header, error) {
-	request, err := http.NewRequestWithContext(ctx, method, client.URL+path, bytes.NewReader(body))
+func (client *Client) request(ctx context.Context, method, path string) (*http.Request, error) {
+	token, err := os.ReadFile(client.TokenFile)
 	if err != nil {
-		return nil, nil, fmt.Errorf("making a request to the bridge: %w", err)
+		return nil, fmt.Errorf("reading the token for the bridge: %w", err)
 	}
-	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(bearer))
+	request, err := http.NewRequestWithContext(ctx, method, client.URL+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("making a request to the bridge: %w", err)
+	}
+	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	return request, nil
+}
+
+func (client *Client) call(request *http.Request, maxBytes int64) ([]byte, http.Header, error) {
 	response, err := client.HTTP.Do(request)
 	if err != nil {
 		return nil, nil, fmt.Errorf("asking the bridge: %w", err)

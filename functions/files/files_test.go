@@ -4,12 +4,14 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/test/fixture"
 )
 
 // answering is a gateway that always answers the same, and keeps what it was asked.
@@ -17,18 +19,22 @@ func answering(t *testing.T, status int, body string) (*Client, *[]string) {
 	t.Helper()
 	var asked []string
 	server := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
-		asked = append(asked, request.Method+" "+request.URL.String()+" "+request.Header.Get("Authorization"))
+		asked = append(asked, request.Method+" "+request.URL.String()+" "+request.Header.Get("Authorization")+" "+request.Header.Get(GrantHeader)+request.Header.Get("Ce-Id"))
 		writer.Header().Set(StartedHeader, "true")
 		writer.WriteHeader(status)
 		_, _ = writer.Write([]byte(body))
 	}))
 	t.Cleanup(server.Close)
-	return &Client{URL: server.URL, HTTP: http.DefaultClient}, &asked
+	tokenFile := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(tokenFile, []byte("token\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return &Client{URL: server.URL, TokenFile: tokenFile, HTTP: http.DefaultClient}, &asked
 }
 
 func TestClientAsksAsTheGatewayWants(t *testing.T) {
 	client, asked := answering(t, http.StatusOK, `["a"]`)
-	grant, err := client.Grant(t.Context(), "token\n", keptn.Task{})
+	grant, err := client.Grant(t.Context(), fixture.Triggered(fixture.Task), []string{"a", "b"})
 	if difference := cmp.Diff(Grant{Token: `["a"]`, Started: true}, grant); difference != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, difference)
 	}
@@ -40,7 +46,9 @@ func TestClientAsksAsTheGatewayWants(t *testing.T) {
 	if difference := cmp.Diff([]string{"a"}, paths); difference != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, difference)
 	}
-	want := []string{"POST /grant Bearer token", "GET /resource?level=stage&path=x+y Bearer grant", "GET /resource?level=service Bearer grant"}
+	want := []string{
+		"POST /grant?namespace=a&namespace=b Bearer token 1", "GET /resource?level=stage&path=x+y Bearer token grant", "GET /resource?level=service Bearer token grant",
+	}
 	if difference := cmp.Diff(want, *asked); difference != "" {
 		t.Errorf("asked (-want +got):\n%s", difference)
 	}
@@ -85,7 +93,7 @@ func TestClientTellsAnswersApart(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			client, _ := answering(t, test.status, "no\n")
-			_, grantErr := client.Grant(t.Context(), "token", keptn.Task{})
+			_, grantErr := client.Grant(t.Context(), fixture.Triggered(fixture.Task), nil)
 			_, fileErr := client.File(t.Context(), "grant", ServiceLevel, "x", 10)
 			for what, errs := range map[string][2]error{"grant": {test.grant, grantErr}, "file": {test.file, fileErr}} {
 				want, got := errs[0], errs[1]

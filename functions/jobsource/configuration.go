@@ -9,6 +9,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/signature"
 )
 
 // Configuration is jobsource's environment.
@@ -16,6 +17,7 @@ type Configuration struct {
 	// Broker is where events go.
 	Broker function.Sink
 	run.Settings
+	Signing signature.Settings
 	// StartDeadline is the time in which a Job's pod has to start.
 	StartDeadline time.Duration `env:"START_DEADLINE" envDefault:"5m"`
 	// SendTimeout bounds one delivery: a Broker over the in-memory channel
@@ -37,6 +39,10 @@ type Dependencies struct {
 // New wires jobsource. Its error names the setting that is wrong.
 func New(configuration Configuration, dependencies Dependencies) (function.Program, error) {
 	telemetry := dependencies.Telemetry
+	party := &signature.Party{
+		Keys: &signature.Files{Settings: configuration.Signing, Own: signature.Jobsource, Now: dependencies.Now},
+		Now:  dependencies.Now, Events: telemetry.Events, Log: telemetry.Log,
+	}
 	sender, err := configuration.Broker.Sender(dependencies.Transport, configuration.SendTimeout, telemetry.Events)
 	if err != nil {
 		return function.Program{}, err
@@ -44,10 +50,10 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	source := &Source{
 		Client: dependencies.Kubernetes, Namespaces: configuration.Namespaces, Installation: configuration.Installation,
 		ActiveInterval: configuration.ActiveInterval, StartDeadline: configuration.StartDeadline,
-		Sender: sender,
+		Sender: party.Sender(sender),
 		Marker: configuration.Store(dependencies.Kubernetes.BatchV1()),
 		Tracer: telemetry.Tracers.Tracer("jobsource"), Meter: telemetry.Meters.Meter("jobsource"), Events: telemetry.Events,
 		Now: dependencies.Now, Log: telemetry.Log,
 	}
-	return function.Program{Handlers: map[string]function.Handler{"/": source.Handle}, Loops: []func(context.Context) error{source.Run}, Untraced: true}, nil
+	return function.Program{Handlers: map[string]function.Handler{"/": party.Handler(source.Handle, signature.By(signature.Bridge))}, Loops: []func(context.Context) error{source.Run}, Untraced: true}, nil
 }

@@ -304,6 +304,24 @@ func ParseEvent(seen event.Event) (Task, error) {
 	return task, err
 }
 
+// ErrTriggersNothing says that an event triggers nothing, and was not Observed either.
+var ErrTriggersNothing = errors.New("it triggers nothing")
+
+// ParseReceived reads what may be run for an event as the bridge gives it to executors: a
+// triggered event, or one that was Observed, which it returns as it was seen. Its errors are
+// those of ParseTask, and ErrTriggersNothing.
+func ParseReceived(received event.Event) (Task, event.Event, error) {
+	isObserved := received.Type() == ObservedType
+	if isObserved {
+		received = Unwrap(received)
+	}
+	task, err := ParseEvent(received)
+	if err == nil && task.Observed != isObserved {
+		err = fmt.Errorf("event %s of type %s: %w", received.ID(), received.Type(), ErrTriggersNothing)
+	}
+	return task, received, err
+}
+
 // withinOf is within which span a triggered event was sent: what the bridge has noted, whose
 // own span has taken the attribute's place since, or else the attribute.
 func withinOf(triggered event.Event) string {

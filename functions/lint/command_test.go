@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	good  = "apiVersion: v2\nactions:\n- {name: A, event: test, image: busybox, cmd: [echo, hello]}\n"
-	wrong = "apiVersion: v2\nactions:\n- {name: A, event: test, imag: busybox}\n- {name: B, image: 'a b', files: ['*']}\n"
-	event = `{"specversion": "1.0", "id": "1", "type": "sh.keptn.event.test.triggered", "source": "shipyard-controller", "shkeptncontext": "c",
+	good       = "apiVersion: v2\nactions:\n- {name: A, event: test, image: busybox, cmd: [echo, hello]}\n"
+	wrong      = "apiVersion: v2\nactions:\n- {name: A, event: test, imag: busybox}\n- {name: B, image: 'a b', files: ['*']}\n"
+	givenEvent = `{"specversion": "1.0", "id": "1", "type": "sh.keptn.event.test.triggered", "source": "shipyard-controller", "shkeptncontext": "c",
 		"data": {"project": "p", "stage": "s", "service": "v"}}`
 )
 
@@ -30,7 +30,7 @@ func inFolder(t *testing.T) {
 	t.Helper()
 	folder := t.TempDir()
 	for name, content := range map[string]string{
-		"good/job/config.yaml": good, "wrong/job/config.yaml": wrong, "wrong/other.yaml": "x", "good/.git/job/config.yaml": "x", "event.json": event,
+		"good/job/config.yaml": good, "wrong/job/config.yaml": wrong, "wrong/other.yaml": "x", "good/.git/job/config.yaml": "x", "event.json": givenEvent,
 		"secret.yaml":   "apiVersion: v2\nactions:\n- {name: A, event: test, image: busybox, env: [{name: one, valueFrom: secret}], serviceAccount: deployer}\n",
 		"settings.yaml": "kind: ConfigMap\ndata: {ALLOWED_IMAGES: nginx*}\n---\nkind: Secret\ndata: {ALLOWED_IMAGES: '*'}\n",
 		"large.yaml":    strings.Repeat("#", 300<<10), "empty/file": "",

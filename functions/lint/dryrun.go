@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cloudevents/sdk-go/v2/event"
 	"go.opentelemetry.io/otel/trace/noop"
 	"go.yaml.in/yaml/v4"
 	batchv1 "k8s.io/api/batch/v1"
@@ -169,11 +170,11 @@ func (cluster cluster) RefusesPod(_ context.Context, _ string, spec *corev1.PodS
 // configFile is the only file that there is.
 type configFile []byte
 
-func (file configFile) Configuration(context.Context, keptn.Task) (executor.File, error) {
+func (file configFile) Configuration(context.Context, event.Event) (executor.File, error) {
 	return executor.File{Content: file, Grant: files.Grant{Token: "(a grant)"}}, nil
 }
 
-func (file configFile) Grant(context.Context, keptn.Task) (files.Grant, error) {
+func (file configFile) Grant(context.Context, event.Event) (files.Grant, error) {
 	return files.Grant{}, nil
 }
 

@@ -94,6 +94,15 @@ func Name(runID string, actionIndex, taskIndex int) string {
 	return fmt.Sprintf("job-%s-%03d-%03d", runID, actionIndex, taskIndex)
 }
 
+// IsPodOf says whether a pod has the name of one of a run's Jobs' pods: that of the Job, and what
+// Kubernetes adds.
+func IsPodOf(pod, runID string) bool {
+	numbers, ok := strings.CutPrefix(pod, "job-"+runID+"-")
+	return ok && podNumbers.MatchString(numbers)
+}
+
+var podNumbers = regexp.MustCompile(`^\d{3,}-\d{3,}-[a-z0-9]+$`)
+
 var notInLabel = regexp.MustCompile(`[^-a-zA-Z0-9_.]+`)
 
 // LabelValue makes any text a label's value, as the job-executor-service does.

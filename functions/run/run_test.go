@@ -228,6 +228,19 @@ func TestNext(t *testing.T) {
 	}
 }
 
+func TestPodsOfARunAreKnownByTheirNames(t *testing.T) {
+	const id = "48b872a9-5c79-430f-bef2-3e5990627fa3"
+	for pod, want := range map[string]bool{
+		Name(id, 0, 0) + "-x7k2p": true, Name(id, 12, 345) + "-x7k2p": true, Name(id, 0, 0): false, Name(id, 0, 0) + "-": false,
+		Name("other", 0, 0) + "-x7k2p": false, Name(id+"-000", 0, 0) + "-x7k2p": false, "job-" + id + "-x7k2p": false,
+		"x-" + Name(id, 0, 0) + "-x7k2p": false, "": false, Name(id, 0, 0) + "-x7k2p-y": false,
+	} {
+		if got := IsPodOf(pod, id); got != want {
+			t.Errorf("%q: got %v", pod, got)
+		}
+	}
+}
+
 func TestNamesAreStableAndFitKubernetes(t *testing.T) {
 	tests := []struct{ name, eventID, want string }{
 		{name: "Keptn's UUIDs stand as they are", eventID: "48b872a9-5c79-430f-bef2-3e5990627fa3", want: "job-48b872a9-5c79-430f-bef2-3e5990627fa3-000-001"},

@@ -8,12 +8,14 @@ import (
 	"github.com/job-executor/job-executor/functions/cluster"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/signature"
 	"github.com/job-executor/job-executor/functions/watcher/mask"
 )
 
 // Configuration is the watcher's environment.
 type Configuration struct {
 	run.Settings
+	Signing signature.Settings
 	// MaxLogBytes is how much of one container's log goes into the finished event.
 	MaxLogBytes int `env:"MAX_LOG_BYTES" envDefault:"262144"`
 	// LogTimeout bounds the time in which one log is read.
@@ -32,6 +34,10 @@ type Dependencies struct {
 // New wires the watcher.
 func New(configuration Configuration, dependencies Dependencies) function.Program {
 	telemetry := dependencies.Telemetry
+	party := &signature.Party{
+		Keys: &signature.Files{Settings: configuration.Signing, Own: signature.Watcher, Now: dependencies.Now},
+		Now:  dependencies.Now, Events: telemetry.Events, Log: telemetry.Log,
+	}
 	watcher := &Watcher{
 		Runs:    configuration.Store(dependencies.Kubernetes.Batch),
 		Pods:    &run.Pods{Core: dependencies.Kubernetes.Core, MaxLogBytes: configuration.MaxLogBytes, LogTimeout: configuration.LogTimeout},
@@ -40,5 +46,16 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 		Tracer:  telemetry.Tracers.Tracer("watcher"),
 		Now:     dependencies.Now, Log: telemetry.Log,
 	}
-	return function.Program{Handlers: map[string]function.Handler{"/": watcher.Handle}}
+	return function.Program{Handlers: map[string]function.Handler{"/": party.Handler(watcher.Handle, senders)}}
+}
+
+// senders are who may send an event of a type: the bridge says what is to become of a run, and
+// jobsource what became of its Jobs.
+func senders(eventType string) []signature.Name {
+	switch eventType {
+	case run.CancelledType, run.AwaitedType:
+		return []signature.Name{signature.Bridge}
+	default:
+		return []signature.Name{signature.Jobsource}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"regexp"
@@ -29,6 +30,9 @@ type Container struct {
 	// Directory is where the pod's volume is, which the container expects at
 	// MountPath.
 	Directory, MountPath string
+	// Projected are the directories with what Kubernetes projects into the pod, by where the
+	// container expects them.
+	Projected map[string]string
 	// TerminationLog is the file that the container expects as /dev/termination-log.
 	TerminationLog string
 	Output         io.Writer
@@ -109,11 +113,19 @@ func (processes *Processes) moved(container Container) Container {
 	if container.MountPath == "" {
 		return container
 	}
-	// The path itself, not the beginning of another name.
-	place := regexp.MustCompile(regexp.QuoteMeta(container.MountPath) + `([^\w.-]|$)`)
+	places := maps.Clone(container.Projected)
+	if places == nil {
+		places = map[string]string{}
+	}
+	places[container.MountPath] = container.Directory
 	move := func(text string) string {
 		text = strings.ReplaceAll(text, corev1.TerminationMessagePathDefault, container.TerminationLog)
-		return place.ReplaceAllString(text, strings.ReplaceAll(container.Directory, "$", "$$")+"${1}")
+		for path, directory := range places {
+			// The path itself, not the beginning of another name.
+			place := regexp.MustCompile(regexp.QuoteMeta(path) + `([^\w.-]|$)`)
+			text = place.ReplaceAllString(text, strings.ReplaceAll(directory, "$", "$$")+"${1}")
+		}
+		return text
 	}
 	moveAll := func(words []string) (moved []string) {
 		for _, word := range words {

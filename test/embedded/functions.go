@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/job-executor/job-executor/functions/fetcher"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/jobsource"
+	"github.com/job-executor/job-executor/functions/signature"
 	"github.com/job-executor/job-executor/functions/watcher"
 )
 
@@ -39,6 +41,8 @@ type Environment struct {
 	Telemetry  *function.Telemetry
 	// TokenFile holds the token that identifies an executor.
 	TokenFile string
+	// KeysDirectory has the keys of InstallKeys.
+	KeysDirectory string
 	// Stream is nil where the bridge polls.
 	Stream bridge.Stream
 	// KeptnTransport makes the bridge's requests to Keptn.
@@ -51,7 +55,8 @@ const (
 	systemNamespace = "job-executor"
 	executorUser    = "system:serviceaccount:job-executor:executor"
 	executorToken   = "the executor's token"
-	grantSecret     = "bridge-grant-key"
+	// GrantSecret is the name of the Secret with the key that signs grants.
+	GrantSecret = "bridge-grant-key"
 	// BrokerURL is the Broker's address, which a SinkBinding would tell.
 	BrokerURL = "http://broker-ingress.knative-eventing.svc.cluster.local/job-executor/keptn"
 	// FetcherImage is the image of Jobs' init containers.
@@ -60,11 +65,13 @@ const (
 
 // configure reads a function's configuration from what its manifest says, and from what
 // only a pod of a cluster knows.
-func configure[Configuration any](environment Environment, workload string) (Configuration, error) {
+func configure[Configuration any](environment Environment, workload string, signer signature.Name) (Configuration, error) {
 	variables := environment.Manifests.Environment(workload)
 	maps.Copy(variables, map[string]string{
 		"POD_NAMESPACE": systemNamespace, "POD_NAME": workload, "POD_IP": "127.0.0.1", "NODE_NAME": "node",
 		"FETCHER_IMAGE": FetcherImage, "BRIDGE_TOKEN_FILE": environment.TokenFile, "K_SINK": BrokerURL,
+		"SIGNING_KEYS_DIRECTORY": environment.KeysDirectory,
+		"SIGNING_KEY_FILE":       filepath.Join(environment.KeysDirectory, signature.SecretOf(signer)+signature.Suffix),
 	})
 	maps.Copy(variables, environment.Variables)
 	return function.Configure[Configuration](variables)
@@ -72,7 +79,10 @@ func configure[Configuration any](environment Environment, workload string) (Con
 
 // Objects are what an installation needs to find in its cluster.
 func Objects(manifests Manifests) []runtime.Object {
-	objects := []runtime.Object{&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: systemNamespace, Name: grantSecret}}}
+	objects := []runtime.Object{&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: systemNamespace, Name: signature.PublicKeys}}}
+	for _, name := range append(signingSecrets(), GrantSecret) {
+		objects = append(objects, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: systemNamespace, Name: name}})
+	}
 	for _, namespace := range strings.Split(manifests.Settings["JOB_NAMESPACES"], ",") {
 		// Every namespace has the account default.
 		for _, name := range []string{"default", manifests.Settings["JOB_SERVICE_ACCOUNT"]} {
@@ -82,12 +92,29 @@ func Objects(manifests Manifests) []runtime.Object {
 	return objects
 }
 
-// ReviewTokens has a cluster know the executor's token, which is written to a file.
+// podToken is the token that is projected into a pod.
+func podToken(namespace, account, pod string) string {
+	return strings.Join([]string{"token of a pod", namespace, account, pod}, "/")
+}
+
+// ReviewTokens has a cluster know the executor's token, which is written to a file, and those
+// of pods that are there.
 func ReviewTokens(cluster *Kubernetes, tokenFile string) error {
 	cluster.React("create", "tokenreviews", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		review := action.(clienttesting.CreateAction).GetObject().(*authenticationv1.TokenReview).DeepCopy()
-		review.Status.Authenticated = review.Spec.Token == executorToken
-		review.Status.User.Username, review.Status.Audiences = executorUser, review.Spec.Audiences
+		review.Status.Audiences = review.Spec.Audiences
+		if review.Spec.Token == executorToken {
+			review.Status.Authenticated, review.Status.User.Username = true, executorUser
+			return true, review, nil
+		}
+		parts := strings.Split(review.Spec.Token, "/")
+		if len(parts) != len(strings.Split(podToken("", "", ""), "/")) || review.Spec.Token != podToken(parts[1], parts[2], parts[3]) {
+			return true, review, nil
+		}
+		if _, err := cluster.tracker.Get(podsResource, parts[1], parts[3]); err == nil {
+			review.Status.Authenticated, review.Status.User.Username = true, "system:serviceaccount:"+parts[1]+":"+parts[2]
+			review.Status.User.Extra = map[string]authenticationv1.ExtraValue{"authentication.kubernetes.io/pod-name": {parts[3]}}
+		}
 		return true, review, nil
 	})
 	if err := os.WriteFile(tokenFile, []byte(executorToken), 0o600); err != nil {
@@ -96,9 +123,49 @@ func ReviewTokens(cluster *Kubernetes, tokenFile string) error {
 	return nil
 }
 
+func signingSecrets() (names []string) {
+	for _, name := range signature.Names() {
+		names = append(names, signature.SecretOf(name))
+	}
+	return names
+}
+
+// InstallKeys makes the keys of all functions, as the first bridge does, and writes them to files
+// of a directory, as the kubelet does for the functions' pods.
+func InstallKeys(ctx context.Context, cluster *Kubernetes, directory string) error {
+	core := cluster.Client(nil).CoreV1()
+	if _, err := signature.Make(ctx, core, systemNamespace); err != nil {
+		return err
+	}
+	files := map[string][]byte{}
+	for _, name := range signingSecrets() {
+		secret, err := core.Secrets(systemNamespace).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return fmt.Errorf("reading a key: %w", err)
+		}
+		files[name+signature.Suffix] = secret.Data[signature.PrivateField]
+	}
+	public, err := core.ConfigMaps(systemNamespace).Get(ctx, signature.PublicKeys, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("reading the public keys: %w", err)
+	}
+	for name, content := range public.Data {
+		files[name] = []byte(content)
+	}
+	if err := os.MkdirAll(directory, 0o700); err != nil {
+		return fmt.Errorf("making the directory for keys: %w", err)
+	}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(directory, name), content, 0o600); err != nil {
+			return fmt.Errorf("writing a key: %w", err)
+		}
+	}
+	return nil
+}
+
 // Bridge wires the bridge. It is never taken away, and there is only one.
 func Bridge(ctx context.Context, environment Environment) (function.Program, error) {
-	configuration, err := configure[bridge.Configuration](environment, "bridge")
+	configuration, err := configure[bridge.Configuration](environment, "bridge", signature.Bridge)
 	if err != nil {
 		return function.Program{}, err
 	}
@@ -106,8 +173,12 @@ func Bridge(ctx context.Context, environment Environment) (function.Program, err
 	if err != nil {
 		return function.Program{}, err
 	}
+	keys, err := signature.Make(ctx, environment.Kubernetes.CoreV1(), systemNamespace)
+	if err != nil {
+		return function.Program{}, err
+	}
 	return bridge.New(configuration, bridge.Dependencies{
-		Kubernetes: environment.Kubernetes, GrantKey: key, Transport: environment.Transport, KeptnTransport: environment.KeptnTransport,
+		Kubernetes: environment.Kubernetes, GrantKey: key, Keys: keys, Transport: environment.Transport, KeptnTransport: environment.KeptnTransport,
 		Stream: environment.Stream, Uninstalled: func(context.Context) bool { return false },
 		Telemetry: environment.Telemetry, Now: time.Now, Jitter: environment.Jitter,
 	})
@@ -115,7 +186,7 @@ func Bridge(ctx context.Context, environment Environment) (function.Program, err
 
 // NATS returns the stream of a bridge that is not wired yet.
 func NATS(environment Environment) (bridge.Stream, error) {
-	configuration, err := configure[bridge.Configuration](environment, "bridge")
+	configuration, err := configure[bridge.Configuration](environment, "bridge", signature.Bridge)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +199,7 @@ func (environment Environment) clients() cluster.Clients {
 
 // Executor wires an executor, by the name that it has in the manifests.
 func Executor(environment Environment, name string) (function.Program, error) {
-	configuration, err := configure[executor.Configuration](environment, name)
+	configuration, err := configure[executor.Configuration](environment, name, signature.Executor)
 	return executor.New(configuration, executor.Dependencies{
 		Kubernetes: environment.clients(), Transport: environment.Transport, Telemetry: environment.Telemetry, Now: time.Now,
 	}), err
@@ -136,7 +207,7 @@ func Executor(environment Environment, name string) (function.Program, error) {
 
 // Jobsource wires jobsource.
 func Jobsource(environment Environment) (function.Program, error) {
-	configuration, err := configure[jobsource.Configuration](environment, "jobsource")
+	configuration, err := configure[jobsource.Configuration](environment, "jobsource", signature.Jobsource)
 	if err != nil {
 		return function.Program{}, err
 	}
@@ -147,7 +218,7 @@ func Jobsource(environment Environment) (function.Program, error) {
 
 // Watcher wires the watcher.
 func Watcher(environment Environment) (function.Program, error) {
-	configuration, err := configure[watcher.Configuration](environment, "watcher")
+	configuration, err := configure[watcher.Configuration](environment, "watcher", signature.Watcher)
 	return watcher.New(configuration, watcher.Dependencies{Kubernetes: environment.clients(), Telemetry: environment.Telemetry, Now: time.Now}), err
 }
 

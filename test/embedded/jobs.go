@@ -423,6 +423,15 @@ func (cluster *Kubernetes) run(ctx context.Context, job *batchv1.Job, pod *corev
 	case <-time.After(cluster.options.Delay("create", pod.Name+" "+container.Name)):
 	}
 	environment, err := cluster.environment(ctx, pod.Namespace, container)
+	var projected map[string]string
+	if err == nil {
+		projected, err = cluster.project(pod, container, directory)
+	}
+	defer func() {
+		for _, place := range projected {
+			_ = os.RemoveAll(place)
+		}
+	}()
 	log := &containerLog{}
 	cluster.mutex.Lock()
 	cluster.logs[logKey{pod.Namespace, pod.Name, container.Name}] = log
@@ -452,7 +461,7 @@ func (cluster *Kubernetes) run(ctx context.Context, job *batchv1.Job, pod *corev
 		var code int
 		code, err = cluster.options.Runtime.Run(ctx, Container{
 			Job: job.Name, Name: container.Name, Image: container.Image, Command: expanded(container.Command), Arguments: expanded(container.Args),
-			Environment: environment, WorkingDir: container.WorkingDir, Directory: directory, MountPath: mountPath,
+			Environment: environment, WorkingDir: container.WorkingDir, Directory: directory, MountPath: mountPath, Projected: projected,
 			TerminationLog: terminationLog, Output: log,
 		})
 		terminated.ExitCode = int32(code) //nolint:gosec // of a process
@@ -467,6 +476,32 @@ func (cluster *Kubernetes) run(ctx context.Context, job *batchv1.Job, pod *corev
 	status.State = corev1.ContainerState{Terminated: terminated}
 	cluster.update(pod)
 	return int(terminated.ExitCode)
+}
+
+// project writes the tokens that a container mounts, and returns in which directory each is.
+func (cluster *Kubernetes) project(pod *corev1.Pod, container *corev1.Container, directory string) (map[string]string, error) {
+	projected := map[string]string{}
+	if cluster.options.Directory == "" {
+		return projected, nil
+	}
+	for _, volume := range pod.Spec.Volumes {
+		mounted := slices.IndexFunc(container.VolumeMounts, func(mount corev1.VolumeMount) bool { return mount.Name == volume.Name })
+		if volume.Projected == nil || mounted < 0 {
+			continue
+		}
+		place := directory + "." + volume.Name
+		if err := os.MkdirAll(place, 0o700); err != nil {
+			return nil, fmt.Errorf("making a directory for a token: %w", err)
+		}
+		for _, source := range volume.Projected.Sources {
+			token := podToken(pod.Namespace, pod.Spec.ServiceAccountName, pod.Name)
+			if err := os.WriteFile(filepath.Join(place, source.ServiceAccountToken.Path), []byte(token), 0o600); err != nil {
+				return nil, fmt.Errorf("writing a token: %w", err)
+			}
+		}
+		projected[container.VolumeMounts[mounted].MountPath] = place
+	}
+	return projected, nil
 }
 
 // beginningOf is as much of a file as the kubelet takes of a termination log; nothing if

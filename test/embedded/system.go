@@ -74,6 +74,7 @@ const (
 	dispatchDelay = 60 * time.Millisecond // as measured (recording 58-latency)
 	local         = "127.0.0.1:0"
 	maxEventBytes = 4 << 20
+	keysDirectory = "keys"
 	pingInterval  = time.Second
 )
 
@@ -121,6 +122,9 @@ func Start(ctx context.Context, options Options) (*System, error) {
 		err = ReviewTokens(system.Cluster, tokenFile)
 	}
 	if err == nil {
+		err = InstallKeys(ctx, system.Cluster, filepath.Join(options.Directory, keysDirectory))
+	}
+	if err == nil {
 		err = system.wire(ctx, manifests, network, options, tokenFile, telemetry)
 	}
 	if err != nil {
@@ -134,6 +138,7 @@ func (system *System) wire(ctx context.Context, manifests Manifests, network *Ne
 	environment := func(name string) Environment {
 		return Environment{
 			Manifests: manifests, Transport: network, Kubernetes: system.Cluster.Client(nil), Telemetry: telemetry(name), TokenFile: tokenFile,
+			KeysDirectory:  filepath.Join(options.Directory, keysDirectory),
 			KeptnTransport: http.DefaultTransport, Jitter: func(most time.Duration) time.Duration { return rand.N(most + 1) }, //nolint:gosec // no secret
 			Variables: map[string]string{
 				"KEPTN_TRANSPORT": "nats", "KEPTN_NATS_URL": system.Keptn.NATSURL, "KEPTN_CONTROL_PLANE_URL": system.Keptn.ControlPlaneURL, "KEPTN_RESOURCE_SERVICE_URL": system.Keptn.ResourceURL,

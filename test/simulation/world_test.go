@@ -59,6 +59,7 @@ type world struct {
 
 	manifests embedded.Manifests
 	tokenFile string
+	keys      string
 	network   *embedded.Network
 	cluster   *embedded.Kubernetes
 	keptn     *control.Server
@@ -184,7 +185,7 @@ func newWorldOf(ctx context.Context, t *testing.T, seed uint64, tasks int, trans
 		world.log = slog.New(clockHandler{slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}), world.began})
 	}
 	directory := t.TempDir()
-	world.tokenFile = filepath.Join(directory, "token")
+	world.tokenFile, world.keys = filepath.Join(directory, "token"), filepath.Join(directory, "keys")
 	world.stream = newStream(world)
 	world.keptn = control.New(control.Options{
 		Directory: directory, Token: token, DispatchDelay: between(world.chance.draw("dispatch"), time.Millisecond, time.Second), Log: world.log,
@@ -209,7 +210,7 @@ func newWorldOf(ctx context.Context, t *testing.T, seed uint64, tasks int, trans
 		}, objects(world.manifests)...)
 	}
 	if err == nil {
-		err = embedded.ReviewTokens(world.cluster, world.tokenFile)
+		err = errors.Join(embedded.ReviewTokens(world.cluster, world.tokenFile), embedded.InstallKeys(ctx, world.cluster, world.keys))
 		world.react()
 	}
 	if err == nil {
@@ -243,7 +244,7 @@ func delayOf(step string, random *rand.Rand) time.Duration {
 func objects(manifests embedded.Manifests) []runtime.Object {
 	made := embedded.Objects(manifests)
 	for _, object := range made {
-		if secret, ok := object.(*corev1.Secret); ok {
+		if secret, ok := object.(*corev1.Secret); ok && secret.Name == embedded.GrantSecret {
 			secret.Data = map[string][]byte{"key": []byte("0123456789abcdef0123456789abcdef")}
 		}
 	}
@@ -304,6 +305,7 @@ func (world *world) environment(process *process) embedded.Environment {
 		Transport:      process,
 		Kubernetes:     world.cluster.Client(process.call),
 		TokenFile:      world.tokenFile,
+		KeysDirectory:  world.keys,
 		KeptnTransport: process,
 		Telemetry: &function.Telemetry{
 			Log:     world.log.With("function", process.name),

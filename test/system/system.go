@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cloudevents/sdk-go/v2/event"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -23,7 +24,9 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	functions "github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/signature"
 	"github.com/job-executor/job-executor/test/conformance"
 	"github.com/job-executor/job-executor/test/console"
 )
@@ -269,11 +272,11 @@ func (system *Installation) restartJobsource(ctx context.Context) error {
 // TraceKnative has Knative write its own spans, or not: its pods read the setting when they
 // start, and those of our functions get it with the next Deployment of their revision.
 func (system *Installation) TraceKnative(ctx context.Context, on bool) error {
-	protocol := "none"
-	if on {
-		protocol = "http/protobuf" // as in test/cluster/files/knative-settings.yaml
+	setting := map[string]any{"tracing-protocol": "none", "tracing-endpoint": nil}
+	if on { // as in test/cluster/files/knative-settings.yaml
+		setting = map[string]any{"tracing-protocol": "http/protobuf", "tracing-endpoint": "http://" + jaegerName + ":4318/v1/traces"}
 	}
-	change, err := json.Marshal(map[string]any{"data": map[string]string{"tracing-protocol": protocol}})
+	change, err := json.Marshal(map[string]any{"data": setting})
 	if err != nil {
 		return fmt.Errorf("encoding a setting of Knative: %w", err)
 	}
@@ -295,6 +298,9 @@ func (system *Installation) TraceKnative(ctx context.Context, on bool) error {
 				return err
 			}
 		}
+		if err := system.endTerminating(ctx, namespace); err != nil {
+			return err
+		}
 	}
 	return console.Eventually(ctx, settingLimit, func(ctx context.Context) error {
 		deployments, err := system.Kubernetes.AppsV1().Deployments(Namespace).List(ctx, metav1.ListOptions{LabelSelector: "serving.knative.dev/service"})
@@ -312,6 +318,25 @@ func (system *Installation) TraceKnative(ctx context.Context, on bool) error {
 		}
 		return nil
 	})
+}
+
+// endTerminating ends at once the pods of a namespace that are on their way out: they may go on
+// for minutes with what is under way.
+func (system *Installation) endTerminating(ctx context.Context, namespace string) error {
+	pods, err := system.Kubernetes.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("listing the pods of %s: %w", namespace, err)
+	}
+	for _, pod := range pods.Items {
+		if pod.DeletionTimestamp == nil {
+			continue
+		}
+		err := system.Kubernetes.CoreV1().Pods(namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("ending pod %s/%s: %w", namespace, pod.Name, err)
+		}
+	}
+	return nil
 }
 
 // CountingTime is after what time an event that Keptn for tests took, and has not counted,
@@ -449,11 +474,33 @@ func (system *Installation) Log(ctx context.Context, job *batchv1.Job) (string, 
 	return log.String(), nil
 }
 
-// SendToBroker posts a CloudEvent in structured mode to the Broker, as the bridge
-// does in binary mode.
+// SendToBroker posts an event of Keptn to the Broker, signed as the bridge does.
 func (system *Installation) SendToBroker(ctx context.Context, content []byte) error {
+	keys, err := signature.Make(ctx, system.Kubernetes.CoreV1(), Namespace)
+	if err != nil {
+		return err
+	}
+	outgoing, err := functions.DecodeEvent(content)
+	if err != nil {
+		return err
+	}
+	// What is signed is the data as it stands in the event below.
+	var data bytes.Buffer
+	if err := json.Compact(&data, outgoing.Data()); err != nil {
+		return fmt.Errorf("reading the data of an event: %w", err)
+	}
+	if err := outgoing.SetData(event.ApplicationJSON, data.Bytes()); err != nil {
+		return fmt.Errorf("setting the data of an event: %w", err)
+	}
+	signed, err := (&signature.Party{Keys: keys, Now: time.Now}).Sign(outgoing)
+	if err != nil {
+		return err
+	}
+	if content, err = signed.MarshalJSON(); err != nil {
+		return fmt.Errorf("encoding an event: %w", err)
+	}
 	address := system.proxy("knative-eventing", "broker-ingress", httpPort) + "/job-executor/keptn"
-	_, err := system.call(ctx, http.MethodPost, address, "application/cloudevents+json", content)
+	_, err = system.call(ctx, http.MethodPost, address, event.ApplicationCloudEventsJSON, content)
 	return err
 }
 

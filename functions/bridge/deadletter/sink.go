@@ -3,6 +3,7 @@ package deadletter
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -36,6 +37,11 @@ const (
 	errorDestinationExtension = "knativeerrordest"
 )
 
+// Extensions are the names of those attributes.
+func Extensions() []string {
+	return []string{errorCodeExtension, errorDataExtension, errorDestinationExtension}
+}
+
 // Handle has a task ended as errored, with the reason, whose triggered event
 // no executor could take: the watcher does it, who knows whether there are Jobs all the
 // same. Where an executor did take it, and only its reply could not be delivered to the
@@ -47,16 +53,12 @@ const (
 // sender, who sends it again.
 func (sink *Sink) Handle(ctx context.Context, returned event.Event) (*event.Event, error) {
 	sink.Count(ctx, returned.Type())
-	isObserved := returned.Type() == keptn.ObservedType
-	if isObserved {
-		returned = keptn.Unwrap(returned)
-	}
-	task, err := keptn.ParseEvent(returned)
+	task, returned, err := keptn.ParseReceived(returned)
 	switch {
+	case errors.Is(err, keptn.ErrTriggersNothing):
+		return nil, err
 	case err != nil:
 		return nil, function.Permanent(err)
-	case task.Observed != isObserved:
-		return nil, fmt.Errorf("event %s of type %s can't be given up", returned.ID(), returned.Type())
 	}
 	reason := reasonOf(returned)
 	if destination, _ := returned.Extensions()[errorDestinationExtension].(string); sink.isBroker(destination) {
@@ -68,7 +70,7 @@ func (sink *Sink) Handle(ctx context.Context, returned event.Event) (*event.Even
 		return nil, nil
 	}
 	sink.Log.WarnContext(ctx, "no executor could take a task", "id", returned.ID(), "type", returned.Type(), "reason", reason)
-	if isObserved {
+	if task.Observed {
 		return sink.Tell(ctx, task.LogError(sink.Now(), fmt.Sprintf("Job Executor could not take event %s: %s", returned.Type(), reason)))
 	}
 	return nil, sink.Ask(ctx, task, "Job Executor could not take this task: "+reason)

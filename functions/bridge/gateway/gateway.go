@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,14 +12,14 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cloudevents/sdk-go/v2/event"
+	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 	lru "github.com/hashicorp/golang-lru/v2"
-	authenticationv1 "k8s.io/api/authentication/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	authenticationclient "k8s.io/client-go/kubernetes/typed/authentication/v1"
 
 	"github.com/job-executor/job-executor/functions/files"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/keptn/api"
+	"github.com/job-executor/job-executor/functions/run"
 )
 
 // Resources are the files of Keptn's projects, as api.Client reads them.
@@ -30,8 +31,9 @@ type Resources interface {
 
 // Reviewer says whose service account token it is.
 type Reviewer interface {
-	// Review returns the user's name, or an error if the token is not valid for us.
-	Review(ctx context.Context, token string) (string, error)
+	// Review returns whose it is, or ErrToken if it is not valid for us; any other error is that
+	// nobody could be asked.
+	Review(ctx context.Context, token string) (Identity, error)
 }
 
 // Gateway lets executors and fetchers read files of Keptn's projects, as package files
@@ -42,7 +44,9 @@ type Gateway struct {
 	// Reporter knows of answers that Keptn has not counted.
 	Reporter keptn.Starter
 	Reviewer Reviewer
-	Grants   *Grants
+	// Verify returns of an event what the bridge has signed, an error if it has not.
+	Verify func(received event.Event) (event.Event, error)
+	Grants *Grants
 	// Subjects are the user names that may ask for grants.
 	Subjects []string
 	// Cache keeps small files at commits, which never change.
@@ -77,37 +81,45 @@ func (gateway *Gateway) Routes() map[string]http.Handler {
 	}
 }
 
-// maxTaskBytes bounds a task; an event's labels are the largest part of it.
-const maxTaskBytes = 1 << 20
+// maxEventBytes bounds an event; Keptn has none that is larger.
+const maxEventBytes = 4 << 20
 
-// grant gives a grant for a task that Keptn still waits for. So an event that is
+// grant gives a grant for the task of an event that the bridge has signed, so that it is
+// for what Keptn said, and that Keptn still waits for. So an event that is
 // delivered once more after its task ended, and perhaps after its Jobs expired,
 // runs nothing.
 func (gateway *Gateway) grant(writer http.ResponseWriter, request *http.Request) {
-	user, err := gateway.Reviewer.Review(request.Context(), bearer(request))
+	asker, ok := gateway.identify(writer, request)
+	if !ok {
+		return
+	}
+	if !slices.Contains(gateway.Subjects, asker.User) {
+		http.Error(writer, asker.User+" may not ask for grants", http.StatusForbidden)
+		return
+	}
+	request.Body = http.MaxBytesReader(writer, request.Body, maxEventBytes)
+	received, err := cehttp.NewEventFromHTTPRequest(request)
 	if err != nil {
-		http.Error(writer, "a service account token for the audience "+files.TokenAudience+" is needed: "+err.Error(), http.StatusUnauthorized)
+		http.Error(writer, "the event can't be read: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	if !slices.Contains(gateway.Subjects, user) {
-		http.Error(writer, user+" may not ask for grants", http.StatusForbidden)
+	verified, err := gateway.Verify(*received)
+	if err != nil {
+		http.Error(writer, err.Error(), http.StatusForbidden)
 		return
 	}
-	var task keptn.Task
-	if err := json.NewDecoder(http.MaxBytesReader(writer, request.Body, maxTaskBytes)).Decode(&task); err != nil {
-		http.Error(writer, "the task can't be read: "+err.Error(), http.StatusBadRequest)
-		return
-	}
-	if task.Project == "" || task.Stage == "" || task.Service == "" {
-		http.Error(writer, "project, stage and service are needed", http.StatusBadRequest)
+	task, _, err := keptn.ParseReceived(verified)
+	if err != nil {
+		http.Error(writer, "the event triggers no task: "+err.Error(), http.StatusBadRequest)
 		return
 	}
 	count, ok := gateway.isWanted(request.Context(), writer, task)
 	if !ok {
 		return
 	}
-	grant, err := gateway.Grants.Sign(api.ResourceScope{
-		Project: task.Project, Stage: task.Stage, Service: task.Service, GitCommitID: task.GitCommitID,
+	grant, err := gateway.Grants.Sign(Grant{
+		Scope: api.ResourceScope{Project: task.Project, Stage: task.Stage, Service: task.Service, GitCommitID: task.GitCommitID},
+		RunID: run.ID(task.TriggeredID), Namespaces: request.URL.Query()[files.NamespaceParameter],
 	})
 	if err != nil {
 		gateway.Log.ErrorContext(request.Context(), "signing a grant failed", "error", err)
@@ -121,6 +133,19 @@ func (gateway *Gateway) grant(writer http.ResponseWriter, request *http.Request)
 	}
 	writer.Header().Set("Content-Type", "application/jwt")
 	_, _ = writer.Write([]byte(grant))
+}
+
+// identify says who asks; if that is not known, that is the answer.
+func (gateway *Gateway) identify(writer http.ResponseWriter, request *http.Request) (Identity, bool) {
+	asker, err := gateway.Reviewer.Review(request.Context(), bearer(request))
+	switch {
+	case errors.Is(err, ErrToken):
+		http.Error(writer, "a service account token for the audience "+files.TokenAudience+" is needed: "+err.Error(), http.StatusUnauthorized)
+	case err != nil:
+		gateway.Log.WarnContext(request.Context(), "asking Kubernetes about a token failed", "error", err)
+		http.Error(writer, err.Error(), http.StatusServiceUnavailable)
+	}
+	return asker, err == nil
 }
 
 // isWanted says whether Keptn waits for a task, and what it has counted of it; if not, that
@@ -145,11 +170,20 @@ func (gateway *Gateway) isWanted(ctx context.Context, writer http.ResponseWriter
 }
 
 func (gateway *Gateway) resource(writer http.ResponseWriter, request *http.Request) {
-	scope, err := gateway.Grants.Check(bearer(request))
+	asker, ok := gateway.identify(writer, request)
+	if !ok {
+		return
+	}
+	grant, err := gateway.Grants.Check(request.Header.Get(files.GrantHeader))
 	if err != nil {
 		http.Error(writer, "a grant of the bridge is needed: "+err.Error(), http.StatusUnauthorized)
 		return
 	}
+	if !slices.Contains(gateway.Subjects, asker.User) && !grant.isFor(asker) {
+		http.Error(writer, "the grant is for the pods of run "+grant.RunID+", and not for "+asker.User, http.StatusForbidden)
+		return
+	}
+	scope := grant.Scope
 	query := request.URL.Query()
 	switch files.Level(query.Get(files.LevelParameter)) {
 	case files.ServiceLevel:
@@ -227,26 +261,4 @@ func (gateway *Gateway) open(ctx context.Context, scope api.ResourceScope, path 
 func bearer(request *http.Request) string {
 	token, _ := strings.CutPrefix(request.Header.Get("Authorization"), "Bearer ")
 	return token
-}
-
-// TokenReviewer asks Kubernetes whose token it is.
-type TokenReviewer struct {
-	Client authenticationclient.TokenReviewInterface
-}
-
-// Review returns the user's name, or an error if the token is not valid for us.
-func (reviewer *TokenReviewer) Review(ctx context.Context, token string) (string, error) {
-	if token == "" {
-		return "", fmt.Errorf("there is none")
-	}
-	review, err := reviewer.Client.Create(ctx, &authenticationv1.TokenReview{
-		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{files.TokenAudience}},
-	}, metav1.CreateOptions{})
-	if err != nil {
-		return "", fmt.Errorf("asking Kubernetes about it: %w", err)
-	}
-	if !review.Status.Authenticated || !slices.Contains(review.Status.Audiences, files.TokenAudience) {
-		return "", fmt.Errorf("it is not valid")
-	}
-	return review.Status.User.Username, nil
 }

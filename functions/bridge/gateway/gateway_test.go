@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,9 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/cloudevents/sdk-go/v2/binding"
+	"github.com/cloudevents/sdk-go/v2/event"
+	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/job-executor/job-executor/functions/files"
@@ -32,38 +34,79 @@ func (resources resources) ResourcePaths(context.Context, api.ResourceScope) ([]
 	return []string{"a", "b/c"}, resources.err
 }
 
-type reviewer map[string]string
+// reviewer knows these tokens. The empty one it can't ask about.
+type reviewer map[string]Identity
 
-func (reviewer reviewer) Review(_ context.Context, token string) (string, error) {
-	if user, ok := reviewer[token]; ok {
-		return user, nil
+func (reviewer reviewer) Review(_ context.Context, token string) (Identity, error) {
+	if identity, ok := reviewer[token]; ok {
+		return identity, nil
 	}
-	return "", errors.New("it is not valid")
+	if token == "" {
+		return Identity{}, errDown
+	}
+	return Identity{}, ErrToken
+}
+
+const jobsNamespace = "jobs"
+
+// podOf is who a pod is, in a namespace and of a name.
+func podOf(namespace, name string) Identity {
+	return Identity{User: "system:serviceaccount:" + namespace + ":job", Pod: name}
+}
+
+var identities = reviewer{
+	"executor's": {User: "executor"}, "other's": {User: "other"},
+	"pod's": podOf(jobsNamespace, "job-1-000-000-abcde"), "other pod's": podOf(jobsNamespace, "job-2-000-000-abcde"),
+	"other namespace's": podOf("others", "job-1-000-000-abcde"), "account's": {User: "system:serviceaccount:jobs:job"},
+	"user's": {User: "jobs", Pod: "job-1-000-000-abcde"},
+}
+
+// signedBy lets events through that have the attribute, as if it were a signature.
+func signedBy(received event.Event) (event.Event, error) {
+	if received.Extensions()["signed"] == nil {
+		return event.Event{}, errors.New("it is not signed")
+	}
+	return received, nil
+}
+
+// asking is a request for a grant, with the event of a task.
+func asking(t *testing.T, task keptn.Task) *http.Request {
+	t.Helper()
+	triggered := fixture.Triggered(task)
+	triggered.SetExtension("signed", "yes")
+	if task.Observed {
+		triggered.SetType(keptn.TypeOf(task.Name, keptn.Finished))
+		triggered = keptn.Observed(triggered)
+	}
+	request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, files.GrantPath+"?namespace="+jobsNamespace, nil)
+	if err := cehttp.WriteRequest(t.Context(), binding.ToMessage(&triggered), request); err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer executor's")
+	return request
 }
 
 func TestGateway(t *testing.T) {
-	wanted, err := json.Marshal(keptn.Task{TriggeredID: "1", Name: "test", Project: "p", Stage: "s", Service: "v", GitCommitID: "c"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	wanted := keptn.Task{TriggeredID: "1", Name: "test", Context: fixture.Task.Context, Project: "p", Stage: "s", Service: "v", GitCommitID: "c"}
 	over := aborted
 	grants := newGrants(func() time.Time { return noon })
-	valid, err := grants.Sign(api.ResourceScope{Project: "p", Stage: "s", Service: "v", GitCommitID: "c"})
+	says := Grant{Scope: api.ResourceScope{Project: "p", Stage: "s", Service: "v", GitCommitID: "c"}, RunID: "1", Namespaces: []string{jobsNamespace}}
+	valid, err := grants.Sign(says)
 	if err != nil {
 		t.Fatal(err)
 	}
 	tests := []struct {
-		name, method, path, task, bearer string
-		count                            keptn.Count
-		err                              error
-		status                           int
-		body                             string
+		name, path, bearer, grant string
+		// asking asks for a grant; nil asks for the path.
+		asking func(request *http.Request)
+		count  keptn.Count
+		err    error
+		status int
+		body   string
 	}{
 		{
 			name:   "an executor gets a grant",
-			method: "POST",
-			path:   "/grant",
-			task:   string(wanted),
+			asking: func(*http.Request) {},
 			bearer: "executor's",
 			count:  current,
 			status: 200,
@@ -71,9 +114,7 @@ func TestGateway(t *testing.T) {
 		},
 		{
 			name:   "nobody else does",
-			method: "POST",
-			path:   "/grant",
-			task:   string(wanted),
+			asking: func(*http.Request) {},
 			bearer: "other's",
 			count:  current,
 			status: 403,
@@ -81,38 +122,46 @@ func TestGateway(t *testing.T) {
 		},
 		{
 			name:   "nor who is not known",
-			method: "POST",
-			path:   "/grant",
-			task:   string(wanted),
+			asking: func(*http.Request) {},
+			bearer: "nobody's",
 			count:  current,
 			status: 401,
 			body:   "a service account token for the audience job-executor-bridge is needed: it is not valid\n",
 		},
 		{
-			name:   "a grant is for a service",
-			method: "POST",
-			path:   "/grant",
-			task:   `{"project":"p"}`,
-			bearer: "executor's",
+			name:   "nor anybody while Kubernetes can't be asked",
+			asking: func(request *http.Request) { request.Header.Del("Authorization") },
 			count:  current,
-			status: 400,
-			body:   "project, stage and service are needed\n",
+			status: 503,
+			body:   "it is down\n",
 		},
 		{
-			name:   "a grant is for a task",
-			method: "POST",
-			path:   "/grant",
-			task:   "[]",
+			name:   "a grant is for an event",
+			asking: func(request *http.Request) { request.Header.Del("Ce-Specversion") },
 			bearer: "executor's",
 			count:  current,
 			status: 400,
-			body:   "the task can't be read: json: cannot unmarshal array into Go value of type keptn.Task\n",
+			body:   "the event can't be read: unknown Message encoding\n",
+		},
+		{
+			name:   "that the bridge has signed",
+			asking: func(request *http.Request) { request.Header.Del("Ce-Signed") },
+			bearer: "executor's",
+			count:  current,
+			status: 403,
+			body:   "it is not signed\n",
+		},
+		{
+			name:   "and that is a task's",
+			asking: func(request *http.Request) { request.Header.Set("Ce-Type", "sh.keptn.event.test.finished") },
+			bearer: "executor's",
+			count:  current,
+			status: 400,
+			body:   "the event triggers no task: event 1 of type sh.keptn.event.test.finished: it triggers nothing\n",
 		},
 		{
 			name:   "that Keptn waits for",
-			method: "POST",
-			path:   "/grant",
-			task:   string(wanted),
+			asking: func(*http.Request) {},
 			bearer: "executor's",
 			count:  over,
 			status: 410,
@@ -120,9 +169,7 @@ func TestGateway(t *testing.T) {
 		},
 		{
 			name:   "and that it knows",
-			method: "POST",
-			path:   "/grant",
-			task:   string(wanted),
+			asking: func(*http.Request) {},
 			bearer: "executor's",
 			count:  keptn.Count{},
 			status: 503,
@@ -130,9 +177,7 @@ func TestGateway(t *testing.T) {
 		},
 		{
 			name:   "if it is known",
-			method: "POST",
-			path:   "/grant",
-			task:   string(wanted),
+			asking: func(*http.Request) {},
 			bearer: "executor's",
 			count:  over,
 			err:    errDown,
@@ -141,52 +186,51 @@ func TestGateway(t *testing.T) {
 		},
 		{
 			name:   "a file of the service",
-			method: "GET",
 			path:   "/resource?level=service&path=x/y",
-			bearer: valid,
+			bearer: "pod's",
+			grant:  valid,
 			count:  current,
 			status: 200,
 			body:   "{Project:p Stage:s Service:v GitCommitID:c} x/y",
 		},
 		{
 			name:   "a file of the stage",
-			method: "GET",
 			path:   "/resource?level=stage&path=x",
-			bearer: valid,
+			bearer: "pod's",
+			grant:  valid,
 			count:  current,
 			status: 200,
 			body:   "{Project:p Stage:s Service: GitCommitID:c} x",
 		},
 		{
 			name:   "a file of the project, at no commit",
-			method: "GET",
 			path:   "/resource?level=project&path=x",
-			bearer: valid,
+			bearer: "pod's",
+			grant:  valid,
 			count:  current,
 			status: 200,
 			body:   "{Project:p Stage: Service: GitCommitID:} x",
 		},
 		{
 			name:   "a listing",
-			method: "GET",
 			path:   "/resource?level=service",
-			bearer: valid,
+			bearer: "pod's",
+			grant:  valid,
 			count:  current,
 			status: 200,
 			body:   `["a","b/c"]`,
 		},
 		{
 			name:   "no other level",
-			method: "GET",
 			path:   "/resource?level=all",
-			bearer: valid,
+			bearer: "pod's",
+			grant:  valid,
 			count:  current,
 			status: 400,
 			body:   "level must be service, stage or project\n",
 		},
 		{
 			name:   "nothing without a grant",
-			method: "GET",
 			path:   "/resource?level=service&path=x",
 			bearer: "executor's",
 			count:  current,
@@ -194,10 +238,64 @@ func TestGateway(t *testing.T) {
 			body:   "a grant of the bridge is needed: it is no grant\n",
 		},
 		{
-			name:   "what Keptn does not have",
-			method: "GET",
+			name:   "an executor reads what it has a grant for",
 			path:   "/resource?level=service&path=x",
-			bearer: valid,
+			bearer: "executor's",
+			grant:  valid,
+			count:  current,
+			status: 200,
+			body:   "{Project:p Stage:s Service:v GitCommitID:c} x",
+		},
+		{
+			name:   "a grant is of no use to the pod of another run",
+			path:   "/resource?level=service&path=x",
+			bearer: "other pod's",
+			grant:  valid,
+			count:  current,
+			status: 403,
+			body:   "the grant is for the pods of run 1, and not for system:serviceaccount:jobs:job\n",
+		},
+		{
+			name:   "nor to one in another namespace",
+			path:   "/resource?level=service&path=x",
+			bearer: "other namespace's",
+			grant:  valid,
+			count:  current,
+			status: 403,
+			body:   "the grant is for the pods of run 1, and not for system:serviceaccount:others:job\n",
+		},
+		{
+			name:   "nor to the account without a pod",
+			path:   "/resource?level=service&path=x",
+			bearer: "account's",
+			grant:  valid,
+			count:  current,
+			status: 403,
+			body:   "the grant is for the pods of run 1, and not for system:serviceaccount:jobs:job\n",
+		},
+		{
+			name:   "nor to who is no service account",
+			path:   "/resource?level=service&path=x",
+			bearer: "user's",
+			grant:  valid,
+			count:  current,
+			status: 403,
+			body:   "the grant is for the pods of run 1, and not for jobs\n",
+		},
+		{
+			name:   "nor to who has no token",
+			path:   "/resource?level=service&path=x",
+			bearer: "nobody's",
+			grant:  valid,
+			count:  current,
+			status: 401,
+			body:   "a service account token for the audience job-executor-bridge is needed: it is not valid\n",
+		},
+		{
+			name:   "what Keptn does not have",
+			path:   "/resource?level=service&path=x",
+			bearer: "pod's",
+			grant:  valid,
 			count:  current,
 			err:    &api.StatusError{Code: 404, Message: "Resource not found", Request: "GET /x", Own: true},
 			status: 404,
@@ -205,9 +303,9 @@ func TestGateway(t *testing.T) {
 		},
 		{
 			name:   "what a proxy says it does not have",
-			method: "GET",
 			path:   "/resource?level=service&path=x",
-			bearer: valid,
+			bearer: "pod's",
+			grant:  valid,
 			count:  current,
 			err:    &api.StatusError{Code: 404, Message: "<html>", Request: "GET /x"},
 			status: 502,
@@ -215,9 +313,9 @@ func TestGateway(t *testing.T) {
 		},
 		{
 			name:   "what Keptn can't give",
-			method: "GET",
 			path:   "/resource?level=service&path=x",
-			bearer: valid,
+			bearer: "pod's",
+			grant:  valid,
 			count:  current,
 			err:    errDown,
 			status: 502,
@@ -230,7 +328,8 @@ func TestGateway(t *testing.T) {
 				Resources: resources{test.err},
 				Counter:   &fixture.Counter{Answer: test.count, Err: test.err},
 				Reporter:  fixture.Starter(false),
-				Reviewer:  reviewer{"executor's": "executor", "other's": "other"},
+				Reviewer:  identities,
+				Verify:    signedBy,
 				Grants:    grants,
 				Subjects:  []string{"executor"},
 				Cache:     NewCache(),
@@ -240,8 +339,15 @@ func TestGateway(t *testing.T) {
 			for pattern, handler := range gateway.Routes() {
 				mux.Handle(pattern, handler)
 			}
-			request := httptest.NewRequestWithContext(t.Context(), test.method, test.path, strings.NewReader(test.task))
+			request := asking(t, wanted)
+			if test.asking == nil {
+				request = httptest.NewRequestWithContext(t.Context(), http.MethodGet, test.path, nil)
+			}
 			request.Header.Set("Authorization", "Bearer "+test.bearer)
+			request.Header.Set(files.GrantHeader, test.grant)
+			if test.asking != nil {
+				test.asking(request)
+			}
 			recorder := httptest.NewRecorder()
 			mux.ServeHTTP(recorder, request)
 			body, err := io.ReadAll(recorder.Body)
@@ -268,18 +374,11 @@ func TestGrantTellsThatARunHasBegun(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			gateway := &Gateway{
-				Counter: &fixture.Counter{Answer: test.count}, Reporter: fixture.Starter(test.heard), Reviewer: reviewer{"executor's": "executor"},
+				Counter: &fixture.Counter{Answer: test.count}, Reporter: fixture.Starter(test.heard), Reviewer: identities, Verify: signedBy,
 				Grants: newGrants(time.Now), Subjects: []string{"executor"}, Log: discard,
 			}
-			request := httptest.NewRequestWithContext(
-				t.Context(),
-				http.MethodPost,
-				"/grant",
-				strings.NewReader(`{"triggeredID":"1","project":"p","stage":"s","service":"v"}`),
-			)
-			request.Header.Set("Authorization", "Bearer executor's")
 			recorder := httptest.NewRecorder()
-			gateway.grant(recorder, request)
+			gateway.grant(recorder, asking(t, fixture.Task))
 			if got := recorder.Header().Get(files.StartedHeader); recorder.Code != http.StatusOK || got != test.want {
 				t.Errorf("got %d, %q", recorder.Code, got)
 			}
@@ -290,18 +389,13 @@ func TestGrantTellsThatARunHasBegun(t *testing.T) {
 // For what was only observed Keptn waits for nothing, and is not asked.
 func TestGrantForWhatWasObserved(t *testing.T) {
 	gateway := &Gateway{
-		Counter: &fixture.Counter{Err: errDown}, Reporter: fixture.Starter(false), Reviewer: reviewer{"executor's": "executor"},
+		Counter: &fixture.Counter{Err: errDown}, Reporter: fixture.Starter(false), Reviewer: identities, Verify: signedBy,
 		Grants: newGrants(time.Now), Subjects: []string{"executor"}, Log: discard,
 	}
-	request := httptest.NewRequestWithContext(
-		t.Context(),
-		http.MethodPost,
-		"/grant",
-		strings.NewReader(`{"triggeredID":"1","project":"p","stage":"s","service":"v","observed":true}`),
-	)
-	request.Header.Set("Authorization", "Bearer executor's")
+	observed := fixture.Task
+	observed.Observed = true
 	recorder := httptest.NewRecorder()
-	gateway.grant(recorder, request)
+	gateway.grant(recorder, asking(t, observed))
 	if recorder.Code != http.StatusOK || recorder.Header().Get(files.StartedHeader) != "" {
 		t.Errorf("got %d %s", recorder.Code, recorder.Body)
 	}
@@ -349,14 +443,14 @@ func TestFilesAreStreamedBoundedAndCached(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			grants := newGrants(time.Now)
-			gateway := &Gateway{Resources: &test.file, Grants: grants, Cache: NewCache(), Log: discard}
+			gateway := &Gateway{Resources: &test.file, Reviewer: identities, Subjects: []string{"executor"}, Grants: grants, Cache: NewCache(), Log: discard}
 			mux := http.NewServeMux()
 			for pattern, handler := range gateway.Routes() {
 				mux.Handle(pattern, handler)
 			}
 			server := httptest.NewServer(mux)
 			defer server.Close()
-			grant, err := grants.Sign(api.ResourceScope{Project: "p", Stage: "s", Service: "v", GitCommitID: test.commit})
+			grant, err := grants.Sign(Grant{Scope: api.ResourceScope{Project: "p", Stage: "s", Service: "v", GitCommitID: test.commit}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -365,7 +459,8 @@ func TestFilesAreStreamedBoundedAndCached(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				request.Header.Set("Authorization", "Bearer "+grant)
+				request.Header.Set("Authorization", "Bearer executor's")
+				request.Header.Set(files.GrantHeader, grant)
 				response, err := http.DefaultClient.Do(request)
 				if err != nil {
 					t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -13,6 +14,7 @@ import (
 	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 
 	"github.com/job-executor/job-executor/functions/keptn/api"
+	"github.com/job-executor/job-executor/functions/run"
 )
 
 // grantIssuer and grantAudience keep a grant from being taken for another token.
@@ -21,7 +23,7 @@ const (
 	grantAudience = "keptn-files"
 )
 
-// Grants signs and checks grants: each allows to read the files of one project,
+// Grants signs and checks grants: each allows the pods of one run, and executors, to read the files of one project,
 // stage, service and commit until it expires.
 type Grants struct {
 	Key      []byte
@@ -29,15 +31,22 @@ type Grants struct {
 	Now      func() time.Time
 }
 
-type grantClaims struct {
-	Project     string `json:"project"`
-	Stage       string `json:"stage"`
-	Service     string `json:"service"`
-	GitCommitID string `json:"gitcommitid,omitempty"`
+// Grant is what a grant says.
+type Grant struct {
+	// Scope is what may be read.
+	Scope api.ResourceScope `json:"scope"`
+	// RunID is the run whose pods may, in any of Namespaces.
+	RunID      string   `json:"run"`
+	Namespaces []string `json:"namespaces,omitempty"`
 }
 
-// Sign returns a grant for a scope.
-func (grants *Grants) Sign(scope api.ResourceScope) (string, error) {
+// isFor says whether who asks is a pod of the grant's run.
+func (grant Grant) isFor(asker Identity) bool {
+	return slices.Contains(grant.Namespaces, asker.namespace()) && run.IsPodOf(asker.Pod, grant.RunID)
+}
+
+// Sign returns a grant, signed.
+func (grants *Grants) Sign(says Grant) (string, error) {
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: grants.Key}, nil)
 	if err != nil {
 		return "", fmt.Errorf("preparing to sign: %w", err)
@@ -46,32 +55,32 @@ func (grants *Grants) Sign(scope api.ResourceScope) (string, error) {
 	grant, err := jwt.Signed(signer).Claims(jwt.Claims{
 		Issuer: grantIssuer, Audience: jwt.Audience{grantAudience},
 		IssuedAt: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(grants.Lifetime)),
-	}).Claims(grantClaims(scope)).Serialize()
+	}).Claims(says).Serialize()
 	if err != nil {
 		return "", fmt.Errorf("signing a grant: %w", err)
 	}
 	return grant, nil
 }
 
-// Check returns the scope of a valid grant.
-func (grants *Grants) Check(grant string) (api.ResourceScope, error) {
+// Check returns what a valid grant says.
+func (grants *Grants) Check(grant string) (Grant, error) {
 	token, err := jwt.ParseSigned(grant, []jose.SignatureAlgorithm{jose.HS256})
 	if err != nil {
-		return api.ResourceScope{}, errors.New("it is no grant")
+		return Grant{}, errors.New("it is no grant")
 	}
 	var claims jwt.Claims
-	var scope grantClaims
-	if err := token.Claims(grants.Key, &claims, &scope); err != nil {
-		return api.ResourceScope{}, errors.New("its signature is wrong")
+	var says Grant
+	if err := token.Claims(grants.Key, &claims, &says); err != nil {
+		return Grant{}, errors.New("its signature is wrong")
 	}
 	if claims.Expiry == nil {
-		return api.ResourceScope{}, errors.New("it never expires")
+		return Grant{}, errors.New("it never expires")
 	}
 	err = claims.ValidateWithLeeway(jwt.Expected{Issuer: grantIssuer, AnyAudience: jwt.Audience{grantAudience}, Time: grants.Now()}, time.Minute)
 	if err != nil {
-		return api.ResourceScope{}, fmt.Errorf("it is not valid: %w", err)
+		return Grant{}, fmt.Errorf("it is not valid: %w", err)
 	}
-	return api.ResourceScope(scope), nil
+	return says, nil
 }
 
 const (

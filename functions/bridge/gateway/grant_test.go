@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +25,7 @@ func newGrants(now func() time.Time) *Grants {
 }
 
 func TestGrantsAreGoodForWhatWasSignedUntilTheyExpire(t *testing.T) {
-	scope := api.ResourceScope{Project: "p", Stage: "s", Service: "v", GitCommitID: "c"}
+	says := Grant{Scope: api.ResourceScope{Project: "p", Stage: "s", Service: "v", GitCommitID: "c"}, RunID: "1", Namespaces: []string{"a", "b"}}
 	at := func(later time.Duration) func() time.Time { return func() time.Time { return noon.Add(later) } }
 	other := newGrants(at(0))
 	other.Key = []byte(strings.Repeat("x", grantKeyBytes))
@@ -60,7 +61,7 @@ func TestGrantsAreGoodForWhatWasSignedUntilTheyExpire(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			grant, err := test.signed.Sign(scope)
+			grant, err := test.signed.Sign(says)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -72,7 +73,7 @@ func TestGrantsAreGoodForWhatWasSignedUntilTheyExpire(t *testing.T) {
 			if err != nil {
 				message = err.Error()
 			}
-			if message != test.err || err == nil && got != scope {
+			if message != test.err || err == nil && !cmp.Equal(got, says) {
 				t.Errorf("got %+v, %q; want %q", got, message, test.err)
 			}
 		})
@@ -152,12 +153,45 @@ func TestTokensForOthersAreNotTaken(t *testing.T) {
 				}
 				review.Status = test.status
 				review.Status.User.Username = "executor"
+				review.Status.User.Extra = map[string]authenticationv1.ExtraValue{podName: {"pod"}}
 				return true, review, nil
 			})
-			user, err := (&TokenReviewer{Client: client.AuthenticationV1().TokenReviews()}).Review(t.Context(), test.token)
-			if (err == nil) != test.valid || test.valid && user != "executor" {
-				t.Errorf("got %q, %v", user, err)
+			identity, err := NewTokenReviewer(client.AuthenticationV1().TokenReviews(), time.Now).Review(t.Context(), test.token)
+			if test.valid && (err != nil || identity != Identity{User: "executor", Pod: "pod"}) || !test.valid && !errors.Is(err, ErrToken) {
+				t.Errorf("got %+v, %v", identity, err)
 			}
 		})
+	}
+}
+
+// Kubernetes is asked about a token once a minute, and again about what it has refused.
+func TestTokensAreReviewedOnceAMinute(t *testing.T) {
+	client, asked, now, isValid := fake.NewClientset(), 0, noon, true
+	client.PrependReactor("create", "tokenreviews", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		asked++
+		if asked == 1 {
+			return true, nil, errDown
+		}
+		review := action.(clienttesting.CreateAction).GetObject().(*authenticationv1.TokenReview)
+		review.Status = authenticationv1.TokenReviewStatus{Authenticated: isValid, Audiences: review.Spec.Audiences}
+		return true, review, nil
+	})
+	reviewer := NewTokenReviewer(client.AuthenticationV1().TokenReviews(), func() time.Time { return now })
+	for _, step := range []struct {
+		later time.Duration
+		valid bool
+		want  error
+		asked int
+	}{
+		{valid: true, want: errDown, asked: 1},
+		{valid: true, asked: 2},
+		{later: reviewedFor - time.Second, valid: false, asked: 2},
+		{later: time.Second, valid: false, want: ErrToken, asked: 3},
+		{valid: true, asked: 4},
+	} {
+		now, isValid = now.Add(step.later), step.valid
+		if _, err := reviewer.Review(t.Context(), "t"); !errors.Is(err, step.want) || asked != step.asked {
+			t.Errorf("got %v after %d questions, want %v after %d", err, asked, step.want, step.asked)
+		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/job-executor/job-executor/functions/files"
 	"github.com/job-executor/job-executor/functions/jobconfig"
 	"github.com/job-executor/job-executor/functions/run"
 )
@@ -89,7 +90,8 @@ func (plan Plan) podSpec(ctx context.Context, task jobconfig.Task, later bool) (
 		if err != nil {
 			return nil, "", err
 		}
-		fetcher.VolumeMounts = mounts
+		fetcher.VolumeMounts = append(slices.Clip(mounts), corev1.VolumeMount{Name: tokenVolume, MountPath: tokenPath, ReadOnly: true})
+		spec.Volumes = append(spec.Volumes, tokenOfThePod())
 		spec.InitContainers = []corev1.Container{fetcher}
 	}
 	return spec, deadlineSource, nil
@@ -150,11 +152,30 @@ func (plan Plan) deadline(task jobconfig.Task) (seconds int64, source string) {
 	return seconds, source
 }
 
+const (
+	tokenVolume = "bridge-token"
+	tokenPath   = "/var/run/secrets/bridge"
+	tokenFile   = "token"
+	// tokenSeconds is for how long the token is good; Kubernetes replaces it before, and it ends
+	// with the pod.
+	tokenSeconds = 3600
+)
+
+// tokenOfThePod is a volume with the token by which the bridge knows a run's pod. The account
+// that it names needs no rights, and only the fetcher gets it: to the task's container, and to
+// who reads the Job, the grant is of no use.
+func tokenOfThePod() corev1.Volume {
+	return corev1.Volume{Name: tokenVolume, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+		Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
+			Audience: files.TokenAudience, ExpirationSeconds: new(int64(tokenSeconds)), Path: tokenFile,
+		}}},
+	}}}
+}
+
 // fetcher is the init container that puts the task's files below /keptn. Its
-// grant is good for just these files and expires; it is the only thing the pod
-// is given.
-func (plan Plan) fetcher(files []string, seconds int64) (corev1.Container, error) {
-	list, err := json.Marshal(files)
+// grant is good for just these files, and only for the run's pods.
+func (plan Plan) fetcher(paths []string, seconds int64) (corev1.Container, error) {
+	list, err := json.Marshal(paths)
 	if err != nil {
 		return corev1.Container{}, fmt.Errorf("encoding the list of files: %w", err)
 	}
@@ -169,6 +190,7 @@ func (plan Plan) fetcher(files []string, seconds int64) (corev1.Container, error
 			{Name: "TARGET", Value: filesPath},
 			{Name: "BRIDGE_URL", Value: plan.BridgeURL},
 			{Name: "GRANT", Value: plan.Grant},
+			{Name: "BRIDGE_TOKEN_FILE", Value: tokenPath + "/" + tokenFile},
 			// It has the Job's own time: Keptn or the bridge may be away for a while.
 			{Name: "TIMEOUT", Value: (time.Duration(seconds) * time.Second).String()},
 		},

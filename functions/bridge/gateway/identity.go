@@ -1,0 +1,93 @@
+package gateway
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	authenticationclient "k8s.io/client-go/kubernetes/typed/authentication/v1"
+
+	"github.com/job-executor/job-executor/functions/files"
+)
+
+// ErrToken says that a token is not valid for us.
+var ErrToken = errors.New("it is not valid")
+
+// Identity is whose a service account token is.
+type Identity struct {
+	// User is the name that Kubernetes gives the account.
+	User string
+	// Pod is the name of the pod to which the token is bound; empty if it is to none.
+	Pod string
+}
+
+// namespace is the account's; empty if it is no service account.
+func (identity Identity) namespace() string {
+	account, ok := strings.CutPrefix(identity.User, "system:serviceaccount:")
+	if !ok {
+		return ""
+	}
+	namespace, _, _ := strings.Cut(account, ":")
+	return namespace
+}
+
+// TokenReviewer asks Kubernetes whose token it is, and keeps what it said for a minute.
+type TokenReviewer struct {
+	client authenticationclient.TokenReviewInterface
+	now    func() time.Time
+	known  *lru.Cache[[sha256.Size]byte, reviewed]
+}
+
+type reviewed struct {
+	identity Identity
+	at       time.Time
+}
+
+const (
+	reviewedTokens = 1024
+	reviewedFor    = time.Minute
+)
+
+// NewTokenReviewer returns a reviewer that has been asked nothing yet.
+func NewTokenReviewer(client authenticationclient.TokenReviewInterface, now func() time.Time) *TokenReviewer {
+	known, _ := lru.New[[sha256.Size]byte, reviewed](reviewedTokens) // it fails only for a size that is not positive
+	return &TokenReviewer{client: client, now: now, known: known}
+}
+
+// podName is where a review has the name of a token's pod (Kubernetes, bound service account
+// tokens).
+const podName = "authentication.kubernetes.io/pod-name"
+
+// Review returns whose a token is, ErrToken if it is not valid for us, and any other error if
+// Kubernetes could not be asked.
+func (reviewer *TokenReviewer) Review(ctx context.Context, token string) (Identity, error) {
+	if token == "" {
+		return Identity{}, fmt.Errorf("%w: there is none", ErrToken)
+	}
+	key := sha256.Sum256([]byte(token))
+	if known, ok := reviewer.known.Get(key); ok && reviewer.now().Sub(known.at) < reviewedFor {
+		return known.identity, nil
+	}
+	review, err := reviewer.client.Create(ctx, &authenticationv1.TokenReview{
+		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{files.TokenAudience}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return Identity{}, fmt.Errorf("asking Kubernetes whose a token is: %w", err)
+	}
+	if !review.Status.Authenticated || !slices.Contains(review.Status.Audiences, files.TokenAudience) {
+		return Identity{}, ErrToken
+	}
+	identity := Identity{User: review.Status.User.Username}
+	if pods := review.Status.User.Extra[podName]; len(pods) == 1 {
+		identity.Pod = pods[0]
+	}
+	reviewer.known.Add(key, reviewed{identity, reviewer.now()})
+	return identity, nil
+}

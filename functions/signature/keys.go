@@ -1,0 +1,232 @@
+package signature
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
+
+	"github.com/job-executor/job-executor/functions/function"
+)
+
+// Name is a function's name, and that of its key.
+type Name string
+
+// The functions that send events.
+const (
+	Bridge    Name = "bridge"
+	Executor  Name = "executor"
+	Jobsource Name = "jobsource"
+	Watcher   Name = "watcher"
+)
+
+// Names are all of them.
+func Names() []Name { return []Name{Bridge, Executor, Jobsource, Watcher} }
+
+// Keys are a function's own key, and those by which it knows all functions.
+type Keys struct {
+	Own     Name
+	Private ed25519.PrivateKey
+	Public  map[Name]ed25519.PublicKey
+}
+
+// Source gives keys as they are now.
+type Source interface {
+	Keys() (Keys, error)
+}
+
+// Keys returns them, so that they are a Source that never changes.
+func (keys Keys) Keys() (Keys, error) { return keys, nil }
+
+// PublicKeys is the name of the ConfigMap of public keys, each below its function's name and
+// Suffix.
+const PublicKeys = "signing-keys"
+
+// Suffix ends the name of a key: a private one is PrivateField in the Secret SecretOf.
+const (
+	Suffix       = ".pem"
+	PrivateField = "key" + Suffix
+)
+
+// SecretOf is the name of the Secret with a function's private key.
+func SecretOf(name Name) string { return string(name) + "-signing-key" }
+
+const (
+	privateBlock = "PRIVATE KEY"
+	publicBlock  = "PUBLIC KEY"
+)
+
+// Settings are where a function finds keys, which Kubernetes replaces when they change.
+type Settings struct {
+	// PrivateFile holds its private key, in PEM.
+	PrivateFile string `env:"SIGNING_KEY_FILE" envDefault:"/etc/signing-key/key.pem"`
+	// PublicDirectory holds the public keys of all functions, in PEM.
+	PublicDirectory string `env:"SIGNING_KEYS_DIRECTORY" envDefault:"/etc/signing-keys"`
+}
+
+// Files is a Source of files that may change.
+type Files struct {
+	Settings
+	Own Name
+	Now func() time.Time
+
+	mutex sync.Mutex
+	keys  Keys
+	read  time.Time
+}
+
+// freshFor is for how long keys are used before they are read again.
+const freshFor = 10 * time.Second
+
+// Keys returns what is in the files. A file that is missing is no error: its key is.
+func (files *Files) Keys() (Keys, error) {
+	files.mutex.Lock()
+	defer files.mutex.Unlock()
+	now := files.Now()
+	if !files.read.IsZero() && now.Sub(files.read) < freshFor {
+		return files.keys, nil
+	}
+	keys := Keys{Own: files.Own, Public: map[Name]ed25519.PublicKey{}}
+	content, err := optional(files.PrivateFile)
+	if err == nil && content != nil {
+		keys.Private, err = parsePrivate(content)
+	}
+	if err != nil {
+		return Keys{}, fmt.Errorf("the key of %s in %s: %w", files.Own, files.PrivateFile, err)
+	}
+	for _, name := range Names() {
+		path := filepath.Join(files.PublicDirectory, string(name)+Suffix)
+		if content, err = optional(path); err == nil && content != nil {
+			keys.Public[name], err = parsePublic(content)
+		}
+		if err != nil {
+			return Keys{}, fmt.Errorf("the public key in %s: %w", path, err)
+		}
+	}
+	if keys.Private != nil && len(keys.Public) == len(Names()) {
+		files.keys, files.read = keys, now
+	}
+	return keys, nil
+}
+
+// optional reads a file; one that is not there is nothing.
+func optional(path string) ([]byte, error) {
+	content, err := os.ReadFile(path) //nolint:gosec // the operator's
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return content, err
+}
+
+// Make makes what is missing of all functions' keys in a namespace, private ones in Secrets and
+// public ones in a ConfigMap, which are part of the installation, and returns the bridge's. A
+// Secret that was emptied gets a new key. Its error is that Kubernetes can't be reached, or that
+// another bridge was faster, and permanent if what is there is no key.
+func Make(ctx context.Context, core coreclient.CoreV1Interface, namespace string) (Keys, error) {
+	made := Keys{Own: Bridge, Public: map[Name]ed25519.PublicKey{}}
+	public, err := core.ConfigMaps(namespace).Get(ctx, PublicKeys, metav1.GetOptions{})
+	if err != nil {
+		return Keys{}, fmt.Errorf("reading the public keys: %w", err)
+	}
+	changed := false
+	for _, name := range Names() {
+		private, err := makeOne(ctx, core.Secrets(namespace), name)
+		if err != nil {
+			return Keys{}, err
+		}
+		if name == Bridge {
+			made.Private = private
+		}
+		made.Public[name] = private.Public().(ed25519.PublicKey)
+		encoded, err := x509.MarshalPKIXPublicKey(made.Public[name])
+		if err != nil {
+			return Keys{}, fmt.Errorf("encoding the public key of %s: %w", name, err)
+		}
+		content := string(pem.EncodeToMemory(&pem.Block{Type: publicBlock, Bytes: encoded}))
+		if public.Data[string(name)+Suffix] != content {
+			if public.Data == nil {
+				public.Data = map[string]string{}
+			}
+			public.Data[string(name)+Suffix], changed = content, true
+		}
+	}
+	if changed {
+		if _, err := core.ConfigMaps(namespace).Update(ctx, public, metav1.UpdateOptions{}); err != nil {
+			return Keys{}, fmt.Errorf("storing the public keys: %w", err)
+		}
+	}
+	return made, nil
+}
+
+// makeOne reads a function's private key, and makes one if there is none.
+func makeOne(ctx context.Context, secrets coreclient.SecretInterface, name Name) (ed25519.PrivateKey, error) {
+	secret, err := secrets.Get(ctx, SecretOf(name), metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("reading the key of %s: %w", name, err)
+	}
+	if content := secret.Data[PrivateField]; len(content) > 0 {
+		private, err := parsePrivate(content)
+		if err != nil {
+			return nil, function.Permanent(fmt.Errorf("the key of %s in Secret %s: %w", name, secret.Name, err))
+		}
+		return private, nil
+	}
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("making a key for %s: %w", name, err)
+	}
+	return private, store(ctx, secrets, secret, private)
+}
+
+// store stores a private key; that fails if another bridge was faster.
+func store(ctx context.Context, secrets coreclient.SecretInterface, secret *corev1.Secret, private ed25519.PrivateKey) error {
+	encoded, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return fmt.Errorf("encoding a key: %w", err)
+	}
+	secret.Data = map[string][]byte{PrivateField: pem.EncodeToMemory(&pem.Block{Type: privateBlock, Bytes: encoded})}
+	if _, err := secrets.Update(ctx, secret, metav1.UpdateOptions{}); err != nil {
+		return fmt.Errorf("storing a key in Secret %s: %w", secret.Name, err)
+	}
+	return nil
+}
+
+var errNoKey = errors.New("it is no Ed25519 key in PEM")
+
+func parsePrivate(content []byte) (ed25519.PrivateKey, error) {
+	block, _ := pem.Decode(content)
+	if block == nil || block.Type != privateBlock {
+		return nil, errNoKey
+	}
+	parsed, _ := x509.ParsePKCS8PrivateKey(block.Bytes)
+	private, ok := parsed.(ed25519.PrivateKey)
+	if !ok {
+		return nil, errNoKey // and not the parser's error, which may tell of it
+	}
+	return private, nil
+}
+
+func parsePublic(content []byte) (ed25519.PublicKey, error) {
+	block, _ := pem.Decode(content)
+	if block == nil || block.Type != publicBlock {
+		return nil, errNoKey
+	}
+	parsed, _ := x509.ParsePKIXPublicKey(block.Bytes)
+	public, ok := parsed.(ed25519.PublicKey)
+	if !ok {
+		return nil, errNoKey
+	}
+	return public, nil
+}

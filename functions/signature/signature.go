@@ -1,0 +1,288 @@
+package signature
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/cloudevents/sdk-go/v2/types"
+
+	"github.com/job-executor/job-executor/functions/eventmetric"
+	"github.com/job-executor/job-executor/functions/function"
+)
+
+// The attributes of a signed event (CloudEvents, extensions Verifiability and Expiry Time).
+const (
+	MaterialExtension = "dssematerial"
+	SignedExtension   = "signedextattrs"
+	ExpiryExtension   = "expirytime"
+)
+
+const (
+	payloadType = "https://cloudevents.io/verifiability/dsse/v0.1"
+	// Lifetime is for how long a signed event is good. It is longer than any delivery; what is
+	// not delivered by then is sent again, and signed anew.
+	Lifetime = time.Hour
+	// clockSkew is how much the clocks of nodes may differ.
+	clockSkew = time.Minute
+	// maxMaterialBytes bounds an envelope before it is decoded; ours have 400.
+	maxMaterialBytes = 4 << 10
+)
+
+// ErrUnproven says that nothing proves that an event comes from a function that may send it.
+var ErrUnproven = errors.New("nothing proves that the event comes from a function that may send it")
+
+// ErrNoKeys says that keys are missing: the bridge makes them when it is installed, and
+// Kubernetes takes up to a minute to show them to pods that are there already.
+var ErrNoKeys = errors.New("there are no keys yet; the bridge makes them when it starts")
+
+// envelope is a DSSE envelope (DSSE 1.0.2), of which data in JSON is in Base64.
+type envelope struct {
+	PayloadType string         `json:"payloadType"`
+	Payload     []byte         `json:"payload"`
+	Signatures  []keySignature `json:"signatures"`
+}
+
+type keySignature struct {
+	KeyID string `json:"keyid"`
+	Sig   []byte `json:"sig"`
+}
+
+// Party is a function that signs what it sends, and verifies what it receives.
+type Party struct {
+	Keys   Source
+	Now    func() time.Time
+	Events *eventmetric.Counters
+	Log    *slog.Logger
+}
+
+// Sign returns an event as this function's: with all of its attributes signed but for what
+// changes on the way, the trace context. Its error is ErrNoKeys, or that a key can't be read.
+func (party *Party) Sign(outgoing event.Event) (event.Event, error) {
+	keys, err := party.Keys.Keys()
+	if err != nil {
+		return event.Event{}, fmt.Errorf("signing event %s: %w", outgoing.ID(), err)
+	}
+	if keys.Private == nil {
+		return event.Event{}, fmt.Errorf("signing event %s: %w", outgoing.ID(), ErrNoKeys)
+	}
+	signed := outgoing.Clone()
+	signed.SetExtension(MaterialExtension, nil)
+	signed.SetExtension(SignedExtension, nil)
+	signed.SetExtension(ExpiryExtension, party.Now().Add(Lifetime).UTC().Format(time.RFC3339))
+	var names []string
+	for name := range signed.Extensions() {
+		if !changesOnTheWay(name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	digest, err := digestOf(signed, names)
+	if err != nil {
+		return event.Event{}, fmt.Errorf("signing event %s: %w", outgoing.ID(), err)
+	}
+	content, err := json.Marshal(envelope{
+		PayloadType: payloadType, Payload: digest,
+		Signatures: []keySignature{{KeyID: string(keys.Own), Sig: ed25519.Sign(keys.Private, preAuthenticationEncoding(digest))}},
+	})
+	if err != nil {
+		return event.Event{}, fmt.Errorf("encoding the signature of event %s: %w", outgoing.ID(), err)
+	}
+	signed.SetExtension(SignedExtension, strings.Join(names, ","))
+	signed.SetExtension(MaterialExtension, base64.StdEncoding.EncodeToString(content))
+	return signed, nil
+}
+
+// Verify returns of an event what one of these functions has signed, with the signature, so
+// that it can be verified again. Its error is ErrUnproven if none has; ErrNoKeys if nothing is
+// known of them.
+func (party *Party) Verify(received event.Event, from ...Name) (event.Event, error) {
+	keys, err := party.Keys.Keys()
+	if err != nil {
+		return event.Event{}, fmt.Errorf("verifying event %s: %w", received.ID(), err)
+	}
+	verified, err := verify(received, keys, from, party.Now())
+	if err != nil {
+		return event.Event{}, fmt.Errorf("verifying event %s: %w", received.ID(), err)
+	}
+	return verified, nil
+}
+
+func verify(received event.Event, keys Keys, from []Name, now time.Time) (event.Event, error) {
+	unproven := func(why string) (event.Event, error) { return event.Event{}, fmt.Errorf("%w: %s", ErrUnproven, why) }
+	material := text(received, MaterialExtension)
+	if material == "" || len(material) > maxMaterialBytes {
+		return unproven("it is not signed")
+	}
+	decoded, err := base64.StdEncoding.DecodeString(material)
+	if err != nil {
+		return unproven("its signature can't be read")
+	}
+	var told envelope
+	if err := json.Unmarshal(decoded, &told); err != nil || told.PayloadType != payloadType || len(told.Signatures) != 1 {
+		return unproven("its signature is none of CloudEvents'")
+	}
+	signer := Name(told.Signatures[0].KeyID)
+	if !slices.Contains(from, signer) {
+		return unproven(fmt.Sprintf("it is signed by %q", signer))
+	}
+	public := keys.Public[signer]
+	if public == nil {
+		return event.Event{}, ErrNoKeys
+	}
+	if !ed25519.Verify(public, preAuthenticationEncoding(told.Payload), told.Signatures[0].Sig) {
+		return unproven("its signature is wrong")
+	}
+	names, err := signedNames(received)
+	if err != nil {
+		return unproven(err.Error())
+	}
+	digest, err := digestOf(received, names)
+	if err != nil || string(digest) != string(told.Payload) {
+		return unproven("it was changed")
+	}
+	verified := received.Clone()
+	for name := range received.Extensions() {
+		if !slices.Contains(names, name) && name != MaterialExtension && name != SignedExtension {
+			verified.SetExtension(name, nil)
+		}
+	}
+	expiry, err := time.Parse(time.RFC3339, text(verified, ExpiryExtension))
+	if err != nil || now.After(expiry.Add(clockSkew)) {
+		return unproven("it has expired")
+	}
+	return verified, nil
+}
+
+// signedNames are the names of the attributes that an event says are signed.
+func signedNames(received event.Event) ([]string, error) {
+	listed := text(received, SignedExtension)
+	if listed == "" {
+		return nil, nil
+	}
+	names := strings.Split(listed, ",")
+	for index, name := range names {
+		if slices.Contains(names[:index], name) || isCore(name) || name == MaterialExtension || name == SignedExtension {
+			return nil, fmt.Errorf("it may not say that %q is signed", name)
+		}
+	}
+	return names, nil
+}
+
+func isCore(name string) bool {
+	switch name {
+	case "id", "source", "specversion", "type", "datacontenttype", "dataschema", "subject", "time":
+		return true
+	}
+	return false
+}
+
+// changesOnTheWay says whether the value of an attribute is another one at the next hop
+// (CloudEvents, Distributed Tracing extension).
+func changesOnTheWay(name string) bool { return name == "traceparent" || name == "tracestate" }
+
+// digestOf is the verification material of an event, with these of its extension attributes.
+func digestOf(of event.Event, names []string) ([]byte, error) {
+	var digests []byte
+	add := func(part []byte) {
+		sum := sha256.Sum256(part)
+		digests = append(digests, sum[:]...)
+	}
+	at := ""
+	if !of.Time().IsZero() {
+		at = of.Time().UTC().Format(time.RFC3339)
+	}
+	for _, part := range []string{of.ID(), of.Source(), of.SpecVersion(), of.Type(), of.DataContentType(), of.DataSchema(), of.Subject(), at} {
+		add([]byte(part))
+	}
+	add(of.Data())
+	for _, name := range names {
+		value, err := types.Format(of.Extensions()[name])
+		if err != nil {
+			return nil, fmt.Errorf("attribute %s: %w", name, err)
+		}
+		add([]byte(name))
+		add([]byte(value))
+	}
+	sum := sha256.Sum256(digests)
+	return sum[:], nil
+}
+
+// preAuthenticationEncoding is what is signed of a payload (DSSE 1.0.2, protocol, PAE).
+func preAuthenticationEncoding(payload []byte) []byte {
+	return fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(payloadType), payloadType, len(payload), payload)
+}
+
+func text(of event.Event, name string) string {
+	value, _ := of.Extensions()[name].(string)
+	return value
+}
+
+// Senders says which functions may send an event of a type.
+type Senders func(eventType string) []Name
+
+// By are the senders of a handler that only these functions send to, whatever it is.
+func By(names ...Name) Senders { return func(string) []Name { return names } }
+
+// Handler returns a handler that handles only what functions have signed that may send it, and
+// that signs what it replies. Any other event is dropped, logged and counted: nothing is
+// answered to who can't say who it is, and trying again would not mend it. Of attributes that
+// are not signed the handler sees those to be kept, which a Broker adds.
+func (party *Party) Handler(handle function.Handler, senders Senders, kept ...string) function.Handler {
+	return func(ctx context.Context, received event.Event) (*event.Event, error) {
+		verified, err := party.Verify(received, senders(received.Type())...)
+		if errors.Is(err, ErrUnproven) {
+			party.Events.Unproven(ctx, received.Type())
+			party.Log.WarnContext(ctx, "an event is dropped", "type", received.Type(), "source", received.Source(), "error", err)
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range kept {
+			if value, ok := received.Extensions()[name]; ok {
+				verified.SetExtension(name, value)
+			}
+		}
+		reply, err := handle(ctx, verified)
+		if err != nil || reply == nil {
+			return nil, err
+		}
+		signed, err := party.Sign(*reply)
+		if err != nil {
+			return nil, err
+		}
+		return &signed, nil
+	}
+}
+
+// Sender sends events, as function.Sender does.
+type Sender interface {
+	Send(ctx context.Context, outgoing event.Event) error
+}
+
+// Sender returns a sender that signs what it sends.
+func (party *Party) Sender(sender Sender) Sender { return signingSender{party, sender} }
+
+type signingSender struct {
+	party  *Party
+	sender Sender
+}
+
+// Send signs an event, and sends it.
+func (signing signingSender) Send(ctx context.Context, outgoing event.Event) error {
+	signed, err := signing.party.Sign(outgoing)
+	if err != nil {
+		return err
+	}
+	return signing.sender.Send(ctx, signed)
+}

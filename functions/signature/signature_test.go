@@ -1,0 +1,396 @@
+package signature
+
+import (
+	"context"
+	"crypto"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/binding"
+	"github.com/cloudevents/sdk-go/v2/event"
+	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
+	"github.com/google/go-cmp/cmp"
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/test/fixture"
+)
+
+const namespace = "job-executor"
+
+// installation is a namespace before the bridge has started the first time.
+func installation() *fake.Clientset {
+	client := fake.NewClientset(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: PublicKeys}})
+	for _, name := range Names() {
+		_ = client.Tracker().Add(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: SecretOf(name)}})
+	}
+	return client
+}
+
+// keysOf makes keys, and returns those of each function.
+func keysOf(t *testing.T) map[Name]Keys {
+	t.Helper()
+	client := installation()
+	bridge, err := Make(t.Context(), client.CoreV1(), namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[Name]Keys{Bridge: bridge}
+	for _, name := range Names()[1:] {
+		private, err := makeOne(t.Context(), client.CoreV1().Secrets(namespace), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[name] = Keys{Own: name, Private: private, Public: bridge.Public}
+	}
+	return all
+}
+
+func at(now time.Time, keys Source) *Party {
+	return &Party{Keys: keys, Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler)}
+}
+
+// finished is an event with an attribute of each kind.
+func finished() event.Event {
+	made := event.New()
+	made.SetID("1")
+	made.SetSource("job-executor")
+	made.SetType("sh.keptn.event.test.finished")
+	made.SetSubject("job")
+	made.SetTime(time.Date(2026, 11, 24, 13, 0, 0, 5000, time.FixedZone("elsewhere", 3600)))
+	made.SetExtension("triggeredid", "2")
+	made.SetExtension("runended", true)
+	made.SetExtension("attempt", 3)
+	made.SetExtension("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+	_ = made.SetData("application/json", []byte(`{ "project":"p" }`))
+	return made
+}
+
+// sent is an event as it arrives: a Broker has added attributes, and replaced the trace context.
+func sent(t *testing.T, outgoing event.Event) event.Event {
+	t.Helper()
+	request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
+	outgoing = outgoing.Clone()
+	outgoing.SetExtension("knativearrivaltime", "2026-11-24T12:00:01Z")
+	outgoing.SetExtension("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b8-01")
+	if err := cehttp.WriteRequest(t.Context(), binding.ToMessage(&outgoing), request); err != nil {
+		t.Fatal(err)
+	}
+	received, err := cehttp.NewEventFromHTTPRequest(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *received
+}
+
+func TestWhatIsSignedIsVerifiedAfterItsWay(t *testing.T) {
+	keys := keysOf(t)
+	signed, err := at(fixture.Noon, keys[Watcher]).Sign(finished())
+	if err != nil {
+		t.Fatal(err)
+	}
+	verified, err := at(fixture.Noon, keys[Bridge]).Verify(sent(t, signed), Executor, Watcher)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{
+		"triggeredid": "2", "runended": "true", "attempt": "3", ExpiryExtension: "2026-11-24T13:00:00Z",
+		SignedExtension: "attempt,expirytime,runended,triggeredid", MaterialExtension: signed.Extensions()[MaterialExtension],
+	}
+	if difference := cmp.Diff(want, verified.Extensions()); difference != "" {
+		t.Errorf("attributes (-want +got):\n%s", difference)
+	}
+	if difference := cmp.Diff(string(finished().Data()), string(verified.Data())); difference != "" {
+		t.Errorf("data (-want +got):\n%s", difference)
+	}
+	if _, err := at(fixture.Noon, keys[Bridge]).Verify(verified, Watcher); err != nil {
+		t.Errorf("what was verified can't be verified again: %v", err)
+	}
+}
+
+func TestWhatProvesNothingIsRefused(t *testing.T) {
+	keys, others := keysOf(t), keysOf(t)
+	for name, test := range map[string]struct {
+		signed Source
+		from   []Name
+		after  time.Duration
+		change func(*event.Event)
+		want   string
+	}{
+		"it is not signed": {change: func(changed *event.Event) { changed.SetExtension(MaterialExtension, nil) }, want: "it is not signed"},
+		"its signature is very long": {
+			change: func(changed *event.Event) { changed.SetExtension(MaterialExtension, strings.Repeat("a", 1<<20)) }, want: "it is not signed",
+		},
+		"its signature is no Base64": {change: func(changed *event.Event) { changed.SetExtension(MaterialExtension, "-") }, want: "can't be read"},
+		"its signature is no envelope": {
+			change: func(changed *event.Event) { changed.SetExtension(MaterialExtension, "e30=") }, want: "none of CloudEvents'",
+		},
+		"another function signed it":     {from: []Name{Executor, Jobsource}, want: `it is signed by "watcher"`},
+		"another installation signed it": {signed: others[Watcher], want: "its signature is wrong"},
+		"its id was changed":             {change: func(changed *event.Event) { changed.SetID("2") }, want: "it was changed"},
+		"its source was changed":         {change: func(changed *event.Event) { changed.SetSource("x") }, want: "it was changed"},
+		"its type was changed":           {change: func(changed *event.Event) { changed.SetType("x") }, want: "it was changed"},
+		"its subject was changed":        {change: func(changed *event.Event) { changed.SetSubject("x") }, want: "it was changed"},
+		"its schema was changed":         {change: func(changed *event.Event) { changed.SetDataSchema("x:y") }, want: "it was changed"},
+		"its time was changed":           {change: func(changed *event.Event) { changed.SetTime(time.Unix(9, 0)) }, want: "it was changed"},
+		"its data was changed":           {change: func(changed *event.Event) { _ = changed.SetData("application/json", []byte(`{}`)) }, want: "it was changed"},
+		"its kind of data was changed": {
+			change: func(changed *event.Event) { _ = changed.SetData("text/plain", changed.Data()) }, want: "it was changed",
+		},
+		"an attribute was changed": {change: func(changed *event.Event) { changed.SetExtension("triggeredid", "3") }, want: "it was changed"},
+		"less is said to be signed": {
+			change: func(changed *event.Event) { changed.SetExtension(SignedExtension, "expirytime") }, want: "it was changed",
+		},
+		"nothing is said to be signed": {change: func(changed *event.Event) { changed.SetExtension(SignedExtension, nil) }, want: "it was changed"},
+		"an attribute is said to be signed twice": {
+			change: func(changed *event.Event) { changed.SetExtension(SignedExtension, "expirytime,expirytime") }, want: `may not say that "expirytime"`,
+		},
+		"a core attribute is said to be signed": {
+			change: func(changed *event.Event) { changed.SetExtension(SignedExtension, "id") }, want: `may not say that "id"`,
+		},
+		"its end is put off": {change: func(changed *event.Event) { changed.SetExtension(ExpiryExtension, "2036-11-24T13:00:00Z") }, want: "it was changed"},
+		"its time is over":   {after: Lifetime + clockSkew + time.Second, want: "it has expired"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			signer, from := Source(keys[Watcher]), []Name{Watcher}
+			if test.signed != nil {
+				signer = test.signed
+			}
+			if test.from != nil {
+				from = test.from
+			}
+			signed, err := at(fixture.Noon, signer).Sign(finished())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.change != nil {
+				test.change(&signed)
+			}
+			_, err = at(fixture.Noon.Add(test.after), keys[Bridge]).Verify(signed, from...)
+			if !errors.Is(err, ErrUnproven) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %s", err, test.want)
+			}
+		})
+	}
+}
+
+// What has never been signed has no attributes that say so.
+func TestEventWithoutAnAttributeIsNotSignedByLeavingItOut(t *testing.T) {
+	keys := keysOf(t)
+	signed, err := at(fixture.Noon, keys[Watcher]).Sign(finished())
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed.SetExtension("keptnlog", "added on its way")
+	verified, err := at(fixture.Noon, keys[Bridge]).Verify(signed, Watcher)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if added := verified.Extensions()["keptnlog"]; added != nil {
+		t.Errorf("an attribute that is not signed is there: %v", added)
+	}
+}
+
+// publicKey verifies as the library of DSSE's authors wants it.
+type publicKey ed25519.PublicKey
+
+func (key publicKey) Verify(_ context.Context, data, signature []byte) error {
+	if !ed25519.Verify(ed25519.PublicKey(key), data, signature) {
+		return errors.New("wrong")
+	}
+	return nil
+}
+func (publicKey) KeyID() (string, error)       { return "bridge", nil }
+func (key publicKey) Public() crypto.PublicKey { return ed25519.PublicKey(key) }
+
+// The library of DSSE's authors takes what is signed here; the functions do without it, since it
+// brings SSH with it.
+func TestEnvelopeIsOneOfDSSE(t *testing.T) {
+	keys := keysOf(t)
+	signed, err := at(fixture.Noon, keys[Bridge]).Sign(finished())
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := base64.StdEncoding.DecodeString(text(signed, MaterialExtension))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told dsse.Envelope
+	if err := json.Unmarshal(content, &told); err != nil {
+		t.Fatal(err)
+	}
+	verifier, err := dsse.NewEnvelopeVerifier(publicKey(keys[Bridge].Public[Bridge]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, payload, err := verifier.VerifyAndDecode(t.Context(), &told)
+	if err != nil || len(accepted) != 1 || len(payload) != 32 || told.PayloadType != payloadType {
+		t.Errorf("got %v, %d bytes of type %s, %v", accepted, len(payload), told.PayloadType, err)
+	}
+}
+
+func TestHandlerDropsWhatProvesNothing(t *testing.T) {
+	keys := keysOf(t)
+	signed, err := at(fixture.Noon, keys[Watcher]).Sign(finished())
+	if err != nil {
+		t.Fatal(err)
+	}
+	failing := errors.New("not now")
+	for name, test := range map[string]struct {
+		received event.Event
+		keys     Source
+		reply    func() (*event.Event, error)
+		handled  bool
+		replied  bool
+		err      error
+	}{
+		"it is not signed":         {received: finished(), keys: keys[Bridge]},
+		"it is signed":             {received: signed, keys: keys[Bridge], handled: true},
+		"it is replied to":         {received: signed, keys: keys[Bridge], reply: func() (*event.Event, error) { return new(finished()), nil }, handled: true, replied: true},
+		"it can't be handled":      {received: signed, keys: keys[Bridge], reply: func() (*event.Event, error) { return nil, failing }, handled: true, err: failing},
+		"no keys are there yet":    {received: signed, keys: Keys{}, err: ErrNoKeys},
+		"the own key is not there": {received: signed, keys: Keys{Public: keys[Bridge].Public}, reply: func() (*event.Event, error) { return new(finished()), nil }, handled: true, err: ErrNoKeys},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var seen []any
+			handle := at(fixture.Noon, test.keys).Handler(func(_ context.Context, received event.Event) (*event.Event, error) {
+				seen = append(seen, received.Extensions()["knativeerrorcode"], received.Extensions()["added"])
+				if test.reply == nil {
+					return nil, nil
+				}
+				return test.reply()
+			}, By(Watcher), "knativeerrorcode")
+			test.received.SetExtension("knativeerrorcode", "500")
+			test.received.SetExtension("added", "x")
+			reply, err := handle(t.Context(), test.received)
+			var want []any
+			if test.handled {
+				want = []any{"500", nil}
+			}
+			if difference := cmp.Diff(want, seen); difference != "" || !errors.Is(err, test.err) || function.IsPermanent(err) || (reply != nil) != test.replied {
+				t.Errorf("got %v, %v; seen (-want +got):\n%s", reply, err, difference)
+			}
+			if reply != nil {
+				if _, err := at(fixture.Noon, keys[Watcher]).Verify(*reply, Bridge); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+func TestKeysAreMadeOnce(t *testing.T) {
+	client := installation()
+	first, err := Make(t.Context(), client.CoreV1(), namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := Make(t.Context(), client.CoreV1(), namespace)
+	if difference := cmp.Diff(first, second); difference != "" || err != nil {
+		t.Errorf("%v (-first +second):\n%s", err, difference)
+	}
+	// One that was emptied is made anew, and the others stay.
+	emptied := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: SecretOf(Watcher)}}
+	if _, err := client.CoreV1().Secrets(namespace).Update(t.Context(), emptied, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	third, err := Make(t.Context(), client.CoreV1(), namespace)
+	if err != nil || third.Public[Watcher].Equal(first.Public[Watcher]) || !third.Public[Executor].Equal(first.Public[Executor]) {
+		t.Errorf("got %v, %v after %v", third.Public, err, first.Public)
+	}
+	broken := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: SecretOf(Watcher)}, Data: map[string][]byte{PrivateField: []byte("a password")},
+	}
+	if _, err := client.CoreV1().Secrets(namespace).Update(t.Context(), broken, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Make(t.Context(), client.CoreV1(), namespace); !function.IsPermanent(err) || strings.Contains(err.Error(), "a password") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The keys of a function are files that appear and change while it runs.
+func TestFilesAreReadAgain(t *testing.T) {
+	client, directory, now := installation(), t.TempDir(), fixture.Noon
+	files := &Files{
+		Settings: Settings{PrivateFile: filepath.Join(directory, "key.pem"), PublicDirectory: directory}, Own: Watcher, Now: func() time.Time { return now },
+	}
+	if keys, err := files.Keys(); err != nil || keys.Private != nil || len(keys.Public) > 0 {
+		t.Errorf("before there are any: %v, %v", keys, err)
+	}
+	write := func() ed25519.PublicKey {
+		made, err := Make(t.Context(), client.CoreV1(), namespace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		secret, err := client.CoreV1().Secrets(namespace).Get(t.Context(), SecretOf(Watcher), metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		public, err := client.CoreV1().ConfigMaps(namespace).Get(t.Context(), PublicKeys, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		contents := map[string]string{"key.pem": string(secret.Data[PrivateField])}
+		for name, content := range public.Data {
+			contents[name] = content
+		}
+		for name, content := range contents {
+			if err := os.WriteFile(filepath.Join(directory, name), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return made.Public[Watcher]
+	}
+	check := func(when string, want ed25519.PublicKey) {
+		t.Helper()
+		keys, err := files.Keys()
+		if err != nil || keys.Own != Watcher || !want.Equal(keys.Private.Public()) || !want.Equal(keys.Public[Watcher]) || len(keys.Public) != len(Names()) {
+			t.Errorf("%s: %v, %v", when, keys.Public, err)
+		}
+	}
+	first := write()
+	check("once they are there", first)
+	emptied := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: SecretOf(Watcher)}}
+	if _, err := client.CoreV1().Secrets(namespace).Update(t.Context(), emptied, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	second := write()
+	check("at once after they changed", first)
+	now = now.Add(freshFor)
+	check("a while after they changed", second)
+	if err := os.WriteFile(filepath.Join(directory, "key.pem"), []byte("a password"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(freshFor)
+	if _, err := files.Keys(); err == nil || strings.Contains(err.Error(), "a password") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func FuzzVerify(f *testing.F) {
+	f.Add("e30=", "expirytime", "2026-11-24T13:00:00Z")
+	f.Add("", "", "")
+	f.Fuzz(func(t *testing.T, material, names, expiry string) {
+		received := finished()
+		received.SetExtension(MaterialExtension, material)
+		received.SetExtension(SignedExtension, names)
+		received.SetExtension(ExpiryExtension, expiry)
+		if _, err := at(fixture.Noon, Keys{}).Verify(received, Watcher); err == nil {
+			t.Error("it was verified")
+		}
+	})
+}
