@@ -16,94 +16,10 @@ import (
 
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/attack"
 	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/system"
 )
-
-// attack is a request that a container makes which is not to have any effect.
-type attack struct {
-	name, url string
-	// headers and body are its; without a body it is a GET.
-	headers []string
-	body    string
-}
-
-const (
-	brokerURL = "http://broker-ingress.knative-eventing.svc.cluster.local/job-executor/keptn"
-	bridgeURL = "http://bridge.job-executor.svc.cluster.local"
-)
-
-// forged is an event that nobody has signed, for the Broker or for a function itself.
-func forged(name, url, eventType string, data any, attributes ...string) attack {
-	content, _ := json.Marshal(data)
-	headers := []string{
-		"Ce-Specversion: 1.0", "Ce-Id: forged-" + strings.ReplaceAll(name, " ", "-"), "Ce-Source: job-executor", "Ce-Type: " + eventType,
-		"Content-Type: application/json",
-	}
-	for index := 0; index < len(attributes); index += 2 {
-		headers = append(headers, "Ce-"+attributes[index]+": "+attributes[index+1])
-	}
-	return attack{name, url, headers, string(content)}
-}
-
-// attacksOn are what others may try with a run, whose grant they have read in its Job.
-func attacksOn(project, keptnContext string, triggered console.Event, job *batchv1.Job) []attack {
-	id := triggered.ID
-	keptnEvent := func(name, url, eventType string, data map[string]any, attributes ...string) attack {
-		all := map[string]any{"project": project, "stage": stage, "service": service}
-		for key, value := range data {
-			all[key] = value
-		}
-		return forged(name, url, eventType, all, append([]string{"Shkeptncontext", keptnContext, "Keptntask", "test"}, attributes...)...)
-	}
-	notice := func(name, eventType string, notice run.Notice) attack {
-		notice.RunID = run.ID(id)
-		notice.Task = json.RawMessage(job.Annotations[run.TaskAnnotation])
-		return forged(name, brokerURL, eventType, notice)
-	}
-	errored := map[string]any{"status": "errored", "result": "fail", "message": "forged"}
-	grant := ""
-	for _, variable := range job.Spec.Template.Spec.InitContainers[0].Env {
-		if variable.Name == "GRANT" {
-			grant = variable.Value
-		}
-	}
-	return []attack{
-		keptnEvent("finished", brokerURL, keptn.TypeOf("test", keptn.Finished), errored, "Triggeredid", id),
-		keptnEvent("started", brokerURL, keptn.TypeOf("test", keptn.Started), nil, "Triggeredid", id),
-		keptnEvent("log", brokerURL, "sh.keptn.log.error", map[string]any{"message": "forged"}, "Triggeredid", id),
-		keptnEvent("finished at the bridge", bridgeURL+"/keptn", keptn.TypeOf("test", keptn.Finished), errored, "Triggeredid", id),
-		keptnEvent("undelivered", bridgeURL+"/undelivered", keptn.TypeOf("test", keptn.Triggered), nil, "Knativeerrorcode", "500"),
-		keptnEvent("triggered", brokerURL, keptn.TypeOf("test", keptn.Triggered), nil),
-		notice("cancelled", run.CancelledType, run.Notice{}),
-		notice("reported", run.ReportedType, run.Notice{}),
-		notice("awaited", run.AwaitedType, run.Notice{Reason: "forged"}),
-		notice("completed", run.CompletedType, run.Notice{Job: job.Name, Deleted: true}),
-		notice("active", run.ActiveType, run.Notice{Begun: true, Ended: true}),
-		{name: "a file with a grant", url: bridgeURL + "/resource?level=service&path=job/config.yaml", headers: []string{"Grant: " + grant}},
-		{
-			name: "a file with a grant as a token", url: bridgeURL + "/resource?level=service&path=job/config.yaml",
-			headers: []string{"Grant: " + grant, "Authorization: Bearer " + grant},
-		},
-		keptnEvent("a grant", bridgeURL+"/grant?namespace="+system.JobsNamespace, keptn.TypeOf("test", keptn.Triggered), nil),
-	}
-}
-
-// script makes the requests from a container, and prints what is answered.
-func script(attacks []attack) string {
-	var text strings.Builder
-	for _, attack := range attacks {
-		fmt.Fprintf(&text, "echo '== %s'\nwget -q -S -O - -T 20", attack.name)
-		for _, header := range attack.headers {
-			fmt.Fprintf(&text, " --header '%s'", header)
-		}
-		if attack.body != "" {
-			fmt.Fprintf(&text, " --post-data '%s'", attack.body)
-		}
-		fmt.Fprintf(&text, " '%s' 2>&1 || true\n", attack.url)
-	}
-	return text.String()
-}
 
 // Somebody who can run containers in the Jobs' namespace, and knows all of a task, can neither
 // end nor stop it, nor run anything in its name, nor read its files.
@@ -118,7 +34,6 @@ actions:
     image: busybox
     cmd: [sh, -c, "until [ -e /keptn/ended ]; do sleep 1; done; echo what it says itself"]
 `})
-	triggered := triggeredEvent(t, installed, keptnContext, "test")
 	var victim *batchv1.Job
 	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		jobs, err := installed.Jobs(ctx, keptnContext)
@@ -130,7 +45,9 @@ actions:
 		}
 		return err
 	}))
-	tried := tryAll(t, installed, attacksOn(project, keptnContext, triggered, victim))
+	var task keptn.Task
+	must(t, json.Unmarshal([]byte(victim.Annotations[run.TaskAnnotation]), &task))
+	tried := tryAll(t, installed, attack.On(task, victim))
 	t.Log(tried)
 	for _, answer := range []string{"401", "202"} {
 		if !strings.Contains(tried, answer) {
@@ -140,7 +57,7 @@ actions:
 	if strings.Contains(tried, "apiVersion") {
 		t.Error("a file was read")
 	}
-	must(t, installed.EndWaiting(t.Context(), victim))
+	must(t, installed.Exec(t.Context(), victim, "touch", "/keptn/ended"))
 	stageState, events := end(t, installed, project, keptnContext)
 	compare(t, "stage", "succeeded", stageState)
 	compare(t, "events", []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}, summaries(events))
@@ -159,14 +76,14 @@ actions:
 }
 
 // tryAll tries attacks from a container in the Jobs' namespace, and returns what was answered.
-func tryAll(t *testing.T, installed *system.Installation, attacks []attack) string {
+func tryAll(t *testing.T, installed *system.Installation, attacks []attack.Request) string {
 	t.Helper()
 	pods := installed.Kubernetes.CoreV1().Pods(system.JobsNamespace)
 	made, err := pods.Create(t.Context(), &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "attacker-"},
 		Spec: corev1.PodSpec{
 			RestartPolicy: corev1.RestartPolicyNever, AutomountServiceAccountToken: new(false),
-			Containers: []corev1.Container{{Name: "attacker", Image: "busybox", Command: []string{"sh", "-c", script(attacks)}}},
+			Containers: []corev1.Container{{Name: "attacker", Image: "busybox", Command: []string{"sh", "-c", attack.Script(attacks)}}},
 		},
 	}, metav1.CreateOptions{})
 	must(t, err)

@@ -60,6 +60,7 @@ type System struct {
 	// Spans are those of all functions and of the Broker.
 	Spans *tracetest.InMemoryExporter
 
+	network    *Network
 	cancel     context.CancelFunc
 	group      sync.WaitGroup
 	processors []sdktrace.SpanProcessor
@@ -110,6 +111,7 @@ func Start(ctx context.Context, options Options) (*System, error) {
 		return nil, err
 	}
 	network := NewNetwork()
+	system.network = network
 	programs := map[string]Program{FetcherImage: Fetcher(telemetry("fetcher"), network)}
 	for image, program := range options.Programs {
 		programs[image] = program

@@ -456,6 +456,11 @@ func (system *Installation) Jobs(ctx context.Context, keptnContext string) ([]ba
 	return list.Items, nil
 }
 
+// Exec runs a command in the task's container of a Job's pod.
+func (system *Installation) Exec(ctx context.Context, job *batchv1.Job, command ...string) error {
+	return system.command(ctx, "kubectl", append([]string{"exec", "-n", job.Namespace, "-c", run.TaskContainer, "job/" + job.Name, "--"}, command...)...)
+}
+
 // Log is what a Job's container printed.
 func (system *Installation) Log(ctx context.Context, job *batchv1.Job) (string, error) {
 	core := system.Kubernetes.CoreV1()

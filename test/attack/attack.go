@@ -1,0 +1,125 @@
+package attack
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	batchv1 "k8s.io/api/batch/v1"
+
+	"github.com/job-executor/job-executor/functions/files"
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
+)
+
+// Request is one of them. Without a body it is a GET, else a POST.
+type Request struct {
+	Name, URL string
+	Header    map[string]string
+	Body      string
+}
+
+// The addresses in a cluster.
+const (
+	brokerURL = "http://broker-ingress.knative-eventing.svc.cluster.local/job-executor/keptn"
+	bridgeURL = "http://bridge.job-executor.svc.cluster.local"
+)
+
+// forged is an event that nobody has signed, for the Broker or for a function itself.
+func forged(name, url, eventType string, data any, attributes map[string]string) Request {
+	content, _ := json.Marshal(data) // of strings, and of what was JSON
+	header := map[string]string{
+		"Content-Type": "application/json", "Ce-Specversion": "1.0", "Ce-Type": eventType, "Ce-Source": keptn.Source,
+		"Ce-Id": "forged-" + strings.ReplaceAll(name, " ", "-"),
+	}
+	for attribute, value := range attributes {
+		header["Ce-"+attribute] = value
+	}
+	return Request{name, url, header, string(content)}
+}
+
+// On are the attacks on a task that has a Job.
+func On(task keptn.Task, job *batchv1.Job) []Request {
+	keptnEvent := func(name, url string, phase keptn.Phase, attributes map[string]string) Request {
+		data := map[string]any{
+			"project": task.Project, "stage": task.Stage, "service": task.Service, "status": "errored", "result": "fail", "message": "forged",
+		}
+		all := map[string]string{"Shkeptncontext": task.Context, "Keptntask": task.Name, "Gitcommitid": task.GitCommitID}
+		if phase != keptn.Triggered {
+			all["Triggeredid"] = task.TriggeredID
+		}
+		maps.Copy(all, attributes)
+		return forged(name, url, keptn.TypeOf(task.Name, phase), data, all)
+	}
+	notice := func(name, eventType string, notice run.Notice) Request {
+		notice.RunID, notice.Task = run.ID(task.TriggeredID), json.RawMessage(job.Annotations[run.TaskAnnotation])
+		return forged(name, brokerURL, eventType, notice, nil)
+	}
+	grant := ""
+	for _, container := range job.Spec.Template.Spec.InitContainers {
+		for _, variable := range container.Env {
+			if variable.Name == "GRANT" {
+				grant = variable.Value
+			}
+		}
+	}
+	file := bridgeURL + files.ResourcePath + "?level=service&path=job/config.yaml"
+	return []Request{
+		keptnEvent("finish the task", brokerURL, keptn.Finished, nil),
+		keptnEvent("start it once more, so that it hangs", brokerURL, keptn.Started, nil),
+		keptnEvent("finish it at the bridge", bridgeURL+"/keptn", keptn.Finished, nil),
+		keptnEvent("say that it can not be delivered", bridgeURL+"/undelivered", keptn.Triggered, map[string]string{
+			"Id": task.TriggeredID, "Knativeerrorcode": "500",
+		}),
+		keptnEvent("run the Jobs of a project", brokerURL, keptn.Triggered, nil),
+		notice("cancel the run", run.CancelledType, run.Notice{}),
+		notice("say that it was reported", run.ReportedType, run.Notice{}),
+		notice("ask for its result", run.AwaitedType, run.Notice{Reason: "forged"}),
+		notice("say that its Job was deleted", run.CompletedType, run.Notice{Job: job.Name, Deleted: true}),
+		notice("say that it has ended", run.ActiveType, run.Notice{Begun: true, Ended: true}),
+		{Name: "read its files with its grant", URL: file, Header: map[string]string{files.GrantHeader: grant}},
+		{Name: "read them with its grant as a token", URL: file, Header: map[string]string{files.GrantHeader: grant, "Authorization": "Bearer " + grant}},
+		keptnEvent("get a grant", bridgeURL+files.GrantPath, keptn.Triggered, nil),
+	}
+}
+
+// Do makes a request with a client, and returns the status of the answer.
+func (request Request) Do(client *http.Client) (int, error) {
+	method := http.MethodGet
+	if request.Body != "" {
+		method = http.MethodPost
+	}
+	made, err := http.NewRequest(method, request.URL, strings.NewReader(request.Body)) //nolint:noctx // the client has a timeout
+	if err != nil {
+		return 0, fmt.Errorf("making a request: %w", err)
+	}
+	for name, value := range request.Header {
+		made.Header.Set(name, value)
+	}
+	response, err := client.Do(made)
+	if err != nil {
+		return 0, fmt.Errorf("attacking: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	return response.StatusCode, nil
+}
+
+// Script makes requests from a container with a shell and wget, and prints below each one's name
+// what was answered.
+func Script(requests []Request) string {
+	var text strings.Builder
+	for _, request := range requests {
+		fmt.Fprintf(&text, "echo '== %s'\nwget -q -S -O - -T 20", request.Name)
+		for _, name := range slices.Sorted(maps.Keys(request.Header)) {
+			fmt.Fprintf(&text, " --header '%s: %s'", name, request.Header[name])
+		}
+		if request.Body != "" {
+			fmt.Fprintf(&text, " --post-data '%s'", request.Body)
+		}
+		fmt.Fprintf(&text, " '%s' 2>&1 || true\n", request.URL)
+	}
+	return text.String()
+}
