@@ -142,6 +142,8 @@ type RegistrationConfiguration struct {
 
 // GrantConfiguration is who gets grants, and how they are signed.
 type GrantConfiguration struct {
+	// FilesPort is where executors and Jobs get files, apart from events.
+	FilesPort int `env:"FILES_PORT" envDefault:"8081"`
 	// Secret is the Secret with the key that signs grants.
 	Secret   string        `env:"GRANT_SECRET" envDefault:"bridge-grant-key"`
 	Lifetime time.Duration `env:"GRANT_LIFETIME" envDefault:"24h"`

@@ -217,7 +217,7 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	if dependencies.Elector != nil {
 		loops = elected(dependencies.Elector, peers, handlers, loops, reporter.Begin)
 	}
-	return function.Program{Handlers: handlers, Routes: files.Routes(), Loops: loops}, nil
+	return function.Program{Handlers: handlers, Routes: files.Routes(), RoutesPort: configuration.Grants.FilesPort, Loops: loops}, nil
 }
 
 // seeingSequences has the spans of sequences written that Keptn's stream tells of.

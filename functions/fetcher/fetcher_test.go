@@ -21,7 +21,7 @@ import (
 
 // bridge serves files to who has the grant; the first requests it answers with
 // the given statuses.
-func bridge(t *testing.T, files map[string]string, statuses ...int) string {
+func bridge(t *testing.T, repository map[string]string, statuses ...int) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		if len(statuses) > 0 {
@@ -32,7 +32,7 @@ func bridge(t *testing.T, files map[string]string, statuses ...int) string {
 		}
 		level, path := request.URL.Query().Get("level"), request.URL.Query().Get("path")
 		prefix := map[string]string{"service": "", "stage": "stage:", "project": "project:"}[level]
-		switch content, ok := files[prefix+path]; {
+		switch content, ok := repository[prefix+path]; {
 		case request.Header.Get("Authorization") != "Bearer the pod's token" || request.Header.Get(files.GrantHeader) != "the grant":
 			http.Error(writer, "a grant is needed", http.StatusUnauthorized)
 		case ok:
@@ -41,7 +41,7 @@ func bridge(t *testing.T, files map[string]string, statuses ...int) string {
 			http.Error(writer, "no such file", http.StatusNotFound)
 		default: // as the bridge does, also for a path that is empty
 			paths := []string{}
-			for path := range files {
+			for path := range repository {
 				if inLevel, ok := strings.CutPrefix(path, prefix); ok && !strings.Contains(inLevel, ":") {
 					paths = append(paths, inLevel)
 				}

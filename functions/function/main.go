@@ -50,8 +50,10 @@ const (
 type Program struct {
 	// Handlers receive CloudEvents, each at its path.
 	Handlers map[string]Handler
-	// Routes are further HTTP handlers; the keys are patterns of http.ServeMux.
-	Routes map[string]http.Handler
+	// Routes are further HTTP handlers, served at a port of their own, so that others can be let
+	// in there; the keys are patterns of http.ServeMux.
+	Routes     map[string]http.Handler
+	RoutesPort int
 	// Loops run until their context ends; one that ends before ends the process.
 	Loops []func(ctx context.Context) error
 	// Untraced says that the events which it receives are no part of a delivery, and so of no
@@ -59,7 +61,7 @@ type Program struct {
 	Untraced bool
 }
 
-// HTTPHandler serves the program's handlers and routes, for events of at most
+// HTTPHandler serves the program's handlers, for events of at most
 // maxEventBytes.
 func (program Program) HTTPHandler(maxEventBytes int64, telemetry *Telemetry) http.Handler {
 	mux := http.NewServeMux()
@@ -71,6 +73,12 @@ func (program Program) HTTPHandler(maxEventBytes int64, telemetry *Telemetry) ht
 	for path, handle := range program.Handlers {
 		mux.Handle(path, Receiver(handle, maxEventBytes, telemetry))
 	}
+	return mux
+}
+
+// RoutesHandler serves the program's routes.
+func (program Program) RoutesHandler() http.Handler {
+	mux := http.NewServeMux()
 	for pattern, handler := range program.Routes {
 		mux.Handle(pattern, handler)
 	}
@@ -89,12 +97,20 @@ func Main[Configuration any](
 		if err != nil {
 			return err
 		}
-		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(environment.Port)))
+		listener, err := listen(ctx, environment.Port)
 		if err != nil {
-			return fmt.Errorf("listening: %w", err)
+			return err
 		}
 		return Serve(ctx, environment, listener, func(ctx context.Context) (Program, error) { return wire(ctx, configuration, telemetry) }, telemetry)
 	}, readings...)
+}
+
+func listen(ctx context.Context, port int) (net.Listener, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(port)))
+	if err != nil {
+		return nil, fmt.Errorf("listening: %w", err)
+	}
+	return listener, nil
 }
 
 // Once runs what ends by itself, with the same configuration, telemetry and
@@ -169,15 +185,6 @@ func Serve(ctx context.Context, environment Environment, listener net.Listener, 
 		}
 		http.Error(writer, "starting", http.StatusServiceUnavailable)
 	})
-	server := &http.Server{
-		Handler:           mux,
-		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(telemetry.Log.Handler(), slog.LevelWarn),
-		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
-	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		program, err := wire(ctx)
@@ -190,6 +197,13 @@ func Serve(ctx context.Context, environment Environment, listener net.Listener, 
 		handler := program.HTTPHandler(environment.MaxEventBytes, telemetry)
 		wired.Store(&handler)
 		loops, ctx := errgroup.WithContext(ctx)
+		if program.RoutesPort > 0 {
+			listener, err := listen(ctx, program.RoutesPort)
+			if err != nil {
+				return err
+			}
+			loops.Go(func() error { return environment.serve(ctx, listener, program.RoutesHandler(), telemetry) })
+		}
 		for _, loop := range program.Loops {
 			loops.Go(func() error {
 				if err := loop(ctx); err != nil && ctx.Err() == nil {
@@ -200,6 +214,25 @@ func Serve(ctx context.Context, environment Environment, listener net.Listener, 
 		}
 		return loops.Wait()
 	})
+	defer context.AfterFunc(ctx, func() { draining.Store(true) })()
+	group.Go(func() error { return environment.serve(ctx, listener, mux, telemetry) })
+	return group.Wait()
+}
+
+// serve serves until the context ends, goes on for the drain delay, and waits for what is under
+// way.
+func (environment Environment) serve(ctx context.Context, listener net.Listener, handler http.Handler, telemetry *Telemetry) error {
+	base := context.WithoutCancel(ctx)
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(telemetry.Log.Handler(), slog.LevelWarn),
+		BaseContext:       func(net.Listener) context.Context { return base },
+	}
+	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serving: %w", err)
@@ -208,10 +241,9 @@ func Serve(ctx context.Context, environment Environment, listener net.Listener, 
 	})
 	group.Go(func() error {
 		<-ctx.Done()
-		draining.Store(true)
-		telemetry.Log.InfoContext(ctx, "draining")
+		telemetry.Log.InfoContext(ctx, "draining", "address", listener.Addr().String())
 		time.Sleep(environment.DrainDelay)
-		drainCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), environment.DrainTimeout)
+		drainCtx, cancel := context.WithTimeout(base, environment.DrainTimeout)
 		defer cancel()
 		if err := server.Shutdown(drainCtx); err != nil {
 			return fmt.Errorf("draining: %w", err)

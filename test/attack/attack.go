@@ -26,6 +26,7 @@ type Request struct {
 const (
 	brokerURL = "http://broker-ingress.knative-eventing.svc.cluster.local/job-executor/keptn"
 	bridgeURL = "http://bridge.job-executor.svc.cluster.local"
+	filesURL  = "http://bridge-files.job-executor.svc.cluster.local"
 )
 
 // forged is an event that nobody has signed, for the Broker or for a function itself.
@@ -66,7 +67,7 @@ func On(task keptn.Task, job *batchv1.Job) []Request {
 			}
 		}
 	}
-	file := bridgeURL + files.ResourcePath + "?level=service&path=job/config.yaml"
+	file := filesURL + files.ResourcePath + "?level=service&path=job/config.yaml"
 	return []Request{
 		keptnEvent("finish the task", brokerURL, keptn.Finished, nil),
 		keptnEvent("start it once more, so that it hangs", brokerURL, keptn.Started, nil),
@@ -82,7 +83,7 @@ func On(task keptn.Task, job *batchv1.Job) []Request {
 		notice("say that it has ended", run.ActiveType, run.Notice{Begun: true, Ended: true}),
 		{Name: "read its files with its grant", URL: file, Header: map[string]string{files.GrantHeader: grant}},
 		{Name: "read them with its grant as a token", URL: file, Header: map[string]string{files.GrantHeader: grant, "Authorization": "Bearer " + grant}},
-		keptnEvent("get a grant", bridgeURL+files.GrantPath, keptn.Triggered, nil),
+		keptnEvent("get a grant", filesURL+files.GrantPath, keptn.Triggered, nil),
 	}
 }
 

@@ -171,6 +171,9 @@ func (system *System) wire(ctx context.Context, manifests Manifests, network *Ne
 			handler = options.Before(host, handler)
 		}
 		network.Handle(host+"."+systemNamespace+".svc.cluster.local", handler)
+		if program.Routes != nil {
+			network.Handle(host+"-files."+systemNamespace+".svc.cluster.local", program.RoutesHandler())
+		}
 		for _, loop := range program.Loops {
 			system.group.Go(func() { _ = loop(ctx) })
 		}

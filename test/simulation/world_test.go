@@ -332,7 +332,14 @@ func (world *world) start() {
 	serve := func(process *process, wire func(embedded.Environment) (function.Program, error)) (http.Handler, []func(context.Context) error, error) {
 		environment := world.environment(process)
 		program, err := wire(environment)
-		return program.HTTPHandler(maxEventBytes, environment.Telemetry), program.Loops, err
+		events, files := program.HTTPHandler(maxEventBytes, environment.Telemetry), program.RoutesHandler()
+		return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+			if strings.HasPrefix(request.Host, "bridge-files.") {
+				files.ServeHTTP(writer, request)
+				return
+			}
+			events.ServeHTTP(writer, request)
+		}), program.Loops, err
 	}
 	world.network.Handle("keptn", world.atGateway(world.keptn.Gateway()))
 	if world.planned == nil {
@@ -354,7 +361,7 @@ func (world *world) start() {
 			return broker, nil, nil
 		},
 	)
-	go world.keep("bridge", []string{"bridge" + local}, func(ctx context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
+	go world.keep("bridge", []string{"bridge" + local, "bridge-files" + local}, func(ctx context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
 		return serve(process, func(environment embedded.Environment) (function.Program, error) {
 			return embedded.Bridge(ctx, environment)
 		})
