@@ -12,6 +12,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
+
+	"github.com/job-executor/job-executor/functions/executor/plan"
 )
 
 // KubernetesCluster is the plan.Cluster that client-go reaches.
@@ -19,16 +21,16 @@ type KubernetesCluster struct {
 	Core coreclient.CoreV1Interface
 }
 
-// SecretKeys returns the sorted keys of a Secret, false if there is none.
-func (cluster *KubernetesCluster) SecretKeys(ctx context.Context, namespace, name string) ([]string, bool, error) {
+// Secret returns what a Secret has, nil if there is none.
+func (cluster *KubernetesCluster) Secret(ctx context.Context, namespace, name string) (*plan.Object, error) {
 	secret, err := cluster.Core.Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return nil, false, nil
+		return nil, nil
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("reading Secret %s/%s: %w", namespace, name, err)
+		return nil, fmt.Errorf("reading Secret %s/%s: %w", namespace, name, err)
 	}
-	return slices.Sorted(maps.Keys(secret.Data)), true, nil
+	return &plan.Object{Labels: secret.Labels, Keys: slices.Sorted(maps.Keys(secret.Data))}, nil
 }
 
 const (
@@ -75,14 +77,14 @@ func isPrivileged(container corev1.Container) bool {
 	return container.SecurityContext != nil && container.SecurityContext.Privileged != nil && *container.SecurityContext.Privileged
 }
 
-// HasServiceAccount says whether a service account exists.
-func (cluster *KubernetesCluster) HasServiceAccount(ctx context.Context, namespace, name string) (bool, error) {
-	_, err := cluster.Core.ServiceAccounts(namespace).Get(ctx, name, metav1.GetOptions{})
+// ServiceAccount returns what a service account has, nil if there is none.
+func (cluster *KubernetesCluster) ServiceAccount(ctx context.Context, namespace, name string) (*plan.Object, error) {
+	account, err := cluster.Core.ServiceAccounts(namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return false, nil
+		return nil, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("reading service account %s/%s: %w", namespace, name, err)
+		return nil, fmt.Errorf("reading service account %s/%s: %w", namespace, name, err)
 	}
-	return true, nil
+	return &plan.Object{Labels: account.Labels}, nil
 }

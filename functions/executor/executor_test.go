@@ -115,12 +115,24 @@ func (jobs *jobs) names() []string {
 
 type fakeCluster struct{}
 
-func (fakeCluster) SecretKeys(_ context.Context, _, name string) ([]string, bool, error) {
-	return []string{"password", "user"}, name == "credentials", nil
+func (fakeCluster) Secret(_ context.Context, _, name string) (*plan.Object, error) {
+	switch name {
+	case "credentials", "listed":
+		return &plan.Object{Keys: []string{"password", "user"}, Labels: map[string]string{"for": "tasks"}}, nil
+	case "others", "made-of-others":
+		return &plan.Object{Keys: []string{"password", "user"}, Labels: map[string]string{"for": "others"}}, nil
+	}
+	return nil, nil
 }
 
-func (fakeCluster) HasServiceAccount(_ context.Context, _, name string) (bool, error) {
-	return name == "default-account" || name == "deployer", nil
+func (fakeCluster) ServiceAccount(_ context.Context, _, name string) (*plan.Object, error) {
+	switch name {
+	case "default-account", "others":
+		return &plan.Object{}, nil
+	case "deployer":
+		return &plan.Object{Labels: map[string]string{"for": "tasks"}}, nil
+	}
+	return nil, nil
 }
 
 func (fakeCluster) RefusesPod(_ context.Context, _ string, spec *corev1.PodSpec) (string, error) {
@@ -131,6 +143,11 @@ func (fakeCluster) RefusesPod(_ context.Context, _ string, spec *corev1.PodSpec)
 	return "", nil
 }
 
+func tasksLabel() (selector plan.Selector) {
+	_ = selector.UnmarshalText([]byte("for=tasks"))
+	return selector
+}
+
 func quantity(text string) plan.Quantity { return plan.Quantity{Quantity: resource.MustParse(text)} }
 
 func newExecutor(file file, jobs *jobs) *Executor {
@@ -138,7 +155,8 @@ func newExecutor(file file, jobs *jobs) *Executor {
 		Files: file, Jobs: jobs, Cluster: fakeCluster{}, Tracer: noop.NewTracerProvider().Tracer(""),
 		Configuration: Configuration{Rules: plan.Rules{
 			Settings:                run.Settings{Namespaces: []string{"jobs", "others"}, Installation: "ours"},
-			TerminationGraceSeconds: 5, ServiceAccount: "default-account", AllowedImages: []string{"busybox*", " docker.io/*"},
+			TerminationGraceSeconds: 5, ServiceAccount: "default-account", AllowedImages: []string{"busybox*", " docker.io/locustio/*"},
+			AllowedSecrets: []string{"made*"}, AllowedServiceAccounts: []string{"made"}, AllowedLabel: tasksLabel(),
 			VolumeSize: quantity("20Mi"), MaxVolumeSize: quantity("1Gi"),
 			LimitCPU: quantity("1"), LimitMemory: quantity("512Mi"), RequestCPU: quantity("50m"), RequestMemory: quantity("128Mi"),
 			FetcherImage: "fetcher", BridgeURL: "http://bridge",
@@ -302,19 +320,63 @@ func TestHandle(t *testing.T) {
 			name:    "an account that does not exist",
 			file:    file{content: task("image: busybox\n    serviceAccount: root")},
 			reply:   "finished",
-			message: `action "A", task "T": service account "root" does not exist in namespace "jobs"`,
+			message: `action "A", task "T": service account "root" does not exist in namespace "jobs", or tasks may not run as it; what tasks may name has the label for=tasks`,
 		},
 		{
 			name:    "a Secret that does not exist",
 			file:    file{content: task("image: busybox\n    env: [{name: nothing, valueFrom: secret}]")},
 			reply:   "finished",
-			message: `action "A", task "T": could not add env with name nothing: there is no Secret of this name in namespace "jobs"`,
+			message: `action "A", task "T": could not add env with name nothing: there is no Secret nothing in namespace "jobs", or tasks may not use it; what tasks may name has the label for=tasks`,
 		},
 		{
 			name:    "a key of a Secret that does not exist",
 			file:    file{content: task("image: busybox\n    env: [{name: X, secretKeyRef: {name: nothing, key: k}}]")},
 			reply:   "finished",
-			message: `action "A", task "T": could not add env with name X: there is no Secret nothing in namespace "jobs"`,
+			message: `action "A", task "T": could not add env with name X: there is no Secret nothing in namespace "jobs", or tasks may not use it; what tasks may name has the label for=tasks`,
+		},
+		{
+			name:    "a Secret that tasks may not use is as one that does not exist",
+			file:    file{content: task("image: busybox\n    env: [{name: others, valueFrom: secret}]")},
+			reply:   "finished",
+			message: `action "A", task "T": could not add env with name others: there is no Secret others in namespace "jobs", or tasks may not use it; what tasks may name has the label for=tasks`,
+		},
+		{
+			name:    "nor by one of its keys",
+			file:    file{content: task("image: busybox\n    env: [{name: X, secretKeyRef: {name: others, key: user}}]")},
+			reply:   "finished",
+			message: `action "A", task "T": could not add env with name X: there is no Secret others in namespace "jobs", or tasks may not use it; what tasks may name has the label for=tasks`,
+		},
+		{
+			name:    "nor to pull its image",
+			file:    file{content: task("image: busybox\n    imagePullSecrets: [others]")},
+			reply:   "finished",
+			message: `action "A", task "T": imagePullSecrets: there is no Secret others in namespace "jobs", or tasks may not use it; what tasks may name has the label for=tasks`,
+		},
+		{
+			name: "nor later",
+			file: file{content: "apiVersion: v2\nactions:\n- name: A\n  event: test\n  tasks: [{name: one, image: busybox}, {name: T, image: busybox, " +
+				"env: [{name: X, secretKeyRef: {name: others, key: user}}]}]\n"},
+			reply:   "finished",
+			message: `action "A", task "T": could not add env with name X: there is no Secret others in namespace "jobs", or tasks may not use it; what tasks may name has the label for=tasks`,
+		},
+		{
+			name:    "a Secret whose name is listed",
+			file:    file{content: task("image: busybox\n    env: [{name: made-of-others, valueFrom: secret}]")},
+			reply:   "started",
+			message: "Task 'T' runs busybox\n",
+			created: []string{"000-001"},
+		},
+		{
+			name:    "a listed Secret that does not exist",
+			file:    file{content: task("image: busybox\n    env: [{name: made-before, valueFrom: secret}]")},
+			reply:   "finished",
+			message: `action "A", task "T": could not add env with name made-before: there is no Secret of this name in namespace "jobs"`,
+		},
+		{
+			name:    "an account that tasks may not run as",
+			file:    file{content: task("image: busybox\n    serviceAccount: others")},
+			reply:   "finished",
+			message: `action "A", task "T": service account "others" does not exist in namespace "jobs", or tasks may not run as it; what tasks may name has the label for=tasks`,
 		},
 		{
 			name:    "a key that a Secret does not have",
@@ -767,7 +829,7 @@ actions:
   event: test
   image: busybox
   labels: {team: shop, keeps: its}
-  imagePullSecrets: [registry]
+  imagePullSecrets: [listed]
   nodeSelector: {disk: ssd}
   tolerations: [{key: gpu, operator: Exists}]
   affinity: {nodeAffinity: {}}
@@ -801,7 +863,7 @@ actions:
 		}
 	}
 	want := corev1.PodSpec{
-		ImagePullSecrets: []corev1.LocalObjectReference{{Name: "registry"}}, NodeSelector: map[string]string{"disk": "ssd"},
+		ImagePullSecrets: []corev1.LocalObjectReference{{Name: "listed"}}, NodeSelector: map[string]string{"disk": "ssd"},
 		Tolerations: []corev1.Toleration{{Key: "gpu", Operator: corev1.TolerationOpExists}}, Affinity: &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{}},
 		Volumes: []corev1.Volume{
 			{Name: "keptn-files", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse("100Mi"))}}},

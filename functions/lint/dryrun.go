@@ -20,6 +20,7 @@ import (
 	sigsyaml "sigs.k8s.io/yaml"
 
 	"github.com/job-executor/job-executor/functions/executor"
+	"github.com/job-executor/job-executor/functions/executor/plan"
 	"github.com/job-executor/job-executor/functions/files"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
@@ -124,6 +125,8 @@ func (dry *dryRun) configuration(input io.Reader) (executor.Configuration, error
 			}
 		}
 	}
+	// Those that are named on the command line are told of since tasks may use them.
+	environment["ALLOWED_SECRETS"], environment["ALLOWED_SERVICE_ACCOUNTS"] = "*", "*"
 	configuration, err := function.Configure[executor.Configuration](environment)
 	if err != nil {
 		return executor.Configuration{}, fmt.Errorf("the settings in %s: %w", dry.settings, err)
@@ -149,13 +152,19 @@ type cluster struct {
 	level    podsecurity.Level
 }
 
-func (cluster cluster) SecretKeys(_ context.Context, _, name string) ([]string, bool, error) {
+func (cluster cluster) Secret(_ context.Context, _, name string) (*plan.Object, error) {
 	keys, found := cluster.secrets[name]
-	return keys, found, nil
+	if !found {
+		return nil, nil
+	}
+	return &plan.Object{Keys: keys}, nil
 }
 
-func (cluster cluster) HasServiceAccount(_ context.Context, _, name string) (bool, error) {
-	return slices.Contains(cluster.accounts, name), nil
+func (cluster cluster) ServiceAccount(_ context.Context, _, name string) (*plan.Object, error) {
+	if !slices.Contains(cluster.accounts, name) {
+		return nil, nil
+	}
+	return &plan.Object{}, nil
 }
 
 // RefusesPod goes by the level that was named.

@@ -245,14 +245,14 @@ func objectsOf(options options) (objects []runtime.Object, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("--secret %s: %w", name, err)
 		}
-		made := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: jobsNamespace, Name: name}, Data: map[string][]byte{}}
+		made := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: jobsNamespace, Name: name, Labels: embedded.AllowedLabels()}, Data: map[string][]byte{}}
 		for key, value := range data {
 			made.Data[key] = []byte(value)
 		}
 		objects = append(objects, made)
 	}
 	for _, account := range options.accounts {
-		objects = append(objects, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: jobsNamespace, Name: account}})
+		objects = append(objects, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: jobsNamespace, Name: account, Labels: embedded.AllowedLabels()}})
 	}
 	return objects, nil
 }

@@ -36,7 +36,7 @@ func TestCasesOfJobConfig(t *testing.T) {
 	}
 	system = start(t, Options{
 		Programs: map[string]Program{"docker.io/alpine/k8s": secret},
-		Objects:  []runtime.Object{&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "job-executor-jobs", Name: "deployer"}}},
+		Objects:  []runtime.Object{&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "job-executor-jobs", Name: "deployer", Labels: AllowedLabels()}}},
 	})
 	keptn := console.Keptn{Call: system.Call}
 	const test, evaluation = "test", "evaluation"

@@ -77,6 +77,11 @@ func configure[Configuration any](environment Environment, workload string, sign
 	return function.Configure[Configuration](variables)
 }
 
+// AllowedLabels are those of Secrets and service accounts that tasks may name, as config/ has it.
+func AllowedLabels() map[string]string {
+	return map[string]string{"job-executor.github.io/allowed": "true"}
+}
+
 // Objects are what an installation needs to find in its cluster.
 func Objects(manifests Manifests) []runtime.Object {
 	objects := []runtime.Object{&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: systemNamespace, Name: signature.PublicKeys}}}

@@ -21,13 +21,20 @@ import (
 
 // Cluster answers what has to be known of the Jobs' namespaces before a run.
 type Cluster interface {
-	// SecretKeys returns the sorted keys of a Secret, false if there is none.
-	SecretKeys(ctx context.Context, namespace, name string) ([]string, bool, error)
-	// HasServiceAccount says whether a service account exists.
-	HasServiceAccount(ctx context.Context, namespace, name string) (bool, error)
+	// Secret returns what a Secret has, nil if there is none.
+	Secret(ctx context.Context, namespace, name string) (*Object, error)
+	// ServiceAccount returns what a service account has, nil if there is none.
+	ServiceAccount(ctx context.Context, namespace, name string) (*Object, error)
 	// RefusesPod says why the namespace's pod security does not let a pod in; nothing if it
 	// does, or if that is not known.
 	RefusesPod(ctx context.Context, namespace string, spec *corev1.PodSpec) (why string, err error)
+}
+
+// Object is something in the cluster that a task may name.
+type Object struct {
+	Labels map[string]string
+	// Keys are a Secret's, sorted.
+	Keys []string
 }
 
 const (

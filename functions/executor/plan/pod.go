@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gobwas/glob"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -20,31 +19,30 @@ import (
 	"github.com/job-executor/job-executor/functions/run"
 )
 
+// namespace is where a task runs: where it says, or in the first of its project's namespaces.
 func (plan Plan) namespace(task jobconfig.Task) string {
 	if task.Namespace != "" {
 		return task.Namespace
 	}
-	return plan.Namespaces[0]
+	return plan.NamespacesOf(plan.Task.Project)[0]
 }
 
 // podSpec is the pod of a task, which may be one that runs later: what it names in the
 // cluster a task before it may make.
 func (plan Plan) podSpec(ctx context.Context, task jobconfig.Task, later bool) (spec *corev1.PodSpec, deadlineSource string, err error) {
 	namespace := plan.namespace(task)
-	if !slices.Contains(plan.Namespaces, namespace) {
-		return nil, "", Mistakef("namespace %q is not one of those in which Jobs may run: %s", namespace, strings.Join(plan.Namespaces, ", "))
+	if allowed := plan.NamespacesOf(plan.Task.Project); !slices.Contains(allowed, namespace) {
+		return nil, "", Mistakef("namespace %q is not one of those in which Jobs may run: %s", namespace, strings.Join(allowed, ", "))
 	}
 	if err := plan.checkImage(task.Image); err != nil {
 		return nil, "", err
 	}
 	serviceAccount := *cmp.Or(task.ServiceAccount, &plan.ServiceAccount)
 	if serviceAccount == "" {
-		serviceAccount = "default" // as Kubernetes has it
+		serviceAccount = defaultAccount
 	}
-	if found, err := plan.Cluster.HasServiceAccount(ctx, namespace, serviceAccount); err != nil {
+	if err := plan.checkServiceAccount(ctx, namespace, serviceAccount, later); err != nil {
 		return nil, "", err
-	} else if !found && !later {
-		return nil, "", Mistakef("service account %q does not exist in namespace %q", serviceAccount, namespace)
 	}
 	environment, secrets, err := plan.environment(ctx, namespace, task, later)
 	if err != nil {
@@ -82,6 +80,9 @@ func (plan Plan) podSpec(ctx context.Context, task jobconfig.Task, later bool) (
 		}},
 	}
 	for _, secret := range task.ImagePullSecrets {
+		if _, err := plan.secret(ctx, namespace, secret, later); err != nil {
+			return nil, "", fmt.Errorf("imagePullSecrets: %w", err)
+		}
 		spec.ImagePullSecrets = append(spec.ImagePullSecrets, corev1.LocalObjectReference{Name: secret})
 	}
 	addVolumes(spec, task.Volumes)
@@ -198,23 +199,6 @@ func (plan Plan) fetcher(paths []string, seconds int64) (corev1.Container, error
 	}, nil
 }
 
-func (plan Plan) checkImage(image string) error {
-	patterns := plan.AllowedImages
-	if len(patterns) == 0 {
-		return nil
-	}
-	for _, pattern := range patterns {
-		compiled, err := glob.Compile(strings.TrimSpace(pattern))
-		if err != nil {
-			return fmt.Errorf("pattern %q of ALLOWED_IMAGES: %w", pattern, err)
-		}
-		if compiled.Match(image) {
-			return nil
-		}
-	}
-	return Mistakef("Forbidden: Image %s does not match configured image allowlist", image)
-}
-
 // defaultUser and defaultGroup are the job-executor-service's.
 const (
 	defaultUser  = 1000
@@ -309,16 +293,16 @@ func (plan Plan) environment(ctx context.Context, namespace string, task jobconf
 			environment = append(environment, corev1.EnvVar{Name: variable.Name, Value: literal(value)})
 		case jobconfig.ValueFromSecret:
 			secret := corev1.LocalObjectReference{Name: variable.Name}
-			keys, found, err := plan.Cluster.SecretKeys(ctx, namespace, variable.Name)
+			named, err := plan.secret(ctx, namespace, variable.Name, later)
 			switch {
 			case err != nil:
-				return nil, nil, err
-			case !found && later:
+				return nil, nil, fmt.Errorf("could not add env with name %s: %w", variable.Name, err)
+			case !named.found && later:
 				secrets = append(secrets, corev1.EnvFromSource{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: secret}})
-			case !found:
+			case !named.found:
 				return nil, nil, Mistakef("could not add env with name %s: there is no Secret of this name in namespace %q", variable.Name, namespace)
 			}
-			for _, key := range keys {
+			for _, key := range named.keys {
 				environment = append(environment, corev1.EnvVar{Name: key, ValueFrom: &corev1.EnvVarSource{
 					SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: secret, Key: key},
 				}})
@@ -347,16 +331,18 @@ func (plan Plan) environment(ctx context.Context, namespace string, task jobconf
 // executor may not read.
 func (plan Plan) checkKey(ctx context.Context, namespace string, variable jobconfig.Env, later bool) error {
 	ref := variable.SecretKeyRef
-	if ref == nil || later {
+	if ref == nil {
 		return nil
 	}
-	keys, found, err := plan.Cluster.SecretKeys(ctx, namespace, ref.Name)
+	named, err := plan.secret(ctx, namespace, ref.Name, later)
 	switch {
 	case err != nil:
-		return err
-	case !found:
+		return fmt.Errorf("could not add env with name %s: %w", variable.Name, err)
+	case later:
+		return nil
+	case !named.found:
 		return Mistakef("could not add env with name %s: there is no Secret %s in namespace %q", variable.Name, ref.Name, namespace)
-	case !slices.Contains(keys, ref.Key):
+	case !slices.Contains(named.keys, ref.Key):
 		return Mistakef("could not add env with name %s: Secret %s in namespace %q has no key %s", variable.Name, ref.Name, namespace, ref.Key)
 	}
 	return nil

@@ -1,7 +1,9 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -18,6 +20,15 @@ type Rules struct {
 	ServiceAccount string `env:"JOB_SERVICE_ACCOUNT" envDefault:"job-executor-job"`
 	// AllowedImages are glob patterns; an empty list allows every image.
 	AllowedImages []string `env:"ALLOWED_IMAGES"`
+	// AllowedSecrets and AllowedServiceAccounts are glob patterns of the names of what tasks may
+	// name, besides what has the AllowedLabel.
+	AllowedSecrets         []string `env:"ALLOWED_SECRETS"`
+	AllowedServiceAccounts []string `env:"ALLOWED_SERVICE_ACCOUNTS"`
+	// AllowedLabel selects the Secrets and service accounts that tasks may name.
+	AllowedLabel Selector `env:"ALLOWED_LABEL" envDefault:"job-executor.github.io/allowed=true"`
+	// ProjectNamespaces are the namespaces of a project's Jobs, by its name, with + between them;
+	// the first is its default. A project that is not listed has those that are no project's.
+	ProjectNamespaces map[string]string `env:"PROJECT_NAMESPACES" envKeyValSeparator:"="`
 	// TaskDeadlineSeconds is the longest that any task may take; 0 is no limit
 	// but the task's own.
 	TaskDeadlineSeconds int64 `env:"TASK_DEADLINE_SECONDS" envDefault:"0"`
@@ -45,8 +56,38 @@ type Rules struct {
 	BridgeURL string `env:"BRIDGE_URL,notEmpty"`
 }
 
-// Validate checks the labels, which Kubernetes would refuse with each Job.
+// NamespacesOf are the namespaces in which a project's Jobs may run; the first is its default.
+func (rules Rules) NamespacesOf(project string) []string {
+	var others []string // other projects'
+	for name, namespaces := range rules.ProjectNamespaces {
+		if name == project {
+			return strings.Split(namespaces, "+")
+		}
+		others = append(others, strings.Split(namespaces, "+")...)
+	}
+	return slices.DeleteFunc(slices.Clone(rules.Namespaces), func(namespace string) bool { return slices.Contains(others, namespace) })
+}
+
+// Validate checks what would fail with each Job: labels that are none, patterns that are none, and
+// namespaces in which no Jobs may run.
 func (rules Rules) Validate() error {
+	for variable, patterns := range map[string][]string{
+		"ALLOWED_IMAGES": rules.AllowedImages, "ALLOWED_SECRETS": rules.AllowedSecrets, "ALLOWED_SERVICE_ACCOUNTS": rules.AllowedServiceAccounts,
+	} {
+		if _, err := matches(patterns, ""); err != nil {
+			return fmt.Errorf("environment variable %s: %w", variable, err)
+		}
+	}
+	for project := range rules.ProjectNamespaces {
+		for _, namespace := range rules.NamespacesOf(project) {
+			if !slices.Contains(rules.Namespaces, namespace) {
+				return fmt.Errorf("environment variable PROJECT_NAMESPACES: %s of project %s is not one of JOB_NAMESPACES", namespace, project)
+			}
+		}
+	}
+	if len(rules.ProjectNamespaces) > 0 && len(rules.NamespacesOf("")) == 0 {
+		return errors.New("environment variable PROJECT_NAMESPACES: no namespace is left for projects that are not listed")
+	}
 	for name, value := range rules.JobLabels {
 		if wrong := append(validation.IsQualifiedName(name), validation.IsValidLabelValue(value)...); len(wrong) > 0 {
 			return fmt.Errorf("environment variable JOB_LABELS: %s=%s is no label: %s", name, value, strings.Join(wrong, "; "))
