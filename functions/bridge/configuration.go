@@ -165,7 +165,7 @@ type PodConfiguration struct {
 // the others.
 func (configuration Configuration) Validate() error {
 	_, tlsErr := configuration.Keptn.tls()
-	_, identityErr := configuration.NATS.identity()
+	_, identityErr := configuration.NATS.identity(func() NATSConfiguration { return configuration.NATS })
 	_, certificateErr := configuration.NATS.certificates()
 	failures := []error{tlsErr, identityErr, certificateErr, configuration.OAuth.validate(configuration.Keptn.APIToken)}
 	for _, required := range []struct {
@@ -207,7 +207,7 @@ const (
 
 // client returns a client of Keptn's API. TLS is verified, by the system's certificate
 // authorities and those of KEPTN_CA_CERTIFICATES; not if there is a transport already.
-func (configuration Configuration) client(transport http.RoundTripper, source string) (*api.Client, error) {
+func (configuration Configuration) client(transport http.RoundTripper, source string, secrets *secrets) (*api.Client, error) {
 	if transport == nil {
 		settings, err := configuration.Keptn.tls()
 		if err != nil {
@@ -218,7 +218,9 @@ func (configuration Configuration) client(transport http.RoundTripper, source st
 		transport = own
 	}
 	if oauth := configuration.OAuth; oauth.ClientID != "" {
-		transport = api.OAuth(oauth).Transport(transport, api.NewHTTPClient(transport, keptnTimeout))
+		transport = api.OAuth{
+			ClientID: oauth.ClientID, ClientSecret: secrets.clientSecret, Scopes: oauth.Scopes, TokenURL: oauth.TokenURL, DiscoveryURL: oauth.DiscoveryURL,
+		}.Transport(transport, api.NewHTTPClient(transport, keptnTimeout))
 	}
 	endpoints := api.GatewayEndpoints(configuration.Keptn.APIURL)
 	if configuration.Keptn.Transport == NATS {
@@ -227,7 +229,7 @@ func (configuration Configuration) client(transport http.RoundTripper, source st
 			Resources:    strings.TrimSuffix(configuration.Keptn.ResourceServiceURL, "/"),
 		}
 	}
-	return &api.Client{Endpoints: endpoints, Token: configuration.Keptn.APIToken, HTTP: api.NewHTTPClient(transport, keptnTimeout), Source: source}, nil
+	return &api.Client{Endpoints: endpoints, Token: secrets.apiToken, HTTP: api.NewHTTPClient(transport, keptnTimeout), Source: source}, nil
 }
 
 // tls is how connections to Keptn are verified.
@@ -254,9 +256,9 @@ func (configuration Configuration) installation(separator string) string {
 
 // natsOptions are how the bridge identifies itself to NATS, and how that is verified: by
 // TLS where an own CA or a client certificate is set. A server that wants TLS gets it
-// anyway.
-func (configuration Configuration) natsOptions() ([]nats.Option, error) {
-	options, err := configuration.NATS.identity()
+// anyway. What is secret is read again at each connection.
+func (configuration Configuration) natsOptions(current func() NATSConfiguration) ([]nats.Option, error) {
+	options, err := configuration.NATS.identity(current)
 	if err != nil {
 		return nil, err
 	}
@@ -268,7 +270,15 @@ func (configuration Configuration) natsOptions() ([]nats.Option, error) {
 	if err != nil {
 		return nil, err
 	}
-	settings.Certificates = certificates
+	if len(certificates) > 0 {
+		settings.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			certificates, err := current().certificates()
+			if err != nil || len(certificates) == 0 {
+				return new(tls.Certificate), err
+			}
+			return &certificates[0], nil
+		}
+	}
 	if strings.HasPrefix(configuration.NATS.URL, "nats://") && len(certificates) == 0 {
 		// The CA may be for Keptn's API only; a server that wants TLS still gets it, by
 		// these settings.
@@ -280,29 +290,49 @@ func (configuration Configuration) natsOptions() ([]nats.Option, error) {
 	return append(options, nats.Secure(settings)), nil
 }
 
-// identity is how the bridge identifies itself to NATS: in one way, or in none.
-func (configuration NATSConfiguration) identity() ([]nats.Option, error) {
+// identity is how the bridge identifies itself to NATS: in one way, or in none, with what is
+// current then.
+func (configuration NATSConfiguration) identity(current func() NATSConfiguration) ([]nats.Option, error) {
 	ways, options := []string{}, []nats.Option{}
 	way := func(variable, value string, option func() nats.Option) {
 		if value != "" {
 			ways, options = append(ways, variable), append(options, option())
 		}
 	}
-	pair, err := nkeys.FromSeed([]byte(strings.TrimSpace(configuration.NkeySeed)))
+	pair, err := configuration.pair()
 	if err != nil && configuration.NkeySeed != "" {
 		return nil, errors.New("environment variable KEPTN_NATS_NKEY_SEED: it is no seed of an nkey")
 	}
-	way("KEPTN_NATS_USER", configuration.User, func() nats.Option { return nats.UserInfo(configuration.User, configuration.Password) })
-	way("KEPTN_NATS_TOKEN", configuration.Token, func() nats.Option { return nats.Token(configuration.Token) })
+	way("KEPTN_NATS_USER", configuration.User, func() nats.Option {
+		return nats.UserInfoHandler(func() (string, string) { return current().User, current().Password })
+	})
+	way("KEPTN_NATS_TOKEN", configuration.Token, func() nats.Option {
+		return nats.TokenHandler(func() string { return current().Token })
+	})
+	// Another seed is that of another nkey, and needs a restart.
 	way("KEPTN_NATS_NKEY_SEED", configuration.NkeySeed, func() nats.Option {
 		public, _ := pair.PublicKey() // a seed has one
 		return nats.Nkey(public, pair.Sign)
 	})
-	way("KEPTN_NATS_CREDENTIALS", configuration.Credentials, func() nats.Option { return nats.UserCredentialBytes([]byte(configuration.Credentials)) })
+	way("KEPTN_NATS_CREDENTIALS", configuration.Credentials, func() nats.Option {
+		return nats.UserJWT(
+			func() (string, error) { return nkeys.ParseDecoratedJWT([]byte(current().Credentials)) },
+			func(nonce []byte) ([]byte, error) {
+				pair, err := nkeys.ParseDecoratedUserNKey([]byte(current().Credentials))
+				if err != nil {
+					return nil, errors.New("KEPTN_NATS_CREDENTIALS has no seed of a user")
+				}
+				return pair.Sign(nonce)
+			})
+	})
 	if len(ways) > 1 {
 		return nil, fmt.Errorf("environment variables %s: set one of them", strings.Join(ways, " and "))
 	}
 	return options, nil
+}
+
+func (configuration NATSConfiguration) pair() (nkeys.KeyPair, error) {
+	return nkeys.FromSeed([]byte(strings.TrimSpace(configuration.NkeySeed)))
 }
 
 func (configuration NATSConfiguration) certificates() ([]tls.Certificate, error) {

@@ -146,7 +146,7 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 			}
 		})
 	}
-	client, err := Configuration{Keptn: remote}.client(nil, "ours")
+	client, err := Configuration{Keptn: remote}.client(nil, "ours", &secrets{})
 	if err != nil || client.Endpoints != api.GatewayEndpoints("https://keptn.example.com/api") {
 		t.Errorf("got %+v, %v", client, err)
 	}

@@ -83,7 +83,7 @@ func TestBridgeIdentifiesItselfToNATS(t *testing.T) {
 			for wanted, identity := range map[bool]NATSConfiguration{true: test.right, false: test.wrong} {
 				identity.URL = strings.Replace(address, "tls://", "nats://", 1)
 				configuration := Configuration{NATS: identity, Keptn: KeptnConfiguration{CACertificates: test.trusts[map[bool]int{true: 0, false: 1}[wanted]]}}
-				options, err := configuration.natsOptions()
+				options, err := configuration.natsOptions(func() NATSConfiguration { return identity })
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -65,8 +65,10 @@ type Dependencies struct {
 	Elector Elector
 	// Uninstalled says whether the installation is being taken away.
 	Uninstalled func(ctx context.Context) bool
-	Telemetry   *function.Telemetry
-	Now         func() time.Time
+	// Reload reads the configuration again, for what is secret in it; nil is that it never changes.
+	Reload    func() (Configuration, error)
+	Telemetry *function.Telemetry
+	Now       func() time.Time
 	// Jitter returns a random part of a duration.
 	Jitter func(time.Duration) time.Duration
 }
@@ -101,7 +103,7 @@ func Connect(ctx context.Context, configuration Configuration, dependencies Depe
 // ConnectNATS returns a stream that is connected, and connects again, for ever. Its error
 // names the setting that is wrong.
 func ConnectNATS(configuration Configuration, dependencies Dependencies) (*inward.NATSTransport, error) {
-	options, err := configuration.natsOptions()
+	options, err := configuration.natsOptions(newSecrets(configuration, dependencies).nats)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +144,7 @@ func sourceOf(configuration Configuration, grantKey []byte) string {
 func New(configuration Configuration, dependencies Dependencies) (function.Program, error) {
 	source, now, log := sourceOf(configuration, dependencies.GrantKey), dependencies.Now, dependencies.Telemetry.Log
 	tracer, timing := dependencies.Telemetry.Tracers.Tracer("bridge"), configuration.Timing
-	client, err := configuration.client(dependencies.KeptnTransport, source)
+	client, err := configuration.client(dependencies.KeptnTransport, source, newSecrets(configuration, dependencies))
 	if err != nil {
 		return function.Program{}, err
 	}

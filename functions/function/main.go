@@ -14,7 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/caarlos0/env/v11"
 	"go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/sync/errgroup"
 )
@@ -93,7 +92,11 @@ func Main[Configuration any](
 	name string, wire func(ctx context.Context, configuration Configuration, telemetry *Telemetry) (Program, error), readings ...Reading,
 ) {
 	Once(name, func(ctx context.Context, configuration Configuration, telemetry *Telemetry) error {
-		environment, err := Configure[Environment](env.ToMap(os.Environ()))
+		variables, err := Variables(os.Environ())
+		if err != nil {
+			return err
+		}
+		environment, err := Configure[Environment](variables)
 		if err != nil {
 			return err
 		}
@@ -129,7 +132,10 @@ func once[Configuration any](ctx context.Context, name string, do func(context.C
 	type logging struct {
 		Level slog.Level `env:"LOG_LEVEL" envDefault:"info"`
 	}
-	variables := env.ToMap(os.Environ())
+	variables, err := Variables(os.Environ())
+	if err != nil {
+		return err
+	}
 	logs, logsErr := Configure[logging](variables)
 	configuration, err := Configure[Configuration](variables)
 	if err := errors.Join(logsErr, err); err != nil {

@@ -59,6 +59,8 @@ type NATSTransport struct {
 func ConnectNATS(address, installation string, log *slog.Logger, options ...nats.Option) (*NATSTransport, error) {
 	connection, err := nats.Connect(address, append(options,
 		nats.Name("job-executor-bridge"), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true),
+		// What it is refused for may be mended, as by a new password.
+		nats.IgnoreAuthErrorAbort(),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { log.Warn("disconnected from NATS", "error", err) }),
 		nats.ReconnectHandler(func(*nats.Conn) { log.Info("connected to NATS again") }),
 	)...)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -20,6 +21,15 @@ func main() {
 	prometheus.Main("bridge", wire)
 }
 
+// reload reads the configuration again, with the secrets as they are now.
+func reload() (bridge.Configuration, error) {
+	variables, err := function.Variables(os.Environ())
+	if err != nil {
+		return bridge.Configuration{}, err
+	}
+	return function.Configure[bridge.Configuration](variables)
+}
+
 func wire(ctx context.Context, configuration bridge.Configuration, telemetry *function.Telemetry) (function.Program, error) {
 	klog.SetSlogLogger(telemetry.Log)
 	config, err := cluster.Config(cluster.CallTimeout)
@@ -31,7 +41,7 @@ func wire(ctx context.Context, configuration bridge.Configuration, telemetry *fu
 		return function.Program{}, err
 	}
 	dependencies, err := bridge.Connect(ctx, configuration, bridge.Dependencies{
-		Kubernetes: client, Transport: http.DefaultTransport, Telemetry: telemetry, Now: time.Now,
+		Kubernetes: client, Transport: http.DefaultTransport, Telemetry: telemetry, Now: time.Now, Reload: reload,
 		Jitter: func(limit time.Duration) time.Duration { return rand.N(limit + 1) }, //nolint:gosec // no secret
 	})
 	if err != nil {

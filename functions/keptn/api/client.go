@@ -59,8 +59,8 @@ func GatewayEndpoints(address string) Endpoints {
 // switch TLS verification off for the whole process.
 type Client struct {
 	Endpoints Endpoints
-	// Token is sent as x-token; empty inside Keptn's cluster.
-	Token string
+	// Token returns what is sent as x-token; empty, or nil, inside Keptn's cluster. It may change.
+	Token func() string
 	// HTTP makes the calls; it must not follow redirects (see NewHTTPClient).
 	HTTP *http.Client
 	// Source is that of this installation's events, by which it recognises its own.
@@ -364,8 +364,10 @@ func (client *Client) do(ctx context.Context, method, address string, body []byt
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	if client.Token != "" {
-		request.Header.Set("x-token", client.Token)
+	if client.Token == nil {
+		// Keptn's services take requests of anybody in their cluster.
+	} else if token := client.Token(); token != "" {
+		request.Header.Set("x-token", token)
 	}
 	response, err := client.HTTP.Do(request)
 	if err != nil {

@@ -38,7 +38,7 @@ func answering(t *testing.T, status int, body string) (*Client, *[3]string) {
 	t.Cleanup(server.Close)
 	return &Client{
 		Endpoints: GatewayEndpoints(server.URL + "/api/"),
-		Token:     "secret",
+		Token:     func() string { return "secret" },
 		HTTP:      NewHTTPClient(http.DefaultTransport, time.Minute),
 		Source:    keptn.Source,
 	}, &last
@@ -244,7 +244,7 @@ func TestTokenIsNotSentToWhereARedirectLeads(t *testing.T) {
 	defer other.Close()
 	server := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusMovedPermanently))
 	defer server.Close()
-	client := &Client{Endpoints: GatewayEndpoints(server.URL), Token: "secret", HTTP: NewHTTPClient(http.DefaultTransport, time.Minute), Source: keptn.Source}
+	client := &Client{Endpoints: GatewayEndpoints(server.URL), Token: func() string { return "secret" }, HTTP: NewHTTPClient(http.DefaultTransport, time.Minute), Source: keptn.Source}
 	if _, err := client.OpenTriggered(t.Context(), "t"); err == nil {
 		t.Error("a redirect was taken for an answer")
 	}

@@ -17,8 +17,10 @@ import (
 // OAuth is how an integration gets tokens for Keptn's API from an identity
 // provider: by the client credentials grant (RFC 6749, section 4.4).
 type OAuth struct {
-	ClientID, ClientSecret string
-	Scopes                 []string
+	ClientID string
+	// ClientSecret returns the client's secret, which may change.
+	ClientSecret func() string
+	Scopes       []string
 	// TokenURL is the provider's token endpoint. If it is empty, it is read from
 	// DiscoveryURL, the address of the provider's metadata (OpenID Connect Discovery
 	// 1.0, section 4; RFC 8414).
@@ -70,7 +72,7 @@ func (transport *oauthTransport) current(ctx context.Context) (*oauth2.Token, er
 		return nil, err
 	}
 	configuration := clientcredentials.Config{
-		ClientID: transport.ClientID, ClientSecret: transport.ClientSecret, Scopes: transport.Scopes, TokenURL: endpoint,
+		ClientID: transport.ClientID, ClientSecret: transport.ClientSecret(), Scopes: transport.Scopes, TokenURL: endpoint,
 	}
 	token, err := configuration.Token(context.WithValue(ctx, oauth2.HTTPClient, transport.client))
 	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok {

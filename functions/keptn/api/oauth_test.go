@@ -58,7 +58,7 @@ func newProvider(t *testing.T) *provider {
 
 func (provider *provider) client(oauth OAuth) *Client {
 	plain := NewHTTPClient(http.DefaultTransport, time.Second)
-	oauth.ClientID, oauth.ClientSecret, oauth.Scopes = "me", "s3cret", []string{"openid", "keptn"}
+	oauth.ClientID, oauth.ClientSecret, oauth.Scopes = "me", func() string { return "s3cret" }, []string{"openid", "keptn"}
 	return &Client{Endpoints: GatewayEndpoints(provider.URL + "/api"), HTTP: NewHTTPClient(oauth.Transport(http.DefaultTransport, plain), time.Second)}
 }
 
