@@ -207,14 +207,14 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	files := &gateway.Gateway{
 		Resources: client, Counter: client, Reporter: reporter,
 		Reviewer: gateway.NewTokenReviewer(dependencies.Kubernetes.AuthenticationV1().TokenReviews(), now),
-		Verify:   func(received event.Event) (event.Event, error) { return party.Verify(received, signature.Bridge) },
+		Verify:   party.Verify,
 		Grants:   &gateway.Grants{Key: dependencies.GrantKey, Lifetime: configuration.Grants.Lifetime, Now: now},
 		Subjects: configuration.Grants.Subjects, Cache: gateway.NewCache(), Log: log,
 	}
 	handlers := map[string]function.Handler{
-		"/keptn":       party.Handler(outbox.Handle, signature.By(signature.Executor, signature.Watcher)),
-		"/undelivered": party.Handler(deadLetters.Handle, signature.By(signature.Bridge), deadletter.Extensions()...),
-		"/active":      party.Handler(runs.Handle, signature.By(signature.Jobsource)),
+		"/keptn":       party.Handler(outbox.Handle),
+		"/undelivered": party.Handler(deadLetters.Handle, deadletter.Extensions()...),
+		"/active":      party.Handler(runs.Handle),
 	}
 	if dependencies.Elector != nil {
 		loops = elected(dependencies.Elector, peers, handlers, loops, reporter.Begin)

@@ -43,5 +43,5 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 		Cluster: &KubernetesCluster{Core: dependencies.Kubernetes.Core}, Configuration: configuration,
 		Tracer: telemetry.Tracers.Tracer("executor"), Now: dependencies.Now, Log: telemetry.Log,
 	}
-	return function.Program{Handlers: map[string]function.Handler{"/": party.Handler(executor.Handle, signature.By(signature.Bridge))}}
+	return function.Program{Handlers: map[string]function.Handler{"/": party.Handler(executor.Handle)}}
 }

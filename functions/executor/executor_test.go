@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/job-executor/job-executor/functions/allowlist"
 	"github.com/job-executor/job-executor/functions/executor/plan"
 	"github.com/job-executor/job-executor/functions/files"
 	"github.com/job-executor/job-executor/functions/function"
@@ -143,7 +144,7 @@ func (fakeCluster) RefusesPod(_ context.Context, _ string, spec *corev1.PodSpec)
 	return "", nil
 }
 
-func tasksLabel() (selector plan.Selector) {
+func tasksLabel() (selector allowlist.Selector) {
 	_ = selector.UnmarshalText([]byte("for=tasks"))
 	return selector
 }
@@ -370,7 +371,7 @@ func TestHandle(t *testing.T) {
 			name:    "a listed Secret that does not exist",
 			file:    file{content: task("image: busybox\n    env: [{name: made-before, valueFrom: secret}]")},
 			reply:   "finished",
-			message: `action "A", task "T": could not add env with name made-before: there is no Secret of this name in namespace "jobs"`,
+			message: `action "A", task "T": could not add env with name made-before: there is no Secret made-before in namespace "jobs", or tasks may not use it; what tasks may name has the label for=tasks`,
 		},
 		{
 			name:    "an account that tasks may not run as",

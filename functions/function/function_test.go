@@ -10,8 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -27,6 +25,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/server"
 	"github.com/job-executor/job-executor/functions/tracing"
 )
 
@@ -228,7 +227,7 @@ func TestServeDrains(t *testing.T) {
 	}
 	ctx, end := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	environment := Environment{MaxEventBytes: 1000, DrainDelay: 300 * time.Millisecond, DrainTimeout: 10 * time.Second}
+	environment := Environment{MaxEventBytes: 1000, Draining: server.Draining{Delay: 300 * time.Millisecond, Timeout: 10 * time.Second}}
 	go func() {
 		served <- Serve(ctx, environment, listener, wired(program), telemetry(tracetest.NewSpanRecorder()))
 	}()
@@ -274,7 +273,7 @@ func TestFunctionIsAliveWhileItStarts(t *testing.T) {
 	var come atomic.Bool
 	log := slog.New(slog.DiscardHandler)
 	go func() {
-		served <- Serve(ctx, Environment{DrainTimeout: time.Minute}, listener, func(ctx context.Context) (Program, error) {
+		served <- Serve(ctx, Environment{Draining: server.Draining{Timeout: time.Minute}}, listener, func(ctx context.Context) (Program, error) {
 			return Retry(ctx, log, func(context.Context) (Program, error) {
 				if !come.Load() {
 					select {
@@ -320,7 +319,7 @@ func TestLoopThatFailsEndsTheFunction(t *testing.T) {
 	err = Serve(
 		t.Context(),
 
-		Environment{DrainTimeout: time.Minute},
+		Environment{Draining: server.Draining{Timeout: time.Minute}},
 		listener,
 		wired(Program{Loops: []func(context.Context) error{func(context.Context) error { return wrong }}}),
 		telemetry(tracetest.NewSpanRecorder()),
@@ -516,42 +515,5 @@ func TestSenderSaysWhatTheReceiverSaid(t *testing.T) {
 			t.Errorf("got %v, permanent: %v", err, IsPermanent(err))
 		}
 		server.Close()
-	}
-}
-
-// What is secret stands in files, as Kubernetes mounts a Secret, and in no environment.
-func TestSecretsAreReadFromFiles(t *testing.T) {
-	directory := t.TempDir()
-	mounted := filepath.Join(directory, "..2026")
-	if err := os.Mkdir(mounted, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(mounted, "TOKEN"), []byte("secret"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for name, target := range map[string]string{"..data": mounted, "TOKEN": filepath.Join(directory, "..data", "TOKEN"), "GONE": filepath.Join(directory, "..data", "GONE")} {
-		if err := os.Symlink(target, filepath.Join(directory, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for name, test := range map[string]struct {
-		environment []string
-		want        map[string]string
-	}{
-		"none":                   {[]string{"A=b"}, map[string]string{"A": "b"}},
-		"some":                   {[]string{"A=b", "SECRETS_DIRECTORY=" + directory}, map[string]string{"A": "b", "TOKEN": "secret", "SECRETS_DIRECTORY": directory}},
-		"a Secret that is not":   {[]string{"SECRETS_DIRECTORY=" + directory + "/none"}, map[string]string{"SECRETS_DIRECTORY": directory + "/none"}},
-		"a file counts for more": {[]string{"TOKEN=x", "SECRETS_DIRECTORY=" + directory}, map[string]string{"TOKEN": "secret", "SECRETS_DIRECTORY": directory}},
-	} {
-		got, err := Variables(test.environment)
-		if difference := cmp.Diff(test.want, got); difference != "" || err != nil {
-			t.Errorf("%s: %v (-want +got):\n%s", name, err, difference)
-		}
-	}
-	if err := os.WriteFile(filepath.Join(directory, "LARGE"), make([]byte, maxSecretBytes+1), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Variables([]string{"SECRETS_DIRECTORY=" + directory}); err == nil || !strings.Contains(err.Error(), "variable LARGE in ") {
-		t.Errorf("got %v", err)
 	}
 }

@@ -9,13 +9,15 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/job-executor/job-executor/functions/server"
+	"github.com/job-executor/job-executor/functions/variables"
 )
 
 // Environment is the configuration that every function has.
@@ -24,25 +26,16 @@ type Environment struct {
 	Port int `env:"PORT" envDefault:"8080"`
 	// MaxEventBytes is the largest event that is received.
 	MaxEventBytes int64 `env:"MAX_EVENT_BYTES" envDefault:"4194304"`
-	// DrainDelay is how long the function still serves after SIGTERM, while its
-	// address is taken out of use. Knative's queue-proxy does that by itself.
-	DrainDelay time.Duration `env:"DRAIN_DELAY" envDefault:"0s"`
-	// DrainTimeout is how long requests that are under way may take after that.
-	DrainTimeout time.Duration `env:"DRAIN_TIMEOUT" envDefault:"25s"`
+	Draining      server.Draining
 }
 
 const (
-	exportDelay       = 200 * time.Millisecond
-	flushTimeout      = time.Second
-	readHeaderTimeout = 10 * time.Second
-	// readTimeout bounds how long a request may take to arrive.
-	readTimeout = time.Minute
-	idleTimeout = 3 * time.Minute
+	exportDelay  = 200 * time.Millisecond
+	flushTimeout = time.Second
 	// firstRetry and lastRetry bound the pause before what is needed at the start is
 	// tried again.
-	firstRetry     = 500 * time.Millisecond
-	lastRetry      = 30 * time.Second
-	maxHeaderBytes = 64 << 10
+	firstRetry = 500 * time.Millisecond
+	lastRetry  = 30 * time.Second
 )
 
 // Program is what a main has wired together.
@@ -92,28 +85,20 @@ func Main[Configuration any](
 	name string, wire func(ctx context.Context, configuration Configuration, telemetry *Telemetry) (Program, error), readings ...Reading,
 ) {
 	Once(name, func(ctx context.Context, configuration Configuration, telemetry *Telemetry) error {
-		variables, err := Variables(os.Environ())
+		settings, err := variables.Read(os.Environ())
 		if err != nil {
 			return err
 		}
-		environment, err := Configure[Environment](variables)
+		environment, err := Configure[Environment](settings)
 		if err != nil {
 			return err
 		}
-		listener, err := listen(ctx, environment.Port)
+		listener, err := server.Listen(ctx, environment.Port)
 		if err != nil {
 			return err
 		}
 		return Serve(ctx, environment, listener, func(ctx context.Context) (Program, error) { return wire(ctx, configuration, telemetry) }, telemetry)
 	}, readings...)
-}
-
-func listen(ctx context.Context, port int) (net.Listener, error) {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(port)))
-	if err != nil {
-		return nil, fmt.Errorf("listening: %w", err)
-	}
-	return listener, nil
 }
 
 // Once runs what ends by itself, with the same configuration, telemetry and
@@ -132,12 +117,12 @@ func once[Configuration any](ctx context.Context, name string, do func(context.C
 	type logging struct {
 		Level slog.Level `env:"LOG_LEVEL" envDefault:"info"`
 	}
-	variables, err := Variables(os.Environ())
+	settings, err := variables.Read(os.Environ())
 	if err != nil {
 		return err
 	}
-	logs, logsErr := Configure[logging](variables)
-	configuration, err := Configure[Configuration](variables)
+	logs, logsErr := Configure[logging](settings)
+	configuration, err := Configure[Configuration](settings)
 	if err := errors.Join(logsErr, err); err != nil {
 		return err
 	}
@@ -204,11 +189,13 @@ func Serve(ctx context.Context, environment Environment, listener net.Listener, 
 		wired.Store(&handler)
 		loops, ctx := errgroup.WithContext(ctx)
 		if program.RoutesPort > 0 {
-			listener, err := listen(ctx, program.RoutesPort)
+			listener, err := server.Listen(ctx, program.RoutesPort)
 			if err != nil {
 				return err
 			}
-			loops.Go(func() error { return environment.serve(ctx, listener, program.RoutesHandler(), telemetry) })
+			loops.Go(func() error {
+				return server.Serve(ctx, listener, program.RoutesHandler(), environment.Draining, telemetry.Log)
+			})
 		}
 		for _, loop := range program.Loops {
 			loops.Go(func() error {
@@ -221,41 +208,6 @@ func Serve(ctx context.Context, environment Environment, listener net.Listener, 
 		return loops.Wait()
 	})
 	defer context.AfterFunc(ctx, func() { draining.Store(true) })()
-	group.Go(func() error { return environment.serve(ctx, listener, mux, telemetry) })
-	return group.Wait()
-}
-
-// serve serves until the context ends, goes on for the drain delay, and waits for what is under
-// way.
-func (environment Environment) serve(ctx context.Context, listener net.Listener, handler http.Handler, telemetry *Telemetry) error {
-	base := context.WithoutCancel(ctx)
-	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(telemetry.Log.Handler(), slog.LevelWarn),
-		BaseContext:       func(net.Listener) context.Context { return base },
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serving: %w", err)
-		}
-		return nil
-	})
-	group.Go(func() error {
-		<-ctx.Done()
-		telemetry.Log.InfoContext(ctx, "draining", "address", listener.Addr().String())
-		time.Sleep(environment.DrainDelay)
-		drainCtx, cancel := context.WithTimeout(base, environment.DrainTimeout)
-		defer cancel()
-		if err := server.Shutdown(drainCtx); err != nil {
-			return fmt.Errorf("draining: %w", err)
-		}
-		return nil
-	})
-	telemetry.Log.InfoContext(ctx, "serving", "address", listener.Addr().String())
+	group.Go(func() error { return server.Serve(ctx, listener, mux, environment.Draining, telemetry.Log) })
 	return group.Wait()
 }

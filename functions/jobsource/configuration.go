@@ -55,5 +55,5 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 		Tracer: telemetry.Tracers.Tracer("jobsource"), Meter: telemetry.Meters.Meter("jobsource"), Events: telemetry.Events,
 		Now: dependencies.Now, Log: telemetry.Log,
 	}
-	return function.Program{Handlers: map[string]function.Handler{"/": party.Handler(source.Handle, signature.By(signature.Bridge))}, Loops: []func(context.Context) error{source.Run}, Untraced: true}, nil
+	return function.Program{Handlers: map[string]function.Handler{"/": party.Handler(source.Handle)}, Loops: []func(context.Context) error{source.Run}, Untraced: true}, nil
 }

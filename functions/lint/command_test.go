@@ -116,7 +116,8 @@ func TestCommand(t *testing.T) {
 		{
 			name: "what the cluster does not have", arguments: []string{"--event", "event.json", "--service-account", "deployer", "secret.yaml"},
 			want: "# sh.keptn.event.test.triggered makes no Jobs: action \"A\", task \"A\": could not add env with name one: " +
-				"there is no Secret of this name in namespace \"job-executor-jobs\"\n",
+				"there is no Secret one in namespace \"job-executor-jobs\", or tasks may not use it; " +
+				"what tasks may name has the label job-executor.github.io/allowed=true\n",
 			err: "there are mistakes",
 		},
 		{

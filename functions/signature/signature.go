@@ -18,6 +18,8 @@ import (
 
 	"github.com/job-executor/job-executor/functions/eventmetric"
 	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
 )
 
 // The attributes of a signed event (CloudEvents, extensions Verifiability and Expiry Time).
@@ -102,15 +104,15 @@ func (party *Party) Sign(outgoing event.Event) (event.Event, error) {
 	return signed, nil
 }
 
-// Verify returns of an event what one of these functions has signed, with the signature, so
+// Verify returns of an event what a function has signed that may send it, with the signature, so
 // that it can be verified again. Its error is ErrUnproven if none has; ErrNoKeys if nothing is
 // known of them.
-func (party *Party) Verify(received event.Event, from ...Name) (event.Event, error) {
+func (party *Party) Verify(received event.Event) (event.Event, error) {
 	keys, err := party.Keys.Keys()
 	if err != nil {
 		return event.Event{}, fmt.Errorf("verifying event %s: %w", received.ID(), err)
 	}
-	verified, err := verify(received, keys, from, party.Now())
+	verified, err := verify(received, keys, senders(received.Type()), party.Now())
 	if err != nil {
 		return event.Event{}, fmt.Errorf("verifying event %s: %w", received.ID(), err)
 	}
@@ -227,19 +229,32 @@ func text(of event.Event, name string) string {
 	return value
 }
 
-// Senders says which functions may send an event of a type.
-type Senders func(eventType string) []Name
-
-// By are the senders of a handler that only these functions send to, whatever it is.
-func By(names ...Name) Senders { return func(string) []Name { return names } }
+// senders are the functions that may send an event of a type.
+func senders(eventType string) []Name {
+	switch eventType {
+	case run.CompletedType, run.ActiveType:
+		return []Name{Jobsource}
+	case run.CancelledType, run.AwaitedType, run.ReportedType, keptn.ObservedType:
+		return []Name{Bridge}
+	case keptn.LogErrorType:
+		return []Name{Executor, Watcher}
+	}
+	switch _, phase, _ := keptn.ParseType(eventType); phase {
+	case keptn.Started, keptn.Finished:
+		return []Name{Executor, Watcher}
+	case keptn.Triggered:
+		return []Name{Bridge}
+	}
+	return nil
+}
 
 // Handler returns a handler that handles only what functions have signed that may send it, and
 // that signs what it replies. Any other event is dropped, logged and counted: nothing is
 // answered to who can't say who it is, and trying again would not mend it. Of attributes that
 // are not signed the handler sees those to be kept, which a Broker adds.
-func (party *Party) Handler(handle function.Handler, senders Senders, kept ...string) function.Handler {
+func (party *Party) Handler(handle function.Handler, kept ...string) function.Handler {
 	return func(ctx context.Context, received event.Event) (*event.Event, error) {
-		verified, err := party.Verify(received, senders(received.Type())...)
+		verified, err := party.Verify(received)
 		if errors.Is(err, ErrUnproven) {
 			party.Events.Unproven(ctx, received.Type())
 			party.Log.WarnContext(ctx, "an event is dropped", "type", received.Type(), "source", received.Source(), "error", err)

@@ -26,6 +26,8 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
@@ -102,7 +104,7 @@ func TestWhatIsSignedIsVerifiedAfterItsWay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	verified, err := at(fixture.Noon, keys[Bridge]).Verify(sent(t, signed), Executor, Watcher)
+	verified, err := at(fixture.Noon, keys[Bridge]).Verify(sent(t, signed))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +118,7 @@ func TestWhatIsSignedIsVerifiedAfterItsWay(t *testing.T) {
 	if difference := cmp.Diff(string(finished().Data()), string(verified.Data())); difference != "" {
 		t.Errorf("data (-want +got):\n%s", difference)
 	}
-	if _, err := at(fixture.Noon, keys[Bridge]).Verify(verified, Watcher); err != nil {
+	if _, err := at(fixture.Noon, keys[Bridge]).Verify(verified); err != nil {
 		t.Errorf("what was verified can't be verified again: %v", err)
 	}
 }
@@ -125,7 +127,6 @@ func TestWhatProvesNothingIsRefused(t *testing.T) {
 	keys, others := keysOf(t), keysOf(t)
 	for name, test := range map[string]struct {
 		signed Source
-		from   []Name
 		after  time.Duration
 		change func(*event.Event)
 		want   string
@@ -138,15 +139,16 @@ func TestWhatProvesNothingIsRefused(t *testing.T) {
 		"its signature is no envelope": {
 			change: func(changed *event.Event) { changed.SetExtension(MaterialExtension, "e30=") }, want: "none of CloudEvents'",
 		},
-		"another function signed it":     {from: []Name{Executor, Jobsource}, want: `it is signed by "watcher"`},
-		"another installation signed it": {signed: others[Watcher], want: "its signature is wrong"},
-		"its id was changed":             {change: func(changed *event.Event) { changed.SetID("2") }, want: "it was changed"},
-		"its source was changed":         {change: func(changed *event.Event) { changed.SetSource("x") }, want: "it was changed"},
-		"its type was changed":           {change: func(changed *event.Event) { changed.SetType("x") }, want: "it was changed"},
-		"its subject was changed":        {change: func(changed *event.Event) { changed.SetSubject("x") }, want: "it was changed"},
-		"its schema was changed":         {change: func(changed *event.Event) { changed.SetDataSchema("x:y") }, want: "it was changed"},
-		"its time was changed":           {change: func(changed *event.Event) { changed.SetTime(time.Unix(9, 0)) }, want: "it was changed"},
-		"its data was changed":           {change: func(changed *event.Event) { _ = changed.SetData("application/json", []byte(`{}`)) }, want: "it was changed"},
+		"a function signed it that may not": {signed: keys[Jobsource], want: `it is signed by "jobsource"`},
+		"another installation signed it":    {signed: others[Watcher], want: "its signature is wrong"},
+		"its id was changed":                {change: func(changed *event.Event) { changed.SetID("2") }, want: "it was changed"},
+		"its source was changed":            {change: func(changed *event.Event) { changed.SetSource("x") }, want: "it was changed"},
+		"its type was changed":              {change: func(changed *event.Event) { changed.SetType("sh.keptn.event.test.started") }, want: "it was changed"},
+		"its type is nobody's":              {change: func(changed *event.Event) { changed.SetType("x") }, want: `it is signed by "watcher"`},
+		"its subject was changed":           {change: func(changed *event.Event) { changed.SetSubject("x") }, want: "it was changed"},
+		"its schema was changed":            {change: func(changed *event.Event) { changed.SetDataSchema("x:y") }, want: "it was changed"},
+		"its time was changed":              {change: func(changed *event.Event) { changed.SetTime(time.Unix(9, 0)) }, want: "it was changed"},
+		"its data was changed":              {change: func(changed *event.Event) { _ = changed.SetData("application/json", []byte(`{}`)) }, want: "it was changed"},
 		"its kind of data was changed": {
 			change: func(changed *event.Event) { _ = changed.SetData("text/plain", changed.Data()) }, want: "it was changed",
 		},
@@ -165,12 +167,9 @@ func TestWhatProvesNothingIsRefused(t *testing.T) {
 		"its time is over":   {after: Lifetime + clockSkew + time.Second, want: "it has expired"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			signer, from := Source(keys[Watcher]), []Name{Watcher}
+			signer := Source(keys[Watcher])
 			if test.signed != nil {
 				signer = test.signed
-			}
-			if test.from != nil {
-				from = test.from
 			}
 			signed, err := at(fixture.Noon, signer).Sign(finished())
 			if err != nil {
@@ -179,7 +178,7 @@ func TestWhatProvesNothingIsRefused(t *testing.T) {
 			if test.change != nil {
 				test.change(&signed)
 			}
-			_, err = at(fixture.Noon.Add(test.after), keys[Bridge]).Verify(signed, from...)
+			_, err = at(fixture.Noon.Add(test.after), keys[Bridge]).Verify(signed)
 			if !errors.Is(err, ErrUnproven) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %s", err, test.want)
 			}
@@ -195,7 +194,7 @@ func TestEventWithoutAnAttributeIsNotSignedByLeavingItOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	signed.SetExtension("keptnlog", "added on its way")
-	verified, err := at(fixture.Noon, keys[Bridge]).Verify(signed, Watcher)
+	verified, err := at(fixture.Noon, keys[Bridge]).Verify(signed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,6 +241,22 @@ func TestEnvelopeIsOneOfDSSE(t *testing.T) {
 	}
 }
 
+// Of each type there is one function that sends it, or two.
+func TestWhoMaySendWhat(t *testing.T) {
+	want := map[string][]Name{
+		"sh.keptn.event.test.triggered": {Bridge}, keptn.ObservedType: {Bridge}, run.CancelledType: {Bridge}, run.AwaitedType: {Bridge}, run.ReportedType: {Bridge},
+		"sh.keptn.event.test.started": {Executor, Watcher}, "sh.keptn.event.test.finished": {Executor, Watcher}, keptn.LogErrorType: {Executor, Watcher},
+		run.CompletedType: {Jobsource}, run.ActiveType: {Jobsource}, "sh.keptn.event.test.status.changed": nil, "sh.keptn.other": nil, "": nil,
+	}
+	got := map[string][]Name{}
+	for eventType := range want {
+		got[eventType] = senders(eventType)
+	}
+	if difference := cmp.Diff(want, got); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
 func TestHandlerDropsWhatProvesNothing(t *testing.T) {
 	keys := keysOf(t)
 	signed, err := at(fixture.Noon, keys[Watcher]).Sign(finished())
@@ -249,6 +264,9 @@ func TestHandlerDropsWhatProvesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	failing := errors.New("not now")
+	replying := func() (*event.Event, error) {
+		return new(run.Reported("bridge", "1", fixture.Task.Context, fixture.Noon)), nil
+	}
 	for name, test := range map[string]struct {
 		received event.Event
 		keys     Source
@@ -259,10 +277,10 @@ func TestHandlerDropsWhatProvesNothing(t *testing.T) {
 	}{
 		"it is not signed":         {received: finished(), keys: keys[Bridge]},
 		"it is signed":             {received: signed, keys: keys[Bridge], handled: true},
-		"it is replied to":         {received: signed, keys: keys[Bridge], reply: func() (*event.Event, error) { return new(finished()), nil }, handled: true, replied: true},
+		"it is replied to":         {received: signed, keys: keys[Bridge], reply: replying, handled: true, replied: true},
 		"it can't be handled":      {received: signed, keys: keys[Bridge], reply: func() (*event.Event, error) { return nil, failing }, handled: true, err: failing},
 		"no keys are there yet":    {received: signed, keys: Keys{}, err: ErrNoKeys},
-		"the own key is not there": {received: signed, keys: Keys{Public: keys[Bridge].Public}, reply: func() (*event.Event, error) { return new(finished()), nil }, handled: true, err: ErrNoKeys},
+		"the own key is not there": {received: signed, keys: Keys{Public: keys[Bridge].Public}, reply: replying, handled: true, err: ErrNoKeys},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var seen []any
@@ -272,7 +290,7 @@ func TestHandlerDropsWhatProvesNothing(t *testing.T) {
 					return nil, nil
 				}
 				return test.reply()
-			}, By(Watcher), "knativeerrorcode")
+			}, "knativeerrorcode")
 			test.received.SetExtension("knativeerrorcode", "500")
 			test.received.SetExtension("added", "x")
 			reply, err := handle(t.Context(), test.received)
@@ -284,7 +302,7 @@ func TestHandlerDropsWhatProvesNothing(t *testing.T) {
 				t.Errorf("got %v, %v; seen (-want +got):\n%s", reply, err, difference)
 			}
 			if reply != nil {
-				if _, err := at(fixture.Noon, keys[Watcher]).Verify(*reply, Bridge); err != nil {
+				if _, err := at(fixture.Noon, keys[Watcher]).Verify(*reply); err != nil {
 					t.Error(err)
 				}
 			}
@@ -389,7 +407,7 @@ func FuzzVerify(f *testing.F) {
 		received.SetExtension(MaterialExtension, material)
 		received.SetExtension(SignedExtension, names)
 		received.SetExtension(ExpiryExtension, expiry)
-		if _, err := at(fixture.Noon, Keys{}).Verify(received, Watcher); err == nil {
+		if _, err := at(fixture.Noon, Keys{}).Verify(received); err == nil {
 			t.Error("it was verified")
 		}
 	})

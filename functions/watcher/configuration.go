@@ -46,16 +46,5 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 		Tracer:  telemetry.Tracers.Tracer("watcher"),
 		Now:     dependencies.Now, Log: telemetry.Log,
 	}
-	return function.Program{Handlers: map[string]function.Handler{"/": party.Handler(watcher.Handle, senders)}}
-}
-
-// senders are who may send an event of a type: the bridge says what is to become of a run, and
-// jobsource what became of its Jobs.
-func senders(eventType string) []signature.Name {
-	switch eventType {
-	case run.CancelledType, run.AwaitedType:
-		return []signature.Name{signature.Bridge}
-	default:
-		return []signature.Name{signature.Jobsource}
-	}
+	return function.Program{Handlers: map[string]function.Handler{"/": party.Handler(watcher.Handle)}}
 }

@@ -113,7 +113,7 @@ func (request Request) Do(client *http.Client) (int, error) {
 func Script(requests []Request) string {
 	var text strings.Builder
 	for _, request := range requests {
-		fmt.Fprintf(&text, "echo '== %s'\nwget -q -S -O - -T 20", request.Name)
+		fmt.Fprintf(&text, "echo '== %s'\nwget -q -S -O -", request.Name)
 		for _, name := range slices.Sorted(maps.Keys(request.Header)) {
 			fmt.Fprintf(&text, " --header '%s: %s'", name, request.Header[name])
 		}

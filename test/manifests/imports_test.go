@@ -34,13 +34,14 @@ func TestWhoMayImportWhom(t *testing.T) {
 	libraries := map[string][]string{
 		"cluster": nil, "jobconfig/expression": nil, "jobconfig/reader": nil, "keptn": nil,
 		"prometheus": {"function"}, "eventmetric": nil, "jobphase": nil, "observability": nil,
-		"function":  {"eventmetric", "keptn", "observability", "tracing"},
+		"function":  {"eventmetric", "keptn", "observability", "server", "tracing", "variables"},
 		"jobconfig": {"jobconfig/expression", "jobconfig/reader"},
 		"tracing":   {"keptn"},
 		"run":       {"keptn"},
 		"files":     nil,
-		"signature": {"eventmetric", "function"},
-		"lint":      {"executor", "files", "function", "jobconfig", "keptn", "podsecurity", "run"}, // no function: a tool that plans as the executor does
+		"signature": {"eventmetric", "function", "keptn", "run"},
+		"allowlist": nil, "server": nil, "variables": nil,
+		"lint":      {"executor", "executor/plan", "files", "function", "jobconfig", "keptn", "podsecurity", "run"}, // no function: a tool that plans as the executor does
 		"keptn/api": {"keptn"},
 	}
 	mayImport := func(importer, imported string) bool {

@@ -15,6 +15,7 @@ import (
 	"github.com/job-executor/job-executor/functions/cluster"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/prometheus"
+	"github.com/job-executor/job-executor/functions/variables"
 )
 
 func main() {
@@ -23,11 +24,11 @@ func main() {
 
 // reload reads the configuration again, with the secrets as they are now.
 func reload() (bridge.Configuration, error) {
-	variables, err := function.Variables(os.Environ())
+	settings, err := variables.Read(os.Environ())
 	if err != nil {
 		return bridge.Configuration{}, err
 	}
-	return function.Configure[bridge.Configuration](variables)
+	return function.Configure[bridge.Configuration](settings)
 }
 
 func wire(ctx context.Context, configuration bridge.Configuration, telemetry *function.Telemetry) (function.Program, error) {

@@ -294,15 +294,14 @@ func (plan Plan) environment(ctx context.Context, namespace string, task jobconf
 		case jobconfig.ValueFromSecret:
 			secret := corev1.LocalObjectReference{Name: variable.Name}
 			named, err := plan.secret(ctx, namespace, variable.Name, later)
-			switch {
-			case err != nil:
+			if err != nil {
 				return nil, nil, fmt.Errorf("could not add env with name %s: %w", variable.Name, err)
-			case !named.found && later:
-				secrets = append(secrets, corev1.EnvFromSource{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: secret}})
-			case !named.found:
-				return nil, nil, Mistakef("could not add env with name %s: there is no Secret of this name in namespace %q", variable.Name, namespace)
 			}
-			for _, key := range named.keys {
+			if named == nil { // its keys are not known yet
+				secrets = append(secrets, corev1.EnvFromSource{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: secret}})
+				continue
+			}
+			for _, key := range named.Keys {
 				environment = append(environment, corev1.EnvVar{Name: key, ValueFrom: &corev1.EnvVarSource{
 					SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: secret, Key: key},
 				}})
@@ -335,14 +334,10 @@ func (plan Plan) checkKey(ctx context.Context, namespace string, variable jobcon
 		return nil
 	}
 	named, err := plan.secret(ctx, namespace, ref.Name, later)
-	switch {
-	case err != nil:
+	if err != nil {
 		return fmt.Errorf("could not add env with name %s: %w", variable.Name, err)
-	case later:
-		return nil
-	case !named.found:
-		return Mistakef("could not add env with name %s: there is no Secret %s in namespace %q", variable.Name, ref.Name, namespace)
-	case !slices.Contains(named.keys, ref.Key):
+	}
+	if !later && !slices.Contains(named.Keys, ref.Key) {
 		return Mistakef("could not add env with name %s: Secret %s in namespace %q has no key %s", variable.Name, ref.Name, namespace, ref.Key)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/job-executor/job-executor/functions/allowlist"
 	"github.com/job-executor/job-executor/functions/run"
 )
 
@@ -25,7 +26,7 @@ type Rules struct {
 	AllowedSecrets         []string `env:"ALLOWED_SECRETS"`
 	AllowedServiceAccounts []string `env:"ALLOWED_SERVICE_ACCOUNTS"`
 	// AllowedLabel selects the Secrets and service accounts that tasks may name.
-	AllowedLabel Selector `env:"ALLOWED_LABEL" envDefault:"job-executor.github.io/allowed=true"`
+	AllowedLabel allowlist.Selector `env:"ALLOWED_LABEL" envDefault:"job-executor.github.io/allowed=true"`
 	// ProjectNamespaces are the namespaces of a project's Jobs, by its name, with + between them;
 	// the first is its default. A project that is not listed has those that are no project's.
 	ProjectNamespaces map[string]string `env:"PROJECT_NAMESPACES" envKeyValSeparator:"="`
@@ -74,7 +75,7 @@ func (rules Rules) Validate() error {
 	for variable, patterns := range map[string][]string{
 		"ALLOWED_IMAGES": rules.AllowedImages, "ALLOWED_SECRETS": rules.AllowedSecrets, "ALLOWED_SERVICE_ACCOUNTS": rules.AllowedServiceAccounts,
 	} {
-		if _, err := matches(patterns, ""); err != nil {
+		if _, err := allowlist.Name(patterns, ""); err != nil {
 			return fmt.Errorf("environment variable %s: %w", variable, err)
 		}
 	}

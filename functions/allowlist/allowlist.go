@@ -1,0 +1,86 @@
+package allowlist
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/distribution/reference"
+	"github.com/gobwas/glob"
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// Selector is a selector of labels in an environment variable, as kubectl has it; none selects
+// nothing.
+type Selector struct{ labels.Selector }
+
+// UnmarshalText reads a selector; it is an error if it is none.
+func (selector *Selector) UnmarshalText(text []byte) error {
+	if strings.TrimSpace(string(text)) == "" {
+		*selector = Selector{}
+		return nil
+	}
+	parsed, err := labels.Parse(string(text))
+	selector.Selector = parsed
+	return err
+}
+
+// Selects says whether it selects what has these labels.
+func (selector Selector) Selects(of map[string]string) bool {
+	return selector.Selector != nil && selector.Matches(labels.Set(of))
+}
+
+// Name says whether a name is one of those that glob patterns list. Its error is that one is no
+// pattern.
+func Name(patterns []string, name string) (bool, error) {
+	for _, pattern := range patterns {
+		compiled, err := glob.Compile(strings.TrimSpace(pattern))
+		if err != nil {
+			return false, fmt.Errorf("pattern %q: %w", pattern, err)
+		}
+		if compiled.Match(name) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// Image says whether an image is one of those that glob patterns list. Names are compared in full:
+// busybox is docker.io/library/busybox:latest, in patterns as in images. A pattern without a tag
+// allows any; where an image has a digest its tag does not matter, as to Kubernetes.
+func Image(patterns []string, image string) (bool, error) {
+	named, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
+		return false, nil // what is no name of an image nothing lists
+	}
+	full := named.Name() + ":latest"
+	if digested, ok := named.(reference.Digested); ok {
+		full = named.Name() + "@" + digested.Digest().String()
+	} else if tagged, ok := named.(reference.Tagged); ok {
+		full = named.Name() + ":" + tagged.Tag()
+	}
+	patterns = inFull(patterns)
+	for _, name := range []string{named.Name(), full} {
+		if allowed, err := Name(patterns, name); err != nil || allowed {
+			return allowed, err
+		}
+	}
+	return false, nil
+}
+
+// inFull returns patterns with the registry, as image names have it.
+func inFull(patterns []string) (full []string) {
+	const registry, official = "docker.io/", "library/"
+	for _, pattern := range patterns {
+		pattern = strings.TrimSpace(pattern)
+		first, _, hasPath := strings.Cut(pattern, "/")
+		switch {
+		case strings.HasPrefix(pattern, "*"), hasPath && strings.ContainsAny(first, ".:*?[{"), hasPath && first == "localhost":
+		case hasPath:
+			pattern = registry + pattern
+		default:
+			pattern = registry + official + pattern
+		}
+		full = append(full, pattern)
+	}
+	return full
+}

@@ -1,0 +1,75 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Draining is how a server ends.
+type Draining struct {
+	// Delay is how long it still serves after SIGTERM, while its address is taken out of use.
+	// Knative's queue-proxy does that by itself.
+	Delay time.Duration `env:"DRAIN_DELAY" envDefault:"0s"`
+	// Timeout is how long requests that are under way may take after that.
+	Timeout time.Duration `env:"DRAIN_TIMEOUT" envDefault:"25s"`
+}
+
+const (
+	readHeaderTimeout = 10 * time.Second
+	// readTimeout bounds how long a request may take to arrive.
+	readTimeout    = time.Minute
+	idleTimeout    = 3 * time.Minute
+	maxHeaderBytes = 64 << 10
+)
+
+// Listen listens at a port of all addresses.
+func Listen(ctx context.Context, port int) (net.Listener, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(port)))
+	if err != nil {
+		return nil, fmt.Errorf("listening: %w", err)
+	}
+	return listener, nil
+}
+
+// Serve serves until the context ends, goes on for the drain delay, and waits for what is under
+// way. Its error is that it could not, or that something was still under way.
+func Serve(ctx context.Context, listener net.Listener, handler http.Handler, draining Draining, log *slog.Logger) error {
+	base := context.WithoutCancel(ctx)
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		BaseContext:       func(net.Listener) context.Context { return base },
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serving: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		log.InfoContext(ctx, "draining", "address", listener.Addr().String())
+		time.Sleep(draining.Delay)
+		drainCtx, cancel := context.WithTimeout(base, draining.Timeout)
+		defer cancel()
+		if err := server.Shutdown(drainCtx); err != nil {
+			return fmt.Errorf("draining: %w", err)
+		}
+		return nil
+	})
+	log.InfoContext(ctx, "serving", "address", listener.Addr().String())
+	return group.Wait()
+}
