@@ -24,6 +24,7 @@ const (
 	traefikVersion  = "v3.6.12"
 	jaegerVersion   = "v1.76.0"
 	kubernetes      = "v1.34.4"
+	routerVersion   = "v2.1.0"
 )
 
 // packages are installed by apt, each if a program of it is not there: containerd
@@ -31,7 +32,7 @@ const (
 var packages = map[string]string{
 	"/bin/busybox": "busybox-static", "/etc/ssl/certs/ca-certificates.crt": "ca-certificates", "/usr/bin/containerd": "containerd",
 	"/usr/bin/nsenter": "util-linux", "/usr/bin/prometheus": "prometheus", "/usr/lib/cni/bridge": "containernetworking-plugins", "/usr/sbin/conntrack": "conntrack",
-	"/usr/sbin/debootstrap": "debootstrap", "/usr/sbin/ip": "iproute2", "/usr/sbin/iptables": "iptables", "/usr/sbin/nft": "nftables",
+	"/usr/sbin/debootstrap": "debootstrap", "/usr/sbin/ip": "iproute2", "/usr/sbin/ipset": "ipset", "/usr/sbin/iptables": "iptables", "/usr/sbin/nft": "nftables",
 	"/usr/sbin/runc": "runc", "/usr/sbin/sysctl": "procps",
 }
 
@@ -74,6 +75,12 @@ func (cluster *cluster) artifacts() []artifact {
 			name: "image registry", key: registryVersion, expect: time.Minute,
 			make: func(ctx context.Context) error {
 				return cluster.install(ctx, "github.com/distribution/distribution/v3/cmd/registry@"+registryVersion)
+			},
+		},
+		{
+			name: "kube-router", key: routerVersion, expect: 4 * time.Minute,
+			make: func(ctx context.Context) error {
+				return cluster.install(ctx, "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router@"+routerVersion)
 			},
 		},
 		{

@@ -120,6 +120,15 @@ func (cluster *cluster) startNode(ctx context.Context) error {
 	if err := cluster.start(ctx, "kube-proxy", nil, cluster.bin("kube-proxy"), "--config", rendered["kube-proxy.yaml"]); err != nil {
 		return err
 	}
+	// It enforces NetworkPolicies, and does nothing else here.
+	err = cluster.start(ctx, "kube-router", func(ctx context.Context) error {
+		return cluster.inNetwork(ctx, "iptables", "-S", "KUBE-ROUTER-INPUT")
+	}, cluster.bin("kube-router"), "--run-firewall", "--run-router=false", "--run-service-proxy=false", "--enable-cni=false",
+		"--kubeconfig", cluster.kubeconfig(), "--hostname-override", nodeName, "--service-cluster-ip-range", serviceNetwork,
+		"--health-port=0", "--metrics-port=0")
+	if err != nil {
+		return err
+	}
 	return cluster.start(ctx, "coredns", answers(nodeAddress+":53"), cluster.bin("coredns"), "-conf", rendered["Corefile"])
 }
 

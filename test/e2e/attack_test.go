@@ -21,8 +21,8 @@ import (
 	"github.com/job-executor/job-executor/test/system"
 )
 
-// Somebody who can run containers in the Jobs' namespace, and knows all of a task, can neither
-// end nor stop it, nor run anything in its name, nor read its files.
+// Somebody who can run containers in the Jobs' namespace, or in another one, and knows all of a task,
+// can neither end nor stop it, nor run anything in its name, nor read its files.
 func TestAttacksFromAContainer(t *testing.T) {
 	t.Parallel()
 	installed := connect(t)
@@ -47,15 +47,23 @@ actions:
 	}))
 	var task keptn.Task
 	must(t, json.Unmarshal([]byte(victim.Annotations[run.TaskAnnotation]), &task))
-	tried := tryAll(t, installed, attack.On(task, victim))
-	t.Log(tried)
-	for _, answer := range []string{"401", "202"} {
-		if !strings.Contains(tried, answer) {
-			t.Errorf("nothing was answered with %s", answer)
+	requests := attack.On(task, victim)
+	for namespace, want := range map[string]map[string]string{
+		// From there only the bridge's files can be reached, which Jobs get.
+		system.JobsNamespace: {"bridge-files.": "401"},
+		// From another one the Broker can be, and takes events from everybody.
+		"default": {"broker-ingress.": "202"},
+	} {
+		answers, wanted := tryAll(t, installed, namespace, requests), map[string]string{}
+		for _, request := range requests {
+			wanted[request.Name] = "nothing"
+			for host, status := range want {
+				if strings.HasPrefix(request.URL, "http://"+host) {
+					wanted[request.Name] = status
+				}
+			}
 		}
-	}
-	if strings.Contains(tried, "apiVersion") {
-		t.Error("a file was read")
+		compare(t, "what was answered to a pod in namespace "+namespace, wanted, answers)
 	}
 	must(t, installed.Exec(t.Context(), victim, "touch", "/keptn/ended"))
 	stageState, events := end(t, installed, project, keptnContext)
@@ -75,10 +83,11 @@ actions:
 	}))
 }
 
-// tryAll tries attacks from a container in the Jobs' namespace, and returns what was answered.
-func tryAll(t *testing.T, installed *system.Installation, attacks []attack.Request) string {
+// tryAll tries attacks from a container in a namespace, and returns what status was answered to each,
+// or nothing.
+func tryAll(t *testing.T, installed *system.Installation, namespace string, attacks []attack.Request) map[string]string {
 	t.Helper()
-	pods := installed.Kubernetes.CoreV1().Pods(system.JobsNamespace)
+	pods := installed.Kubernetes.CoreV1().Pods(namespace)
 	made, err := pods.Create(t.Context(), &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "attacker-"},
 		Spec: corev1.PodSpec{
@@ -101,5 +110,14 @@ func tryAll(t *testing.T, installed *system.Installation, attacks []attack.Reque
 	}))
 	log, err := pods.GetLogs(made.Name, &corev1.PodLogOptions{}).DoRaw(t.Context())
 	must(t, err)
-	return string(log)
+	t.Logf("from namespace %s:\n%s", namespace, log)
+	answers := map[string]string{}
+	for _, part := range strings.Split(string(log), "== ")[1:] {
+		name, answer, _ := strings.Cut(part, "\n")
+		answers[name] = "nothing"
+		if fields := strings.Fields(answer); len(fields) > 1 && strings.HasPrefix(fields[0], "HTTP/") {
+			answers[name] = fields[1]
+		}
+	}
+	return answers
 }

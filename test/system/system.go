@@ -193,7 +193,9 @@ func (system *Installation) Token(ctx context.Context) (string, error) {
 // roles and accounts of the first one, and named in JOB_NAMESPACES.
 func (system *Installation) AddJobNamespace(ctx context.Context, name string) error {
 	core, rbac := system.Kubernetes.CoreV1(), system.Kubernetes.RbacV1()
-	if _, err := core.Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}); err != nil {
+	if _, err := core.Namespaces().Create(ctx, &corev1.Namespace{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"job-executor.github.io/jobs": "true"}},
+	}, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("creating namespace %s: %w", name, err)
 	}
 	roles, err := rbac.Roles(JobsNamespace).List(ctx, metav1.ListOptions{})
