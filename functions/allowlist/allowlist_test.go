@@ -10,7 +10,10 @@ func TestImagesAreComparedInFull(t *testing.T) {
 		"all":  {patterns: []string{"*"}, allowed: []string{"busybox", "evil.example/x"}},
 		"none": {forbidden: []string{"busybox"}},
 		"an official image, of any tag": {
-			patterns: []string{"busybox"}, allowed: []string{"busybox", "busybox:1.36", "library/busybox", "docker.io/library/busybox:latest", "index.docker.io/library/busybox", "busybox@" + digest},
+			patterns: []string{"busybox"},
+			allowed: []string{
+				"busybox", "busybox:1.36", "library/busybox", "docker.io/library/busybox:latest", "index.docker.io/library/busybox", "busybox@" + digest,
+			},
 			forbidden: []string{"busybox.evil.example/x", "evil.example/busybox", "somebody/busybox", "busyboxes"},
 		},
 		"one with a tag": {
@@ -18,11 +21,23 @@ func TestImagesAreComparedInFull(t *testing.T) {
 			// To Kubernetes the digest is what counts.
 			forbidden: []string{"busybox", "busybox:1.37", "busybox:1.36@" + digest},
 		},
-		"the newest":            {patterns: []string{"busybox:latest"}, allowed: []string{"busybox"}, forbidden: []string{"busybox:1.36"}},
-		"one of a digest":       {patterns: []string{"busybox@" + digest}, allowed: []string{"busybox@" + digest, "busybox:1.36@" + digest}, forbidden: []string{"busybox", "somebody/busybox@" + digest}},
-		"those of a name":       {patterns: []string{"busybox*"}, allowed: []string{"busybox", "busybox-extra:1"}, forbidden: []string{"busybox.evil.example/x", "busybox/x"}},
-		"those of somebody":     {patterns: []string{" keptncontrib/* "}, allowed: []string{"keptncontrib/x", "docker.io/keptncontrib/x:1"}, forbidden: []string{"keptncontrib.evil.example/x", "evil.example/keptncontrib/x"}},
-		"those of a registry":   {patterns: []string{"registry.example:5000/*"}, allowed: []string{"registry.example:5000/a/b:1"}, forbidden: []string{"registry.example/a", "a"}},
+		"the newest": {patterns: []string{"busybox:latest"}, allowed: []string{"busybox"}, forbidden: []string{"busybox:1.36"}},
+		"one of a digest": {
+			patterns: []string{"busybox@" + digest}, allowed: []string{"busybox@" + digest, "busybox:1.36@" + digest},
+			forbidden: []string{"busybox", "somebody/busybox@" + digest},
+		},
+		"those of a name": {
+			patterns: []string{"busybox*"}, allowed: []string{"busybox", "busybox-extra:1"},
+			forbidden: []string{"busybox.evil.example/x", "busybox/x"},
+		},
+		"those of somebody": {
+			patterns: []string{" keptncontrib/* "}, allowed: []string{"keptncontrib/x", "docker.io/keptncontrib/x:1"},
+			forbidden: []string{"keptncontrib.evil.example/x", "evil.example/keptncontrib/x"},
+		},
+		"those of a registry": {
+			patterns: []string{"registry.example:5000/*"}, allowed: []string{"registry.example:5000/a/b:1"},
+			forbidden: []string{"registry.example/a", "a"},
+		},
 		"those of a local one":  {patterns: []string{"localhost/*"}, allowed: []string{"localhost/a"}, forbidden: []string{"a"}},
 		"those of any registry": {patterns: []string{"*/busybox"}, allowed: []string{"busybox", "evil.example/busybox:1"}, forbidden: []string{"busyboxes"}},
 		"several":               {patterns: []string{"nginx", "busybox"}, allowed: []string{"busybox", "nginx"}, forbidden: []string{"alpine"}},

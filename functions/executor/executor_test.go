@@ -178,6 +178,12 @@ actions:
 
 var manyTasks = "apiVersion: v2\nactions:\n- name: A\n  events: [{name: test}]\n  tasks:\n" + strings.Repeat("  - {name: T, image: busybox}\n", 101)
 
+// What is added to a sentence about something that does not exist, or that tasks may not name.
+const (
+	notToUse   = ", or tasks may not use it; what tasks may name has the label for=tasks"
+	notToRunAs = ", or tasks may not run as it; what tasks may name has the label for=tasks"
+)
+
 func task(lines string) string {
 	return "apiVersion: v2\nactions:\n- name: A\n  events: [{name: test}]\n  tasks:\n  - name: T\n    " + lines + "\n"
 }
@@ -321,44 +327,46 @@ func TestHandle(t *testing.T) {
 			name:    "an account that does not exist",
 			file:    file{content: task("image: busybox\n    serviceAccount: root")},
 			reply:   "finished",
-			message: `action "A", task "T": service account "root" does not exist in namespace "jobs", or tasks may not run as it; what tasks may name has the label for=tasks`,
+			message: `action "A", task "T": service account "root" does not exist in namespace "jobs"` + notToRunAs,
 		},
 		{
 			name:    "a Secret that does not exist",
 			file:    file{content: task("image: busybox\n    env: [{name: nothing, valueFrom: secret}]")},
 			reply:   "finished",
-			message: `action "A", task "T": could not add env with name nothing: there is no Secret nothing in namespace "jobs", or tasks may not use it; what tasks may name has the label for=tasks`,
+			message: `action "A", task "T": could not add env with name nothing: there is no Secret nothing in namespace "jobs"` + notToUse,
 		},
 		{
 			name:    "a key of a Secret that does not exist",
 			file:    file{content: task("image: busybox\n    env: [{name: X, secretKeyRef: {name: nothing, key: k}}]")},
 			reply:   "finished",
-			message: `action "A", task "T": could not add env with name X: there is no Secret nothing in namespace "jobs", or tasks may not use it; what tasks may name has the label for=tasks`,
+			message: `action "A", task "T": could not add env with name X: there is no Secret nothing in namespace "jobs"` + notToUse,
 		},
 		{
 			name:    "a Secret that tasks may not use is as one that does not exist",
 			file:    file{content: task("image: busybox\n    env: [{name: others, valueFrom: secret}]")},
 			reply:   "finished",
-			message: `action "A", task "T": could not add env with name others: there is no Secret others in namespace "jobs", or tasks may not use it; what tasks may name has the label for=tasks`,
+			message: `action "A", task "T": could not add env with name others: there is no Secret others in namespace "jobs"` + notToUse,
 		},
 		{
 			name:    "nor by one of its keys",
 			file:    file{content: task("image: busybox\n    env: [{name: X, secretKeyRef: {name: others, key: user}}]")},
 			reply:   "finished",
-			message: `action "A", task "T": could not add env with name X: there is no Secret others in namespace "jobs", or tasks may not use it; what tasks may name has the label for=tasks`,
+			message: `action "A", task "T": could not add env with name X: there is no Secret others in namespace "jobs"` + notToUse,
 		},
 		{
 			name:    "nor to pull its image",
 			file:    file{content: task("image: busybox\n    imagePullSecrets: [others]")},
 			reply:   "finished",
-			message: `action "A", task "T": imagePullSecrets: there is no Secret others in namespace "jobs", or tasks may not use it; what tasks may name has the label for=tasks`,
+			message: `action "A", task "T": imagePullSecrets: there is no Secret others in namespace "jobs"` + notToUse,
 		},
 		{
 			name: "nor later",
-			file: file{content: "apiVersion: v2\nactions:\n- name: A\n  event: test\n  tasks: [{name: one, image: busybox}, {name: T, image: busybox, " +
-				"env: [{name: X, secretKeyRef: {name: others, key: user}}]}]\n"},
+			file: file{
+				content: "apiVersion: v2\nactions:\n- name: A\n  event: test\n  tasks: [{name: one, image: busybox}, {name: T, image: busybox, " +
+					"env: [{name: X, secretKeyRef: {name: others, key: user}}]}]\n",
+			},
 			reply:   "finished",
-			message: `action "A", task "T": could not add env with name X: there is no Secret others in namespace "jobs", or tasks may not use it; what tasks may name has the label for=tasks`,
+			message: `action "A", task "T": could not add env with name X: there is no Secret others in namespace "jobs"` + notToUse,
 		},
 		{
 			name:    "a Secret whose name is listed",
@@ -371,13 +379,13 @@ func TestHandle(t *testing.T) {
 			name:    "a listed Secret that does not exist",
 			file:    file{content: task("image: busybox\n    env: [{name: made-before, valueFrom: secret}]")},
 			reply:   "finished",
-			message: `action "A", task "T": could not add env with name made-before: there is no Secret made-before in namespace "jobs", or tasks may not use it; what tasks may name has the label for=tasks`,
+			message: `action "A", task "T": could not add env with name made-before: there is no Secret made-before in namespace "jobs"` + notToUse,
 		},
 		{
 			name:    "an account that tasks may not run as",
 			file:    file{content: task("image: busybox\n    serviceAccount: others")},
 			reply:   "finished",
-			message: `action "A", task "T": service account "others" does not exist in namespace "jobs", or tasks may not run as it; what tasks may name has the label for=tasks`,
+			message: `action "A", task "T": service account "others" does not exist in namespace "jobs"` + notToRunAs,
 		},
 		{
 			name:    "a key that a Secret does not have",
@@ -649,7 +657,12 @@ func TestJobsCarryWhatTheOthersNeed(t *testing.T) {
 			annotations: map[string]string{run.DeadlineAnnotation: "TASK_DEADLINE_SECONDS of the installation"},
 			seconds:     30,
 		},
-		{name: "not the installation's, which is longer", deadline: 90, annotations: map[string]string{run.DeadlineAnnotation: "maxPollDuration"}, seconds: 60},
+		{
+			name:        "not the installation's, which is longer",
+			deadline:    90,
+			annotations: map[string]string{run.DeadlineAnnotation: "maxPollDuration"},
+			seconds:     60,
+		},
 		{
 			name:        "that it is silent",
 			silent:      "silent: true, ",
@@ -787,8 +800,14 @@ func TestJobHasAllThatTheTaskWants(t *testing.T) {
 							{Name: "TIMEOUT", Value: "1m0s"},
 						},
 						Resources: corev1.ResourceRequirements{
-							Limits:   corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1"), corev1.ResourceMemory: resource.MustParse("512Mi")},
-							Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("50m"), corev1.ResourceMemory: resource.MustParse("128Mi")},
+							Limits: corev1.ResourceList{
+								corev1.ResourceCPU:    resource.MustParse("1"),
+								corev1.ResourceMemory: resource.MustParse("512Mi"),
+							},
+							Requests: corev1.ResourceList{
+								corev1.ResourceCPU:    resource.MustParse("50m"),
+								corev1.ResourceMemory: resource.MustParse("128Mi"),
+							},
 						},
 					}},
 					Containers: []corev1.Container{
@@ -807,7 +826,10 @@ func TestJobHasAllThatTheTaskWants(t *testing.T) {
 							},
 							Env: []corev1.EnvVar{
 								{Name: "HOST", Value: "http://svc"}, fromSecret("password"), fromSecret("user"), {Name: "PLAIN", Value: "text"},
-								{Name: "KEPTN_PROJECT", Value: "seed"}, {Name: "KEPTN_STAGE", Value: "production"}, {Name: "KEPTN_SERVICE", Value: "svc"},
+								{
+									Name:  "KEPTN_PROJECT",
+									Value: "seed",
+								}, {Name: "KEPTN_STAGE", Value: "production"}, {Name: "KEPTN_SERVICE", Value: "svc"},
 								{Name: "LABELS_BUILD_ID", Value: "17"},
 							},
 						},
@@ -855,7 +877,8 @@ actions:
 		OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue}},
 	}}}
 	jobSpec := made.created[0].Spec
-	if difference := cmp.Diff(policy, jobSpec.PodFailurePolicy); difference != "" || *jobSpec.BackoffLimit != 2 || *jobSpec.ActiveDeadlineSeconds != 3*660 {
+	if difference := cmp.Diff(policy, jobSpec.PodFailurePolicy); difference != "" || *jobSpec.BackoffLimit != 2 ||
+		*jobSpec.ActiveDeadlineSeconds != 3*660 {
 		t.Errorf("it fails after %d, is over after %d s; (-want +got):\n%s", *jobSpec.BackoffLimit, *jobSpec.ActiveDeadlineSeconds, difference)
 	}
 	for name, want := range map[string]string{"team": "shop", "keeps": "its", "cost": "7", run.ManagedByLabel: run.ManagedBy} {
@@ -865,9 +888,14 @@ actions:
 	}
 	want := corev1.PodSpec{
 		ImagePullSecrets: []corev1.LocalObjectReference{{Name: "listed"}}, NodeSelector: map[string]string{"disk": "ssd"},
-		Tolerations: []corev1.Toleration{{Key: "gpu", Operator: corev1.TolerationOpExists}}, Affinity: &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{}},
+		Tolerations: []corev1.Toleration{
+			{Key: "gpu", Operator: corev1.TolerationOpExists},
+		}, Affinity: &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{}},
 		Volumes: []corev1.Volume{
-			{Name: "keptn-files", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse("100Mi"))}}},
+			{
+				Name:         "keptn-files",
+				VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse("100Mi"))}},
+			},
 			{Name: "claim-0", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"}}},
 		},
 		Containers: []corev1.Container{{
@@ -1004,7 +1032,11 @@ actions:
 	}
 	const members = "keptn.context=4ed578f6-1e1e-4a11-9b2e-9a7111760f5b,keptn.project=seed,keptn.stage=production,keptn.service=svc,keptn.task=test"
 	want := map[string]string{
-		"TRACEPARENT": "00-4ed578f61e1e4a119b2e9a7111760f5b-" + tracing.SpanID("jobs", name, "run").String() + "-01", "TRACESTATE": "", "BAGGAGE": members,
+		"TRACEPARENT": "00-4ed578f61e1e4a119b2e9a7111760f5b-" + tracing.SpanID(
+			"jobs",
+			name,
+			"run",
+		).String() + "-01", "TRACESTATE": "", "BAGGAGE": members,
 		"OTEL_SERVICE_NAME": "mine", "OTEL_RESOURCE_ATTRIBUTES": members + ",host.id=job-executor,ip=job-executor,k8s.namespace.name=jobs,k8s.job.name=" + name,
 		"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318/",
 	}

@@ -19,7 +19,16 @@ func answering(t *testing.T, status int, body string) (*Client, *[]string) {
 	t.Helper()
 	var asked []string
 	server := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
-		asked = append(asked, request.Method+" "+request.URL.String()+" "+request.Header.Get("Authorization")+" "+request.Header.Get(GrantHeader)+request.Header.Get("Ce-Id"))
+		asked = append(
+			asked,
+			request.Method+" "+request.URL.String()+" "+request.Header.Get(
+				"Authorization",
+			)+" "+request.Header.Get(
+				GrantHeader,
+			)+request.Header.Get(
+				"Ce-Id",
+			),
+		)
 		writer.Header().Set(StartedHeader, "true")
 		writer.WriteHeader(status)
 		_, _ = writer.Write([]byte(body))
@@ -47,7 +56,8 @@ func TestClientAsksAsTheGatewayWants(t *testing.T) {
 		t.Errorf("%v (-want +got):\n%s", err, difference)
 	}
 	want := []string{
-		"POST /grant?namespace=a&namespace=b Bearer token 1", "GET /resource?level=stage&path=x+y Bearer token grant", "GET /resource?level=service Bearer token grant",
+		"POST /grant?namespace=a&namespace=b Bearer token 1", "GET /resource?level=stage&path=x+y Bearer token grant",
+		"GET /resource?level=service Bearer token grant",
 	}
 	if difference := cmp.Diff(want, *asked); difference != "" {
 		t.Errorf("asked (-want +got):\n%s", difference)

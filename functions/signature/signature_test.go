@@ -244,8 +244,13 @@ func TestEnvelopeIsOneOfDSSE(t *testing.T) {
 // Of each type there is one function that sends it, or two.
 func TestWhoMaySendWhat(t *testing.T) {
 	want := map[string][]Name{
-		"sh.keptn.event.test.triggered": {Bridge}, keptn.ObservedType: {Bridge}, run.CancelledType: {Bridge}, run.AwaitedType: {Bridge}, run.ReportedType: {Bridge},
-		"sh.keptn.event.test.started": {Executor, Watcher}, "sh.keptn.event.test.finished": {Executor, Watcher}, keptn.LogErrorType: {Executor, Watcher},
+		"sh.keptn.event.test.triggered": {
+			Bridge,
+		}, keptn.ObservedType: {Bridge}, run.CancelledType: {Bridge}, run.AwaitedType: {Bridge}, run.ReportedType: {Bridge},
+		"sh.keptn.event.test.started": {
+			Executor,
+			Watcher,
+		}, "sh.keptn.event.test.finished": {Executor, Watcher}, keptn.LogErrorType: {Executor, Watcher},
 		run.CompletedType: {Jobsource}, run.ActiveType: {Jobsource}, "sh.keptn.event.test.status.changed": nil, "sh.keptn.other": nil, "": nil,
 	}
 	got := map[string][]Name{}
@@ -298,7 +303,8 @@ func TestHandlerDropsWhatProvesNothing(t *testing.T) {
 			if test.handled {
 				want = []any{"500", nil}
 			}
-			if difference := cmp.Diff(want, seen); difference != "" || !errors.Is(err, test.err) || function.IsPermanent(err) || (reply != nil) != test.replied {
+			if difference := cmp.Diff(want, seen); difference != "" || !errors.Is(err, test.err) || function.IsPermanent(err) ||
+				(reply != nil) != test.replied {
 				t.Errorf("got %v, %v; seen (-want +got):\n%s", reply, err, difference)
 			}
 			if reply != nil {
@@ -344,7 +350,10 @@ func TestKeysAreMadeOnce(t *testing.T) {
 func TestFilesAreReadAgain(t *testing.T) {
 	client, directory, now := installation(), t.TempDir(), fixture.Noon
 	files := &Files{
-		Settings: Settings{PrivateFile: filepath.Join(directory, "key.pem"), PublicDirectory: directory}, Own: Watcher, Now: func() time.Time { return now },
+		Settings: Settings{
+			PrivateFile:     filepath.Join(directory, "key.pem"),
+			PublicDirectory: directory,
+		}, Own: Watcher, Now: func() time.Time { return now },
 	}
 	if keys, err := files.Keys(); err != nil || keys.Private != nil || len(keys.Public) > 0 {
 		t.Errorf("before there are any: %v, %v", keys, err)
@@ -376,7 +385,8 @@ func TestFilesAreReadAgain(t *testing.T) {
 	check := func(when string, want ed25519.PublicKey) {
 		t.Helper()
 		keys, err := files.Keys()
-		if err != nil || keys.Own != Watcher || !want.Equal(keys.Private.Public()) || !want.Equal(keys.Public[Watcher]) || len(keys.Public) != len(Names()) {
+		if err != nil || keys.Own != Watcher || !want.Equal(keys.Private.Public()) || !want.Equal(keys.Public[Watcher]) ||
+			len(keys.Public) != len(Names()) {
 			t.Errorf("%s: %v, %v", when, keys.Public, err)
 		}
 	}

@@ -19,7 +19,8 @@ func TestSecretsAreReadFromFiles(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(mounted, "TOKEN"), []byte("secret"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, target := range map[string]string{"..data": mounted, "TOKEN": filepath.Join(directory, "..data", "TOKEN"), "GONE": filepath.Join(directory, "..data", "GONE")} {
+	shown := filepath.Join(directory, "..data")
+	for name, target := range map[string]string{"..data": mounted, "TOKEN": filepath.Join(shown, "TOKEN"), "GONE": filepath.Join(shown, "GONE")} {
 		if err := os.Symlink(target, filepath.Join(directory, name)); err != nil {
 			t.Fatal(err)
 		}

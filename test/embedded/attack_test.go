@@ -26,8 +26,12 @@ func TestAttacksHaveNoEffect(t *testing.T) {
 	system := start(t, Options{})
 	keptn := console.Keptn{Call: system.Call}
 	end := filepath.Join(t.TempDir(), "end")
-	config := fmt.Sprintf("apiVersion: v2\nactions:\n- {name: Wait, event: test.triggered, files: [job], image: busybox, cmd: [sh, -c, 'until [ -e %s ]; do sleep 0.1; done']}\n", end)
-	if err := keptn.CreateProject(t.Context(), project, console.Shipyard(stage, "test"), service, []string{stage}, map[string][]byte{"job/config.yaml": []byte(config)}); err != nil {
+	config := fmt.Sprintf(
+		"apiVersion: v2\nactions:\n- {name: Wait, event: test.triggered, files: [job], image: busybox, cmd: [sh, -c, 'until [ -e %s ]; do sleep 0.1; done']}\n",
+		end,
+	)
+	files := map[string][]byte{"job/config.yaml": []byte(config)}
+	if err := keptn.CreateProject(t.Context(), project, console.Shipyard(stage, "test"), service, []string{stage}, files); err != nil {
 		t.Fatal(err)
 	}
 	keptnContext, err := keptn.Trigger(t.Context(), project, stage, "pipeline", service, nil)

@@ -53,7 +53,8 @@ func tellOf(ctx context.Context, keptn console.Keptn, project, keptnContext stri
 func TestSequences(t *testing.T) {
 	system := start(t, Options{
 		Objects: []runtime.Object{&corev1.Secret{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "job-executor-jobs", Name: "credentials", Labels: AllowedLabels()}, Data: map[string][]byte{"PASSWORD": []byte("secret")},
+			ObjectMeta: metav1.ObjectMeta{Namespace: "job-executor-jobs", Name: "credentials", Labels: AllowedLabels()},
+			Data:       map[string][]byte{"PASSWORD": []byte("secret")},
 		}},
 	})
 	keptn := console.Keptn{Call: system.Call}

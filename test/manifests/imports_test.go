@@ -41,7 +41,8 @@ func TestWhoMayImportWhom(t *testing.T) {
 		"files":     nil,
 		"signature": {"eventmetric", "function", "keptn", "run"},
 		"allowlist": nil, "server": nil, "variables": nil,
-		"lint":      {"executor", "executor/plan", "files", "function", "jobconfig", "keptn", "podsecurity", "run"}, // no function: a tool that plans as the executor does
+		// No function: a tool that plans as the executor does.
+		"lint":      {"executor", "executor/plan", "files", "function", "jobconfig", "keptn", "podsecurity", "run"},
 		"keptn/api": {"keptn"},
 	}
 	mayImport := func(importer, imported string) bool {

@@ -361,7 +361,8 @@ func (world *world) start() {
 			return broker, nil, nil
 		},
 	)
-	go world.keep("bridge", []string{"bridge" + local, "bridge-files" + local}, func(ctx context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
+	bridges := []string{"bridge" + local, "bridge-files" + local}
+	go world.keep("bridge", bridges, func(ctx context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
 		return serve(process, func(environment embedded.Environment) (function.Program, error) {
 			return embedded.Bridge(ctx, environment)
 		})

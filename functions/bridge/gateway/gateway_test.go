@@ -436,14 +436,31 @@ func TestFilesAreStreamedBoundedAndCached(t *testing.T) {
 		{name: "a small file at a commit is asked for once", file: file{size: 1000}, commit: "c", want: []any{200, int64(1000), true, 1}},
 		{name: "at no commit it may have changed", file: file{size: 1000}, want: []any{200, int64(1000), true, 2}},
 		{name: "a large file is not kept", file: file{size: 10 << 20}, commit: "c", want: []any{200, int64(10 << 20), true, 2}},
-		{name: "a too large file is cut off, not cut short", file: file{size: files.MaxFileBytes + 1}, commit: "c", want: []any{200, int64(0), false, 2}},
+		{
+			name:   "a too large file is cut off, not cut short",
+			file:   file{size: files.MaxFileBytes + 1},
+			commit: "c",
+			want:   []any{200, int64(0), false, 2},
+		},
 		{name: "so is one that breaks off", file: file{size: 10 << 20, broken: true}, commit: "c", want: []any{200, int64(0), false, 2}},
-		{name: "one that breaks off early is an error", file: file{size: 10, broken: true}, commit: "c", want: []any{502, int64(len("it is down\n")), true, 2}},
+		{
+			name:   "one that breaks off early is an error",
+			file:   file{size: 10, broken: true},
+			commit: "c",
+			want:   []any{502, int64(len("it is down\n")), true, 2},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			grants := newGrants(time.Now)
-			gateway := &Gateway{Resources: &test.file, Reviewer: identities, Subjects: []string{"executor"}, Grants: grants, Cache: NewCache(), Log: discard}
+			gateway := &Gateway{
+				Resources: &test.file,
+				Reviewer:  identities,
+				Subjects:  []string{"executor"},
+				Grants:    grants,
+				Cache:     NewCache(),
+				Log:       discard,
+			}
 			mux := http.NewServeMux()
 			for pattern, handler := range gateway.Routes() {
 				mux.Handle(pattern, handler)

@@ -155,7 +155,7 @@ func (plan Plan) deadline(task jobconfig.Task) (seconds int64, source string) {
 
 const (
 	tokenVolume = "bridge-token"
-	tokenPath   = "/var/run/secrets/bridge"
+	tokenPath   = "/var/run/secrets/bridge" //nolint:gosec // where it is
 	tokenFile   = "token"
 	// tokenSeconds is for how long the token is good; Kubernetes replaces it before, and it ends
 	// with the pod.

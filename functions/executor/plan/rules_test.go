@@ -61,7 +61,8 @@ func TestProjectsHaveTheirNamespaces(t *testing.T) {
 
 func TestRulesAreReadFromTheEnvironment(t *testing.T) {
 	rules, err := function.Configure[Rules](map[string]string{
-		"JOB_NAMESPACES": "jobs,shop", "FETCHER_IMAGE": "f", "BRIDGE_URL": "u", "PROJECT_NAMESPACES": "shop=shop", "ALLOWED_SECRETS": "a,b*", "ALLOWED_LABEL": "a=b,c",
+		"JOB_NAMESPACES": "jobs,shop", "FETCHER_IMAGE": "f", "BRIDGE_URL": "u",
+		"PROJECT_NAMESPACES": "shop=shop", "ALLOWED_SECRETS": "a,b*", "ALLOWED_LABEL": "a=b,c",
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -244,7 +244,10 @@ func TestTokenIsNotSentToWhereARedirectLeads(t *testing.T) {
 	defer other.Close()
 	server := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusMovedPermanently))
 	defer server.Close()
-	client := &Client{Endpoints: GatewayEndpoints(server.URL), Token: func() string { return "secret" }, HTTP: NewHTTPClient(http.DefaultTransport, time.Minute), Source: keptn.Source}
+	client := &Client{
+		Endpoints: GatewayEndpoints(server.URL), Token: func() string { return "secret" },
+		HTTP: NewHTTPClient(http.DefaultTransport, time.Minute), Source: keptn.Source,
+	}
 	if _, err := client.OpenTriggered(t.Context(), "t"); err == nil {
 		t.Error("a redirect was taken for an answer")
 	}
