@@ -53,7 +53,7 @@ func (cluster *cluster) startControlPlane(ctx context.Context) error {
 	if err := cluster.makeKeys(); err != nil {
 		return err
 	}
-	for _, name := range []string{"kubeconfig", "tokens.csv"} {
+	for _, name := range []string{"kubeconfig", "tokens.csv", "audit.yaml"} {
 		if _, err := cluster.render(name); err != nil {
 			return err
 		}
@@ -75,6 +75,7 @@ func (cluster *cluster) startControlPlane(ctx context.Context) error {
 		"--service-account-issuer", "https://kubernetes.default.svc",
 		"--service-account-key-file", "pki/accounts.crt", "--service-account-signing-key-file", "pki/accounts.key",
 		"--allow-privileged",
+		"--audit-policy-file", "audit.yaml", "--audit-log-path", filepath.Join("log", "audit.json"), "--audit-log-maxsize", "1000",
 		// Else kubectl logs looks the node's name up.
 		"--kubelet-preferred-address-types", "InternalIP")
 	if err != nil {

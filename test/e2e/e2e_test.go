@@ -65,7 +65,38 @@ func installAndRun(m *testing.M) (code int, err error) {
 	if err := installed.Install(ctx, func(step string) { fmt.Println("e2e:", step) }); err != nil {
 		return 0, err
 	}
-	return m.Run(), nil
+	if code := m.Run(); code != 0 {
+		return code, nil
+	}
+	return 0, afterwards(installed)
+}
+
+// afterwards looks at what the tests have left: nothing of it tells what is secret, and in all of
+// them together each right was needed.
+func afterwards(installed *system.Installation) error {
+	ctx, cancel := context.WithTimeout(context.Background(), runLimit)
+	defer cancel()
+	leaks, err := installed.Leaks(ctx)
+	if err != nil {
+		return err
+	}
+	if len(leaks) > 0 {
+		return fmt.Errorf("what is secret was told:\n%s", strings.Join(leaks, "\n"))
+	}
+	fmt.Println("e2e: nothing that is secret was told")
+	if flag.Lookup("test.run").Value.String() != "" {
+		fmt.Println("e2e: whether all rights were needed is not known, since not all tests ran")
+		return nil
+	}
+	unused, err := installed.UnusedRights()
+	if err != nil {
+		return err
+	}
+	if len(unused) > 0 {
+		return fmt.Errorf("rights that nobody has used:\n%s", strings.Join(unused, "\n"))
+	}
+	fmt.Println("e2e: all rights of config/200-accounts.yaml were used")
+	return nil
 }
 
 func connect(t *testing.T) *system.Installation {

@@ -156,13 +156,19 @@ func (system *Installation) wait(ctx context.Context, arguments ...string) error
 }
 
 func (system *Installation) command(ctx context.Context, name string, arguments ...string) error {
+	_, err := system.output(ctx, name, arguments...)
+	return err
+}
+
+// output runs a command, and returns what it printed.
+func (system *Installation) output(ctx context.Context, name string, arguments ...string) ([]byte, error) {
 	command := exec.CommandContext(ctx, name, arguments...)
 	command.Dir = system.repository
 	output, err := command.CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("%s %s: %w\n%s", name, strings.Join(arguments, " "), err, output)
+		return nil, fmt.Errorf("%s %s: %w\n%s", name, strings.Join(arguments, " "), err, output)
 	}
-	return nil
+	return output, nil
 }
 
 // Apply applies one of the repository's manifests.

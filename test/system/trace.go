@@ -42,8 +42,10 @@ func (system *Installation) Follow(ctx context.Context, link string) ([]console.
 
 // Search reads the newest traces in which a service has a part, as Jaeger's page shows them.
 func (system *Installation) Search(ctx context.Context, service string) ([][]console.Span, error) {
-	return system.traces(ctx, "/api/traces?lookback=1h&limit=50&service="+url.QueryEscape(service))
+	return system.traces(ctx, searchQuery(service))
 }
+
+func searchQuery(service string) string { return "/api/traces?lookback=1h&limit=50&service=" + url.QueryEscape(service) }
 
 func (system *Installation) traces(ctx context.Context, query string) ([][]console.Span, error) {
 	content, err := system.call(ctx, http.MethodGet, system.proxy("observability", "jaeger", jaegerPort)+query, "application/json", nil)

@@ -1,0 +1,166 @@
+package system
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/util/yaml"
+)
+
+// right is a right of an account: to do something with a resource, or with one of its objects.
+type right struct {
+	account, verb, group, resource, namespace, name string
+}
+
+func (right right) String() string {
+	text := fmt.Sprintf("%s may %s %s", right.account, right.verb, right.resource)
+	if right.name != "" {
+		text += " " + right.name
+	}
+	if right.namespace != "" {
+		text += " in " + right.namespace
+	}
+	return text
+}
+
+// UnusedRights are the rights of accounts in manifests that nobody has used, by the API server's
+// audit log.
+func UnusedRights(manifests []byte, audit io.Reader) ([]string, error) {
+	rights, err := rightsOf(manifests)
+	if err != nil {
+		return nil, err
+	}
+	lines := bufio.NewReader(audit)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("reading the audit log: %w", err)
+		}
+		isLast := err != nil
+		if len(bytes.TrimSpace(line)) > 0 && !isLast { // the last one may be written just now
+			used, err := usedBy(line)
+			if err != nil {
+				return nil, err
+			}
+			for right := range rights {
+				if right.covers(used) {
+					delete(rights, right)
+				}
+			}
+		}
+		if isLast {
+			break
+		}
+	}
+	var unused []string
+	for right := range rights {
+		unused = append(unused, right.String())
+	}
+	slices.Sort(unused)
+	return unused, nil
+}
+
+// covers says whether a request needed a right.
+func (right right) covers(used right) bool {
+	if right.name == "" {
+		used.name = ""
+	}
+	if right.namespace == "" {
+		used.namespace = ""
+	}
+	return right == used
+}
+
+// usedBy is the right that a request needed.
+func usedBy(line []byte) (right, error) {
+	var request struct {
+		Verb      string
+		User      struct{ Username string }
+		ObjectRef struct{ Resource, Subresource, APIGroup, Namespace, Name string }
+	}
+	if err := json.Unmarshal(line, &request); err != nil {
+		return right{}, fmt.Errorf("decoding the audit log: %w", err)
+	}
+	object := request.ObjectRef
+	resource := object.Resource
+	if object.Subresource != "" {
+		resource += "/" + object.Subresource
+	}
+	return right{
+		account: strings.TrimPrefix(request.User.Username, "system:serviceaccount:"), verb: request.Verb,
+		group: object.APIGroup, resource: resource, namespace: object.Namespace, name: object.Name,
+	}, nil
+}
+
+// rightsOf are the rights that roles and their bindings give to service accounts.
+func rightsOf(manifests []byte) (map[right]bool, error) {
+	type object struct {
+		rbacv1.RoleBinding
+		Rules []rbacv1.PolicyRule `json:"rules"`
+	}
+	rules, bindings := map[string][]rbacv1.PolicyRule{}, []object{}
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(manifests), 1<<16)
+	for {
+		var decoded object
+		if err := decoder.Decode(&decoded); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return nil, fmt.Errorf("decoding the accounts: %w", err)
+		}
+		switch decoded.Kind {
+		case "Role", "ClusterRole":
+			rules[decoded.Kind+decoded.Namespace+"/"+decoded.Name] = decoded.Rules
+		case "RoleBinding", "ClusterRoleBinding":
+			bindings = append(bindings, decoded)
+		}
+	}
+	rights := map[right]bool{}
+	for _, binding := range bindings {
+		for _, subject := range binding.Subjects {
+			for _, rule := range rules[binding.RoleRef.Kind+binding.Namespace+"/"+binding.RoleRef.Name] {
+				add(rights, rule, right{account: subject.Namespace + ":" + subject.Name, namespace: binding.Namespace})
+			}
+		}
+	}
+	return rights, nil
+}
+
+func add(rights map[right]bool, rule rbacv1.PolicyRule, of right) {
+	names := rule.ResourceNames
+	if len(names) == 0 {
+		names = []string{""}
+	}
+	for _, of.verb = range rule.Verbs {
+		for _, of.group = range rule.APIGroups {
+			for _, of.resource = range rule.Resources {
+				for _, of.name = range names {
+					rights[of] = true
+				}
+			}
+		}
+	}
+}
+
+// UnusedRights are the rights of the functions' accounts that have not been used since the cluster
+// came up.
+func (system *Installation) UnusedRights() ([]string, error) {
+	manifests, err := os.ReadFile(filepath.Join(system.repository, "config", "200-accounts.yaml"))
+	if err != nil {
+		return nil, fmt.Errorf("reading the accounts: %w", err)
+	}
+	audit, err := os.Open(filepath.Join(filepath.Dir(os.Getenv("KUBECONFIG")), "log", "audit.json"))
+	if err != nil {
+		return nil, fmt.Errorf("opening the audit log: %w", err)
+	}
+	defer func() { _ = audit.Close() }()
+	return UnusedRights(manifests, audit)
+}
