@@ -39,6 +39,7 @@ import (
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/signature"
 	"github.com/job-executor/job-executor/test/embedded"
 )
 
@@ -56,6 +57,8 @@ const (
 const (
 	programVariable = "BENCH_PROGRAM"
 	serverVariable  = "BENCH_SERVER"
+	// keysVariable names the directory with the functions' keys.
+	keysVariable = "BENCH_KEYS"
 )
 
 // TestMain is the function under test in the processes that the tests start.
@@ -87,7 +90,8 @@ func serve(program, server string) error {
 			Log:     slog.New(slog.NewTextHandler(os.Stdout, nil)),
 			Tracers: noop.NewTracerProvider(), Meters: noopmetric.NewMeterProvider(),
 		},
-		Jitter: func(time.Duration) time.Duration { return 0 },
+		Jitter:        func(time.Duration) time.Duration { return 0 },
+		KeysDirectory: os.Getenv(keysVariable),
 		Variables: map[string]string{
 			"K_SINK":              server + "/broker",
 			"KEPTN_TRANSPORT":     "http",
@@ -122,11 +126,19 @@ func report(ctx context.Context, environment embedded.Environment) error {
 	if err != nil {
 		return err
 	}
+	jobsource := &signature.Party{Now: time.Now, Keys: &signature.Files{
+		Settings: embedded.Keys(environment.KeysDirectory, signature.Jobsource), Own: signature.Jobsource, Now: time.Now,
+	}}
 	var group sync.WaitGroup
 	failures := make([]error, reportedRuns)
 	for index := range failures {
 		group.Go(func() {
-			reply, err := made.Handlers["/"](ctx, run.Completed(newJob(index), run.Finished, time.Now()))
+			completed, err := jobsource.Sign(run.Completed(newJob(index), run.Finished, time.Now()))
+			if err != nil {
+				failures[index] = err
+				return
+			}
+			reply, err := made.Handlers["/"](ctx, completed)
 			if err == nil && (reply == nil || len(reply.Data()) < 256<<10) {
 				err = fmt.Errorf("run %d was answered with too little", index)
 			}
@@ -204,8 +216,12 @@ type world struct {
 	asked atomic.Int64
 }
 
-func newWorld() *world {
+func newWorld(keys string) *world {
 	world := &world{ServeMux: http.NewServeMux()}
+	read := func(name string) []byte {
+		content, _ := os.ReadFile(filepath.Join(keys, name+signature.Suffix)) //nolint:gosec // one that is not there is empty
+		return content
+	}
 	world.HandleFunc("POST /broker", func(writer http.ResponseWriter, request *http.Request) {
 		if _, known := world.given.LoadOrStore(request.Header.Get("Ce-Id"), true); !known {
 			world.count.Add(1)
@@ -229,11 +245,17 @@ func newWorld() *world {
 	world.HandleFunc("GET /api/v1/namespaces/"+namespace+"/events", func(writer http.ResponseWriter, _ *http.Request) {
 		answer(writer, corev1.EventList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "EventList"}})
 	})
-	world.HandleFunc("GET /api/v1/namespaces/job-executor/secrets/{name}", func(writer http.ResponseWriter, _ *http.Request) {
-		answer(
-			writer,
-			corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, Data: map[string][]byte{"key": bytes.Repeat([]byte("k"), 32)}},
-		)
+	world.HandleFunc("GET /api/v1/namespaces/job-executor/secrets/{name}", func(writer http.ResponseWriter, request *http.Request) {
+		answer(writer, corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, Data: map[string][]byte{
+			"key": bytes.Repeat([]byte("k"), 32), signature.PrivateField: read(request.PathValue("name")),
+		}})
+	})
+	world.HandleFunc("GET /api/v1/namespaces/job-executor/configmaps/"+signature.PublicKeys, func(writer http.ResponseWriter, _ *http.Request) {
+		public := map[string]string{}
+		for _, name := range signature.Names() {
+			public[string(name)+signature.Suffix] = string(read(string(name)))
+		}
+		answer(writer, corev1.ConfigMap{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}, Data: public})
 	})
 	world.HandleFunc("POST /api/controlPlane/v1/uniform/registration", func(writer http.ResponseWriter, _ *http.Request) {
 		writer.WriteHeader(http.StatusCreated)
@@ -396,16 +418,28 @@ func TestMemoryIsEnough(t *testing.T) {
 		{name: "20,000 finished Jobs", program: "jobsource", manifest: "600-jobsource.yaml", done: said("watching Jobs")},
 		{name: "20 runs of four logs of 10 MB", program: "watcher", manifest: "700-watcher.yaml", done: said("done")},
 	}
+	manifests, err := embedded.ReadManifests("../../config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	installed, err := embedded.NewKubernetes(embedded.KubernetesOptions{Context: t.Context()}, embedded.Objects(manifests)...)
+	keys := filepath.Join(t.TempDir(), "keys")
+	if err == nil {
+		err = embedded.InstallKeys(t.Context(), installed, keys)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			limit, goLimit := limitOf(t, test.manifest)
-			world := newWorld()
+			world := newWorld(keys)
 			server := httptest.NewServer(world)
 			defer server.CloseClientConnections()
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
 			program := exec.CommandContext(ctx, os.Args[0])
-			program.Env = append(os.Environ(), programVariable+"="+test.program, serverVariable+"="+server.URL, "GOMEMLIMIT="+goLimit, "GOMAXPROCS=1")
+			program.Env = append(os.Environ(), programVariable+"="+test.program, serverVariable+"="+server.URL, keysVariable+"="+keys, "GOMEMLIMIT="+goLimit, "GOMAXPROCS=1")
 			output := &output{}
 			program.Stdout, program.Stderr = output, output
 			if err := program.Start(); err != nil {

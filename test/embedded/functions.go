@@ -70,8 +70,7 @@ func configure[Configuration any](environment Environment, workload string, sign
 	maps.Copy(variables, map[string]string{
 		"POD_NAMESPACE": systemNamespace, "POD_NAME": workload, "POD_IP": "127.0.0.1", "NODE_NAME": "node",
 		"FETCHER_IMAGE": FetcherImage, "BRIDGE_TOKEN_FILE": environment.TokenFile, "K_SINK": BrokerURL,
-		"SIGNING_KEYS_DIRECTORY": environment.KeysDirectory,
-		"SIGNING_KEY_FILE":       filepath.Join(environment.KeysDirectory, signature.SecretOf(signer)+signature.Suffix),
+		"SIGNING_KEYS_DIRECTORY": environment.KeysDirectory, "SIGNING_KEY_FILE": Keys(environment.KeysDirectory, signer).PrivateFile,
 	})
 	maps.Copy(variables, environment.Variables)
 	return function.Configure[Configuration](variables)
@@ -166,6 +165,11 @@ func InstallKeys(ctx context.Context, cluster *Kubernetes, directory string) err
 		}
 	}
 	return nil
+}
+
+// Keys is where a function finds the keys that InstallKeys has written.
+func Keys(directory string, name signature.Name) signature.Settings {
+	return signature.Settings{PrivateFile: filepath.Join(directory, signature.SecretOf(name)+signature.Suffix), PublicDirectory: directory}
 }
 
 // Bridge wires the bridge. It is never taken away, and there is only one.

@@ -306,7 +306,7 @@ func (system *Installation) TraceKnative(ctx context.Context, on bool) error {
 				return err
 			}
 		}
-		if err := system.endTerminating(ctx, namespace); err != nil {
+		if err := console.Eventually(ctx, settingLimit, func(ctx context.Context) error { return system.endTerminating(ctx, namespace, deployments) }); err != nil {
 			return err
 		}
 	}
@@ -328,21 +328,31 @@ func (system *Installation) TraceKnative(ctx context.Context, on bool) error {
 	})
 }
 
-// endTerminating ends at once the pods of a namespace that are on their way out: they may go on
-// for minutes with what is under way.
-func (system *Installation) endTerminating(ctx context.Context, namespace string) error {
-	pods, err := system.Kubernetes.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return fmt.Errorf("listing the pods of %s: %w", namespace, err)
-	}
-	for _, pod := range pods.Items {
-		if pod.DeletionTimestamp == nil {
+// endTerminating ends at once the pods of Deployments that are on their way out: they may go on for
+// minutes with what is under way. Its error is that there are more pods than there are to be.
+func (system *Installation) endTerminating(ctx context.Context, namespace string, deployments []string) error {
+	for _, name := range deployments {
+		deployment, err := system.Kubernetes.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return fmt.Errorf("reading Deployment %s: %w", name, err)
+		}
+		pods, err := system.Kubernetes.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(deployment.Spec.Selector)})
+		if err != nil {
+			return fmt.Errorf("listing the pods of %s: %w", name, err)
+		}
+		if len(pods.Items) == int(*deployment.Spec.Replicas) {
 			continue
 		}
-		err := system.Kubernetes.CoreV1().Pods(namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))})
-		if err != nil && !apierrors.IsNotFound(err) {
-			return fmt.Errorf("ending pod %s/%s: %w", namespace, pod.Name, err)
+		for _, pod := range pods.Items {
+			if pod.DeletionTimestamp == nil {
+				continue
+			}
+			err := system.Kubernetes.CoreV1().Pods(namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))})
+			if err != nil && !apierrors.IsNotFound(err) {
+				return fmt.Errorf("ending pod %s/%s: %w", namespace, pod.Name, err)
+			}
 		}
+		return fmt.Errorf("%s has %d pods", name, len(pods.Items))
 	}
 	return nil
 }

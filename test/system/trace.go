@@ -45,7 +45,9 @@ func (system *Installation) Search(ctx context.Context, service string) ([][]con
 	return system.traces(ctx, searchQuery(service))
 }
 
-func searchQuery(service string) string { return "/api/traces?lookback=1h&limit=50&service=" + url.QueryEscape(service) }
+func searchQuery(service string) string {
+	return "/api/traces?lookback=1h&limit=50&service=" + url.QueryEscape(service)
+}
 
 func (system *Installation) traces(ctx context.Context, query string) ([][]console.Span, error) {
 	content, err := system.call(ctx, http.MethodGet, system.proxy("observability", "jaeger", jaegerPort)+query, "application/json", nil)
