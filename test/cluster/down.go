@@ -27,7 +27,7 @@ func (cluster *cluster) down(ctx context.Context) error {
 		if err := cluster.endContainers(ctx); err != nil {
 			return err
 		}
-		if err := cluster.stopProcesses(ctx, "coredns", "kube-proxy", "traefik", "containerd", "registry", "kube-apiserver", "etcd"); err != nil {
+		if err := cluster.stopProcesses(ctx, "coredns", "kube-router", "kube-proxy", "traefik", "containerd", "registry", "kube-apiserver", "etcd"); err != nil {
 			return err
 		}
 		if err := unmountBelow(cluster.state); err != nil {
