@@ -32,11 +32,11 @@ func New(meters metric.MeterProvider) (*Counters, error) {
 	sent, sentErr := counter("messaging.client.sent.messages", "Events that were sent, each attempt, replies included.")
 	retried, retriedErr := counter("job_executor.events.retried", "Events that were sent once more, since it is not known that they arrived.")
 	dead, deadErr := counter("job_executor.events.dead_lettered", "Events that the Broker could not deliver.")
-	unproven, unprovenErr := counter("job_executor.events.unproven", "Events that were dropped: nothing proves that they come from a function that may send them.")
+	dropped, droppedErr := counter("job_executor.events.unproven", "Events that were dropped: nothing proves that they come from a function that may send them.")
 	processed, processedErr := meter.Float64Histogram("messaging.process.duration", metric.WithUnit("s"),
 		metric.WithDescription("How long a function was at work on an event."), Seconds())
-	return &Counters{received: received, sent: sent, retried: retried, deadLettered: dead, unproven: unproven, processed: processed},
-		errors.Join(receivedErr, sentErr, retriedErr, deadErr, unprovenErr, processedErr)
+	return &Counters{received: received, sent: sent, retried: retried, deadLettered: dead, unproven: dropped, processed: processed},
+		errors.Join(receivedErr, sentErr, retriedErr, deadErr, droppedErr, processedErr)
 }
 
 // Received counts an event that a function was at work on since it began. The type of its
@@ -64,11 +64,12 @@ func (counters *Counters) Retried(ctx context.Context, eventType string) {
 	}
 }
 
-// Expect has begin at none what is sent again of a type, and its dead letters.
+// Expect has begin at none what is sent again of a type, its dead letters, and what is dropped.
 func (counters *Counters) Expect(ctx context.Context, eventType string) {
 	if counters != nil {
 		counters.deadLettered.Add(ctx, 0, attributesOf(eventType, ""))
 		counters.retried.Add(ctx, 0, attributesOf(eventType, ""))
+		counters.unproven.Add(ctx, 0, unproven())
 	}
 }
 
@@ -80,11 +81,15 @@ func (counters *Counters) DeadLettered(ctx context.Context, eventType string) {
 }
 
 // Unproven counts an event that was dropped, since nothing proves that it comes from a function
-// that may send it.
-func (counters *Counters) Unproven(ctx context.Context, eventType string) {
+// that may send it. Of which type it is, its sender has made up.
+func (counters *Counters) Unproven(ctx context.Context) {
 	if counters != nil {
-		counters.unproven.Add(ctx, 1, attributesOf(eventType, ""))
+		counters.unproven.Add(ctx, 1, unproven())
 	}
+}
+
+func unproven() metric.MeasurementOption {
+	return metric.WithAttributeSet(attribute.NewSet(attribute.String("messaging.system", "cloudevents")))
 }
 
 func attributesOf(eventType, errorType string) metric.MeasurementOption {

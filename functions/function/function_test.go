@@ -449,6 +449,7 @@ func TestEventsAreCountedByTheirType(t *testing.T) {
 	_ = response.Body.Close()
 	counted.Events.Retried(t.Context(), "asked")
 	counted.Events.DeadLettered(t.Context(), "asked")
+	counted.Events.Unproven(t.Context())
 	var collected metricdata.ResourceMetrics
 	if err := reader.Collect(t.Context(), &collected); err != nil {
 		t.Fatal(err)
@@ -478,7 +479,7 @@ func TestEventsAreCountedByTheirType(t *testing.T) {
 		"messaging.process.duration asked permanent": 1, "messaging.process.duration _OTHER permanent": 1,
 		"messaging.client.sent.messages asked": 1, "messaging.client.sent.messages asked retriable": 1,
 		"messaging.client.sent.messages asked permanent": 1, "messaging.client.sent.messages reply": 1,
-		"job_executor.events.retried asked": 1, "job_executor.events.dead_lettered asked": 1,
+		"job_executor.events.retried asked": 1, "job_executor.events.dead_lettered asked": 1, "job_executor.events.unproven": 1,
 	}
 	if difference := cmp.Diff(want, got); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)

@@ -256,7 +256,7 @@ func (party *Party) Handler(handle function.Handler, kept ...string) function.Ha
 	return func(ctx context.Context, received event.Event) (*event.Event, error) {
 		verified, err := party.Verify(received)
 		if errors.Is(err, ErrUnproven) {
-			party.Events.Unproven(ctx, received.Type())
+			party.Events.Unproven(ctx)
 			party.Log.WarnContext(ctx, "an event is dropped", "type", received.Type(), "source", received.Source(), "error", err)
 			return nil, nil
 		}

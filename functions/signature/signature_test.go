@@ -21,10 +21,13 @@ import (
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 	"github.com/google/go-cmp/cmp"
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"github.com/job-executor/job-executor/functions/eventmetric"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
@@ -289,7 +292,14 @@ func TestHandlerDropsWhatProvesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var seen []any
-			handle := at(fixture.Noon, test.keys).Handler(func(_ context.Context, received event.Event) (*event.Event, error) {
+			reader := sdkmetric.NewManualReader()
+			events, err := eventmetric.New(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			party := at(fixture.Noon, test.keys)
+			party.Events = events
+			handle := party.Handler(func(_ context.Context, received event.Event) (*event.Event, error) {
 				seen = append(seen, received.Extensions()["knativeerrorcode"], received.Extensions()["added"])
 				if test.reply == nil {
 					return nil, nil
@@ -306,6 +316,13 @@ func TestHandlerDropsWhatProvesNothing(t *testing.T) {
 			if difference := cmp.Diff(want, seen); difference != "" || !errors.Is(err, test.err) || function.IsPermanent(err) ||
 				(reply != nil) != test.replied {
 				t.Errorf("got %v, %v; seen (-want +got):\n%s", reply, err, difference)
+			}
+			var counted metricdata.ResourceMetrics
+			if err := reader.Collect(t.Context(), &counted); err != nil {
+				t.Fatal(err)
+			}
+			if dropped := len(counted.ScopeMetrics) > 0; dropped != (!test.handled && test.err == nil) {
+				t.Errorf("it is counted as dropped: %v", dropped)
 			}
 			if reply != nil {
 				if _, err := at(fixture.Noon, keys[Watcher]).Verify(*reply); err != nil {

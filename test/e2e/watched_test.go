@@ -78,6 +78,9 @@ func TestAlertsFire(t *testing.T) {
 		"JobExecutorDeadLetters": {
 			series: "job_executor_events_dead_lettered_total", quiet: "1x40", loud: "0x20 1x10", summary: "The Broker could not deliver events.",
 		},
+		"JobExecutorEventsUnproven": {
+			series: "job_executor_events_unproven_total", quiet: "1x40", loud: "0x20 1x10", summary: "Somebody sends events in the name of a function.",
+		},
 		"JobExecutorTasksErrored": {
 			series: `cicd_pipeline_run_errors_total{error_type="error", cicd_pipeline_task_name="test"}`, quiet: "0x15 2x15", loud: "0x15 15x15",
 			task: "test", summary: "15 tasks test could not be run in 15 minutes.",

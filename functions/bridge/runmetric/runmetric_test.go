@@ -257,7 +257,7 @@ func TestFailuresOfWhatIsListedBeginAtNone(t *testing.T) {
 		"cicd.pipeline.run.errors{test error} 0", "cicd.pipeline.run.errors{test failure} 0", "cicd.pipeline.run.errors{test timeout} 0",
 		"job_executor.event.undelivered.age{} 0",
 		"job_executor.events.dead_lettered{sh.keptn.event.test.triggered} 0", "job_executor.events.retried{sh.keptn.event.test.triggered} 0",
-		"job_executor.keptn.listing.age{} 0", "keptn.events.dropped{finished} 0", "keptn.events.dropped{started} 0",
+		"job_executor.events.unproven{} 0", "job_executor.keptn.listing.age{} 0", "keptn.events.dropped{finished} 0", "keptn.events.dropped{started} 0",
 	}
 	if difference := cmp.Diff(want, measured()); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
