@@ -347,7 +347,8 @@ func (system *Installation) endTerminating(ctx context.Context, namespace string
 			if pod.DeletionTimestamp == nil {
 				continue
 			}
-			err := system.Kubernetes.CoreV1().Pods(namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))})
+			// Without any period it would only be forgotten, and go on for a while.
+			err := system.Kubernetes.CoreV1().Pods(namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(1))})
 			if err != nil && !apierrors.IsNotFound(err) {
 				return fmt.Errorf("ending pod %s/%s: %w", namespace, pod.Name, err)
 			}
