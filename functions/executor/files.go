@@ -3,6 +3,8 @@ package executor
 import (
 	"context"
 	"errors"
+	"net"
+	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
@@ -17,9 +19,27 @@ type BridgeFiles struct {
 	Namespaces []string
 }
 
+// firstPause and lastPause bound the pause, which doubles, before a bridge is tried again that could
+// not be reached: where a network enforces policies, a pod that has just started is let through a
+// little later. In all it is less than two seconds; after that the event is delivered again.
+const (
+	firstPause = 50 * time.Millisecond
+	lastPause  = 800 * time.Millisecond
+)
+
 // Grant asks the bridge for a grant.
 func (from *BridgeFiles) Grant(ctx context.Context, received event.Event) (files.Grant, error) {
-	return from.Gateway.Grant(ctx, received, from.Namespaces)
+	for pause := firstPause; ; pause *= 2 {
+		grant, err := from.Gateway.Grant(ctx, received, from.Namespaces)
+		if unreached, ok := errors.AsType[*net.OpError](err); !ok || unreached.Op != "dial" || pause > lastPause {
+			return grant, err
+		}
+		select {
+		case <-ctx.Done():
+			return files.Grant{}, err
+		case <-time.After(pause):
+		}
+	}
 }
 
 // Configuration looks job/config.yaml up at the service's level, then at the
