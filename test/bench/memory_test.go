@@ -219,7 +219,7 @@ type world struct {
 func newWorld(keys string) *world {
 	world := &world{ServeMux: http.NewServeMux()}
 	read := func(name string) []byte {
-		content, _ := os.ReadFile(filepath.Join(keys, name+signature.Suffix)) //nolint:gosec // one that is not there is empty
+		content, _ := os.ReadFile(filepath.Join(keys, name+signature.Suffix)) // one that is not there is empty
 		return content
 	}
 	world.HandleFunc("POST /broker", func(writer http.ResponseWriter, request *http.Request) {
@@ -439,7 +439,8 @@ func TestMemoryIsEnough(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
 			program := exec.CommandContext(ctx, os.Args[0])
-			program.Env = append(os.Environ(), programVariable+"="+test.program, serverVariable+"="+server.URL, keysVariable+"="+keys, "GOMEMLIMIT="+goLimit, "GOMAXPROCS=1")
+			program.Env = append(os.Environ(), programVariable+"="+test.program, serverVariable+"="+server.URL, keysVariable+"="+keys,
+				"GOMEMLIMIT="+goLimit, "GOMAXPROCS=1")
 			output := &output{}
 			program.Stdout, program.Stderr = output, output
 			if err := program.Start(); err != nil {
