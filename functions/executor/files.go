@@ -21,10 +21,10 @@ type BridgeFiles struct {
 
 // firstPause and lastPause bound the pause, which doubles, before a bridge is tried again that could
 // not be reached: where a network enforces policies, a pod that has just started is let through a
-// little later. In all it is less than two seconds; after that the event is delivered again.
+// little later. In all it is some six seconds; after that the event is delivered again.
 const (
 	firstPause = 50 * time.Millisecond
-	lastPause  = 800 * time.Millisecond
+	lastPause  = 3200 * time.Millisecond
 )
 
 // Grant asks the bridge for a grant.

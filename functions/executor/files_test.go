@@ -37,7 +37,7 @@ func TestBridgeThatCanNotBeReachedIsTriedAgainAtOnce(t *testing.T) {
 	}{
 		"it answers":               {asked: 1, err: "503"},
 		"it can be reached soon":   {refused: 3, asked: 4, err: "503", took: 350 * time.Millisecond},
-		"it can't be reached long": {refused: 100, asked: 6, err: "connection refused", took: 1550 * time.Millisecond},
+		"it can't be reached long": {refused: 100, asked: 8, err: "connection refused", took: 6350 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

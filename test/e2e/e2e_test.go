@@ -92,10 +92,18 @@ func afterwards(installed *system.Installation) error {
 	if err != nil {
 		return err
 	}
+	// What only happens seldom: that Kubernetes refuses a run half-way, that two deliveries make the
+	// same Job at once, and that nothing enforces pod security where a privileged task is to run.
+	// Tests of the executor have each of them.
+	seldom := []string{
+		"job-executor:executor may delete jobs in job-executor-jobs", "job-executor:executor may get jobs in job-executor-jobs",
+		"job-executor:executor may get namespaces in job-executor-jobs",
+	}
+	unused = slices.DeleteFunc(unused, func(right string) bool { return slices.Contains(seldom, right) })
 	if len(unused) > 0 {
 		return fmt.Errorf("rights that nobody has used:\n%s", strings.Join(unused, "\n"))
 	}
-	fmt.Println("e2e: all rights of config/200-accounts.yaml were used")
+	fmt.Println("e2e: all rights of config/200-accounts.yaml were used, but for those of what happens seldom")
 	return nil
 }
 
