@@ -84,7 +84,7 @@ mutate: ## Change the code of ROOM=./functions/run in small ways, and list the c
 
 .PHONY: e2e
 e2e: cluster-up ## End-to-end tests on a real cluster, which they bring up
-	$(CLUSTER) exec go test -tags e2e -count=1 -timeout=45m -v ./test/e2e
+	$(CLUSTER) exec go test -tags e2e -count=1 -timeout=60m -v ./test/e2e
 
 # What is killed, stopped and delayed in which order is decided by the seed.
 MINUTES ?= 10
