@@ -109,11 +109,13 @@ func (request Request) Do(client *http.Client) (int, error) {
 }
 
 // Script makes requests from a container with a shell and wget, and prints below each one's name
-// what was answered. It begins once NetworkPolicies hold for its pod, or a minute has passed: some
-// networks enforce them a little after a pod has started.
-func Script(requests []Request) string {
+// what was answered. Of a pod that is not to reach the Broker it begins once it does not, or a
+// minute has passed: some networks enforce policies a little after a pod has started.
+func Script(requests []Request, isApart bool) string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "for second in $(seq 60); do wget -q -O /dev/null %s/healthz 2>/dev/null || break; sleep 1; done\n", bridgeURL)
+	if isApart {
+		fmt.Fprintf(&text, "for second in $(seq 60); do wget -O /dev/null %s 2>&1 | grep -q \"can't connect\" && break; sleep 1; done\n", brokerURL)
+	}
 	for _, request := range requests {
 		fmt.Fprintf(&text, "echo '== %s'\nwget -q -S -O -", request.Name)
 		for _, name := range slices.Sorted(maps.Keys(request.Header)) {

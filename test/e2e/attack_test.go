@@ -92,7 +92,7 @@ func tryAll(t *testing.T, installed *system.Installation, namespace string, atta
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "attacker-"},
 		Spec: corev1.PodSpec{
 			RestartPolicy: corev1.RestartPolicyNever, AutomountServiceAccountToken: new(false),
-			Containers: []corev1.Container{{Name: "attacker", Image: "busybox", Command: []string{"sh", "-c", attack.Script(attacks)}}},
+			Containers: []corev1.Container{{Name: "attacker", Image: "busybox", Command: []string{"sh", "-c", attack.Script(attacks, namespace == system.JobsNamespace)}}},
 		},
 	}, metav1.CreateOptions{})
 	must(t, err)
