@@ -88,11 +88,12 @@ actions:
 func tryAll(t *testing.T, installed *system.Installation, namespace string, attacks []attack.Request) map[string]string {
 	t.Helper()
 	pods := installed.Kubernetes.CoreV1().Pods(namespace)
+	command := []string{"sh", "-c", attack.Script(attacks, namespace == system.JobsNamespace)}
 	made, err := pods.Create(t.Context(), &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "attacker-"},
 		Spec: corev1.PodSpec{
 			RestartPolicy: corev1.RestartPolicyNever, AutomountServiceAccountToken: new(false),
-			Containers: []corev1.Container{{Name: "attacker", Image: "busybox", Command: []string{"sh", "-c", attack.Script(attacks, namespace == system.JobsNamespace)}}},
+			Containers: []corev1.Container{{Name: "attacker", Image: "busybox", Command: command}},
 		},
 	}, metav1.CreateOptions{})
 	must(t, err)
