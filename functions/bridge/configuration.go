@@ -299,7 +299,7 @@ func (configuration NATSConfiguration) identity(current func() NATSConfiguration
 			ways, options = append(ways, variable), append(options, option())
 		}
 	}
-	pair, err := configuration.pair()
+	pair, err := nkeys.FromSeed([]byte(strings.TrimSpace(configuration.NkeySeed)))
 	if err != nil && configuration.NkeySeed != "" {
 		return nil, errors.New("environment variable KEPTN_NATS_NKEY_SEED: it is no seed of an nkey")
 	}
@@ -329,10 +329,6 @@ func (configuration NATSConfiguration) identity(current func() NATSConfiguration
 		return nil, fmt.Errorf("environment variables %s: set one of them", strings.Join(ways, " and "))
 	}
 	return options, nil
-}
-
-func (configuration NATSConfiguration) pair() (nkeys.KeyPair, error) {
-	return nkeys.FromSeed([]byte(strings.TrimSpace(configuration.NkeySeed)))
 }
 
 func (configuration NATSConfiguration) certificates() ([]tls.Certificate, error) {

@@ -73,9 +73,9 @@ type Dependencies struct {
 	Jitter func(time.Duration) time.Duration
 }
 
-// Connect adds what a bridge on a cluster has: the keys, of which it makes what is missing, the connection to
-// NATS, the election, and whether it is uninstalled. It waits for the cluster until the
-// context ends.
+// Connect adds what a bridge on a cluster has: the keys, of which it makes what is missing, the
+// connection to NATS, the election, and whether it is uninstalled. It waits for the cluster until
+// the context ends.
 func Connect(ctx context.Context, configuration Configuration, dependencies Dependencies) (Dependencies, error) {
 	cluster, log, pod := dependencies.Kubernetes, dependencies.Telemetry.Log, configuration.Pod
 	var err error

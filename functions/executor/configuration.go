@@ -31,10 +31,7 @@ type Dependencies struct {
 // New wires an executor, of any task type.
 func New(configuration Configuration, dependencies Dependencies) function.Program {
 	telemetry := dependencies.Telemetry
-	party := &signature.Party{
-		Keys: &signature.Files{Settings: configuration.Signing, Own: signature.Executor, Now: dependencies.Now},
-		Now:  dependencies.Now, Events: telemetry.Events, Log: telemetry.Log,
-	}
+	party := configuration.Signing.Party(signature.Executor, dependencies.Now, telemetry)
 	executor := &Executor{
 		Files: &BridgeFiles{Namespaces: configuration.Namespaces, Gateway: files.Client{
 			URL: configuration.BridgeURL, TokenFile: configuration.TokenFile, HTTP: &http.Client{Transport: dependencies.Transport, Timeout: files.CallTimeout},

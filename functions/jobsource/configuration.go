@@ -39,10 +39,7 @@ type Dependencies struct {
 // New wires jobsource. Its error names the setting that is wrong.
 func New(configuration Configuration, dependencies Dependencies) (function.Program, error) {
 	telemetry := dependencies.Telemetry
-	party := &signature.Party{
-		Keys: &signature.Files{Settings: configuration.Signing, Own: signature.Jobsource, Now: dependencies.Now},
-		Now:  dependencies.Now, Events: telemetry.Events, Log: telemetry.Log,
-	}
+	party := configuration.Signing.Party(signature.Jobsource, dependencies.Now, telemetry)
 	sender, err := configuration.Broker.Sender(dependencies.Transport, configuration.SendTimeout, telemetry.Events)
 	if err != nil {
 		return function.Program{}, err

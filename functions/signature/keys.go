@@ -76,6 +76,11 @@ type Settings struct {
 	PublicDirectory string `env:"SIGNING_KEYS_DIRECTORY" envDefault:"/etc/signing-keys"`
 }
 
+// Party returns the party of a function that finds its keys there.
+func (settings Settings) Party(own Name, now func() time.Time, telemetry *function.Telemetry) *Party {
+	return &Party{Keys: &Files{Settings: settings, Own: own, Now: now}, Now: now, Events: telemetry.Events, Log: telemetry.Log}
+}
+
 // Files is a Source of files that may change.
 type Files struct {
 	Settings

@@ -34,10 +34,7 @@ type Dependencies struct {
 // New wires the watcher.
 func New(configuration Configuration, dependencies Dependencies) function.Program {
 	telemetry := dependencies.Telemetry
-	party := &signature.Party{
-		Keys: &signature.Files{Settings: configuration.Signing, Own: signature.Watcher, Now: dependencies.Now},
-		Now:  dependencies.Now, Events: telemetry.Events, Log: telemetry.Log,
-	}
+	party := configuration.Signing.Party(signature.Watcher, dependencies.Now, telemetry)
 	watcher := &Watcher{
 		Runs:    configuration.Store(dependencies.Kubernetes.Batch),
 		Pods:    &run.Pods{Core: dependencies.Kubernetes.Core, MaxLogBytes: configuration.MaxLogBytes, LogTimeout: configuration.LogTimeout},

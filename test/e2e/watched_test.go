@@ -199,8 +199,8 @@ func TestExemplarsNameTracesThatAreInJaeger(t *testing.T) {
 // What is no delivery is no trace: neither Leases nor pings, polls and health checks are.
 func TestSearchInJaegerListsTasksOnly(t *testing.T) {
 	installed := connect(t)
-	for _, function := range []string{"bridge", "executor", "fetcher", "jobsource", "watcher"} {
-		traces, err := installed.Search(t.Context(), "job-executor-"+function)
+	for _, function := range system.Functions() {
+		traces, err := installed.Search(t.Context(), function)
 		must(t, err)
 		if len(traces) == 0 {
 			t.Errorf("nothing is found of %s", function)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,24 +43,17 @@ func UnusedRights(manifests []byte, audit io.Reader) ([]string, error) {
 	lines := bufio.NewReader(audit)
 	for {
 		line, err := lines.ReadBytes('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) {
+			break // a line without an end may be written just now
+		}
+		if err != nil {
 			return nil, fmt.Errorf("reading the audit log: %w", err)
 		}
-		isLast := err != nil
-		if len(bytes.TrimSpace(line)) > 0 && !isLast { // the last one may be written just now
-			used, err := usedBy(line)
-			if err != nil {
-				return nil, err
-			}
-			for right := range rights {
-				if right.covers(used) {
-					delete(rights, right)
-				}
-			}
+		used, err := usedBy(line)
+		if err != nil {
+			return nil, err
 		}
-		if isLast {
-			break
-		}
+		maps.DeleteFunc(rights, func(right right, _ bool) bool { return right.covers(used) })
 	}
 	var unused []string
 	for right := range rights {

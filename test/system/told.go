@@ -38,7 +38,7 @@ func (system *Installation) Leaks(ctx context.Context) ([]string, error) {
 		}
 	}
 	contexts := map[string]bool{}
-	for _, service := range []string{"job-executor-bridge", "job-executor-executor", "job-executor-watcher", "job-executor-jobsource", "job-executor-fetcher"} {
+	for _, service := range Functions() {
 		content, traces, err := system.searched(ctx, service)
 		if err != nil {
 			return nil, err

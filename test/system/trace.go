@@ -40,6 +40,11 @@ func (system *Installation) Follow(ctx context.Context, link string) ([]console.
 	return system.Trace(ctx, path)
 }
 
+// Functions are the names of the functions' services in traces.
+func Functions() []string {
+	return []string{"job-executor-bridge", "job-executor-executor", "job-executor-fetcher", "job-executor-jobsource", "job-executor-watcher"}
+}
+
 // Search reads the newest traces in which a service has a part, as Jaeger's page shows them.
 func (system *Installation) Search(ctx context.Context, service string) ([][]console.Span, error) {
 	return system.traces(ctx, searchQuery(service))

@@ -23,8 +23,8 @@ const (
 	grantAudience = "keptn-files"
 )
 
-// Grants signs and checks grants: each allows the pods of one run, and executors, to read the files of one project,
-// stage, service and commit until it expires.
+// Grants signs and checks grants: each allows the pods of one run, and executors, to read the
+// files of one project, stage, service and commit until it expires.
 type Grants struct {
 	Key      []byte
 	Lifetime time.Duration

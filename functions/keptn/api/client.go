@@ -364,10 +364,10 @@ func (client *Client) do(ctx context.Context, method, address string, body []byt
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	if client.Token == nil {
-		// Keptn's services take requests of anybody in their cluster.
-	} else if token := client.Token(); token != "" {
-		request.Header.Set("x-token", token)
+	if client.Token != nil {
+		if token := client.Token(); token != "" {
+			request.Header.Set("x-token", token)
+		}
 	}
 	response, err := client.HTTP.Do(request)
 	if err != nil {
