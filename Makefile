@@ -83,7 +83,7 @@ mutate: ## Change the code of ROOM=./functions/run in small ways, and list the c
 	go run github.com/go-gremlins/gremlins/cmd/gremlins@$(GREMLINS_VERSION) unleash --workers 2 $(ROOM)
 
 .PHONY: e2e
-e2e: cluster-up ## End-to-end tests on a real cluster, which they bring up
+e2e: cluster-up ## End-to-end tests on a real cluster, which they bring up; AUTHENTICATION=1 all with Knative's authentication-oidc on
 	$(CLUSTER) exec go test -tags e2e -count=1 -timeout=60m -v ./test/e2e
 
 # What is killed, stopped and delayed in which order is decided by the seed.

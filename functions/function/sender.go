@@ -2,9 +2,12 @@ package function
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -21,6 +24,9 @@ type Sender struct {
 	URL string
 	// Overrides are added to each event.
 	Overrides Overrides
+	// TokenFile has the token that is sent along. It is read for each event, since it is written
+	// anew before it expires; where no such file is, none is sent.
+	TokenFile string
 	HTTP      *http.Client
 	// Events counts what is sent; nil counts nothing.
 	Events *eventmetric.Counters
@@ -83,6 +89,12 @@ func (sender *Sender) post(ctx context.Context, outgoing event.Event) (_ *http.R
 	}
 	if err := cehttp.WriteRequest(ctx, binding.ToMessage(&outgoing), request); err != nil {
 		return nil, fmt.Errorf("encoding event %s: %w", outgoing.ID(), err)
+	}
+	token, err := os.ReadFile(sender.TokenFile)
+	if err == nil {
+		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("reading the token for %s: %w", sender.URL, err)
 	}
 	response, err := sender.HTTP.Do(request)
 	if err != nil {

@@ -24,6 +24,10 @@ type Sink struct {
 	CACertificates string `env:"K_CA_CERTS"`
 }
 
+// SinkTokenFile is where a SinkBinding mounts the token by which the sink knows its senders, if Knative's
+// feature authentication-oidc is on (Knative Eventing, sourcesv1.SinkBinding.Do).
+const SinkTokenFile = "/oidc/token"
+
 // Overrides are the attributes, by their names, that a SinkBinding adds to each event
 // (duckv1.CloudEventOverrides).
 type Overrides map[string]string
@@ -69,5 +73,6 @@ func (sink Sink) Sender(transport http.RoundTripper, timeout time.Duration, even
 		base.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 		transport = base
 	}
-	return &Sender{URL: sink.URL, Overrides: sink.Overrides, HTTP: &http.Client{Transport: transport, Timeout: timeout}, Events: events}, nil
+	client := &http.Client{Transport: transport, Timeout: timeout}
+	return &Sender{URL: sink.URL, Overrides: sink.Overrides, TokenFile: SinkTokenFile, HTTP: client, Events: events}, nil
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/pem"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +63,35 @@ func TestEventsGoWhereASinkBindingSays(t *testing.T) {
 	}
 	sink := Sink{URL: server.URL, CACertificates: certificate}
 	if _, err := sink.Sender(http.NewFileTransport(http.Dir(".")), time.Second, nil); err == nil || !strings.Contains(err.Error(), "K_CA_CERTS") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A SinkBinding mounts a token if Knative authenticates who sends, and writes it anew while the
+// function runs.
+func TestSenderShowsItsToken(t *testing.T) {
+	var got []string
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) {
+		got = append(got, request.Header.Get("Authorization"))
+	}))
+	defer server.Close()
+	file := filepath.Join(t.TempDir(), "token")
+	sender := &Sender{URL: server.URL, TokenFile: file, HTTP: server.Client()}
+	for _, content := range []string{"", "first", "second\n"} {
+		if content != "" {
+			if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := sender.Send(t.Context(), *reply()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if difference := cmp.Diff([]string{"", "Bearer first", "Bearer second"}, got); difference != "" {
+		t.Errorf("Authorization (-want +got):\n%s", difference)
+	}
+	sender.TokenFile = t.TempDir()
+	if err := sender.Send(t.Context(), *reply()); err == nil || !strings.Contains(err.Error(), "reading the token for "+server.URL) {
 		t.Errorf("got %v", err)
 	}
 }

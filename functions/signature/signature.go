@@ -112,7 +112,7 @@ func (party *Party) Verify(received event.Event) (event.Event, error) {
 	if err != nil {
 		return event.Event{}, fmt.Errorf("verifying event %s: %w", received.ID(), err)
 	}
-	verified, err := verify(received, keys, senders(received.Type()), party.Now())
+	verified, err := verify(received, keys, Senders(received.Type()), party.Now())
 	if err != nil {
 		return event.Event{}, fmt.Errorf("verifying event %s: %w", received.ID(), err)
 	}
@@ -229,8 +229,8 @@ func text(of event.Event, name string) string {
 	return value
 }
 
-// senders are the functions that may send an event of a type.
-func senders(eventType string) []Name {
+// Senders are the functions that may send an event of a type; nobody may send any other.
+func Senders(eventType string) []Name {
 	switch eventType {
 	case run.CompletedType, run.ActiveType:
 		return []Name{Jobsource}

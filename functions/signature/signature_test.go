@@ -258,7 +258,7 @@ func TestWhoMaySendWhat(t *testing.T) {
 	}
 	got := map[string][]Name{}
 	for eventType := range want {
-		got[eventType] = senders(eventType)
+		got[eventType] = Senders(eventType)
 	}
 	if difference := cmp.Diff(want, got); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)

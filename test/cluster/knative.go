@@ -15,7 +15,7 @@ import (
 
 // leftOut are manifests of Knative that nothing here needs.
 var leftOut = []string{
-	"job-sink", "request-reply", "auth-proxy", "pingsource-mt-adapter", "-hpa.yaml", "default-domain", "serviceaccount-oidc",
+	"job-sink", "request-reply", "auth-proxy", "pingsource-mt-adapter", "-hpa.yaml", "default-domain",
 }
 
 // unusedImages are named by the controller for kinds of sources that nothing
@@ -28,7 +28,8 @@ func (cluster *cluster) addons() string {
 
 // resolvedManifests are Knative's manifests with images that are in the registry.
 func (cluster *cluster) resolvedManifests() string {
-	return filepath.Join(cluster.cache, "knative-"+digest(cluster.addons(), ".")[:16]+".yaml")
+	made := digest(filepath.Join(cluster.repository, "test", "cluster"), "programs/addons", "knative.go")
+	return filepath.Join(cluster.cache, "knative-"+made[:16]+".yaml")
 }
 
 // resolveKnative has ko build Knative's images out of Knative's own manifests.

@@ -6,10 +6,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -51,8 +54,9 @@ actions:
 	for namespace, want := range map[string]map[string]string{
 		// From there only the bridge's files can be reached, which Jobs get.
 		system.JobsNamespace: {"bridge-files.": "401"},
-		// From another one the Broker can be, and takes events from everybody.
-		"default": {"broker-ingress.": "202"},
+		// From another one the Broker can be, and takes events from everybody, unless Knative
+		// authenticates who sends.
+		"default": {"broker-ingress.": isAuthenticated("401", "202")},
 	} {
 		answers, wanted := tryAll(t, installed, namespace, requests), map[string]string{}
 		for _, request := range requests {
@@ -121,4 +125,53 @@ func tryAll(t *testing.T, installed *system.Installation, namespace string, atta
 		}
 	}
 	return answers
+}
+
+// isAuthenticated returns the first value if all tests run on a Knative that authenticates who sends
+// (AUTHENTICATION=1), else the second.
+func isAuthenticated[Value any](yes, no Value) Value {
+	if os.Getenv("AUTHENTICATION") != "" {
+		return yes
+	}
+	return no
+}
+
+// Where Knative authenticates who sends, everything works as it does elsewhere, and the Broker itself
+// refuses what config/authentication does not allow.
+func TestKnativeAuthenticatesWhoSends(t *testing.T) {
+	installed := connect(t)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
+		defer cancel()
+		if err := installed.Authenticate(ctx, isAuthenticated(true, false)); err != nil {
+			t.Error(err)
+		}
+	})
+	must(t, installed.Authenticate(t.Context(), true))
+	project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "hello from Git\n"})
+	stageState, events := end(t, installed, project, keptnContext)
+	compare(t, "stage", "succeeded", stageState)
+	compare(t, "events", []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}, summaries(events))
+	task := keptn.Task{Name: "test", TriggeredID: uuid.NewString(), Context: keptnContext, Project: project, Stage: stage, Service: service}
+	finished := task.Finished(time.Now(), keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass})
+	tests := []struct {
+		name, namespace, account string
+		want                     int
+	}{
+		{name: "nobody", want: http.StatusUnauthorized},
+		{name: "an account of another namespace", namespace: "default", account: "default", want: http.StatusForbidden},
+		{name: "an account of the Jobs' namespace", namespace: system.JobsNamespace, account: "default", want: http.StatusForbidden},
+		{name: "another account of the functions' namespace", namespace: system.Namespace, account: "watcher", want: http.StatusForbidden},
+		{
+			name: "jobsource, which may not send that", namespace: system.Namespace,
+			account: "jobsource-oidc-sources.knative.dev-sinkbinding", want: http.StatusForbidden,
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			status, err := installed.PostToBroker(t.Context(), test.namespace, test.account, finished)
+			must(t, err)
+			compare(t, "status", test.want, status)
+		})
+	}
 }

@@ -65,6 +65,12 @@ func installAndRun(m *testing.M) (code int, err error) {
 	if err := installed.Install(ctx, func(step string) { fmt.Println("e2e:", step) }); err != nil {
 		return 0, err
 	}
+	if isAuthenticated(true, false) {
+		fmt.Println("e2e: Knative authenticates who sends (config/authentication)")
+		if err := installed.Authenticate(ctx, true); err != nil {
+			return 0, err
+		}
+	}
 	if code := m.Run(); code != 0 {
 		return code, nil
 	}

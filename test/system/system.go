@@ -78,7 +78,7 @@ func Connect() (*Installation, error) {
 		repository: strings.TrimSpace(string(repository)),
 	}
 	system.Keptn.Call = func(ctx context.Context, method, path string, body []byte) ([]byte, error) {
-		return system.call(ctx, method, system.proxy("keptn", "api-gateway-nginx", httpPort)+"/api"+path, "application/json", body)
+		return call(ctx, system.http, method, system.proxy("keptn", "api-gateway-nginx", httpPort)+"/api"+path, "application/json", body)
 	}
 	return system, nil
 }
@@ -90,7 +90,7 @@ func (system *Installation) Install(ctx context.Context, say func(string)) error
 	if err := system.build(ctx, "test/keptn/keptn.yaml"); err != nil {
 		return err
 	}
-	say("Job Executor: ko apply -f config/, with traces to Jaeger (config/tracing)")
+	say("Job Executor: ko apply -f config/, with traces to Jaeger (config/tracing), until all of it is ready")
 	if err := system.command(ctx, "kubectl", "apply", "-f", "config/100-namespace.yaml", "-f", "config/tracing"); err != nil {
 		return err
 	}
@@ -104,12 +104,18 @@ func (system *Installation) Install(ctx context.Context, say func(string)) error
 	if _, err := system.Kubernetes.CoreV1().ConfigMaps(Namespace).Patch(ctx, "telemetry", types.MergePatchType, link, metav1.PatchOptions{}); err != nil {
 		return fmt.Errorf("setting the address of traces: %w", err)
 	}
+	if err := system.wait(ctx, "--for=condition=Available", "-n", "keptn", "deployment", "--all"); err != nil {
+		return err
+	}
+	return system.applyConfig(ctx)
+}
+
+// applyConfig applies config/, and waits until all of it is ready.
+func (system *Installation) applyConfig(ctx context.Context) error {
 	if err := system.build(ctx, "config/"); err != nil {
 		return err
 	}
-	say("waiting until all of it is ready")
 	for _, arguments := range [][]string{
-		{"--for=condition=Available", "-n", "keptn", "deployment", "--all"},
 		{"--for=condition=Available", "-n", Namespace, "deployment", "--all"},
 		{"--for=condition=Ready", "-n", Namespace, "services.serving.knative.dev,brokers,triggers,sinkbindings", "--all"},
 	} {
@@ -139,11 +145,11 @@ func (system *Installation) InstallConformance(ctx context.Context) (conformance
 	if err == nil {
 		err = system.wait(ctx, "--for=condition=Ready", "-n", ConformanceNamespace, "brokers,triggers", "--all")
 	}
-	return conformance.Broker{
-		HTTP:          system.http,
-		URL:           system.proxy("knative-eventing", "broker-ingress", httpPort) + "/" + ConformanceNamespace + "/conformance",
-		SubscriberURL: system.proxy(ConformanceNamespace, "subscriber", httpPort),
-	}, err
+	if err != nil {
+		return conformance.Broker{}, err
+	}
+	client, address, err := system.toBroker(ctx, ConformanceNamespace, "conformance", "default")
+	return conformance.Broker{HTTP: client, URL: address, SubscriberURL: system.proxy(ConformanceNamespace, "subscriber", httpPort)}, err
 }
 
 // build builds and pushes the images that manifests name, and applies them.
@@ -523,8 +529,10 @@ func (system *Installation) SendToBroker(ctx context.Context, content []byte) er
 	if content, err = signed.MarshalJSON(); err != nil {
 		return fmt.Errorf("encoding an event: %w", err)
 	}
-	address := system.proxy("knative-eventing", "broker-ingress", httpPort) + "/job-executor/keptn"
-	_, err = system.call(ctx, http.MethodPost, address, event.ApplicationCloudEventsJSON, content)
+	client, address, err := system.toBroker(ctx, Namespace, "keptn", bridgeSender)
+	if err == nil {
+		_, err = call(ctx, client, http.MethodPost, address, event.ApplicationCloudEventsJSON, content)
+	}
 	return err
 }
 
@@ -533,7 +541,7 @@ func (system *Installation) proxy(namespace, service string, port int) string {
 	return fmt.Sprintf("%s/api/v1/namespaces/%s/services/http:%s:%d/proxy", strings.TrimSuffix(system.config.Host, "/"), namespace, service, port)
 }
 
-func (system *Installation) call(ctx context.Context, method, address, contentType string, body []byte) ([]byte, error) {
+func call(ctx context.Context, client *http.Client, method, address, contentType string, body []byte) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("making a request: %w", err)
@@ -541,7 +549,7 @@ func (system *Installation) call(ctx context.Context, method, address, contentTy
 	request.Header.Set("Content-Type", contentType)
 	request.Header.Set("x-token", token)
 	request.Header.Set(testHeader, "yes")
-	response, err := system.http.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("calling the cluster: %w", err)
 	}

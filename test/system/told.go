@@ -113,7 +113,7 @@ func (system *Installation) lookAt(ctx context.Context, namespace string, look f
 // searched are the newest traces in which a service has a part, as Jaeger has them, and their Keptn
 // contexts.
 func (system *Installation) searched(ctx context.Context, service string) (content []byte, contexts []string, err error) {
-	content, err = system.call(ctx, "GET", system.proxy("observability", "jaeger", jaegerPort)+searchQuery(service), "application/json", nil)
+	content, err = call(ctx, system.http, "GET", system.proxy("observability", "jaeger", jaegerPort)+searchQuery(service), "application/json", nil)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -55,7 +55,7 @@ func searchQuery(service string) string {
 }
 
 func (system *Installation) traces(ctx context.Context, query string) ([][]console.Span, error) {
-	content, err := system.call(ctx, http.MethodGet, system.proxy("observability", "jaeger", jaegerPort)+query, "application/json", nil)
+	content, err := call(ctx, system.http, http.MethodGet, system.proxy("observability", "jaeger", jaegerPort)+query, "application/json", nil)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,148 @@
+package system
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// bridgeSender is the account under which the bridge sends, if Knative authenticates who does
+// (Knative Eventing, auth.GetOIDCServiceAccountNameForResource).
+const bridgeSender = "bridge-oidc-sources.knative.dev-sinkbinding"
+
+// Authenticate has Knative authenticate who sends events, with config/authentication, or not any
+// more. The Broker and its Triggers are made anew, as the README tells: Knative 1.21 leaves subscribers
+// of the former ones in the channel at times, which authenticate themselves as nobody.
+func (system *Installation) Authenticate(ctx context.Context, on bool) error {
+	value := map[bool]string{true: "enabled", false: "disabled"}[on]
+	if !on {
+		if err := system.command(ctx, "kubectl", "delete", "--ignore-not-found", "-f", "config/authentication"); err != nil {
+			return err
+		}
+	}
+	change, err := json.Marshal(map[string]any{"data": map[string]string{"authentication-oidc": value}})
+	if err != nil {
+		return fmt.Errorf("encoding a feature of Knative: %w", err)
+	}
+	if _, err := system.Kubernetes.CoreV1().ConfigMaps("knative-eventing").Patch(ctx, "config-features", types.MergePatchType, change, metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("setting a feature of Knative: %w", err)
+	}
+	if err := system.command(ctx, "kubectl", "delete", "brokers,triggers,sinkbindings", "-n", Namespace, "--all"); err != nil {
+		return err
+	}
+	if err := system.wait(ctx, "--for=delete", "-n", Namespace, "inmemorychannels", "--all"); err != nil {
+		return err
+	}
+	if err := system.applyConfig(ctx); err != nil {
+		return err
+	}
+	if on {
+		if err := system.Apply(ctx, "config/authentication"); err != nil {
+			return err
+		}
+		if err := system.wait(ctx, "--for=condition=Ready", "-n", Namespace, "eventpolicies", "--all"); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"bridge", "jobsource"} { // which then have a token, or no longer
+		if err := system.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/"+name, "--timeout=180s"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PostToBroker posts an event to the Broker as an account of a namespace, of none as nobody, and returns
+// the status that the Broker answers.
+func (system *Installation) PostToBroker(ctx context.Context, namespace, account string, posted event.Event) (int, error) {
+	token, address, err := "", "", error(nil)
+	if account != "" {
+		token, err = system.brokerToken(ctx, Namespace, "keptn", namespace, account)
+	}
+	if err == nil {
+		address, err = system.brokerAddress(ctx)
+	}
+	if err != nil {
+		return 0, err
+	}
+	content, err := posted.MarshalJSON()
+	if err != nil {
+		return 0, fmt.Errorf("encoding an event: %w", err)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/"+Namespace+"/keptn", bytes.NewReader(content))
+	if err != nil {
+		return 0, fmt.Errorf("making a request: %w", err)
+	}
+	request.Header.Set("Content-Type", event.ApplicationCloudEventsJSON)
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, fmt.Errorf("posting an event to the Broker: %w", err)
+	}
+	return response.StatusCode, response.Body.Close()
+}
+
+// brokerToken is a token by which a Broker knows an account; there is none if Knative does not
+// authenticate who sends.
+func (system *Installation) brokerToken(ctx context.Context, brokerNamespace, broker, namespace, account string) (string, error) {
+	audience, err := system.output(ctx, "kubectl", "get", "broker", "-n", brokerNamespace, broker, "-o", "jsonpath={.status.address.audience}")
+	if err != nil || len(audience) == 0 {
+		return "", err
+	}
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Audiences: []string{string(audience)}}}
+	answer, err := system.Kubernetes.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, account, request, metav1.CreateOptions{})
+	if err != nil {
+		return "", fmt.Errorf("requesting a token of account %s: %w", account, err)
+	}
+	return answer.Status.Token, nil
+}
+
+// brokerAddress is that of Brokers within the cluster: an API server does not pass a token on.
+func (system *Installation) brokerAddress(ctx context.Context) (string, error) {
+	service, err := system.Kubernetes.CoreV1().Services("knative-eventing").Get(ctx, "broker-ingress", metav1.GetOptions{})
+	if err != nil {
+		return "", fmt.Errorf("looking for the Broker's address: %w", err)
+	}
+	return service.Spec.ClusterIP, nil
+}
+
+// toBroker returns where to post events for a Broker of a namespace, and a client that is known to it
+// as an account of the namespace, and to the cluster.
+func (system *Installation) toBroker(ctx context.Context, namespace, broker, account string) (*http.Client, string, error) {
+	token, err := system.brokerToken(ctx, namespace, broker, namespace, account)
+	if err != nil {
+		return nil, "", err
+	}
+	path := "/" + namespace + "/" + broker
+	if token == "" {
+		return system.http, system.proxy("knative-eventing", "broker-ingress", httpPort) + path, nil
+	}
+	host, err := system.brokerAddress(ctx)
+	client := *system.http
+	client.Transport = known{host: host, token: token, others: system.http.Transport}
+	return &client, "http://" + host + path, err
+}
+
+// known shows a token to one host.
+type known struct {
+	host, token string
+	others      http.RoundTripper
+}
+
+func (transport known) RoundTrip(request *http.Request) (*http.Response, error) {
+	if request.URL.Host != transport.host {
+		return transport.others.RoundTrip(request)
+	}
+	request = request.Clone(request.Context())
+	request.Header.Set("Authorization", "Bearer "+transport.token)
+	return http.DefaultTransport.RoundTrip(request)
+}
