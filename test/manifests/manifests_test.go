@@ -219,7 +219,7 @@ func TestPoliciesAllowWhatFunctionsMaySend(t *testing.T) {
 		}
 		for _, policy := range policies {
 			if passes(t, policy.Spec.Filters, sent) {
-				allowed[policy.Name] = true
+				allowed[policy.Metadata.Name] = true
 			}
 		}
 		if difference := cmp.Diff(want, allowed); difference != "" {
