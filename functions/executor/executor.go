@@ -159,7 +159,11 @@ func (executor *Executor) start(
 	case err != nil:
 		return nil, err
 	}
-	answer := task.StartedSaying(executor.Now(), images(made.Jobs))
+	says := images(made.Jobs)
+	if most := executor.Configuration.MaxActiveRuns; most > 0 {
+		says += fmt.Sprintf("It begins once fewer than %d of project %s are under way.\n", most, task.Project)
+	}
+	answer := task.StartedSaying(executor.Now(), says)
 	reports := func(action jobconfig.MatchedAction) bool { return plan.IsLoud(action) && len(action.Tasks) > 0 }
 	if !slices.ContainsFunc(made.Actions, reports) { // nobody would say how it ended
 		answer = keptn.WithRunResult(task.Finished(executor.Now(), keptn.Outcome{
@@ -208,6 +212,13 @@ func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, receiv
 	ctx, span := executor.Tracer.Start(ctx, "create Jobs", trace.WithAttributes(attribute.Int("job_executor.jobs", len(jobs))))
 	defer span.End()
 	first := &jobs[0]
+	if executor.Configuration.MaxActiveRuns > 0 {
+		at := received.Time()
+		if at.IsZero() {
+			at = executor.Now()
+		}
+		run.Queue(first, at)
+	}
 	there, err := executor.Jobs.List(ctx, first.Labels[run.EventIDLabel])
 	if err != nil {
 		return err

@@ -194,6 +194,34 @@ var (
 	errServer     = fmt.Errorf("creating: %w", apierrors.NewInternalError(errors.New("etcd")))
 )
 
+// Where a project may have few active runs, jobsource decides when the first Job begins.
+func TestRunIsQueuedWhereAProjectMayHaveFew(t *testing.T) {
+	jobs := &jobs{}
+	executor := newExecutor(file{content: twoTasks}, jobs)
+	executor.Configuration.MaxActiveRuns = 3
+	received := triggered(t)
+	reply, err := executor.Handle(t.Context(), received)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type state struct {
+		Name   string
+		Phase  run.Phase
+		Queued time.Time
+	}
+	var got []state
+	for _, job := range jobs.created {
+		got = append(got, state{strings.TrimPrefix(job.Name, "job-"+triggeredID+"-"), run.PhaseOf(&job), run.QueuedAt(&job)})
+	}
+	want := []state{{Name: "000-002", Phase: run.Waiting}, {Name: "001-001", Phase: run.Waiting}, {"000-001", run.Waiting, received.Time()}}
+	if difference := cmp.Diff(want, got); difference != "" {
+		t.Errorf("Jobs (-want +got):\n%s", difference)
+	}
+	if says := "It begins once fewer than 3 of project seed are under way."; !strings.Contains(string(reply.Data()), says) {
+		t.Errorf("%q is missing in %s", says, reply.Data())
+	}
+}
+
 func TestHandle(t *testing.T) {
 	tests := []struct {
 		name string

@@ -18,6 +18,8 @@ type Configuration struct {
 	Broker function.Sink
 	run.Settings
 	Signing signature.Settings
+	// MaxActiveRuns is how many runs of a project may be active at a time; 0 is no limit.
+	MaxActiveRuns int `env:"MAX_ACTIVE_RUNS_PER_PROJECT" envDefault:"0"`
 	// StartDeadline is the time in which a Job's pod has to start.
 	StartDeadline time.Duration `env:"START_DEADLINE" envDefault:"5m"`
 	// SendTimeout bounds one delivery: a Broker over the in-memory channel
@@ -46,7 +48,7 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	}
 	source := &Source{
 		Client: dependencies.Kubernetes, Namespaces: configuration.Namespaces, Installation: configuration.Installation,
-		ActiveInterval: configuration.ActiveInterval, StartDeadline: configuration.StartDeadline,
+		ActiveInterval: configuration.ActiveInterval, StartDeadline: configuration.StartDeadline, MaxActiveRuns: configuration.MaxActiveRuns,
 		Sender: party.Sender(sender),
 		Marker: configuration.Store(dependencies.Kubernetes.BatchV1()),
 		Tracer: telemetry.Tracers.Tracer("jobsource"), Meter: telemetry.Meters.Meter("jobsource"), Events: telemetry.Events,

@@ -42,6 +42,7 @@ type Sender interface {
 type Marker interface {
 	MarkReported(ctx context.Context, job *batchv1.Job, at time.Time) error
 	Expire(ctx context.Context, job *batchv1.Job, now time.Time) error
+	Admit(ctx context.Context, job *batchv1.Job) error
 }
 
 // Source sends the completions of Jobs until their run is reported: until the bridge
@@ -58,6 +59,8 @@ type Source struct {
 	ActiveInterval time.Duration
 	// StartDeadline is the time in which a Job's pod has to start.
 	StartDeadline time.Duration
+	// MaxActiveRuns is how many runs of a project may be active at a time; 0 is no limit.
+	MaxActiveRuns int
 	Tracer        trace.Tracer
 	Meter         metric.Meter
 	// Events counts what is sent once more; nil counts nothing.
@@ -118,18 +121,26 @@ const (
 	maxRuns = 10000
 )
 
-// byRun is the index of Jobs by their run.
-const byRun = "run"
+// byRun is the index of Jobs by their run, and byProject by their project, of those that are active
+// or not reported.
+const byRun, byProject = "run", "project"
+
+func indexers() cache.Indexers {
+	return cache.Indexers{
+		byRun:     func(object any) ([]string, error) { return runsOf(object), nil },
+		byProject: func(object any) ([]string, error) { return projectsOf(object), nil },
+	}
+}
 
 // Run watches and sends until the context ends. A namespace that can't be watched,
 // since it is gone or has no roles yet, does not stop the others.
 func (source *Source) Run(ctx context.Context) error {
-	queue := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry))
+	queue, projects := newQueue(), newQueue()
 	namespaces := map[string]*watched{}
 	var group sync.WaitGroup
 	for _, namespace := range source.Namespaces {
 		informer := source.informer(namespace)
-		registration, err := informer.AddEventHandler(source.enqueue(queue))
+		registration, err := informer.AddEventHandler(source.enqueue(queue, projects))
 		if err != nil {
 			return fmt.Errorf("watching Jobs in namespace %s: %w", namespace, err)
 		}
@@ -147,12 +158,18 @@ func (source *Source) Run(ctx context.Context) error {
 			}
 		})
 	}
+	group.Go(func() { source.admitAll(ctx, projects) })
 	group.Go(func() { source.nameActive(ctx) })
 	group.Go(func() { source.tellUnsynced(ctx) })
 	<-ctx.Done()
 	queue.ShutDown()
+	projects.ShutDown()
 	group.Wait()
 	return nil
+}
+
+func newQueue() workqueue.TypedRateLimitingInterface[string] {
+	return workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry))
 }
 
 // pageSize is how many Jobs are listed at a time: whole, thousands of them would not fit
@@ -184,7 +201,7 @@ func (source *Source) informer(namespace string) cache.SharedIndexInformer {
 			return jobs.Watch(ctx, options)
 		},
 	}, &batchv1.Job{}, cache.SharedIndexInformerOptions{
-		ResyncPeriod: resync, Indexers: cache.Indexers{byRun: func(object any) ([]string, error) { return runsOf(object), nil }},
+		ResyncPeriod: resync, Indexers: indexers(),
 	})
 	// Only for an informer that has started it fails.
 	_ = informer.SetTransform(func(object any) (any, error) {
@@ -291,6 +308,7 @@ func strip(job *batchv1.Job) *batchv1.Job {
 	kept := map[string]string{}
 	for _, name := range []string{
 		run.TaskAnnotation, run.PlanAnnotation, run.ReportedAnnotation, run.TTLAnnotation, run.SilentAnnotation, run.FailureAnnotation,
+		run.QueuedAnnotation,
 	} {
 		if value, ok := job.Annotations[name]; ok {
 			kept[name] = value
@@ -330,12 +348,15 @@ func runsOf(object any) []string {
 	return nil
 }
 
-// enqueue has the whole run looked at of which any Job changed, and remembers which
-// Job was deleted before its run was reported.
-func (source *Source) enqueue(queue workqueue.TypedInterface[string]) cache.ResourceEventHandler {
+// enqueue has the whole run looked at of which any Job changed, and the runs of its project
+// that are queued, and remembers which Job was deleted before its run was reported.
+func (source *Source) enqueue(queue, projects workqueue.TypedInterface[string]) cache.ResourceEventHandler {
 	add := func(object any) {
 		for _, runID := range runsOf(object) {
 			queue.Add(runID)
+		}
+		if job := jobOf(object); job != nil {
+			projects.Add(projectOf(job))
 		}
 	}
 	return cache.ResourceEventHandlerFuncs{AddFunc: add, UpdateFunc: func(_, updated any) { add(updated) }, DeleteFunc: func(object any) {
@@ -417,12 +438,17 @@ func (source *Source) jobsOf(runID string) (jobs []*batchv1.Job, complete bool) 
 	}
 	for _, job := range known {
 		for _, planned := range run.PlanOf(job) {
-			if namespace := source.namespaces[planned.Namespace]; namespace != nil && !namespace.synced() && source.Now().Sub(namespace.since) < source.StartDeadline {
+			if namespace := source.namespaces[planned.Namespace]; namespace != nil && source.awaits(namespace) {
 				return jobs, false
 			}
 		}
 	}
 	return jobs, true
+}
+
+// awaits says whether a namespace is not watched yet, but may be soon.
+func (source *Source) awaits(namespace *watched) bool {
+	return !namespace.synced() && source.Now().Sub(namespace.since) < source.StartDeadline
 }
 
 // Reconcile brings a run further, of which it is given all Jobs that there are. What

@@ -110,6 +110,8 @@ func (marker *marker) Expire(_ context.Context, job *batchv1.Job, _ time.Time) e
 	return nil
 }
 
+func (*marker) Admit(context.Context, *batchv1.Job) error { return nil }
+
 func newSource(broker *broker, marker Marker, objects ...runtime.Object) *Source {
 	return &Source{
 		Client: fake.NewClientset(objects...), Namespaces: []string{"jobs"}, Installation: "ours", Sender: broker, Marker: marker,

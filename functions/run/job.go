@@ -66,6 +66,9 @@ const (
 	// TTLAnnotation holds the seconds that the Job is kept once its run has been
 	// reported.
 	TTLAnnotation = "job-executor.github.io/ttl-seconds-after-finished"
+	// QueuedAnnotation is on the first Job of a run that waits until its project has fewer
+	// active runs, and holds since when (RFC 3339, with nanoseconds).
+	QueuedAnnotation = "job-executor.github.io/queued"
 	// SilentAnnotation is "true" on a Job of an action that reports nothing.
 	SilentAnnotation = "job-executor.github.io/silent"
 )
@@ -191,6 +194,24 @@ func finishedCondition(job *batchv1.Job) *batchv1.JobCondition {
 // IsGivenUp says whether a Job was given up since it could not start.
 func IsGivenUp(job *batchv1.Job) bool { return job.Annotations[FailureAnnotation] != "" }
 
+// IsQueued says whether a Job, which is the first of its run, waits until its project has fewer
+// active runs.
+func IsQueued(job *batchv1.Job) bool {
+	return job.Annotations[QueuedAnnotation] != "" && PhaseOf(job) == Waiting
+}
+
+// QueuedAt is since when it waits; zero if nothing says so.
+func QueuedAt(job *batchv1.Job) time.Time {
+	at, _ := time.Parse(time.RFC3339Nano, job.Annotations[QueuedAnnotation])
+	return at
+}
+
+// Queue has a Job wait until its project has fewer active runs. It has not been created yet.
+func Queue(job *batchv1.Job, at time.Time) {
+	job.Spec.Suspend = new(true)
+	job.Annotations[QueuedAnnotation] = at.UTC().Format(time.RFC3339Nano)
+}
+
 // IsReported says whether Keptn is known to have the result of the Job's run.
 func IsReported(job *batchv1.Job) bool { return job.Annotations[ReportedAnnotation] != "" }
 
@@ -264,7 +285,8 @@ func (step Step) IsMissing(namespaces []string) bool {
 // action that failed, or that is missing, ends the action, and the next action's turn
 // comes; so the run has succeeded only if all of the plan's Jobs have. The Jobs of a
 // parallel action all run, whatever becomes of each. As long as no Job has begun and the
-// first is missing, the run may still be being created: the first Job is created last.
+// first is missing, the run may still be being created: the first Job is created last. Nor does a
+// run need anything whose first Job is queued.
 // Begun says that it is known to have been there.
 func Next(jobs []batchv1.Job, begun bool) Step {
 	if len(jobs) == 0 {
@@ -278,7 +300,7 @@ func Next(jobs []batchv1.Job, begun bool) Step {
 		begun = begun || PhaseOf(&jobs[index]) != Waiting
 	}
 	plan := planOf(jobs)
-	if !begun && byName[plan[0].Name] == nil {
+	if first := byName[plan[0].Name]; first == nil && !begun || first != nil && IsQueued(first) {
 		return Step{}
 	}
 	step := Step{mixed: isMixed(plan)}

@@ -73,6 +73,8 @@ func TestNext(t *testing.T) {
 	}
 	givenUp := job("a", Waiting)
 	givenUp.Annotations[FailureAnnotation] = "no image"
+	queued := job("a", Waiting)
+	Queue(&queued, time.Unix(0, 1))
 	lost := job("a", Running)
 	lost.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobFailureTarget, Status: corev1.ConditionTrue, Reason: "DeadlineExceeded"}}
 	type outcome struct {
@@ -175,6 +177,16 @@ func TestNext(t *testing.T) {
 			name: "not before it is there",
 			jobs: parallel(job("b", Waiting), job("c", Waiting), job("d", Waiting)),
 			want: outcome{},
+		},
+		{
+			name: "nor while it is queued",
+			jobs: parallel(queued, job("b", Waiting), job("c", Waiting), job("d", Waiting)),
+			want: outcome{},
+		},
+		{
+			name: "one that was deleted while it was queued is missing", begun: true,
+			jobs: planned(job("b", Waiting), job("c", Waiting)),
+			want: outcome{Ended: true, Missing: []string{"a"}, Unneeded: []string{"b", "c"}},
 		},
 		{
 			name: "a start that was interrupted goes on",
@@ -332,6 +344,27 @@ func TestCompletionIsTheSameEachTime(t *testing.T) {
 	}
 	if difference := cmp.Diff(Notice{RunID: "run", Job: "a", Task: []byte(`{"name":"test"}`)}, completion); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
+func TestQueuedJobIsAdmitted(t *testing.T) {
+	waiting := job("a", Waiting)
+	Queue(&waiting, time.Unix(7, 5))
+	store := &Store{Batch: fake.NewClientset(&waiting).BatchV1(), Namespaces: []string{"jobs"}, Installation: "ours"}
+	if !IsQueued(&waiting) || !QueuedAt(&waiting).Equal(time.Unix(7, 5)) {
+		t.Errorf("it is not queued, but %v", waiting.Annotations)
+	}
+	for range 2 {
+		if err := store.Admit(t.Context(), &waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	admitted, err := store.Batch.Jobs("jobs").Get(t.Context(), "a", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if IsQueued(admitted) || PhaseOf(admitted) != Running || !QueuedAt(admitted).IsZero() {
+		t.Errorf("got %s, %v", PhaseOf(admitted), admitted.Annotations)
 	}
 }
 

@@ -133,6 +133,14 @@ func (store *Store) Resume(ctx context.Context, job *batchv1.Job) error {
 	return store.patch(ctx, job, map[string]any{"spec": map[string]any{"suspend": false}})
 }
 
+// Admit starts a Job that is queued.
+func (store *Store) Admit(ctx context.Context, job *batchv1.Job) error {
+	return store.patch(ctx, job, map[string]any{
+		"metadata": map[string]any{"annotations": map[string]any{QueuedAnnotation: nil}},
+		"spec":     map[string]any{"suspend": false},
+	})
+}
+
 // GiveUp suspends a Job that could not start, so that its pods are deleted, and notes
 // why on it.
 func (store *Store) GiveUp(ctx context.Context, job *batchv1.Job, why string) error {

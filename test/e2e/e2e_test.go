@@ -581,6 +581,54 @@ actions:
 	}
 }
 
+// While as many runs of a project are active as may be, its others wait; each begins when one has ended.
+func TestRunsOfAProjectWaitForTheirTurn(t *testing.T) {
+	installed := connect(t)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
+		defer cancel()
+		if err := installed.SetMaxActiveRuns(ctx, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	must(t, installed.SetMaxActiveRuns(t.Context(), 1))
+	must(t, installed.WaitForZero(t.Context(), zeroLimit, "executor-test")) // which reads the setting when it starts
+	project, shipyard, stages := "e2e-"+uuid.NewString()[:8], "apiVersion: spec.keptn.sh/0.2.2\nkind: Shipyard\nmetadata: {name: e2e}\nspec:\n  stages:\n", []string{"a", "b", "c"}
+	for _, name := range stages { // Keptn itself lets only one sequence of a stage run at a time
+		shipyard += "    - {name: " + name + ", sequences: [{name: pipeline, tasks: [{name: test}]}]}\n"
+	}
+	must(t, installed.CreateProject(t.Context(), project, shipyard, service, stages, map[string][]byte{"job/config.yaml": []byte(`apiVersion: v2
+actions:
+  - name: Wait
+    event: test.triggered
+    image: busybox
+    cmd: [sleep, "2"]
+`)}))
+	var contexts []string
+	for _, name := range stages {
+		keptnContext, err := installed.Trigger(t.Context(), project, name, "pipeline", service, nil)
+		must(t, err)
+		contexts = append(contexts, keptnContext)
+	}
+	var jobs []batchv1.Job
+	for _, keptnContext := range contexts {
+		stageState, events := end(t, installed, project, keptnContext)
+		compare(t, "stage", "succeeded", stageState)
+		compare(t, "events", []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}, summaries(events))
+		contains(t, events[0].Data.Message, "It begins once fewer than 1 of project "+project+" are under way.")
+		of, err := installed.Jobs(t.Context(), keptnContext)
+		must(t, err)
+		jobs = append(jobs, of...)
+	}
+	slices.SortFunc(jobs, func(one, other batchv1.Job) int { return one.Status.StartTime.Compare(other.Status.StartTime.Time) })
+	compare(t, "Jobs", len(stages), len(jobs))
+	for index := 1; index < len(jobs); index++ {
+		if started, ended := jobs[index].Status.StartTime.Time, jobs[index-1].Status.CompletionTime.Time; started.Before(ended) {
+			t.Errorf("Job %s started at %s, before %s had ended at %s", jobs[index].Name, started, jobs[index-1].Name, ended)
+		}
+	}
+}
+
 func TestTasksOfAParallelActionRunAtTheSameTime(t *testing.T) {
 	t.Parallel()
 	installed := connect(t)

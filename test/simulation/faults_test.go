@@ -40,6 +40,8 @@ type harshness struct {
 	// many says that there are a hundred namespaces and a hundred types, of each of which
 	// one is broken.
 	many bool
+	// capped says that a project may have few active runs at a time.
+	capped bool
 }
 
 func harshnessOf(seed uint64) harshness {
@@ -49,6 +51,7 @@ func harshnessOf(seed uint64) harshness {
 		stuck:        seed%5 == 0,
 		skewed:       seed%7 == 0,
 		many:         seed%11 == 0,
+		capped:       seed%3 == 2,
 	}
 }
 

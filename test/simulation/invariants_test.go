@@ -6,6 +6,7 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
@@ -77,9 +78,44 @@ func (world *world) jobStarted(job *batchv1.Job) {
 	if random := world.chance.draw("pod of %s", job.Name); world.deletesPod(random) {
 		go world.deletePod(job, random)
 	}
+	if world.capped {
+		if active := world.active(); active > maxActiveRuns {
+			world.violate("%d runs are active at a time, as Job %s starts, although %d may be", active, job.Name, maxActiveRuns)
+		}
+	}
 	if len(early) > 0 && !world.isTouched(job.Name) {
 		world.violate("Job %s starts although %v did not succeed, or has not ended", job.Name, early)
 	}
+}
+
+// maxActiveRuns is how many runs of the project may be active at a time in a world that is capped.
+const maxActiveRuns = 8
+
+// active is how many runs have begun, and are not over, as Kubernetes sees it. Those do not count of which
+// others have resumed a Job, or suspended one.
+func (world *world) active() int {
+	begun, goesOn := map[string]bool{}, map[string]bool{}
+	for _, namespace := range world.namespaces() {
+		jobs, err := world.cluster.Client(nil).BatchV1().Jobs(namespace).List(world.ctx, metav1.ListOptions{LabelSelector: run.Selector})
+		if err != nil {
+			continue // the namespace is deleted
+		}
+		for index := range jobs.Items {
+			job := &jobs.Items[index]
+			if world.isTouched(job.Name) {
+				continue
+			}
+			begun[runOf(job.Name)] = begun[runOf(job.Name)] || run.PhaseOf(job) != run.Waiting
+			goesOn[runOf(job.Name)] = goesOn[runOf(job.Name)] || run.IsActive(job)
+		}
+	}
+	count := 0
+	for runID := range begun {
+		if begun[runID] && goesOn[runID] {
+			count++
+		}
+	}
+	return count
 }
 
 // observe is told of each delivery of the Broker: a run may be cancelled only if its

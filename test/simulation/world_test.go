@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -200,6 +201,9 @@ func newWorldOf(ctx context.Context, t *testing.T, seed uint64, tasks int, trans
 	var err error
 	if world.manifests, err = embedded.ReadManifests("../../config"); err == nil {
 		world.manifests.Settings["JOB_NAMESPACES"] = strings.Join(world.namespaces(), ",")
+		if harshness.capped {
+			world.manifests.Settings["MAX_ACTIVE_RUNS_PER_PROJECT"] = strconv.Itoa(maxActiveRuns)
+		}
 		world.cluster, err = embedded.NewKubernetes(embedded.KubernetesOptions{
 			Context: ctx, Runtime: script{world}, NewID: func() string { return world.chance.id("object") },
 			Delay: func(step, name string) time.Duration {

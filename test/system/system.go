@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -259,6 +260,15 @@ func (system *Installation) SetJobNamespaces(ctx context.Context, names ...strin
 // SetStartDeadline sets the time in which a Job's pod has to start.
 func (system *Installation) SetStartDeadline(ctx context.Context, deadline time.Duration) error {
 	if err := system.setOfJobs(ctx, "START_DEADLINE", deadline.String()); err != nil {
+		return err
+	}
+	return system.restartJobsource(ctx)
+}
+
+// SetMaxActiveRuns sets how many runs of a project may be active at a time. Executors know it once they have
+// started again.
+func (system *Installation) SetMaxActiveRuns(ctx context.Context, most int) error {
+	if err := system.setOfJobs(ctx, "MAX_ACTIVE_RUNS_PER_PROJECT", strconv.Itoa(most)); err != nil {
 		return err
 	}
 	return system.restartJobsource(ctx)

@@ -30,6 +30,8 @@ type Rules struct {
 	// ProjectNamespaces are the namespaces of a project's Jobs, by its name, with + between them;
 	// the first is its default. A project that is not listed has those that are no project's.
 	ProjectNamespaces map[string]string `env:"PROJECT_NAMESPACES" envKeyValSeparator:"="`
+	// MaxActiveRuns is how many runs of a project may be active at a time; 0 is no limit.
+	MaxActiveRuns int `env:"MAX_ACTIVE_RUNS_PER_PROJECT" envDefault:"0"`
 	// TaskDeadlineSeconds is the longest that any task may take; 0 is no limit
 	// but the task's own.
 	TaskDeadlineSeconds int64 `env:"TASK_DEADLINE_SECONDS" envDefault:"0"`
