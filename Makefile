@@ -106,6 +106,16 @@ cluster-up: ## Bring the one-node cluster up (the first time it is compiled)
 cluster-down: ## Take the cluster down; only the cache of builds stays
 	$(CLUSTER) down
 
+# For who has no ko: the manifests with images by their digests, and what is in each image (SPDX), which
+# names the base image by its digest.
+RELEASE ?= release
+VERSION ?= $(shell git describe --tags --always --dirty)
+
+.PHONY: release
+release: ## Build the images of VERSION into KO_DOCKER_REPO, and write their manifests and SBOMs into RELEASE=release
+	@mkdir -p $(RELEASE)/sboms
+	ko resolve --tags "$(VERSION)" --sbom spdx --sbom-dir $(RELEASE)/sboms --filename config/ > $(RELEASE)/job-executor.yaml
+
 .PHONY: install
 install: ## Install on the cluster that KUBECONFIG names, with images in KO_DOCKER_REPO
 	ko apply -f config/

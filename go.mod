@@ -3,51 +3,51 @@ module github.com/job-executor/job-executor
 go 1.26.0
 
 require (
-	github.com/PaesslerAG/jsonpath v0.1.1
-	github.com/agnivade/levenshtein v1.2.2
-	github.com/caarlos0/env/v11 v11.4.2
-	github.com/cloudevents/sdk-go/v2 v2.16.2
-	github.com/distribution/reference v0.6.0
-	github.com/go-git/go-git/v5 v5.19.3
-	github.com/go-jose/go-jose/v4 v4.1.9
-	github.com/gobwas/glob v1.1.0
-	github.com/google/go-cmp v0.7.0
-	github.com/google/go-containerregistry v0.20.3
-	github.com/google/uuid v1.6.0
-	github.com/hashicorp/golang-lru/v2 v2.0.7
-	github.com/keptn/go-utils v0.20.4
-	github.com/nats-io/jwt/v2 v2.8.3
-	github.com/nats-io/nats-server/v2 v2.15.3
-	github.com/nats-io/nats.go v1.55.0
-	github.com/nats-io/nkeys v0.4.17
-	github.com/prometheus/client_golang v1.23.2
-	github.com/prometheus/otlptranslator v1.0.0
-	github.com/rickb777/date v1.13.0
-	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
-	github.com/secure-systems-lab/go-securesystemslib v0.11.1
-	github.com/spf13/cobra v1.10.2
-	go.opentelemetry.io/otel v1.39.0
-	go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp v1.39.0
-	go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp v1.39.0
-	go.opentelemetry.io/otel/exporters/prometheus v0.61.0
-	go.opentelemetry.io/otel/metric v1.39.0
-	go.opentelemetry.io/otel/sdk v1.39.0
-	go.opentelemetry.io/otel/sdk/metric v1.39.0
-	go.opentelemetry.io/otel/trace v1.39.0
-	go.uber.org/zap v1.27.1
-	go.yaml.in/yaml/v4 v4.0.0
-	golang.org/x/oauth2 v0.36.0
-	golang.org/x/sync v0.24.0
-	golang.org/x/term v0.47.0
-	k8s.io/api v0.34.4
-	k8s.io/apimachinery v0.34.4
-	k8s.io/client-go v0.34.4
-	k8s.io/klog/v2 v2.130.1
-	k8s.io/pod-security-admission v0.34.4
-	knative.dev/eventing v0.48.2
-	knative.dev/pkg v0.0.0-20260120122510-4a022ed9999a
-	knative.dev/serving v0.48.0
-	sigs.k8s.io/yaml v1.6.0
+	github.com/PaesslerAG/jsonpath v0.1.1 // the dialect of job/config.yaml is this one's, as JES has it; no release since 2019, so what it is given is bounded (functions/jobconfig/expression)
+	github.com/agnivade/levenshtein v1.2.2 // did you mean
+	github.com/caarlos0/env/v11 v11.4.2 // configuration from the environment, in place of kelseyhightower/envconfig, which is abandoned
+	github.com/cloudevents/sdk-go/v2 v2.16.2 // events
+	github.com/distribution/reference v0.6.0 // names of images
+	github.com/go-git/go-git/v5 v5.19.3 // tests: Keptn's Git repositories
+	github.com/go-jose/go-jose/v4 v4.1.9 // grants, as JWT
+	github.com/gobwas/glob v1.1.0 // patterns, in job/config.yaml as JES has them; maintained again since v1
+	github.com/google/go-cmp v0.7.0 // tests: differences
+	github.com/google/go-containerregistry v0.20.3 // tests: the cluster's registry
+	github.com/google/uuid v1.6.0 // ids
+	github.com/hashicorp/golang-lru/v2 v2.0.7 // memory that is bounded
+	github.com/keptn/go-utils v0.20.4 // Keptn's types; archived as Keptn v1 itself is
+	github.com/nats-io/jwt/v2 v2.8.3 // tests: credentials for NATS
+	github.com/nats-io/nats-server/v2 v2.15.3 // tests: a real JetStream
+	github.com/nats-io/nats.go v1.55.0 // Keptn's stream of events
+	github.com/nats-io/nkeys v0.4.17 // credentials for NATS
+	github.com/prometheus/client_golang v1.23.2 // metrics of what always runs
+	github.com/prometheus/otlptranslator v1.0.0 // their names
+	github.com/rickb777/date v1.13.0 // tests: periods, as Knative itself reads them with this version
+	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3 // tests: the JSON Schema of job/config.yaml
+	github.com/secure-systems-lab/go-securesystemslib v0.11.1 // tests: signatures are DSSE's
+	github.com/spf13/cobra v1.10.2 // command lines
+	go.opentelemetry.io/otel v1.39.0 // traces and metrics, of the release that Knative has
+	go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp v1.39.0 // the same
+	go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp v1.39.0 // the same
+	go.opentelemetry.io/otel/exporters/prometheus v0.61.0 // the same
+	go.opentelemetry.io/otel/metric v1.39.0 // the same
+	go.opentelemetry.io/otel/sdk v1.39.0 // the same
+	go.opentelemetry.io/otel/sdk/metric v1.39.0 // the same
+	go.opentelemetry.io/otel/trace v1.39.0 // the same
+	go.uber.org/zap v1.27.1 // the logger of Knative's filters
+	go.yaml.in/yaml/v4 v4.0.0 // YAML with the places of mistakes
+	golang.org/x/oauth2 v0.36.0 // tokens for Keptn's API
+	golang.org/x/sync v0.24.0 // what runs at the same time
+	golang.org/x/term v0.47.0 // the width of a terminal
+	k8s.io/api v0.34.4 // Kubernetes, of the release that Knative has
+	k8s.io/apimachinery v0.34.4 // the same
+	k8s.io/client-go v0.34.4 // the same
+	k8s.io/klog/v2 v2.130.1 // what client-go logs comes into our log
+	k8s.io/pod-security-admission v0.34.4 // what a namespace lets in, as Kubernetes itself decides it
+	knative.dev/eventing v0.48.2 // tests: Knative's types and filters
+	knative.dev/pkg v0.0.0-20260120122510-4a022ed9999a // tests: the same
+	knative.dev/serving v0.48.0 // tests: the same
+	sigs.k8s.io/yaml v1.6.0 // objects of Kubernetes as YAML
 )
 
 require (

@@ -14,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
+
+	"github.com/job-executor/job-executor/functions/excerpt"
 )
 
 // PodsAndEvents are the clients that Pods needs.
@@ -87,11 +89,11 @@ func (pods *Pods) Log(ctx context.Context, pod *corev1.Pod, container string, th
 		return "", fmt.Errorf("reading the log of container %s of pod %s/%s: %w", container, pod.Namespace, pod.Name, err)
 	}
 	defer func() { _ = stream.Close() }()
-	excerpt := Excerpt{Limit: pods.MaxLogBytes, Whole: fmt.Sprintf("kubectl logs --namespace %s %s --container %s", pod.Namespace, pod.Name, container)}
-	writer := through(&excerpt)
+	text := excerpt.Writer{Limit: pods.MaxLogBytes, Whole: fmt.Sprintf("kubectl logs --namespace %s %s --container %s", pod.Namespace, pod.Name, container)}
+	writer := through(&text)
 	_, err = io.Copy(writer, io.LimitReader(stream, maxLogRead))
 	if err := errors.Join(err, writer.Close()); err != nil {
-		return excerpt.String(), fmt.Errorf("reading the log of container %s of pod %s/%s: %w", container, pod.Namespace, pod.Name, err)
+		return text.String(), fmt.Errorf("reading the log of container %s of pod %s/%s: %w", container, pod.Namespace, pod.Name, err)
 	}
-	return excerpt.String(), nil
+	return text.String(), nil
 }

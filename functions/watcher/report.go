@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/job-executor/job-executor/functions/excerpt"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/watcher/mask"
@@ -51,10 +52,10 @@ func (watcher *Watcher) report(ctx context.Context, job *batchv1.Job) (report, e
 	}
 	made := report{task: job.Annotations[run.TaskNameAnnotation], runResult: keptn.RunSuccess, evidence: found, result: result.Of(found.pods)}
 	made.result.Hide(hide)
-	made.result.Message = plain(run.Shorten(made.result.Message, "the pod's status", maxSentenceBytes))
+	made.result.Message = plain(excerpt.Shorten(made.result.Message, "the pod's status", maxSentenceBytes))
 	if failed {
 		made.runResult = found.runResult()
-		made.failure = plain(hide.Text(run.Shorten(found.failure(), "the Job's events", maxSentenceBytes)))
+		made.failure = plain(hide.Text(excerpt.Shorten(found.failure(), "the Job's events", maxSentenceBytes)))
 	}
 	for index := range found.pods {
 		pod := &found.pods[index]
@@ -131,7 +132,7 @@ func logOf(pod *corev1.Pod, status corev1.ContainerStatus, text string, failure 
 		title += " has a log that could not be read (" + readable(failure) + ")"
 	}
 	return logged{
-		title: plain(run.Shorten(title, "the pod's status", maxSentenceBytes)), text: plain(text),
+		title: plain(excerpt.Shorten(title, "the pod's status", maxSentenceBytes)), text: plain(text),
 		whole: fmt.Sprintf("kubectl logs --namespace %s %s --container %s", pod.Namespace, pod.Name, status.Name),
 	}, true
 }
@@ -178,7 +179,7 @@ func sentences(reports []report) string {
 		}
 		fmt.Fprintln(&text, report.result.Message)
 	}
-	return run.Shorten(text.String(), "kubectl get jobs", maxSentencesBytes)
+	return excerpt.Shorten(text.String(), "kubectl get jobs", maxSentencesBytes)
 }
 
 // message is the finished event's message: the sentences, then the logs, each cut for
@@ -196,7 +197,7 @@ func message(reports []report) string {
 		}
 		for _, log := range report.logs {
 			room := (maxMessageBytes-maxSentencesBytes)/count - 2*len(log.title)
-			fmt.Fprintf(&logs, "%s:\n%s\n", log.title, run.Shorten(log.text, log.whole, room))
+			fmt.Fprintf(&logs, "%s:\n%s\n", log.title, excerpt.Shorten(log.text, log.whole, room))
 		}
 	}
 	if logs.Len() == 0 {

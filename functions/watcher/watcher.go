@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/job-executor/job-executor/functions/excerpt"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/jobphase"
 	"github.com/job-executor/job-executor/functions/keptn"
@@ -167,7 +168,7 @@ func (watcher *Watcher) unstarted(ctx context.Context, asked run.Notice, job *ba
 	if why == "" {
 		return nil, nil
 	}
-	why = plain(run.Shorten(why, "the Job's events", maxSentenceBytes))
+	why = plain(excerpt.Shorten(why, "the Job's events", maxSentenceBytes))
 	watcher.Log.WarnContext(ctx, "a Job could not start and is given up", "run", asked.RunID, "job", job.Name, "reason", why)
 	if err := watcher.Runs.GiveUp(ctx, job, why); err != nil {
 		return nil, err

@@ -782,6 +782,22 @@ func TestApplyingTwiceLeavesTheTokenAlone(t *testing.T) {
 
 // A task that no executor can take does not hang: here its configuration can't be
 // read, since its commit does not exist.
+// A release names its images, what is in them and what they stand on by digests.
+func TestReleaseNamesEverythingByDigest(t *testing.T) {
+	t.Parallel()
+	manifests, sboms, err := connect(t).Release(t.Context(), t.TempDir())
+	must(t, err)
+	for _, line := range strings.Split(manifests, "\n") {
+		if image := strings.Contains(line, "image: ") || strings.Contains(line, "FETCHER_IMAGE"); strings.Contains(line, "ko://") || image && !strings.Contains(line, "@sha256:") {
+			t.Errorf("not by its digest: %s", line)
+		}
+	}
+	compare(t, "SBOMs", 5, len(sboms))
+	for _, sbom := range sboms {
+		contains(t, sbom, "github.com/cloudevents/sdk-go/v2", "base@sha256:")
+	}
+}
+
 func TestUndeliverableTaskEndsWithTheReason(t *testing.T) {
 	t.Parallel()
 	installed := connect(t)

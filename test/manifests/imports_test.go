@@ -37,10 +37,10 @@ func TestWhoMayImportWhom(t *testing.T) {
 		"function":  {"eventmetric", "keptn", "observability", "server", "tracing", "variables"},
 		"jobconfig": {"jobconfig/expression", "jobconfig/reader"},
 		"tracing":   {"keptn"},
-		"run":       {"keptn"},
+		"run":       {"excerpt", "keptn"},
 		"files":     nil,
 		"signature": {"eventmetric", "function", "keptn", "run"},
-		"allowlist": nil, "server": nil, "variables": nil,
+		"allowlist": nil, "excerpt": nil, "server": nil, "variables": nil,
 		// No function: a tool that plans as the executor does.
 		"lint":      {"executor", "executor/plan", "files", "function", "jobconfig", "keptn", "podsecurity", "run"},
 		"keptn/api": {"keptn"},
@@ -141,5 +141,31 @@ func TestFunctionsThatStartFromZeroAreLight(t *testing.T) {
 				t.Errorf("%s depends on %s", name, path)
 			}
 		}
+	}
+}
+
+// What is required says what for, and what is there for tests is in no function.
+func TestEveryDependencyHasAReason(t *testing.T) {
+	content, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inFunctions := golist(t, "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", functions+"...")
+	direct := 0
+	for _, row := range regexp.MustCompile(`(?m)^\t(\S+) v\S+(?: // (.*))?$`).FindAllStringSubmatch(string(content), -1) {
+		path, reason := row[1], row[2]
+		if reason == "indirect" {
+			continue
+		}
+		direct++
+		if reason == "" {
+			t.Errorf("%s has no reason", path)
+		}
+		if strings.HasPrefix(reason, "tests: ") == slices.Contains(inFunctions, path) {
+			t.Errorf("%s is said to be for %q, but functions have it: %t", path, reason, slices.Contains(inFunctions, path))
+		}
+	}
+	if direct < 30 {
+		t.Errorf("only %d were found", direct)
 	}
 }

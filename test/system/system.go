@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -126,6 +127,23 @@ func (system *Installation) applyConfig(ctx context.Context) error {
 	}
 	// A rollout may have left Available true for the old pods.
 	return system.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/bridge", "--timeout=180s")
+}
+
+// Release builds a release into a directory, and returns its manifests, and its SBOMs by their files' names.
+func (system *Installation) Release(ctx context.Context, directory string) (manifests string, sboms map[string]string, err error) {
+	if err := system.command(ctx, "make", "release", "RELEASE="+directory, "VERSION=v0.0.0-test"); err != nil {
+		return "", nil, err
+	}
+	sboms = map[string]string{}
+	files, err := filepath.Glob(filepath.Join(directory, "sboms", "*"))
+	for _, file := range append(files, filepath.Join(directory, "job-executor.yaml")) {
+		content, readErr := os.ReadFile(file) //nolint:gosec // that make has written
+		err = errors.Join(err, readErr)
+		sboms[filepath.Base(file)] = string(content)
+	}
+	manifests = sboms["job-executor.yaml"]
+	delete(sboms, "job-executor.yaml")
+	return manifests, sboms, err
 }
 
 // InstallConformance applies what the Broker's conformance test needs, and waits

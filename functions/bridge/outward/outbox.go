@@ -10,6 +10,7 @@ import (
 	"github.com/keptn/go-utils/pkg/api/models"
 
 	"github.com/job-executor/job-executor/functions/bridge/memory"
+	"github.com/job-executor/job-executor/functions/excerpt"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/jobphase"
 	"github.com/job-executor/job-executor/functions/keptn"
@@ -149,6 +150,6 @@ func (outbox *Outbox) note(ctx context.Context, entry models.LogEntry) error {
 	if entry.IntegrationID = outbox.IntegrationID(); entry.IntegrationID == "" {
 		return errors.New("the integration is not registered with Keptn yet")
 	}
-	entry.Message = run.Shorten(entry.Message, "the task's finished event", maxEntryBytes)
+	entry.Message = excerpt.Shorten(entry.Message, "the task's finished event", maxEntryBytes)
 	return outbox.Journal.Log(ctx, entry)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
+	"github.com/job-executor/job-executor/functions/excerpt"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
 )
@@ -85,7 +86,7 @@ func Fit(outgoing event.Event, limit int) (event.Event, error) {
 	}
 	triggeredID, _ := outgoing.Extensions()[keptn.TriggeredIDExtension].(string)
 	whole := fmt.Sprintf("the logs of kubectl get pods --all-namespaces --selector %s=%s", run.EventIDLabel, run.ID(triggeredID))
-	shortened, err := json.Marshal(run.Shorten(message, whole, limit-without))
+	shortened, err := json.Marshal(excerpt.Shorten(message, whole, limit-without))
 	if err != nil {
 		return event.Event{}, fmt.Errorf("encoding the message of event %s: %w", outgoing.ID(), err)
 	}

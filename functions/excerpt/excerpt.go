@@ -1,4 +1,4 @@
-package run
+package excerpt
 
 import (
 	"encoding/json"
@@ -19,9 +19,9 @@ func Shorten(text, whole string, room int) string {
 		return text
 	}
 	cut := func(limit int) string {
-		excerpt := Excerpt{Limit: limit, Whole: whole}
-		_, _ = excerpt.Write([]byte(text))
-		return excerpt.String()
+		writer := Writer{Limit: limit, Whole: whole}
+		_, _ = writer.Write([]byte(text))
+		return writer.String()
 	}
 	tooMuch := sort.Search(min(len(text), room)+1, func(limit int) bool { return !fits(cut(limit)) })
 	if tooMuch == 0 {
@@ -30,9 +30,9 @@ func Shorten(text, whole string, room int) string {
 	return cut(tooMuch - 1)
 }
 
-// Excerpt is a writer that keeps the beginning and the end of what is written,
+// Writer keeps the beginning and the end of what is written,
 // in bounded memory.
-type Excerpt struct {
+type Writer struct {
 	// Limit is how many bytes are kept.
 	Limit int
 	// Whole says where all of it can be read.
@@ -43,27 +43,27 @@ type Excerpt struct {
 }
 
 // Write never fails.
-func (excerpt *Excerpt) Write(content []byte) (int, error) {
+func (writer *Writer) Write(content []byte) (int, error) {
 	written := len(content)
-	half := excerpt.Limit / 2
-	if room := half - len(excerpt.head); room > 0 {
+	half := writer.Limit / 2
+	if room := half - len(writer.head); room > 0 {
 		taken := min(room, len(content))
-		excerpt.head = append(excerpt.head, content[:taken]...)
+		writer.head = append(writer.head, content[:taken]...)
 		content = content[taken:]
 	}
-	excerpt.tail = append(excerpt.tail, content...)
-	if surplus := len(excerpt.tail) - half; surplus > 0 {
-		excerpt.missing += surplus
-		excerpt.tail = append(excerpt.tail[:0], excerpt.tail[surplus:]...)
+	writer.tail = append(writer.tail, content...)
+	if surplus := len(writer.tail) - half; surplus > 0 {
+		writer.missing += surplus
+		writer.tail = append(writer.tail[:0], writer.tail[surplus:]...)
 	}
 	return written, nil
 }
 
 // String returns what was kept, as valid UTF-8.
-func (excerpt *Excerpt) String() string {
-	if excerpt.missing == 0 {
-		return strings.ToValidUTF8(string(excerpt.head)+string(excerpt.tail), "\uFFFD")
+func (writer *Writer) String() string {
+	if writer.missing == 0 {
+		return strings.ToValidUTF8(string(writer.head)+string(writer.tail), "\uFFFD")
 	}
 	return strings.ToValidUTF8(fmt.Sprintf("%s\n[… %d bytes are left out here; all of it: %s …]\n%s",
-		excerpt.head, excerpt.missing, excerpt.Whole, excerpt.tail), "\uFFFD")
+		writer.head, writer.missing, writer.Whole, writer.tail), "\uFFFD")
 }
