@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -134,6 +135,43 @@ func isAuthenticated[Value any](yes, no Value) Value {
 		return yes
 	}
 	return no
+}
+
+// New keys are made as the README tells; what is under way is sent again until each function has read those
+// of the others.
+func TestKeysAreMadeAnew(t *testing.T) {
+	installed := connect(t)
+	before, err := installed.SigningKeys(t.Context())
+	must(t, err)
+	project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": `apiVersion: v2
+actions:
+  - name: Wait
+    event: test.triggered
+    image: busybox
+    cmd: [sh, -c, "until [ -e /keptn/ended ]; do sleep 1; done; echo it ends under the new keys"]
+`})
+	jobs, _ := awaitPod(t, installed, keptnContext)
+	must(t, installed.RemoveSigningKeys(t.Context()))
+	must(t, installed.RestartBridge(t.Context()))
+	after, err := installed.SigningKeys(t.Context())
+	must(t, err)
+	compare(t, "functions with a key", len(before), len(after))
+	for name, key := range after {
+		if len(key) == 0 || bytes.Equal(key, before[name]) {
+			t.Errorf("%s has %d bytes of a key, and is it another one: %t", name, len(key), !bytes.Equal(key, before[name]))
+		}
+	}
+	must(t, console.Eventually(t.Context(), time.Minute, func(ctx context.Context) error { return installed.Exec(ctx, &jobs[0], "touch", "/keptn/ended") }))
+	ends := func(project, keptnContext, says string) {
+		t.Helper()
+		stageState, events := end(t, installed, project, keptnContext)
+		compare(t, "stage", "succeeded", stageState)
+		compare(t, "events", []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}, summaries(events))
+		contains(t, events[len(events)-1].Data.Message, says)
+	}
+	ends(project, keptnContext, "it ends under the new keys")
+	project, keptnContext = begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "hello from Git\n"})
+	ends(project, keptnContext, "hello from Git")
 }
 
 // Where Knative authenticates who sends, everything works as it does elsewhere, and the Broker itself

@@ -11,6 +11,8 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/job-executor/job-executor/functions/signature"
 )
 
 // bridgeSender is the account under which the bridge sends, if Knative authenticates who does
@@ -145,4 +147,30 @@ func (transport known) RoundTrip(request *http.Request) (*http.Response, error) 
 	request = request.Clone(request.Context())
 	request.Header.Set("Authorization", "Bearer "+transport.token)
 	return http.DefaultTransport.RoundTrip(request)
+}
+
+// SigningKeys are the private keys of the functions, by their Secrets.
+func (system *Installation) SigningKeys(ctx context.Context) (map[string][]byte, error) {
+	keys := map[string][]byte{}
+	for _, name := range signature.Names() {
+		secret, err := system.Kubernetes.CoreV1().Secrets(Namespace).Get(ctx, signature.SecretOf(name), metav1.GetOptions{})
+		if err != nil {
+			return nil, fmt.Errorf("reading the key of %s: %w", name, err)
+		}
+		for _, key := range secret.Data {
+			keys[secret.Name] = key
+		}
+	}
+	return keys, nil
+}
+
+// RemoveSigningKeys empties the Secrets of the functions' keys by the README's command.
+func (system *Installation) RemoveSigningKeys(ctx context.Context) error {
+	for _, name := range signature.Names() {
+		err := system.command(ctx, "kubectl", "patch", "secret", signature.SecretOf(name), "-n", Namespace, "--type=json", "-p", `[{"op": "remove", "path": "/data"}]`)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
