@@ -94,6 +94,11 @@ SEQUENCES ?= 200
 chaos: cluster-up ## SEQUENCES=200 at once on the cluster while everything is killed in turn: MINUTES=10 over each transport, SEED=1
 	CHAOS_MINUTES=$(MINUTES) CHAOS_SEQUENCES=$(SEQUENCES) CHAOS_SEED=$(SEED) $(CLUSTER) exec go test -tags e2e -count=1 -timeout=3h -v -run TestChaos ./test/e2e
 
+# Ratios that are worse than the stored ones by more than the noise fail; ARGS="--write FILE" writes a report.
+.PHONY: bench
+bench: cluster-up ## Measure Job Executor on the cluster, against a bare loop and a function that does nothing: ARGS="--help"
+	$(CLUSTER) exec go run ./test/bench/cluster $(ARGS)
+
 .PHONY: trace
 trace: ## Print the trace of CONTEXT=<Keptn context> from the cluster's Jaeger
 	@$(CLUSTER) exec go run ./test/demo/trace "$(CONTEXT)"

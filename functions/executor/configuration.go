@@ -36,9 +36,10 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 		Files: &BridgeFiles{Namespaces: configuration.Namespaces, Gateway: files.Client{
 			URL: configuration.BridgeURL, TokenFile: configuration.TokenFile, HTTP: &http.Client{Transport: dependencies.Transport, Timeout: files.CallTimeout},
 		}},
-		Jobs:    configuration.Store(dependencies.Kubernetes.Batch),
-		Cluster: &KubernetesCluster{Core: dependencies.Kubernetes.Core}, Configuration: configuration,
-		Tracer: telemetry.Tracers.Tracer("executor"), Now: dependencies.Now, Log: telemetry.Log,
+		Jobs:          configuration.Store(dependencies.Kubernetes.Batch),
+		Cluster:       &RememberingCluster{Cluster: &KubernetesCluster{Core: dependencies.Kubernetes.Core}, Now: dependencies.Now},
+		Configuration: configuration,
+		Tracer:        telemetry.Tracers.Tracer("executor"), Now: dependencies.Now, Log: telemetry.Log,
 	}
 	return function.Program{Handlers: map[string]function.Handler{"/": party.Handler(executor.Handle)}}
 }

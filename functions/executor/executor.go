@@ -122,7 +122,9 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, received
 	return executor.start(ctx, plan.Plan{
 		Rules: executor.Configuration.Rules, Cluster: executor.Cluster, Task: task, Envelope: envelope, Log: executor.Log,
 		ConfigHash: config.Hash, Grant: file.Grant.Token, IsTraced: trace.SpanFromContext(ctx).IsRecording(),
-	}, config, actions, func(jobs []batchv1.Job) error { return executor.create(ctx, jobs, received, file.Grant.Started, asked) })
+	}, config, actions, func(jobs []batchv1.Job) error {
+		return executor.create(ctx, jobs, received, begin{asked, file.Grant.Started, task.GitCommitID != "" && file.Level != files.ProjectLevel})
+	})
 }
 
 // read reads the file, as a span of the trace.
@@ -203,10 +205,11 @@ func (executor *Executor) nothing(ctx context.Context, task keptn.Task, why stri
 // create creates the first Job last: until it exists, nothing runs, and a
 // repeated delivery goes on where this one was interrupted; once it exists, the
 // run is complete, and Jobs that are gone since are not created again. A run that was
-// interrupted under another version of the file is made anew as a whole. Asked is when
-// it was asked whether the task has been started.
-func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, received event.Event, started bool, asked time.Time) error {
-	if len(jobs) == 0 {
+// interrupted under another version of the file is made anew as a whole. What is to be
+// one Job, of a file that has no other version, is just created, so that nothing has to be
+// listed before.
+func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, received event.Event, begin begin) error {
+	if len(jobs) == 0 || begin.started {
 		return nil
 	}
 	ctx, span := executor.Tracer.Start(ctx, "create Jobs", trace.WithAttributes(attribute.Int("job_executor.jobs", len(jobs))))
@@ -219,11 +222,14 @@ func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, receiv
 		}
 		run.Queue(first, at)
 	}
-	there, err := executor.Jobs.List(ctx, first.Labels[run.EventIDLabel])
-	if err != nil {
-		return err
+	var there []batchv1.Job
+	if len(jobs) > 1 || !begin.pinned {
+		var err error
+		if there, err = executor.Jobs.List(ctx, first.Labels[run.EventIDLabel]); err != nil {
+			return err
+		}
 	}
-	begun := started
+	begun := false
 	for index := range there {
 		begun = begun || there[index].Name == first.Name || run.PhaseOf(&there[index]) != run.Waiting
 	}
@@ -239,7 +245,7 @@ func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, receiv
 	}
 	for index := range jobs {
 		job := &jobs[(index+1)%len(jobs)]
-		if job == first && executor.Now().Sub(asked) > freshFor {
+		if job == first && executor.Now().Sub(begin.asked) > freshFor {
 			grant, err := executor.Files.Grant(ctx, received)
 			if errors.Is(err, files.ErrOver) || err == nil && grant.Started {
 				return nil // another delivery began it, and its Jobs may even be gone
@@ -252,6 +258,8 @@ func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, receiv
 		switch {
 		case err == nil && created != nil:
 			there = append(there, *created)
+		case err == nil && job == first:
+			return nil // another delivery was faster
 		case err != nil && isRefusal(err):
 			if failure := executor.discard(ctx, there); failure != nil {
 				return failure // nothing is said before nothing is left
@@ -263,6 +271,16 @@ func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, receiv
 	}
 	executor.Log.InfoContext(ctx, "run created", "job", first.Name, "namespace", first.Namespace, "jobs", len(jobs))
 	return nil
+}
+
+// begin is what is known of a task before its run is created.
+type begin struct {
+	// asked is when it was asked whether the task has been started.
+	asked time.Time
+	// started says that it has been.
+	started bool
+	// pinned says that the file is at a commit, so that it is the same at each delivery.
+	pinned bool
 }
 
 // freshFor is for how long an answer is good that a task has not been started.

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	stdcmp "cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -54,13 +55,15 @@ func triggered(t *testing.T) event.Event {
 // file is a job/config.yaml. Later is what the second grant says.
 type file struct {
 	content string
+	// level is where it is; the stage's if it is empty.
+	level   files.Level
 	started bool
 	err     error
 	later   *file
 }
 
 func (file file) Configuration(context.Context, event.Event) (File, error) {
-	return File{Content: []byte(file.content), Level: files.StageLevel, Grant: files.Grant{Token: "the grant", Started: file.started}}, file.err
+	return File{Content: []byte(file.content), Level: stdcmp.Or(file.level, files.StageLevel), Grant: files.Grant{Token: "the grant", Started: file.started}}, file.err
 }
 
 func (file file) Grant(context.Context, event.Event) (files.Grant, error) {
@@ -71,14 +74,19 @@ func (file file) Grant(context.Context, event.Event) (files.Grant, error) {
 // of others have the names of some.
 type jobs struct {
 	created []batchv1.Job
-	failAt  int
-	err     error
+	// lists is how often they were listed.
+	lists  int
+	failAt int
+	err    error
 	// stays is the error of every deletion.
 	stays  error
 	others []string
 }
 
-func (jobs *jobs) List(context.Context, string) ([]batchv1.Job, error) { return jobs.created, nil }
+func (jobs *jobs) List(context.Context, string) ([]batchv1.Job, error) {
+	jobs.lists++
+	return jobs.created, nil
+}
 
 func (jobs *jobs) Create(_ context.Context, job *batchv1.Job) (*batchv1.Job, error) {
 	if jobs.err != nil && len(jobs.created) == jobs.failAt {
@@ -193,6 +201,38 @@ var (
 	errForbidden  = fmt.Errorf("creating: %w", apierrors.NewForbidden(groupResource, "x", errors.New("exceeded quota")))
 	errServer     = fmt.Errorf("creating: %w", apierrors.NewInternalError(errors.New("etcd")))
 )
+
+// What is one request less for each task is one less for most of them.
+func TestJobsAreListedOnlyWhereThereMayBeOthers(t *testing.T) {
+	tests := []struct {
+		name string
+		file file
+		// commit is the event's.
+		commit string
+		want   int
+	}{
+		{name: "one Job", file: file{content: task("image: busybox")}, commit: "f24899"},
+		{name: "one of a file that may have been another one", file: file{content: task("image: busybox")}, want: 1},
+		{name: "or is the project's", file: file{content: task("image: busybox"), level: files.ProjectLevel}, commit: "f24899", want: 1},
+		{name: "several", file: file{content: twoTasks}, commit: "f24899", want: 1},
+		{name: "of a task that has been started there are none to make", file: file{content: twoTasks, started: true}, commit: "f24899"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			received := triggered(t)
+			received.SetExtension("gitcommitid", test.commit)
+			jobs := &jobs{}
+			for range 2 {
+				if _, err := newExecutor(test.file, jobs).Handle(t.Context(), received); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if jobs.lists != 2*test.want {
+				t.Errorf("they were listed %d times in two deliveries", jobs.lists)
+			}
+		})
+	}
+}
 
 // Where a project may have few active runs, jobsource decides when the first Job begins.
 func TestRunIsQueuedWhereAProjectMayHaveFew(t *testing.T) {

@@ -314,6 +314,36 @@ func TestCompletionIsTheSameEachTime(t *testing.T) {
 	}
 }
 
+// What has finished is not changed twice.
+func TestReportedJobExpires(t *testing.T) {
+	broken := job("broken", Succeeded)
+	broken.Annotations[TTLAnnotation] = "soon"
+	tests := []struct {
+		name string
+		job  batchv1.Job
+		want *int32
+	}{
+		{name: "once it has finished", job: job("a", Succeeded), want: new(int32(180))},
+		{name: "not while it runs", job: job("a", Running)},
+		{name: "but not after a time that is none", job: broken},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			store := &Store{Batch: fake.NewClientset(&test.job).BatchV1()}
+			if err := store.MarkReported(t.Context(), &test.job, FinishedAt(&test.job)); err != nil {
+				t.Fatal(err)
+			}
+			got, err := store.Batch.Jobs("jobs").Get(t.Context(), test.job.Name, metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if difference := cmp.Diff(test.want, got.Spec.TTLSecondsAfterFinished); difference != "" || !IsReported(got) {
+				t.Errorf("reported: %t, seconds (-want +got):\n%s", IsReported(got), difference)
+			}
+		})
+	}
+}
+
 func TestQueuedJobIsAdmitted(t *testing.T) {
 	waiting := job("a", Waiting)
 	Queue(&waiting, time.Unix(7, 5))

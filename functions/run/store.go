@@ -150,11 +150,14 @@ func (store *Store) GiveUp(ctx context.Context, job *batchv1.Job, why string) er
 	})
 }
 
-// MarkReported notes on a Job that Keptn has its run's result.
+// MarkReported notes on a Job that Keptn has its run's result. One that has finished expires then, as by
+// Expire.
 func (store *Store) MarkReported(ctx context.Context, job *batchv1.Job, at time.Time) error {
-	return store.patch(ctx, job, map[string]any{"metadata": map[string]any{"annotations": map[string]any{
-		ReportedAnnotation: at.UTC().Format(time.RFC3339),
-	}}})
+	change := map[string]any{"metadata": map[string]any{"annotations": map[string]any{ReportedAnnotation: at.UTC().Format(time.RFC3339)}}}
+	if spec, err := expiry(job, at); err == nil && !FinishedAt(job).IsZero() {
+		change["spec"] = spec
+	}
+	return store.patch(ctx, job, change)
 }
 
 // expireAfter is the least time between the report of a run and the end of its
@@ -168,13 +171,22 @@ func (store *Store) Expire(ctx context.Context, job *batchv1.Job, now time.Time)
 	if IsGivenUp(job) && FinishedAt(job).IsZero() {
 		return store.Delete(ctx, job) // Kubernetes has nothing to count from
 	}
+	spec, err := expiry(job, now)
+	if err != nil {
+		return err
+	}
+	return store.patch(ctx, job, map[string]any{"spec": spec})
+}
+
+// expiry is what is changed of a finished Job's spec so that Kubernetes deletes it in time.
+func expiry(job *batchv1.Job, now time.Time) (map[string]any, error) {
 	seconds, err := strconv.ParseInt(job.Annotations[TTLAnnotation], 10, 32)
 	if err != nil {
-		return fmt.Errorf("reading annotation %s of Job %s/%s: %w", TTLAnnotation, job.Namespace, job.Name, err)
+		return nil, fmt.Errorf("reading annotation %s of Job %s/%s: %w", TTLAnnotation, job.Namespace, job.Name, err)
 	}
 	// Kubernetes counts from the Job's end, which may be long ago.
 	seconds = max(seconds, int64((now.Sub(FinishedAt(job)) + expireAfter).Seconds()))
-	return store.patch(ctx, job, map[string]any{"spec": map[string]any{"ttlSecondsAfterFinished": seconds}})
+	return map[string]any{"ttlSecondsAfterFinished": seconds}, nil
 }
 
 // patch changes a Job that has the uid that was read: not one that was created

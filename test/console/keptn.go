@@ -55,7 +55,12 @@ func (keptn Keptn) CreateProject(ctx context.Context, name, shipyard, service st
 	if err != nil {
 		return err
 	}
-	if err := keptn.exchange(ctx, http.MethodPost, "/controlPlane/v1/project/"+name+"/service", map[string]string{"serviceName": service}, nil); err != nil {
+	return keptn.AddService(ctx, name, service, stages, files)
+}
+
+// AddService adds a service to a project, whose files are put at its level in each stage that is named.
+func (keptn Keptn) AddService(ctx context.Context, project, service string, stages []string, files map[string][]byte) error {
+	if err := keptn.exchange(ctx, http.MethodPost, "/controlPlane/v1/project/"+project+"/service", map[string]string{"serviceName": service}, nil); err != nil {
 		return err
 	}
 	var resources []map[string]string
@@ -63,7 +68,7 @@ func (keptn Keptn) CreateProject(ctx context.Context, name, shipyard, service st
 		resources = append(resources, map[string]string{"resourceURI": path, "resourceContent": base64.StdEncoding.EncodeToString(content)})
 	}
 	for _, stage := range stages {
-		path := fmt.Sprintf("/resource-service/v1/project/%s/stage/%s/service/%s/resource", name, stage, service)
+		path := fmt.Sprintf("/resource-service/v1/project/%s/stage/%s/service/%s/resource", project, stage, service)
 		if err := keptn.exchange(ctx, http.MethodPost, path, map[string]any{"resources": resources}, nil); err != nil {
 			return err
 		}

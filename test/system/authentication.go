@@ -69,7 +69,7 @@ func (system *Installation) PostToBroker(ctx context.Context, namespace, account
 		token, err = system.brokerToken(ctx, Namespace, "keptn", namespace, account)
 	}
 	if err == nil {
-		address, err = system.brokerAddress(ctx)
+		address, err = system.ServiceAddress(ctx, "knative-eventing", "broker-ingress")
 	}
 	if err != nil {
 		return 0, err
@@ -108,11 +108,11 @@ func (system *Installation) brokerToken(ctx context.Context, brokerNamespace, br
 	return answer.Status.Token, nil
 }
 
-// brokerAddress is that of Brokers within the cluster: an API server does not pass a token on.
-func (system *Installation) brokerAddress(ctx context.Context) (string, error) {
-	service, err := system.Kubernetes.CoreV1().Services("knative-eventing").Get(ctx, "broker-ingress", metav1.GetOptions{})
+// ServiceAddress is that of a Service within the cluster's network.
+func (system *Installation) ServiceAddress(ctx context.Context, namespace, name string) (string, error) {
+	service, err := system.Kubernetes.CoreV1().Services(namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
-		return "", fmt.Errorf("looking for the Broker's address: %w", err)
+		return "", fmt.Errorf("looking for the address of %s in namespace %s: %w", name, namespace, err)
 	}
 	return service.Spec.ClusterIP, nil
 }
@@ -128,7 +128,7 @@ func (system *Installation) toBroker(ctx context.Context, namespace, broker, acc
 	if token == "" {
 		return system.http, system.proxy("knative-eventing", "broker-ingress", httpPort) + path, nil
 	}
-	host, err := system.brokerAddress(ctx)
+	host, err := system.ServiceAddress(ctx, "knative-eventing", "broker-ingress") // an API server does not pass a token on
 	client := *system.http
 	client.Transport = known{host: host, token: token, others: system.http.Transport}
 	return &client, "http://" + host + path, err

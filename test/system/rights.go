@@ -3,6 +3,7 @@ package system
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -151,10 +152,49 @@ func (system *Installation) UnusedRights() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the accounts: %w", err)
 	}
+	audit, err := openAudit()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = audit.Close() }()
+	return UnusedRights(manifests, audit)
+}
+
+// Requests are how many requests each function's account has made of the API server since the cluster
+// came up, by its name; those for Leases are apart, as "leases".
+func (system *Installation) Requests(ctx context.Context) (map[string]int, error) {
+	audit, err := openAudit()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = audit.Close() }()
+	requests := map[string]int{}
+	lines := bufio.NewScanner(audit)
+	lines.Buffer(nil, maxAuditLine)
+	for lines.Scan() && ctx.Err() == nil {
+		var line struct {
+			User      struct{ Username string }
+			ObjectRef struct{ Resource string }
+		}
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			return nil, fmt.Errorf("decoding the audit log: %w", err)
+		}
+		name := strings.TrimPrefix(line.User.Username, "system:serviceaccount:"+Namespace+":")
+		if line.ObjectRef.Resource == "leases" {
+			name = line.ObjectRef.Resource
+		}
+		requests[name]++
+	}
+	return requests, errors.Join(lines.Err(), ctx.Err())
+}
+
+// maxAuditLine bounds a line of the audit log, in bytes.
+const maxAuditLine = 1 << 20
+
+func openAudit() (*os.File, error) {
 	audit, err := os.Open(filepath.Join(filepath.Dir(os.Getenv("KUBECONFIG")), "log", "audit.json"))
 	if err != nil {
 		return nil, fmt.Errorf("opening the audit log: %w", err)
 	}
-	defer func() { _ = audit.Close() }()
-	return UnusedRights(manifests, audit)
+	return audit, nil
 }

@@ -89,7 +89,7 @@ func Connect() (*Installation, error) {
 // and waits until everything is ready. It may be repeated.
 func (system *Installation) Install(ctx context.Context, say func(string)) error {
 	say("Keptn for tests: ko apply -f test/keptn/keptn.yaml")
-	if err := system.build(ctx, "test/keptn/keptn.yaml"); err != nil {
+	if err := system.BuildAndApply(ctx, "test/keptn/keptn.yaml"); err != nil {
 		return err
 	}
 	say("Job Executor: ko apply -f config/, with traces to Jaeger (config/tracing), until all of it is ready")
@@ -114,7 +114,7 @@ func (system *Installation) Install(ctx context.Context, say func(string)) error
 
 // applyConfig applies config/, and waits until all of it is ready.
 func (system *Installation) applyConfig(ctx context.Context) error {
-	if err := system.build(ctx, "config/"); err != nil {
+	if err := system.BuildAndApply(ctx, "config/"); err != nil {
 		return err
 	}
 	for _, arguments := range [][]string{
@@ -156,7 +156,7 @@ func (system *Installation) InstallConformance(ctx context.Context) (conformance
 		err = system.wait(ctx, "--for=delete", "-n", ConformanceNamespace, "inmemorychannels", "--all")
 	}
 	if err == nil {
-		err = system.build(ctx, "test/conformance/broker.yaml")
+		err = system.BuildAndApply(ctx, "test/conformance/broker.yaml")
 	}
 	if err == nil {
 		err = system.wait(ctx, "--for=condition=Available", "-n", ConformanceNamespace, "deployment", "--all")
@@ -169,11 +169,6 @@ func (system *Installation) InstallConformance(ctx context.Context) (conformance
 	}
 	client, address, err := system.toBroker(ctx, ConformanceNamespace, "conformance", "default")
 	return conformance.Broker{HTTP: client, URL: address, SubscriberURL: system.proxy(ConformanceNamespace, "subscriber", httpPort)}, err
-}
-
-// build builds and pushes the images that manifests name, and applies them.
-func (system *Installation) build(ctx context.Context, path string) error {
-	return system.command(ctx, "ko", "apply", "--sbom=none", "-f", path)
 }
 
 func (system *Installation) wait(ctx context.Context, arguments ...string) error {
@@ -194,6 +189,16 @@ func (system *Installation) output(ctx context.Context, name string, arguments .
 		return nil, fmt.Errorf("%s %s: %w\n%s", name, strings.Join(arguments, " "), err, output)
 	}
 	return output, nil
+}
+
+// BuildAndApply builds and pushes the images that manifests of the repository name, and applies them.
+func (system *Installation) BuildAndApply(ctx context.Context, path string) error {
+	return system.command(ctx, "ko", "apply", "--sbom=none", "-f", path)
+}
+
+// AwaitReady waits until all objects of some kinds in a namespace are ready.
+func (system *Installation) AwaitReady(ctx context.Context, namespace, kinds string) error {
+	return system.wait(ctx, "--for=condition=Ready", "-n", namespace, kinds, "--all")
 }
 
 // Apply applies one of the repository's manifests.

@@ -1,0 +1,67 @@
+package executor
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/job-executor/job-executor/functions/executor/plan"
+)
+
+const (
+	// rememberedFor is for how long what tasks name is not read again: many tasks that come
+	// at once name the same.
+	rememberedFor = 3 * time.Second
+	// maxRemembered bounds how many are remembered.
+	maxRemembered = 1000
+)
+
+// RememberingCluster is a plan.Cluster that reads the same Secret or service account once in a few
+// seconds. What does not exist is not remembered: somebody may be about to make it.
+type RememberingCluster struct {
+	plan.Cluster
+	// Now is the time by which it forgets.
+	Now func() time.Time
+
+	mutex sync.Mutex
+	known map[named]known
+}
+
+type named struct{ kind, namespace, name string }
+
+type known struct {
+	object *plan.Object
+	at     time.Time
+}
+
+// Secret returns what a Secret has, nil if there is none.
+func (cluster *RememberingCluster) Secret(ctx context.Context, namespace, name string) (*plan.Object, error) {
+	return cluster.recall(ctx, named{"Secret", namespace, name}, cluster.Cluster.Secret)
+}
+
+// ServiceAccount returns what a service account has, nil if there is none.
+func (cluster *RememberingCluster) ServiceAccount(ctx context.Context, namespace, name string) (*plan.Object, error) {
+	return cluster.recall(ctx, named{"ServiceAccount", namespace, name}, cluster.Cluster.ServiceAccount)
+}
+
+func (cluster *RememberingCluster) recall(
+	ctx context.Context, which named, read func(ctx context.Context, namespace, name string) (*plan.Object, error),
+) (*plan.Object, error) {
+	cluster.mutex.Lock()
+	found, ok := cluster.known[which]
+	cluster.mutex.Unlock()
+	if ok && cluster.Now().Sub(found.at) < rememberedFor {
+		return found.object, nil
+	}
+	object, err := read(ctx, which.namespace, which.name)
+	if err != nil || object == nil {
+		return nil, err
+	}
+	cluster.mutex.Lock()
+	defer cluster.mutex.Unlock()
+	if cluster.known == nil || len(cluster.known) >= maxRemembered {
+		cluster.known = map[named]known{}
+	}
+	cluster.known[which] = known{object, cluster.Now()}
+	return object, nil
+}

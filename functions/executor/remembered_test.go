@@ -1,0 +1,85 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/job-executor/job-executor/functions/executor/plan"
+)
+
+// counting is a cluster that has everything but what is called "none", and counts what it is asked.
+type counting struct {
+	plan.Cluster
+	asked []string
+	err   error
+}
+
+func (cluster *counting) answer(kind, namespace, name string) (*plan.Object, error) {
+	cluster.asked = append(cluster.asked, kind+" "+namespace+"/"+name)
+	if name == "none" || cluster.err != nil {
+		return nil, cluster.err
+	}
+	return &plan.Object{Keys: []string{kind}}, nil
+}
+
+func (cluster *counting) Secret(_ context.Context, namespace, name string) (*plan.Object, error) {
+	return cluster.answer("Secret", namespace, name)
+}
+
+func (cluster *counting) ServiceAccount(_ context.Context, namespace, name string) (*plan.Object, error) {
+	return cluster.answer("ServiceAccount", namespace, name)
+}
+
+func TestWhatTasksNameIsReadOnceInAFewSeconds(t *testing.T) {
+	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	asked := &counting{}
+	cluster := &RememberingCluster{Cluster: asked, Now: func() time.Time { return now }}
+	read := func(kind func(context.Context, string, string) (*plan.Object, error), namespace, name string) *plan.Object {
+		object, err := kind(t.Context(), namespace, name)
+		if !errors.Is(err, asked.err) {
+			t.Errorf("got %v", err)
+		}
+		return object
+	}
+	tests := []struct {
+		name  string
+		after time.Duration
+		err   error
+		want  []string
+	}{
+		{name: "each is read", want: []string{"Secret a/x", "Secret b/x", "ServiceAccount a/x", "Secret a/none"}},
+		{name: "what exists is not read again", after: time.Second, want: []string{"Secret a/none"}},
+		{name: "until it is old", after: 2 * time.Second, want: []string{"Secret a/x", "Secret b/x", "ServiceAccount a/x", "Secret a/none"}},
+		{name: "an error is no answer", after: time.Minute, err: errors.New("away"), want: []string{"Secret a/x", "Secret b/x", "ServiceAccount a/x", "Secret a/none"}},
+		{name: "and is not remembered", want: []string{"Secret a/x", "Secret b/x", "ServiceAccount a/x", "Secret a/none"}},
+	}
+	for _, test := range tests {
+		now = now.Add(test.after)
+		asked.asked, asked.err = nil, test.err
+		objects := []*plan.Object{
+			read(cluster.Secret, "a", "x"), read(cluster.Secret, "b", "x"), read(cluster.ServiceAccount, "a", "x"), read(cluster.Secret, "a", "none"),
+		}
+		if difference := cmp.Diff(test.want, asked.asked); difference != "" {
+			t.Errorf("%s: asked (-want +got):\n%s", test.name, difference)
+		}
+		want := []*plan.Object{{Keys: []string{"Secret"}}, {Keys: []string{"Secret"}}, {Keys: []string{"ServiceAccount"}}, nil}
+		if test.err != nil {
+			want = make([]*plan.Object, len(want))
+		}
+		if difference := cmp.Diff(want, objects); difference != "" {
+			t.Errorf("%s: objects (-want +got):\n%s", test.name, difference)
+		}
+	}
+	asked.err = nil
+	for index := range 3 * maxRemembered {
+		read(cluster.Secret, "a", fmt.Sprint(index))
+	}
+	if len(cluster.known) > maxRemembered {
+		t.Errorf("%d are remembered", len(cluster.known))
+	}
+}

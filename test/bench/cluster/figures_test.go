@@ -1,0 +1,55 @@
+package main
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func reportOf(rate, latency float64) *report {
+	made := &report{Machine: "2 cores"}
+	made.add("bare loop", perSecond, "", 100)
+	made.add("burst", perSecond, "bare loop", rate)
+	made.add("hello", "ms", "", 10, 20, 30)
+	made.add("started", "ms", "hello", latency)
+	made.add("memory", "MiB", "", 20)
+	return made
+}
+
+func TestWhatIsWorseThanBeforeIsTold(t *testing.T) {
+	tests := []struct {
+		name          string
+		rate, latency float64
+		want          []string
+	}{
+		{name: "as before", rate: 50, latency: 40},
+		{name: "within the noise", rate: 34, latency: 59},
+		{name: "better", rate: 500, latency: 4},
+		{name: "a rate that is lower", rate: 30, latency: 40, want: []string{"burst is 0.30 × bare loop, and was 0.50 ×"}},
+		{name: "a time that is longer", rate: 50, latency: 80, want: []string{"started is 4.00 × hello, and was 2.00 ×"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if difference := cmp.Diff(test.want, reportOf(test.rate, test.latency).compare(reportOf(50, 40))); difference != "" {
+				t.Errorf("worse (-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+func TestTableHasNoiseAndRatios(t *testing.T) {
+	var table strings.Builder
+	if err := reportOf(50, 40).write(&table); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []string{"bare loop  100  100     100   1/s", "hello      10   20      30    ms", "started    40   40      40    ms    2.00   hello"} {
+		if !strings.Contains(table.String(), row) {
+			t.Errorf("%q is missing in:\n%s", row, &table)
+		}
+	}
+	if value := (figure{}).median(); !math.IsNaN(value) {
+		t.Errorf("the median of nothing is %v", value)
+	}
+}

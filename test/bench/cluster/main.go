@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/job-executor/job-executor/test/console"
+	"github.com/job-executor/job-executor/test/system"
+)
+
+const (
+	installLimit = 20 * time.Minute
+	stepLimit    = 10 * time.Minute
+	zeroLimit    = 4 * time.Minute
+	stage        = "bench"
+	sequence     = "pipeline"
+	task         = "test"
+)
+
+// sizes are how much of each is measured.
+type sizes struct{ cold, warm, burst, tiny int }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := benchmark(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func benchmark(ctx context.Context) error {
+	var sizes sizes
+	flag.IntVar(&sizes.cold, "cold", 3, "tasks whose functions start from zero")
+	flag.IntVar(&sizes.warm, "warm", 20, "tasks one after the other")
+	flag.IntVar(&sizes.burst, "burst", 300, "tasks at once, whose Jobs wait")
+	flag.IntVar(&sizes.tiny, "tiny", 50, "tasks at once, whose Jobs run")
+	stored := flag.String("stored", "test/bench/cluster/stored.json", "the report that ratios are compared to")
+	written := flag.String("write", "", "where to write this report")
+	flag.Parse()
+	installed, err := system.Connect()
+	if err != nil {
+		return err
+	}
+	bench, err := prepare(ctx, installed)
+	if err != nil {
+		return err
+	}
+	for _, step := range []struct {
+		name string
+		run  func(ctx context.Context) error
+	}{
+		{fmt.Sprintf("%d times from zero", sizes.cold), func(ctx context.Context) error { return bench.latencies(ctx, sizes.cold, true) }},
+		{fmt.Sprintf("%d times warm", sizes.warm), func(ctx context.Context) error { return bench.latencies(ctx, sizes.warm, false) }},
+		{fmt.Sprintf("%d Jobs at once, which wait", sizes.burst), func(ctx context.Context) error { return bench.burst(ctx, sizes.burst) }},
+		{fmt.Sprintf("%d Jobs at once, which run", sizes.tiny), func(ctx context.Context) error { return bench.tiny(ctx, sizes.tiny) }},
+		{"nothing, for a minute", bench.idle},
+	} {
+		began := time.Now()
+		fmt.Printf("bench: %s\n", step.name)
+		limited, cancel := context.WithTimeout(ctx, stepLimit)
+		err := step.run(limited)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+		fmt.Printf("bench:   took %s\n", time.Since(began).Round(time.Second))
+	}
+	fmt.Println()
+	if err := bench.report.write(os.Stdout); err != nil {
+		return fmt.Errorf("writing the table: %w", err)
+	}
+	if *written != "" {
+		content, err := json.MarshalIndent(bench.report, "", "  ")
+		if err == nil {
+			err = os.WriteFile(*written, append(content, '\n'), 0o600)
+		}
+		if err != nil {
+			return fmt.Errorf("writing the report: %w", err)
+		}
+	}
+	earlier, err := read(*stored)
+	if err != nil || earlier == nil {
+		return err
+	}
+	if worse := bench.report.compare(earlier); len(worse) > 0 {
+		return fmt.Errorf("worse than on %s:\n%s", earlier.Date.Format(time.DateOnly), strings.Join(worse, "\n"))
+	}
+	return nil
+}
+
+// bench is what the steps share.
+type bench struct {
+	installed *system.Installation
+	moments   *moments
+	report    *report
+	project   string
+	broker    string
+	services  int
+}
+
+// configuration runs a container that does nothing.
+const configuration = `apiVersion: v2
+actions:
+  - name: Bench
+    event: ` + task + `.triggered
+    image: busybox
+    cmd: ["true"]
+`
+
+// prepare installs all that is measured, and makes a project.
+func prepare(ctx context.Context, installed *system.Installation) (*bench, error) {
+	installing, cancel := context.WithTimeout(ctx, installLimit)
+	defer cancel()
+	if err := installed.Install(installing, func(step string) { fmt.Println("bench:", step) }); err != nil {
+		return nil, err
+	}
+	fmt.Println("bench: a function that does nothing: ko apply -f test/bench/cluster/hello.yaml")
+	if err := installed.BuildAndApply(installing, "test/bench/cluster/hello.yaml"); err != nil {
+		return nil, err
+	}
+	if err := installed.AwaitReady(installing, "bench", "services.serving.knative.dev,brokers,triggers"); err != nil {
+		return nil, err
+	}
+	address, err := installed.ServiceAddress(ctx, "knative-eventing", "broker-ingress")
+	if err != nil {
+		return nil, err
+	}
+	seen, err := watchAll(ctx, installed)
+	if err != nil {
+		return nil, err
+	}
+	project := fmt.Sprintf("bench-%d", time.Now().Unix())
+	if err := installed.CreateProject(ctx, project, console.Shipyard(stage, task), "service-0", []string{stage}, files()); err != nil {
+		return nil, err
+	}
+	return &bench{
+		installed: installed, moments: seen, project: project, broker: "http://" + address + "/bench/bench", services: 1,
+		report: &report{Date: time.Now().UTC(), Machine: fmt.Sprintf("%d cores, %s/%s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH)},
+	}, nil
+}
+
+func files() map[string][]byte { return map[string][]byte{"job/config.yaml": []byte(configuration)} }

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/console"
+	"github.com/job-executor/job-executor/test/system"
+)
+
+// moments are when things were seen to happen, by the Keptn context of their sequence.
+type moments struct {
+	mutex sync.Mutex
+	seen  map[moment]time.Time
+}
+
+type moment struct{ keptnContext, what string }
+
+// What is seen: Keptn's events of the task, as they are on its stream, and what becomes of Jobs.
+const (
+	triggered = "triggered"
+	started   = "started"
+	finished  = "finished"
+	created   = "a Job is created"
+	completed = "a Job has completed"
+)
+
+func (moments *moments) note(keptnContext, what string) {
+	moments.mutex.Lock()
+	defer moments.mutex.Unlock()
+	key := moment{keptnContext, what}
+	if _, ok := moments.seen[key]; !ok {
+		moments.seen[key] = time.Now()
+	}
+}
+
+// at is when something was seen of a sequence; zero if it was not.
+func (moments *moments) at(keptnContext, what string) time.Time {
+	moments.mutex.Lock()
+	defer moments.mutex.Unlock()
+	return moments.seen[moment{keptnContext, what}]
+}
+
+// await waits until something was seen of all sequences.
+func (moments *moments) await(ctx context.Context, limit time.Duration, keptnContexts []string, what string) error {
+	return console.Eventually(ctx, limit, func(context.Context) error {
+		missing := 0
+		for _, keptnContext := range keptnContexts {
+			if moments.at(keptnContext, what).IsZero() {
+				missing++
+			}
+		}
+		if missing > 0 {
+			return fmt.Errorf("of %d sequences %d are without %q", len(keptnContexts), missing, what)
+		}
+		return nil
+	})
+}
+
+// milliseconds are the times between two moments of each sequence.
+func (moments *moments) milliseconds(keptnContexts []string, from, to string) (values []float64) {
+	for _, keptnContext := range keptnContexts {
+		values = append(values, float64(moments.at(keptnContext, to).Sub(moments.at(keptnContext, from)).Microseconds())/1000)
+	}
+	return values
+}
+
+// last is when something was seen of the last of some sequences, and first of the first.
+func (moments *moments) last(keptnContexts []string, what string) (last time.Time) {
+	for _, keptnContext := range keptnContexts {
+		if at := moments.at(keptnContext, what); at.After(last) {
+			last = at
+		}
+	}
+	return last
+}
+
+func (moments *moments) first(keptnContexts []string, what string) (first time.Time) {
+	for _, keptnContext := range keptnContexts {
+		if at := moments.at(keptnContext, what); first.IsZero() || at.Before(first) {
+			first = at
+		}
+	}
+	return first
+}
+
+// watchAll notes what happens until the context ends.
+func watchAll(ctx context.Context, installed *system.Installation) (*moments, error) {
+	seen := &moments{seen: map[moment]time.Time{}}
+	address, err := installed.ServiceAddress(ctx, "keptn", "keptn-nats")
+	if err != nil {
+		return nil, err
+	}
+	connection, err := nats.Connect("nats://" + address + ":4222")
+	if err != nil {
+		return nil, fmt.Errorf("connecting to Keptn's NATS: %w", err)
+	}
+	context.AfterFunc(ctx, connection.Close)
+	if _, err := connection.Subscribe("sh.keptn.event."+task+".>", func(message *nats.Msg) {
+		var event struct {
+			Context string `json:"shkeptncontext"`
+		}
+		if json.Unmarshal(message.Data, &event) == nil {
+			seen.note(event.Context, message.Subject[strings.LastIndex(message.Subject, ".")+1:])
+		}
+	}); err != nil {
+		return nil, fmt.Errorf("subscribing to Keptn's events: %w", err)
+	}
+	if err := connection.FlushTimeout(stepLimit); err != nil {
+		return nil, fmt.Errorf("subscribing to Keptn's events: %w", err)
+	}
+	jobs, err := installed.Kubernetes.BatchV1().Jobs(system.JobsNamespace).Watch(ctx, metav1.ListOptions{LabelSelector: run.ContextLabel})
+	if err != nil {
+		return nil, fmt.Errorf("watching Jobs: %w", err)
+	}
+	context.AfterFunc(ctx, jobs.Stop)
+	go func() {
+		for change := range jobs.ResultChan() {
+			if job, ok := change.Object.(*batchv1.Job); ok && change.Type != watch.Deleted {
+				seen.note(job.Labels[run.ContextLabel], created)
+				if run.PhaseOf(job) == run.Succeeded {
+					seen.note(job.Labels[run.ContextLabel], completed)
+				}
+			}
+		}
+	}()
+	return seen, nil
+}
+
+var errNoJob = errors.New("there is no Job to copy")
