@@ -63,7 +63,11 @@ type file struct {
 }
 
 func (file file) Configuration(context.Context, event.Event) (File, error) {
-	return File{Content: []byte(file.content), Level: stdcmp.Or(file.level, files.StageLevel), Grant: files.Grant{Token: "the grant", Started: file.started}}, file.err
+	return File{
+		Content: []byte(file.content),
+		Level:   stdcmp.Or(file.level, files.StageLevel),
+		Grant:   files.Grant{Token: "the grant", Started: file.started},
+	}, file.err
 }
 
 func (file file) Grant(context.Context, event.Event) (files.Grant, error) {

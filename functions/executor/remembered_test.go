@@ -55,7 +55,12 @@ func TestWhatTasksNameIsReadOnceInAFewSeconds(t *testing.T) {
 		{name: "each is read", want: []string{"Secret a/x", "Secret b/x", "ServiceAccount a/x", "Secret a/none"}},
 		{name: "what exists is not read again", after: time.Second, want: []string{"Secret a/none"}},
 		{name: "until it is old", after: 2 * time.Second, want: []string{"Secret a/x", "Secret b/x", "ServiceAccount a/x", "Secret a/none"}},
-		{name: "an error is no answer", after: time.Minute, err: errors.New("away"), want: []string{"Secret a/x", "Secret b/x", "ServiceAccount a/x", "Secret a/none"}},
+		{
+			name:  "an error is no answer",
+			after: time.Minute,
+			err:   errors.New("away"),
+			want:  []string{"Secret a/x", "Secret b/x", "ServiceAccount a/x", "Secret a/none"},
+		},
 		{name: "and is not remembered", want: []string{"Secret a/x", "Secret b/x", "ServiceAccount a/x", "Secret a/none"}},
 	}
 	for _, test := range tests {

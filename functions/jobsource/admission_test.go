@@ -61,7 +61,13 @@ func TestOldestQueuedRunsOfAProjectAreAdmitted(t *testing.T) {
 	}{
 		{name: "as many as may be active", most: 2, jobs: three, want: []string{"old", "middle"}, still: []string{"middle", "old"}},
 		{name: "all, if there is no limit any more", jobs: three, want: []string{"old", "middle", "new"}, still: []string{"middle", "new", "old"}},
-		{name: "one that runs counts", most: 2, jobs: append([]*batchv1.Job{ofRun("shop", "a", running, 0)}, three...), want: []string{"old"}, still: []string{"old"}},
+		{
+			name:  "one that runs counts",
+			most:  2,
+			jobs:  append([]*batchv1.Job{ofRun("shop", "a", running, 0)}, three...),
+			want:  []string{"old"},
+			still: []string{"old"},
+		},
 		{
 			name: "as often as one run has Jobs, it is one", most: 2,
 			jobs: append([]*batchv1.Job{ofRun("shop", "a", running, 0), ofRun("shop", "a", state{name: "a-2", phase: run.Waiting}, 0)}, three...),
@@ -71,16 +77,54 @@ func TestOldestQueuedRunsOfAProjectAreAdmitted(t *testing.T) {
 			name: "one between two of its Jobs counts", most: 1,
 			jobs: append([]*batchv1.Job{ofRun("shop", "a", succeeded, 0), ofRun("shop", "a", state{name: "a-2", phase: run.Waiting}, 0)}, three...),
 		},
-		{name: "one that has ended does not", most: 1, jobs: append([]*batchv1.Job{ofRun("shop", "a", succeeded, 0)}, three...), want: []string{"old"}, still: []string{"old"}},
+		{
+			name:  "one that has ended does not",
+			most:  1,
+			jobs:  append([]*batchv1.Job{ofRun("shop", "a", succeeded, 0)}, three...),
+			want:  []string{"old"},
+			still: []string{"old"},
+		},
 		{
 			name: "nor one that is still being made, which has no first Job", most: 1,
 			jobs: append([]*batchv1.Job{ofRun("shop", "a", state{name: "a-2", phase: run.Waiting}, 0)}, three...), want: []string{"old"}, still: []string{"old"},
 		},
-		{name: "another project's does not", most: 1, jobs: append([]*batchv1.Job{ofRun("bank", "a", running, 0)}, three...), want: []string{"old"}, still: []string{"old"}},
-		{name: "one that was admitted counts before the watch tells so", most: 2, jobs: three, before: []string{"old"}, want: []string{"middle"}, still: []string{"middle", "old"}},
-		{name: "one that runs by now was admitted", most: 2, jobs: append([]*batchv1.Job{ofRun("shop", "a", running, 0)}, three...), before: []string{"a"}, want: []string{"old"}, still: []string{"old"}},
-		{name: "more than that are active, by another setting", most: 1, jobs: append([]*batchv1.Job{ofRun("shop", "a", running, 0), ofRun("shop", "b", running, 0)}, three...)},
-		{name: "one that can't be changed does not hold up the others", most: 2, jobs: three, refused: "old", want: []string{"middle"}, still: []string{"middle"}, err: errRefused},
+		{
+			name:  "another project's does not",
+			most:  1,
+			jobs:  append([]*batchv1.Job{ofRun("bank", "a", running, 0)}, three...),
+			want:  []string{"old"},
+			still: []string{"old"},
+		},
+		{
+			name:   "one that was admitted counts before the watch tells so",
+			most:   2,
+			jobs:   three,
+			before: []string{"old"},
+			want:   []string{"middle"},
+			still:  []string{"middle", "old"},
+		},
+		{
+			name:   "one that runs by now was admitted",
+			most:   2,
+			jobs:   append([]*batchv1.Job{ofRun("shop", "a", running, 0)}, three...),
+			before: []string{"a"},
+			want:   []string{"old"},
+			still:  []string{"old"},
+		},
+		{
+			name: "more than that are active, by another setting",
+			most: 1,
+			jobs: append([]*batchv1.Job{ofRun("shop", "a", running, 0), ofRun("shop", "b", running, 0)}, three...),
+		},
+		{
+			name:    "one that can't be changed does not hold up the others",
+			most:    2,
+			jobs:    three,
+			refused: "old",
+			want:    []string{"middle"},
+			still:   []string{"middle"},
+			err:     errRefused,
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

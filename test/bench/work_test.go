@@ -34,7 +34,9 @@ func (everything) ServiceAccount(context.Context, string, string) (*plan.Object,
 	return &plan.Object{Labels: embedded.AllowedLabels()}, nil
 }
 
-func (everything) RefusesPod(context.Context, string, *corev1.PodSpec) (string, error) { return "", nil }
+func (everything) RefusesPod(context.Context, string, *corev1.PodSpec) (string, error) {
+	return "", nil
+}
 
 // BenchmarkWork is what the functions themselves do for each event, without any of their requests.
 func BenchmarkWork(b *testing.B) {
@@ -68,7 +70,8 @@ func BenchmarkWork(b *testing.B) {
 		b.Fatal(err)
 	}
 	subscriptions := inward.NewSubscriptions(nil, models.Integration{Subscriptions: []models.EventSubscription{
-		{Event: "sh.keptn.event.deployment.triggered"}, {Event: "sh.keptn.event.*.triggered", Filter: models.EventSubscriptionFilter{Projects: []string{"a", "b", "p"}}},
+		{Event: "sh.keptn.event.deployment.triggered"},
+		{Event: "sh.keptn.event.*.triggered", Filter: models.EventSubscriptionFilter{Projects: []string{"a", "b", "p"}}},
 	}}, time.Minute, nil, fixture.Discard)
 	log := []byte(strings.Repeat("a line of a log\n", 1<<16))
 	for _, work := range []struct {

@@ -593,7 +593,8 @@ func TestRunsOfAProjectWaitForTheirTurn(t *testing.T) {
 	})
 	must(t, installed.SetMaxActiveRuns(t.Context(), 1))
 	must(t, installed.WaitForZero(t.Context(), zeroLimit, "executor-test")) // which reads the setting when it starts
-	project, shipyard, stages := "e2e-"+uuid.NewString()[:8], "apiVersion: spec.keptn.sh/0.2.2\nkind: Shipyard\nmetadata: {name: e2e}\nspec:\n  stages:\n", []string{"a", "b", "c"}
+	project, stages := "e2e-"+uuid.NewString()[:8], []string{"a", "b", "c"}
+	shipyard := "apiVersion: spec.keptn.sh/0.2.2\nkind: Shipyard\nmetadata: {name: e2e}\nspec:\n  stages:\n"
 	for _, name := range stages { // Keptn itself lets only one sequence of a stage run at a time
 		shipyard += "    - {name: " + name + ", sequences: [{name: pipeline, tasks: [{name: test}]}]}\n"
 	}
@@ -788,7 +789,8 @@ func TestReleaseNamesEverythingByDigest(t *testing.T) {
 	manifests, sboms, err := connect(t).Release(t.Context(), t.TempDir())
 	must(t, err)
 	for _, line := range strings.Split(manifests, "\n") {
-		if image := strings.Contains(line, "image: ") || strings.Contains(line, "FETCHER_IMAGE"); strings.Contains(line, "ko://") || image && !strings.Contains(line, "@sha256:") {
+		isImage := strings.Contains(line, "image: ") || strings.Contains(line, "FETCHER_IMAGE")
+		if strings.Contains(line, "ko://") || isImage && !strings.Contains(line, "@sha256:") {
 			t.Errorf("not by its digest: %s", line)
 		}
 	}
