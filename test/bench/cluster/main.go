@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -55,25 +56,8 @@ func benchmark(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, step := range []struct {
-		name string
-		run  func(ctx context.Context) error
-	}{
-		{fmt.Sprintf("%d times from zero", sizes.cold), func(ctx context.Context) error { return bench.latencies(ctx, sizes.cold, true) }},
-		{fmt.Sprintf("%d times warm", sizes.warm), func(ctx context.Context) error { return bench.latencies(ctx, sizes.warm, false) }},
-		{fmt.Sprintf("%d Jobs at once, which wait", sizes.burst), func(ctx context.Context) error { return bench.burst(ctx, sizes.burst) }},
-		{fmt.Sprintf("%d Jobs at once, which run", sizes.tiny), func(ctx context.Context) error { return bench.tiny(ctx, sizes.tiny) }},
-		{"nothing, for a minute", bench.idle},
-	} {
-		began := time.Now()
-		fmt.Printf("bench: %s\n", step.name)
-		limited, cancel := context.WithTimeout(ctx, stepLimit)
-		err := step.run(limited)
-		cancel()
-		if err != nil {
-			return fmt.Errorf("%s: %w", step.name, err)
-		}
-		fmt.Printf("bench:   took %s\n", time.Since(began).Round(time.Second))
+	if err := errors.Join(bench.measure(ctx, sizes), bench.restore(ctx)); err != nil {
+		return err
 	}
 	fmt.Println()
 	if err := bench.report.write(os.Stdout); err != nil {
@@ -96,6 +80,38 @@ func benchmark(ctx context.Context) error {
 		return fmt.Errorf("worse than on %s:\n%s", earlier.Date.Format(time.DateOnly), strings.Join(worse, "\n"))
 	}
 	return nil
+}
+
+// measure measures step by step.
+func (bench *bench) measure(ctx context.Context, sizes sizes) error {
+	for _, step := range []struct {
+		name string
+		run  func(ctx context.Context) error
+	}{
+		{fmt.Sprintf("%d times from zero", sizes.cold), func(ctx context.Context) error { return bench.latencies(ctx, sizes.cold, true) }},
+		{fmt.Sprintf("%d times warm", sizes.warm), func(ctx context.Context) error { return bench.latencies(ctx, sizes.warm, false) }},
+		{fmt.Sprintf("%d Jobs at once, which wait", sizes.burst), func(ctx context.Context) error { return bench.burst(ctx, sizes.burst) }},
+		{fmt.Sprintf("%d Jobs at once, which run", sizes.tiny), func(ctx context.Context) error { return bench.tiny(ctx, sizes.tiny) }},
+		{"nothing, for a minute", bench.idle},
+	} {
+		began := time.Now()
+		fmt.Printf("bench: %s\n", step.name)
+		limited, cancel := context.WithTimeout(ctx, stepLimit)
+		err := step.run(limited)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+		fmt.Printf("bench:   took %s\n", time.Since(began).Round(time.Second))
+	}
+	return nil
+}
+
+// restore leaves the cluster as the end-to-end tests want it.
+func (bench *bench) restore(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepLimit)
+	defer cancel()
+	return errors.Join(bench.installed.SetMaxActiveRuns(ctx, 0), bench.installed.TraceKnative(ctx, true))
 }
 
 // bench is what the steps share.
@@ -129,6 +145,10 @@ func prepare(ctx context.Context, installed *system.Installation) (*bench, error
 		return nil, err
 	}
 	if err := installed.AwaitReady(installing, "bench", "services.serving.knative.dev,brokers,triggers"); err != nil {
+		return nil, err
+	}
+	fmt.Println("bench: Knative's own spans off, as they are on most clusters")
+	if err := installed.TraceKnative(installing, false); err != nil {
 		return nil, err
 	}
 	address, err := installed.ServiceAddress(ctx, "knative-eventing", "broker-ingress")

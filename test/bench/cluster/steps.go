@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -163,7 +165,7 @@ func (bench *bench) bareJobs(ctx context.Context, count, atATime int, suspended 
 		return 0, fmt.Errorf("looking for a Job to copy: %w", err)
 	}
 	if len(ours.Items) == 0 {
-		return 0, errNoJob
+		return 0, errors.New("there is no Job to copy")
 	}
 	label := map[string]string{"bench": uuid.NewString()}
 	spec := ours.Items[0].Spec
@@ -250,8 +252,9 @@ func (bench *bench) burst(ctx context.Context, count int) error {
 	if err != nil {
 		return err
 	}
-	for name, seconds := range after.since(used) {
-		bench.report.add("CPU per event in the burst: "+name, "ms", "", seconds*1000/float64(count))
+	programs := after.since(used)
+	for _, name := range slices.Sorted(maps.Keys(programs)) {
+		bench.report.add("CPU per event in the burst: "+name, "ms", "", programs[name]*1000/float64(count))
 	}
 	if err := bench.moments.await(ctx, stepLimit, contexts, started); err != nil {
 		return err
@@ -325,9 +328,9 @@ func (bench *bench) idle(ctx context.Context) error {
 		total += after[name] - before[name]
 	}
 	bench.report.add("API requests of all while idle", "1/min", "", float64(total))
-	for name, pod := range later {
-		bench.report.add("memory of the "+name+" while idle", "MiB", "", pod.memory/(1<<20))
-		bench.report.add("CPU of the "+name+" while idle", "m", "", (pod.seconds-used[name].seconds)/pause.Seconds()*1000)
+	for _, name := range slices.Sorted(maps.Keys(later)) {
+		bench.report.add("memory of the "+name+" while idle", "MiB", "", later[name].memory/(1<<20))
+		bench.report.add("CPU of the "+name+" while idle", "m", "", (later[name].seconds-used[name].seconds)/pause.Seconds()*1000)
 	}
 	return nil
 }

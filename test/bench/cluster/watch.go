@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -137,5 +136,3 @@ func watchAll(ctx context.Context, installed *system.Installation) (*moments, er
 	}()
 	return seen, nil
 }
-
-var errNoJob = errors.New("there is no Job to copy")
