@@ -11,7 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/tools/cache"
 
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/test/console"
@@ -119,20 +120,22 @@ func watchAll(ctx context.Context, installed *system.Installation) (*moments, er
 	if err := connection.FlushTimeout(stepLimit); err != nil {
 		return nil, fmt.Errorf("subscribing to Keptn's events: %w", err)
 	}
-	jobs, err := installed.Kubernetes.BatchV1().Jobs(system.JobsNamespace).Watch(ctx, metav1.ListOptions{LabelSelector: run.ContextLabel})
-	if err != nil {
-		return nil, fmt.Errorf("watching Jobs: %w", err)
-	}
-	context.AfterFunc(ctx, jobs.Stop)
-	go func() {
-		for change := range jobs.ResultChan() {
-			if job, ok := change.Object.(*batchv1.Job); ok && change.Type != watch.Deleted {
-				seen.note(job.Labels[run.ContextLabel], created)
-				if run.PhaseOf(job) == run.Succeeded {
-					seen.note(job.Labels[run.ContextLabel], completed)
-				}
+	// An informer lists anew what a watch has missed that ended.
+	factory := informers.NewSharedInformerFactoryWithOptions(installed.Kubernetes, 0, informers.WithNamespace(system.JobsNamespace),
+		informers.WithTweakListOptions(func(options *metav1.ListOptions) { options.LabelSelector = run.ContextLabel }))
+	look := func(object any) {
+		if job, ok := object.(*batchv1.Job); ok {
+			seen.note(job.Labels[run.ContextLabel], created)
+			if run.PhaseOf(job) == run.Succeeded {
+				seen.note(job.Labels[run.ContextLabel], completed)
 			}
 		}
-	}()
+	}
+	informer := factory.Batch().V1().Jobs().Informer()
+	if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: look, UpdateFunc: func(_, job any) { look(job) }}); err != nil {
+		return nil, fmt.Errorf("watching Jobs: %w", err)
+	}
+	factory.Start(ctx.Done())
+	factory.WaitForCacheSync(ctx.Done())
 	return seen, nil
 }
