@@ -56,12 +56,10 @@ func benchmark(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(bench.measure(ctx, sizes), bench.restore(ctx)); err != nil {
-		return err
-	}
+	err = errors.Join(bench.measure(ctx, sizes), bench.restore(ctx))
 	fmt.Println()
-	if err := bench.report.write(os.Stdout); err != nil {
-		return fmt.Errorf("writing the table: %w", err)
+	if err := errors.Join(err, bench.report.write(os.Stdout)); err != nil {
+		return err
 	}
 	if *written != "" {
 		content, err := json.MarshalIndent(bench.report, "", "  ")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,35 +90,43 @@ func cgroups(ctx context.Context, installed *system.Installation) (map[string]po
 			return nil, fmt.Errorf("listing the pods of %s: %w", name, err)
 		}
 		for _, found := range pods.Items {
-			directory, err := cgroupOf(string(found.UID))
-			if err != nil {
-				return nil, err
-			}
-			memory, memoryErr := number(filepath.Join(directory, "memory.current"), "")
-			micro, processorErr := number(filepath.Join(directory, "cpu.stat"), "usage_usec ")
+			memory, memoryErr := ofPod(string(found.UID), map[string]string{"memory.current": "", "memory.usage_in_bytes": ""})
+			seconds, processorErr := ofPod(string(found.UID), map[string]string{"cpu.stat": "usage_usec ", "cpuacct.usage": ""})
 			if err := errors.Join(memoryErr, processorErr); err != nil {
 				return nil, fmt.Errorf("reading what %s has used: %w", found.Name, err)
 			}
 			sum := used[name]
-			used[name] = pod{sum.memory + memory, sum.seconds + micro/1e6}
+			used[name] = pod{sum.memory + memory, sum.seconds + seconds}
 		}
 	}
 	return used, nil
 }
 
-// cgroupOf is the directory of a pod's cgroup.
-func cgroupOf(uid string) (directory string, err error) {
-	walkErr := filepath.WalkDir("/sys/fs/cgroup", func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.IsDir() && (strings.Contains(entry.Name(), uid) || strings.Contains(entry.Name(), strings.ReplaceAll(uid, "-", "_"))) {
-			directory = path
-			return fs.SkipAll
+// inSeconds is how many of a file's unit are a second: version 2 of cgroups counts microseconds, version 1
+// nanoseconds.
+var inSeconds = map[string]float64{"cpu.stat": 1e6, "cpuacct.usage": 1e9}
+
+// ofPod is the number in the one file of a pod's cgroup that there is, after a prefix of its line.
+func ofPod(uid string, files map[string]string) (found float64, err error) {
+	err = filepath.WalkDir("/sys/fs/cgroup", func(path string, entry fs.DirEntry, err error) error {
+		isPod := err == nil && entry.IsDir() &&
+			(strings.Contains(entry.Name(), uid) || strings.Contains(entry.Name(), strings.ReplaceAll(uid, "-", "_")))
+		for name, prefix := range files {
+			if !isPod {
+				break
+			}
+			value, err := number(filepath.Join(path, name), prefix)
+			if err == nil {
+				found = value / cmp.Or(inSeconds[name], 1)
+				return fs.SkipAll
+			}
 		}
-		return nil // what can't be read is not the pod's
+		return nil // a file that can't be read is not the pod's, or of another controller
 	})
-	if directory == "" && walkErr == nil {
-		walkErr = fmt.Errorf("pod %s has no cgroup", uid)
+	if found == 0 && err == nil {
+		err = fmt.Errorf("pod %s has no cgroup", uid)
 	}
-	return directory, walkErr
+	return found, err
 }
 
 // number is the one that stands in a file after a prefix of its line.
