@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -300,5 +301,15 @@ func TestExecutorsAreAlike(t *testing.T) {
 	}
 	if count != 8 {
 		t.Errorf("there are %d executors, not 8", count)
+	}
+}
+
+func TestBaseImageIsNamedByItsDigest(t *testing.T) {
+	content, err := os.ReadFile("../../.ko.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !regexp.MustCompile(`(?m)^defaultBaseImage: \S+@sha256:[0-9a-f]{64}$`).Match(content) {
+		t.Errorf("it is not in:\n%s", content)
 	}
 }
