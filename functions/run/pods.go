@@ -45,6 +45,38 @@ func (pods *Pods) Events(ctx context.Context, namespace string, of types.UID) ([
 	return list.Items, nil
 }
 
+// lateAfter is after what time the start of a Job's pod is late.
+const lateAfter = 10 * time.Second
+
+// StartedLate says whether it took a Job's pods so long until a container ran that somebody will ask
+// why; also if none has.
+func StartedLate(job *batchv1.Job, pods []corev1.Pod) bool {
+	if job.Status.StartTime == nil {
+		return true
+	}
+	for index := range pods {
+		status := &pods[index].Status
+		for _, container := range append(slices.Clone(status.InitContainerStatuses), status.ContainerStatuses...) {
+			if began := beginning(container.State); !began.IsZero() && began.Sub(job.Status.StartTime.Time) < lateAfter {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// beginning is when a container began; zero if it has not.
+func beginning(state corev1.ContainerState) time.Time {
+	switch {
+	case state.Terminated != nil:
+		return state.Terminated.StartedAt.Time
+	case state.Running != nil:
+		return state.Running.StartedAt.Time
+	default:
+		return time.Time{}
+	}
+}
+
 // maxEvents bounds how many events of one object are read.
 const maxEvents = 100
 

@@ -39,8 +39,9 @@ type logged struct {
 // read is named in it: a result is never held back for it.
 func (watcher *Watcher) report(ctx context.Context, job *batchv1.Job) (report, error) {
 	failed := run.PhaseOf(job) == run.Failed
-	isTraced := trace.SpanFromContext(ctx).IsRecording()
-	found, err := watcher.evidence(ctx, job, failed || isTraced)
+	found, err := watcher.evidence(ctx, job, func(pods []corev1.Pod) bool {
+		return failed || trace.SpanFromContext(ctx).IsRecording() && run.StartedLate(job, pods)
+	})
 	if err != nil {
 		return report{}, err
 	}
@@ -82,8 +83,9 @@ func (watcher *Watcher) report(ctx context.Context, job *batchv1.Job) (report, e
 }
 
 // evidence reads what Kubernetes tells of a Job. Events are looked at only where they
-// matter; that they can't be read is no reason to say nothing.
-func (watcher *Watcher) evidence(ctx context.Context, job *batchv1.Job, withEvents bool) (evidence, error) {
+// matter, since the API server looks through all of a namespace for them; that they can't be
+// read is no reason to say nothing.
+func (watcher *Watcher) evidence(ctx context.Context, job *batchv1.Job, withEvents func(pods []corev1.Pod) bool) (evidence, error) {
 	pods, err := watcher.Pods.List(ctx, job)
 	if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) {
 		watcher.Log.WarnContext(ctx, "the pods of a Job can't be listed", "job", job.Name, "namespace", job.Namespace, "error", err)
@@ -93,7 +95,7 @@ func (watcher *Watcher) evidence(ctx context.Context, job *batchv1.Job, withEven
 		return evidence{}, err
 	}
 	found := evidence{job: job, pods: pods}
-	if !withEvents {
+	if !withEvents(pods) {
 		return found, nil
 	}
 	events, err := watcher.Pods.Events(ctx, job.Namespace, job.UID)

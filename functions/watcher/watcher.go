@@ -160,7 +160,7 @@ func (watcher *Watcher) resume(ctx context.Context, log *slog.Logger, jobs []*ba
 
 // unstarted gives a Job up of which nothing has started in time, and so ends its run.
 func (watcher *Watcher) unstarted(ctx context.Context, asked run.Notice, job *batchv1.Job) (*event.Event, error) {
-	found, err := watcher.evidence(ctx, job, true)
+	found, err := watcher.evidence(ctx, job, func([]corev1.Pod) bool { return true })
 	if err != nil {
 		return nil, err
 	}

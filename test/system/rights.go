@@ -175,9 +175,13 @@ func (system *Installation) Requests(ctx context.Context) (map[string]int, error
 		var line struct {
 			User      struct{ Username string }
 			ObjectRef struct{ Resource string }
+			Stage     string
 		}
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
 			return nil, fmt.Errorf("decoding the audit log: %w", err)
+		}
+		if line.Stage != "ResponseComplete" {
+			continue // what takes long is told of twice
 		}
 		name := strings.TrimPrefix(line.User.Username, "system:serviceaccount:"+Namespace+":")
 		if line.ObjectRef.Resource == "leases" {

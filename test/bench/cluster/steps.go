@@ -123,14 +123,22 @@ func (bench *bench) awaitZero(ctx context.Context) error {
 	})
 }
 
-// trigger triggers as many sequences at once, each of a service of its own, since Keptn runs one sequence
-// of a service at a time.
-func (bench *bench) trigger(ctx context.Context, count int) ([]string, error) {
+// addServices makes as many services as sequences are to run at once, since Keptn runs one sequence of a
+// service at a time.
+func (bench *bench) addServices(ctx context.Context, count int) error {
 	for ; bench.services < count; bench.services++ {
 		name := fmt.Sprintf("service-%d", bench.services)
 		if err := bench.installed.AddService(ctx, bench.project, name, []string{stage}, files()); err != nil {
-			return nil, err
+			return err
 		}
+	}
+	return nil
+}
+
+// trigger triggers as many sequences at once, each of a service of its own.
+func (bench *bench) trigger(ctx context.Context, count int) ([]string, error) {
+	if err := bench.addServices(ctx, count); err != nil {
+		return nil, err
 	}
 	contexts := make([]string, count)
 	group, ctx := errgroup.WithContext(ctx)
@@ -233,6 +241,9 @@ func (bench *bench) burst(ctx context.Context, count int) error {
 		return err
 	}
 	if err := bench.awaitZero(ctx); err != nil { // so that executors know
+		return err
+	}
+	if err := bench.addServices(ctx, count); err != nil {
 		return err
 	}
 	used, err := usage()
