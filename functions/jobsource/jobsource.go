@@ -355,7 +355,8 @@ func (source *Source) enqueue(queue, projects workqueue.TypedInterface[string]) 
 		for _, runID := range runsOf(object) {
 			queue.Add(runID)
 		}
-		if job := jobOf(object); job != nil {
+		// Without a limit there is only what was queued before to be admitted.
+		if job := jobOf(object); job != nil && (source.MaxActiveRuns > 0 || run.IsQueued(job)) {
 			projects.Add(projectOf(job))
 		}
 	}

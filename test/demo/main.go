@@ -14,11 +14,9 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -77,13 +75,7 @@ func main() {
 		fmt.Fprintf(os.Stderr, "demo: %q is no option; --help lists them\n", flag.Arg(0))
 		os.Exit(2) //nolint:mnd // of a wrong call
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := show(ctx, options)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "demo:", err)
-		os.Exit(1)
-	}
+	console.Main("demo", func(ctx context.Context) error { return show(ctx, options) })
 }
 
 func show(ctx context.Context, options options) error {

@@ -71,9 +71,7 @@ actions:
 		compare(t, "what was answered to a pod in namespace "+namespace, wanted, answers)
 	}
 	must(t, installed.Exec(t.Context(), victim, "touch", "/keptn/ended"))
-	stageState, events := end(t, installed, project, keptnContext)
-	compare(t, "stage", "succeeded", stageState)
-	compare(t, "events", []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}, summaries(events))
+	events := succeeds(t, installed, project, keptnContext)
 	contains(t, events[len(events)-1].Data.Message, "what it says itself")
 	jobs, err := installed.Jobs(t.Context(), keptnContext)
 	must(t, err)
@@ -164,9 +162,7 @@ actions:
 	must(t, console.Eventually(t.Context(), time.Minute, func(ctx context.Context) error { return installed.Exec(ctx, &jobs[0], "touch", "/keptn/ended") }))
 	ends := func(project, keptnContext, says string) {
 		t.Helper()
-		stageState, events := end(t, installed, project, keptnContext)
-		compare(t, "stage", "succeeded", stageState)
-		compare(t, "events", []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}, summaries(events))
+		events := succeeds(t, installed, project, keptnContext)
 		contains(t, events[len(events)-1].Data.Message, says)
 	}
 	ends(project, keptnContext, "it ends under the new keys")
@@ -178,18 +174,10 @@ actions:
 // refuses what config/authentication does not allow.
 func TestKnativeAuthenticatesWhoSends(t *testing.T) {
 	installed := connect(t)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
-		defer cancel()
-		if err := installed.Authenticate(ctx, isAuthenticated(true, false)); err != nil {
-			t.Error(err)
-		}
-	})
+	afterTest(t, func(ctx context.Context) error { return installed.Authenticate(ctx, isAuthenticated(true, false)) })
 	must(t, installed.Authenticate(t.Context(), true))
 	project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "hello from Git\n"})
-	stageState, events := end(t, installed, project, keptnContext)
-	compare(t, "stage", "succeeded", stageState)
-	compare(t, "events", []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}, summaries(events))
+	succeeds(t, installed, project, keptnContext)
 	task := keptn.Task{Name: "test", TriggeredID: uuid.NewString(), Context: keptnContext, Project: project, Stage: stage, Service: service}
 	finished := task.Finished(time.Now(), keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass})
 	tests := []struct {

@@ -191,6 +191,27 @@ func endWithin(ctx context.Context, t *testing.T, installed *system.Installation
 	return stageState, console.Ours(events)
 }
 
+// succeeds waits until a sequence of one test has succeeded, and returns our events.
+func succeeds(t *testing.T, installed *system.Installation, project, keptnContext string) []console.Event {
+	t.Helper()
+	stageState, events := end(t, installed, project, keptnContext)
+	compare(t, "stage", "succeeded", stageState)
+	compare(t, "events", []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}, summaries(events))
+	return events
+}
+
+// afterTest does something when a test has ended, which restores what it has changed.
+func afterTest(t *testing.T, restore func(ctx context.Context) error) {
+	t.Helper()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
+		defer cancel()
+		if err := restore(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // triggeredEvent waits until Keptn has triggered a task.
 func triggeredEvent(t *testing.T, installed *system.Installation, keptnContext, task string) console.Event {
 	t.Helper()
@@ -255,9 +276,7 @@ func TestTaskRunsFromZeroToZero(t *testing.T) {
 	installed := connect(t)
 	must(t, installed.WaitForZero(t.Context(), zeroLimit, "executor-test", "watcher"))
 	project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "hello from Git\n"})
-	stageState, events := end(t, installed, project, keptnContext)
-	compare(t, "stage", "succeeded", stageState)
-	compare(t, "events", []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}, summaries(events))
+	events := succeeds(t, installed, project, keptnContext)
 	if len(events) == 2 {
 		contains(t, events[1].Data.Message, "Task 'Say hello' finished successfully!", "hello from Git", "to shop, build 17 of "+project)
 		if events[1].Data.Test["start"] == nil || events[1].Data.Test["end"] == nil {
@@ -317,13 +336,7 @@ func isReadable(t *testing.T, spans []console.Span) {
 // as with it, since the context passes through all the same.
 func TestTreeIsTheSameWithoutKnativesSpans(t *testing.T) {
 	installed := connect(t)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
-		defer cancel()
-		if err := installed.TraceKnative(ctx, true); err != nil {
-			t.Error(err)
-		}
-	})
+	afterTest(t, func(ctx context.Context) error { return installed.TraceKnative(ctx, true) })
 	must(t, installed.TraceKnative(t.Context(), false))
 	must(t, installed.WaitForZero(t.Context(), zeroLimit, "executor-test", "watcher"))
 	project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "hello from Git\n"})
@@ -584,13 +597,7 @@ actions:
 // While as many runs of a project are active as may be, its others wait; each begins when one has ended.
 func TestRunsOfAProjectWaitForTheirTurn(t *testing.T) {
 	installed := connect(t)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
-		defer cancel()
-		if err := installed.SetMaxActiveRuns(ctx, 0); err != nil {
-			t.Error(err)
-		}
-	})
+	afterTest(t, func(ctx context.Context) error { return installed.SetMaxActiveRuns(ctx, 0) })
 	must(t, installed.SetMaxActiveRuns(t.Context(), 1))
 	must(t, installed.WaitForZero(t.Context(), zeroLimit, "executor-test")) // which reads the setting when it starts
 	project, stages := "e2e-"+uuid.NewString()[:8], []string{"a", "b", "c"}
@@ -613,9 +620,7 @@ actions:
 	}
 	var jobs []batchv1.Job
 	for _, keptnContext := range contexts {
-		stageState, events := end(t, installed, project, keptnContext)
-		compare(t, "stage", "succeeded", stageState)
-		compare(t, "events", []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}, summaries(events))
+		events := succeeds(t, installed, project, keptnContext)
 		contains(t, events[0].Data.Message, "It begins once fewer than 1 of project "+project+" are under way.")
 		of, err := installed.Jobs(t.Context(), keptnContext)
 		must(t, err)
@@ -781,8 +786,6 @@ func TestApplyingTwiceLeavesTheTokenAlone(t *testing.T) {
 	}
 }
 
-// A task that no executor can take does not hang: here its configuration can't be
-// read, since its commit does not exist.
 // A release names its images, what is in them and what they stand on by digests.
 func TestReleaseNamesEverythingByDigest(t *testing.T) {
 	t.Parallel()
@@ -800,6 +803,8 @@ func TestReleaseNamesEverythingByDigest(t *testing.T) {
 	}
 }
 
+// A task that no executor can take does not hang: here its configuration can't be
+// read, since its commit does not exist.
 func TestUndeliverableTaskEndsWithTheReason(t *testing.T) {
 	t.Parallel()
 	installed := connect(t)

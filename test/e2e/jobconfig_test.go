@@ -157,13 +157,7 @@ func makeSecret(t *testing.T, installed *system.Installation, keptnContext, name
 		}
 		return err
 	}))
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
-		defer cancel()
-		if err := secrets.Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
-			t.Error(err)
-		}
-	})
+	afterTest(t, func(ctx context.Context) error { return secrets.Delete(ctx, name, metav1.DeleteOptions{}) })
 }
 
 // The example of the demo, which is the short form that Keptn's documentation shows, with

@@ -32,13 +32,7 @@ const startDeadline = 20 * time.Second
 // runs.
 func setStartDeadline(t *testing.T, installed *system.Installation, deadline time.Duration) {
 	t.Helper()
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
-		defer cancel()
-		if err := installed.SetStartDeadline(ctx, 5*time.Minute); err != nil {
-			t.Error(err)
-		}
-	})
+	afterTest(t, func(ctx context.Context) error { return installed.SetStartDeadline(ctx, 5*time.Minute) })
 	must(t, installed.SetStartDeadline(t.Context(), deadline))
 }
 
@@ -65,13 +59,7 @@ func TestReasons(t *testing.T) {
 	if _, err := quotas.Create(t.Context(), quota, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
-		defer cancel()
-		if err := quotas.Delete(ctx, quota.Name, metav1.DeleteOptions{}); err != nil {
-			t.Error(err)
-		}
-	})
+	afterTest(t, func(ctx context.Context) error { return quotas.Delete(ctx, quota.Name, metav1.DeleteOptions{}) })
 	pods := installed.Kubernetes.CoreV1().Pods(system.JobsNamespace)
 	jobs := installed.Kubernetes.BatchV1().Jobs(system.JobsNamespace)
 	background := metav1.DeletePropagationBackground
@@ -191,13 +179,7 @@ func TestNamespaceIsDeleted(t *testing.T) {
 	installed := connect(t)
 	namespace := "e2e-" + uuid.NewString()[:8]
 	must(t, installed.AddJobNamespace(t.Context(), namespace))
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), runLimit)
-		defer cancel()
-		if err := installed.SetJobNamespaces(ctx, system.JobsNamespace); err != nil {
-			t.Error(err)
-		}
-	})
+	afterTest(t, func(ctx context.Context) error { return installed.SetJobNamespaces(ctx, system.JobsNamespace) })
 	t.Run("pod security", func(t *testing.T) { testPrivileged(t, installed, namespace) })
 	tests := []struct {
 		name, tasks string

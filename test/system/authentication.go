@@ -49,7 +49,7 @@ func (system *Installation) Authenticate(ctx context.Context, on bool) error {
 		if err := system.Apply(ctx, "config/authentication"); err != nil {
 			return err
 		}
-		if err := system.wait(ctx, "--for=condition=Ready", "-n", Namespace, "eventpolicies", "--all"); err != nil {
+		if err := system.AwaitReady(ctx, Namespace, "eventpolicies"); err != nil {
 			return err
 		}
 	}

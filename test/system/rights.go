@@ -41,20 +41,13 @@ func UnusedRights(manifests []byte, audit io.Reader) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	lines := bufio.NewReader(audit)
-	for {
-		line, err := lines.ReadBytes('\n')
-		if errors.Is(err, io.EOF) {
-			break // a line without an end may be written just now
-		}
-		if err != nil {
-			return nil, fmt.Errorf("reading the audit log: %w", err)
-		}
+	err = eachLine(audit, func(line []byte) error {
 		used, err := usedBy(line)
-		if err != nil {
-			return nil, err
-		}
-		maps.DeleteFunc(rights, func(right right, _ bool) bool { return right.covers(used) })
+		maps.DeleteFunc(rights, func(right right, _ bool) bool { return err == nil && right.covers(used) })
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	var unused []string
 	for right := range rights {
@@ -62,6 +55,22 @@ func UnusedRights(manifests []byte, audit io.Reader) ([]string, error) {
 	}
 	slices.Sort(unused)
 	return unused, nil
+}
+
+// eachLine does something with each line of the audit log, until it fails.
+func eachLine(audit io.Reader, do func(line []byte) error) error {
+	for lines := bufio.NewReader(audit); ; {
+		line, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			return nil // a line without an end may be written just now
+		}
+		if err != nil {
+			return fmt.Errorf("reading the audit log: %w", err)
+		}
+		if err := do(line); err != nil {
+			return err
+		}
+	}
 }
 
 // covers says whether a request needed a right.
@@ -169,31 +178,27 @@ func (system *Installation) Requests(ctx context.Context) (map[string]int, error
 	}
 	defer func() { _ = audit.Close() }()
 	requests := map[string]int{}
-	lines := bufio.NewScanner(audit)
-	lines.Buffer(nil, maxAuditLine)
-	for lines.Scan() && ctx.Err() == nil {
-		var line struct {
+	err = eachLine(audit, func(line []byte) error {
+		var told struct {
 			User      struct{ Username string }
 			ObjectRef struct{ Resource string }
 			Stage     string
 		}
-		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
-			return nil, fmt.Errorf("decoding the audit log: %w", err)
+		if err := json.Unmarshal(line, &told); err != nil {
+			return fmt.Errorf("decoding the audit log: %w", err)
 		}
-		if line.Stage != "ResponseComplete" {
-			continue // what takes long is told of twice
+		if told.Stage != "ResponseComplete" {
+			return nil // what takes long is told of twice
 		}
-		name := strings.TrimPrefix(line.User.Username, "system:serviceaccount:"+Namespace+":")
-		if line.ObjectRef.Resource == "leases" {
-			name = line.ObjectRef.Resource
+		name := strings.TrimPrefix(told.User.Username, "system:serviceaccount:"+Namespace+":")
+		if told.ObjectRef.Resource == "leases" {
+			name = told.ObjectRef.Resource
 		}
 		requests[name]++
-	}
-	return requests, errors.Join(lines.Err(), ctx.Err())
+		return ctx.Err()
+	})
+	return requests, err
 }
-
-// maxAuditLine bounds a line of the audit log, in bytes.
-const maxAuditLine = 1 << 20
 
 func openAudit() (*os.File, error) {
 	audit, err := os.Open(filepath.Join(filepath.Dir(os.Getenv("KUBECONFIG")), "log", "audit.json"))

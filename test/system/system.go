@@ -162,7 +162,7 @@ func (system *Installation) InstallConformance(ctx context.Context) (conformance
 		err = system.wait(ctx, "--for=condition=Available", "-n", ConformanceNamespace, "deployment", "--all")
 	}
 	if err == nil {
-		err = system.wait(ctx, "--for=condition=Ready", "-n", ConformanceNamespace, "brokers,triggers", "--all")
+		err = system.AwaitReady(ctx, ConformanceNamespace, "brokers,triggers")
 	}
 	if err != nil {
 		return conformance.Broker{}, err

@@ -7,10 +7,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"runtime"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/job-executor/job-executor/test/console"
@@ -29,15 +27,7 @@ const (
 // sizes are how much of each is measured.
 type sizes struct{ cold, warm, burst, tiny int }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := benchmark(ctx)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
-}
+func main() { console.Main("bench", benchmark) }
 
 func benchmark(ctx context.Context) error {
 	var sizes sizes

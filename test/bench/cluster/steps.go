@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,13 +9,16 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/conformance"
 	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/system"
 )
@@ -89,24 +91,18 @@ func (bench *bench) latencies(ctx context.Context, count int, cold bool) error {
 
 // hello sends an event to a function that does nothing, and returns how many milliseconds it took.
 func (bench *bench) hello(ctx context.Context) (float64, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, bench.broker, bytes.NewReader([]byte(`{"/": [{"status": 202}]}`)))
-	if err != nil {
-		return 0, fmt.Errorf("making a request: %w", err)
-	}
-	for name, value := range map[string]string{
-		"Content-Type": "application/json", "Ce-Specversion": "1.0", "Ce-Id": uuid.NewString(), "Ce-Source": "bench", "Ce-Type": "bench.hello",
-	} {
-		request.Header.Set(name, value)
+	sent := event.New()
+	sent.SetID(uuid.NewString())
+	sent.SetSource("bench")
+	sent.SetType("bench.hello")
+	if err := sent.SetData(event.ApplicationJSON, conformance.Script{"/": {{Status: http.StatusAccepted}}}); err != nil {
+		return 0, fmt.Errorf("encoding an event for hello: %w", err)
 	}
 	began := time.Now()
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, fmt.Errorf("sending an event to hello: %w", err)
+	if err := (&function.Sender{URL: bench.broker, HTTP: http.DefaultClient}).Send(ctx, sent); err != nil {
+		return 0, err
 	}
 	took := time.Since(began)
-	if err := response.Body.Close(); err != nil || response.StatusCode != http.StatusAccepted {
-		return 0, fmt.Errorf("hello: %s, %w", response.Status, err)
-	}
 	return float64(took.Microseconds()) / 1000, nil
 }
 
