@@ -35,9 +35,12 @@ var (
 )
 
 // RoundTrip serves a request. As with a real server, the handler's context ends
-// with the request's, and a handler that ends without an answer is a reset
-// connection.
+// with the request's, a handler that ends without an answer is a reset
+// connection, and a request whose context has ended is not sent.
 func (network *Network) RoundTrip(request *http.Request) (*http.Response, error) {
+	if err := context.Cause(request.Context()); err != nil {
+		return nil, err // nothing is sent any more, as with http.Transport
+	}
 	network.mutex.Lock()
 	handler := network.hosts[request.URL.Host]
 	network.mutex.Unlock()
