@@ -20,6 +20,7 @@ import (
 	"github.com/job-executor/job-executor/functions/bridge/outward"
 	"github.com/job-executor/job-executor/functions/bridge/runmetric"
 	"github.com/job-executor/job-executor/functions/bridge/runspan"
+	"github.com/job-executor/job-executor/functions/cluster/clientset"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/signature"
@@ -85,7 +86,7 @@ func Connect(ctx context.Context, configuration Configuration, dependencies Depe
 		return Dependencies{}, err
 	}
 	if dependencies.Keys, err = function.Retry(ctx, log, func(ctx context.Context) (signature.Source, error) {
-		return signature.Make(ctx, cluster.CoreV1(), pod.Namespace)
+		return signature.Make(ctx, clientset.Of(cluster), pod.Namespace)
 	}); err != nil {
 		return Dependencies{}, err
 	}

@@ -1,12 +1,9 @@
 package cluster
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
-	batchclient "k8s.io/client-go/kubernetes/typed/batch/v1"
-	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 )
 
@@ -28,22 +25,4 @@ func Config(timeout time.Duration) (*rest.Config, error) {
 	}
 	config.QPS, config.Burst, config.UserAgent, config.Timeout = clientQPS, clientBurst, "job-executor", timeout
 	return config, nil
-}
-
-// Clients are the typed clients that functions need which start from zero; each
-// call has a time limit.
-type Clients struct {
-	Batch batchclient.BatchV1Interface
-	Core  coreclient.CoreV1Interface
-}
-
-// Connect returns clients for the cluster that this pod is in.
-func Connect() (Clients, error) {
-	config, err := Config(CallTimeout)
-	if err != nil {
-		return Clients{}, err
-	}
-	batch, batchErr := batchclient.NewForConfig(config)
-	core, coreErr := coreclient.NewForConfig(config)
-	return Clients{Batch: batch, Core: core}, errors.Join(batchErr, coreErr)
 }

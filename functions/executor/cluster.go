@@ -11,19 +11,19 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 
+	"github.com/job-executor/job-executor/functions/cluster"
 	"github.com/job-executor/job-executor/functions/executor/plan"
 )
 
-// KubernetesCluster is the plan.Cluster that client-go reaches.
+// KubernetesCluster is the plan.Cluster that a client reaches.
 type KubernetesCluster struct {
-	Core coreclient.CoreV1Interface
+	Client cluster.Client
 }
 
 // Secret returns what a Secret has, nil if there is none.
 func (cluster *KubernetesCluster) Secret(ctx context.Context, namespace, name string) (*plan.Object, error) {
-	secret, err := cluster.Core.Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+	secret, err := cluster.Client.Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
@@ -49,7 +49,7 @@ const (
 // anything, nobody may have thought of it.
 func (cluster *KubernetesCluster) RefusesPod(ctx context.Context, namespace string, spec *corev1.PodSpec) (string, error) {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "dry-run-"}, Spec: *spec}
-	_, err := cluster.Core.Pods(namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	_, err := cluster.Client.Pods(namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	status, ok := errors.AsType[*apierrors.StatusError](err)
 	switch {
 	case !ok && err != nil:
@@ -60,7 +60,7 @@ func (cluster *KubernetesCluster) RefusesPod(ctx context.Context, namespace stri
 	case !slices.ContainsFunc(spec.Containers, isPrivileged):
 		return "", nil
 	}
-	found, err := cluster.Core.Namespaces().Get(ctx, namespace, metav1.GetOptions{})
+	found, err := cluster.Client.Namespaces().Get(ctx, namespace, metav1.GetOptions{})
 	switch {
 	case apierrors.IsForbidden(err):
 		return fmt.Sprintf("it is privileged, and the executor may not read whether namespace %q allows that: %s", namespace, err), nil
@@ -79,7 +79,7 @@ func isPrivileged(container corev1.Container) bool {
 
 // ServiceAccount returns what a service account has, nil if there is none.
 func (cluster *KubernetesCluster) ServiceAccount(ctx context.Context, namespace, name string) (*plan.Object, error) {
-	account, err := cluster.Core.ServiceAccounts(namespace).Get(ctx, name, metav1.GetOptions{})
+	account, err := cluster.Client.ServiceAccounts(namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}

@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/job-executor/job-executor/functions/cluster/clientset"
 )
 
 // Only pod security is a mistake: a quota may have room later, and without the right to
@@ -43,7 +45,7 @@ func TestOnlyPodSecurityRefusesAPod(t *testing.T) {
 				dry = len(create.CreateOptions.DryRun) == 1 && action.GetNamespace() == "jobs"
 				return true, &corev1.Pod{}, test.answer
 			})
-			got, err := (&KubernetesCluster{Core: client.CoreV1()}).RefusesPod(t.Context(), "jobs", &corev1.PodSpec{})
+			got, err := (&KubernetesCluster{Client: clientset.Of(client)}).RefusesPod(t.Context(), "jobs", &corev1.PodSpec{})
 			if got != test.want || (err == nil) != (test.err == nil) || !dry {
 				t.Errorf("got %q, %v, without effect: %t", got, err, dry)
 			}
@@ -73,7 +75,7 @@ func TestPrivilegedPodNeedsANamespaceForIt(t *testing.T) {
 				client.PrependReactor("get", "namespaces", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, test.answer })
 			}
 			spec := &corev1.PodSpec{Containers: []corev1.Container{{SecurityContext: &corev1.SecurityContext{Privileged: new(true)}}}}
-			got, err := (&KubernetesCluster{Core: client.CoreV1()}).RefusesPod(t.Context(), "jobs", spec)
+			got, err := (&KubernetesCluster{Client: clientset.Of(client)}).RefusesPod(t.Context(), "jobs", spec)
 			if err != nil || got != test.want {
 				t.Errorf("got %q, %v", got, err)
 			}

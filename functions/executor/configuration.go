@@ -21,7 +21,7 @@ type Configuration struct {
 
 // Dependencies are what an executor stands on.
 type Dependencies struct {
-	Kubernetes cluster.Clients
+	Kubernetes cluster.Client
 	// Transport makes requests to the bridge.
 	Transport http.RoundTripper
 	Telemetry *function.Telemetry
@@ -36,8 +36,8 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 		Files: &BridgeFiles{Namespaces: configuration.Namespaces, Gateway: files.Client{
 			URL: configuration.BridgeURL, TokenFile: configuration.TokenFile, HTTP: &http.Client{Transport: dependencies.Transport, Timeout: files.CallTimeout},
 		}},
-		Jobs:          configuration.Store(dependencies.Kubernetes.Batch),
-		Cluster:       &RememberingCluster{Cluster: &KubernetesCluster{Core: dependencies.Kubernetes.Core}, Now: dependencies.Now},
+		Jobs:          configuration.Store(dependencies.Kubernetes),
+		Cluster:       &RememberingCluster{Cluster: &KubernetesCluster{Client: dependencies.Kubernetes}, Now: dependencies.Now},
 		Configuration: configuration,
 		Tracer:        telemetry.Tracers.Tracer("executor"), Now: dependencies.Now, Log: telemetry.Log,
 	}

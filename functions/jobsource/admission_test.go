@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/job-executor/job-executor/functions/cluster/clientset"
 	"github.com/job-executor/job-executor/functions/run"
 )
 
@@ -164,13 +165,13 @@ func TestOldestQueuedRunsOfAProjectAreAdmitted(t *testing.T) {
 // While runs end one after the other, the next ones begin, in their order, and never too many.
 func TestRunsOfAProjectBeginInTheirOrder(t *testing.T) {
 	const runs, most = 6, 2
-	source := newSource(&broker{}, nil)
-	source.Client = fake.NewClientset()
+	source, client := newSource(&broker{}, nil), fake.NewClientset()
+	source.Client = clientset.Of(client)
 	source.MaxActiveRuns = most
-	source.Marker = &run.Store{Batch: source.Client.BatchV1(), Namespaces: source.Namespaces, Installation: "ours"}
+	source.Marker = &run.Store{Client: source.Client, Namespaces: source.Namespaces, Installation: "ours"}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	jobs := source.Client.BatchV1().Jobs("jobs")
+	jobs := client.BatchV1().Jobs("jobs")
 	for index := range runs {
 		if _, err := jobs.Create(ctx, ofRun("shop", fmt.Sprint(index), state{phase: run.Waiting}, runs-index), metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)

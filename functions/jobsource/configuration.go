@@ -5,8 +5,7 @@ import (
 	"net/http"
 	"time"
 
-	"k8s.io/client-go/kubernetes"
-
+	"github.com/job-executor/job-executor/functions/cluster"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/signature"
@@ -31,7 +30,7 @@ type Configuration struct {
 
 // Dependencies are what jobsource stands on.
 type Dependencies struct {
-	Kubernetes kubernetes.Interface
+	Kubernetes cluster.Client
 	// Transport makes requests to the Broker.
 	Transport http.RoundTripper
 	Telemetry *function.Telemetry
@@ -50,7 +49,7 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 		Client: dependencies.Kubernetes, Namespaces: configuration.Namespaces, Installation: configuration.Installation,
 		ActiveInterval: configuration.ActiveInterval, StartDeadline: configuration.StartDeadline, MaxActiveRuns: configuration.MaxActiveRuns,
 		Sender: party.Sender(sender),
-		Marker: configuration.Store(dependencies.Kubernetes.BatchV1()),
+		Marker: configuration.Store(dependencies.Kubernetes),
 		Tracer: telemetry.Tracers.Tracer("jobsource"), Meter: telemetry.Meters.Meter("jobsource"), Events: telemetry.Events,
 		Now: dependencies.Now, Log: telemetry.Log,
 	}

@@ -21,11 +21,11 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/pager"
 	"k8s.io/client-go/util/workqueue"
 
+	"github.com/job-executor/job-executor/functions/cluster"
 	"github.com/job-executor/job-executor/functions/eventmetric"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
@@ -49,7 +49,7 @@ type Marker interface {
 // has said that Keptn has the result. That the Broker took a completion says nothing,
 // since a Broker may lose what it took.
 type Source struct {
-	Client     kubernetes.Interface
+	Client     cluster.Client
 	Namespaces []string
 	// Installation is the one whose Jobs they are.
 	Installation string
@@ -178,7 +178,7 @@ const pageSize = 500
 
 // informer watches the Jobs of a namespace.
 func (source *Source) informer(namespace string) cache.SharedIndexInformer {
-	jobs, selector := source.Client.BatchV1().Jobs(namespace), run.SelectorOf(source.Installation)
+	jobs, selector := source.Client.Jobs(namespace), run.SelectorOf(source.Installation)
 	informer := cache.NewSharedIndexInformerWithOptions(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, _ metav1.ListOptions) (runtime.Object, error) {
 			pages := pager.New(func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {

@@ -26,6 +26,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/job-executor/job-executor/functions/cluster/clientset"
 	"github.com/job-executor/job-executor/functions/run"
 )
 
@@ -114,7 +115,7 @@ func (*marker) Admit(context.Context, *batchv1.Job) error { return nil }
 
 func newSource(broker *broker, marker Marker, objects ...runtime.Object) *Source {
 	return &Source{
-		Client: fake.NewClientset(objects...), Namespaces: []string{"jobs"}, Installation: "ours", Sender: broker, Marker: marker,
+		Client: clientset.Of(fake.NewClientset(objects...)), Namespaces: []string{"jobs"}, Installation: "ours", Sender: broker, Marker: marker,
 		Tracer: noop.NewTracerProvider().Tracer(""), StartDeadline: 5 * time.Minute, Meter: noopmetric.Meter{},
 		ActiveInterval: time.Hour, Now: func() time.Time { return noon }, Log: slog.New(slog.DiscardHandler),
 	}
@@ -280,9 +281,10 @@ func TestRunIsLookedAtThoughANamespaceIsGone(t *testing.T) {
 // A list that expires between two pages is read again from its beginning, page by page:
 // whole it does not fit into memory.
 func TestJobsAreListedInPagesOnly(t *testing.T) {
-	source := newSource(&broker{}, &marker{})
+	source, client := newSource(&broker{}, &marker{}), fake.NewClientset()
+	source.Client = clientset.Of(client)
 	var limits []int64
-	source.Client.(*fake.Clientset).PrependReactor("list", "jobs", func(action clienttesting.Action) (bool, runtime.Object, error) {
+	client.PrependReactor("list", "jobs", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		limits = append(limits, action.(clienttesting.ListActionImpl).ListOptions.Limit)
 		if len(limits) == 2 {
 			return true, nil, apierrors.NewResourceExpired("too old")
@@ -336,13 +338,13 @@ func TestCompletionIsRepeatedUntilItIsReported(t *testing.T) {
 // can't be watched stops nothing of that.
 func TestRunDeliversEveryCompletion(t *testing.T) {
 	broker := &broker{refuse: 1}
-	source := newSource(broker, nil, job(state{name: "before", phase: run.Succeeded}))
-	source.Namespaces = []string{"broken", "jobs"}
-	source.Client.(*fake.Clientset).PrependReactor("list", "jobs", func(action clienttesting.Action) (bool, runtime.Object, error) {
+	source, client := newSource(broker, nil), fake.NewClientset(job(state{name: "before", phase: run.Succeeded}))
+	source.Client, source.Namespaces = clientset.Of(client), []string{"broken", "jobs"}
+	client.PrependReactor("list", "jobs", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		return action.GetNamespace() == "broken", nil, apierrors.NewForbidden(batchv1.Resource("jobs"), "", errors.New("no role"))
 	})
-	jobs := source.Client.BatchV1().Jobs("jobs")
-	source.Marker = &run.Store{Batch: source.Client.BatchV1(), Namespaces: source.Namespaces, Installation: "ours"}
+	jobs := source.Client.Jobs("jobs")
+	source.Marker = &run.Store{Client: source.Client, Namespaces: source.Namespaces, Installation: "ours"}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	done := make(chan error, 1)
 	go func() { done <- source.Run(ctx) }()

@@ -13,20 +13,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 
+	"github.com/job-executor/job-executor/functions/cluster"
 	"github.com/job-executor/job-executor/functions/excerpt"
 )
 
-// PodsAndEvents are the clients that Pods needs.
-type PodsAndEvents interface {
-	coreclient.PodsGetter
-	coreclient.EventsGetter
-}
-
 // Pods reads the pods of Jobs and what their containers printed.
 type Pods struct {
-	Core PodsAndEvents
+	Client cluster.Client
 	// MaxLogBytes bounds what is kept of one container's log: its beginning and
 	// its end.
 	MaxLogBytes int
@@ -37,7 +31,7 @@ type Pods struct {
 // Events returns what Kubernetes says happened to a Job or a pod, the oldest first:
 // why a pod was refused, could not be scheduled, or lacks a volume.
 func (pods *Pods) Events(ctx context.Context, namespace string, of types.UID) ([]corev1.Event, error) {
-	list, err := pods.Core.Events(namespace).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.uid=" + string(of), Limit: maxEvents})
+	list, err := pods.Client.Events(namespace).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.uid=" + string(of), Limit: maxEvents})
 	if err != nil {
 		return nil, fmt.Errorf("listing the events of %s in namespace %s: %w", of, namespace, err)
 	}
@@ -95,7 +89,7 @@ func lastSeen(told corev1.Event) time.Time {
 
 // List returns the pods of a Job, the oldest first.
 func (pods *Pods) List(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error) {
-	list, err := pods.Core.Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
+	list, err := pods.Client.Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
 	if err != nil {
 		return nil, fmt.Errorf("listing the pods of Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
@@ -116,7 +110,7 @@ const maxLogRead = 32 << 20
 func (pods *Pods) Log(ctx context.Context, pod *corev1.Pod, container string, through func(io.Writer) io.WriteCloser) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, pods.LogTimeout)
 	defer cancel()
-	stream, err := pods.Core.Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: container}).Stream(ctx)
+	stream, err := pods.Client.Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: container}).Stream(ctx)
 	if err != nil {
 		return "", fmt.Errorf("reading the log of container %s of pod %s/%s: %w", container, pod.Namespace, pod.Name, err)
 	}

@@ -13,8 +13,9 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
+
+	"github.com/job-executor/job-executor/functions/cluster"
 )
 
 // newPods reads from an API server that answers with a status, and keeps what it was asked.
@@ -36,11 +37,11 @@ func newPods(t *testing.T, status int, answer any) (*Pods, *[]string) {
 		_ = json.NewEncoder(writer).Encode(answer)
 	}))
 	t.Cleanup(server.Close)
-	client, err := coreclient.NewForConfig(&rest.Config{Host: server.URL})
+	client, err := cluster.New(&rest.Config{Host: server.URL})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Pods{Core: client, MaxLogBytes: 20, LogTimeout: time.Minute}, &asked
+	return &Pods{Client: client, MaxLogBytes: 20, LogTimeout: time.Minute}, &asked
 }
 
 func TestPodsOfAJobAreListed(t *testing.T) {

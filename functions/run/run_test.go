@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/job-executor/job-executor/functions/cluster/clientset"
 )
 
 func job(name string, phase Phase) batchv1.Job {
@@ -329,11 +331,11 @@ func TestReportedJobExpires(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			store := &Store{Batch: fake.NewClientset(&test.job).BatchV1()}
+			store := &Store{Client: clientset.Of(fake.NewClientset(&test.job))}
 			if err := store.MarkReported(t.Context(), &test.job, FinishedAt(&test.job)); err != nil {
 				t.Fatal(err)
 			}
-			got, err := store.Batch.Jobs("jobs").Get(t.Context(), test.job.Name, metav1.GetOptions{})
+			got, err := store.Client.Jobs("jobs").Get(t.Context(), test.job.Name, metav1.GetOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -347,7 +349,7 @@ func TestReportedJobExpires(t *testing.T) {
 func TestQueuedJobIsAdmitted(t *testing.T) {
 	waiting := job("a", Waiting)
 	Queue(&waiting, time.Unix(7, 5))
-	store := &Store{Batch: fake.NewClientset(&waiting).BatchV1(), Namespaces: []string{"jobs"}, Installation: "ours"}
+	store := &Store{Client: clientset.Of(fake.NewClientset(&waiting)), Namespaces: []string{"jobs"}, Installation: "ours"}
 	if !IsQueued(&waiting) || !QueuedAt(&waiting).Equal(time.Unix(7, 5)) {
 		t.Errorf("it is not queued, but %v", waiting.Annotations)
 	}
@@ -356,7 +358,7 @@ func TestQueuedJobIsAdmitted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	admitted, err := store.Batch.Jobs("jobs").Get(t.Context(), "a", metav1.GetOptions{})
+	admitted, err := store.Client.Jobs("jobs").Get(t.Context(), "a", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -369,7 +371,7 @@ func TestStoreRepeatsWithoutEffect(t *testing.T) {
 	ctx := t.Context()
 	first := job("a", Waiting)
 	first.Labels[ManagedByLabel], first.Labels[InstanceLabel] = ManagedBy, "ours"
-	store := &Store{Batch: fake.NewClientset().BatchV1(), Namespaces: []string{"jobs", "others"}, Installation: "ours"}
+	store := &Store{Client: clientset.Of(fake.NewClientset()), Namespaces: []string{"jobs", "others"}, Installation: "ours"}
 	for range 2 {
 		if _, err := store.Create(ctx, &first); err != nil {
 			t.Fatal(err)
@@ -424,8 +426,8 @@ func TestJobOutlivesWhatMayBeUnderWay(t *testing.T) {
 			finished := job("a", Succeeded)
 			finished.Annotations = map[string]string{TTLAnnotation: test.ttl}
 			finished.Status.Conditions[1].LastTransitionTime.Time = ended
-			client := fake.NewClientset(&finished).BatchV1()
-			if err := (&Store{Batch: client}).Expire(t.Context(), &finished, ended.Add(test.reported)); err != nil {
+			client := clientset.Of(fake.NewClientset(&finished))
+			if err := (&Store{Client: client}).Expire(t.Context(), &finished, ended.Add(test.reported)); err != nil {
 				t.Fatal(err)
 			}
 			changed, err := client.Jobs("jobs").Get(t.Context(), "a", metav1.GetOptions{})
@@ -445,7 +447,7 @@ func TestStoreChangesOnlyWhatWasRead(t *testing.T) {
 	read := job("a", Running)
 	read.UID = "uid"
 	client := fake.NewClientset(&read)
-	store := &Store{Batch: client.BatchV1(), Namespaces: []string{"jobs"}, Installation: "ours"}
+	store := &Store{Client: clientset.Of(client), Namespaces: []string{"jobs"}, Installation: "ours"}
 	if err := errors.Join(store.Resume(t.Context(), &read), store.GiveUp(t.Context(), &read, "why"), store.Delete(t.Context(), &read)); err != nil {
 		t.Fatal(err)
 	}
@@ -473,7 +475,7 @@ func TestStoreChangesOnlyWhatWasRead(t *testing.T) {
 func TestInstallationsAreToldApart(t *testing.T) {
 	theirs := job("a", Running)
 	theirs.Labels[ManagedByLabel], theirs.Labels[InstanceLabel] = ManagedBy, "theirs"
-	store := &Store{Batch: fake.NewClientset(&theirs).BatchV1(), Namespaces: []string{"jobs"}, Installation: "ours"}
+	store := &Store{Client: clientset.Of(fake.NewClientset(&theirs)), Namespaces: []string{"jobs"}, Installation: "ours"}
 	jobs, err := store.List(t.Context(), "run")
 	if err != nil || len(jobs) != 0 {
 		t.Errorf("got %v, %v", jobs, err)
@@ -506,7 +508,7 @@ func TestOneNamespaceDoesNotHoldUpTheOthers(t *testing.T) {
 			client.PrependReactor("list", "jobs", func(action clienttesting.Action) (bool, runtime.Object, error) {
 				return action.GetNamespace() == "broken", nil, apierrors.NewForbidden(batchv1.Resource("jobs"), "", errors.New("no role"))
 			})
-			store := &Store{Batch: client.BatchV1(), Namespaces: []string{"broken", "jobs"}, Installation: "ours"}
+			store := &Store{Client: clientset.Of(client), Namespaces: []string{"broken", "jobs"}, Installation: "ours"}
 			jobs, err := store.List(t.Context(), "run")
 			if refused := new(RefusedError); errors.As(err, &refused) != test.fail || err != nil && !test.fail || len(jobs) != 1 {
 				t.Errorf("got %v, %v", jobs, err)

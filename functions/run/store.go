@@ -17,7 +17,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	batchclient "k8s.io/client-go/kubernetes/typed/batch/v1"
+
+	"github.com/job-executor/job-executor/functions/cluster"
 )
 
 // Settings are whose Jobs a function has to do with, and where they are.
@@ -29,13 +30,13 @@ type Settings struct {
 }
 
 // Store returns the store of these Jobs.
-func (settings Settings) Store(batch batchclient.JobsGetter) *Store {
-	return &Store{Batch: batch, Namespaces: settings.Namespaces, Installation: settings.Installation}
+func (settings Settings) Store(client cluster.Client) *Store {
+	return &Store{Client: client, Namespaces: settings.Namespaces, Installation: settings.Installation}
 }
 
 // Store reads and changes the Jobs of runs on a cluster.
 type Store struct {
-	Batch batchclient.JobsGetter
+	Client cluster.Client
 	// Namespaces are those in which Jobs may run.
 	Namespaces []string
 	// Installation is the one whose Jobs they are.
@@ -72,7 +73,7 @@ func (store *Store) List(ctx context.Context, runID string) ([]batchv1.Job, erro
 	group.SetLimit(concurrentLists)
 	for _, namespace := range store.Namespaces {
 		group.Go(func() error {
-			list, err := store.Batch.Jobs(namespace).List(ctx, metav1.ListOptions{LabelSelector: SelectorOf(store.Installation) + "," + EventIDLabel + "=" + runID})
+			list, err := store.Client.Jobs(namespace).List(ctx, metav1.ListOptions{LabelSelector: SelectorOf(store.Installation) + "," + EventIDLabel + "=" + runID})
 			mutex.Lock()
 			defer mutex.Unlock()
 			if err != nil {
@@ -106,7 +107,7 @@ func (store *Store) List(ctx context.Context, runID string) ([]batchv1.Job, erro
 
 // Create creates a Job and returns it; nil if it exists already, which is success.
 func (store *Store) Create(ctx context.Context, job *batchv1.Job) (created *batchv1.Job, err error) {
-	created, err = store.Batch.Jobs(job.Namespace).Create(ctx, job, metav1.CreateOptions{})
+	created, err = store.Client.Jobs(job.Namespace).Create(ctx, job, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
 		return nil, store.own(ctx, job)
 	}
@@ -118,7 +119,7 @@ func (store *Store) Create(ctx context.Context, job *batchv1.Job) (created *batc
 
 // own makes sure that the Job of a name is this installation's.
 func (store *Store) own(ctx context.Context, job *batchv1.Job) error {
-	there, err := store.Batch.Jobs(job.Namespace).Get(ctx, job.Name, metav1.GetOptions{})
+	there, err := store.Client.Jobs(job.Namespace).Get(ctx, job.Name, metav1.GetOptions{})
 	if err != nil {
 		return fmt.Errorf("reading Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
@@ -202,7 +203,7 @@ func (store *Store) patch(ctx context.Context, job *batchv1.Job, change map[stri
 	if err != nil {
 		return fmt.Errorf("encoding a change of Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
-	_, err = store.Batch.Jobs(job.Namespace).Patch(ctx, job.Name, types.MergePatchType, content, metav1.PatchOptions{})
+	_, err = store.Client.Jobs(job.Namespace).Patch(ctx, job.Name, types.MergePatchType, content, metav1.PatchOptions{})
 	if err != nil && !apierrors.IsNotFound(err) && !isOther(err) {
 		return fmt.Errorf("changing Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
@@ -223,7 +224,7 @@ func (store *Store) Delete(ctx context.Context, job *batchv1.Job) error {
 	if job.UID != "" {
 		options.Preconditions = metav1.NewUIDPreconditions(string(job.UID))
 	}
-	err := store.Batch.Jobs(job.Namespace).Delete(ctx, job.Name, options)
+	err := store.Client.Jobs(job.Namespace).Delete(ctx, job.Name, options)
 	if err != nil && !apierrors.IsNotFound(err) && !isOther(err) {
 		return fmt.Errorf("deleting Job %s/%s: %w", job.Namespace, job.Name, err)
 	}

@@ -16,8 +16,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 
+	"github.com/job-executor/job-executor/functions/cluster"
 	"github.com/job-executor/job-executor/functions/function"
 )
 
@@ -139,15 +139,15 @@ func optional(path string) ([]byte, error) {
 // public ones in a ConfigMap, which are part of the installation, and returns the bridge's. A
 // Secret that was emptied gets a new key. Its error is that Kubernetes can't be reached, or that
 // another bridge was faster, and permanent if what is there is no key.
-func Make(ctx context.Context, core coreclient.CoreV1Interface, namespace string) (Keys, error) {
+func Make(ctx context.Context, client cluster.Client, namespace string) (Keys, error) {
 	made := Keys{Own: Bridge, Public: map[Name]ed25519.PublicKey{}}
-	public, err := core.ConfigMaps(namespace).Get(ctx, PublicKeys, metav1.GetOptions{})
+	public, err := client.ConfigMaps(namespace).Get(ctx, PublicKeys, metav1.GetOptions{})
 	if err != nil {
 		return Keys{}, fmt.Errorf("reading the public keys: %w", err)
 	}
 	changed := false
 	for _, name := range Names() {
-		private, err := makeOne(ctx, core.Secrets(namespace), name)
+		private, err := makeOne(ctx, client.Secrets(namespace), name)
 		if err != nil {
 			return Keys{}, err
 		}
@@ -168,7 +168,7 @@ func Make(ctx context.Context, core coreclient.CoreV1Interface, namespace string
 		}
 	}
 	if changed {
-		if _, err := core.ConfigMaps(namespace).Update(ctx, public, metav1.UpdateOptions{}); err != nil {
+		if _, err := client.ConfigMaps(namespace).Update(ctx, public, metav1.UpdateOptions{}); err != nil {
 			return Keys{}, fmt.Errorf("storing the public keys: %w", err)
 		}
 	}
@@ -176,7 +176,7 @@ func Make(ctx context.Context, core coreclient.CoreV1Interface, namespace string
 }
 
 // makeOne reads a function's private key, and makes one if there is none.
-func makeOne(ctx context.Context, secrets coreclient.SecretInterface, name Name) (ed25519.PrivateKey, error) {
+func makeOne(ctx context.Context, secrets cluster.Objects[*corev1.Secret, *corev1.SecretList], name Name) (ed25519.PrivateKey, error) {
 	secret, err := secrets.Get(ctx, SecretOf(name), metav1.GetOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("reading the key of %s: %w", name, err)
@@ -196,7 +196,7 @@ func makeOne(ctx context.Context, secrets coreclient.SecretInterface, name Name)
 }
 
 // store stores a private key; that fails if another bridge was faster.
-func store(ctx context.Context, secrets coreclient.SecretInterface, secret *corev1.Secret, private ed25519.PrivateKey) error {
+func store(ctx context.Context, secrets cluster.Objects[*corev1.Secret, *corev1.SecretList], secret *corev1.Secret, private ed25519.PrivateKey) error {
 	encoded, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
 		return fmt.Errorf("encoding a key: %w", err)

@@ -27,6 +27,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"github.com/job-executor/job-executor/functions/cluster/clientset"
 	"github.com/job-executor/job-executor/functions/eventmetric"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
@@ -49,13 +50,13 @@ func installation() *fake.Clientset {
 func keysOf(t *testing.T) map[Name]Keys {
 	t.Helper()
 	client := installation()
-	bridge, err := Make(t.Context(), client.CoreV1(), namespace)
+	bridge, err := Make(t.Context(), clientset.Of(client), namespace)
 	if err != nil {
 		t.Fatal(err)
 	}
 	all := map[Name]Keys{Bridge: bridge}
 	for _, name := range Names()[1:] {
-		private, err := makeOne(t.Context(), client.CoreV1().Secrets(namespace), name)
+		private, err := makeOne(t.Context(), clientset.Of(client).Secrets(namespace), name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -335,11 +336,11 @@ func TestHandlerDropsWhatProvesNothing(t *testing.T) {
 
 func TestKeysAreMadeOnce(t *testing.T) {
 	client := installation()
-	first, err := Make(t.Context(), client.CoreV1(), namespace)
+	first, err := Make(t.Context(), clientset.Of(client), namespace)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := Make(t.Context(), client.CoreV1(), namespace)
+	second, err := Make(t.Context(), clientset.Of(client), namespace)
 	if difference := cmp.Diff(first, second); difference != "" || err != nil {
 		t.Errorf("%v (-first +second):\n%s", err, difference)
 	}
@@ -348,7 +349,7 @@ func TestKeysAreMadeOnce(t *testing.T) {
 	if _, err := client.CoreV1().Secrets(namespace).Update(t.Context(), emptied, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	third, err := Make(t.Context(), client.CoreV1(), namespace)
+	third, err := Make(t.Context(), clientset.Of(client), namespace)
 	if err != nil || third.Public[Watcher].Equal(first.Public[Watcher]) || !third.Public[Executor].Equal(first.Public[Executor]) {
 		t.Errorf("got %v, %v after %v", third.Public, err, first.Public)
 	}
@@ -358,7 +359,7 @@ func TestKeysAreMadeOnce(t *testing.T) {
 	if _, err := client.CoreV1().Secrets(namespace).Update(t.Context(), broken, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Make(t.Context(), client.CoreV1(), namespace); !function.IsPermanent(err) || strings.Contains(err.Error(), "a password") {
+	if _, err := Make(t.Context(), clientset.Of(client), namespace); !function.IsPermanent(err) || strings.Contains(err.Error(), "a password") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -376,7 +377,7 @@ func TestFilesAreReadAgain(t *testing.T) {
 		t.Errorf("before there are any: %v, %v", keys, err)
 	}
 	write := func() ed25519.PublicKey {
-		made, err := Make(t.Context(), client.CoreV1(), namespace)
+		made, err := Make(t.Context(), clientset.Of(client), namespace)
 		if err != nil {
 			t.Fatal(err)
 		}

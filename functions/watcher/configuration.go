@@ -26,7 +26,7 @@ type Configuration struct {
 
 // Dependencies are what the watcher stands on.
 type Dependencies struct {
-	Kubernetes cluster.Clients
+	Kubernetes cluster.Client
 	Telemetry  *function.Telemetry
 	Now        func() time.Time
 }
@@ -36,9 +36,9 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 	telemetry := dependencies.Telemetry
 	party := configuration.Signing.Party(signature.Watcher, dependencies.Now, telemetry)
 	watcher := &Watcher{
-		Runs:    configuration.Store(dependencies.Kubernetes.Batch),
-		Pods:    &run.Pods{Core: dependencies.Kubernetes.Core, MaxLogBytes: configuration.MaxLogBytes, LogTimeout: configuration.LogTimeout},
-		Secrets: &mask.KubernetesSecrets{Core: dependencies.Kubernetes.Core, Log: telemetry.Log},
+		Runs:    configuration.Store(dependencies.Kubernetes),
+		Pods:    &run.Pods{Client: dependencies.Kubernetes, MaxLogBytes: configuration.MaxLogBytes, LogTimeout: configuration.LogTimeout},
+		Secrets: &mask.KubernetesSecrets{Client: dependencies.Kubernetes, Log: telemetry.Log},
 		Memory:  semaphore.NewWeighted(configuration.ConcurrentReports),
 		Tracer:  telemetry.Tracers.Tracer("watcher"),
 		Now:     dependencies.Now, Log: telemetry.Log,

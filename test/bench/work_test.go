@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/job-executor/job-executor/functions/bridge/inward"
+	"github.com/job-executor/job-executor/functions/cluster/clientset"
 	"github.com/job-executor/job-executor/functions/excerpt"
 	"github.com/job-executor/job-executor/functions/executor/plan"
 	"github.com/job-executor/job-executor/functions/function"
@@ -59,7 +60,7 @@ func BenchmarkWork(b *testing.B) {
 		b.Fatal("no action of the example matches")
 	}
 	cluster := embedded.Objects(embedded.Manifests{Settings: map[string]string{"JOB_NAMESPACES": "jobs", "JOB_SERVICE_ACCOUNT": "job"}})
-	keys, err := signature.Make(b.Context(), fake.NewClientset(cluster...).CoreV1(), "job-executor")
+	keys, err := signature.Make(b.Context(), clientset.Of(fake.NewClientset(cluster...)), "job-executor")
 	if err != nil {
 		b.Fatal(err)
 	}

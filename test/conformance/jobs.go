@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/job-executor/job-executor/functions/cluster/clientset"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/watcher/mask"
 	"github.com/job-executor/job-executor/test/console"
@@ -60,7 +61,7 @@ type step struct {
 var gone = job{}
 
 func suspend(ctx context.Context, store *run.Store, job *batchv1.Job) error {
-	_, err := store.Batch.Jobs(job.Namespace).Patch(ctx, job.Name, types.MergePatchType, []byte(`{"spec":{"suspend":true}}`), metav1.PatchOptions{})
+	_, err := store.Client.Jobs(job.Namespace).Patch(ctx, job.Name, types.MergePatchType, []byte(`{"spec":{"suspend":true}}`), metav1.PatchOptions{})
 	return err
 }
 
@@ -96,7 +97,7 @@ const (
 )
 
 func expire(ctx context.Context, store *run.Store, job *batchv1.Job) error {
-	_, err := store.Batch.Jobs(job.Namespace).Patch(ctx, job.Name, types.MergePatchType, []byte(`{"spec":{"ttlSecondsAfterFinished":1}}`), metav1.PatchOptions{})
+	_, err := store.Client.Jobs(job.Namespace).Patch(ctx, job.Name, types.MergePatchType, []byte(`{"spec":{"ttlSecondsAfterFinished":1}}`), metav1.PatchOptions{})
 	return err
 }
 
@@ -206,7 +207,7 @@ func TestJobs(t *testing.T, client kubernetes.Interface, namespace string) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			store := &run.Store{Batch: client.BatchV1(), Namespaces: []string{namespace}}
+			store := &run.Store{Client: clientset.Of(client), Namespaces: []string{namespace}}
 			if _, err := store.Create(t.Context(), test.job); err != nil {
 				t.Fatal(err)
 			}
@@ -249,7 +250,7 @@ func look(ctx context.Context, client kubernetes.Interface, namespace, name stri
 	case !apierrors.IsNotFound(err):
 		return job{}, err
 	}
-	reader := &run.Pods{Core: client.CoreV1(), MaxLogBytes: 1 << 10, LogTimeout: jobLimit}
+	reader := &run.Pods{Client: clientset.Of(client), MaxLogBytes: 1 << 10, LogTimeout: jobLimit}
 	pods, err := reader.List(ctx, &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}})
 	if err != nil {
 		return job{}, err

@@ -20,6 +20,7 @@ import (
 	"github.com/job-executor/job-executor/functions/bridge"
 	"github.com/job-executor/job-executor/functions/bridge/gateway"
 	"github.com/job-executor/job-executor/functions/cluster"
+	"github.com/job-executor/job-executor/functions/cluster/clientset"
 	"github.com/job-executor/job-executor/functions/executor"
 	"github.com/job-executor/job-executor/functions/fetcher"
 	"github.com/job-executor/job-executor/functions/function"
@@ -137,19 +138,19 @@ func signingSecrets() (names []string) {
 // InstallKeys makes the keys of all functions, as the first bridge does, and writes them to files
 // of a directory, as the kubelet does for the functions' pods.
 func InstallKeys(ctx context.Context, cluster *Kubernetes, directory string) error {
-	core := cluster.Client(nil).CoreV1()
-	if _, err := signature.Make(ctx, core, systemNamespace); err != nil {
+	client := cluster.Client(nil)
+	if _, err := signature.Make(ctx, clientset.Of(client), systemNamespace); err != nil {
 		return err
 	}
 	files := map[string][]byte{}
 	for _, name := range signingSecrets() {
-		secret, err := core.Secrets(systemNamespace).Get(ctx, name, metav1.GetOptions{})
+		secret, err := client.CoreV1().Secrets(systemNamespace).Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return fmt.Errorf("reading a key: %w", err)
 		}
 		files[name+signature.Suffix] = secret.Data[signature.PrivateField]
 	}
-	public, err := core.ConfigMaps(systemNamespace).Get(ctx, signature.PublicKeys, metav1.GetOptions{})
+	public, err := client.CoreV1().ConfigMaps(systemNamespace).Get(ctx, signature.PublicKeys, metav1.GetOptions{})
 	if err != nil {
 		return fmt.Errorf("reading the public keys: %w", err)
 	}
@@ -182,7 +183,7 @@ func Bridge(ctx context.Context, environment Environment) (function.Program, err
 	if err != nil {
 		return function.Program{}, err
 	}
-	keys, err := signature.Make(ctx, environment.Kubernetes.CoreV1(), systemNamespace)
+	keys, err := signature.Make(ctx, clientset.Of(environment.Kubernetes), systemNamespace)
 	if err != nil {
 		return function.Program{}, err
 	}
@@ -202,15 +203,15 @@ func NATS(environment Environment) (bridge.Stream, error) {
 	return bridge.ConnectNATS(configuration, bridge.Dependencies{Telemetry: environment.Telemetry})
 }
 
-func (environment Environment) clients() cluster.Clients {
-	return cluster.Clients{Batch: environment.Kubernetes.BatchV1(), Core: environment.Kubernetes.CoreV1()}
+func (environment Environment) client() cluster.Client {
+	return clientset.Of(environment.Kubernetes)
 }
 
 // Executor wires an executor, by the name that it has in the manifests.
 func Executor(environment Environment, name string) (function.Program, error) {
 	configuration, err := configure[executor.Configuration](environment, name, signature.Executor)
 	return executor.New(configuration, executor.Dependencies{
-		Kubernetes: environment.clients(), Transport: environment.Transport, Telemetry: environment.Telemetry, Now: time.Now,
+		Kubernetes: environment.client(), Transport: environment.Transport, Telemetry: environment.Telemetry, Now: time.Now,
 	}), err
 }
 
@@ -221,14 +222,14 @@ func Jobsource(environment Environment) (function.Program, error) {
 		return function.Program{}, err
 	}
 	return jobsource.New(configuration, jobsource.Dependencies{
-		Kubernetes: environment.Kubernetes, Transport: environment.Transport, Telemetry: environment.Telemetry, Now: time.Now,
+		Kubernetes: environment.client(), Transport: environment.Transport, Telemetry: environment.Telemetry, Now: time.Now,
 	})
 }
 
 // Watcher wires the watcher.
 func Watcher(environment Environment) (function.Program, error) {
 	configuration, err := configure[watcher.Configuration](environment, "watcher", signature.Watcher)
-	return watcher.New(configuration, watcher.Dependencies{Kubernetes: environment.clients(), Telemetry: environment.Telemetry, Now: time.Now}), err
+	return watcher.New(configuration, watcher.Dependencies{Kubernetes: environment.client(), Telemetry: environment.Telemetry, Now: time.Now}), err
 }
 
 // Fetcher is the program of Jobs' init containers.

@@ -26,6 +26,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/job-executor/job-executor/functions/cluster/clientset"
 	functions "github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/signature"
@@ -539,7 +540,7 @@ func (system *Installation) Log(ctx context.Context, job *batchv1.Job) (string, 
 
 // SendToBroker posts an event of Keptn to the Broker, signed as the bridge does.
 func (system *Installation) SendToBroker(ctx context.Context, content []byte) error {
-	keys, err := signature.Make(ctx, system.Kubernetes.CoreV1(), Namespace)
+	keys, err := signature.Make(ctx, clientset.Of(system.Kubernetes), Namespace)
 	if err != nil {
 		return err
 	}

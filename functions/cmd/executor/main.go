@@ -13,9 +13,9 @@ import (
 
 func main() {
 	function.Main("executor", func(_ context.Context, configuration executor.Configuration, telemetry *function.Telemetry) (function.Program, error) {
-		clients, err := cluster.Connect()
+		client, err := cluster.Connect(cluster.CallTimeout)
 		return executor.New(configuration, executor.Dependencies{
-			Kubernetes: clients, Transport: http.DefaultTransport, Telemetry: telemetry, Now: time.Now,
+			Kubernetes: client, Transport: http.DefaultTransport, Telemetry: telemetry, Now: time.Now,
 		}), err
 	})
 }

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"time"
 
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/klog/v2"
 
 	"github.com/job-executor/job-executor/functions/cluster"
@@ -18,11 +17,7 @@ import (
 func main() {
 	prometheus.Main("jobsource", func(_ context.Context, configuration jobsource.Configuration, telemetry *function.Telemetry) (function.Program, error) {
 		klog.SetSlogLogger(telemetry.Log)
-		config, err := cluster.Config(0)
-		if err != nil {
-			return function.Program{}, err
-		}
-		client, err := kubernetes.NewForConfig(config)
+		client, err := cluster.Connect(0)
 		if err != nil {
 			return function.Program{}, err
 		}

@@ -12,7 +12,7 @@ import (
 
 func main() {
 	function.Main("watcher", func(_ context.Context, configuration watcher.Configuration, telemetry *function.Telemetry) (function.Program, error) {
-		clients, err := cluster.Connect()
-		return watcher.New(configuration, watcher.Dependencies{Kubernetes: clients, Telemetry: telemetry, Now: time.Now}), err
+		client, err := cluster.Connect(cluster.CallTimeout)
+		return watcher.New(configuration, watcher.Dependencies{Kubernetes: client, Telemetry: telemetry, Now: time.Now}), err
 	})
 }

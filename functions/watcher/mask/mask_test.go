@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+
+	"github.com/job-executor/job-executor/functions/cluster/clientset"
 )
 
 var errDown = errors.New("down")
@@ -108,7 +110,7 @@ func TestSecretsThatCantBeRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			client := fake.NewClientset()
 			client.PrependReactor("get", "secrets", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, test.answer })
-			reader := &KubernetesSecrets{Core: client.CoreV1(), Log: slog.New(slog.DiscardHandler)}
+			reader := &KubernetesSecrets{Client: clientset.Of(client), Log: slog.New(slog.DiscardHandler)}
 			if _, found, err := reader.Secret(t.Context(), "jobs", "x"); found || (err != nil) != test.fails {
 				t.Errorf("found: %t, %v", found, err)
 			}

@@ -1,0 +1,124 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+)
+
+// Client reaches the kinds of objects that functions have to do with. It is a part of what
+// client-go's clientset does: that, and each of its typed clients, brings the types of all
+// Kubernetes' APIs, a third of a program that is to start from zero. Package clientset makes one of a
+// clientset.
+type Client interface {
+	Jobs(namespace string) Objects[*batchv1.Job, *batchv1.JobList]
+	Pods(namespace string) Pods
+	Events(namespace string) Objects[*corev1.Event, *corev1.EventList]
+	Secrets(namespace string) Objects[*corev1.Secret, *corev1.SecretList]
+	ConfigMaps(namespace string) Objects[*corev1.ConfigMap, *corev1.ConfigMapList]
+	ServiceAccounts(namespace string) Objects[*corev1.ServiceAccount, *corev1.ServiceAccountList]
+	Namespaces() Objects[*corev1.Namespace, *corev1.NamespaceList]
+}
+
+// Objects are the objects of a kind, as client-go's typed clients have them; the errors are those
+// of k8s.io/apimachinery/pkg/api/errors.
+type Objects[T, L any] interface {
+	Create(ctx context.Context, object T, options metav1.CreateOptions) (T, error)
+	Update(ctx context.Context, object T, options metav1.UpdateOptions) (T, error)
+	Delete(ctx context.Context, name string, options metav1.DeleteOptions) error
+	Get(ctx context.Context, name string, options metav1.GetOptions) (T, error)
+	List(ctx context.Context, options metav1.ListOptions) (L, error)
+	Watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error)
+	Patch(ctx context.Context, name string, patchType types.PatchType, data []byte, options metav1.PatchOptions, subresources ...string) (T, error)
+}
+
+// Pods are pods, and what their containers print.
+type Pods interface {
+	Objects[*corev1.Pod, *corev1.PodList]
+	// GetLogs returns the request of a container's log.
+	GetLogs(name string, options *corev1.PodLogOptions) *rest.Request
+}
+
+// Connect returns a client of the cluster that this pod is in. Timeout bounds each call; 0 is
+// none, for who watches.
+func Connect(timeout time.Duration) (Client, error) {
+	config, err := Config(timeout)
+	if err != nil {
+		return nil, err
+	}
+	return New(config)
+}
+
+// New returns a client of the cluster of a configuration.
+func New(config *rest.Config) (Client, error) {
+	scheme := runtime.NewScheme()
+	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
+	if err := errors.Join(corev1.AddToScheme(scheme), batchv1.AddToScheme(scheme)); err != nil {
+		return nil, fmt.Errorf("registering Kubernetes' types: %w", err)
+	}
+	shared, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("making a client of Kubernetes' API: %w", err)
+	}
+	core, coreErr := connect(config, shared, scheme, corev1.SchemeGroupVersion, "/api")
+	batch, batchErr := connect(config, shared, scheme, batchv1.SchemeGroupVersion, "/apis")
+	return &client{core: core, batch: batch, parameters: runtime.NewParameterCodec(scheme)}, errors.Join(coreErr, batchErr)
+}
+
+func connect(config *rest.Config, shared *http.Client, scheme *runtime.Scheme, version schema.GroupVersion, path string) (rest.Interface, error) {
+	config = rest.CopyConfig(config)
+	config.GroupVersion, config.APIPath = &version, path
+	config.NegotiatedSerializer = rest.CodecFactoryForGeneratedClient(scheme, serializer.NewCodecFactory(scheme)).WithoutConversion()
+	connected, err := rest.RESTClientForConfigAndClient(config, shared)
+	if err != nil {
+		return nil, fmt.Errorf("making a client of Kubernetes' API %s: %w", version, err)
+	}
+	return connected, nil
+}
+
+type client struct {
+	core, batch rest.Interface
+	parameters  runtime.ParameterCodec
+}
+
+func (client *client) Jobs(namespace string) Objects[*batchv1.Job, *batchv1.JobList] {
+	return &objects[batchv1.Job, batchv1.JobList, *batchv1.Job, *batchv1.JobList]{client.batch, client.parameters, "jobs", namespace}
+}
+
+func (client *client) Pods(namespace string) Pods {
+	return &pods{objects[corev1.Pod, corev1.PodList, *corev1.Pod, *corev1.PodList]{client.core, client.parameters, "pods", namespace}}
+}
+
+func (client *client) Events(namespace string) Objects[*corev1.Event, *corev1.EventList] {
+	return &objects[corev1.Event, corev1.EventList, *corev1.Event, *corev1.EventList]{client.core, client.parameters, "events", namespace}
+}
+
+func (client *client) Secrets(namespace string) Objects[*corev1.Secret, *corev1.SecretList] {
+	return &objects[corev1.Secret, corev1.SecretList, *corev1.Secret, *corev1.SecretList]{client.core, client.parameters, "secrets", namespace}
+}
+
+func (client *client) ConfigMaps(namespace string) Objects[*corev1.ConfigMap, *corev1.ConfigMapList] {
+	return &objects[corev1.ConfigMap, corev1.ConfigMapList, *corev1.ConfigMap, *corev1.ConfigMapList]{client.core, client.parameters, "configmaps", namespace}
+}
+
+func (client *client) ServiceAccounts(namespace string) Objects[*corev1.ServiceAccount, *corev1.ServiceAccountList] {
+	return &objects[corev1.ServiceAccount, corev1.ServiceAccountList, *corev1.ServiceAccount, *corev1.ServiceAccountList]{
+		client.core, client.parameters, "serviceaccounts", namespace,
+	}
+}
+
+func (client *client) Namespaces() Objects[*corev1.Namespace, *corev1.NamespaceList] {
+	return &objects[corev1.Namespace, corev1.NamespaceList, *corev1.Namespace, *corev1.NamespaceList]{client.core, client.parameters, "namespaces", ""}
+}

@@ -1,0 +1,42 @@
+package clientset
+
+import (
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/job-executor/job-executor/functions/cluster"
+)
+
+// Of returns the client that a clientset is.
+func Of(whole kubernetes.Interface) cluster.Client { return client{whole} }
+
+type client struct{ whole kubernetes.Interface }
+
+func (client client) Jobs(namespace string) cluster.Objects[*batchv1.Job, *batchv1.JobList] {
+	return client.whole.BatchV1().Jobs(namespace)
+}
+
+func (client client) Pods(namespace string) cluster.Pods {
+	return client.whole.CoreV1().Pods(namespace)
+}
+
+func (client client) Events(namespace string) cluster.Objects[*corev1.Event, *corev1.EventList] {
+	return client.whole.CoreV1().Events(namespace)
+}
+
+func (client client) Secrets(namespace string) cluster.Objects[*corev1.Secret, *corev1.SecretList] {
+	return client.whole.CoreV1().Secrets(namespace)
+}
+
+func (client client) ConfigMaps(namespace string) cluster.Objects[*corev1.ConfigMap, *corev1.ConfigMapList] {
+	return client.whole.CoreV1().ConfigMaps(namespace)
+}
+
+func (client client) ServiceAccounts(namespace string) cluster.Objects[*corev1.ServiceAccount, *corev1.ServiceAccountList] {
+	return client.whole.CoreV1().ServiceAccounts(namespace)
+}
+
+func (client client) Namespaces() cluster.Objects[*corev1.Namespace, *corev1.NamespaceList] {
+	return client.whole.CoreV1().Namespaces()
+}

@@ -1,0 +1,85 @@
+package cluster
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+)
+
+// object is a pointer to an object of Kubernetes.
+type object[V any] interface {
+	*V
+	runtime.Object
+	metav1.Object
+}
+
+// list is a pointer to a list of them.
+type list[V any] interface {
+	*V
+	runtime.Object
+}
+
+// objects sends what Objects does to a REST interface, as client-go's typed clients do. (What those
+// are made of, k8s.io/client-go/gentype, has its fakes in the same package, which bring OpenAPI and
+// all of structured merge to a program.)
+type objects[V, M any, T object[V], L list[M]] struct {
+	client     rest.Interface
+	parameters runtime.ParameterCodec
+	resource   string
+	// namespace is empty where objects are in none.
+	namespace string
+}
+
+func (objects *objects[V, M, T, L]) of(request *rest.Request, options runtime.Object) *rest.Request {
+	return request.UseProtobufAsDefault().NamespaceIfScoped(objects.namespace, objects.namespace != "").
+		Resource(objects.resource).VersionedParams(options, objects.parameters)
+}
+
+func (objects *objects[V, M, T, L]) Create(ctx context.Context, created T, options metav1.CreateOptions) (T, error) {
+	result := T(new(V))
+	return result, objects.of(objects.client.Post(), &options).Body(created).Do(ctx).Into(result)
+}
+
+func (objects *objects[V, M, T, L]) Update(ctx context.Context, updated T, options metav1.UpdateOptions) (T, error) {
+	result := T(new(V))
+	return result, objects.of(objects.client.Put(), &options).Name(updated.GetName()).Body(updated).Do(ctx).Into(result)
+}
+
+func (objects *objects[V, M, T, L]) Delete(ctx context.Context, name string, options metav1.DeleteOptions) error {
+	return objects.of(objects.client.Delete(), &metav1.DeleteOptions{}).Name(name).Body(&options).Do(ctx).Error()
+}
+
+func (objects *objects[V, M, T, L]) Get(ctx context.Context, name string, options metav1.GetOptions) (T, error) {
+	result := T(new(V))
+	return result, objects.of(objects.client.Get(), &options).Name(name).Do(ctx).Into(result)
+}
+
+func (objects *objects[V, M, T, L]) List(ctx context.Context, options metav1.ListOptions) (L, error) {
+	result := L(new(M))
+	return result, objects.of(objects.client.Get(), &options).Do(ctx).Into(result)
+}
+
+func (objects *objects[V, M, T, L]) Watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+	options.Watch = true
+	return objects.of(objects.client.Get(), &options).Watch(ctx)
+}
+
+func (objects *objects[V, M, T, L]) Patch(
+	ctx context.Context, name string, patchType types.PatchType, data []byte, options metav1.PatchOptions, subresources ...string,
+) (T, error) {
+	result := T(new(V))
+	return result, objects.of(objects.client.Patch(patchType), &options).Name(name).SubResource(subresources...).Body(data).Do(ctx).Into(result)
+}
+
+type pods struct {
+	objects[corev1.Pod, corev1.PodList, *corev1.Pod, *corev1.PodList]
+}
+
+func (pods *pods) GetLogs(name string, options *corev1.PodLogOptions) *rest.Request {
+	return pods.client.Get().Namespace(pods.namespace).Resource(pods.resource).Name(name).SubResource("log").VersionedParams(options, pods.parameters)
+}
