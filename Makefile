@@ -96,7 +96,8 @@ chaos: cluster-up ## SEQUENCES=200 at once on the cluster while everything is ki
 
 # Ratios that are worse than the stored ones by more than the noise fail; ARGS="--write FILE" writes a report.
 .PHONY: bench
-bench: cluster-up ## Measure Job Executor on the cluster, against a bare loop and a function that does nothing: ARGS="--help"
+bench: cluster-up ## Measure how the functions' work grows, then all on the cluster, against a bare loop, JobSink and a function that does nothing: ARGS="--help"
+	go test -run '^$$' -bench Growth -benchtime 1x ./test/bench
 	$(CLUSTER) exec go run ./test/bench/cluster $(ARGS)
 
 .PHONY: trace

@@ -30,7 +30,7 @@ type Environment struct {
 }
 
 const (
-	exportDelay  = 200 * time.Millisecond
+	exportDelay  = time.Second
 	flushTimeout = time.Second
 	// firstRetry and lastRetry bound the pause before what is needed at the start is
 	// tried again.

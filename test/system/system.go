@@ -197,6 +197,29 @@ func (system *Installation) BuildAndApply(ctx context.Context, path string) erro
 	return system.command(ctx, "ko", "apply", "--sbom=none", "-f", path)
 }
 
+// InstallJobSink builds and applies Knative's JobSink, of which the cluster has only the definition, and returns
+// what takes it away again.
+func (system *Installation) InstallJobSink(ctx context.Context) (remove func(context.Context) error, err error) {
+	addons := filepath.Join(system.repository, "test", "cluster", "programs", "addons")
+	within := *system
+	within.repository = addons // where its module is
+	directory, err := within.output(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "knative.dev/eventing")
+	if err != nil {
+		return nil, err
+	}
+	var arguments []string
+	for _, path := range []string{"200-job-sink-serviceaccount.yaml", "roles/job-sink-clusterrole.yaml", "deployments/job-sink.yaml"} {
+		arguments = append(arguments, "-f", filepath.Join(strings.TrimSpace(string(directory)), "config", "core", path))
+	}
+	remove = func(ctx context.Context) error {
+		return within.command(ctx, "kubectl", append([]string{"delete", "--ignore-not-found"}, arguments...)...)
+	}
+	if err := within.command(ctx, "ko", append([]string{"apply", "--sbom=none"}, arguments...)...); err != nil {
+		return remove, err
+	}
+	return remove, within.wait(ctx, "--for=condition=Available", "-n", "knative-eventing", "deployment/job-sink")
+}
+
 // AwaitReady waits until all objects of some kinds in a namespace are ready.
 func (system *Installation) AwaitReady(ctx context.Context, namespace, kinds string) error {
 	return system.wait(ctx, "--for=condition=Ready", "-n", namespace, kinds, "--all")
@@ -205,6 +228,11 @@ func (system *Installation) AwaitReady(ctx context.Context, namespace, kinds str
 // Apply applies one of the repository's manifests.
 func (system *Installation) Apply(ctx context.Context, path string) error {
 	return system.command(ctx, "kubectl", "apply", "-f", path)
+}
+
+// Remove deletes what a manifest has.
+func (system *Installation) Remove(ctx context.Context, path string) error {
+	return system.command(ctx, "kubectl", "delete", "--ignore-not-found", "-f", path)
 }
 
 // MakeToken makes the Secret with Keptn's token by the README's command, as its reader

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"text/tabwriter"
 	"time"
+
+	growth "github.com/job-executor/job-executor/test/bench"
 )
 
 // figure is what was measured of one thing.
@@ -65,20 +67,30 @@ func (report *report) ratio(measured figure) float64 {
 func (report *report) write(output io.Writer) error {
 	table := tabwriter.NewWriter(output, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "%s, %s\n\n", report.Date.Format(time.DateOnly), report.Machine)
-	fmt.Fprintln(table, "figure\tmin\tmedian\t95th\tunit\tratio\tto")
+	fmt.Fprintln(table, "figure\tmin\tmedian\t95th\t99th\tunit\tratio\tto")
 	for _, figure := range report.Figures {
 		ratio := ""
 		if value := report.ratio(figure); !math.IsNaN(value) {
 			ratio = fmt.Sprintf("%.2f", value)
 		}
-		fmt.Fprintf(table, "%s\t%.4g\t%.4g\t%.4g\t%s\t%s\t%s\n",
-			figure.Name, figure.quantile(0), figure.median(), figure.quantile(0.95), figure.Unit, ratio, figure.Limit)
+		fmt.Fprintf(table, "%s\t%.4g\t%.4g\t%.4g\t%.4g\t%s\t%s\t%s\n",
+			figure.Name, figure.quantile(0), figure.median(), figure.quantile(0.95), figure.quantile(0.99), figure.Unit, ratio, figure.Limit)
 	}
 	return table.Flush()
 }
 
 // noise is by what factor a ratio may be worse than the one that is stored.
 const noise = 1.5
+
+// tooSteep returns what grows faster than what it is measured by.
+func (report *report) tooSteep() (steep []string) {
+	for _, figure := range report.Figures {
+		if figure.Unit == exponent && figure.median() > growth.MaxExponent {
+			steep = append(steep, fmt.Sprintf("%s grows with an exponent of %.2f", figure.Name, figure.median()))
+		}
+	}
+	return steep
+}
 
 // compare returns what is worse than in an earlier run, by more than the noise. A rate is
 // better if it is larger, anything else if it is smaller.

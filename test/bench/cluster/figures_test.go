@@ -39,12 +39,21 @@ func TestWhatIsWorseThanBeforeIsTold(t *testing.T) {
 	}
 }
 
+func TestWhatGrowsFasterIsTold(t *testing.T) {
+	made := &report{}
+	made.add("CPU of the Broker", exponent, "", 0.9)
+	made.add("CPU of the bridge", exponent, "", 1.9)
+	if difference := cmp.Diff([]string{"CPU of the bridge grows with an exponent of 1.90"}, made.tooSteep()); difference != "" {
+		t.Errorf("too steep (-want +got):\n%s", difference)
+	}
+}
+
 func TestTableHasNoiseAndRatios(t *testing.T) {
 	var table strings.Builder
 	if err := reportOf(50, 40).write(&table); err != nil {
 		t.Fatal(err)
 	}
-	for _, row := range []string{"bare loop  100  100     100   1/s", "hello      10   20      30    ms", "started    40   40      40    ms    2.00   hello"} {
+	for _, row := range []string{"bare loop  100  100     100   100   1/s", "hello      10   20      30    30    ms", "started    40   40      40    40    ms    2.00   hello"} {
 		if !strings.Contains(table.String(), row) {
 			t.Errorf("%q is missing in:\n%s", row, &table)
 		}

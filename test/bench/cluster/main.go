@@ -22,10 +22,12 @@ const (
 	stage        = "bench"
 	sequence     = "pipeline"
 	task         = "test"
+	// jobSinkEvents are few, since JobSink makes few Jobs a second.
+	jobSinkEvents = 50
 )
 
 // sizes are how much of each is measured.
-type sizes struct{ cold, warm, burst, tiny int }
+type sizes struct{ cold, warm, burst, large, tiny int }
 
 func main() { console.Main("bench", benchmark) }
 
@@ -34,6 +36,7 @@ func benchmark(ctx context.Context) error {
 	flag.IntVar(&sizes.cold, "cold", 3, "tasks whose functions start from zero")
 	flag.IntVar(&sizes.warm, "warm", 20, "tasks one after the other")
 	flag.IntVar(&sizes.burst, "burst", 300, "tasks at once, whose Jobs wait")
+	flag.IntVar(&sizes.large, "large", 1000, "tasks at once, whose Jobs wait, once more")
 	flag.IntVar(&sizes.tiny, "tiny", 50, "tasks at once, whose Jobs run")
 	stored := flag.String("stored", "test/bench/cluster/stored.json", "the report that ratios are compared to")
 	written := flag.String("write", "", "where to write this report")
@@ -60,6 +63,9 @@ func benchmark(ctx context.Context) error {
 			return fmt.Errorf("writing the report: %w", err)
 		}
 	}
+	if steep := bench.report.tooSteep(); len(steep) > 0 {
+		return errors.New(strings.Join(steep, "\n"))
+	}
 	earlier, err := read(*stored)
 	if err != nil || earlier == nil {
 		return err
@@ -76,10 +82,14 @@ func (bench *bench) measure(ctx context.Context, sizes sizes) error {
 		name string
 		run  func(ctx context.Context) error
 	}{
-		{fmt.Sprintf("%d times from zero", sizes.cold), func(ctx context.Context) error { return bench.latencies(ctx, sizes.cold, true) }},
-		{fmt.Sprintf("%d times warm", sizes.warm), func(ctx context.Context) error { return bench.latencies(ctx, sizes.warm, false) }},
-		{fmt.Sprintf("%d Jobs at once, which wait", sizes.burst), func(ctx context.Context) error { return bench.burst(ctx, sizes.burst) }},
+		{fmt.Sprintf("%d times from zero", sizes.cold), func(ctx context.Context) error { return bench.latencies(ctx, sizes.cold, fromZero) }},
+		{fmt.Sprintf("%d times warm", sizes.warm), func(ctx context.Context) error { return bench.latencies(ctx, sizes.warm, warm) }},
+		{fmt.Sprintf("%d times warm, over HTTP", sizes.warm), func(ctx context.Context) error { return bench.overHTTP(ctx, sizes.warm) }},
+		{fmt.Sprintf("Brokers of up to %d Triggers", maxTriggers), bench.triggers},
+		{fmt.Sprintf("%d and %d Jobs at once, which wait", sizes.burst, sizes.large), func(ctx context.Context) error { return bench.bursts(ctx, sizes.burst, sizes.large) }},
 		{fmt.Sprintf("%d Jobs at once, which run", sizes.tiny), func(ctx context.Context) error { return bench.tiny(ctx, sizes.tiny) }},
+		{"Knative's JobSink", func(ctx context.Context) error { return bench.jobSink(ctx, jobSinkEvents) }},
+		{"tasks that wait, for a minute", bench.waiting},
 		{"nothing, for a minute", bench.idle},
 	} {
 		began := time.Now()

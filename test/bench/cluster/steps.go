@@ -4,20 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
-	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/job-executor/job-executor/functions/function"
-	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/test/conformance"
 	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/system"
@@ -32,13 +27,21 @@ const (
 	concurrency = 16
 )
 
-// latencies runs tasks one after the other, with hello in between, from zero or warm.
-func (bench *bench) latencies(ctx context.Context, count int, cold bool) error {
-	state, limit := "warm", helloWarm
-	if cold {
-		state, limit = "from zero", helloCold
-	}
-	if !cold { // what is not measured warms it
+// A state is in what state the functions are when a task comes, and how Keptn's events do.
+type state string
+
+const (
+	fromZero state = "from zero"
+	warm     state = "warm"
+	overHTTP state = "warm, over HTTP"
+)
+
+// latencies runs tasks one after the other, with hello in between.
+func (bench *bench) latencies(ctx context.Context, count int, state state) error {
+	limit := helloWarm
+	if state == fromZero {
+		limit = helloCold
+	} else { // what is not measured warms it
 		if _, err := bench.sequences(ctx, 1); err != nil {
 			return err
 		}
@@ -46,14 +49,14 @@ func (bench *bench) latencies(ctx context.Context, count int, cold bool) error {
 			return err
 		}
 	}
-	requests, err := bench.installed.Requests(ctx)
+	before, err := bench.requests(ctx)
 	if err != nil {
 		return err
 	}
 	var contexts []string
 	var hellos []float64
 	for range count {
-		if cold {
+		if state == fromZero {
 			if err := bench.awaitZero(ctx); err != nil {
 				return err
 			}
@@ -69,24 +72,59 @@ func (bench *bench) latencies(ctx context.Context, count int, cold bool) error {
 		}
 		contexts = append(contexts, one...)
 	}
-	bench.report.add(limit, "ms", "", hellos...)
-	bench.report.add("triggered to started, "+state, "ms", limit, bench.moments.milliseconds(contexts, triggered, started)...)
-	bench.report.add("completed to finished, "+state, "ms", limit, bench.moments.milliseconds(contexts, completed, finished)...)
-	if cold {
+	if state != overHTTP {
+		bench.report.add(limit, "ms", "", hellos...)
+	}
+	bench.report.add("triggered to started, "+string(state), "ms", limit, bench.moments.milliseconds(contexts, triggered, started)...)
+	bench.report.add("completed to finished, "+string(state), "ms", limit, bench.moments.milliseconds(contexts, completed, finished)...)
+	if state == fromZero {
 		return nil
 	}
-	after, err := bench.installed.Requests(ctx)
+	after, err := bench.requests(ctx)
 	if err != nil {
 		return err
 	}
+	each := func(name string) float64 { return float64(after[name]-before[name]) / float64(count) }
+	bench.report.add("requests to Keptn per task, "+string(state), "1", "", each(toKeptn))
+	if state == overHTTP {
+		return nil
+	}
 	total := 0.0
-	for _, name := range []string{"bridge", "executor", "jobsource", "watcher"} {
-		each := float64(after[name]-requests[name]) / float64(count)
-		bench.report.add("API requests of the "+name+" per task", "1", "", each)
-		total += each
+	for _, name := range functions() {
+		bench.report.add("API requests of the "+name+" per task", "1", "", each(name))
+		total += each(name)
 	}
 	bench.report.add("API requests per task, in all", "1", "", total)
+	// By now the spans of the first are in Jaeger, which get there by the batch.
+	spans, err := bench.installed.Trace(ctx, console.TraceID(contexts[0]))
+	if err != nil {
+		return err
+	}
+	bench.report.add("spans per task", "1", "", float64(len(spans)))
 	return nil
+}
+
+// overHTTP measures the latencies of tasks whose events come and go over HTTP.
+func (bench *bench) overHTTP(ctx context.Context, count int) error {
+	if err := bench.installed.UseTransport(ctx, "http", system.CountingTime); err != nil {
+		return err
+	}
+	return errors.Join(bench.latencies(ctx, count, overHTTP), bench.installed.UseTransport(ctx, "nats", system.CountingTime))
+}
+
+func functions() []string { return []string{"bridge", "executor", "jobsource", "watcher"} }
+
+// toKeptn is the name of the requests that Keptn gets, beside those of each function to the API server.
+const toKeptn = "Keptn"
+
+// requests are how many there have been.
+func (bench *bench) requests(ctx context.Context) (map[string]int, error) {
+	requests, err := bench.installed.Requests(ctx)
+	if err != nil {
+		return nil, err
+	}
+	requests[toKeptn], err = bench.installed.SetFaults(ctx, 0, 0)
+	return requests, err
 }
 
 // hello sends an event to a function that does nothing, and returns how many milliseconds it took.
@@ -158,186 +196,4 @@ func (bench *bench) sequences(ctx context.Context, count int) ([]string, error) 
 		return nil, err
 	}
 	return contexts, bench.moments.await(ctx, stepLimit, contexts, completed)
-}
-
-// bareJobs creates as many copies of one of our Jobs, which belong to nobody, and deletes them once they
-// are as they should be. It returns how long that took.
-func (bench *bench) bareJobs(ctx context.Context, count, atATime int, suspended bool, isDone func(job *batchv1.Job) bool) (time.Duration, error) {
-	jobs := bench.installed.Kubernetes.BatchV1().Jobs(system.JobsNamespace)
-	ours, err := jobs.List(ctx, metav1.ListOptions{LabelSelector: run.Selector, Limit: 1})
-	if err != nil {
-		return 0, fmt.Errorf("looking for a Job to copy: %w", err)
-	}
-	if len(ours.Items) == 0 {
-		return 0, errors.New("there is no Job to copy")
-	}
-	label := map[string]string{"bench": uuid.NewString()}
-	spec := ours.Items[0].Spec
-	spec.Suspend, spec.Selector, spec.TTLSecondsAfterFinished = &suspended, nil, nil
-	spec.Template.Labels = label
-	spec.Template.Spec.InitContainers = nil
-	began := time.Now()
-	group, creating := errgroup.WithContext(ctx)
-	group.SetLimit(atATime)
-	for index := range count {
-		group.Go(func() error {
-			_, err := jobs.Create(creating, &batchv1.Job{
-				ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("bare-%s-%d", label["bench"][:8], index), Labels: label, Annotations: ours.Items[0].Annotations},
-				Spec:       spec,
-			}, metav1.CreateOptions{})
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return 0, fmt.Errorf("creating Jobs in a bare loop: %w", err)
-	}
-	selected := metav1.ListOptions{LabelSelector: labels.SelectorFromSet(label).String()}
-	if isDone != nil {
-		if err := console.Eventually(ctx, stepLimit, func(ctx context.Context) error {
-			there, err := jobs.List(ctx, selected)
-			for index := range there.Items {
-				if err == nil && !isDone(&there.Items[index]) {
-					err = fmt.Errorf("Job %s is not done", there.Items[index].Name)
-				}
-			}
-			return err
-		}); err != nil {
-			return 0, err
-		}
-	}
-	took := time.Since(began)
-	background := metav1.DeletePropagationBackground
-	if err := jobs.DeleteCollection(ctx, metav1.DeleteOptions{PropagationPolicy: &background}, selected); err != nil {
-		return 0, fmt.Errorf("deleting Jobs: %w", err)
-	}
-	return took, console.Eventually(ctx, stepLimit, func(ctx context.Context) error {
-		there, err := jobs.List(ctx, selected)
-		if err == nil && len(there.Items) > 0 {
-			err = fmt.Errorf("%d Jobs are left", len(there.Items))
-		}
-		return err
-	})
-}
-
-// burst measures how fast events become Jobs, which are suspended, since the node would be busy with
-// their pods.
-func (bench *bench) burst(ctx context.Context, count int) error {
-	rate := func(took time.Duration) float64 { return float64(count) / took.Seconds() }
-	for _, loop := range []struct {
-		name    string
-		atATime int
-	}{{"Jobs created by a bare loop, one at a time", 1}, {bareLoop, concurrency}} {
-		took, err := bench.bareJobs(ctx, count, loop.atATime, true, nil)
-		if err != nil {
-			return err
-		}
-		bench.report.add(loop.name, perSecond, "", rate(took))
-	}
-	if err := bench.installed.SetMaxActiveRuns(ctx, 1); err != nil {
-		return err
-	}
-	if err := bench.awaitZero(ctx); err != nil { // so that executors know
-		return err
-	}
-	if err := bench.addServices(ctx, count); err != nil {
-		return err
-	}
-	used, err := usage()
-	if err != nil {
-		return err
-	}
-	contexts, err := bench.trigger(ctx, count)
-	if err == nil {
-		err = bench.moments.await(ctx, stepLimit, contexts, created)
-	}
-	if err != nil {
-		return err
-	}
-	took := bench.moments.last(contexts, created).Sub(bench.moments.first(contexts, triggered))
-	bench.report.add("events that become Jobs, through Keptn, Broker and executors", perSecond, bareLoop, rate(took))
-	after, err := usage()
-	if err != nil {
-		return err
-	}
-	programs := after.since(used)
-	for _, name := range slices.Sorted(maps.Keys(programs)) {
-		bench.report.add("CPU per event in the burst: "+name, "ms", "", programs[name]*1000/float64(count))
-	}
-	if err := bench.moments.await(ctx, stepLimit, contexts, started); err != nil {
-		return err
-	}
-	bench.report.add("events of the burst that are started", perSecond, "", rate(bench.moments.last(contexts, started).Sub(bench.moments.first(contexts, triggered))))
-	// What waits is of no further use.
-	background := metav1.DeletePropagationBackground
-	err = bench.installed.Kubernetes.BatchV1().Jobs(system.JobsNamespace).DeleteCollection(
-		ctx, metav1.DeleteOptions{PropagationPolicy: &background}, metav1.ListOptions{LabelSelector: run.Selector})
-	if err != nil {
-		return fmt.Errorf("deleting Jobs: %w", err)
-	}
-	if err := errors.Join(bench.moments.await(ctx, stepLimit, contexts, finished), bench.installed.SetMaxActiveRuns(ctx, 0)); err != nil {
-		return err
-	}
-	return bench.awaitZero(ctx)
-}
-
-// tiny measures how long many Jobs take that run.
-func (bench *bench) tiny(ctx context.Context, count int) error {
-	if _, err := bench.sequences(ctx, 1); err != nil { // a Job to copy, and functions that are warm
-		return err
-	}
-	took, err := bench.bareJobs(ctx, count, concurrency, false, func(job *batchv1.Job) bool { return run.PhaseOf(job) == run.Succeeded })
-	if err != nil {
-		return err
-	}
-	bench.report.add(bareTiny, "s", "", took.Seconds())
-	if _, err := bench.sequences(ctx, 1); err != nil {
-		return err
-	}
-	contexts, err := bench.sequences(ctx, count)
-	if err != nil {
-		return err
-	}
-	first := bench.moments.first(contexts, triggered)
-	bench.report.add("tasks, until the last is started", "s", bareTiny, bench.moments.last(contexts, started).Sub(first).Seconds())
-	bench.report.add("tasks, until all have finished", "s", bareTiny, bench.moments.last(contexts, finished).Sub(first).Seconds())
-	return nil
-}
-
-// idle measures what the functions need that always run while nothing happens.
-func (bench *bench) idle(ctx context.Context) error {
-	if err := bench.awaitZero(ctx); err != nil {
-		return err
-	}
-	before, err := bench.installed.Requests(ctx)
-	if err != nil {
-		return err
-	}
-	used, err := cgroups(ctx, bench.installed)
-	if err != nil {
-		return err
-	}
-	const pause = time.Minute
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(pause):
-	}
-	after, err := bench.installed.Requests(ctx)
-	if err != nil {
-		return err
-	}
-	later, err := cgroups(ctx, bench.installed)
-	if err != nil {
-		return err
-	}
-	total := 0
-	for name := range after {
-		total += after[name] - before[name]
-	}
-	bench.report.add("API requests of all while idle", "1/min", "", float64(total))
-	for _, name := range slices.Sorted(maps.Keys(later)) {
-		bench.report.add("memory of the "+name+" while idle", "MiB", "", later[name].memory/(1<<20))
-		bench.report.add("CPU of the "+name+" while idle", "m", "", (later[name].seconds-used[name].seconds)/pause.Seconds()*1000)
-	}
-	return nil
 }

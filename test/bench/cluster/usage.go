@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -77,56 +80,110 @@ func (used processor) since(earlier processor) map[string]float64 {
 	return programs
 }
 
-// pod is what a pod has used: bytes of memory now, as the kernel counts them against its limit, and
-// seconds of CPU in all.
-type pod struct{ memory, seconds float64 }
-
-// cgroups reads what the pods of the functions have used that always run.
-func cgroups(ctx context.Context, installed *system.Installation) (map[string]pod, error) {
-	used := map[string]pod{}
-	for _, name := range []string{"bridge", "jobsource"} {
-		pods, err := installed.Kubernetes.CoreV1().Pods(system.Namespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=" + name})
-		if err != nil {
-			return nil, fmt.Errorf("listing the pods of %s: %w", name, err)
+// of is how many seconds a program has used since an earlier reading.
+func (used processor) of(program string, earlier processor) (seconds float64) {
+	for process, now := range used {
+		if process.name == program {
+			seconds += now - earlier[process]
 		}
-		for _, found := range pods.Items {
-			memory, memoryErr := ofPod(string(found.UID), map[string]string{"memory.current": "", "memory.usage_in_bytes": ""})
-			seconds, processorErr := ofPod(string(found.UID), map[string]string{"cpu.stat": "usage_usec ", "cpuacct.usage": ""})
-			if err := errors.Join(memoryErr, processorErr); err != nil {
+	}
+	return seconds
+}
+
+// cgroup is what a pod, or a container of one, has used: bytes of memory now and at most, as the kernel
+// counts them against its limit, and seconds of CPU in all.
+type cgroup struct {
+	// function is whose it is.
+	function              string
+	memory, peak, seconds float64
+}
+
+// cgroups reads what the functions' pods have used, and what of that their queue-proxies, by the cgroup's name.
+func cgroups(ctx context.Context, installed *system.Installation) (map[string]cgroup, error) {
+	pods, err := installed.Kubernetes.CoreV1().Pods(system.Namespace).List(ctx, metav1.ListOptions{FieldSelector: "status.phase=Running"})
+	if err != nil {
+		return nil, fmt.Errorf("listing the functions' pods: %w", err)
+	}
+	directories, err := cgroupDirectories()
+	if err != nil {
+		return nil, err
+	}
+	used := map[string]cgroup{}
+	for _, found := range pods.Items {
+		name := found.Labels["app.kubernetes.io/name"]
+		if service := found.Labels["serving.knative.dev/service"]; service != "" {
+			name, _, _ = strings.Cut(service, "-")
+		}
+		names := map[string]string{string(found.UID): name}
+		for _, container := range found.Status.ContainerStatuses {
+			if _, id, _ := strings.Cut(container.ContainerID, "://"); container.Name == "queue-proxy" {
+				names[id] = name + "'s queue-proxy"
+			}
+		}
+		for id, function := range names {
+			memory, memoryErr := directories.read(id, map[string]string{"memory.current": "", "memory.usage_in_bytes": ""})
+			peak, peakErr := directories.read(id, map[string]string{"memory.peak": "", "memory.max_usage_in_bytes": ""})
+			seconds, processorErr := directories.read(id, map[string]string{"cpu.stat": "usage_usec ", "cpuacct.usage": ""})
+			if err := errors.Join(memoryErr, peakErr, processorErr); err != nil {
+				if found.Labels["serving.knative.dev/service"] != "" {
+					continue // it has just ended
+				}
 				return nil, fmt.Errorf("reading what %s has used: %w", found.Name, err)
 			}
-			sum := used[name]
-			used[name] = pod{sum.memory + memory, sum.seconds + seconds}
+			used[id] = cgroup{function, memory, peak, seconds}
 		}
 	}
 	return used, nil
+}
+
+// used reports what the functions have used in a time.
+func (bench *bench) used(when string, before, after map[string]cgroup, took time.Duration) {
+	memory, peak, seconds := map[string]float64{}, map[string]float64{}, map[string]float64{}
+	for id, now := range after {
+		memory[now.function] += now.memory
+		peak[now.function] = max(peak[now.function], now.peak)
+		seconds[now.function] += now.seconds - before[id].seconds
+	}
+	const mebibyte = 1 << 20
+	for _, function := range slices.Sorted(maps.Keys(memory)) {
+		bench.report.add("memory of "+function+" "+when, "MiB", "", memory[function]/mebibyte)
+		bench.report.add("memory of a pod of "+function+" at most, "+when, "MiB", "", peak[function]/mebibyte)
+		bench.report.add("CPU of "+function+" "+when, "m", "", seconds[function]/took.Seconds()*1000)
+	}
+}
+
+// directories are those of cgroups, several of one name where each controller has its own.
+type directories []string
+
+func cgroupDirectories() (found directories, err error) {
+	err = filepath.WalkDir("/sys/fs/cgroup", func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			found = append(found, path)
+		}
+		return nil // one that has ended meanwhile is of nobody who runs
+	})
+	return found, err
 }
 
 // inSeconds is how many of a file's unit are a second: version 2 of cgroups counts microseconds, version 1
 // nanoseconds.
 var inSeconds = map[string]float64{"cpu.stat": 1e6, "cpuacct.usage": 1e9}
 
-// ofPod is the number in the one file of a pod's cgroup that there is, after a prefix of its line.
-func ofPod(uid string, files map[string]string) (found float64, err error) {
-	err = filepath.WalkDir("/sys/fs/cgroup", func(path string, entry fs.DirEntry, err error) error {
-		isPod := err == nil && entry.IsDir() &&
-			(strings.Contains(entry.Name(), uid) || strings.Contains(entry.Name(), strings.ReplaceAll(uid, "-", "_")))
-		for name, prefix := range files {
-			if !isPod {
-				break
-			}
-			value, err := number(filepath.Join(path, name), prefix)
-			if err == nil {
-				found = value / cmp.Or(inSeconds[name], 1)
-				return fs.SkipAll
-			}
+// read reads the number in the one file that there is of the cgroup of a pod or a container, after a prefix of
+// its line.
+func (directories directories) read(id string, files map[string]string) (float64, error) {
+	for _, directory := range directories {
+		name := filepath.Base(directory)
+		if !strings.Contains(name, id) && !strings.Contains(name, strings.ReplaceAll(id, "-", "_")) {
+			continue
 		}
-		return nil // a file that can't be read is not the pod's, or of another controller
-	})
-	if found == 0 && err == nil {
-		err = fmt.Errorf("pod %s has no cgroup", uid)
+		for file, prefix := range files {
+			if value, err := number(filepath.Join(directory, file), prefix); err == nil {
+				return value / cmp.Or(inSeconds[file], 1), nil
+			} // else it is of another controller
+		}
 	}
-	return found, err
+	return 0, fmt.Errorf("%s has no cgroup", id)
 }
 
 // number is the one that stands in a file after a prefix of its line.

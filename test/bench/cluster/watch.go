@@ -33,6 +33,7 @@ const (
 	started   = "started"
 	finished  = "finished"
 	created   = "a Job is created"
+	running   = "a pod is ready"
 	completed = "a Job has completed"
 )
 
@@ -126,6 +127,9 @@ func watchAll(ctx context.Context, installed *system.Installation) (*moments, er
 	look := func(object any) {
 		if job, ok := object.(*batchv1.Job); ok {
 			seen.note(job.Labels[run.ContextLabel], created)
+			if job.Status.Ready != nil && *job.Status.Ready > 0 {
+				seen.note(job.Labels[run.ContextLabel], running)
+			}
 			if run.PhaseOf(job) == run.Succeeded {
 				seen.note(job.Labels[run.ContextLabel], completed)
 			}

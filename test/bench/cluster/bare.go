@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/console"
+	"github.com/job-executor/job-executor/test/system"
+)
+
+// bareJobs creates as many copies of one of our Jobs, which belong to nobody, and deletes them once they
+// are as they should be. It returns how long that took.
+func (bench *bench) bareJobs(ctx context.Context, count, atATime int, suspended bool, isDone func(job *batchv1.Job) bool) (time.Duration, error) {
+	jobs := bench.installed.Kubernetes.BatchV1().Jobs(system.JobsNamespace)
+	ours, err := jobs.List(ctx, metav1.ListOptions{LabelSelector: run.Selector, Limit: 1})
+	if err != nil {
+		return 0, fmt.Errorf("looking for a Job to copy: %w", err)
+	}
+	if len(ours.Items) == 0 {
+		return 0, errors.New("there is no Job to copy")
+	}
+	label := map[string]string{"bench": uuid.NewString()}
+	spec := ours.Items[0].Spec
+	spec.Suspend, spec.Selector, spec.TTLSecondsAfterFinished = &suspended, nil, nil
+	spec.Template.Labels = label
+	spec.Template.Spec.InitContainers = nil
+	began := time.Now()
+	group, creating := errgroup.WithContext(ctx)
+	group.SetLimit(atATime)
+	for index := range count {
+		group.Go(func() error {
+			_, err := jobs.Create(creating, &batchv1.Job{
+				ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("bare-%s-%d", label["bench"][:8], index), Labels: label, Annotations: ours.Items[0].Annotations},
+				Spec:       spec,
+			}, metav1.CreateOptions{})
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return 0, fmt.Errorf("creating Jobs in a bare loop: %w", err)
+	}
+	selected := metav1.ListOptions{LabelSelector: labels.SelectorFromSet(label).String()}
+	if isDone != nil {
+		if err := console.Eventually(ctx, stepLimit, func(ctx context.Context) error {
+			there, err := jobs.List(ctx, selected)
+			for index := range there.Items {
+				if err == nil && !isDone(&there.Items[index]) {
+					err = fmt.Errorf("Job %s is not done", there.Items[index].Name)
+				}
+			}
+			return err
+		}); err != nil {
+			return 0, err
+		}
+	}
+	took := time.Since(began)
+	background := metav1.DeletePropagationBackground
+	if err := jobs.DeleteCollection(ctx, metav1.DeleteOptions{PropagationPolicy: &background}, selected); err != nil {
+		return 0, fmt.Errorf("deleting Jobs: %w", err)
+	}
+	return took, console.Eventually(ctx, stepLimit, func(ctx context.Context) error {
+		there, err := jobs.List(ctx, selected)
+		if err == nil && len(there.Items) > 0 {
+			err = fmt.Errorf("%d Jobs are left", len(there.Items))
+		}
+		return err
+	})
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	growth "github.com/job-executor/job-executor/test/bench"
+)
+
+const (
+	// fewTriggers and maxTriggers are the fewest and the most of a Broker that are measured.
+	fewTriggers = 5
+	maxTriggers = 40
+	// hellosEach is how many events each Broker gets.
+	hellosEach = 200
+)
+
+// triggers measures what an event costs a Broker by how many Triggers there are, of which one wants it: how long
+// it takes, and the CPU of what filters it and of what gives it to the filters.
+func (bench *bench) triggers(ctx context.Context) error {
+	directory, err := os.MkdirTemp("", "triggers")
+	if err != nil {
+		return fmt.Errorf("making a directory for Triggers: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(directory) }()
+	path := filepath.Join(directory, "triggers.yaml")
+	if err := os.WriteFile(path, []byte(strings.Join(idleTriggers(maxTriggers-1), "---\n")), 0o600); err != nil {
+		return fmt.Errorf("writing Triggers: %w", err)
+	}
+	var sizes, costs []float64
+	for size := fewTriggers; size <= maxTriggers; size *= 2 {
+		some := filepath.Join(directory, fmt.Sprintf("%d.yaml", size))
+		if err := os.WriteFile(some, []byte(strings.Join(idleTriggers(size-1), "---\n")), 0o600); err != nil {
+			return fmt.Errorf("writing Triggers: %w", err)
+		}
+		if err := bench.installed.Apply(ctx, some); err != nil {
+			return err
+		}
+		if err := bench.installed.AwaitReady(ctx, "bench", "triggers"); err != nil {
+			return err
+		}
+		if _, err := bench.hello(ctx); err != nil { // it warms it
+			return err
+		}
+		used, err := usage()
+		if err != nil {
+			return err
+		}
+		var took []float64
+		for range hellosEach {
+			one, err := bench.hello(ctx)
+			if err != nil {
+				return err
+			}
+			took = append(took, one)
+		}
+		after, err := usage()
+		if err != nil {
+			return err
+		}
+		bench.report.add(fmt.Sprintf("hello, warm, among %d Triggers", size), "ms", helloWarm, took...)
+		cost := after.of("filter", used) + after.of("channel_dispatc", used)
+		sizes, costs = append(sizes, float64(size)), append(costs, cost)
+		bench.report.add(fmt.Sprintf("CPU of the Broker per event, among %d Triggers", size), "ms", "", cost*1000/hellosEach)
+	}
+	bench.report.add("CPU of the Broker, by how many Triggers there are", exponent, "", growth.Exponent(sizes, costs))
+	return bench.installed.Remove(ctx, path)
+}
+
+// exponent is the unit of how something grows.
+const exponent = "exponent"
+
+// idleTriggers are so many that want nothing of what hello's Broker gets.
+func idleTriggers(count int) (manifests []string) {
+	for index := range count {
+		manifests = append(manifests, fmt.Sprintf(`apiVersion: eventing.knative.dev/v1
+kind: Trigger
+metadata: {name: idle-%d, namespace: bench}
+spec:
+  broker: bench
+  filters: [{exact: {type: bench.idle-%d}}]
+  subscriber: {ref: {apiVersion: serving.knative.dev/v1, kind: Service, name: hello}}
+`, index, index))
+	}
+	return manifests
+}

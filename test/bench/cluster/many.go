@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/test/system"
+)
+
+// bursts measure how fast events become Jobs, which are suspended, since the node would be busy with
+// their pods; the second finds the functions as the first has left them.
+func (bench *bench) bursts(ctx context.Context, count, large int) error {
+	for _, loop := range []struct {
+		name    string
+		atATime int
+	}{{"Jobs created by a bare loop, one at a time", 1}, {bareLoop, concurrency}} {
+		took, err := bench.bareJobs(ctx, count, loop.atATime, true, nil)
+		if err != nil {
+			return err
+		}
+		bench.report.add(loop.name, perSecond, "", float64(count)/took.Seconds())
+	}
+	if err := bench.installed.SetMaxActiveRuns(ctx, 1); err != nil {
+		return err
+	}
+	if err := bench.awaitZero(ctx); err != nil { // so that executors know
+		return err
+	}
+	if _, err := bench.sequences(ctx, 1); err != nil { // it warms them
+		return err
+	}
+	for _, count := range []int{count, large} {
+		if err := bench.burst(ctx, count); err != nil {
+			return err
+		}
+	}
+	return errors.Join(bench.installed.SetMaxActiveRuns(ctx, 0), bench.awaitZero(ctx))
+}
+
+// burst triggers many sequences at once, and ends them once all have been started.
+func (bench *bench) burst(ctx context.Context, count int) error {
+	if count == 0 {
+		return nil
+	}
+	if err := bench.addServices(ctx, count); err != nil {
+		return err
+	}
+	used, err := usage()
+	if err != nil {
+		return err
+	}
+	contexts, err := bench.trigger(ctx, count)
+	if err == nil {
+		err = bench.moments.await(ctx, stepLimit, contexts, created)
+	}
+	if err != nil {
+		return err
+	}
+	after, err := usage()
+	if err != nil {
+		return err
+	}
+	if err := bench.moments.await(ctx, stepLimit, contexts, started); err != nil {
+		return err
+	}
+	began, of := bench.moments.first(contexts, triggered), fmt.Sprintf(" in a burst of %d", count)
+	for _, rate := range []struct{ name, limit, what string }{
+		{"events that Keptn triggers", "", triggered},
+		{"events that become Jobs", bareLoop, created},
+		{"events that are started", bareLoop, started},
+	} {
+		took := bench.moments.last(contexts, rate.what).Sub(began)
+		bench.report.add(rate.name+of, perSecond, rate.limit, float64(count)/took.Seconds())
+	}
+	bench.report.add("triggered to a Job"+of, "ms", "", bench.moments.milliseconds(contexts, triggered, created)...)
+	programs := after.since(used)
+	for _, name := range slices.Sorted(maps.Keys(programs)) {
+		bench.report.add("CPU of "+name+" per event"+of, "ms", "", programs[name]*1000/float64(count))
+	}
+	// What waits is of no further use.
+	background := metav1.DeletePropagationBackground
+	err = bench.installed.Kubernetes.BatchV1().Jobs(system.JobsNamespace).DeleteCollection(
+		ctx, metav1.DeleteOptions{PropagationPolicy: &background}, metav1.ListOptions{LabelSelector: run.Selector})
+	if err != nil {
+		return fmt.Errorf("deleting Jobs: %w", err)
+	}
+	return bench.moments.await(ctx, stepLimit, contexts, finished)
+}
+
+// tiny measures how long many Jobs take that run.
+func (bench *bench) tiny(ctx context.Context, count int) error {
+	if _, err := bench.sequences(ctx, 1); err != nil { // a Job to copy, and functions that are warm
+		return err
+	}
+	took, err := bench.bareJobs(ctx, count, concurrency, false, func(job *batchv1.Job) bool { return run.PhaseOf(job) == run.Succeeded })
+	if err != nil {
+		return err
+	}
+	bench.report.add(bareTiny, "s", "", took.Seconds())
+	if _, err := bench.sequences(ctx, 1); err != nil {
+		return err
+	}
+	before, err := cgroups(ctx, bench.installed)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	contexts, err := bench.sequences(ctx, count)
+	if err != nil {
+		return err
+	}
+	after, err := cgroups(ctx, bench.installed)
+	if err != nil {
+		return err
+	}
+	bench.used("while tasks run at once", before, after, time.Since(began))
+	first := bench.moments.first(contexts, triggered)
+	bench.report.add("tasks, until the last is started", "s", bareTiny, bench.moments.last(contexts, started).Sub(first).Seconds())
+	bench.report.add("tasks, until all have finished", "s", bareTiny, bench.moments.last(contexts, finished).Sub(first).Seconds())
+	return nil
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/test/console"
+)
+
+// jobSink measures how fast Knative's own JobSink makes Jobs of events, which it is given directly.
+func (bench *bench) jobSink(ctx context.Context, count int) (err error) {
+	remove, err := bench.installed.InstallJobSink(ctx)
+	if remove != nil {
+		defer func() { err = errors.Join(err, remove(context.WithoutCancel(ctx))) }()
+	}
+	if err != nil {
+		return err
+	}
+	if err := bench.installed.Apply(ctx, "test/bench/cluster/jobsink.yaml"); err != nil {
+		return err
+	}
+	if err := bench.installed.AwaitReady(ctx, "bench", "jobsinks"); err != nil {
+		return err
+	}
+	address, err := bench.installed.ServiceAddress(ctx, "knative-eventing", "job-sink")
+	if err != nil {
+		return err
+	}
+	sender := &function.Sender{URL: "http://" + address + "/bench/peer", HTTP: http.DefaultClient}
+	began := time.Now()
+	group, sending := errgroup.WithContext(ctx)
+	group.SetLimit(concurrency)
+	for range count {
+		group.Go(func() error {
+			sent := event.New()
+			sent.SetID(uuid.NewString())
+			sent.SetSource("bench")
+			sent.SetType("bench.job")
+			return sender.Send(sending, sent)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	jobs := bench.installed.Kubernetes.BatchV1().Jobs("bench")
+	there, err := jobs.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("listing JobSink's Jobs: %w", err)
+	}
+	if len(there.Items) != count {
+		return fmt.Errorf("of %d events JobSink has made %d Jobs", count, len(there.Items))
+	}
+	bench.report.add("Jobs created by Knative's JobSink", perSecond, bareLoop, float64(count)/time.Since(began).Seconds())
+	background := metav1.DeletePropagationBackground
+	if err := jobs.DeleteCollection(ctx, metav1.DeleteOptions{PropagationPolicy: &background}, metav1.ListOptions{}); err != nil {
+		return fmt.Errorf("deleting JobSink's Jobs: %w", err)
+	}
+	return console.Eventually(ctx, stepLimit, func(ctx context.Context) error {
+		there, err := jobs.List(ctx, metav1.ListOptions{})
+		if err == nil && len(there.Items) > 0 {
+			err = fmt.Errorf("%d Jobs are left", len(there.Items))
+		}
+		return err
+	})
+}

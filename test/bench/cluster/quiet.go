@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// pause is for how long what goes on in quiet times is measured.
+const pause = time.Minute
+
+// quiet measures what the functions do in a minute in which Keptn tells nothing.
+func (bench *bench) quiet(ctx context.Context, when string) error {
+	requests, err := bench.requests(ctx)
+	if err != nil {
+		return err
+	}
+	before, err := cgroups(ctx, bench.installed)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(pause):
+	}
+	later, err := bench.requests(ctx)
+	if err != nil {
+		return err
+	}
+	after, err := cgroups(ctx, bench.installed)
+	if err != nil {
+		return err
+	}
+	ours := 0
+	for _, name := range functions() {
+		ours += later[name] - requests[name]
+	}
+	bench.report.add("API requests for the Lease "+when, perMinute, "", float64(later["leases"]-requests["leases"]))
+	bench.report.add("other API requests "+when, perMinute, "", float64(ours))
+	bench.report.add("requests to Keptn "+when, perMinute, "", float64(later[toKeptn]-requests[toKeptn]))
+	bench.used(when, before, after, pause)
+	return nil
+}
+
+const perMinute = "1/min"
+
+// idle is while there is no task.
+func (bench *bench) idle(ctx context.Context) error {
+	if err := bench.awaitZero(ctx); err != nil {
+		return err
+	}
+	return bench.quiet(ctx, "while idle")
+}
+
+// waiting is while Jobs run.
+func (bench *bench) waiting(ctx context.Context) error {
+	const waits, service = 10, "waiting-"
+	configuration := fmt.Sprintf("apiVersion: v2\nactions:\n  - {name: Wait, event: %s.triggered, image: busybox, cmd: [sleep, '%d']}\n", task, int(2*pause.Seconds()))
+	files := map[string][]byte{"job/config.yaml": []byte(configuration)}
+	var contexts []string
+	for index := range waits {
+		name := fmt.Sprint(service, index)
+		if err := bench.installed.AddService(ctx, bench.project, name, []string{stage}, files); err != nil {
+			return err
+		}
+		keptnContext, err := bench.installed.Trigger(ctx, bench.project, stage, sequence, name, nil)
+		if err != nil {
+			return err
+		}
+		contexts = append(contexts, keptnContext)
+	}
+	if err := bench.moments.await(ctx, stepLimit, contexts, running); err != nil {
+		return err
+	}
+	if err := bench.quiet(ctx, fmt.Sprintf("while %d tasks wait for their containers", waits)); err != nil {
+		return err
+	}
+	return bench.moments.await(ctx, stepLimit, contexts, finished)
+}

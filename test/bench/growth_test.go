@@ -1,0 +1,67 @@
+package bench
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"testing"
+)
+
+func TestExponent(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		costs []float64
+		want  float64
+	}{
+		{"what costs the same", []float64{3, 3, 3, 3}, 0},
+		{"what costs twice as much for twice as many", []float64{5, 10, 20, 40}, 1},
+		{"what costs four times as much", []float64{1, 4, 16, 64}, 2},
+		{"what has a part that stays", []float64{11, 12, 14, 18}, 0.2357},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := Exponent([]float64{100, 200, 400, 800}, test.costs); math.Abs(got-test.want) > 1e-3 {
+				t.Errorf("got %.4f, want %.4f", got, test.want)
+			}
+		})
+	}
+}
+
+// BenchmarkGrowth measures how much CPU a function needs for more of something, in milliseconds, and fails if
+// that grows faster than there is more. Elapsed time would depend on what else the machine does.
+func BenchmarkGrowth(b *testing.B) {
+	keys := installKeys(b)
+	for _, growth := range []struct {
+		name, program string
+		// step is the smallest of four sizes, of which each is twice the one before.
+		step int
+		load func(size int) load
+		done func(world *world, output string) bool
+	}{
+		{"open events", "bridge", 1250, func(size int) load { return load{Namespaces: 1, OpenEvents: size} }, gaveAll},
+		{"finished Jobs", "jobsource", 2500, func(size int) load { return load{Namespaces: 1, FinishedJobs: size} }, said("watching Jobs")},
+		{"namespaces", "watcher", 7, func(size int) load {
+			return load{Namespaces: size, FinishedJobs: 100, ReportedRuns: 100, LogsOfARun: 1, LogBytes: 1 << 10}
+		}, said("done")},
+		{"MiB of a log", "watcher", 8, func(size int) load {
+			return load{Namespaces: 1, FinishedJobs: 4, ReportedRuns: 4, LogsOfARun: 1, LogBytes: size << 20}
+		}, said("done")},
+	} {
+		b.Run(growth.name, func(b *testing.B) {
+			for b.Loop() {
+				var sizes, costs []float64
+				for size := growth.step; size <= 8*growth.step; size *= 2 {
+					ended := underLoad(b, keys, growth.program, "", growth.load(size), growth.done, func(*os.Process) {})
+					cost := float64((ended.UserTime() + ended.SystemTime()).Microseconds()) / 1000
+					sizes, costs = append(sizes, float64(size)), append(costs, cost)
+					b.ReportMetric(cost, fmt.Sprintf("ms@%d", size))
+				}
+				exponent := Exponent(sizes, costs)
+				b.ReportMetric(exponent, "exponent")
+				if exponent > MaxExponent {
+					b.Errorf("for more %s the CPU grows with an exponent of %.2f", growth.name, exponent)
+				}
+			}
+			b.ReportMetric(0, "ns/op") // elapsed time says nothing
+		})
+	}
+}

@@ -1,0 +1,475 @@
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	noopmetric "go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/trace/noop"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/signature"
+	"github.com/job-executor/job-executor/test/embedded"
+)
+
+// load is what a function has to bear at once.
+type load struct {
+	OpenEvents int
+	// FinishedJobs are spread over so many namespaces.
+	FinishedJobs, Namespaces int
+	// ReportedRuns end at once, each with so many logs of so many bytes.
+	ReportedRuns, LogsOfARun, LogBytes int
+}
+
+// most is what the functions have to bear with the memory that they are given.
+func most() load {
+	return load{OpenEvents: 10000, FinishedJobs: 20000, Namespaces: 1, ReportedRuns: 20, LogsOfARun: 4, LogBytes: 10 << 20}
+}
+
+// programVariable names the function that this process is to be, and serverVariable the
+// address of all that it talks to.
+const (
+	programVariable = "BENCH_PROGRAM"
+	serverVariable  = "BENCH_SERVER"
+	// keysVariable names the directory with the functions' keys.
+	keysVariable = "BENCH_KEYS"
+	// loadVariable holds the load, in JSON.
+	loadVariable = "BENCH_LOAD"
+)
+
+// TestMain is the function under test in the processes that the tests start.
+func TestMain(m *testing.M) {
+	program := os.Getenv(programVariable)
+	if program == "" {
+		os.Exit(m.Run())
+	}
+	if err := serve(program, os.Getenv(serverVariable)); err != nil {
+		fmt.Fprintln(os.Stderr, program+":", err)
+		os.Exit(1)
+	}
+}
+
+// serve runs a function; what it has done it says on its standard output.
+func serve(program, server string) error {
+	manifests, err := embedded.ReadManifests("../../config")
+	if err != nil {
+		return err
+	}
+	client, err := kubernetes.NewForConfig(&rest.Config{Host: server, QPS: 1000, Burst: 1000})
+	if err != nil {
+		return err
+	}
+	var load load
+	if err := json.Unmarshal([]byte(os.Getenv(loadVariable)), &load); err != nil {
+		return err
+	}
+	var namespaces []string
+	for index := range load.Namespaces {
+		namespaces = append(namespaces, namespaceOf(index, load))
+	}
+	ctx := context.Background()
+	environment := embedded.Environment{
+		Manifests: manifests, Transport: http.DefaultTransport, Kubernetes: client, KeptnTransport: http.DefaultTransport,
+		Telemetry: &function.Telemetry{
+			Log:     slog.New(slog.NewTextHandler(os.Stdout, nil)),
+			Tracers: noop.NewTracerProvider(), Meters: noopmetric.NewMeterProvider(),
+		},
+		Jitter:        func(time.Duration) time.Duration { return 0 },
+		KeysDirectory: os.Getenv(keysVariable),
+		Variables: map[string]string{
+			"K_SINK":              server + "/broker",
+			"KEPTN_TRANSPORT":     "http",
+			"KEPTN_API_URL":       server + "/api",
+			"KEPTN_API_TOKEN":     "token",
+			"KEPTN_SUBSCRIPTIONS": "sh.keptn.event.deployment.triggered",
+			"JOB_NAMESPACES":      strings.Join(namespaces, ","),
+		},
+	}
+	var made function.Program
+	switch program {
+	case "bridge":
+		made, err = embedded.Bridge(ctx, environment)
+	case "jobsource":
+		made, err = embedded.Jobsource(environment)
+	case "watcher":
+		return report(ctx, environment, load)
+	}
+	if err != nil {
+		return err
+	}
+	failures := make(chan error, len(made.Loops))
+	for _, loop := range made.Loops {
+		go func() { failures <- loop(ctx) }()
+	}
+	return <-failures
+}
+
+// report has the watcher answer the completion of many runs at once.
+func report(ctx context.Context, environment embedded.Environment, load load) error {
+	environment.Variables["LOG_TIMEOUT"] = time.Minute.String()
+	made, err := embedded.Watcher(environment)
+	if err != nil {
+		return err
+	}
+	jobsource := &signature.Party{Now: time.Now, Keys: &signature.Files{
+		Settings: embedded.Keys(environment.KeysDirectory, signature.Jobsource), Own: signature.Jobsource, Now: time.Now,
+	}}
+	var group sync.WaitGroup
+	failures := make([]error, load.ReportedRuns)
+	for index := range failures {
+		group.Go(func() {
+			completed, err := jobsource.Sign(run.Completed(newJob(index, load), run.Finished, time.Now()))
+			if err != nil {
+				failures[index] = err
+				return
+			}
+			reply, err := made.Handlers["/"](ctx, completed)
+			if err == nil && (reply == nil || len(reply.Data()) < load.LogsOfARun*min(load.LogBytes, logLimit)) {
+				err = fmt.Errorf("run %d was answered with too little", index)
+			}
+			failures[index] = err
+		})
+	}
+	group.Wait()
+	if err := errors.Join(failures...); err != nil {
+		return err
+	}
+	fmt.Println("done")
+	<-ctx.Done()
+	return nil
+}
+
+// logLimit is how much of each log Keptn gets at least.
+const logLimit = 64 << 10
+
+// namespaceOf is the namespace of one of the Jobs.
+func namespaceOf(index int, load load) string {
+	return "job-executor-jobs-" + strconv.Itoa(index%load.Namespaces)
+}
+
+var task = keptn.Task{
+	Name: "deployment", TriggeredID: "00000000-0000-0000-0000-000000000000", Context: "11111111-1111-1111-1111-111111111111",
+	Project: "project", Stage: "production", Service: "service",
+}
+
+func runID(index int) string { return fmt.Sprintf("00000000-0000-0000-0000-%012d", index) }
+
+// newJob is a finished Job of a run of its own, as large as real ones are.
+func newJob(index int, load load) *batchv1.Job {
+	of := task
+	of.TriggeredID = runID(index)
+	answers, err := json.Marshal(of)
+	if err != nil {
+		panic(err)
+	}
+	ended := metav1.NewTime(time.Now().Add(-time.Minute))
+	var environment []corev1.EnvVar
+	for index := range 20 {
+		environment = append(environment, corev1.EnvVar{Name: fmt.Sprintf("VARIABLE_%d", index), Value: strings.Repeat("v", 50)})
+	}
+	labels := map[string]string{
+		run.ManagedByLabel: run.ManagedBy, run.InstanceLabel: "job-executor", run.EventIDLabel: of.TriggeredID,
+		run.ActionIndexLabel: "0", run.TaskIndexLabel: "1", run.ContextLabel: of.Context,
+	}
+	name := run.Name(of.TriggeredID, 0, 1)
+	return &batchv1.Job{
+		TypeMeta: metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: namespaceOf(index, load), Name: name, UID: types.UID(of.TriggeredID), ResourceVersion: "1", CreationTimestamp: ended, Labels: labels,
+			Annotations: map[string]string{
+				run.TaskAnnotation: string(answers), run.TTLAnnotation: "21600", run.ReportedAnnotation: ended.Format(time.RFC3339),
+			},
+			// What Kubernetes notes of who changed what is as large as the Job.
+			ManagedFields: []metav1.ManagedFieldsEntry{{
+				Manager: "job-executor", Operation: metav1.ManagedFieldsOperationUpdate, FieldsType: "FieldsV1",
+				FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":"` + strings.Repeat("f", 3000) + `"}`)},
+			}},
+		},
+		Spec: batchv1.JobSpec{
+			TTLSecondsAfterFinished: new(int32(21600)),
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{
+				Containers: []corev1.Container{{Name: run.TaskContainer, Image: "busybox", Args: []string{strings.Repeat("a", 500)}, Env: environment}},
+			}},
+		},
+		Status: batchv1.JobStatus{
+			StartTime: &ended, Succeeded: 1,
+			Conditions: []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue, LastTransitionTime: ended}},
+		},
+	}
+}
+
+// world is all that the functions talk to.
+type world struct {
+	*http.ServeMux
+
+	load load
+	// given are the events that the Broker got, and asked how often all open ones were listed.
+	given sync.Map
+	count atomic.Int64
+	asked atomic.Int64
+}
+
+func newWorld(keys string, load load) *world {
+	world := &world{ServeMux: http.NewServeMux(), load: load}
+	read := func(name string) []byte {
+		content, _ := os.ReadFile(filepath.Join(keys, name+signature.Suffix)) // one that is not there is empty
+		return content
+	}
+	world.HandleFunc("POST /broker", func(writer http.ResponseWriter, request *http.Request) {
+		if _, known := world.given.LoadOrStore(request.Header.Get("Ce-Id"), true); !known {
+			world.count.Add(1)
+		}
+		_, _ = io.Copy(io.Discard, request.Body)
+		writer.WriteHeader(http.StatusAccepted)
+	})
+	world.HandleFunc("GET /apis/batch/v1/namespaces/{namespace}/jobs", world.jobs)
+	world.HandleFunc("GET /api/v1/namespaces/{namespace}/pods", func(writer http.ResponseWriter, request *http.Request) {
+		_, job, _ := strings.Cut(request.URL.Query().Get("labelSelector"), "=")
+		answer(
+			writer,
+			corev1.PodList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}, Items: []corev1.Pod{newPod(request.PathValue("namespace"), job, load)}},
+		)
+	})
+	world.HandleFunc("GET /api/v1/namespaces/{namespace}/pods/{pod}/log", func(writer http.ResponseWriter, _ *http.Request) {
+		line := []byte(strings.Repeat("x", 99) + "\n")
+		for range load.LogBytes / len(line) {
+			if _, err := writer.Write(line); err != nil {
+				return
+			}
+		}
+	})
+	world.HandleFunc("GET /api/v1/namespaces/{namespace}/events", func(writer http.ResponseWriter, _ *http.Request) {
+		answer(writer, corev1.EventList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "EventList"}})
+	})
+	world.HandleFunc("GET /api/v1/namespaces/job-executor/secrets/{name}", func(writer http.ResponseWriter, request *http.Request) {
+		answer(writer, corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, Data: map[string][]byte{
+			"key": bytes.Repeat([]byte("k"), 32), signature.PrivateField: read(request.PathValue("name")),
+		}})
+	})
+	world.HandleFunc("GET /api/v1/namespaces/job-executor/configmaps/"+signature.PublicKeys, func(writer http.ResponseWriter, _ *http.Request) {
+		public := map[string]string{}
+		for _, name := range signature.Names() {
+			public[string(name)+signature.Suffix] = string(read(string(name)))
+		}
+		answer(writer, corev1.ConfigMap{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}, Data: public})
+	})
+	world.HandleFunc("POST /api/controlPlane/v1/uniform/registration", func(writer http.ResponseWriter, _ *http.Request) {
+		writer.WriteHeader(http.StatusCreated)
+		_, _ = writer.Write([]byte(`{"id":"integration"}`))
+	})
+	world.HandleFunc("PUT /api/controlPlane/v1/uniform/registration/{id}/ping", func(writer http.ResponseWriter, _ *http.Request) {
+		_, _ = writer.Write([]byte(`{"id":"integration","name":"job-executor","subscriptions":[{"id":"1","event":"sh.keptn.event.deployment.triggered"}]}`))
+	})
+	world.HandleFunc("GET /api/controlPlane/v1/event/triggered/{type}", world.open)
+	world.HandleFunc("GET /api/controlPlane/v1/sequence-execution", func(writer http.ResponseWriter, request *http.Request) {
+		_, _ = fmt.Fprintf(writer, `{"sequenceExecutions":[{"_id":"1","status":{"state":"started","stateBeforePause":"","previousTasks":[],
+			"currentTask":{"name":"deployment","triggeredID":%q,"events":[]}},"scope":{"project":"project","keptnContext":%q}}],"totalCount":1}`,
+			request.URL.Query().Get("keptnContext"), request.URL.Query().Get("keptnContext"))
+	})
+	world.HandleFunc("GET /api/controlPlane/v1/sequence/project", func(writer http.ResponseWriter, request *http.Request) {
+		_, _ = fmt.Fprintf(
+			writer,
+			`{"states":[{"name":"delivery","project":"project","shkeptncontext":%q,"state":"started","stages":[]}],"totalCount":1}`,
+			request.URL.Query().Get("keptnContext"),
+		)
+	})
+	world.HandleFunc("/", func(writer http.ResponseWriter, request *http.Request) {
+		http.Error(writer, request.Method+" "+request.URL.String()+" is not made up", http.StatusNotImplemented)
+	})
+	return world
+}
+
+func answer(writer http.ResponseWriter, body any) {
+	writer.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(writer).Encode(body)
+}
+
+func newPod(namespace, job string, load load) corev1.Pod {
+	pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: job + "-xxxxx"}}
+	for index := range load.LogsOfARun {
+		pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, corev1.ContainerStatus{
+			Name: fmt.Sprintf("container-%d", index), State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "Completed"}},
+		})
+	}
+	return pod
+}
+
+// jobs lists Jobs as the API server does: all, or so many at a time as are wanted.
+func (world *world) jobs(writer http.ResponseWriter, request *http.Request) {
+	query := request.URL.Query()
+	if query.Get("watch") != "" {
+		writer.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(writer).Flush()
+		<-request.Context().Done()
+		return
+	}
+	var there []int
+	_, id, one := strings.Cut(query.Get("labelSelector"), run.EventIDLabel+"=")
+	for index := range world.load.FinishedJobs {
+		if namespaceOf(index, world.load) == request.PathValue("namespace") && (!one || runID(index) == id) {
+			there = append(there, index)
+		}
+	}
+	metadata := metav1.ListMeta{ResourceVersion: "1"}
+	// The first page of a list that may be of any age is all of it: it comes from the cache.
+	if limit, _ := strconv.Atoi(query.Get("limit")); limit > 0 && query.Get("resourceVersion") != "0" {
+		first, _ := strconv.Atoi(query.Get("continue"))
+		last := min(first+limit, len(there))
+		if last < len(there) {
+			metadata.Continue = strconv.Itoa(last)
+		}
+		there = there[first:last]
+	}
+	writer.Header().Set("Content-Type", "application/json")
+	buffered := bufio.NewWriter(writer)
+	defer func() { _ = buffered.Flush() }()
+	encoder := json.NewEncoder(buffered)
+	_, _ = buffered.WriteString(`{"kind":"JobList","apiVersion":"batch/v1","metadata":`)
+	_ = encoder.Encode(metadata)
+	_, _ = buffered.WriteString(`,"items":[`)
+	for position, index := range there {
+		if position > 0 {
+			_, _ = buffered.WriteString(",")
+		}
+		_ = encoder.Encode(newJob(index, world.load))
+	}
+	_, _ = buffered.WriteString("]}")
+}
+
+// open lists many open events, of two kilobytes each.
+func (world *world) open(writer http.ResponseWriter, request *http.Request) {
+	world.asked.Add(1)
+	buffered := bufio.NewWriter(writer)
+	defer func() { _ = buffered.Flush() }()
+	_, _ = buffered.WriteString(`{"events":[`)
+	for index := range world.load.OpenEvents {
+		if index > 0 {
+			_, _ = buffered.WriteString(",")
+		}
+		_, _ = fmt.Fprintf(
+			buffered,
+			`{"id":%q,"shkeptncontext":%q,"type":%q,"source":"shipyard-controller","specversion":"1.0","time":"2026-11-24T12:00:00Z","contenttype":"application/json",
+			"data":{"project":"project","stage":"production","service":"service","labels":{"padding":%q}}}`,
+			runID(index),
+			runID(index),
+			request.PathValue("type"),
+			strings.Repeat("p", 1500),
+		)
+	}
+	_, _ = fmt.Fprintf(buffered, `],"pageSize":%d,"totalCount":%d}`, world.load.OpenEvents, world.load.OpenEvents)
+}
+
+// output is what a process printed, the first of it.
+type output struct {
+	mutex sync.Mutex
+	text  bytes.Buffer
+}
+
+func (output *output) Write(content []byte) (int, error) {
+	const most = 1 << 20
+	output.mutex.Lock()
+	defer output.mutex.Unlock()
+	if output.text.Len() < most {
+		output.text.Write(content)
+	}
+	return len(content), nil
+}
+
+func (output *output) String() string {
+	output.mutex.Lock()
+	defer output.mutex.Unlock()
+	return output.text.String()
+}
+
+// gaveAll says whether the Broker has all open events, which were listed several times.
+func gaveAll(world *world, _ string) bool {
+	return world.count.Load() == int64(world.load.OpenEvents) && world.asked.Load() > 3
+}
+
+// said says whether a function has printed something.
+func said(text string) func(*world, string) bool {
+	return func(_ *world, output string) bool { return strings.Contains(output, text) }
+}
+
+// installKeys returns a directory with the keys of all functions.
+func installKeys(tb testing.TB) string {
+	tb.Helper()
+	manifests, err := embedded.ReadManifests("../../config")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	installed, err := embedded.NewKubernetes(embedded.KubernetesOptions{Context: tb.Context()}, embedded.Objects(manifests)...)
+	keys := filepath.Join(tb.TempDir(), "keys")
+	if err == nil {
+		err = embedded.InstallKeys(tb.Context(), installed, keys)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return keys
+}
+
+// underLoad runs a function in a process of its own until it has done what a load asks of it, and returns that
+// process as it was then, after it was told of it again and again.
+func underLoad(
+	tb testing.TB,
+	keys, program, goLimit string,
+	load load,
+	done func(world *world, output string) bool,
+	look func(process *os.Process),
+) *os.ProcessState {
+	tb.Helper()
+	world := newWorld(keys, load)
+	server := httptest.NewServer(world)
+	defer server.CloseClientConnections()
+	ctx, cancel := context.WithTimeout(tb.Context(), 10*time.Minute)
+	defer cancel()
+	encoded, err := json.Marshal(load)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	started := exec.CommandContext(ctx, os.Args[0])
+	started.Env = append(os.Environ(), programVariable+"="+program, serverVariable+"="+server.URL, keysVariable+"="+keys,
+		loadVariable+"="+string(encoded), "GOMEMLIMIT="+goLimit, "GOMAXPROCS=1")
+	output := &output{}
+	started.Stdout, started.Stderr = output, output
+	if err := started.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = started.Process.Kill() }) // if it fails before
+	for !done(world, output.String()) {
+		time.Sleep(10 * time.Millisecond)
+		if ctx.Err() != nil {
+			tb.Fatalf("it does not end; the Broker has %d events, which were listed %d times:\n%s", world.count.Load(), world.asked.Load(), output)
+		}
+		look(started.Process)
+	}
+	cancel()
+	_ = started.Wait() // it was killed
+	return started.ProcessState
+}
