@@ -53,7 +53,11 @@ func TestTableHasNoiseAndRatios(t *testing.T) {
 	if err := reportOf(50, 40).write(&table); err != nil {
 		t.Fatal(err)
 	}
-	for _, row := range []string{"bare loop  100  100     100   100   1/s", "hello      10   20      30    30    ms", "started    40   40      40    40    ms    2.00   hello"} {
+	for _, row := range []string{
+		"bare loop  100  100     100   100   1/s",
+		"hello      10   20      30    30    ms",
+		"started    40   40      40    40    ms    2.00   hello",
+	} {
 		if !strings.Contains(table.String(), row) {
 			t.Errorf("%q is missing in:\n%s", row, &table)
 		}
