@@ -82,6 +82,7 @@ func (bench *bench) measure(ctx context.Context, sizes sizes) error {
 		name string
 		run  func(ctx context.Context) error
 	}{
+		{"images", bench.images},
 		{fmt.Sprintf("%d times from zero", sizes.cold), func(ctx context.Context) error { return bench.latencies(ctx, sizes.cold, fromZero) }},
 		{fmt.Sprintf("%d times warm", sizes.warm), func(ctx context.Context) error { return bench.latencies(ctx, sizes.warm, warm) }},
 		{fmt.Sprintf("%d times warm, over HTTP", sizes.warm), func(ctx context.Context) error { return bench.overHTTP(ctx, sizes.warm) }},

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/job-executor/job-executor/test/system"
@@ -98,6 +99,15 @@ type cgroup struct {
 	memory, peak, seconds float64
 }
 
+// functionOf is the function that a pod runs.
+func functionOf(pod *corev1.Pod) string {
+	if service := pod.Labels["serving.knative.dev/service"]; service != "" {
+		name, _, _ := strings.Cut(service, "-")
+		return name
+	}
+	return pod.Labels["app.kubernetes.io/name"]
+}
+
 // cgroups reads what the functions' pods have used, and what of that their queue-proxies, by the cgroup's name.
 func cgroups(ctx context.Context, installed *system.Installation) (map[string]cgroup, error) {
 	pods, err := installed.Kubernetes.CoreV1().Pods(system.Namespace).List(ctx, metav1.ListOptions{FieldSelector: "status.phase=Running"})
@@ -110,10 +120,7 @@ func cgroups(ctx context.Context, installed *system.Installation) (map[string]cg
 	}
 	used := map[string]cgroup{}
 	for _, found := range pods.Items {
-		name := found.Labels["app.kubernetes.io/name"]
-		if service := found.Labels["serving.knative.dev/service"]; service != "" {
-			name, _, _ = strings.Cut(service, "-")
-		}
+		name := functionOf(&found)
 		names := map[string]string{string(found.UID): name}
 		for _, container := range found.Status.ContainerStatuses {
 			if _, id, _ := strings.Cut(container.ContainerID, "://"); container.Name == "queue-proxy" {

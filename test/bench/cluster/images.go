@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/job-executor/job-executor/test/system"
+)
+
+// images measures how large the functions' images are as a node pulls them: compressed, with their base.
+func (bench *bench) images(ctx context.Context) error {
+	if _, err := bench.sequences(ctx, 1); err != nil { // so that all have pods
+		return err
+	}
+	pods, err := bench.installed.Kubernetes.CoreV1().Pods(system.Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("listing the functions' pods: %w", err)
+	}
+	images := map[string]string{}
+	for index := range pods.Items {
+		images[functionOf(&pods.Items[index])] = pods.Items[index].Spec.Containers[0].Image
+	}
+	for _, function := range slices.Sorted(maps.Keys(images)) {
+		reference, err := name.ParseReference(images[function])
+		if err != nil {
+			return fmt.Errorf("reading the name of an image: %w", err)
+		}
+		image, err := remote.Image(reference, remote.WithContext(ctx))
+		if err != nil {
+			return fmt.Errorf("asking the registry for %s: %w", reference, err)
+		}
+		manifest, err := image.Manifest()
+		if err != nil {
+			return fmt.Errorf("reading the manifest of %s: %w", reference, err)
+		}
+		var size int64
+		for _, layer := range manifest.Layers {
+			size += layer.Size
+		}
+		const megabyte = 1e6
+		bench.report.add("image of "+function+", compressed", "MB", "", float64(size)/megabyte)
+	}
+	return nil
+}
