@@ -27,17 +27,16 @@ const (
 )
 
 // sizes are how much of each is measured.
-type sizes struct{ cold, warm, burst, large, tiny int }
+type sizes struct{ cold, warm, burst, tiny int }
 
 func main() { console.Main("bench", benchmark) }
 
 func benchmark(ctx context.Context) error {
 	var sizes sizes
-	flag.IntVar(&sizes.cold, "cold", 3, "tasks whose functions start from zero")
+	flag.IntVar(&sizes.cold, "cold", 2, "tasks whose functions start from zero")
 	flag.IntVar(&sizes.warm, "warm", 20, "tasks one after the other")
 	flag.IntVar(&sizes.burst, "burst", 300, "tasks at once, whose Jobs wait")
-	flag.IntVar(&sizes.large, "large", 1000, "tasks at once, whose Jobs wait, once more")
-	flag.IntVar(&sizes.tiny, "tiny", 50, "tasks at once, whose Jobs run")
+	flag.IntVar(&sizes.tiny, "tiny", 30, "tasks at once, whose Jobs run")
 	stored := flag.String("stored", "test/bench/cluster/stored.json", "the report that ratios are compared to")
 	written := flag.String("write", "", "where to write this report")
 	flag.Parse()
@@ -85,12 +84,12 @@ func (bench *bench) measure(ctx context.Context, sizes sizes) error {
 		{"images", bench.images},
 		{fmt.Sprintf("%d times from zero", sizes.cold), func(ctx context.Context) error { return bench.latencies(ctx, sizes.cold, fromZero) }},
 		{fmt.Sprintf("%d times warm", sizes.warm), func(ctx context.Context) error { return bench.latencies(ctx, sizes.warm, warm) }},
-		{fmt.Sprintf("%d times warm, over HTTP", sizes.warm), func(ctx context.Context) error { return bench.overHTTP(ctx, sizes.warm) }},
-		{fmt.Sprintf("Brokers of up to %d Triggers", maxTriggers), bench.triggers},
-		{fmt.Sprintf("%d and %d Jobs at once, which wait", sizes.burst, sizes.large), func(ctx context.Context) error { return bench.bursts(ctx, sizes.burst, sizes.large) }},
-		{fmt.Sprintf("%d Jobs at once, which run", sizes.tiny), func(ctx context.Context) error { return bench.tiny(ctx, sizes.tiny) }},
-		{"Knative's JobSink", func(ctx context.Context) error { return bench.jobSink(ctx, jobSinkEvents) }},
+		{fmt.Sprintf("%d times warm, over HTTP", sizes.warm/2), func(ctx context.Context) error { return bench.overHTTP(ctx, sizes.warm/2) }},
+		{fmt.Sprintf("%d tasks at once, whose Jobs run", sizes.tiny), func(ctx context.Context) error { return bench.tiny(ctx, sizes.tiny) }},
 		{"tasks that wait, for a minute", bench.waiting},
+		{fmt.Sprintf("Brokers of up to %d Triggers", maxTriggers), bench.triggers},
+		{fmt.Sprintf("%d events for Knative's JobSink", jobSinkEvents), func(ctx context.Context) error { return bench.jobSink(ctx, jobSinkEvents) }},
+		{fmt.Sprintf("%d tasks at once, whose Jobs wait", sizes.burst), func(ctx context.Context) error { return bench.burst(ctx, sizes.burst) }},
 		{"nothing, for a minute", bench.idle},
 	} {
 		began := time.Now()

@@ -15,9 +15,9 @@ import (
 	"github.com/job-executor/job-executor/test/system"
 )
 
-// bursts measure how fast events become Jobs, which are suspended, since the node would be busy with
-// their pods; the second finds the functions as the first has left them.
-func (bench *bench) bursts(ctx context.Context, count, large int) error {
+// burst measures how fast events become Jobs, which are suspended, since the node would be busy with
+// their pods.
+func (bench *bench) burst(ctx context.Context, count int) error {
 	for _, loop := range []struct {
 		name    string
 		atATime int
@@ -37,19 +37,11 @@ func (bench *bench) bursts(ctx context.Context, count, large int) error {
 	if _, err := bench.sequences(ctx, 1); err != nil { // it warms them
 		return err
 	}
-	for _, count := range []int{count, large} {
-		if err := bench.burst(ctx, count); err != nil {
-			return err
-		}
-	}
-	return errors.Join(bench.installed.SetMaxActiveRuns(ctx, 0), bench.awaitZero(ctx))
+	return errors.Join(bench.atOnce(ctx, count), bench.installed.SetMaxActiveRuns(ctx, 0))
 }
 
-// burst triggers many sequences at once, and ends them once all have been started.
-func (bench *bench) burst(ctx context.Context, count int) error {
-	if count == 0 {
-		return nil
-	}
+// atOnce triggers many sequences at once, and ends them once all have been started.
+func (bench *bench) atOnce(ctx context.Context, count int) error {
 	if err := bench.addServices(ctx, count); err != nil {
 		return err
 	}

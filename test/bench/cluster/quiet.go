@@ -55,8 +55,8 @@ func (bench *bench) idle(ctx context.Context) error {
 
 // waiting is while Jobs run.
 func (bench *bench) waiting(ctx context.Context) error {
-	const waits, service = 10, "waiting-"
-	configuration := fmt.Sprintf("apiVersion: v2\nactions:\n  - {name: Wait, event: %s.triggered, image: busybox, cmd: [sleep, '%d']}\n", task, int(2*pause.Seconds()))
+	const waits, service, slack = 10, "waiting-", 30 * time.Second // in which the last starts
+	configuration := fmt.Sprintf("apiVersion: v2\nactions:\n  - {name: Wait, event: %s.triggered, image: busybox, cmd: [sleep, '%d']}\n", task, int(pause.Seconds()+slack.Seconds()))
 	files := map[string][]byte{"job/config.yaml": []byte(configuration)}
 	var contexts []string
 	for index := range waits {

@@ -45,6 +45,7 @@ func usage() (processor, error) {
 		}
 		head, tail, _ := strings.Cut(string(content), ") ")
 		number, name, _ := strings.Cut(head, " (")
+		name, _, _ = strings.Cut(name, "/") // the kernel's workers are many
 		fields := strings.Fields(tail)
 		const user, kernel = 11, 12
 		if len(fields) <= kernel {
@@ -68,7 +69,7 @@ func (used processor) since(earlier processor) map[string]float64 {
 		programs[process.name] += seconds - earlier[process]
 		all += seconds - earlier[process]
 	}
-	const least = 0.02 // of all
+	const least = 0.03 // of all
 	others := 0.0
 	for name, seconds := range programs {
 		if seconds < least*all {
@@ -143,7 +144,8 @@ func cgroups(ctx context.Context, installed *system.Installation) (map[string]cg
 	return used, nil
 }
 
-// used reports what the functions have used in a time.
+// used reports what each function has used in a time: the most memory that a pod of it needed so far, and what
+// all of them need now.
 func (bench *bench) used(when string, before, after map[string]cgroup, took time.Duration) {
 	memory, peak, seconds := map[string]float64{}, map[string]float64{}, map[string]float64{}
 	for id, now := range after {
@@ -153,8 +155,8 @@ func (bench *bench) used(when string, before, after map[string]cgroup, took time
 	}
 	const mebibyte = 1 << 20
 	for _, function := range slices.Sorted(maps.Keys(memory)) {
-		bench.report.add("memory of "+function+" "+when, "MiB", "", memory[function]/mebibyte)
 		bench.report.add("memory of a pod of "+function+" at most, "+when, "MiB", "", peak[function]/mebibyte)
+		bench.report.add("memory of "+function+" "+when, "MiB", "", memory[function]/mebibyte)
 		bench.report.add("CPU of "+function+" "+when, "m", "", seconds[function]/took.Seconds()*1000)
 	}
 }
