@@ -63,11 +63,18 @@ func (bench *bench) bareJobs(ctx context.Context, count, atATime int, suspended 
 		}
 	}
 	took := time.Since(began)
-	background := metav1.DeletePropagationBackground
-	if err := jobs.DeleteCollection(ctx, metav1.DeleteOptions{PropagationPolicy: &background}, selected); err != nil {
-		return 0, fmt.Errorf("deleting Jobs: %w", err)
-	}
-	return took, console.Eventually(ctx, stepLimit, func(ctx context.Context) error {
+	return took, bench.deleteJobs(ctx, system.JobsNamespace, selected.LabelSelector)
+}
+
+// deleteJobs deletes the Jobs that a selector selects, until none is left: of many, a request may take longer than
+// the API server lets one.
+func (bench *bench) deleteJobs(ctx context.Context, namespace, selector string) error {
+	jobs, background := bench.installed.Kubernetes.BatchV1().Jobs(namespace), metav1.DeletePropagationBackground
+	selected := metav1.ListOptions{LabelSelector: selector}
+	return console.Eventually(ctx, stepLimit, func(ctx context.Context) error {
+		if err := jobs.DeleteCollection(ctx, metav1.DeleteOptions{PropagationPolicy: &background}, selected); err != nil {
+			return fmt.Errorf("deleting Jobs: %w", err)
+		}
 		there, err := jobs.List(ctx, selected)
 		if err == nil && len(there.Items) > 0 {
 			err = fmt.Errorf("%d Jobs are left", len(there.Items))

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/test/system"
@@ -78,11 +77,8 @@ func (bench *bench) atOnce(ctx context.Context, count int) error {
 		bench.report.add("CPU of "+name+" per event"+of, "ms", "", programs[name]*1000/float64(count))
 	}
 	// What waits is of no further use.
-	background := metav1.DeletePropagationBackground
-	err = bench.installed.Kubernetes.BatchV1().Jobs(system.JobsNamespace).DeleteCollection(
-		ctx, metav1.DeleteOptions{PropagationPolicy: &background}, metav1.ListOptions{LabelSelector: run.Selector})
-	if err != nil {
-		return fmt.Errorf("deleting Jobs: %w", err)
+	if err := bench.deleteJobs(ctx, system.JobsNamespace, run.Selector); err != nil {
+		return err
 	}
 	return bench.moments.await(ctx, stepLimit, contexts, finished)
 }

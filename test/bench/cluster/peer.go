@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/job-executor/job-executor/functions/function"
-	"github.com/job-executor/job-executor/test/console"
 )
 
 // jobSink measures how fast Knative's own JobSink makes Jobs of events, which it is given directly.
@@ -60,15 +59,5 @@ func (bench *bench) jobSink(ctx context.Context, count int) (err error) {
 		return fmt.Errorf("of %d events JobSink has made %d Jobs", count, len(there.Items))
 	}
 	bench.report.add("Jobs created by Knative's JobSink", perSecond, bareLoop, float64(count)/time.Since(began).Seconds())
-	background := metav1.DeletePropagationBackground
-	if err := jobs.DeleteCollection(ctx, metav1.DeleteOptions{PropagationPolicy: &background}, metav1.ListOptions{}); err != nil {
-		return fmt.Errorf("deleting JobSink's Jobs: %w", err)
-	}
-	return console.Eventually(ctx, stepLimit, func(ctx context.Context) error {
-		there, err := jobs.List(ctx, metav1.ListOptions{})
-		if err == nil && len(there.Items) > 0 {
-			err = fmt.Errorf("%d Jobs are left", len(there.Items))
-		}
-		return err
-	})
+	return bench.deleteJobs(ctx, "bench", "")
 }
