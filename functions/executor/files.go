@@ -19,25 +19,25 @@ type BridgeFiles struct {
 	Namespaces []string
 }
 
-// A bridge that could not be reached is tried again after dialPause, for dialLimit: where a network
-// enforces policies, a pod that has just started is let through a little later, which is waited for at
-// each start from zero, so not longer than need be. Then the event is delivered again.
+// firstPause and lastPause bound the pause, which doubles, before a bridge is tried again that could
+// not be reached: where a network enforces policies, a pod that has just started is let through a
+// little later. In all it is some six seconds; after that the event is delivered again.
 const (
-	dialPause = 25 * time.Millisecond
-	dialLimit = 6 * time.Second
+	firstPause = 50 * time.Millisecond
+	lastPause  = 3200 * time.Millisecond
 )
 
 // Grant asks the bridge for a grant.
 func (from *BridgeFiles) Grant(ctx context.Context, received event.Event) (files.Grant, error) {
-	for began := time.Now(); ; {
+	for pause := firstPause; ; pause *= 2 {
 		grant, err := from.Gateway.Grant(ctx, received, from.Namespaces)
-		if unreached, ok := errors.AsType[*net.OpError](err); !ok || unreached.Op != "dial" || time.Since(began) >= dialLimit {
+		if unreached, ok := errors.AsType[*net.OpError](err); !ok || unreached.Op != "dial" || pause > lastPause {
 			return grant, err
 		}
 		select {
 		case <-ctx.Done():
 			return files.Grant{}, err
-		case <-time.After(dialPause):
+		case <-time.After(pause):
 		}
 	}
 }

@@ -36,8 +36,8 @@ func TestBridgeThatCanNotBeReachedIsTriedAgainAtOnce(t *testing.T) {
 		took           time.Duration
 	}{
 		"it answers":               {asked: 1, err: "503"},
-		"it can be reached soon":   {refused: 30, asked: 31, err: "503", took: 750 * time.Millisecond},
-		"it can't be reached long": {refused: 1000, asked: 241, err: "connection refused", took: 6 * time.Second},
+		"it can be reached soon":   {refused: 3, asked: 4, err: "503", took: 350 * time.Millisecond},
+		"it can't be reached long": {refused: 100, asked: 8, err: "connection refused", took: 6350 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
