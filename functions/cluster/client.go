@@ -72,15 +72,16 @@ func New(config *rest.Config) (Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a client of Kubernetes' API: %w", err)
 	}
-	core, coreErr := connect(config, shared, scheme, corev1.SchemeGroupVersion, "/api")
-	batch, batchErr := connect(config, shared, scheme, batchv1.SchemeGroupVersion, "/apis")
+	config = rest.CopyConfig(config)
+	config.NegotiatedSerializer = rest.CodecFactoryForGeneratedClient(scheme, serializer.NewCodecFactory(scheme)).WithoutConversion()
+	core, coreErr := connect(config, shared, corev1.SchemeGroupVersion, "/api")
+	batch, batchErr := connect(config, shared, batchv1.SchemeGroupVersion, "/apis")
 	return &client{core: core, batch: batch, parameters: runtime.NewParameterCodec(scheme)}, errors.Join(coreErr, batchErr)
 }
 
-func connect(config *rest.Config, shared *http.Client, scheme *runtime.Scheme, version schema.GroupVersion, path string) (rest.Interface, error) {
+func connect(config *rest.Config, shared *http.Client, version schema.GroupVersion, path string) (rest.Interface, error) {
 	config = rest.CopyConfig(config)
 	config.GroupVersion, config.APIPath = &version, path
-	config.NegotiatedSerializer = rest.CodecFactoryForGeneratedClient(scheme, serializer.NewCodecFactory(scheme)).WithoutConversion()
 	connected, err := rest.RESTClientForConfigAndClient(config, shared)
 	if err != nil {
 		return nil, fmt.Errorf("making a client of Kubernetes' API %s: %w", version, err)
@@ -94,31 +95,29 @@ type client struct {
 }
 
 func (client *client) Jobs(namespace string) Objects[*batchv1.Job, *batchv1.JobList] {
-	return &objects[batchv1.Job, batchv1.JobList, *batchv1.Job, *batchv1.JobList]{client.batch, client.parameters, "jobs", namespace}
+	return newObjects[batchv1.Job, batchv1.JobList](client.batch, client.parameters, "jobs", namespace)
 }
 
 func (client *client) Pods(namespace string) Pods {
-	return &pods{objects[corev1.Pod, corev1.PodList, *corev1.Pod, *corev1.PodList]{client.core, client.parameters, "pods", namespace}}
+	return &pods{newObjects[corev1.Pod, corev1.PodList](client.core, client.parameters, "pods", namespace)}
 }
 
 func (client *client) Events(namespace string) Objects[*corev1.Event, *corev1.EventList] {
-	return &objects[corev1.Event, corev1.EventList, *corev1.Event, *corev1.EventList]{client.core, client.parameters, "events", namespace}
+	return newObjects[corev1.Event, corev1.EventList](client.core, client.parameters, "events", namespace)
 }
 
 func (client *client) Secrets(namespace string) Objects[*corev1.Secret, *corev1.SecretList] {
-	return &objects[corev1.Secret, corev1.SecretList, *corev1.Secret, *corev1.SecretList]{client.core, client.parameters, "secrets", namespace}
+	return newObjects[corev1.Secret, corev1.SecretList](client.core, client.parameters, "secrets", namespace)
 }
 
 func (client *client) ConfigMaps(namespace string) Objects[*corev1.ConfigMap, *corev1.ConfigMapList] {
-	return &objects[corev1.ConfigMap, corev1.ConfigMapList, *corev1.ConfigMap, *corev1.ConfigMapList]{client.core, client.parameters, "configmaps", namespace}
+	return newObjects[corev1.ConfigMap, corev1.ConfigMapList](client.core, client.parameters, "configmaps", namespace)
 }
 
 func (client *client) ServiceAccounts(namespace string) Objects[*corev1.ServiceAccount, *corev1.ServiceAccountList] {
-	return &objects[corev1.ServiceAccount, corev1.ServiceAccountList, *corev1.ServiceAccount, *corev1.ServiceAccountList]{
-		client.core, client.parameters, "serviceaccounts", namespace,
-	}
+	return newObjects[corev1.ServiceAccount, corev1.ServiceAccountList](client.core, client.parameters, "serviceaccounts", namespace)
 }
 
 func (client *client) Namespaces() Objects[*corev1.Namespace, *corev1.NamespaceList] {
-	return &objects[corev1.Namespace, corev1.NamespaceList, *corev1.Namespace, *corev1.NamespaceList]{client.core, client.parameters, "namespaces", ""}
+	return newObjects[corev1.Namespace, corev1.NamespaceList](client.core, client.parameters, "namespaces", "")
 }

@@ -35,6 +35,10 @@ type objects[V, M any, T object[V], L list[M]] struct {
 	namespace string
 }
 
+func newObjects[V, M any, T object[V], L list[M]](client rest.Interface, parameters runtime.ParameterCodec, resource, namespace string) *objects[V, M, T, L] {
+	return &objects[V, M, T, L]{client, parameters, resource, namespace}
+}
+
 func (objects *objects[V, M, T, L]) of(request *rest.Request, options runtime.Object) *rest.Request {
 	return request.UseProtobufAsDefault().NamespaceIfScoped(objects.namespace, objects.namespace != "").
 		Resource(objects.resource).VersionedParams(options, objects.parameters)
@@ -77,7 +81,7 @@ func (objects *objects[V, M, T, L]) Patch(
 }
 
 type pods struct {
-	objects[corev1.Pod, corev1.PodList, *corev1.Pod, *corev1.PodList]
+	*objects[corev1.Pod, corev1.PodList, *corev1.Pod, *corev1.PodList]
 }
 
 func (pods *pods) GetLogs(name string, options *corev1.PodLogOptions) *rest.Request {

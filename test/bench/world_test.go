@@ -434,8 +434,8 @@ func installKeys(tb testing.TB) string {
 	return keys
 }
 
-// underLoad runs a function in a process of its own until it has done what a load asks of it, and returns that
-// process as it was then, after it was told of it again and again.
+// underLoad runs a function in a process of its own until it has done what a load asks of it, and returns how that
+// process ended. Meanwhile look is shown it again and again.
 func underLoad(
 	tb testing.TB,
 	keys, program, goLimit string,
@@ -461,7 +461,11 @@ func underLoad(
 	if err := started.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { _ = started.Process.Kill() }) // if it fails before
+	end := func() {
+		cancel()
+		_ = started.Wait() // it was killed
+	}
+	defer end() // if it fails before; a second time does nothing
 	for !done(world, output.String()) {
 		time.Sleep(10 * time.Millisecond)
 		if ctx.Err() != nil {
@@ -469,7 +473,6 @@ func underLoad(
 		}
 		look(started.Process)
 	}
-	cancel()
-	_ = started.Wait() // it was killed
+	end()
 	return started.ProcessState
 }

@@ -27,16 +27,12 @@ func (bench *bench) triggers(ctx context.Context) error {
 	}
 	defer func() { _ = os.RemoveAll(directory) }()
 	path := filepath.Join(directory, "triggers.yaml")
-	if err := os.WriteFile(path, []byte(strings.Join(idleTriggers(maxTriggers-1), "---\n")), 0o600); err != nil {
-		return fmt.Errorf("writing Triggers: %w", err)
-	}
 	var sizes, costs []float64
 	for size := fewTriggers; size <= maxTriggers; size *= 2 {
-		some := filepath.Join(directory, fmt.Sprintf("%d.yaml", size))
-		if err := os.WriteFile(some, []byte(strings.Join(idleTriggers(size-1), "---\n")), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(idleTriggers(size-1)), 0o600); err != nil {
 			return fmt.Errorf("writing Triggers: %w", err)
 		}
-		if err := bench.installed.Apply(ctx, some); err != nil {
+		if err := bench.installed.Apply(ctx, path); err != nil {
 			return err
 		}
 		if err := bench.installed.AwaitReady(ctx, "bench", "triggers"); err != nil {
@@ -62,7 +58,8 @@ func (bench *bench) triggers(ctx context.Context) error {
 			return err
 		}
 		bench.report.add(fmt.Sprintf("hello, warm, among %d Triggers", size), "ms", helloWarm, took...)
-		cost := after.of("filter", used) + after.of("channel_dispatc", used)
+		programs := after.byProgram(used)
+		cost := programs["filter"] + programs["channel_dispatc"]
 		sizes, costs = append(sizes, float64(size)), append(costs, cost)
 		bench.report.add(fmt.Sprintf("CPU of the Broker per event, among %d Triggers", size), "ms", "", cost*1000/hellosEach)
 	}
@@ -74,7 +71,8 @@ func (bench *bench) triggers(ctx context.Context) error {
 const exponent = "exponent"
 
 // idleTriggers are so many that want nothing of what hello's Broker gets.
-func idleTriggers(count int) (manifests []string) {
+func idleTriggers(count int) string {
+	var manifests []string
 	for index := range count {
 		manifests = append(manifests, fmt.Sprintf(`apiVersion: eventing.knative.dev/v1
 kind: Trigger
@@ -85,5 +83,5 @@ spec:
   subscriber: {ref: {apiVersion: serving.knative.dev/v1, kind: Service, name: hello}}
 `, index, index))
 	}
-	return manifests
+	return strings.Join(manifests, "---\n")
 }

@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
-	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -39,13 +37,7 @@ func (bench *bench) jobSink(ctx context.Context, count int) (err error) {
 	group, sending := errgroup.WithContext(ctx)
 	group.SetLimit(concurrency)
 	for range count {
-		group.Go(func() error {
-			sent := event.New()
-			sent.SetID(uuid.NewString())
-			sent.SetSource("bench")
-			sent.SetType("bench.job")
-			return sender.Send(sending, sent)
-		})
+		group.Go(func() error { return sender.Send(sending, newEvent("job")) })
 	}
 	if err := group.Wait(); err != nil {
 		return err

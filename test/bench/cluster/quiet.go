@@ -55,12 +55,12 @@ func (bench *bench) idle(ctx context.Context) error {
 
 // waiting is while Jobs run.
 func (bench *bench) waiting(ctx context.Context) error {
-	const waits, service, slack = 10, "waiting-", 30 * time.Second // in which the last starts
+	const waits, slack = 10, 30 * time.Second // in which the last starts
 	configuration := fmt.Sprintf("apiVersion: v2\nactions:\n  - {name: Wait, event: %s.triggered, image: busybox, cmd: [sleep, '%d']}\n", task, int(pause.Seconds()+slack.Seconds()))
 	files := map[string][]byte{"job/config.yaml": []byte(configuration)}
 	var contexts []string
 	for index := range waits {
-		name := fmt.Sprint(service, index)
+		name := fmt.Sprintf("waiting-%d", index)
 		if err := bench.installed.AddService(ctx, bench.project, name, []string{stage}, files); err != nil {
 			return err
 		}

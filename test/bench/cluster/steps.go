@@ -127,12 +127,18 @@ func (bench *bench) requests(ctx context.Context) (map[string]int, error) {
 	return requests, err
 }
 
+// newEvent is an event of the benchmark.
+func newEvent(what string) event.Event {
+	made := event.New()
+	made.SetID(uuid.NewString())
+	made.SetSource("bench")
+	made.SetType("bench." + what)
+	return made
+}
+
 // hello sends an event to a function that does nothing, and returns how many milliseconds it took.
 func (bench *bench) hello(ctx context.Context) (float64, error) {
-	sent := event.New()
-	sent.SetID(uuid.NewString())
-	sent.SetSource("bench")
-	sent.SetType("bench.hello")
+	sent := newEvent("hello")
 	if err := sent.SetData(event.ApplicationJSON, conformance.Script{"/": {{Status: http.StatusAccepted}}}); err != nil {
 		return 0, fmt.Errorf("encoding an event for hello: %w", err)
 	}

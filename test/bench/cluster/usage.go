@@ -61,13 +61,21 @@ func usage() (processor, error) {
 	return used, nil
 }
 
+// byProgram is what was used by each program since an earlier reading.
+func (used processor) byProgram(earlier processor) map[string]float64 {
+	programs := map[string]float64{}
+	for process, seconds := range used {
+		programs[process.name] += seconds - earlier[process]
+	}
+	return programs
+}
+
 // since is what was used by programs since an earlier reading: those that used the most, and the others
 // together.
 func (used processor) since(earlier processor) map[string]float64 {
-	programs, all := map[string]float64{}, 0.0
-	for process, seconds := range used {
-		programs[process.name] += seconds - earlier[process]
-		all += seconds - earlier[process]
+	programs, all := used.byProgram(earlier), 0.0
+	for _, seconds := range programs {
+		all += seconds
 	}
 	const least = 0.03 // of all
 	others := 0.0
@@ -80,16 +88,6 @@ func (used processor) since(earlier processor) map[string]float64 {
 	programs["others"] = others
 	programs["all"] = all
 	return programs
-}
-
-// of is how many seconds a program has used since an earlier reading.
-func (used processor) of(program string, earlier processor) (seconds float64) {
-	for process, now := range used {
-		if process.name == program {
-			seconds += now - earlier[process]
-		}
-	}
-	return seconds
 }
 
 // cgroup is what a pod, or a container of one, has used: bytes of memory now and at most, as the kernel
