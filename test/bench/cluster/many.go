@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -62,7 +61,7 @@ func (bench *bench) atOnce(ctx context.Context, count int) error {
 	if err := bench.moments.await(ctx, stepLimit, contexts, started); err != nil {
 		return err
 	}
-	began, of := bench.moments.first(contexts, triggered), fmt.Sprintf(" in a burst of %d", count)
+	began, of := bench.moments.first(contexts, triggered), " in a burst"
 	for _, rate := range []struct{ name, limit, what string }{
 		{"events that Keptn triggers", "", triggered},
 		{"events that become Jobs", bareLoop, created},
