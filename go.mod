@@ -3,7 +3,6 @@ module github.com/job-executor/job-executor
 go 1.26.0
 
 require (
-	github.com/PaesslerAG/jsonpath v0.1.1 // the dialect of job/config.yaml is this one's, as JES has it; no release since 2019, so what it is given is bounded (functions/jobconfig/expression)
 	github.com/agnivade/levenshtein v1.2.2 // did you mean
 	github.com/caarlos0/env/v11 v11.4.2 // configuration from the environment, in place of kelseyhightower/envconfig, which is abandoned
 	github.com/cloudevents/sdk-go/v2 v2.16.2 // events
@@ -26,6 +25,7 @@ require (
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3 // tests: the JSON Schema of job/config.yaml
 	github.com/secure-systems-lab/go-securesystemslib v0.11.1 // tests: signatures are DSSE's
 	github.com/spf13/cobra v1.10.2 // command lines
+	github.com/theory/jsonpath v0.12.3 // JSONPath of RFC 9535, in place of PaesslerAG/jsonpath, whose evaluator has the linker keep every method in the image
 	go.opentelemetry.io/otel v1.39.0 // traces and metrics, of the release that Knative has
 	go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp v1.39.0 // the same
 	go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp v1.39.0 // the same
@@ -53,7 +53,6 @@ require (
 require (
 	dario.cat/mergo v1.0.0 // indirect
 	github.com/Microsoft/go-winio v0.6.2 // indirect
-	github.com/PaesslerAG/gval v1.2.4 // indirect
 	github.com/ProtonMail/go-crypto v1.1.6 // indirect
 	github.com/antithesishq/antithesis-sdk-go v0.9.0-default-no-op // indirect
 	github.com/antlr/antlr4/runtime/Go/antlr v1.4.10 // indirect
@@ -114,7 +113,6 @@ require (
 	github.com/rickb777/plural v1.2.1 // indirect
 	github.com/robfig/cron/v3 v3.0.1 // indirect
 	github.com/sergi/go-diff v1.3.2-0.20230802210424-5b0b94c5c0d3 // indirect
-	github.com/shopspring/decimal v1.3.1 // indirect
 	github.com/sirupsen/logrus v1.9.4 // indirect
 	github.com/skeema/knownhosts v1.3.1 // indirect
 	github.com/spf13/pflag v1.0.10 // indirect
@@ -128,7 +126,7 @@ require (
 	go.uber.org/atomic v1.10.0 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
 	go.yaml.in/yaml/v2 v2.4.3 // indirect
-	go.yaml.in/yaml/v3 v3.0.4 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/net v0.62.0 // indirect
 	golang.org/x/sys v0.50.0 // indirect
@@ -138,7 +136,7 @@ require (
 	google.golang.org/genproto/googleapis/api v0.0.0-20251202230838-ff82c1b0f217 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20251202230838-ff82c1b0f217 // indirect
 	google.golang.org/grpc v1.79.3 // indirect
-	google.golang.org/protobuf v1.36.10 // indirect
+	google.golang.org/protobuf v1.36.12 // indirect
 	gopkg.in/evanphx/json-patch.v4 v4.12.0 // indirect
 	gopkg.in/inf.v0 v0.9.1 // indirect
 	gopkg.in/warnings.v0 v0.1.2 // indirect

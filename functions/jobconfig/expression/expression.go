@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"regexp"
 	"regexp/syntax"
-	"strconv"
 	"strings"
 
-	"github.com/PaesslerAG/jsonpath"
+	"github.com/theory/jsonpath"
+	"github.com/theory/jsonpath/registry"
 )
 
 // What one expression may take of the executor, which is everybody's.
@@ -17,10 +17,11 @@ const (
 	// instructions that it compiles to.
 	maxPatternBytes = 512
 	maxPatternSize  = 5000
-	// maxPathBytes and maxPathWildcards bound a JSONPath: each wildcard multiplies what
-	// it selects.
+	// maxPathBytes, maxPathWildcards and maxPathUnions bound a JSONPath: each wildcard and
+	// each comma multiplies what it selects.
 	maxPathBytes     = 512
 	maxPathWildcards = 2
+	maxPathUnions    = 8
 )
 
 // Compile compiles a regular expression after it was measured; its size is about the
@@ -60,48 +61,51 @@ func CheckPath(path string) error {
 	if len(path) > maxPathBytes {
 		return fmt.Errorf("is a JSONPath of %d characters, more than %d", len(path), maxPathBytes)
 	}
-	if strings.Count(path, "..") > 1 || strings.Count(path, "*")+strings.Count(path, "..") > maxPathWildcards {
+	bare := texts.ReplaceAllString(path, "")
+	wildcards := strings.Count(bare, "*") + strings.Count(bare, "..") + strings.Count(bare, "?")
+	switch {
+	case strings.Count(bare, "..") > 1 || wildcards > maxPathWildcards:
 		return fmt.Errorf("is a JSONPath with more than one .. or more than %d wildcards: %s", maxPathWildcards, path)
+	case strings.Count(bare, ",") > maxPathUnions:
+		return fmt.Errorf("is a JSONPath with more than %d commas: %s", maxPathUnions, path)
+	case strings.Count(bare, "$") > 1:
+		return fmt.Errorf("is a JSONPath that begins anew within itself, by a second $: %s", path)
 	}
-	if _, err := jsonpath.New(dialect(path)); err != nil {
+	if _, err := parse(path); err != nil {
 		return fmt.Errorf("%q is no JSONPath; write it as $.data.service, $.data.list[0] or $.data.labels['build-id']", path)
 	}
 	return nil
 }
 
-// Lookup is what a JSONPath selects of an event; nothing is an error.
-func Lookup(path string, event map[string]any) (any, error) {
-	return jsonpath.Get(dialect(path), event)
+// texts are those within a JSONPath, which select by name.
+var texts = regexp.MustCompile(`'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"`)
+
+// parse parses a JSONPath of RFC 9535, without its functions: the job-executor-service has none, and the
+// regular expressions of two would be bounded by nothing.
+func parse(path string) (*jsonpath.Path, error) {
+	return jsonpath.NewParser(jsonpath.WithRegistry(&registry.Registry{})).Parse(path)
 }
 
-// dialect is a JSONPath in the words of the library, which takes texts in double quotes
-// only (RFC 9535 has single ones, too).
-func dialect(path string) string {
-	var text strings.Builder
-	for rest := path; rest != ""; {
-		begin := strings.IndexAny(rest, `'"`)
-		if begin < 0 {
-			text.WriteString(rest)
-			break
-		}
-		quote, inner := rest[begin], rest[begin+1:]
-		end := 0
-		for end < len(inner) && inner[end] != quote {
-			if inner[end] == '\\' && end+1 < len(inner) {
-				end++
-			}
-			end++
-		}
-		if end >= len(inner) {
-			return path // it is not closed: no JSONPath at all
-		}
-		text.WriteString(rest[:begin])
-		if quote == '"' {
-			text.WriteString(`"` + inner[:end] + `"`)
-		} else {
-			text.WriteString(strconv.Quote(strings.ReplaceAll(inner[:end], `\'`, `'`)))
-		}
-		rest = inner[end+1:]
+// Lookup is what a JSONPath selects of an event: a value if it can only select one, else a list. If it can
+// only select one, and there is nothing, that is an error.
+func Lookup(path string, event map[string]any) (any, error) {
+	parsed, err := parse(path)
+	if err != nil {
+		return nil, fmt.Errorf("parsing a JSONPath: %w", err)
 	}
-	return text.String()
+	selected := parsed.SelectLocated(event)
+	if parsed.Query().Singular() != nil {
+		if len(selected) == 0 {
+			return nil, errors.New("there is nothing")
+		}
+		return selected[0].Node, nil
+	}
+	if strings.ContainsAny(path, "*?") || strings.Contains(path, "..") {
+		selected.Sort() // the members of an object come in any order
+	}
+	values := make([]any, 0, len(selected))
+	for value := range selected.Nodes() {
+		values = append(values, value)
+	}
+	return values, nil
 }
