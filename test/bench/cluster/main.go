@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"runtime"
 	"strings"
 	"time"
@@ -27,7 +28,7 @@ const (
 )
 
 // sizes are how much of each is measured.
-type sizes struct{ cold, warm, burst, tiny int }
+type sizes struct{ cold, warm, burst, caughtUp, tiny int }
 
 func main() { console.Main("bench", benchmark) }
 
@@ -36,10 +37,16 @@ func benchmark(ctx context.Context) error {
 	flag.IntVar(&sizes.cold, "cold", 2, "tasks whose functions start from zero")
 	flag.IntVar(&sizes.warm, "warm", 20, "tasks one after the other")
 	flag.IntVar(&sizes.burst, "burst", 300, "tasks at once, whose Jobs wait")
-	flag.IntVar(&sizes.tiny, "tiny", 30, "tasks at once, whose Jobs run")
+	flag.IntVar(&sizes.caughtUp, "caught-up", 1000, "tasks that come while the bridge is away, whose Jobs wait")
+	flag.IntVar(&sizes.tiny, "tiny", 100, "tasks at once, whose Jobs run")
 	stored := flag.String("stored", "test/bench/cluster/stored.json", "the report that ratios are compared to")
 	written := flag.String("write", "", "where to write this report")
+	only := flag.String("only", "", "measure only the steps whose names match a regular expression")
 	flag.Parse()
+	wanted, err := regexp.Compile(*only)
+	if err != nil {
+		return fmt.Errorf("--only: %w", err)
+	}
 	installed, err := system.Connect()
 	if err != nil {
 		return err
@@ -48,7 +55,7 @@ func benchmark(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(bench.measure(ctx, sizes), bench.restore(ctx))
+	err = errors.Join(bench.measure(ctx, sizes, wanted), bench.restore(ctx))
 	fmt.Println()
 	if err := errors.Join(err, bench.report.write(os.Stdout)); err != nil {
 		return err
@@ -76,22 +83,30 @@ func benchmark(ctx context.Context) error {
 }
 
 // measure measures step by step.
-func (bench *bench) measure(ctx context.Context, sizes sizes) error {
+func (bench *bench) measure(ctx context.Context, sizes sizes, wanted *regexp.Regexp) error {
+	var loads []float64
 	for _, step := range []struct {
 		name string
 		run  func(ctx context.Context) error
 	}{
 		{"images", bench.images},
 		{fmt.Sprintf("%d times from zero", sizes.cold), func(ctx context.Context) error { return bench.latencies(ctx, sizes.cold, fromZero) }},
+		{fmt.Sprintf("%d times from zero, without NetworkPolicies", sizes.cold), func(ctx context.Context) error { return bench.unguarded(ctx, sizes.cold) }},
+		{"start to ready", bench.starts},
 		{fmt.Sprintf("%d times warm", sizes.warm), func(ctx context.Context) error { return bench.latencies(ctx, sizes.warm, warm) }},
 		{fmt.Sprintf("%d times warm, over HTTP", sizes.warm/2), func(ctx context.Context) error { return bench.overHTTP(ctx, sizes.warm/2) }},
 		{fmt.Sprintf("%d tasks at once, whose Jobs run", sizes.tiny), func(ctx context.Context) error { return bench.tiny(ctx, sizes.tiny) }},
 		{"tasks that wait, for a minute", bench.waiting},
 		{fmt.Sprintf("Brokers of up to %d Triggers", maxTriggers), bench.triggers},
 		{fmt.Sprintf("%d events for Knative's JobSink", jobSinkEvents), func(ctx context.Context) error { return bench.jobSink(ctx, jobSinkEvents) }},
-		{fmt.Sprintf("%d tasks at once, whose Jobs wait", sizes.burst), func(ctx context.Context) error { return bench.burst(ctx, sizes.burst) }},
+		{fmt.Sprintf("%d tasks at once, and %d while the bridge is away, whose Jobs wait", sizes.burst, sizes.caughtUp), func(ctx context.Context) error {
+			return bench.bursts(ctx, sizes.burst, sizes.caughtUp)
+		}},
 		{"nothing, for a minute", bench.idle},
 	} {
+		if !wanted.MatchString(step.name) {
+			continue
+		}
 		began := time.Now()
 		fmt.Printf("bench: %s\n", step.name)
 		limited, cancel := context.WithTimeout(ctx, stepLimit)
@@ -101,7 +116,13 @@ func (bench *bench) measure(ctx context.Context, sizes sizes) error {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
 		fmt.Printf("bench:   took %s\n", time.Since(began).Round(time.Second))
+		load, err := load()
+		if err != nil {
+			return err
+		}
+		loads = append(loads, load)
 	}
+	bench.report.add("load average of a minute, after each step", "1", "", loads...)
 	return nil
 }
 

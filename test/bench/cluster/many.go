@@ -13,18 +13,18 @@ import (
 	"github.com/job-executor/job-executor/test/system"
 )
 
-// burst measures how fast events become Jobs, which are suspended, since the node would be busy with
-// their pods.
-func (bench *bench) burst(ctx context.Context, count int) error {
+// bursts measures how fast events become Jobs, which are suspended, since the node would be busy with
+// their pods: events that come at once, and such as came while the bridge was away.
+func (bench *bench) bursts(ctx context.Context, atOnce, caughtUp int) error {
 	for _, loop := range []struct {
 		name    string
 		atATime int
 	}{{"Jobs created by a bare loop, one at a time", 1}, {bareLoop, concurrency}} {
-		took, err := bench.bareJobs(ctx, count, loop.atATime, true, nil)
+		took, err := bench.bareJobs(ctx, atOnce, loop.atATime, true, nil)
 		if err != nil {
 			return err
 		}
-		bench.report.add(loop.name, perSecond, "", float64(count)/took.Seconds())
+		bench.report.add(loop.name, perSecond, "", float64(atOnce)/took.Seconds())
 	}
 	if err := bench.installed.SetMaxActiveRuns(ctx, 1); err != nil {
 		return err
@@ -35,7 +35,7 @@ func (bench *bench) burst(ctx context.Context, count int) error {
 	if _, err := bench.sequences(ctx, 1); err != nil { // it warms them
 		return err
 	}
-	return errors.Join(bench.atOnce(ctx, count), bench.installed.SetMaxActiveRuns(ctx, 0))
+	return errors.Join(bench.atOnce(ctx, atOnce), bench.catchUp(ctx, caughtUp), bench.installed.SetMaxActiveRuns(ctx, 0))
 }
 
 // atOnce triggers many sequences at once, and ends them once all have been started.
@@ -62,20 +62,51 @@ func (bench *bench) atOnce(ctx context.Context, count int) error {
 		return err
 	}
 	began, of := bench.moments.first(contexts, triggered), " in a burst"
-	for _, rate := range []struct{ name, limit, what string }{
-		{"events that Keptn triggers", "", triggered},
-		{"events that become Jobs", bareLoop, created},
-		{"events that are started", bareLoop, started},
-	} {
-		took := bench.moments.last(contexts, rate.what).Sub(began)
-		bench.report.add(rate.name+of, perSecond, rate.limit, float64(count)/took.Seconds())
-	}
+	bench.rates(contexts, began, of, triggered, created, started)
 	bench.report.add("triggered to a Job"+of, "ms", "", bench.moments.milliseconds(contexts, triggered, created)...)
 	programs := after.since(used)
 	for _, name := range slices.Sorted(maps.Keys(programs)) {
 		bench.report.add("CPU of "+name+" per event"+of, "ms", "", programs[name]*1000/float64(count))
 	}
-	// What waits is of no further use.
+	return bench.endAll(ctx, contexts)
+}
+
+// catchUp triggers many sequences while there is no bridge, and measures how fast it catches up.
+func (bench *bench) catchUp(ctx context.Context, count int) error {
+	if err := bench.installed.Scale(ctx, 0); err != nil {
+		return err
+	}
+	contexts, err := bench.trigger(ctx, count)
+	if err := errors.Join(err, bench.installed.Scale(ctx, 1)); err != nil {
+		return err
+	}
+	if err := bench.moments.await(ctx, stepLimit, contexts, started); err != nil {
+		return err
+	}
+	bench.rates(contexts, bench.moments.first(contexts, created), " after the bridge was away", created, started)
+	began := time.Now()
+	if err := bench.endAll(ctx, contexts); err != nil {
+		return err
+	}
+	bench.report.add("runs whose Jobs were deleted at once that are finished", perSecond, "", float64(count)/time.Since(began).Seconds())
+	return nil
+}
+
+// rates reports how fast things came about, since a time.
+func (bench *bench) rates(contexts []string, since time.Time, when string, whats ...string) {
+	names := map[string]string{triggered: "events that Keptn triggers", created: "events that become Jobs", started: "events that are started"}
+	for _, what := range whats {
+		limit := bareLoop
+		if what == triggered {
+			limit = ""
+		}
+		took := bench.moments.last(contexts, what).Sub(since)
+		bench.report.add(names[what]+when, perSecond, limit, float64(len(contexts))/took.Seconds())
+	}
+}
+
+// endAll deletes all Jobs, since what waits is of no further use, and waits until all sequences have ended.
+func (bench *bench) endAll(ctx context.Context, contexts []string) error {
 	if err := bench.deleteJobs(ctx, system.JobsNamespace, run.Selector); err != nil {
 		return err
 	}

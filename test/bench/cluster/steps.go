@@ -21,7 +21,6 @@ import (
 // The figures that others are compared to.
 const (
 	helloWarm   = "hello, through Broker and Trigger, warm"
-	helloCold   = "hello, from zero"
 	bareLoop    = "Jobs created by a bare loop, 16 at a time"
 	bareTiny    = "bare Jobs, until all have completed"
 	concurrency = 16
@@ -31,17 +30,25 @@ const (
 type state string
 
 const (
-	fromZero state = "from zero"
-	warm     state = "warm"
-	overHTTP state = "warm, over HTTP"
+	fromZero          state = "from zero"
+	fromZeroUnguarded state = "from zero, without NetworkPolicies"
+	warm              state = "warm"
+	overHTTP          state = "warm, over HTTP"
 )
+
+// limit is what latencies in that state are compared to.
+func (state state) limit() string {
+	if state.isFromZero() {
+		return "hello, " + string(state)
+	}
+	return helloWarm
+}
+
+func (state state) isFromZero() bool { return state == fromZero || state == fromZeroUnguarded }
 
 // latencies runs tasks one after the other, with hello in between.
 func (bench *bench) latencies(ctx context.Context, count int, state state) error {
-	limit := helloWarm
-	if state == fromZero {
-		limit = helloCold
-	} else { // what is not measured warms it
+	if !state.isFromZero() { // what is not measured warms it
 		if _, err := bench.sequences(ctx, 1); err != nil {
 			return err
 		}
@@ -56,7 +63,7 @@ func (bench *bench) latencies(ctx context.Context, count int, state state) error
 	var contexts []string
 	var hellos []float64
 	for range count {
-		if state == fromZero {
+		if state.isFromZero() {
 			if err := bench.awaitZero(ctx); err != nil {
 				return err
 			}
@@ -72,12 +79,13 @@ func (bench *bench) latencies(ctx context.Context, count int, state state) error
 		}
 		contexts = append(contexts, one...)
 	}
+	limit := state.limit()
 	if state != overHTTP {
 		bench.report.add(limit, "ms", "", hellos...)
 	}
 	bench.report.add("triggered to started, "+string(state), "ms", limit, bench.moments.milliseconds(contexts, triggered, started)...)
 	bench.report.add("completed to finished, "+string(state), "ms", limit, bench.moments.milliseconds(contexts, completed, finished)...)
-	if state == fromZero {
+	if state.isFromZero() {
 		return nil
 	}
 	after, err := bench.requests(ctx)
@@ -102,6 +110,15 @@ func (bench *bench) latencies(ctx context.Context, count int, state state) error
 	}
 	bench.report.add("spans per task", "1", "", float64(len(spans)))
 	return nil
+}
+
+// unguarded measures latencies from zero where no NetworkPolicies are enforced: hello's are not either.
+func (bench *bench) unguarded(ctx context.Context, count int) error {
+	const policies = "config/800-network.yaml"
+	if err := bench.installed.Remove(ctx, policies); err != nil {
+		return err
+	}
+	return errors.Join(bench.latencies(ctx, count, fromZeroUnguarded), bench.installed.Apply(ctx, policies))
 }
 
 // overHTTP measures the latencies of tasks whose events come and go over HTTP.

@@ -206,3 +206,13 @@ func number(path, prefix string) (float64, error) {
 	}
 	return 0, fmt.Errorf("%s has no %q", path, prefix)
 }
+
+// load is the load average of the last minute.
+func load() (float64, error) {
+	content, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0, fmt.Errorf("reading the load average: %w", err)
+	}
+	first, _, _ := strings.Cut(string(content), " ")
+	return strconv.ParseFloat(first, 64)
+}

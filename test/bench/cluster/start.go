@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/job-executor/job-executor/test/system"
+)
+
+const (
+	// startsEach is how often each function is started.
+	startsEach = 20
+	// startPort is where it listens beside the one that the pod runs.
+	startPort  = "18080"
+	startLimit = time.Minute
+)
+
+// starts measures how long functions take from the start of their process until they are ready: one more in a
+// pod that runs.
+func (bench *bench) starts(ctx context.Context) error {
+	if _, err := bench.sequences(ctx, 1); err != nil { // it starts the pods
+		return err
+	}
+	for _, name := range []string{"executor", "watcher"} {
+		number, environment, err := runs("/ko-app/" + name)
+		if err != nil {
+			return err
+		}
+		host := environment["HOSTNAME"]
+		pod, err := bench.installed.Kubernetes.CoreV1().Pods(system.Namespace).Get(ctx, host, metav1.GetOptions{})
+		if err != nil {
+			return fmt.Errorf("looking for the pod of %s: %w", name, err)
+		}
+		environment["PORT"] = startPort
+		var took []float64
+		for range startsEach {
+			one, err := start(ctx, number, name, environment, "http://"+pod.Status.PodIP+":"+startPort+"/readyz")
+			if err != nil {
+				return err
+			}
+			took = append(took, float64(one.Microseconds())/1000)
+		}
+		bench.report.add("start of "+name+"'s process to ready", "ms", "", took...)
+	}
+	return nil
+}
+
+// runs returns the number and the environment of a process that runs a program.
+func runs(path string) (number string, environment map[string]string, err error) {
+	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return "", nil, fmt.Errorf("listing processes: %w", err)
+	}
+	for _, file := range found {
+		command, _ := os.ReadFile(file) //nolint:gosec // of a process, which may have ended
+		if strings.TrimRight(string(command), "\x00") != path {
+			continue
+		}
+		content, err := os.ReadFile(filepath.Join(filepath.Dir(file), "environ")) //nolint:gosec // of a process
+		if err != nil {
+			return "", nil, fmt.Errorf("reading the environment of %s: %w", path, err)
+		}
+		environment = map[string]string{}
+		for variable := range strings.SplitSeq(strings.TrimRight(string(content), "\x00"), "\x00") {
+			name, value, _ := strings.Cut(variable, "=")
+			environment[name] = value
+		}
+		return filepath.Base(filepath.Dir(file)), environment, nil
+	}
+	return "", nil, fmt.Errorf("%s does not run", path)
+}
+
+// start starts a program where a process is, and returns how long it takes until it answers that it is ready.
+func start(ctx context.Context, where, name string, environment map[string]string, ready string) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	command := exec.CommandContext(ctx, "nsenter", "--target", where, "--mount", "--net", "/ko-app/"+name)
+	for name, value := range environment {
+		command.Env = append(command.Env, name+"="+value)
+	}
+	slices.Sort(command.Env)
+	began := time.Now()
+	if err := command.Start(); err != nil {
+		return 0, fmt.Errorf("starting %s: %w", name, err)
+	}
+	err := awaitReady(ctx, ready)
+	took := time.Since(began)
+	cancel()
+	_ = command.Wait() // it was killed
+	return took, err
+}
+
+// awaitReady asks each millisecond until the answer is that it is ready.
+func awaitReady(ctx context.Context, address string) error {
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	for {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
+		if err != nil {
+			return fmt.Errorf("asking whether a function is ready: %w", err)
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err == nil {
+			_ = response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				return nil
+			}
+			err = errors.New(response.Status)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("asking whether a function is ready: %w", err)
+		case <-ticker.C:
+		}
+	}
+}
