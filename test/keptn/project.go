@@ -106,7 +106,8 @@ func (project *project) write(directory string, files map[string][]byte) (string
 		if err := errors.Join(os.MkdirAll(filepath.Dir(target), 0o755), os.WriteFile(target, content, 0o600)); err != nil {
 			return "", fmt.Errorf("writing %s: %w", name, err)
 		}
-		if _, err := tree.Add(path.Join(directory, name)); err != nil {
+		// Without a look at all other files, which takes longer the more there are.
+		if err := tree.AddWithOptions(&git.AddOptions{Path: path.Join(directory, name), SkipStatus: true}); err != nil {
 			return "", fmt.Errorf("adding %s: %w", name, err)
 		}
 	}

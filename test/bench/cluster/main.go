@@ -174,6 +174,9 @@ func prepare(ctx context.Context, installed *system.Installation) (*bench, error
 	if err := installed.TraceKnative(installing, false); err != nil {
 		return nil, err
 	}
+	if err := installed.CallKeptnDirectly(ctx); err != nil {
+		return nil, err
+	}
 	address, err := installed.ServiceAddress(ctx, "knative-eventing", "broker-ingress")
 	if err != nil {
 		return nil, err

@@ -16,6 +16,9 @@ import (
 // bursts measures how fast events become Jobs, which are suspended, since the node would be busy with
 // their pods: events that come at once, and such as came while the bridge was away.
 func (bench *bench) bursts(ctx context.Context, atOnce, caughtUp int) error {
+	if _, err := bench.sequences(ctx, 1); err != nil { // a Job to copy
+		return err
+	}
 	for _, loop := range []struct {
 		name    string
 		atATime int
@@ -77,13 +80,14 @@ func (bench *bench) catchUp(ctx context.Context, count int) error {
 		return err
 	}
 	contexts, err := bench.trigger(ctx, count)
+	back := time.Now()
 	if err := errors.Join(err, bench.installed.Scale(ctx, 1)); err != nil {
 		return err
 	}
 	if err := bench.moments.await(ctx, stepLimit, contexts, started); err != nil {
 		return err
 	}
-	bench.rates(contexts, bench.moments.first(contexts, created), " after the bridge was away", created, started)
+	bench.rates(contexts, back, " after the bridge was away", created, started)
 	began := time.Now()
 	if err := bench.endAll(ctx, contexts); err != nil {
 		return err

@@ -66,7 +66,7 @@ func runs(path string) (number string, environment map[string]string, err error)
 		if strings.TrimRight(string(command), "\x00") != path {
 			continue
 		}
-		content, err := os.ReadFile(filepath.Join(filepath.Dir(file), "environ")) //nolint:gosec // of a process
+		content, err := os.ReadFile(filepath.Join(filepath.Dir(file), "environ"))
 		if err != nil {
 			return "", nil, fmt.Errorf("reading the environment of %s: %w", path, err)
 		}
@@ -84,6 +84,7 @@ func runs(path string) (number string, environment map[string]string, err error)
 func start(ctx context.Context, where, name string, environment map[string]string, ready string) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
+	//nolint:gosec // what this machine runs
 	command := exec.CommandContext(ctx, "nsenter", "--target", where, "--mount", "--net", "/ko-app/"+name)
 	for name, value := range environment {
 		command.Env = append(command.Env, name+"="+value)
