@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
@@ -252,17 +253,28 @@ func TestActiveRunsAreNamed(t *testing.T) {
 		source := newSource(broker, &marker{})
 		began := time.Now()
 		source.Now = func() time.Time { return noon.Add(time.Since(began)) }
-		source.namespaces = map[string]*watched{"jobs": {indexed(t, job(state{name: "a", phase: run.Running})), isSynced(true), noon}}
+		young := job(state{name: "b", phase: run.Running})
+		young.Labels[run.EventIDLabel], young.CreationTimestamp = "young", metav1.NewTime(noon.Add(91*time.Minute))
+		source.namespaces = map[string]*watched{"jobs": {indexed(t, job(state{name: "a", phase: run.Running}), young), isSynced(true), noon}}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
 			source.nameActive(ctx)
 		}()
-		time.Sleep(2*time.Hour + time.Minute)
+		time.Sleep(3*time.Hour + time.Minute)
 		cancel()
 		<-done
-		want := []string{fmt.Sprintf("run-active-%d", noon.Add(time.Hour).Unix()), fmt.Sprintf("run-active-%d", noon.Add(2*time.Hour).Unix())}
+		var want []string
+		for _, named := range []struct {
+			run   string
+			after time.Duration
+		}{
+			// Of young the bridge has just heard after the second hour; what the source knows at its start it names at once.
+			{"young", 0}, {"run", time.Hour}, {"run", 2 * time.Hour}, {"run", 3 * time.Hour}, {"young", 3 * time.Hour},
+		} {
+			want = append(want, fmt.Sprintf("%s-active-%d", named.run, noon.Add(named.after).Unix()))
+		}
 		if difference := cmp.Diff(want, broker.taken); difference != "" {
 			t.Errorf("(-want +got):\n%s", difference)
 		}

@@ -611,12 +611,17 @@ func (source *Source) Handle(ctx context.Context, reported event.Event) (*event.
 
 // nameActive names the runs that are not reported, at the start and then again and
 // again: so the bridge learns of those that began before it did, and they learn when
-// Keptn no longer waits for them.
+// Keptn no longer waits for them. Of those that have just begun the bridge has just heard, and
+// many are over before the next time.
 func (source *Source) nameActive(ctx context.Context) {
 	ticker := time.NewTicker(source.ActiveInterval)
 	defer ticker.Stop()
+	var young time.Time // at the start none is
 	for {
 		for _, active := range activeRuns(source.jobs()) {
+			if !young.IsZero() && active[0].CreationTimestamp.After(young) {
+				continue
+			}
 			if err := source.Sender.Send(ctx, run.Active(active, source.Now())); err != nil && ctx.Err() == nil {
 				source.Log.WarnContext(ctx, "naming an active run failed, will be tried again", "run", active[0].Labels[run.EventIDLabel], "error", err)
 			}
@@ -625,6 +630,7 @@ func (source *Source) nameActive(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+			young = source.Now().Add(-source.ActiveInterval / 2)
 		}
 	}
 }

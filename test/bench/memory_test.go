@@ -60,7 +60,7 @@ func TestMemoryIsEnough(t *testing.T) {
 	}{
 		{name: "10,000 open events", program: "bridge", manifest: "600-bridge.yaml", done: gaveAll},
 		{name: "20,000 finished Jobs", program: "jobsource", manifest: "600-jobsource.yaml", done: said("watching Jobs")},
-		{name: "20 runs of four logs of 10 MB", program: "watcher", manifest: "700-watcher.yaml", done: said("done")},
+		{name: "100 runs of four logs of 10 MB", program: "watcher", manifest: "700-watcher.yaml", done: said("done")},
 	}
 	keys := installKeys(t)
 	for _, test := range tests {

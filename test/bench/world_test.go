@@ -48,7 +48,7 @@ type load struct {
 
 // most is what the functions have to bear with the memory that they are given.
 func most() load {
-	return load{OpenEvents: 10000, FinishedJobs: 20000, Namespaces: 1, ReportedRuns: 20, LogsOfARun: 4, LogBytes: 10 << 20}
+	return load{OpenEvents: 10000, FinishedJobs: 20000, Namespaces: 1, ReportedRuns: 100, LogsOfARun: 4, LogBytes: 10 << 20}
 }
 
 // programVariable names the function that this process is to be, and serverVariable the
