@@ -228,9 +228,9 @@ func matches(query url.Values, parameter, value string) bool {
 
 func (keptn *Server) listExecutions(writer http.ResponseWriter, request *http.Request) {
 	found := []map[string]any{}
-	query := request.URL.Query()
+	keptnContext, project := request.URL.Query().Get("keptnContext"), request.URL.Query().Get("project")
 	for _, run := range slices.Backward(keptn.executions) {
-		if project, _ := run.input["project"].(string); !matches(query, "keptnContext", run.context) || !matches(query, "project", project) {
+		if keptnContext != "" && run.context != keptnContext || project != "" && run.input["project"] != project {
 			continue
 		}
 		tasks := []any{}

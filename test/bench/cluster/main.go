@@ -37,8 +37,8 @@ func benchmark(ctx context.Context) error {
 	flag.IntVar(&sizes.cold, "cold", 2, "tasks whose functions start from zero")
 	flag.IntVar(&sizes.warm, "warm", 20, "tasks one after the other")
 	flag.IntVar(&sizes.burst, "burst", 300, "tasks at once, whose Jobs wait")
-	flag.IntVar(&sizes.caughtUp, "caught-up", 1000, "tasks that come while the bridge is away, whose Jobs wait")
-	flag.IntVar(&sizes.tiny, "tiny", 100, "tasks at once, whose Jobs run")
+	flag.IntVar(&sizes.caughtUp, "caught-up", 500, "tasks that come while the bridge is away, whose Jobs wait")
+	flag.IntVar(&sizes.tiny, "tiny", 40, "tasks at once, whose Jobs run")
 	stored := flag.String("stored", "test/bench/cluster/stored.json", "the report that ratios are compared to")
 	written := flag.String("write", "", "where to write this report")
 	only := flag.String("only", "", "measure only the steps whose names match a regular expression")
@@ -94,15 +94,15 @@ func (bench *bench) measure(ctx context.Context, sizes sizes, wanted *regexp.Reg
 		{fmt.Sprintf("%d times from zero, without NetworkPolicies", sizes.cold), func(ctx context.Context) error { return bench.unguarded(ctx, sizes.cold) }},
 		{"start to ready", bench.starts},
 		{fmt.Sprintf("%d times warm", sizes.warm), func(ctx context.Context) error { return bench.latencies(ctx, sizes.warm, warm) }},
-		{fmt.Sprintf("%d times warm, over HTTP", sizes.warm/2), func(ctx context.Context) error { return bench.overHTTP(ctx, sizes.warm/2) }},
+		{fmt.Sprintf("%d times warm, over HTTP", sizes.warm/4), func(ctx context.Context) error { return bench.overHTTP(ctx, sizes.warm/4) }},
 		{fmt.Sprintf("%d tasks at once, whose Jobs run", sizes.tiny), func(ctx context.Context) error { return bench.tiny(ctx, sizes.tiny) }},
-		{"tasks that wait, for a minute", bench.waiting},
+		{"tasks that wait", bench.waiting},
 		{fmt.Sprintf("Brokers of up to %d Triggers", maxTriggers), bench.triggers},
 		{fmt.Sprintf("%d events for Knative's JobSink", jobSinkEvents), func(ctx context.Context) error { return bench.jobSink(ctx, jobSinkEvents) }},
 		{fmt.Sprintf("%d tasks at once, and %d while the bridge is away, whose Jobs wait", sizes.burst, sizes.caughtUp), func(ctx context.Context) error {
 			return bench.bursts(ctx, sizes.burst, sizes.caughtUp)
 		}},
-		{"nothing, for a minute", bench.idle},
+		{"nothing", bench.idle},
 	} {
 		if !wanted.MatchString(step.name) {
 			continue

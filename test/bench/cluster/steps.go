@@ -22,7 +22,7 @@ import (
 const (
 	helloWarm   = "hello, through Broker and Trigger, warm"
 	bareLoop    = "Jobs created by a bare loop, 16 at a time"
-	bareTiny    = "bare Jobs, until all have completed"
+	bareTiny    = "bare Jobs that complete"
 	concurrency = 16
 )
 
