@@ -100,7 +100,7 @@ func Lookup(path string, event map[string]any) (any, error) {
 		}
 		return selected[0].Node, nil
 	}
-	if strings.ContainsAny(path, "*?") || strings.Contains(path, "..") {
+	if bare := texts.ReplaceAllString(path, ""); strings.ContainsAny(bare, "*?") || strings.Contains(bare, "..") {
 		selected.Sort() // the members of an object come in any order
 	}
 	values := make([]any, 0, len(selected))

@@ -27,6 +27,7 @@ func TestTheDialectOfJSONPath(t *testing.T) {
 		{path: "$.data.list[*].kind", want: `["x","y","y"]`},
 		{path: "$.data.list[0,2].size", want: `[1,3]`},
 		{path: "$.data.list[2,0].size", want: `[3,1]`},
+		{path: "$.data.deep['other','name','*?..']", want: `[1,"inner"]`},
 		{path: "$.data.deep.*", want: `["inner",1]`},
 		{path: "$..name", want: `["inner"]`},
 		{path: "$.data.list[?(@.kind=='y')].size", want: `[2,3]`},
