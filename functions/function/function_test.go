@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -132,56 +131,6 @@ func TestReceiverAnswersWhatKnativeActsOn(t *testing.T) {
 			if difference := cmp.Diff(test.want, got); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
 			}
-		})
-	}
-}
-
-func TestOfLargeEventsOnlyAFewAreHandledAtATime(t *testing.T) {
-	tests := []struct {
-		name         string
-		body         string
-		chunked      bool
-		given, taken int
-	}{
-		{name: "of the largest", body: strings.Repeat("x", 1000), given: 9, taken: largeEvents},
-		{name: "of such whose size is not told", body: "{}", chunked: true, given: 9, taken: largeEvents},
-		{name: "of half their size twice as many", body: strings.Repeat("x", 500), given: 9, taken: 2 * largeEvents},
-		{name: "of small ones all", body: "{}", given: 200, taken: 200},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				var taken, answered atomic.Int64
-				release := make(chan struct{})
-				receiver := Receiver(func(context.Context, event.Event) (*event.Event, error) {
-					taken.Add(1)
-					<-release
-					return nil, nil
-				}, 1000, telemetry(tracetest.NewSpanRecorder()))
-				for range test.given {
-					request := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(test.body))
-					request.Header = http.Header{"Ce-Id": {"1"}, "Ce-Source": {"s"}, "Ce-Type": {"t"}, "Ce-Specversion": {"1.0"}, "Content-Type": {"text/plain"}}
-					if test.chunked {
-						request.ContentLength = -1
-					}
-					go func() {
-						response := httptest.NewRecorder()
-						receiver.ServeHTTP(response, request)
-						if response.Code == http.StatusAccepted {
-							answered.Add(1)
-						}
-					}()
-				}
-				synctest.Wait()
-				if int(taken.Load()) != test.taken {
-					t.Errorf("%d are handled at a time, want %d", taken.Load(), test.taken)
-				}
-				close(release)
-				synctest.Wait()
-				if int(answered.Load()) != test.given {
-					t.Errorf("%d of %d were answered", answered.Load(), test.given)
-				}
-			})
 		})
 	}
 }

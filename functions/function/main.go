@@ -65,7 +65,7 @@ func (program Program) HTTPHandler(maxEventBytes int64, telemetry *Telemetry) ht
 	for path, handle := range program.Handlers {
 		mux.Handle(path, Receiver(handle, maxEventBytes, telemetry))
 	}
-	return mux
+	return server.FewLarge(mux, maxEventBytes, telemetry.Log)
 }
 
 // RoutesHandler serves the program's routes.

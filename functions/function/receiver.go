@@ -14,7 +14,6 @@ import (
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/job-executor/job-executor/functions/tracing"
 )
@@ -25,33 +24,18 @@ import (
 // it is delivered again, unless the error is Permanent.
 type Handler func(ctx context.Context, received event.Event) (*event.Event, error)
 
-// largeEvents is how many events of the largest size may be handled at a time; of others, as many as
-// are together no larger.
-const largeEvents = 4
-
 // Receiver makes a Handler an http.Handler for CloudEvents in binary or
-// structured mode, of at most maxBytes. Many are handled at a time, but of large ones only a few: the
-// others wait, unread. What is done for an event that was sent within a
+// structured mode, of at most maxBytes. What is done for an event that was sent within a
 // trace is a span of that trace, and so is what the reply leads to.
 func Receiver(handle Handler, maxBytes int64, telemetry *Telemetry) http.Handler {
 	log, tracer := telemetry.Log, telemetry.Tracers.Tracer("function")
 	var started atomic.Bool
-	memory := semaphore.NewWeighted(largeEvents * maxBytes)
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		if request.Method != http.MethodPost {
 			http.Error(writer, "events are received by POST", http.StatusMethodNotAllowed)
 			return
 		}
 		ctx, began := request.Context(), time.Now()
-		size := maxBytes
-		if length := request.ContentLength; length >= 0 && length < maxBytes {
-			size = length
-		}
-		if err := memory.Acquire(ctx, size); err != nil {
-			fail(ctx, writer, log, fmt.Errorf("waiting for memory for the event: %w", err))
-			return
-		}
-		defer memory.Release(size)
 		request.Body = http.MaxBytesReader(writer, request.Body, maxBytes)
 		message := cehttp.NewMessageFromHttpRequest(request)
 		received, err := binding.ToEvent(ctx, message)

@@ -570,7 +570,7 @@ func TestEventValue(t *testing.T) {
 		{
 			name: "what is not there",
 			env:  Env{Name: "X", Value: "$.data.nothing"},
-			err:  "could not add env with name X, value $.data.nothing of the event: there is nothing",
+			err:  "could not add env with name X, value $.data.nothing of the event: unknown key nothing",
 		},
 	}
 	for _, test := range tests {

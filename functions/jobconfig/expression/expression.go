@@ -9,6 +9,7 @@ import (
 
 	"github.com/theory/jsonpath"
 	"github.com/theory/jsonpath/registry"
+	"github.com/theory/jsonpath/spec"
 )
 
 // What one expression may take of the executor, which is everybody's.
@@ -87,7 +88,7 @@ func parse(path string) (*jsonpath.Path, error) {
 }
 
 // Lookup is what a JSONPath selects of an event: a value if it can only select one, else a list. If it can
-// only select one, and there is nothing, that is an error.
+// only select one, and there is nothing, that is an error, which names what is missing.
 func Lookup(path string, event map[string]any) (any, error) {
 	parsed, err := parse(path)
 	if err != nil {
@@ -96,7 +97,7 @@ func Lookup(path string, event map[string]any) (any, error) {
 	selected := parsed.SelectLocated(event)
 	if parsed.Query().Singular() != nil {
 		if len(selected) == 0 {
-			return nil, errors.New("there is nothing")
+			return nil, missing(parsed.Query().Segments(), event)
 		}
 		return selected[0].Node, nil
 	}
@@ -108,4 +109,20 @@ func Lookup(path string, event map[string]any) (any, error) {
 		values = append(values, value)
 	}
 	return values, nil
+}
+
+// missing tells the first of a path's names and indices that an event does not have.
+func missing(path []*spec.Segment, event map[string]any) error {
+	for index, segment := range path {
+		if len(jsonpath.New(spec.Query(true, path[:index+1]...)).Select(event)) > 0 {
+			continue
+		}
+		switch selector := segment.Selectors()[0].(type) {
+		case spec.Name:
+			return fmt.Errorf("unknown key %s", string(selector))
+		case spec.Index:
+			return fmt.Errorf("index %d out of bounds", int(selector))
+		}
+	}
+	return errors.New("there is nothing")
 }

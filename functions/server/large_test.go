@@ -1,0 +1,68 @@
+package server
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestOfLargeRequestsOnlyAFewAreServedAtATime(t *testing.T) {
+	const largest = 1000
+	type counts struct{ Served, Refused int64 }
+	tests := []struct {
+		name string
+		size int64
+		// given are how many requests come at once, each of which takes some time.
+		given int
+		takes time.Duration
+		// atATime is how many are served before the first has been.
+		atATime int64
+		want    counts
+	}{
+		{name: "of the largest", size: largest, given: 9, takes: time.Second, atATime: largeAtATime, want: counts{Served: 9}},
+		{name: "of such as are too large", size: 5 * largest, given: 9, takes: time.Second, atATime: largeAtATime, want: counts{Served: 9}},
+		{name: "of such whose size is not told", size: -1, given: 9, takes: time.Second, atATime: largeAtATime, want: counts{Served: 9}},
+		{name: "of half their size twice as many", size: largest / 2, given: 9, takes: time.Second, atATime: 2 * largeAtATime, want: counts{Served: 9}},
+		{name: "of small ones all", size: 2, given: 200, takes: time.Second, atATime: 200, want: counts{Served: 200}},
+		{name: "of empty ones all", size: 0, given: 5000, takes: time.Second, atATime: 5000, want: counts{Served: 5000}},
+		{name: "those that would wait too long are refused", size: largest, given: 9, takes: memoryTimeout + time.Second, atATime: largeAtATime, want: counts{Served: 4, Refused: 5}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var begun, served, refused atomic.Int64
+				handler := FewLarge(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+					begun.Add(1)
+					time.Sleep(test.takes)
+					served.Add(1)
+				}), largest, slog.New(slog.DiscardHandler))
+				for range test.given {
+					request := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("body"))
+					request.ContentLength = test.size
+					go func() {
+						response := httptest.NewRecorder()
+						handler.ServeHTTP(response, request)
+						if response.Code == http.StatusServiceUnavailable {
+							refused.Add(1)
+						}
+					}()
+				}
+				synctest.Wait()
+				if begun.Load() != test.atATime {
+					t.Errorf("%d are served at a time, want %d", begun.Load(), test.atATime)
+				}
+				time.Sleep(time.Hour)
+				if difference := cmp.Diff(test.want, counts{served.Load(), refused.Load()}); difference != "" {
+					t.Errorf("(-want +got):\n%s", difference)
+				}
+			})
+		})
+	}
+}
