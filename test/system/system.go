@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+	"golang.org/x/sync/errgroup"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -372,23 +373,12 @@ func (system *Installation) TraceKnative(ctx context.Context, on bool) error {
 		"knative-eventing": {"mt-broker-ingress", "mt-broker-filter", "imc-dispatcher"},
 		"knative-serving":  {"controller", "activator"},
 	}
+	group, observing := errgroup.WithContext(ctx)
 	for namespace, deployments := range writing {
-		if _, err := system.Kubernetes.CoreV1().ConfigMaps(namespace).Patch(ctx, "config-observability", types.MergePatchType, change, metav1.PatchOptions{}); err != nil {
-			return fmt.Errorf("setting the tracing of %s: %w", namespace, err)
-		}
-		for _, name := range deployments {
-			if err := system.command(ctx, "kubectl", "rollout", "restart", "-n", namespace, "deployment/"+name); err != nil {
-				return err
-			}
-		}
-		for _, name := range deployments {
-			if err := system.command(ctx, "kubectl", "rollout", "status", "-n", namespace, "deployment/"+name, "--timeout=180s"); err != nil {
-				return err
-			}
-		}
-		if err := console.Eventually(ctx, settingLimit, func(ctx context.Context) error { return system.endTerminating(ctx, namespace, deployments) }); err != nil {
-			return err
-		}
+		group.Go(func() error { return system.observe(observing, namespace, change, deployments) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
 	}
 	return console.Eventually(ctx, settingLimit, func(ctx context.Context) error {
 		deployments, err := system.Kubernetes.AppsV1().Deployments(Namespace).List(ctx, metav1.ListOptions{LabelSelector: "serving.knative.dev/service"})
@@ -406,6 +396,24 @@ func (system *Installation) TraceKnative(ctx context.Context, on bool) error {
 		}
 		return nil
 	})
+}
+
+// observe changes how Knative is observed in a namespace, and waits until its Deployments do as is set.
+func (system *Installation) observe(ctx context.Context, namespace string, change []byte, deployments []string) error {
+	if _, err := system.Kubernetes.CoreV1().ConfigMaps(namespace).Patch(ctx, "config-observability", types.MergePatchType, change, metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("setting the tracing of %s: %w", namespace, err)
+	}
+	for _, name := range deployments {
+		if err := system.command(ctx, "kubectl", "rollout", "restart", "-n", namespace, "deployment/"+name); err != nil {
+			return err
+		}
+	}
+	for _, name := range deployments {
+		if err := system.command(ctx, "kubectl", "rollout", "status", "-n", namespace, "deployment/"+name, "--timeout=180s"); err != nil {
+			return err
+		}
+	}
+	return console.Eventually(ctx, settingLimit, func(ctx context.Context) error { return system.endTerminating(ctx, namespace, deployments) })
 }
 
 // endTerminating ends at once the pods of Deployments that are on their way out: they may go on for

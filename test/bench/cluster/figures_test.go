@@ -14,6 +14,7 @@ func reportOf(rate, latency float64) *report {
 	made.add("burst", perSecond, "bare loop", rate)
 	made.add("hello", "ms", "", 10, 20, 30)
 	made.add("started", "ms", "hello", latency)
+	made.add("started, from zero", "ms", "hello", 100*latency)
 	made.add("memory", "MiB", "", 20)
 	return made
 }
@@ -28,7 +29,10 @@ func TestWhatIsWorseThanBeforeIsTold(t *testing.T) {
 		{name: "within the noise", rate: 34, latency: 59},
 		{name: "better", rate: 500, latency: 4},
 		{name: "a rate that is lower", rate: 30, latency: 40, want: []string{"burst is 0.30 × bare loop, and was 0.50 ×"}},
-		{name: "a time that is longer", rate: 50, latency: 80, want: []string{"started is 4.00 × hello, and was 2.00 ×"}},
+		{name: "a time that is longer, from zero perhaps by chance", rate: 50, latency: 69, want: []string{"started is 3.45 × hello, and was 2.00 ×"}},
+		{name: "times that are longer", rate: 50, latency: 80, want: []string{
+			"started is 4.00 × hello, and was 2.00 ×", "started, from zero is 400.00 × hello, and was 200.00 ×",
+		}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -54,9 +58,9 @@ func TestTableHasNoiseAndRatios(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, row := range []string{
-		"bare loop  100  100     100   100   1/s",
-		"hello      10   20      30    30    ms",
-		"started    40   40      40    40    ms    2.00   hello",
+		"bare loop           100   100     100   100   1/s",
+		"hello               10    20      30    30    ms",
+		"started             40    40      40    40    ms    2.00    hello",
 	} {
 		if !strings.Contains(table.String(), row) {
 			t.Errorf("%q is missing in:\n%s", row, &table)

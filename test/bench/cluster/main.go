@@ -28,17 +28,18 @@ const (
 )
 
 // sizes are how much of each is measured.
-type sizes struct{ cold, warm, burst, caughtUp, tiny int }
+type sizes struct{ cold, unguarded, warm, burst, caughtUp, tiny int }
 
 func main() { console.Main("bench", benchmark) }
 
 func benchmark(ctx context.Context) error {
 	var sizes sizes
-	flag.IntVar(&sizes.cold, "cold", 2, "tasks whose functions start from zero")
-	flag.IntVar(&sizes.warm, "warm", 20, "tasks one after the other")
+	flag.IntVar(&sizes.cold, "cold", 1, "tasks whose functions start from zero")
+	flag.IntVar(&sizes.unguarded, "unguarded", 0, "the same without NetworkPolicies")
+	flag.IntVar(&sizes.warm, "warm", 12, "tasks one after the other")
 	flag.IntVar(&sizes.burst, "burst", 300, "tasks at once, whose Jobs wait")
-	flag.IntVar(&sizes.caughtUp, "caught-up", 500, "tasks that come while the bridge is away, whose Jobs wait")
-	flag.IntVar(&sizes.tiny, "tiny", 40, "tasks at once, whose Jobs run")
+	flag.IntVar(&sizes.caughtUp, "caught-up", 300, "tasks that come while the bridge is away, whose Jobs wait")
+	flag.IntVar(&sizes.tiny, "tiny", 20, "tasks at once, whose Jobs run")
 	stored := flag.String("stored", "test/bench/cluster/stored.json", "the report that ratios are compared to")
 	written := flag.String("write", "", "where to write this report")
 	only := flag.String("only", "", "measure only the steps whose names match a regular expression")
@@ -91,7 +92,7 @@ func (bench *bench) measure(ctx context.Context, sizes sizes, wanted *regexp.Reg
 	}{
 		{"images", bench.images},
 		{fmt.Sprintf("%d times from zero", sizes.cold), func(ctx context.Context) error { return bench.latencies(ctx, sizes.cold, fromZero) }},
-		{fmt.Sprintf("%d times from zero, without NetworkPolicies", sizes.cold), func(ctx context.Context) error { return bench.unguarded(ctx, sizes.cold) }},
+		{fmt.Sprintf("%d times from zero, without NetworkPolicies", sizes.unguarded), func(ctx context.Context) error { return bench.unguarded(ctx, sizes.unguarded) }},
 		{"start to ready", bench.starts},
 		{fmt.Sprintf("%d times warm", sizes.warm), func(ctx context.Context) error { return bench.latencies(ctx, sizes.warm, warm) }},
 		{fmt.Sprintf("%d times warm, over HTTP", sizes.warm/4), func(ctx context.Context) error { return bench.overHTTP(ctx, sizes.warm/4) }},
