@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -62,8 +63,9 @@ func benchmark(ctx context.Context) error {
 		return err
 	}
 	if *written != "" {
-		content, err := json.MarshalIndent(bench.report, "", "  ")
+		content, err := json.Marshal(bench.report)
 		if err == nil {
+			content = bytes.ReplaceAll(content, []byte(`{"name":`), []byte("\n"+`{"name":`)) // a line each
 			err = os.WriteFile(*written, append(content, '\n'), 0o600)
 		}
 		if err != nil {
