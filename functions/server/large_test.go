@@ -32,7 +32,10 @@ func TestOfLargeRequestsOnlyAFewAreServedAtATime(t *testing.T) {
 		{name: "of half their size twice as many", size: largest / 2, given: 9, takes: time.Second, atATime: 2 * largeAtATime, want: counts{Served: 9}},
 		{name: "of small ones all", size: 2, given: 200, takes: time.Second, atATime: 200, want: counts{Served: 200}},
 		{name: "of empty ones all", size: 0, given: 5000, takes: time.Second, atATime: 5000, want: counts{Served: 5000}},
-		{name: "those that would wait too long are refused", size: largest, given: 9, takes: memoryTimeout + time.Second, atATime: largeAtATime, want: counts{Served: 4, Refused: 5}},
+		{
+			name: "those that would wait too long are refused", size: largest, given: 9, takes: memoryTimeout + time.Second,
+			atATime: largeAtATime, want: counts{Served: 4, Refused: 5},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
