@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -189,9 +188,9 @@ const milliseconds = "2006-01-02T15:04:05.000Z"
 
 func (keptn *Server) listSequences(writer http.ResponseWriter, request *http.Request) {
 	states := []map[string]any{}
-	query := request.URL.Query()
+	project, keptnContext := request.PathValue("project"), request.URL.Query().Get("keptnContext")
 	for _, run := range slices.Backward(keptn.executions) {
-		if run.input["project"] != request.PathValue("project") || !matches(query, "keptnContext", run.context) {
+		if run.input["project"] != project || !matches(keptnContext, run.context) {
 			continue
 		}
 		stage := map[string]any{"name": run.stage, "state": run.stageState}
@@ -221,16 +220,15 @@ func brief(event message) map[string]any {
 	return map[string]any{"id": event.text("id"), "type": event.text("type"), "time": event.text("time")}
 }
 
-func matches(query url.Values, parameter, value string) bool {
-	wanted := query.Get(parameter)
-	return wanted == "" || wanted == value
-}
+// matches says whether a value is the one that a query wants, if it wants one.
+func matches(wanted, value string) bool { return wanted == "" || wanted == value }
 
 func (keptn *Server) listExecutions(writer http.ResponseWriter, request *http.Request) {
 	found := []map[string]any{}
-	keptnContext, project := request.URL.Query().Get("keptnContext"), request.URL.Query().Get("project")
+	query := request.URL.Query()
+	keptnContext, project := query.Get("keptnContext"), query.Get("project")
 	for _, run := range slices.Backward(keptn.executions) {
-		if keptnContext != "" && run.context != keptnContext || project != "" && run.input["project"] != project {
+		if of, _ := run.input["project"].(string); !matches(keptnContext, run.context) || !matches(project, of) {
 			continue
 		}
 		tasks := []any{}
@@ -272,8 +270,9 @@ func (keptn *Server) listEvents(writer http.ResponseWriter, request *http.Reques
 	defer keptn.mutex.Unlock()
 	found := []message{}
 	query := request.URL.Query()
+	keptnContext, eventType := query.Get("keptnContext"), query.Get("type")
 	for _, event := range slices.Backward(keptn.events) {
-		if matches(query, "keptnContext", event.text("shkeptncontext")) && matches(query, "type", event.text("type")) {
+		if matches(keptnContext, event.text("shkeptncontext")) && matches(eventType, event.text("type")) {
 			found = append(found, event)
 		}
 	}
@@ -414,9 +413,9 @@ func (keptn *Server) ping(writer http.ResponseWriter, request *http.Request) {
 }
 
 func (keptn *Server) listIntegrations(writer http.ResponseWriter, request *http.Request) {
-	found := []models.Integration{}
+	found, wanted := []models.Integration{}, request.URL.Query().Get("id")
 	for id, known := range keptn.integrations {
-		if matches(request.URL.Query(), "id", id) {
+		if matches(wanted, id) {
 			found = append(found, *known)
 		}
 	}
@@ -472,9 +471,9 @@ func (keptn *Server) postLog(writer http.ResponseWriter, request *http.Request) 
 }
 
 func (keptn *Server) listLog(writer http.ResponseWriter, request *http.Request) {
-	found := []models.LogEntry{}
+	found, wanted := []models.LogEntry{}, request.URL.Query().Get("integrationId")
 	for _, entry := range slices.Backward(keptn.logs) {
-		if matches(request.URL.Query(), "integrationId", entry.IntegrationID) {
+		if matches(wanted, entry.IntegrationID) {
 			found = append(found, entry)
 		}
 	}

@@ -62,7 +62,7 @@ func CheckPath(path string) error {
 	if len(path) > maxPathBytes {
 		return fmt.Errorf("is a JSONPath of %d characters, more than %d", len(path), maxPathBytes)
 	}
-	bare := texts.ReplaceAllString(path, "")
+	bare := withoutTexts(path)
 	wildcards := strings.Count(bare, "*") + strings.Count(bare, "..") + strings.Count(bare, "?")
 	switch {
 	case strings.Count(bare, "..") > 1 || wildcards > maxPathWildcards:
@@ -78,8 +78,11 @@ func CheckPath(path string) error {
 	return nil
 }
 
-// texts are those within a JSONPath, which select by name.
+// texts are those within a JSONPath: names, and what values are compared to.
 var texts = regexp.MustCompile(`'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"`)
+
+// withoutTexts is a JSONPath without its texts, in which wildcards and all else that is counted say nothing.
+func withoutTexts(path string) string { return texts.ReplaceAllString(path, "") }
 
 // parse parses a JSONPath of RFC 9535, without its functions: the job-executor-service has none, and the
 // regular expressions of two would be bounded by nothing.
@@ -101,7 +104,7 @@ func Lookup(path string, event map[string]any) (any, error) {
 		}
 		return selected[0].Node, nil
 	}
-	if bare := texts.ReplaceAllString(path, ""); strings.ContainsAny(bare, "*?") || strings.Contains(bare, "..") {
+	if bare := withoutTexts(path); strings.ContainsAny(bare, "*?") || strings.Contains(bare, "..") {
 		selected.Sort() // the members of an object come in any order
 	}
 	values := make([]any, 0, len(selected))
