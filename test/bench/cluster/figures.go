@@ -47,22 +47,24 @@ func (report *report) add(name, unit, limit string, values ...float64) {
 	report.Figures = append(report.Figures, figure{name, unit, limit, values})
 }
 
-func (report *report) find(name string) (figure, bool) {
-	index := slices.IndexFunc(report.Figures, func(figure figure) bool { return figure.Name == name })
-	if index < 0 {
-		return figure{}, false
+// ratio is how many times its limit something is: by the medians, and what the noise makes of it, by the quartiles.
+// They are NaN where there is no limit.
+type ratio struct{ low, median, high float64 }
+
+func (report *report) ratio(measured figure) ratio {
+	var limit figure
+	if index := slices.IndexFunc(report.Figures, func(figure figure) bool { return figure.Name == measured.Limit }); index >= 0 {
+		limit = report.Figures[index]
 	}
-	return report.Figures[index], true
+	return ratio{
+		low:    measured.quantile(lower) / limit.quantile(upper),
+		median: measured.median() / limit.median(),
+		high:   measured.quantile(upper) / limit.quantile(lower),
+	}
 }
 
-// ratio is a figure's median by that of its limit; NaN if it has none.
-func (report *report) ratio(measured figure) float64 {
-	limit, ok := report.find(measured.Limit)
-	if !ok {
-		return math.NaN()
-	}
-	return measured.median() / limit.median()
-}
+// lower and upper are the quartiles.
+const lower, upper = 0.25, 0.75
 
 // write writes it as a table.
 func (report *report) write(output io.Writer) error {
@@ -71,7 +73,7 @@ func (report *report) write(output io.Writer) error {
 	fmt.Fprintln(table, "figure\tmin\tmedian\t95th\t99th\tunit\tratio\tto")
 	for _, figure := range report.Figures {
 		ratio := ""
-		if value := report.ratio(figure); !math.IsNaN(value) {
+		if value := report.ratio(figure).median; !math.IsNaN(value) {
 			ratio = fmt.Sprintf("%.2f", value)
 		}
 		fmt.Fprintf(table, "%s\t%.4g\t%.4g\t%.4g\t%.4g\t%s\t%s\t%s\n",
@@ -80,7 +82,8 @@ func (report *report) write(output io.Writer) error {
 	return table.Flush()
 }
 
-// noise is by what factor a ratio may be worse than the one that is stored.
+// noise is by what factor a ratio's median may be worse than the one that is stored, if the quartiles do not
+// overlap; otherwise it may be worse by more.
 const noise = 1.5
 
 // tooSteep returns what grows faster than what it is measured by.
@@ -97,25 +100,29 @@ func (report *report) tooSteep() (steep []string) {
 // takes so much longer or shorter by chance.
 const kubeletLooks = 1000
 
-// compare returns what is worse than in an earlier run, by more than the noise. A rate is
-// better if it is larger, anything else if it is smaller.
+// compare returns what is worse than in an earlier run, by more than the noise. A rate is better if it is larger,
+// anything else if it is smaller. What was measured of another count has another name, and is not compared.
 func (report *report) compare(earlier *report) (worse []string) {
-	for _, figure := range report.Figures {
-		before, ok := earlier.find(figure.Name)
-		if !ok {
+	for _, measured := range report.Figures {
+		index := slices.IndexFunc(earlier.Figures, func(before figure) bool { return before.Name == measured.Name && before.Limit == measured.Limit })
+		if index < 0 {
 			continue
 		}
-		now, then := report.ratio(figure), earlier.ratio(before)
-		factor := now / then
-		if figure.Unit == perSecond {
-			factor = then / now
+		now, then := report.ratio(measured), earlier.ratio(earlier.Figures[index])
+		told := fmt.Sprintf("%s is %.2f × %s, and was %.2f ×", measured.Name, now.median, measured.Limit, then.median)
+		if strings.Contains(measured.Name, string(fromZero)) {
+			lucky := measured
+			lucky.Values = slices.Clone(measured.Values)
+			for index := range lucky.Values {
+				lucky.Values[index] -= kubeletLooks
+			}
+			now = report.ratio(lucky)
 		}
-		if strings.Contains(figure.Name, string(fromZero)) {
-			limit, _ := report.find(figure.Limit)
-			factor = (figure.median() - kubeletLooks) / limit.median() / then
+		if measured.Unit == perSecond {
+			now, then = then, now
 		}
-		if factor > noise {
-			worse = append(worse, fmt.Sprintf("%s is %.2f × %s, and was %.2f ×", figure.Name, now, figure.Limit, then))
+		if now.median > noise*then.median && now.low > then.high {
+			worse = append(worse, told)
 		}
 	}
 	return worse

@@ -12,8 +12,9 @@ func reportOf(rate, latency float64) *report {
 	made := &report{Machine: "2 cores"}
 	made.add("bare loop", perSecond, "", 100)
 	made.add("burst", perSecond, "bare loop", rate)
-	made.add("hello", "ms", "", 10, 20, 30)
-	made.add("started", "ms", "hello", latency)
+	made.add("hello", "ms", "", 18, 20, 22)
+	made.add("started", "ms", "hello", 0.95*latency, latency, 1.05*latency)
+	made.add("started, over HTTP", "ms", "hello", latency/100, 5*latency, 6*latency)
 	made.add("started, from zero", "ms", "hello", 100*latency)
 	made.add("memory", "MiB", "", 20)
 	return made
@@ -59,8 +60,8 @@ func TestTableHasNoiseAndRatios(t *testing.T) {
 	}
 	for _, row := range []string{
 		"bare loop           100   100     100   100   1/s",
-		"hello               10    20      30    30    ms",
-		"started             40    40      40    40    ms    2.00    hello",
+		"hello               18    20      22    22    ms",
+		"started             38    40      42    42    ms    2.00    hello",
 	} {
 		if !strings.Contains(table.String(), row) {
 			t.Errorf("%q is missing in:\n%s", row, &table)

@@ -8,9 +8,6 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/job-executor/job-executor/test/system"
 )
 
 // images measures how large the functions' images are as a node pulls them: compressed, with their base.
@@ -18,13 +15,13 @@ func (bench *bench) images(ctx context.Context) error {
 	if _, err := bench.sequences(ctx, 1); err != nil { // so that all have pods
 		return err
 	}
-	pods, err := bench.installed.Kubernetes.CoreV1().Pods(system.Namespace).List(ctx, metav1.ListOptions{})
+	pods, err := bench.pods(ctx)
 	if err != nil {
-		return fmt.Errorf("listing the functions' pods: %w", err)
+		return err
 	}
 	images := map[string]string{}
-	for index := range pods.Items {
-		images[functionOf(&pods.Items[index])] = pods.Items[index].Spec.Containers[0].Image
+	for index := range pods {
+		images[functionOf(&pods[index])] = pods[index].Spec.Containers[0].Image
 	}
 	for _, function := range slices.Sorted(maps.Keys(images)) {
 		reference, err := name.ParseReference(images[function])

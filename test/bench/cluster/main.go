@@ -10,6 +10,7 @@ import (
 	"os"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,6 +50,10 @@ func benchmark(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("--only: %w", err)
 	}
+	steps := stepsOf(sizes, wanted)
+	if len(steps) == 0 {
+		return fmt.Errorf("--only: no step's name matches %q", wanted)
+	}
 	installed, err := system.Connect()
 	if err != nil {
 		return err
@@ -57,7 +62,8 @@ func benchmark(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(bench.measure(ctx, sizes, wanted), bench.restore(ctx))
+	err = bench.measure(ctx, steps)
+	afterwards(ctx, &err, func(ctx context.Context) error { return installed.TraceKnative(ctx, true) })
 	fmt.Println()
 	if err := errors.Join(err, bench.report.write(os.Stdout)); err != nil {
 		return err
@@ -85,35 +91,49 @@ func benchmark(ctx context.Context) error {
 	return nil
 }
 
-// measure measures step by step.
-func (bench *bench) measure(ctx context.Context, sizes sizes, wanted *regexp.Regexp) error {
-	var loads []float64
-	for _, step := range []struct {
-		name string
-		run  func(ctx context.Context) error
-	}{
-		{"images", bench.images},
-		{fmt.Sprintf("%d times from zero", sizes.cold), func(ctx context.Context) error { return bench.latencies(ctx, sizes.cold, fromZero) }},
-		{fmt.Sprintf("%d times from zero, without NetworkPolicies", sizes.unguarded), func(ctx context.Context) error { return bench.unguarded(ctx, sizes.unguarded) }},
-		{"start to ready", bench.starts},
-		{fmt.Sprintf("%d times warm", sizes.warm), func(ctx context.Context) error { return bench.latencies(ctx, sizes.warm, warm) }},
-		{fmt.Sprintf("%d times warm, over HTTP", sizes.warm/4), func(ctx context.Context) error { return bench.overHTTP(ctx, sizes.warm/4) }},
-		{fmt.Sprintf("%d tasks at once, whose Jobs run", sizes.tiny), func(ctx context.Context) error { return bench.tiny(ctx, sizes.tiny) }},
-		{"tasks that wait", bench.waiting},
-		{fmt.Sprintf("Brokers of up to %d Triggers", maxTriggers), bench.triggers},
-		{fmt.Sprintf("%d events for Knative's JobSink", jobSinkEvents), func(ctx context.Context) error { return bench.jobSink(ctx, jobSinkEvents) }},
-		{fmt.Sprintf("%d tasks at once, and %d while the bridge is away, whose Jobs wait", sizes.burst, sizes.caughtUp), func(ctx context.Context) error {
+// A step measures one of what is measured.
+type step struct {
+	name string
+	run  func(bench *bench, ctx context.Context) error
+}
+
+// stepsOf are those whose names match.
+func stepsOf(sizes sizes, wanted *regexp.Regexp) []step {
+	inState := func(count int, state state) step {
+		return step{fmt.Sprintf("%d times %s", count, state), func(bench *bench, ctx context.Context) error { return bench.latencies(ctx, count, state) }}
+	}
+	steps := []step{{"images", (*bench).images}, inState(sizes.cold, fromZero)}
+	if sizes.unguarded > 0 {
+		steps = append(steps, inState(sizes.unguarded, fromZeroUnguarded))
+	}
+	steps = append(steps,
+		step{"start to ready", (*bench).starts},
+		inState(sizes.warm, warm),
+		inState(sizes.warm/3, overHTTP),
+		step{fmt.Sprintf("%d tasks at once, whose Jobs run", sizes.tiny), func(bench *bench, ctx context.Context) error {
+			return bench.tiny(ctx, sizes.tiny)
+		}},
+		step{"tasks that wait", (*bench).waiting},
+		step{fmt.Sprintf("Brokers of up to %d Triggers", maxTriggers), (*bench).triggers},
+		step{fmt.Sprintf("%d events for Knative's JobSink", jobSinkEvents), func(bench *bench, ctx context.Context) error {
+			return bench.jobSink(ctx, jobSinkEvents)
+		}},
+		step{fmt.Sprintf("%d tasks at once, and %d while the bridge is away, whose Jobs wait", sizes.burst, sizes.caughtUp), func(bench *bench, ctx context.Context) error {
 			return bench.bursts(ctx, sizes.burst, sizes.caughtUp)
 		}},
-		{"nothing", bench.idle},
-	} {
-		if !wanted.MatchString(step.name) {
-			continue
-		}
+		step{"nothing", (*bench).idle},
+	)
+	return slices.DeleteFunc(steps, func(step step) bool { return !wanted.MatchString(step.name) })
+}
+
+// measure measures step by step.
+func (bench *bench) measure(ctx context.Context, steps []step) error {
+	var loads []float64
+	for _, step := range steps {
 		began := time.Now()
 		fmt.Printf("bench: %s\n", step.name)
 		limited, cancel := context.WithTimeout(ctx, stepLimit)
-		err := step.run(limited)
+		err := step.run(bench, limited)
 		cancel()
 		if err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
@@ -129,11 +149,12 @@ func (bench *bench) measure(ctx context.Context, sizes sizes, wanted *regexp.Reg
 	return nil
 }
 
-// restore leaves the cluster as the end-to-end tests want it.
-func (bench *bench) restore(ctx context.Context) error {
+// afterwards undoes what was set, also once the time of what needed it is over, so that the cluster is left as it
+// was found. It adds the error of that to another.
+func afterwards(ctx context.Context, err *error, undo func(ctx context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepLimit)
 	defer cancel()
-	return errors.Join(bench.installed.SetMaxActiveRuns(ctx, 0), bench.installed.TraceKnative(ctx, true))
+	*err = errors.Join(*err, undo(ctx))
 }
 
 // bench is what the steps share.

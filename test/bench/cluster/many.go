@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -13,22 +13,28 @@ import (
 	"github.com/job-executor/job-executor/test/system"
 )
 
+// bareLoops is how often the bare loop is measured.
+const bareLoops = 3
+
 // bursts measures how fast events become Jobs, which are suspended, since the node would be busy with
 // their pods: events that come at once, and such as came while the bridge was away.
-func (bench *bench) bursts(ctx context.Context, atOnce, caughtUp int) error {
+func (bench *bench) bursts(ctx context.Context, atOnce, caughtUp int) (err error) {
 	if _, err := bench.sequences(ctx, 1); err != nil { // a Job to copy
 		return err
 	}
-	for _, loop := range []struct {
-		name    string
-		atATime int
-	}{{"Jobs created by a bare loop, one at a time", 1}, {bareLoop, concurrency}} {
-		took, err := bench.bareJobs(ctx, atOnce, loop.atATime, true, nil)
-		if err != nil {
-			return err
+	rates := map[int][]float64{}
+	for range bareLoops {
+		for _, atATime := range []int{1, concurrency} {
+			took, err := bench.bareJobs(ctx, atOnce, atATime, true, nil)
+			if err != nil {
+				return err
+			}
+			rates[atATime] = append(rates[atATime], float64(atOnce)/took.Seconds())
 		}
-		bench.report.add(loop.name, perSecond, "", float64(atOnce)/took.Seconds())
 	}
+	bench.report.add("Jobs created by a bare loop, one at a time", perSecond, "", rates[1]...)
+	bench.report.add(bareLoop, perSecond, "", rates[concurrency]...)
+	defer afterwards(ctx, &err, func(ctx context.Context) error { return bench.installed.SetMaxActiveRuns(ctx, 0) })
 	if err := bench.installed.SetMaxActiveRuns(ctx, 1); err != nil {
 		return err
 	}
@@ -38,7 +44,10 @@ func (bench *bench) bursts(ctx context.Context, atOnce, caughtUp int) error {
 	if _, err := bench.sequences(ctx, 1); err != nil { // it warms them
 		return err
 	}
-	return errors.Join(bench.atOnce(ctx, atOnce), bench.catchUp(ctx, caughtUp), bench.installed.SetMaxActiveRuns(ctx, 0))
+	if err := bench.atOnce(ctx, atOnce); err != nil {
+		return err
+	}
+	return bench.catchUp(ctx, caughtUp)
 }
 
 // atOnce triggers many sequences at once, and ends them once all have been started.
@@ -64,8 +73,9 @@ func (bench *bench) atOnce(ctx context.Context, count int) error {
 	if err := bench.moments.await(ctx, stepLimit, contexts, started); err != nil {
 		return err
 	}
-	began, of := bench.moments.first(contexts, triggered), " in a burst"
-	bench.rates(contexts, began, of, triggered, created, started)
+	began, of := bench.moments.first(contexts, triggered), fmt.Sprintf(", %d in a burst", count)
+	bench.report.add("events that Keptn triggers"+of, perSecond, "", bench.rate(contexts, began, triggered))
+	bench.rates(contexts, began, of)
 	bench.report.add("triggered to a Job"+of, "ms", "", bench.moments.milliseconds(contexts, triggered, created)...)
 	programs := after.since(used)
 	for _, name := range slices.Sorted(maps.Keys(programs)) {
@@ -75,42 +85,50 @@ func (bench *bench) atOnce(ctx context.Context, count int) error {
 }
 
 // catchUp triggers many sequences while there is no bridge, and measures how fast it catches up.
-func (bench *bench) catchUp(ctx context.Context, count int) error {
+func (bench *bench) catchUp(ctx context.Context, count int) (err error) {
 	// A bridge that has just started does not know what the one before it has sent; this is for how long it waits at most.
 	if err := bench.installed.UseTransport(ctx, "nats", system.CountingTime); err != nil {
 		return err
 	}
+	defer afterwards(ctx, &err, func(ctx context.Context) error { return bench.installed.Scale(ctx, 1) })
 	if err := bench.installed.Scale(ctx, 0); err != nil {
 		return err
 	}
 	contexts, err := bench.trigger(ctx, count)
+	if err != nil {
+		return err
+	}
+	before, err := bench.cgroups(ctx)
+	if err != nil {
+		return err
+	}
 	back := time.Now()
-	if err := errors.Join(err, bench.installed.Scale(ctx, 1)); err != nil {
+	if err := bench.installed.Scale(ctx, 1); err != nil {
 		return err
 	}
 	if err := bench.moments.await(ctx, stepLimit, contexts, started); err != nil {
 		return err
 	}
-	bench.rates(contexts, back, " after the bridge was away", created, started)
-	after, err := cgroups(ctx, bench.installed)
+	bench.rates(contexts, back, fmt.Sprintf(", %d after the bridge was away", count))
+	after, err := bench.cgroups(ctx)
 	if err != nil {
 		return err
 	}
-	bench.used("after the bridge was away", nil, after, time.Since(back))
+	bench.used("after the bridge was away", before, after, time.Since(back))
 	return bench.endAll(ctx, contexts)
 }
 
-// rates reports how fast things came about, since a time.
-func (bench *bench) rates(contexts []string, since time.Time, when string, whats ...string) {
-	names := map[string]string{triggered: "events that Keptn triggers", created: "events that become Jobs", started: "events that are started"}
-	for _, what := range whats {
-		limit := bareLoop
-		if what == triggered {
-			limit = ""
-		}
-		took := bench.moments.last(contexts, what).Sub(since)
-		bench.report.add(names[what]+when, perSecond, limit, float64(len(contexts))/took.Seconds())
+// rate is how fast something came about, since a time.
+func (bench *bench) rate(contexts []string, since time.Time, what string) float64 {
+	return float64(len(contexts)) / bench.moments.last(contexts, what).Sub(since).Seconds()
+}
+
+// rates reports how fast events became Jobs, and were started.
+func (bench *bench) rates(contexts []string, since time.Time, when string) {
+	for _, limit := range []string{bareLoop, peer} {
+		bench.report.add("events that become Jobs"+when, perSecond, limit, bench.rate(contexts, since, created))
 	}
+	bench.report.add("events that are started"+when, perSecond, bareLoop, bench.rate(contexts, since, started))
 }
 
 // endAll deletes all Jobs, since what waits is of no further use, and waits until all sequences have ended.
@@ -135,7 +153,7 @@ func (bench *bench) tiny(ctx context.Context, count int) error {
 	if _, err := bench.sequences(ctx, 1); err != nil {
 		return err
 	}
-	before, err := cgroups(ctx, bench.installed)
+	before, err := bench.cgroups(ctx)
 	if err != nil {
 		return err
 	}
@@ -144,13 +162,13 @@ func (bench *bench) tiny(ctx context.Context, count int) error {
 	if err != nil {
 		return err
 	}
-	after, err := cgroups(ctx, bench.installed)
+	after, err := bench.cgroups(ctx)
 	if err != nil {
 		return err
 	}
 	bench.used("while tasks run at once", before, after, time.Since(began))
 	first := bench.moments.first(contexts, triggered)
-	bench.report.add("tasks whose Jobs run, until the last is started", "s", "", bench.moments.last(contexts, started).Sub(first).Seconds())
-	bench.report.add("tasks whose Jobs run, that finish", perSecond, bareTiny, float64(count)/bench.moments.last(contexts, finished).Sub(first).Seconds())
+	bench.report.add(fmt.Sprintf("%d tasks at once, whose Jobs run, until the last is started", count), "s", "", bench.moments.last(contexts, started).Sub(first).Seconds())
+	bench.report.add(fmt.Sprintf("tasks that finish, %d at once", count), perSecond, bareTiny, float64(count)/bench.moments.last(contexts, finished).Sub(first).Seconds())
 	return nil
 }

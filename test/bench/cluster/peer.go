@@ -50,6 +50,6 @@ func (bench *bench) jobSink(ctx context.Context, count int) (err error) {
 	if len(there.Items) != count {
 		return fmt.Errorf("of %d events JobSink has made %d Jobs", count, len(there.Items))
 	}
-	bench.report.add("Jobs created by Knative's JobSink", perSecond, bareLoop, float64(count)/time.Since(began).Seconds())
+	bench.report.add(peer, perSecond, "", float64(count)/time.Since(began).Seconds())
 	return bench.deleteJobs(ctx, "bench", "")
 }

@@ -15,7 +15,7 @@ func (bench *bench) quiet(ctx context.Context, when string) error {
 	if err != nil {
 		return err
 	}
-	before, err := cgroups(ctx, bench.installed)
+	before, err := bench.cgroups(ctx)
 	if err != nil {
 		return err
 	}
@@ -28,7 +28,7 @@ func (bench *bench) quiet(ctx context.Context, when string) error {
 	if err != nil {
 		return err
 	}
-	after, err := cgroups(ctx, bench.installed)
+	after, err := bench.cgroups(ctx)
 	if err != nil {
 		return err
 	}

@@ -12,9 +12,7 @@ import (
 	"strings"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/job-executor/job-executor/test/system"
+	corev1 "k8s.io/api/core/v1"
 )
 
 const (
@@ -36,15 +34,18 @@ func (bench *bench) starts(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		host := environment["HOSTNAME"]
-		pod, err := bench.installed.Kubernetes.CoreV1().Pods(system.Namespace).Get(ctx, host, metav1.GetOptions{})
+		pods, err := bench.pods(ctx)
 		if err != nil {
-			return fmt.Errorf("looking for the pod of %s: %w", name, err)
+			return err
 		}
-		environment["PORT"] = startPort
+		index := slices.IndexFunc(pods, func(pod corev1.Pod) bool { return slices.Contains(environment, "HOSTNAME="+pod.Name) })
+		if index < 0 {
+			return fmt.Errorf("the pod of %s has ended", name)
+		}
+		environment = append(environment, "PORT="+startPort) // of two, the last is taken
 		var took []float64
 		for range startsEach {
-			one, err := start(ctx, number, name, environment, "http://"+pod.Status.PodIP+":"+startPort+"/readyz")
+			one, err := start(ctx, number, name, environment, "http://"+pods[index].Status.PodIP+":"+startPort+"/readyz")
 			if err != nil {
 				return err
 			}
@@ -56,7 +57,7 @@ func (bench *bench) starts(ctx context.Context) error {
 }
 
 // runs returns the number and the environment of a process that runs a program.
-func runs(path string) (number string, environment map[string]string, err error) {
+func runs(path string) (number string, environment []string, err error) {
 	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		return "", nil, fmt.Errorf("listing processes: %w", err)
@@ -70,26 +71,18 @@ func runs(path string) (number string, environment map[string]string, err error)
 		if err != nil {
 			return "", nil, fmt.Errorf("reading the environment of %s: %w", path, err)
 		}
-		environment = map[string]string{}
-		for variable := range strings.SplitSeq(strings.TrimRight(string(content), "\x00"), "\x00") {
-			name, value, _ := strings.Cut(variable, "=")
-			environment[name] = value
-		}
-		return filepath.Base(filepath.Dir(file)), environment, nil
+		return filepath.Base(filepath.Dir(file)), strings.Split(strings.TrimRight(string(content), "\x00"), "\x00"), nil
 	}
 	return "", nil, fmt.Errorf("%s does not run", path)
 }
 
 // start starts a program where a process is, and returns how long it takes until it answers that it is ready.
-func start(ctx context.Context, where, name string, environment map[string]string, ready string) (time.Duration, error) {
+func start(ctx context.Context, where, name string, environment []string, ready string) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	//nolint:gosec // what this machine runs
 	command := exec.CommandContext(ctx, "nsenter", "--target", where, "--mount", "--net", "/ko-app/"+name)
-	for name, value := range environment {
-		command.Env = append(command.Env, name+"="+value)
-	}
-	slices.Sort(command.Env)
+	command.Env = environment
 	began := time.Now()
 	if err := command.Start(); err != nil {
 		return 0, fmt.Errorf("starting %s: %w", name, err)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -22,6 +21,7 @@ import (
 const (
 	helloWarm   = "hello, through Broker and Trigger, warm"
 	bareLoop    = "Jobs created by a bare loop, 16 at a time"
+	peer        = "Jobs created by Knative's JobSink"
 	bareTiny    = "bare Jobs that complete"
 	concurrency = 16
 )
@@ -47,7 +47,20 @@ func (state state) limit() string {
 func (state state) isFromZero() bool { return state == fromZero || state == fromZeroUnguarded }
 
 // latencies runs tasks one after the other, with hello in between.
-func (bench *bench) latencies(ctx context.Context, count int, state state) error {
+func (bench *bench) latencies(ctx context.Context, count int, state state) (err error) {
+	switch state {
+	case fromZeroUnguarded: // hello's are not enforced either
+		const policies = "config/800-network.yaml"
+		defer afterwards(ctx, &err, func(ctx context.Context) error { return bench.installed.Apply(ctx, policies) })
+		err = bench.installed.Remove(ctx, policies)
+	case overHTTP:
+		defer afterwards(ctx, &err, func(ctx context.Context) error { return bench.installed.UseTransport(ctx, "nats", system.CountingTime) })
+		err = bench.installed.UseTransport(ctx, "http", system.CountingTime)
+	case fromZero, warm:
+	}
+	if err != nil {
+		return err
+	}
 	if !state.isFromZero() { // what is not measured warms it
 		if _, err := bench.sequences(ctx, 1); err != nil {
 			return err
@@ -110,26 +123,6 @@ func (bench *bench) latencies(ctx context.Context, count int, state state) error
 	}
 	bench.report.add("spans per task", "1", "", float64(len(spans)))
 	return nil
-}
-
-// unguarded measures latencies from zero where no NetworkPolicies are enforced: hello's are not either.
-func (bench *bench) unguarded(ctx context.Context, count int) error {
-	if count == 0 {
-		return nil
-	}
-	const policies = "config/800-network.yaml"
-	if err := bench.installed.Remove(ctx, policies); err != nil {
-		return err
-	}
-	return errors.Join(bench.latencies(ctx, count, fromZeroUnguarded), bench.installed.Apply(ctx, policies))
-}
-
-// overHTTP measures the latencies of tasks whose events come and go over HTTP.
-func (bench *bench) overHTTP(ctx context.Context, count int) error {
-	if err := bench.installed.UseTransport(ctx, "http", system.CountingTime); err != nil {
-		return err
-	}
-	return errors.Join(bench.latencies(ctx, count, overHTTP), bench.installed.UseTransport(ctx, "nats", system.CountingTime))
 }
 
 func functions() []string { return []string{"bridge", "executor", "jobsource", "watcher"} }

@@ -107,18 +107,27 @@ func functionOf(pod *corev1.Pod) string {
 	return pod.Labels["app.kubernetes.io/name"]
 }
 
-// cgroups reads what the functions' pods have used, and what of that their queue-proxies, by the cgroup's name.
-func cgroups(ctx context.Context, installed *system.Installation) (map[string]cgroup, error) {
-	pods, err := installed.Kubernetes.CoreV1().Pods(system.Namespace).List(ctx, metav1.ListOptions{FieldSelector: "status.phase=Running"})
+// pods are those of the functions that run.
+func (bench *bench) pods(ctx context.Context) ([]corev1.Pod, error) {
+	pods, err := bench.installed.Kubernetes.CoreV1().Pods(system.Namespace).List(ctx, metav1.ListOptions{FieldSelector: "status.phase=Running"})
 	if err != nil {
 		return nil, fmt.Errorf("listing the functions' pods: %w", err)
+	}
+	return pods.Items, nil
+}
+
+// cgroups reads what the functions' pods have used, and what of that their queue-proxies, by the cgroup's name.
+func (bench *bench) cgroups(ctx context.Context) (map[string]cgroup, error) {
+	pods, err := bench.pods(ctx)
+	if err != nil {
+		return nil, err
 	}
 	directories, err := cgroupDirectories()
 	if err != nil {
 		return nil, err
 	}
 	used := map[string]cgroup{}
-	for _, found := range pods.Items {
+	for _, found := range pods {
 		name := functionOf(&found)
 		names := map[string]string{string(found.UID): name}
 		for _, container := range found.Status.ContainerStatuses {
@@ -131,8 +140,8 @@ func cgroups(ctx context.Context, installed *system.Installation) (map[string]cg
 			peak, peakErr := directories.read(id, map[string]string{"memory.peak": "", "memory.max_usage_in_bytes": ""})
 			seconds, processorErr := directories.read(id, map[string]string{"cpu.stat": "usage_usec ", "cpuacct.usage": ""})
 			if err := errors.Join(memoryErr, peakErr, processorErr); err != nil {
-				if found.Labels["serving.knative.dev/service"] != "" {
-					continue // it has just ended
+				if found.DeletionTimestamp != nil || found.Labels["serving.knative.dev/service"] != "" {
+					continue // it ends
 				}
 				return nil, fmt.Errorf("reading what %s has used: %w", found.Name, err)
 			}
