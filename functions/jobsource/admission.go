@@ -102,20 +102,31 @@ func (source *Source) admit(ctx context.Context, project string, admitted map[ty
 // queuedOf are the first Jobs of a project's runs that are queued, and how many of its others are active:
 // those that have begun and not ended.
 func (source *Source) queuedOf(project string) (queued []*batchv1.Job, active int) {
-	runs := map[string][]*batchv1.Job{}
+	type state struct {
+		queued        *batchv1.Job
+		active, begun bool
+	}
+	runs := map[string]state{}
 	source.mutex.Lock()
 	for _, namespace := range source.namespaces {
 		objects, _ := namespace.store.ByIndex(byProject, project) // it has this index
 		for _, object := range objects {
 			job := jobOf(object)
-			runs[job.Labels[run.EventIDLabel]] = append(runs[job.Labels[run.EventIDLabel]], job)
+			one := runs[job.Labels[run.EventIDLabel]]
+			if run.IsQueued(job) && one.queued == nil {
+				one.queued = job
+			}
+			one.active = one.active || run.IsActive(job)
+			one.begun = one.begun || run.PhaseOf(job) != run.Waiting
+			runs[job.Labels[run.EventIDLabel]] = one
 		}
 	}
 	source.mutex.Unlock()
-	for _, jobs := range runs {
-		if index := slices.IndexFunc(jobs, run.IsQueued); index >= 0 {
-			queued = append(queued, jobs[index])
-		} else if slices.ContainsFunc(jobs, run.IsActive) && slices.ContainsFunc(jobs, func(job *batchv1.Job) bool { return run.PhaseOf(job) != run.Waiting }) {
+	for _, one := range runs {
+		switch {
+		case one.queued != nil:
+			queued = append(queued, one.queued)
+		case one.active && one.begun:
 			active++
 		}
 	}

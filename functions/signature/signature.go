@@ -207,8 +207,9 @@ func digestOf(of event.Event, names []string) ([]byte, error) {
 		add([]byte(part))
 	}
 	add(of.Data())
+	extensions := of.Extensions() // a copy, of all of them
 	for _, name := range names {
-		value, err := types.Format(of.Extensions()[name])
+		value, err := types.Format(extensions[name])
 		if err != nil {
 			return nil, fmt.Errorf("attribute %s: %w", name, err)
 		}

@@ -9,6 +9,16 @@ import (
 // pause is for how long what goes on in quiet times is measured.
 const pause = 30 * time.Second
 
+// wait waits for a time.
+func wait(ctx context.Context, pause time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(pause):
+		return nil
+	}
+}
+
 // quiet measures what the functions do while Keptn tells nothing.
 func (bench *bench) quiet(ctx context.Context, when string) error {
 	requests, err := bench.requests(ctx)
@@ -19,10 +29,8 @@ func (bench *bench) quiet(ctx context.Context, when string) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(pause):
+	if err := wait(ctx, pause); err != nil {
+		return err
 	}
 	later, err := bench.requests(ctx)
 	if err != nil {

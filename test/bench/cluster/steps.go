@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -75,9 +76,14 @@ func (bench *bench) latencies(ctx context.Context, count int, state state) (err 
 	}
 	var contexts []string
 	var hellos []float64
+	random := rand.New(rand.NewPCG(0, 0)) //nolint:gosec // no secret
 	for range count {
 		if state.isFromZero() {
 			if err := bench.awaitZero(ctx); err != nil {
+				return err
+			}
+			// Pods end when the kubelet looks; what starts then would always meet the same moment of its second.
+			if err := wait(ctx, time.Duration(random.Int64N(int64(kubeletLooks*time.Millisecond)))); err != nil {
 				return err
 			}
 		}
