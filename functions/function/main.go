@@ -30,7 +30,6 @@ type Environment struct {
 }
 
 const (
-	exportDelay  = time.Second
 	flushTimeout = time.Second
 	// firstRetry and lastRetry bound the pause before what is needed at the start is
 	// tried again.

@@ -162,7 +162,7 @@ func export(ctx context.Context, options ...otlptracehttp.Option) ([]sdktrace.Sp
 	if err != nil {
 		return nil, fmt.Errorf("setting up the export of traces: %w", err)
 	}
-	return []sdktrace.SpanProcessor{sdktrace.NewBatchSpanProcessor(exporter, sdktrace.WithBatchTimeout(exportDelay))}, nil
+	return []sdktrace.SpanProcessor{tracing.NewBatches(ctx, exporter)}, nil
 }
 
 // TelemetryTo returns telemetry of a function of this name that logs to a handler,

@@ -85,12 +85,19 @@ func (election *Election) Run(ctx context.Context, lead func(context.Context) er
 	go election.follow(waiting)
 	// A term begins once or never; the elector calls back in goroutines of their own.
 	var term sync.Once
+	var leads atomic.Bool
 	ended := make(chan error, 1)
-	var elector *leaderelection.LeaderElector
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: &resourcelock.LeaseLock{
-			LeaseMeta: metav1.ObjectMeta{Namespace: election.Namespace, Name: election.Name},
-			Client:    election.Leases, LockConfig: resourcelock.ResourceLockConfig{Identity: election.identity()},
+		Lock: lock{
+			Interface: &resourcelock.LeaseLock{
+				LeaseMeta: metav1.ObjectMeta{Namespace: election.Namespace, Name: election.Name},
+				Client:    election.Leases, LockConfig: resourcelock.ResourceLockConfig{Identity: election.identity()},
+			},
+			seen: func(holder string) {
+				if leads.Load() && holder != "" && holder != election.identity() {
+					stop() // the elector itself would go on until the renewDeadline
+				}
+			},
 		},
 		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod, Name: election.Name,
 		Callbacks: leaderelection.LeaderCallbacks{
@@ -99,7 +106,7 @@ func (election *Election) Run(ctx context.Context, lead func(context.Context) er
 				elected()
 				term.Do(func() {
 					election.Log.InfoContext(ctx, "elected", "lease", election.Name)
-					go election.guard(ctx, elector, stop)
+					leads.Store(true)
 					ended <- lead(ctx)
 				})
 			},
@@ -133,17 +140,19 @@ func (election *Election) Run(ctx context.Context, lead func(context.Context) er
 	return nil
 }
 
-// guard stops a bridge whose lease another one has: the elector itself would go on
-// until the renewDeadline.
-func (election *Election) guard(ctx context.Context, elector *leaderelection.LeaderElector, stop func()) {
-	// Its error is only that the context ended.
-	_ = wait.PollUntilContextCancel(ctx, retryPeriod/2, false, func(context.Context) (bool, error) {
-		if elector.IsLeader() {
-			return false, nil
-		}
-		stop()
-		return true, nil
-	})
+// lock tells who is seen to hold the lease each time that it is read: by a holder, each time that it could not be
+// renewed at once.
+type lock struct {
+	resourcelock.Interface
+	seen func(holder string)
+}
+
+func (lock lock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	record, content, err := lock.Interface.Get(ctx)
+	if err == nil {
+		lock.seen(record.HolderIdentity)
+	}
+	return record, content, err
 }
 
 // follow releases the lease once its holder is gone, until the context ends.

@@ -76,14 +76,17 @@ func (bench *bench) latencies(ctx context.Context, count int, state state) (err 
 	}
 	var contexts []string
 	var hellos []float64
+	// Pods end, and are ready, when the kubelet looks: what starts then would always meet the same moment of its second.
 	random := rand.New(rand.NewPCG(0, 0)) //nolint:gosec // no secret
+	someTime := func() error {
+		return wait(ctx, time.Duration(random.Int64N(int64(kubeletLooks*time.Millisecond))))
+	}
 	for range count {
 		if state.isFromZero() {
 			if err := bench.awaitZero(ctx); err != nil {
 				return err
 			}
-			// Pods end when the kubelet looks; what starts then would always meet the same moment of its second.
-			if err := wait(ctx, time.Duration(random.Int64N(int64(kubeletLooks*time.Millisecond)))); err != nil {
+			if err := someTime(); err != nil {
 				return err
 			}
 		}
@@ -92,6 +95,11 @@ func (bench *bench) latencies(ctx context.Context, count int, state state) (err 
 			return err
 		}
 		hellos = append(hellos, took)
+		if state.isFromZero() {
+			if err := someTime(); err != nil {
+				return err
+			}
+		}
 		one, err := bench.sequences(ctx, 1)
 		if err != nil {
 			return err
