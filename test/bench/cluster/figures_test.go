@@ -12,6 +12,8 @@ func reportOf(rate, latency float64) *report {
 	made := &report{Machine: "2 cores"}
 	made.add("bare loop", perSecond, "", 100)
 	made.add("burst", perSecond, "bare loop", rate)
+	made.add("peer", perSecond, "", 2)
+	made.add("burst", perSecond, "peer", rate)
 	made.add("hello", "ms", "", 18, 20, 22)
 	made.add("started", "ms", "hello", 0.95*latency, latency, 1.05*latency)
 	made.add("started, over HTTP", "ms", "hello", latency/100, 5*latency, 6*latency)
@@ -29,7 +31,9 @@ func TestWhatIsWorseThanBeforeIsTold(t *testing.T) {
 		{name: "as before", rate: 50, latency: 40},
 		{name: "within the noise", rate: 34, latency: 59},
 		{name: "better", rate: 500, latency: 4},
-		{name: "a rate that is lower", rate: 30, latency: 40, want: []string{"burst is 0.30 × bare loop, and was 0.50 ×"}},
+		{name: "a rate that is lower", rate: 30, latency: 40, want: []string{
+			"burst is 0.30 × bare loop, and was 0.50 ×", "burst is 15.00 × peer, and was 25.00 ×",
+		}},
 		{name: "a time that is longer, from zero perhaps by chance", rate: 50, latency: 69, want: []string{"started is 3.45 × hello, and was 2.00 ×"}},
 		{name: "times that are longer", rate: 50, latency: 80, want: []string{
 			"started is 4.00 × hello, and was 2.00 ×", "started, from zero is 400.00 × hello, and was 200.00 ×",
