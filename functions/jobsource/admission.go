@@ -112,13 +112,14 @@ func (source *Source) queuedOf(project string) (queued []*batchv1.Job, active in
 		objects, _ := namespace.store.ByIndex(byProject, project) // it has this index
 		for _, object := range objects {
 			job := jobOf(object)
-			one := runs[job.Labels[run.EventIDLabel]]
+			id := job.Labels[run.EventIDLabel]
+			one := runs[id]
 			if run.IsQueued(job) && one.queued == nil {
 				one.queued = job
 			}
 			one.active = one.active || run.IsActive(job)
 			one.begun = one.begun || run.PhaseOf(job) != run.Waiting
-			runs[job.Labels[run.EventIDLabel]] = one
+			runs[id] = one
 		}
 	}
 	source.mutex.Unlock()

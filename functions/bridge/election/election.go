@@ -71,7 +71,7 @@ func (election *Election) Holder() string {
 }
 
 // Run waits until this bridge is elected and then leads, with a context that ends
-// within a second after the lease is lost. It returns nil when its own context
+// when it is seen that another one has the lease. It returns nil when its own context
 // ends, and an error if the lease is lost or leading fails. A bridge that has led hands
 // the lease over once its leading has ended.
 func (election *Election) Run(ctx context.Context, lead func(context.Context) error) error {
@@ -85,7 +85,6 @@ func (election *Election) Run(ctx context.Context, lead func(context.Context) er
 	go election.follow(waiting)
 	// A term begins once or never; the elector calls back in goroutines of their own.
 	var term sync.Once
-	var leads atomic.Bool
 	ended := make(chan error, 1)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: lock{
@@ -94,7 +93,8 @@ func (election *Election) Run(ctx context.Context, lead func(context.Context) er
 				Client:    election.Leases, LockConfig: resourcelock.ResourceLockConfig{Identity: election.identity()},
 			},
 			seen: func(holder string) {
-				if leads.Load() && holder != "" && holder != election.identity() {
+				hasLed := waiting.Err() != nil
+				if hasLed && holder != "" && holder != election.identity() {
 					stop() // the elector itself would go on until the renewDeadline
 				}
 			},
@@ -106,7 +106,6 @@ func (election *Election) Run(ctx context.Context, lead func(context.Context) er
 				elected()
 				term.Do(func() {
 					election.Log.InfoContext(ctx, "elected", "lease", election.Name)
-					leads.Store(true)
 					ended <- lead(ctx)
 				})
 			},

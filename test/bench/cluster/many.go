@@ -85,25 +85,22 @@ func (bench *bench) atOnce(ctx context.Context, count int) error {
 }
 
 // catchUp triggers many sequences while there is no bridge, and measures how fast it catches up.
-func (bench *bench) catchUp(ctx context.Context, count int) (err error) {
+func (bench *bench) catchUp(ctx context.Context, count int) error {
 	// A bridge that has just started does not know what the one before it has sent; this is for how long it waits at most.
 	if err := bench.installed.UseTransport(ctx, "nats", system.CountingTime); err != nil {
 		return err
 	}
-	defer afterwards(ctx, &err, func(ctx context.Context) error { return bench.installed.Scale(ctx, 1) })
-	if err := bench.installed.Scale(ctx, 0); err != nil {
+	var contexts []string
+	var before map[string]cgroup
+	var back time.Time
+	if err := bench.withoutBridge(ctx, func() (err error) {
+		if contexts, err = bench.trigger(ctx, count); err != nil {
+			return err
+		}
+		before, err = bench.cgroups(ctx)
+		back = time.Now()
 		return err
-	}
-	contexts, err := bench.trigger(ctx, count)
-	if err != nil {
-		return err
-	}
-	before, err := bench.cgroups(ctx)
-	if err != nil {
-		return err
-	}
-	back := time.Now()
-	if err := bench.installed.Scale(ctx, 1); err != nil {
+	}); err != nil {
 		return err
 	}
 	if err := bench.moments.await(ctx, stepLimit, contexts, started); err != nil {
@@ -116,6 +113,15 @@ func (bench *bench) catchUp(ctx context.Context, count int) (err error) {
 	}
 	bench.used("after the bridge was away", before, after, time.Since(back))
 	return bench.endAll(ctx, contexts)
+}
+
+// withoutBridge does something while there is no bridge, and then waits until there is one.
+func (bench *bench) withoutBridge(ctx context.Context, do func() error) (err error) {
+	defer afterwards(ctx, &err, func(ctx context.Context) error { return bench.installed.Scale(ctx, 1) })
+	if err := bench.installed.Scale(ctx, 0); err != nil {
+		return err
+	}
+	return do()
 }
 
 // rate is how fast something came about, since a time.

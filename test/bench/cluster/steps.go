@@ -79,6 +79,9 @@ func (bench *bench) latencies(ctx context.Context, count int, state state) (err 
 	// Pods end, and are ready, when the kubelet looks: what starts then would always meet the same moment of its second.
 	random := rand.New(rand.NewPCG(0, 0)) //nolint:gosec // no secret
 	someTime := func() error {
+		if !state.isFromZero() {
+			return nil
+		}
 		return wait(ctx, time.Duration(random.Int64N(int64(kubeletLooks*time.Millisecond))))
 	}
 	for range count {
@@ -86,19 +89,17 @@ func (bench *bench) latencies(ctx context.Context, count int, state state) (err 
 			if err := bench.awaitZero(ctx); err != nil {
 				return err
 			}
-			if err := someTime(); err != nil {
-				return err
-			}
+		}
+		if err := someTime(); err != nil {
+			return err
 		}
 		took, err := bench.hello(ctx)
 		if err != nil {
 			return err
 		}
 		hellos = append(hellos, took)
-		if state.isFromZero() {
-			if err := someTime(); err != nil {
-				return err
-			}
+		if err := someTime(); err != nil {
+			return err
 		}
 		one, err := bench.sequences(ctx, 1)
 		if err != nil {
