@@ -308,7 +308,7 @@ func strip(job *batchv1.Job) *batchv1.Job {
 	kept := map[string]string{}
 	for _, name := range []string{
 		run.TaskAnnotation, run.PlanAnnotation, run.ReportedAnnotation, run.TTLAnnotation, run.SilentAnnotation, run.FailureAnnotation,
-		run.QueuedAnnotation,
+		run.SucceededAnnotation, run.QueuedAnnotation,
 	} {
 		if value, ok := job.Annotations[name]; ok {
 			kept[name] = value
@@ -565,9 +565,11 @@ func (source *Source) unstarted(runID string, jobs []*batchv1.Job) (job *batchv1
 	return nil, "", again
 }
 
-// hasStarted says whether a pod of the Job runs, or has.
+// hasStarted reports whether the current attempt of a Job has started: its pod is ready, or has
+// ended. A new attempt starts like the first one.
 func hasStarted(job *batchv1.Job) bool {
-	return job.Status.Ready != nil && *job.Status.Ready > 0 || job.Status.Succeeded > 0 || job.Status.Failed > 0
+	isReady := job.Status.Ready != nil && *job.Status.Ready > 0
+	return isReady || job.Status.Active == 0 && (job.Status.Succeeded > 0 || job.Status.Failed > 0)
 }
 
 func (source *Source) send(ctx context.Context, job *batchv1.Job, how string) error {

@@ -60,6 +60,11 @@ const (
 	// FailureAnnotation says why a Job was given up that could not start; it is suspended
 	// then, and counts as failed.
 	FailureAnnotation = "job-executor.github.io/failure"
+	// FailedAtAnnotation holds when the Job was given up (RFC 3339): Kubernetes notes no end.
+	FailedAtAnnotation = "job-executor.github.io/failed-at"
+	// SucceededAnnotation says why a Job counts as succeeded that Kubernetes failed: its task
+	// succeeded, and a sidecar of its pod did not.
+	SucceededAnnotation = "job-executor.github.io/succeeded"
 	// DeadlineAnnotation says what set the limit of the task's time: its
 	// maxPollDuration, the installation's TASK_DEADLINE_SECONDS, or the default.
 	DeadlineAnnotation = "job-executor.github.io/deadline-source"
@@ -153,7 +158,7 @@ func PhaseOf(job *batchv1.Job) Phase {
 		return Waiting
 	case condition == nil:
 		return Running
-	case condition.Type == batchv1.JobComplete:
+	case condition.Type == batchv1.JobComplete, job.Annotations[SucceededAnnotation] != "":
 		return Succeeded
 	default:
 		return Failed
@@ -166,6 +171,15 @@ func FinishedAt(job *batchv1.Job) time.Time {
 		return condition.LastTransitionTime.Time
 	}
 	return time.Time{}
+}
+
+// EndedAt returns when a Job finished or was given up; zero if neither happened.
+func EndedAt(job *batchv1.Job) time.Time {
+	if at := FinishedAt(job); !at.IsZero() || !IsGivenUp(job) {
+		return at
+	}
+	at, _ := time.Parse(time.RFC3339Nano, job.Annotations[FailedAtAnnotation]) // zero for Jobs of earlier versions
+	return at
 }
 
 // FailureOf is the reason and message of a failed Job's condition.

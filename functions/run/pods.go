@@ -3,7 +3,6 @@ package run
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -15,17 +14,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/job-executor/job-executor/functions/cluster"
-	"github.com/job-executor/job-executor/functions/excerpt"
 )
 
 // Pods reads the pods of Jobs and what their containers printed.
 type Pods struct {
 	Client cluster.Client
-	// MaxLogBytes bounds what is kept of one container's log: its beginning and
-	// its end.
-	MaxLogBytes int
-	// LogTimeout bounds the time in which one log is read.
-	LogTimeout time.Duration
 }
 
 // Events returns what Kubernetes says happened to a Job or a pod, the oldest first:
@@ -51,7 +44,7 @@ func StartedLate(job *batchv1.Job, pods []corev1.Pod) bool {
 	for index := range pods {
 		status := &pods[index].Status
 		for _, container := range append(slices.Clone(status.InitContainerStatuses), status.ContainerStatuses...) {
-			if began := beginning(container.State); !began.IsZero() && began.Sub(job.Status.StartTime.Time) < lateAfter {
+			if began := StartedAt(container.State); !began.IsZero() && began.Sub(job.Status.StartTime.Time) < lateAfter {
 				return false
 			}
 		}
@@ -59,10 +52,10 @@ func StartedLate(job *batchv1.Job, pods []corev1.Pod) bool {
 	return true
 }
 
-// beginning is when a container began; zero if it has not.
-func beginning(state corev1.ContainerState) time.Time {
+// StartedAt returns when a container started; zero if it did not.
+func StartedAt(state corev1.ContainerState) time.Time {
 	switch {
-	case state.Terminated != nil:
+	case state.Terminated != nil && state.Terminated.StartedAt.Unix() > 0: // else it could not start
 		return state.Terminated.StartedAt.Time
 	case state.Running != nil:
 		return state.Running.StartedAt.Time
@@ -103,23 +96,16 @@ func (pods *Pods) List(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, err
 // container's log at 10 MiB.
 const maxLogRead = 32 << 20
 
-// Log returns what a container printed, as it comes through a writer that may change it. A
-// log of more than MaxLogBytes is cut in the middle, with a note that says how much is
-// missing and how to read it all. The time of reading one is bounded, too. What was read
-// before it failed is returned with the error.
-func (pods *Pods) Log(ctx context.Context, pod *corev1.Pod, container string, through func(io.Writer) io.WriteCloser) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, pods.LogTimeout)
-	defer cancel()
+// Log copies what a container printed to a writer, until the context ends. What it read before
+// an error was written.
+func (pods *Pods) Log(ctx context.Context, pod *corev1.Pod, container string, to io.Writer) error {
 	stream, err := pods.Client.Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: container}).Stream(ctx)
 	if err != nil {
-		return "", fmt.Errorf("reading the log of container %s of pod %s/%s: %w", container, pod.Namespace, pod.Name, err)
+		return fmt.Errorf("read the log of container %s of pod %s/%s: %w", container, pod.Namespace, pod.Name, err)
 	}
 	defer func() { _ = stream.Close() }()
-	text := excerpt.Writer{Limit: pods.MaxLogBytes, Whole: fmt.Sprintf("kubectl logs --namespace %s %s --container %s", pod.Namespace, pod.Name, container)}
-	writer := through(&text)
-	_, err = io.Copy(writer, io.LimitReader(stream, maxLogRead))
-	if err := errors.Join(err, writer.Close()); err != nil {
-		return text.String(), fmt.Errorf("reading the log of container %s of pod %s/%s: %w", container, pod.Namespace, pod.Name, err)
+	if _, err := io.Copy(to, io.LimitReader(stream, maxLogRead)); err != nil {
+		return fmt.Errorf("read the log of container %s of pod %s/%s: %w", container, pod.Namespace, pod.Name, err)
 	}
-	return text.String(), nil
+	return nil
 }

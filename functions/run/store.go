@@ -143,12 +143,17 @@ func (store *Store) Admit(ctx context.Context, job *batchv1.Job) error {
 }
 
 // GiveUp suspends a Job that could not start, so that its pods are deleted, and notes
-// why on it.
-func (store *Store) GiveUp(ctx context.Context, job *batchv1.Job, why string) error {
+// why and when on it.
+func (store *Store) GiveUp(ctx context.Context, job *batchv1.Job, why string, at time.Time) error {
 	return store.patch(ctx, job, map[string]any{
-		"metadata": map[string]any{"annotations": map[string]any{FailureAnnotation: why}},
+		"metadata": map[string]any{"annotations": map[string]any{FailureAnnotation: why, FailedAtAnnotation: at.UTC().Format(time.RFC3339Nano)}},
 		"spec":     map[string]any{"suspend": true},
 	})
+}
+
+// MarkSucceeded notes on a Job that Kubernetes failed why it counts as succeeded.
+func (store *Store) MarkSucceeded(ctx context.Context, job *batchv1.Job, why string) error {
+	return store.patch(ctx, job, map[string]any{"metadata": map[string]any{"annotations": map[string]any{SucceededAnnotation: why}}})
 }
 
 // MarkReported notes on a Job that Keptn has its run's result. One that has finished expires then, as by

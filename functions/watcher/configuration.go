@@ -9,7 +9,7 @@ import (
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/signature"
-	"github.com/job-executor/job-executor/functions/watcher/mask"
+	"github.com/job-executor/job-executor/functions/watcher/redact"
 )
 
 // Configuration is the watcher's environment.
@@ -18,9 +18,10 @@ type Configuration struct {
 	Signing signature.Settings
 	// MaxLogBytes is how much of one container's log goes into the finished event.
 	MaxLogBytes int `env:"MAX_LOG_BYTES" envDefault:"262144"`
-	// LogTimeout bounds the time in which one log is read.
-	LogTimeout time.Duration `env:"LOG_TIMEOUT" envDefault:"10s"`
-	// ConcurrentReports bounds how many runs' logs are in memory at a time.
+	// LogTimeout bounds the time for all logs of a run; each has an equal share of it. It must be
+	// well below the timeout of the Trigger.
+	LogTimeout time.Duration `env:"LOG_TIMEOUT" envDefault:"30s"`
+	// ConcurrentReports bounds how many runs are reported at a time, fewer if they have many Jobs.
 	ConcurrentReports int64 `env:"CONCURRENT_REPORTS" envDefault:"4"`
 }
 
@@ -36,12 +37,13 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 	telemetry := dependencies.Telemetry
 	party := configuration.Signing.Party(signature.Watcher, dependencies.Now, telemetry)
 	watcher := &Watcher{
-		Runs:    configuration.Store(dependencies.Kubernetes),
-		Pods:    &run.Pods{Client: dependencies.Kubernetes, MaxLogBytes: configuration.MaxLogBytes, LogTimeout: configuration.LogTimeout},
-		Secrets: &mask.KubernetesSecrets{Client: dependencies.Kubernetes, Log: telemetry.Log},
-		Memory:  semaphore.NewWeighted(configuration.ConcurrentReports),
-		Tracer:  telemetry.Tracers.Tracer("watcher"),
-		Now:     dependencies.Now, Log: telemetry.Log,
+		Runs:        configuration.Store(dependencies.Kubernetes),
+		Pods:        &run.Pods{Client: dependencies.Kubernetes},
+		Secrets:     &redact.KubernetesSecrets{Client: dependencies.Kubernetes, Log: telemetry.Log},
+		MaxLogBytes: configuration.MaxLogBytes, LogTimeout: configuration.LogTimeout,
+		Memory: semaphore.NewWeighted(maxReported), MinWeight: maxReported / max(configuration.ConcurrentReports, 1),
+		Tracer: telemetry.Tracers.Tracer("watcher"),
+		Now:    dependencies.Now, Log: telemetry.Log,
 	}
 	return function.Program{Handlers: map[string]function.Handler{"/": party.Handler(watcher.Handle)}}
 }

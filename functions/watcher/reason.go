@@ -31,6 +31,9 @@ const (
 	eventUnschedulable  = "FailedScheduling"
 	eventFailedMount    = "FailedMount"
 	eventFailed         = "Failed" // an image that can't be pulled, a container that can't be made
+	imagePullBackOff    = "ImagePullBackOff"
+	errImagePull        = "ErrImagePull"
+	invalidImageName    = "InvalidImageName"
 )
 
 const podDeleted = "its pod was deleted before it had ended, by hand, or with its node or namespace; run the sequence again"
@@ -43,7 +46,7 @@ func (evidence evidence) failure() string {
 	}
 	for index := range slices.Backward(evidence.pods) { // the last attempt's reason is the Job's
 		pod := &evidence.pods[index]
-		for _, why := range []func(*corev1.Pod) string{evidence.ended, disrupted, evidence.overdue, unable, evidence.fetched, evidence.others} {
+		for _, why := range []func(*corev1.Pod) string{evidence.ended, disrupted, evidence.overdue, evidence.unable, evidence.fetched, evidence.others} {
 			if sentence := why(pod); sentence != "" {
 				return sentence
 			}
@@ -55,8 +58,8 @@ func (evidence evidence) failure() string {
 	reason, message := run.FailureOf(evidence.job)
 	switch {
 	case reason == batchv1.JobReasonDeadlineExceeded:
-		if told := evidence.told(eventFailedMount, eventUnschedulable, eventFailed); told != "" {
-			return "it could not start: " + told
+		if told := evidence.couldNotStart(nil, eventFailedMount, eventUnschedulable, eventFailed); told != "" {
+			return told
 		}
 		return evidence.tooLong()
 	case reason == batchv1.JobReasonBackoffLimitExceeded && len(evidence.pods) == 0:
@@ -85,24 +88,35 @@ func (evidence evidence) runResult() keptn.RunResult {
 	}
 }
 
-// unstarted says why nothing of a Job has started, "" if something has.
+// unstarted says why the last attempt of a Job has not started, "" if it has. The fetcher has the
+// task's own time, so a task whose files are being fetched has started.
 func (evidence evidence) unstarted(now time.Time) string {
-	for index := range evidence.pods {
-		pod := &evidence.pods[index]
-		if slices.ContainsFunc(slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses), func(status corev1.ContainerStatus) bool {
-			return status.State.Running != nil || status.State.Terminated != nil
-		}) {
-			return ""
-		}
-	}
 	since := evidence.job.CreationTimestamp.Time
 	if evidence.job.Status.StartTime != nil {
 		since = evidence.job.Status.StartTime.Time
 	}
+	var pod *corev1.Pod
+	if last := len(evidence.pods) - 1; last >= 0 {
+		pod = &evidence.pods[last]
+		if last > 0 {
+			since = pod.CreationTimestamp.Time
+		}
+		if slices.ContainsFunc(slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses), func(status corev1.ContainerStatus) bool {
+			switch status.Name {
+			case run.TaskContainer:
+				return status.State.Running != nil || status.State.Terminated != nil
+			case run.FetcherContainer:
+				return status.State.Running != nil
+			default:
+				return false // a sidecar
+			}
+		}) {
+			return ""
+		}
+	}
 	sentence := fmt.Sprintf("it could not start within %s", now.Sub(since).Round(time.Second))
-	for index := range evidence.pods {
-		pod := &evidence.pods[index]
-		if why := unable(pod); why != "" {
+	if pod != nil {
+		if why := evidence.unable(pod); why != "" {
 			return sentence + ": " + why
 		}
 		if why := unscheduled(pod); why != "" {
@@ -200,11 +214,27 @@ func (evidence evidence) overdue(pod *corev1.Pod) string {
 	if !slices.ContainsFunc(pod.Status.ContainerStatuses, func(status corev1.ContainerStatus) bool {
 		return status.State.Running != nil || status.State.Terminated != nil && !status.State.Terminated.StartedAt.IsZero()
 	}) {
-		if told := evidence.told(eventFailed, eventFailedMount); told != "" {
-			return "it could not start: " + told
+		if told := evidence.couldNotStart(pod, eventFailed, eventFailedMount); told != "" {
+			return told
 		}
 	}
 	return evidence.tooLong()
+}
+
+// couldNotStart says from events why a task did not start until its time was over, "" if there is
+// no such event. The pod may be nil, if it is gone.
+func (evidence evidence) couldNotStart(pod *corev1.Pod, reasons ...string) string {
+	told := evidence.told(reasons...)
+	if told == "" {
+		return ""
+	}
+	if answer := evidence.toldContaining(eventFailed, "pull image"); answer != "" {
+		if pod == nil {
+			pod = &corev1.Pod{}
+		}
+		return "it could not start: " + evidence.unpulled(pod, run.TaskContainer, answer)
+	}
+	return "it could not start: " + told
 }
 
 // The sources of a time limit, as DeadlineAnnotation names them.
@@ -220,11 +250,42 @@ func (evidence evidence) tooLong() string {
 	return fmt.Sprintf("it did not finish within %d seconds (%s)", seconds, source)
 }
 
-// unable tells that a container can't be started.
-func unable(pod *corev1.Pod) string {
+// unable says why a container cannot start: for an image that cannot be pulled, which one, and
+// what the registry answered.
+func (evidence evidence) unable(pod *corev1.Pod) string {
 	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
-		if waiting := status.State.Waiting; waiting != nil && waiting.Message != "" {
+		waiting := status.State.Waiting
+		switch {
+		case waiting == nil:
+		case slices.Contains([]string{imagePullBackOff, errImagePull, invalidImageName}, waiting.Reason):
+			return evidence.unpulled(pod, status.Name, waiting.Message)
+		case waiting.Message != "":
 			return fmt.Sprintf("container %s could not start (%s: %s)", status.Name, waiting.Reason, waiting.Message)
+		}
+	}
+	return ""
+}
+
+// unpulled names the image of a container, and the registry's answer.
+func (evidence evidence) unpulled(pod *corev1.Pod, container, message string) string {
+	image := "the image"
+	for _, spec := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers, evidence.job.Spec.Template.Spec.InitContainers, evidence.job.Spec.Template.Spec.Containers) {
+		if spec.Name == container && spec.Image != "" {
+			image = "image " + spec.Image
+		}
+	}
+	if answer := evidence.toldContaining(eventFailed, "image"); answer != "" {
+		message = answer // "Back-off pulling image" does not say why
+	}
+	return fmt.Sprintf("%s of container %s cannot be pulled: %s", image, container, message)
+}
+
+// toldContaining returns the message of the newest event of a reason whose text contains a word;
+// messages that only count errors say less.
+func (evidence evidence) toldContaining(reason, word string) string {
+	for _, told := range slices.Backward(evidence.events) {
+		if told.Reason == reason && strings.Contains(told.Message, word) && !strings.HasPrefix(told.Message, "Error: ") {
+			return told.Message
 		}
 	}
 	return ""
@@ -291,7 +352,7 @@ func (evidence evidence) told(reasons ...string) string {
 
 func reasonOf(terminated *corev1.ContainerStateTerminated) string {
 	reason := "Reason: " + terminated.Reason
-	if terminated.Message != "" && !result.Is(terminated.Message) {
+	if terminated.Message != "" && !result.IsObject(terminated.Message) {
 		reason += ", Message: " + terminated.Message
 	}
 	return fmt.Sprintf("%s, ExitCode: %d", reason, terminated.ExitCode)

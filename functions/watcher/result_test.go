@@ -21,7 +21,7 @@ func said(message string, code int32) corev1.ContainerStatus {
 }
 
 func TestTaskSaysItsResult(t *testing.T) {
-	const wrong = "what it wrote to /dev/termination-log is wrong: "
+	const wrong = "Task 'one' failed: what it wrote to /dev/termination-log cannot be used: "
 	tests := []struct {
 		name     string
 		messages []string
@@ -43,7 +43,7 @@ func TestTaskSaysItsResult(t *testing.T) {
 			messages: []string{
 				`{"result": "warning", "message": "slow", "labels": {"report": "http://x", "n": 5}, "get-sli": {"indicatorValues": [1.50]}, "project": "other"}`,
 			},
-			want: `{"status": "succeeded", "result": "warning", "message": "Task 'one' finished successfully!\nslow\n",
+			want: `{"status": "succeeded", "result": "warning", "message": "Task 'one' finished with a warning!\nslow\n",
 				"labels": {"build": "17", "report": "http://x", "n": "5"}, "get-sli": {"indicatorValues": [1.5]}}`,
 		},
 		{
@@ -51,16 +51,16 @@ func TestTaskSaysItsResult(t *testing.T) {
 				`{"result": "warning", "message": "first", "a": {"x": 1, "y": 1}}`, `{"result": "pass", "message": "second", "a": {"y": 2}, "b": 3}`,
 			},
 			want: `{"status": "succeeded", "result": "warning",
-				"message": "Task 'one' finished successfully!\nTask 'two' finished successfully!\nTask 'one': first\nTask 'two': second\n",
+				"message": "Task 'one' finished with a warning!\nTask 'two' finished successfully!\nTask 'one': first\nTask 'two': second\nTask 'two' replaced the a.y that an earlier task reported.\n",
 				"labels": {"build": "17"}, "a": {"x": 1, "y": 2}, "b": 3}`,
 		},
 		{
 			name: "it may fail", messages: []string{`{"result": "fail"}`},
-			want: `{"status": "succeeded", "result": "fail", "message": "Task 'one' finished successfully!\n", "labels": {"build": "17"}}`,
+			want: `{"status": "succeeded", "result": "fail", "message": "Task 'one' failed: it reported the result fail\n", "labels": {"build": "17"}}`,
 		},
 		{
 			name: "what is errored has failed", messages: []string{`{"status": "errored"}`},
-			want: `{"status": "errored", "result": "fail", "message": "Task 'one' finished successfully!\n", "labels": {"build": "17"}}`,
+			want: `{"status": "errored", "result": "fail", "message": "Task 'one' failed: it reported the status errored\n", "labels": {"build": "17"}}`,
 		},
 		{
 			name: "what failed does not pass", messages: []string{`{"status": "succeeded", "result": "pass", "message": "all is well"}`}, code: 3,
@@ -75,23 +75,25 @@ func TestTaskSaysItsResult(t *testing.T) {
 				`Container task of pod pod terminated with an error (Reason: Error, Message: no route, ExitCode: 3):\n\n"}`,
 		},
 		{
-			name: "what it may not say is told, and no success", messages: []string{`{"result": "green", "status": 5, "message": "m"}`},
-			want: `{"status": "succeeded", "result": "fail", "labels": {"build": "17"},
-				"message": "Task 'one' finished successfully!\nm\n` + wrong + `status must be text, not 5\n` + wrong + `result \"green\" must be pass, warning or fail\n"}`,
-		},
-		{
-			name: "a status that Keptn does not know is an error", messages: []string{`{"status": "done"}`},
+			name: "a report that cannot be used is an error", messages: []string{`{"result": "green", "status": 5, "message": "m"}`},
 			want: `{"status": "errored", "result": "fail", "labels": {"build": "17"},
-				"message": "Task 'one' finished successfully!\n` + wrong + `status \"done\" must be succeeded or errored\n"}`,
+				"message": "` + wrong + `status must be text, not 5; result \"green\" must be pass, warning or fail\nm\n"}`,
 		},
 		{
-			name: "what is cut off is text", messages: []string{`{"result": "fail`},
-			want: `{"status": "succeeded", "result": "pass", "message": "Task 'one' finished successfully!\n{\"result\": \"fail\n", "labels": {"build": "17"}}`,
+			name: "so is one that was cut off", messages: []string{`{"result": "fail`},
+			want: `{"status": "errored", "result": "fail", "labels": {"build": "17"},
+				"message": "` + wrong + `it is not a JSON object: unexpected end of JSON input at byte 16\n"}`,
+		},
+		{
+			name: "a list of tests is replaced", messages: []string{`{"test": [1]}`},
+			want: `{"status": "succeeded", "result": "pass", "labels": {"build": "17"},
+				"message": "Task 'one' finished successfully!\nThe reported member test was replaced: Keptn expects an object with the test's start and end.\n"}`,
+			test: `{"start": "2026-11-24T12:00:03Z", "end": "2026-11-24T12:00:09Z"}`,
 		},
 		{
 			name: "its own property has the times of the test, too", messages: []string{`{"test": {"users": 5, "end": "later"}}`},
 			want: `{"status": "succeeded", "result": "pass", "message": "Task 'one' finished successfully!\n", "labels": {"build": "17"}}`,
-			test: `{"users": 5, "start": "2026-11-24T12:00:01Z", "end": "later"}`,
+			test: `{"users": 5, "start": "2026-11-24T12:00:03Z", "end": "later"}`,
 		},
 	}
 	for _, test := range tests {
@@ -140,28 +142,151 @@ func TestTaskSaysItsResult(t *testing.T) {
 	}
 }
 
-// What is secret to a task is not told to Keptn, wherever it stands.
-func TestSecretsAreHidden(t *testing.T) {
+// A Secret's value does not get to Keptn, wherever it stands.
+func TestSecretsAreRedacted(t *testing.T) {
 	const password = "correct horse"
 	failed := job("one", run.Failed)
 	failed.Spec.Template.Spec.Containers = []corev1.Container{{Env: []corev1.EnvVar{{Name: "PASSWORD", ValueFrom: &corev1.EnvVarSource{
 		SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "credentials"}, Key: "PASSWORD"},
 	}}}}}
+	cut := strings.Repeat("x", maxSentenceBytes/2-5) + password + strings.Repeat("x", maxSentenceBytes/2)
 	for name, message := range map[string]string{
-		"a text":    "could not log in by " + password,
-		"an object": `{"message": "by ` + password + `", "labels": {"a": "` + password + `"}, "deep": {"b": ["` + password + `"]}}`,
+		"a text":           "could not log in by " + password,
+		"an object":        `{"message": "by ` + password + `", "labels": {"a": "` + password + `"}, "deep": {"b": ["` + password + `"]}, "` + password + `": 1}`,
+		"a mistake":        `{"result": "` + password + `"}`,
+		"where it is cut":  cut[:4000],
+		"a coloured value": "correct \x1b[1mhorse",
 	} {
 		t.Run(name, func(t *testing.T) {
 			world := &world{
 				jobs: []batchv1.Job{failed}, pods: map[string][]corev1.Pod{"one": {pod(said(message, 3))}},
-				logs: map[string]string{"task": "the password is " + password + "\n"}, password: password,
+				logs: map[string]string{"task": "the password is correct \x1b[1mhorse\n"}, password: password,
 			}
 			reply, err := newWatcher(world, sdktrace.NewTracerProvider()).Handle(t.Context(), run.Completed(&failed, run.Finished, noon))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if text := reply.String(); strings.Contains(text, password) || !strings.Contains(text, "the password is ***") {
-				t.Errorf("Keptn is told:\n%s", text)
+			text := reply.String()
+			if strings.Contains(text, password) || strings.Contains(text, "correct") || !strings.Contains(text, "the password is ***") ||
+				!strings.Contains(text, "*** stands for the value of PASSWORD of Secret credentials.") {
+				t.Errorf("Keptn gets:\n%s", text)
+			}
+		})
+	}
+}
+
+// The values are not known any more, so nothing is published that may contain them.
+func TestLogIsWithheldIfASecretIsGone(t *testing.T) {
+	succeeded := job("one", run.Succeeded)
+	succeeded.Spec.Template.Spec.Containers = []corev1.Container{{EnvFrom: []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{
+		LocalObjectReference: corev1.LocalObjectReference{Name: "credentials"},
+	}}}}}
+	world := &world{
+		jobs: []batchv1.Job{succeeded}, pods: map[string][]corev1.Pod{"one": {pod(said(`{"result":"warning","message":"s3cr3t","x":"s3cr3t"}`, 0))}},
+		logs: map[string]string{"task": "s3cr3t"}, isGone: true,
+	}
+	reply, err := newWatcher(world, sdktrace.NewTracerProvider()).Handle(t.Context(), run.Completed(&succeeded, run.Finished, noon))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got map[string]any
+	if err := json.Unmarshal(reply.Data(), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := "Task 'one' finished with a warning!\nThe log and the reported data are withheld, since Secret credentials was deleted while the task ran, or cannot be read. " +
+		"To read the log: kubectl logs --namespace jobs --selector batch.kubernetes.io/job-name=one --container task --tail -1\n"
+	if difference := cmp.Diff(want, got["message"]); difference != "" || got["result"] != "warning" || strings.Contains(reply.String(), "s3cr3t") {
+		t.Errorf("%v (-want +got):\n%s", got, difference)
+	}
+}
+
+// podAt is a pod that was created at a second after noon.
+func podAt(name string, second int, statuses ...corev1.ContainerStatus) corev1.Pod {
+	made := pod(statuses...)
+	made.Name, made.CreationTimestamp = name, at(second)
+	for index := range made.Status.ContainerStatuses {
+		made.Status.ContainerStatuses[index].State.Terminated.StartedAt = at(second + 1)
+	}
+	return made
+}
+
+// Only the attempt counts that decides the Job, also for the span that lighthouse evaluates.
+func TestLastAttemptDecides(t *testing.T) {
+	for name, first := range map[string]string{
+		"a failure":  `{"result":"fail","message":"2 of 5 checks failed","labels":{"failed":"2"}}`,
+		"a warning":  `{"result":"warning"}`,
+		"an error":   `{"status":"errored","message":"no connection"}`,
+		"data":       `{"deployment":{"deploymentURIsLocal":["http://old"]}}`,
+		"a mistake":  `{"result":`,
+		"plain text": "no route",
+	} {
+		t.Run(name, func(t *testing.T) {
+			world := &world{
+				jobs: []batchv1.Job{job("one", run.Succeeded)},
+				pods: map[string][]corev1.Pod{"one": {podAt("a", 1, said(first, 1)), podAt("b", 5, said("", 0))}},
+			}
+			reply, err := newWatcher(world, sdktrace.NewTracerProvider()).Handle(t.Context(), run.Completed(&world.jobs[0], run.Finished, noon))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got map[string]any
+			if err := json.Unmarshal(reply.Data(), &got); err != nil {
+				t.Fatal(err)
+			}
+			message, _ := got["message"].(string)
+			if !strings.HasPrefix(message, "Task 'one' finished successfully!\n\nLogs:\nContainer task of pod a terminated") {
+				t.Errorf("got %q", message)
+			}
+			delete(got, "message")
+			want := map[string]any{
+				"project": "p", "stage": "s", "service": "v", "labels": map[string]any{"build": "17"}, "status": "succeeded", "result": "pass",
+				"test": map[string]any{"start": "2026-11-24T12:00:06Z", "end": "2026-11-24T12:00:09Z"},
+			}
+			if difference := cmp.Diff(want, got); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+// The task's own container decides, whatever becomes of a sidecar.
+func TestSidecarDoesNotFailATask(t *testing.T) {
+	overdue := pod(said(`{"result":"warning"}`, 0), exited("istio-proxy", 137))
+	overdue.Status.Phase, overdue.Status.Reason = corev1.PodFailed, "DeadlineExceeded"
+	broken := pod(exited("task", 0), exited("linkerd-proxy", 1))
+	broken.Status.Phase = corev1.PodFailed
+	const advice = "Use native sidecars, or keep sidecars out of tasks, for Istio with labels: {sidecar.istio.io/inject: \"false\"}.\n"
+	for name, test := range map[string]struct {
+		pod  corev1.Pod
+		want string
+	}{
+		"it kept running": {overdue, "Task 'one' finished with a warning!\n" +
+			"The task's container ended with exit code 0, but container istio-proxy of its pod kept running until maxPollDuration. " + advice},
+		"it failed": {broken, "Task 'one' finished successfully!\n" +
+			"The task's container ended with exit code 0, but container linkerd-proxy of its pod failed. " + advice},
+	} {
+		t.Run(name, func(t *testing.T) {
+			world := &world{jobs: []batchv1.Job{job("one", run.Failed), job("two", run.Waiting)}, pods: map[string][]corev1.Pod{"one": {test.pod}}}
+			w := newWatcher(world, sdktrace.NewTracerProvider())
+			if reply, err := w.Handle(t.Context(), run.Completed(&world.jobs[0], run.Finished, noon)); reply != nil || err != nil {
+				t.Fatal(reply, err)
+			}
+			if difference := cmp.Diff([]string{"two"}, world.resumed); difference != "" {
+				t.Errorf("resumed (-want +got):\n%s", difference)
+			}
+			world.jobs = world.jobs[:1]
+			reply, err := w.Handle(t.Context(), run.Completed(&world.jobs[0], run.Finished, noon))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got map[string]any
+			if err := json.Unmarshal(reply.Data(), &got); err != nil {
+				t.Fatal(err)
+			}
+			message, _ := got["message"].(string)
+			message, _, _ = strings.Cut(message, "\nLogs:")
+			if difference := cmp.Diff(test.want, message); difference != "" || got["status"] != "succeeded" {
+				t.Errorf("%v (-want +got):\n%s", got["status"], difference)
 			}
 		})
 	}

@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -94,10 +97,11 @@ type world struct {
 	// events are told of everything; logErr is what reading a log gives.
 	events []corev1.Event
 	logErr error
-	// password is the only value of the only Secret.
+	// password is the only value of the only Secret, unless that is gone.
 	password string
+	isGone   bool
 
-	resumed, deleted, givenUp []string
+	resumed, deleted, givenUp, reported []string
 }
 
 type runs struct{ *world }
@@ -113,11 +117,22 @@ func (runs runs) Delete(_ context.Context, job *batchv1.Job) error {
 	return nil
 }
 
-func (runs runs) GiveUp(_ context.Context, job *batchv1.Job, why string) error {
+func (runs runs) MarkReported(_ context.Context, job *batchv1.Job, _ time.Time) error {
+	runs.reported = append(runs.reported, job.Name)
+	return nil
+}
+
+func (runs runs) MarkSucceeded(_ context.Context, job *batchv1.Job, why string) error {
+	job.Annotations[run.SucceededAnnotation] = why
+	return nil
+}
+
+func (runs runs) GiveUp(_ context.Context, job *batchv1.Job, why string, at time.Time) error {
 	runs.givenUp = append(runs.givenUp, job.Name)
 	for index := range runs.jobs {
 		if runs.jobs[index].Name == job.Name {
 			runs.jobs[index].Annotations[run.FailureAnnotation] = why
+			runs.jobs[index].Annotations[run.FailedAtAnnotation] = at.Format(time.RFC3339)
 		}
 	}
 	return nil
@@ -133,23 +148,23 @@ func (pods pods) List(_ context.Context, job *batchv1.Job) ([]corev1.Pod, error)
 	return pods.pods[job.Name], nil
 }
 
-func (pods pods) Log(_ context.Context, _ *corev1.Pod, container string, through func(io.Writer) io.WriteCloser) (string, error) {
-	var text strings.Builder
-	writer := through(&text)
-	_, err := io.WriteString(writer, pods.logs[container])
-	err = errors.Join(err, writer.Close(), pods.logErr)
-	return text.String(), err
+func (pods pods) Log(_ context.Context, _ *corev1.Pod, container string, to io.Writer) error {
+	_, err := io.WriteString(to, pods.logs[container])
+	return errors.Join(err, pods.logErr)
 }
 
 type secrets struct{ *world }
 
-func (secrets secrets) Secret(context.Context, string, string) (map[string][]byte, bool, error) {
-	return map[string][]byte{"PASSWORD": []byte(secrets.password)}, true, nil
+func (secrets secrets) Secret(context.Context, string, string) (*corev1.Secret, error) {
+	if secrets.isGone {
+		return nil, nil
+	}
+	return &corev1.Secret{Data: map[string][]byte{"PASSWORD": []byte(secrets.password)}}, nil
 }
 
 func newWatcher(world *world, tracers *sdktrace.TracerProvider) *Watcher {
 	return &Watcher{
-		Runs: runs{world}, Pods: pods{world}, Secrets: secrets{world},
+		Runs: runs{world}, Pods: pods{world}, Secrets: secrets{world}, MaxLogBytes: 256 << 10, LogTimeout: time.Minute,
 		Tracer: tracers.Tracer("watcher"),
 		Now:    func() time.Time { return noon }, Log: slog.New(slog.DiscardHandler),
 	}
@@ -209,7 +224,7 @@ func TestHandle(t *testing.T) {
 				"succeeded",
 				"pass",
 				"Task 'one' finished successfully!\nTask 'two' finished successfully!\n\nLogs:\nTask 'one':\nContainer task of pod pod:\nhello\n\n",
-				span,
+				map[string]any{"start": "2026-11-24T12:00:03Z", "end": "2026-11-24T12:00:09Z"},
 			)},
 		},
 		{
@@ -253,7 +268,7 @@ func TestHandle(t *testing.T) {
 				"succeeded",
 				"pass",
 				"Task 'one' finished successfully!\n\nLogs:\nContainer task of pod pod has a log that could not be read (the API server is down):\n\n",
-				span,
+				map[string]any{"start": "2026-11-24T12:00:03Z", "end": "2026-11-24T12:00:09Z"},
 			)},
 		},
 		{
@@ -312,6 +327,60 @@ func TestHandle(t *testing.T) {
 	}
 }
 
+// The task's own container has to start in time, in every attempt.
+func TestTaskThatDoesNotStartIsGivenUp(t *testing.T) {
+	running := func(name string) corev1.ContainerStatus {
+		return corev1.ContainerStatus{Name: name, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: at(2)}}}
+	}
+	waiting := corev1.ContainerStatus{Name: "task", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{
+		Reason: "ImagePullBackOff", Message: `Back-off pulling image "locust:nope"`,
+	}}}
+	pulling := func(init ...corev1.ContainerStatus) corev1.Pod {
+		made := podAt("last", 240)
+		made.Status.InitContainerStatuses, made.Status.ContainerStatuses = init, []corev1.ContainerStatus{waiting}
+		made.Spec.Containers = []corev1.Container{{Name: "task", Image: "locust:nope"}}
+		return made
+	}
+	refused := []corev1.Event{
+		{Reason: "Failed", Message: `Failed to pull image "locust:nope": docker.io/library/locust:nope: not found`}, {Reason: "Failed", Message: "Error: ImagePullBackOff"},
+	}
+	const why = `: image locust:nope of container task cannot be pulled: Failed to pull image "locust:nope": docker.io/library/locust:nope: not found`
+	tests := []struct {
+		name string
+		pods []corev1.Pod
+		want string
+	}{
+		{name: "its files are fetched", pods: []corev1.Pod{pulling(exited(run.FetcherContainer, 0))}, want: "it could not start within 4m59s" + why},
+		{name: "its files are being fetched", pods: []corev1.Pod{pulling(running(run.FetcherContainer))}},
+		{name: "a native sidecar runs", pods: []corev1.Pod{pulling(running("istio-proxy"))}, want: "it could not start within 4m59s" + why},
+		{name: "an init container has ended", pods: []corev1.Pod{pulling(exited("istio-init", 0))}, want: "it could not start within 4m59s" + why},
+		{name: "an attempt failed before", pods: []corev1.Pod{podAt("first", 1, exited("task", 1)), pulling()}, want: "it could not start within 1m0s" + why},
+		{name: "the task runs", pods: []corev1.Pod{{Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{running("task")}}}}},
+		{name: "the task has ended", pods: []corev1.Pod{pod(exited("task", 0))}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			world := &world{jobs: []batchv1.Job{job("one", run.Running)}, pods: map[string][]corev1.Pod{"one": test.pods}, events: refused}
+			w := newWatcher(world, sdktrace.NewTracerProvider())
+			w.Now = func() time.Time { return noon.Add(5 * time.Minute) }
+			reply, err := w.Handle(t.Context(), run.Completed(&world.jobs[0], run.Unstarted, noon))
+			if err != nil || (reply == nil) != (test.want == "") {
+				t.Fatalf("got %v, %v", reply, err)
+			}
+			if got := world.jobs[0].Annotations[run.FailureAnnotation]; got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+			if reply == nil {
+				return
+			}
+			// Else a bridge that has just started would hold the answer back for minutes.
+			if got := reply.Extensions()[keptn.EndedExtension]; got != "2026-11-24T12:05:00Z" {
+				t.Errorf("it ended at %v", got)
+			}
+		})
+	}
+}
+
 func TestCancellationDeletesWhatHasNotEnded(t *testing.T) {
 	cluster := &world{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Running), job("three", run.Waiting)}}
 	cancelled := run.Cancelled("bridge", "1", "c", noon)
@@ -321,6 +390,10 @@ func TestCancellationDeletesWhatHasNotEnded(t *testing.T) {
 	}
 	if difference := cmp.Diff([]string{"three", "two"}, cluster.deleted); difference != "" {
 		t.Errorf("deleted (-want +got):\n%s", difference)
+	}
+	// Else jobsource would have the run finished a second time.
+	if difference := cmp.Diff([]string{"one", "two", "three"}, cluster.reported); difference != "" {
+		t.Errorf("reported (-want +got):\n%s", difference)
 	}
 }
 
@@ -399,7 +472,7 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 			name:    "a Job could not start",
 			event:   completed("one", run.Unstarted),
 			world:   world{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}, pods: map[string][]corev1.Pod{"one": {pulling}}},
-			message: "Task 'one' failed: it could not start within 4m59s: container task could not start (ImagePullBackOff: Back-off pulling image \"nothing\")\n",
+			message: "Task 'one' failed: it could not start within 4m59s: the image of container task cannot be pulled: Back-off pulling image \"nothing\"\n",
 			givenUp: []string{"one"},
 			deleted: []string{"two"},
 		},
@@ -512,7 +585,7 @@ func TestReasons(t *testing.T) {
 			want: "container task ended (Reason: Error, ExitCode: 3)",
 		},
 		{
-			name: "unless it is the only one that is bad",
+			name: "a sidecar that failed before the task began",
 			job:  failed("BackoffLimitExceeded", ""),
 			pods: []corev1.Pod{proxy},
 			want: "container istio-proxy ended (Reason: Error, ExitCode: 143)",
@@ -540,7 +613,7 @@ func TestReasons(t *testing.T) {
 			job:    failed("BackoffLimitExceeded", ""),
 			pods:   changed(pod(stopped), overdue),
 			events: told("Failed", `Failed to pull image "x"`),
-			want:   `it could not start: Failed: Failed to pull image "x"`,
+			want:   `it could not start: the image of container task cannot be pulled: Failed to pull image "x"`,
 		},
 		{
 			name: "the Job's time limit, and its pod is gone",
@@ -619,42 +692,67 @@ func TestReasons(t *testing.T) {
 	}
 }
 
-func TestMessageIsPlainText(t *testing.T) {
-	for text, want := range map[string]string{
-		"\x1b[31mred\x1b[0m\n":                     "red\n",
-		"\x1b]0;title\x07text":                     "text",
-		"\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\": "link",
-		"a\x00b\x07c\r\n\td\x7f":                   "abc\n\td",
-		"\x1b(Bplain \xff ümlaut":                  "plain \uFFFD ümlaut",
-	} {
-		if got := plain(text); got != want {
-			t.Errorf("plain(%q) = %q, want %q", text, got, want)
+// However many logs a run has, of whatever characters, its message stays within what the bridge
+// accepts, as JSON.
+func TestMessageIsBounded(t *testing.T) {
+	for name, character := range map[string]string{"text": "x\n", "what JSON escapes": "<>"} {
+		for _, jobs := range []int{1, 100} {
+			for _, attempts := range []int{1, 11} {
+				t.Run(fmt.Sprintf("%s of %d tasks with %d attempts", name, jobs, attempts), func(t *testing.T) {
+					world := &world{pods: map[string][]corev1.Pod{}, logs: map[string]string{"task": strings.Repeat(character, 300<<9)}}
+					for index := range jobs {
+						made := job(fmt.Sprintf("task-%03d", index), run.Failed)
+						made.Annotations[run.PlanAnnotation] = "[]"
+						made.Labels[run.ActionIndexLabel] = strconv.Itoa(index)
+						world.jobs = append(world.jobs, made)
+						for range attempts {
+							world.pods[made.Name] = append(world.pods[made.Name], pod(said(strings.Repeat("<", 4000), 1)))
+						}
+					}
+					reply, err := newWatcher(world, sdktrace.NewTracerProvider()).Handle(t.Context(), run.Completed(&world.jobs[0], run.Finished, noon))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if size := len(reply.Data()); size > maxMessageBytes+(4<<10) || size < maxMessageBytes/8 {
+						t.Errorf("the event has %d bytes", size)
+					}
+				})
+			}
 		}
 	}
 }
 
-// What Keptn takes is for the bridge to know, which cuts further. It is measured as it
-// is sent: as JSON.
-func TestMessageIsBounded(t *testing.T) {
-	for name, character := range map[string]string{"text": "x\n", "what JSON escapes": "<>"} {
-		t.Run(name, func(t *testing.T) {
-			long := []logged{{title: "Container task of pod pod", text: strings.Repeat(character, 1<<20), whole: "kubectl logs"}}
-			short := []logged{{title: "Container task of pod other", text: "short", whole: "kubectl logs"}}
-			text := message([]report{{task: "one", logs: long}, {task: "two", logs: short}, {task: "three", logs: long, failure: "boom"}})
-			encoded, err := json.Marshal(text)
-			if err != nil || len(encoded) > maxMessageBytes || len(encoded) < maxMessageBytes/2 {
-				t.Errorf("the message has %d bytes: %v", len(encoded), err)
-			}
-			if !strings.HasPrefix(
-				text,
-				"Task 'three' failed: boom\nTask 'one' finished successfully!\nTask 'two' finished successfully!\n\nLogs:\nTask 'one':\n",
-			) ||
-				strings.Count(text, "bytes are left out here") != 2 ||
-				!strings.Contains(text, "Container task of pod other:\nshort\n") {
-				t.Errorf("the message begins with %q", text[:200])
-			}
-		})
-	}
+// hanging are pods whose logs never end.
+type hanging struct{ pods }
+
+func (h hanging) Log(ctx context.Context, _ *corev1.Pod, _ string, to io.Writer) error {
+	_, _ = io.WriteString(to, "begins\n")
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// The Trigger waits 85 seconds for a reply.
+func TestLogsShareOneDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		world := &world{jobs: []batchv1.Job{job("one", run.Failed)}, pods: map[string][]corev1.Pod{}}
+		for range 9 {
+			world.pods["one"] = append(world.pods["one"], pod(exited("task", 1)))
+		}
+		w := newWatcher(world, sdktrace.NewTracerProvider())
+		w.Pods, w.LogTimeout, w.Now = hanging{pods{world}}, 30*time.Second, time.Now
+		began := time.Now()
+		reply, err := w.Handle(t.Context(), run.Completed(&world.jobs[0], run.Finished, noon))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > 30*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		const line = "has a log that could not be read (not complete within 3.333s; all of it: kubectl logs --namespace jobs pod --container task):\\nbegins"
+		if got := strings.Count(string(reply.Data()), line); got != 9 {
+			t.Errorf("%d logs say that they are not complete: %s", got, reply.Data())
+		}
+	})
 }
 
 // Actions are apart from each other, and silent ones beside others have no say.

@@ -21,7 +21,6 @@ import (
 
 	"github.com/job-executor/job-executor/functions/cluster/clientset"
 	"github.com/job-executor/job-executor/functions/run"
-	"github.com/job-executor/job-executor/functions/watcher/mask"
 	"github.com/job-executor/job-executor/test/console"
 )
 
@@ -49,6 +48,8 @@ type container struct {
 	// State is the state's name with its reason, and the exit code of one that ended.
 	State string
 	Log   string
+	// Message is what it wrote to its termination log.
+	Message string
 }
 
 // step is a change of a Job, and what is seen after it.
@@ -108,6 +109,7 @@ const (
 	completed            = "Terminated 0 Completed"
 	running              = "Running"
 	failedState          = "Terminated 3 Error"
+	startError           = "StartError"
 )
 
 // newJob is a Job with one container, as executors make them.
@@ -143,15 +145,27 @@ func withInit(script string) func(*batchv1.JobSpec) {
 
 func suspendedFirst(spec *batchv1.JobSpec) { spec.Suspend = new(true) }
 
+// writesLines prints the numbers from 1000001 to 1001000, each on a line of 8 bytes.
+const writesLines = "seq 1000001 1001000"
+
+// lines are the lines after the first of them up to the last that writesLines prints.
+func lines(first, last int) string {
+	var text strings.Builder
+	for number := first; number < last; number++ {
+		fmt.Fprintf(&text, "%d\n", 1000001+number)
+	}
+	return text.String()
+}
+
 // TestJobs runs Jobs and compares what can be seen of them.
 func TestJobs(t *testing.T, client kubernetes.Interface, namespace string) {
-	succeeded := job{Phase: run.Succeeded, Began: true, Pods: []pod{{Phase: corev1.PodSucceeded, Task: container{completed, "done\n"}}}}
+	succeeded := job{Phase: run.Succeeded, Began: true, Pods: []pod{{Phase: corev1.PodSucceeded, Task: container{State: completed, Log: "done\n"}}}}
 	suspended := job{Phase: run.Waiting}
-	runs := job{Phase: run.Running, Began: true, Pods: []pod{{Phase: corev1.PodRunning, Task: container{running, "begun\n"}}}}
+	runs := job{Phase: run.Running, Began: true, Pods: []pod{{Phase: corev1.PodRunning, Task: container{State: running, Log: "begun\n"}}}}
 	failed := func(pods ...pod) job {
 		return job{Phase: run.Failed, Reason: backoffLimitExceeded, Message: backoffLimitMessage, Began: true, Pods: pods}
 	}
-	failedPod := pod{Phase: corev1.PodFailed, Task: container{failedState, "broken\n"}}
+	failedPod := pod{Phase: corev1.PodFailed, Task: container{State: failedState, Log: "broken\n"}}
 	tests := []struct {
 		name  string
 		job   *batchv1.Job
@@ -159,21 +173,39 @@ func TestJobs(t *testing.T, client kubernetes.Interface, namespace string) {
 	}{
 		{"it succeeds", newJob(namespace, "echo done"), []step{{want: succeeded}}},
 		{"its variables are expanded as Kubernetes does", newJob(namespace, "echo $NAME; echo \"$COMPOSED\""), []step{{want: job{
-			Phase: run.Succeeded, Began: true, Pods: []pod{{Phase: corev1.PodSucceeded, Task: container{completed, "value\nvalues $(UNKNOWN) $(NAME)\n"}}},
+			Phase: run.Succeeded, Began: true, Pods: []pod{{Phase: corev1.PodSucceeded, Task: container{State: completed, Log: "value\nvalues $(UNKNOWN) $(NAME)\n"}}},
 		}}}},
 		{"its command is expanded, too", newJob(namespace, "echo $(NAME)"), []step{{want: job{
-			Phase: run.Succeeded, Began: true, Pods: []pod{{Phase: corev1.PodSucceeded, Task: container{completed, "value\n"}}},
+			Phase: run.Succeeded, Began: true, Pods: []pod{{Phase: corev1.PodSucceeded, Task: container{State: completed, Log: "value\n"}}},
 		}}}},
 		{"it fails", newJob(namespace, "echo broken; exit 3"), []step{{want: failed(failedPod)}}},
+		// A number of 7 digits a line.
+		{"the end is kept of a long termination message", newJob(namespace, writesLines+" > /dev/termination-log; echo done"), []step{{want: job{
+			Phase: run.Succeeded, Began: true, Pods: []pod{{Phase: corev1.PodSucceeded, Task: container{State: completed, Log: "done\n", Message: lines(488, 1000)}}},
+		}}}},
+		{"also of a container that fails", newJob(namespace, writesLines+" > /dev/termination-log; echo broken; exit 3"), []step{{want: failed(pod{
+			Phase: corev1.PodFailed, Task: container{State: failedState, Log: "broken\n", Message: lines(488, 1000)},
+		})}}},
+		{"several containers share the room", newJob(namespace, writesLines+" > /dev/termination-log; echo done", withInit(""), func(spec *batchv1.JobSpec) {
+			init := &spec.Template.Spec.InitContainers
+			for index := range 3 {
+				*init = append(*init, shell(fmt.Sprintf("more-%d", index), ""))
+			}
+		}), []step{{want: job{
+			Phase: run.Succeeded, Began: true, Pods: []pod{{
+				Phase: corev1.PodSucceeded, Init: container{State: completed},
+				Task: container{State: completed, Log: "done\n", Message: lines(488, 1000)[:12<<10/5]},
+			}},
+		}}}},
 		{"it is tried again", newJob(namespace, "echo broken; exit 3", func(spec *batchv1.JobSpec) { spec.BackoffLimit = new(int32(1)) }), []step{{want: failed(failedPod, failedPod)}}},
 		{"its init container runs before", newJob(namespace, "echo done", withInit("echo first")), []step{{want: job{
-			Phase: run.Succeeded, Began: true, Pods: []pod{{Phase: corev1.PodSucceeded, Init: container{completed, "first\n"}, Task: container{completed, "done\n"}}},
+			Phase: run.Succeeded, Began: true, Pods: []pod{{Phase: corev1.PodSucceeded, Init: container{State: completed, Log: "first\n"}, Task: container{State: completed, Log: "done\n"}}},
 		}}}},
 		{"its init container fails", newJob(namespace, "echo done", withInit("echo broken; exit 3")), []step{{want: failed(pod{
-			Phase: corev1.PodFailed, Init: container{failedState, "broken\n"}, Task: container{State: "Waiting PodInitializing"},
+			Phase: corev1.PodFailed, Init: container{State: failedState, Log: "broken\n"}, Task: container{State: "Waiting PodInitializing"},
 		})}}},
 		{"while its init container runs, it waits", newJob(namespace, "echo done", withInit("echo begun; sleep 300")), []step{
-			{want: job{Phase: run.Running, Began: true, Pods: []pod{{Phase: corev1.PodPending, Init: container{running, "begun\n"}, Task: container{State: "Waiting PodInitializing"}}}}},
+			{want: job{Phase: run.Running, Began: true, Pods: []pod{{Phase: corev1.PodPending, Init: container{State: running, Log: "begun\n"}, Task: container{State: "Waiting PodInitializing"}}}}},
 			{remove, gone},
 		}},
 		{"its command does not exist", newJob(namespace, "", func(spec *batchv1.JobSpec) {
@@ -189,7 +221,7 @@ func TestJobs(t *testing.T, client kubernetes.Interface, namespace string) {
 		{"its pod's time limit leaves the pod, with its log", newJob(namespace, "trap 'exit 3' TERM; echo begun; sleep 300 & wait", func(spec *batchv1.JobSpec) {
 			spec.Template.Spec.ActiveDeadlineSeconds = new(int64(3))
 		}), []step{{want: failed(pod{
-			Phase: corev1.PodFailed, Reason: deadlineExceeded, Message: "Pod was active on the node longer than the specified deadline", Task: container{failedState, "begun\n"},
+			Phase: corev1.PodFailed, Reason: deadlineExceeded, Message: "Pod was active on the node longer than the specified deadline", Task: container{State: failedState, Log: "begun\n"},
 		})}}},
 		{"its own time limit takes the pod away", newJob(namespace, "echo begun; sleep 300", func(spec *batchv1.JobSpec) {
 			spec.ActiveDeadlineSeconds = new(int64(3))
@@ -250,7 +282,7 @@ func look(ctx context.Context, client kubernetes.Interface, namespace, name stri
 	case !apierrors.IsNotFound(err):
 		return job{}, err
 	}
-	reader := &run.Pods{Client: clientset.Of(client), MaxLogBytes: 1 << 10, LogTimeout: jobLimit}
+	reader := &run.Pods{Client: clientset.Of(client)}
 	pods, err := reader.List(ctx, &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}})
 	if err != nil {
 		return job{}, err
@@ -264,15 +296,24 @@ func look(ctx context.Context, client kubernetes.Interface, namespace, name stri
 			}
 		}
 		for _, status := range slices.Concat(found.Status.InitContainerStatuses, found.Status.ContainerStatuses) {
-			log, err := reader.Log(ctx, found, status.Name, mask.Mask{}.Through)
+			var log strings.Builder
+			err := reader.Log(ctx, found, status.Name, &log)
 			if err != nil && !apierrors.IsBadRequest(err) && !apierrors.IsNotFound(err) {
 				return job{}, err
 			}
-			target := &seen.Task
-			if status.Name == run.FetcherContainer {
+			var target *container
+			switch status.Name {
+			case run.TaskContainer:
+				target = &seen.Task
+			case run.FetcherContainer:
 				target = &seen.Init
+			default:
+				continue
 			}
-			*target = container{stateOf(status.State), log}
+			*target = container{State: stateOf(status.State), Log: log.String()}
+			if terminated := status.State.Terminated; terminated != nil && terminated.Reason != startError {
+				target.Message = terminated.Message
+			}
 		}
 		view.Pods = append(view.Pods, seen)
 	}

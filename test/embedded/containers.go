@@ -110,14 +110,13 @@ func (processes *Processes) Run(ctx context.Context, container Container) (int, 
 
 // moved replaces the mount path by the directory that stands for it.
 func (processes *Processes) moved(container Container) Container {
-	if container.MountPath == "" {
-		return container
-	}
 	places := maps.Clone(container.Projected)
 	if places == nil {
 		places = map[string]string{}
 	}
-	places[container.MountPath] = container.Directory
+	if container.MountPath != "" {
+		places[container.MountPath] = container.Directory
+	}
 	move := func(text string) string {
 		text = strings.ReplaceAll(text, corev1.TerminationMessagePathDefault, container.TerminationLog)
 		for path, directory := range places {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -465,10 +464,11 @@ func (cluster *Kubernetes) run(ctx context.Context, job *batchv1.Job, pod *corev
 			TerminationLog: terminationLog, Output: log,
 		})
 		terminated.ExitCode = int32(code) //nolint:gosec // of a process
-		terminated.Message = beginningOf(terminationLog)
+		terminated.Message = terminationMessage(pod, terminationLog)
 	}
 	if err != nil {
 		terminated.ExitCode, terminated.Reason, terminated.Message = startErrorCode, startError, err.Error()
+		terminated.StartedAt = metav1.Unix(0, 0) // as the kubelet has it of a container that never ran
 	} else if terminated.ExitCode != 0 {
 		terminated.Reason = "Error"
 	}
@@ -504,17 +504,17 @@ func (cluster *Kubernetes) project(pod *corev1.Pod, container *corev1.Container,
 	return projected, nil
 }
 
-// beginningOf is as much of a file as the kubelet takes of a termination log; nothing if
-// there is none.
-func beginningOf(path string) string {
-	file, err := os.Open(path) //nolint:gosec // our own
+// terminationMessage returns what the kubelet keeps of a termination log: its last 4 KiB, and of
+// those the beginning, so that all containers of a pod have no more than 12 KiB
+// (kubelet/kuberuntime, getTerminationMessage; kubelet/status, normalizeStatus).
+func terminationMessage(pod *corev1.Pod, path string) string {
+	content, err := os.ReadFile(path) //nolint:gosec // our own
 	if err != nil {
 		return ""
 	}
-	defer func() { _ = file.Close() }()
-	const most = 4096
-	content, _ := io.ReadAll(io.LimitReader(file, most))
-	return string(content)
+	const ofFile, ofPod = 4096, 12 << 10
+	message := string(content[max(0, len(content)-ofFile):])
+	return message[:min(len(message), ofPod/(len(pod.Spec.InitContainers)+len(pod.Spec.Containers)))]
 }
 
 // environment resolves a container's variables.

@@ -1,3 +1,3 @@
-// Package result is what a task says of itself by its termination message, which becomes a
-// part of its finished event.
+// Package result reads what a task reports about itself in its termination message, and merges
+// the reports of a run's tasks into one outcome. A report that cannot be understood is a failure.
 package result

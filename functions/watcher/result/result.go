@@ -1,21 +1,16 @@
 package result
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"maps"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/job-executor/job-executor/functions/keptn"
-	"github.com/job-executor/job-executor/functions/run"
 )
 
-// Result is what a task says of itself: it writes to /dev/termination-log, of which
-// Kubernetes keeps 4 KiB, an object of JSON that becomes a part of the finished event, or
-// a line of text for its message.
+// Result is what a task reports about itself in /dev/termination-log: an object of JSON that
+// becomes part of the finished event, or a line of text for its message.
 type Result struct {
 	Status keptn.Status
 	Result keptn.Result
@@ -24,135 +19,129 @@ type Result struct {
 	Labels  map[string]string
 	// Data are all other members.
 	Data map[string]any
+	// Mistakes say why the report cannot be used; then the task is errored.
+	Mistakes []string
 }
 
-// Of is what the task's container in one of the pods said last.
-func Of(pods []corev1.Pod) (result Result) {
-	for _, pod := range pods {
-		for _, status := range pod.Status.ContainerStatuses {
-			terminated := status.State.Terminated
-			if terminated == nil || status.Name != run.TaskContainer || terminated.Message == "" {
-				continue
-			}
-			if terminated.ExitCode == 0 || Is(terminated.Message) {
-				result = parse(terminated.Message) // a text is told as the reason of its failure
-			}
+// Of returns what the task reported in the pod that decides its Job, which may be nil.
+func Of(pod *corev1.Pod) Result {
+	if pod == nil {
+		return Result{}
+	}
+	terminated := Terminated(pod)
+	if terminated == nil || terminated.Message == "" {
+		return Result{}
+	}
+	if most := limit(pod); len(terminated.Message) >= most {
+		return Result{Mistakes: []string{fmt.Sprintf(
+			"it has %d bytes or more, so Kubernetes may have truncated it; report less than that, for example only the failed checks", most)}}
+	}
+	parsed := Parse(terminated.Message)
+	if terminated.ExitCode != 0 && !IsObject(terminated.Message) {
+		parsed.Message = "" // the sentence on the failure has it
+	}
+	return parsed
+}
+
+// IsObject reports whether a termination message is meant as an object of JSON, well-formed or
+// not, rather than as text.
+func IsObject(message string) bool {
+	text := strings.TrimSpace(trimBOM(message))
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(strings.TrimSpace(line), "{") {
+			return true
 		}
 	}
-	return result
+	list, isList := strings.CutPrefix(text, "[")
+	return isList && strings.ContainsAny(firstOf(list), `{"]`)
 }
 
-// Is says whether a termination message is an object of JSON.
-func Is(message string) bool {
-	return strings.HasPrefix(strings.TrimSpace(message), "{") && json.Valid([]byte(message))
+func firstOf(text string) string {
+	text = strings.TrimSpace(text)
+	return text[:min(len(text), 1)]
 }
 
-func parse(text string) Result {
-	if !Is(text) {
-		return Result{Message: strings.TrimSpace(text)}
+func trimBOM(message string) string { return strings.TrimPrefix(message, "\ufeff") }
+
+// The members that Keptn and this package know.
+const (
+	statusMember  = "status"
+	resultMember  = "result"
+	messageMember = "message"
+	labelsMember  = "labels"
+)
+
+// Parse reads a termination message.
+func Parse(message string) Result {
+	if !IsObject(message) {
+		return Result{Message: strings.TrimSpace(message)}
 	}
-	decoder := json.NewDecoder(bytes.NewReader([]byte(text)))
-	decoder.UseNumber()
-	parsed := Result{}
-	if err := decoder.Decode(&parsed.Data); err != nil {
-		return Result{Message: strings.TrimSpace(text)} // a number that none can be
+	data, mistakes := decode(trimBOM(message))
+	if len(mistakes) > 0 {
+		return Result{Mistakes: mistakes}
 	}
-	take := func(name string) string {
-		value, isText := parsed.Data[name].(string)
-		if _, given := parsed.Data[name]; given && !isText {
-			parsed.complain("%s must be text, not %v", name, parsed.Data[name])
-		}
-		delete(parsed.Data, name)
-		return value
-	}
-	parsed.Status, parsed.Result = keptn.Status(take("status")), keptn.Result(take("result"))
-	told := take("message")
+	parsed := Result{Data: data}
+	parsed.Status = keptn.Status(parsed.text(statusMember))
+	parsed.Result = keptn.Result(parsed.text(resultMember))
+	parsed.Message = strings.TrimSpace(parsed.text(messageMember))
+	parsed.Labels = parsed.labels()
 	switch parsed.Status {
 	case "", keptn.StatusSucceeded, keptn.StatusErrored:
 	default:
-		parsed.complain("status %q must be %s or %s", parsed.Status, keptn.StatusSucceeded, keptn.StatusErrored)
-		parsed.Status = keptn.StatusErrored
+		parsed.mistake("status %q must be %s or %s", parsed.Status, keptn.StatusSucceeded, keptn.StatusErrored)
 	}
 	switch parsed.Result {
 	case "", keptn.ResultPass, keptn.ResultWarning, keptn.ResultFail:
 	default:
-		parsed.complain("result %q must be %s, %s or %s", parsed.Result, keptn.ResultPass, keptn.ResultWarning, keptn.ResultFail)
-		parsed.Result = keptn.ResultFail
+		parsed.mistake("result %q must be %s, %s or %s", parsed.Result, keptn.ResultPass, keptn.ResultWarning, keptn.ResultFail)
 	}
-	labels, _ := parsed.Data["labels"].(map[string]any)
-	delete(parsed.Data, "labels")
-	for name, value := range labels {
-		if parsed.Labels == nil {
-			parsed.Labels = map[string]string{}
+	for _, name := range sortedKeys(data) {
+		for _, known := range []string{statusMember, resultMember, messageMember, labelsMember} {
+			if strings.EqualFold(name, known) {
+				parsed.mistake("unknown member %s; did you mean %s?", name, known)
+			}
 		}
-		parsed.Labels[name] = fmt.Sprint(value)
 	}
-	parsed.Message = strings.TrimSpace(told + parsed.Message)
 	return parsed
 }
 
-// complain adds to the message what is wrong with the result.
-func (result *Result) complain(format string, arguments ...any) {
-	result.Message += "\nwhat it wrote to /dev/termination-log is wrong: " + fmt.Sprintf(format, arguments...)
+func (r *Result) mistake(format string, arguments ...any) {
+	r.Mistakes = append(r.Mistakes, fmt.Sprintf(format, arguments...))
 }
 
-// Hider hides what Keptn must not be told, in a text or a value of JSON.
-type Hider interface {
-	Text(text string) string
-	Value(value any) any
+// text removes a member from the data and returns it; null is no text.
+func (r *Result) text(name string) string {
+	value, given := r.Data[name]
+	delete(r.Data, name)
+	text, isText := value.(string)
+	if given && !isText && value != nil {
+		r.mistake("%s must be text, not %s", name, encoded(value))
+	}
+	return text
 }
 
-// Hide hides it in all that the task says.
-func (result *Result) Hide(hider Hider) {
-	result.Message = hider.Text(result.Message)
-	for name, value := range result.Labels {
-		result.Labels[name] = hider.Text(value)
+// labels removes the labels from the data and returns them. Numbers, lists and objects are
+// labels as JSON, as in Keptn only text can be one; null is no label.
+func (r *Result) labels() map[string]string {
+	value, given := r.Data[labelsMember]
+	delete(r.Data, labelsMember)
+	members, isObject := value.(map[string]any)
+	if given && !isObject && value != nil {
+		r.mistake("labels must be an object such as {\"report\": \"http://…\"}, not %s", encoded(value))
 	}
-	for name, value := range result.Data {
-		result.Data[name] = hider.Value(value)
-	}
-}
-
-// Merge adds to an outcome what a task says of itself: the worst result of all tasks wins.
-func (result Result) Merge(outcome *keptn.Outcome, taskName string) {
-	if result.Status == keptn.StatusErrored {
-		outcome.Status = keptn.StatusErrored
-	}
-	if worse(result.Result, outcome.Result) {
-		outcome.Result = result.Result
-	}
-	if outcome.Status == keptn.StatusErrored {
-		outcome.Result = keptn.ResultFail
-	}
-	if outcome.Labels == nil {
-		outcome.Labels = map[string]string{}
-	}
-	maps.Copy(outcome.Labels, result.Labels)
-	if outcome.Data == nil {
-		outcome.Data = map[string]any{}
-	}
-	for name, value := range result.Data {
-		before, isObject := outcome.Data[name].(map[string]any)
-		more, isObjectToo := value.(map[string]any)
-		if isObject && isObjectToo {
-			before = maps.Clone(before)
-			maps.Copy(before, more)
-			value = before
+	var labels map[string]string
+	for name, value := range members {
+		if value == nil {
+			continue
 		}
-		outcome.Data[name] = value
-	}
-	if own, ok := outcome.Data[taskName].(map[string]any); ok {
-		for name, value := range outcome.Properties {
-			if _, given := own[name]; !given {
-				own[name] = value
-			}
+		if labels == nil {
+			labels = map[string]string{}
 		}
-		outcome.Properties = own
-		delete(outcome.Data, taskName)
+		text, isText := value.(string)
+		if !isText {
+			text = encoded(value)
+		}
+		labels[name] = text
 	}
-}
-
-func worse(one, other keptn.Result) bool {
-	order := map[keptn.Result]int{keptn.ResultPass: 1, keptn.ResultWarning: 2, keptn.ResultFail: 3}
-	return order[one] > order[other]
+	return labels
 }

@@ -1,0 +1,140 @@
+package watcher
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	batchv1 "k8s.io/api/batch/v1"
+
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/jobphase"
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/watcher/jobspan"
+)
+
+// finish answers for a run that has ended.
+func (w *Watcher) finish(ctx context.Context, asked run.Notice, jobs []batchv1.Job, step run.Step) (*event.Event, error) {
+	task, err := taskOf([]byte(jobs[0].Annotations[run.TaskAnnotation]))
+	if err != nil {
+		return nil, function.Permanent(err)
+	}
+	if w.Memory != nil {
+		weight := min(max(int64(len(step.Ran)), w.MinWeight), maxReported)
+		if err := w.Memory.Acquire(ctx, weight); err != nil {
+			return nil, fmt.Errorf("wait for memory for the logs of run %s: %w", asked.RunID, err)
+		}
+		defer w.Memory.Release(weight)
+	}
+	ran, err := w.reports(ctx, step.Ran)
+	if err != nil {
+		return nil, err
+	}
+	var reports, silent []report // silent actions next to actions that report
+	add := func(planned run.Planned, made report) {
+		if step.IsSilent(planned) {
+			silent = append(silent, made)
+		} else {
+			reports = append(reports, made)
+		}
+	}
+	var began, ended time.Time
+	var phases []jobphase.Phases
+	for index, made := range ran {
+		job := step.Ran[index].Job
+		phases = append(phases, jobspan.Write(ctx, w.Tracer, jobspan.Job{
+			Task: task, Job: job, Pods: made.evidence.pods, Events: made.evidence.events, Result: made.runResult, Failure: made.failure,
+		}, w.Now()))
+		add(step.Ran[index].Planned, made)
+		if end := run.EndedAt(job); end.After(ended) {
+			ended = end // the Jobs of a parallel action end in any order
+		}
+		if began.IsZero() && !step.IsSilent(step.Ran[index].Planned) {
+			began = made.began
+		}
+	}
+	for _, planned := range step.Missing {
+		add(planned, report{task: planned.Task, failure: missing(planned, asked.Reason), isErrored: true, runResult: keptn.RunError})
+	}
+	if err := w.delete(ctx, step.Unneeded); err != nil {
+		return nil, err
+	}
+	if run.IsSilent(&jobs[0]) {
+		if !hasFailed(reports) {
+			return nil, nil
+		}
+		return new(keptn.WithRunResult(jobphase.Add(task.LogError(w.Now(), message(reports, nil)), phases), runResultOf(reports))), nil
+	}
+	finished := keptn.WithRunResult(jobphase.Add(task.Finished(w.Now(), outcomeOf(task, reports, began, ended)), phases), runResultOf(reports))
+	if hasFailed(silent) {
+		// Keptn's log has what silent actions next to others have to say.
+		finished = keptn.WithLog(finished, sentences(silent, nil))
+	}
+	if len(step.Missing) == 0 && !ended.IsZero() {
+		// The bridge needs it to know whether an earlier bridge may have reported this.
+		finished.SetExtension(keptn.EndedExtension, ended.UTC().Format(time.RFC3339Nano))
+	}
+	return &finished, nil
+}
+
+// outcomeOf merges the reports of a run's tasks.
+func outcomeOf(task keptn.Task, reports []report, began, ended time.Time) keptn.Outcome {
+	outcome := keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass}
+	var notes []string
+	for _, made := range reports {
+		if made.isErrored {
+			outcome = errored(outcome)
+		}
+		for _, member := range made.result.Merge(&outcome) {
+			notes = append(notes, fmt.Sprintf("Task '%s' replaced the %s that an earlier task reported.", made.task, member))
+		}
+	}
+	if task.Name == testTask && outcome.Status == keptn.StatusSucceeded {
+		// Keptn's lighthouse evaluates this span of time.
+		own := map[string]any{"start": began.UTC().Format(time.RFC3339), "end": ended.UTC().Format(time.RFC3339)}
+		if reported, isObject := outcome.Data[testTask].(map[string]any); isObject {
+			maps.Copy(own, reported)
+		} else if _, given := outcome.Data[testTask]; given {
+			notes = append(notes, "The reported member test was replaced: Keptn expects an object with the test's start and end.")
+		}
+		if outcome.Data == nil {
+			outcome.Data = map[string]any{}
+		}
+		outcome.Data[testTask] = own
+	}
+	outcome.Message = message(reports, notes)
+	return outcome
+}
+
+// testTask is the task whose start and end Keptn's lighthouse looks for.
+const testTask = "test"
+
+func errored(outcome keptn.Outcome) keptn.Outcome {
+	outcome.Status, outcome.Result = keptn.StatusErrored, keptn.ResultFail
+	return outcome
+}
+
+// runResultOf returns how a run ended: like the first task that did not succeed.
+func runResultOf(reports []report) keptn.RunResult {
+	for _, made := range reports {
+		if made.failure != "" {
+			return made.runResult
+		}
+	}
+	return keptn.RunSuccess
+}
+
+func hasFailed(reports []report) bool {
+	return slices.ContainsFunc(reports, func(made report) bool { return made.failure != "" })
+}
+
+func missing(planned run.Planned, reason string) string {
+	if reason != "" {
+		return reason
+	}
+	return fmt.Sprintf("its job %s in namespace %s was deleted before the task had ended; run the sequence again", planned.Name, planned.Namespace)
+}

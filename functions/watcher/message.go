@@ -1,0 +1,79 @@
+package watcher
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/job-executor/job-executor/functions/excerpt"
+	"github.com/job-executor/job-executor/functions/keptn"
+)
+
+const (
+	// maxMessageBytes is about what Keptn accepts, as JSON. The bridge truncates further where
+	// Keptn accepts less.
+	maxMessageBytes = 900 << 10
+	// maxSentenceBytes bounds what is said about one task before the logs.
+	maxSentenceBytes = 4 << 10
+	// maxSentencesBytes bounds what is said about all of them.
+	maxSentencesBytes = 64 << 10
+)
+
+// sentence says how a task ended, in the words of the job-executor-service.
+func (r report) sentence() string {
+	switch {
+	case r.failure != "":
+		return fmt.Sprintf("Task '%s' failed: %s\n", r.task, r.failure)
+	case r.result.Result == keptn.ResultWarning:
+		return fmt.Sprintf("Task '%s' finished with a warning!\n", r.task)
+	default:
+		return fmt.Sprintf("Task '%s' finished successfully!\n", r.task)
+	}
+}
+
+// sentences says how each task ended, with what it reported, and then the notes. Failures come
+// first: they are what a person looks for, and the last thing to be truncated.
+func sentences(reports []report, notes []string) string {
+	var text strings.Builder
+	for _, failed := range []bool{true, false} {
+		for _, made := range reports {
+			if (made.failure != "") == failed {
+				text.WriteString(made.sentence())
+			}
+		}
+	}
+	for _, made := range reports {
+		said := made.notes
+		if made.result.Message != "" {
+			said = append([]string{made.result.Message}, said...)
+		}
+		for _, line := range said {
+			if len(reports) > 1 {
+				fmt.Fprintf(&text, "Task '%s': ", made.task)
+			}
+			fmt.Fprintln(&text, line)
+		}
+	}
+	for _, note := range notes {
+		fmt.Fprintln(&text, note)
+	}
+	return excerpt.Shorten(text.String(), "kubectl get jobs", maxSentencesBytes)
+}
+
+// message is the finished event's message: the sentences, then the logs, which have their share
+// of it each.
+func message(reports []report, notes []string) string {
+	var logs strings.Builder
+	text := sentences(reports, notes)
+	for _, made := range reports {
+		if len(reports) > 1 && len(made.logs) > 0 {
+			fmt.Fprintf(&logs, "Task '%s':\n", made.task)
+		}
+		for _, log := range made.logs {
+			fmt.Fprintf(&logs, "%s:\n%s\n", log.title, log.text)
+		}
+	}
+	if logs.Len() == 0 {
+		return text
+	}
+	return text + "\nLogs:\n" + logs.String()
+}
