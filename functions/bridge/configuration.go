@@ -44,9 +44,10 @@ type KeptnConfiguration struct {
 	BridgeURL string `env:"KEPTN_BRIDGE_URL"`
 	// APIToken is Keptn's API token. It never leaves this process but to Keptn.
 	APIToken string `env:"KEPTN_API_TOKEN"`
-	// ControlPlaneURL and ResourceServiceURL are Keptn's services inside its cluster.
+	// ControlPlaneURL, ResourceServiceURL and DatastoreURL are Keptn's services inside its cluster.
 	ControlPlaneURL    string `env:"KEPTN_CONTROL_PLANE_URL"`
 	ResourceServiceURL string `env:"KEPTN_RESOURCE_SERVICE_URL"`
+	DatastoreURL       string `env:"KEPTN_DATASTORE_URL"`
 	// CACertificates are certificate authorities in PEM that are trusted besides the
 	// system's, for Keptn's API, the identity provider and NATS.
 	CACertificates string `env:"KEPTN_CA_CERTIFICATES"`
@@ -176,6 +177,7 @@ func (configuration Configuration) Validate() error {
 		{NATS, "KEPTN_NATS_URL", configuration.NATS.URL},
 		{NATS, "KEPTN_CONTROL_PLANE_URL", configuration.Keptn.ControlPlaneURL},
 		{NATS, "KEPTN_RESOURCE_SERVICE_URL", configuration.Keptn.ResourceServiceURL},
+		{NATS, "KEPTN_DATASTORE_URL", configuration.Keptn.DatastoreURL},
 	} {
 		if required.transport == configuration.Keptn.Transport && required.value == "" {
 			failures = append(failures, fmt.Errorf("environment variable %s: required if KEPTN_TRANSPORT is %s", required.name, required.transport))
@@ -227,6 +229,7 @@ func (configuration Configuration) client(transport http.RoundTripper, source st
 		endpoints = api.Endpoints{
 			ControlPlane: strings.TrimSuffix(configuration.Keptn.ControlPlaneURL, "/"),
 			Resources:    strings.TrimSuffix(configuration.Keptn.ResourceServiceURL, "/"),
+			Datastore:    strings.TrimSuffix(configuration.Keptn.DatastoreURL, "/"),
 		}
 	}
 	return &api.Client{Endpoints: endpoints, Token: secrets.apiToken, HTTP: api.NewHTTPClient(transport, keptnTimeout), Source: source}, nil

@@ -105,7 +105,7 @@ func Start(ctx context.Context, options Options) (*System, error) {
 	}
 	if system.Keptn, err = keptn.Start(ctx, keptn.Options{
 		Directory: options.Directory, Token: Token, DispatchDelay: dispatchDelay, Log: slog.New(options.Log),
-		NATSAddress: local, GatewayAddress: local, ControlPlaneAddress: local, ResourceAddress: local,
+		NATSAddress: local, GatewayAddress: local, ControlPlaneAddress: local, ResourceAddress: local, DatastoreAddress: local,
 	}); err != nil {
 		system.cancel()
 		return nil, err
@@ -144,6 +144,7 @@ func (system *System) wire(ctx context.Context, manifests Manifests, network *Ne
 			KeptnTransport: http.DefaultTransport, Jitter: func(most time.Duration) time.Duration { return rand.N(most + 1) }, //nolint:gosec // no secret
 			Variables: map[string]string{
 				"KEPTN_TRANSPORT": "nats", "KEPTN_NATS_URL": system.Keptn.NATSURL, "KEPTN_CONTROL_PLANE_URL": system.Keptn.ControlPlaneURL, "KEPTN_RESOURCE_SERVICE_URL": system.Keptn.ResourceURL,
+				"KEPTN_DATASTORE_URL": system.Keptn.DatastoreURL,
 				"KEPTN_PING_INTERVAL": pingInterval.String(), "KEPTN_SUBSCRIPTIONS": "sh.keptn.event.*.triggered",
 				"KEPTN_BRIDGE_URL": "https://keptn.example.com/bridge",
 			},

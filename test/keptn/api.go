@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -29,6 +30,10 @@ func (keptn *Server) postEvent(writer http.ResponseWriter, request *http.Request
 		request.Body = http.MaxBytesReader(writer, request.Body, maxValidatedBytes)
 	}
 	if err := json.NewDecoder(request.Body).Decode(&body); err != nil {
+		if mismatch, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			refuse(writer, http.StatusInternalServerError, "could not parse event: "+mismatch.Error())
+			return
+		}
 		refuse(writer, http.StatusBadRequest, `parsing body body from "" failed, because `+err.Error())
 		return
 	}

@@ -91,7 +91,8 @@ spec:
 func start(t *testing.T, options keptn.Options, empty bool) *keptn.Server {
 	t.Helper()
 	options.Directory, options.Token, options.Log = t.TempDir(), token, slog.New(slog.DiscardHandler)
-	options.NATSAddress, options.GatewayAddress, options.ControlPlaneAddress, options.ResourceAddress = local, local, local, local
+	options.NATSAddress, options.GatewayAddress, options.ControlPlaneAddress = local, local, local
+	options.ResourceAddress, options.DatastoreAddress = local, local
 	server, err := keptn.Start(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)

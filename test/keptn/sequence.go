@@ -94,7 +94,6 @@ func (keptn *Server) Handle(content []byte) {
 	}
 	keptn.mutex.Lock()
 	defer keptn.mutex.Unlock()
-	keptn.events = append(keptn.events, event)
 	parts := strings.Split(event.text("type"), ".")
 	if len(parts) == 5 && parts[4] != "triggered" && event.text("source") != controllerSource {
 		keptn.answered[event.text("triggeredid")] = true
@@ -130,7 +129,9 @@ func (keptn *Server) trigger(event message, stage, name string) {
 		return
 	}
 	run.sequence = *sequence
-	run.commit = project.head()
+	if run.commit = event.text("gitcommitid"); run.commit == "" {
+		run.commit = project.head()
+	}
 	run.scope["gitcommitid"] = run.commit
 	if keptn.isBlocked(run) {
 		run.state = waiting
@@ -176,6 +177,9 @@ func (keptn *Server) next(run *execution) {
 		return
 	}
 	task := run.sequence.Tasks[index]
+	if data := run.taskData(task); !isStorable(data, 0) {
+		return // the sequence stays open for ever
+	}
 	event := message{
 		"type": "sh.keptn.event." + task.Name + ".triggered", "source": controllerSource, "id": keptn.options.NewID(),
 		"time": keptn.options.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "shkeptnspecversion": "0.2.4",

@@ -54,10 +54,10 @@ type Options struct {
 	Now func() time.Time
 	// NewID makes the ids of events; nil makes random UUIDs.
 	NewID func() string
-	// NATSAddress, GatewayAddress, ControlPlaneAddress and ResourceAddress are
-	// where it listens; port 0 takes any that is free.
-	NATSAddress, GatewayAddress, ControlPlaneAddress, ResourceAddress string
-	Log                                                               *slog.Logger
+	// NATSAddress, GatewayAddress, ControlPlaneAddress, ResourceAddress and DatastoreAddress
+	// are where it listens; port 0 takes any that is free.
+	NATSAddress, GatewayAddress, ControlPlaneAddress, ResourceAddress, DatastoreAddress string
+	Log                                                                                 *slog.Logger
 }
 
 // Fault is what goes wrong with a request.
@@ -83,9 +83,9 @@ type Server struct {
 	// down says that shipyard-controller is.
 	down atomic.Bool
 
-	// NATSURL, GatewayURL (ending in /api), ControlPlaneURL and ResourceURL are
+	// NATSURL, GatewayURL (ending in /api), ControlPlaneURL, ResourceURL and DatastoreURL are
 	// its addresses, as an integration is configured with them.
-	NATSURL, GatewayURL, ControlPlaneURL, ResourceURL string
+	NATSURL, GatewayURL, ControlPlaneURL, ResourceURL, DatastoreURL string
 
 	faults faults
 
@@ -93,9 +93,13 @@ type Server struct {
 	projects   map[string]*project
 	executions []*execution
 	// answered are the triggered events that somebody has answered, counted or not.
-	answered     map[string]bool
-	open         []*openEvent
-	events       []message
+	answered map[string]bool
+	open     []*openEvent
+	// events are what mongodb-datastore stored, and stored their ids.
+	events []message
+	stored map[string]bool
+	// evaluations are those that lighthouse-service works on, by the id of its get-sli.triggered.
+	evaluations  map[string]evaluation
 	integrations map[string]*models.Integration
 	logs         []models.LogEntry
 	denied       int
@@ -109,8 +113,9 @@ const (
 	maxBody         = 5 << 20 // the gateway's limit (recording 52-oversize-http)
 )
 
-// New returns a control plane without projects, network and stream: its stream is
-// whatever publish leads to, which has to give to Handle what was published.
+// New returns a control plane without projects, network and stream: its stream is whatever
+// publish leads to, which has to call Hear with everything that is published, and Handle with what
+// the stream delivers.
 func New(options Options, publish func(subject string, content []byte) error) *Server {
 	if options.Drop == nil {
 		options.Drop = func(string) bool { return false }
@@ -127,7 +132,7 @@ func New(options Options, publish func(subject string, content []byte) error) *S
 	if options.Now == nil {
 		options.Now = time.Now
 	}
-	return &Server{options: options, publisher: publish, projects: map[string]*project{}, answered: map[string]bool{}, integrations: map[string]*models.Integration{}}
+	return &Server{options: options, publisher: publish, projects: map[string]*project{}, answered: map[string]bool{}, stored: map[string]bool{}, evaluations: map[string]evaluation{}, integrations: map[string]*models.Integration{}}
 }
 
 // Gateway is the control plane as it is seen from outside its cluster, below /api.
@@ -211,6 +216,7 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 		{options.GatewayAddress, keptn.Gateway(), &keptn.GatewayURL, "/api"},
 		{options.ControlPlaneAddress, keptn.faults.through(keptn.controlPlane()), &keptn.ControlPlaneURL, "/v1"},
 		{options.ResourceAddress, keptn.resources(), &keptn.ResourceURL, "/v1"},
+		{options.DatastoreAddress, http.HandlerFunc(keptn.listEvents), &keptn.DatastoreURL, ""},
 	} {
 		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", service.address)
 		if err != nil {
@@ -252,6 +258,9 @@ func (keptn *Server) startNATS(ctx context.Context) error {
 		return fmt.Errorf("connecting to NATS: %w", err)
 	}
 	keptn.publisher = keptn.conn.Publish
+	if _, err = keptn.conn.Subscribe("sh.keptn.>", func(message *nats.Msg) { keptn.Hear(message.Data) }); err != nil {
+		return fmt.Errorf("subscribing to NATS: %w", err)
+	}
 	if keptn.stream, err = jetstream.New(keptn.conn); err != nil {
 		return fmt.Errorf("JetStream: %w", err)
 	}

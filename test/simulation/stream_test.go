@@ -14,8 +14,10 @@ import (
 // stream is Keptn's JetStream stream: what is published is handled by Keptn in
 // its order, and given to the bridge's durable consumer until it acknowledges.
 type stream struct {
-	world  *world
-	handle func(content []byte)
+	world *world
+	// handle is what shipyard-controller does with an event, and hear what the subscribers of core
+	// NATS do, which get duplicates, too.
+	handle, hear func(content []byte)
 
 	mutex   sync.Mutex
 	known   map[string]time.Time
@@ -44,6 +46,10 @@ func newStream(world *world) *stream {
 
 // publish stores an event; an id that was stored shortly before is a duplicate.
 func (stream *stream) publish(subject string, content []byte, id string) {
+	go func() {
+		time.Sleep(between(stream.world.chance.draw("subscribers hear %s", content), time.Microsecond, 20*time.Millisecond))
+		stream.hear(content)
+	}()
 	stream.mutex.Lock()
 	defer stream.mutex.Unlock()
 	if id != "" {

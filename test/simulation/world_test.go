@@ -197,7 +197,7 @@ func newWorldOf(ctx context.Context, t *testing.T, seed uint64, tasks int, trans
 		world.stream.publish(subject, content, "")
 		return nil
 	})
-	world.stream.handle = world.keptn.Handle
+	world.stream.handle, world.stream.hear = world.keptn.Handle, world.keptn.Hear
 	var err error
 	if world.manifests, err = embedded.ReadManifests("../../config"); err == nil {
 		world.manifests.Settings["JOB_NAMESPACES"] = strings.Join(world.namespaces(), ",")
@@ -322,6 +322,7 @@ func (world *world) environment(process *process) embedded.Environment {
 		Variables: map[string]string{
 			"KEPTN_TRANSPORT": string(world.transport), "KEPTN_API_URL": "http://keptn/api", "KEPTN_API_TOKEN": token, "KEPTN_NATS_URL": "nats://keptn",
 			"KEPTN_CONTROL_PLANE_URL": "http://keptn/api/controlPlane/v1", "KEPTN_RESOURCE_SERVICE_URL": "http://keptn/api/resource-service/v1",
+			"KEPTN_DATASTORE_URL": "http://keptn/api/mongodb-datastore",
 			"KEPTN_SUBSCRIPTIONS": strings.Join(world.types(), ","),
 		},
 	}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
@@ -148,6 +149,11 @@ func (gateway *Gateway) identify(writer http.ResponseWriter, request *http.Reque
 	return asker, err == nil
 }
 
+const (
+	unknownRetries = 5
+	unknownPause   = 200 * time.Millisecond
+)
+
 // isWanted says whether Keptn waits for a task, and what it has counted of it; if not, that
 // is the answer. What was only observed nobody waits for, and is always wanted.
 func (gateway *Gateway) isWanted(ctx context.Context, writer http.ResponseWriter, task keptn.Task) (keptn.Count, bool) {
@@ -155,6 +161,17 @@ func (gateway *Gateway) isWanted(ctx context.Context, writer http.ResponseWriter
 		return keptn.Count{}, true
 	}
 	count, err := gateway.Counter.Count(ctx, task)
+	for range unknownRetries {
+		// Its event may have been published by another service just now, and not be stored yet.
+		if err != nil || count.Standing != keptn.Unknown {
+			break
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(unknownPause):
+		}
+		count, err = gateway.Counter.Count(ctx, task)
+	}
 	switch {
 	case err != nil:
 		gateway.Log.WarnContext(ctx, "asking Keptn about a task failed", "triggeredid", task.TriggeredID, "error", err)

@@ -38,6 +38,9 @@ type Endpoints struct {
 	ControlPlane string
 	// Resources is resource-service's API.
 	Resources string
+	// Datastore is mongodb-datastore's API; without it the events are unknown that other services
+	// than shipyard-controller trigger.
+	Datastore string
 	// Gateway says that Resources is behind Keptn's api-gateway, which unescapes paths
 	// once more.
 	Gateway bool
@@ -51,6 +54,7 @@ func GatewayEndpoints(address string) Endpoints {
 		Events:       address + "/v1/event",
 		ControlPlane: address + "/controlPlane/v1",
 		Resources:    address + "/resource-service/v1",
+		Datastore:    address + "/mongodb-datastore",
 		Gateway:      true,
 	}
 }
@@ -106,9 +110,18 @@ func IsNotFound(err error) bool {
 var ErrForeign = errors.New("it is not what Keptn answers")
 
 // OpenTriggered lists the triggered events of one exact type that Keptn holds
-// open: those of tasks which have not completed, started or not.
+// open: those of tasks which have not completed, started or not, and those of
+// lighthouse-service for evaluations that are open.
 func (client *Client) OpenTriggered(ctx context.Context, eventType string) ([]event.Event, error) {
-	return client.openTriggered(ctx, eventType, url.Values{})
+	events, err := client.openTriggered(ctx, eventType, url.Values{})
+	if err != nil || eventType != keptn.TypeOf(getSLITask, keptn.Triggered) {
+		return events, err
+	}
+	direct, err := client.directTriggered(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask mongodb-datastore for the get-sli events of lighthouse-service: %w", err)
+	}
+	return append(events, direct...), nil
 }
 
 // IsOpen says whether Keptn still holds a triggered event open.

@@ -49,7 +49,14 @@ func (client *Client) count(ctx context.Context, task keptn.Task) (keptn.Count, 
 	if open {
 		return keptn.Count{Standing: keptn.Pending}, nil
 	}
-	return client.interrupted(ctx, task, keptn.Completed)
+	count, err := client.interrupted(ctx, task, keptn.Completed)
+	if err != nil || count.Standing == keptn.Aborted {
+		return count, err
+	}
+	if direct, found, err := client.countDirect(ctx, task); found || err != nil {
+		return direct, err
+	}
+	return count, nil
 }
 
 // interrupted asks how the sequence of a task ended that Keptn does not hold any more. An

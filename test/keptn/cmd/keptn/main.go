@@ -24,6 +24,7 @@ func main() {
 	server, err := keptn.Start(ctx, keptn.Options{
 		Directory: "/data", Token: os.Getenv("KEPTN_API_TOKEN"), DispatchDelay: dispatchDelay, Log: log,
 		NATSAddress: "0.0.0.0:4222", GatewayAddress: "0.0.0.0:8080", ControlPlaneAddress: "0.0.0.0:8081", ResourceAddress: "0.0.0.0:8082",
+		DatastoreAddress: "0.0.0.0:8083",
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "keptn:", err)

@@ -1,0 +1,111 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+)
+
+// controllerSource is the source of the triggered events of tasks. Others are published by
+// another service, such as lighthouse-service's get-sli.triggered, or sent by hand:
+// shipyard-controller neither lists them nor counts their answers.
+const controllerSource = "shipyard-controller"
+
+// maxStored bounds how many events of one type and sequence are read (the limit of a page in
+// mongodb-datastore).
+const maxStored = 100
+
+// stored returns the events of one type that mongodb-datastore has of a Keptn context. It stores
+// everything that is published, within milliseconds.
+func (client *Client) stored(ctx context.Context, keptnContext, eventType string) ([]event.Event, error) {
+	query := url.Values{"keptnContext": {keptnContext}, "type": {eventType}, "pageSize": {"100"}}
+	var answer struct {
+		Events []json.RawMessage `json:"events"`
+	}
+	if err := client.call(ctx, http.MethodGet, client.Endpoints.Datastore+"/event?"+query.Encode(), nil, &answer, "events"); err != nil {
+		return nil, err
+	}
+	var events []event.Event
+	for _, content := range answer.Events[:min(len(answer.Events), maxStored)] {
+		if found, err := keptn.DecodeEvent(content); err == nil { // others cannot be answers of ours
+			events = append(events, found)
+		}
+	}
+	return events, nil
+}
+
+// countDirect counts the answers to a triggered event that shipyard-controller does not know,
+// from what mongodb-datastore has stored. It returns false if the event is not stored either.
+func (client *Client) countDirect(ctx context.Context, task keptn.Task) (count keptn.Count, found bool, err error) {
+	if client.Endpoints.Datastore == "" {
+		return keptn.Count{}, false, nil
+	}
+	triggered, err := client.stored(ctx, task.Context, keptn.TypeOf(task.Name, keptn.Triggered))
+	if err != nil {
+		return keptn.Count{}, false, err
+	}
+	for _, event := range triggered {
+		found = found || event.ID() == task.TriggeredID && event.Source() != controllerSource
+	}
+	if !found {
+		return keptn.Count{}, false, nil
+	}
+	count.Standing = keptn.Current
+	for phase, number := range map[keptn.Phase]*int{keptn.Started: &count.Started, keptn.Finished: &count.Finished} {
+		answers, err := client.stored(ctx, task.Context, keptn.TypeOf(task.Name, phase))
+		if err != nil {
+			return keptn.Count{}, false, err
+		}
+		for _, answer := range answers {
+			if answer.Source() == client.Source && answer.Extensions()[keptn.TriggeredIDExtension] == task.TriggeredID {
+				*number++
+			}
+		}
+	}
+	if count.Finished > 0 {
+		count.Standing = keptn.Completed
+	}
+	return count, true, nil
+}
+
+// The task by which lighthouse-service asks for SLIs, while it works on the other one.
+const (
+	getSLITask     = "get-sli"
+	evaluationTask = "evaluation"
+)
+
+// directTriggered returns lighthouse-service's get-sli.triggered events of the evaluations that
+// are open. Over HTTP there is no other way to hear of them.
+func (client *Client) directTriggered(ctx context.Context) ([]event.Event, error) {
+	if client.Endpoints.Datastore == "" {
+		return nil, nil
+	}
+	evaluations, err := client.openTriggered(ctx, keptn.TypeOf(evaluationTask, keptn.Triggered), url.Values{})
+	if err != nil {
+		return nil, err
+	}
+	var events []event.Event
+	asked := map[any]bool{}
+	for _, evaluation := range evaluations {
+		keptnContext, _ := evaluation.Extensions()[keptn.ContextExtension].(string)
+		if keptnContext == "" || asked[keptnContext] {
+			continue
+		}
+		asked[keptnContext] = true
+		triggered, err := client.stored(ctx, keptnContext, keptn.TypeOf(getSLITask, keptn.Triggered))
+		if err != nil {
+			return nil, err
+		}
+		for _, found := range triggered {
+			if found.Source() != controllerSource {
+				events = append(events, found)
+			}
+		}
+	}
+	return events, nil
+}
