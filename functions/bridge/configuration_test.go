@@ -75,7 +75,7 @@ func TestEverySettingIsReadAndDocumented(t *testing.T) {
 
 func TestWrongSettingsAreNamed(t *testing.T) {
 	remote := KeptnConfiguration{Transport: HTTP, APIURL: "https://keptn.example.com/api/", APIToken: "secret"}
-	inside := KeptnConfiguration{Transport: NATS, ControlPlaneURL: "c", ResourceServiceURL: "r"}
+	inside := KeptnConfiguration{Transport: NATS, ControlPlaneURL: "c", ResourceServiceURL: "r", DatastoreURL: "http://datastore"}
 	anonymous := KeptnConfiguration{Transport: HTTP, APIURL: "https://keptn.example.com/api/"}
 	nats := func(configuration NATSConfiguration) Configuration {
 		configuration.URL = "nats://keptn"

@@ -209,6 +209,7 @@ func run(ctx context.Context, t *testing.T, transport bridge.Transport, server *
 			APIToken:           token,
 			ControlPlaneURL:    server.ControlPlaneURL,
 			ResourceServiceURL: server.ResourceURL,
+			DatastoreURL:       server.DatastoreURL,
 			MaxEventBytes:      1000000,
 		},
 		NATS: bridge.NATSConfiguration{URL: server.NATSURL},

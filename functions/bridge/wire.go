@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -129,6 +130,9 @@ const (
 	maxLookInterval = 2 * time.Second
 )
 
+// getSLI is the type of the events by which lighthouse-service asks for SLIs.
+const getSLI = "sh.keptn.event.get-sli.triggered"
+
 // sourceOf is the source of an installation's events: several installations on one
 // Keptn tell by it which started events are their own.
 func sourceOf(configuration Configuration, grantKey []byte) string {
@@ -159,6 +163,11 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	party := &signature.Party{Keys: dependencies.Keys, Now: now, Events: dependencies.Telemetry.Events, Log: log}
 	broker = party.Sender(broker)
 	subscriptions := inward.NewSubscriptions(client, configuration.integration(), timing.PingInterval, dependencies.Uninstalled, log)
+	subscriptions.Registered = func(ctx context.Context, types []string) {
+		if err := client.CheckDatastore(ctx); err != nil && slices.Contains(types, getSLI) {
+			log.WarnContext(ctx, "get-sli events of lighthouse-service are not answered: mongodb-datastore cannot be asked; they need KEPTN_TRANSPORT nats", "error", err)
+		}
+	}
 	sender, maxBytes := outward.Sender(client), func() int { return 0 }
 	metrics, err := runmetric.New(dependencies.Telemetry.Meters, dependencies.Telemetry.Events, now)
 	if err != nil {

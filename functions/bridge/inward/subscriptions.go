@@ -30,6 +30,8 @@ type Subscriptions struct {
 	interval    time.Duration
 	uninstalled func(ctx context.Context) bool
 	log         *slog.Logger
+	// Registered, if it is set, is called each time that Keptn has registered the integration.
+	Registered func(ctx context.Context, types []string)
 
 	mutex   sync.RWMutex
 	id      string
@@ -100,7 +102,10 @@ func (subscriptions *Subscriptions) refresh(ctx context.Context) {
 			return
 		}
 		id = registered
-		subscriptions.log.InfoContext(ctx, "registered with Keptn", "integration", id)
+		subscriptions.log.InfoContext(ctx, "registered with Keptn", "integration", id, "subscriptions", subscriptions.Types())
+		if subscriptions.Registered != nil {
+			subscriptions.Registered(ctx, subscriptions.Types())
+		}
 	}
 	integration, err := subscriptions.registry.Ping(ctx, id)
 	subscriptions.mutex.Lock()

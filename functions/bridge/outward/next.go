@@ -32,6 +32,23 @@ type sent struct {
 	first, last time.Time
 	// failed says that the last one may not have arrived.
 	failed bool
+	// lost is how often Keptn accepted it without counting it.
+	lost int
+	// refusal says why a minimal event is sent in its place; empty if it is sent itself.
+	refusal string
+}
+
+// maxLost is how often an event is sent that Keptn accepts and does not count, before a minimal
+// one is, and how often that is: over NATS Keptn accepts what it cannot decode.
+const maxLost = 3
+
+// refuse has a minimal event sent from now on. It returns false if one was sent already.
+func (s *sent) refuse(why string) bool {
+	if s.refusal != "" {
+		return false
+	}
+	*s = sent{before: s.before, refusal: why}
+	return true
 }
 
 // learn takes over what an answer tells.

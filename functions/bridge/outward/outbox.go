@@ -68,6 +68,9 @@ func (outbox *Outbox) Handle(ctx context.Context, outgoing event.Event) (*event.
 	}
 	task := answer.Task
 	delivery, err := outbox.Keptn.Deliver(ctx, answer)
+	if delivery.Refusal != "" && answer.Phase == keptn.Finished {
+		answer.Status, answer.RunResult, answer.Message = keptn.StatusErrored, keptn.RunError, RefusalMessage(task, delivery.Refusal)
+	}
 	if delivery.Sent {
 		outbox.tell(ctx, answer, outgoing.Time())
 		outbox.Metrics.Jobs(ctx, task, jobphase.Of(outgoing))

@@ -7,9 +7,13 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/cloudevents/sdk-go/v2/event"
+
 	"github.com/job-executor/job-executor/functions/bridge/memory"
+	"github.com/job-executor/job-executor/functions/excerpt"
 	"github.com/job-executor/job-executor/functions/jobphase"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/run"
 )
 
 // Reporter gives Keptn exactly one started and then exactly one finished event for
@@ -73,6 +77,8 @@ type Delivery struct {
 	Settled bool
 	// Aborted says that it is settled since the task's sequence was aborted, or timed out.
 	Aborted bool
+	// Refusal says why Keptn was sent an errored event in place of a finished one that it refuses.
+	Refusal string
 }
 
 // HasStarted says whether a run of a task has begun, as far as this process knows: it
@@ -100,7 +106,7 @@ func (reporter *Reporter) Deliver(ctx context.Context, answer keptn.Answer) (del
 	for {
 		if entry.settled {
 			reporter.drop(ctx, answer, delivery.Sent)
-			return Delivery{Sent: delivery.Sent, Settled: true, Aborted: entry.aborted}, nil
+			return Delivery{Sent: delivery.Sent, Settled: true, Aborted: entry.aborted, Refusal: entry.finished.refusal}, nil
 		}
 		count, err := reporter.Counter.Count(ctx, answer.Task)
 		if err != nil {
@@ -121,15 +127,27 @@ func (reporter *Reporter) Deliver(ctx context.Context, answer keptn.Answer) (del
 				started.Phase, started.Event = keptn.Started, answer.Task.Started(now)
 			}
 			if err := reporter.send(ctx, started, count.Started, &entry.started); err != nil {
+				if reporter.reduce(ctx, started, err, &entry.started) {
+					continue
+				}
 				return delivery, err
 			}
 			delivery.Sent = delivery.Sent || answer.Phase == keptn.Started
 			continue
 		case sendFinished:
-			if err := reporter.send(ctx, answer, count.Finished, &entry.finished); err != nil {
+			err := reporter.send(ctx, answer, count.Finished, &entry.finished)
+			switch {
+			case err != nil && reporter.reduce(ctx, answer, err, &entry.finished):
+				continue
+			case errors.Is(err, errLost) || err != nil && isRefusal(err):
+				reporter.Log.ErrorContext(ctx, "giving the task up: Keptn does not record its finished event",
+					"triggeredid", answer.Task.TriggeredID, "keptncontext", answer.Task.Context, "error", err)
+				entry.settled = true
+				continue
+			case err != nil:
 				return delivery, err
 			}
-			delivery.Sent = true
+			delivery.Sent, delivery.Refusal = true, entry.finished.refusal
 			continue
 		case wait:
 		}
@@ -148,6 +166,48 @@ func (reporter *Reporter) Deliver(ctx context.Context, answer keptn.Answer) (del
 	}
 }
 
+// errLost says that Keptn accepted an event several times and never counted it.
+var errLost = fmt.Errorf("Keptn accepted it %d times and did not record it", maxLost)
+
+func isRefusal(err error) bool {
+	said := saidOf(err)
+	return said == refused || said == tooLarge
+}
+
+// reduce has a minimal event sent in place of one that Keptn refuses for good, or never records.
+// It returns false if the error is another one, or if the minimal event itself is refused.
+func (reporter *Reporter) reduce(ctx context.Context, answer keptn.Answer, err error, before *sent) bool {
+	if !isRefusal(err) && !errors.Is(err, errLost) || !before.refuse(err.Error()) {
+		return false
+	}
+	reporter.Log.WarnContext(ctx, "Keptn refuses an event; sending a minimal one in its place", "type", answer.Event.Type(),
+		"triggeredid", answer.Task.TriggeredID, "keptncontext", answer.Task.Context, "error", err)
+	return true
+}
+
+// minimal returns the event to send for an answer: its own, or if Keptn refuses that, one with
+// nothing that a task or the triggered event has said.
+func minimal(answer keptn.Answer, refusal string, now time.Time) event.Event {
+	if refusal == "" {
+		return answer.Event
+	}
+	task := answer.Task
+	task.Labels = nil
+	if answer.Phase == keptn.Started {
+		return task.Started(now)
+	}
+	return task.Finished(now, keptn.Errored(RefusalMessage(answer.Task, refusal)))
+}
+
+// RefusalMessage says that Keptn refused a task's finished event, and where to find the result.
+func RefusalMessage(task keptn.Task, refusal string) string {
+	return fmt.Sprintf("Keptn refused the result of this task: %s. What it reported is in the status of its pods: kubectl get pods --all-namespaces --selector %s=%s",
+		excerpt.Shorten(refusal, "the log of the bridge", maxRefusalBytes), run.EventIDLabel, run.ID(task.TriggeredID))
+}
+
+// maxRefusalBytes bounds what a minimal event quotes.
+const maxRefusalBytes = 1 << 10
+
 // drop counts an event that is not given to Keptn, unless it was just now.
 func (reporter *Reporter) drop(ctx context.Context, answer keptn.Answer, sent bool) {
 	if sent {
@@ -162,17 +222,21 @@ func (reporter *Reporter) drop(ctx context.Context, answer keptn.Answer, sent bo
 // arrived all the same, unless Keptn said no.
 func (reporter *Reporter) send(ctx context.Context, answer keptn.Answer, counted int, before *sent) error {
 	now := reporter.Now()
-	outgoing := keptn.OneMore(answer.Event, counted)
+	outgoing := keptn.OneMore(minimal(answer, before.refusal, now), counted)
 	outgoing.SetSource(reporter.Source)
 	outgoing.SetExtension(keptn.TriggeredAtExtension, nil)
 	// Over NATS the time is ours; it must not run backwards.
 	outgoing.SetTime(now)
 	again := *before
 	if again.times == 0 || counted >= again.before+again.times {
-		again = sent{before: counted, first: now}
+		again = sent{before: counted, first: now, refusal: before.refusal}
 	}
 	if !again.failed && again.times > 0 {
-		reporter.Log.WarnContext(ctx, "Keptn has not counted an event that it took; it is sent again",
+		if again.lost++; again.lost >= maxLost {
+			before.lost = again.lost
+			return fmt.Errorf("sending %s: %w", outgoing.Type(), errLost)
+		}
+		reporter.Log.WarnContext(ctx, "event accepted but not recorded by Keptn; resending",
 			"type", outgoing.Type(), "triggeredid", outgoing.Extensions()[keptn.TriggeredIDExtension], "after", now.Sub(again.last).String())
 		again.first = now
 	}

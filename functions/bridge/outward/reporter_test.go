@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -41,6 +42,11 @@ type control struct {
 	// pending is how often it is asked until the task is dispatched.
 	pending int
 
+	// refuse returns why Keptn refuses an event; nil refuses none.
+	refuse func(outgoing event.Event) error
+	// sent are the messages of what it was sent.
+	sent []string
+
 	taken     map[string]time.Time
 	underWay  []underWay
 	questions int
@@ -61,6 +67,14 @@ func (control *control) Send(_ context.Context, outgoing event.Event) error {
 		return &net.OpError{Op: "dial", Err: errDown}
 	}
 	control.arrive()
+	var data struct{ Message string }
+	_ = outgoing.DataAs(&data)
+	control.sent = append(control.sent, data.Message)
+	if control.refuse != nil {
+		if err := control.refuse(outgoing); err != nil {
+			return err
+		}
+	}
 	_, phase, _ := keptn.ParseType(outgoing.Type())
 	control.sources = append(control.sources, outgoing.Source())
 	at, known := control.taken[outgoing.ID()]
@@ -313,6 +327,79 @@ func TestReporterDelivers(t *testing.T) {
 					if source != "our-source" {
 						t.Errorf("something was sent as %s", source)
 					}
+				}
+			})
+		})
+	}
+}
+
+// An event that Keptn refuses for good, or never records, is replaced once, and then given up: it
+// is not sent for ever.
+func TestRefusedEventIsReplaced(t *testing.T) {
+	const (
+		tooHigh = "could not parse event: json: cannot unmarshal number 1e400 into Go value of type float64"
+		pods    = ". What it reported is in the status of its pods: kubectl get pods --all-namespaces --selector keptn.sh/event-id=1"
+	)
+	refused := func(code int, message string) error {
+		return &api.StatusError{Code: code, Message: message, Request: "POST /v1/event", Own: true}
+	}
+	refusal := func(says error) string {
+		return "Keptn refused the result of this task: sending sh.keptn.event.test.finished: " + says.Error() + pods
+	}
+	if500 := func(outgoing event.Event) error {
+		if _, phase, _ := keptn.ParseType(outgoing.Type()); phase == keptn.Finished && strings.Contains(string(outgoing.Data()), "all is well") {
+			return refused(http.StatusInternalServerError, tooHigh)
+		}
+		return nil
+	}
+	tests := []struct {
+		name    string
+		control *control
+		want    []string
+		counted []keptn.Phase
+		refusal string
+	}{
+		{
+			name: "it cannot be parsed", control: &control{standing: keptn.Current, refuse: if500},
+			want: []string{"", "all is well", refusal(refused(http.StatusInternalServerError, tooHigh))}, counted: []keptn.Phase{keptn.Started, keptn.Finished},
+			refusal: "sending sh.keptn.event.test.finished: " + refused(http.StatusInternalServerError, tooHigh).Error(),
+		},
+		{
+			name: "everything is refused",
+			control: &control{standing: keptn.Current, counted: []keptn.Phase{keptn.Started}, refuse: func(event.Event) error {
+				return refused(http.StatusBadRequest, "no")
+			}},
+			want: []string{"all is well", refusal(refused(http.StatusBadRequest, "no"))}, counted: []keptn.Phase{keptn.Started},
+			refusal: "sending sh.keptn.event.test.finished: " + refused(http.StatusBadRequest, "no").Error(),
+		},
+		{
+			name:    "it is never recorded",
+			control: &control{standing: keptn.Current, counted: []keptn.Phase{keptn.Started}, drop: 1000},
+			want:    slices.Concat(slices.Repeat([]string{"all is well"}, maxLost), slices.Repeat([]string{refusal(errLost)}, maxLost)),
+			counted: []keptn.Phase{keptn.Started}, refusal: "sending sh.keptn.event.test.finished: " + errLost.Error(),
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				reporter := newTestReporter(test.control)
+				finished := fresh().Finished(noon, keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: "all is well"})
+				var delivery Delivery
+				for range 600 {
+					var err error
+					if delivery, err = deliver(t, reporter, finished, time.Now().Add(2*clockSkew)); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(time.Minute)
+				}
+				if difference := cmp.Diff(test.want, test.control.sent); difference != "" {
+					t.Errorf("sent (-want +got):\n%s", difference)
+				}
+				if difference := cmp.Diff(test.counted, test.control.counted); difference != "" {
+					t.Errorf("counted (-want +got):\n%s", difference)
+				}
+				if !delivery.Settled || delivery.Refusal != test.refusal {
+					t.Errorf("got %+v, want %q", delivery, test.refusal)
 				}
 			})
 		})

@@ -41,7 +41,8 @@ func saidOf(err error) said {
 		answered && status.Code == http.StatusBadRequest && strings.Contains(status.Message, "too large"),
 		answered && status.Code == http.StatusInternalServerError && strings.Contains(status.Message, "maximum payload"):
 		return tooLarge
-	case answered && (status.Code == http.StatusBadRequest || status.Code == http.StatusUnprocessableEntity):
+	case answered && (status.Code == http.StatusBadRequest || status.Code == http.StatusUnprocessableEntity),
+		answered && status.Code == http.StatusInternalServerError && strings.Contains(status.Message, "could not parse event"):
 		return refused
 	case answered && (status.Code < http.StatusInternalServerError || status.Own || status.Code == http.StatusServiceUnavailable),
 		unreached && network.Op == "dial":

@@ -36,7 +36,7 @@ func TestWhatWasSentIsRemembered(t *testing.T) {
 		want          sent
 	}{
 		{name: "it was counted, and is one more", counted: [2]int{0, 1}, want: sent{times: 1, before: 1, first: later, last: later}},
-		{name: "it was taken and not counted, and so begins anew", want: sent{times: 1, first: later, last: later}},
+		{name: "it was taken and not counted, and so begins anew", want: sent{times: 1, first: later, last: later, lost: 1}},
 		{name: "it may not have arrived, and so began when it was sent first", first: errDown, want: sent{times: 1, first: began, last: later}},
 		{name: "nor may it then", first: errDown, second: errDown, want: sent{times: 1, first: began, last: later, failed: true}},
 		{name: "it failed, and was counted all the same", first: errDown, counted: [2]int{0, 1}, want: sent{times: 1, before: 1, first: later, last: later}},

@@ -1,10 +1,14 @@
 package outward
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -59,11 +63,22 @@ func (sizeLimit *SizeLimit) send(ctx context.Context, outgoing event.Event, limi
 	return sizeLimit.sender.Send(ctx, fitted)
 }
 
-const messageMember, labelsMember = "message", "labels"
+// The members of every event's data; all others were reported by tasks.
+const (
+	messageMember = "message"
+	labelsMember  = "labels"
+)
 
-// Fit returns an event of at most limit bytes, as Keptn is sent it. Its message is
-// cut in the middle, with a note that says how much is missing and where all of it
-// is; if that is not enough, its labels are left out, which Keptn knows already.
+func isCommon(member string) bool {
+	return slices.Contains([]string{"project", "stage", "service", "status", "result", messageMember, labelsMember}, member)
+}
+
+// minMessageBytes is the room that a message has before anything that was reported.
+const minMessageBytes = 4 << 10
+
+// Fit returns an event of at most limit bytes, as it is sent to Keptn. It truncates the message in
+// the middle, with a note that says where all of it is. If that is not enough, it leaves out
+// reported members, the largest first, and names them in the message, and at last the labels.
 func Fit(outgoing event.Event, limit int) (event.Event, error) {
 	content, err := keptn.EncodeEvent(outgoing)
 	if err != nil || len(content) <= limit {
@@ -80,9 +95,23 @@ func Fit(outgoing event.Event, limit int) (event.Event, error) {
 		}
 	}
 	without := len(content) - len(data[messageMember])
-	if labels := len(data[labelsMember]); without+len(`""`) > limit && labels > 0 {
-		delete(data, labelsMember)
-		without -= labels + len(`"labels":,`)
+	reported := slices.DeleteFunc(slices.Sorted(maps.Keys(data)), isCommon)
+	slices.SortStableFunc(reported, func(one, other string) int { return cmp.Compare(len(data[other]), len(data[one])) })
+	var left []string
+	for _, member := range append(reported, labelsMember) {
+		wanted := min(len(data[messageMember]), minMessageBytes)
+		if member == labelsMember {
+			wanted = len(`""`)
+		}
+		if _, given := data[member]; !given || without+wanted <= limit {
+			continue
+		}
+		left = append(left, fmt.Sprintf("%s (%d bytes)", member, len(data[member])))
+		without -= len(data[member]) + len(`"":,`) + len(member)
+		delete(data, member)
+	}
+	if len(left) > 0 {
+		message = fmt.Sprintf("Left out, since Keptn accepts events of at most %d bytes: %s.\n%s", limit, strings.Join(left, ", "), message)
 	}
 	triggeredID, _ := outgoing.Extensions()[keptn.TriggeredIDExtension].(string)
 	whole := fmt.Sprintf("the logs of kubectl get pods --all-namespaces --selector %s=%s", run.EventIDLabel, run.ID(triggeredID))

@@ -25,6 +25,8 @@ func finishedWith(message string, labels map[string]string) event.Event {
 
 func TestEventsFitIntoWhatKeptnTakes(t *testing.T) {
 	long := func(text string, bytes int) string { return strings.Repeat(text, bytes/len(text)) }
+	labelled := task
+	labelled.Labels = map[string]string{"a": "b"}
 	tests := []struct {
 		name     string
 		outgoing event.Event
@@ -68,8 +70,19 @@ func TestEventsFitIntoWhatKeptnTakes(t *testing.T) {
 			name:     "labels go before the event does",
 			outgoing: finishedWith("hello", map[string]string{"large": long("l", 70<<10)}),
 			limit:    64 << 10,
-			has:      []string{`"hello"`},
+			has:      []string{`"Left out, since Keptn accepts events of at most 65536 bytes: labels (71692 bytes).\nhello"`},
 			not:      []string{"large"},
+		},
+		{
+			name: "reported data goes before labels do, the largest first",
+			outgoing: labelled.Finished(noon, keptn.Outcome{
+				Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: long("x", 8<<10),
+				Data: map[string]any{"small": "s", "large": long("l", 40<<10), "larger": long("l", 50<<10), "get-sli": long("l", 20<<10)},
+			}),
+			limit: 64 << 10,
+			least: 20 << 10,
+			has:   []string{`"Left out, since Keptn accepts events of at most 65536 bytes: larger (51202 bytes), large (40962 bytes).\nx`, `"small":"s"`, `"get-sli"`, `"a":"b"`},
+			not:   []string{`"large":`, `"larger":`},
 		},
 		{name: "a little too much", outgoing: finishedWith(long("x", 64<<10), nil), limit: 64 << 10, least: 60 << 10, has: []string{"left out"}},
 	}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 
@@ -15,6 +16,19 @@ import (
 // another service, such as lighthouse-service's get-sli.triggered, or sent by hand:
 // shipyard-controller neither lists them nor counts their answers.
 const controllerSource = "shipyard-controller"
+
+// CheckDatastore returns an error if mongodb-datastore cannot be asked with our token. Then
+// nothing is known of the events that other services than shipyard-controller trigger.
+func (client *Client) CheckDatastore(ctx context.Context) error {
+	_, err := client.stored(ctx, "job-executor", keptn.TypeOf(getSLITask, keptn.Triggered))
+	return err
+}
+
+// isDenied reports whether mongodb-datastore is not to be had for us at all.
+func isDenied(err error) bool {
+	status, ok := errors.AsType[*StatusError](err)
+	return ok && (status.Code == http.StatusUnauthorized || status.Code == http.StatusForbidden || status.Code == http.StatusNotFound)
+}
 
 // maxStored bounds how many events of one type and sequence are read (the limit of a page in
 // mongodb-datastore).
@@ -46,6 +60,9 @@ func (client *Client) countDirect(ctx context.Context, task keptn.Task) (count k
 		return keptn.Count{}, false, nil
 	}
 	triggered, err := client.stored(ctx, task.Context, keptn.TypeOf(task.Name, keptn.Triggered))
+	if isDenied(err) {
+		return keptn.Count{}, false, nil
+	}
 	if err != nil {
 		return keptn.Count{}, false, err
 	}
@@ -98,6 +115,9 @@ func (client *Client) directTriggered(ctx context.Context) ([]event.Event, error
 		}
 		asked[keptnContext] = true
 		triggered, err := client.stored(ctx, keptnContext, keptn.TypeOf(getSLITask, keptn.Triggered))
+		if isDenied(err) {
+			return events, nil // CheckDatastore told
+		}
 		if err != nil {
 			return nil, err
 		}
