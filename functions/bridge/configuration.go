@@ -5,7 +5,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -183,6 +185,9 @@ func (configuration Configuration) Validate() error {
 			failures = append(failures, fmt.Errorf("environment variable %s: required if KEPTN_TRANSPORT is %s", required.name, required.transport))
 		}
 	}
+	if configuration.Keptn.Transport == HTTP && configuration.Keptn.APIToken == "" && configuration.OAuth.ClientID == "" {
+		failures = append(failures, errors.New("environment variable KEPTN_API_TOKEN: required if KEPTN_TRANSPORT is http, unless KEPTN_OAUTH_CLIENT_ID is set; put it into Secret keptn"))
+	}
 	return errors.Join(failures...)
 }
 
@@ -209,7 +214,7 @@ const (
 
 // client returns a client of Keptn's API. TLS is verified, by the system's certificate
 // authorities and those of KEPTN_CA_CERTIFICATES; not if there is a transport already.
-func (configuration Configuration) client(transport http.RoundTripper, source string, secrets *secrets) (*api.Client, error) {
+func (configuration Configuration) client(transport http.RoundTripper, source string, secrets *secrets, log *slog.Logger) (*api.Client, error) {
 	if transport == nil {
 		settings, err := configuration.Keptn.tls()
 		if err != nil {
@@ -232,7 +237,7 @@ func (configuration Configuration) client(transport http.RoundTripper, source st
 			Datastore:    strings.TrimSuffix(configuration.Keptn.DatastoreURL, "/"),
 		}
 	}
-	return &api.Client{Endpoints: endpoints, Token: secrets.apiToken, HTTP: api.NewHTTPClient(transport, keptnTimeout), Source: source}, nil
+	return &api.Client{Endpoints: endpoints, Token: secrets.apiToken, HTTP: api.NewHTTPClient(transport, keptnTimeout), Source: source, Logger: log}, nil
 }
 
 // tls is how connections to Keptn are verified.
@@ -255,6 +260,15 @@ func (configuration KeptnConfiguration) tls() (*tls.Config, error) {
 // installation tells this installation from others on the same Keptn.
 func (configuration Configuration) installation(separator string) string {
 	return configuration.Registration.Name + separator + configuration.Pod.Namespace
+}
+
+// natsHost is NATS' address without what may be secret in it.
+func (configuration Configuration) natsHost() string {
+	address, err := url.Parse(configuration.NATS.URL)
+	if err != nil {
+		return ""
+	}
+	return address.Host
 }
 
 // natsOptions are how the bridge identifies itself to NATS, and how that is verified: by

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"log/slog"
 	"os"
 	"reflect"
 	"regexp"
@@ -93,7 +94,8 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 		{
 			name:          "no address",
 			configuration: Configuration{Keptn: KeptnConfiguration{Transport: HTTP}},
-			want:          "environment variable KEPTN_API_URL: required if KEPTN_TRANSPORT is http",
+			want: "environment variable KEPTN_API_URL: required if KEPTN_TRANSPORT is http\n" +
+				"environment variable KEPTN_API_TOKEN: required if KEPTN_TRANSPORT is http, unless KEPTN_OAUTH_CLIENT_ID is set; put it into Secret keptn",
 		},
 		{name: "no NATS", configuration: Configuration{Keptn: inside}, want: "environment variable KEPTN_NATS_URL: required if KEPTN_TRANSPORT is nats"},
 		{
@@ -120,7 +122,7 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 		},
 		{
 			name:          "no certificate",
-			configuration: Configuration{Keptn: KeptnConfiguration{Transport: HTTP, APIURL: "https://keptn.example.com/api", CACertificates: "secret"}},
+			configuration: Configuration{Keptn: KeptnConfiguration{Transport: HTTP, APIURL: "https://keptn.example.com/api", APIToken: "t", CACertificates: "secret"}},
 			want:          "environment variable KEPTN_CA_CERTIFICATES: there is no certificate in PEM in it",
 		},
 		{
@@ -146,7 +148,7 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 			}
 		})
 	}
-	client, err := Configuration{Keptn: remote}.client(nil, "ours", &secrets{})
+	client, err := Configuration{Keptn: remote}.client(nil, "ours", &secrets{}, slog.New(slog.DiscardHandler))
 	if err != nil || client.Endpoints != api.GatewayEndpoints("https://keptn.example.com/api") {
 		t.Errorf("got %+v, %v", client, err)
 	}

@@ -34,7 +34,7 @@ func TestTokenIsReadAgain(t *testing.T) {
 	client, err := configuration.client(http.DefaultTransport, "ours", newSecrets(configuration, Dependencies{
 		Reload: func() (Configuration, error) { return withToken(token), failure },
 		Now:    func() time.Time { return now }, Telemetry: function.TelemetryTo("bridge", slog.DiscardHandler),
-	}))
+	}), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -125,7 +125,7 @@ func TestTLSIsVerified(t *testing.T) {
 					OAuth: OAuthConfiguration{ClientID: "id", ClientSecret: "secret", DiscoveryURL: test.address},
 				},
 			} {
-				client, err := configuration.client(nil, "ours", &secrets{last: configuration})
+				client, err := configuration.client(nil, "ours", &secrets{last: configuration}, slog.New(slog.DiscardHandler))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -6,11 +6,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
 
@@ -149,7 +151,7 @@ func sourceOf(configuration Configuration, grantKey []byte) string {
 func New(configuration Configuration, dependencies Dependencies) (function.Program, error) {
 	source, now, log := sourceOf(configuration, dependencies.GrantKey), dependencies.Now, dependencies.Telemetry.Log
 	tracer, timing := dependencies.Telemetry.Tracers.Tracer("bridge"), configuration.Timing
-	client, err := configuration.client(dependencies.KeptnTransport, source, newSecrets(configuration, dependencies))
+	client, err := configuration.client(dependencies.KeptnTransport, source, newSecrets(configuration, dependencies), log)
 	if err != nil {
 		return function.Program{}, err
 	}
@@ -204,7 +206,7 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	if stream := dependencies.Stream; stream != nil {
 		// Listing only finds what the stream did not bring.
 		poller.Interval = timing.ResyncInterval
-		intake := inward.Intake{Receiving: poller.Soon, Wants: subscriptions.Wants, Lanes: lanes, Take: inbox.Take}
+		intake := inward.Intake{Receiving: poller.Soon, Wants: loggingUnwanted(subscriptions.Wants, log), Lanes: lanes, Take: inbox.Take}
 		if dependencies.Telemetry.IsTraced {
 			intake = seeingSequences(intake, spans)
 		}
@@ -213,6 +215,12 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	outbox := &outward.Outbox{
 		Keptn: reporter, Journal: client, IntegrationID: subscriptions.ID, Runs: runs, RunSpans: spans, Metrics: metrics, Source: source, Now: now, Log: log,
 	}
+	inbox.Fail = func(ctx context.Context, task keptn.Task, why string) error {
+		_, err := outbox.Handle(ctx, keptn.WithRunResult(task.Finished(now(), keptn.Errored(why)), keptn.RunError))
+		return err
+	}
+	log.Info("bridge configured", "version", version(), "transport", configuration.Keptn.Transport, "keptn", client.Endpoints.ControlPlane,
+		"nats", configuration.natsHost(), "subscriptions", configuration.Registration.Subscriptions)
 	deadLetters := &deadletter.Sink{Ask: inbox.Ask, Tell: outbox.Handle, BrokerURL: configuration.Broker.URL, Count: dependencies.Telemetry.Events.DeadLettered, Now: now, Log: log}
 	files := &gateway.Gateway{
 		Resources: client, Counter: client, Reporter: reporter,
@@ -229,8 +237,25 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	if dependencies.Elector != nil {
 		loops = elected(dependencies.Elector, peers, handlers, loops, reporter.Begin)
 	}
-	return function.Program{Handlers: handlers, Routes: files.Routes(), RoutesPort: configuration.Grants.FilesPort, Loops: loops}, nil
+	return function.Program{Handlers: handlers, Routes: files.Routes(), RoutesPort: configuration.Grants.FilesPort, Loops: loops, Ready: client.Ready}, nil
 }
+
+// loggingUnwanted logs the type of a task that nobody subscribed, once.
+func loggingUnwanted(wants func(eventType string) bool, log *slog.Logger) func(eventType string) bool {
+	known, _ := lru.New[string, bool](unwantedTypes) // it fails only for a size that is not positive
+	return func(eventType string) bool {
+		wanted := wants(eventType)
+		if _, phase, isTask := keptn.ParseType(eventType); !wanted && isTask && phase == keptn.Triggered {
+			if before, _ := known.ContainsOrAdd(eventType, true); !before {
+				log.Info("ignoring events: their type is not subscribed; subscribe to it in Keptn's page of integrations", "type", eventType)
+			}
+		}
+		return wanted
+	}
+}
+
+// unwantedTypes bounds how many types are remembered.
+const unwantedTypes = 1000
 
 // seeingSequences has the spans of sequences written that Keptn's stream tells of.
 func seeingSequences(intake inward.Intake, spans *runspan.Writer) inward.Intake {

@@ -37,6 +37,9 @@ const (
 	lastRetry  = 30 * time.Second
 )
 
+// errLoopEnded ends the process, which is started again: nobody else does the loop's work.
+var errLoopEnded = errors.New("a loop of the program ended")
+
 // Program is what a main has wired together.
 type Program struct {
 	// Handlers receive CloudEvents, each at its path.
@@ -47,6 +50,8 @@ type Program struct {
 	RoutesPort int
 	// Loops run until their context ends; one that ends before ends the process.
 	Loops []func(ctx context.Context) error
+	// Ready, if it is set, returns an error while the program cannot do its work.
+	Ready func(ctx context.Context) error
 	// Untraced says that the events which it receives are no part of a delivery, and so of no
 	// trace.
 	Untraced bool
@@ -158,10 +163,13 @@ func Retry[Value any](ctx context.Context, log *slog.Logger, do func(context.Con
 func Serve(ctx context.Context, environment Environment, listener net.Listener, wire func(context.Context) (Program, error), telemetry *Telemetry) error {
 	var draining atomic.Bool
 	var wired atomic.Pointer[http.Handler]
+	var ready atomic.Pointer[func(context.Context) error]
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(writer http.ResponseWriter, _ *http.Request) { writer.WriteHeader(http.StatusOK) })
-	mux.HandleFunc("GET /readyz", func(writer http.ResponseWriter, _ *http.Request) {
-		switch {
+	mux.HandleFunc("GET /readyz", func(writer http.ResponseWriter, request *http.Request) {
+		switch isReady := ready.Load(); {
+		case isReady != nil && (*isReady)(request.Context()) != nil:
+			http.Error(writer, (*isReady)(request.Context()).Error(), http.StatusServiceUnavailable)
 		case draining.Load():
 			http.Error(writer, "draining", http.StatusServiceUnavailable)
 		case wired.Load() == nil:
@@ -185,6 +193,9 @@ func Serve(ctx context.Context, environment Environment, listener net.Listener, 
 			return err
 		}
 		handler := program.HTTPHandler(environment.MaxEventBytes, telemetry)
+		if program.Ready != nil {
+			ready.Store(&program.Ready)
+		}
 		wired.Store(&handler)
 		loops, ctx := errgroup.WithContext(ctx)
 		if program.RoutesPort > 0 {
@@ -198,10 +209,14 @@ func Serve(ctx context.Context, environment Environment, listener net.Listener, 
 		}
 		for _, loop := range program.Loops {
 			loops.Go(func() error {
-				if err := loop(ctx); err != nil && ctx.Err() == nil {
-					return err
+				err := loop(ctx)
+				if err == nil && ctx.Err() == nil {
+					err = errLoopEnded
 				}
-				return nil
+				if ctx.Err() != nil {
+					return nil
+				}
+				return err
 			})
 		}
 		return loops.Wait()

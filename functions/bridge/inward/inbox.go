@@ -3,14 +3,19 @@ package inward
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"sync"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/job-executor/job-executor/functions/bridge/memory"
+	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/tracing"
@@ -42,6 +47,8 @@ type Inbox struct {
 	Runs          Runs
 	Metrics       Metrics
 	Source        string
+	// Fail answers a task that can never be published with an error, in Keptn and its log.
+	Fail func(ctx context.Context, task keptn.Task, why string) error
 	// Resend is after what time an event is sent again that nobody started.
 	Resend time.Duration
 	Tracer trace.Tracer
@@ -50,7 +57,12 @@ type Inbox struct {
 
 	// events are those that were taken; one that fell out is asked for again.
 	events memory.Memory[remembered]
+	// broker is closed while the Broker cannot be reached.
+	broker breaker
 }
+
+// ErrBackoff says that an event is not published yet, since it or the Broker failed just now.
+var ErrBackoff = errors.New("backing off")
 
 // Metrics measure what waits to be started, as runmetric.Recorder does.
 type Metrics interface {
@@ -94,6 +106,59 @@ type remembered struct {
 	// silentSince is since when Keptn waits for a result and nothing is heard of a run.
 	silentSince time.Time
 	nextCheck   time.Time
+	// failures is how often in a row it could not be published, or Keptn not be asked.
+	failures int
+}
+
+const (
+	firstBackoff = time.Second
+	lastBackoff  = time.Minute
+)
+
+// backOff returns the pause after a number of failures in a row.
+func backOff(failures int) time.Duration {
+	const maxDoublings = 6
+	return min(firstBackoff<<min(failures-1, maxDoublings), lastBackoff)
+}
+
+// breaker keeps everybody from a neighbour that cannot be reached, but for one try at a time.
+type breaker struct {
+	mutex    sync.Mutex
+	failures int
+	next     time.Time
+}
+
+// enter returns false if the neighbour is not to be tried now.
+func (b *breaker) enter(now time.Time) bool {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	if b.failures == 0 {
+		return true
+	}
+	if now.Before(b.next) {
+		return false
+	}
+	b.next = now.Add(backOff(b.failures)) // until this try has ended
+	return true
+}
+
+// isShut reports whether enter would return false; it begins no try.
+func (b *breaker) isShut(now time.Time) bool {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	return b.failures > 0 && now.Before(b.next)
+}
+
+// leave takes note of a try.
+func (b *breaker) leave(now time.Time, reached bool) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	if reached {
+		b.failures = 0
+		return
+	}
+	b.failures++
+	b.next = now.Add(backOff(b.failures))
 }
 
 // Take gives an event to the Broker, unless it has been, or is none of ours. One that
@@ -113,6 +178,21 @@ func (inbox *Inbox) Take(ctx context.Context, triggered event.Event, origin Orig
 		return err
 	}
 	defer release()
+	if entry.failures > 0 && inbox.Now().Before(entry.nextCheck) || inbox.broker.isShut(inbox.Now()) {
+		return fmt.Errorf("event %s: %w", triggered.ID(), ErrBackoff)
+	}
+	err = inbox.take(ctx, task, triggered, origin, entry)
+	switch {
+	case err == nil:
+		entry.failures = 0
+	case !errors.Is(err, ErrBackoff):
+		entry.failures++
+		entry.nextCheck = inbox.Now().Add(backOff(entry.failures))
+	}
+	return err
+}
+
+func (inbox *Inbox) take(ctx context.Context, task keptn.Task, triggered event.Event, origin Origin, entry *remembered) error {
 	if task.Observed {
 		if entry.sent > 0 {
 			return nil
@@ -212,7 +292,11 @@ func (inbox *Inbox) do(ctx context.Context, wanted wanted, task keptn.Task, trig
 		if entry.sent > 0 {
 			inbox.Metrics.GivenAgain(ctx, triggered.Type())
 		}
-		if err := inbox.send(ctx, task, triggered); err != nil {
+		err := inbox.send(ctx, task, triggered)
+		if function.IsPermanent(err) {
+			err = inbox.fail(ctx, task, err)
+		}
+		if err != nil {
 			return err
 		}
 		entry.nextCheck = inbox.Now().Add(inbox.Resend << min(entry.sent, maxDoublings))
@@ -237,7 +321,37 @@ func (inbox *Inbox) Ask(ctx context.Context, task keptn.Task, reason string) err
 	return nil
 }
 
-func (inbox *Inbox) send(ctx context.Context, task keptn.Task, triggered event.Event) error {
+// fail answers a task whose event can never be published.
+func (inbox *Inbox) fail(ctx context.Context, task keptn.Task, why error) error {
+	inbox.Log.WarnContext(ctx, "event can never be published", "triggeredid", task.TriggeredID, "keptncontext", task.Context, "error", why)
+	if task.Observed {
+		return nil
+	}
+	return inbox.Fail(ctx, task, fmt.Sprintf("Job Executor cannot run this task: %s. Rename it and run the sequence again.", why))
+}
+
+// checkAttributes returns a permanent error if something cannot become an attribute of an event,
+// which travels as a header.
+func checkAttributes(task keptn.Task) error {
+	for what, value := range map[string]string{"project": task.Project, "stage": task.Stage, "service": task.Service, "task": task.Name} {
+		if !httpguts.ValidHeaderFieldValue(value) {
+			return function.Permanent(fmt.Errorf("the name of its %s contains a control character: %q", what, value))
+		}
+	}
+	return nil
+}
+
+func (inbox *Inbox) send(ctx context.Context, task keptn.Task, triggered event.Event) (err error) {
+	if err := checkAttributes(task); err != nil {
+		return err
+	}
+	if !inbox.broker.enter(inbox.Now()) {
+		return fmt.Errorf("publish event %s: the Broker cannot be reached: %w", triggered.ID(), ErrBackoff)
+	}
+	defer func() {
+		_, unreached := errors.AsType[*url.Error](err)
+		inbox.broker.leave(inbox.Now(), !unreached)
+	}()
 	ctx, span := tracing.StartSend(ctx, inbox.Tracer, task, triggered.Type(), tracing.EventAttributes(triggered)...)
 	defer span.End()
 	outgoing := triggered.Clone()

@@ -1,7 +1,10 @@
 package inward
 
 import (
+	"context"
 	"errors"
+	"net/url"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,7 +23,7 @@ type noRuns struct{}
 
 func (noRuns) IsThere(keptn.Task) bool { return false }
 
-func newInbox(broker *fixture.Broker, counter *fixture.Counter) *Inbox {
+func newInbox(broker Sender, counter keptn.Counter) *Inbox {
 	return &Inbox{
 		Metrics: &fixture.Metrics{},
 		Broker:  broker, Counter: counter, Reporter: fixture.Starter(false), Subscriptions: subscribed(to("sh.keptn.event.test.triggered")),
@@ -226,6 +229,7 @@ func TestInboxGivesWhatWasObserved(t *testing.T) {
 	if err := inbox.Take(t.Context(), finished, Published); !errors.Is(err, errDown) {
 		t.Fatalf("got %v", err)
 	}
+	inbox.Now = func() time.Time { return time.Now().Add(firstBackoff) }
 	for _, seen := range []event.Event{finished, finished, task.Started(noon)} {
 		if err := inbox.Take(t.Context(), seen, Listed); err != nil {
 			t.Fatal(err)
@@ -248,7 +252,7 @@ func TestInboxGivesWhatWasObserved(t *testing.T) {
 }
 
 // What nobody starts is sent again, ever more seldom; what the Broker refused,
-// at once.
+// after a second.
 func TestInboxSendsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := &fixture.Broker{Refuse: 1}
@@ -261,7 +265,7 @@ func TestInboxSendsAgain(t *testing.T) {
 		began := time.Now()
 		for range 10 * 60 {
 			before := len(broker.Taken)
-			if err := inbox.Take(t.Context(), triggered(task), Listed); err != nil {
+			if err := inbox.Take(t.Context(), triggered(task), Listed); err != nil && !errors.Is(err, ErrBackoff) {
 				t.Fatal(err)
 			}
 			if len(broker.Taken) > before {
@@ -269,7 +273,7 @@ func TestInboxSendsAgain(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 		}
-		if difference := cmp.Diff([]time.Duration{0, time.Minute, 3 * time.Minute, 7 * time.Minute}, sentAt); difference != "" {
+		if difference := cmp.Diff([]time.Duration{time.Second, time.Minute + time.Second, 3*time.Minute + time.Second, 7*time.Minute + time.Second}, sentAt); difference != "" {
 			t.Errorf("(-want +got):\n%s", difference)
 		}
 		counter.Answer.Started = 1
@@ -278,4 +282,85 @@ func TestInboxSendsAgain(t *testing.T) {
 			t.Errorf("%v, %d sent", err, len(broker.Taken))
 		}
 	})
+}
+
+// unreachable is a Broker to which no connection can be made.
+type unreachable struct{ posts int }
+
+func (u *unreachable) Send(context.Context, event.Event) error {
+	u.posts++
+	return &url.Error{Op: "Post", Err: errDown}
+}
+
+// A Broker that is down gets a try a minute, however many events wait, and Keptn as few questions.
+func TestInboxBacksOffFromABrokenNeighbour(t *testing.T) {
+	for name, test := range map[string]struct {
+		broker      Sender
+		events      int
+		posts, asks int
+	}{
+		"the Broker cannot be reached":          {&unreachable{}, 500, 16, 500 * 17},
+		"the executor fails":                    {&fixture.Broker{Refuse: 1 << 30}, 1, 16, 16},
+		"Keptn cannot be asked about the event": {&fixture.Broker{}, 1, 0, 16},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				counter := &counting{fails: name == "Keptn cannot be asked about the event"}
+				inbox := newInbox(test.broker, counter)
+				posts := 0
+				for range 10 * 60 {
+					for index := range test.events {
+						made := task
+						made.TriggeredID = strconv.Itoa(index)
+						err := inbox.Take(t.Context(), triggered(made), Listed)
+						if err == nil {
+							t.Fatal("it was taken")
+						}
+						if !errors.Is(err, ErrBackoff) && !counter.fails {
+							posts++
+						}
+					}
+					time.Sleep(time.Second)
+				}
+				if posts > test.posts || posts < test.posts/2 || counter.asked > test.asks {
+					t.Errorf("%d posts and %d questions in ten minutes", posts, counter.asked)
+				}
+			})
+		})
+	}
+}
+
+// counting counts questions.
+type counting struct {
+	asked int
+	fails bool
+}
+
+func (c *counting) Count(context.Context, keptn.Task) (keptn.Count, error) {
+	c.asked++
+	if c.fails {
+		return keptn.Count{}, errDown
+	}
+	return current, nil
+}
+
+// What cannot become a header is answered once, and not offered for ever.
+func TestEventThatCannotBePublishedIsAnswered(t *testing.T) {
+	inbox := newInbox(&fixture.Broker{}, &fixture.Counter{Answer: current})
+	var told []string
+	inbox.Fail = func(_ context.Context, task keptn.Task, why string) error {
+		told = append(told, task.TriggeredID+": "+why)
+		return nil
+	}
+	odd := task
+	odd.Stage = "produc\ntion"
+	for range 3 {
+		if err := inbox.Take(t.Context(), triggered(odd), Listed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{`1: Job Executor cannot run this task: the name of its stage contains a control character: "produc\ntion". Rename it and run the sequence again.`}
+	if difference := cmp.Diff(want, told); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
 }

@@ -27,8 +27,9 @@ const (
 	inactiveThreshold = 24 * time.Hour
 	// pullHeartbeat is in what time a broken connection is seen.
 	pullHeartbeat = 5 * time.Second
-	// maxPending bounds how many events are under way or wait for a place.
-	maxPending = 1000
+	// unlimited is how many events may be under way or wait: with a limit, failing events of one
+	// type would hold back the events of others.
+	unlimited = -1
 	// ackWait is after what time an event comes again whose taker died; one that
 	// is at work says so every heartbeat.
 	ackWait   = 30 * time.Second
@@ -143,7 +144,7 @@ func (transport *NATSTransport) Receive(ctx context.Context, intake Intake) erro
 func (transport *NATSTransport) consumer(ctx context.Context) (jetstream.Consumer, error) {
 	return transport.stream.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
 		Durable: transport.durable, FilterSubject: taskSubjects, AckPolicy: jetstream.AckExplicitPolicy,
-		AckWait: ackWait, DeliverPolicy: jetstream.DeliverNewPolicy, MaxAckPending: maxPending, InactiveThreshold: inactiveThreshold,
+		AckWait: ackWait, DeliverPolicy: jetstream.DeliverNewPolicy, MaxAckPending: unlimited, InactiveThreshold: inactiveThreshold,
 	})
 }
 
@@ -160,7 +161,11 @@ func (transport *NATSTransport) consume(ctx context.Context, consumer jetstream.
 		}
 		leave, ok := intake.Lanes.Enter(eventType)
 		if !ok {
-			transport.settle(ctx, func() error { return message.NakWithDelay(firstRetryDelay) })
+			delivery := uint64(1)
+			if metadata, err := message.Metadata(); err == nil {
+				delivery = metadata.NumDelivered
+			}
+			transport.settle(ctx, func() error { return message.NakWithDelay(retryDelay(delivery)) })
 			return
 		}
 		underWay.Go(func() {
@@ -239,7 +244,9 @@ func (transport *NATSTransport) receive(ctx context.Context, message jetstream.M
 	}
 	if err := take(ctx, triggered, origin); err != nil {
 		pause := retryDelay(delivery)
-		transport.log.WarnContext(ctx, "event not taken, will be tried again", "id", triggered.ID(), "type", triggered.Type(), "pause", pause.String(), "error", err)
+		if !errors.Is(err, ErrBackoff) {
+			transport.log.WarnContext(ctx, "event not taken, will be tried again", "id", triggered.ID(), "type", triggered.Type(), "pause", pause.String(), "error", err)
+		}
 		transport.settle(ctx, func() error { return message.NakWithDelay(pause) })
 		return
 	}

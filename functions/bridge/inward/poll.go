@@ -2,6 +2,7 @@ package inward
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -111,7 +112,9 @@ func (poller *Poller) list(ctx context.Context, eventType string) {
 	for ctx.Err() == nil {
 		began := time.Now()
 		events, err := poller.Lister.OpenTriggered(ctx, eventType)
-		if err != nil && ctx.Err() == nil {
+		if errors.Is(err, api.ErrTokenRefused) {
+			pause = api.Backoff(poller.Interval, pause) // the client has said so
+		} else if err != nil && ctx.Err() == nil {
 			pause = api.Backoff(poller.Interval, pause)
 			poller.Log.WarnContext(ctx, "listing open events failed, will be tried again", "type", eventType, "pause", pause.String(), "error", err)
 		} else {
@@ -148,7 +151,7 @@ func (poller *Poller) start(ctx context.Context, listed event.Event) {
 			poller.underWay.Delete(listed.ID())
 			leave()
 		}()
-		if err := poller.Take(ctx, listed, Listed); err != nil && ctx.Err() == nil {
+		if err := poller.Take(ctx, listed, Listed); err != nil && ctx.Err() == nil && !errors.Is(err, ErrBackoff) {
 			poller.Log.WarnContext(ctx, "event not taken, will be tried again", "id", listed.ID(), "type", listed.Type(), "error", err)
 		}
 	})

@@ -2,6 +2,7 @@ package inward
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"reflect"
 	"slices"
@@ -96,7 +97,7 @@ func (subscriptions *Subscriptions) refresh(ctx context.Context) {
 	if id == "" {
 		registered, err := subscriptions.registry.Register(ctx, subscriptions.integration)
 		if err != nil {
-			if ctx.Err() == nil {
+			if ctx.Err() == nil && !errors.Is(err, api.ErrTokenRefused) {
 				subscriptions.log.WarnContext(ctx, "registering with Keptn failed, will be tried again", "error", err)
 			}
 			return
@@ -116,7 +117,7 @@ func (subscriptions *Subscriptions) refresh(ctx context.Context) {
 		return
 	case err != nil:
 		subscriptions.id = id
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !errors.Is(err, api.ErrTokenRefused) {
 			subscriptions.log.WarnContext(ctx, "pinging Keptn failed, will be tried again", "error", err)
 		}
 		return

@@ -11,6 +11,8 @@ type reported struct {
 	started, finished sent
 	// heard says that an answer was delivered here, whatever came of it.
 	heard bool
+	// held says that it was logged why an answer is held back.
+	held bool
 	// settled says that Keptn has what it needs, or no longer waits for the task.
 	settled bool
 	// aborted says that it is settled since the task's sequence was aborted.

@@ -150,6 +150,7 @@ func (reporter *Reporter) Deliver(ctx context.Context, answer keptn.Answer) (del
 			delivery.Sent, delivery.Refusal = true, entry.finished.refusal
 			continue
 		case wait:
+			reporter.logHeld(ctx, entry, count, answer)
 		}
 		if !now.Add(pause).Before(deadline) {
 			if count.Standing == keptn.Pending {
@@ -164,6 +165,17 @@ func (reporter *Reporter) Deliver(ctx context.Context, answer keptn.Answer) (del
 		}
 		pause *= 2
 	}
+}
+
+// logHeld logs once why an answer is held back that this bridge has not sent: the bridge before it
+// may have sent it, and a second one would count.
+func (reporter *Reporter) logHeld(ctx context.Context, entry *reported, count keptn.Count, answer keptn.Answer) {
+	if entry.held || count.Standing != keptn.Current || entry.started.times+entry.finished.times > 0 {
+		return
+	}
+	entry.held = true
+	reporter.Log.InfoContext(ctx, "holding an event back: the bridge before this one may have sent it", "type", answer.Event.Type(),
+		"triggeredid", answer.Task.TriggeredID, "keptncontext", answer.Task.Context, "until", reporter.begun.Add(reporter.Timing.Loss).UTC().Format(time.RFC3339))
 }
 
 // errLost says that Keptn accepted an event several times and never counted it.

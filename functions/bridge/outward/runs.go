@@ -3,11 +3,13 @@ package outward
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -40,6 +42,7 @@ type Runs struct {
 
 	mutex sync.Mutex
 	tasks map[string]knownRun
+	looks atomic.Uint64
 }
 
 type knownRun struct {
@@ -170,10 +173,15 @@ func (runs *Runs) Run(ctx context.Context) error {
 		case <-time.After(pause):
 		}
 		began := time.Now()
-		if err := runs.look(ctx); err != nil && ctx.Err() == nil {
+		err := runs.look(ctx)
+		if err != nil && ctx.Err() == nil && !errors.Is(err, api.ErrTokenRefused) {
 			runs.Log.WarnContext(ctx, "looking after running tasks failed, will be tried again", "error", err)
 		}
-		pause = api.Pace(runs.Interval, time.Since(began))
+		if err != nil {
+			pause = api.Backoff(runs.Interval, pause)
+		} else {
+			pause = api.Pace(runs.Interval, time.Since(began))
+		}
 	}
 }
 
@@ -204,16 +212,26 @@ func (runs *Runs) lookAt(ctx context.Context, name string, tasks []keptn.Task) e
 	for _, listed := range events {
 		open[listed.ID()] = true
 	}
-	for _, task := range tasks {
+	// Each look begins with another task, and ends after a few failures: a task that Keptn cannot
+	// tell about delays no other, and a Keptn that is down is not asked about thousands.
+	start := int(runs.looks.Add(1)) % len(tasks) //nolint:gosec // a small number
+	var failures []error
+	for index := range tasks {
+		task := tasks[(start+index)%len(tasks)]
 		if open[task.TriggeredID] {
 			continue
 		}
 		if err := runs.check(ctx, task); err != nil {
-			return err
+			if failures = append(failures, err); len(failures) == maxFailures {
+				break
+			}
 		}
 	}
-	return nil
+	return errors.Join(failures...)
 }
+
+// maxFailures is how many tasks Keptn fails to tell about in one look.
+const maxFailures = 3
 
 // check cancels the run of a task that is not listed any more, if its sequence was
 // aborted.

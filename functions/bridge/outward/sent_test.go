@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -93,25 +95,32 @@ func TestNamedRunIsThereForAWhile(t *testing.T) {
 	}
 }
 
-// asked can't be asked, and counts how often it was.
-type asked struct{ times int }
+// asked fails, and keeps which tasks it was asked about.
+type asked struct{ tasks []string }
 
-func (asked *asked) Count(context.Context, keptn.Task) (keptn.Count, error) {
-	asked.times++
+func (asked *asked) Count(_ context.Context, task keptn.Task) (keptn.Count, error) {
+	asked.tasks = append(asked.tasks, task.TriggeredID)
 	return keptn.Count{}, errDown
 }
 
-// While Keptn can't be asked about one task it is not asked about the next.
-func TestLookEndsWithTheFirstFailure(t *testing.T) {
+// A Keptn that is down is not asked about each task, and each look begins with another one.
+func TestLookEndsAfterAFewFailures(t *testing.T) {
 	counter := &asked{}
 	runs := newRuns(nil, open{}, nil)
 	runs.Counter = counter
 	other := task
-	other.TriggeredID = "2"
-	runs.Add(task)
-	runs.Add(other)
-	if err := runs.look(t.Context()); !errors.Is(err, errDown) || counter.times != 1 {
-		t.Errorf("asked %d times, %v", counter.times, err)
+	for index := range 10 {
+		other.TriggeredID = strconv.Itoa(index)
+		runs.Add(other)
+	}
+	for looks := range 10 {
+		if err := runs.look(t.Context()); !errors.Is(err, errDown) || len(counter.tasks) != maxFailures*(looks+1) {
+			t.Errorf("asked about %v, %v", counter.tasks, err)
+		}
+	}
+	slices.Sort(counter.tasks)
+	if got := slices.Compact(counter.tasks); len(got) != 10 {
+		t.Errorf("asked about %v only", got)
 	}
 }
 

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -69,6 +71,12 @@ type Client struct {
 	HTTP *http.Client
 	// Source is that of this installation's events, by which it recognises its own.
 	Source string
+	// Logger gets what is left out of listings, and that Keptn refuses the token; nil logs nothing.
+	Logger *slog.Logger
+
+	gate tokenGate
+	// left holds what each type's last listing left out.
+	left sync.Map
 }
 
 // NewHTTPClient returns an HTTP client for a Client. It follows no redirects:
@@ -130,26 +138,6 @@ func (client *Client) IsOpen(ctx context.Context, task keptn.Task) (bool, error)
 		"project": {task.Project}, "eventID": {task.TriggeredID},
 	})
 	return len(events) > 0, err
-}
-
-func (client *Client) openTriggered(ctx context.Context, eventType string, query url.Values) ([]event.Event, error) {
-	query.Set("pageSize", strconv.Itoa(pageSize))
-	address := client.Endpoints.ControlPlane + "/event/triggered/" + url.PathEscape(eventType) + "?" + query.Encode()
-	var answer struct {
-		Events []json.RawMessage `json:"events"`
-	}
-	if err := client.call(ctx, http.MethodGet, address, nil, &answer, "events"); err != nil {
-		return nil, err
-	}
-	events := make([]event.Event, 0, len(answer.Events))
-	for _, content := range answer.Events {
-		listed, err := keptn.DecodeEvent(content)
-		if err != nil {
-			return nil, err
-		}
-		events = append(events, listed)
-	}
-	return events, nil
 }
 
 // Send gives Keptn an event over HTTP. Keptn replaces its id and time, and
@@ -377,14 +365,26 @@ func (client *Client) do(ctx context.Context, method, address string, body []byt
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
+	token := ""
 	if client.Token != nil {
-		if token := client.Token(); token != "" {
-			request.Header.Set("x-token", token)
+		token = client.Token()
+	}
+	if token != "" {
+		request.Header.Set("x-token", token)
+	}
+	// Access to mongodb-datastore may be restricted on its own, see CheckDatastore.
+	isGated := token != "" && (client.Endpoints.Datastore == "" || !strings.HasPrefix(address, client.Endpoints.Datastore))
+	if isGated {
+		if err := client.gate.enter(token, time.Now()); err != nil {
+			return nil, fmt.Errorf("calling Keptn: %w", err)
 		}
 	}
 	response, err := client.HTTP.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("calling Keptn: %w", err)
+	}
+	if isGated && client.gate.leave(token, response.StatusCode, time.Now()) && client.Logger != nil {
+		client.Logger.ErrorContext(ctx, "Keptn refuses the API token; set KEPTN_API_TOKEN in Secret keptn to the one of Keptn's Secret keptn-api-token", "request", method+" "+request.URL.Path)
 	}
 	if response.StatusCode < 200 || response.StatusCode > 299 {
 		defer func() { _ = response.Body.Close() }()
