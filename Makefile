@@ -38,12 +38,16 @@ simulate: ## Simulate SEEDS=10 times about TASKS=100 tasks with faults, on a vir
 	SEED=$(SEED) SEEDS=$(SEEDS) TASKS=$(TASKS) go test -count=1 -timeout=2h -run 'TestEveryTask' $(if $(filter 1,$(SEEDS)),-v) ./test/simulation
 
 .PHONY: unit
-unit: ## Unit tests, and whole sequences in one process
-	go test -timeout=30m -shuffle=on ./...
+unit: ## Unit tests, and whole sequences in one process; RUN=TestName runs one
+	go test -timeout=30m -shuffle=on $(if $(RUN),-run '$(RUN)') ./...
+
+# Those that do several things at once; the others would only be compiled once more.
+CONCURRENT = ./functions/bridge/... ./functions/executor/... ./functions/function/... ./functions/jobsource/... ./functions/keptn/... \
+  ./functions/run/... ./functions/server/... ./functions/signature/... ./functions/tracing/... ./functions/watcher/...
 
 .PHONY: race
-race: ## The same with the race detector, for which everything is compiled once more
-	CGO_ENABLED=1 go test -race -timeout=30m -shuffle=on ./...
+race: ## Unit tests of what does several things at once, with the race detector
+	CGO_ENABLED=1 go test -race -timeout=30m -shuffle=on $(CONCURRENT)
 
 .PHONY: lint
 lint: $(LINT) ## gofmt and golangci-lint, go vet's checks among its own
@@ -83,8 +87,8 @@ mutate: ## Change the code of ROOM=./functions/run in small ways, and list the c
 	go run github.com/go-gremlins/gremlins/cmd/gremlins@$(GREMLINS_VERSION) unleash --workers 2 $(ROOM)
 
 .PHONY: e2e
-e2e: cluster-up ## End-to-end tests on a real cluster, which they bring up; AUTHENTICATION=1 all with Knative's authentication-oidc on
-	$(CLUSTER) exec go test -tags e2e -count=1 -timeout=60m -v ./test/e2e
+e2e: cluster-up ## End-to-end tests on a real cluster, which they bring up; RUN=TestName runs one; AUTHENTICATION=1 with Knative's authentication-oidc on
+	$(CLUSTER) exec go test -tags e2e -count=1 -timeout=60m $(if $(RUN),-run '$(RUN)') -v ./test/e2e
 
 # What is killed, stopped and delayed in which order is decided by the seed.
 MINUTES ?= 10

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -22,18 +23,12 @@ func TestJobProvidesTheSLIsOfAnEvaluation(t *testing.T) {
 	}
 	t.Cleanup(func() { system.Close(t.Context()) })
 	k := console.Keptn{Call: system.Call}
-	const slo = `spec_version: "1.0"
-objectives:
-  - {sli: error_rate, pass: [{criteria: ["<=1"]}], warning: [{criteria: ["<=5"]}]}
-  - {sli: response_time_p95, pass: [{criteria: ["<=600"]}]}
-total_score: {pass: "90%", warning: "75%"}
-`
-	const report = `      - {name: %s, image: busybox, cmd: sh, args: ["-c", "echo '{\"get-sli\":{\"indicatorValues\":[{\"metric\":\"%s\",\"value\":'$(%s)',\"success\":true}]}}' > /dev/termination-log"],
-         env: [{name: %s, value: "$.data.labels.%s", valueFrom: event}]}
-`
-	config := "apiVersion: v2\nactions:\n  - name: Get SLIs\n    events: [{name: sh.keptn.event.get-sli.triggered}]\n    parallel: true\n    tasks:\n" +
-		fmt.Sprintf(report, "prometheus", "error_rate", "ERRORS", "ERRORS", "errors") + fmt.Sprintf(report, "k6", "response_time_p95", "TIME", "TIME", "time")
-	files := map[string][]byte{"job/config.yaml": []byte(config), "slo.yaml": []byte(slo)}
+	files := map[string][]byte{}
+	for name, path := range map[string]string{"job/config.yaml": "evaluation.yaml", "slo.yaml": "evaluation/slo.yaml"} {
+		if files[name], err = os.ReadFile(filepath.Join("../examples", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := k.CreateProject(t.Context(), "shop", console.Shipyard("production", "evaluation"), "carts", []string{"production"}, files); err != nil {
 		t.Fatal(err)
 	}

@@ -213,8 +213,7 @@ SERVER bridge RUN test = cancellation
     INTERNAL watcher pending
     INTERNAL watcher run
   PRODUCER bridge send io.github.job-executor.run.cancelled
-    CONSUMER watcher process io.github.job-executor.run.cancelled` + sent + completed(`
-      CONSUMER bridge process sh.keptn.event.test.finished`), // its Job is deleted then
+    CONSUMER watcher process io.github.job-executor.run.cancelled` + sent,
 		},
 	}
 	for index, test := range tests {
