@@ -105,6 +105,9 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, received
 		return nil, function.Permanent(err)
 	}
 	config := jobconfig.Parse(file.Content)
+	if err := config.CheckCost(len(seen.Data())); err != nil {
+		return nil, plan.MistakeOf(err)
+	}
 	actions := config.Match(envelope)
 	for index := range actions {
 		actions[index].Silent = actions[index].Silent || task.Observed
@@ -303,8 +306,35 @@ func (executor *Executor) discard(ctx context.Context, jobs []batchv1.Job) error
 	return errors.Join(failures...)
 }
 
+// maxDepth bounds how deep an event is nested: MongoDB stores no more, and what JSONPaths search
+// needs memory for each level.
+const maxDepth = 100
+
+// depthOf returns how deep JSON is nested.
+func depthOf(content []byte) (deepest int) {
+	depth, inText := 0, false
+	for index := 0; index < len(content); index++ {
+		switch char := content[index]; {
+		case inText && char == '\\':
+			index++
+		case char == '"':
+			inText = !inText
+		case inText:
+		case char == '{' || char == '[':
+			depth++
+			deepest = max(deepest, depth)
+		case char == '}' || char == ']':
+			depth--
+		}
+	}
+	return deepest
+}
+
 // envelopeOf is the event as expressions in job/config.yaml see it.
 func envelopeOf(triggered event.Event) (jobconfig.Envelope, error) {
+	if depth := depthOf(triggered.Data()); depth > maxDepth {
+		return nil, fmt.Errorf("the data of event %s is nested deeper than %d levels", triggered.ID(), maxDepth)
+	}
 	var data any
 	decoder := json.NewDecoder(bytes.NewReader(triggered.Data()))
 	decoder.UseNumber()

@@ -1,6 +1,7 @@
 package fetcher
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -167,15 +168,26 @@ func (fetcher *Fetcher) file(ctx context.Context, level files.Level, path string
 const (
 	directoryMode = 0o775
 	fileMode      = 0o664
+	// scriptMode is that of a file that names its interpreter: Keptn's API has no modes, and a
+	// script that is a task's cmd has to be executable.
+	scriptMode = 0o775
 )
+
+func modeOf(content []byte) os.FileMode {
+	if bytes.HasPrefix(content, []byte("#!")) {
+		return scriptMode
+	}
+	return fileMode
+}
 
 func (fetcher *Fetcher) write(root *os.Root, name string, content []byte) error {
 	if err := makeDirectory(root, filepath.Dir(name)); err != nil {
 		return fmt.Errorf("making the directory of %s: %w", name, err)
 	}
-	err := root.WriteFile(name, content, fileMode)
+	mode := modeOf(content)
+	err := root.WriteFile(name, content, mode)
 	if err == nil {
-		err = root.Chmod(name, fileMode) // whatever the umask
+		err = root.Chmod(name, mode) // whatever the umask
 	}
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)

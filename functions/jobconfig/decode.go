@@ -9,11 +9,14 @@ import (
 
 	"github.com/distribution/reference"
 	"go.yaml.in/yaml/v4"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/job-executor/job-executor/functions/jobconfig/expression"
 	"github.com/job-executor/job-executor/functions/jobconfig/reader"
+	"github.com/job-executor/job-executor/functions/jobconfig/scheduling"
 )
 
 // reservedPrefix is that of the annotations by which Jobs are kept account of.
@@ -68,7 +71,7 @@ func (decoder *decoder) isVersion(top reader.Value) bool {
 	case version.Node == nil || version.IsNull():
 		decoder.Wrong(top, "apiVersion must be specified: begin the file with apiVersion: %s", APIVersion)
 	case version.Node.Value == "v1":
-		decoder.Wrong(version, "v1 is not supported, use %s: there cmd is a list, as [jmeter, -n], and a task's env names what it needs of the event", APIVersion)
+		decoder.Wrong(version, "v1 is not supported, use %s; in %s, cmd is a list of the program and its arguments, such as [jmeter, -n], or cmd is the program and args the list", APIVersion, APIVersion)
 	case version.Node.Value != APIVersion:
 		decoder.Wrong(version, "%s is not supported, use %s", reader.Cut(version.Node.Value), APIVersion)
 	default:
@@ -119,6 +122,8 @@ func (decoder *decoder) action(at reader.Value) Action {
 		decoder.Wrong(event, "can't stand beside events: write it as one of them, {name: …}")
 	}
 	switch {
+	case len(shortKeys) == 0 && len(action.Tasks) > 0 && action.Name == "":
+		decoder.Warn(at, "has no name; messages and labels of its Jobs would be easier to find with one")
 	case len(shortKeys) == 0:
 	case tasks.Node != nil:
 		for _, key := range shortKeys {
@@ -164,6 +169,27 @@ func (decoder *decoder) event(at reader.Value) Event {
 func (decoder *decoder) eventName(at reader.Value, event *Event) {
 	event.Name = decoder.Text(at)
 	decoder.compile(at, event)
+	decoder.warnOfEvent(at, event)
+}
+
+// phases are the last parts of the types of Keptn's events.
+var phases = []string{"triggered", "started", "finished", "status.changed"}
+
+// warnOfEvent warns of a pattern that matches other events than were meant: its task's started and
+// finished events, or those of a sequence.
+func (decoder *decoder) warnOfEvent(at reader.Value, event *Event) {
+	if event.pattern == nil || event.Name == "" {
+		return
+	}
+	name := strings.Trim(event.Name, "^$")
+	plain := strings.TrimPrefix(strings.ReplaceAll(name, `\.`, "."), "sh.keptn.event.")
+	switch parts := strings.Split(plain, "."); {
+	case strings.ContainsAny(plain, `*+?|[](){}\`):
+	case !slices.ContainsFunc(phases, func(phase string) bool { return strings.HasSuffix(plain, phase) }):
+		decoder.Warn(at, "%q also matches started and finished events; write sh.keptn.event.%s.triggered", reader.Cut(event.Name), parts[0])
+	case len(parts) == 3 && strings.HasPrefix(name, "sh.keptn.event.") && parts[2] == "triggered":
+		decoder.Warn(at, "%q is the event of sequence %s in stage %s, not of a task; tasks have sh.keptn.event.TASK.triggered", reader.Cut(event.Name), parts[1], parts[0])
+	}
 }
 
 func (decoder *decoder) compile(at reader.Value, event *Event) {
@@ -171,7 +197,11 @@ func (decoder *decoder) compile(at reader.Value, event *Event) {
 	decoder.patternsSize += size
 	switch {
 	case err != nil:
-		decoder.Wrong(at, "%q is no regular expression: %s", reader.Cut(event.Name), err)
+		advice := ""
+		if strings.HasPrefix(event.Name, "*") {
+			advice = "; write .* for any text, or the whole event type"
+		}
+		decoder.Wrong(at, "%q is not a regular expression: %s%s", reader.Cut(event.Name), err, advice)
 	case decoder.patternsSize > maxPatternsSize:
 		decoder.Wrong(at, "is too much: the names of all events together are too large")
 	default:
@@ -181,7 +211,7 @@ func (decoder *decoder) compile(at reader.Value, event *Event) {
 
 // path reads a JSONPath.
 func (decoder *decoder) path(at reader.Value) string {
-	text := decoder.Text(at)
+	text := strings.TrimSpace(decoder.Text(at))
 	if text != "" {
 		decoder.checkPath(at, text)
 	}
@@ -230,6 +260,7 @@ func (decoder *decoder) taskFields(task *Task) reader.Fields {
 				"limits":   func(at reader.Value) { task.Resources.Limits = decoder.resources(at) },
 				"requests": func(at reader.Value) { task.Resources.Requests = decoder.resources(at) },
 			})
+			decoder.compareResources(at, task.Resources)
 		},
 		"maxPollDuration": func(at reader.Value) { task.MaxPollDuration = decoder.Integer(at, 1, maxSeconds) },
 		"namespace":       func(at reader.Value) { task.Namespace = decoder.named(at, "a namespace", validation.IsDNS1123Label) },
@@ -248,14 +279,35 @@ func (decoder *decoder) taskFields(task *Task) reader.Fields {
 		"labels":      func(at reader.Value) { task.Labels = decoder.labels(at, reservedLabels()...) },
 		"imagePullSecrets": func(at reader.Value) {
 			decoder.List(at, func(at reader.Value) {
-				task.ImagePullSecrets = append(task.ImagePullSecrets, decoder.required(at, "a Secret"))
+				task.ImagePullSecrets = append(task.ImagePullSecrets, decoder.pullSecret(at))
 			})
 		},
 		"nodeSelector": func(at reader.Value) { task.NodeSelector = decoder.labels(at) },
-		"tolerations":  func(at reader.Value) { decoder.Strict(at, &task.Tolerations) },
-		"affinity":     func(at reader.Value) { decoder.Strict(at, &task.Affinity) },
+		"tolerations": func(at reader.Value) {
+			decoder.List(at, func(at reader.Value) {
+				var toleration corev1.Toleration
+				if decoder.Strict(at, &toleration) {
+					decoder.refused(at, scheduling.Toleration(&toleration, nil))
+				}
+				task.Tolerations = append(task.Tolerations, toleration)
+			})
+		},
+		"affinity": func(at reader.Value) {
+			if decoder.Strict(at, &task.Affinity) && task.Affinity != nil {
+				decoder.refused(at, scheduling.Affinity(task.Affinity, nil))
+			}
+		},
 		"volumes": func(at reader.Value) {
-			decoder.List(at, func(at reader.Value) { task.Volumes = append(task.Volumes, decoder.volume(at)) })
+			paths := map[string]bool{}
+			decoder.List(at, func(at reader.Value) {
+				volume := decoder.volume(at)
+				if clean := path.Clean(volume.MountPath); volume.MountPath != "" && paths[clean] {
+					decoder.Wrong(at, "is mounted at %s, like another volume before it", clean)
+				} else {
+					paths[clean] = true
+				}
+				task.Volumes = append(task.Volumes, volume)
+			})
 		},
 		"retries":    func(at reader.Value) { task.Retries = decoder.Integer(at, 0, maxRetries) },
 		"volumeSize": func(at reader.Value) { task.VolumeSize = decoder.quantity(at) },
@@ -320,6 +372,10 @@ func (decoder *decoder) env(at reader.Value) Env {
 		"name":  func(at reader.Value) { name, env.Name = at, decoder.Text(at) },
 		"value": func(at reader.Value) { text, env.Value = at, decoder.Text(at) },
 		"valueFrom": func(at reader.Value) {
+			if at.Node.Kind == yaml.MappingNode && len(at.Node.Content) > 0 {
+				decoder.Wrong(at, "must be one of %s, %s, %s; put %s next to name, without valueFrom", ValueFromEvent, ValueFromSecret, ValueFromString, reader.Cut(at.Node.Content[0].Value))
+				return
+			}
 			env.ValueFrom = decoder.OneOf(at, ValueFromEvent, ValueFromSecret, ValueFromString)
 		},
 		"as": func(at reader.Value) { form, env.As = at, strings.ToLower(decoder.Text(at)) },
@@ -340,7 +396,11 @@ func (decoder *decoder) env(at reader.Value) Env {
 	case given > 1:
 		decoder.Wrong(at, "needs one of valueFrom, secretKeyRef and configMapKeyRef, not several")
 	case given == 0 && !decoder.hasMistake(at.Path+".valueFrom"):
-		decoder.Wrong(at, "needs valueFrom: one of %s, %s, %s", ValueFromEvent, ValueFromSecret, ValueFromString)
+		advice := ""
+		if text.Node != nil {
+			advice = "; for a fixed text: valueFrom: " + ValueFromString
+		}
+		decoder.Wrong(at, "needs valueFrom: one of %s, %s, %s%s", ValueFromEvent, ValueFromSecret, ValueFromString, advice)
 	case env.ValueFrom == ValueFromSecret:
 		decoder.checkName(name, env.Name, "a Secret", validation.IsDNS1123Subdomain)
 	case len(validation.IsRelaxedEnvVarName(env.Name)) > 0:
@@ -350,7 +410,7 @@ func (decoder *decoder) env(at reader.Value) Env {
 		if text.Node == nil {
 			text = at
 		}
-		if env.Value == "" {
+		if env.Value = strings.TrimSpace(env.Value); env.Value == "" {
 			decoder.Wrong(at, "needs a value: a JSONPath, as $.data.service")
 		} else {
 			decoder.checkPath(text, env.Value)
@@ -365,6 +425,27 @@ func (decoder *decoder) resources(at reader.Value) (list ResourceList) {
 		"memory": func(at reader.Value) { list.Memory = decoder.quantity(at) },
 	})
 	return list
+}
+
+// refused adds what the API server would refuse.
+func (decoder *decoder) refused(at reader.Value, wrong field.ErrorList) {
+	for _, problem := range wrong {
+		place := strings.Trim(strings.TrimPrefix(problem.Field, "<nil>"), ".")
+		decoder.Wrong(at, "is refused by Kubernetes: %s: %s", place, problem.ErrorBody())
+	}
+}
+
+// compareResources refuses requests above the limits, as the API server does.
+func (decoder *decoder) compareResources(at reader.Value, wanted *Resources) {
+	for name, pair := range map[string][2]string{
+		"cpu": {wanted.Requests.CPU, wanted.Limits.CPU}, "memory": {wanted.Requests.Memory, wanted.Limits.Memory},
+	} {
+		request, requestErr := resource.ParseQuantity(pair[0])
+		limit, limitErr := resource.ParseQuantity(pair[1])
+		if requestErr == nil && limitErr == nil && request.Cmp(limit) > 0 {
+			decoder.Wrong(at, "requests %s of %s, more than its limit of %s", pair[0], name, pair[1])
+		}
+	}
 }
 
 func (decoder *decoder) quantity(at reader.Value) string {
@@ -394,7 +475,11 @@ func (decoder *decoder) securityContext(at reader.Value, context *SecurityContex
 		"readOnlyRootFilesystem":   func(at reader.Value) { context.ReadOnlyRootFilesystem = decoder.Boolean(at) },
 		"allowPrivilegeEscalation": func(at reader.Value) { context.AllowPrivilegeEscalation = decoder.Boolean(at) },
 		"procMount": func(at reader.Value) {
-			if mount := decoder.OneOf(at, "Default", "Unmasked"); mount != "" {
+			mount := decoder.OneOf(at, "Default", "Unmasked")
+			if mount == "Unmasked" {
+				decoder.Wrong(at, "Unmasked is refused by Kubernetes, as the pod would need hostUsers: false")
+			}
+			if mount != "" {
 				context.ProcMount = &mount
 			}
 		},
@@ -402,6 +487,9 @@ func (decoder *decoder) securityContext(at reader.Value, context *SecurityContex
 	})
 	if context.RunAsUser != nil && *context.RunAsUser == 0 && (context.RunAsNonRoot == nil || *context.RunAsNonRoot) {
 		decoder.Wrong(at, "runAsUser 0 needs runAsNonRoot: false")
+	}
+	if capabilities := context.Capabilities; capabilities != nil && slices.Contains(capabilities.Add, "CAP_SYS_ADMIN") && !isTrue(context.AllowPrivilegeEscalation) {
+		decoder.Wrong(at, "capability CAP_SYS_ADMIN is refused by Kubernetes without allowPrivilegeEscalation: true; capabilities are written without CAP_")
 	}
 	if isTrue(context.Privileged) && context.AllowPrivilegeEscalation != nil && !*context.AllowPrivilegeEscalation {
 		decoder.Wrong(at, "privileged: true needs allowPrivilegeEscalation: true")
@@ -479,14 +567,26 @@ func (decoder *decoder) required(at reader.Value, kind string) string {
 	return name
 }
 
+// pullSecret reads a name, or as Kubernetes has it, {name: …}.
+func (decoder *decoder) pullSecret(at reader.Value) (name string) {
+	if at.Node.Kind != yaml.MappingNode {
+		return decoder.required(at, "a Secret")
+	}
+	decoder.Object(at, reader.Fields{"name": func(at reader.Value) { name = decoder.required(at, "a Secret") }})
+	return name
+}
+
 func (decoder *decoder) keyRef(at reader.Value, kind string) *KeyRef {
 	ref := &KeyRef{}
 	decoder.Object(at, reader.Fields{
 		"name": func(at reader.Value) { ref.Name = decoder.required(at, kind) },
 		"key":  func(at reader.Value) { ref.Key = decoder.Text(at) },
 	})
-	if ref.Name == "" || len(validation.IsConfigMapKey(ref.Key)) > 0 {
+	switch {
+	case ref.Name == "" || ref.Key == "":
 		decoder.Wrong(at, "needs a name and a key of %s", kind)
+	case len(validation.IsConfigMapKey(ref.Key)) > 0:
+		decoder.Wrong(at, "has key %q: a key may contain letters, digits, -, _ and .", reader.Cut(ref.Key))
 	}
 	return ref
 }

@@ -21,9 +21,10 @@ type MatchedAction struct {
 // Match returns the actions that run for an event, in the order of the file.
 func (config *Config) Match(envelope Envelope) []MatchedAction {
 	var matched []MatchedAction
+	known := map[string]looked{} // what each JSONPath selects
 	for index, action := range config.Actions {
 		for _, event := range action.Events {
-			if event.matches(envelope) {
+			if event.matches(envelope, known) {
 				matched = append(matched, MatchedAction{Action: action, Index: index})
 				break
 			}
@@ -56,7 +57,13 @@ func (config *Config) Selectors() string {
 	return strings.Join(told, "; ")
 }
 
-func (event *Event) matches(envelope Envelope) bool {
+// looked is what a JSONPath selects.
+type looked struct {
+	value any
+	err   error
+}
+
+func (event *Event) matches(envelope Envelope, known map[string]looked) bool {
 	eventType, _ := envelope["type"].(string)
 	if event.pattern == nil || !event.pattern.MatchString(eventType) {
 		return false
@@ -64,16 +71,63 @@ func (event *Event) matches(envelope Envelope) bool {
 	if event.JSONPath.Property == "" {
 		return true
 	}
-	value, err := expression.Lookup(event.JSONPath.Property, envelope)
-	if err != nil {
+	found, isKnown := known[event.JSONPath.Property]
+	if !isKnown {
+		found.value, found.err = expression.Lookup(event.JSONPath.Property, envelope)
+		known[event.JSONPath.Property] = found
+	}
+	if found.err != nil {
 		return false
 	}
-	switch value.(type) {
+	switch found.value.(type) {
 	case map[string]any, []any, nil:
 		return false
 	default:
-		return expression.Text(value) == event.JSONPath.Match
+		return expression.Text(found.value) == event.JSONPath.Match
 	}
+}
+
+// maxValueBytes bounds a value as JSON. Linux takes no variable of more than 128 KiB. As YAML a value
+// takes a kilobyte of memory for each number.
+func maxValueBytes(as string) int {
+	const text, yaml = 128 << 10, 64 << 10
+	if as == AsYAML {
+		return yaml
+	}
+	return text
+}
+
+// maxSearched bounds how much of an event all JSONPaths of a file search: a path with .., * or ?
+// searches all of it. About a second of one CPU.
+const maxSearched = 16 << 20
+
+// CheckCost returns a mistake if the JSONPaths of a file together would search too much of an event
+// of a size in bytes.
+func (config *Config) CheckCost(size int) error {
+	searches := map[string]bool{}
+	for _, action := range config.Actions {
+		for _, event := range action.Events {
+			searches[event.JSONPath.Property] = expression.Searches(event.JSONPath.Property)
+		}
+		for _, task := range action.Tasks {
+			for _, env := range task.Env {
+				if env.ValueFrom == ValueFromEvent {
+					// Each is rendered on its own.
+					searches[env.Value+" "+task.Name+" "+env.Name] = expression.Searches(env.Value)
+				}
+			}
+		}
+	}
+	count := 0
+	for _, isSearch := range searches {
+		if isSearch {
+			count++
+		}
+	}
+	if count*size > maxSearched {
+		return fmt.Errorf("%s has %d JSONPaths with .., * or ?, too many for an event of %d bytes; name the place of each value, such as $.data.service", Path, count, size)
+	}
+	return nil
 }
 
 // EventValue renders the value that a variable takes from an event: scalars as
@@ -83,6 +137,10 @@ func (env *Env) EventValue(envelope Envelope) (string, error) {
 	value, err := expression.Lookup(env.Value, envelope)
 	if err != nil {
 		return "", fmt.Errorf("could not add env with name %s, value %s of the event: %w", env.Name, env.Value, err)
+	}
+	// The length as JSON is known before anything larger is made of it.
+	if most := maxValueBytes(env.As); len(expression.JSON(value)) > most {
+		return "", fmt.Errorf("could not add env with name %s, value %s of the event: it has more than %d bytes; take less of the event", env.Name, env.Value, most)
 	}
 	switch env.As {
 	case AsYAML:

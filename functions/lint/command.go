@@ -52,21 +52,29 @@ func Command(version string) *cobra.Command {
 			for _, source := range sources {
 				findings = append(findings, findingsOf(source.name, jobconfig.Parse(source.content))...)
 			}
-			if err := write(command.OutOrStdout(), findings); err != nil {
+			output := command.OutOrStdout()
+			if dry.event != "" {
+				output = command.ErrOrStderr() // the other one is for the Jobs
+			}
+			if err := write(output, findings); err != nil {
 				return fmt.Errorf("writing: %w", err)
 			}
+			found := error(nil)
 			if slices.ContainsFunc(findings, func(finding Finding) bool { return finding.Severity == Error }) {
-				return ErrFound
+				found = ErrFound
 			}
 			if dry.event == "" {
-				return nil
+				return found
 			}
+			// A mistake in an action that the event does not match hides no Jobs.
 			for _, source := range sources {
-				if err := dry.show(command.Context(), command.InOrStdin(), command.OutOrStdout(), source); err != nil {
+				if err := dry.show(command.Context(), command.InOrStdin(), command.OutOrStdout(), source); err != nil && !errors.Is(err, ErrFound) {
 					return err
+				} else if err != nil {
+					found = err
 				}
 			}
-			return nil
+			return found
 		},
 	}
 	flags := command.Flags()

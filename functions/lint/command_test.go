@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,8 +14,8 @@ import (
 )
 
 const (
-	good       = "apiVersion: v2\nactions:\n- {name: A, event: test, image: busybox, cmd: [echo, hello]}\n"
-	wrong      = "apiVersion: v2\nactions:\n- {name: A, event: test, imag: busybox}\n- {name: B, image: 'a b', files: ['*']}\n"
+	good       = "apiVersion: v2\nactions:\n- {name: A, event: t.triggered, image: busybox, cmd: [echo, hello]}\n"
+	wrong      = "apiVersion: v2\nactions:\n- {name: A, event: t.triggered, imag: busybox}\n- {name: B, image: 'a b', files: ['*']}\n"
 	givenEvent = `{"specversion": "1.0", "id": "1", "type": "sh.keptn.event.test.triggered", "source": "shipyard-controller", "shkeptncontext": "c",
 		"data": {"project": "p", "stage": "s", "service": "v"}}`
 )
@@ -31,7 +32,7 @@ func inFolder(t *testing.T) {
 	folder := t.TempDir()
 	for name, content := range map[string]string{
 		"good/job/config.yaml": good, "wrong/job/config.yaml": wrong, "wrong/other.yaml": "x", "good/.git/job/config.yaml": "x", "event.json": givenEvent,
-		"secret.yaml":   "apiVersion: v2\nactions:\n- {name: A, event: test, image: busybox, env: [{name: one, valueFrom: secret}], serviceAccount: deployer}\n",
+		"secret.yaml":   "apiVersion: v2\nactions:\n- {name: A, event: t.triggered, image: busybox, env: [{name: one, valueFrom: secret}], serviceAccount: deployer}\n",
 		"settings.yaml": "kind: ConfigMap\ndata: {ALLOWED_IMAGES: nginx*}\n---\nkind: Secret\ndata: {ALLOWED_IMAGES: '*'}\n",
 		"large.yaml":    strings.Repeat("#", 300<<10), "empty/file": "",
 	} {
@@ -67,7 +68,7 @@ func TestCommand(t *testing.T) {
 		{name: "a file without mistakes", arguments: []string{"good/job/config.yaml"}},
 		{
 			name: "every configuration in the working directory",
-			want: "wrong/job/config.yaml:3:26: " + first + "\nwrong/job/config.yaml:4:20: " + second + "\nwrong/job/config.yaml:4:35: warning: " + warning + "\n",
+			want: "wrong/job/config.yaml:3:33: " + first + "\nwrong/job/config.yaml:4:20: " + second + "\nwrong/job/config.yaml:4:35: warning: " + warning + "\n",
 			err:  "there are mistakes",
 		},
 		{name: "a folder", arguments: []string{"good"}},
@@ -88,14 +89,14 @@ func TestCommand(t *testing.T) {
 		},
 		{
 			name: "a file that is too large", arguments: []string{"large.yaml"},
-			want: "large.yaml:1:1: it has 262145 bytes, more than the 262144 that are allowed\n", err: "there are mistakes",
+			want: "large.yaml:1:1: it has 307200 bytes, more than the 262144 that are allowed\n", err: "there are mistakes",
 		},
 		{name: "a file that is not there", arguments: []string{"nowhere"}, err: "reading the file: open nowhere: no such file or directory"},
 		{name: "an unknown format", arguments: []string{"--format", "xml"}, err: `--format "xml" must be one of github, json, sarif, text`},
 		{name: "its version", arguments: []string{"--version"}, want: "job-executor-lint version v1.2.3\n"},
 		{
 			name: "for GitHub", arguments: []string{"--format", "github", "wrong"},
-			want: "::error file=wrong/job/config.yaml,line=3,col=26::" + first + "\n::error file=wrong/job/config.yaml,line=4,col=20::" + second +
+			want: "::error file=wrong/job/config.yaml,line=3,col=33::" + first + "\n::error file=wrong/job/config.yaml,line=4,col=20::" + second +
 				"\n::warning file=wrong/job/config.yaml,line=4,col=35::" + warning + "\n",
 			err: "there are mistakes",
 		},
@@ -108,10 +109,10 @@ func TestCommand(t *testing.T) {
 		{name: "as JSON, nothing", arguments: []string{"--format", "json", "good"}, want: "[]\n"},
 		{
 			name:      "no Jobs for another event",
-			input:     strings.Replace(good, "event: test", "event: release", 1),
+			input:     strings.Replace(good, "event: t.triggered", "event: release.triggered", 1),
 			arguments: []string{"--event", "event.json", "-"},
 			want: "# sh.keptn.event.test.triggered makes no Jobs: Nothing is run for task test: no action of job/config.yaml matches " +
-				"sh.keptn.event.test.triggered: \"A\" is for release\n",
+				"sh.keptn.event.test.triggered: \"A\" is for release.triggered\n",
 		},
 		{
 			name: "what the cluster does not have", arguments: []string{"--event", "event.json", "--service-account", "deployer", "secret.yaml"},
@@ -192,7 +193,10 @@ func TestJobsOfAnEventThatTriggersNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := call(t, "", "--event", "finished.json", "good")
+	if err := os.WriteFile("finished.yaml", []byte(strings.Replace(good, "t.triggered", "test.finished", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := call(t, "", "--event", "finished.json", "finished.yaml")
 	if err != nil || !strings.HasPrefix(got, "---\n# sh.keptn.event.test.finished runs task \"A\" of action \"A\"\n") {
 		t.Errorf("got %v, %s", err, got)
 	}
@@ -232,11 +236,55 @@ func TestSARIF(t *testing.T) {
 		results = append(results, result{found.RuleID, found.Level, found.Message.Text, at.ArtifactLocation.URI, at.Region.StartLine, at.Region.StartColumn})
 	}
 	want := []result{
-		{"job-config", "error", first, "wrong/job/config.yaml", 3, 26},
+		{"job-config", "error", first, "wrong/job/config.yaml", 3, 33},
 		{"job-config", "error", second, "wrong/job/config.yaml", 4, 20},
 		{"job-config", "warning", warning, "wrong/job/config.yaml", 4, 35},
 	}
 	if difference := cmp.Diff(want, results); difference != "" || got.Version != "2.1.0" {
 		t.Errorf("version %s (-want +got):\n%s", got.Version, difference)
+	}
+}
+
+// GitHub refuses a whole upload for one name that is no URI reference.
+func TestFilesAreURIs(t *testing.T) {
+	directory := t.TempDir()
+	t.Chdir(directory)
+	for name, want := range map[string]string{
+		"my team/job/config.yaml": "my%20team/job/config.yaml", "größe/job/config.yaml": "gr%C3%B6%C3%9Fe/job/config.yaml", "a:b#c.yaml": "./a:b%23c.yaml",
+		"-": "stdin", filepath.Join(directory, "a b.yaml"): "a%20b.yaml", "/etc/a b.yaml": "file:///etc/a%20b.yaml",
+	} {
+		got := uriOf(name)
+		parsed, err := url.Parse(got)
+		if got != want || err != nil || parsed.IsAbs() != strings.HasPrefix(want, "file:") {
+			t.Errorf("%s is %s, want %s (%v)", name, got, want, err)
+		}
+	}
+}
+
+// An event needs only what differs from one to the other.
+func TestShortEvent(t *testing.T) {
+	inFolder(t)
+	const short = `{"type": "sh.keptn.event.t.triggered", "data": {"project": "p", "stage": "s", "service": "v"}}`
+	if err := os.WriteFile("short.json", []byte(short), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := call(t, "", "--event", "short.json", "good"); err != nil || !strings.HasPrefix(got, "---\n# sh.keptn.event.t.triggered runs task \"A\"") {
+		t.Errorf("got %v, %s", err, got)
+	}
+}
+
+// A mistake in an action that does not match hides no Jobs, and too many mistakes no others.
+func TestMistakesHideNothing(t *testing.T) {
+	inFolder(t)
+	both := strings.Replace(good, "t.triggered", "test.triggered", 1) + "- {name: B, event: other.triggered, imag: x}\n"
+	if err := os.WriteFile("both.yaml", []byte(both), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := call(t, "", "--event", "event.json", "both.yaml"); !errors.Is(err, ErrFound) || !strings.Contains(got, "runs task \"A\"") {
+		t.Errorf("got %v, %s", err, got)
+	}
+	got, err := call(t, "apiVersion: v2\nactions:\n"+strings.Repeat("- {name: A, event: t.triggered, imag: x}\n", 200), "-")
+	if lines := strings.Count(got, "\n"); !errors.Is(err, ErrFound) || lines != maxFindings+1 || !strings.HasSuffix(got, "more mistakes are not shown\n") {
+		t.Errorf("got %v, %d lines", err, lines)
 	}
 }

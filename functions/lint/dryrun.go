@@ -3,6 +3,7 @@ package lint
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -36,11 +37,11 @@ type dryRun struct {
 
 // show writes the Jobs that a file makes of the event, or why there are none.
 func (dry *dryRun) show(ctx context.Context, input io.Reader, output io.Writer, source source) error {
-	content, err := contentOf(input, dry.event)
+	content, err := contentOf(input, dry.event, maxEventBytes)
 	if err != nil {
 		return err
 	}
-	triggered, err := keptn.DecodeEvent(content)
+	triggered, err := keptn.DecodeEvent(completed(content))
 	if err != nil {
 		return fmt.Errorf("reading the event in %s: %w", dry.event, err)
 	}
@@ -87,6 +88,25 @@ func (dry *dryRun) show(ctx context.Context, input io.Reader, output io.Writer, 
 	return nil
 }
 
+// completed adds the attributes that every event of Keptn has the same: an event that is written by
+// hand for the demo needs none of them.
+func completed(content []byte) []byte {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(content, &members); err != nil {
+		return content // whose mistake is told
+	}
+	for name, value := range map[string]string{
+		"specversion": event.CloudEventsVersionV1, "id": "00000000-0000-4000-8000-000000000000", "source": "job-executor-lint",
+		"shkeptncontext": "00000000-0000-4000-8000-000000000001",
+	} {
+		if _, given := members[name]; !given {
+			members[name], _ = json.Marshal(value) // text always encodes
+		}
+	}
+	content, _ = json.Marshal(members) // it was decoded from JSON
+	return content
+}
+
 // write writes a Job as a document of YAML.
 func write(output io.Writer, eventType string, job *batchv1.Job) error {
 	job.APIVersion, job.Kind = "batch/v1", "Job"
@@ -105,7 +125,7 @@ func (dry *dryRun) configuration(input io.Reader) (executor.Configuration, error
 		"JOB_NAMESPACES": "job-executor-jobs", "INSTALLATION": "job-executor", "FETCHER_IMAGE": "fetcher", "BRIDGE_URL": "http://bridge", "BRIDGE_TOKEN_FILE": "none",
 	}
 	if dry.settings != "" {
-		content, err := contentOf(input, dry.settings)
+		content, err := contentOf(input, dry.settings, maxEventBytes)
 		if err != nil {
 			return executor.Configuration{}, err
 		}

@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -60,6 +63,23 @@ func writeGitHub(writer io.Writer, findings []Finding) error {
 	return nil
 }
 
+// uriOf returns a file's name as a URI reference (RFC 3986), relative to the working directory if
+// the file is below it.
+func uriOf(name string) string {
+	if name == stdin {
+		return "stdin"
+	}
+	if filepath.IsAbs(name) {
+		directory, err := os.Getwd()
+		relative, relErr := filepath.Rel(directory, name)
+		if err != nil || relErr != nil || !filepath.IsLocal(relative) {
+			return (&url.URL{Scheme: "file", Path: filepath.ToSlash(name)}).String()
+		}
+		name = relative
+	}
+	return (&url.URL{Path: filepath.ToSlash(name)}).String()
+}
+
 // writeSARIF writes the Static Analysis Results Interchange Format, version 2.1.0.
 func writeSARIF(writer io.Writer, findings []Finding) error {
 	type text struct {
@@ -89,7 +109,7 @@ func writeSARIF(writer io.Writer, findings []Finding) error {
 	for _, finding := range findings {
 		results = append(results, result{
 			RuleID: "job-config", Level: finding.Severity, Message: text{finding.Message},
-			Locations: []location{{physical{artifact{finding.File}, region{finding.Line, finding.Column}}}},
+			Locations: []location{{physical{artifact{uriOf(finding.File)}, region{finding.Line, finding.Column}}}},
 		})
 	}
 	return encode(writer, map[string]any{

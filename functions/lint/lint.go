@@ -57,7 +57,7 @@ func read(input io.Reader, names []string) (sources []source, err error) {
 			}
 		}
 		for _, path := range paths {
-			content, err := contentOf(input, path)
+			content, err := contentOf(input, path, maxFileBytes)
 			if err != nil {
 				return nil, err
 			}
@@ -67,8 +67,15 @@ func read(input io.Reader, names []string) (sources []source, err error) {
 	return sources, nil
 }
 
-// contentOf is what a file has, up to one byte more than may be.
-func contentOf(input io.Reader, path string) (content []byte, err error) {
+const (
+	// maxFileBytes is more than a configuration may have, so that a message has the real size.
+	maxFileBytes = 16 << 20
+	// maxEventBytes is the largest event that functions take.
+	maxEventBytes = 4 << 20
+)
+
+// contentOf returns what a file has. Its error names a file with more bytes than most.
+func contentOf(input io.Reader, path string, most int64) (content []byte, err error) {
 	if path != stdin {
 		file, err := os.Open(path) //nolint:gosec // that is what it is for
 		if err != nil {
@@ -77,9 +84,12 @@ func contentOf(input io.Reader, path string) (content []byte, err error) {
 		defer func() { _ = file.Close() }()
 		input = file
 	}
-	content, err = io.ReadAll(io.LimitReader(input, jobconfig.MaxBytes+1))
+	content, err = io.ReadAll(io.LimitReader(input, most+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", path, err)
+	}
+	if int64(len(content)) > most {
+		return nil, fmt.Errorf("reading %s: it has more than %d bytes", path, most)
 	}
 	return content, nil
 }
@@ -121,5 +131,12 @@ func findingsOf(name string, config *jobconfig.Config) (findings []Finding) {
 	slices.SortFunc(findings, func(one, other Finding) int {
 		return slices.Compare([]int{one.Line, one.Column, len(one.Severity)}, []int{other.Line, other.Column, len(other.Severity)})
 	})
+	if more := len(findings) - maxFindings; more > 0 {
+		last := findings[maxFindings-1]
+		findings = append(findings[:maxFindings], Finding{name, last.Line, last.Column, Error, fmt.Sprintf("%d more mistakes are not shown", more)})
+	}
 	return findings
 }
+
+// maxFindings bounds how many mistakes of a file are shown.
+const maxFindings = 100

@@ -267,6 +267,7 @@ func TestJobs(t *testing.T, client kubernetes.Interface, namespace string) {
 		})
 	}
 	t.Run("Jobs are refused as the API server does", func(t *testing.T) { testRefusals(t, client, namespace) })
+	t.Run("Jobs are refused as the parser does", func(t *testing.T) { TestVerdicts(t, client, namespace) })
 	t.Run("pods are tried without effect", func(t *testing.T) { testTries(t, client, namespace) })
 	t.Run("calls fail as the API server has them fail", func(t *testing.T) { testFailures(t, client, namespace) })
 }

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/job-executor/job-executor/functions/jobconfig/scheduling"
 	"github.com/job-executor/job-executor/functions/podsecurity"
 )
 
@@ -28,6 +29,14 @@ func validate(job *batchv1.Job) error {
 	if deadline := job.Spec.ActiveDeadlineSeconds; deadline != nil && *deadline < 0 {
 		failures = append(failures, field.Invalid(field.NewPath("spec", "activeDeadlineSeconds"), *deadline, "must not be negative"))
 	}
+	pod := &job.Spec.Template.Spec
+	for index := range pod.Tolerations {
+		failures = append(failures, scheduling.Toleration(&pod.Tolerations[index], template.Child("spec", "tolerations").Index(index))...)
+	}
+	if pod.Affinity != nil {
+		failures = append(failures, scheduling.Affinity(pod.Affinity, template.Child("spec", "affinity"))...)
+	}
+	failures = append(failures, metav1validation.ValidateLabels(pod.NodeSelector, template.Child("spec", "nodeSelector"))...)
 	for _, container := range slices.Concat(job.Spec.Template.Spec.InitContainers, job.Spec.Template.Spec.Containers) {
 		failures = append(failures, invalidContainer(&container, template.Child("spec", "containers").Key(container.Name))...)
 	}
@@ -42,6 +51,13 @@ func invalidContainer(container *corev1.Container, path *field.Path) (failures f
 		for _, problem := range validation.IsRelaxedEnvVarName(container.Env[index].Name) {
 			failures = append(failures, field.Invalid(path.Child("env").Index(index).Child("name"), container.Env[index].Name, problem))
 		}
+	}
+	mounted := map[string]bool{}
+	for index, mount := range container.VolumeMounts {
+		if mounted[mount.MountPath] {
+			failures = append(failures, field.Invalid(path.Child("volumeMounts").Index(index).Child("mountPath"), mount.MountPath, "must be unique"))
+		}
+		mounted[mount.MountPath] = true
 	}
 	for name, request := range container.Resources.Requests {
 		if limit, ok := container.Resources.Limits[name]; ok && request.Cmp(limit) > 0 {

@@ -78,6 +78,12 @@ func CheckPath(path string) error {
 	return nil
 }
 
+// Searches reports whether a JSONPath searches all of an event, rather than one place.
+func Searches(path string) bool {
+	bare := withoutTexts(path)
+	return strings.ContainsAny(bare, "*?") || strings.Contains(bare, "..")
+}
+
 // texts are those within a JSONPath: names, and what values are compared to.
 var texts = regexp.MustCompile(`'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"`)
 
@@ -104,7 +110,7 @@ func Lookup(path string, event map[string]any) (any, error) {
 		}
 		return selected[0].Node, nil
 	}
-	if bare := withoutTexts(path); strings.ContainsAny(bare, "*?") || strings.Contains(bare, "..") {
+	if Searches(path) {
 		selected.Sort() // the members of an object come in any order
 	}
 	values := make([]any, 0, len(selected))

@@ -3,9 +3,11 @@ package reader
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -135,7 +137,10 @@ func (reader *Reader) members(at Value, node *yaml.Node, known Fields, seen map[
 			read(member)
 		case !strings.HasPrefix(key.Value, "x-"):
 			names := slices.Sorted(maps.Keys(known))
-			instead := didYouMean(key.Value, names)
+			instead := synonymOf(key.Value, names)
+			if instead == "" {
+				instead = didYouMean(key.Value, names)
+			}
 			if instead == "" && key.Value != "" {
 				instead = "; there are " + strings.Join(names, ", ")
 			}
@@ -158,6 +163,34 @@ func mergedBy(node *yaml.Node) (found []*yaml.Node) {
 		}
 	}
 	return found
+}
+
+// synonyms are what other formats, such as Kubernetes', GitHub's or GitLab's, call a key, in small
+// letters. The first that is known there is meant.
+var synonyms = map[string][]string{
+	"on": {"event"}, "trigger": {"event"}, "triggers": {"events"}, "when": {"event"}, "if": {"jsonpath"}, "type": {"name"}, "needs": {"tasks"},
+	"steps": {"tasks"}, "jobs": {"tasks"}, "stages": {"tasks"}, "task": {"tasks"}, "containers": {"tasks"}, "action": {"actions"},
+	"command": {"cmd"}, "entrypoint": {"cmd"}, "run": {"cmd"}, "script": {"cmd"}, "arguments": {"args"},
+	"workingdirectory": {"workingDir"}, "workdir": {"workingDir"}, "serviceaccountname": {"serviceAccount"}, "pullpolicy": {"imagePullPolicy"},
+	"timeout": {"maxPollDuration"}, "activedeadlineseconds": {"maxPollDuration"}, "timeoutseconds": {"maxPollDuration"}, "ttl": {"ttlSecondsAfterFinished"},
+	"volumemounts": {"volumes"}, "environment": {"env"}, "variables": {"env"}, "secret": {"secretKeyRef"}, "configmap": {"configMapKeyRef"},
+	"retry": {"retries"}, "backofflimit": {"retries"}, "pullsecrets": {"imagePullSecrets"}, "path": {"property"}, "equals": {"match"}, "value": {"match"},
+}
+
+// actionKeys are keys of an action that a task is often given.
+var actionKeys = map[string]bool{"parallel": true, "silent": true, "events": true, "event": true, "tasks": true}
+
+// synonymOf says which of some keys was meant by a word of another format; nothing if none was.
+func synonymOf(given string, known []string) string {
+	for _, meant := range synonyms[strings.ToLower(given)] {
+		if slices.Contains(known, meant) {
+			return fmt.Sprintf("; did you mean %s?", meant)
+		}
+	}
+	if actionKeys[given] && slices.Contains(known, "image") {
+		return "; it belongs to the action"
+	}
+	return ""
 }
 
 // didYouMean asks whether one of some texts was meant; nothing if none is like it.
@@ -199,13 +232,21 @@ func (reader *Reader) List(at Value, read func(Value)) {
 // one, as yaml.v2 and so the job-executor-service have it.
 func (reader *Reader) Text(at Value) string {
 	if at.Node.Kind != yaml.ScalarNode {
-		reader.Wrong(at, "must be text, not %s", at.Found())
+		reader.Wrong(at, "must be text, not %s%s", at.Found(), template(at.Node))
 		return ""
 	}
 	if at.IsNull() {
 		return ""
 	}
 	return at.Node.Value
+}
+
+// template says that a map may be {{ … }} of a template, which YAML reads as a map in a map.
+func template(node *yaml.Node) string {
+	if node.Kind == yaml.MappingNode && len(node.Content) > 0 && Follow(node.Content[0]).Kind == yaml.MappingNode {
+		return "; this looks like a template that was not filled in"
+	}
+	return ""
 }
 
 // OneOf reads one of several texts; an empty one is always allowed.
@@ -228,7 +269,10 @@ func (reader *Reader) Words(at Value) []string {
 	if !at.isPlain() {
 		return reader.Texts(at)
 	}
-	if strings.Contains(at.Node.Value, " ") {
+	switch {
+	case strings.ContainsAny(at.Node.Value, "&|;<>$`"):
+		reader.Warn(at, "is one word, and no shell reads it; write [sh, -c, %q]", at.Node.Value)
+	case strings.Contains(at.Node.Value, " "):
 		reader.Warn(at, "is one word, blanks and all; write a list for several: [%s]", strings.Join(strings.Fields(at.Node.Value), ", "))
 	}
 	return []string{at.Node.Value}
@@ -254,7 +298,11 @@ func (reader *Reader) Integer(at Value, least, most int64) *int64 {
 	case at.IsNull():
 		return nil
 	case !at.isPlain() || at.Node.ShortTag() == "!!str" || at.Node.Decode(&number) != nil || number != math.Trunc(number):
-		reader.Wrong(at, "must be a whole number, not %s", at.Found())
+		advice := ""
+		if at.isPlain() && at.Node.ShortTag() == "!!str" {
+			advice = "; write it without quotes and unit, for example 300"
+		}
+		reader.Wrong(at, "must be a whole number, not %s%s", at.Found(), advice)
 		return nil
 	case number < float64(least) || number > float64(most):
 		reader.Wrong(at, "must be from %d to %d, not %s", least, most, Cut(at.Node.Value))
@@ -276,18 +324,36 @@ func Cut(text string) string {
 // name, as the end of a sentence; nothing if it is right.
 func (reader *Reader) Pairs(at Value, check func(name string) string) map[string]string {
 	pairs := map[string]string{}
-	read := func(at Value) {
+	var read func(at Value)
+	merge := func(at Value, nodes []*yaml.Node) {
+		for _, node := range nodes {
+			for index := 0; index+1 < len(node.Content); index += 2 {
+				key := Follow(node.Content[index])
+				if _, own := pairs[key.Value]; own || key.ShortTag() == "!!merge" || reader.IsTooMuch(at) {
+					continue // what is written here wins
+				}
+				read(Value{&yaml.Node{Kind: yaml.MappingNode, Line: key.Line, Column: key.Column, Content: node.Content[index : index+2]}, at.Path})
+			}
+		}
+	}
+	read = func(at Value) {
 		if at.Node.Kind != yaml.MappingNode {
 			if !at.IsNull() {
 				reader.Wrong(at, "must be a map, not %s", at.Found())
 			}
 			return
 		}
+		var merged []*yaml.Node
+		defer func() { merge(at, merged) }()
 		for index := 0; index+1 < len(at.Node.Content); index += 2 {
 			key := Follow(at.Node.Content[index])
 			member := at.Member(key.Value, at.Node.Content[index+1])
 			if reader.IsTooMuch(member) {
 				return
+			}
+			if key.ShortTag() == "!!merge" {
+				merged = append(merged, mergedBy(member.Node)...)
+				continue
 			}
 			if _, twice := pairs[key.Value]; twice {
 				reader.Wrong(Value{key, member.Path}, "is given twice")
@@ -307,8 +373,8 @@ func (reader *Reader) Pairs(at Value, check func(name string) string) map[string
 }
 
 // Strict reads a value into a pointer, as JSON is read by the json tags of its type. A
-// member that there is not is a mistake.
-func (reader *Reader) Strict(at Value, into any) {
+// member that there is not is a mistake. It returns whether it could be read.
+func (reader *Reader) Strict(at Value, into any) bool {
 	var plain any
 	err := at.Node.Decode(&plain)
 	var content []byte
@@ -321,11 +387,32 @@ func (reader *Reader) Strict(at Value, into any) {
 		err = decoder.Decode(into)
 	}
 	if err == nil {
-		return
+		return true
 	}
 	told := ""
-	if _, name, found := strings.Cut(err.Error(), "unknown field "); found {
+	if mismatch, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		told = strings.TrimSuffix(": "+mismatch.Field, ": ") + fmt.Sprintf(": must be %s, not %s", kindOf(mismatch.Type), mismatch.Value)
+	} else if _, name, found := strings.Cut(err.Error(), "unknown field "); found {
 		told = ": there is no " + name
 	}
 	reader.Wrong(at, "is not as Kubernetes has it%s", told)
+	return false
+}
+
+// kindOf names a type as an author of YAML knows it.
+func kindOf(of reflect.Type) string {
+	switch of.Kind() {
+	case reflect.Int, reflect.Int32, reflect.Int64:
+		return "a whole number without quotes"
+	case reflect.String:
+		return "text"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Pointer:
+		return kindOf(of.Elem())
+	default:
+		return "a map"
+	}
 }

@@ -23,17 +23,22 @@ func Tree(content []byte) (*yaml.Node, *Mistake) {
 	if err := loader.Load(&document); errors.Is(err, io.EOF) {
 		return nil, nil
 	} else if err != nil {
-		return nil, syntaxMistake(err)
+		return nil, tabOr(content, syntaxMistake(err))
 	}
-	if err := loader.Load(&next); err == nil {
+	if err := loader.Load(&next); err == nil && !isEmpty(&next) {
 		return nil, &Mistake{Line: next.Line, Column: next.Column, Text: "a second document begins here (---), which nobody reads; put its actions into the first"}
-	} else if !errors.Is(err, io.EOF) {
+	} else if err != nil && !errors.Is(err, io.EOF) {
 		return nil, syntaxMistake(err)
 	}
 	if document.Kind == yaml.DocumentNode && len(document.Content) == 1 {
 		return Follow(document.Content[0]), nil
 	}
 	return &document, nil
+}
+
+// isEmpty says whether there is nothing in a document, as behind a last ---.
+func isEmpty(document *yaml.Node) bool {
+	return document.Kind == yaml.DocumentNode && len(document.Content) == 1 && Value{Node: document.Content[0]}.IsNull()
 }
 
 // unprintable is the first character that YAML does not allow.
@@ -70,13 +75,30 @@ var syntaxWords = []struct {
 	{"expected '-'", false, "this does not fit what stands before it; look at the indentation"},
 	{"block sequence entries", false, "there can't be an item of a list here; look at the indentation"},
 	{"mapping values", false, "there can't be a key here; look at the indentation, and quote a text that has a colon"},
-	{"tab", false, "there is a tab here; indent by blanks"},
+	{"tab", false, "tab character; indent with spaces"},
 	{"cannot start any token", false, "no value can begin by this character; quote the text"},
 	{"escape", false, "there is no such escape in a text in double quotes"},
 	{"unknown anchor", false, "there is no anchor (&) of this name; quote a text that begins by *"},
 	{"alias or anchor", false, "the name of an anchor (&) or alias (*) is missing; quote the text"},
 	{"node content", false, "there is no value here; quote a text that begins by such a character"},
 	{"contains itself", false, "this anchor contains itself"},
+}
+
+// tabOr says that there is a tab in the indentation, if the line of a mistake has one: the parser
+// has many words for that.
+func tabOr(content []byte, wrong *Mistake) *Mistake {
+	lines := bytes.Split(content, []byte("\n"))
+	for _, number := range []int{wrong.Line, wrong.Line + 1} {
+		if number < 1 || number > len(lines) {
+			continue
+		}
+		line := lines[number-1]
+		indentation := line[:len(line)-len(bytes.TrimLeft(line, " \t-"))]
+		if column := bytes.IndexByte(indentation, '\t'); column >= 0 {
+			return &Mistake{Line: number, Column: column + 1, Text: "tab character; indent with spaces"}
+		}
+	}
+	return wrong
 }
 
 func syntaxMistake(err error) *Mistake {

@@ -28,7 +28,7 @@ func TestTreeNamesThePlaceOfWhatIsNoYAML(t *testing.T) {
 			name: "a map that is not closed", content: head + "    env: [{name: a, value: b]\n    args: [x]\n",
 			want: Mistake{Line: 8, Column: 11, Text: "this map is not closed by }, or a comma is missing in it"},
 		},
-		{name: "a tab", content: head + "\tcmd: [sh]\n", want: Mistake{Line: 8, Column: 1, Text: "there is a tab here; indent by blanks"}},
+		{name: "a tab", content: head + "\tcmd: [sh]\n", want: Mistake{Line: 8, Column: 1, Text: "tab character; indent with spaces"}},
 		{
 			name:    "a quote that is not closed",
 			content: head + "    cmd: \"sh\n    args: [x]\n",
