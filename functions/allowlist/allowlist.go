@@ -24,6 +24,14 @@ func (selector *Selector) UnmarshalText(text []byte) error {
 	return err
 }
 
+// Text is the selector as it was written; empty if there is none.
+func (selector Selector) Text() string {
+	if selector.Selector == nil {
+		return ""
+	}
+	return selector.String()
+}
+
 // Selects says whether it selects what has these labels.
 func (selector Selector) Selects(of map[string]string) bool {
 	return selector.Selector != nil && selector.Matches(labels.Set(of))

@@ -27,6 +27,9 @@ func (cluster *KubernetesCluster) Secret(ctx context.Context, namespace, name st
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
+	if apierrors.IsForbidden(err) {
+		return nil, noNamespace(namespace, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading Secret %s/%s: %w", namespace, name, err)
 	}
@@ -83,8 +86,16 @@ func (cluster *KubernetesCluster) ServiceAccount(ctx context.Context, namespace,
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
+	if apierrors.IsForbidden(err) {
+		return nil, noNamespace(namespace, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading service account %s/%s: %w", namespace, name, err)
 	}
 	return &plan.Object{Labels: account.Labels}, nil
+}
+
+// noNamespace says what a refusal means: the executor has its rights in each of the namespaces.
+func noNamespace(namespace string, err error) error {
+	return plan.Mistakef("namespace %q does not exist, or lacks the roles of Job Executor (config/200-accounts.yaml): %w", namespace, err)
 }

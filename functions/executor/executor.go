@@ -263,9 +263,13 @@ func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, receiv
 			there = append(there, *created)
 		case err == nil && job == first:
 			return nil // another delivery was faster
-		case err != nil && isRefusal(err):
+		case err != nil && isRefusal(err) && !isQuota(err):
 			if failure := executor.discard(ctx, there); failure != nil {
 				return failure // nothing is said before nothing is left
+			}
+			// RBAC's words; a webhook or another installation's Job refuses, too.
+			if apierrors.IsForbidden(err) && strings.Contains(err.Error(), "cannot create resource") || apierrors.IsNotFound(err) {
+				err = fmt.Errorf("namespace %q does not exist, or lacks the roles of Job Executor: %w", job.Namespace, err)
 			}
 			return plan.Mistakef("Error while creating job: %w", err)
 		case err != nil:
@@ -294,6 +298,11 @@ const freshFor = 2 * time.Second
 func isRefusal(err error) bool {
 	return apierrors.IsInvalid(err) || apierrors.IsForbidden(err) || apierrors.IsBadRequest(err) || apierrors.IsNotFound(err) ||
 		apierrors.IsRequestEntityTooLargeError(err)
+}
+
+// isQuota reports whether a quota is used up. That passes, and is no mistake of the task's author.
+func isQuota(err error) bool {
+	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota")
 }
 
 // discard deletes the Jobs of a run that can't be made as a whole; not those that have

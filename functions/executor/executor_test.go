@@ -170,7 +170,7 @@ func newExecutor(file file, jobs *jobs) *Executor {
 			Settings:                run.Settings{Namespaces: []string{"jobs", "others"}, Installation: "ours"},
 			TerminationGraceSeconds: 5, ServiceAccount: "default-account", AllowedImages: []string{"busybox*", " docker.io/locustio/*"},
 			AllowedSecrets: []string{"made*"}, AllowedServiceAccounts: []string{"made"}, AllowedLabel: tasksLabel(),
-			VolumeSize: quantity("20Mi"), MaxVolumeSize: quantity("1Gi"),
+			VolumeSize: quantity("20Mi"), MaxVolumeSize: quantity("1Gi"), TemporarySize: quantity("100Mi"),
 			LimitCPU: quantity("1"), LimitMemory: quantity("512Mi"), RequestCPU: quantity("50m"), RequestMemory: quantity("128Mi"),
 			FetcherImage: "fetcher", BridgeURL: "http://bridge",
 		}},
@@ -192,8 +192,7 @@ var manyTasks = "apiVersion: v2\nactions:\n- name: A\n  events: [{name: test}]\n
 
 // What is added to a sentence about something that does not exist, or that tasks may not name.
 const (
-	notToUse   = ", or tasks may not use it; what tasks may name has the label for=tasks"
-	notToRunAs = ", or tasks may not run as it; what tasks may name has the label for=tasks"
+	notToUse = `, or tasks may not use it; create it, and allow it with kubectl label %s %s --namespace jobs for=tasks`
 )
 
 func task(lines string) string {
@@ -202,7 +201,7 @@ func task(lines string) string {
 
 var (
 	groupResource = schema.GroupResource{Group: "batch", Resource: "jobs"}
-	errForbidden  = fmt.Errorf("creating: %w", apierrors.NewForbidden(groupResource, "x", errors.New("exceeded quota")))
+	errForbidden  = fmt.Errorf("creating: %w", apierrors.NewForbidden(groupResource, "x", errors.New("no role")))
 	errServer     = fmt.Errorf("creating: %w", apierrors.NewInternalError(errors.New("etcd")))
 )
 
@@ -312,7 +311,7 @@ func TestHandle(t *testing.T) {
 			name:    "a mistake in a silent action is told to Keptn's log only",
 			file:    file{content: "apiVersion: v2\nactions: [{name: A, silent: true, events: [{name: test}], tasks: [{name: T, image: nginx}]}]"},
 			reply:   "sh.keptn.log.error",
-			message: `action "A", task "T": Forbidden: Image nginx does not match configured image allowlist`,
+			message: `action "A", task "T" (line 2): Forbidden: Image nginx does not match configured image allowlist (ALLOWED_IMAGES: busybox*,  docker.io/locustio/*)`,
 		},
 		{
 			name:    "an action without tasks is done",
@@ -351,19 +350,19 @@ func TestHandle(t *testing.T) {
 			reply:   "started",
 			created: []string{"000-002", "001-001", "000-001"},
 			logged: "job/config.yaml is not valid: line 9, column 44: actions[2].img is not known; did you mean image?\n" +
-				"action \"Fourth\", task \"Fourth\": Forbidden: Image nginx does not match configured image allowlist\n",
+				"action \"Fourth\", task \"Fourth\" (line 10): Forbidden: Image nginx does not match configured image allowlist (ALLOWED_IMAGES: busybox*,  docker.io/locustio/*)\n",
 		},
 		{
 			name:    "an image that is not allowed",
 			file:    file{content: task("image: nginx")},
 			reply:   "finished",
-			message: `action "A", task "T": Forbidden: Image nginx does not match configured image allowlist`,
+			message: `action "A", task "T" (line 6): Forbidden: Image nginx does not match configured image allowlist (ALLOWED_IMAGES: busybox*,  docker.io/locustio/*)`,
 		},
 		{
 			name:    "a privileged container",
 			file:    file{content: task("image: busybox\n    securityContext: {privileged: true}")},
 			reply:   "finished",
-			message: `action "A", task "T": its pod is not let in: it violates PodSecurity "baseline:latest"`,
+			message: `action "A", task "T" (line 6): its pod is not let in: it violates PodSecurity "baseline:latest"`,
 		},
 		{
 			name:    "more tasks than one event may run",
@@ -387,58 +386,76 @@ func TestHandle(t *testing.T) {
 			name:    "a pod that its namespace does not let in",
 			file:    file{content: task("image: busybox\n    securityContext: {capabilities: {add: [SYS_ADMIN]}}")},
 			reply:   "finished",
-			message: `action "A", task "T": its pod is not let in: it violates PodSecurity "baseline:latest"`,
+			message: `action "A", task "T" (line 6): its pod is not let in: it violates PodSecurity "baseline:latest"`,
 		},
 		{
 			name:    "a namespace that is not ours",
 			file:    file{content: task("image: busybox\n    namespace: kube-system")},
 			reply:   "finished",
-			message: `action "A", task "T": namespace "kube-system" is not one of those in which Jobs may run: jobs, others`,
+			message: `action "A", task "T" (line 6): namespace "kube-system" is not one of those in which Jobs may run: jobs, others`,
 		},
 		{
 			name:    "an account that does not exist",
 			file:    file{content: task("image: busybox\n    serviceAccount: root")},
 			reply:   "finished",
-			message: `action "A", task "T": service account "root" does not exist in namespace "jobs"` + notToRunAs,
+			message: `action "A", task "T" (line 6): service account root does not exist in namespace "jobs"` + fmt.Sprintf(notToUse, "serviceaccount", "root"),
 		},
 		{
 			name:    "a Secret that does not exist",
 			file:    file{content: task("image: busybox\n    env: [{name: nothing, valueFrom: secret}]")},
 			reply:   "finished",
-			message: `action "A", task "T": could not add env with name nothing: there is no Secret nothing in namespace "jobs"` + notToUse,
+			message: `action "A", task "T" (line 6): could not add env with name nothing: Secret nothing does not exist in namespace "jobs"` + fmt.Sprintf(notToUse, "secret", "nothing"),
 		},
 		{
 			name:    "a key of a Secret that does not exist",
 			file:    file{content: task("image: busybox\n    env: [{name: X, secretKeyRef: {name: nothing, key: k}}]")},
 			reply:   "finished",
-			message: `action "A", task "T": could not add env with name X: there is no Secret nothing in namespace "jobs"` + notToUse,
+			message: `action "A", task "T" (line 6): could not add env with name X: Secret nothing does not exist in namespace "jobs"` + fmt.Sprintf(notToUse, "secret", "nothing"),
 		},
 		{
 			name:    "a Secret that tasks may not use is as one that does not exist",
 			file:    file{content: task("image: busybox\n    env: [{name: others, valueFrom: secret}]")},
 			reply:   "finished",
-			message: `action "A", task "T": could not add env with name others: there is no Secret others in namespace "jobs"` + notToUse,
+			message: `action "A", task "T" (line 6): could not add env with name others: Secret others does not exist in namespace "jobs"` + fmt.Sprintf(notToUse, "secret", "others"),
 		},
 		{
 			name:    "nor by one of its keys",
 			file:    file{content: task("image: busybox\n    env: [{name: X, secretKeyRef: {name: others, key: user}}]")},
 			reply:   "finished",
-			message: `action "A", task "T": could not add env with name X: there is no Secret others in namespace "jobs"` + notToUse,
+			message: `action "A", task "T" (line 6): could not add env with name X: Secret others does not exist in namespace "jobs"` + fmt.Sprintf(notToUse, "secret", "others"),
 		},
 		{
 			name:    "nor to pull its image",
 			file:    file{content: task("image: busybox\n    imagePullSecrets: [others]")},
 			reply:   "finished",
-			message: `action "A", task "T": imagePullSecrets: there is no Secret others in namespace "jobs"` + notToUse,
+			message: `action "A", task "T" (line 6): imagePullSecrets: Secret others does not exist in namespace "jobs"` + fmt.Sprintf(notToUse, "secret", "others"),
 		},
 		{
-			name: "nor later",
+			name: "later it may be, like one that does not exist: the watcher checks it",
 			file: file{
 				content: "apiVersion: v2\nactions:\n- name: A\n  event: test\n  tasks: [{name: one, image: busybox}, {name: T, image: busybox, " +
-					"env: [{name: X, secretKeyRef: {name: others, key: user}}]}]\n",
+					"env: [{name: X, secretKeyRef: {name: others, key: user}}, {name: Y, secretKeyRef: {name: missing, key: user}}]}]\n",
 			},
-			reply:   "finished",
-			message: `action "A", task "T": could not add env with name X: there is no Secret others in namespace "jobs"` + notToUse,
+			reply:   "started",
+			message: "Task 'one' runs busybox\nTask 'T' runs busybox\n",
+			created: []string{"000-002", "000-001"},
+		},
+		{
+			name: "all mistakes are told at once",
+			file: file{
+				content: "apiVersion: v2\nactions:\n- name: A\n  event: test\n  parallel: true\n  tasks:\n" +
+					"  - {name: T, image: nginx, serviceAccount: root, env: [{name: nothing, valueFrom: secret}, {name: X, value: $.data.x, valueFrom: event}]}\n" +
+					"  - {name: U, image: busybox, namespace: kube-system}\n- name: B\n  event: test\n  tasks: [{name: V, image: httpd}]\n",
+			},
+			reply: "finished",
+			message: "job/config.yaml cannot be run for 6 reasons:\n" +
+				`- action "A", task "T" (line 7): Forbidden: Image nginx does not match configured image allowlist (ALLOWED_IMAGES: busybox*,  docker.io/locustio/*)` + "\n" +
+				`- action "A", task "T" (line 7): service account root does not exist in namespace "jobs"` + fmt.Sprintf(notToUse, "serviceaccount", "root") + "\n" +
+				`- action "A", task "T" (line 7): could not add env with name nothing: Secret nothing does not exist in namespace "jobs"` +
+				fmt.Sprintf(notToUse, "secret", "nothing") + "\n" +
+				`- action "A", task "T" (line 7): could not add env with name X, value $.data.x of the event: unknown key x` + "\n" +
+				`- action "A", task "U" (line 8): namespace "kube-system" is not one of those in which Jobs may run: jobs, others` + "\n" +
+				`- action "B", task "V" (line 11): Forbidden: Image httpd does not match configured image allowlist (ALLOWED_IMAGES: busybox*,  docker.io/locustio/*)`,
 		},
 		{
 			name:    "a Secret whose name is listed",
@@ -451,45 +468,45 @@ func TestHandle(t *testing.T) {
 			name:    "a listed Secret that does not exist",
 			file:    file{content: task("image: busybox\n    env: [{name: made-before, valueFrom: secret}]")},
 			reply:   "finished",
-			message: `action "A", task "T": could not add env with name made-before: there is no Secret made-before in namespace "jobs"` + notToUse,
+			message: `action "A", task "T" (line 6): could not add env with name made-before: Secret made-before does not exist in namespace "jobs"` + fmt.Sprintf(notToUse, "secret", "made-before"),
 		},
 		{
 			name:    "an account that tasks may not run as",
 			file:    file{content: task("image: busybox\n    serviceAccount: others")},
 			reply:   "finished",
-			message: `action "A", task "T": service account "others" does not exist in namespace "jobs"` + notToRunAs,
+			message: `action "A", task "T" (line 6): service account others does not exist in namespace "jobs"` + fmt.Sprintf(notToUse, "serviceaccount", "others"),
 		},
 		{
 			name:    "a key that a Secret does not have",
 			file:    file{content: task("image: busybox\n    env: [{name: X, secretKeyRef: {name: credentials, key: k}}]")},
 			reply:   "finished",
-			message: `action "A", task "T": could not add env with name X: Secret credentials in namespace "jobs" has no key k`,
+			message: `action "A", task "T" (line 6): could not add env with name X: Secret credentials in namespace "jobs" has no key k`,
 		},
 		{
 			name:    "a volume that is larger than may be",
 			file:    file{content: task("image: busybox\n    volumeSize: 2Gi")},
 			reply:   "finished",
-			message: `action "A", task "T": volumeSize 2Gi is more than the 1Gi that the installation allows (MAX_JOB_VOLUME_SIZE)`,
+			message: `action "A", task "T" (line 6): volumeSize 2Gi is more than the 1Gi that the installation allows (MAX_JOB_VOLUME_SIZE)`,
 		},
 		{
 			name:    "a value that the event does not have",
 			file:    file{content: task("image: busybox\n    env: [{name: X, value: $.data.x, valueFrom: event}]")},
 			reply:   "finished",
-			message: `action "A", task "T": could not add env with name X, value $.data.x of the event: unknown key x`,
+			message: `action "A", task "T" (line 6): could not add env with name X, value $.data.x of the event: unknown key x`,
 		},
 		{
 			name:    "what Kubernetes refuses leaves no Job behind",
 			file:    file{content: twoTasks},
 			jobs:    jobs{failAt: 2, err: errForbidden},
 			reply:   "finished",
-			message: `Error while creating job: creating: jobs.batch "x" is forbidden: exceeded quota`,
+			message: `Error while creating job: creating: jobs.batch "x" is forbidden: no role`,
 		},
 		{
 			name:    "so does what another installation has a Job for, whose Job stays",
 			file:    file{content: twoTasks},
 			jobs:    jobs{others: []string{"000-001"}},
 			reply:   "finished",
-			message: `Error while creating job: creating: jobs.batch "x" is forbidden: exceeded quota`,
+			message: `Error while creating job: creating: jobs.batch "x" is forbidden: no role`,
 		},
 		{
 			name:    "nothing is said before nothing is left",
@@ -628,7 +645,7 @@ func TestEventThatWasObservedRunsSilently(t *testing.T) {
 		{name: "no action matches", content: fmt.Sprintf(action, "test.triggered", "busybox"), wrapped: keptn.Observed(seen)},
 		{
 			name: "a mistake is for Keptn's log", content: fmt.Sprintf(action, "test.finished", "forbidden"), wrapped: keptn.Observed(seen),
-			reply: "sh.keptn.log.error: action \"A\", task \"A\": Forbidden: Image forbidden does not match configured image allowlist",
+			reply: "sh.keptn.log.error: action \"A\", task \"A\" (line 3): Forbidden: Image forbidden does not match configured image allowlist (ALLOWED_IMAGES: busybox*,  docker.io/locustio/*)",
 		},
 		{
 			name:    "so is that the file can't be read, if it is about it",
@@ -797,6 +814,7 @@ func TestJobHasAllThatTheTaskWants(t *testing.T) {
 		run.ManagedByLabel: "job-executor", run.InstanceLabel: "ours", run.ContextLabel: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", run.EventIDLabel: triggeredID,
 		run.CommitIDLabel: "f24899eb80016f64c4e420b4d2b3806b41c945cf", run.ActionLabel: "A", run.TaskLabel: "T",
 		run.ConfigHashLabel: got.Labels[run.ConfigHashLabel], run.ActionIndexLabel: "0", run.TaskIndexLabel: "0",
+		run.ProjectLabel: "seed", run.StageLabel: "production", run.ServiceLabel: "svc",
 	}
 	fromSecret := func(key string) corev1.EnvVar {
 		return corev1.EnvVar{Name: key, ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
@@ -968,6 +986,7 @@ actions:
 				Name:         "keptn-files",
 				VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse("100Mi"))}},
 			},
+			{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse("100Mi"))}}},
 			{Name: "claim-0", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"}}},
 		},
 		Containers: []corev1.Container{{
@@ -976,10 +995,12 @@ actions:
 					Name:      "keptn-files",
 					MountPath: "/keptn",
 				},
+				{Name: "tmp", MountPath: "/tmp"},
 				{Name: "claim-0", MountPath: "/data", SubPath: "a"},
 				{Name: "claim-0", MountPath: "/all", ReadOnly: true},
 			},
 			Env: []corev1.EnvVar{
+				{Name: "HOME", Value: "/tmp"},
 				{Name: "A", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
 					LocalObjectReference: corev1.LocalObjectReference{Name: "credentials"}, Key: "user",
 				}}},
@@ -992,7 +1013,7 @@ actions:
 	spec := template.Spec
 	got := corev1.PodSpec{
 		ImagePullSecrets: spec.ImagePullSecrets, NodeSelector: spec.NodeSelector, Tolerations: spec.Tolerations, Affinity: spec.Affinity, Volumes: spec.Volumes,
-		Containers: []corev1.Container{{VolumeMounts: spec.Containers[0].VolumeMounts, Env: spec.Containers[0].Env[:2]}},
+		Containers: []corev1.Container{{VolumeMounts: spec.Containers[0].VolumeMounts, Env: spec.Containers[0].Env[:3]}},
 	}
 	if difference := cmp.Diff(want, got); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
@@ -1072,7 +1093,7 @@ actions:
 	}
 	made = &jobs{}
 	reply, err = newExecutor(file{content: fmt.Sprintf(content, ", serviceAccount: made")}, made).Handle(t.Context(), triggered(t))
-	if err != nil || len(made.created) > 0 || reply == nil || !strings.Contains(string(reply.Data()), `service account \"made\" does not exist`) {
+	if err != nil || len(made.created) > 0 || reply == nil || !strings.Contains(string(reply.Data()), `service account made does not exist`) {
 		t.Errorf("got %v, %v", reply, err)
 	}
 }
@@ -1159,7 +1180,7 @@ func TestTextOfAnEventIsData(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []corev1.EnvVar{
-		{Name: "A", Value: "$$$$5"}, {Name: "B", Value: "$(A)"},
+		{Name: "HOME", Value: "/tmp"}, {Name: "A", Value: "$$$$5"}, {Name: "B", Value: "$(A)"},
 		{Name: "KEPTN_PROJECT", Value: "$$(A)"}, {Name: "KEPTN_STAGE", Value: "s"}, {Name: "KEPTN_SERVICE", Value: "v"},
 		{Name: "LABELS_A_B", Value: "$$(TOKEN)"}, {Name: "LABELS_C", Value: "$$$$5"},
 	}

@@ -17,9 +17,12 @@ const (
 )
 
 // RememberingCluster is a plan.Cluster that reads the same Secret or service account once in a few
-// seconds. What does not exist is not remembered: somebody may be about to make it.
+// seconds. What does not exist, or is not allowed, is not remembered: somebody may be about to create or
+// label it.
 type RememberingCluster struct {
 	plan.Cluster
+	// Allowed says what is remembered, by its name and labels; nil is all.
+	Allowed func(name string, labels map[string]string) bool
 	// Now is the time by which it forgets.
 	Now func() time.Time
 
@@ -54,8 +57,8 @@ func (cluster *RememberingCluster) recall(
 		return found.object, nil
 	}
 	object, err := read(ctx, which.namespace, which.name)
-	if err != nil || object == nil {
-		return nil, err
+	if err != nil || object == nil || cluster.Allowed != nil && !cluster.Allowed(which.name, object.Labels) {
+		return object, err
 	}
 	cluster.mutex.Lock()
 	defer cluster.mutex.Unlock()

@@ -1,8 +1,10 @@
 package function
 
 import (
+	"encoding"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"strings"
 
@@ -19,6 +21,8 @@ type Validator interface {
 // of its fields say, and validates it. Its error names every variable that is missing or
 // wrong.
 func Configure[Configuration any](environment map[string]string) (Configuration, error) {
+	environment = maps.Clone(environment)
+	trimLists(reflect.TypeFor[Configuration](), environment)
 	configuration, err := env.ParseAsWithOptions[Configuration](env.Options{Environment: environment})
 	var failures []error
 	if all, ok := errors.AsType[env.AggregateError](err); ok {
@@ -30,6 +34,34 @@ func Configure[Configuration any](environment map[string]string) (Configuration,
 		failures = append(failures, validator.Validate())
 	}
 	return configuration, errors.Join(failures...)
+}
+
+// trimLists removes blanks and empty items from the variables that are lists or maps: YAML folds a
+// long one over several lines.
+func trimLists(structure reflect.Type, environment map[string]string) {
+	for index := range structure.NumField() {
+		field := structure.Field(index)
+		variable, _, _ := strings.Cut(field.Tag.Get("env"), ",")
+		text, given := environment[variable]
+		isList := field.Type.Kind() == reflect.Slice || field.Type.Kind() == reflect.Map
+		if !isList || variable == "" || !given || reflect.PointerTo(field.Type).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+			if field.Type.Kind() == reflect.Struct && variable == "" {
+				trimLists(field.Type, environment)
+			}
+			continue
+		}
+		var items []string
+		for item := range strings.SplitSeq(text, ",") {
+			name, value, isPair := strings.Cut(item, "=")
+			if item = strings.TrimSpace(item); isPair && field.Type.Kind() == reflect.Map {
+				item = strings.TrimSpace(name) + "=" + strings.TrimSpace(value)
+			}
+			if item != "" {
+				items = append(items, item)
+			}
+		}
+		environment[variable] = strings.Join(items, ",")
+	}
 }
 
 // named names the variable of a failure, which names only its field.

@@ -78,8 +78,11 @@ func (program Program) RoutesHandler() http.Handler {
 	for pattern, handler := range program.Routes {
 		mux.Handle(pattern, handler)
 	}
-	return mux
+	return server.AtMost(mux, maxRoutes)
 }
+
+// maxRoutes is how many requests to routes are served at a time; each has one file in memory in parts.
+const maxRoutes = 200
 
 // Main runs a function: configuration, telemetry, handlers, serve, drain, flush.
 // It ends the process with code 1 and one sentence if the configuration is wrong

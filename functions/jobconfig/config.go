@@ -99,7 +99,12 @@ type Task struct {
 	Retries *int64
 	// VolumeSize limits the volume at /keptn, a quantity; empty for the installation's.
 	VolumeSize string
+
+	line int
 }
+
+// Line returns where the task begins in the file; 0 if that is not known.
+func (task Task) Line() int { return task.line }
 
 // Volume is a PersistentVolumeClaim that there is, in the task's container. (Ours.)
 type Volume struct {

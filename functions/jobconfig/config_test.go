@@ -58,7 +58,7 @@ func TestParseReadsEveryFieldThatJESDocuments(t *testing.T) {
 		}},
 		Hash: got.Hash,
 	}
-	if difference := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Config{}, Action{}, Event{}), cmpopts.EquateEmpty()); difference != "" {
+	if difference := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Config{}, Action{}, Event{}, Task{}), cmpopts.EquateEmpty()); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
 	// As sha3sum and hashlib have it, and so the job-executor-service.
@@ -423,7 +423,7 @@ func TestParseTakesWhatUsersWrite(t *testing.T) {
 			if difference := cmp.Diff(test.warnings, warnings); difference != "" {
 				t.Errorf("warnings (-want +got):\n%s", difference)
 			}
-			if difference := cmp.Diff(test.want, config.Actions, cmpopts.IgnoreUnexported(Action{}, Event{}), cmpopts.EquateEmpty()); difference != "" {
+			if difference := cmp.Diff(test.want, config.Actions, cmpopts.IgnoreUnexported(Action{}, Event{}, Task{}), cmpopts.EquateEmpty()); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
 			}
 		})

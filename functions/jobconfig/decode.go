@@ -130,7 +130,7 @@ func (decoder *decoder) action(at reader.Value) Action {
 			decoder.Wrong(key, "belongs to a task: write it below tasks, or all keys of the one task at the action")
 		}
 	default:
-		short.Name = action.Name
+		short.Name, short.line = action.Name, at.Node.Line
 		decoder.check(at, &short)
 		action.Tasks = append(action.Tasks, short)
 	}
@@ -225,7 +225,7 @@ func (decoder *decoder) checkPath(at reader.Value, text string) {
 }
 
 func (decoder *decoder) task(at reader.Value) Task {
-	var task Task
+	task := Task{line: at.Node.Line}
 	decoder.Object(at, decoder.taskFields(&task))
 	decoder.check(at, &task)
 	return task

@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/sync/errgroup"
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -86,10 +87,12 @@ type remembered struct {
 	// pending are the Jobs whose pod has not started, and since when that is seen. What
 	// Kubernetes says of that is by another clock, which may be wrong, or jump.
 	pending map[types.UID]time.Time
+	// told are those of which it was said that they wait.
+	told map[types.UID]bool
 }
 
 func (known remembered) isNothing() bool {
-	return known.sent == "" && known.gone == nil && len(known.pending) == 0
+	return known.sent == "" && known.gone == nil && len(known.pending) == 0 && len(known.told) == 0
 }
 
 type watched struct {
@@ -495,10 +498,23 @@ func (source *Source) Reconcile(ctx context.Context, runID string, jobs []*batch
 	}
 	pause = min(firstRepeat<<min(last.times, 8), lastRepeat)
 	// Nobody says when the result of a silent run has arrived; that its task is over is said
-	// when the run is named.
-	isLast := run.IsSilent(job) && how == run.Finished && ended == len(jobs)
+	// when the run is named. Of one whose Jobs were deleted nothing is left to be named.
+	isLast := run.IsSilent(job) && how != run.Unstarted && ended == len(jobs)
+	if isLast && len(jobs) == 0 {
+		source.forget(runID)
+		return 0, nil
+	}
 	if isLast {
 		pause = resync
+	}
+	if how == run.Pending {
+		source.recall(runID, func(known *remembered) {
+			known.told = map[types.UID]bool{job.UID: true}
+			for uid := range last.told {
+				known.told[uid] = true
+			}
+		})
+		return time.Second, nil // for what is next
 	}
 	source.recall(runID, func(known *remembered) {
 		known.sent, known.times, known.next = what, last.times+1, source.Now().Add(pause)
@@ -536,7 +552,7 @@ func (source *Source) news(runID string, jobs []*batchv1.Job, gone *batchv1.Job)
 // to look again.
 func (source *Source) unstarted(runID string, jobs []*batchv1.Job) (job *batchv1.Job, how string, again time.Duration) {
 	pending := map[types.UID]time.Time{}
-	source.recall(runID, func(known *remembered) {
+	told := source.recall(runID, func(known *remembered) {
 		for _, job := range jobs {
 			if run.PhaseOf(job) != run.Running || hasStarted(job) {
 				continue
@@ -548,7 +564,7 @@ func (source *Source) unstarted(runID string, jobs []*batchv1.Job) (job *batchv1
 			pending[job.UID] = since
 		}
 		known.pending = pending
-	})
+	}).told
 	for _, job := range jobs {
 		since, ok := pending[job.UID]
 		if !ok {
@@ -558,12 +574,20 @@ func (source *Source) unstarted(runID string, jobs []*batchv1.Job) (job *batchv1
 		if left <= 0 {
 			return job, run.Unstarted, 0
 		}
+		if until := since.Add(tellWaitingAfter).Sub(source.Now()); !told[job.UID] && until <= 0 {
+			return job, run.Pending, 0
+		} else if !told[job.UID] {
+			left = min(left, until)
+		}
 		if again == 0 || left < again {
 			again = left
 		}
 	}
 	return nil, "", again
 }
+
+// tellWaitingAfter is after what time a person is told in Keptn's log why a task does not start.
+const tellWaitingAfter = 30 * time.Second
 
 // hasStarted reports whether the current attempt of a Job has started: its pod is ready, or has
 // ended. A new attempt starts like the first one.
@@ -611,6 +635,13 @@ func (source *Source) Handle(ctx context.Context, reported event.Event) (*event.
 	return nil, nil
 }
 
+const (
+	// concurrentNames is how many runs are named at a time, and nameTimeout how long one may take: a
+	// round has to end before the bridge takes the runs to be gone.
+	concurrentNames = 16
+	nameTimeout     = 30 * time.Second
+)
+
 // nameActive names the runs that are not reported, at the start and then again and
 // again: so the bridge learns of those that began before it did, and they learn when
 // Keptn no longer waits for them. Of those that have just begun the bridge has just heard, and
@@ -620,14 +651,22 @@ func (source *Source) nameActive(ctx context.Context) {
 	defer ticker.Stop()
 	var young time.Time // at the start none is
 	for {
+		var group errgroup.Group
+		group.SetLimit(concurrentNames)
 		for _, active := range activeRuns(source.jobs()) {
 			if !young.IsZero() && active[0].CreationTimestamp.After(young) {
 				continue
 			}
-			if err := source.Sender.Send(ctx, run.Active(active, source.Now())); err != nil && ctx.Err() == nil {
-				source.Log.WarnContext(ctx, "naming an active run failed, will be tried again", "run", active[0].Labels[run.EventIDLabel], "error", err)
-			}
+			group.Go(func() error {
+				ctx, cancel := context.WithTimeout(ctx, nameTimeout)
+				defer cancel()
+				if err := source.Sender.Send(ctx, run.Active(active, source.Now())); err != nil && !errors.Is(ctx.Err(), context.Canceled) {
+					source.Log.WarnContext(ctx, "naming an active run failed, will be tried again", "run", active[0].Labels[run.EventIDLabel], "error", err)
+				}
+				return nil
+			})
 		}
+		_ = group.Wait() // none returns an error
 		select {
 		case <-ctx.Done():
 			return

@@ -138,7 +138,7 @@ func TestReconcile(t *testing.T) {
 		{
 			name: "a Job that runs is left alone until it should have started",
 			run:  []state{{name: "a", phase: run.Running}},
-			want: outcome{Again: 5 * time.Minute},
+			want: outcome{Again: tellWaitingAfter},
 		},
 		{
 			name: "a finished Job is sent, and again until its run is reported",
@@ -221,15 +221,19 @@ func TestJobThatDoesNotStartIsSent(t *testing.T) {
 	var sentAt []time.Duration
 	for _, name := range []string{"a", "another one of its run"} {
 		began := now
-		for len(broker.taken) == len(sentAt) && now.Sub(began) < time.Hour {
+		for len(broker.taken) < len(sentAt)+1 && now.Sub(began) < time.Hour {
+			before := len(broker.taken)
 			if _, err := source.Reconcile(t.Context(), "run", []*batchv1.Job{job(state{name: name, phase: run.Running})}); err != nil {
 				t.Fatal(err)
 			}
 			now = now.Add(time.Second)
+			if len(broker.taken) > before && strings.HasSuffix(broker.taken[before], run.Pending) { // said once, for a person
+				sentAt = append(sentAt, now.Sub(began))
+			}
 		}
 		sentAt = append(sentAt, now.Sub(began))
 	}
-	want := []time.Duration{5*time.Minute + time.Second, 5*time.Minute + time.Second}
+	want := []time.Duration{31 * time.Second, 5*time.Minute + time.Second, 31 * time.Second, 5*time.Minute + time.Second}
 	if difference := cmp.Diff(want, sentAt); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
@@ -253,11 +257,11 @@ func TestEachOfSeveralJobsHasItsTimeToStart(t *testing.T) {
 	looks := []time.Duration{
 		look(0, first), look(time.Minute, first, second), look(2*time.Minute, started, second), look(6*time.Minute, started, second),
 	}
-	want := []time.Duration{5 * time.Minute, 4 * time.Minute, 4 * time.Minute, firstRepeat}
+	want := []time.Duration{tellWaitingAfter, time.Second, time.Second, firstRepeat}
 	if difference := cmp.Diff(want, looks); difference != "" {
 		t.Errorf("looked at again (-want +got):\n%s", difference)
 	}
-	if difference := cmp.Diff([]string{"b-unstarted"}, broker.taken); difference != "" {
+	if difference := cmp.Diff([]string{"a-pending", "b-pending", "b-unstarted"}, broker.taken); difference != "" {
 		t.Errorf("sent (-want +got):\n%s", difference)
 	}
 }

@@ -419,6 +419,13 @@ func (task Task) LogError(at time.Time, message string) event.Event {
 	return logged
 }
 
+// LogWaiting returns the event that tells why a task waits, with the same id every time.
+func (task Task) LogWaiting(at time.Time, message string) event.Event {
+	logged := task.LogError(at, message)
+	logged.SetID(answerID(task.TriggeredID + ".log.waiting"))
+	return logged
+}
+
 // maxLoggedBytes bounds what an attribute holds, which travels as a header.
 const maxLoggedBytes = 1 << 10
 

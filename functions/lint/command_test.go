@@ -116,22 +116,23 @@ func TestCommand(t *testing.T) {
 		},
 		{
 			name: "what the cluster does not have", arguments: []string{"--event", "event.json", "--service-account", "deployer", "secret.yaml"},
-			want: "# sh.keptn.event.test.triggered makes no Jobs: action \"A\", task \"A\": could not add env with name one: " +
-				"there is no Secret one in namespace \"job-executor-jobs\", or tasks may not use it; " +
-				"what tasks may name has the label job-executor.github.io/allowed=true\n",
+			want: "# sh.keptn.event.test.triggered makes no Jobs: action \"A\", task \"A\" (line 3): could not add env with name one: " +
+				"Secret one does not exist in namespace \"job-executor-jobs\", or tasks may not use it; create it, and allow it with " +
+				"kubectl label secret one --namespace job-executor-jobs job-executor.github.io/allowed=true\n" +
+				"# Name the Secrets that exist with --secret NAME=KEY,OTHER.\n",
 			err: "there are mistakes",
 		},
 		{
 			name:      "what the installation does not allow",
 			arguments: []string{"--event", "event.json", "--settings", "settings.yaml", "good"},
-			want:      "# sh.keptn.event.test.triggered makes no Jobs: action \"A\", task \"A\": Forbidden: Image busybox does not match configured image allowlist\n",
+			want:      "# sh.keptn.event.test.triggered makes no Jobs: action \"A\", task \"A\" (line 3): Forbidden: Image busybox does not match configured image allowlist (ALLOWED_IMAGES: nginx*)\n",
 			err:       "there are mistakes",
 		},
 		{
 			name:      "what the namespace does not allow",
 			input:     strings.Replace(good, "image: busybox", "image: busybox, securityContext: {privileged: true}", 1),
 			arguments: []string{"--event", "event.json", "-"},
-			want: "# sh.keptn.event.test.triggered makes no Jobs: action \"A\", task \"A\": its pod is not let in: it violates PodSecurity \"baseline:latest\": " +
+			want: "# sh.keptn.event.test.triggered makes no Jobs: action \"A\", task \"A\" (line 3): its pod is not let in: it violates PodSecurity \"baseline:latest\": " +
 				"privileged (container \"task\" must not set securityContext.privileged=true)\n",
 			err: "there are mistakes",
 		},

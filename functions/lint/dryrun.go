@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -73,6 +74,11 @@ func (dry *dryRun) show(ctx context.Context, input io.Reader, output io.Writer, 
 		}
 		if _, err := fmt.Fprintf(output, "# %s makes no Jobs: %s\n", eventType, strings.ReplaceAll(data.Message, "\n", "\n# ")); err != nil {
 			return err
+		}
+		if regexp.MustCompile(`Secret \S+ (does not exist|in namespace)`).MatchString(data.Message) {
+			if _, err := fmt.Fprintln(output, "# Name the Secrets that exist with --secret NAME=KEY,OTHER."); err != nil {
+				return err
+			}
 		}
 		if data.Status == string(keptn.StatusErrored) {
 			return ErrFound

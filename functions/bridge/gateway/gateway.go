@@ -90,14 +90,7 @@ const maxEventBytes = 4 << 20
 // delivered once more after its task ended, and perhaps after its Jobs expired,
 // runs nothing.
 func (gateway *Gateway) grant(writer http.ResponseWriter, request *http.Request) {
-	asker, ok := gateway.identify(writer, request)
-	if !ok {
-		return
-	}
-	if !slices.Contains(gateway.Subjects, asker.User) {
-		http.Error(writer, asker.User+" may not ask for grants", http.StatusForbidden)
-		return
-	}
+	// The signature is checked first: that costs the API server nothing.
 	request.Body = http.MaxBytesReader(writer, request.Body, maxEventBytes)
 	received, err := cehttp.NewEventFromHTTPRequest(request)
 	if err != nil {
@@ -107,6 +100,14 @@ func (gateway *Gateway) grant(writer http.ResponseWriter, request *http.Request)
 	verified, err := gateway.Verify(*received)
 	if err != nil {
 		http.Error(writer, err.Error(), http.StatusForbidden)
+		return
+	}
+	asker, ok := gateway.identify(writer, request)
+	if !ok {
+		return
+	}
+	if !slices.Contains(gateway.Subjects, asker.User) {
+		http.Error(writer, asker.User+" may not ask for grants", http.StatusForbidden)
 		return
 	}
 	task, _, err := keptn.ParseReceived(verified)
@@ -187,13 +188,13 @@ func (gateway *Gateway) isWanted(ctx context.Context, writer http.ResponseWriter
 }
 
 func (gateway *Gateway) resource(writer http.ResponseWriter, request *http.Request) {
-	asker, ok := gateway.identify(writer, request)
-	if !ok {
-		return
-	}
 	grant, err := gateway.Grants.Check(request.Header.Get(files.GrantHeader))
 	if err != nil {
 		http.Error(writer, "a grant of the bridge is needed: "+err.Error(), http.StatusUnauthorized)
+		return
+	}
+	asker, ok := gateway.identify(writer, request)
+	if !ok {
 		return
 	}
 	if !slices.Contains(gateway.Subjects, asker.User) && !grant.isFor(asker) {

@@ -164,7 +164,7 @@ func TestTokensForOthersAreNotTaken(t *testing.T) {
 	}
 }
 
-// Kubernetes is asked about a token once a minute, and again about what it has refused.
+// Kubernetes is asked about a token once a minute, and about one that it has refused after ten seconds.
 func TestTokensAreReviewedOnceAMinute(t *testing.T) {
 	client, asked, now, isValid := fake.NewClientset(), 0, noon, true
 	client.PrependReactor("create", "tokenreviews", func(action clienttesting.Action) (bool, runtime.Object, error) {
@@ -187,7 +187,8 @@ func TestTokensAreReviewedOnceAMinute(t *testing.T) {
 		{valid: true, asked: 2},
 		{later: reviewedFor - time.Second, valid: false, asked: 2},
 		{later: time.Second, valid: false, want: ErrToken, asked: 3},
-		{valid: true, asked: 4},
+		{later: refusedFor - time.Second, valid: true, want: ErrToken, asked: 3},
+		{later: time.Second, valid: true, asked: 4},
 	} {
 		now, isValid = now.Add(step.later), step.valid
 		if _, err := reviewer.Review(t.Context(), "t"); !errors.Is(err, step.want) || asked != step.asked {

@@ -38,11 +38,14 @@ func (identity Identity) namespace() string {
 	return namespace
 }
 
-// TokenReviewer asks Kubernetes whose token it is, and keeps what it said for a minute.
+// TokenReviewer asks Kubernetes whose token it is, and keeps what it said for a minute, of a token
+// that is not valid for ten seconds.
 type TokenReviewer struct {
 	client authenticationclient.TokenReviewInterface
 	now    func() time.Time
 	known  *lru.Cache[[sha256.Size]byte, reviewed]
+	// refused are tokens that were not valid just now; they do not displace valid ones.
+	refused *lru.Cache[[sha256.Size]byte, time.Time]
 }
 
 type reviewed struct {
@@ -53,12 +56,14 @@ type reviewed struct {
 const (
 	reviewedTokens = 1024
 	reviewedFor    = time.Minute
+	refusedFor     = 10 * time.Second
 )
 
 // NewTokenReviewer returns a reviewer that has been asked nothing yet.
 func NewTokenReviewer(client authenticationclient.TokenReviewInterface, now func() time.Time) *TokenReviewer {
 	known, _ := lru.New[[sha256.Size]byte, reviewed](reviewedTokens) // it fails only for a size that is not positive
-	return &TokenReviewer{client: client, now: now, known: known}
+	refused, _ := lru.New[[sha256.Size]byte, time.Time](reviewedTokens)
+	return &TokenReviewer{client: client, now: now, known: known, refused: refused}
 }
 
 // podName is where a review has the name of a token's pod (Kubernetes, bound service account
@@ -75,6 +80,9 @@ func (reviewer *TokenReviewer) Review(ctx context.Context, token string) (Identi
 	if known, ok := reviewer.known.Get(key); ok && reviewer.now().Sub(known.at) < reviewedFor {
 		return known.identity, nil
 	}
+	if at, ok := reviewer.refused.Get(key); ok && reviewer.now().Sub(at) < refusedFor {
+		return Identity{}, ErrToken
+	}
 	review, err := reviewer.client.Create(ctx, &authenticationv1.TokenReview{
 		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{files.TokenAudience}},
 	}, metav1.CreateOptions{})
@@ -82,6 +90,7 @@ func (reviewer *TokenReviewer) Review(ctx context.Context, token string) (Identi
 		return Identity{}, fmt.Errorf("asking Kubernetes whose a token is: %w", err)
 	}
 	if !review.Status.Authenticated || !slices.Contains(review.Status.Audiences, files.TokenAudience) {
+		reviewer.refused.Add(key, reviewer.now())
 		return Identity{}, ErrToken
 	}
 	identity := Identity{User: review.Status.User.Username}

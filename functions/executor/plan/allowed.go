@@ -3,9 +3,14 @@ package plan
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/job-executor/job-executor/functions/allowlist"
+	"github.com/job-executor/job-executor/functions/run"
 )
 
 // checkImage looks whether an image may run.
@@ -18,53 +23,101 @@ func (plan Plan) checkImage(image string) error {
 		return fmt.Errorf("ALLOWED_IMAGES: %w", err)
 	}
 	if !allowed {
-		return Mistakef("Forbidden: Image %s does not match configured image allowlist", image)
+		return Mistakef("Forbidden: Image %s does not match configured image allowlist (ALLOWED_IMAGES: %s)", image, strings.Join(plan.AllowedImages, ", "))
 	}
 	return nil
 }
 
-// secret returns a Secret that a task may name: one whose name is listed, or that has the label; nil
-// if it is not there, and a task before may make it. Who names another one is not told whether it
-// exists.
+// secret returns a Secret that a task may name: one whose name is listed, or that has the label. For a
+// later task it returns nil if that is not so yet: an earlier task may create it, and the watcher
+// checks it before the task starts. It does not tell whether a Secret exists that is not allowed.
 func (plan Plan) secret(ctx context.Context, namespace, name string, later bool) (*Object, error) {
 	found, err := plan.Cluster.Secret(ctx, namespace, name)
-	if err != nil || found == nil && later {
+	if err != nil {
 		return nil, err
 	}
-	listed, err := allowlist.Name(plan.AllowedSecrets, name)
+	listed, err := plan.isListed("ALLOWED_SECRETS", plan.AllowedSecrets, name)
+	switch {
+	case err != nil:
+		return nil, err
+	case found != nil && (listed || plan.AllowedLabel.Selects(found.Labels)):
+		return found, nil
+	case later:
+		return nil, nil
+	default:
+		return nil, Mistakef("%s", run.NotAllowed("Secret", "secret", namespace, name, plan.AllowedLabel.Text()))
+	}
+}
+
+func (plan Plan) isListed(variable string, patterns []string, name string) (bool, error) {
+	listed, err := allowlist.Name(patterns, name)
 	if err != nil {
-		return nil, fmt.Errorf("ALLOWED_SECRETS: %w", err)
+		return false, fmt.Errorf("%s: %w", variable, err)
 	}
-	if found == nil || !listed && !plan.AllowedLabel.Selects(found.Labels) {
-		return nil, Mistakef("there is no Secret %s in namespace %q, or tasks may not use it%s", name, namespace, plan.how())
-	}
-	return found, nil
+	return listed, nil
 }
 
 // defaultAccount is the account of a pod that names none, as Kubernetes has it.
 const defaultAccount = "default"
 
-// checkServiceAccount looks whether a task may run as a service account: one that has the label,
-// or whose name is listed, as those are that tasks have by default.
+// checkServiceAccount checks that a task may run as a service account, like a Secret. Those that
+// tasks have by default are listed.
 func (plan Plan) checkServiceAccount(ctx context.Context, namespace, name string, later bool) error {
 	found, err := plan.Cluster.ServiceAccount(ctx, namespace, name)
-	if err != nil || found == nil && later {
+	if err != nil {
 		return err
 	}
-	listed, err := allowlist.Name(append(slices.Clone(plan.AllowedServiceAccounts), plan.ServiceAccount, defaultAccount), name)
-	if err != nil {
-		return fmt.Errorf("ALLOWED_SERVICE_ACCOUNTS: %w", err)
+	listed, err := plan.isListed("ALLOWED_SERVICE_ACCOUNTS", plan.accounts(), name)
+	switch {
+	case err != nil:
+		return err
+	case found != nil && (listed || plan.AllowedLabel.Selects(found.Labels)), later:
+		return nil
+	default:
+		return Mistakef("%s", run.NotAllowed("service account", "serviceaccount", namespace, name, plan.AllowedLabel.Text()))
 	}
-	if found == nil || !listed && !plan.AllowedLabel.Selects(found.Labels) {
-		return Mistakef("service account %q does not exist in namespace %q, or tasks may not run as it%s", name, namespace, plan.how())
-	}
-	return nil
 }
 
-// how says how something gets allowed.
-func (plan Plan) how() string {
-	if plan.AllowedLabel.Selector == nil {
-		return ""
+func (rules Rules) accounts() []string {
+	return append(slices.Clone(rules.AllowedServiceAccounts), rules.ServiceAccount, defaultAccount)
+}
+
+// MayBeNamed reports whether tasks may name a Secret or service account with a name and labels.
+func (rules Rules) MayBeNamed(name string, labels map[string]string) bool {
+	listed, err := allowlist.Name(append(rules.accounts(), rules.AllowedSecrets...), name)
+	return err == nil && listed || rules.AllowedLabel.Selects(labels)
+}
+
+// unchecked returns what the watcher has to check before a later task starts: everything that is
+// not allowed by its name.
+func (plan Plan) unchecked(spec *corev1.PodSpec) (run.Unchecked, error) {
+	unchecked := run.Unchecked{Label: plan.AllowedLabel.Text()}
+	names := map[string]bool{}
+	for _, secret := range spec.ImagePullSecrets {
+		names[secret.Name] = true
 	}
-	return "; what tasks may name has the label " + plan.AllowedLabel.String()
+	for _, container := range spec.Containers {
+		for _, source := range container.EnvFrom {
+			names[source.SecretRef.Name] = true
+		}
+		for _, variable := range container.Env {
+			if variable.ValueFrom != nil && variable.ValueFrom.SecretKeyRef != nil {
+				names[variable.ValueFrom.SecretKeyRef.Name] = true
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		listed, err := plan.isListed("ALLOWED_SECRETS", plan.AllowedSecrets, name)
+		if err != nil {
+			return run.Unchecked{}, err
+		}
+		if !listed {
+			unchecked.Secrets = append(unchecked.Secrets, name)
+		}
+	}
+	listed, err := plan.isListed("ALLOWED_SERVICE_ACCOUNTS", plan.accounts(), spec.ServiceAccountName)
+	if !listed {
+		unchecked.ServiceAccount = spec.ServiceAccountName
+	}
+	return unchecked, err
 }

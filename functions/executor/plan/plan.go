@@ -119,7 +119,7 @@ func (plan Plan) Run(ctx context.Context, config *jobconfig.Config, actions []jo
 	if room < 0 {
 		return Run{}, tooMany(tasksOf(deciding))
 	}
-	made, total := Run{}, 0
+	made, total, found := Run{}, 0, &mistakes{}
 	for _, action := range actions {
 		jobs, err := plan.jobs(ctx, action, len(made.Jobs) == 0)
 		if isLoud && action.Silent {
@@ -132,13 +132,16 @@ func (plan Plan) Run(ctx context.Context, config *jobconfig.Config, actions []jo
 				continue
 			}
 		}
-		if err != nil {
+		if err := found.add(err); err != nil {
 			return Run{}, err
 		}
 		made.Actions, made.Jobs = append(made.Actions, action), append(made.Jobs, jobs...)
 		if total += sizeOf(jobs); total > maxRunBytes {
 			return Run{}, tooLarge() // before there are many more
 		}
+	}
+	if err := found.err(); err != nil {
+		return Run{}, err
 	}
 	if err := plan.note(made); err != nil {
 		return Run{}, err
@@ -170,26 +173,110 @@ func (plan Plan) jobs(ctx context.Context, action jobconfig.MatchedAction, isFir
 		return nil, fmt.Errorf("encoding the task: %w", err)
 	}
 	var jobs []batchv1.Job
+	found := &mistakes{}
 	for taskIndex, task := range action.Tasks {
 		later := !isFirst || taskIndex > 0 && !action.Parallel
-		spec, deadlineSource, err := plan.podSpec(ctx, task, later)
+		wrong := &mistakes{}
+		job, err := plan.jobOf(ctx, action, taskIndex, task, string(keptnTask), later, !isFirst || taskIndex > 0, wrong)
 		if err != nil {
 			return nil, fmt.Errorf("action %q, task %q: %w", action.Name, task.Name, err)
 		}
-		if why, err := plan.refusal(ctx, task, spec); err != nil {
-			return nil, err
-		} else if why != "" {
-			return nil, Mistakef("action %q, task %q: its pod is not let in: %s", action.Name, task.Name, why)
-		}
-		job := plan.job(action, taskIndex, task, string(keptnTask), spec, !isFirst || taskIndex > 0)
-		job.Annotations[run.DeadlineAnnotation] = deadlineSource
-		if size := job.Size(); size > maxJobBytes {
-			return nil, Mistakef("action %q, task %q: its Job would have %d bytes, more than the %d that are allowed; take less of the event into its env", action.Name, task.Name, size, maxJobBytes)
+		for _, mistake := range wrong.all {
+			found.all = append(found.all, fmt.Errorf("action %q, task %q%s: %w", action.Name, task.Name, lineOf(task), mistake))
 		}
 		jobs = append(jobs, job)
 	}
-	return jobs, nil
+	return jobs, found.err()
 }
+
+func lineOf(task jobconfig.Task) string {
+	if task.Line() == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (line %d)", task.Line())
+}
+
+// jobOf plans one Job. It adds all mistakes to wrong; its error is that the cluster cannot be read.
+func (plan Plan) jobOf(
+	ctx context.Context, action jobconfig.MatchedAction, taskIndex int, task jobconfig.Task, keptnTask string, later, suspend bool, wrong *mistakes,
+) (batchv1.Job, error) {
+	spec, deadlineSource, err := plan.podSpec(ctx, task, later, wrong)
+	if err != nil || len(wrong.all) > 0 {
+		return batchv1.Job{}, err
+	}
+	why, err := plan.refusal(ctx, task, spec)
+	if err != nil {
+		return batchv1.Job{}, err
+	}
+	if why != "" {
+		return batchv1.Job{}, wrong.add(Mistakef("its pod is not let in: %s", why))
+	}
+	job := plan.job(action, taskIndex, task, keptnTask, spec, suspend)
+	job.Annotations[run.DeadlineAnnotation] = deadlineSource
+	if later {
+		unchecked, err := plan.unchecked(spec)
+		if err != nil {
+			return batchv1.Job{}, err
+		}
+		if !unchecked.IsNothing() {
+			content, err := json.Marshal(unchecked)
+			if err != nil {
+				return batchv1.Job{}, fmt.Errorf("encode what is unchecked: %w", err)
+			}
+			job.Annotations[run.UncheckedAnnotation] = string(content)
+		}
+	}
+	if size := job.Size(); size > maxJobBytes {
+		return batchv1.Job{}, wrong.add(Mistakef("its Job would have %d bytes, more than the %d that are allowed; take less of the event into its env", size, maxJobBytes))
+	}
+	return job, nil
+}
+
+// mistakes collects all that the author of a file has to fix, so that one run tells them all.
+type mistakes struct{ all []error }
+
+// add adds a mistake. It returns any other error.
+func (m *mistakes) add(err error) error {
+	if err == nil || !IsMistake(err) {
+		return err
+	}
+	if several, ok := errors.AsType[severalMistakes](err); ok {
+		m.all = append(m.all, several...)
+		return nil
+	}
+	m.all = append(m.all, err)
+	return nil
+}
+
+// severalMistakes are the mistakes of an action.
+type severalMistakes []error
+
+// Error lists them.
+func (several severalMistakes) Error() string {
+	text := fmt.Sprintf("%s cannot be run for %d reasons:", jobconfig.Path, len(several))
+	for index, mistake := range several {
+		if index == maxTold {
+			text += fmt.Sprintf("\n- and %d more", len(several)-maxTold)
+			break
+		}
+		text += "\n- " + mistake.Error()
+	}
+	return text
+}
+
+// err is nil without mistakes, one mistake as it is, and several as a list.
+func (m *mistakes) err() error {
+	switch len(m.all) {
+	case 0:
+		return nil
+	case 1:
+		return m.all[0]
+	}
+	return Mistake{severalMistakes(m.all)}
+}
+
+// maxTold bounds how many mistakes are told at once.
+const maxTold = 20
 
 // note notes on each Job of a run which Jobs it has.
 func (plan Plan) note(made Run) error {
@@ -255,6 +342,9 @@ func (plan Plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconf
 		run.ConfigHashLabel:  plan.ConfigHash,
 		run.ActionIndexLabel: strconv.Itoa(action.Index),
 		run.TaskIndexLabel:   strconv.Itoa(taskIndex),
+		run.ProjectLabel:     run.LabelValue(plan.Task.Project),
+		run.StageLabel:       run.LabelValue(plan.Task.Stage),
+		run.ServiceLabel:     run.LabelValue(plan.Task.Service),
 	})
 	annotations := maps.Clone(task.Annotations)
 	if annotations == nil {

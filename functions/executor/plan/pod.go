@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -29,35 +30,36 @@ func (plan Plan) namespace(task jobconfig.Task) string {
 
 // podSpec is the pod of a task, which may be one that runs later: what it names in the
 // cluster a task before it may make.
-func (plan Plan) podSpec(ctx context.Context, task jobconfig.Task, later bool) (spec *corev1.PodSpec, deadlineSource string, err error) {
+func (plan Plan) podSpec(ctx context.Context, task jobconfig.Task, later bool, wrong *mistakes) (spec *corev1.PodSpec, deadlineSource string, err error) {
 	namespace := plan.namespace(task)
-	if allowed := plan.NamespacesOf(plan.Task.Project); !slices.Contains(allowed, namespace) {
-		return nil, "", Mistakef("namespace %q is not one of those in which Jobs may run: %s", namespace, strings.Join(allowed, ", "))
-	}
-	if err := plan.checkImage(task.Image); err != nil {
+	if err := wrong.add(plan.checkImage(task.Image)); err != nil {
 		return nil, "", err
+	}
+	if allowed := plan.NamespacesOf(plan.Task.Project); !slices.Contains(allowed, namespace) {
+		// What it names is not looked up in a namespace that is none of the project's.
+		return nil, "", wrong.add(Mistakef("namespace %q is not one of those in which Jobs may run: %s", namespace, strings.Join(allowed, ", ")))
 	}
 	serviceAccount := *cmp.Or(task.ServiceAccount, &plan.ServiceAccount)
 	if serviceAccount == "" {
 		serviceAccount = defaultAccount
 	}
-	if err := plan.checkServiceAccount(ctx, namespace, serviceAccount, later); err != nil {
+	if err := wrong.add(plan.checkServiceAccount(ctx, namespace, serviceAccount, later)); err != nil {
 		return nil, "", err
 	}
-	environment, secrets, err := plan.environment(ctx, namespace, task, later)
+	environment, secrets, err := plan.environment(ctx, namespace, task, later, wrong)
 	if err != nil {
 		return nil, "", err
 	}
-	resources, err := plan.resources(task.Resources)
-	if err != nil {
-		return nil, "", err
-	}
-	size, err := plan.volumeSize(task)
-	if err != nil {
-		return nil, "", err
+	resources, resourcesErr := plan.resources(task.Resources)
+	size, sizeErr := plan.volumeSize(task)
+	for _, err := range []error{resourcesErr, sizeErr} {
+		if err := wrong.add(err); err != nil {
+			return nil, "", err
+		}
 	}
 	seconds, deadlineSource := plan.deadline(task)
 	mounts := []corev1.VolumeMount{{Name: filesVolume, MountPath: filesPath}}
+	security := securityContextOf(task.SecurityContext)
 	spec = &corev1.PodSpec{
 		RestartPolicy:         corev1.RestartPolicyNever,
 		ActiveDeadlineSeconds: &seconds,
@@ -76,12 +78,17 @@ func (plan Plan) podSpec(ctx context.Context, task jobconfig.Task, later bool) (
 		Containers: []corev1.Container{{
 			Name: run.TaskContainer, Image: task.Image, ImagePullPolicy: corev1.PullPolicy(task.ImagePullPolicy),
 			Command: task.Cmd, Args: task.Args, WorkingDir: task.WorkingDir,
-			Env: environment, EnvFrom: secrets, Resources: resources, VolumeMounts: mounts, SecurityContext: securityContextOf(task.SecurityContext),
+			Env: environment, EnvFrom: secrets, Resources: resources, VolumeMounts: mounts, SecurityContext: security,
 		}},
+	}
+	if *security.ReadOnlyRootFilesystem && !slices.ContainsFunc(task.Volumes, isTemporary) {
+		plan.addTemporary(spec)
 	}
 	for _, secret := range task.ImagePullSecrets {
 		if _, err := plan.secret(ctx, namespace, secret, later); err != nil {
-			return nil, "", fmt.Errorf("imagePullSecrets: %w", err)
+			if err := wrong.add(fmt.Errorf("imagePullSecrets: %w", err)); err != nil {
+				return nil, "", err
+			}
 		}
 		spec.ImagePullSecrets = append(spec.ImagePullSecrets, corev1.LocalObjectReference{Name: secret})
 	}
@@ -105,6 +112,24 @@ func (plan Plan) refusal(ctx context.Context, task jobconfig.Task, spec *corev1.
 		return "", nil
 	}
 	return plan.Cluster.RefusesPod(ctx, plan.namespace(task), spec)
+}
+
+const (
+	temporaryVolume = "tmp"
+	temporaryPath   = "/tmp"
+)
+
+func isTemporary(volume jobconfig.Volume) bool { return path.Clean(volume.MountPath) == temporaryPath }
+
+// addTemporary gives a task whose root filesystem is read-only a place to write: scripts and tools
+// write to /tmp and HOME. The task's own variables come after HOME, and so win.
+func (plan Plan) addTemporary(spec *corev1.PodSpec) {
+	task := &spec.Containers[0]
+	spec.Volumes = append(spec.Volumes, corev1.Volume{Name: temporaryVolume, VolumeSource: corev1.VolumeSource{
+		EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: &plan.TemporarySize.Quantity},
+	}})
+	task.VolumeMounts = append(slices.Clip(task.VolumeMounts), corev1.VolumeMount{Name: temporaryVolume, MountPath: temporaryPath})
+	task.Env = append([]corev1.EnvVar{{Name: "HOME", Value: temporaryPath}}, task.Env...)
 }
 
 // addVolumes adds the task's claims to its pod, each claim once.
@@ -272,12 +297,12 @@ func resourceList(kind string, wanted jobconfig.ResourceList) (corev1.ResourceLi
 // environment is the task's environment. Keptn's own variables come last, so
 // that they win, as the job-executor-service has it. Secrets are those that are not there
 // yet, of which all keys become variables.
-func (plan Plan) environment(ctx context.Context, namespace string, task jobconfig.Task, later bool) (
+func (plan Plan) environment(ctx context.Context, namespace string, task jobconfig.Task, later bool, wrong *mistakes) (
 	environment []corev1.EnvVar, secrets []corev1.EnvFromSource, err error,
 ) {
 	for _, variable := range task.Env {
 		if source := keyOf(variable); source != nil {
-			if err := plan.checkKey(ctx, namespace, variable, later); err != nil {
+			if err := wrong.add(plan.checkKey(ctx, namespace, variable, later)); err != nil {
 				return nil, nil, err
 			}
 			environment = append(environment, corev1.EnvVar{Name: variable.Name, ValueFrom: source})
@@ -288,14 +313,17 @@ func (plan Plan) environment(ctx context.Context, namespace string, task jobconf
 		case jobconfig.ValueFromEvent:
 			value, err := variable.EventValue(plan.Envelope)
 			if err != nil {
-				return nil, nil, Mistake{err}
+				_ = wrong.add(Mistake{err}) // it is one
 			}
 			environment = append(environment, corev1.EnvVar{Name: variable.Name, Value: literal(value)})
 		case jobconfig.ValueFromSecret:
 			secret := corev1.LocalObjectReference{Name: variable.Name}
 			named, err := plan.secret(ctx, namespace, variable.Name, later)
 			if err != nil {
-				return nil, nil, fmt.Errorf("could not add env with name %s: %w", variable.Name, err)
+				if err := wrong.add(fmt.Errorf("could not add env with name %s: %w", variable.Name, err)); err != nil {
+					return nil, nil, err
+				}
+				continue
 			}
 			if named == nil { // its keys are not known yet
 				secrets = append(secrets, corev1.EnvFromSource{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: secret}})

@@ -3,6 +3,7 @@ package plan
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -41,6 +42,8 @@ type Rules struct {
 	VolumeSize Quantity `env:"JOB_VOLUME_SIZE" envDefault:"20Mi"`
 	// MaxVolumeSize is as large as a task may make it.
 	MaxVolumeSize Quantity `env:"MAX_JOB_VOLUME_SIZE" envDefault:"1Gi"`
+	// TemporarySize limits the volume at /tmp.
+	TemporarySize Quantity `env:"JOB_TMP_SIZE" envDefault:"100Mi"`
 	// JobLabels are labels of every Job and its pods.
 	JobLabels map[string]string `env:"JOB_LABELS" envKeyValSeparator:"="`
 
@@ -82,6 +85,9 @@ func (rules Rules) Validate() error {
 		}
 	}
 	for project := range rules.ProjectNamespaces {
+		if !projectName.MatchString(project) {
+			return fmt.Errorf("environment variable PROJECT_NAMESPACES: %q is not the name of a project; Keptn's have small letters, digits and -", project)
+		}
 		for _, namespace := range rules.NamespacesOf(project) {
 			if !slices.Contains(rules.Namespaces, namespace) {
 				return fmt.Errorf("environment variable PROJECT_NAMESPACES: %s of project %s is not one of JOB_NAMESPACES", namespace, project)
@@ -98,6 +104,9 @@ func (rules Rules) Validate() error {
 	}
 	return nil
 }
+
+// projectName is what Keptn takes as the name of a project.
+var projectName = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
 
 // Quantity is a Kubernetes quantity in an environment variable.
 type Quantity struct{ resource.Quantity }
