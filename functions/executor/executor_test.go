@@ -350,7 +350,8 @@ func TestHandle(t *testing.T) {
 			reply:   "started",
 			created: []string{"000-002", "001-001", "000-001"},
 			logged: "job/config.yaml is not valid: line 9, column 44: actions[2].img is not known; did you mean image?\n" +
-				"action \"Fourth\", task \"Fourth\" (line 10): Forbidden: Image nginx does not match configured image allowlist (ALLOWED_IMAGES: busybox*,  docker.io/locustio/*)\n",
+				"action \"Fourth\", task \"Fourth\" (line 10): Forbidden: Image nginx does not match configured image allowlist (ALLOWED_IMAGES: busybox*,  " +
+				"docker.io/locustio/*)\n",
 		},
 		{
 			name:    "an image that is not allowed",
@@ -401,28 +402,32 @@ func TestHandle(t *testing.T) {
 			message: `action "A", task "T" (line 6): service account root does not exist in namespace "jobs"` + fmt.Sprintf(notToUse, "serviceaccount", "root"),
 		},
 		{
-			name:    "a Secret that does not exist",
-			file:    file{content: task("image: busybox\n    env: [{name: nothing, valueFrom: secret}]")},
-			reply:   "finished",
-			message: `action "A", task "T" (line 6): could not add env with name nothing: Secret nothing does not exist in namespace "jobs"` + fmt.Sprintf(notToUse, "secret", "nothing"),
+			name:  "a Secret that does not exist",
+			file:  file{content: task("image: busybox\n    env: [{name: nothing, valueFrom: secret}]")},
+			reply: "finished",
+			message: `action "A", task "T" (line 6): could not add env with name nothing: Secret nothing does not exist in namespace ` +
+				`"jobs"` + fmt.Sprintf(notToUse, "secret", "nothing"),
 		},
 		{
-			name:    "a key of a Secret that does not exist",
-			file:    file{content: task("image: busybox\n    env: [{name: X, secretKeyRef: {name: nothing, key: k}}]")},
-			reply:   "finished",
-			message: `action "A", task "T" (line 6): could not add env with name X: Secret nothing does not exist in namespace "jobs"` + fmt.Sprintf(notToUse, "secret", "nothing"),
+			name:  "a key of a Secret that does not exist",
+			file:  file{content: task("image: busybox\n    env: [{name: X, secretKeyRef: {name: nothing, key: k}}]")},
+			reply: "finished",
+			message: `action "A", task "T" (line 6): could not add env with name X: Secret nothing does not exist in namespace ` +
+				`"jobs"` + fmt.Sprintf(notToUse, "secret", "nothing"),
 		},
 		{
-			name:    "a Secret that tasks may not use is as one that does not exist",
-			file:    file{content: task("image: busybox\n    env: [{name: others, valueFrom: secret}]")},
-			reply:   "finished",
-			message: `action "A", task "T" (line 6): could not add env with name others: Secret others does not exist in namespace "jobs"` + fmt.Sprintf(notToUse, "secret", "others"),
+			name:  "a Secret that tasks may not use is as one that does not exist",
+			file:  file{content: task("image: busybox\n    env: [{name: others, valueFrom: secret}]")},
+			reply: "finished",
+			message: `action "A", task "T" (line 6): could not add env with name others: Secret others does not exist in namespace ` +
+				`"jobs"` + fmt.Sprintf(notToUse, "secret", "others"),
 		},
 		{
-			name:    "nor by one of its keys",
-			file:    file{content: task("image: busybox\n    env: [{name: X, secretKeyRef: {name: others, key: user}}]")},
-			reply:   "finished",
-			message: `action "A", task "T" (line 6): could not add env with name X: Secret others does not exist in namespace "jobs"` + fmt.Sprintf(notToUse, "secret", "others"),
+			name:  "nor by one of its keys",
+			file:  file{content: task("image: busybox\n    env: [{name: X, secretKeyRef: {name: others, key: user}}]")},
+			reply: "finished",
+			message: `action "A", task "T" (line 6): could not add env with name X: Secret others does not exist in namespace ` +
+				`"jobs"` + fmt.Sprintf(notToUse, "secret", "others"),
 		},
 		{
 			name:    "nor to pull its image",
@@ -449,7 +454,8 @@ func TestHandle(t *testing.T) {
 			},
 			reply: "finished",
 			message: "job/config.yaml cannot be run for 6 reasons:\n" +
-				`- action "A", task "T" (line 7): Forbidden: Image nginx does not match configured image allowlist (ALLOWED_IMAGES: busybox*,  docker.io/locustio/*)` + "\n" +
+				`- action "A", task "T" (line 7): Forbidden: Image nginx does not match configured image allowlist (ALLOWED_IMAGES: busybox*,  ` +
+				`docker.io/locustio/*)` + "\n" +
 				`- action "A", task "T" (line 7): service account root does not exist in namespace "jobs"` + fmt.Sprintf(notToUse, "serviceaccount", "root") + "\n" +
 				`- action "A", task "T" (line 7): could not add env with name nothing: Secret nothing does not exist in namespace "jobs"` +
 				fmt.Sprintf(notToUse, "secret", "nothing") + "\n" +
@@ -465,10 +471,11 @@ func TestHandle(t *testing.T) {
 			created: []string{"000-001"},
 		},
 		{
-			name:    "a listed Secret that does not exist",
-			file:    file{content: task("image: busybox\n    env: [{name: made-before, valueFrom: secret}]")},
-			reply:   "finished",
-			message: `action "A", task "T" (line 6): could not add env with name made-before: Secret made-before does not exist in namespace "jobs"` + fmt.Sprintf(notToUse, "secret", "made-before"),
+			name:  "a listed Secret that does not exist",
+			file:  file{content: task("image: busybox\n    env: [{name: made-before, valueFrom: secret}]")},
+			reply: "finished",
+			message: `action "A", task "T" (line 6): could not add env with name made-before: Secret made-before does not exist in namespace ` +
+				`"jobs"` + fmt.Sprintf(notToUse, "secret", "made-before"),
 		},
 		{
 			name:    "an account that tasks may not run as",
@@ -645,7 +652,8 @@ func TestEventThatWasObservedRunsSilently(t *testing.T) {
 		{name: "no action matches", content: fmt.Sprintf(action, "test.triggered", "busybox"), wrapped: keptn.Observed(seen)},
 		{
 			name: "a mistake is for Keptn's log", content: fmt.Sprintf(action, "test.finished", "forbidden"), wrapped: keptn.Observed(seen),
-			reply: "sh.keptn.log.error: action \"A\", task \"A\" (line 3): Forbidden: Image forbidden does not match configured image allowlist (ALLOWED_IMAGES: busybox*,  docker.io/locustio/*)",
+			reply: "sh.keptn.log.error: action \"A\", task \"A\" (line 3): Forbidden: Image forbidden does not match configured image allowlist " +
+				"(ALLOWED_IMAGES: busybox*,  docker.io/locustio/*)",
 		},
 		{
 			name:    "so is that the file can't be read, if it is about it",

@@ -84,7 +84,8 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 		{
 			name: "the old version, before all else", content: "apiVersion: v1\nactions: 5",
 			want: []string{
-				"line 1, column 13: apiVersion v1 is not supported, use v2; in v2, cmd is a list of the program and its arguments, such as [jmeter, -n], or cmd is the program and args the list",
+				"line 1, column 13: apiVersion v1 is not supported, use v2; in v2, cmd is a list of the program and its arguments, such as [jmeter, -n], or cmd " +
+					"is the program and args the list",
 			},
 		},
 		{name: "text", content: "hello", want: []string{`line 1, column 1: it must be a map that begins with apiVersion: v2, not "hello"`}},
@@ -112,7 +113,8 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 		{
 			name: "an event name that is no expression", content: named("*.triggered"),
 			want: []string{
-				`line 4, column 19: actions[0].events[0].name "*.triggered" is not a regular expression: missing argument to repetition operator: *; write .* for any text, or the whole event type`,
+				`line 4, column 19: actions[0].events[0].name "*.triggered" is not a regular expression: missing argument to repetition operator: *; write .* for ` +
+					`any text, or the whole event type`,
 			},
 		},
 		{
@@ -668,41 +670,161 @@ func TestMistakesSayWhatToWrite(t *testing.T) {
 	const affinity = "actions[0].affinity is refused by Kubernetes: "
 	tests := []struct{ name, content, mistake, warning string }{
 		{name: "a toleration", content: task("tolerations: [{key: spot, operator: Exists, effect: NoExecute, tolerationSeconds: 5}, {operator: Exists}]")},
-		{name: "a toleration's operator", content: task(`tolerations: [{key: spot, operator: Equals, value: "true"}]`), mistake: refused + `operator: Unsupported value: "Equals": supported values: "Equal", "Exists"`},
-		{name: "a toleration's effect", content: task("tolerations: [{key: spot, effect: NoSchedules}]"), mistake: refused + `effect: Unsupported value: "NoSchedules": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute"`},
-		{name: "a toleration's value", content: task(`tolerations: [{key: spot, operator: Exists, value: "true"}]`), mistake: refused + `value: Invalid value: "true": must be empty when operator is Exists`},
-		{name: "a toleration without a key", content: task("tolerations: [{value: x}]"), mistake: refused + `operator: Invalid value: "": must be Exists when key is empty, which means all keys`},
-		{name: "a toleration's seconds", content: task("tolerations: [{key: a, effect: NoSchedule, tolerationSeconds: 5}]"), mistake: refused + `effect: Invalid value: "NoSchedule": must be NoExecute when tolerationSeconds is set`},
-		{name: "a toleration's type", content: task(`tolerations: [{key: a, operator: Exists, tolerationSeconds: "5"}]`), mistake: "actions[0].tolerations[0] is not as Kubernetes has it: tolerationSeconds: must be a whole number without quotes, not string"},
-		{name: "an affinity without terms", content: task("affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: []}}}"), mistake: affinity + "nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Required value: must have at least one node selector term"},
-		{name: "an affinity's operator", content: task("affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Is, values: [b]}]}]}}}"), mistake: affinity + `nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].operator: Invalid value: "Is": not a valid selector operator`},
-		{name: "an affinity's values", content: task("affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: In}]}]}}}"), mistake: affinity + "nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].values: Required value: must be specified when operator is In or NotIn"},
-		{name: "an affinity's weight", content: task("affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 0, preference: {matchExpressions: [{key: a, operator: Exists}]}}]}}"), mistake: affinity + "nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: Invalid value: 0: must be in the range 1-100"},
-		{name: "an affinity's topology", content: task("affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{labelSelector: {matchLabels: {a: b}}}]}}"), mistake: affinity + "podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey: Required value: can not be empty"},
-		{name: "a mount path twice", content: task("volumes: [{claim: data, mountPath: /data}, {claim: other, mountPath: /data/}]"), mistake: "actions[0].volumes[1] is mounted at /data, like another volume before it"},
-		{name: "requests above limits", content: task("resources: {requests: {cpu: 200m}, limits: {cpu: 100m}}"), mistake: "actions[0].resources requests 200m of cpu, more than its limit of 100m"},
-		{name: "an unmasked /proc", content: task("securityContext: {procMount: Unmasked}"), mistake: "actions[0].securityContext.procMount Unmasked is refused by Kubernetes, as the pod would need hostUsers: false"},
-		{name: "a capability", content: task("securityContext: {capabilities: {add: [CAP_SYS_ADMIN]}}"), mistake: "actions[0].securityContext capability CAP_SYS_ADMIN is refused by Kubernetes without allowPrivilegeEscalation: true; capabilities are written without CAP_"},
+		{
+			name:    "a toleration's operator",
+			content: task(`tolerations: [{key: spot, operator: Equals, value: "true"}]`),
+			mistake: refused + `operator: Unsupported value: "Equals": supported values: "Equal", "Exists"`,
+		},
+		{
+			name:    "a toleration's effect",
+			content: task("tolerations: [{key: spot, effect: NoSchedules}]"),
+			mistake: refused + `effect: Unsupported value: "NoSchedules": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute"`,
+		},
+		{
+			name:    "a toleration's value",
+			content: task(`tolerations: [{key: spot, operator: Exists, value: "true"}]`),
+			mistake: refused + `value: Invalid value: "true": must be empty when operator is Exists`,
+		},
+		{
+			name:    "a toleration without a key",
+			content: task("tolerations: [{value: x}]"),
+			mistake: refused + `operator: Invalid value: "": must be Exists when key is empty, which means all keys`,
+		},
+		{
+			name:    "a toleration's seconds",
+			content: task("tolerations: [{key: a, effect: NoSchedule, tolerationSeconds: 5}]"),
+			mistake: refused + `effect: Invalid value: "NoSchedule": must be NoExecute when tolerationSeconds is set`,
+		},
+		{
+			name:    "a toleration's type",
+			content: task(`tolerations: [{key: a, operator: Exists, tolerationSeconds: "5"}]`),
+			mistake: "actions[0].tolerations[0] is not as Kubernetes has it: tolerationSeconds: must be a whole number without quotes, not string",
+		},
+		{
+			name:    "an affinity without terms",
+			content: task("affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: []}}}"),
+			mistake: affinity + "nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Required value: must have at least one node " +
+				"selector term",
+		},
+		{
+			name: "an affinity's operator",
+			content: task("affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, " +
+				"operator: Is, values: [b]}]}]}}}"),
+			mistake: affinity + `nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].operator: Invalid value: ` +
+				`"Is": not a valid selector operator`,
+		},
+		{
+			name: "an affinity's values",
+			content: task("affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, " +
+				"operator: In}]}]}}}"),
+			mistake: affinity + "nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].values: Required value: " +
+				"must be specified when operator is In or NotIn",
+		},
+		{
+			name: "an affinity's weight",
+			content: task("affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 0, preference: {matchExpressions: [{key: a, " +
+				"operator: Exists}]}}]}}"),
+			mistake: affinity + "nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: Invalid value: 0: must be in the range 1-100",
+		},
+		{
+			name:    "an affinity's topology",
+			content: task("affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{labelSelector: {matchLabels: {a: b}}}]}}"),
+			mistake: affinity + "podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey: Required value: can not be empty",
+		},
+		{
+			name:    "a mount path twice",
+			content: task("volumes: [{claim: data, mountPath: /data}, {claim: other, mountPath: /data/}]"),
+			mistake: "actions[0].volumes[1] is mounted at /data, like another volume before it",
+		},
+		{
+			name:    "requests above limits",
+			content: task("resources: {requests: {cpu: 200m}, limits: {cpu: 100m}}"),
+			mistake: "actions[0].resources requests 200m of cpu, more than its limit of 100m",
+		},
+		{
+			name:    "an unmasked /proc",
+			content: task("securityContext: {procMount: Unmasked}"),
+			mistake: "actions[0].securityContext.procMount Unmasked is refused by Kubernetes, as the pod would need hostUsers: false",
+		},
+		{
+			name:    "a capability",
+			content: task("securityContext: {capabilities: {add: [CAP_SYS_ADMIN]}}"),
+			mistake: "actions[0].securityContext capability CAP_SYS_ADMIN is refused by Kubernetes without allowPrivilegeEscalation: true; capabilities are " +
+				"written without CAP_",
+		},
 		{name: "a pull secret as Kubernetes has it", content: task("imagePullSecrets: [{name: regcred}]")},
 		{name: "another format's key", content: task("workingDirectory: /"), mistake: "actions[0].workingDirectory is not known; did you mean workingDir?"},
 		{name: "another format's command", content: task("command: ls"), mistake: "actions[0].command is not known; did you mean cmd?"},
-		{name: "another format's account", content: task("serviceAccountName: a"), mistake: "actions[0].serviceAccountName is not known; did you mean serviceAccount?"},
+		{
+			name:    "another format's account",
+			content: task("serviceAccountName: a"),
+			mistake: "actions[0].serviceAccountName is not known; did you mean serviceAccount?",
+		},
 		{name: "another format's policy", content: task("pullPolicy: Always"), mistake: "actions[0].pullPolicy is not known; did you mean imagePullPolicy?"},
 		{name: "another format's event", content: action("name: A\non: test\nimage: i"), mistake: "actions[0].on is not known; did you mean event?"},
-		{name: "another format's tasks", content: action("name: A\nevent: a.test.triggered\nsteps: []"), mistake: "actions[0].steps is not known; did you mean tasks?"},
-		{name: "an action's key", content: action("name: A\nevent: a.test.triggered\ntasks: [{image: i, parallel: true}]"), mistake: "actions[0].tasks[0].parallel is not known; it belongs to the action"},
-		{name: "a source as Kubernetes has it", content: task("env: [{name: A, valueFrom: {secretKeyRef: {name: s, key: k}}}]"), mistake: "actions[0].env[0].valueFrom must be one of event, secret, string; put secretKeyRef next to name, without valueFrom"},
-		{name: "a plain value", content: task("env: [{name: A, value: b}]"), mistake: "actions[0].env[0] needs valueFrom: one of event, secret, string; for a fixed text: valueFrom: string"},
-		{name: "a number in quotes", content: task(`ttlSecondsAfterFinished: "100"`), mistake: `actions[0].ttlSecondsAfterFinished must be a whole number, not "100"; write it without quotes and unit, for example 300`},
-		{name: "a template", content: action("name: A\nevent: a.test.triggered\nimage: {{ .Values.image }}"), mistake: "actions[0].image must be text, not a map; this looks like a template that was not filled in"},
-		{name: "a key of a Secret", content: task(`env: [{name: A, secretKeyRef: {name: a, key: "a b"}}]`), mistake: `actions[0].env[0].secretKeyRef has key "a b": a key may contain letters, digits, -, _ and .`},
+		{
+			name:    "another format's tasks",
+			content: action("name: A\nevent: a.test.triggered\nsteps: []"),
+			mistake: "actions[0].steps is not known; did you mean tasks?",
+		},
+		{
+			name:    "an action's key",
+			content: action("name: A\nevent: a.test.triggered\ntasks: [{image: i, parallel: true}]"),
+			mistake: "actions[0].tasks[0].parallel is not known; it belongs to the action",
+		},
+		{
+			name:    "a source as Kubernetes has it",
+			content: task("env: [{name: A, valueFrom: {secretKeyRef: {name: s, key: k}}}]"),
+			mistake: "actions[0].env[0].valueFrom must be one of event, secret, string; put secretKeyRef next to name, without valueFrom",
+		},
+		{
+			name:    "a plain value",
+			content: task("env: [{name: A, value: b}]"),
+			mistake: "actions[0].env[0] needs valueFrom: one of event, secret, string; for a fixed text: valueFrom: string",
+		},
+		{
+			name:    "a number in quotes",
+			content: task(`ttlSecondsAfterFinished: "100"`),
+			mistake: `actions[0].ttlSecondsAfterFinished must be a whole number, not "100"; write it without quotes and unit, for example 300`,
+		},
+		{
+			name:    "a template",
+			content: action("name: A\nevent: a.test.triggered\nimage: {{ .Values.image }}"),
+			mistake: "actions[0].image must be text, not a map; this looks like a template that was not filled in",
+		},
+		{
+			name:    "a key of a Secret",
+			content: task(`env: [{name: A, secretKeyRef: {name: a, key: "a b"}}]`),
+			mistake: `actions[0].env[0].secretKeyRef has key "a b": a key may contain letters, digits, -, _ and .`,
+		},
 		{name: "blanks around a path", content: task(`env: [{name: A, valueFrom: event, value: " $.data.service "}]`)},
 		{name: "a last ---", content: task("cmd: ls") + "---\n"},
-		{name: "merged labels", content: "apiVersion: v2\nx-l: &l {a: b}\nactions:\n- {name: A, event: a.test.triggered, image: i, labels: {<<: *l, c: d}, annotations: {<<: [*l]}, nodeSelector: {<<: *l}}\n"},
-		{name: "a part of an event's type", content: action("name: A\nevent: test\nimage: i"), warning: `actions[0].event "test" also matches started and finished events; write sh.keptn.event.test.triggered`},
-		{name: "a sequence's event", content: action("name: A\nevent: sh.keptn.event.dev.delivery.triggered\nimage: i"), warning: `actions[0].event "sh.keptn.event.dev.delivery.triggered" is the event of sequence delivery in stage dev, not of a task; tasks have sh.keptn.event.TASK.triggered`},
-		{name: "a shell's command", content: task("cmd: echo hi && echo there"), warning: `actions[0].cmd is one word, and no shell reads it; write [sh, -c, "echo hi && echo there"]`},
-		{name: "an action without a name", content: action("event: a.test.triggered\ntasks: [{image: i}]"), warning: "actions[0] has no name; messages and labels of its Jobs would be easier to find with one"},
+		{
+			name: "merged labels",
+			content: "apiVersion: v2\nx-l: &l {a: b}\nactions:\n- {name: A, event: a.test.triggered, image: i, labels: {<<: *l, c: d}, annotations: {<<: " +
+				"[*l]}, nodeSelector: {<<: *l}}\n",
+		},
+		{
+			name:    "a part of an event's type",
+			content: action("name: A\nevent: test\nimage: i"),
+			warning: `actions[0].event "test" also matches started and finished events; write sh.keptn.event.test.triggered`,
+		},
+		{
+			name:    "a sequence's event",
+			content: action("name: A\nevent: sh.keptn.event.dev.delivery.triggered\nimage: i"),
+			warning: `actions[0].event "sh.keptn.event.dev.delivery.triggered" is the event of sequence delivery in stage dev, not of a task; tasks have ` +
+				`sh.keptn.event.TASK.triggered`,
+		},
+		{
+			name:    "a shell's command",
+			content: task("cmd: echo hi && echo there"),
+			warning: `actions[0].cmd is one word, and no shell reads it; write [sh, -c, "echo hi && echo there"]`,
+		},
+		{
+			name:    "an action without a name",
+			content: action("event: a.test.triggered\ntasks: [{image: i}]"),
+			warning: "actions[0] has no name; messages and labels of its Jobs would be easier to find with one",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -32,7 +32,8 @@ func inFolder(t *testing.T) {
 	folder := t.TempDir()
 	for name, content := range map[string]string{
 		"good/job/config.yaml": good, "wrong/job/config.yaml": wrong, "wrong/other.yaml": "x", "good/.git/job/config.yaml": "x", "event.json": givenEvent,
-		"secret.yaml":   "apiVersion: v2\nactions:\n- {name: A, event: t.triggered, image: busybox, env: [{name: one, valueFrom: secret}], serviceAccount: deployer}\n",
+		"secret.yaml": "apiVersion: v2\nactions:\n- {name: A, event: t.triggered, image: busybox, env: [{name: one, valueFrom: secret}], serviceAccount: " +
+			"deployer}\n",
 		"settings.yaml": "kind: ConfigMap\ndata: {ALLOWED_IMAGES: nginx*}\n---\nkind: Secret\ndata: {ALLOWED_IMAGES: '*'}\n",
 		"large.yaml":    strings.Repeat("#", 300<<10), "empty/file": "",
 	} {
@@ -125,14 +126,16 @@ func TestCommand(t *testing.T) {
 		{
 			name:      "what the installation does not allow",
 			arguments: []string{"--event", "event.json", "--settings", "settings.yaml", "good"},
-			want:      "# sh.keptn.event.test.triggered makes no Jobs: action \"A\", task \"A\" (line 3): Forbidden: Image busybox does not match configured image allowlist (ALLOWED_IMAGES: nginx*)\n",
-			err:       "there are mistakes",
+			want: "# sh.keptn.event.test.triggered makes no Jobs: action \"A\", task \"A\" (line 3): Forbidden: Image busybox does not match configured " +
+				"image allowlist (ALLOWED_IMAGES: nginx*)\n",
+			err: "there are mistakes",
 		},
 		{
 			name:      "what the namespace does not allow",
 			input:     strings.Replace(good, "image: busybox", "image: busybox, securityContext: {privileged: true}", 1),
 			arguments: []string{"--event", "event.json", "-"},
-			want: "# sh.keptn.event.test.triggered makes no Jobs: action \"A\", task \"A\" (line 3): its pod is not let in: it violates PodSecurity \"baseline:latest\": " +
+			want: "# sh.keptn.event.test.triggered makes no Jobs: action \"A\", task \"A\" (line 3): its pod is not let in: it violates PodSecurity " +
+				"\"baseline:latest\": " +
 				"privileged (container \"task\" must not set securityContext.privileged=true)\n",
 			err: "there are mistakes",
 		},

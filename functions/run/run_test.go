@@ -448,7 +448,8 @@ func TestStoreChangesOnlyWhatWasRead(t *testing.T) {
 	read.UID = "uid"
 	client := fake.NewClientset(&read)
 	store := &Store{Client: clientset.Of(client), Namespaces: []string{"jobs"}, Installation: "ours"}
-	if err := errors.Join(store.Resume(t.Context(), &read), store.GiveUp(t.Context(), &read, "why", time.Unix(0, 0)), store.Delete(t.Context(), &read)); err != nil {
+	givenUp := store.GiveUp(t.Context(), &read, "why", time.Unix(0, 0))
+	if err := errors.Join(givenUp, store.Resume(t.Context(), &read), store.Delete(t.Context(), &read)); err != nil {
 		t.Fatal(err)
 	}
 	var got []string
@@ -462,8 +463,9 @@ func TestStoreChangesOnlyWhatWasRead(t *testing.T) {
 		}
 	}
 	want := []string{
+		`{"metadata":{"annotations":{"job-executor.github.io/failed-at":"1970-01-01T00:00:00Z","job-executor.github.io/failure":"why"},` +
+			`"uid":"uid"},"spec":{"suspend":true}}`,
 		`{"metadata":{"uid":"uid"},"spec":{"suspend":false}}`,
-		`{"metadata":{"annotations":{"job-executor.github.io/failed-at":"1970-01-01T00:00:00Z","job-executor.github.io/failure":"why"},"uid":"uid"},"spec":{"suspend":true}}`,
 		"Background uid",
 	}
 	if difference := cmp.Diff(want, got); difference != "" {

@@ -40,48 +40,48 @@ const podDeleted = "its pod was deleted before it had ended, by hand, or with it
 
 // failure says in a sentence why a Job failed, from the most specific thing that is
 // known, and what to do about it.
-func (evidence evidence) failure() string {
-	if why := evidence.job.Annotations[run.FailureAnnotation]; why != "" {
+func (e evidence) failure() string {
+	if why := e.job.Annotations[run.FailureAnnotation]; why != "" {
 		return why
 	}
-	for index := range slices.Backward(evidence.pods) { // the last attempt's reason is the Job's
-		pod := &evidence.pods[index]
-		for _, why := range []func(*corev1.Pod) string{evidence.ended, disrupted, evidence.overdue, evidence.unable, evidence.fetched, evidence.others} {
+	for index := range slices.Backward(e.pods) { // the last attempt's reason is the Job's
+		pod := &e.pods[index]
+		for _, why := range []func(*corev1.Pod) string{e.ended, disrupted, e.overdue, e.unable, e.fetched, e.others} {
 			if sentence := why(pod); sentence != "" {
 				return sentence
 			}
 		}
 	}
-	if sentence := evidence.refused(); sentence != "" {
+	if sentence := e.refused(); sentence != "" {
 		return sentence
 	}
-	reason, message := run.FailureOf(evidence.job)
+	reason, message := run.FailureOf(e.job)
 	switch {
 	case reason == batchv1.JobReasonDeadlineExceeded:
-		if told := evidence.couldNotStart(nil, eventFailedMount, eventUnschedulable, eventFailed); told != "" {
+		if told := e.couldNotStart(nil, eventFailedMount, eventUnschedulable, eventFailed); told != "" {
 			return told
 		}
-		return evidence.tooLong()
-	case reason == batchv1.JobReasonBackoffLimitExceeded && len(evidence.pods) == 0:
+		return e.tooLong()
+	case reason == batchv1.JobReasonBackoffLimitExceeded && len(e.pods) == 0:
 		return podDeleted
 	}
-	return fmt.Sprintf("job %s failed. Reason: %s, Message: %s", evidence.job.Name, reason, message)
+	return fmt.Sprintf("job %s failed. Reason: %s, Message: %s", e.job.Name, reason, message)
 }
 
 // runResult is how a Job ended that failed: its container did, its time was over, or it could
 // not be run to its end.
-func (evidence evidence) runResult() keptn.RunResult {
-	reason, _ := run.FailureOf(evidence.job)
+func (e evidence) runResult() keptn.RunResult {
+	reason, _ := run.FailureOf(e.job)
 	isOver := reason == batchv1.JobReasonDeadlineExceeded
-	for index := range evidence.pods {
-		isOver = isOver || evidence.pods[index].Status.Reason == podDeadlineExceeded
+	for index := range e.pods {
+		isOver = isOver || e.pods[index].Status.Reason == podDeadlineExceeded
 	}
 	switch {
-	case evidence.job.Annotations[run.FailureAnnotation] != "":
+	case e.job.Annotations[run.FailureAnnotation] != "":
 		return keptn.RunError
 	case isOver:
 		return keptn.RunTimeout
-	case len(evidence.pods) > 0 && evidence.ended(&evidence.pods[len(evidence.pods)-1]) != "":
+	case len(e.pods) > 0 && e.ended(&e.pods[len(e.pods)-1]) != "":
 		return keptn.RunFailure
 	default:
 		return keptn.RunError
@@ -90,14 +90,14 @@ func (evidence evidence) runResult() keptn.RunResult {
 
 // unstarted says why the last attempt of a Job has not started, "" if it has. The fetcher has the
 // task's own time, so a task whose files are being fetched has started.
-func (evidence evidence) unstarted(now time.Time) string {
-	since := evidence.job.CreationTimestamp.Time
-	if evidence.job.Status.StartTime != nil {
-		since = evidence.job.Status.StartTime.Time
+func (e evidence) unstarted(now time.Time) string {
+	since := e.job.CreationTimestamp.Time
+	if e.job.Status.StartTime != nil {
+		since = e.job.Status.StartTime.Time
 	}
 	var pod *corev1.Pod
-	if last := len(evidence.pods) - 1; last >= 0 {
-		pod = &evidence.pods[last]
+	if last := len(e.pods) - 1; last >= 0 {
+		pod = &e.pods[last]
 		if last > 0 {
 			since = pod.CreationTimestamp.Time
 		}
@@ -116,17 +116,17 @@ func (evidence evidence) unstarted(now time.Time) string {
 	}
 	sentence := fmt.Sprintf("it could not start within %s", now.Sub(since).Round(time.Second))
 	if pod != nil {
-		if why := evidence.unable(pod); why != "" {
+		if why := e.unable(pod); why != "" {
 			return sentence + ": " + why
 		}
 		if why := unscheduled(pod); why != "" {
 			return sentence + ": " + why
 		}
 	}
-	if why := evidence.refused(); why != "" {
+	if why := e.refused(); why != "" {
 		return sentence + ": " + why
 	}
-	if told := evidence.told(eventFailedMount, eventUnschedulable, eventFailed); told != "" {
+	if told := e.told(eventFailedMount, eventUnschedulable, eventFailed); told != "" {
 		return sentence + ": " + told
 	}
 	return sentence + ", and Kubernetes does not say why"
@@ -134,7 +134,7 @@ func (evidence evidence) unstarted(now time.Time) string {
 
 // ended tells how the task's own container ended badly. An exit code of another one,
 // such as a sidecar that was stopped, is not the task's.
-func (evidence evidence) ended(pod *corev1.Pod) string {
+func (e evidence) ended(pod *corev1.Pod) string {
 	for _, status := range pod.Status.ContainerStatuses {
 		terminated := status.State.Terminated
 		if status.Name != run.TaskContainer || terminated == nil || terminated.ExitCode == 0 {
@@ -147,15 +147,15 @@ func (evidence evidence) ended(pod *corev1.Pod) string {
 			return ""
 		}
 		if terminated.Reason == containerOOMKilled {
-			return fmt.Sprintf("its container was killed (%s) since it needed more memory than its limit%s; set resources.limits.memory higher", containerOOMKilled, evidence.memoryLimit())
+			return fmt.Sprintf("its container was killed (%s) since it needed more memory than its limit%s; set resources.limits.memory higher", containerOOMKilled, e.memoryLimit())
 		}
 		return fmt.Sprintf("container %s ended (%s)", status.Name, reasonOf(terminated))
 	}
 	return ""
 }
 
-func (evidence evidence) memoryLimit() string {
-	for _, container := range evidence.job.Spec.Template.Spec.Containers {
+func (e evidence) memoryLimit() string {
+	for _, container := range e.job.Spec.Template.Spec.Containers {
 		if limit, ok := container.Resources.Limits[corev1.ResourceMemory]; ok && container.Name == run.TaskContainer {
 			return " of " + limit.String()
 		}
@@ -206,7 +206,7 @@ func evictionAdvice(message string) string {
 }
 
 // overdue tells that the pod was stopped at its time limit.
-func (evidence evidence) overdue(pod *corev1.Pod) string {
+func (e evidence) overdue(pod *corev1.Pod) string {
 	if pod.Status.Reason != podDeadlineExceeded {
 		return ""
 	}
@@ -214,36 +214,36 @@ func (evidence evidence) overdue(pod *corev1.Pod) string {
 	if !slices.ContainsFunc(pod.Status.ContainerStatuses, func(status corev1.ContainerStatus) bool {
 		return status.State.Running != nil || status.State.Terminated != nil && !status.State.Terminated.StartedAt.IsZero()
 	}) {
-		if told := evidence.couldNotStart(pod, eventFailed, eventFailedMount); told != "" {
+		if told := e.couldNotStart(pod, eventFailed, eventFailedMount); told != "" {
 			return told
 		}
 	}
-	return evidence.tooLong()
+	return e.tooLong()
 }
 
 // couldNotStart says from events why a task did not start until its time was over, "" if there is
 // no such event. The pod may be nil, if it is gone.
-func (evidence evidence) couldNotStart(pod *corev1.Pod, reasons ...string) string {
-	told := evidence.told(reasons...)
+func (e evidence) couldNotStart(pod *corev1.Pod, reasons ...string) string {
+	told := e.told(reasons...)
 	if told == "" {
 		return ""
 	}
-	if answer := evidence.toldContaining(eventFailed, "pull image"); answer != "" {
+	if answer := e.toldContaining(eventFailed, "pull image"); answer != "" {
 		if pod == nil {
 			pod = &corev1.Pod{}
 		}
-		return "it could not start: " + evidence.unpulled(pod, run.TaskContainer, answer)
+		return "it could not start: " + e.unpulled(pod, run.TaskContainer, answer)
 	}
 	return "it could not start: " + told
 }
 
 // The sources of a time limit, as DeadlineAnnotation names them.
-func (evidence evidence) tooLong() string {
+func (e evidence) tooLong() string {
 	seconds := int64(0)
-	if limit := evidence.job.Spec.Template.Spec.ActiveDeadlineSeconds; limit != nil {
+	if limit := e.job.Spec.Template.Spec.ActiveDeadlineSeconds; limit != nil {
 		seconds = *limit
 	}
-	source := evidence.job.Annotations[run.DeadlineAnnotation]
+	source := e.job.Annotations[run.DeadlineAnnotation]
 	if source == "" {
 		source = "maxPollDuration"
 	}
@@ -252,13 +252,13 @@ func (evidence evidence) tooLong() string {
 
 // unable says why a container cannot start: for an image that cannot be pulled, which one, and
 // what the registry answered.
-func (evidence evidence) unable(pod *corev1.Pod) string {
+func (e evidence) unable(pod *corev1.Pod) string {
 	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		waiting := status.State.Waiting
 		switch {
 		case waiting == nil:
 		case slices.Contains([]string{imagePullBackOff, errImagePull, invalidImageName}, waiting.Reason):
-			return evidence.unpulled(pod, status.Name, waiting.Message)
+			return e.unpulled(pod, status.Name, waiting.Message)
 		case waiting.Message != "":
 			return fmt.Sprintf("container %s could not start (%s: %s)", status.Name, waiting.Reason, waiting.Message)
 		}
@@ -267,14 +267,14 @@ func (evidence evidence) unable(pod *corev1.Pod) string {
 }
 
 // unpulled names the image of a container, and the registry's answer.
-func (evidence evidence) unpulled(pod *corev1.Pod, container, message string) string {
+func (e evidence) unpulled(pod *corev1.Pod, container, message string) string {
 	image := "the image"
-	for _, spec := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers, evidence.job.Spec.Template.Spec.InitContainers, evidence.job.Spec.Template.Spec.Containers) {
+	for _, spec := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers, e.job.Spec.Template.Spec.InitContainers, e.job.Spec.Template.Spec.Containers) {
 		if spec.Name == container && spec.Image != "" {
 			image = "image " + spec.Image
 		}
 	}
-	if answer := evidence.toldContaining(eventFailed, "image"); answer != "" {
+	if answer := e.toldContaining(eventFailed, "image"); answer != "" {
 		message = answer // "Back-off pulling image" does not say why
 	}
 	return fmt.Sprintf("%s of container %s cannot be pulled: %s", image, container, message)
@@ -282,8 +282,8 @@ func (evidence evidence) unpulled(pod *corev1.Pod, container, message string) st
 
 // toldContaining returns the message of the newest event of a reason whose text contains a word;
 // messages that only count errors say less.
-func (evidence evidence) toldContaining(reason, word string) string {
-	for _, told := range slices.Backward(evidence.events) {
+func (e evidence) toldContaining(reason, word string) string {
+	for _, told := range slices.Backward(e.events) {
 		if told.Reason == reason && strings.Contains(told.Message, word) && !strings.HasPrefix(told.Message, "Error: ") {
 			return told.Message
 		}
@@ -302,7 +302,7 @@ func unscheduled(pod *corev1.Pod) string {
 }
 
 // fetched tells that the files could not be fetched.
-func (evidence evidence) fetched(pod *corev1.Pod) string {
+func (e evidence) fetched(pod *corev1.Pod) string {
 	for _, status := range pod.Status.InitContainerStatuses {
 		if terminated := status.State.Terminated; status.Name == run.FetcherContainer && terminated != nil && terminated.ExitCode != 0 {
 			return "its files could not be fetched"
@@ -312,7 +312,7 @@ func (evidence evidence) fetched(pod *corev1.Pod) string {
 }
 
 // others tells of any other container that ended badly, and of what the pod says.
-func (evidence evidence) others(pod *corev1.Pod) string {
+func (e evidence) others(pod *corev1.Pod) string {
 	if pod.Status.Phase == corev1.PodFailed {
 		for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 			if terminated := status.State.Terminated; terminated != nil && terminated.ExitCode != 0 {
@@ -328,20 +328,20 @@ func (evidence evidence) others(pod *corev1.Pod) string {
 
 // refused tells that the pod was not admitted: by a quota, by pod security, or by a
 // webhook.
-func (evidence evidence) refused() string {
-	if len(evidence.pods) > 0 {
+func (e evidence) refused() string {
+	if len(e.pods) > 0 {
 		return ""
 	}
-	if told := evidence.told(eventFailedCreate); told != "" {
+	if told := e.told(eventFailedCreate); told != "" {
 		return "its pod was refused (" + told + ")"
 	}
 	return ""
 }
 
 // told is the newest event of the reasons, the first of which there is one.
-func (evidence evidence) told(reasons ...string) string {
+func (e evidence) told(reasons ...string) string {
 	for _, reason := range reasons {
-		for _, told := range slices.Backward(evidence.events) {
+		for _, told := range slices.Backward(e.events) {
 			if told.Reason == reason {
 				return told.Reason + ": " + told.Message
 			}

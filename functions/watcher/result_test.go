@@ -51,7 +51,8 @@ func TestTaskSaysItsResult(t *testing.T) {
 				`{"result": "warning", "message": "first", "a": {"x": 1, "y": 1}}`, `{"result": "pass", "message": "second", "a": {"y": 2}, "b": 3}`,
 			},
 			want: `{"status": "succeeded", "result": "warning",
-				"message": "Task 'one' finished with a warning!\nTask 'two' finished successfully!\nTask 'one': first\nTask 'two': second\nTask 'two' replaced the a.y that an earlier task reported.\n",
+				"message": "Task 'one' finished with a warning!\nTask 'two' finished successfully!\nTask 'one': first\nTask 'two': second\n` +
+				`Task 'two' replaced the a.y that an earlier task reported.\n",
 				"labels": {"build": "17"}, "a": {"x": 1, "y": 2}, "b": 3}`,
 		},
 		{
@@ -193,7 +194,8 @@ func TestLogIsWithheldIfASecretIsGone(t *testing.T) {
 	if err := json.Unmarshal(reply.Data(), &got); err != nil {
 		t.Fatal(err)
 	}
-	want := "Task 'one' finished with a warning!\nThe log and the reported data are withheld, since Secret credentials was deleted while the task ran, or cannot be read. " +
+	want := "Task 'one' finished with a warning!\nThe log and the reported data are withheld, since Secret credentials was deleted while the task ran, " +
+		"or cannot be read. " +
 		"To read the log: kubectl logs --namespace jobs --selector batch.kubernetes.io/job-name=one --container task --tail -1\n"
 	if difference := cmp.Diff(want, got["message"]); difference != "" || got["result"] != "warning" || strings.Contains(reply.String(), "s3cr3t") {
 		t.Errorf("%v (-want +got):\n%s", got, difference)

@@ -222,17 +222,18 @@ func (w *Watcher) waiting(ctx context.Context, job *batchv1.Job) (*event.Event, 
 	if err != nil {
 		return nil, err
 	}
-	task, err := taskOf([]byte(job.Annotations[run.TaskAnnotation]))
-	if err != nil {
-		return nil, function.Permanent(err)
-	}
 	why := found.unstarted(w.Now())
 	if why == "" {
 		return nil, nil
 	}
+	task, err := taskOf([]byte(job.Annotations[run.TaskAnnotation]))
+	if err != nil {
+		return nil, function.Permanent(err)
+	}
 	why = excerpt.Shorten(redact.Clean(why), "the Job's events", maxSentenceBytes)
 	w.Log.InfoContext(ctx, "Job waits", "job", job.Name, "reason", why)
-	return new(task.LogWaiting(w.Now(), fmt.Sprintf("Task '%s' waits: %s", job.Annotations[run.TaskNameAnnotation], why))), nil
+	logged := task.LogWaiting(w.Now(), fmt.Sprintf("Task '%s' waits: %s", job.Annotations[run.TaskNameAnnotation], why))
+	return &logged, nil
 }
 
 // unstarted gives up a Job whose task did not start in time, and so ends its run.

@@ -342,7 +342,8 @@ func TestTaskThatDoesNotStartIsGivenUp(t *testing.T) {
 		return made
 	}
 	refused := []corev1.Event{
-		{Reason: "Failed", Message: `Failed to pull image "locust:nope": docker.io/library/locust:nope: not found`}, {Reason: "Failed", Message: "Error: ImagePullBackOff"},
+		{Reason: "Failed", Message: `Failed to pull image "locust:nope": docker.io/library/locust:nope: not found`}, {Reason: "Failed", Message: "Error: " +
+			"ImagePullBackOff"},
 	}
 	const why = `: image locust:nope of container task cannot be pulled: Failed to pull image "locust:nope": docker.io/library/locust:nope: not found`
 	tests := []struct {

@@ -93,7 +93,7 @@ func TestReasons(t *testing.T) {
 		{
 			name:  "an image that does not exist",
 			tasks: `{name: T, image: "registry.invalid/nothing:1"}`,
-			want:  []string{"it could not start within", "container task could not start", "registry.invalid/nothing:1"},
+			want:  []string{"it could not start within", "image registry.invalid/nothing:1 of container task cannot be pulled"},
 		},
 		{
 			name:  "a command that does not exist",

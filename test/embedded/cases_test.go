@@ -68,7 +68,7 @@ func TestCasesOfJobConfig(t *testing.T) {
 		{name: "11-empty-service-account", task: test, want: passed},
 		{name: "12-files-slash", task: test, want: passed, says: []string{"a.txt", "tf"}},
 		{name: "13-files-leave-keptn-takes-a-minute", task: test, want: errored, says: []string{`files[0] "../x" has .. in it`}},
-		{name: "14-regexp-bomb", task: test, want: nothing, logs: []string{"is no regular expression: it has 5010 characters, more than 512"}},
+		{name: "14-regexp-bomb", task: test, want: nothing, logs: []string{"is not a regular expression: it has 5010 characters, more than 512"}},
 		{name: "15-jsonpath-bomb", task: test, want: errored, says: []string{"is a JSONPath with more than one .."}},
 		{
 			name: "17-apiversion-v1", task: test, want: errored,

@@ -36,7 +36,8 @@ func TestJobProvidesTheSLIsOfAnEvaluation(t *testing.T) {
 		{"0.5", "310", "succeeded", "pass"}, {"3", "310", "succeeded", "warning"}, {"7", "310", "succeeded", "fail"}, {"x", "310", "errored", "fail"},
 	} {
 		t.Run(test.errors, func(t *testing.T) {
-			keptnContext, err := k.Trigger(t.Context(), "shop", "production", "pipeline", "carts", map[string]any{"labels": map[string]any{"errors": test.errors, "time": test.time}})
+			labels := map[string]any{"labels": map[string]any{"errors": test.errors, "time": test.time}}
+			keptnContext, err := k.Trigger(t.Context(), "shop", "production", "pipeline", "carts", labels)
 			if err != nil {
 				t.Fatal(err)
 			}

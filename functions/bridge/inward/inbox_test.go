@@ -273,7 +273,8 @@ func TestInboxSendsAgain(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 		}
-		if difference := cmp.Diff([]time.Duration{time.Second, time.Minute + time.Second, 3*time.Minute + time.Second, 7*time.Minute + time.Second}, sentAt); difference != "" {
+		want := []time.Duration{time.Second, time.Minute + time.Second, 3*time.Minute + time.Second, 7*time.Minute + time.Second}
+		if difference := cmp.Diff(want, sentAt); difference != "" {
 			t.Errorf("(-want +got):\n%s", difference)
 		}
 		counter.Answer.Started = 1
@@ -359,7 +360,8 @@ func TestEventThatCannotBePublishedIsAnswered(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := []string{`1: Job Executor cannot run this task: the name of its stage contains a control character: "produc\ntion". Rename it and run the sequence again.`}
+	want := []string{`1: Job Executor cannot run this task: the name of its stage contains a control character: "produc\ntion". Rename it and run the ` +
+		`sequence again.`}
 	if difference := cmp.Diff(want, told); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}

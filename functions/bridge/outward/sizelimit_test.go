@@ -81,8 +81,9 @@ func TestEventsFitIntoWhatKeptnTakes(t *testing.T) {
 			}),
 			limit: 64 << 10,
 			least: 20 << 10,
-			has:   []string{`"Left out, since Keptn accepts events of at most 65536 bytes: larger (51202 bytes), large (40962 bytes).\nx`, `"small":"s"`, `"get-sli"`, `"a":"b"`},
-			not:   []string{`"large":`, `"larger":`},
+			has: []string{`"Left out, since Keptn accepts events of at most 65536 bytes: larger (51202 bytes), large (40962 ` +
+				`bytes).\nx`, `"small":"s"`, `"get-sli"`, `"a":"b"`},
+			not: []string{`"large":`, `"larger":`},
 		},
 		{name: "a little too much", outgoing: finishedWith(long("x", 64<<10), nil), limit: 64 << 10, least: 60 << 10, has: []string{"left out"}},
 	}

@@ -101,7 +101,7 @@ func readList(decoder *json.Decoder, left *listing) (events []event.Event, isCut
 		return nil, false, nil
 	}
 	if err != nil || token != json.Delim('[') {
-		return nil, false, fmt.Errorf("%w: its events are no list: %v", ErrForeign, err)
+		return nil, false, errors.Join(fmt.Errorf("%w: its events are no list", ErrForeign), err)
 	}
 	for decoder.More() {
 		var content json.RawMessage

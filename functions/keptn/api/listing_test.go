@@ -28,7 +28,8 @@ func TestListingLeavesOutOnlyWhatItHasTo(t *testing.T) {
 		{name: "none", answer: `{"nextPageKey":"0","events":[]}`},
 		{name: "null", answer: `{"events":null}`},
 		{
-			name: "one that is no event", answer: `{"events":[` + listedAs("1", "{}") + `,{"id":5},` + listedAs("2", "{}") + `],"totalCount":3}`, want: []string{"1", "2"},
+			name: "one that is no " +
+				"event", answer: `{"events":[` + listedAs("1", "{}") + `,{"id":5},` + listedAs("2", "{}") + `],"totalCount":3}`, want: []string{"1", "2"},
 			log: "undecodable=1 \"beyond limit\"=0",
 		},
 		{
@@ -36,7 +37,8 @@ func TestListingLeavesOutOnlyWhatItHasTo(t *testing.T) {
 			log: "undecodable=0 \"beyond limit\"=6",
 		},
 		{
-			name: "more than fits", answer: `{"events":[` + strings.Join([]string{listedAs("1", large), listedAs("2", large), listedAs("3", large), listedAs("4", large)}, ",") + `]}`,
+			name: "more than " +
+				"fits", answer: `{"events":[` + strings.Join([]string{listedAs("1", large), listedAs("2", large), listedAs("3", large), listedAs("4", large)}, ",") + `]}`,
 			want: []string{"1", "2"}, log: "undecodable=0 \"beyond limit\"=1",
 		},
 		{name: "nobody's answer", answer: `{}`, err: "it has no events"},

@@ -115,7 +115,8 @@ func TestReportThatMayBeTruncatedIsAMistake(t *testing.T) {
 			pod.Spec.Containers = make([]corev1.Container, test.containers)
 			var want []string
 			if test.bytes >= test.limit {
-				want = []string{fmt.Sprintf("it has %d bytes or more, so Kubernetes may have truncated it; report less than that, for example only the failed checks", test.limit)}
+				want = []string{fmt.Sprintf("it has %d bytes or more, so Kubernetes may have truncated it; report less than that, for example only the failed "+
+					"checks", test.limit)}
 			}
 			if difference := cmp.Diff(want, Of(&pod).Mistakes); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
