@@ -35,7 +35,7 @@ TASKS ?= 100
 
 .PHONY: simulate
 simulate: ## Simulate SEEDS=10 times about TASKS=100 tasks with faults, on a virtual clock
-	SEED=$(SEED) SEEDS=$(SEEDS) TASKS=$(TASKS) go test -count=1 -timeout=2h -run 'TestEveryTask' $(if $(filter 1,$(SEEDS)),-v) ./test/simulation
+	SEED=$(SEED) SEEDS=$(SEEDS) TASKS=$(TASKS) go test -count=1 -timeout=2h -run 'TestEveryTask' -v ./test/simulation
 
 .PHONY: unit
 unit: ## Unit tests, and whole sequences in one process; RUN=TestName runs one

@@ -234,5 +234,22 @@ func (keptn Keptn) State(ctx context.Context, project, keptnContext string) (seq
 	return answer.States[0].State, answer.States[0].Stages[0].State, nil
 }
 
+// Counted is how many events Keptn has counted for the current task of a Keptn context. It has
+// stored an event before it counts it.
+func (keptn Keptn) Counted(ctx context.Context, project, keptnContext string) (int, error) {
+	var answer struct {
+		SequenceExecutions []struct {
+			Status struct {
+				CurrentTask struct{ Events []json.RawMessage }
+			}
+		}
+	}
+	path := "/controlPlane/v1/sequence-execution?" + url.Values{"project": {project}, "keptnContext": {keptnContext}}.Encode()
+	if err := keptn.exchange(ctx, http.MethodGet, path, nil, &answer); err != nil || len(answer.SequenceExecutions) == 0 {
+		return 0, err
+	}
+	return len(answer.SequenceExecutions[0].Status.CurrentTask.Events), nil
+}
+
 // TraceID is the id of the trace of a Keptn context.
 func TraceID(keptnContext string) string { return strings.ReplaceAll(keptnContext, "-", "") }

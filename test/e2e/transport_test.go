@@ -121,8 +121,8 @@ actions:
 	}))
 	// It is the started event that makes the bridge look after the task.
 	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
-		events, err := installed.Events(ctx, keptnContext)
-		if err == nil && len(console.Ours(events)) == 0 {
+		counted, err := installed.Counted(ctx, project, keptnContext)
+		if err == nil && counted == 0 {
 			err = errors.New("the task is not started")
 		}
 		return err

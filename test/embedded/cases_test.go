@@ -28,7 +28,9 @@ func TestCasesOfJobConfig(t *testing.T) {
 	// secret makes the Secret that the next task needs.
 	var system *System
 	secret := func(ctx context.Context, _ Container) int {
-		made := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "job-executor-jobs", Name: "made-before"}, Data: map[string][]byte{"K": []byte("made")}}
+		made := &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "job-executor-jobs", Name: "made-before", Labels: AllowedLabels()}, Data: map[string][]byte{"K": []byte("made")},
+		}
 		if _, err := system.Cluster.Client(nil).CoreV1().Secrets(made.Namespace).Create(ctx, made, metav1.CreateOptions{}); err != nil {
 			return 1
 		}
@@ -72,7 +74,7 @@ func TestCasesOfJobConfig(t *testing.T) {
 		{name: "15-jsonpath-bomb", task: test, want: errored, says: []string{"is a JSONPath with more than one .."}},
 		{
 			name: "17-apiversion-v1", task: test, want: errored,
-			says: []string{"line 1, column 13: apiVersion v1 is not supported, use v2: there cmd is a list"},
+			says: []string{"line 1, column 13: apiVersion v1 is not supported, use v2; in v2, cmd is a list"},
 		},
 		{name: "18-short-form", task: test, want: passed, says: []string{"Task 'A' finished successfully!", "\nhello\n"}},
 		{name: "19-annotations-as-list", task: test, want: passed},
@@ -121,7 +123,7 @@ func TestCasesOfJobConfig(t *testing.T) {
 			}
 			aborts := test.want.Stage == nothing.Stage
 			if aborts {
-				awaitTaken(t, system, keptn, keptnContext, false)
+				awaitTaken(t, system, keptn, project, keptnContext, false)
 			}
 			var message string
 			err = console.Eventually(t.Context(), flowLimit, func(ctx context.Context) error {

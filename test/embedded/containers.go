@@ -35,7 +35,9 @@ type Container struct {
 	Projected map[string]string
 	// TerminationLog is the file that the container expects as /dev/termination-log.
 	TerminationLog string
-	Output         io.Writer
+	// Terminate writes the termination log where there are no files.
+	Terminate func(message string)
+	Output    io.Writer
 }
 
 // Runtime runs containers.

@@ -458,13 +458,17 @@ func (cluster *Kubernetes) run(ctx context.Context, job *batchv1.Job, pod *corev
 		}
 		terminationLog := directory + "." + container.Name + ".termination-log"
 		var code int
+		reported := ""
 		code, err = cluster.options.Runtime.Run(ctx, Container{
 			Job: job.Name, Name: container.Name, Image: container.Image, Command: expanded(container.Command), Arguments: expanded(container.Args),
 			Environment: environment, WorkingDir: container.WorkingDir, Directory: directory, MountPath: mountPath, Projected: projected,
-			TerminationLog: terminationLog, Output: log,
+			TerminationLog: terminationLog, Terminate: func(message string) { reported = message }, Output: log,
 		})
-		terminated.ExitCode = int32(code) //nolint:gosec // of a process
-		terminated.Message = terminationMessage(pod, terminationLog)
+		terminated.ExitCode = int32(code)                            //nolint:gosec // of a process
+		if content, err := os.ReadFile(terminationLog); err == nil { //nolint:gosec // our own
+			reported = string(content)
+		}
+		terminated.Message = terminationMessage(pod, reported)
 	}
 	if err != nil {
 		terminated.ExitCode, terminated.Reason, terminated.Message = startErrorCode, startError, err.Error()
@@ -507,13 +511,9 @@ func (cluster *Kubernetes) project(pod *corev1.Pod, container *corev1.Container,
 // terminationMessage returns what the kubelet keeps of a termination log: its last 4 KiB, and of
 // those the beginning, so that all containers of a pod have no more than 12 KiB
 // (kubelet/kuberuntime, getTerminationMessage; kubelet/status, normalizeStatus).
-func terminationMessage(pod *corev1.Pod, path string) string {
-	content, err := os.ReadFile(path) //nolint:gosec // our own
-	if err != nil {
-		return ""
-	}
+func terminationMessage(pod *corev1.Pod, content string) string {
 	const ofFile, ofPod = 4096, 12 << 10
-	message := string(content[max(0, len(content)-ofFile):])
+	message := content[max(0, len(content)-ofFile):]
 	return message[:min(len(message), ofPod/(len(pod.Spec.InitContainers)+len(pod.Spec.Containers)))]
 }
 

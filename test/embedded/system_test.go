@@ -160,7 +160,7 @@ func TestSequences(t *testing.T) {
 				t.Fatal(err)
 			}
 			if test.abort {
-				awaitTaken(t, system, keptn, keptnContext, len(test.want.Events) > 0)
+				awaitTaken(t, system, keptn, project, keptnContext, len(test.want.Events) > 0)
 				if err := keptn.Abort(t.Context(), project, keptnContext); err != nil {
 					t.Fatal(err)
 				}
@@ -206,7 +206,7 @@ func start(t *testing.T, options Options) *System {
 
 // awaitTaken waits until an executor has seen the event of a context, and, if it has
 // something to run, until a container runs and Keptn knows that it was started.
-func awaitTaken(t *testing.T, system *System, keptn console.Keptn, keptnContext string, runs bool) {
+func awaitTaken(t *testing.T, system *System, keptn console.Keptn, project, keptnContext string, runs bool) {
 	t.Helper()
 	err := console.Eventually(t.Context(), flowLimit, func(ctx context.Context) error {
 		if runs {
@@ -219,8 +219,8 @@ func awaitTaken(t *testing.T, system *System, keptn console.Keptn, keptnContext 
 			if err != nil {
 				return err
 			}
-			events, err := keptn.Events(ctx, keptnContext)
-			if err == nil && len(console.Ours(events)) == 0 {
+			counted, err := keptn.Counted(ctx, project, keptnContext)
+			if err == nil && counted == 0 {
 				err = errors.New("Keptn does not know that it was started")
 			}
 			return err

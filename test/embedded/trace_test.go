@@ -75,7 +75,7 @@ func TestTraceGoesOnWithAnotherBridge(t *testing.T) {
 	system := start(t, Options{})
 	keptn := console.Keptn{Call: system.Call}
 	keptnContext := begin(t, keptn, "replaced", "apiVersion: v2\nactions:\n- {name: A, event: test.triggered, image: alpine, cmd: [sleep, '4']}\n")
-	awaitTaken(t, system, keptn, keptnContext, true)
+	awaitTaken(t, system, keptn, "replaced", keptnContext, true)
 	if err := system.ReplaceBridge(); err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +222,7 @@ SERVER bridge RUN test = cancellation
 			project := fmt.Sprintf("traced-%d", index)
 			keptnContext := begin(t, keptn, project, test.config)
 			if test.aborts {
-				awaitTaken(t, system, keptn, keptnContext, strings.Contains(test.want, "create Jobs"))
+				awaitTaken(t, system, keptn, project, keptnContext, strings.Contains(test.want, "create Jobs"))
 				if err := keptn.Abort(t.Context(), project, keptnContext); err != nil {
 					t.Fatal(err)
 				}

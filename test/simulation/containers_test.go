@@ -3,8 +3,11 @@ package simulation
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"strings"
 	"time"
 
+	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/test/embedded"
 )
 
@@ -41,10 +44,50 @@ func (script script) Run(ctx context.Context, container embedded.Container) (int
 		code, end = 137, killed
 	case <-time.After(pause):
 	}
+	report := script.world.reportOf(random)
+	container.Terminate(report.text)
 	_, _ = fmt.Fprintf(container.Output, "%s %s\n", container.Job, end)
 	script.world.note("Job %s has %s", container.Job, end)
 	script.world.mutex.Lock()
 	script.world.ends[container.Job] = end
+	script.world.verdicts[container.Job] = report.verdict // of an earlier attempt nothing counts
+	script.world.happened[report.name]++
 	script.world.mutex.Unlock()
 	return code, nil
+}
+
+// report is what a task writes to /dev/termination-log, and how it ends if its container succeeds.
+type report struct {
+	name, text string
+	verdict    keptn.Result
+}
+
+// reports are of every kind that a task may write.
+var reports = []report{
+	{"text", "3 of 5 are slow", keptn.ResultPass},
+	{"a pass", `{"result":"pass","labels":{"n":5,"o":{"a":1},"null":null}}`, keptn.ResultPass},
+	{"data", `{"get-sli":{"indicatorValues":[{"metric":"m","value":1.5,"success":true}]},"deep":{"a":[{"b":null}]}}`, keptn.ResultPass},
+	{"data at the limit", `{"x":"` + strings.Repeat("x", 4000) + `"}`, keptn.ResultPass},
+	{"a warning", `{"result":"warning","message":"slow"}`, keptn.ResultWarning},
+	{"a failure", `{"result":"fail"}`, keptn.ResultFail},
+	{"an error", `{"status":"errored"}`, keptn.ResultFail},
+	{"a truncated report", `{"result":"fail","x":"` + strings.Repeat("x", 5000) + `"}`, keptn.ResultFail},
+	{"a truncated report that begins again", strings.Repeat("x", 5000) + `{"result":"pass"}`, keptn.ResultFail},
+	{"a malformed report", `{"result":"pass",}`, keptn.ResultFail},
+	{"a wrong type", `{"result":false}`, keptn.ResultFail},
+	{"an unknown result", `{"result":"PASS"}`, keptn.ResultFail},
+	{"a huge number", `{"x":1e400}`, keptn.ResultFail},
+	{"deep nesting", strings.Repeat(`{"a":`, 200) + "1" + strings.Repeat("}", 200), keptn.ResultFail},
+	{"a NUL in a name", `{"a\u0000":1}`, keptn.ResultFail},
+	{"labels that are a list", `{"labels":["a"]}`, keptn.ResultFail},
+	{"a member that is given twice", `{"result":"fail","result":"pass"}`, keptn.ResultFail},
+}
+
+// reportOf draws a report; most tasks write nothing.
+func (world *world) reportOf(random *rand.Rand) report {
+	const share = 0.3
+	if world.planned != nil || random.Float64() >= share {
+		return report{"nothing", "", keptn.ResultPass}
+	}
+	return reports[random.IntN(len(reports))]
 }

@@ -185,7 +185,7 @@ func (world *world) judgeRuns(name, triggeredID string) {
 		}
 	}
 	for job, starts := range world.starts {
-		if runOf(job) == jobs && starts > 1 {
+		if runOf(job) == jobs && starts > 1+retriesOf(job) {
 			world.violations = append(world.violations, fmt.Sprintf("Job %s ran %d times", job, starts))
 		}
 	}
@@ -201,14 +201,21 @@ func (world *world) judgeResult(name, triggeredID string, told taskEvent) {
 	world.mutex.Lock()
 	defer world.mutex.Unlock()
 	ended, jobs := map[string]int{}, runOf(run.Name(run.ID(triggeredID), 0, 0))
+	want := keptn.ResultPass
 	for job, end := range world.ends {
-		if runOf(job) == jobs && !isSilent(job) {
-			ended[end]++
+		if runOf(job) != jobs || isSilent(job) {
+			continue
+		}
+		ended[end]++
+		switch {
+		case end != succeeded || world.verdicts[job] == keptn.ResultFail:
+			want = keptn.ResultFail
+		case world.verdicts[job] == keptn.ResultWarning && want == keptn.ResultPass:
+			want = keptn.ResultWarning
 		}
 	}
-	want := keptn.ResultFail
-	if ended[succeeded] == jobsOf[name] {
-		want = keptn.ResultPass
+	if ended[succeeded]+ended[failed]+ended[killed] < jobsOf[name] {
+		want = keptn.ResultFail
 	}
 	if told.Data.Result == string(want) || world.touched[jobs] && told.Data.Result == string(keptn.ResultFail) {
 		return

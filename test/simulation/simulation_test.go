@@ -2,9 +2,14 @@ package simulation
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,6 +49,7 @@ type outcome struct {
 	history      uint64
 	violations   []string
 	took         time.Duration
+	happened     map[string]int
 }
 
 // simulate runs one seed in a bubble of virtual time.
@@ -62,9 +68,35 @@ func simulate(t *testing.T, seed, tasks int) (result outcome) {
 		judged := world.judge()
 		cancel()
 		time.Sleep(endLimit) // timers of requests whose callers have died
-		result = outcome{tasks: judged, steps: world.steps, history: world.history.Sum64(), violations: world.violations, took: time.Since(world.began)}
+		result = outcome{tasks: judged, steps: world.steps, history: world.history.Sum64(), violations: world.violations, took: time.Since(world.began), happened: world.happened}
 	})
 	return result
+}
+
+// totals are how often each kind of thing happened in all worlds.
+type totals struct {
+	mutex sync.Mutex
+	times map[string]int
+}
+
+func (t *totals) add(what string, times int) {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	if t.times == nil {
+		t.times = map[string]int{}
+	}
+	t.times[what] += times
+}
+
+// String lists them.
+func (t *totals) String() string {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	var text strings.Builder
+	for _, what := range slices.Sorted(maps.Keys(t.times)) {
+		fmt.Fprintf(&text, "simulated: %s, %d times\n", what, t.times[what])
+	}
+	return text.String()
 }
 
 // TestEveryTaskEndsOnceWhateverFails runs SEEDS seeds from SEED on, each with
@@ -73,11 +105,16 @@ func TestEveryTaskEndsOnceWhateverFails(t *testing.T) {
 	before := debug.SetGCPercent(gcPercent)
 	t.Cleanup(func() { debug.SetGCPercent(before) })
 	first, seeds, tasks := setting(t, "SEED", 1), setting(t, "SEEDS", 2), setting(t, "TASKS", 50)
+	total := &totals{}
+	t.Cleanup(func() { fmt.Print(total) }) // whether it passes or not
 	for seed := first; seed < first+seeds; seed++ {
 		t.Run(strconv.Itoa(seed), func(t *testing.T) {
 			t.Parallel()
 			result := simulate(t, seed, tasks)
 			t.Logf("%d tasks in %d steps and %s", result.tasks, result.steps, result.took)
+			for what, times := range result.happened {
+				total.add(what, times)
+			}
 			for _, violation := range result.violations {
 				t.Error(violation)
 			}

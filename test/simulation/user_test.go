@@ -49,7 +49,7 @@ actions:
     events: [{name: sh.keptn.event.test.triggered}]
     tasks:
       - {name: warm, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 600}
-      - {name: load, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 60, namespace: load-tests}
+      - {name: load, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 60, namespace: load-tests, retries: 1}
   - name: Observe
     event: sh.keptn.event.test.finished
     image: image
@@ -73,6 +73,14 @@ var firstsOf = map[string][]string{"deployment": {"-000-001"}, "test": {"-001-00
 
 // isParallel says whether a Job is the parallel action's.
 func isParallel(job string) bool { return strings.HasSuffix(actionOf(job), "-001") }
+
+// retriesOf is how often a Job is tried again.
+func retriesOf(job string) int {
+	if strings.HasSuffix(job, "-003-002") {
+		return 1
+	}
+	return 0
+}
 
 // isSilent says whether a Job is the silent action's.
 func isSilent(job string) bool { return strings.HasSuffix(job, "-002-001") }

@@ -74,6 +74,10 @@ type world struct {
 	// starts and ends are of Jobs, by their names.
 	starts map[string]int
 	ends   map[string]string
+	// verdicts are the results that Jobs reported, by their names, and happened is how often each
+	// kind of thing did.
+	verdicts map[string]keptn.Result
+	happened map[string]int
 	// aborted are Keptn contexts.
 	aborted map[string]bool
 	// questions is how often Keptn was asked about a single task, requests how often it
@@ -173,6 +177,8 @@ func newWorldOf(ctx context.Context, t *testing.T, seed uint64, tasks int, trans
 		counted:     map[string][]keptn.Phase{},
 		starts:      map[string]int{},
 		ends:        map[string]string{},
+		verdicts:    map[string]keptn.Result{},
+		happened:    map[string]int{},
 		aborted:     map[string]bool{},
 		early:       map[string]bool{},
 		touched:     map[string]bool{},

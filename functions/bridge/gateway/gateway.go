@@ -99,7 +99,7 @@ func (gateway *Gateway) grant(writer http.ResponseWriter, request *http.Request)
 	}
 	verified, err := gateway.Verify(*received)
 	if err != nil {
-		http.Error(writer, err.Error(), http.StatusForbidden)
+		http.Error(writer, err.Error(), http.StatusUnauthorized)
 		return
 	}
 	asker, ok := gateway.identify(writer, request)

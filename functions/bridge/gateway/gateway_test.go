@@ -148,7 +148,7 @@ func TestGateway(t *testing.T) {
 			asking: func(request *http.Request) { request.Header.Del("Ce-Signed") },
 			bearer: "executor's",
 			count:  current,
-			status: 403,
+			status: 401,
 			body:   "it is not signed\n",
 		},
 		{
