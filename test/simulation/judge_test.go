@@ -117,6 +117,10 @@ func (world *world) judge() (tasks int) {
 			continue
 		}
 		tasks++
+		if event.Source == lighthouse {
+			world.judgeEvaluation(event, answer.Events)
+			continue
+		}
 		world.mutex.Lock()
 		counted, aborted := world.counted[event.ID], world.aborted[event.Context]
 		// The user may abort between the started and the finished event that give it up.
@@ -152,6 +156,32 @@ func (world *world) judge() (tasks int) {
 		}
 	}
 	return tasks
+}
+
+// judgeEvaluation looks how often a question of lighthouse-service was answered, and so the
+// evaluation: exactly once.
+func (world *world) judgeEvaluation(asked taskEvent, events []taskEvent) {
+	counts := map[string]int{}
+	for _, event := range events {
+		_, phase, _ := keptn.ParseType(event.Type)
+		switch {
+		case event.TriggeredID == asked.ID && strings.HasPrefix(event.Source, keptn.Source):
+			counts["get-sli."+string(phase)]++
+		case event.Context == asked.Context && event.Source == lighthouse && phase == keptn.Finished:
+			counts["evaluation.finished"]++
+		}
+	}
+	world.mutex.Lock()
+	defer world.mutex.Unlock()
+	world.happened["an evaluation"]++
+	if world.aborted[asked.Context] {
+		return
+	}
+	for _, what := range []string{"get-sli.started", "get-sli.finished", "evaluation.finished"} {
+		if times := counts[what]; times != 1 && (times == 0 || !world.skewed) {
+			world.violations = append(world.violations, fmt.Sprintf("there are %d of %s for the question %s", times, what, asked.ID))
+		}
+	}
 }
 
 // judgeObserved looks how often the Job of an event has run that triggers nothing: not

@@ -21,7 +21,15 @@ spec:
           tasks: [{name: deployment}, {name: test}]
         - name: unmatched
           tasks: [{name: approval}]
+        - name: evaluated
+          tasks: [{name: evaluation}]
 `
+
+// slo has lighthouse-service evaluate, which asks for the indicator.
+const slo = "objectives: [{sli: m, pass: [{criteria: ['<=2']}]}]\ntotal_score: {pass: '90%'}\n"
+
+// evaluatedService is the one that has it.
+var evaluatedService = serviceName(0)
 
 // jobConfig has a task with two Jobs of one action, and one with five of three, of which
 // the first is parallel, and a silent one is in between.
@@ -52,6 +60,12 @@ actions:
       - {name: load, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 60, namespace: load-tests, retries: 1}
   - name: Observe
     event: sh.keptn.event.test.finished
+    image: image
+    cmd: run
+    ttlSecondsAfterFinished: 60
+    maxPollDuration: 60
+  - name: Indicators
+    event: sh.keptn.event.get-sli.triggered
     image: image
     cmd: run
     ttlSecondsAfterFinished: 60
@@ -122,6 +136,9 @@ func (world *world) load() {
 	world.ask(http.MethodPut, "/resource-service/v1/project/"+project+"/resource", map[string]any{
 		"resources": []map[string]any{{"resourceURI": "job/config.yaml", "resourceContent": []byte(jobConfig)}},
 	}, nil)
+	world.ask(http.MethodPut, "/resource-service/v1/project/"+project+"/stage/"+stage+"/service/"+evaluatedService+"/resource", map[string]any{
+		"resources": []map[string]any{{"resourceURI": "slo.yaml", "resourceContent": []byte(slo)}},
+	}, nil)
 	var group sync.WaitGroup
 	sequences := (world.tasks + 1) / 2
 	for index := range sequences {
@@ -133,16 +150,19 @@ func (world *world) load() {
 func (world *world) sequence(index int, within time.Duration) {
 	random := world.chance.draw("sequence %d", index)
 	time.Sleep(between(random, 0, within))
-	name := "pipeline"
-	if random.Float64() < 0.03 { //nolint:mnd // a few
+	name, service := "pipeline", serviceName(index)
+	switch draw := random.Float64(); {
+	case draw < 0.03: //nolint:mnd // a few
 		name = "unmatched"
+	case draw < 0.08: //nolint:mnd // a few
+		name, service = "evaluated", evaluatedService
 	}
 	var answer struct {
 		KeptnContext string `json:"keptnContext"`
 	}
 	world.ask(http.MethodPost, "/v1/event", map[string]any{
 		"type": "sh.keptn.event." + stage + "." + name + ".triggered", "source": "user", "specversion": "1.0",
-		"data": map[string]string{"project": project, "stage": stage, "service": serviceName(index)},
+		"data": map[string]string{"project": project, "stage": stage, "service": service},
 	}, &answer)
 	control := func(state string) {
 		world.note("the user says %s to %s", state, answer.KeptnContext)

@@ -387,7 +387,7 @@ func (world *world) start() {
 	if world.stuck {
 		world.network.Handle("executor-custom"+local, http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) { <-request.Context().Done() }))
 	}
-	for _, name := range []string{"executor-deployment", "executor-test", "executor-custom", "executor-observed"} {
+	for _, name := range []string{"executor-deployment", "executor-test", "executor-get-sli", "executor-custom", "executor-observed"} {
 		if world.stuck && name == "executor-custom" {
 			continue
 		}
