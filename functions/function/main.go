@@ -35,6 +35,8 @@ const (
 	// tried again.
 	firstRetry = 500 * time.Millisecond
 	lastRetry  = 30 * time.Second
+	// quietPause is the longest pause of retries that are not warned of.
+	quietPause = 4 * time.Second
 )
 
 // errLoopEnded ends the process, which is started again: nobody else does the loop's work.
@@ -151,7 +153,12 @@ func Retry[Value any](ctx context.Context, log *slog.Logger, do func(context.Con
 		if err == nil || IsPermanent(err) {
 			return value, err
 		}
-		log.WarnContext(ctx, "failed, will be tried again", "pause", pause.String(), "error", err)
+		// A network that lets a new pod through a little later is no news.
+		level := slog.LevelInfo
+		if pause > quietPause {
+			level = slog.LevelWarn
+		}
+		log.Log(ctx, level, "retrying", "pause", pause.String(), "error", err)
 		select {
 		case <-ctx.Done():
 			return value, errors.Join(err, context.Cause(ctx))

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -25,7 +26,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/job-executor/job-executor/functions/bridge"
+	"github.com/job-executor/job-executor/functions/executor"
+	"github.com/job-executor/job-executor/functions/jobsource"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/watcher"
 	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/demo/loadtest"
 	"github.com/job-executor/job-executor/test/embedded"
@@ -106,6 +111,9 @@ func show(ctx context.Context, options options) error {
 	}
 	settings, err := pairsOf(options.settings)
 	if err != nil {
+		return fmt.Errorf("--setting: %w", err)
+	}
+	if err := checkSettings(settings); err != nil {
 		return fmt.Errorf("--setting: %w", err)
 	}
 	objects, err := objectsOf(options)
@@ -247,6 +255,35 @@ func objectsOf(options options) (objects []runtime.Object, err error) {
 		objects = append(objects, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: jobsNamespace, Name: account, Labels: embedded.AllowedLabels()}})
 	}
 	return objects, nil
+}
+
+// checkSettings refuses a setting that nothing reads.
+func checkSettings(settings map[string]string) error {
+	known := map[string]bool{}
+	for _, configuration := range []reflect.Type{
+		reflect.TypeFor[bridge.Configuration](), reflect.TypeFor[executor.Configuration](), reflect.TypeFor[jobsource.Configuration](),
+		reflect.TypeFor[watcher.Configuration](),
+	} {
+		variablesOf(configuration, known)
+	}
+	for name := range settings {
+		if !known[name] {
+			return fmt.Errorf("there is no setting %s; the README lists them", name)
+		}
+	}
+	return nil
+}
+
+// variablesOf adds the variables that the fields of a configuration name.
+func variablesOf(configuration reflect.Type, known map[string]bool) {
+	for index := range configuration.NumField() {
+		field := configuration.Field(index)
+		if variable, _, _ := strings.Cut(field.Tag.Get("env"), ","); variable != "" {
+			known[variable] = true
+		} else if field.Type.Kind() == reflect.Struct {
+			variablesOf(field.Type, known)
+		}
+	}
 }
 
 // pairsOf splits each KEY=value.

@@ -145,19 +145,32 @@ func (p *pipe) Close() error {
 }
 
 // Found returns the keys whose values were redacted so far, such as "TOKEN of Secret cluster".
-func (r *Redactor) Found() []string {
-	var found []string
+func (r *Redactor) Found() []string { return r.named(r.found) }
+
+func (r *Redactor) named(found []bool) (names []string) {
 	for index, source := range r.sources {
-		if r.found[index] {
-			found = append(found, source)
+		if found[index] {
+			names = append(names, source)
 		}
 	}
-	return found
+	return names
 }
 
-// Value redacts all texts and numbers of a JSON value, and calls changed with the path of each
-// that it changes.
-func (r *Redactor) Value(path string, value any, changed func(path string)) any {
+// member redacts one text of a JSON value, and returns which keys' values it had.
+func (r *Redactor) member(text string) (redacted string, names []string) {
+	before := r.found
+	r.found = make([]bool, len(before))
+	redacted = r.values(text)
+	names = r.named(r.found)
+	for index := range before {
+		r.found[index] = r.found[index] || before[index]
+	}
+	return redacted, names
+}
+
+// Value redacts all texts and numbers of a JSON value. It calls changed with the path of each that
+// it changes, and the keys whose values that had.
+func (r *Redactor) Value(path string, value any, changed func(path string, keys []string)) any {
 	switch value := value.(type) {
 	case string:
 		return r.leaf(path, value, value, changed)
@@ -167,9 +180,9 @@ func (r *Redactor) Value(path string, value any, changed func(path string)) any 
 		redacted := make(map[string]any, len(value))
 		for _, name := range slices.Sorted(maps.Keys(value)) {
 			member := name
-			if key := r.values(name); key != name {
-				member = key
-				changed(strings.TrimPrefix(path+"."+member, "."))
+			if redactedName, keys := r.member(name); redactedName != name {
+				member = redactedName
+				changed(strings.TrimPrefix(path+"."+member, "."), keys)
 			}
 			redacted[member] = r.Value(strings.TrimPrefix(path+"."+member, "."), value[name], changed)
 		}
@@ -185,12 +198,12 @@ func (r *Redactor) Value(path string, value any, changed func(path string)) any 
 	}
 }
 
-func (r *Redactor) leaf(path string, value any, text string, changed func(string)) any {
-	redacted := r.values(text)
+func (r *Redactor) leaf(path string, value any, text string, changed func(path string, keys []string)) any {
+	redacted, keys := r.member(text)
 	if redacted == text {
 		return value
 	}
-	changed(path)
+	changed(path, keys)
 	return redacted
 }
 

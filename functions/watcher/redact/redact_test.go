@@ -137,7 +137,7 @@ func TestValuesAreRedacted(t *testing.T) {
 				t.Errorf("withheld: %q, found (-want +got):\n%s", r.Withheld, difference)
 			}
 			value := map[string]any{"a": []any{test.text, 5.0}, test.text: nil}
-			if difference := cmp.Diff(map[string]any{"a": []any{test.want, 5.0}, test.want: nil}, r.Value("", value, func(string) {})); difference != "" {
+			if difference := cmp.Diff(map[string]any{"a": []any{test.want, 5.0}, test.want: nil}, r.Value("", value, func(string, []string) {})); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
 			}
 		})
@@ -236,15 +236,18 @@ func TestSecretsThatCannotBeRead(t *testing.T) {
 
 func TestChangedMembersAreNamed(t *testing.T) {
 	var changed []string
+	note := func(path string, keys []string) { changed = append(changed, path+" has "+strings.Join(keys, ", ")) }
 	value := map[string]any{
 		"deployment": map[string]any{"uris": []any{"http://carts.default.svc", "x"}}, "pin": json.Number("4821377"), "staple": "y", "ok": true,
 	}
-	got := redactorOf(t, "NAMESPACE", "default", "PIN", "4821377", "T", "staple").Value("", value, func(path string) { changed = append(changed, path) })
+	got := redactorOf(t, "NAMESPACE", "default", "PIN", "4821377", "T", "staple").Value("", value, note)
 	want := map[string]any{"deployment": map[string]any{"uris": []any{"http://carts.***.svc", "x"}}, "pin": "***", "***": "y", "ok": true}
 	if difference := cmp.Diff(want, got); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
-	if difference := cmp.Diff([]string{"deployment.uris[0]", "pin", "***"}, changed); difference != "" {
+	if difference := cmp.Diff([]string{
+		"deployment.uris[0] has NAMESPACE of Secret one", "pin has PIN of Secret one", "*** has T of Secret one",
+	}, changed); difference != "" {
 		t.Errorf("changed (-want +got):\n%s", difference)
 	}
 }

@@ -79,14 +79,16 @@ func worse(one, other keptn.Result) bool {
 // Redactor redacts Secrets, as redact.Redactor does.
 type Redactor interface {
 	Text(text string) string
-	Value(path string, value any, changed func(path string)) any
+	Value(path string, value any, changed func(path string, keys []string)) any
 }
 
 // Redact redacts everything that a person or Keptn is shown of a report. It adds to the message
 // which members it changed, since others rely on their values.
 func (r *Result) Redact(redactor Redactor) {
 	var changed []string
-	note := func(path string) { changed = append(changed, path) }
+	note := func(path string, keys []string) {
+		changed = append(changed, fmt.Sprintf("%s contained the value of %s, which was redacted.", path, strings.Join(keys, " and ")))
+	}
 	r.Message = redactor.Text(r.Message)
 	for index, mistake := range r.Mistakes {
 		r.Mistakes[index] = redactor.Text(mistake)
@@ -105,10 +107,8 @@ func (r *Result) Redact(redactor Redactor) {
 		r.Data = data
 	}
 	const most = 20
-	for index, path := range changed[:min(len(changed), most)] {
-		if index == most-1 && len(changed) > most {
-			path = fmt.Sprintf("%d more members", len(changed)-index)
-		}
-		r.Message = strings.TrimSpace(r.Message + "\n" + path + " contained the value of a Secret, which was redacted.")
+	if more := len(changed) - most; more > 0 {
+		changed = append(changed[:most], fmt.Sprintf("%d more members contained values of Secrets.", more))
 	}
+	r.Message = strings.TrimSpace(r.Message + "\n" + strings.Join(changed, "\n"))
 }

@@ -21,7 +21,7 @@ const (
 	stage        = "production"
 	sequence     = "pipeline"
 	service      = "shop"
-	installLimit = 8 * time.Minute
+	signInterval = time.Minute
 	zeroLimit    = 4 * time.Minute
 	runLimit     = 5 * time.Minute
 	traceLimit   = 30 * time.Second
@@ -30,6 +30,20 @@ const (
 
 func main() { console.Main("demo", demo) }
 
+// showSigns says every minute that compiling and installing go on, until the context ends.
+func showSigns(ctx context.Context, say func(string)) {
+	ticker := time.NewTicker(signInterval)
+	defer ticker.Stop()
+	for began := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			say(fmt.Sprintf("still compiling and installing, after %s", time.Since(began).Round(time.Second)))
+		}
+	}
+}
+
 func demo(ctx context.Context) error {
 	terminal := console.NewTerminal(os.Stdout)
 	installed, err := system.Connect()
@@ -37,14 +51,18 @@ func demo(ctx context.Context) error {
 		return err
 	}
 	terminal.Heading("Installing")
-	installCtx, cancel := context.WithTimeout(ctx, installLimit)
-	defer cancel()
 	say := func(step string) { terminal.Say("• " + step) }
-	if err := installed.Install(installCtx, say); err != nil {
-		return err
+	// Compiling takes as long as it takes on a busy machine; what waits for the cluster has limits of
+	// its own.
+	installing, stop := context.WithCancel(ctx)
+	defer stop()
+	go showSigns(installing, say)
+	if err := installed.Install(ctx, say); err != nil {
+		return fmt.Errorf("%w\nRun the same command again: it goes on where it was", err)
 	}
+	stop()
 	say("a small web server, to be tested: kubectl apply -f test/demo/cluster/target.yaml")
-	if err := installed.Apply(installCtx, path.Join(directory, "cluster/target.yaml")); err != nil {
+	if err := installed.Apply(ctx, path.Join(directory, "cluster/target.yaml")); err != nil {
 		return err
 	}
 
