@@ -91,7 +91,8 @@ func (world *world) namespaces() []string {
 
 // types are those that the bridge subscribes to.
 func (world *world) types() []string {
-	names := []string{"sh.keptn.event.deployment.triggered", "sh.keptn.event.test.triggered", "sh.keptn.event.approval.triggered", "sh.keptn.event.get-sli.triggered", observedType}
+	names := []string{"sh.keptn.event.deployment.triggered", "sh.keptn.event.test.triggered", "sh.keptn.event.approval.triggered",
+		"sh.keptn.event.get-sli.triggered", observedType}
 	if world.many {
 		names = append(names, brokenType)
 		for index := range others {

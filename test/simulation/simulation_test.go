@@ -68,7 +68,8 @@ func simulate(t *testing.T, seed, tasks int) (result outcome) {
 		judged := world.judge()
 		cancel()
 		time.Sleep(endLimit) // timers of requests whose callers have died
-		result = outcome{tasks: judged, steps: world.steps, history: world.history.Sum64(), violations: world.violations, took: time.Since(world.began), happened: world.happened}
+		result = outcome{tasks: judged, steps: world.steps, history: world.history.Sum64(), violations: world.violations,
+			took: time.Since(world.began), happened: world.happened}
 	})
 	return result
 }
