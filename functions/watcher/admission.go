@@ -42,7 +42,7 @@ func (a *Admission) Refuses(ctx context.Context, job *batchv1.Job) (string, erro
 	if name := unchecked.ServiceAccount; name != "" {
 		account, err := a.Client.ServiceAccounts(job.Namespace).Get(ctx, name, metav1.GetOptions{})
 		if isUnreadable(err) || err == nil && !selector.Matches(labels.Set(account.Labels)) {
-			return run.NotAllowed("Service account", "serviceaccount", job.Namespace, name, unchecked.Label), nil
+			return run.NotAllowed("service account", "serviceaccount", job.Namespace, name, unchecked.Label), nil
 		}
 		if err != nil {
 			return "", fmt.Errorf("read service account %s/%s: %w", job.Namespace, name, err)

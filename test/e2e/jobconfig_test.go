@@ -151,7 +151,10 @@ func makeSecret(t *testing.T, installed *system.Installation, keptnContext, name
 		if err != nil {
 			return err
 		}
-		_, err = secrets.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, StringData: map[string]string{"KEY": "made"}}, metav1.CreateOptions{})
+		_, err = secrets.Create(ctx, &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"job-executor.github.io/allowed": "true"}},
+			StringData: map[string]string{"KEY": "made"},
+		}, metav1.CreateOptions{})
 		if apierrors.IsAlreadyExists(err) {
 			err = nil
 		}
