@@ -40,10 +40,10 @@ func BenchmarkGrowth(b *testing.B) {
 		{"open events", "bridge", 1250, func(size int) load { return load{Namespaces: 1, OpenEvents: size} }, gaveAll},
 		{"finished Jobs", "jobsource", 2500, func(size int) load { return load{Namespaces: 1, FinishedJobs: size} }, said("watching Jobs")},
 		{"namespaces", "watcher", 7, func(size int) load {
-			return load{Namespaces: size, FinishedJobs: 100, ReportedRuns: 100, LogsOfARun: 1, LogBytes: 1 << 10}
+			return load{Namespaces: size, FinishedJobs: 100, ReportedRuns: 100, TasksOfARun: 1, Attempts: 1, LogBytes: 1 << 10}
 		}, said("done")},
 		{"MiB of a log", "watcher", 8, func(size int) load {
-			return load{Namespaces: 1, FinishedJobs: 4, ReportedRuns: 4, LogsOfARun: 1, LogBytes: size << 20}
+			return load{Namespaces: 1, FinishedJobs: 4, ReportedRuns: 4, TasksOfARun: 1, Attempts: 1, LogBytes: size << 20}
 		}, said("done")},
 	} {
 		b.Run(growth.name, func(b *testing.B) {

@@ -56,18 +56,32 @@ func anonymous(t *testing.T, pid int) int64 {
 func TestMemoryIsEnough(t *testing.T) {
 	tests := []struct {
 		name, program, manifest string
+		load                    load
 		done                    func(world *world, output string) bool
 	}{
-		{name: "10,000 open events", program: "bridge", manifest: "600-bridge.yaml", done: gaveAll},
-		{name: "20,000 finished Jobs", program: "jobsource", manifest: "600-jobsource.yaml", done: said("watching Jobs")},
-		{name: "100 runs of four logs of 10 MB", program: "watcher", manifest: "700-watcher.yaml", done: said("done")},
+		{
+			name: "10,000 open events of 6 KB", program: "bridge", manifest: "600-bridge.yaml",
+			load: load{Namespaces: 1, OpenEvents: 10000}, done: gaveAll,
+		},
+		{
+			name: "20,000 finished Jobs", program: "jobsource", manifest: "600-jobsource.yaml",
+			load: load{Namespaces: 1, FinishedJobs: 20000}, done: said("watching Jobs"),
+		},
+		{
+			name: "100 runs of four logs of 3 MiB", program: "watcher", manifest: "700-watcher.yaml",
+			load: load{Namespaces: 1, FinishedJobs: 100, ReportedRuns: 100, TasksOfARun: 4, Attempts: 1, LogBytes: 3 << 20}, done: said("done"),
+		},
+		{
+			name: "100 tasks, eleven attempts and logs of 300 KiB", program: "watcher", manifest: "700-watcher.yaml",
+			load: load{Namespaces: 1, FinishedJobs: 1, ReportedRuns: 1, TasksOfARun: 100, Attempts: 11, LogBytes: 300 << 10}, done: said("done"),
+		},
 	}
 	keys := installKeys(t)
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			limit, goLimit := limitOf(t, test.manifest)
 			var highest int64
-			underLoad(t, keys, test.program, goLimit, most(), test.done, func(process *os.Process) { highest = max(highest, anonymous(t, process.Pid)) })
+			underLoad(t, keys, test.program, goLimit, test.load, test.done, func(process *os.Process) { highest = max(highest, anonymous(t, process.Pid)) })
 			t.Logf("%s: %d MiB at most of %d MiB", test.program, highest>>20, limit>>20)
 			if highest > limit {
 				t.Errorf("%s needs %d MiB, and may have %d MiB", test.program, highest>>20, limit>>20)

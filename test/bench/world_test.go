@@ -42,13 +42,8 @@ type load struct {
 	OpenEvents int
 	// FinishedJobs are spread over so many namespaces.
 	FinishedJobs, Namespaces int
-	// ReportedRuns end at once, each with so many logs of so many bytes.
-	ReportedRuns, LogsOfARun, LogBytes int
-}
-
-// most is what the functions have to bear with the memory that they are given.
-func most() load {
-	return load{OpenEvents: 10000, FinishedJobs: 20000, Namespaces: 1, ReportedRuns: 100, LogsOfARun: 4, LogBytes: 10 << 20}
+	// ReportedRuns end at once. Each has so many tasks, of so many attempts, with logs of so many bytes.
+	ReportedRuns, TasksOfARun, Attempts, LogBytes int
 }
 
 // programVariable names the function that this process is to be, and serverVariable the
@@ -143,13 +138,13 @@ func report(ctx context.Context, environment embedded.Environment, load load) er
 	failures := make([]error, load.ReportedRuns)
 	for index := range failures {
 		group.Go(func() {
-			completed, err := jobsource.Sign(run.Completed(newJob(index, load), run.Finished, time.Now()))
+			completed, err := jobsource.Sign(run.Completed(newJob(index, 0, load), run.Finished, time.Now()))
 			if err != nil {
 				failures[index] = err
 				return
 			}
 			reply, err := made.Handlers["/"](ctx, completed)
-			if err == nil && (reply == nil || len(reply.Data()) < load.LogsOfARun*min(load.LogBytes, logLimit)) {
+			if err == nil && (reply == nil || len(reply.Data()) < min(load.TasksOfARun*load.Attempts*min(load.LogBytes, logLimit), runLimit)) {
 				err = fmt.Errorf("run %d was answered with too little", index)
 			}
 			failures[index] = err
@@ -164,8 +159,11 @@ func report(ctx context.Context, environment embedded.Environment, load load) er
 	return nil
 }
 
-// logLimit is how much of each log Keptn gets at least.
-const logLimit = 64 << 10
+// logLimit is how much of each log Keptn gets at least, and runLimit of all logs of a run.
+const (
+	logLimit = 64 << 10
+	runLimit = 256 << 10
+)
 
 // namespaceOf is the namespace of one of the Jobs.
 func namespaceOf(index int, load load) string {
@@ -179,8 +177,8 @@ var task = keptn.Task{
 
 func runID(index int) string { return fmt.Sprintf("00000000-0000-0000-0000-%012d", index) }
 
-// newJob is a finished Job of a run of its own, as large as real ones are.
-func newJob(index int, load load) *batchv1.Job {
+// newJob is the finished Job of a run's task, as large as real ones are.
+func newJob(index, taskIndex int, load load) *batchv1.Job {
 	of := task
 	of.TriggeredID = runID(index)
 	answers, err := json.Marshal(of)
@@ -194,13 +192,13 @@ func newJob(index int, load load) *batchv1.Job {
 	}
 	labels := map[string]string{
 		run.ManagedByLabel: run.ManagedBy, run.InstanceLabel: "job-executor", run.EventIDLabel: of.TriggeredID,
-		run.ActionIndexLabel: "0", run.TaskIndexLabel: "1", run.ContextLabel: of.Context,
+		run.ActionIndexLabel: "0", run.TaskIndexLabel: strconv.Itoa(taskIndex), run.ContextLabel: of.Context,
 	}
-	name := run.Name(of.TriggeredID, 0, 1)
+	name := run.Name(of.TriggeredID, 0, taskIndex)
 	return &batchv1.Job{
 		TypeMeta: metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: namespaceOf(index, load), Name: name, UID: types.UID(of.TriggeredID), ResourceVersion: "1", CreationTimestamp: ended, Labels: labels,
+			Namespace: namespaceOf(index, load), Name: name, UID: types.UID(name), ResourceVersion: "1", CreationTimestamp: ended, Labels: labels,
 			Annotations: map[string]string{
 				run.TaskAnnotation: string(answers), run.TTLAnnotation: "21600", run.ReportedAnnotation: ended.Format(time.RFC3339),
 			},
@@ -250,10 +248,9 @@ func newWorld(keys string, load load) *world {
 	world.HandleFunc("GET /apis/batch/v1/namespaces/{namespace}/jobs", world.jobs)
 	world.HandleFunc("GET /api/v1/namespaces/{namespace}/pods", func(writer http.ResponseWriter, request *http.Request) {
 		_, job, _ := strings.Cut(request.URL.Query().Get("labelSelector"), "=")
-		answer(
-			writer,
-			corev1.PodList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}, Items: []corev1.Pod{newPod(request.PathValue("namespace"), job, load)}},
-		)
+		answer(writer, corev1.PodList{
+			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}, Items: newPods(request.PathValue("namespace"), job, load.Attempts),
+		})
 	})
 	world.HandleFunc("GET /api/v1/namespaces/{namespace}/pods/{pod}/log", func(writer http.ResponseWriter, _ *http.Request) {
 		line := []byte(strings.Repeat("x", 99) + "\n")
@@ -309,14 +306,21 @@ func answer(writer http.ResponseWriter, body any) {
 	_ = json.NewEncoder(writer).Encode(body)
 }
 
-func newPod(namespace, job string, load load) corev1.Pod {
-	pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: job + "-xxxxx"}}
-	for index := range load.LogsOfARun {
-		pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, corev1.ContainerStatus{
-			Name: fmt.Sprintf("container-%d", index), State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "Completed"}},
+func newPods(namespace, job string, attempts int) (pods []corev1.Pod) {
+	for attempt := range attempts {
+		phase, terminated := corev1.PodFailed, &corev1.ContainerStateTerminated{Reason: "Error", ExitCode: 1}
+		if attempt == attempts-1 {
+			phase, terminated = corev1.PodSucceeded, &corev1.ContainerStateTerminated{Reason: "Completed"}
+		}
+		created := metav1.NewTime(time.Now().Add(time.Duration(attempt-attempts) * time.Minute))
+		pods = append(pods, corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("%s-%d", job, attempt), CreationTimestamp: created},
+			Status: corev1.PodStatus{Phase: phase, ContainerStatuses: []corev1.ContainerStatus{{
+				Name: run.TaskContainer, State: corev1.ContainerState{Terminated: terminated},
+			}}},
 		})
 	}
-	return pod
+	return pods
 }
 
 // jobs lists Jobs as the API server does: all, or so many at a time as are wanted.
@@ -328,11 +332,18 @@ func (world *world) jobs(writer http.ResponseWriter, request *http.Request) {
 		<-request.Context().Done()
 		return
 	}
-	var there []int
+	type place struct{ run, task int }
+	var there []place
 	_, id, one := strings.Cut(query.Get("labelSelector"), run.EventIDLabel+"=")
 	for index := range world.load.FinishedJobs {
-		if namespaceOf(index, world.load) == request.PathValue("namespace") && (!one || runID(index) == id) {
-			there = append(there, index)
+		switch {
+		case namespaceOf(index, world.load) != request.PathValue("namespace"):
+		case !one:
+			there = append(there, place{run: index})
+		case runID(index) == id:
+			for taskIndex := range world.load.TasksOfARun {
+				there = append(there, place{run: index, task: taskIndex})
+			}
 		}
 	}
 	metadata := metav1.ListMeta{ResourceVersion: "1"}
@@ -352,16 +363,16 @@ func (world *world) jobs(writer http.ResponseWriter, request *http.Request) {
 	_, _ = buffered.WriteString(`{"kind":"JobList","apiVersion":"batch/v1","metadata":`)
 	_ = encoder.Encode(metadata)
 	_, _ = buffered.WriteString(`,"items":[`)
-	for position, index := range there {
+	for position, at := range there {
 		if position > 0 {
 			_, _ = buffered.WriteString(",")
 		}
-		_ = encoder.Encode(newJob(index, world.load))
+		_ = encoder.Encode(newJob(at.run, at.task, world.load))
 	}
 	_, _ = buffered.WriteString("]}")
 }
 
-// open lists many open events, of two kilobytes each.
+// open lists many open events, of six kilobytes each.
 func (world *world) open(writer http.ResponseWriter, request *http.Request) {
 	world.asked.Add(1)
 	buffered := bufio.NewWriter(writer)
@@ -378,7 +389,7 @@ func (world *world) open(writer http.ResponseWriter, request *http.Request) {
 			runID(index),
 			runID(index),
 			request.PathValue("type"),
-			strings.Repeat("p", 1500),
+			strings.Repeat("p", 5800),
 		)
 	}
 	_, _ = fmt.Fprintf(buffered, `],"pageSize":%d,"totalCount":%d}`, world.load.OpenEvents, world.load.OpenEvents)
