@@ -6,12 +6,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/system"
 )
@@ -161,6 +164,54 @@ func makeSecret(t *testing.T, installed *system.Installation, keptnContext, name
 		return err
 	}))
 	afterTest(t, func(ctx context.Context) error { return secrets.Delete(ctx, name, metav1.DeleteOptions{}) })
+}
+
+// A task has the values that its Secret had when it started, and those can no longer be redacted.
+func TestLogIsWithheldOfATaskWhoseSecretIsRotated(t *testing.T) {
+	t.Parallel()
+	installed := connect(t)
+	secrets := installed.Kubernetes.CoreV1().Secrets(system.JobsNamespace)
+	secret, err := secrets.Create(t.Context(), &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "rotated-", Labels: map[string]string{"job-executor.github.io/allowed": "true"}},
+		StringData: map[string]string{"KEY": "the-value-before"},
+	}, metav1.CreateOptions{})
+	must(t, err)
+	afterTest(t, func(ctx context.Context) error { return secrets.Delete(ctx, secret.Name, metav1.DeleteOptions{}) })
+	project := createProject(t, installed, []string{"test"}, map[string]string{"job/config.yaml": `apiVersion: v2
+actions:
+- name: Print
+  event: test
+  tasks: [{name: print, image: busybox, cmd: [sh, -c, 'echo "it is $KEY"; sleep 15'], env: [{name: ` + secret.Name + `, valueFrom: secret}]}]
+`})
+	keptnContext := trigger(t, installed, project)
+	t.Logf("project %s, Keptn context %s", project, keptnContext)
+
+	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		pods, err := installed.Kubernetes.CoreV1().Pods(system.JobsNamespace).List(ctx, metav1.ListOptions{LabelSelector: run.ContextLabel + "=" + keptnContext})
+		if err != nil {
+			return err
+		}
+		for _, pod := range pods.Items {
+			for _, status := range pod.Status.ContainerStatuses {
+				// Kubernetes notes when a Secret was changed to the second.
+				if running := status.State.Running; running != nil && time.Since(running.StartedAt.Time) > 2*time.Second {
+					return nil
+				}
+			}
+		}
+		return errors.New("the task does not run yet")
+	}))
+	secret.StringData = map[string]string{"KEY": "the-value-after"}
+	_, err = secrets.Update(t.Context(), secret, metav1.UpdateOptions{})
+	must(t, err)
+
+	_, events := end(t, installed, project, keptnContext)
+	compare(t, "events", []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}, summaries(events))
+	message := events[len(events)-1].Data.Message
+	contains(t, message, "Secret "+secret.Name+" was changed while the task ran")
+	if strings.Contains(message, "the-value") {
+		t.Errorf("a value of the Secret is in %q", message)
+	}
 }
 
 // The example of the demo, which is the short form that Keptn's documentation shows, with
