@@ -34,6 +34,15 @@ func TestObservabilityIsReadAsKnativeHasIt(t *testing.T) {
 		},
 		{name: "no rate is none", files: map[string]string{"tracing-protocol": "http/protobuf", "tracing-endpoint": "http://collector:4318/v1/traces"}},
 		{name: "it is off", files: map[string]string{"tracing-protocol": "none", "tracing-sampling-rate": "1"}, want: Settings{SamplingRate: 1}},
+		{name: "a rate of none", files: map[string]string{"tracing-sampling-rate": "0"}},
+		{
+			name: "a rate below none", files: map[string]string{"tracing-sampling-rate": "-0.1"},
+			err: "config-observability: tracing-sampling-rate \"-0.1\" must be from 0 to 1",
+		},
+		{
+			name: "no interval at all", files: map[string]string{"metrics-export-interval": "0s"},
+			err: "config-observability: metrics-export-interval \"0s\" must be a duration, as 30s",
+		},
 		{
 			name: "what is wrong is named",
 			files: map[string]string{

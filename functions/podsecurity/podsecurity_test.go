@@ -45,3 +45,14 @@ func TestRefusal(t *testing.T) {
 		t.Error("there is no such level")
 	}
 }
+
+func TestLevelsAreThoseOfKubernetes(t *testing.T) {
+	if difference := cmp.Diff([]string{"restricted", "baseline", "privileged"}, Levels()); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+	for _, name := range Levels() {
+		if _, err := ParseLevel(name); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -143,16 +143,19 @@ func TestWhatProvesNothingIsRefused(t *testing.T) {
 		"its signature is no envelope": {
 			change: func(changed *event.Event) { changed.SetExtension(MaterialExtension, "e30=") }, want: "none of CloudEvents'",
 		},
-		"a function signed it that may not": {signed: keys[Jobsource], want: `it is signed by "jobsource"`},
-		"another installation signed it":    {signed: others[Watcher], want: "its signature is wrong"},
-		"its id was changed":                {change: func(changed *event.Event) { changed.SetID("2") }, want: "it was changed"},
-		"its source was changed":            {change: func(changed *event.Event) { changed.SetSource("x") }, want: "it was changed"},
-		"its type was changed":              {change: func(changed *event.Event) { changed.SetType("sh.keptn.event.test.started") }, want: "it was changed"},
-		"its type is nobody's":              {change: func(changed *event.Event) { changed.SetType("x") }, want: `it is signed by "watcher"`},
-		"its subject was changed":           {change: func(changed *event.Event) { changed.SetSubject("x") }, want: "it was changed"},
-		"its schema was changed":            {change: func(changed *event.Event) { changed.SetDataSchema("x:y") }, want: "it was changed"},
-		"its time was changed":              {change: func(changed *event.Event) { changed.SetTime(time.Unix(9, 0)) }, want: "it was changed"},
-		"its data was changed":              {change: func(changed *event.Event) { _ = changed.SetData("application/json", []byte(`{}`)) }, want: "it was changed"},
+		"its signature is of something else": {change: withEnvelope(`{"payloadType":"x","signatures":[{}]}`), want: "none of CloudEvents'"},
+		"it has two signatures":              {change: withEnvelope(`{"payloadType":"` + payloadType + `","signatures":[{},{}]}`), want: "none of CloudEvents'"},
+		"its envelope has no signature":      {change: withEnvelope(`{"payloadType":"` + payloadType + `","signatures":[]}`), want: "none of CloudEvents'"},
+		"a function signed it that may not":  {signed: keys[Jobsource], want: `it is signed by "jobsource"`},
+		"another installation signed it":     {signed: others[Watcher], want: "its signature is wrong"},
+		"its id was changed":                 {change: func(changed *event.Event) { changed.SetID("2") }, want: "it was changed"},
+		"its source was changed":             {change: func(changed *event.Event) { changed.SetSource("x") }, want: "it was changed"},
+		"its type was changed":               {change: func(changed *event.Event) { changed.SetType("sh.keptn.event.test.started") }, want: "it was changed"},
+		"its type is nobody's":               {change: func(changed *event.Event) { changed.SetType("x") }, want: `it is signed by "watcher"`},
+		"its subject was changed":            {change: func(changed *event.Event) { changed.SetSubject("x") }, want: "it was changed"},
+		"its schema was changed":             {change: func(changed *event.Event) { changed.SetDataSchema("x:y") }, want: "it was changed"},
+		"its time was changed":               {change: func(changed *event.Event) { changed.SetTime(time.Unix(9, 0)) }, want: "it was changed"},
+		"its data was changed":               {change: func(changed *event.Event) { _ = changed.SetData("application/json", []byte(`{}`)) }, want: "it was changed"},
 		"its kind of data was changed": {
 			change: func(changed *event.Event) { _ = changed.SetData("text/plain", changed.Data()) }, want: "it was changed",
 		},
@@ -166,6 +169,12 @@ func TestWhatProvesNothingIsRefused(t *testing.T) {
 		},
 		"a core attribute is said to be signed": {
 			change: func(changed *event.Event) { changed.SetExtension(SignedExtension, "id") }, want: `may not say that "id"`,
+		},
+		"its signature is said to be signed": {
+			change: func(changed *event.Event) { changed.SetExtension(SignedExtension, MaterialExtension) }, want: `may not say that "` + MaterialExtension,
+		},
+		"what is signed is said to be signed": {
+			change: func(changed *event.Event) { changed.SetExtension(SignedExtension, SignedExtension) }, want: `may not say that "` + SignedExtension,
 		},
 		"its end is put off": {change: func(changed *event.Event) { changed.SetExtension(ExpiryExtension, "2036-11-24T13:00:00Z") }, want: "it was changed"},
 		"its time is over":   {after: Lifetime + clockSkew + time.Second, want: "it has expired"},
@@ -187,6 +196,38 @@ func TestWhatProvesNothingIsRefused(t *testing.T) {
 				t.Errorf("got %v, want %s", err, test.want)
 			}
 		})
+	}
+}
+
+func withEnvelope(content string) func(*event.Event) {
+	return func(changed *event.Event) {
+		changed.SetExtension(MaterialExtension, base64.StdEncoding.EncodeToString([]byte(content)))
+	}
+}
+
+func TestSignatureHoldsUntilTheClocksMayDiffer(t *testing.T) {
+	keys := keysOf(t)
+	signed, err := at(fixture.Noon, keys[Watcher]).Sign(finished())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := at(fixture.Noon.Add(Lifetime+clockSkew), keys[Bridge]).Verify(signed); err != nil {
+		t.Errorf("got %v at the last moment", err)
+	}
+}
+
+func TestEventThatWasSignedBeforeIsSignedAnew(t *testing.T) {
+	keys := keysOf(t)
+	before, err := at(fixture.Noon, keys[Jobsource]).Sign(finished())
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := at(fixture.Noon, keys[Watcher]).Sign(before)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := at(fixture.Noon, keys[Bridge]).Verify(signed); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -278,3 +278,29 @@ func TestTaskThatNoLongerRunsIsMeasuredAsNone(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
 }
+
+func TestNoMoreThanSoManyTasksAreRemembered(t *testing.T) {
+	recorder, _, measured := recorded(t)
+	counts := map[string]int{}
+	for index := range maxTasks + 1 {
+		counts[fmt.Sprintf("task-%d", index)] = 1
+	}
+	if err := recorder.Active(func() map[string]int { return counts }); err != nil {
+		t.Fatal(err)
+	}
+	if got := len(measured()); got != maxTasks {
+		t.Errorf("got %d series, want %d", got, maxTasks)
+	}
+}
+
+func TestTimesThatAreNotKnownAreNotMeasured(t *testing.T) {
+	recorder, _, measured := recorded(t)
+	for _, phase := range []keptn.Phase{keptn.Started, keptn.Finished} {
+		recorder.Sent(t.Context(), keptn.Answer{Task: task("1", time.Time{}), Phase: phase}, false, nil)
+	}
+	for _, series := range measured() {
+		if strings.HasPrefix(series, "job_executor.") {
+			t.Errorf("got %s", series)
+		}
+	}
+}
