@@ -755,6 +755,12 @@ func TestJobsCarryWhatTheOthersNeed(t *testing.T) {
 			seconds:     30,
 		},
 		{
+			name:        "not the installation's, which is as long",
+			deadline:    60,
+			annotations: map[string]string{run.DeadlineAnnotation: "maxPollDuration"},
+			seconds:     60,
+		},
+		{
 			name:        "not the installation's, which is longer",
 			deadline:    90,
 			annotations: map[string]string{run.DeadlineAnnotation: "maxPollDuration"},
@@ -954,7 +960,7 @@ actions:
   nodeSelector: {disk: ssd}
   tolerations: [{key: gpu, operator: Exists}]
   affinity: {nodeAffinity: {}}
-  volumeSize: 100Mi
+  volumeSize: 1Gi
   retries: 2
   maxPollDuration: 60
   volumes: [{claim: data, mountPath: /data, subPath: a}, {claim: data, mountPath: /all, readOnly: true}]
@@ -991,8 +997,8 @@ actions:
 		}, Affinity: &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{}},
 		Volumes: []corev1.Volume{
 			{
-				Name:         "keptn-files",
-				VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse("100Mi"))}},
+				Name: "keptn-files", // as large as it may be
+				VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse("1Gi"))}},
 			},
 			{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse("100Mi"))}}},
 			{Name: "claim-0", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"}}},

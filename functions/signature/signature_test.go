@@ -450,6 +450,17 @@ func TestFilesAreReadAgain(t *testing.T) {
 		}
 	}
 	first := write()
+	private := filepath.Join(directory, "key.pem")
+	hidden := private + ".hidden"
+	if err := os.Rename(private, hidden); err != nil {
+		t.Fatal(err)
+	}
+	if keys, err := files.Keys(); err != nil || keys.Private != nil {
+		t.Errorf("without its own: %v, %v", keys, err)
+	}
+	if err := os.Rename(hidden, private); err != nil {
+		t.Fatal(err)
+	}
 	check("once they are there", first)
 	emptied := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: SecretOf(Watcher)}}
 	if _, err := client.CoreV1().Secrets(namespace).Update(t.Context(), emptied, metav1.UpdateOptions{}); err != nil {
