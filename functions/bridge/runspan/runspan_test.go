@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,6 +73,25 @@ func TestRunOfATaskIsWrittenOnce(t *testing.T) {
 				written.Write(tracing.WithRun(t.Context(), fixture.Task), task, result, "\nit broke\nand more\n")
 			}
 			if difference := cmp.Diff([]string{of + want + " caused by b7ad6b7169203331"}, told()); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+func TestSpanOfARunAlwaysTakesSomeTime(t *testing.T) {
+	ended := fixture.Noon.Add(time.Minute)
+	for name, triggeredAt := range map[string]time.Time{
+		"when it was triggered is not known": {}, "it ended at once": ended, "Keptn's clock is ahead": ended.Add(time.Hour),
+	} {
+		t.Run(name, func(t *testing.T) {
+			written, told := recorded()
+			task := fixture.Task
+			task.TriggeredAt = triggeredAt
+			written.Write(tracing.WithRun(t.Context(), task), task, keptn.RunFailure, strings.Repeat("é", maxStatusBytes))
+			want := "RUN test of 4ed578f61e1e4a119b2e9a7111760f5b/6b86b273ff34fce1, 59.999999999s to 1m0s, Error " +
+				strings.Repeat("é", maxStatusBytes/len("é")) + " = failure"
+			if difference := cmp.Diff([]string{want}, told()); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
 			}
 		})
