@@ -59,7 +59,10 @@ func TestWhatAnEarlierTaskMayCreateIsCheckedBeforeItIsUsed(t *testing.T) {
 			want: `service account robot does not exist in namespace "jobs", or tasks may not use it; create it, and allow it with ` +
 				"kubectl label serviceaccount robot --namespace jobs " + label,
 		},
-		{name: "others changed the annotation", annotation: "{", want: "its annotation job-executor.github.io/unchecked cannot be read: unexpected end of JSON input"},
+		{
+			name: "others changed the annotation", annotation: "{",
+			want: "its annotation job-executor.github.io/unchecked cannot be read: unexpected end of JSON input",
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
