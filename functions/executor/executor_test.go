@@ -997,7 +997,7 @@ actions:
 		}, Affinity: &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{}},
 		Volumes: []corev1.Volume{
 			{
-				Name: "keptn-files", // as large as it may be
+				Name:         "keptn-files", // as large as it may be
 				VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse("1Gi"))}},
 			},
 			{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse("100Mi"))}}},
