@@ -450,16 +450,18 @@ func TestFilesAreReadAgain(t *testing.T) {
 		}
 	}
 	first := write()
-	private := filepath.Join(directory, "key.pem")
-	hidden := private + ".hidden"
-	if err := os.Rename(private, hidden); err != nil {
-		t.Fatal(err)
-	}
-	if keys, err := files.Keys(); err != nil || keys.Private != nil {
-		t.Errorf("without its own: %v, %v", keys, err)
-	}
-	if err := os.Rename(hidden, private); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"key.pem", string(Executor) + Suffix} {
+		path := filepath.Join(directory, name)
+		hidden := path + ".hidden"
+		if err := os.Rename(path, hidden); err != nil {
+			t.Fatal(err)
+		}
+		if keys, err := files.Keys(); err != nil || keys.Private != nil && len(keys.Public) == len(Names()) {
+			t.Errorf("without %s: %v, %v", name, keys.Public, err)
+		}
+		if err := os.Rename(hidden, path); err != nil {
+			t.Fatal(err)
+		}
 	}
 	check("once they are there", first)
 	emptied := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: SecretOf(Watcher)}}
