@@ -107,7 +107,8 @@ func TestJobBecomesSpansBelowTheRuns(t *testing.T) {
 			recorder := tracetest.NewSpanRecorder()
 			tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder), sdktrace.WithIDGenerator(tracing.IDGenerator{})).Tracer("")
 			task := keptn.Task{TriggeredID: "1", Context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", Name: "test", TriggeredAt: test.triggeredAt}
-			events := []corev1.Event{{Reason: "FailedScheduling", LastTimestamp: at(1)}, {Reason: "Later", LastTimestamp: at(30)}}
+			// The scheduler writes events of events.k8s.io, which have no last time.
+			events := []corev1.Event{{Reason: "FailedScheduling", EventTime: metav1.NewMicroTime(at(1).Time)}, {Reason: "Later", LastTimestamp: at(30)}}
 			for range 2 { // the same each time
 				Write(
 					t.Context(),
