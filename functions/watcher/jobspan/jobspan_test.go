@@ -58,29 +58,29 @@ func TestJobBecomesSpansBelowTheRuns(t *testing.T) {
 	}{
 		{
 			name: "all that its pod did", job: job(first), pods: []corev1.Pod{pod(fetched, passed)},
-			want: []string{"pending 1-2 FailedScheduling", "fetch files 2-3", "run 3-8", "greet 0-9 below RUN"},
+			want: []string{"pending 1-2 FailedScheduling Pulling", "fetch files 2-3", "run 3-8", "greet 0-9 below RUN"},
 		},
 		{
 			name: "it waited for another one", job: job(`[{"name":"another"},{"name":"job-1-000-001"}]`), pods: []corev1.Pod{pod(nil, passed)},
-			want: []string{"queued 0-1", "pending 1-3 FailedScheduling", "run 3-8", "greet 0-9 below RUN"},
+			want: []string{"queued 0-1", "pending 1-3 FailedScheduling Pulling", "run 3-8", "greet 0-9 below RUN"},
 		},
 		{
 			name: "what failed is marked", job: job(first), pods: []corev1.Pod{pod(fetched, failed)}, failure: "it broke\nand more",
-			want: []string{"pending 1-2 FailedScheduling", "fetch files 2-3", "run 3-8 Error: it broke", "greet 0-9 Error: it broke below RUN"},
+			want: []string{"pending 1-2 FailedScheduling Pulling", "fetch files 2-3", "run 3-8 Error: it broke", "greet 0-9 Error: it broke below RUN"},
 		},
 		{
 			name: "a container that runs when its run is cancelled", job: job(first), pods: []corev1.Pod{pod(fetched, []corev1.ContainerStatus{
 				{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: at(4)}}},
 			})},
-			want: []string{"pending 1-2 FailedScheduling", "fetch files 2-3", "run 4-9", "greet 0-9 below RUN"},
+			want: []string{"pending 1-2 FailedScheduling Pulling", "fetch files 2-3", "run 4-9", "greet 0-9 below RUN"},
 		},
 		{
 			name: "a pod that never began", job: job(first), pods: []corev1.Pod{pod(nil, nil)}, failure: "no image",
-			want: []string{"pending 1-9 FailedScheduling", "greet 0-9 Error: no image below RUN"},
+			want: []string{"pending 1-9 FailedScheduling Pulling", "greet 0-9 Error: no image below RUN"},
 		},
 		{
 			name: "there is no pod", job: job(first), failure: "refused",
-			want: []string{"pending 1-9 FailedScheduling", "greet 0-9 Error: refused below RUN"},
+			want: []string{"pending 1-9 FailedScheduling Pulling", "greet 0-9 Error: refused below RUN"},
 		},
 		{
 			name:    "the attempts of all pods together",
@@ -90,7 +90,7 @@ func TestJobBecomesSpansBelowTheRuns(t *testing.T) {
 				pod([]corev1.ContainerStatus{ended(1, 2, 0)}, []corev1.ContainerStatus{ended(2, 4, 3)}),
 				pod([]corev1.ContainerStatus{ended(5, 6, 0)}, []corev1.ContainerStatus{ended(6, 8, 3)}),
 			},
-			want: []string{"pending 1-1 FailedScheduling", "fetch files 1-6", "run 6-8 Error: it broke", "greet 0-9 Error: it broke below RUN"},
+			want: []string{"pending 1-1 FailedScheduling Pulling", "fetch files 1-6", "run 6-8 Error: it broke", "greet 0-9 Error: it broke below RUN"},
 		},
 		{
 			name: "nothing is before its task was triggered, though Kubernetes' seconds are", job: job(first), pods: []corev1.Pod{pod(fetched, passed)},
@@ -108,7 +108,10 @@ func TestJobBecomesSpansBelowTheRuns(t *testing.T) {
 			tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder), sdktrace.WithIDGenerator(tracing.IDGenerator{})).Tracer("")
 			task := keptn.Task{TriggeredID: "1", Context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", Name: "test", TriggeredAt: test.triggeredAt}
 			// The scheduler writes events of events.k8s.io, which have no last time.
-			events := []corev1.Event{{Reason: "FailedScheduling", EventTime: metav1.NewMicroTime(at(1).Time)}, {Reason: "Later", LastTimestamp: at(30)}}
+			events := []corev1.Event{
+				{Reason: "FailedScheduling", EventTime: metav1.NewMicroTime(at(1).Time)},
+				{Reason: "Pulling", LastTimestamp: at(1)}, {Reason: "Later", LastTimestamp: at(30)},
+			}
 			for range 2 { // the same each time
 				Write(
 					t.Context(),
