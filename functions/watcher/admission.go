@@ -7,8 +7,8 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/job-executor/job-executor/functions/allowlist"
 	"github.com/job-executor/job-executor/functions/cluster"
 	"github.com/job-executor/job-executor/functions/run"
 )
@@ -26,13 +26,13 @@ func (a *Admission) Refuses(ctx context.Context, job *batchv1.Job) (string, erro
 	if err != nil {
 		return err.Error(), nil
 	}
-	selector, err := labels.Parse(unchecked.Label)
-	if err != nil || unchecked.Label == "" {
-		selector = labels.Nothing()
+	var allowed allowlist.Selector
+	if err := allowed.UnmarshalText([]byte(unchecked.Label)); err != nil {
+		allowed = allowlist.Selector{} // which selects nothing
 	}
 	for _, name := range unchecked.Secrets {
 		secret, err := a.Client.Secrets(job.Namespace).Get(ctx, name, metav1.GetOptions{})
-		if isUnreadable(err) || err == nil && !selector.Matches(labels.Set(secret.Labels)) {
+		if isUnreadable(err) || err == nil && !allowed.Selects(secret.Labels) {
 			return run.NotAllowed("Secret", "secret", job.Namespace, name, unchecked.Label), nil
 		}
 		if err != nil {
@@ -41,7 +41,7 @@ func (a *Admission) Refuses(ctx context.Context, job *batchv1.Job) (string, erro
 	}
 	if name := unchecked.ServiceAccount; name != "" {
 		account, err := a.Client.ServiceAccounts(job.Namespace).Get(ctx, name, metav1.GetOptions{})
-		if isUnreadable(err) || err == nil && !selector.Matches(labels.Set(account.Labels)) {
+		if isUnreadable(err) || err == nil && !allowed.Selects(account.Labels) {
 			return run.NotAllowed("service account", "serviceaccount", job.Namespace, name, unchecked.Label), nil
 		}
 		if err != nil {

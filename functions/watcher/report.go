@@ -96,7 +96,7 @@ func (w *Watcher) report(ctx context.Context, found evidence, logs *budget) (rep
 	}
 	made.result.Message = excerpt.Shorten(made.result.Message, "the pod's status", maxSentenceBytes)
 	switch {
-	case run.PhaseOf(job) == run.Failed:
+	case failed:
 		made.runResult, made.isErrored = found.runResult(), true
 		made.failure = found.failure()
 		if len(made.result.Mistakes) > 0 {

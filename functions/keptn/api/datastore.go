@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
@@ -37,7 +38,7 @@ const maxStored = 100
 // stored returns the events of one type that mongodb-datastore has of a Keptn context. It stores
 // everything that is published, within milliseconds.
 func (client *Client) stored(ctx context.Context, keptnContext, eventType string) ([]event.Event, error) {
-	query := url.Values{"keptnContext": {keptnContext}, "type": {eventType}, "pageSize": {"100"}}
+	query := url.Values{"keptnContext": {keptnContext}, "type": {eventType}, "pageSize": {strconv.Itoa(maxStored)}}
 	var answer struct {
 		Events []json.RawMessage `json:"events"`
 	}
@@ -90,14 +91,14 @@ func (client *Client) countDirect(ctx context.Context, task keptn.Task) (count k
 	return count, true, nil
 }
 
-// The task by which lighthouse-service asks for SLIs, while it works on the other one.
+// To carry out an evaluation task, lighthouse-service triggers a get-sli task.
 const (
 	getSLITask     = "get-sli"
 	evaluationTask = "evaluation"
 )
 
-// directTriggered returns lighthouse-service's get-sli.triggered events of the evaluations that
-// are open. Over HTTP there is no other way to hear of them.
+// directTriggered returns lighthouse-service's get-sli.triggered events of the open
+// evaluations. Over HTTP, Job Executor can find them only in mongodb-datastore.
 func (client *Client) directTriggered(ctx context.Context) ([]event.Event, error) {
 	if client.Endpoints.Datastore == "" {
 		return nil, nil
