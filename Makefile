@@ -41,12 +41,12 @@ simulate: ## Simulate SEEDS=10 times about TASKS=100 tasks with faults, on a vir
 unit: ## Unit tests, and whole sequences in one process; RUN=TestName runs one
 	go test -timeout=30m -shuffle=on $(if $(RUN),-run '$(RUN)') ./...
 
-# Those that do several things at once; the others would only be compiled once more.
+# Packages with concurrency. The race detector finds nothing in the others, and compiles them again.
 CONCURRENT = ./functions/bridge/... ./functions/executor/... ./functions/function/... ./functions/jobsource/... ./functions/keptn/... \
   ./functions/run/... ./functions/server/... ./functions/signature/... ./functions/tracing/... ./functions/watcher/...
 
 .PHONY: race
-race: ## Unit tests of what does several things at once, with the race detector
+race: ## Unit tests of packages with concurrency, with the race detector
 	CGO_ENABLED=1 go test -race -timeout=30m -shuffle=on $(CONCURRENT)
 
 .PHONY: lint

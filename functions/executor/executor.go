@@ -300,7 +300,7 @@ func isRefusal(err error) bool {
 		apierrors.IsRequestEntityTooLargeError(err)
 }
 
-// isQuota reports whether a quota is used up. That passes, and is no mistake of the task's author.
+// isQuota reports whether a quota is used up. That is temporary, and not the task author's mistake.
 func isQuota(err error) bool {
 	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota")
 }
@@ -315,8 +315,8 @@ func (executor *Executor) discard(ctx context.Context, jobs []batchv1.Job) error
 	return errors.Join(failures...)
 }
 
-// maxDepth bounds how deep an event is nested: MongoDB stores no more, and what JSONPaths search
-// needs memory for each level.
+// maxDepth bounds the nesting of an event: MongoDB stores no deeper documents, and evaluating
+// JSONPaths takes memory for each level.
 const maxDepth = 100
 
 // depthOf returns how deep JSON is nested.

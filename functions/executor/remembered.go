@@ -17,8 +17,8 @@ const (
 )
 
 // RememberingCluster is a plan.Cluster that reads the same Secret or service account once in a few
-// seconds. What does not exist, or is not allowed, is not remembered: somebody may be about to create or
-// label it.
+// seconds. It does not remember missing or disallowed objects: somebody may be about to create or
+// label them.
 type RememberingCluster struct {
 	plan.Cluster
 	// Allowed says what is remembered, by its name and labels; nil is all.

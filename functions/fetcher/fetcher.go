@@ -168,8 +168,8 @@ func (fetcher *Fetcher) file(ctx context.Context, level files.Level, path string
 const (
 	directoryMode = 0o775
 	fileMode      = 0o664
-	// scriptMode is that of a file that names its interpreter: Keptn's API has no modes, and a
-	// script that is a task's cmd has to be executable.
+	// scriptMode makes files that begin with #! executable, so that a task can run them as its
+	// cmd. Keptn's API does not transfer file modes.
 	scriptMode = 0o775
 )
 

@@ -153,7 +153,7 @@ func Retry[Value any](ctx context.Context, log *slog.Logger, do func(context.Con
 		if err == nil || IsPermanent(err) {
 			return value, err
 		}
-		// A network that lets a new pod through a little later is no news.
+		// The first failures are expected: a network may let a new pod through with a delay.
 		level := slog.LevelInfo
 		if pause > quietPause {
 			level = slog.LevelWarn

@@ -657,8 +657,8 @@ func TestSelectorsAreTold(t *testing.T) {
 	}
 }
 
-// What the API server refuses of a Job, or does not mean what its author thought, is found before a
-// delivery, with what to write in its place.
+// The parser reports settings that the API server would refuse, or that do not mean what their
+// author intended, and says what to write instead.
 func TestMistakesSayWhatToWrite(t *testing.T) {
 	task := func(text string) string {
 		return "apiVersion: v2\nactions:\n- name: A\n  event: sh.keptn.event.test.triggered\n  image: i\n  " + strings.ReplaceAll(text, "\n", "\n  ") + "\n"

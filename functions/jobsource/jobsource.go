@@ -87,7 +87,7 @@ type remembered struct {
 	// pending are the Jobs whose pod has not started, and since when that is seen. What
 	// Kubernetes says of that is by another clock, which may be wrong, or jump.
 	pending map[types.UID]time.Time
-	// told are those of which it was said that they wait.
+	// told holds the Jobs that were already reported as pending.
 	told map[types.UID]bool
 }
 
@@ -498,7 +498,7 @@ func (source *Source) Reconcile(ctx context.Context, runID string, jobs []*batch
 	}
 	pause = min(firstRepeat<<min(last.times, 8), lastRepeat)
 	// Nobody says when the result of a silent run has arrived; that its task is over is said
-	// when the run is named. Of one whose Jobs were deleted nothing is left to be named.
+	// when the run is named. A run whose Jobs were deleted can no longer be named.
 	isLast := run.IsSilent(job) && how != run.Unstarted && ended == len(jobs)
 	if isLast && len(jobs) == 0 {
 		source.forget(runID)

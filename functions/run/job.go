@@ -69,7 +69,7 @@ const (
 	FailureAnnotation = "job-executor.github.io/failure"
 	// FailedAtAnnotation holds when the Job was given up (RFC 3339): Kubernetes notes no end.
 	FailedAtAnnotation = "job-executor.github.io/failed-at"
-	// UncheckedAnnotation holds as JSON what an earlier task may create, and the Job names.
+	// UncheckedAnnotation holds an Unchecked as JSON.
 	UncheckedAnnotation = "job-executor.github.io/unchecked"
 	// SucceededAnnotation says why a Job counts as succeeded that Kubernetes failed: its task
 	// succeeded, and a sidecar of its pod did not.

@@ -96,8 +96,8 @@ func (pods *Pods) List(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, err
 // container's log at 10 MiB.
 const maxLogRead = 32 << 20
 
-// Log copies what a container printed to a writer, until the context ends. What it read before
-// an error was written.
+// Log copies what a container printed to a writer, until the context ends. If it fails,
+// the part read before has been written.
 func (pods *Pods) Log(ctx context.Context, pod *corev1.Pod, container string, to io.Writer) error {
 	stream, err := pods.Client.Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: container}).Stream(ctx)
 	if err != nil {

@@ -7,13 +7,13 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 )
 
-// Unchecked is what a Job names that may not exist before its turn comes. The watcher checks it
-// then.
+// Unchecked lists what a Job references that an earlier task may still create. The watcher checks
+// it before it starts the Job.
 type Unchecked struct {
 	// Secrets and ServiceAccount are names in the Job's namespace.
 	Secrets        []string `json:"secrets,omitempty"`
 	ServiceAccount string   `json:"serviceAccount,omitempty"`
-	// Label is the selector of what tasks may name.
+	// Label selects the objects that tasks may reference.
 	Label string `json:"label,omitempty"`
 }
 
@@ -32,8 +32,9 @@ func UncheckedOf(job *batchv1.Job) (unchecked Unchecked, err error) {
 	return unchecked, nil
 }
 
-// NotAllowed says that something that a task names does not exist, or may not be used, and what to
-// do. It does not tell which. Label is the selector of what may be used, empty if there is none.
+// NotAllowed returns a message that an object does not exist or that tasks may not use it, and what
+// to do. It does not reveal which of the two is true. Label selects the objects that tasks may use;
+// it is empty if no selector is configured.
 func NotAllowed(kind, resource, namespace, name, label string) string {
 	text := fmt.Sprintf("%s %s does not exist in namespace %q, or tasks may not use it", kind, name, namespace)
 	if label == "" {

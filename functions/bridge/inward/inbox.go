@@ -121,7 +121,7 @@ func backOff(failures int) time.Duration {
 	return min(firstBackoff<<min(failures-1, maxDoublings), lastBackoff)
 }
 
-// breaker keeps everybody from a neighbour that cannot be reached, but for one try at a time.
+// breaker blocks calls to an unreachable neighbour, except for one try at a time.
 type breaker struct {
 	mutex    sync.Mutex
 	failures int
@@ -149,7 +149,7 @@ func (b *breaker) isShut(now time.Time) bool {
 	return b.failures > 0 && now.Before(b.next)
 }
 
-// leave takes note of a try.
+// leave records the outcome of a try.
 func (b *breaker) leave(now time.Time, reached bool) {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()

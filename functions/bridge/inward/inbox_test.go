@@ -345,7 +345,7 @@ func (c *counting) Count(context.Context, keptn.Task) (keptn.Count, error) {
 	return current, nil
 }
 
-// What cannot become a header is answered once, and not offered for ever.
+// An event whose names are not valid header values is answered once and never offered again.
 func TestEventThatCannotBePublishedIsAnswered(t *testing.T) {
 	inbox := newInbox(&fixture.Broker{}, &fixture.Counter{Answer: current})
 	var told []string

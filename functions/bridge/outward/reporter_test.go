@@ -44,7 +44,7 @@ type control struct {
 
 	// refuse returns why Keptn refuses an event; nil refuses none.
 	refuse func(outgoing event.Event) error
-	// sent are the messages of what it was sent.
+	// sent holds the messages of all events sent to it.
 	sent []string
 
 	taken     map[string]time.Time

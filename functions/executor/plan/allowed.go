@@ -60,8 +60,8 @@ func (plan Plan) isListed(variable string, patterns []string, name string) (bool
 // defaultAccount is the account of a pod that names none, as Kubernetes has it.
 const defaultAccount = "default"
 
-// checkServiceAccount checks that a task may run as a service account, like a Secret. Those that
-// tasks have by default are listed.
+// checkServiceAccount checks that a task may run as a service account, by the rules for Secrets.
+// The default service accounts are always allowed.
 func (plan Plan) checkServiceAccount(ctx context.Context, namespace, name string, later bool) error {
 	found, err := plan.Cluster.ServiceAccount(ctx, namespace, name)
 	if err != nil {

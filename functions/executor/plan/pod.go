@@ -36,7 +36,7 @@ func (plan Plan) podSpec(ctx context.Context, task jobconfig.Task, later bool, w
 		return nil, "", err
 	}
 	if allowed := plan.NamespacesOf(plan.Task.Project); !slices.Contains(allowed, namespace) {
-		// What it names is not looked up in a namespace that is none of the project's.
+		// Return before looking anything up: the namespace belongs to another project.
 		return nil, "", wrong.add(Mistakef("namespace %q is not one of those in which Jobs may run: %s", namespace, strings.Join(allowed, ", ")))
 	}
 	serviceAccount := *cmp.Or(task.ServiceAccount, &plan.ServiceAccount)

@@ -17,8 +17,8 @@ const (
 	lastProbe  = time.Minute
 )
 
-// tokenGate is for tokens that do not change by themselves, as OAuth's do. It lets one request at a time through while Keptn refuses the token. Its zero value is
-// open.
+// tokenGate lets one request through at a time while Keptn refuses the API token. It does not
+// cover OAuth tokens, which are renewed automatically. Its zero value is open.
 type tokenGate struct {
 	mutex sync.Mutex
 	// refused is the token, if Keptn refused it; another one is tried at once.

@@ -107,7 +107,7 @@ func TestJobBecomesSpansBelowTheRuns(t *testing.T) {
 			recorder := tracetest.NewSpanRecorder()
 			tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder), sdktrace.WithIDGenerator(tracing.IDGenerator{})).Tracer("")
 			task := keptn.Task{TriggeredID: "1", Context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", Name: "test", TriggeredAt: test.triggeredAt}
-			// The scheduler writes events of events.k8s.io, which have no last time.
+			// The scheduler uses events.k8s.io, whose events have no lastTimestamp.
 			events := []corev1.Event{
 				{Reason: "FailedScheduling", EventTime: metav1.NewMicroTime(at(1).Time)},
 				{Reason: "Pulling", LastTimestamp: at(1)}, {Reason: "Later", LastTimestamp: at(30)},
