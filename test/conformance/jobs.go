@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -40,8 +41,8 @@ type pod struct {
 	Phase           corev1.PodPhase
 	Reason, Message string
 	// Unscheduled is why it is on no node.
-	Unscheduled string
-	Init, Task  container
+	Unscheduled         string
+	Init, Task, Sidecar container
 }
 
 type container struct {
@@ -88,6 +89,37 @@ func removePods(client kubernetes.Interface) func(context.Context, *run.Store, *
 		}
 		return nil
 	}
+}
+
+// replacePods deletes the pods of a Job and waits until they are gone.
+func replacePods(client kubernetes.Interface) func(context.Context, *run.Store, *batchv1.Job) error {
+	return func(ctx context.Context, store *run.Store, job *batchv1.Job) error {
+		before, err := client.CoreV1().Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
+		if err != nil {
+			return err
+		}
+		if err := removePods(client)(ctx, store, job); err != nil {
+			return err
+		}
+		return awaitGone(ctx, client, before.Items)
+	}
+}
+
+// awaitGone waits until pods are gone.
+func awaitGone(ctx context.Context, client kubernetes.Interface, pods []corev1.Pod) error {
+	for index := range pods {
+		pod := &pods[index]
+		err := console.Eventually(ctx, jobLimit, func(ctx context.Context) error {
+			if _, err := client.CoreV1().Pods(pod.Namespace).Get(ctx, pod.Name, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+				return fmt.Errorf("pod %s is there: %w", pod.Name, err)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // MissingAccount is a service account that does not exist, so that the pod is refused, and
@@ -141,6 +173,49 @@ func withInit(script string) func(*batchv1.JobSpec) {
 	return func(spec *batchv1.JobSpec) {
 		spec.Template.Spec.InitContainers = []corev1.Container{shell(run.FetcherContainer, script)}
 	}
+}
+
+// sidecar is the name of a container next to the task's.
+const sidecar = "sidecar"
+
+func withSidecar(script string) func(*batchv1.JobSpec) {
+	return func(spec *batchv1.JobSpec) {
+		spec.Template.Spec.Containers = append(spec.Template.Spec.Containers, shell(sidecar, script))
+	}
+}
+
+func withNativeSidecar(script string) func(*batchv1.JobSpec) {
+	return func(spec *batchv1.JobSpec) {
+		made := shell(sidecar, script)
+		made.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
+		spec.Template.Spec.InitContainers = append(spec.Template.Spec.InitContainers, made)
+	}
+}
+
+// evictPods evicts the pods of a Job, as who drains their node does, and waits until they are gone.
+func evictPods(client kubernetes.Interface) func(context.Context, *run.Store, *batchv1.Job) error {
+	return func(ctx context.Context, _ *run.Store, job *batchv1.Job) error {
+		pods, err := client.CoreV1().Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
+		if err != nil {
+			return err
+		}
+		for index := range pods.Items {
+			name := pods.Items[index].Name
+			eviction := &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: job.Namespace, Name: name}}
+			if err := client.CoreV1().Pods(job.Namespace).EvictV1(ctx, eviction); err != nil {
+				return err
+			}
+		}
+		return awaitGone(ctx, client, pods.Items)
+	}
+}
+
+// ignoringDisruptions is how executors make Jobs that are tried again.
+func ignoringDisruptions(spec *batchv1.JobSpec) {
+	spec.PodFailurePolicy = &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{{
+		Action:          batchv1.PodFailurePolicyActionIgnore,
+		OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue}},
+	}}}
 }
 
 func suspendedFirst(spec *batchv1.JobSpec) { spec.Suspend = new(true) }
@@ -227,6 +302,33 @@ func TestJobs(t *testing.T, client kubernetes.Interface, namespace string) {
 			spec.ActiveDeadlineSeconds = new(int64(3))
 		}), []step{{want: job{Phase: run.Failed, Reason: deadlineExceeded, Message: "Job was active longer than specified deadline", Began: true}}}},
 		{"its pod is deleted by others", newJob(namespace, "echo begun; sleep 300"), []step{{want: runs}, {removePods(client), failed()}}},
+		{"its pod is deleted by others, and it is tried again", newJob(namespace, "echo begun; sleep 300", ignoringDisruptions, func(spec *batchv1.JobSpec) { spec.BackoffLimit = new(int32(1)) }), []step{
+			{want: runs}, {replacePods(client), runs}, {removePods(client), failed()},
+		}},
+		{"its pod is evicted", newJob(namespace, "echo begun; sleep 300"), []step{{want: runs}, {evictPods(client), failed()}}},
+		{"its pod is evicted, which does not count", newJob(namespace, "echo begun; sleep 300", ignoringDisruptions), []step{
+			{want: runs}, {evictPods(client), runs}, {evictPods(client), runs}, {remove, gone},
+		}},
+		{"a sidecar goes on after the task", newJob(namespace, "echo done", withSidecar("echo begun; sleep 300")), []step{
+			{want: job{Phase: run.Running, Began: true, Pods: []pod{{
+				Phase: corev1.PodRunning, Task: container{State: completed, Log: "done\n"}, Sidecar: container{State: running, Log: "begun\n"},
+			}}}},
+			{remove, gone},
+		}},
+		{"a sidecar goes on until the pod's time limit", newJob(namespace, "echo done", withSidecar("trap 'exit 3' TERM; echo begun; sleep 300 & wait"), func(spec *batchv1.JobSpec) {
+			spec.Template.Spec.ActiveDeadlineSeconds = new(int64(3))
+		}), []step{{want: failed(pod{
+			Phase: corev1.PodFailed, Reason: deadlineExceeded, Message: "Pod was active on the node longer than the specified deadline",
+			Task: container{State: completed, Log: "done\n"}, Sidecar: container{State: failedState, Log: "begun\n"},
+		})}}},
+		{"a sidecar fails before the task has succeeded", newJob(namespace, "sleep 2; echo done", withSidecar("echo broken; exit 3")), []step{{want: failed(pod{
+			Phase: corev1.PodFailed, Task: container{State: completed, Log: "done\n"}, Sidecar: container{State: failedState, Log: "broken\n"},
+		})}}},
+		{"a native sidecar ends after the task", newJob(namespace, "sleep 2; echo done", withNativeSidecar("trap 'exit 0' TERM; echo begun; sleep 300 & wait")), []step{{want: job{
+			Phase: run.Succeeded, Began: true, Pods: []pod{{
+				Phase: corev1.PodSucceeded, Task: container{State: completed, Log: "done\n"}, Sidecar: container{State: completed, Log: "begun\n"},
+			}},
+		}}}},
 		{"its pod is refused", newJob(namespace, "echo done", func(spec *batchv1.JobSpec) { spec.Template.Spec.ServiceAccountName = MissingAccount }), []step{
 			{want: job{Phase: run.Running, Began: true}}, {remove, gone},
 		}},
@@ -308,6 +410,8 @@ func look(ctx context.Context, client kubernetes.Interface, namespace, name stri
 				target = &seen.Task
 			case run.FetcherContainer:
 				target = &seen.Init
+			case sidecar:
+				target = &seen.Sidecar
 			default:
 				continue
 			}

@@ -97,7 +97,7 @@ func (processes *Processes) Run(ctx context.Context, container Container) (int, 
 	}
 	var exit *exec.ExitError
 	switch {
-	case err == nil, errors.Is(err, exec.ErrWaitDelay):
+	case err == nil, errors.Is(err, exec.ErrWaitDelay), command.ProcessState != nil && command.ProcessState.Success():
 		return 0, nil
 	case errors.As(err, &exit):
 		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {

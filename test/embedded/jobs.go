@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -35,12 +36,21 @@ type managed struct {
 	namespace, name string
 	uid             types.UID
 	// change and podDeleted have room for one notice: that the Job was changed, and that
-	// others delete its pod.
-	change, podDeleted chan struct{}
+	// others delete its pod, or evict it.
+	change     chan struct{}
+	podDeleted chan removal
 }
 
+// removal is how others remove a pod.
+type removal int
+
+const (
+	deletion removal = iota
+	eviction
+)
+
 func (cluster *Kubernetes) manage(job *batchv1.Job) {
-	made := &managed{namespace: job.Namespace, name: job.Name, uid: job.UID, change: make(chan struct{}, 1), podDeleted: make(chan struct{}, 1)}
+	made := &managed{namespace: job.Namespace, name: job.Name, uid: job.UID, change: make(chan struct{}, 1), podDeleted: make(chan removal, 1)}
 	cluster.mutex.Lock()
 	cluster.jobs[job.UID] = made
 	cluster.mutex.Unlock()
@@ -190,8 +200,11 @@ func (cluster *Kubernetes) attempt(ctx context.Context, made *managed, job *batc
 			}
 			kill(true)
 			return false
-		case <-made.podDeleted:
+		case how := <-made.podDeleted:
 			kill(true)
+			if how == eviction && ignoresDisruptions(job) {
+				return false
+			}
 			return cluster.settle(ctx, made, job, false, failures)
 		case <-deadline:
 			if fate == NodeLost {
@@ -210,6 +223,16 @@ func (cluster *Kubernetes) attempt(ctx context.Context, made *managed, job *batc
 			return cluster.settle(ctx, made, job, succeeded, failures)
 		}
 	}
+}
+
+// ignoresDisruptions reports whether a Job does not count pods that are evicted.
+func ignoresDisruptions(job *batchv1.Job) bool {
+	return job.Spec.PodFailurePolicy != nil && slices.ContainsFunc(job.Spec.PodFailurePolicy.Rules, func(rule batchv1.PodFailurePolicyRule) bool {
+		return rule.Action == batchv1.PodFailurePolicyActionIgnore &&
+			slices.ContainsFunc(rule.OnPodConditions, func(pattern batchv1.PodFailurePolicyOnPodConditionsPattern) bool {
+				return pattern.Type == corev1.DisruptionTarget
+			})
+	})
 }
 
 // startPod starts a pod, unless it is refused. Kill ends it, and then deletes it if that
@@ -378,29 +401,68 @@ func (cluster *Kubernetes) kubelet(ctx context.Context, job *batchv1.Job, pod *c
 		ctx, cancel = context.WithTimeoutCause(ctx, time.Duration(*seconds)*time.Second, errDeadline)
 		defer cancel()
 	}
-	started := cluster.now()
-	pod.Status.StartTime = &started
-	for _, group := range []struct {
-		containers []corev1.Container
-		statuses   []corev1.ContainerStatus
-	}{{pod.Spec.InitContainers, pod.Status.InitContainerStatuses}, {pod.Spec.Containers, pod.Status.ContainerStatuses}} {
-		for index := range group.containers {
-			code := cluster.run(ctx, job, pod, &group.containers[index], &group.statuses[index], directory)
-			if errors.Is(context.Cause(ctx), errDeadline) {
-				cluster.failPod(pod, deadlineReason, "Pod was active on the node longer than the specified deadline")
-				return false
-			}
-			if ctx.Err() != nil {
-				return false
-			}
-			if code != 0 {
-				cluster.failPod(pod, "", "")
-				return false
-			}
+	running := &runningPod{cluster: cluster, job: job, Pod: pod, directory: directory}
+	running.change(func() { pod.Status.StartTime = new(cluster.now()) })
+	sidecars, stopSidecars := context.WithCancel(ctx)
+	var native sync.WaitGroup
+	end := func() {
+		stopSidecars()
+		native.Wait()
+	}
+	defer end()
+	for index := range pod.Spec.InitContainers {
+		container, status := &pod.Spec.InitContainers[index], &pod.Status.InitContainerStatuses[index]
+		if container.RestartPolicy != nil && *container.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			native.Go(func() { running.run(sidecars, container, status) })
+			continue
+		}
+		if code := running.run(ctx, container, status); code != 0 || ctx.Err() != nil {
+			return running.end(ctx, false)
 		}
 	}
-	pod.Status.Phase = corev1.PodSucceeded
-	cluster.update(pod)
+	var group sync.WaitGroup
+	codes := make([]int, len(pod.Spec.Containers))
+	for index := range pod.Spec.Containers {
+		group.Go(func() {
+			codes[index] = running.run(ctx, &pod.Spec.Containers[index], &pod.Status.ContainerStatuses[index])
+		})
+	}
+	group.Wait()
+	end()
+	return running.end(ctx, !slices.ContainsFunc(codes, func(code int) bool { return code != 0 }))
+}
+
+// runningPod is a pod of which several containers may run at once.
+type runningPod struct {
+	cluster *Kubernetes
+	job     *batchv1.Job
+	*corev1.Pod
+
+	directory string
+	mutex     sync.Mutex
+}
+
+// change changes the pod's status.
+func (pod *runningPod) change(change func()) {
+	pod.mutex.Lock()
+	defer pod.mutex.Unlock()
+	change()
+	pod.cluster.update(pod.Pod)
+}
+
+// end notes how a pod ended, unless it is gone.
+func (pod *runningPod) end(ctx context.Context, succeeded bool) bool {
+	switch {
+	case errors.Is(context.Cause(ctx), errDeadline):
+		pod.cluster.failPod(pod.Pod, deadlineReason, "Pod was active on the node longer than the specified deadline")
+		return false
+	case ctx.Err() != nil:
+		return false
+	case !succeeded:
+		pod.cluster.failPod(pod.Pod, "", "")
+		return false
+	}
+	pod.change(func() { pod.Status.Phase = corev1.PodSucceeded })
 	return true
 }
 
@@ -416,7 +478,8 @@ func (cluster *Kubernetes) update(pod *corev1.Pod) {
 }
 
 // run runs one container and returns its exit code.
-func (cluster *Kubernetes) run(ctx context.Context, job *batchv1.Job, pod *corev1.Pod, container *corev1.Container, status *corev1.ContainerStatus, directory string) int {
+func (pod *runningPod) run(ctx context.Context, container *corev1.Container, status *corev1.ContainerStatus) int {
+	cluster := pod.cluster
 	select {
 	case <-ctx.Done():
 	case <-time.After(cluster.options.Delay("create", pod.Name+" "+container.Name)):
@@ -424,7 +487,7 @@ func (cluster *Kubernetes) run(ctx context.Context, job *batchv1.Job, pod *corev
 	environment, err := cluster.environment(ctx, pod.Namespace, container)
 	var projected map[string]string
 	if err == nil {
-		projected, err = cluster.project(pod, container, directory)
+		projected, err = cluster.project(pod.Pod, container, pod.directory)
 	}
 	defer func() {
 		for _, place := range projected {
@@ -436,13 +499,15 @@ func (cluster *Kubernetes) run(ctx context.Context, job *batchv1.Job, pod *corev
 	cluster.logs[logKey{pod.Namespace, pod.Name, container.Name}] = log
 	cluster.mutex.Unlock()
 	started := cluster.now()
-	status.State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: started}}
-	if len(pod.Spec.InitContainers) == 0 || container == &pod.Spec.Containers[0] {
-		pod.Status.Phase = corev1.PodRunning
-	}
-	cluster.update(pod)
-	if pod.Status.Phase == corev1.PodRunning {
-		cluster.status(&managed{namespace: job.Namespace, name: job.Name, uid: job.UID}, func(job *batchv1.Job) { job.Status.Ready = new(int32(1)) })
+	isInit := slices.ContainsFunc(pod.Spec.InitContainers, func(init corev1.Container) bool { return init.Name == container.Name })
+	pod.change(func() {
+		status.State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: started}}
+		if !isInit {
+			pod.Status.Phase = corev1.PodRunning
+		}
+	})
+	if !isInit {
+		cluster.status(&managed{namespace: pod.job.Namespace, name: pod.job.Name, uid: pod.job.UID}, func(job *batchv1.Job) { job.Status.Ready = new(int32(1)) })
 	}
 	terminated := &corev1.ContainerStateTerminated{StartedAt: started, Reason: "Completed"}
 	if err == nil {
@@ -456,19 +521,19 @@ func (cluster *Kubernetes) run(ctx context.Context, job *batchv1.Job, pod *corev
 		if len(container.VolumeMounts) > 0 {
 			mountPath = container.VolumeMounts[0].MountPath
 		}
-		terminationLog := directory + "." + container.Name + ".termination-log"
+		terminationLog := pod.directory + "." + container.Name + ".termination-log"
 		var code int
 		reported := ""
 		code, err = cluster.options.Runtime.Run(ctx, Container{
-			Job: job.Name, Name: container.Name, Image: container.Image, Command: expanded(container.Command), Arguments: expanded(container.Args),
-			Environment: environment, WorkingDir: container.WorkingDir, Directory: directory, MountPath: mountPath, Projected: projected,
+			Job: pod.job.Name, Name: container.Name, Image: container.Image, Command: expanded(container.Command), Arguments: expanded(container.Args),
+			Environment: environment, WorkingDir: container.WorkingDir, Directory: pod.directory, MountPath: mountPath, Projected: projected,
 			TerminationLog: terminationLog, Terminate: func(message string) { reported = message }, Output: log,
 		})
 		terminated.ExitCode = int32(code)                            //nolint:gosec // of a process
 		if content, err := os.ReadFile(terminationLog); err == nil { //nolint:gosec // our own
 			reported = string(content)
 		}
-		terminated.Message = terminationMessage(pod, reported)
+		terminated.Message = terminationMessage(pod.Pod, reported)
 	}
 	if err != nil {
 		terminated.ExitCode, terminated.Reason, terminated.Message = startErrorCode, startError, err.Error()
@@ -477,8 +542,7 @@ func (cluster *Kubernetes) run(ctx context.Context, job *batchv1.Job, pod *corev
 		terminated.Reason = "Error"
 	}
 	terminated.FinishedAt = cluster.now()
-	status.State = corev1.ContainerState{Terminated: terminated}
-	cluster.update(pod)
+	pod.change(func() { status.State = corev1.ContainerState{Terminated: terminated} })
 	return int(terminated.ExitCode)
 }
 

@@ -15,6 +15,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -127,6 +128,7 @@ func NewKubernetes(options KubernetesOptions, objects ...runtime.Object) (*Kuber
 		}
 	}
 	cluster.client.AddReactor("create", "jobs", cluster.createJob)
+	cluster.client.AddReactor("create", "pods/eviction", cluster.podEvicted)
 	cluster.client.AddReactor("create", "pods", tryPod)
 	cluster.client.AddReactor("list", "jobs", cluster.listLabelled)
 	cluster.client.AddReactor("list", "pods", cluster.listLabelled)
@@ -308,23 +310,37 @@ func (cluster *Kubernetes) deleteJob(action clienttesting.Action) (bool, runtime
 
 // podDeleted tells the Job of a pod that others delete it.
 func (cluster *Kubernetes) podDeleted(action clienttesting.Action) (bool, runtime.Object, error) {
-	deletion, ok := action.(clienttesting.DeleteActionImpl)
+	removed, ok := action.(clienttesting.DeleteActionImpl)
 	if !ok {
 		return false, nil, nil
 	}
-	object, err := cluster.tracker.Get(podsResource, deletion.GetNamespace(), deletion.GetName())
+	return true, nil, cluster.removePod(removed.GetNamespace(), removed.GetName(), deletion)
+}
+
+// podEvicted tells the Job of a pod that it is evicted, as when its node is drained.
+func (cluster *Kubernetes) podEvicted(action clienttesting.Action) (bool, runtime.Object, error) {
+	create, ok := action.(clienttesting.CreateActionImpl)
+	evicted, isEviction := create.Object.(*policyv1.Eviction)
+	if !ok || !isEviction {
+		return false, nil, nil
+	}
+	return true, evicted, cluster.removePod(evicted.Namespace, evicted.Name, eviction)
+}
+
+func (cluster *Kubernetes) removePod(namespace, name string, how removal) error {
+	object, err := cluster.tracker.Get(podsResource, namespace, name)
 	if err != nil {
-		return true, nil, err
+		return err
 	}
 	cluster.mutex.Lock()
 	defer cluster.mutex.Unlock()
 	if made := cluster.jobs[metav1.GetControllerOf(object.(*corev1.Pod)).UID]; made != nil {
 		select {
-		case made.podDeleted <- struct{}{}:
+		case made.podDeleted <- how:
 		default:
 		}
 	}
-	return true, nil, nil
+	return nil
 }
 
 // remove deletes a Job with its pods.
