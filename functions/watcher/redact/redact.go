@@ -55,8 +55,14 @@ func New(ctx context.Context, reader Reader, job *batchv1.Job, started time.Time
 		switch {
 		case secret == nil:
 			return &Redactor{Withheld: fmt.Sprintf("Secret %s was deleted while the task ran, or cannot be read", name)}, nil
-		case changedAt(secret).After(started):
+		case secret.CreationTimestamp.After(started), updatedAt(secret).Add(clockSkew).After(started):
 			return &Redactor{Withheld: fmt.Sprintf("Secret %s was changed while the task ran", name)}, nil
+		}
+		for _, key := range keys[name] {
+			// Nothing in a Secret's metadata dates the removal of a key.
+			if _, ok := secret.Data[key]; !ok {
+				return &Redactor{Withheld: fmt.Sprintf("key %s of Secret %s was removed while the task ran", key, name)}, nil
+			}
 		}
 		for _, key := range slices.Sorted(maps.Keys(secret.Data)) {
 			if keys[name] != nil && !slices.Contains(keys[name], key) {
@@ -101,13 +107,20 @@ func keysOf(job *batchv1.Job) map[string][]string {
 // UsesSecrets reports whether a Job's containers have Secrets as environment variables.
 func UsesSecrets(job *batchv1.Job) bool { return len(keysOf(job)) > 0 }
 
-// changedAt returns when the data of a Secret was last changed, as the API server notes it.
-func changedAt(secret *corev1.Secret) time.Time {
-	changed := secret.CreationTimestamp.Time
+// clockSkew is by how much the clocks of the API server and of a node may differ, of which both
+// note whole seconds only. An update shortly before the task started therefore counts as one
+// after it. A task cannot start before its Secrets are created, so their creation needs no margin.
+const clockSkew = 2 * time.Second
+
+// updatedAt returns when the data of a Secret was last changed, as the API server notes it.
+func updatedAt(secret *corev1.Secret) (changed time.Time) {
 	for _, entry := range secret.ManagedFields {
 		if entry.Time != nil && entry.Time.After(changed) && entry.FieldsV1 != nil && strings.Contains(string(entry.FieldsV1.Raw), `"f:data"`) {
 			changed = entry.Time.Time
 		}
+	}
+	if !changed.After(secret.CreationTimestamp.Time) {
+		return time.Time{}
 	}
 	return changed
 }

@@ -188,21 +188,32 @@ func TestLogIsWithheldIfASecretChanged(t *testing.T) {
 		made.ManagedFields = []metav1.ManagedFieldsEntry{{Time: new(metav1.NewTime(noon.Add(after))), FieldsV1: &metav1.FieldsV1{Raw: []byte(fields)}}}
 		return made
 	}
-	const data, labels = `{"f:data":{"f:A":{}}}`, `{"f:metadata":{"f:labels":{}}}`
+	createdAt := func(at time.Time) *corev1.Secret {
+		made := secret("A", "staple")
+		made.CreationTimestamp = metav1.NewTime(at)
+		return made
+	}
+	const (
+		data, labels = `{"f:data":{"f:A":{}}}`, `{"f:metadata":{"f:labels":{}}}`
+		started      = 10 * time.Second
+	)
 	tests := []struct {
 		name   string
 		secret *corev1.Secret
 		want   string
 	}{
 		{name: "created before", secret: secret("A", "staple")},
-		{name: "updated before", secret: updated(time.Second, data)},
-		{name: "updated while it ran", secret: updated(3*time.Second, data), want: "Secret one was changed while the task ran"},
-		{name: "labelled while it ran", secret: updated(3*time.Second, labels)},
+		{name: "created in the second in which it started", secret: createdAt(noon.Add(started))},
+		{name: "created while it ran", secret: createdAt(noon.Add(started + time.Second)), want: "Secret one was changed while the task ran"},
+		{name: "updated before", secret: updated(started-clockSkew, data)},
+		{name: "updated at nearly the same time", secret: updated(started-clockSkew+time.Second, data), want: "Secret one was changed while the task ran"},
+		{name: "updated while it ran", secret: updated(started+time.Second, data), want: "Secret one was changed while the task ran"},
+		{name: "labelled while it ran", secret: updated(started+time.Second, labels)},
 		{name: "too large", secret: secret("A", strings.Repeat("0123456789", maxPatternBytes/10)), want: "the values of Secret one are too large to be redacted"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			r, err := New(t.Context(), secrets{"jobs/one": test.secret}, jobWith(nil, all("one")), noon.Add(2*time.Second))
+			r, err := New(t.Context(), secrets{"jobs/one": test.secret}, jobWith(nil, all("one")), noon.Add(started))
 			if err != nil || r.Withheld != test.want {
 				t.Errorf("got %v, %q, want %q", err, r.Withheld, test.want)
 			}
@@ -210,6 +221,14 @@ func TestLogIsWithheldIfASecretChanged(t *testing.T) {
 				t.Errorf("got %q", got)
 			}
 		})
+	}
+}
+
+func TestLogIsWithheldIfAKeyWasRemoved(t *testing.T) {
+	const want = "key A of Secret one was removed while the task ran"
+	r, err := New(t.Context(), secrets{"jobs/one": secret("B", "staple")}, jobWith([]corev1.EnvVar{key("one", "A")}), noon)
+	if err != nil || r.Withheld != want {
+		t.Errorf("got %v, %q, want %q", err, r.Withheld, want)
 	}
 }
 
