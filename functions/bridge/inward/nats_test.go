@@ -188,3 +188,43 @@ func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 	}
 	taker.await(t, "1 0", "2 0", "2 1", "3 0", "4 0", "5 0")
 }
+
+// JetStream stops delivering once so many events wait for an answer as a consumer may have, by
+// default 1,000, whatever their type (F63).
+func TestFailingEventsOfOneTypeDelayNoOther(t *testing.T) {
+	_, address := fixture.StartNATS(t, withStream(t.TempDir()))
+	published := makeStream(t, address)
+	transport, err := ConnectNATS(address, "job-executor-one", discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(transport.Close)
+	ctx, cancel := context.WithCancel(t.Context())
+	ready, failed, taken, done := make(chan struct{}), make(chan struct{}, 1<<20), make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- transport.Receive(ctx, Intake{Receiving: sync.OnceFunc(func() { close(ready) }), Wants: isTriggered, Lanes: &Lanes{}, Take: func(_ context.Context, triggered event.Event, _ Origin) error {
+			if triggered.Type() == keptn.TypeOf("good", keptn.Triggered) {
+				close(taken)
+				return nil
+			}
+			failed <- struct{}{}
+			return errDown
+		}})
+	}()
+	<-ready
+	const failing = 1200
+	for index := range failing {
+		publishTo(t, published, "bad", fmt.Sprint("bad-", index))
+	}
+	<-failed
+	publishTo(t, published, "good", "good")
+	select {
+	case <-taken:
+	case <-time.After(30 * time.Second):
+		t.Error("an event of another type was not taken")
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
