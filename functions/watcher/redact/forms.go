@@ -82,7 +82,11 @@ func jsonEscaped(value string) []string {
 		return quoted[1 : len(quoted)-1]
 	}
 	plain := inner(value, false)
-	return []string{plain, inner(value, true), strings.ReplaceAll(plain, "/", `\/`), inner(plain, false)}
+	encoded := []string{plain, inner(value, true), strings.ReplaceAll(plain, "/", `\/`)}
+	for _, text := range encoded {
+		encoded = append(encoded, inner(text, false), inner(text, true))
+	}
+	return encoded
 }
 
 // base64Encoded returns what is certain to appear of a value in base64, wherever the value

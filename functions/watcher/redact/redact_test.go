@@ -159,6 +159,8 @@ func TestValuesAreRedactedInEveryForm(t *testing.T) {
 		{"in JSON", quoted, `{"password":"p\"ss\\word<1>"}`, `{"password":"***"}`},
 		{"in JSON of Go", quoted, `{"password":"p\"ss\\word\u003c1\u003e"}`, `{"password":"***"}`},
 		{"in JSON in JSON", quoted, `"{\"password\":\"p\\\"ss\\\\word<1>\"}"`, `"{\"password\":\"***\"}"`},
+		{"in JSON of Go in JSON", quoted, `"{\"password\":\"p\\\"ss\\\\word\\u003c1\\u003e\"}"`, `"{\"password\":\"***\"}"`},
+		{"in JSON in JSON of Go", quoted, `"{\"password\":\"p\\\"ss\\\\word\u003c1\u003e\"}"`, `"{\"password\":\"***\"}"`},
 		{"in JSON of PHP", password, `"p@ss\/w+rd=1"`, `"***"`},
 		{"in XML", quoted, "p&#34;ss\\word&lt;1&gt;", "***"},
 		{"quoted by a shell", "it's-a-secret", `curl -u 'app:it'\''s-a-secret'`, `curl -u 'app:***'`},
