@@ -53,6 +53,8 @@ type Gateway struct {
 	// Cache keeps small files at commits, which never change.
 	Cache *Cache
 	Log   *slog.Logger
+
+	counts counts
 }
 
 // Cache holds the most recently used of small files at commits, in at most 16 MiB.
@@ -161,7 +163,7 @@ func (gateway *Gateway) isWanted(ctx context.Context, writer http.ResponseWriter
 	if task.Observed {
 		return keptn.Count{}, true
 	}
-	count, err := gateway.Counter.Count(ctx, task)
+	count, err := gateway.counts.get(ctx, task, gateway.Counter)
 	for range unknownRetries {
 		// Its event may have been published by another service just now, and not be stored yet.
 		if err != nil || count.Standing != keptn.Unknown {

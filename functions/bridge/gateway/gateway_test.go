@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/binding"
@@ -496,4 +497,52 @@ func TestFilesAreStreamedBoundedAndCached(t *testing.T) {
 			}
 		})
 	}
+}
+
+// slowKeptn counts after a while, and says how often it did.
+type slowKeptn struct {
+	pause  time.Duration
+	counts int
+}
+
+func (s *slowKeptn) Count(ctx context.Context, _ keptn.Task) (keptn.Count, error) {
+	s.counts++
+	select {
+	case <-ctx.Done():
+		return keptn.Count{}, ctx.Err()
+	case <-time.After(s.pause):
+		return current, nil
+	}
+}
+
+// Keptn needs 28 s for each of two calls, and an executor waits for less (F64).
+func TestGrantIsGivenThoughKeptnIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := &slowKeptn{pause: 56 * time.Second}
+		gateway := &Gateway{
+			Counter: slow, Reporter: fixture.Starter(false), Reviewer: identities, Verify: signedBy,
+			Grants: newGrants(time.Now), Subjects: []string{"executor"}, Log: discard,
+		}
+		ask := func() int {
+			ctx, cancel := context.WithTimeout(t.Context(), files.CallTimeout)
+			defer cancel()
+			recorder := httptest.NewRecorder()
+			gateway.grant(recorder, asking(t, fixture.Task).WithContext(ctx))
+			return recorder.Code
+		}
+		if code := ask(); code != http.StatusBadGateway {
+			t.Errorf("the first answer is %d", code)
+		}
+		time.Sleep(10 * time.Second)
+		if code := ask(); code != http.StatusOK || slow.counts != 1 {
+			t.Errorf("the second answer is %d, after %d counts", code, slow.counts)
+		}
+		// What was kept may be wrong by now.
+		ask()
+		time.Sleep(10*time.Second + countLifetime)
+		if ask(); slow.counts != 3 {
+			t.Errorf("Keptn was asked %d times, want 3", slow.counts)
+		}
+		time.Sleep(countTimeout)
+	})
 }

@@ -1,0 +1,85 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+)
+
+const (
+	// countTimeout bounds one count: up to five calls of Keptn's API of at most 30 s each. That is
+	// longer than an executor waits (files.CallTimeout), since its own time is limited, too.
+	countTimeout = 150 * time.Second
+	// countLifetime is for how long a count is kept that came too late for the executor, which asks
+	// again once the Broker has delivered the event again.
+	countLifetime = time.Minute
+	// maxCounts bounds how many are kept.
+	maxCounts = 1000
+)
+
+// counts count tasks on even if nobody waits for it any more, and keep what came too late for
+// whoever asks next. So a Keptn that answers slowly delays a task, and does not keep it from
+// running (F64). The zero value is ready.
+type counts struct {
+	flights singleflight.Group
+	mutex   sync.Mutex
+	late    map[string]lateCount
+}
+
+type lateCount struct {
+	count keptn.Count
+	at    time.Time
+}
+
+func (c *counts) get(ctx context.Context, task keptn.Task, counter keptn.Counter) (keptn.Count, error) {
+	if count, ok := c.take(task.TriggeredID); ok {
+		return count, nil
+	}
+	counted := c.flights.DoChan(task.TriggeredID, func() (any, error) {
+		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), countTimeout)
+		defer cancel()
+		count, err := counter.Count(detached, task)
+		if err == nil && ctx.Err() != nil {
+			c.keep(task.TriggeredID, count)
+		}
+		return count, err
+	})
+	select {
+	case <-ctx.Done():
+		return keptn.Count{}, fmt.Errorf("count task %s: %w", task.TriggeredID, context.Cause(ctx))
+	case result := <-counted:
+		count, _ := result.Val.(keptn.Count)
+		return count, result.Err
+	}
+}
+
+// keep keeps a count until it is asked for, or is too old.
+func (c *counts) keep(triggeredID string, count keptn.Count) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	for id, late := range c.late {
+		if time.Since(late.at) > countLifetime {
+			delete(c.late, id)
+		}
+	}
+	if c.late == nil {
+		c.late = map[string]lateCount{}
+	}
+	if len(c.late) < maxCounts {
+		c.late[triggeredID] = lateCount{count, time.Now()}
+	}
+}
+
+// take returns a count that was kept, once.
+func (c *counts) take(triggeredID string) (keptn.Count, bool) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	late, ok := c.late[triggeredID]
+	delete(c.late, triggeredID)
+	return late.count, ok && time.Since(late.at) <= countLifetime
+}
