@@ -74,7 +74,8 @@ type Client struct {
 	// Logger gets what is left out of listings, and that Keptn refuses the token; nil logs nothing.
 	Logger *slog.Logger
 
-	gate tokenGate
+	gate     tokenGate
+	contexts contextGate
 	// left holds what each type's last listing left out.
 	left sync.Map
 }

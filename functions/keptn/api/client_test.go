@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -423,4 +424,49 @@ func TestKeptnIsAskedLessOftenThanItCanBear(t *testing.T) {
 	if difference := cmp.Diff(want, got); difference != "" {
 		t.Errorf("back-off (-want +got):\n%s", difference)
 	}
+}
+
+// roundTrip is an http.RoundTripper.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (r roundTrip) RoundTrip(request *http.Request) (*http.Response, error) { return r(request) }
+
+// Each Job and each delivery of the Broker asks about its task (F59).
+func TestFailingKeptnIsRarelyAskedAboutATask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := map[string]int{}
+		isDown := true
+		client := &Client{Endpoints: GatewayEndpoints("http://keptn"), Source: keptn.Source, HTTP: &http.Client{Transport: roundTrip(func(request *http.Request) (*http.Response, error) {
+			asked[request.URL.Query().Get("keptnContext")]++
+			if isDown && request.URL.Query().Get("keptnContext") == "failing" {
+				return &http.Response{StatusCode: http.StatusServiceUnavailable, Request: request, Body: http.NoBody}, nil
+			}
+			const current = `{"sequenceExecutions":[{"status":{"state":"started","currentTask":{"triggeredID":"1","events":[{"eventType":"sh.keptn.event.test.started","source":"job-executor"}]}}}]}`
+			return &http.Response{StatusCode: http.StatusOK, Request: request, Body: io.NopCloser(strings.NewReader(current))}, nil
+		})}}
+		count := func(keptnContext string) error {
+			_, err := client.Count(t.Context(), keptn.Task{TriggeredID: "1", Context: keptnContext, Project: "p"})
+			return err
+		}
+		const minutes = 10
+		for range minutes * 60 {
+			if err := count("failing"); err == nil || !strings.Contains(err.Error(), "503") {
+				t.Fatalf("got %v", err)
+			}
+			if err := count("other"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		if asked["failing"] > minutes*5 || asked["other"] != minutes*60 {
+			t.Errorf("asked %v", asked)
+		}
+		isDown = false
+		time.Sleep(lastRetry)
+		for range 2 {
+			if err := count("failing"); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 }

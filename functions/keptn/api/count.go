@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/job-executor/job-executor/functions/keptn"
 )
@@ -15,9 +16,16 @@ const (
 	statePaused   = "paused"
 )
 
-// Count reads the task's state from Keptn's sequence executions.
+// Count reads the task's state from Keptn's sequence executions. After a failure it returns that
+// one again for up to 15 s, without asking.
 func (client *Client) Count(ctx context.Context, task keptn.Task) (keptn.Count, error) {
+	if err := client.contexts.enter(task.Context, time.Now()); err != nil {
+		return keptn.Count{}, fmt.Errorf("asking Keptn about task %s: %w", task.TriggeredID, err)
+	}
 	count, err := client.count(ctx, task)
+	if ctx.Err() == nil { // else it was not Keptn that failed
+		client.contexts.leave(task.Context, err, time.Now())
+	}
 	if err != nil {
 		return keptn.Count{}, fmt.Errorf("asking Keptn about task %s: %w", task.TriggeredID, err)
 	}

@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -71,4 +73,64 @@ func (client *Client) Ready(context.Context) error {
 		return ErrTokenRefused
 	}
 	return nil
+}
+
+const (
+	firstRetry = time.Second
+	lastRetry  = 15 * time.Second
+	// maxFailing bounds of how many contexts failures are remembered.
+	maxFailing = 10000
+)
+
+// contextGate lets one question about a Keptn context through at a time while Keptn fails to
+// answer them: each of its tasks and Jobs asks on its own, and the Broker tries each several times.
+// A failure says nothing about other contexts, whose project may be another one. Its zero value is
+// open.
+type contextGate struct {
+	mutex   sync.Mutex
+	failing map[string]failingContext
+}
+
+type failingContext struct {
+	pause time.Duration
+	next  time.Time
+	err   error
+}
+
+// enter returns the last error of a context that is not asked about yet.
+func (g *contextGate) enter(keptnContext string, now time.Time) error {
+	g.mutex.Lock()
+	defer g.mutex.Unlock()
+	failing, ok := g.failing[keptnContext]
+	if !ok {
+		return nil
+	}
+	if now.Before(failing.next) {
+		return fmt.Errorf("waiting until %s: %w", failing.next.UTC().Format(time.RFC3339), failing.err)
+	}
+	failing.next = now.Add(failing.pause)
+	g.failing[keptnContext] = failing
+	return nil
+}
+
+// leave takes note of whether Keptn answered.
+func (g *contextGate) leave(keptnContext string, err error, now time.Time) {
+	g.mutex.Lock()
+	defer g.mutex.Unlock()
+	failing, known := g.failing[keptnContext]
+	switch {
+	case err == nil:
+		delete(g.failing, keptnContext)
+		return
+	case !known && len(g.failing) >= maxFailing:
+		maps.DeleteFunc(g.failing, func(_ string, old failingContext) bool { return now.Sub(old.next) > lastRetry })
+	}
+	if !known && len(g.failing) >= maxFailing {
+		return
+	}
+	if g.failing == nil {
+		g.failing = map[string]failingContext{}
+	}
+	pause := min(max(2*failing.pause, firstRetry), lastRetry)
+	g.failing[keptnContext] = failingContext{pause: pause, next: now.Add(pause), err: err}
 }
