@@ -24,6 +24,7 @@ import (
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/signature"
+	"github.com/job-executor/job-executor/test/console"
 	control "github.com/job-executor/job-executor/test/keptn"
 )
 
@@ -324,20 +325,32 @@ func wait(ctx context.Context, t *testing.T, server *control.Server, keptnContex
 	}
 }
 
-// counted counts our answers on the stream.
+// counted counts our answers in a sequence that has ended.
 func counted(ctx context.Context, t *testing.T, server *control.Server, keptnContext string) map[string]int {
 	t.Helper()
-	var answer struct {
-		Events []struct {
-			Type, Source string
-		} `json:"events"`
-	}
-	call(ctx, t, http.MethodGet, server.GatewayURL+"/mongodb-datastore/event?keptnContext="+keptnContext, nil, &answer)
-	counts := map[string]int{}
-	for _, sent := range answer.Events {
-		if strings.HasPrefix(sent.Source, keptn.Source) {
-			counts[sent.Type]++
+	var counts map[string]int
+	err := console.Eventually(ctx, time.Minute, func(ctx context.Context) error {
+		var answer struct {
+			Events []struct {
+				Type, Source string
+			} `json:"events"`
 		}
+		call(ctx, t, http.MethodGet, server.GatewayURL+"/mongodb-datastore/event?keptnContext="+keptnContext, nil, &answer)
+		counts = map[string]int{}
+		isOver := false
+		for _, sent := range answer.Events {
+			if strings.HasPrefix(sent.Source, keptn.Source) {
+				counts[sent.Type]++
+			}
+			isOver = isOver || sent.Source == "shipyard-controller" && strings.HasSuffix(sent.Type, ".finished")
+		}
+		if !isOver { // the last answer may not be stored yet either
+			return fmt.Errorf("the end of sequence %s is not stored", keptnContext)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 	return counts
 }

@@ -182,7 +182,7 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	}
 	reporter := &outward.Reporter{
 		Sender:  runspan.WithLink(outward.NewSizeLimit(runspan.WithSpans(sender, tracer, outward.IsRefused), configuration.Keptn.MaxEventBytes, maxBytes, log), configuration.TraceURL),
-		Counter: client, Source: source,
+		Counter: client, Archive: client, Source: source,
 		Timing: waiting, Now: now, Metrics: metrics, Log: log,
 	}
 	reporter.Begin()

@@ -114,10 +114,6 @@ func next(known known, given keptn.Phase) step {
 	case keptn.Pending:
 		return wait
 	}
-	endedAt := known.endedAt
-	if endedAt.Before(known.triggeredAt) {
-		endedAt = known.triggeredAt
-	}
 	switch {
 	case count.Started == 0 && known.isUnderWay(known.started, 0, known.triggeredAt):
 		return wait
@@ -127,17 +123,37 @@ func next(known known, given keptn.Phase) step {
 		return enough
 	case count.Finished >= count.Started:
 		return over
-	case known.isUnderWay(known.finished, count.Finished, endedAt):
+	case known.isUnderWay(known.finished, count.Finished, known.since()):
 		return wait
 	default:
 		return sendFinished
 	}
 }
 
+// since is before which time nobody can have sent a finished event.
+func (known known) since() time.Time {
+	if known.endedAt.Before(known.triggeredAt) {
+		return known.triggeredAt
+	}
+	return known.endedAt
+}
+
+// isUncertain reports whether an event may have been sent that this process does not know of: by
+// itself, without an answer, or by one before it.
+func (known known) isUncertain(sent sent, since time.Time) bool {
+	if sent.times > 0 {
+		return sent.failed
+	}
+	return !known.isOurs(since)
+}
+
+// isOurs reports whether only this process can have sent what was not sent before a time.
+func (known known) isOurs(since time.Time) bool { return since.After(known.begun.Add(clockSkew)) }
+
 // isUnderWay says whether an event may still be counted that was sent: by this
 // process, or by one before it, which can't have been before since.
 func (known known) isUnderWay(sent sent, counted int, since time.Time) bool {
-	deduplication, ours := known.timing.Deduplication, since.After(known.begun.Add(clockSkew)) // only this process can have sent it
+	deduplication, ours := known.timing.Deduplication, known.isOurs(since)
 	recognised := func(first time.Time) bool { return known.now.Sub(first)+clockSkew < deduplication }
 	if sent.times > 0 {
 		first := sent.first

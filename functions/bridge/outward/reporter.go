@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -27,6 +28,8 @@ import (
 type Reporter struct {
 	Sender  Sender
 	Counter keptn.Counter
+	// Archive is asked before an event is sent that may have been sent already; nil is never.
+	Archive Archive
 	// Source is the source of all that it sends.
 	Source  string
 	Timing  Timing
@@ -36,6 +39,14 @@ type Reporter struct {
 
 	begun time.Time
 	tasks memory.Memory[reported]
+}
+
+// Archive knows which answers were published, as mongodb-datastore does. Every subscriber of Keptn's
+// core NATS gets an event again that is published again, with the same id, too; only
+// shipyard-controller does not (K3 of a real Keptn 1.4.5).
+type Archive interface {
+	// Published returns when answers of ours were.
+	Published(ctx context.Context, task keptn.Task, phase keptn.Phase) ([]time.Time, error)
 }
 
 // Timing is how the reporter waits.
@@ -114,7 +125,8 @@ func (reporter *Reporter) Deliver(ctx context.Context, answer keptn.Answer) (del
 		}
 		now := reporter.Now()
 		entry.note(count, now)
-		switch next(known{*entry, count, reporter.Timing, reporter.begun, now}, answer.Phase) {
+		state := known{*entry, count, reporter.Timing, reporter.begun, now}
+		switch next(state, answer.Phase) {
 		case over:
 			entry.settled, entry.aborted = true, count.Standing == keptn.Aborted
 			continue
@@ -122,6 +134,9 @@ func (reporter *Reporter) Deliver(ctx context.Context, answer keptn.Answer) (del
 			reporter.drop(ctx, answer, delivery.Sent)
 			return delivery, nil
 		case sendStarted:
+			if state.isUncertain(entry.started, entry.triggeredAt) && reporter.wasPublished(ctx, answer.Task, keptn.Started, count.Started, &entry.started) {
+				continue
+			}
 			started := answer
 			if answer.Phase != keptn.Started {
 				started.Phase, started.Event = keptn.Started, answer.Task.Started(now)
@@ -135,6 +150,9 @@ func (reporter *Reporter) Deliver(ctx context.Context, answer keptn.Answer) (del
 			delivery.Sent = delivery.Sent || answer.Phase == keptn.Started
 			continue
 		case sendFinished:
+			if state.isUncertain(entry.finished, state.since()) && reporter.wasPublished(ctx, answer.Task, keptn.Finished, count.Finished, &entry.finished) {
+				continue
+			}
 			err := reporter.send(ctx, answer, count.Finished, &entry.finished)
 			switch {
 			case err != nil && reporter.reduce(ctx, answer, err, &entry.finished):
@@ -165,6 +183,27 @@ func (reporter *Reporter) Deliver(ctx context.Context, answer keptn.Answer) (del
 		}
 		pause *= 2
 	}
+}
+
+// wasPublished reports whether an answer was published that Keptn may count yet, and takes over
+// when. If that cannot be known, it is sent.
+func (reporter *Reporter) wasPublished(ctx context.Context, task keptn.Task, phase keptn.Phase, counted int, before *sent) bool {
+	if reporter.Archive == nil {
+		return false
+	}
+	published, err := reporter.Archive.Published(ctx, task, phase)
+	if err != nil {
+		reporter.Log.DebugContext(ctx, "sending an event that may have been published before", "error", err)
+	}
+	if len(published) <= counted {
+		return false
+	}
+	latest := slices.MaxFunc(published, time.Time.Compare)
+	if reporter.Now().Sub(latest) >= reporter.Timing.Loss {
+		return false
+	}
+	*before = sent{times: 1, before: counted, first: latest, last: latest, refusal: before.refusal}
+	return true
 }
 
 // logHeld logs once why an answer is held back that this bridge has not sent: the bridge before it

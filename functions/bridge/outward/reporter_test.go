@@ -623,3 +623,66 @@ func TestReporterDeliversOnceToManyCallers(t *testing.T) {
 		}
 	})
 }
+
+// archive is mongodb-datastore.
+type archive struct {
+	published []time.Time
+	err       error
+	questions int
+}
+
+func (a *archive) Published(context.Context, keptn.Task, keptn.Phase) ([]time.Time, error) {
+	a.questions++
+	return a.published, a.err
+}
+
+// What was published already is not published again: all subscribers of core NATS would get it twice.
+func TestArchiveIsAskedBeforeAResend(t *testing.T) {
+	const window = 2 * time.Minute
+	old := func() keptn.Task { // the bridge before this one may have sent something
+		task := reportedTask
+		task.TriggeredAt = time.Now().Add(-10 * time.Second)
+		return task
+	}
+	tests := []struct {
+		name      string
+		task      func() keptn.Task
+		archive   func() *archive
+		lost      int
+		sends     int
+		questions int
+	}{
+		{name: "a new task needs no question", task: fresh, archive: func() *archive { return &archive{} }, sends: 1},
+		{name: "it was not published", task: old, archive: func() *archive { return &archive{} }, sends: 1, questions: 1},
+		{
+			name: "it was published", task: old, questions: 1,
+			archive: func() *archive { return &archive{published: []time.Time{time.Now().Add(-5 * time.Second)}} },
+		},
+		{
+			name: "it was published so long ago that it is lost", task: old, sends: 1, questions: 1,
+			archive: func() *archive { return &archive{published: []time.Time{time.Now().Add(-testLoss)}} },
+		},
+		{name: "the archive is away", task: old, archive: func() *archive { return &archive{err: errDown} }, sends: 1, questions: 1},
+		{
+			name: "it was published without an answer", task: fresh, lost: 1, sends: 1, questions: 1,
+			archive: func() *archive { return &archive{published: []time.Time{time.Now()}} },
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				control := &control{standing: keptn.Current, deduplication: window, lag: after(time.Hour), lost: test.lost}
+				reporter := newTestReporter(control)
+				asked := test.archive()
+				reporter.Archive = asked
+				answer := keptn.Answer{Task: test.task(), Phase: keptn.Started, Event: reportedTask.Started(time.Now())}
+				for range 2 {
+					_, _ = reporter.Deliver(t.Context(), answer) // the first may fail, as the transport does
+				}
+				if control.sends != test.sends || asked.questions != test.questions {
+					t.Errorf("sent %d times after %d questions, want %d and %d", control.sends, asked.questions, test.sends, test.questions)
+				}
+			})
+		})
+	}
+}

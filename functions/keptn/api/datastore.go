@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
@@ -54,6 +56,26 @@ func (client *Client) stored(ctx context.Context, keptnContext, eventType string
 	return events, nil
 }
 
+// Published returns when our answers to a task were published, as mongodb-datastore has stored
+// them, whether shipyard-controller has counted them or not. Without access to mongodb-datastore it
+// returns none.
+func (client *Client) Published(ctx context.Context, task keptn.Task, phase keptn.Phase) ([]time.Time, error) {
+	if client.Endpoints.Datastore == "" {
+		return nil, nil
+	}
+	answers, err := client.stored(ctx, task.Context, keptn.TypeOf(task.Name, phase))
+	if err != nil && !isDenied(err) {
+		return nil, fmt.Errorf("ask mongodb-datastore about task %s: %w", task.TriggeredID, err)
+	}
+	var published []time.Time
+	for _, answer := range answers {
+		if answer.Source() == client.Source && answer.Extensions()[keptn.TriggeredIDExtension] == task.TriggeredID {
+			published = append(published, answer.Time())
+		}
+	}
+	return published, nil
+}
+
 // countDirect counts the answers to a triggered event that shipyard-controller does not know,
 // from what mongodb-datastore has stored. It returns false if the event is not stored either.
 func (client *Client) countDirect(ctx context.Context, task keptn.Task) (count keptn.Count, found bool, err error) {
@@ -75,15 +97,11 @@ func (client *Client) countDirect(ctx context.Context, task keptn.Task) (count k
 	}
 	count.Standing = keptn.Current
 	for phase, number := range map[keptn.Phase]*int{keptn.Started: &count.Started, keptn.Finished: &count.Finished} {
-		answers, err := client.stored(ctx, task.Context, keptn.TypeOf(task.Name, phase))
+		published, err := client.Published(ctx, task, phase)
 		if err != nil {
 			return keptn.Count{}, false, err
 		}
-		for _, answer := range answers {
-			if answer.Source() == client.Source && answer.Extensions()[keptn.TriggeredIDExtension] == task.TriggeredID {
-				*number++
-			}
-		}
+		*number = len(published)
 	}
 	if count.Finished > 0 {
 		count.Standing = keptn.Completed
