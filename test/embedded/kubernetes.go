@@ -79,6 +79,9 @@ type KubernetesOptions struct {
 	Reachable func() bool
 	// Now is its clock; nil is time.Now.
 	Now func() time.Time
+	// Endless says of which pods the log never ends, as of a container that prints faster than
+	// it is read; nil is of none.
+	Endless func(pod string) bool
 }
 
 // Fate is what becomes of a pod, whatever its containers do.
@@ -115,6 +118,9 @@ func NewKubernetes(options KubernetesOptions, objects ...runtime.Object) (*Kuber
 	if options.Now == nil {
 		options.Now = time.Now
 	}
+	if options.Endless == nil {
+		options.Endless = func(string) bool { return false }
+	}
 	// Not fake.NewClientset: its management of fields takes most of a simulation's
 	// time, and nothing here applies objects.
 	tracker := clienttesting.NewObjectTracker(scheme.Scheme, scheme.Codecs.UniversalDecoder())
@@ -135,6 +141,8 @@ func NewKubernetes(options KubernetesOptions, objects ...runtime.Object) (*Kuber
 	cluster.client.AddReactor("patch", "jobs", cluster.patchJob)
 	cluster.client.AddReactor("delete", "jobs", cluster.deleteJob)
 	cluster.client.AddReactor("delete", "pods", cluster.podDeleted)
+	cluster.client.AddReactor("create", "secrets", cluster.dateSecret)
+	cluster.client.AddReactor("update", "secrets", cluster.dateSecret)
 	cluster.client.AddReactor("*", "*", clienttesting.ObjectReaction(tracker))
 	cluster.client.AddWatchReactor("*", func(action clienttesting.Action) (bool, watch.Interface, error) {
 		watcher, err := tracker.Watch(action.GetResource(), action.GetNamespace())
@@ -290,6 +298,26 @@ func (cluster *Kubernetes) patchJob(action clienttesting.Action) (bool, runtime.
 		cluster.changed(job.UID)
 	}
 	return handled, object, err
+}
+
+// dateSecret notes when a Secret was created, or its data changed, as the API server does.
+func (cluster *Kubernetes) dateSecret(action clienttesting.Action) (bool, runtime.Object, error) {
+	create, ok := action.(clienttesting.CreateActionImpl) // an update is of the same shape
+	if update, isUpdate := action.(clienttesting.UpdateActionImpl); isUpdate {
+		create.Object, ok = update.Object, true
+	}
+	secret, isSecret := create.Object.(*corev1.Secret)
+	if !ok || !isSecret {
+		return false, nil, nil
+	}
+	now := cluster.now()
+	if secret.CreationTimestamp.IsZero() {
+		secret.CreationTimestamp = now
+	}
+	secret.ManagedFields = []metav1.ManagedFieldsEntry{{
+		Manager: "others", Operation: metav1.ManagedFieldsOperationUpdate, Time: &now, FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:data":{}}`)},
+	}}
+	return false, nil, nil
 }
 
 func (cluster *Kubernetes) deleteJob(action clienttesting.Action) (bool, runtime.Object, error) {
@@ -530,6 +558,19 @@ func (pods *pods) List(ctx context.Context, options metav1.ListOptions) (*corev1
 	return result(ctx, pods.client, "list pods "+options.LabelSelector, func() (*corev1.PodList, error) { return pods.PodInterface.List(ctx, options) })
 }
 
+func (core *core) Secrets(namespace string) coreclient.SecretInterface {
+	return &secrets{core.CoreV1Interface.Secrets(namespace), core.client}
+}
+
+type secrets struct {
+	coreclient.SecretInterface
+	client *client
+}
+
+func (secrets *secrets) Get(ctx context.Context, name string, options metav1.GetOptions) (*corev1.Secret, error) {
+	return result(ctx, secrets.client, "get secret "+name, func() (*corev1.Secret, error) { return secrets.SecretInterface.Get(ctx, name, options) })
+}
+
 // GetLogs returns a request for what a container has printed so far.
 func (pods *pods) GetLogs(name string, options *corev1.PodLogOptions) *rest.Request {
 	read := func(request *http.Request) (*http.Response, error) {
@@ -543,12 +584,29 @@ func (pods *pods) GetLogs(name string, options *corev1.PodLogOptions) *rest.Requ
 			refusal, err := json.Marshal(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Reason: metav1.StatusReasonBadRequest, Code: http.StatusBadRequest})
 			return &http.Response{StatusCode: http.StatusBadRequest, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(bytes.NewReader(refusal))}, err
 		}
-		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(content))}, nil
+		var body io.Reader = bytes.NewReader(content)
+		if pods.client.cluster.options.Endless(name) {
+			body = io.MultiReader(body, endless{request.Context()})
+		}
+		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(body)}, nil
 	}
 	return (&fakerest.RESTClient{
 		Client: fakerest.CreateHTTPClient(read), NegotiatedSerializer: scheme.Codecs.WithoutConversion(), GroupVersion: corev1.SchemeGroupVersion,
 		VersionedAPIPath: "/api/v1/namespaces/" + pods.namespace + "/pods/" + name + "/log",
 	}).Request()
+}
+
+// endless is a log to which a line is added every second.
+type endless struct{ ctx context.Context }
+
+// Read waits for the next line, or returns why nobody reads it any more.
+func (e endless) Read(into []byte) (int, error) {
+	select {
+	case <-e.ctx.Done():
+		return 0, context.Cause(e.ctx)
+	case <-time.After(time.Second):
+		return copy(into, "still at work\n"), nil
+	}
 }
 
 // now is the time as Kubernetes tells it: in whole seconds.

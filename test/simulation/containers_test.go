@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -45,14 +46,25 @@ func (script script) Run(ctx context.Context, container embedded.Container) (int
 	case <-time.After(pause):
 	}
 	report := script.world.reportOf(random)
+	if value := container.Environment[secretKey]; value != "" && script.world.planned == nil {
+		what := printSecret(random, value, container)
+		if report.text == "" && random.Float64() < 0.3 { //nolint:mnd // some
+			report = secretReport(random, value)
+		}
+		script.world.happen(what)
+	}
 	container.Terminate(report.text)
+	if script.world.planned == nil && random.Float64() < 0.05 { //nolint:mnd // some
+		_, _ = container.Output.Write(bytes.Repeat([]byte("a long log\n"), 10000))
+		script.world.happen("a log of 110 KB")
+	}
 	_, _ = fmt.Fprintf(container.Output, "%s %s\n", container.Job, end)
 	script.world.note("Job %s has %s", container.Job, end)
 	script.world.mutex.Lock()
 	script.world.ends[container.Job] = end
 	script.world.verdicts[container.Job] = report.verdict // of an earlier attempt nothing counts
-	script.world.happened[report.name]++
 	script.world.mutex.Unlock()
+	script.world.happen("a report: " + report.name)
 	return code, nil
 }
 

@@ -42,6 +42,8 @@ type harshness struct {
 	many bool
 	// capped says that a project may have few active runs at a time.
 	capped bool
+	// validates says that Keptn's API validates events.
+	validates bool
 }
 
 func harshnessOf(seed uint64) harshness {
@@ -52,12 +54,15 @@ func harshnessOf(seed uint64) harshness {
 		skewed:       seed%7 == 0,
 		many:         seed%11 == 0,
 		capped:       seed%3 == 2,
+		validates:    seed%4 == 2, // a half of those over HTTP
 	}
 }
 
 // outages are what is down, or worse, now.
 type outages struct {
 	keptnDown, apiDown, namespaceDown, keptnSlow atomic.Bool
+	// keptnDeaths is how often Keptn went down.
+	keptnDeaths atomic.Int64
 	// foreign is what answers in Keptn's place: 0 is Keptn itself.
 	foreign atomic.Int32
 	// keptnClock and kubernetesClock are by how much they are wrong.
@@ -219,7 +224,7 @@ func upTo(seldom, longest time.Duration) func(random *rand.Rand) time.Duration {
 func (world *world) beginOutages() {
 	const quiet = 4 * time.Minute
 	go world.occasionally("Keptn is down", 2*quiet, upTo(70*time.Second, 10*time.Minute),
-		func(*rand.Rand) { world.keptnDown.Store(true) }, func() { world.keptnDown.Store(false) })
+		func(*rand.Rand) { world.keptnDown.Store(true); world.keptnDeaths.Add(1) }, func() { world.keptnDown.Store(false) })
 	go world.occasionally("something else answers for Keptn", 2*quiet, upTo(70*time.Second, 5*time.Minute),
 		func(random *rand.Rand) { world.foreign.Store(1 + random.Int32N(int32(len(foreignAnswers)))) }, func() { world.foreign.Store(0) })
 	go world.occasionally("Keptn is slow", 2*quiet, upTo(70*time.Second, 5*time.Minute),
@@ -228,6 +233,9 @@ func (world *world) beginOutages() {
 		func(*rand.Rand) { world.apiDown.Store(true) }, func() { world.apiDown.Store(false) })
 	go world.occasionally("a namespace is deleted", 4*quiet, upTo(time.Minute, 3*time.Minute),
 		func(*rand.Rand) { world.deleteNamespace() }, func() { world.namespaceDown.Store(false) })
+	if !world.skewed { // else nobody knows whether a Secret changed before a task started, or after
+		go world.occasionally("the Secret changes", quiet, upTo(10*time.Second, time.Minute), world.changeSecret, world.makeSecret)
+	}
 	if world.skewed {
 		for name, clock := range map[string]*atomic.Int64{"Keptn's clock jumps": &world.keptnClock, "Kubernetes' clock jumps": &world.kubernetesClock} {
 			go world.occasionally(name, 2*quiet, upTo(2*time.Second, time.Minute), func(random *rand.Rand) {
@@ -350,9 +358,15 @@ func (world *world) atGateway(gateway http.Handler) http.Handler {
 		world.requests++
 		if strings.Contains(request.URL.Path, "sequence-execution") {
 			world.questions++
+			world.traffic.questions[request.URL.Query().Get("keptnContext")]++
 		}
 		world.mutex.Unlock()
 		world.queue(request)
+		if strings.HasSuffix(request.URL.Path, "/log") {
+			body, _ := io.ReadAll(request.Body)
+			world.searchLeaks("Keptn's log", body)
+			request.Body = io.NopCloser(bytes.NewReader(body))
+		}
 		if strings.Contains(request.URL.Path, brokenType) {
 			<-request.Context().Done() // it never answers
 			return
@@ -466,14 +480,9 @@ func (world *world) deliveries(eventType string, random *rand.Rand) int {
 	}
 }
 
-// keptnDrops says whether Keptn loses an event that it took.
+// keptnDrops says whether Keptn loses an event that it took, if that is planned.
 func (world *world) keptnDrops(eventType string) bool {
-	if world.planned != nil {
-		return world.planned.drops(world, eventType)
-	}
-	// Over NATS what was acknowledged is handled.
-	return world.transport == overHTTP && world.faulty() && strings.HasSuffix(eventType, "."+string(keptn.Started)) &&
-		world.chance.draw("Keptn drops").Float64() < doubleChance
+	return world.planned != nil && world.planned.drops(world, eventType)
 }
 
 // awaitNamespace waits as an informer does that tries again and again, but not by chance.

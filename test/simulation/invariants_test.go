@@ -124,6 +124,7 @@ func (world *world) active() int {
 // observe is told of each delivery of the Broker: a run may be cancelled only if its
 // sequence was aborted, or its task is completed.
 func (world *world) observe(delivery embedded.Delivery) {
+	world.searchLeaks("event "+delivery.Event.Type(), delivery.Event.Data())
 	_, phase, _ := keptn.ParseType(delivery.Event.Type())
 	if isGiven := phase == keptn.Triggered || delivery.Event.Type() == keptn.ObservedType; isGiven && delivery.Err != nil {
 		world.mutex.Lock()

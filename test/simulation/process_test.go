@@ -130,6 +130,7 @@ func (process *process) RoundTrip(request *http.Request) (*http.Response, error)
 		copied.Body = io.NopCloser(bytes.NewReader(body))
 		return copied
 	}
+	process.world.post(request)
 	process.await(request.Context(), what)
 	// Of several requests for the same, each is now at a time of its own.
 	what += " of " + time.Since(process.world.began).String()
@@ -153,6 +154,9 @@ func (process *process) RoundTrip(request *http.Request) (*http.Response, error)
 		}()
 	}
 	response, err := world.network.RoundTrip(again(request.Context()))
+	if err == nil && strings.HasSuffix(request.URL.Path, "/v1/event") && response.StatusCode == http.StatusBadRequest {
+		world.happen("Keptn refused an event")
+	}
 	process.await(request.Context(), "the answer to "+what)
 	if failure == after && err == nil {
 		_ = response.Body.Close()
@@ -165,6 +169,7 @@ var jobs = schema.GroupResource{Group: "batch", Resource: "jobs"}
 
 // call makes a call of the Kubernetes API, which may fail.
 func (process *process) call(ctx context.Context, operation string, do func() error) error {
+	process.world.called()
 	if strings.HasPrefix(operation, "list jobs "+run.Selector) && !strings.Contains(operation, run.EventIDLabel) {
 		// An informer's: its goroutines do not survive the end of one of them.
 		process.world.awaitNamespace(ctx, operation)

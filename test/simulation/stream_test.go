@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,6 +47,7 @@ func newStream(world *world) *stream {
 
 // publish stores an event; an id that was stored shortly before is a duplicate.
 func (stream *stream) publish(subject string, content []byte, id string) {
+	stream.world.searchLeaks("Keptn's event "+subject, content)
 	go func() {
 		time.Sleep(between(stream.world.chance.draw("subscribers hear %s", content), time.Microsecond, 20*time.Millisecond))
 		stream.hear(content)
@@ -64,18 +66,52 @@ func (stream *stream) publish(subject string, content []byte, id string) {
 			stream.world.published(content)
 		}
 	}
-	lag := stream.lag(subject, content)
+	lag, deaths := stream.lag(subject, content), stream.world.keptnDeaths.Load()
 	go func() {
-		// What Keptn's process takes while it is down it handles when it is up again.
+		// What is published while Keptn's process is down it handles when it is up again.
 		for time.Sleep(lag); stream.world.keptnDown.Load() && stream.world.ctx.Err() == nil; {
 			time.Sleep(time.Second)
 		}
 		stream.handling.Lock()
 		defer stream.handling.Unlock()
-		if stream.world.ctx.Err() == nil {
+		if stream.world.ctx.Err() == nil && !stream.isLost(subject, content, deaths) {
 			stream.handle(content)
 		}
 	}()
+}
+
+// hear is what the subscribers of core NATS do with an event of the stream, which they get again if
+// it is published again.
+func (world *world) hear(content []byte) {
+	if answer, err := keptn.DecodeEvent(content); err == nil && strings.HasPrefix(answer.Source(), keptn.Source) {
+		world.mutex.Lock()
+		if world.heard[answer.ID()] {
+			world.happened["an answer of ours was published twice"]++
+		}
+		world.heard[answer.ID()] = true
+		world.mutex.Unlock()
+	}
+	world.keptn.Hear(content)
+}
+
+// isLost reports whether Keptn never handles an answer of ours that it has acknowledged, as when it
+// died meanwhile (K4 of a real Keptn 1.4.5). What it triggered itself it has in its database.
+func (stream *stream) isLost(subject string, content []byte, deaths int64) bool {
+	world := stream.world
+	answer, err := keptn.DecodeEvent(content)
+	_, phase, ok := keptn.ParseType(subject)
+	if err != nil || !ok || phase == keptn.Triggered || !strings.HasPrefix(answer.Source(), keptn.Source) || world.planned != nil || !world.faulty() {
+		return false
+	}
+	chance := doubleChance
+	if world.keptnDeaths.Load() != deaths {
+		chance = 0.5
+	}
+	if world.chance.draw("Keptn loses %s", content).Float64() >= chance {
+		return false
+	}
+	world.happen("Keptn never handled a " + string(phase) + " event that it had acknowledged")
+	return true
 }
 
 // lag is how long Keptn takes until it handles what it has taken. Idle, it holds one

@@ -39,7 +39,12 @@ actions:
     events: [{name: sh.keptn.event.deployment.triggered}]
     tasks:
       - {name: prepare, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 60}
-      - {name: deploy, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 60}
+      - name: deploy
+        image: image
+        cmd: [run]
+        env: [{name: credentials, valueFrom: secret}]
+        ttlSecondsAfterFinished: 60
+        maxPollDuration: 60
   - name: Check
     events: [{name: sh.keptn.event.test.triggered}]
     parallel: true
@@ -57,7 +62,14 @@ actions:
     events: [{name: sh.keptn.event.test.triggered}]
     tasks:
       - {name: warm, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 600}
-      - {name: load, image: image, cmd: [run], ttlSecondsAfterFinished: 60, maxPollDuration: 60, namespace: load-tests, retries: 1}
+      - name: load
+        image: image
+        cmd: [run]
+        env: [{name: credentials, valueFrom: secret}]
+        ttlSecondsAfterFinished: 60
+        maxPollDuration: 60
+        namespace: load-tests
+        retries: 1
   - name: Observe
     event: sh.keptn.event.test.finished
     image: image

@@ -78,6 +78,11 @@ type world struct {
 	// kind of thing did.
 	verdicts map[string]keptn.Result
 	happened map[string]int
+	// heard are the ids of our answers that the subscribers of core NATS got.
+	heard map[string]bool
+	// secrets are the values that the Secret of tasks has had.
+	secrets []string
+	traffic traffic
 	// aborted are Keptn contexts.
 	aborted map[string]bool
 	// questions is how often Keptn was asked about a single task, requests how often it
@@ -179,17 +184,20 @@ func newWorldOf(ctx context.Context, t *testing.T, seed uint64, tasks int, trans
 		ends:        map[string]string{},
 		verdicts:    map[string]keptn.Result{},
 		happened:    map[string]int{},
+		heard:       map[string]bool{},
 		aborted:     map[string]bool{},
 		early:       map[string]bool{},
 		touched:     map[string]bool{},
 		rivals:      map[string]bool{},
 		contexts:    map[string]string{},
+		traffic:     newTraffic(),
 		network:     embedded.NewNetwork(),
-		log:         slog.New(slog.DiscardHandler),
 	}
 	world.calm.Store(planned != nil)
+	world.log = slog.New(slog.NewTextHandler(leakWriter{world, "a log line"}, nil))
 	if os.Getenv("SIMULATION_LOG") != "" {
-		world.log = slog.New(clockHandler{slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}), world.began})
+		told := clockHandler{slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}), world.began}
+		world.log = slog.New(slog.NewMultiHandler(world.log.Handler(), told))
 	}
 	directory := t.TempDir()
 	world.tokenFile, world.keys = filepath.Join(directory, "token"), filepath.Join(directory, "keys")
@@ -198,12 +206,12 @@ func newWorldOf(ctx context.Context, t *testing.T, seed uint64, tasks int, trans
 		Directory: directory, Token: token, DispatchDelay: between(world.chance.draw("dispatch"), time.Millisecond, time.Second), Log: world.log,
 		NewID:   func() string { return world.chance.id("Keptn") },
 		Counted: world.count,
-		Drop:    world.keptnDrops, Now: wrong(&world.keptnClock),
+		Drop:    world.keptnDrops, Now: wrong(&world.keptnClock), ValidateEvents: world.validates,
 	}, func(subject string, content []byte) error {
 		world.stream.publish(subject, content, "")
 		return nil
 	})
-	world.stream.handle, world.stream.hear = world.keptn.Handle, world.keptn.Hear
+	world.stream.handle, world.stream.hear = world.keptn.Handle, world.hear
 	var err error
 	if world.manifests, err = embedded.ReadManifests("../../config"); err == nil {
 		world.manifests.Settings["JOB_NAMESPACES"] = strings.Join(world.namespaces(), ",")
@@ -216,10 +224,11 @@ func newWorldOf(ctx context.Context, t *testing.T, seed uint64, tasks int, trans
 				return delayOf(step, world.chance.draw("Kubernetes %s %s", step, name))
 			},
 			Started: world.jobStarted, Fate: world.fateOf, Now: wrong(&world.kubernetesClock),
-			Reachable: func() bool { return !world.apiDown.Load() },
+			Reachable: func() bool { return !world.apiDown.Load() }, Endless: world.isEndless,
 		}, objects(world.manifests)...)
 	}
 	if err == nil {
+		world.makeSecret()
 		err = errors.Join(embedded.ReviewTokens(world.cluster, world.tokenFile), embedded.InstallKeys(ctx, world.cluster, world.keys))
 		world.react()
 	}

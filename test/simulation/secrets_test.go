@@ -1,0 +1,140 @@
+package simulation
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/test/embedded"
+)
+
+// Tasks have the key of a Secret as a variable.
+const secretName, secretKey = "credentials", "TOKEN"
+
+// secretValue is a value of the Secret. Every form of it, apart from base64, has secretCore inside.
+func secretValue(version int) string {
+	return fmt.Sprintf(`p@ss"w\rd/ <%s>&%03d`, secretCore, version)
+}
+
+const secretCore = "Corr3ctHorseBattery"
+
+// makeSecret creates the Secret with a new value, or changes it.
+func (world *world) makeSecret() {
+	world.mutex.Lock()
+	value := secretValue(len(world.secrets))
+	world.secrets = append(world.secrets, value)
+	world.mutex.Unlock()
+	for _, namespace := range []string{"job-executor-jobs", loadNamespace} {
+		client := world.cluster.Client(nil).CoreV1().Secrets(namespace)
+		secret, err := client.Get(world.ctx, secretName, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			secret = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: secretName, Labels: embedded.AllowedLabels()}}
+			secret.Data = map[string][]byte{secretKey: []byte(value)}
+			_, err = client.Create(world.ctx, secret, metav1.CreateOptions{})
+		} else if err == nil {
+			secret.Data[secretKey] = []byte(value)
+			_, err = client.Update(world.ctx, secret, metav1.UpdateOptions{})
+		}
+		if err != nil && world.ctx.Err() == nil {
+			world.violate("the Secret cannot be changed: %v", err)
+		}
+	}
+}
+
+// changeSecret has others rotate the Secret, or delete it for a while.
+func (world *world) changeSecret(random *rand.Rand) {
+	if random.Float64() < 0.5 { //nolint:mnd // half of them
+		world.happen("a Secret is rotated")
+		world.makeSecret()
+		return
+	}
+	world.happen("a Secret is deleted")
+	for _, namespace := range []string{"job-executor-jobs", loadNamespace} {
+		_ = world.cluster.Client(nil).CoreV1().Secrets(namespace).Delete(world.ctx, secretName, metav1.DeleteOptions{}) // unless it is gone
+	}
+}
+
+// printSecret has a container print a value in some form, and returns which.
+func printSecret(random *rand.Rand, value string, container embedded.Container) string {
+	quoted, _ := json.Marshal(value) // text always encodes
+	again, _ := json.Marshal(string(quoted))
+	half := len(value) / 2
+	forms := []struct{ name, text string }{
+		{"itself", value},
+		{"base64", base64.StdEncoding.EncodeToString([]byte("user:" + value))},
+		{"base64 of URLs", base64.RawURLEncoding.EncodeToString([]byte(value))},
+		{"part of a URL", "https://user:" + url.QueryEscape(value) + "@host/"},
+		{"JSON", string(quoted)},
+		{"JSON in JSON", string(again)},
+		{"in colour", value[:half] + "\x1b[31m" + value[half:]},
+		{"a progress bar", value[:half] + "\r" + value},
+	}
+	form := forms[random.IntN(len(forms))]
+	_, _ = fmt.Fprintf(container.Output, "the token is %s\n", form.text)
+	return "a Secret's value in a log: " + form.name
+}
+
+// secretReport is a report with a value inside.
+func secretReport(random *rand.Rand, value string) report {
+	quoted, _ := json.Marshal(value) // text always encodes
+	reports := []report{
+		{"a Secret's value as a message", `{"message":` + string(quoted) + `}`, keptn.ResultPass},
+		{"a Secret's value in data", `{"result":"warning","login":{"token":` + string(quoted) + `}}`, keptn.ResultWarning},
+		{"a Secret's value as a name", `{"login":{` + string(quoted) + `:1}}`, keptn.ResultPass},
+		{"a Secret's value as text", "logged in with " + value, keptn.ResultPass},
+		{"a Secret's value as the result", `{"result":` + string(quoted) + `}`, keptn.ResultFail},
+	}
+	return reports[random.IntN(len(reports))]
+}
+
+// searchLeaks looks for a form of a value of the Secret in what has left the watcher.
+func (world *world) searchLeaks(where string, content []byte) {
+	for _, core := range secretCores {
+		if at := bytes.Index(content, []byte(core)); at >= 0 {
+			const around = 50
+			world.violate("%s has the value of a Secret: %s", where, content[max(0, at-around):min(len(content), at+around)])
+			return
+		}
+	}
+}
+
+// secretCores are the core, and what base64 makes of it wherever it begins.
+var secretCores = func() []string {
+	cores := []string{secretCore}
+	for before := range 3 {
+		encoded := base64.RawStdEncoding.EncodeToString(append(make([]byte, before), secretCore...))
+		cores = append(cores, encoded[4:len(encoded)-4])
+	}
+	return cores
+}()
+
+// leakWriter looks for values in what is written to it, such as the lines of a log.
+type leakWriter struct {
+	world *world
+	where string
+}
+
+func (w leakWriter) Write(content []byte) (int, error) {
+	w.world.searchLeaks(w.where, content)
+	return len(content), nil
+}
+
+// isEndless reports whether the log of a pod never ends.
+func (world *world) isEndless(pod string) bool {
+	if world.planned != nil || !world.faulty() {
+		return false
+	}
+	endless := rand.New(rand.NewPCG(world.chance.seed, hashed("end of the log of "+pod))).Float64() < 0.02 //nolint:mnd,gosec // a few
+	if endless {
+		world.happen("a log that never ends")
+	}
+	return endless
+}
