@@ -132,7 +132,7 @@ func (world *world) isEndless(pod string) bool {
 	if world.planned != nil || !world.faulty() {
 		return false
 	}
-	endless := rand.New(rand.NewPCG(world.chance.seed, hashed("end of the log of "+pod))).Float64() < 0.02 //nolint:mnd,gosec // a few
+	endless := rand.New(rand.NewPCG(world.chance.seed, hashed("end of the log of "+pod))).Float64() < 0.02 //nolint:mnd // a few
 	if endless {
 		world.happen("a log that never ends")
 	}

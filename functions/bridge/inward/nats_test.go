@@ -201,15 +201,17 @@ func TestFailingEventsOfOneTypeDelayNoOther(t *testing.T) {
 	t.Cleanup(transport.Close)
 	ctx, cancel := context.WithCancel(t.Context())
 	ready, failed, taken, done := make(chan struct{}), make(chan struct{}, 1<<20), make(chan struct{}), make(chan error, 1)
+	take := func(_ context.Context, triggered event.Event, _ Origin) error {
+		if triggered.Type() == keptn.TypeOf("good", keptn.Triggered) {
+			close(taken)
+			return nil
+		}
+		failed <- struct{}{}
+		return errDown
+	}
 	go func() {
-		done <- transport.Receive(ctx, Intake{Receiving: sync.OnceFunc(func() { close(ready) }), Wants: isTriggered, Lanes: &Lanes{}, Take: func(_ context.Context, triggered event.Event, _ Origin) error {
-			if triggered.Type() == keptn.TypeOf("good", keptn.Triggered) {
-				close(taken)
-				return nil
-			}
-			failed <- struct{}{}
-			return errDown
-		}})
+		receiving := sync.OnceFunc(func() { close(ready) })
+		done <- transport.Receive(ctx, Intake{Receiving: receiving, Wants: isTriggered, Lanes: &Lanes{}, Take: take})
 	}()
 	<-ready
 	const failing = 1200

@@ -436,14 +436,17 @@ func TestFailingKeptnIsRarelyAskedAboutATask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := map[string]int{}
 		isDown := true
-		client := &Client{Endpoints: GatewayEndpoints("http://keptn"), Source: keptn.Source, HTTP: &http.Client{Transport: roundTrip(func(request *http.Request) (*http.Response, error) {
-			asked[request.URL.Query().Get("keptnContext")]++
-			if isDown && request.URL.Query().Get("keptnContext") == "failing" {
+		const current = `{"sequenceExecutions":[{"status":{"state":"started","currentTask":{"triggeredID":"1",` +
+			`"events":[{"eventType":"sh.keptn.event.test.started","source":"job-executor"}]}}}]}`
+		answer := func(request *http.Request) (*http.Response, error) {
+			keptnContext := request.URL.Query().Get("keptnContext")
+			asked[keptnContext]++
+			if isDown && keptnContext == "failing" {
 				return &http.Response{StatusCode: http.StatusServiceUnavailable, Request: request, Body: http.NoBody}, nil
 			}
-			const current = `{"sequenceExecutions":[{"status":{"state":"started","currentTask":{"triggeredID":"1","events":[{"eventType":"sh.keptn.event.test.started","source":"job-executor"}]}}}]}`
 			return &http.Response{StatusCode: http.StatusOK, Request: request, Body: io.NopCloser(strings.NewReader(current))}, nil
-		})}}
+		}
+		client := &Client{Endpoints: GatewayEndpoints("http://keptn"), Source: keptn.Source, HTTP: &http.Client{Transport: roundTrip(answer)}}
 		count := func(keptnContext string) error {
 			_, err := client.Count(t.Context(), keptn.Task{TriggeredID: "1", Context: keptnContext, Project: "p"})
 			return err
