@@ -36,6 +36,7 @@ require (
 	go.opentelemetry.io/otel/trace v1.39.0 // the same
 	go.uber.org/zap v1.27.1 // the logger of Knative's filters
 	go.yaml.in/yaml/v4 v4.0.0 // YAML with the places of mistakes
+	golang.org/x/net v0.62.0
 	golang.org/x/oauth2 v0.36.0 // tokens for Keptn's API
 	golang.org/x/sync v0.24.0 // what runs at the same time
 	golang.org/x/term v0.47.0 // the width of a terminal
@@ -47,6 +48,7 @@ require (
 	knative.dev/eventing v0.48.2 // tests: Knative's types and filters
 	knative.dev/pkg v0.0.0-20260120122510-4a022ed9999a // tests: the same
 	knative.dev/serving v0.48.0 // tests: the same
+	sigs.k8s.io/json v0.0.0-20241014173422-cfa47c3a1cc8
 	sigs.k8s.io/yaml v1.6.0 // objects of Kubernetes as YAML
 )
 
@@ -128,7 +130,6 @@ require (
 	go.yaml.in/yaml/v2 v2.4.3 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
-	golang.org/x/net v0.62.0 // indirect
 	golang.org/x/sys v0.50.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/time v0.16.0 // indirect
@@ -146,7 +147,6 @@ require (
 	k8s.io/kube-openapi v0.0.0-20250710124328-f3f2b991d03b // indirect
 	k8s.io/utils v0.0.0-20250604170112-4c0f3b243397 // indirect
 	knative.dev/networking v0.0.0-20260120131110-a7cdca238a0d // indirect
-	sigs.k8s.io/json v0.0.0-20241014173422-cfa47c3a1cc8 // indirect
 	sigs.k8s.io/randfill v1.0.0 // indirect
 	sigs.k8s.io/structured-merge-diff/v6 v6.3.0 // indirect
 )

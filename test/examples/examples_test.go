@@ -14,10 +14,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
-	"go.yaml.in/yaml/v4"
 
 	"github.com/job-executor/job-executor/functions/jobconfig"
 	"github.com/job-executor/job-executor/functions/lint"
+	"github.com/job-executor/job-executor/test/fixture"
 )
 
 const (
@@ -42,24 +42,6 @@ func schema(t *testing.T) *jsonschema.Schema {
 		t.Fatal(err)
 	}
 	return compiled
-}
-
-// instance is a file as a validator of the schema sees it; false if it is no YAML.
-func instance(t *testing.T, content []byte) (any, bool) {
-	t.Helper()
-	var value any
-	if err := yaml.Unmarshal(content, &value); err != nil {
-		return nil, false
-	}
-	encoded, err := json.Marshal(value)
-	if err != nil {
-		t.Fatal(err)
-	}
-	decoded, err := jsonschema.UnmarshalJSON(bytes.NewReader(encoded))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return decoded, true
 }
 
 func read(t *testing.T, pattern string) map[string][]byte {
@@ -94,7 +76,7 @@ func TestExamplesHaveNoMistakes(t *testing.T) {
 			if len(config.Actions) == 0 || !bytes.HasPrefix(content, []byte("# ")) {
 				t.Error("it has no actions, or does not say what it is")
 			}
-			value, _ := instance(t, content)
+			value, _ := fixture.Instance(content)
 			if err := compiled.Validate(value); err != nil {
 				t.Errorf("the schema: %v", err)
 			}
@@ -127,7 +109,7 @@ func TestCorpus(t *testing.T) {
 				if err := command.ExecuteContext(t.Context()); errors.Is(err, lint.ErrFound) == isValid {
 					t.Errorf("the linter: %v, %s", err, output.String())
 				}
-				value, isYAML := instance(t, content)
+				value, isYAML := fixture.Instance(content)
 				if !isYAML {
 					return
 				}

@@ -14,13 +14,13 @@ import (
 
 // What one expression may take of the executor, which is everybody's.
 const (
-	// maxPatternBytes and maxPatternSize bound a regular expression: its text, and the
+	// MaxPatternBytes and maxPatternSize bound a regular expression: its text, and the
 	// instructions that it compiles to.
-	maxPatternBytes = 512
+	MaxPatternBytes = 512
 	maxPatternSize  = 5000
-	// maxPathBytes, maxPathWildcards and maxPathUnions bound a JSONPath: each wildcard and
+	// MaxPathBytes, maxPathWildcards and maxPathUnions bound a JSONPath: each wildcard and
 	// each comma multiplies what it selects.
-	maxPathBytes     = 512
+	MaxPathBytes     = 512
 	maxPathWildcards = 2
 	maxPathUnions    = 8
 )
@@ -29,8 +29,8 @@ const (
 // number of instructions that it compiles to. What the error says follows "is no regular
 // expression: ".
 func Compile(pattern string) (compiled *regexp.Regexp, size int, err error) {
-	if len(pattern) > maxPatternBytes {
-		return nil, 0, fmt.Errorf("it has %d characters, more than %d", len(pattern), maxPatternBytes)
+	if len(pattern) > MaxPatternBytes {
+		return nil, 0, fmt.Errorf("it has %d characters, more than %d", len(pattern), MaxPatternBytes)
 	}
 	parsed, err := syntax.Parse(pattern, syntax.Perl)
 	if failure, ok := errors.AsType[*syntax.Error](err); ok {
@@ -59,8 +59,8 @@ func sizeOf(parsed *syntax.Regexp) int {
 // CheckPath refuses a JSONPath that is none, or could select too much. What it says
 // follows the path of the value.
 func CheckPath(path string) error {
-	if len(path) > maxPathBytes {
-		return fmt.Errorf("is a JSONPath of %d characters, more than %d", len(path), maxPathBytes)
+	if len(path) > MaxPathBytes {
+		return fmt.Errorf("is a JSONPath of %d characters, more than %d", len(path), MaxPathBytes)
 	}
 	bare := withoutTexts(path)
 	wildcards := strings.Count(bare, "*") + strings.Count(bare, "..") + strings.Count(bare, "?")

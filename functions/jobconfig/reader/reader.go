@@ -1,7 +1,6 @@
 package reader
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/agnivade/levenshtein"
 	"go.yaml.in/yaml/v4"
+	kjson "sigs.k8s.io/json"
 )
 
 // Reader reads values from a tree of YAML, and goes on after each that is wrong.
@@ -46,6 +46,32 @@ func (at Value) Member(name string, node *yaml.Node) Value {
 		name = at.Path + "." + name
 	}
 	return Value{Follow(node), name}
+}
+
+// Get returns the value of a key of a map, also of one that it merges; its node is nil if there is
+// none.
+func (at Value) Get(name string) Value {
+	var merged []*yaml.Node
+	for index := 0; at.Node.Kind == yaml.MappingNode && index+1 < len(at.Node.Content); index += 2 {
+		key := Follow(at.Node.Content[index])
+		switch {
+		case key.ShortTag() == "!!merge":
+			merged = append(merged, mergedBy(Follow(at.Node.Content[index+1]))...)
+		case key.Value == name:
+			return at.Member(name, at.Node.Content[index+1])
+		}
+	}
+	for _, node := range merged {
+		if found := (Value{node, at.Path}).Get(name); found.Node != nil {
+			return found
+		}
+	}
+	return Value{}
+}
+
+// Item returns an item of a list.
+func (at Value) Item(index int) Value {
+	return Value{Follow(at.Node.Content[index]), fmt.Sprintf("%s[%d]", at.Path, index)}
 }
 
 // Follow is what an alias stands for. That one stands for itself, YAML refuses.
@@ -121,7 +147,7 @@ func (reader *Reader) members(at Value, node *yaml.Node, known Fields, seen map[
 			return
 		}
 		if key.ShortTag() == "!!merge" {
-			merged = append(merged, mergedBy(member.Node)...)
+			merged = append(merged, reader.merged(member)...)
 			continue
 		}
 		if line := seen[key.Value]; line != 0 {
@@ -150,6 +176,15 @@ func (reader *Reader) members(at Value, node *yaml.Node, known Fields, seen map[
 	for _, other := range merged {
 		reader.members(at, other, known, seen)
 	}
+}
+
+// merged returns the maps that a merge key names.
+func (reader *Reader) merged(at Value) []*yaml.Node {
+	found := mergedBy(at.Node)
+	if at.Node.Kind != yaml.MappingNode && (at.Node.Kind != yaml.SequenceNode || len(found) < len(at.Node.Content)) {
+		reader.Wrong(at, "must be a map to merge, or a list of maps, not %s", at.Found())
+	}
+	return found
 }
 
 // mergedBy are the maps that a merge key names: one, or a list of them.
@@ -218,8 +253,8 @@ func (reader *Reader) List(at Value, read func(Value)) {
 	case at.Node.Kind != yaml.SequenceNode:
 		reader.Wrong(at, "must be a list, not %s", at.Found())
 	default:
-		for index, item := range at.Node.Content {
-			item := Value{Follow(item), fmt.Sprintf("%s[%d]", at.Path, index)}
+		for index := range at.Node.Content {
+			item := at.Item(index)
 			if reader.IsTooMuch(item) {
 				return
 			}
@@ -352,7 +387,7 @@ func (reader *Reader) Pairs(at Value, check func(name string) string) map[string
 				return
 			}
 			if key.ShortTag() == "!!merge" {
-				merged = append(merged, mergedBy(member.Node)...)
+				merged = append(merged, reader.merged(member)...)
 				continue
 			}
 			if _, twice := pairs[key.Value]; twice {
@@ -382,9 +417,9 @@ func (reader *Reader) Strict(at Value, into any) bool {
 		content, err = json.Marshal(plain)
 	}
 	if err == nil {
-		decoder := json.NewDecoder(bytes.NewReader(content))
-		decoder.DisallowUnknownFields()
-		err = decoder.Decode(into)
+		var unknown []error
+		unknown, err = kjson.UnmarshalStrict(content, into, kjson.DisallowUnknownFields)
+		err = errors.Join(append([]error{err}, unknown...)...)
 	}
 	if err == nil {
 		return true
@@ -393,6 +428,7 @@ func (reader *Reader) Strict(at Value, into any) bool {
 	if mismatch, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		told = strings.TrimSuffix(": "+mismatch.Field, ": ") + fmt.Sprintf(": must be %s, not %s", kindOf(mismatch.Type), mismatch.Value)
 	} else if _, name, found := strings.Cut(err.Error(), "unknown field "); found {
+		name, _, _ = strings.Cut(name, "\n")
 		told = ": there is no " + name
 	}
 	reader.Wrong(at, "is not as Kubernetes has it%s", told)

@@ -1,0 +1,75 @@
+package jobconfig
+
+import (
+	"go.yaml.in/yaml/v4"
+
+	"github.com/job-executor/job-executor/functions/jobconfig/reader"
+)
+
+// reservedPrefix is that of the annotations by which Jobs are kept account of.
+const reservedPrefix = "job-executor.github.io/"
+
+const (
+	// maxTasks bounds the tasks of a file.
+	maxTasks = 1000
+	// maxPatternsSize bounds the sizes of all regular expressions of a file.
+	maxPatternsSize = 50000
+)
+
+// decoder reads a whole file into a Config.
+type decoder struct {
+	reader.Reader
+	// tasks and patternsSize are counted over the whole file.
+	tasks, patternsSize int
+}
+
+func (config *Config) read(root *yaml.Node) {
+	d := &decoder{}
+	top := reader.Value{Node: &yaml.Node{Kind: yaml.MappingNode, Line: 1, Column: 1}}
+	if root != nil {
+		top.Node = root
+	}
+	if d.isVersion(top) {
+		d.Object(top, readersOf(d, fileFields(), config))
+	}
+	config.Mistakes = Mistakes(d.Mistakes).sorted()
+	config.Warnings = Mistakes(d.Warnings).sorted()
+}
+
+func fileFields() []property[Config] {
+	version := kind[string]{func() schema { return schema{"const": APIVersion} }, func(*decoder, reader.Value, *string) {}}
+	return []property[Config]{
+		key("apiVersion", "The version of the format.", version, func(*Config) *string { return nil }),
+		key("actions", "What is run.", list(defined("action", action())), func(c *Config) *[]Action { return &c.Actions }),
+	}
+}
+
+// isVersion says whether the file has the right version: without it nothing else means
+// anything.
+func (d *decoder) isVersion(top reader.Value) bool {
+	if top.Node.Kind != yaml.MappingNode && !top.IsNull() {
+		d.Wrong(top, "it must be a map that begins with apiVersion: %s, not %s", APIVersion, top.Found())
+		return false
+	}
+	version := top.Get("apiVersion")
+	switch {
+	case version.Node == nil || version.IsNull():
+		d.Wrong(top, "apiVersion must be specified: begin the file with apiVersion: %s", APIVersion)
+	case version.Node.Value == "v1":
+		d.Wrong(version, "v1 is not supported, use %s; in %s, cmd is a list of the program and its arguments, such as [jmeter, -n], or cmd is the program and args the list", APIVersion, APIVersion)
+	case version.Node.Value != APIVersion:
+		d.Wrong(version, "%s is not supported, use %s", reader.Cut(version.Node.Value), APIVersion)
+	default:
+		return true
+	}
+	return false
+}
+
+func (d *decoder) hasMistake(path string) bool {
+	for _, mistake := range d.Mistakes {
+		if mistake.Path == path {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,322 @@
+package jobconfig
+
+import (
+	"maps"
+	"math"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/distribution/reference"
+	"go.yaml.in/yaml/v4"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/job-executor/job-executor/functions/jobconfig/expression"
+	"github.com/job-executor/job-executor/functions/jobconfig/reader"
+)
+
+// noContainer is the schema of scalars. It does not list their types, since editors would then
+// offer true, false and null.
+func noContainer(more ...string) schema {
+	return schema{"not": schema{"type": append([]string{"array", "object"}, more...)}}
+}
+
+// text is any scalar, as text; nothing is an empty one.
+func text() kind[string] {
+	return kind[string]{
+		func() schema { return noContainer().with(message("must be text")) },
+		func(d *decoder, at reader.Value, into *string) { *into = d.Text(at) },
+	}
+}
+
+// oneOf is one of several texts, or an empty one.
+func oneOf(allowed ...string) kind[string] {
+	var values []any
+	for _, value := range allowed {
+		values = append(values, value)
+	}
+	return kind[string]{
+		func() schema {
+			return schema{"anyOf": []schema{{"enum": values}, {"enum": []any{"", nil}, "doNotSuggest": true}}, "errorMessage": "must be one of " + strings.Join(allowed, ", ")}
+		},
+		func(d *decoder, at reader.Value, into *string) { *into = d.OneOf(at, allowed...) },
+	}
+}
+
+// texts are how YAML 1.1, and so the parser, writes true and false besides.
+func texts(words ...string) (all []any) {
+	for _, word := range words {
+		all = append(all, word, strings.ToUpper(word))
+		if title := strings.ToUpper(word[:1]) + word[1:]; len(word) > 1 {
+			all = append(all, title)
+		}
+	}
+	return all
+}
+
+func trueTexts() []any { return texts("y", "yes", "on") }
+
+func falseTexts() []any { return texts("n", "no", "off") }
+
+// truth is true or false, or nothing.
+func truth() kind[*bool] {
+	return kind[*bool]{
+		func() schema {
+			return schema{
+				"anyOf":        []schema{{"type": []string{"boolean", "null"}}, {"enum": slices.Concat(trueTexts(), falseTexts()), "doNotSuggest": true}},
+				"errorMessage": "must be true or false",
+			}
+		},
+		func(d *decoder, at reader.Value, into **bool) { *into = d.Boolean(at) },
+	}
+}
+
+// toggle is true, or false.
+func toggle() kind[bool] {
+	return kind[bool]{func() schema { return truth().schema().with(otherwise(false)) }, func(d *decoder, at reader.Value, into *bool) { *into = isTrue(d.Boolean(at)) }}
+}
+
+func isTrue(truth *bool) bool { return truth != nil && *truth }
+
+// integer is a whole number within limits, or nothing.
+func integer(least, most int64, unit string) kind[*int64] {
+	return kind[*int64]{
+		func() schema {
+			return schema{
+				"anyOf": []schema{
+					{"type": []string{"integer", "null"}, "minimum": least, "maximum": most},
+					{"type": "string", "pattern": `^[-+]?[0-9]+(_[0-9]+)+$`, "doNotSuggest": true}, // as YAML 1.1 writes it
+				},
+				"errorMessage": "must be a whole number" + unit + ", without quotes",
+			}
+		},
+		func(d *decoder, at reader.Value, into **int64) { *into = d.Integer(at, least, most) },
+	}
+}
+
+// maxSeconds is what Kubernetes takes for a time.
+const maxSeconds = math.MaxInt32
+
+// seconds is a whole number of seconds for a field of 32 bits, or nothing.
+func seconds(least int64) kind[*int32] {
+	whole := integer(least, maxSeconds, " of seconds")
+	return kind[*int32]{whole.schema, func(d *decoder, at reader.Value, into **int32) {
+		var number *int64
+		if whole.read(d, at, &number); number != nil {
+			*into = new(int32(*number)) //nolint:gosec // within the limits
+		}
+	}}
+}
+
+// words is a list of texts, or one text, which is one word.
+func words() kind[[]string] {
+	return kind[[]string]{
+		func() schema {
+			return schema{"anyOf": []schema{{"type": "array", "items": text().schema()}, noContainer(), {"type": "object", "maxProperties": 0}}, "errorMessage": "must be a list of words, or one word"}
+		},
+		func(d *decoder, at reader.Value, into *[]string) { *into = d.Words(at) },
+	}
+}
+
+const quantityPattern = `^(\+?[0-9]+(\.[0-9]*)?|\+?\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$|^$`
+
+// quantity is one of Kubernetes, such as 500m or 1Gi.
+func quantity() kind[string] {
+	return kind[string]{
+		func() schema {
+			return noContainer("boolean").with(schema{"minimum": 0, "pattern": quantityPattern}, message("must be a quantity, such as 500m, 2, 128Mi or 1Gi"))
+		},
+		func(d *decoder, at reader.Value, into *string) {
+			*into = d.Text(at)
+			if parsed, err := resource.ParseQuantity(*into); *into != "" && (err != nil || parsed.Sign() < 0) {
+				d.Wrong(at, "%q is no quantity: write it as 500m, 2, 128Mi or 1Gi", reader.Cut(*into))
+			}
+		},
+	}
+}
+
+// naming is by which rules Kubernetes names something. A number is such a name, too.
+type naming struct {
+	check   func(string) []string
+	pattern string
+	numbers schema
+}
+
+func labelNaming() naming {
+	return naming{validation.IsDNS1123Label, `[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?`, schema{"minimum": 0, "multipleOf": 1}}
+}
+
+func subdomainNaming() naming {
+	const part = `[a-z0-9]([-a-z0-9]*[a-z0-9])?`
+	return naming{validation.IsDNS1123Subdomain, part + `(\.` + part + `)*`, schema{"minimum": 0, "maxLength": validation.DNS1123SubdomainMaxLength}}
+}
+
+// nameOf is the name of something in Kubernetes; an empty one is that of the default.
+func nameOf(what string, rule naming) kind[string] {
+	return kind[string]{
+		func() schema {
+			return noContainer().with(rule.numbers, schema{"pattern": "^(" + rule.pattern + ")?$"}, message("must be the name of "+what))
+		},
+		func(d *decoder, at reader.Value, into *string) {
+			if *into = d.Text(at); *into != "" {
+				d.checkName(at, *into, what, rule)
+			}
+		},
+	}
+}
+
+func (d *decoder) checkName(at reader.Value, name, what string, rule naming) {
+	if len(rule.check(name)) > 0 {
+		d.Wrong(at, "%q is not the name of %s: it may have small letters, digits, and - between them", reader.Cut(name), what)
+	}
+}
+
+// required is the name of something in Kubernetes that has to be given.
+func required(what string) kind[string] {
+	rule := subdomainNaming()
+	of := nameOf(what, rule)
+	return kind[string]{
+		func() schema {
+			return of.schema().with(noContainer("null"), schema{"pattern": "^" + rule.pattern + "$"})
+		},
+		func(d *decoder, at reader.Value, into *string) {
+			of.read(d, at, into)
+			if *into == "" && at.Node.Kind == yaml.ScalarNode {
+				d.Wrong(at, "needs the name of %s", what)
+			}
+		},
+	}
+}
+
+// image is the reference of a container's image.
+func image() kind[string] {
+	return kind[string]{
+		func() schema {
+			return noContainer("null").with(schema{"pattern": reference.ReferenceRegexp.String(), "minimum": 0}, message("must be the name of an image"))
+		},
+		func(d *decoder, at reader.Value, into *string) {
+			*into = d.Text(at)
+			if _, err := reference.ParseNormalizedNamed(*into); err != nil && *into != "" {
+				d.Wrong(at, "%q is not the name of an image: %s", reader.Cut(*into), err)
+			}
+		},
+	}
+}
+
+// file is the path of a file or folder; that of nothing, and /, are all files.
+func file() kind[string] {
+	return kind[string]{
+		func() schema {
+			return noContainer().with(schema{"allOf": []schema{{"not": schema{"type": "string", "pattern": `(^|/)\.\.(/|$)|[~\\\x00]`}}}},
+				message("must be a path in the project's repository, without .., ~ and \\"))
+		},
+		func(d *decoder, at reader.Value, into *string) {
+			*into = d.Text(at)
+			switch clean := path.Clean("/" + *into); {
+			case strings.Contains("/"+*into+"/", "/../"):
+				d.Wrong(at, "%q has .. in it: files are named by their path in the project's repository", reader.Cut(*into))
+			case strings.ContainsAny(*into, "~\\\x00"):
+				d.Wrong(at, "%q has a character that Keptn takes in no path: ~ or \\", reader.Cut(*into))
+			case strings.ContainsAny(clean, "*?"):
+				d.Warn(at, "%q is taken as it is: there are no wildcards; name the folder to have all files in it", reader.Cut(*into))
+			}
+		},
+	}
+}
+
+// pathPattern is how each JSONPath begins.
+const pathPattern = `^\s*\$`
+
+// jsonPath is a JSONPath, or nothing.
+func jsonPath() kind[string] {
+	return kind[string]{
+		func() schema {
+			return noContainer("boolean", "number").with(schema{"pattern": pathPattern + `|^\s*$`, "maxLength": expression.MaxPathBytes}, message("must be a JSONPath, such as $.data.service"))
+		},
+		func(d *decoder, at reader.Value, into *string) {
+			if *into = strings.TrimSpace(d.Text(at)); *into != "" {
+				d.checkPath(at, *into)
+			}
+		},
+	}
+}
+
+func (d *decoder) checkPath(at reader.Value, text string) {
+	if err := expression.CheckPath(text); err != nil {
+		d.Wrong(at, "%s", err)
+	}
+}
+
+// labelValue is the pattern of a label's value.
+const labelValue = `^(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?$`
+
+// pairs is a map of texts, or a list of such maps. Wrong returns the end of a sentence about a name
+// that is not allowed. Names and values are what a schema says of them.
+func pairs(wrong func(name string) string, names func() schema, values schema) kind[map[string]string] {
+	of := func() schema {
+		return schema{"type": []string{"object", "null"}, "propertyNames": names(), "additionalProperties": text().schema().with(values)}
+	}
+	return kind[map[string]string]{
+		func() schema { return schema{"anyOf": []schema{of(), {"type": "array", "items": of()}}} },
+		func(d *decoder, at reader.Value, into *map[string]string) { *into = d.Pairs(at, wrong) },
+	}
+}
+
+// qualifiedName is the pattern of the name of a label, or of an annotation in small letters.
+const (
+	nameOfLabel      = `[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?`
+	prefixOfLabel    = `[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/`
+	prefixOfAnything = `[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*/`
+)
+
+// annotations is a map, or a list of maps with one member each, which the job-executor-service
+// documents (FEATURES.md) and never took.
+func annotations() kind[map[string]string] {
+	const reserved = `^[jJ][oO][bB]-[eE][xX][eE][cC][uU][tT][oO][rR]\.[gG][iI][tT][hH][uU][bB]\.[iI][oO]/`
+	return pairs(func(name string) string {
+		switch {
+		case strings.HasPrefix(strings.ToLower(name), reservedPrefix):
+			return "is reserved: Job Executor keeps account of its Jobs by annotations below " + reservedPrefix
+		case len(validation.IsQualifiedName(strings.ToLower(name))) > 0:
+			return "is not the name of an annotation, as example.com/team"
+		}
+		return ""
+	}, func() schema {
+		return schema{"pattern": "^(" + prefixOfAnything + ")?" + nameOfLabel + "$", "not": schema{"type": "string", "pattern": reserved}}
+	}, schema{})
+}
+
+// labels are labels, or what selects by them. Those by which Jobs are found are reserved.
+func labels(reserved ...string) kind[map[string]string] {
+	names := func() schema {
+		names := schema{"pattern": "^(" + prefixOfLabel + ")?" + nameOfLabel + "$"}
+		if len(reserved) > 0 {
+			names["not"] = schema{"type": "string", "pattern": "^(" + strings.ReplaceAll(strings.Join(reserved, "|"), ".", `\.`) + ")(/|$)"}
+		}
+		return names
+	}
+	of := pairs(func(name string) string {
+		prefix, _, _ := strings.Cut(name, "/")
+		switch {
+		case slices.Contains(reserved, prefix), slices.Contains(reserved, name):
+			return "is reserved: Jobs and their pods are found by it"
+		case len(validation.IsQualifiedName(name)) > 0:
+			return "is not the name of a label, as example.com/team"
+		}
+		return ""
+	}, names, schema{"pattern": labelValue, "minimum": 0})
+	return kind[map[string]string]{of.schema, func(d *decoder, at reader.Value, into *map[string]string) {
+		of.read(d, at, into)
+		for _, name := range slices.Sorted(maps.Keys(*into)) {
+			if len(validation.IsValidLabelValue((*into)[name])) > 0 {
+				d.Wrong(at, "has %q for %s: a label may have 63 letters, digits, and - _ . between them", reader.Cut((*into)[name]), name)
+			}
+		}
+	}}
+}
+
+// reservedLabels are those of Jobs, by their names or prefixes.
+func reservedLabels() []string {
+	return []string{"keptn.sh", "app.kubernetes.io/managed-by", "app.kubernetes.io/instance", "job-executor.github.io", "batch.kubernetes.io", "job-name", "controller-uid"}
+}

@@ -1,0 +1,95 @@
+package jobconfig
+
+import (
+	"path"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/job-executor/job-executor/functions/jobconfig/reader"
+	"github.com/job-executor/job-executor/functions/jobconfig/scheduling"
+)
+
+// pullSecret is a name, or as Kubernetes has it, {name: …}.
+func pullSecret() kind[string] {
+	name := required("a Secret")
+	of := object([]property[string]{key("name", "Its name.", name, func(s *string) *string { return s })}, nil, func() schema {
+		return schema{"type": "object", "required": []string{"name"}}
+	})
+	return kind[string]{func() schema { return schema{"anyOf": []schema{name.schema(), of.schema()}} }, func(d *decoder, at reader.Value, into *string) {
+		if at.Node.Kind != yaml.MappingNode {
+			name.read(d, at, into)
+			return
+		}
+		if of.read(d, at, into); at.Get("name").Node == nil {
+			d.Wrong(at, "needs the name of a Secret")
+		}
+	}}
+}
+
+func tolerationsOf(task *Task) *[]corev1.Toleration { return &task.Tolerations }
+
+func affinityOf(task *Task) **corev1.Affinity { return &task.Affinity }
+
+func tolerations() kind[[]corev1.Toleration] {
+	return list(kubernetes(func(d *decoder, at reader.Value, toleration *corev1.Toleration) {
+		d.refused(at, scheduling.Toleration(toleration, nil))
+	}))
+}
+
+func affinity() kind[*corev1.Affinity] {
+	return kubernetes(func(d *decoder, at reader.Value, affinity **corev1.Affinity) {
+		if *affinity != nil {
+			d.refused(at, scheduling.Affinity(*affinity, nil))
+		}
+	})
+}
+
+// refused adds what the API server would refuse.
+func (d *decoder) refused(at reader.Value, wrong field.ErrorList) {
+	for _, problem := range wrong {
+		place := strings.Trim(strings.TrimPrefix(problem.Field, "<nil>"), ".")
+		d.Wrong(at, "is refused by Kubernetes: %s: %s", place, problem.ErrorBody())
+	}
+}
+
+func volumes() kind[[]Volume] {
+	of := list(volume())
+	return kind[[]Volume]{of.schema, func(d *decoder, at reader.Value, into *[]Volume) {
+		of.read(d, at, into)
+		paths := map[string]bool{}
+		for index, volume := range *into {
+			if clean := path.Clean(volume.MountPath); volume.MountPath != "" && paths[clean] {
+				d.Wrong(at.Item(index), "is mounted at %s, like another volume before it", clean)
+			} else {
+				paths[clean] = true
+			}
+		}
+	}}
+}
+
+func volume() kind[Volume] {
+	const root = `^(/+\.)*/*(keptn(/+\.)*/*)?$`
+	isRoot := []schema{{"not": schema{"type": "string", "pattern": root}}, {"not": schema{"type": "string", "pattern": `(^|/)\.\.(/|$)`}}}
+	return object([]property[Volume]{
+		key("claim", "The claim's name.", required("a PersistentVolumeClaim"), func(v *Volume) *string { return &v.Claim }, example("maven-cache")),
+		key("mountPath", "Where it is in the container; not / or /keptn.", text(), func(v *Volume) *string { return &v.MountPath },
+			schema{"type": "string", "pattern": "^/[^:]*$", "allOf": isRoot}, message("must be an absolute path without : and .., and not / or /keptn"), example("/cache")),
+		key("subPath", "A folder of it.", text(), func(v *Volume) *string { return &v.SubPath },
+			schema{"allOf": []schema{{"not": schema{"type": "string", "pattern": `^/|(^|/)\.\.(/|$)`}}}}, message("must be a relative path without .."), example("team")),
+		key("readOnly", "Whether the task may only read it.", toggle(), func(v *Volume) *bool { return &v.ReadOnly }),
+	}, func(d *decoder, at reader.Value, volume *Volume) {
+		switch mount := path.Clean(volume.MountPath); {
+		case volume.Claim == "" || !path.IsAbs(volume.MountPath) || strings.Contains(mount, ":"):
+			d.Wrong(at, "needs a claim, and a mountPath as /data")
+		case mount == "/" || mount == "/keptn":
+			d.Wrong(at, "can't be at %s", mount)
+		case strings.Contains(volume.MountPath+"/", "/../"):
+			d.Wrong(at, "has .. in its mountPath: %q", reader.Cut(volume.MountPath))
+		case strings.HasPrefix(volume.SubPath, "/") || strings.Contains("/"+volume.SubPath+"/", "/../"):
+			d.Wrong(at, "has a subPath that leaves the volume: %q", reader.Cut(volume.SubPath))
+		}
+	}, func() schema { return schema{"type": "object", "required": []string{"claim", "mountPath"}} })
+}

@@ -1,0 +1,114 @@
+package jobconfig
+
+import (
+	"math"
+	"slices"
+
+	"github.com/job-executor/job-executor/functions/jobconfig/reader"
+)
+
+func securityContext() kind[SecurityContext] {
+	names := list(text())
+	capabilities := object([]property[Capabilities]{
+		key("add", "Capabilities to add.", names, func(c *Capabilities) *[]string { return &c.Add }, example([]string{"NET_BIND_SERVICE"})),
+		key("drop", "Capabilities to drop.", names, func(c *Capabilities) *[]string { return &c.Drop }, example([]string{"ALL"})),
+	}, nil, nil)
+	const (
+		replace    = "They replace the installation's as a whole."
+		user       = "The id of the user as which it runs."
+		group      = "The id of the group as which it runs."
+		escalation = "Lets its processes gain more rights."
+	)
+	id := integer(0, math.MaxInt32, "")
+	return object([]property[SecurityContext]{
+		key("capabilities", replace, optional(capabilities), func(s *SecurityContext) **Capabilities { return &s.Capabilities }),
+		key("privileged", "Runs with all rights on its node.", truth(), func(s *SecurityContext) **bool { return &s.Privileged }),
+		key("runAsUser", user, id, func(s *SecurityContext) **int64 { return &s.RunAsUser }, example(1000)),
+		key("runAsGroup", group, id, func(s *SecurityContext) **int64 { return &s.RunAsGroup }, example(1000)),
+		key("runAsNonRoot", "Refuses to run as root.", truth(), func(s *SecurityContext) **bool { return &s.RunAsNonRoot }),
+		key("readOnlyRootFilesystem", "Makes all but its volumes read-only.", truth(), func(s *SecurityContext) **bool { return &s.ReadOnlyRootFilesystem }),
+		key("allowPrivilegeEscalation", escalation, truth(), func(s *SecurityContext) **bool { return &s.AllowPrivilegeEscalation }),
+		key("procMount", "How /proc is mounted.", procMount(), func(s *SecurityContext) **string { return &s.ProcMount }),
+		key("seccompProfile", "Its seccomp profile.", optional(seccompProfile()), func(s *SecurityContext) **SeccompProfile { return &s.SeccompProfile }),
+	}, (*decoder).checkSecurity, securityRules)
+}
+
+func securityRules() schema {
+	is := func(name string, values ...any) schema {
+		return schema{"required": []string{name}, "properties": schema{name: schema{"enum": values}}}
+	}
+	isTrue, isFalse := append([]any{true}, trueTexts()...), append([]any{false}, falseTexts()...)
+	added := schema{"type": "array", "contains": schema{"const": "CAP_SYS_ADMIN"}}
+	addsSysAdmin := schema{"required": []string{"capabilities"}, "properties": schema{"capabilities": schema{
+		"type": "object", "required": []string{"add"}, "properties": schema{"add": added},
+	}}}
+	const privileged, escalation = "privileged", "allowPrivilegeEscalation"
+	return schema{"allOf": []schema{
+		{"if": is("runAsUser", 0), "then": is("runAsNonRoot", isFalse...), "errorMessage": "runAsUser 0 needs runAsNonRoot: false"},
+		{"if": addsSysAdmin, "then": is(escalation, isTrue...), "errorMessage": "CAP_SYS_ADMIN needs allowPrivilegeEscalation: true"},
+		{
+			"if": is(privileged, isTrue...), "then": schema{"properties": schema{escalation: schema{"not": schema{"enum": isFalse}}}},
+			"errorMessage": "privileged: true needs allowPrivilegeEscalation: true",
+		},
+	}}
+}
+
+func (d *decoder) checkSecurity(at reader.Value, context *SecurityContext) {
+	if context.RunAsUser != nil && *context.RunAsUser == 0 && (context.RunAsNonRoot == nil || *context.RunAsNonRoot) {
+		d.Wrong(at, "runAsUser 0 needs runAsNonRoot: false")
+	}
+	if capabilities := context.Capabilities; capabilities != nil && slices.Contains(capabilities.Add, "CAP_SYS_ADMIN") && !isTrue(context.AllowPrivilegeEscalation) {
+		d.Wrong(at, "capability CAP_SYS_ADMIN is refused by Kubernetes without allowPrivilegeEscalation: true; capabilities are written without CAP_")
+	}
+	if isTrue(context.Privileged) && context.AllowPrivilegeEscalation != nil && !*context.AllowPrivilegeEscalation {
+		d.Wrong(at, "privileged: true needs allowPrivilegeEscalation: true")
+	}
+}
+
+func procMount() kind[*string] {
+	return kind[*string]{oneOf("Default").schema, func(d *decoder, at reader.Value, into **string) {
+		mount := d.OneOf(at, "Default", "Unmasked")
+		if mount == "Unmasked" {
+			d.Wrong(at, "Unmasked is refused by Kubernetes, as the pod would need hostUsers: false")
+		}
+		if mount != "" {
+			*into = &mount
+		}
+	}}
+}
+
+func seccompProfile() kind[SeccompProfile] {
+	profile := kind[*string]{text().schema, func(d *decoder, at reader.Value, into **string) {
+		if path := d.Text(at); path != "" {
+			*into = &path
+		}
+	}}
+	types := []string{"RuntimeDefault", "Localhost", "Unconfined"}
+	return object([]property[SeccompProfile]{
+		key("type", "The kind of profile.", oneOf(types...), func(p *SeccompProfile) *string { return &p.Type }),
+		key("localhostProfile", "The path of a profile on the node.", profile, func(p *SeccompProfile) **string { return &p.LocalhostProfile }, example("profiles/audit.json")),
+	}, func(d *decoder, at reader.Value, profile *SeccompProfile) {
+		switch {
+		case profile.Type == "" && !d.hasMistake(at.Path+".type"):
+			d.Wrong(at, "needs a type")
+		case (profile.Type == "Localhost") != (profile.LocalhostProfile != nil):
+			d.Wrong(at, "needs localhostProfile with type Localhost, and only with it")
+		}
+	}, seccompRules)
+}
+
+func seccompRules() schema {
+	path := noContainer("null").with(schema{"minLength": 1})
+	other := schema{"type": schema{"enum": []string{"RuntimeDefault", "Unconfined"}}, "localhostProfile": schema{"enum": []any{"", nil}}}
+	return schema{
+		"anyOf": []schema{
+			{"type": "null"},
+			{
+				"type": "object", "required": []string{"type", "localhostProfile"},
+				"properties": schema{"type": schema{"const": "Localhost"}, "localhostProfile": path},
+			},
+			{"type": "object", "required": []string{"type"}, "properties": other},
+		},
+		"errorMessage": "needs a type, and localhostProfile only with type Localhost",
+	}
+}

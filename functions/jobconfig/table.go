@@ -1,0 +1,128 @@
+package jobconfig
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/job-executor/job-executor/functions/jobconfig/reader"
+)
+
+// schema is a JSON Schema.
+type schema map[string]any
+
+// with returns a schema with more members. Those that are given last win.
+func (s schema) with(more ...schema) schema {
+	all := maps.Clone(s)
+	for _, other := range more {
+		maps.Copy(all, other)
+	}
+	return all
+}
+
+// kind is what the value of a key may be: how it is read, and the same as JSON Schema. What a
+// schema cannot express, only read checks.
+type kind[T any] struct {
+	// schema is only called where a schema is wanted: a file is parsed without.
+	schema func() schema
+	read   func(d *decoder, at reader.Value, into *T)
+}
+
+// property is a key of a map.
+type property[S any] struct {
+	name   string
+	schema func() schema
+	read   func(d *decoder, at reader.Value, into *S)
+}
+
+// key returns a property for a member of S. About is what an editor shows of it.
+func key[S, T any](name, about string, of kind[T], member func(*S) *T, more ...schema) property[S] {
+	return property[S]{
+		name: name, schema: func() schema { return of.schema().with(schema{"description": about}).with(more...) },
+		read: func(d *decoder, at reader.Value, into *S) { of.read(d, at, member(into)) },
+	}
+}
+
+// example, otherwise and message are members of a schema that help in an editor. Message is shown
+// in place of the validator's own; it belongs to an extension that editors for YAML know.
+func example(values ...any) schema { return schema{"examples": values} }
+
+func otherwise(value any) schema { return schema{"default": value} }
+
+func message(text string) schema { return schema{"errorMessage": text} }
+
+// object is a map with certain keys, or nothing. Check looks at the whole of it, and rules are the
+// same as members of a schema; both may be nil. Keys that begin with x- are the author's own.
+func object[S any](fields []property[S], check func(d *decoder, at reader.Value, read *S), rules func() schema) kind[S] {
+	return kind[S]{
+		schema: func() schema {
+			of := schema{
+				"type": []string{"object", "null"}, "properties": propertiesOf(fields), "patternProperties": schema{"^x-": true}, "additionalProperties": false,
+			}
+			if rules != nil {
+				return of.with(rules())
+			}
+			return of
+		},
+		read: func(d *decoder, at reader.Value, into *S) {
+			d.Object(at, readersOf(d, fields, into))
+			if check != nil {
+				check(d, at, into)
+			}
+		},
+	}
+}
+
+func propertiesOf[S any](fields []property[S]) schema {
+	properties := schema{}
+	for _, field := range fields {
+		properties[field.name] = field.schema()
+	}
+	return properties
+}
+
+func namesOf[S any](fields []property[S]) (names []string) {
+	for _, field := range fields {
+		names = append(names, field.name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func readersOf[S any](d *decoder, fields []property[S], into *S) reader.Fields {
+	readers := reader.Fields{}
+	for _, field := range fields {
+		readers[field.name] = func(at reader.Value) { field.read(d, at, into) }
+	}
+	return readers
+}
+
+// list is a list of values of one kind, or nothing. An empty map is one, too, with a warning.
+func list[T any](of kind[T]) kind[[]T] {
+	return kind[[]T]{
+		schema: func() schema {
+			return schema{"type": []string{"array", "object", "null"}, "items": of.schema(), "maxProperties": 0, "errorMessage": "must be a list"}
+		},
+		read: func(d *decoder, at reader.Value, into *[]T) {
+			d.List(at, func(at reader.Value) {
+				var item T
+				of.read(d, at, &item)
+				*into = append(*into, item)
+			})
+		},
+	}
+}
+
+// optional is a value or nothing, for which the pointer stays nil.
+func optional[T any](of kind[T]) kind[*T] {
+	return kind[*T]{of.schema, func(d *decoder, at reader.Value, into **T) {
+		if !at.IsNull() {
+			*into = new(T)
+			of.read(d, at, *into)
+		}
+	}}
+}
+
+// defined returns a kind whose schema stands once in the whole file's, under a name.
+func defined[T any](name string, of kind[T]) kind[T] {
+	return kind[T]{func() schema { return schema{"$ref": "#/$defs/" + name} }, of.read}
+}
