@@ -36,7 +36,7 @@ require (
 	go.opentelemetry.io/otel/trace v1.39.0 // the same
 	go.uber.org/zap v1.27.1 // the logger of Knative's filters
 	go.yaml.in/yaml/v4 v4.0.0 // YAML with the places of mistakes
-	golang.org/x/net v0.62.0
+	golang.org/x/net v0.62.0 // which texts may be headers
 	golang.org/x/oauth2 v0.36.0 // tokens for Keptn's API
 	golang.org/x/sync v0.24.0 // what runs at the same time
 	golang.org/x/term v0.47.0 // the width of a terminal
@@ -48,7 +48,7 @@ require (
 	knative.dev/eventing v0.48.2 // tests: Knative's types and filters
 	knative.dev/pkg v0.0.0-20260120122510-4a022ed9999a // tests: the same
 	knative.dev/serving v0.48.0 // tests: the same
-	sigs.k8s.io/json v0.0.0-20241014173422-cfa47c3a1cc8
+	sigs.k8s.io/json v0.0.0-20241014173422-cfa47c3a1cc8 // Kubernetes objects, strictly
 	sigs.k8s.io/yaml v1.6.0 // objects of Kubernetes as YAML
 )
 
