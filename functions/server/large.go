@@ -12,7 +12,7 @@ import (
 const (
 	// largeAtATime is how many requests of the largest size are served at a time; of smaller ones, as many
 	// as are together no larger.
-	largeAtATime = 4
+	largeAtATime = 2
 	// smallBytes is the size up to which requests are small. They share room of their own: large ones,
 	// which may only be announced, do not hold them up.
 	smallBytes = 64 << 10

@@ -75,6 +75,10 @@ func TestMemoryIsEnough(t *testing.T) {
 			name: "100 tasks, eleven attempts and logs of 300 KiB", program: "watcher", manifest: "700-watcher.yaml",
 			load: load{Namespaces: 1, FinishedJobs: 1, ReportedRuns: 1, TasksOfARun: 100, Attempts: 11, LogBytes: 300 << 10}, done: said("done"),
 		},
+		{
+			name: "20 events of 4 MiB as YAML", program: "executor", manifest: "700-executors.yaml",
+			load: load{Namespaces: 1, LargeEvents: 20}, done: said("done"),
+		},
 	}
 	keys := installKeys(t)
 	for _, test := range tests {

@@ -21,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudevents/sdk-go/v2/binding"
+	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 	noopmetric "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace/noop"
 	batchv1 "k8s.io/api/batch/v1"
@@ -30,11 +32,13 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/job-executor/job-executor/functions/files"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/signature"
 	"github.com/job-executor/job-executor/test/embedded"
+	"github.com/job-executor/job-executor/test/fixture"
 )
 
 // load is what a function has to bear at once.
@@ -44,6 +48,8 @@ type load struct {
 	FinishedJobs, Namespaces int
 	// ReportedRuns end at once. Each has so many tasks, of so many attempts, with logs of so many bytes.
 	ReportedRuns, TasksOfARun, Attempts, LogBytes int
+	// LargeEvents come at once, of 4 MiB each; a task has all of one as a variable, in YAML.
+	LargeEvents int
 }
 
 // programVariable names the function that this process is to be, and serverVariable the
@@ -113,6 +119,8 @@ func serve(program, server string) error {
 		made, err = embedded.Jobsource(environment)
 	case "watcher":
 		return report(ctx, environment, load)
+	case "executor":
+		return execute(ctx, environment, load, server)
 	}
 	if err != nil {
 		return err
@@ -157,6 +165,88 @@ func report(ctx context.Context, environment embedded.Environment, load load) er
 	fmt.Println("done")
 	<-ctx.Done()
 	return nil
+}
+
+// maxEventBytes is MAX_EVENT_BYTES by default.
+const maxEventBytes = 4 << 20
+
+// execute has the executor take many large events at once.
+func execute(ctx context.Context, environment embedded.Environment, load load, server string) error {
+	environment.TokenFile = filepath.Join(environment.KeysDirectory, "token")
+	if err := os.WriteFile(environment.TokenFile, []byte("token"), 0o600); err != nil {
+		return err
+	}
+	environment.Variables["BRIDGE_URL"] = server
+	made, err := embedded.Executor(environment, "executor-deployment")
+	if err != nil {
+		return err
+	}
+	receiver := httptest.NewServer(made.HTTPHandler(maxEventBytes, environment.Telemetry))
+	bridge := &signature.Party{Now: time.Now, Keys: &signature.Files{
+		Settings: embedded.Keys(environment.KeysDirectory, signature.Bridge), Own: signature.Bridge, Now: time.Now,
+	}}
+	triggered := fixture.Triggered(task)
+	const aNumber = "123456,"
+	numbers := strings.Repeat(aNumber, (maxEventBytes-1<<10)/len(aNumber))
+	content := fmt.Sprintf(`{"project":"project","stage":"production","service":"service","numbers":[%s0]}`, numbers)
+	if err := triggered.SetData("application/json", json.RawMessage(content)); err != nil {
+		return err
+	}
+	signed, err := bridge.Sign(triggered)
+	if err != nil {
+		return err
+	}
+	// What is sent is in this process, too, and so there once for all.
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, receiver.URL, nil)
+	if err == nil {
+		err = cehttp.WriteRequest(ctx, binding.ToMessage(&signed), request)
+	}
+	if err != nil {
+		return err
+	}
+	body, err := io.ReadAll(request.Body)
+	if err != nil {
+		return err
+	}
+	var group sync.WaitGroup
+	failures := make([]error, load.LargeEvents)
+	for index := range failures {
+		group.Go(func() { failures[index] = post(ctx, receiver.URL, request.Header, body) })
+	}
+	group.Wait()
+	if err := errors.Join(failures...); err != nil {
+		return err
+	}
+	fmt.Println("done")
+	<-ctx.Done()
+	return nil
+}
+
+// post sends an event until there is room for it, and wants a finished event that says what is wrong.
+func post(ctx context.Context, address string, headers http.Header, body []byte) error {
+	for range 100 {
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
+		if err != nil {
+			return err
+		}
+		request.Header = headers
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return err
+		}
+		reply, err := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		switch {
+		case err != nil:
+			return err
+		case response.StatusCode == http.StatusOK && bytes.Contains(reply, []byte("could not add env with name ALL")):
+			return nil
+		case response.StatusCode != http.StatusServiceUnavailable:
+			return fmt.Errorf("the executor answered %d: %.500s", response.StatusCode, reply)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return errors.New("the executor had no room")
 }
 
 // logLimit is how much of each log Keptn gets at least, and runLimit of all logs of a run.
@@ -245,6 +335,11 @@ func newWorld(keys string, load load) *world {
 		_, _ = io.Copy(io.Discard, request.Body)
 		writer.WriteHeader(http.StatusAccepted)
 	})
+	world.HandleFunc("POST "+files.GrantPath, func(writer http.ResponseWriter, _ *http.Request) { _, _ = writer.Write([]byte("grant")) })
+	world.HandleFunc("GET "+files.ResourcePath, func(writer http.ResponseWriter, _ *http.Request) {
+		const config = "apiVersion: v2\nactions: [{event: deployment, image: i, env: [{name: ALL, valueFrom: event, as: yaml, value: $.data}]}]\n"
+		_, _ = writer.Write([]byte(config))
+	})
 	world.HandleFunc("GET /apis/batch/v1/namespaces/{namespace}/jobs", world.jobs)
 	world.HandleFunc("GET /api/v1/namespaces/{namespace}/pods", func(writer http.ResponseWriter, request *http.Request) {
 		_, job, _ := strings.Cut(request.URL.Query().Get("labelSelector"), "=")
@@ -259,6 +354,13 @@ func newWorld(keys string, load load) *world {
 				return
 			}
 		}
+	})
+	world.HandleFunc("GET /api/v1/namespaces/{namespace}/serviceaccounts/{name}", func(writer http.ResponseWriter, _ *http.Request) {
+		answer(writer, corev1.ServiceAccount{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"}})
+	})
+	world.HandleFunc("POST /api/v1/namespaces/{namespace}/pods", func(writer http.ResponseWriter, _ *http.Request) {
+		writer.WriteHeader(http.StatusCreated)
+		answer(writer, corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}})
 	})
 	world.HandleFunc("GET /api/v1/namespaces/{namespace}/events", func(writer http.ResponseWriter, _ *http.Request) {
 		answer(writer, corev1.EventList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "EventList"}})
@@ -468,6 +570,11 @@ func underLoad(
 	started.Env = append(os.Environ(), programVariable+"="+program, serverVariable+"="+server.URL, keysVariable+"="+keys,
 		loadVariable+"="+string(encoded), "GOMEMLIMIT="+goLimit, "GOMAXPROCS=1")
 	output := &output{}
+	tb.Cleanup(func() {
+		if tb.Failed() {
+			tb.Logf("%s: %s", program, output)
+		}
+	})
 	started.Stdout, started.Stderr = output, output
 	if err := started.Start(); err != nil {
 		tb.Fatal(err)
