@@ -27,11 +27,11 @@ func TestJobConfig(t *testing.T) {
 	passed := []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}
 	tests := []struct {
 		name, actions string
-		// secret is made once there are Jobs.
-		secret string
-		want   []summary
-		says   []string
-		logs   string
+		// made is the name of a Secret and a service account that are made once there are Jobs.
+		made string
+		want []summary
+		says []string
+		logs string
 	}{
 		{
 			name: "the short form of an action",
@@ -87,12 +87,16 @@ func TestJobConfig(t *testing.T) {
 			want: passed, says: []string{"pa$$word $(TOKEN) $5 / pa$$word $(TOKEN) $5"},
 		},
 		{
-			name: "a Secret may be made while an earlier task runs", secret: "made-meanwhile",
-			actions: `- name: Secrets
+			name: "a Secret and a service account may be made while an earlier task runs", made: "made-meanwhile",
+			actions: `- name: Made
   event: test
   tasks:
   - {name: first, image: busybox, cmd: [sleep, "5"]}
-  - {name: second, image: busybox, cmd: [sh, -c, 'echo "it is $KEY"'], env: [{name: made-meanwhile, valueFrom: secret}]}
+  - name: second
+    image: busybox
+    serviceAccount: made-meanwhile
+    cmd: [sh, -c, 'echo "it is $KEY"']
+    env: [{name: made-meanwhile, valueFrom: secret}]
 `,
 			want: passed, says: []string{"it is made"},
 		},
@@ -121,8 +125,8 @@ func TestJobConfig(t *testing.T) {
 			})
 			keptnContext := triggerWith(t, installed, project, map[string]any{"labels": map[string]string{"note": "pa$$word $(TOKEN) $5"}})
 			t.Logf("project %s, Keptn context %s", project, keptnContext)
-			if test.secret != "" {
-				makeSecret(t, installed, keptnContext, test.secret)
+			if test.made != "" {
+				makeMeanwhile(t, installed, keptnContext, test.made)
 			}
 			_, events := end(t, installed, project, keptnContext)
 			compare(t, "events", test.want, summaries(events))
@@ -142,10 +146,17 @@ func TestJobConfig(t *testing.T) {
 	}
 }
 
-// makeSecret makes a Secret for Jobs once those of a context are there.
-func makeSecret(t *testing.T, installed *system.Installation, keptnContext, name string) {
+// makeMeanwhile makes a Secret and a service account that tasks may name, once a run has its Jobs.
+func makeMeanwhile(t *testing.T, installed *system.Installation, keptnContext, name string) {
 	t.Helper()
-	secrets := installed.Kubernetes.CoreV1().Secrets(system.JobsNamespace)
+	secrets, accounts := installed.Kubernetes.CoreV1().Secrets(system.JobsNamespace), installed.Kubernetes.CoreV1().ServiceAccounts(system.JobsNamespace)
+	named := metav1.ObjectMeta{Name: name, Labels: map[string]string{"job-executor.github.io/allowed": "true"}}
+	ignoring := func(err error) error {
+		if apierrors.IsAlreadyExists(err) {
+			return nil
+		}
+		return err
+	}
 	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		jobs, err := installed.Jobs(ctx, keptnContext)
 		if err == nil && len(jobs) < 2 {
@@ -154,16 +165,13 @@ func makeSecret(t *testing.T, installed *system.Installation, keptnContext, name
 		if err != nil {
 			return err
 		}
-		_, err = secrets.Create(ctx, &corev1.Secret{
-			ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"job-executor.github.io/allowed": "true"}},
-			StringData: map[string]string{"KEY": "made"},
-		}, metav1.CreateOptions{})
-		if apierrors.IsAlreadyExists(err) {
-			err = nil
-		}
-		return err
+		_, noAccount := accounts.Create(ctx, &corev1.ServiceAccount{ObjectMeta: named}, metav1.CreateOptions{})
+		_, noSecret := secrets.Create(ctx, &corev1.Secret{ObjectMeta: named, StringData: map[string]string{"KEY": "made"}}, metav1.CreateOptions{})
+		return errors.Join(ignoring(noAccount), ignoring(noSecret))
 	}))
-	afterTest(t, func(ctx context.Context) error { return secrets.Delete(ctx, name, metav1.DeleteOptions{}) })
+	afterTest(t, func(ctx context.Context) error {
+		return errors.Join(secrets.Delete(ctx, name, metav1.DeleteOptions{}), accounts.Delete(ctx, name, metav1.DeleteOptions{}))
+	})
 }
 
 // A task has the values that its Secret had when it started, and those can no longer be redacted.
