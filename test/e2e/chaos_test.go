@@ -10,9 +10,12 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/job-executor/job-executor/functions/run"
@@ -60,24 +63,80 @@ func TestChaos(t *testing.T) {
 	})
 }
 
+// chaosConfig has a task whose first attempts fail by chance, one that reports a result, one that
+// prints a Secret's value, and one that provides SLIs.
 const chaosConfig = `apiVersion: v2
 actions:
   - name: Deploy
     events: [{name: sh.keptn.event.deployment.triggered}]
     tasks:
-      - {name: prepare, image: busybox, cmd: [sleep, "1"], maxPollDuration: 3600}
-      - {name: deploy, image: busybox, cmd: [sleep, "2"], maxPollDuration: 3600}
+      - name: prepare
+        image: busybox
+        cmd: [sh, -c, "case $(hostname) in *[2456789]) echo again; exit 1;; esac"]
+        retries: 10
+        maxPollDuration: 3600
+      - name: deploy
+        image: busybox
+        cmd: [sh, -c, 'sleep 2; echo "{\"result\": \"warning\", \"message\": \"one pod is slow\"}" > /dev/termination-log']
+        maxPollDuration: 3600
   - name: Test
     events: [{name: sh.keptn.event.test.triggered}]
-    tasks: [{name: test, image: busybox, cmd: [sleep, "2"], files: [job/config.yaml], maxPollDuration: 3600}]
+    tasks:
+      - name: test
+        image: busybox
+        cmd: [sh, -c, 'sleep 2; echo "it is $KEY"']
+        env: [{name: ` + chaosSecret + `, valueFrom: secret}]
+        files: [job/config.yaml]
+        maxPollDuration: 3600
+  - name: Indicators
+    events: [{name: sh.keptn.event.get-sli.triggered}]
+    tasks:
+      - name: indicators
+        image: busybox
+        cmd: [sh, -c, 'echo "{\"get-sli\": {\"indicatorValues\": [{\"metric\": \"errors\", \"value\": 1, \"success\": true}]}}" > /dev/termination-log']
+        maxPollDuration: 3600
 `
+
+const (
+	chaosSLO = "objectives: [{sli: errors, pass: [{criteria: ['<=1']}]}]\ntotal_score: {pass: '90%'}\n"
+	// chaosSecret is the Secret that is rotated, and chaosValue what all its values begin with.
+	chaosSecret, chaosValue = "chaos", "the-value-in-chaos-"
+	// evaluatedEach is how many sequences there are for one with an evaluation.
+	evaluatedEach = 4
+)
+
+// rotate gives the Secret another value.
+func rotate(ctx context.Context, installed *system.Installation) error {
+	secrets := installed.Kubernetes.CoreV1().Secrets(system.JobsNamespace)
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: chaosSecret, Labels: map[string]string{"job-executor.github.io/allowed": "true"}},
+		StringData: map[string]string{"KEY": chaosValue + time.Now().Format(time.RFC3339)},
+	}
+	_, err := secrets.Create(ctx, secret, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		_, err = secrets.Update(ctx, secret, metav1.UpdateOptions{})
+	}
+	return err
+}
 
 func chaos(t *testing.T, installed *system.Installation, random *rand.Rand, sequences int, length time.Duration) {
 	t.Helper()
 	// A project of its own has each: Keptn runs one sequence of a service at a time.
 	projects := make([]string, sequences)
+	must(t, rotate(t.Context(), installed))
+	afterTest(t, func(ctx context.Context) error {
+		err := installed.Kubernetes.CoreV1().Secrets(system.JobsNamespace).Delete(ctx, chaosSecret, metav1.DeleteOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return err
+	})
 	for index := range projects {
-		projects[index] = createProject(t, installed, []string{"deployment", "test"}, map[string]string{"job/config.yaml": chaosConfig})
+		tasks := []string{"deployment", "test"}
+		if index%evaluatedEach == 0 {
+			tasks = append(tasks, "evaluation")
+		}
+		projects[index] = createProject(t, installed, tasks, map[string]string{"job/config.yaml": chaosConfig, "slo.yaml": chaosSLO})
 	}
 	before, err := installed.SetFaults(t.Context(), countingLag, 0)
 	must(t, err)
@@ -96,12 +155,25 @@ func chaos(t *testing.T, installed *system.Installation, random *rand.Rand, sequ
 	must(t, err)
 	limit, cancel := context.WithTimeout(t.Context(), chaosLimit)
 	defer cancel()
+	tasks, again, withheld := 2*sequences, 0, 0
 	for index, project := range projects {
 		stageState, events := endWithin(limit, t, installed, project, keptnContexts[index])
 		compare(t, "stage", "succeeded", stageState)
-		compare(t, "events of "+keptnContexts[index], []summary{
-			{Type: "deployment.started"}, {"deployment.finished", "succeeded", "pass"}, {Type: "test.started"}, {"test.finished", "succeeded", "pass"},
-		}, summaries(events))
+		want := []summary{
+			{Type: "deployment.started"}, {"deployment.finished", "succeeded", "warning"}, {Type: "test.started"}, {"test.finished", "succeeded", "pass"},
+		}
+		if index%evaluatedEach == 0 {
+			want = append(want, summary{Type: "get-sli.started"}, summary{"get-sli.finished", "succeeded", "pass"})
+			tasks++
+		}
+		compare(t, "events of "+keptnContexts[index], want, summaries(events))
+		for _, event := range events {
+			if strings.Contains(event.Data.Message, chaosValue) {
+				t.Errorf("%s has the value of a Secret: %s", event.Type, event.Data.Message)
+			}
+			again += strings.Count(event.Data.Message, "\nagain\n")
+			withheld += strings.Count(event.Data.Message, "are withheld")
+		}
 	}
 	last := time.Since(over)
 	after, err := installed.SetFaults(t.Context(), 0, 0)
@@ -118,10 +190,11 @@ func chaos(t *testing.T, installed *system.Installation, random *rand.Rand, sequ
 		}
 		return nil
 	}))
-	tasks := 2 * sequences
 	t.Logf(
-		"%d tasks, %d faults; all had ended %s after the last fault; %.1f requests to Keptn per task",
+		"%d tasks, %d attempts that failed, %d logs withheld, %d faults; all had ended %s after the last fault; %.1f requests to Keptn per task",
 		tasks,
+		again,
+		withheld,
 		faults,
 		last.Round(time.Second),
 		float64(after-before)/float64(tasks),
@@ -146,10 +219,11 @@ func harm(ctx context.Context, t *testing.T, installed *system.Installation, ran
 		{"the bridge is killed", kill(system.Namespace, "app.kubernetes.io/name=bridge")},
 		{"jobsource is killed", kill(system.Namespace, "app.kubernetes.io/name=jobsource")},
 		{"the watcher is killed", kill(system.Namespace, "serving.knative.dev/service=watcher")},
-		{"the executors are killed", kill(system.Namespace, "serving.knative.dev/service in (executor-deployment,executor-test)")},
+		{"the executors are killed", kill(system.Namespace, "serving.knative.dev/service in (executor-deployment,executor-test,executor-get-sli)")},
 		{"the Broker's ingress is killed", kill("knative-eventing", "eventing.knative.dev/brokerRole=ingress")},
 		{"the Broker's filter is killed", kill("knative-eventing", "eventing.knative.dev/brokerRole=filter")},
 		{"the Broker's channel is killed", kill("knative-eventing", "messaging.knative.dev/channel=in-memory-channel,messaging.knative.dev/role=dispatcher")},
+		{"the Secret is rotated", func(ctx context.Context) error { return rotate(ctx, installed) }},
 		{"Keptn is away for 8 s", func(ctx context.Context) error {
 			_, err := installed.SetFaults(ctx, countingLag, 8*time.Second)
 			return err
