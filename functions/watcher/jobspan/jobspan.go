@@ -81,9 +81,6 @@ func (clock *clock) reach(at time.Time) time.Time {
 	if at.After(clock.at) {
 		clock.at = at
 	}
-	if clock.end.Before(clock.at) {
-		clock.end = clock.at // it was triggered within the second in which it ended
-	}
 	return clock.at
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	batchv1 "k8s.io/api/batch/v1"
@@ -75,6 +76,11 @@ func TestJobBecomesSpansBelowTheRuns(t *testing.T) {
 			want: []string{"pending 1-2 FailedScheduling Pulling", "fetch files 2-3", "run 4-9", "greet 0-9 below RUN"},
 		},
 		{
+			name: "a container that is killed when its run is cancelled has not failed", job: job(first),
+			pods: []corev1.Pod{pod(fetched, []corev1.ContainerStatus{ended(3, 8, 137)})},
+			want: []string{"pending 1-2 FailedScheduling Pulling", "fetch files 2-3", "run 3-8", "greet 0-9 below RUN"},
+		},
+		{
 			name: "a pod that never began", job: job(first), pods: []corev1.Pod{pod(nil, nil)}, failure: "no image",
 			want: []string{"pending 1-9 FailedScheduling Pulling", "greet 0-9 Error: no image below RUN"},
 		},
@@ -139,8 +145,8 @@ func TestJobBecomesSpansBelowTheRuns(t *testing.T) {
 				if !span.EndTime().After(span.StartTime()) {
 					t.Errorf("%s takes no time at all", span.Name())
 				}
-				if why := span.Status().Description; why != "" {
-					text += " Error: " + why
+				if span.Status().Code == codes.Error {
+					text += " Error: " + span.Status().Description
 				}
 				for _, told := range span.Events() {
 					text += " " + told.Name
