@@ -10,8 +10,8 @@ import (
 	"github.com/job-executor/job-executor/functions/jobconfig/reader"
 )
 
-// shortAction is an action as it is written. In its short form it has one event, and the keys of
-// its one task.
+// shortAction is an action as an author writes it. The short form has one event, and the keys of
+// one task.
 type shortAction struct {
 	Action
 
@@ -27,7 +27,7 @@ func longFields() []property[shortAction] {
 		key("event", "The event for which it runs: a regular expression, as events[].name. (Extension.)", eventName(), func(a *shortAction) *Event { return &a.event },
 			example("sh.keptn.event.test.triggered")),
 		key("events", "The events for which it runs: any of these.", list(defined("event", event())), func(a *shortAction) *[]Event { return &a.Events }),
-		key("tasks", "What it runs, one after the other until one fails; or all at the same time, if it is parallel.", list(defined("task", task())),
+		key("tasks", "The tasks that it runs: one after the other until one fails, or all at the same time if it is parallel.", list(defined("task", task())),
 			func(a *shortAction) *[]Task { return &a.Tasks }),
 	}
 }
@@ -117,7 +117,7 @@ func event() kind[Event] {
 	return kind[Event]{of.schema, func(d *decoder, at reader.Value, into *Event) {
 		of.read(d, at, into)
 		if at.Get("name").Node == nil {
-			d.compile(at, into) // that of nothing matches every event
+			d.compile(at, into) // an empty pattern matches every event
 		}
 	}}
 }

@@ -188,9 +188,9 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 		{
 			name: "quantities", content: inTask("resources: {limits: {cpu: many, memory: -1}, requests: {cpu: 5Mo}}"),
 			want: []string{
-				`line 7, column 31: actions[0].tasks[0].resources.limits.cpu "many" is no quantity: write it as 500m, 2, 128Mi or 1Gi`,
-				`line 7, column 45: actions[0].tasks[0].resources.limits.memory "-1" is no quantity: write it as 500m, 2, 128Mi or 1Gi`,
-				`line 7, column 66: actions[0].tasks[0].resources.requests.cpu "5Mo" is no quantity: write it as 500m, 2, 128Mi or 1Gi`,
+				`line 7, column 31: actions[0].tasks[0].resources.limits.cpu "many" is not a quantity: write it as 500m, 2, 128Mi or 1Gi`,
+				`line 7, column 45: actions[0].tasks[0].resources.limits.memory "-1" is not a quantity: write it as 500m, 2, 128Mi or 1Gi`,
+				`line 7, column 66: actions[0].tasks[0].resources.requests.cpu "5Mo" is not a quantity: write it as 500m, 2, 128Mi or 1Gi`,
 			},
 		},
 		{
@@ -200,8 +200,8 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 		{
 			name: "files that are not in the repository", content: inTask("files: [../x, a/../b, ~/c, 'd\\e']"),
 			want: []string{
-				`line 7, column 13: actions[0].tasks[0].files[0] "../x" has .. in it: files are named by their path in the project's repository`,
-				`line 7, column 19: actions[0].tasks[0].files[1] "a/../b" has .. in it: files are named by their path in the project's repository`,
+				`line 7, column 13: actions[0].tasks[0].files[0] "../x" contains ..: write the path of a file in the project's repository`,
+				`line 7, column 19: actions[0].tasks[0].files[1] "a/../b" contains ..: write the path of a file in the project's repository`,
 				`line 7, column 27: actions[0].tasks[0].files[2] "~/c" has a character that Keptn takes in no path: ~ or \`,
 				`line 7, column 32: actions[0].tasks[0].files[3] "d\\e" has a character that Keptn takes in no path: ~ or \`,
 			},
@@ -228,7 +228,7 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 				`line 9, column 19: actions[0].tasks[0].nodeSelector has "x y" for disk: a label may have 63 letters, digits, and - _ . between them`,
 				`line 10, column 19: actions[0].tasks[0].tolerations[0] is not as Kubernetes has it: there is no "kee"`,
 				"line 11, column 15: actions[0].tasks[0].affinity is not as Kubernetes has it: must be a map, not number",
-				`line 12, column 17: actions[0].tasks[0].volumeSize "big" is no quantity: write it as 500m, 2, 128Mi or 1Gi`,
+				`line 12, column 17: actions[0].tasks[0].volumeSize "big" is not a quantity: write it as 500m, 2, 128Mi or 1Gi`,
 				"line 13, column 14: actions[0].tasks[0].retries must be from 0 to 10, not 11",
 			},
 		},
@@ -402,7 +402,7 @@ func TestParseTakesWhatUsersWrite(t *testing.T) {
 			content: inTask("files: ['*.txt']"),
 			want:    task(Task{Name: "T", Image: "i", Files: []string{"*.txt"}}),
 			warnings: []string{
-				`line 7, column 13: actions[0].tasks[0].files[0] "*.txt" is taken as it is: there are no wildcards; name the folder to have all files in it`,
+				`line 7, column 13: actions[0].tasks[0].files[0] "*.txt" is used as it is, since wildcards are not supported; name the folder to copy all files in it`,
 			},
 		},
 		{

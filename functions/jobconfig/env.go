@@ -68,7 +68,7 @@ func valueFrom() kind[string] {
 	}}
 }
 
-// form is how a value of the event is written, in letters of any size.
+// form is the format of a value of the event, in capital or small letters.
 func form() kind[string] {
 	const anyCase = `^([sS][tT][rR][iI][nN][gG]|[jJ][sS][oO][nN]|[yY][aA][mM][lL])?$`
 	return kind[string]{

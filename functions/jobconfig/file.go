@@ -40,7 +40,7 @@ func fileFields() []property[Config] {
 	version := kind[string]{func() schema { return schema{"const": APIVersion} }, func(*decoder, reader.Value, *string) {}}
 	return []property[Config]{
 		key("apiVersion", "The version of the format.", version, func(*Config) *string { return nil }),
-		key("actions", "What is run.", list(defined("action", action())), func(c *Config) *[]Action { return &c.Actions }),
+		key("actions", "The actions.", list(defined("action", action())), func(c *Config) *[]Action { return &c.Actions }),
 	}
 }
 

@@ -16,13 +16,13 @@ import (
 	"github.com/job-executor/job-executor/functions/jobconfig/reader"
 )
 
-// noContainer is the schema of scalars. It does not list their types, since editors would then
+// noContainer is the schema of scalars. It does not list their types, because editors would then
 // offer true, false and null.
 func noContainer(more ...string) schema {
 	return schema{"not": schema{"type": append([]string{"array", "object"}, more...)}}
 }
 
-// text is any scalar, as text; nothing is an empty one.
+// text is any scalar, read as text. Null is an empty text.
 func text() kind[string] {
 	return kind[string]{
 		func() schema { return noContainer().with(message("must be text")) },
@@ -30,7 +30,7 @@ func text() kind[string] {
 	}
 }
 
-// oneOf is one of several texts, or an empty one.
+// oneOf is one of several texts, or empty.
 func oneOf(allowed ...string) kind[string] {
 	var values []any
 	for _, value := range allowed {
@@ -44,7 +44,7 @@ func oneOf(allowed ...string) kind[string] {
 	}
 }
 
-// texts are how YAML 1.1, and so the parser, writes true and false besides.
+// texts returns words in the spellings that YAML 1.1 knows, and so the parser.
 func texts(words ...string) (all []any) {
 	for _, word := range words {
 		all = append(all, word, strings.ToUpper(word))
@@ -59,7 +59,7 @@ func trueTexts() []any { return texts("y", "yes", "on") }
 
 func falseTexts() []any { return texts("n", "no", "off") }
 
-// truth is true or false, or nothing.
+// truth is true, false or null.
 func truth() kind[*bool] {
 	return kind[*bool]{
 		func() schema {
@@ -72,14 +72,14 @@ func truth() kind[*bool] {
 	}
 }
 
-// toggle is true, or false.
+// toggle is true or false. Null is false.
 func toggle() kind[bool] {
 	return kind[bool]{func() schema { return truth().schema().with(otherwise(false)) }, func(d *decoder, at reader.Value, into *bool) { *into = isTrue(d.Boolean(at)) }}
 }
 
 func isTrue(truth *bool) bool { return truth != nil && *truth }
 
-// integer is a whole number within limits, or nothing.
+// integer is a whole number within limits, or null.
 func integer(least, most int64, unit string) kind[*int64] {
 	return kind[*int64]{
 		func() schema {
@@ -98,7 +98,7 @@ func integer(least, most int64, unit string) kind[*int64] {
 // maxSeconds is what Kubernetes takes for a time.
 const maxSeconds = math.MaxInt32
 
-// seconds is a whole number of seconds for a field of 32 bits, or nothing.
+// seconds is a whole number of seconds that 32 bits can hold, or null.
 func seconds(least int64) kind[*int32] {
 	whole := integer(least, maxSeconds, " of seconds")
 	return kind[*int32]{whole.schema, func(d *decoder, at reader.Value, into **int32) {
@@ -109,7 +109,7 @@ func seconds(least int64) kind[*int32] {
 	}}
 }
 
-// words is a list of texts, or one text, which is one word.
+// words is a list of texts, or a single text, which is one word.
 func words() kind[[]string] {
 	return kind[[]string]{
 		func() schema {
@@ -121,7 +121,7 @@ func words() kind[[]string] {
 
 const quantityPattern = `^(\+?[0-9]+(\.[0-9]*)?|\+?\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$|^$`
 
-// quantity is one of Kubernetes, such as 500m or 1Gi.
+// quantity is a quantity of Kubernetes, such as 500m or 1Gi.
 func quantity() kind[string] {
 	return kind[string]{
 		func() schema {
@@ -130,13 +130,13 @@ func quantity() kind[string] {
 		func(d *decoder, at reader.Value, into *string) {
 			*into = d.Text(at)
 			if parsed, err := resource.ParseQuantity(*into); *into != "" && (err != nil || parsed.Sign() < 0) {
-				d.Wrong(at, "%q is no quantity: write it as 500m, 2, 128Mi or 1Gi", reader.Cut(*into))
+				d.Wrong(at, "%q is not a quantity: write it as 500m, 2, 128Mi or 1Gi", reader.Cut(*into))
 			}
 		},
 	}
 }
 
-// naming is by which rules Kubernetes names something. A number is such a name, too.
+// naming is a rule for names in Kubernetes. Numbers may be names, too.
 type naming struct {
 	check   func(string) []string
 	pattern string
@@ -152,7 +152,7 @@ func subdomainNaming() naming {
 	return naming{validation.IsDNS1123Subdomain, part + `(\.` + part + `)*`, schema{"minimum": 0, "maxLength": validation.DNS1123SubdomainMaxLength}}
 }
 
-// nameOf is the name of something in Kubernetes; an empty one is that of the default.
+// nameOf is the name of an object in Kubernetes. Empty means the default one.
 func nameOf(what string, rule naming) kind[string] {
 	return kind[string]{
 		func() schema {
@@ -172,7 +172,7 @@ func (d *decoder) checkName(at reader.Value, name, what string, rule naming) {
 	}
 }
 
-// required is the name of something in Kubernetes that has to be given.
+// required is the name of an object in Kubernetes. It must not be empty.
 func required(what string) kind[string] {
 	rule := subdomainNaming()
 	of := nameOf(what, rule)
@@ -204,7 +204,7 @@ func image() kind[string] {
 	}
 }
 
-// file is the path of a file or folder; that of nothing, and /, are all files.
+// file is the path of a file or folder. Null and / mean all files.
 func file() kind[string] {
 	return kind[string]{
 		func() schema {
@@ -215,20 +215,20 @@ func file() kind[string] {
 			*into = d.Text(at)
 			switch clean := path.Clean("/" + *into); {
 			case strings.Contains("/"+*into+"/", "/../"):
-				d.Wrong(at, "%q has .. in it: files are named by their path in the project's repository", reader.Cut(*into))
+				d.Wrong(at, "%q contains ..: write the path of a file in the project's repository", reader.Cut(*into))
 			case strings.ContainsAny(*into, "~\\\x00"):
 				d.Wrong(at, "%q has a character that Keptn takes in no path: ~ or \\", reader.Cut(*into))
 			case strings.ContainsAny(clean, "*?"):
-				d.Warn(at, "%q is taken as it is: there are no wildcards; name the folder to have all files in it", reader.Cut(*into))
+				d.Warn(at, "%q is used as it is, since wildcards are not supported; name the folder to copy all files in it", reader.Cut(*into))
 			}
 		},
 	}
 }
 
-// pathPattern is how each JSONPath begins.
+// pathPattern matches the beginning of each JSONPath.
 const pathPattern = `^\s*\$`
 
-// jsonPath is a JSONPath, or nothing.
+// jsonPath is a JSONPath, or null.
 func jsonPath() kind[string] {
 	return kind[string]{
 		func() schema {
@@ -248,11 +248,11 @@ func (d *decoder) checkPath(at reader.Value, text string) {
 	}
 }
 
-// labelValue is the pattern of a label's value.
+// labelValue is the pattern of the value of a label.
 const labelValue = `^(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?$`
 
 // pairs is a map of texts, or a list of such maps. Wrong returns the end of a sentence about a name
-// that is not allowed. Names and values are what a schema says of them.
+// that is not allowed. Names and values are the schemas of both.
 func pairs(wrong func(name string) string, names func() schema, values schema) kind[map[string]string] {
 	of := func() schema {
 		return schema{"type": []string{"object", "null"}, "propertyNames": names(), "additionalProperties": text().schema().with(values)}
@@ -263,15 +263,15 @@ func pairs(wrong func(name string) string, names func() schema, values schema) k
 	}
 }
 
-// qualifiedName is the pattern of the name of a label, or of an annotation in small letters.
+// Patterns of the names of labels and annotations. The prefix of an annotation may have capital letters.
 const (
 	nameOfLabel      = `[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?`
 	prefixOfLabel    = `[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/`
 	prefixOfAnything = `[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*/`
 )
 
-// annotations is a map, or a list of maps with one member each, which the job-executor-service
-// documents (FEATURES.md) and never took.
+// annotations is a map, or a list of maps with one member each, as the job-executor-service
+// documents (FEATURES.md) but never accepted.
 func annotations() kind[map[string]string] {
 	const reserved = `^[jJ][oO][bB]-[eE][xX][eE][cC][uU][tT][oO][rR]\.[gG][iI][tT][hH][uU][bB]\.[iI][oO]/`
 	return pairs(func(name string) string {
@@ -287,7 +287,7 @@ func annotations() kind[map[string]string] {
 	}, schema{})
 }
 
-// labels are labels, or what selects by them. Those by which Jobs are found are reserved.
+// labels is a map of labels, or a selector. Reserved are the labels by which Jobs are found.
 func labels(reserved ...string) kind[map[string]string] {
 	names := func() schema {
 		names := schema{"pattern": "^(" + prefixOfLabel + ")?" + nameOfLabel + "$"}

@@ -9,8 +9,8 @@ import (
 	"github.com/job-executor/job-executor/functions/jobconfig/reader"
 )
 
-// kubernetes is a value of a type of Kubernetes' API, as JSON has it: keys in their exact spelling,
-// texts in quotes where they look like something else. Check may be nil.
+// kubernetes is a value of a type of the Kubernetes API. As in JSON, keys must have their exact
+// spelling, and texts need quotes if they look like numbers.
 func kubernetes[T any](check func(d *decoder, at reader.Value, read *T)) kind[T] {
 	return kind[T]{func() schema { return schemaOf(reflect.TypeFor[T](), kubernetesRules()) }, func(d *decoder, at reader.Value, into *T) {
 		if d.Strict(at, into) {
@@ -19,7 +19,7 @@ func kubernetes[T any](check func(d *decoder, at reader.Value, read *T)) kind[T]
 	}}
 }
 
-// schemaOf returns the schema of a type by its JSON tags. Nothing is the zero value of each.
+// schemaOf returns the schema of a type from its JSON tags. Null is the zero value of each type.
 func schemaOf(of reflect.Type, rules map[string]schema) schema {
 	switch of.Kind() {
 	case reflect.Pointer:
@@ -42,7 +42,7 @@ func schemaOf(of reflect.Type, rules map[string]schema) schema {
 	}
 }
 
-// kubernetesRules are what package scheduling refuses besides, as far as a schema can express it.
+// kubernetesRules returns further rules of package scheduling, as far as a schema can express them.
 func kubernetesRules() map[string]schema {
 	const label = `^(` + prefixOfLabel + `)?` + nameOfLabel + `$`
 	weight := schema{"minimum": 1, "maximum": 100, "type": "integer"}

@@ -11,7 +11,7 @@ import (
 func Schema() ([]byte, error) {
 	whole := schema{
 		"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "https://job-executor.github.io/job-config.schema.json",
-		"title": "job/config.yaml", "description": "What Job Executor runs for Keptn's events.",
+		"title": "job/config.yaml", "description": "The Jobs that Job Executor runs for Keptn's events.",
 		"type": "object", "required": []string{"apiVersion"},
 		"properties": propertiesOf(fileFields()), "patternProperties": schema{"^x-": true}, "additionalProperties": false,
 		"$defs": schema{"action": action().schema(), "event": event().schema(), "task": task().schema(), "env": env().schema()},

@@ -16,7 +16,7 @@ import (
 
 const schemaPath = "../../kodata/job-config.schema.json"
 
-// update has the schema written: go test ./functions/jobconfig -run Schema -update
+// With -update, the test writes the schema: go test ./functions/jobconfig -run Schema -update
 var update = flag.Bool("update", false, "write the schema")
 
 func TestSchemaIsThatOfTheTable(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 // schema is a JSON Schema.
 type schema map[string]any
 
-// with returns a schema with more members. Those that are given last win.
+// with returns the schema with more members. Later ones overwrite earlier ones.
 func (s schema) with(more ...schema) schema {
 	all := maps.Clone(s)
 	for _, other := range more {
@@ -19,10 +19,10 @@ func (s schema) with(more ...schema) schema {
 	return all
 }
 
-// kind is what the value of a key may be: how it is read, and the same as JSON Schema. What a
-// schema cannot express, only read checks.
+// kind describes the value of a key twice: by a function that reads it, and by a JSON Schema. Only
+// the function checks rules that a schema cannot express.
 type kind[T any] struct {
-	// schema is only called where a schema is wanted: a file is parsed without.
+	// schema is a function because parsing a file does not need it.
 	schema func() schema
 	read   func(d *decoder, at reader.Value, into *T)
 }
@@ -34,7 +34,7 @@ type property[S any] struct {
 	read   func(d *decoder, at reader.Value, into *S)
 }
 
-// key returns a property for a member of S. About is what an editor shows of it.
+// key returns a property for a member of S. Editors show the text about it.
 func key[S, T any](name, about string, of kind[T], member func(*S) *T, more ...schema) property[S] {
 	return property[S]{
 		name: name, schema: func() schema { return of.schema().with(schema{"description": about}).with(more...) },
@@ -42,16 +42,16 @@ func key[S, T any](name, about string, of kind[T], member func(*S) *T, more ...s
 	}
 }
 
-// example, otherwise and message are members of a schema that help in an editor. Message is shown
-// in place of the validator's own; it belongs to an extension that editors for YAML know.
+// example, otherwise and message return members of a schema that help in an editor. An editor shows
+// the message in place of the validator's own (an extension of yaml-language-server).
 func example(values ...any) schema { return schema{"examples": values} }
 
 func otherwise(value any) schema { return schema{"default": value} }
 
 func message(text string) schema { return schema{"errorMessage": text} }
 
-// object is a map with certain keys, or nothing. Check looks at the whole of it, and rules are the
-// same as members of a schema; both may be nil. Keys that begin with x- are the author's own.
+// object is a map with certain keys, or null. Check examines the map as a whole, and rules returns
+// the same as members of a schema; both may be nil. Keys that begin with x- are the author's own.
 func object[S any](fields []property[S], check func(d *decoder, at reader.Value, read *S), rules func() schema) kind[S] {
 	return kind[S]{
 		schema: func() schema {
@@ -96,7 +96,7 @@ func readersOf[S any](d *decoder, fields []property[S], into *S) reader.Fields {
 	return readers
 }
 
-// list is a list of values of one kind, or nothing. An empty map is one, too, with a warning.
+// list is a list of values of one kind, or null. An empty map counts as an empty list, with a warning.
 func list[T any](of kind[T]) kind[[]T] {
 	return kind[[]T]{
 		schema: func() schema {
@@ -112,7 +112,7 @@ func list[T any](of kind[T]) kind[[]T] {
 	}
 }
 
-// optional is a value or nothing, for which the pointer stays nil.
+// optional is a value or null, for which the pointer stays nil.
 func optional[T any](of kind[T]) kind[*T] {
 	return kind[*T]{of.schema, func(d *decoder, at reader.Value, into **T) {
 		if !at.IsNull() {
@@ -122,7 +122,7 @@ func optional[T any](of kind[T]) kind[*T] {
 	}}
 }
 
-// defined returns a kind whose schema stands once in the whole file's, under a name.
+// defined returns a kind whose schema refers to a definition of the whole schema.
 func defined[T any](name string, of kind[T]) kind[T] {
 	return kind[T]{func() schema { return schema{"$ref": "#/$defs/" + name} }, of.read}
 }

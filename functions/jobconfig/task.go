@@ -11,7 +11,7 @@ import (
 const (
 	// maxRetries bounds how often a task is tried again.
 	maxRetries = 10
-	// defaultPollDuration, defaultTTL and defaultVolumeSize are an installation's if it sets no other.
+	// defaultPollDuration, defaultTTL and defaultVolumeSize are the defaults of an installation.
 	defaultPollDuration, defaultTTL, defaultVolumeSize = 300, 21600, "20Mi"
 )
 
@@ -26,7 +26,7 @@ func taskFields() []property[Task] {
 		key("args", "Its arguments: a list of words, or one word.", words(), func(t *Task) *[]string { return &t.Args }, example([]string{"--headless", "--run-time=2m"})),
 		key("workingDir", "The directory in which the command runs.", text(), func(t *Task) *string { return &t.WorkingDir }, example("/keptn")),
 		key("env", "Environment variables.", list(defined("env", env())), func(t *Task) *[]Env { return &t.Env }),
-		key("resources", "What the container may use. They replace the installation's as a whole.", optional(resources()), func(t *Task) **Resources { return &t.Resources }),
+		key("resources", "The container's limits and requests. They replace the installation's defaults as a whole.", optional(resources()), func(t *Task) **Resources { return &t.Resources }),
 		key("maxPollDuration", "How long the task may take, in seconds.", integer(1, maxSeconds, " of seconds"), func(t *Task) **int64 { return &t.MaxPollDuration },
 			otherwise(defaultPollDuration), example(900)),
 		key("namespace", "The namespace of its Job: one of those that the installation allows.", nameOf("a namespace", labelNaming()), func(t *Task) *string { return &t.Namespace },
@@ -62,7 +62,7 @@ func task() kind[Task] {
 	}}
 }
 
-// checkTask looks for what is missing in a task.
+// checkTask adds a mistake for each required key that a task lacks.
 func (d *decoder) checkTask(at reader.Value, task *Task) {
 	if d.tasks++; d.tasks == maxTasks+1 {
 		d.Wrong(at, "is too much: the file has more than %d tasks", maxTasks)
@@ -78,8 +78,8 @@ func resources() kind[Resources] {
 		key("memory", "Bytes.", quantity(), func(l *ResourceList) *string { return &l.Memory }, example("256Mi")),
 	}, nil, nil)
 	return object([]property[Resources]{
-		key("limits", "What it may use at most.", amounts, func(r *Resources) *ResourceList { return &r.Limits }),
-		key("requests", "What a node must have left for it.", amounts, func(r *Resources) *ResourceList { return &r.Requests }),
+		key("limits", "The highest amounts that it may use.", amounts, func(r *Resources) *ResourceList { return &r.Limits }),
+		key("requests", "The amounts that a node must have free.", amounts, func(r *Resources) *ResourceList { return &r.Requests }),
 	}, (*decoder).compareResources, nil)
 }
 

@@ -23,7 +23,7 @@ const (
 const (
 	first   = "actions[0].imag is not known; did you mean image?"
 	second  = `actions[1].image "a b" is not the name of an image: invalid reference format`
-	warning = `actions[1].files[0] "*" is taken as it is: there are no wildcards; name the folder to have all files in it`
+	warning = `actions[1].files[0] "*" is used as it is, since wildcards are not supported; name the folder to copy all files in it`
 )
 
 // inFolder makes a folder with files, and goes into it.

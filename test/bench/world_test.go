@@ -196,7 +196,7 @@ func execute(ctx context.Context, environment embedded.Environment, load load, s
 	if err != nil {
 		return err
 	}
-	// What is sent is in this process, too, and so there once for all.
+	// All requests share one body, because this process also sends them.
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, receiver.URL, nil)
 	if err == nil {
 		err = cehttp.WriteRequest(ctx, binding.ToMessage(&signed), request)

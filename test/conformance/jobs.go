@@ -309,13 +309,13 @@ func TestJobs(t *testing.T, client kubernetes.Interface, namespace string) {
 		{"its pod is evicted, which does not count", newJob(namespace, "echo begun; sleep 300", ignoringDisruptions), []step{
 			{want: runs}, {evictPods(client), runs}, {evictPods(client), runs}, {remove, gone},
 		}},
-		{"a sidecar goes on after the task", newJob(namespace, "echo done", withSidecar("echo begun; sleep 300")), []step{
+		{"a sidecar keeps running after the task", newJob(namespace, "echo done", withSidecar("echo begun; sleep 300")), []step{
 			{want: job{Phase: run.Running, Began: true, Pods: []pod{{
 				Phase: corev1.PodRunning, Task: container{State: completed, Log: "done\n"}, Sidecar: container{State: running, Log: "begun\n"},
 			}}}},
 			{remove, gone},
 		}},
-		{"a sidecar goes on until the pod's time limit", newJob(namespace, "echo done", withSidecar("trap 'exit 3' TERM; echo begun; sleep 300 & wait"), func(spec *batchv1.JobSpec) {
+		{"a sidecar keeps running until the pod's time limit", newJob(namespace, "echo done", withSidecar("trap 'exit 3' TERM; echo begun; sleep 300 & wait"), func(spec *batchv1.JobSpec) {
 			spec.Template.Spec.ActiveDeadlineSeconds = new(int64(3))
 		}), []step{{want: failed(pod{
 			Phase: corev1.PodFailed, Reason: deadlineExceeded, Message: "Pod was active on the node longer than the specified deadline",

@@ -432,7 +432,7 @@ func (cluster *Kubernetes) kubelet(ctx context.Context, job *batchv1.Job, pod *c
 	return running.end(ctx, !slices.ContainsFunc(codes, func(code int) bool { return code != 0 }))
 }
 
-// runningPod is a pod of which several containers may run at once.
+// runningPod is a pod whose containers may run at the same time.
 type runningPod struct {
 	cluster *Kubernetes
 	job     *batchv1.Job

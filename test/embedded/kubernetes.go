@@ -79,8 +79,8 @@ type KubernetesOptions struct {
 	Reachable func() bool
 	// Now is its clock; nil is time.Now.
 	Now func() time.Time
-	// Endless says of which pods the log never ends, as of a container that prints faster than
-	// it is read; nil is of none.
+	// Endless reports whether the log of a pod never ends, as if its container printed faster than
+	// anybody reads. Nil means that all logs end.
 	Endless func(pod string) bool
 }
 

@@ -68,7 +68,7 @@ func (stream *stream) publish(subject string, content []byte, id string) {
 	}
 	lag, deaths := stream.lag(subject, content), stream.world.keptnDeaths.Load()
 	go func() {
-		// What is published while Keptn's process is down it handles when it is up again.
+		// Keptn handles events later that were published while it was down.
 		for time.Sleep(lag); stream.world.keptnDown.Load() && stream.world.ctx.Err() == nil; {
 			time.Sleep(time.Second)
 		}
@@ -94,8 +94,8 @@ func (world *world) hear(content []byte) {
 	world.keptn.Hear(content)
 }
 
-// isLost reports whether Keptn never handles an answer of ours that it has acknowledged, as when it
-// died meanwhile (K4 of a real Keptn 1.4.5). What it triggered itself it has in its database.
+// isLost reports whether Keptn never handles an answer of ours that it has acknowledged, for example
+// because it died (K4 of a real Keptn 1.4.5). Its own triggered events are in its database.
 func (stream *stream) isLost(subject string, content []byte, deaths int64) bool {
 	world := stream.world
 	answer, err := keptn.DecodeEvent(content)

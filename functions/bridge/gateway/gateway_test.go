@@ -537,7 +537,7 @@ func TestGrantIsGivenThoughKeptnIsSlow(t *testing.T) {
 		if code := ask(); code != http.StatusOK || slow.counts != 1 {
 			t.Errorf("the second answer is %d, after %d counts", code, slow.counts)
 		}
-		// What was kept may be wrong by now.
+		// A count that was kept for too long may be wrong.
 		ask()
 		time.Sleep(10*time.Second + countLifetime)
 		if ask(); slow.counts != 3 {

@@ -138,8 +138,8 @@ func (known known) since() time.Time {
 	return known.endedAt
 }
 
-// isUncertain reports whether an event may have been sent that this process does not know of: by
-// itself, without an answer, or by one before it.
+// isUncertain reports whether an event may have been sent without this process knowing: a request of
+// its own failed, or the process before it sent the event.
 func (known known) isUncertain(sent sent, since time.Time) bool {
 	if sent.times > 0 {
 		return sent.failed

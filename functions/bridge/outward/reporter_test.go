@@ -636,7 +636,7 @@ func (a *archive) Published(context.Context, keptn.Task, keptn.Phase) ([]time.Ti
 	return a.published, a.err
 }
 
-// What was published already is not published again: all subscribers of core NATS would get it twice.
+// An event is not published twice: all subscribers of core NATS would get it again.
 func TestArchiveIsAskedBeforeAResend(t *testing.T) {
 	const window = 2 * time.Minute
 	old := func() keptn.Task { // the bridge before this one may have sent something

@@ -158,7 +158,7 @@ func (plan Plan) volumeSize(task jobconfig.Task) (*resource.Quantity, error) {
 	}
 	wanted, err := resource.ParseQuantity(task.VolumeSize)
 	if err != nil {
-		return nil, Mistakef("volumeSize %q is no quantity", task.VolumeSize)
+		return nil, Mistakef("volumeSize %q is not a quantity", task.VolumeSize)
 	}
 	if most := plan.MaxVolumeSize.Quantity; wanted.Cmp(most) > 0 {
 		return nil, Mistakef("volumeSize %s is more than the %s that the installation allows (MAX_JOB_VOLUME_SIZE)", task.VolumeSize, most.String())
@@ -287,7 +287,7 @@ func resourceList(kind string, wanted jobconfig.ResourceList) (corev1.ResourceLi
 		}
 		quantity, err := resource.ParseQuantity(value)
 		if err != nil {
-			return nil, Mistakef("resources.%s.%s %q is no quantity", kind, name, value)
+			return nil, Mistakef("resources.%s.%s %q is not a quantity", kind, name, value)
 		}
 		list[name] = quantity
 	}

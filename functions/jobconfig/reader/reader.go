@@ -48,8 +48,8 @@ func (at Value) Member(name string, node *yaml.Node) Value {
 	return Value{Follow(node), name}
 }
 
-// Get returns the value of a key of a map, also of one that it merges; its node is nil if there is
-// none.
+// Get returns the value of a key of a map, or of a map that it merges. The node is nil if the key does
+// not exist.
 func (at Value) Get(name string) Value {
 	var merged []*yaml.Node
 	for index := 0; at.Node.Kind == yaml.MappingNode && index+1 < len(at.Node.Content); index += 2 {
@@ -178,7 +178,7 @@ func (reader *Reader) members(at Value, node *yaml.Node, known Fields, seen map[
 	}
 }
 
-// merged returns the maps that a merge key names.
+// merged returns the maps that a merge key refers to.
 func (reader *Reader) merged(at Value) []*yaml.Node {
 	found := mergedBy(at.Node)
 	if at.Node.Kind != yaml.MappingNode && (at.Node.Kind != yaml.SequenceNode || len(found) < len(at.Node.Content)) {

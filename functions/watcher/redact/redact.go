@@ -107,9 +107,9 @@ func keysOf(job *batchv1.Job) map[string][]string {
 // UsesSecrets reports whether a Job's containers have Secrets as environment variables.
 func UsesSecrets(job *batchv1.Job) bool { return len(keysOf(job)) > 0 }
 
-// clockSkew is by how much the clocks of the API server and of a node may differ, of which both
-// note whole seconds only. An update shortly before the task started therefore counts as one
-// after it. A task cannot start before its Secrets are created, so their creation needs no margin.
+// clockSkew is the allowed difference between the clocks of the API server and of a node, which both
+// write whole seconds. An update shortly before the start of a task therefore counts as one during
+// it. A task cannot start before its Secrets exist, so their creation needs no margin.
 const clockSkew = 2 * time.Second
 
 // updatedAt returns when the data of a Secret was last changed, as the API server notes it.
