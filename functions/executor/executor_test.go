@@ -854,7 +854,7 @@ func TestJobHasAllThatTheTaskWants(t *testing.T) {
 				run.TaskAnnotation: `{"triggeredID":"` + triggeredID + `","name":"test","context":"4ed578f6-1e1e-4a11-9b2e-9a7111760f5b",` +
 					`"gitCommitID":"f24899eb80016f64c4e420b4d2b3806b41c945cf","project":"seed","stage":"production","service":"svc",` +
 					`"labels":{"build-id":"17"},"triggeredAt":"2026-11-23T23:13:01Z"}`,
-				run.PlanAnnotation:       `[{"namespace":"others","name":"job-` + triggeredID + `-000-001","task":"T"}]`,
+				run.PlanAnnotation:       `[{"namespace":"others","first":1,"tasks":["T"]}]`,
 				run.DeadlineAnnotation:   "maxPollDuration",
 				run.ActionNameAnnotation: "A", run.TaskNameAnnotation: "T", run.TTLAnnotation: "60",
 			},

@@ -2,7 +2,6 @@ package run
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
@@ -249,30 +248,6 @@ func isMixed(plan []Planned) bool {
 	return slices.ContainsFunc(plan, func(planned Planned) bool { return planned.Reports })
 }
 
-// Planned is one Job of a run's plan.
-type Planned struct {
-	Namespace string `json:"namespace"`
-	Name      string `json:"name"`
-	// Task is the task's name in job/config.yaml.
-	Task string `json:"task"`
-	// Action is its action's index in job/config.yaml.
-	Action int `json:"action,omitempty"`
-	// Parallel says that it runs at the same time as the other Jobs of its action.
-	Parallel bool `json:"parallel,omitempty"`
-	// Reports says that its action is one that reports, beside others in the run that
-	// do not.
-	Reports bool `json:"reports,omitempty"`
-}
-
-// PlanOf is the plan of a Job's run; just the Job itself if it names none.
-func PlanOf(job *batchv1.Job) []Planned {
-	var plan []Planned
-	if err := json.Unmarshal([]byte(job.Annotations[PlanAnnotation]), &plan); err != nil || len(plan) == 0 {
-		return []Planned{{Namespace: job.Namespace, Name: job.Name, Task: job.Annotations[TaskNameAnnotation], Action: index(*job, ActionIndexLabel)}}
-	}
-	return plan
-}
-
 // Step is what a run needs next.
 type Step struct {
 	// Resume are the Jobs to be started now.
@@ -375,16 +350,4 @@ func (step *Step) take(planned Planned, job *batchv1.Job, isFirst bool) (isLast 
 		step.Ran = append(step.Ran, Ran{planned, job})
 		return phase == Failed && !planned.Parallel
 	}
-}
-
-// planOf is the plan of a run; all its Jobs if none of them names one.
-func planOf(jobs []batchv1.Job) []Planned {
-	if jobs[0].Annotations[PlanAnnotation] != "" {
-		return PlanOf(&jobs[0])
-	}
-	var plan []Planned
-	for index := range jobs {
-		plan = append(plan, PlanOf(&jobs[index])...)
-	}
-	return plan
 }

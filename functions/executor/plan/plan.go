@@ -290,12 +290,12 @@ func (plan Plan) note(made Run) error {
 			})
 		}
 	}
-	names, err := json.Marshal(planned)
+	encoded, err := run.EncodePlan(run.ID(plan.Task.TriggeredID), planned)
 	if err != nil {
-		return fmt.Errorf("encoding the plan: %w", err)
+		return err
 	}
 	for index := range made.Jobs {
-		made.Jobs[index].Annotations[run.PlanAnnotation] = string(names)
+		made.Jobs[index].Annotations[run.PlanAnnotation] = encoded
 	}
 	return nil
 }
