@@ -17,7 +17,7 @@ func env() kind[Env] {
 		value     = "Text; with valueFrom event, a JSONPath of the event."
 		source    = "The source of the value: the event by a JSONPath, all keys of a Secret, or the text in value."
 		as        = "How a value of the event is written; objects and lists are JSON by default."
-		secret    = "One key of a Secret. (Extension.)"
+		oneKey    = "One key of a Secret. (Extension.)"
 		configMap = "One key of a ConfigMap. (Extension.)"
 	)
 	return object([]property[Env]{
@@ -25,7 +25,7 @@ func env() kind[Env] {
 		key("value", value, text(), func(e *Env) *string { return &e.Value }, example("$.data.deployment.deploymentURIsPublic[0]")),
 		key("valueFrom", source, valueFrom(), func(e *Env) *string { return &e.ValueFrom }),
 		key("as", as, form(), func(e *Env) *string { return &e.As }),
-		key("secretKeyRef", secret, keyRef("a Secret"), func(e *Env) **KeyRef { return &e.SecretKeyRef }),
+		key("secretKeyRef", oneKey, keyRef("a Secret"), func(e *Env) **KeyRef { return &e.SecretKeyRef }),
 		key("configMapKeyRef", configMap, keyRef("a ConfigMap"), func(e *Env) **KeyRef { return &e.ConfigMapKeyRef }),
 	}, (*decoder).checkEnv, envRules)
 }
