@@ -17,6 +17,8 @@ type shortAction struct {
 
 	event Event
 	task  Task
+	// hasEvents is true if it has a key for its events.
+	hasEvents bool
 }
 
 func longFields() []property[shortAction] {
@@ -47,7 +49,9 @@ func shortFields() (short []property[shortAction]) {
 func action() kind[Action] {
 	fields, short := longFields(), shortFields()
 	names := namesOf(short)
-	check := func(d *decoder, at reader.Value, read *shortAction) { d.checkAction(at, names, read) }
+	check := func(d *decoder, at reader.Value, given members, read *shortAction) {
+		d.checkAction(at, names, given, read)
+	}
 	of := object(slices.Concat(fields, short), check, func() schema {
 		isShort := []schema{}
 		for _, name := range names {
@@ -70,37 +74,38 @@ func action() kind[Action] {
 		*into = read.Action
 		into.Mistakes = Mistakes(d.Mistakes).sorted()
 		// A key that is not known may have been meant for its events.
-		hasEvents := at.Get("event").Node != nil || at.Get("events").Node != nil
 		into.unread = slices.ContainsFunc(into.Mistakes, func(mistake Mistake) bool {
-			return !hasEvents || strings.HasPrefix(mistake.Path, at.Path+".event")
+			return !read.hasEvents || strings.HasPrefix(mistake.Path, at.Path+".event")
 		})
 	}}
 }
 
-func (d *decoder) checkAction(at reader.Value, short []string, read *shortAction) {
-	if one := at.Get("event"); one.Node != nil {
+func (d *decoder) checkAction(at reader.Value, short []string, given members, read *shortAction) {
+	one, several := given["event"], given["events"]
+	read.hasEvents = one.Node != nil || several.Node != nil
+	if one.Node != nil {
 		read.Events = append(read.Events, read.event)
-		if at.Get("events").Node != nil {
+		if several.Node != nil {
 			d.Wrong(one, "can't stand beside events: write it as one of them, {name: …}")
 		}
 	}
-	var given []reader.Value
+	var ofTask []reader.Value
 	for _, name := range short {
-		if value := at.Get(name); value.Node != nil {
-			given = append(given, value)
+		if value := given[name]; value.Node != nil {
+			ofTask = append(ofTask, value)
 		}
 	}
 	switch {
-	case len(given) == 0 && len(read.Tasks) > 0 && read.Name == "":
+	case len(ofTask) == 0 && len(read.Tasks) > 0 && read.Name == "":
 		d.Warn(at, "has no name; messages and labels of its Jobs would be easier to find with one")
-	case len(given) == 0:
-	case at.Get("tasks").Node != nil:
-		for _, value := range given {
+	case len(ofTask) == 0:
+	case given["tasks"].Node != nil:
+		for _, value := range ofTask {
 			d.Wrong(value, "belongs to a task: write it below tasks, or all keys of the one task at the action")
 		}
 	default:
 		read.task.Name, read.task.line = read.Name, at.Node.Line
-		d.checkTask(at, &read.task)
+		d.checkTask(at, nil, &read.task)
 		read.Tasks = append(read.Tasks, read.task)
 	}
 }
@@ -110,16 +115,14 @@ func event() kind[Event] {
 		key("property", "A JSONPath (RFC 9535) of the event.", jsonPath(), func(p *JSONPath) *string { return &p.Property }, example("$.data.test.teststrategy")),
 		key("match", "The value that it must have, as text.", text(), func(p *JSONPath) *string { return &p.Match }, example("performance")),
 	}, nil, nil)
-	of := object([]property[Event]{
+	return object([]property[Event]{
 		key("name", "A regular expression that must match somewhere in the event's type.", eventName(), func(e *Event) *Event { return e }, example("sh.keptn.event.test.triggered")),
 		key("jsonpath", "A value that the event must have.", path, func(e *Event) *JSONPath { return &e.JSONPath }),
-	}, nil, nil)
-	return kind[Event]{of.schema, func(d *decoder, at reader.Value, into *Event) {
-		of.read(d, at, into)
-		if at.Get("name").Node == nil {
-			d.compile(at, into) // an empty pattern matches every event
+	}, func(d *decoder, at reader.Value, given members, event *Event) {
+		if given["name"].Node == nil {
+			d.compile(at, event) // an empty pattern matches every event
 		}
-	}}
+	}, nil)
 }
 
 // eventName is a regular expression for the types of events.

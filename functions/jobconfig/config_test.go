@@ -850,3 +850,19 @@ func TestMistakesSayWhatToWrite(t *testing.T) {
 		})
 	}
 }
+
+// Each level of merges doubles the maps in which a key may be.
+func TestMergesThatMultiplyAreRefused(t *testing.T) {
+	const levels = 60
+	var text strings.Builder
+	text.WriteString("apiVersion: v2\nx-0: &level0 {x-key: 1}\n")
+	for level := 1; level <= levels; level++ {
+		fmt.Fprintf(&text, "x-%d: &level%d {<<: [*level%d, *level%d]}\n", level, level, level-1, level-1)
+	}
+	merged := fmt.Sprintf("<<: *level%d", levels)
+	fmt.Fprintf(&text, "actions: [{name: a, %s, tasks: [{image: i, %s, env: [{name: A, %s}]}]}]\n", merged, merged, merged)
+	found := fmt.Sprint(Parse([]byte(text.String())).All())
+	if !strings.Contains(found, "is too much: the file has more than 50000 values") {
+		t.Errorf("got %s", found)
+	}
+}

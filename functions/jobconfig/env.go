@@ -82,21 +82,21 @@ func form() kind[string] {
 	}
 }
 
-func (d *decoder) checkEnv(at reader.Value, env *Env) {
-	name, value := at.Get("name"), at.Get("value")
+func (d *decoder) checkEnv(at reader.Value, given members, env *Env) {
+	name, value := given["name"], given["value"]
 	switch env.As {
 	case "", AsString, AsJSON, AsYAML:
 	default:
-		d.Wrong(at.Get("as"), "%q must be one of %s, %s, %s", reader.Cut(env.As), AsString, AsJSON, AsYAML)
+		d.Wrong(given["as"], "%q must be one of %s, %s, %s", reader.Cut(env.As), AsString, AsJSON, AsYAML)
 	}
 	sources := []bool{env.ValueFrom != "", env.SecretKeyRef != nil, env.ConfigMapKeyRef != nil}
-	given := len(slices.DeleteFunc(sources, func(given bool) bool { return !given }))
+	number := len(slices.DeleteFunc(sources, func(given bool) bool { return !given }))
 	switch {
 	case env.Name == "":
 		d.Wrong(at, "needs a name")
-	case given > 1:
+	case number > 1:
 		d.Wrong(at, "needs one of valueFrom, secretKeyRef and configMapKeyRef, not several")
-	case given == 0 && !d.hasMistake(at.Path+".valueFrom"):
+	case number == 0 && !d.hasMistake(at.Path+".valueFrom"):
 		advice := ""
 		if value.Node != nil {
 			advice = "; for a fixed text: valueFrom: " + ValueFromString
@@ -127,7 +127,7 @@ func keyRef(what string) kind[*KeyRef] {
 		key("name", "Its name.", required(what), func(r *KeyRef) *string { return &r.Name }, example("credentials")),
 		key("key", "Its key.", text(), func(r *KeyRef) *string { return &r.Key }, noContainer("null"), schema{"pattern": pattern, "maxLength": validation.DNS1123SubdomainMaxLength},
 			message("must be a key: letters, digits, -, _ and ."), example("token")),
-	}, func(d *decoder, at reader.Value, ref *KeyRef) {
+	}, func(d *decoder, at reader.Value, _ members, ref *KeyRef) {
 		switch {
 		case ref.Name == "" || ref.Key == "":
 			d.Wrong(at, "needs a name and a key of %s", what)

@@ -1,6 +1,8 @@
 package jobconfig
 
 import (
+	"slices"
+
 	"go.yaml.in/yaml/v4"
 
 	"github.com/job-executor/job-executor/functions/jobconfig/reader"
@@ -30,7 +32,7 @@ func (config *Config) read(root *yaml.Node) {
 		top.Node = root
 	}
 	if d.isVersion(top) {
-		d.Object(top, readersOf(d, fileFields(), config))
+		d.Object(top, readersOf(d, fileFields(), members{}, config))
 	}
 	config.Mistakes = Mistakes(d.Mistakes).sorted()
 	config.Warnings = Mistakes(d.Warnings).sorted()
@@ -51,7 +53,12 @@ func (d *decoder) isVersion(top reader.Value) bool {
 		d.Wrong(top, "it must be a map that begins with apiVersion: %s, not %s", APIVersion, top.Found())
 		return false
 	}
-	version := top.Get("apiVersion")
+	version := reader.Value{}
+	for index := 0; index+1 < len(top.Node.Content); index += 2 {
+		if key := top.Node.Content[index]; key.Value == "apiVersion" {
+			version = top.Member(key.Value, top.Node.Content[index+1])
+		}
+	}
 	switch {
 	case version.Node == nil || version.IsNull():
 		d.Wrong(top, "apiVersion must be specified: begin the file with apiVersion: %s", APIVersion)
@@ -66,10 +73,5 @@ func (d *decoder) isVersion(top reader.Value) bool {
 }
 
 func (d *decoder) hasMistake(path string) bool {
-	for _, mistake := range d.Mistakes {
-		if mistake.Path == path {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(d.Mistakes, func(mistake Mistake) bool { return mistake.Path == path })
 }

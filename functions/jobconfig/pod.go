@@ -15,16 +15,18 @@ import (
 // pullSecret is a name, or as Kubernetes has it, {name: …}.
 func pullSecret() kind[string] {
 	name := required("a Secret")
-	of := object([]property[string]{key("name", "Its name.", name, func(s *string) *string { return s })}, nil, func() schema {
-		return schema{"type": "object", "required": []string{"name"}}
-	})
-	return kind[string]{func() schema { return schema{"anyOf": []schema{name.schema(), of.schema()}} }, func(d *decoder, at reader.Value, into *string) {
-		if at.Node.Kind != yaml.MappingNode {
-			name.read(d, at, into)
-			return
-		}
-		if of.read(d, at, into); at.Get("name").Node == nil {
+	of := object([]property[string]{
+		key("name", "Its name.", name, func(s *string) *string { return s }),
+	}, func(d *decoder, at reader.Value, given members, _ *string) {
+		if given["name"].Node == nil {
 			d.Wrong(at, "needs the name of a Secret")
+		}
+	}, func() schema { return schema{"type": "object", "required": []string{"name"}} })
+	return kind[string]{func() schema { return schema{"anyOf": []schema{name.schema(), of.schema()}} }, func(d *decoder, at reader.Value, into *string) {
+		if at.Node.Kind == yaml.MappingNode {
+			of.read(d, at, into)
+		} else {
+			name.read(d, at, into)
 		}
 	}}
 }
@@ -80,7 +82,7 @@ func volume() kind[Volume] {
 		key("subPath", "A folder of it.", text(), func(v *Volume) *string { return &v.SubPath },
 			schema{"allOf": []schema{{"not": schema{"type": "string", "pattern": `^/|(^|/)\.\.(/|$)`}}}}, message("must be a relative path without .."), example("team")),
 		key("readOnly", "Whether the task may only read it.", toggle(), func(v *Volume) *bool { return &v.ReadOnly }),
-	}, func(d *decoder, at reader.Value, volume *Volume) {
+	}, func(d *decoder, at reader.Value, _ members, volume *Volume) {
 		switch mount := path.Clean(volume.MountPath); {
 		case volume.Claim == "" || !path.IsAbs(volume.MountPath) || strings.Contains(mount, ":"):
 			d.Wrong(at, "needs a claim, and a mountPath as /data")

@@ -53,7 +53,7 @@ func securityRules() schema {
 	}}
 }
 
-func (d *decoder) checkSecurity(at reader.Value, context *SecurityContext) {
+func (d *decoder) checkSecurity(at reader.Value, _ members, context *SecurityContext) {
 	if context.RunAsUser != nil && *context.RunAsUser == 0 && (context.RunAsNonRoot == nil || *context.RunAsNonRoot) {
 		d.Wrong(at, "runAsUser 0 needs runAsNonRoot: false")
 	}
@@ -87,7 +87,7 @@ func seccompProfile() kind[SeccompProfile] {
 	return object([]property[SeccompProfile]{
 		key("type", "The kind of profile.", oneOf(types...), func(p *SeccompProfile) *string { return &p.Type }),
 		key("localhostProfile", "The path of a profile on the node.", profile, func(p *SeccompProfile) **string { return &p.LocalhostProfile }, example("profiles/audit.json")),
-	}, func(d *decoder, at reader.Value, profile *SeccompProfile) {
+	}, func(d *decoder, at reader.Value, _ members, profile *SeccompProfile) {
 		switch {
 		case profile.Type == "" && !d.hasMistake(at.Path+".type"):
 			d.Wrong(at, "needs a type")

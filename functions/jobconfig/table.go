@@ -50,9 +50,12 @@ func otherwise(value any) schema { return schema{"default": value} }
 
 func message(text string) schema { return schema{"errorMessage": text} }
 
+// members are the values of a map, as they were read. The node of a key that is missing is nil.
+type members map[string]reader.Value
+
 // object is a map with certain keys, or null. Check examines the map as a whole, and rules returns
 // the same as members of a schema; both may be nil. Keys that begin with x- are the author's own.
-func object[S any](fields []property[S], check func(d *decoder, at reader.Value, read *S), rules func() schema) kind[S] {
+func object[S any](fields []property[S], check func(d *decoder, at reader.Value, given members, read *S), rules func() schema) kind[S] {
 	return kind[S]{
 		schema: func() schema {
 			of := schema{
@@ -64,9 +67,10 @@ func object[S any](fields []property[S], check func(d *decoder, at reader.Value,
 			return of
 		},
 		read: func(d *decoder, at reader.Value, into *S) {
-			d.Object(at, readersOf(d, fields, into))
+			given := members{}
+			d.Object(at, readersOf(d, fields, given, into))
 			if check != nil {
-				check(d, at, into)
+				check(d, at, given, into)
 			}
 		},
 	}
@@ -88,10 +92,14 @@ func namesOf[S any](fields []property[S]) (names []string) {
 	return names
 }
 
-func readersOf[S any](d *decoder, fields []property[S], into *S) reader.Fields {
+// readersOf returns what reads each key into S. It also adds the value to those given.
+func readersOf[S any](d *decoder, fields []property[S], given members, into *S) reader.Fields {
 	readers := reader.Fields{}
 	for _, field := range fields {
-		readers[field.name] = func(at reader.Value) { field.read(d, at, into) }
+		readers[field.name] = func(at reader.Value) {
+			given[field.name] = at
+			field.read(d, at, into)
+		}
 	}
 	return readers
 }

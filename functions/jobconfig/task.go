@@ -63,7 +63,7 @@ func task() kind[Task] {
 }
 
 // checkTask adds a mistake for each required key that a task lacks.
-func (d *decoder) checkTask(at reader.Value, task *Task) {
+func (d *decoder) checkTask(at reader.Value, _ members, task *Task) {
 	if d.tasks++; d.tasks == maxTasks+1 {
 		d.Wrong(at, "is too much: the file has more than %d tasks", maxTasks)
 	}
@@ -84,7 +84,7 @@ func resources() kind[Resources] {
 }
 
 // compareResources refuses requests above the limits, as the API server does.
-func (d *decoder) compareResources(at reader.Value, wanted *Resources) {
+func (d *decoder) compareResources(at reader.Value, _ members, wanted *Resources) {
 	for _, of := range []struct{ name, request, limit string }{
 		{"cpu", wanted.Requests.CPU, wanted.Limits.CPU}, {"memory", wanted.Requests.Memory, wanted.Limits.Memory},
 	} {

@@ -48,27 +48,6 @@ func (at Value) Member(name string, node *yaml.Node) Value {
 	return Value{Follow(node), name}
 }
 
-// Get returns the value of a key of a map, or of a map that it merges. The node is nil if the key does
-// not exist.
-func (at Value) Get(name string) Value {
-	var merged []*yaml.Node
-	for index := 0; at.Node.Kind == yaml.MappingNode && index+1 < len(at.Node.Content); index += 2 {
-		key := Follow(at.Node.Content[index])
-		switch {
-		case key.ShortTag() == "!!merge":
-			merged = append(merged, mergedBy(Follow(at.Node.Content[index+1]))...)
-		case key.Value == name:
-			return at.Member(name, at.Node.Content[index+1])
-		}
-	}
-	for _, node := range merged {
-		if found := (Value{node, at.Path}).Get(name); found.Node != nil {
-			return found
-		}
-	}
-	return Value{}
-}
-
 // Item returns an item of a list.
 func (at Value) Item(index int) Value {
 	return Value{Follow(at.Node.Content[index]), fmt.Sprintf("%s[%d]", at.Path, index)}
