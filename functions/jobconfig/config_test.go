@@ -200,8 +200,8 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 		{
 			name: "files that are not in the repository", content: inTask("files: [../x, a/../b, ~/c, 'd\\e']"),
 			want: []string{
-				`line 7, column 13: actions[0].tasks[0].files[0] "../x" contains ..: write the path of a file in the project's repository`,
-				`line 7, column 19: actions[0].tasks[0].files[1] "a/../b" contains ..: write the path of a file in the project's repository`,
+				`line 7, column 13: actions[0].tasks[0].files[0] "../x" has .. in it: files are named by their path in the project's repository`,
+				`line 7, column 19: actions[0].tasks[0].files[1] "a/../b" has .. in it: files are named by their path in the project's repository`,
 				`line 7, column 27: actions[0].tasks[0].files[2] "~/c" has a character that Keptn takes in no path: ~ or \`,
 				`line 7, column 32: actions[0].tasks[0].files[3] "d\\e" has a character that Keptn takes in no path: ~ or \`,
 			},

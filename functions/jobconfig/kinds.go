@@ -215,7 +215,7 @@ func file() kind[string] {
 			*into = d.Text(at)
 			switch clean := path.Clean("/" + *into); {
 			case strings.Contains("/"+*into+"/", "/../"):
-				d.Wrong(at, "%q contains ..: write the path of a file in the project's repository", reader.Cut(*into))
+				d.Wrong(at, "%q has .. in it: files are named by their path in the project's repository", reader.Cut(*into))
 			case strings.ContainsAny(*into, "~\\\x00"):
 				d.Wrong(at, "%q has a character that Keptn takes in no path: ~ or \\", reader.Cut(*into))
 			case strings.ContainsAny(clean, "*?"):
