@@ -12,19 +12,18 @@ import (
 )
 
 const (
-	// countTimeout bounds one count: up to five calls of Keptn's API of at most 30 s each. That is
-	// longer than an executor waits (files.CallTimeout), since its own time is limited, too.
+	// countTimeout bounds one count, which makes up to five calls of Keptn's API of at most 30 s each.
+	// An executor does not wait that long (files.CallTimeout), because its own time is limited.
 	countTimeout = 150 * time.Second
-	// countLifetime is for how long a count is kept that came too late for the executor, which asks
-	// again once the Broker has delivered the event again.
+	// countLifetime is how long a count is kept that came too late for the executor. The executor asks
+	// again when the Broker redelivers the event.
 	countLifetime = time.Minute
 	// maxCounts bounds how many are kept.
 	maxCounts = 1000
 )
 
-// counts count tasks on even if nobody waits for it any more, and keep what came too late for
-// whoever asks next. So a Keptn that answers slowly delays a task, and does not keep it from
-// running (F64). The zero value is ready.
+// counts finishes a count even after its caller gave up, and keeps the result for the next caller.
+// So a slow Keptn only delays a task (F64). The zero value is ready.
 type counts struct {
 	flights singleflight.Group
 	mutex   sync.Mutex
@@ -36,6 +35,7 @@ type lateCount struct {
 	at    time.Time
 }
 
+// get counts a task, or returns a count that came too late for the caller before.
 func (c *counts) get(ctx context.Context, task keptn.Task, counter keptn.Counter) (keptn.Count, error) {
 	if count, ok := c.take(task.TriggeredID); ok {
 		return count, nil
@@ -58,7 +58,7 @@ func (c *counts) get(ctx context.Context, task keptn.Task, counter keptn.Counter
 	}
 }
 
-// keep keeps a count until it is asked for, or is too old.
+// keep stores a count until it is taken or too old.
 func (c *counts) keep(triggeredID string, count keptn.Count) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
@@ -75,7 +75,7 @@ func (c *counts) keep(triggeredID string, count keptn.Count) {
 	}
 }
 
-// take returns a count that was kept, once.
+// take removes a stored count and returns it, if it is not too old.
 func (c *counts) take(triggeredID string) (keptn.Count, bool) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()

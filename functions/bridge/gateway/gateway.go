@@ -173,7 +173,7 @@ func (gateway *Gateway) isWanted(ctx context.Context, writer http.ResponseWriter
 		case <-ctx.Done():
 		case <-time.After(unknownPause):
 		}
-		count, err = gateway.Counter.Count(ctx, task)
+		count, err = gateway.counts.get(ctx, task, gateway.Counter)
 	}
 	switch {
 	case err != nil:

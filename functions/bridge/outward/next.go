@@ -130,7 +130,7 @@ func next(known known, given keptn.Phase) step {
 	}
 }
 
-// since is before which time nobody can have sent a finished event.
+// since returns the earliest time at which anybody can have sent a finished event.
 func (known known) since() time.Time {
 	if known.endedAt.Before(known.triggeredAt) {
 		return known.triggeredAt
@@ -147,7 +147,7 @@ func (known known) isUncertain(sent sent, since time.Time) bool {
 	return !known.isOurs(since)
 }
 
-// isOurs reports whether only this process can have sent what was not sent before a time.
+// isOurs reports whether only this process can have sent an event that was sent at a time or later.
 func (known known) isOurs(since time.Time) bool { return since.After(known.begun.Add(clockSkew)) }
 
 // isUnderWay says whether an event may still be counted that was sent: by this

@@ -28,7 +28,7 @@ import (
 type Reporter struct {
 	Sender  Sender
 	Counter keptn.Counter
-	// Archive is asked before an event is sent that may have been sent already; nil is never.
+	// Archive is asked before an event is sent that may have been sent before. It may be nil.
 	Archive Archive
 	// Source is the source of all that it sends.
 	Source  string
@@ -41,11 +41,11 @@ type Reporter struct {
 	tasks memory.Memory[reported]
 }
 
-// Archive knows which answers were published, as mongodb-datastore does. Every subscriber of Keptn's
-// core NATS gets an event again that is published again, with the same id, too; only
-// shipyard-controller does not (K3 of a real Keptn 1.4.5).
+// Archive knows which answers were published, as mongodb-datastore does. If an event is published
+// twice with the same id, only shipyard-controller gets it once: every subscriber of Keptn's core NATS
+// gets it twice (K3 of a real Keptn 1.4.5).
 type Archive interface {
-	// Published returns when answers of ours were.
+	// Published returns the times at which our answers to a task were published.
 	Published(ctx context.Context, task keptn.Task, phase keptn.Phase) ([]time.Time, error)
 }
 
@@ -185,8 +185,9 @@ func (reporter *Reporter) Deliver(ctx context.Context, answer keptn.Answer) (del
 	}
 }
 
-// wasPublished reports whether an answer was published that Keptn may count yet, and takes over
-// when. If that cannot be known, it is sent.
+// wasPublished reports whether an answer was already published and Keptn may still count it. It then
+// records the time in before. If the archive cannot be asked, it returns false, so that the answer is
+// sent.
 func (reporter *Reporter) wasPublished(ctx context.Context, task keptn.Task, phase keptn.Phase, counted int, before *sent) bool {
 	if reporter.Archive == nil {
 		return false

@@ -16,14 +16,14 @@ const (
 	statePaused   = "paused"
 )
 
-// Count reads the task's state from Keptn's sequence executions. After a failure it returns that
-// one again for up to 15 s, without asking.
+// Count reads the task's state from Keptn's sequence executions. After a failure it returns the same
+// error for up to 15 s, without asking Keptn.
 func (client *Client) Count(ctx context.Context, task keptn.Task) (keptn.Count, error) {
 	if err := client.contexts.enter(task.Context, time.Now()); err != nil {
 		return keptn.Count{}, fmt.Errorf("asking Keptn about task %s: %w", task.TriggeredID, err)
 	}
 	count, err := client.count(ctx, task)
-	if ctx.Err() == nil { // else it was not Keptn that failed
+	if ctx.Err() == nil { // otherwise the caller gave up, and Keptn may be well
 		client.contexts.leave(task.Context, err, time.Now())
 	}
 	if err != nil {

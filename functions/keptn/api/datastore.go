@@ -56,15 +56,14 @@ func (client *Client) stored(ctx context.Context, keptnContext, eventType string
 	return events, nil
 }
 
-// Published returns when our answers to a task were published, as mongodb-datastore has stored
-// them, whether shipyard-controller has counted them or not. Without access to mongodb-datastore it
-// returns none.
+// Published returns the times of our answers to a task that mongodb-datastore has stored, whether
+// shipyard-controller has counted them or not. It returns none if no mongodb-datastore is configured.
 func (client *Client) Published(ctx context.Context, task keptn.Task, phase keptn.Phase) ([]time.Time, error) {
 	if client.Endpoints.Datastore == "" {
 		return nil, nil
 	}
 	answers, err := client.stored(ctx, task.Context, keptn.TypeOf(task.Name, phase))
-	if err != nil && !isDenied(err) {
+	if err != nil {
 		return nil, fmt.Errorf("ask mongodb-datastore about task %s: %w", task.TriggeredID, err)
 	}
 	var published []time.Time

@@ -78,14 +78,13 @@ func (client *Client) Ready(context.Context) error {
 const (
 	firstRetry = time.Second
 	lastRetry  = 15 * time.Second
-	// maxFailing bounds of how many contexts failures are remembered.
+	// maxFailing bounds the contexts whose failures are remembered.
 	maxFailing = 10000
 )
 
-// contextGate lets one question about a Keptn context through at a time while Keptn fails to
-// answer them: each of its tasks and Jobs asks on its own, and the Broker tries each several times.
-// A failure says nothing about other contexts, whose project may be another one. Its zero value is
-// open.
+// contextGate limits the questions about a Keptn context that Keptn fails to answer to one at a
+// time: each task and Job of the context asks on its own, and the Broker tries each several times. A
+// failure does not affect other contexts, which may belong to other projects. Its zero value is open.
 type contextGate struct {
 	mutex   sync.Mutex
 	failing map[string]failingContext
@@ -97,7 +96,7 @@ type failingContext struct {
 	err   error
 }
 
-// enter returns the last error of a context that is not asked about yet.
+// enter returns the last error about a context if it is too early to ask again.
 func (g *contextGate) enter(keptnContext string, now time.Time) error {
 	g.mutex.Lock()
 	defer g.mutex.Unlock()
@@ -113,20 +112,20 @@ func (g *contextGate) enter(keptnContext string, now time.Time) error {
 	return nil
 }
 
-// leave takes note of whether Keptn answered.
+// leave records whether Keptn answered.
 func (g *contextGate) leave(keptnContext string, err error, now time.Time) {
 	g.mutex.Lock()
 	defer g.mutex.Unlock()
-	failing, known := g.failing[keptnContext]
-	switch {
-	case err == nil:
+	if err == nil {
 		delete(g.failing, keptnContext)
 		return
-	case !known && len(g.failing) >= maxFailing:
-		maps.DeleteFunc(g.failing, func(_ string, old failingContext) bool { return now.Sub(old.next) > lastRetry })
 	}
+	failing, known := g.failing[keptnContext]
 	if !known && len(g.failing) >= maxFailing {
-		return
+		maps.DeleteFunc(g.failing, func(_ string, old failingContext) bool { return now.Sub(old.next) > lastRetry })
+		if len(g.failing) >= maxFailing {
+			return
+		}
 	}
 	if g.failing == nil {
 		g.failing = map[string]failingContext{}
