@@ -24,11 +24,12 @@ type Planned struct {
 	Reports bool `json:"reports,omitempty"`
 }
 
-// maxTaskNameBytes bounds the name of a task in the plan, which each Job of the run has.
+// maxTaskNameBytes bounds the name of a task in the plan, which is stored on each Job of the run.
 const maxTaskNameBytes = 100
 
-// plannedTasks are Jobs of one action in one namespace, or one Job as Job Executor wrote it before
-// 2026-12. The names of Jobs follow from their numbers.
+// plannedTasks is an entry of the stored plan: consecutive Jobs of one action in one namespace, whose
+// names follow from their numbers. Entries without tasks describe a single Job; they were written
+// before 2026-12.
 type plannedTasks struct {
 	Planned
 
@@ -38,8 +39,8 @@ type plannedTasks struct {
 	Tasks []string `json:"tasks,omitempty"`
 }
 
-// EncodePlan returns a plan as PlanAnnotation holds it. Consecutive Jobs of an action are one entry, so
-// that the plan adds little more than the names of the tasks to each Job.
+// EncodePlan returns the value of PlanAnnotation for a plan. It is little longer than the names of the
+// tasks, because each Job of the run has it.
 func EncodePlan(runID string, plan []Planned) (string, error) {
 	var entries []plannedTasks
 	for _, planned := range plan {
@@ -68,7 +69,7 @@ func EncodePlan(runID string, plan []Planned) (string, error) {
 	return string(content), nil
 }
 
-// PlanOf returns the plan of a Job's run; just the Job itself if it has no plan.
+// PlanOf returns the plan of a Job's run. Without a plan it returns only the Job itself.
 func PlanOf(job *batchv1.Job) []Planned {
 	var entries []plannedTasks
 	if err := json.Unmarshal([]byte(job.Annotations[PlanAnnotation]), &entries); err != nil || len(entries) == 0 {
@@ -88,7 +89,7 @@ func PlanOf(job *batchv1.Job) []Planned {
 	return plan
 }
 
-// planOf is the plan of a run; all its Jobs if none of them names one.
+// planOf returns the plan of a run. Without a plan it returns all Jobs of the run.
 func planOf(jobs []batchv1.Job) []Planned {
 	if jobs[0].Annotations[PlanAnnotation] != "" {
 		return PlanOf(&jobs[0])
