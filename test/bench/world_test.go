@@ -139,24 +139,31 @@ func report(ctx context.Context, environment embedded.Environment, load load) er
 	if err != nil {
 		return err
 	}
-	jobsource := &signature.Party{Now: time.Now, Keys: &signature.Files{
-		Settings: embedded.Keys(environment.KeysDirectory, signature.Jobsource), Own: signature.Jobsource, Now: time.Now,
-	}}
+	jobsource := partyOf(environment, signature.Jobsource)
+	return atOnce(ctx, load.ReportedRuns, func(index int) error {
+		completed, err := jobsource.Sign(run.Completed(newJob(index, 0, load), run.Finished, time.Now()))
+		if err != nil {
+			return err
+		}
+		reply, err := made.Handlers["/"](ctx, completed)
+		if err == nil && (reply == nil || len(reply.Data()) < min(load.TasksOfARun*load.Attempts*min(load.LogBytes, logLimit), runLimit)) {
+			err = fmt.Errorf("run %d was answered with too little", index)
+		}
+		return err
+	})
+}
+
+// partyOf signs events as a function does.
+func partyOf(environment embedded.Environment, name signature.Name) *signature.Party {
+	return &signature.Party{Now: time.Now, Keys: &signature.Files{Settings: embedded.Keys(environment.KeysDirectory, name), Own: name, Now: time.Now}}
+}
+
+// atOnce does something a number of times at once, prints that it is done, and then waits to be killed.
+func atOnce(ctx context.Context, number int, do func(index int) error) error {
 	var group sync.WaitGroup
-	failures := make([]error, load.ReportedRuns)
+	failures := make([]error, number)
 	for index := range failures {
-		group.Go(func() {
-			completed, err := jobsource.Sign(run.Completed(newJob(index, 0, load), run.Finished, time.Now()))
-			if err != nil {
-				failures[index] = err
-				return
-			}
-			reply, err := made.Handlers["/"](ctx, completed)
-			if err == nil && (reply == nil || len(reply.Data()) < min(load.TasksOfARun*load.Attempts*min(load.LogBytes, logLimit), runLimit)) {
-				err = fmt.Errorf("run %d was answered with too little", index)
-			}
-			failures[index] = err
-		})
+		group.Go(func() { failures[index] = do(index) })
 	}
 	group.Wait()
 	if err := errors.Join(failures...); err != nil {
@@ -182,9 +189,6 @@ func execute(ctx context.Context, environment embedded.Environment, load load, s
 		return err
 	}
 	receiver := httptest.NewServer(made.HTTPHandler(maxEventBytes, environment.Telemetry))
-	bridge := &signature.Party{Now: time.Now, Keys: &signature.Files{
-		Settings: embedded.Keys(environment.KeysDirectory, signature.Bridge), Own: signature.Bridge, Now: time.Now,
-	}}
 	triggered := fixture.Triggered(task)
 	const aNumber = "123456,"
 	numbers := strings.Repeat(aNumber, (maxEventBytes-1<<10)/len(aNumber))
@@ -192,7 +196,7 @@ func execute(ctx context.Context, environment embedded.Environment, load load, s
 	if err := triggered.SetData("application/json", json.RawMessage(content)); err != nil {
 		return err
 	}
-	signed, err := bridge.Sign(triggered)
+	signed, err := partyOf(environment, signature.Bridge).Sign(triggered)
 	if err != nil {
 		return err
 	}
@@ -208,18 +212,7 @@ func execute(ctx context.Context, environment embedded.Environment, load load, s
 	if err != nil {
 		return err
 	}
-	var group sync.WaitGroup
-	failures := make([]error, load.LargeEvents)
-	for index := range failures {
-		group.Go(func() { failures[index] = post(ctx, receiver.URL, request.Header, body) })
-	}
-	group.Wait()
-	if err := errors.Join(failures...); err != nil {
-		return err
-	}
-	fmt.Println("done")
-	<-ctx.Done()
-	return nil
+	return atOnce(ctx, load.LargeEvents, func(int) error { return post(ctx, receiver.URL, request.Header, body) })
 }
 
 // post sends an event until there is room for it, and wants a finished event that says what is wrong.

@@ -75,33 +75,46 @@ func remove(ctx context.Context, store *run.Store, job *batchv1.Job) error {
 	return store.Delete(ctx, job)
 }
 
+// podsOf lists the pods of a Job.
+func podsOf(ctx context.Context, client kubernetes.Interface, job *batchv1.Job) ([]corev1.Pod, error) {
+	pods, err := client.CoreV1().Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
+	if err != nil {
+		return nil, err
+	}
+	return pods.Items, nil
+}
+
 // removePods deletes the pods of a Job, as others do.
 func removePods(client kubernetes.Interface) func(context.Context, *run.Store, *batchv1.Job) error {
 	return func(ctx context.Context, _ *run.Store, job *batchv1.Job) error {
-		pods, err := client.CoreV1().Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
-		if err != nil {
-			return err
-		}
-		for index := range pods.Items {
-			if err := client.CoreV1().Pods(job.Namespace).Delete(ctx, pods.Items[index].Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}); err != nil {
-				return err
-			}
-		}
-		return nil
+		_, err := deletePods(ctx, client, job)
+		return err
 	}
+}
+
+// deletePods deletes the pods of a Job and returns which.
+func deletePods(ctx context.Context, client kubernetes.Interface, job *batchv1.Job) ([]corev1.Pod, error) {
+	pods, err := podsOf(ctx, client, job)
+	if err != nil {
+		return nil, err
+	}
+	for index := range pods {
+		options := metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}
+		if err := client.CoreV1().Pods(job.Namespace).Delete(ctx, pods[index].Name, options); err != nil {
+			return nil, err
+		}
+	}
+	return pods, nil
 }
 
 // replacePods deletes the pods of a Job and waits until they are gone.
 func replacePods(client kubernetes.Interface) func(context.Context, *run.Store, *batchv1.Job) error {
-	return func(ctx context.Context, store *run.Store, job *batchv1.Job) error {
-		before, err := client.CoreV1().Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
+	return func(ctx context.Context, _ *run.Store, job *batchv1.Job) error {
+		pods, err := deletePods(ctx, client, job)
 		if err != nil {
 			return err
 		}
-		if err := removePods(client)(ctx, store, job); err != nil {
-			return err
-		}
-		return awaitGone(ctx, client, before.Items)
+		return awaitGone(ctx, client, pods)
 	}
 }
 
@@ -192,25 +205,24 @@ func withNativeSidecar(script string) func(*batchv1.JobSpec) {
 	}
 }
 
-// evictPods evicts the pods of a Job, as who drains their node does, and waits until they are gone.
+// evictPods evicts the pods of a Job, as a drain of their node does, and waits until they are gone.
 func evictPods(client kubernetes.Interface) func(context.Context, *run.Store, *batchv1.Job) error {
 	return func(ctx context.Context, _ *run.Store, job *batchv1.Job) error {
-		pods, err := client.CoreV1().Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
+		pods, err := podsOf(ctx, client, job)
 		if err != nil {
 			return err
 		}
-		for index := range pods.Items {
-			name := pods.Items[index].Name
-			eviction := &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: job.Namespace, Name: name}}
+		for index := range pods {
+			eviction := &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: job.Namespace, Name: pods[index].Name}}
 			if err := client.CoreV1().Pods(job.Namespace).EvictV1(ctx, eviction); err != nil {
 				return err
 			}
 		}
-		return awaitGone(ctx, client, pods.Items)
+		return awaitGone(ctx, client, pods)
 	}
 }
 
-// ignoringDisruptions is how executors make Jobs that are tried again.
+// ignoringDisruptions does not count evicted pods, as in the Jobs of tasks with retries.
 func ignoringDisruptions(spec *batchv1.JobSpec) {
 	spec.PodFailurePolicy = &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{{
 		Action:          batchv1.PodFailurePolicyActionIgnore,

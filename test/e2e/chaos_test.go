@@ -63,8 +63,8 @@ func TestChaos(t *testing.T) {
 	})
 }
 
-// chaosConfig has a task whose first attempts fail by chance, one that reports a result, one that
-// prints a Secret's value, and one that provides SLIs.
+// The tasks of chaosConfig, in their order: some attempts fail by chance, a task reports a result, a
+// task prints the value of a Secret, and a task provides SLIs.
 const chaosConfig = `apiVersion: v2
 actions:
   - name: Deploy

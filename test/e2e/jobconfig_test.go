@@ -27,7 +27,7 @@ func TestJobConfig(t *testing.T) {
 	passed := []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}
 	tests := []struct {
 		name, actions string
-		// made is the name of a Secret and a service account that are made once there are Jobs.
+		// made names a Secret and a service account. The test creates both after the Jobs.
 		made string
 		want []summary
 		says []string

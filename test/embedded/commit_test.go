@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -14,14 +12,9 @@ import (
 	"github.com/job-executor/job-executor/test/console"
 )
 
-// An event names the commit at which its files are read. Without one, Keptn takes the newest (J4).
+// An event names the commit from which files are read. Without a commit, Keptn reads the newest one (J4).
 func TestRunUsesTheCommitOfItsEvent(t *testing.T) {
-	options := Options{Directory: t.TempDir(), Manifests: "../../config", Log: slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})}
-	system, err := Start(t.Context(), options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { system.Close(t.Context()) })
+	system := start(t, Options{})
 	k := console.Keptn{Call: system.Call}
 	const resources = "/resource-service/v1/project/shop/stage/production/service/carts/resource"
 	const config = `apiVersion: v2

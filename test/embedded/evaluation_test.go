@@ -3,7 +3,6 @@ package embedded
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -16,18 +15,15 @@ import (
 
 // lighthouse-service asks for SLIs by an event that is no task of the shipyard.
 func TestJobProvidesTheSLIsOfAnEvaluation(t *testing.T) {
-	options := Options{Directory: t.TempDir(), Manifests: "../../config", Log: slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})}
-	system, err := Start(t.Context(), options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { system.Close(t.Context()) })
+	system := start(t, Options{})
 	k := console.Keptn{Call: system.Call}
 	files := map[string][]byte{}
 	for name, path := range map[string]string{"job/config.yaml": "evaluation.yaml", "slo.yaml": "evaluation/slo.yaml"} {
-		if files[name], err = os.ReadFile(filepath.Join("../examples", path)); err != nil {
+		content, err := os.ReadFile(filepath.Join("../examples", path))
+		if err != nil {
 			t.Fatal(err)
 		}
+		files[name] = content
 	}
 	if err := k.CreateProject(t.Context(), "shop", console.Shipyard("production", "evaluation"), "carts", []string{"production"}, files); err != nil {
 		t.Fatal(err)

@@ -16,7 +16,7 @@ import (
 	"github.com/job-executor/job-executor/test/embedded"
 )
 
-// Tasks have the key of a Secret as a variable.
+// Some tasks have this key of a Secret as an environment variable.
 const secretName, secretKey = "credentials", "TOKEN"
 
 // secretValue is a value of the Secret. Every form of it, apart from base64, has secretCore inside.
@@ -29,8 +29,8 @@ const secretCore = "Corr3ctHorseBattery"
 // makeSecret creates the Secret with a new value, or changes it.
 func (world *world) makeSecret() {
 	world.mutex.Lock()
-	value := secretValue(len(world.secrets))
-	world.secrets = append(world.secrets, value)
+	value := secretValue(world.secretVersion)
+	world.secretVersion++
 	world.mutex.Unlock()
 	for _, namespace := range []string{"job-executor-jobs", loadNamespace} {
 		client := world.cluster.Client(nil).CoreV1().Secrets(namespace)
@@ -49,7 +49,7 @@ func (world *world) makeSecret() {
 	}
 }
 
-// changeSecret has others rotate the Secret, or delete it for a while.
+// changeSecret rotates the Secret, or deletes it for a while.
 func (world *world) changeSecret(random *rand.Rand) {
 	if random.Float64() < 0.5 { //nolint:mnd // half of them
 		world.happen("a Secret is rotated")
@@ -62,7 +62,7 @@ func (world *world) changeSecret(random *rand.Rand) {
 	}
 }
 
-// printSecret has a container print a value in some form, and returns which.
+// printSecret writes a value to the log of a container in one of several forms, and returns which.
 func printSecret(random *rand.Rand, value string, container embedded.Container) string {
 	quoted, _ := json.Marshal(value) // text always encodes
 	again, _ := json.Marshal(string(quoted))
@@ -95,7 +95,7 @@ func secretReport(random *rand.Rand, value string) report {
 	return reports[random.IntN(len(reports))]
 }
 
-// searchLeaks looks for a form of a value of the Secret in what has left the watcher.
+// searchLeaks looks for values of the Secret, in any form, in content that has left the watcher.
 func (world *world) searchLeaks(where string, content []byte) {
 	for _, core := range secretCores {
 		if at := bytes.Index(content, []byte(core)); at >= 0 {
@@ -116,14 +116,11 @@ var secretCores = func() []string {
 	return cores
 }()
 
-// leakWriter looks for values in what is written to it, such as the lines of a log.
-type leakWriter struct {
-	world *world
-	where string
-}
+// leakWriter searches the lines of a log for values of the Secret.
+type leakWriter struct{ world *world }
 
 func (w leakWriter) Write(content []byte) (int, error) {
-	w.world.searchLeaks(w.where, content)
+	w.world.searchLeaks("a log line", content)
 	return len(content), nil
 }
 

@@ -80,9 +80,9 @@ type world struct {
 	happened map[string]int
 	// heard are the ids of our answers that the subscribers of core NATS got.
 	heard map[string]bool
-	// secrets are the values that the Secret of tasks has had.
-	secrets []string
-	traffic traffic
+	// secretVersion counts the values that the Secret of tasks has had.
+	secretVersion int
+	traffic       traffic
 	// aborted are Keptn contexts.
 	aborted map[string]bool
 	// questions is how often Keptn was asked about a single task, requests how often it
@@ -194,7 +194,7 @@ func newWorldOf(ctx context.Context, t *testing.T, seed uint64, tasks int, trans
 		network:     embedded.NewNetwork(),
 	}
 	world.calm.Store(planned != nil)
-	world.log = slog.New(slog.NewTextHandler(leakWriter{world, "a log line"}, nil))
+	world.log = slog.New(slog.NewTextHandler(leakWriter{world}, nil))
 	if os.Getenv("SIMULATION_LOG") != "" {
 		told := clockHandler{slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}), world.began}
 		world.log = slog.New(slog.NewMultiHandler(world.log.Handler(), told))
