@@ -223,15 +223,23 @@ func awaitTaken(t *testing.T, system *System, keptn console.Keptn, project, kept
 			if err == nil && counted == 0 {
 				err = errors.New("Keptn does not know that it was started")
 			}
-			return err
-		}
-		for _, span := range system.Spans.GetSpans() {
-			if span.SpanContext.TraceID().String() == console.TraceID(keptnContext) && strings.HasPrefix(span.Name, "process ") &&
-				strings.HasSuffix(span.Name, ".triggered") {
-				return nil
+			if err != nil {
+				return err
 			}
 		}
-		return errors.New("no executor has a span")
+		processed := map[string]bool{}
+		for _, span := range system.Spans.GetSpans() {
+			if name, ok := strings.CutPrefix(span.Name, "process "); ok && span.SpanContext.TraceID().String() == console.TraceID(keptnContext) {
+				processed[name[strings.LastIndex(name, ".")+1:]] = true
+			}
+		}
+		switch {
+		case !processed["triggered"]:
+			return errors.New("no executor has a span")
+		case runs && !processed["started"]:
+			return errors.New("the bridge is not done with the started event, and would see an abort at once")
+		}
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
