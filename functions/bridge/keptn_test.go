@@ -23,6 +23,7 @@ import (
 	"github.com/job-executor/job-executor/functions/bridge"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/signature"
 	"github.com/job-executor/job-executor/test/console"
 	control "github.com/job-executor/job-executor/test/keptn"
@@ -67,8 +68,10 @@ func (echo *echo) Send(ctx context.Context, triggered event.Event) error {
 	if err != nil {
 		return err
 	}
-	finished := task.Finished(echo.now(), keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass})
-	for _, answer := range []event.Event{task.Started(echo.now()), task.Started(echo.now()), finished, finished} {
+	started := protocol.Answer{Task: task, Phase: keptn.Started, At: echo.now()}.Event()
+	passed := keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass}
+	finished := protocol.Finished(task, echo.now(), passed, keptn.RunSuccess).Event()
+	for _, answer := range []event.Event{started, started, finished, finished} {
 		for {
 			_, phase, _ := keptn.ParseType(answer.Type())
 			signed, err := echo.party.Sign(answer)

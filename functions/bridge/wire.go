@@ -20,19 +20,21 @@ import (
 	"github.com/job-executor/job-executor/functions/bridge/election"
 	"github.com/job-executor/job-executor/functions/bridge/gateway"
 	"github.com/job-executor/job-executor/functions/bridge/inward"
-	"github.com/job-executor/job-executor/functions/bridge/outward"
+	"github.com/job-executor/job-executor/functions/bridge/report"
 	"github.com/job-executor/job-executor/functions/bridge/runmetric"
+	"github.com/job-executor/job-executor/functions/bridge/runs"
 	"github.com/job-executor/job-executor/functions/bridge/runspan"
 	"github.com/job-executor/job-executor/functions/cluster/clientset"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/signature"
 )
 
 // Stream exchanges events with Keptn where there is something better than its
 // HTTP API, as inward.NATSTransport does.
 type Stream interface {
-	outward.Sender
+	protocol.Sender
 	// Receive gives events to the intake until the context ends; one that could not be
 	// taken it gives again.
 	Receive(ctx context.Context, intake inward.Intake) error
@@ -62,7 +64,7 @@ type Dependencies struct {
 	// configured.
 	KeptnTransport http.RoundTripper
 	// Broker is the configured one if it is nil.
-	Broker outward.Sender
+	Broker protocol.Sender
 	// Stream is nil where events are exchanged over HTTP.
 	Stream Stream
 	// Elector elects one of several bridges; nil where there is only one.
@@ -170,31 +172,30 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 			log.WarnContext(ctx, "get-sli events of lighthouse-service are not answered: mongodb-datastore cannot be asked; they need KEPTN_TRANSPORT nats", "error", err)
 		}
 	}
-	sender, maxBytes := outward.Sender(client), func() int { return 0 }
+	sender, maxBytes := protocol.Sender(client), func() int { return 0 }
 	metrics, err := runmetric.New(dependencies.Telemetry.Meters, dependencies.Telemetry.Events, now)
 	if err != nil {
 		return function.Program{}, err
 	}
 	spans := &runspan.Writer{Tracer: tracer, Ended: metrics.Ended, Now: now, Page: configuration.Keptn.page()}
-	waiting := outward.Timing{Loss: timing.LossTimeout, Interval: countInterval, Limit: countLimit}
+	waiting := report.Timing{Loss: timing.LossTimeout, Interval: countInterval, Limit: countLimit}
 	if stream := dependencies.Stream; stream != nil {
 		sender, maxBytes, waiting.Deduplication = stream, stream.MaxBytes, deduplication
 	}
-	reporter := &outward.Reporter{
-		Sender:  runspan.WithLink(outward.NewSizeLimit(runspan.WithSpans(sender, tracer, outward.IsRefused), configuration.Keptn.MaxEventBytes, maxBytes, log), configuration.TraceURL),
-		Counter: client, Archive: client, Source: source,
-		Timing: waiting, Now: now, Metrics: metrics, Log: log,
+	reporter := &report.Reporter{
+		Sender: sender, Counter: client, Archive: client, Source: source, TraceURL: configuration.TraceURL,
+		Limit: report.NewSizeLimit(configuration.Keptn.MaxEventBytes, maxBytes, log), Timing: waiting, Tracer: tracer, Now: now, Metrics: metrics, Log: log,
 	}
 	reporter.Begin()
-	runs := &outward.Runs{
+	active := &runs.Runs{
 		Lister: client, Counter: client, Keptn: reporter, Broker: broker, Source: source,
 		Interval: min(max(timing.PollInterval, minLookInterval), maxLookInterval), Tracer: tracer, RunSpans: spans, Now: now, Log: log,
 	}
-	if err := metrics.Active(runs.Active); err != nil {
+	if err := metrics.Active(active.Active); err != nil {
 		return function.Program{}, err
 	}
 	inbox := &inward.Inbox{
-		Broker: broker, Counter: client, Reporter: reporter, Subscriptions: subscriptions, Runs: runs, Metrics: metrics, Source: source,
+		Broker: broker, Counter: client, Reporter: reporter, Subscriptions: subscriptions, Runs: active, Metrics: metrics, Source: source,
 		Resend: timing.ResyncInterval, Tracer: tracer, Now: now, Log: log,
 	}
 	lanes := &inward.Lanes{}
@@ -202,7 +203,7 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 		Lister: client, Subscriptions: subscriptions, Take: inbox.Take, Lanes: lanes,
 		Interval: timing.PollInterval, Alone: dependencies.Stream == nil, Jitter: dependencies.Jitter, Metrics: metrics, Log: log,
 	}
-	loops := []func(context.Context) error{subscriptions.Run, poller.Run, runs.Run}
+	loops := []func(context.Context) error{subscriptions.Run, poller.Run, active.Run}
 	if stream := dependencies.Stream; stream != nil {
 		// Listing only finds what the stream did not bring.
 		poller.Interval = timing.ResyncInterval
@@ -212,16 +213,16 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 		}
 		loops = append(loops, func(ctx context.Context) error { return stream.Receive(ctx, intake) })
 	}
-	outbox := &outward.Outbox{
-		Keptn: reporter, Journal: client, IntegrationID: subscriptions.ID, Runs: runs, RunSpans: spans, Metrics: metrics, Source: source, Now: now, Log: log,
+	outbox := &report.Outbox{
+		Keptn: reporter, Journal: client, IntegrationID: subscriptions.ID, Runs: active, RunSpans: spans, Metrics: metrics, Source: source, Now: now, Log: log,
 	}
 	inbox.Fail = func(ctx context.Context, task keptn.Task, why string) error {
-		_, err := outbox.Handle(ctx, keptn.WithRunResult(task.Finished(now(), keptn.Errored(why)), keptn.RunError))
+		_, err := outbox.Deliver(ctx, protocol.Errored(task, now(), why))
 		return err
 	}
 	log.Info("bridge configured", "version", version(), "transport", configuration.Keptn.Transport, "keptn", client.Endpoints.ControlPlane,
 		"nats", configuration.natsHost(), "subscriptions", configuration.Registration.Subscriptions)
-	deadLetters := &deadletter.Sink{Ask: inbox.Ask, Tell: outbox.Handle, BrokerURL: configuration.Broker.URL, Count: dependencies.Telemetry.Events.DeadLettered, Now: now, Log: log}
+	deadLetters := &deadletter.Sink{Ask: inbox.Ask, Deliver: outbox.Deliver, BrokerURL: configuration.Broker.URL, Count: dependencies.Telemetry.Events.DeadLettered, Now: now, Log: log}
 	files := &gateway.Gateway{
 		Resources: client, Counter: client, Reporter: reporter,
 		Reviewer: gateway.NewTokenReviewer(dependencies.Kubernetes.AuthenticationV1().TokenReviews(), now),
@@ -232,7 +233,7 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	handlers := map[string]function.Handler{
 		"/keptn":       party.Handler(outbox.Handle),
 		"/undelivered": party.Handler(deadLetters.Handle, deadletter.Extensions()...),
-		"/active":      party.Handler(runs.Handle),
+		"/active":      party.Handler(active.Handle),
 	}
 	if dependencies.Elector != nil {
 		loops = elected(dependencies.Elector, peers, handlers, loops, reporter.Begin)

@@ -56,14 +56,14 @@ func TestBridgeWorksOnlyWhileItIsElected(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- loops[0](ctx) }()
 		time.Sleep(10 * time.Second)
-		if _, err := handlers["/keptn"](t.Context(), task.Started(noon)); err == nil || looked.Load()+begun.Load() > 0 {
+		if _, err := handlers["/keptn"](t.Context(), task.Event(keptn.Started, noon, keptn.Outcome{})); err == nil || looked.Load()+begun.Load() > 0 {
 			t.Errorf("it worked before it was elected: %v, %d looks", err, looked.Load())
 		}
 		close(elector.begin)
 		time.Sleep(10 * time.Second)
 		handled := make(chan error, 1)
 		go func() {
-			_, err := handlers["/keptn"](t.Context(), task.Started(noon))
+			_, err := handlers["/keptn"](t.Context(), task.Event(keptn.Started, noon, keptn.Outcome{}))
 			handled <- err
 		}()
 		synctest.Wait()
@@ -77,7 +77,7 @@ func TestBridgeWorksOnlyWhileItIsElected(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if _, err := handlers["/keptn"](t.Context(), task.Finished(noon, keptn.Errored(""))); err == nil {
+		if _, err := handlers["/keptn"](t.Context(), task.Event(keptn.Finished, noon, keptn.Errored(""))); err == nil {
 			t.Error("it worked after its time was over")
 		}
 	})

@@ -22,6 +22,7 @@ import (
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/jobconfig"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
 )
 
@@ -76,12 +77,10 @@ func (executor *Executor) Handle(ctx context.Context, received event.Event) (*ev
 	reply, err := executor.execute(ctx, task, received, seen)
 	if plan.IsMistake(err) {
 		executor.Log.InfoContext(ctx, "the task can't be run", "project", task.Project, "error", err)
-		answer := task.Finished(executor.Now(), keptn.Errored(err.Error()))
 		if task.Observed {
-			answer = task.LogError(executor.Now(), err.Error())
+			return new(protocol.Log(task, executor.Now(), err.Error(), keptn.RunError).Event()), nil
 		}
-		answer = keptn.WithRunResult(answer, keptn.RunError)
-		return &answer, nil
+		return new(protocol.Errored(task, executor.Now(), err.Error()).Event()), nil
 	}
 	return reply, err
 }
@@ -158,7 +157,7 @@ func (executor *Executor) start(
 	case !slices.ContainsFunc(actions, plan.IsLoud):
 		if plan.IsMistake(err) {
 			executor.Log.WarnContext(ctx, "the task of a silent action can't be run", "project", task.Project, "error", err)
-			return new(keptn.WithRunResult(task.LogError(executor.Now(), err.Error()), keptn.RunError)), nil
+			return new(protocol.Log(task, executor.Now(), err.Error(), keptn.RunError).Event()), nil
 		}
 		return nil, err
 	case err != nil:
@@ -168,15 +167,15 @@ func (executor *Executor) start(
 	if most := executor.Configuration.MaxActiveRuns; most > 0 {
 		says += fmt.Sprintf("It begins once fewer than %d of project %s are under way.\n", most, task.Project)
 	}
-	answer := task.StartedSaying(executor.Now(), says)
+	answer := protocol.Answer{Task: task, Phase: keptn.Started, At: executor.Now(), Outcome: keptn.Outcome{Message: says}}
 	reports := func(action jobconfig.MatchedAction) bool { return plan.IsLoud(action) && len(action.Tasks) > 0 }
 	if !slices.ContainsFunc(made.Actions, reports) { // nobody would say how it ended
-		answer = keptn.WithRunResult(task.Finished(executor.Now(), keptn.Outcome{
+		answer = protocol.Finished(task, executor.Now(), keptn.Outcome{
 			Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: "The matching actions have no tasks.",
-		}), keptn.RunSuccess)
+		}, keptn.RunSuccess)
 	}
-	answer = keptn.WithLog(answer, made.Logged)
-	return &answer, nil
+	answer.Logged = made.Logged
+	return new(answer.Event()), nil
 }
 
 // images says which image each task runs, as far as there is room.
@@ -200,9 +199,7 @@ func (executor *Executor) nothing(ctx context.Context, task keptn.Task, why stri
 	if task.Observed {
 		return nil
 	}
-	told := task.LogError(executor.Now(), fmt.Sprintf("Nothing is run for task %s: %s", task.Name, why))
-	told = keptn.WithRunResult(told, keptn.RunSkip)
-	return &told
+	return new(protocol.Log(task, executor.Now(), fmt.Sprintf("Nothing is run for task %s: %s", task.Name, why), keptn.RunSkip).Event())
 }
 
 // create creates the first Job last: until it exists, nothing runs, and a

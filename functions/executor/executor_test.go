@@ -32,6 +32,7 @@ import (
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/jobconfig"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/tracing"
 )
@@ -260,8 +261,8 @@ func TestRunIsQueuedWhereAProjectMayHaveFew(t *testing.T) {
 	if difference := cmp.Diff(want, got); difference != "" {
 		t.Errorf("Jobs (-want +got):\n%s", difference)
 	}
-	if says := "It begins once fewer than 3 of project seed are under way."; !strings.Contains(string(reply.Data()), says) {
-		t.Errorf("%q is missing in %s", says, reply.Data())
+	if says := "It begins once fewer than 3 of project seed are under way."; !strings.Contains(string(keptnEvent(t, reply).Data()), says) {
+		t.Errorf("%q is missing in %s", says, keptnEvent(t, reply).Data())
 	}
 }
 
@@ -539,17 +540,13 @@ func TestHandle(t *testing.T) {
 			}
 			phase, message, logged := "", "", ""
 			if reply != nil {
-				var data struct {
-					Message string `json:"message"`
-				}
-				if err := reply.DataAs(&data); err != nil {
+				answer, err := protocol.ParseAnswer(*reply)
+				if err != nil {
 					t.Fatal(err)
 				}
+				logged = answer.Logged
 				if phase = strings.TrimPrefix(reply.Type(), "sh.keptn.event.test."); phase != "started" || test.message != "" {
-					message = data.Message
-				}
-				if answer, err := keptn.ParseAnswer(*reply); err == nil {
-					logged = answer.Logged
+					message = answer.Outcome.Message
 				}
 			}
 			if difference := cmp.Diff([]string{test.reply, test.message, test.logged}, []string{phase, message, logged}); difference != "" {
@@ -683,11 +680,11 @@ func TestEventThatWasObservedRunsSilently(t *testing.T) {
 			}
 			told := ""
 			if reply != nil {
-				entry, err := keptn.ParseLogError(*reply)
+				answer, err := protocol.ParseAnswer(*reply)
 				if err != nil {
 					t.Fatal(err)
 				}
-				told = reply.Type() + ": " + entry.Message
+				told = reply.Type() + ": " + answer.Outcome.Message
 			}
 			if !strings.HasPrefix(told, test.reply) || (told == "") != (test.reply == "") {
 				t.Errorf("got %q, want %q", told, test.reply)
@@ -1107,7 +1104,7 @@ actions:
 	}
 	made = &jobs{}
 	reply, err = newExecutor(file{content: fmt.Sprintf(content, ", serviceAccount: made")}, made).Handle(t.Context(), triggered(t))
-	if err != nil || len(made.created) > 0 || reply == nil || !strings.Contains(string(reply.Data()), `service account made does not exist`) {
+	if err != nil || len(made.created) > 0 || reply == nil || !strings.Contains(string(keptnEvent(t, reply).Data()), `service account made does not exist`) {
 		t.Errorf("got %v, %v", reply, err)
 	}
 }
@@ -1255,4 +1252,14 @@ func FuzzHandle(f *testing.F) {
 			t.Errorf("(-one +other):\n%s", difference)
 		}
 	})
+}
+
+// keptnEvent is the event that the bridge makes of an answer.
+func keptnEvent(t *testing.T, reply *event.Event) event.Event {
+	t.Helper()
+	answer, err := protocol.ParseAnswer(*reply)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer.Task.Event(answer.Phase, answer.At, answer.Outcome)
 }

@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
 )
 
@@ -66,7 +67,7 @@ func TestReportedRunIsMarkedAndForgotten(t *testing.T) {
 				"jobs": {indexed(t, done, other), isSynced(true), noon}, "others": {indexed(t), isSynced(test.synced), noon},
 			}
 			source.remember(job(state{name: "gone"}))
-			_, err := source.Handle(t.Context(), run.Reported("bridge", "run", "c", noon))
+			_, err := source.Handle(t.Context(), protocol.Reported("bridge", "run", "c", noon))
 			if !errors.Is(err, test.err) || (err == nil) != (test.err == nil) || function.IsPermanent(err) {
 				t.Errorf("got %v, want %v", err, test.err)
 			}
@@ -80,7 +81,7 @@ func TestReportedRunIsMarkedAndForgotten(t *testing.T) {
 			}
 		})
 	}
-	if _, err := newSource(&broker{}, &marker{}).Handle(t.Context(), run.Cancelled("bridge", "run", "c", noon)); !function.IsPermanent(err) {
+	if _, err := newSource(&broker{}, &marker{}).Handle(t.Context(), protocol.Cancelled("bridge", "run", "c", noon)); !function.IsPermanent(err) {
 		t.Errorf("another event gives %v", err)
 	}
 }

@@ -30,6 +30,7 @@ import (
 	"github.com/job-executor/job-executor/functions/eventmetric"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/tracing"
 )
@@ -491,7 +492,7 @@ func (source *Source) Reconcile(ctx context.Context, runID string, jobs []*batch
 		return wait, nil
 	}
 	if last.times > 0 {
-		source.Events.Retried(ctx, run.CompletedType)
+		source.Events.Retried(ctx, protocol.CompletedType)
 	}
 	if err := source.send(ctx, job, how); err != nil {
 		return 0, err
@@ -499,7 +500,7 @@ func (source *Source) Reconcile(ctx context.Context, runID string, jobs []*batch
 	pause = min(firstRepeat<<min(last.times, 8), lastRepeat)
 	// Nobody says when the result of a silent run has arrived; that its task is over is said
 	// when the run is named. A run whose Jobs were deleted can no longer be named.
-	isLast := run.IsSilent(job) && how != run.Unstarted && ended == len(jobs)
+	isLast := run.IsSilent(job) && how != protocol.JobUnstarted && ended == len(jobs)
 	if isLast && len(jobs) == 0 {
 		source.forget(runID)
 		return 0, nil
@@ -507,7 +508,7 @@ func (source *Source) Reconcile(ctx context.Context, runID string, jobs []*batch
 	if isLast {
 		pause = resync
 	}
-	if how == run.Pending {
+	if how == protocol.JobPending {
 		source.recall(runID, func(known *remembered) {
 			known.told = map[types.UID]bool{job.UID: true}
 			for uid := range last.told {
@@ -530,7 +531,7 @@ func (source *Source) Reconcile(ctx context.Context, runID string, jobs []*batch
 // happened to, and how; or none, and after what time to look again.
 func (source *Source) news(runID string, jobs []*batchv1.Job, gone *batchv1.Job) (job *batchv1.Job, how string, again time.Duration) {
 	if len(jobs) == 0 {
-		return gone, run.Deleted, 0
+		return gone, protocol.JobDeleted, 0
 	}
 	values := make([]batchv1.Job, 0, len(jobs))
 	for _, job := range jobs {
@@ -539,11 +540,11 @@ func (source *Source) news(runID string, jobs []*batchv1.Job, gone *batchv1.Job)
 	switch step := run.Next(values, gone != nil); {
 	case !step.Ended && len(step.Resume) == 0:
 	case len(step.Ran)+len(step.Missing) == 0:
-		return jobs[0], run.Begun, 0
+		return jobs[0], protocol.JobBegun, 0
 	case len(step.Missing) > 0:
-		return cmp.Or(gone, jobs[0]), run.Deleted, 0
+		return cmp.Or(gone, jobs[0]), protocol.JobDeleted, 0
 	default:
-		return step.Ran[len(step.Ran)-1].Job, run.Finished, 0
+		return step.Ran[len(step.Ran)-1].Job, protocol.JobFinished, 0
 	}
 	return source.unstarted(runID, jobs)
 }
@@ -572,10 +573,10 @@ func (source *Source) unstarted(runID string, jobs []*batchv1.Job) (job *batchv1
 		}
 		left := since.Add(source.StartDeadline).Sub(source.Now())
 		if left <= 0 {
-			return job, run.Unstarted, 0
+			return job, protocol.JobUnstarted, 0
 		}
 		if until := since.Add(tellWaitingAfter).Sub(source.Now()); !told[job.UID] && until <= 0 {
-			return job, run.Pending, 0
+			return job, protocol.JobPending, 0
 		} else if !told[job.UID] {
 			left = min(left, until)
 		}
@@ -597,10 +598,10 @@ func hasStarted(job *batchv1.Job) bool {
 }
 
 func (source *Source) send(ctx context.Context, job *batchv1.Job, how string) error {
-	completed := run.Completed(job, how, source.Now())
+	completed := protocol.Completed(job, how, source.Now())
 	var task keptn.Task // of none there is just no trace
 	_ = json.Unmarshal([]byte(job.Annotations[run.TaskAnnotation]), &task)
-	ctx, span := tracing.StartSend(ctx, source.Tracer, task, run.CompletedType,
+	ctx, span := tracing.StartSend(ctx, source.Tracer, task, protocol.CompletedType,
 		append(tracing.EventAttributes(completed), attribute.String("k8s.job.name", job.Name), attribute.String("k8s.namespace.name", job.Namespace))...)
 	defer span.End()
 	if err := source.Sender.Send(ctx, completed); err != nil {
@@ -613,7 +614,7 @@ func (source *Source) send(ctx context.Context, job *batchv1.Job, how string) er
 // Handle takes the event that a run is reported: Keptn has its result. Its Jobs are
 // marked so, which comes back as a change of them.
 func (source *Source) Handle(ctx context.Context, reported event.Event) (*event.Event, error) {
-	notice, err := run.NoticeOf(reported, run.ReportedType)
+	notice, err := protocol.NoticeOf(reported, protocol.ReportedType)
 	if err != nil {
 		return nil, function.Permanent(err)
 	}
@@ -660,7 +661,7 @@ func (source *Source) nameActive(ctx context.Context) {
 			group.Go(func() error {
 				ctx, cancel := context.WithTimeout(ctx, nameTimeout)
 				defer cancel()
-				if err := source.Sender.Send(ctx, run.Active(active, source.Now())); err != nil && !errors.Is(ctx.Err(), context.Canceled) {
+				if err := source.Sender.Send(ctx, protocol.Active(active, source.Now())); err != nil && !errors.Is(ctx.Err(), context.Canceled) {
 					source.Log.WarnContext(ctx, "naming an active run failed, will be tried again", "run", active[0].Labels[run.EventIDLabel], "error", err)
 				}
 				return nil

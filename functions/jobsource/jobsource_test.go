@@ -27,6 +27,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/job-executor/job-executor/functions/cluster/clientset"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
 )
 
@@ -227,7 +228,7 @@ func TestJobThatDoesNotStartIsSent(t *testing.T) {
 				t.Fatal(err)
 			}
 			now = now.Add(time.Second)
-			if len(broker.taken) > before && strings.HasSuffix(broker.taken[before], run.Pending) { // said once, for a person
+			if len(broker.taken) > before && strings.HasSuffix(broker.taken[before], protocol.JobPending) { // said once, for a person
 				sentAt = append(sentAt, now.Sub(began))
 			}
 		}
@@ -364,7 +365,7 @@ func TestRunDeliversEveryCompletion(t *testing.T) {
 				return
 			}
 			if !told && slices.Contains(broker.sent(), name+"-completed") {
-				reported := run.Reported("bridge", runID, "c", noon)
+				reported := protocol.Reported("bridge", runID, "c", noon)
 				if _, err := source.Handle(ctx, reported); err != nil {
 					t.Fatal(err)
 				}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -34,32 +33,16 @@ const (
 	TaskExtension    = "keptntask"
 )
 
-// LogExtension is the attribute of an answer that holds, percent-encoded, what Keptn's log
-// is told beside it. Keptn itself does not get it.
-const LogExtension = "keptnlog"
-
-// EndedExtension is the attribute of a finished event that says when the run ended
-// (RFC 3339). It is for the bridge only, and not sent to Keptn.
-const EndedExtension = "runended"
-
-// TriggeredAtExtension is the attribute of an answer that says when its task was
-// triggered (RFC 3339). It is for the bridge only, too.
-const TriggeredAtExtension = "triggeredat"
-
-// TraceparentExtension is the attribute of an event that says within which span it was sent
-// (CloudEvents, Distributed Tracing extension), and TriggeredWithinExtension that of an
-// answer that says it of its task's triggered event.
+// TraceparentExtension is the span in which an event was sent (CloudEvents Distributed Tracing extension).
+// TriggeredWithinExtension keeps Keptn's own span on a triggered event: the bridge's span replaces the
+// other attribute.
 const (
 	TraceparentExtension     = "traceparent"
 	TriggeredWithinExtension = "triggeredwithin"
 )
 
-// noTraceparent notes that Keptn named no span.
+// noTraceparent is the value if Keptn's event had no span.
 const noTraceparent = "none"
-
-// RunResultExtension is the attribute of an answer, or of a LogError, that says how the run
-// ended. It is for the bridge only.
-const RunResultExtension = "runresult"
 
 // RunResult is how a run ended, in the words of the OpenTelemetry semantic conventions
 // (cicd.pipeline.task.run.result).
@@ -182,51 +165,6 @@ func ParseTask(taskEvent event.Event) (Task, Phase, error) {
 	return task, phase, err
 }
 
-// Answer is a started or finished event of a task, read.
-type Answer struct {
-	Task  Task
-	Phase Phase
-	// Event is as Keptn is given it, without what the Broker and the Triggers added.
-	Event event.Event
-	// Status and Message are those of a finished event.
-	Status  Status
-	Message string
-	// EndedAt is when the run of a finished event ended; zero if that is not known.
-	EndedAt time.Time
-	// Logged is what Keptn's log is told beside it, if anything.
-	Logged string
-	// RunResult is how the run ended; empty if that is not known.
-	RunResult RunResult
-}
-
-// ParseAnswer reads an answer. Its errors are those of ParseTask, and that the event is
-// no answer.
-func ParseAnswer(answer event.Event) (Answer, error) {
-	task, phase, data, err := parse(answer)
-	if err != nil {
-		return Answer{}, err
-	}
-	if phase == Triggered {
-		return Answer{}, fmt.Errorf("event type %q is no answer to a task", answer.Type())
-	}
-	logged, err := url.QueryUnescape(extension(answer, LogExtension))
-	if err != nil {
-		logged = "" // it is none of ours
-	}
-	outgoing := answer.Clone()
-	for name := range answer.Extensions() {
-		switch name {
-		case ContextExtension, TriggeredIDExtension, GitCommitIDExtension, SpecVersionExtension:
-		default:
-			outgoing.SetExtension(name, nil)
-		}
-	}
-	return Answer{
-		Task: task, Phase: phase, Event: outgoing, Status: data.Status, Message: data.Message, EndedAt: timeOf(answer, EndedExtension), Logged: logged,
-		RunResult: RunResult(extension(answer, RunResultExtension)),
-	}, nil
-}
-
 func parse(taskEvent event.Event) (Task, Phase, eventData, error) {
 	name, phase, ok := ParseType(taskEvent.Type())
 	if !ok {
@@ -235,8 +173,6 @@ func parse(taskEvent event.Event) (Task, Phase, eventData, error) {
 	task := Task{
 		TriggeredID: extension(taskEvent, TriggeredIDExtension),
 		Name:        name,
-		TriggeredAt: timeOf(taskEvent, TriggeredAtExtension),
-		Traceparent: extension(taskEvent, TriggeredWithinExtension),
 	}
 	if phase == Triggered {
 		task.TriggeredID, task.TriggeredAt, task.Traceparent = taskEvent.ID(), taskEvent.Time().UTC(), withinOf(taskEvent)
@@ -335,15 +271,6 @@ func withinOf(triggered event.Event) string {
 	}
 }
 
-// timeOf reads an attribute that is a time; zero if it is none.
-func timeOf(taskEvent event.Event, name string) time.Time {
-	at, err := time.Parse(time.RFC3339Nano, extension(taskEvent, name))
-	if err != nil {
-		return time.Time{}
-	}
-	return at
-}
-
 func extension(taskEvent event.Event, name string) string {
 	value, _ := taskEvent.Extensions()[name].(string)
 	return value
@@ -361,18 +288,15 @@ func (task Task) Attributes() map[string]string {
 	}
 }
 
-// Outcome is how a task ended, as its finished event tells it.
+// Outcome is how a task ended.
 type Outcome struct {
-	Status  Status
-	Result  Result
-	Message string
-	// Properties are sent as the member of the data that has the task's name;
-	// later tasks of the sequence see them there.
-	Properties map[string]any
+	Status  Status `json:"status,omitempty"`
+	Result  Result `json:"result,omitempty"`
+	Message string `json:"message,omitempty"`
 	// Labels are added to those of the task.
-	Labels map[string]string
-	// Data are further members of the data; those that Keptn itself knows stay as they are.
-	Data map[string]any
+	Labels map[string]string `json:"labels,omitempty"`
+	// Data are further members of the event's data. They never replace a member that Keptn defines.
+	Data map[string]any `json:"data,omitempty"`
 }
 
 // Errored is the outcome of a task that could not be executed.
@@ -380,146 +304,11 @@ func Errored(message string) Outcome {
 	return Outcome{Status: StatusErrored, Result: ResultFail, Message: message}
 }
 
-// Started returns the task's started event. The same task gives the same id
-// every time, so that a repeated one can be recognised.
-func (task Task) Started(at time.Time) event.Event { return task.StartedSaying(at, "") }
-
-// StartedSaying returns the same with a message for whoever looks at it in Keptn.
-func (task Task) StartedSaying(at time.Time, message string) event.Event {
-	data := task.data(Outcome{})
-	if message != "" {
-		data["message"] = message
-	}
-	return task.answer(Started, at, data)
-}
-
-// Finished returns the task's finished event, with the same id every time.
-func (task Task) Finished(at time.Time, outcome Outcome) event.Event {
-	data := map[string]any{}
-	maps.Copy(data, outcome.Data)
-	if len(outcome.Properties) > 0 {
-		data[task.Name] = outcome.Properties
-	}
-	maps.Copy(data, task.data(outcome))
-	return task.answer(Finished, at, data)
-}
-
-// LogErrorType is the type of an event that tells an error of a task which has no
-// finished event, for Keptn's log of the integration (as the job-executor-service
-// has it, pkg/eventhandler).
-const LogErrorType = "sh.keptn.log.error"
-
-// LogError returns the event that tells an error of the task, with the same id
-// every time.
-func (task Task) LogError(at time.Time, message string) event.Event {
-	data := task.data(Outcome{})
-	data["message"], data["task"] = message, task.Name
-	logged := task.answer("log.error", at, data)
-	logged.SetType(LogErrorType)
-	return logged
-}
-
-// LogWaiting returns the event that tells why a task waits, with the same id every time.
-func (task Task) LogWaiting(at time.Time, message string) event.Event {
-	logged := task.LogError(at, message)
-	logged.SetID(answerID(task.TriggeredID + ".log.waiting"))
-	return logged
-}
-
-// maxLoggedBytes bounds what an attribute holds, which travels as a header.
-const maxLoggedBytes = 1 << 10
-
-// WithLog returns an answer by which Keptn's log is told something, too; what is too long
-// for that is cut.
-func WithLog(answer event.Event, text string) event.Event {
-	if text == "" {
-		return answer
-	}
-	if len(text) > maxLoggedBytes {
-		text = strings.ToValidUTF8(text[:maxLoggedBytes], "") + "…"
-	}
-	answer = answer.Clone()
-	answer.SetExtension(LogExtension, url.QueryEscape(text))
-	return answer
-}
-
-// WithRunResult returns an answer, or a LogError, that says how the run ended.
-func WithRunResult(answer event.Event, result RunResult) event.Event {
-	answer = answer.Clone()
-	answer.SetExtension(RunResultExtension, string(result))
-	return answer
-}
-
-// LogEntry is the entry of Keptn's log that tells an error of the task, without the
-// integration's id.
-func (task Task) LogEntry(at time.Time, message string) models.LogEntry {
-	return models.LogEntry{
-		Message: message, Time: at.UTC(), Task: task.Name, KeptnContext: task.Context, TriggeredID: task.TriggeredID, GitCommitID: task.GitCommitID,
-	}
-}
-
-// LoggedError is a LogError, read.
-type LoggedError struct {
-	Task    Task
-	Message string
-	At      time.Time
-	// RunResult is how the run ended; empty if it has not.
-	RunResult RunResult
-}
-
-// Entry is the entry of Keptn's log for it.
-func (logged LoggedError) Entry() models.LogEntry {
-	return logged.Task.LogEntry(logged.At, logged.Message)
-}
-
-// ParseLogError reads a LogError event.
-func ParseLogError(told event.Event) (LoggedError, error) {
-	var data struct{ Task, Message string }
-	if err := told.DataAs(&data); err != nil {
-		return LoggedError{}, fmt.Errorf("reading the data of event %s: %w", told.ID(), err)
-	}
-	task := Task{
-		TriggeredID: extension(told, TriggeredIDExtension), Name: data.Task,
-		TriggeredAt: timeOf(told, TriggeredAtExtension), Traceparent: extension(told, TriggeredWithinExtension),
-	}
-	_, _ = task.read(told) // an entry of the log needs not all of it
-	return LoggedError{Task: task, Message: data.Message, At: told.Time(), RunResult: RunResult(extension(told, RunResultExtension))}, nil
-}
-
-func (task Task) data(outcome Outcome) map[string]any {
-	data := map[string]any{"project": task.Project, "stage": task.Stage, "service": task.Service}
-	labels := map[string]string{}
-	maps.Copy(labels, task.Labels)
-	maps.Copy(labels, outcome.Labels)
-	if len(labels) > 0 {
-		data["labels"] = labels
-	}
-	if outcome.Status != "" {
-		data["status"] = outcome.Status
-		data["result"] = outcome.Result
-		data["message"] = outcome.Message
-	}
-	return data
-}
-
-// answerNamespace makes the ids of answers unlike any other name-based UUID.
-var answerNamespace = uuid.MustParse("6f6a1f0e-6f0c-5c5b-9a52-6a8e0d4e7a11")
-
-func answerID(name string) string { return uuid.NewSHA1(answerNamespace, []byte(name)).String() }
-
-// OneMore returns an answer as one more of its kind, which must not be taken for one
-// of those that Keptn has counted, with the same id every time.
-func OneMore(answer event.Event, counted int) event.Event {
-	more := answer.Clone()
-	if counted > 0 {
-		more.SetID(answerID(fmt.Sprintf("%s.%d", answer.ID(), counted)))
-	}
-	return more
-}
-
-func (task Task) answer(phase Phase, at time.Time, data map[string]any) event.Event {
+// Event returns the task's started or finished event for Keptn. A started event has only the outcome's
+// message. The same task and phase always have the same id.
+func (task Task) Event(phase Phase, at time.Time, outcome Outcome) event.Event {
 	answer := event.New()
-	answer.SetID(answerID(task.TriggeredID + "." + string(phase)))
+	answer.SetID(task.AnswerID(phase))
 	answer.SetSource(Source)
 	answer.SetType(TypeOf(task.Name, phase))
 	answer.SetTime(at)
@@ -529,15 +318,60 @@ func (task Task) answer(phase Phase, at time.Time, data map[string]any) event.Ev
 	if task.GitCommitID != "" {
 		answer.SetExtension(GitCommitIDExtension, task.GitCommitID)
 	}
-	if !task.TriggeredAt.IsZero() {
-		answer.SetExtension(TriggeredAtExtension, task.TriggeredAt.UTC().Format(time.RFC3339Nano))
-	}
-	if task.Traceparent != "" {
-		answer.SetExtension(TriggeredWithinExtension, task.Traceparent)
-	}
 	// A map of strings, numbers and maps of them always encodes.
-	_ = answer.SetData(event.ApplicationJSON, data)
+	_ = answer.SetData(event.ApplicationJSON, task.data(outcome))
 	return answer
+}
+
+// LogEntry returns an entry of Keptn's log, without the integration's id.
+func (task Task) LogEntry(at time.Time, message string) models.LogEntry {
+	return models.LogEntry{
+		Message: message, Time: at.UTC(), Task: task.Name, KeptnContext: task.Context, TriggeredID: task.TriggeredID, GitCommitID: task.GitCommitID,
+	}
+}
+
+func (task Task) data(outcome Outcome) map[string]any {
+	data := map[string]any{}
+	maps.Copy(data, outcome.Data)
+	data["project"], data["stage"], data["service"] = task.Project, task.Stage, task.Service
+	if labels := task.AllLabels(outcome); len(labels) > 0 {
+		data["labels"] = labels
+	}
+	if outcome.Status != "" {
+		data["status"], data["result"] = outcome.Status, outcome.Result
+	}
+	if outcome.Status != "" || outcome.Message != "" {
+		data["message"] = outcome.Message
+	}
+	return data
+}
+
+// AllLabels returns the labels of the task and of its outcome.
+func (task Task) AllLabels(outcome Outcome) map[string]string {
+	labels := map[string]string{}
+	maps.Copy(labels, task.Labels)
+	maps.Copy(labels, outcome.Labels)
+	return labels
+}
+
+// answerNamespace makes the ids of answers unlike any other name-based UUID.
+var answerNamespace = uuid.MustParse("6f6a1f0e-6f0c-5c5b-9a52-6a8e0d4e7a11")
+
+func answerID(name string) string { return uuid.NewSHA1(answerNamespace, []byte(name)).String() }
+
+// AnswerID returns the id of the task's event of a phase.
+func (task Task) AnswerID(phase Phase) string {
+	return answerID(task.TriggeredID + "." + string(phase))
+}
+
+// OneMore gives an event a new id if Keptn has already counted events of its kind. The same count gives
+// the same id.
+func OneMore(answer event.Event, counted int) event.Event {
+	more := answer.Clone()
+	if counted > 0 {
+		more.SetID(answerID(fmt.Sprintf("%s.%d", answer.ID(), counted)))
+	}
+	return more
 }
 
 // DecodeEvent reads one event as Keptn lists or publishes it: structured
@@ -586,4 +420,12 @@ func EncodeEvent(outgoing event.Event) ([]byte, error) {
 		return nil, fmt.Errorf("encoding event %s: %w", outgoing.ID(), err)
 	}
 	return content, nil
+}
+
+// Size returns how many bytes EncodeEvent would return. It does not encode the event's data again.
+func Size(outgoing event.Event) (int, error) {
+	data := len(outgoing.DataEncoded)
+	outgoing.DataEncoded = nil
+	content, err := EncodeEvent(outgoing)
+	return len(content) + len(`,"data":`) + data, err
 }

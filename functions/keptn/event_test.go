@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -58,14 +59,14 @@ func TestAnswersAreWhatKeptnExpects(t *testing.T) {
 		encoded func() ([]byte, error)
 		want    string
 	}{
-		{name: "started", encoded: func() ([]byte, error) { return EncodeEvent(task.Started(now)) }, want: `{
+		{name: "started", encoded: func() ([]byte, error) { return EncodeEvent(task.Event(Started, now, Outcome{})) }, want: `{
 			"specversion": "1.0", "id": "7d5e9e47-51dc-5bd7-a2d3-e2b1a31f1d2c", "type": "sh.keptn.event.test.started", "source": "job-executor",
 			"time": "2026-11-24T12:00:00Z", "datacontenttype": "application/json", "shkeptncontext": "c", "shkeptnspecversion": "0.2.4",
 			"gitcommitid": "f2", "triggeredid": "48b872a9-5c79-430f-bef2-3e5990627fa3",
 			"data": {"project": "p", "stage": "s", "service": "v", "labels": {"build": "17"}}}`},
 		{name: "finished", encoded: func() ([]byte, error) {
 			return EncodeEvent(
-				task.Finished(now, Outcome{Status: StatusSucceeded, Result: ResultPass, Message: "done", Properties: map[string]any{"start": "then"}}),
+				task.Event(Finished, now, Outcome{Status: StatusSucceeded, Result: ResultPass, Message: "done", Data: map[string]any{"test": map[string]any{"start": "then"}, "project": "another", "labels": 1}}),
 			)
 		}, want: `{
 			"specversion": "1.0", "id": "", "type": "sh.keptn.event.test.finished", "source": "job-executor",
@@ -225,22 +226,15 @@ func FuzzDecodeEvent(f *testing.F) {
 	})
 }
 
-func TestWhatTheLogIsToldTravelsWithAnAnswer(t *testing.T) {
-	tests := []struct{ name, text, want string }{
-		{name: "nothing"},
-		{name: "a text of any kind", text: "Task 'größe' failed:\n50 % & more\n", want: "Task 'größe' failed:\n50 % & more\n"},
-		{name: "the beginning of one that is long", text: strings.Repeat("ä", 600), want: strings.Repeat("ä", 512) + "…"},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			told := WithLog(Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v"}.Started(time.Now()), test.text)
-			answer, err := ParseAnswer(told)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if answer.Logged != test.want || answer.Event.Extensions()[LogExtension] != nil {
-				t.Errorf("got %q; Keptn gets %v", answer.Logged, answer.Event.Extensions())
-			}
-		})
+func TestSizeIsThatOfTheEncodedEvent(t *testing.T) {
+	task := Task{TriggeredID: "1", Name: "test", Context: "c", GitCommitID: "g", Project: "p", Stage: "s", Service: "v"}
+	for _, outgoing := range []event.Event{task.Event(Started, now, Outcome{}), task.Event(Finished, now, Errored("<\"ä\">\n"))} {
+		content, err := EncodeEvent(outgoing)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if size, err := Size(outgoing); err != nil || size != len(content) {
+			t.Errorf("got %d, %v, want %d", size, err, len(content))
+		}
 	}
 }

@@ -351,3 +351,9 @@ func (step *Step) take(planned Planned, job *batchv1.Job, isFirst bool) (isLast 
 		return phase == Failed && !planned.Parallel
 	}
 }
+
+// IsActive reports whether a Job runs or waits.
+func IsActive(job *batchv1.Job) bool {
+	phase := PhaseOf(job)
+	return phase == Waiting || phase == Running
+}

@@ -299,23 +299,6 @@ func TestSortIsByActionThenTask(t *testing.T) {
 	}
 }
 
-func TestCompletionIsTheSameEachTime(t *testing.T) {
-	finished := job("a", Succeeded)
-	finished.Annotations[TaskAnnotation] = `{"name":"test"}`
-	one := Completed(&finished, Finished, time.Unix(2000, 0))
-	other := Completed(&finished, Finished, time.Unix(2000, 0))
-	if difference := cmp.Diff(one.String(), other.String()); difference != "" {
-		t.Errorf("(-one +other):\n%s", difference)
-	}
-	completion, err := NoticeOf(one, CompletedType)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if difference := cmp.Diff(Notice{RunID: "run", Job: "a", Task: []byte(`{"name":"test"}`)}, completion); difference != "" {
-		t.Errorf("(-want +got):\n%s", difference)
-	}
-}
-
 // What has finished is not changed twice.
 func TestReportedJobExpires(t *testing.T) {
 	broken := job("broken", Succeeded)
@@ -517,4 +500,38 @@ func TestOneNamespaceDoesNotHoldUpTheOthers(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestWhatAJobSaysOfItself(t *testing.T) {
+	failed := job("a", Failed)
+	if reason, message := FailureOf(&failed); reason != "BackoffLimitExceeded" || message != "it failed" {
+		t.Errorf("got %s, %s", reason, message)
+	}
+	for name, test := range map[string]struct {
+		job    batchv1.Job
+		phase  Phase
+		active bool
+	}{
+		"it waits":        {job: job("a", Waiting), phase: Waiting, active: true},
+		"it runs":         {job: job("a", Running), phase: Running, active: true},
+		"it has ended":    {job: job("a", Succeeded), phase: Succeeded},
+		"it has failed":   {job: failed, phase: Failed},
+		"it was given up": {job: *givenUp(), phase: Failed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := PhaseOf(&test.job); got != test.phase || IsActive(&test.job) != test.active {
+				t.Errorf("it is %s, active: %v", got, IsActive(&test.job))
+			}
+			if reason, _ := FailureOf(&test.job); (reason != "") != (name == "it has failed") {
+				t.Errorf("it failed for %q", reason)
+			}
+		})
+	}
+}
+
+// givenUp is a Job that could not start.
+func givenUp() *batchv1.Job {
+	made := job("a", Waiting)
+	made.Annotations[FailureAnnotation] = "no image"
+	return &made
 }

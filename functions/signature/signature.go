@@ -19,7 +19,7 @@ import (
 	"github.com/job-executor/job-executor/functions/eventmetric"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
-	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/protocol"
 )
 
 // The attributes of a signed event (CloudEvents, extensions Verifiability and Expiry Time).
@@ -233,11 +233,11 @@ func text(of event.Event, name string) string {
 // Senders are the functions that may send an event of a type; nobody may send any other.
 func Senders(eventType string) []Name {
 	switch eventType {
-	case run.CompletedType, run.ActiveType:
+	case protocol.CompletedType, protocol.ActiveType:
 		return []Name{Jobsource}
-	case run.CancelledType, run.AwaitedType, run.ReportedType, keptn.ObservedType:
+	case protocol.CancelledType, protocol.AwaitedType, protocol.ReportedType, keptn.ObservedType:
 		return []Name{Bridge}
-	case keptn.LogErrorType:
+	case protocol.LogType:
 		return []Name{Executor, Watcher}
 	}
 	switch _, phase, _ := keptn.ParseType(eventType); phase {

@@ -31,7 +31,7 @@ import (
 	"github.com/job-executor/job-executor/functions/eventmetric"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
-	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
@@ -291,12 +291,12 @@ func TestWhoMaySendWhat(t *testing.T) {
 	want := map[string][]Name{
 		"sh.keptn.event.test.triggered": {
 			Bridge,
-		}, keptn.ObservedType: {Bridge}, run.CancelledType: {Bridge}, run.AwaitedType: {Bridge}, run.ReportedType: {Bridge},
+		}, keptn.ObservedType: {Bridge}, protocol.CancelledType: {Bridge}, protocol.AwaitedType: {Bridge}, protocol.ReportedType: {Bridge},
 		"sh.keptn.event.test.started": {
 			Executor,
 			Watcher,
-		}, "sh.keptn.event.test.finished": {Executor, Watcher}, keptn.LogErrorType: {Executor, Watcher},
-		run.CompletedType: {Jobsource}, run.ActiveType: {Jobsource}, "sh.keptn.event.test.status.changed": nil, "sh.keptn.other": nil, "": nil,
+		}, "sh.keptn.event.test.finished": {Executor, Watcher}, protocol.LogType: {Executor, Watcher},
+		protocol.CompletedType: {Jobsource}, protocol.ActiveType: {Jobsource}, "sh.keptn.event.test.status.changed": nil, "sh.keptn.other": nil, "": nil,
 	}
 	got := map[string][]Name{}
 	for eventType := range want {
@@ -315,7 +315,7 @@ func TestHandlerDropsWhatProvesNothing(t *testing.T) {
 	}
 	failing := errors.New("not now")
 	replying := func() (*event.Event, error) {
-		return new(run.Reported("bridge", "1", fixture.Task.Context, fixture.Noon)), nil
+		return new(protocol.Reported("bridge", "1", fixture.Task.Context, fixture.Noon)), nil
 	}
 	for name, test := range map[string]struct {
 		received event.Event

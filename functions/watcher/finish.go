@@ -11,14 +11,14 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 
 	"github.com/job-executor/job-executor/functions/function"
-	"github.com/job-executor/job-executor/functions/jobphase"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/watcher/jobspan"
 )
 
 // finish answers for a run that has ended.
-func (w *Watcher) finish(ctx context.Context, asked run.Notice, jobs []batchv1.Job, step run.Step) (*event.Event, error) {
+func (w *Watcher) finish(ctx context.Context, asked protocol.Notice, jobs []batchv1.Job, step run.Step) (*event.Event, error) {
 	task, err := taskOf([]byte(jobs[0].Annotations[run.TaskAnnotation]))
 	if err != nil {
 		return nil, function.Permanent(err)
@@ -43,7 +43,7 @@ func (w *Watcher) finish(ctx context.Context, asked run.Notice, jobs []batchv1.J
 		}
 	}
 	var began, ended time.Time
-	var phases []jobphase.Phases
+	var phases []run.Phases
 	for index, made := range ran {
 		job := step.Ran[index].Job
 		phases = append(phases, jobspan.Write(ctx, w.Tracer, jobspan.Job{
@@ -63,22 +63,21 @@ func (w *Watcher) finish(ctx context.Context, asked run.Notice, jobs []batchv1.J
 	if err := w.delete(ctx, step.Unneeded); err != nil {
 		return nil, err
 	}
-	if run.IsSilent(&jobs[0]) {
-		if !hasFailed(reports) {
-			return nil, nil
+	if run.IsSilent(&jobs[0]) && !hasFailed(reports) {
+		return nil, nil
+	}
+	answer := protocol.Log(task, w.Now(), message(reports, nil), runResultOf(reports))
+	if !run.IsSilent(&jobs[0]) {
+		answer = protocol.Finished(task, w.Now(), outcomeOf(task, reports, began, ended), runResultOf(reports))
+		if hasFailed(silent) {
+			answer.Logged = sentences(silent, nil)
 		}
-		return new(keptn.WithRunResult(jobphase.Add(task.LogError(w.Now(), message(reports, nil)), phases), runResultOf(reports))), nil
+		if len(step.Missing) == 0 {
+			answer.EndedAt = ended.UTC() // tells the bridge whether an earlier bridge may have reported this
+		}
 	}
-	finished := keptn.WithRunResult(jobphase.Add(task.Finished(w.Now(), outcomeOf(task, reports, began, ended)), phases), runResultOf(reports))
-	if hasFailed(silent) {
-		// Keptn's log has what silent actions next to others have to say.
-		finished = keptn.WithLog(finished, sentences(silent, nil))
-	}
-	if len(step.Missing) == 0 && !ended.IsZero() {
-		// The bridge needs it to know whether an earlier bridge may have reported this.
-		finished.SetExtension(keptn.EndedExtension, ended.UTC().Format(time.RFC3339Nano))
-	}
-	return &finished, nil
+	answer.Jobs = phases
+	return new(answer.Event()), nil
 }
 
 // outcomeOf merges the reports of a run's tasks.

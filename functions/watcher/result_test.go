@@ -10,6 +10,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
 )
 
@@ -109,12 +110,12 @@ func TestTaskSaysItsResult(t *testing.T) {
 				world.jobs = append(world.jobs, job(names[index], phase))
 				world.pods[names[index]] = []corev1.Pod{pod(said(message, test.code))}
 			}
-			reply, err := newWatcher(world, sdktrace.NewTracerProvider()).Handle(t.Context(), run.Completed(&world.jobs[0], run.Finished, noon))
+			reply, err := newWatcher(world, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&world.jobs[0], protocol.JobFinished, noon))
 			if err != nil {
 				t.Fatal(err)
 			}
 			var got, want map[string]any
-			if err := json.Unmarshal(reply.Data(), &got); err != nil {
+			if err := json.Unmarshal(keptnEvent(t, reply).Data(), &got); err != nil {
 				t.Fatal(err)
 			}
 			for name, value := range map[string]string{"project": "p", "stage": "s", "service": "v"} {
@@ -163,7 +164,7 @@ func TestSecretsAreRedacted(t *testing.T) {
 				jobs: []batchv1.Job{failed}, pods: map[string][]corev1.Pod{"one": {pod(said(message, 3))}},
 				logs: map[string]string{"task": "the password is correct \x1b[1mhorse\n"}, password: password,
 			}
-			reply, err := newWatcher(world, sdktrace.NewTracerProvider()).Handle(t.Context(), run.Completed(&failed, run.Finished, noon))
+			reply, err := newWatcher(world, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&failed, protocol.JobFinished, noon))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -186,12 +187,12 @@ func TestLogIsWithheldIfASecretIsGone(t *testing.T) {
 		jobs: []batchv1.Job{succeeded}, pods: map[string][]corev1.Pod{"one": {pod(said(`{"result":"warning","message":"s3cr3t","x":"s3cr3t"}`, 0))}},
 		logs: map[string]string{"task": "s3cr3t"}, isGone: true,
 	}
-	reply, err := newWatcher(world, sdktrace.NewTracerProvider()).Handle(t.Context(), run.Completed(&succeeded, run.Finished, noon))
+	reply, err := newWatcher(world, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&succeeded, protocol.JobFinished, noon))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got map[string]any
-	if err := json.Unmarshal(reply.Data(), &got); err != nil {
+	if err := json.Unmarshal(keptnEvent(t, reply).Data(), &got); err != nil {
 		t.Fatal(err)
 	}
 	want := "Task 'one' finished with a warning!\nThe log and the reported data are withheld, since Secret credentials was deleted while the task ran, " +
@@ -227,12 +228,12 @@ func TestLastAttemptDecides(t *testing.T) {
 				jobs: []batchv1.Job{job("one", run.Succeeded)},
 				pods: map[string][]corev1.Pod{"one": {podAt("a", 1, said(first, 1)), podAt("b", 5, said("", 0))}},
 			}
-			reply, err := newWatcher(world, sdktrace.NewTracerProvider()).Handle(t.Context(), run.Completed(&world.jobs[0], run.Finished, noon))
+			reply, err := newWatcher(world, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&world.jobs[0], protocol.JobFinished, noon))
 			if err != nil {
 				t.Fatal(err)
 			}
 			var got map[string]any
-			if err := json.Unmarshal(reply.Data(), &got); err != nil {
+			if err := json.Unmarshal(keptnEvent(t, reply).Data(), &got); err != nil {
 				t.Fatal(err)
 			}
 			message, _ := got["message"].(string)
@@ -270,19 +271,19 @@ func TestSidecarDoesNotFailATask(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			world := &world{jobs: []batchv1.Job{job("one", run.Failed), job("two", run.Waiting)}, pods: map[string][]corev1.Pod{"one": {test.pod}}}
 			w := newWatcher(world, sdktrace.NewTracerProvider())
-			if reply, err := w.Handle(t.Context(), run.Completed(&world.jobs[0], run.Finished, noon)); reply != nil || err != nil {
+			if reply, err := w.Handle(t.Context(), protocol.Completed(&world.jobs[0], protocol.JobFinished, noon)); reply != nil || err != nil {
 				t.Fatal(reply, err)
 			}
 			if difference := cmp.Diff([]string{"two"}, world.resumed); difference != "" {
 				t.Errorf("resumed (-want +got):\n%s", difference)
 			}
 			world.jobs = world.jobs[:1]
-			reply, err := w.Handle(t.Context(), run.Completed(&world.jobs[0], run.Finished, noon))
+			reply, err := w.Handle(t.Context(), protocol.Completed(&world.jobs[0], protocol.JobFinished, noon))
 			if err != nil {
 				t.Fatal(err)
 			}
 			var got map[string]any
-			if err := json.Unmarshal(reply.Data(), &got); err != nil {
+			if err := json.Unmarshal(keptnEvent(t, reply).Data(), &got); err != nil {
 				t.Fatal(err)
 			}
 			message, _ := got["message"].(string)

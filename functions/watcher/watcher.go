@@ -19,6 +19,7 @@ import (
 	"github.com/job-executor/job-executor/functions/excerpt"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/watcher/jobspan"
 	"github.com/job-executor/job-executor/functions/watcher/redact"
@@ -79,17 +80,17 @@ const maxReported = 100
 // same reply.
 func (w *Watcher) Handle(ctx context.Context, received event.Event) (*event.Event, error) {
 	eventType := received.Type()
-	if eventType != run.CancelledType && eventType != run.AwaitedType {
-		eventType = run.CompletedType
+	if eventType != protocol.CancelledType && eventType != protocol.AwaitedType {
+		eventType = protocol.CompletedType
 	}
-	notice, err := run.NoticeOf(received, eventType)
+	notice, err := protocol.NoticeOf(received, eventType)
 	if err != nil {
 		return nil, function.Permanent(err)
 	}
 	switch eventType {
-	case run.CancelledType:
+	case protocol.CancelledType:
 		return nil, w.cancel(ctx, notice.RunID)
-	case run.AwaitedType:
+	case protocol.AwaitedType:
 		notice.Begun = true // its started event was sent
 	default:
 		notice.Begun = notice.Deleted
@@ -148,7 +149,7 @@ func (w *Watcher) delete(ctx context.Context, jobs []batchv1.Job) error {
 
 // next advances a run: it starts the next Job, or replies with the run's finished event once the
 // run has ended.
-func (w *Watcher) next(ctx context.Context, asked run.Notice) (*event.Event, error) {
+func (w *Watcher) next(ctx context.Context, asked protocol.Notice) (*event.Event, error) {
 	jobs, err := w.Runs.List(ctx, asked.RunID)
 	refused, isRefused := errors.AsType[*run.RefusedError](err)
 	if err != nil && !isRefused {
@@ -186,7 +187,7 @@ func (w *Watcher) next(ctx context.Context, asked run.Notice) (*event.Event, err
 
 // resume starts the Jobs whose turn it is. One that may not start is given up, and the run
 // advances without it.
-func (w *Watcher) resume(ctx context.Context, log *slog.Logger, asked run.Notice, jobs []*batchv1.Job) (*event.Event, error) {
+func (w *Watcher) resume(ctx context.Context, log *slog.Logger, asked protocol.Notice, jobs []*batchv1.Job) (*event.Event, error) {
 	var failures []error
 	givenUp := false
 	for _, job := range jobs {
@@ -232,12 +233,13 @@ func (w *Watcher) waiting(ctx context.Context, job *batchv1.Job) (*event.Event, 
 	}
 	why = excerpt.Shorten(redact.Clean(why), "the Job's events", maxSentenceBytes)
 	w.Log.InfoContext(ctx, "Job waits", "job", job.Name, "reason", why)
-	logged := task.LogWaiting(w.Now(), fmt.Sprintf("Task '%s' waits: %s", job.Annotations[run.TaskNameAnnotation], why))
-	return &logged, nil
+	answer := protocol.Log(task, w.Now(), fmt.Sprintf("Task '%s' waits: %s", job.Annotations[run.TaskNameAnnotation], why), "")
+	answer.Phase = protocol.LogWaiting
+	return new(answer.Event()), nil
 }
 
 // unstarted gives up a Job whose task did not start in time, and so ends its run.
-func (w *Watcher) unstarted(ctx context.Context, asked run.Notice, job *batchv1.Job) (*event.Event, error) {
+func (w *Watcher) unstarted(ctx context.Context, asked protocol.Notice, job *batchv1.Job) (*event.Event, error) {
 	found, err := w.evidence(ctx, job, func([]corev1.Pod) bool { return true })
 	if err != nil {
 		return nil, err
@@ -256,7 +258,7 @@ func (w *Watcher) unstarted(ctx context.Context, asked run.Notice, job *batchv1.
 }
 
 // giveUp answers for a run that has no Jobs any more.
-func (w *Watcher) giveUp(ctx context.Context, asked run.Notice) (*event.Event, error) {
+func (w *Watcher) giveUp(ctx context.Context, asked protocol.Notice) (*event.Event, error) {
 	task, err := taskOf(asked.Task)
 	if err != nil {
 		return nil, function.Permanent(err)
@@ -266,12 +268,10 @@ func (w *Watcher) giveUp(ctx context.Context, asked run.Notice) (*event.Event, e
 		why = asked.Reason
 	}
 	w.Log.WarnContext(ctx, "finishing run as errored: its Jobs are gone", "run", asked.RunID, "reason", why)
-	answer := task.Finished(w.Now(), keptn.Errored(why))
 	if asked.Silent {
-		answer = task.LogError(w.Now(), why)
+		return new(protocol.Log(task, w.Now(), why, keptn.RunError).Event()), nil
 	}
-	answer = keptn.WithRunResult(answer, keptn.RunError)
-	return &answer, nil
+	return new(protocol.Errored(task, w.Now(), why).Event()), nil
 }
 
 func taskOf(content []byte) (keptn.Task, error) {

@@ -25,6 +25,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
 )
 
@@ -287,7 +288,6 @@ func TestHandle(t *testing.T) {
 			want: outcome{
 				Data: map[string]any{
 					"labels": map[string]any{"build": "17"}, "project": "p", "stage": "s", "service": "v",
-					"task":    "test",
 					"message": "Task 'one' failed: its pod was deleted before it had ended, by hand, or with its node or namespace; run the sequence again\n",
 				},
 			},
@@ -304,7 +304,7 @@ func TestHandle(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			completed := job(test.of, run.Succeeded)
-			sent := run.Completed(&completed, run.Finished, noon)
+			sent := protocol.Completed(&completed, protocol.JobFinished, noon)
 			watcher := newWatcher(&test.world, sdktrace.NewTracerProvider())
 			reply, err := watcher.Handle(t.Context(), sent)
 			if !errors.Is(err, test.err) || (err == nil) != (test.err == nil) || function.IsPermanent(err) {
@@ -312,7 +312,7 @@ func TestHandle(t *testing.T) {
 			}
 			got := outcome{Resumed: test.world.resumed, Deleted: test.world.deleted}
 			if reply != nil {
-				if err := reply.DataAs(&got.Data); err != nil {
+				if err := keptnEvent(t, reply).DataAs(&got.Data); err != nil {
 					t.Fatal(err)
 				}
 				again, err := watcher.Handle(t.Context(), sent)
@@ -364,7 +364,7 @@ func TestTaskThatDoesNotStartIsGivenUp(t *testing.T) {
 			world := &world{jobs: []batchv1.Job{job("one", run.Running)}, pods: map[string][]corev1.Pod{"one": test.pods}, events: refused}
 			w := newWatcher(world, sdktrace.NewTracerProvider())
 			w.Now = func() time.Time { return noon.Add(5 * time.Minute) }
-			reply, err := w.Handle(t.Context(), run.Completed(&world.jobs[0], run.Unstarted, noon))
+			reply, err := w.Handle(t.Context(), protocol.Completed(&world.jobs[0], protocol.JobUnstarted, noon))
 			if err != nil || (reply == nil) != (test.want == "") {
 				t.Fatalf("got %v, %v", reply, err)
 			}
@@ -375,8 +375,8 @@ func TestTaskThatDoesNotStartIsGivenUp(t *testing.T) {
 				return
 			}
 			// Else a bridge that has just started would hold the answer back for minutes.
-			if got := reply.Extensions()[keptn.EndedExtension]; got != "2026-11-24T12:05:00Z" {
-				t.Errorf("it ended at %v", got)
+			if answer, err := protocol.ParseAnswer(*reply); err != nil || !answer.EndedAt.Equal(noon.Add(5*time.Minute)) {
+				t.Errorf("it ended at %v, %v", answer.EndedAt, err)
 			}
 		})
 	}
@@ -384,7 +384,7 @@ func TestTaskThatDoesNotStartIsGivenUp(t *testing.T) {
 
 func TestCancellationDeletesWhatHasNotEnded(t *testing.T) {
 	cluster := &world{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Running), job("three", run.Waiting)}}
-	cancelled := run.Cancelled("bridge", "1", "c", noon)
+	cancelled := protocol.Cancelled("bridge", "1", "c", noon)
 	reply, err := newWatcher(cluster, sdktrace.NewTracerProvider()).Handle(t.Context(), cancelled)
 	if reply != nil || err != nil {
 		t.Errorf("got %v, %v", reply, err)
@@ -406,10 +406,10 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 	}
 	completed := func(name, how string) event.Event {
 		about := plan(job(name, run.Running))
-		return run.Completed(&about, how, noon)
+		return protocol.Completed(&about, how, noon)
 	}
 	awaited := func(reason string) event.Event {
-		return run.Awaited("bridge", "1", []byte(`{"triggeredID":"1","name":"test","context":"c","project":"p","stage":"s","service":"v"}`), reason, noon)
+		return protocol.Awaited("bridge", "1", []byte(`{"triggeredID":"1","name":"test","context":"c","project":"p","stage":"s","service":"v"}`), reason, noon)
 	}
 	pulling := pod()
 	pulling.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "task", State: corev1.ContainerState{
@@ -428,7 +428,7 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 		message          string
 		givenUp, deleted []string
 	}{
-		{name: "the only Job was deleted", event: completed("one", run.Deleted), world: world{}, message: gone},
+		{name: "the only Job was deleted", event: completed("one", protocol.JobDeleted), world: world{}, message: gone},
 		{name: "nobody saw that all were deleted", event: awaited(""), world: world{}, message: gone},
 		{name: "no executor could take it", event: awaited("status 503"), world: world{}, message: "status 503"},
 		{
@@ -438,13 +438,13 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 		},
 		{
 			name:    "all were deleted with their namespace",
-			event:   completed("one", run.Deleted),
+			event:   completed("one", protocol.JobDeleted),
 			world:   world{err: refused},
 			message: gone,
 		},
 		{
 			name:  "one of two was deleted with its namespace",
-			event: completed("two", run.Deleted),
+			event: completed("two", protocol.JobDeleted),
 			world: world{err: refused, jobs: []batchv1.Job{plan(job("one", run.Succeeded))}, pods: map[string][]corev1.Pod{"one": {pod()}}},
 			message: "Task 'Second' failed: its job two in namespace jobs was deleted before the task had ended; run the sequence again\n" +
 				"Task 'one' finished successfully!\n",
@@ -457,21 +457,21 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 		},
 		{
 			name:    "the running Job was deleted",
-			event:   completed("one", run.Deleted),
+			event:   completed("one", protocol.JobDeleted),
 			world:   world{jobs: []batchv1.Job{plan(job("two", run.Waiting))}},
 			message: "Task 'First' failed: its job one in namespace jobs was deleted before the task had ended; run the sequence again\n",
 			deleted: []string{"two"},
 		},
 		{
 			name:  "a waiting Job was deleted",
-			event: completed("one", run.Finished),
+			event: completed("one", protocol.JobFinished),
 			world: world{jobs: []batchv1.Job{plan(job("one", run.Succeeded))}, pods: map[string][]corev1.Pod{"one": {pod()}}},
 			message: "Task 'Second' failed: its job two in namespace jobs was deleted before the task had ended; run the sequence again\n" +
 				"Task 'one' finished successfully!\n",
 		},
 		{
 			name:    "a Job could not start",
-			event:   completed("one", run.Unstarted),
+			event:   completed("one", protocol.JobUnstarted),
 			world:   world{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}, pods: map[string][]corev1.Pod{"one": {pulling}}},
 			message: "Task 'one' failed: it could not start within 4m59s: the image of container task cannot be pulled: Back-off pulling image \"nothing\"\n",
 			givenUp: []string{"one"},
@@ -479,12 +479,12 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 		},
 		{
 			name:  "a Job that fetches its files has started",
-			event: completed("one", run.Unstarted),
+			event: completed("one", protocol.JobUnstarted),
 			world: world{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}, pods: map[string][]corev1.Pod{"one": {running}}},
 		},
 		{
 			name:  "one that goes on where it can be read goes on",
-			event: completed("one", run.Finished),
+			event: completed("one", protocol.JobFinished),
 			world: world{err: refused, jobs: []batchv1.Job{plan(job("one", run.Running))}},
 		},
 		{
@@ -505,7 +505,7 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 				message := ""
 				if reply != nil {
 					var data map[string]any
-					if err := reply.DataAs(&data); err != nil {
+					if err := keptnEvent(t, reply).DataAs(&data); err != nil {
 						t.Fatal(err)
 					}
 					message, _ = data["message"].(string)
@@ -710,11 +710,11 @@ func TestMessageIsBounded(t *testing.T) {
 							world.pods[made.Name] = append(world.pods[made.Name], pod(said(strings.Repeat("<", 4000), 1)))
 						}
 					}
-					reply, err := newWatcher(world, sdktrace.NewTracerProvider()).Handle(t.Context(), run.Completed(&world.jobs[0], run.Finished, noon))
+					reply, err := newWatcher(world, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&world.jobs[0], protocol.JobFinished, noon))
 					if err != nil {
 						t.Fatal(err)
 					}
-					if size := len(reply.Data()); size > maxMessageBytes+(4<<10) || size < maxMessageBytes/8 {
+					if size := len(keptnEvent(t, reply).Data()); size > maxMessageBytes+(4<<10) || size < maxMessageBytes/8 {
 						t.Errorf("the event has %d bytes", size)
 					}
 				})
@@ -742,7 +742,7 @@ func TestLogsShareOneDeadline(t *testing.T) {
 		w := newWatcher(world, sdktrace.NewTracerProvider())
 		w.Pods, w.LogTimeout, w.Now = hanging{pods{world}}, 30*time.Second, time.Now
 		began := time.Now()
-		reply, err := w.Handle(t.Context(), run.Completed(&world.jobs[0], run.Finished, noon))
+		reply, err := w.Handle(t.Context(), protocol.Completed(&world.jobs[0], protocol.JobFinished, noon))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -750,8 +750,8 @@ func TestLogsShareOneDeadline(t *testing.T) {
 			t.Errorf("it took %s", took)
 		}
 		const line = "has a log that could not be read (not complete within 3.333s; all of it: kubectl logs --namespace jobs pod --container task):\\nbegins"
-		if got := strings.Count(string(reply.Data()), line); got != 9 {
-			t.Errorf("%d logs say that they are not complete: %s", got, reply.Data())
+		if got := strings.Count(string(keptnEvent(t, reply).Data()), line); got != 9 {
+			t.Errorf("%d logs say that they are not complete: %s", got, keptnEvent(t, reply).Data())
 		}
 	})
 }
@@ -811,7 +811,7 @@ func TestActionsOfARunAreToldTogether(t *testing.T) {
 				}
 			}
 			world := &world{jobs: test.jobs, pods: pods}
-			reply, err := newWatcher(world, sdktrace.NewTracerProvider()).Handle(t.Context(), run.Completed(&test.jobs[0], run.Finished, noon))
+			reply, err := newWatcher(world, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&test.jobs[0], protocol.JobFinished, noon))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -824,17 +824,24 @@ func TestActionsOfARunAreToldTogether(t *testing.T) {
 				}
 				return
 			}
-			answer, err := keptn.ParseAnswer(*reply)
+			answer, err := protocol.ParseAnswer(*reply)
 			if err != nil {
 				t.Fatal(err)
 			}
-			var data struct{ Result string }
-			if err := reply.DataAs(&data); err != nil {
-				t.Fatal(err)
-			}
-			if difference := cmp.Diff([]string{test.result, test.message, test.logged}, []string{data.Result, answer.Message, answer.Logged}); difference != "" {
+			got := []string{string(answer.Outcome.Result), answer.Outcome.Message, answer.Logged}
+			if difference := cmp.Diff([]string{test.result, test.message, test.logged}, got); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
 			}
 		})
 	}
+}
+
+// keptnEvent is the event that the bridge makes of an answer.
+func keptnEvent(t *testing.T, reply *event.Event) event.Event {
+	t.Helper()
+	answer, err := protocol.ParseAnswer(*reply)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer.Task.Event(answer.Phase, answer.At, answer.Outcome)
 }

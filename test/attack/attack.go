@@ -12,6 +12,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/files"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
 )
 
@@ -55,7 +56,7 @@ func On(task keptn.Task, job *batchv1.Job) []Request {
 		maps.Copy(all, attributes)
 		return forged(name, url, keptn.TypeOf(task.Name, phase), data, all)
 	}
-	notice := func(name, eventType string, notice run.Notice) Request {
+	notice := func(name, eventType string, notice protocol.Notice) Request {
 		notice.RunID, notice.Task = run.ID(task.TriggeredID), json.RawMessage(job.Annotations[run.TaskAnnotation])
 		return forged(name, brokerURL, eventType, notice, nil)
 	}
@@ -76,11 +77,11 @@ func On(task keptn.Task, job *batchv1.Job) []Request {
 			"Id": task.TriggeredID, "Knativeerrorcode": "500",
 		}),
 		keptnEvent("run the Jobs of a project", brokerURL, keptn.Triggered, nil),
-		notice("cancel the run", run.CancelledType, run.Notice{}),
-		notice("say that it was reported", run.ReportedType, run.Notice{}),
-		notice("ask for its result", run.AwaitedType, run.Notice{Reason: "forged"}),
-		notice("say that its Job was deleted", run.CompletedType, run.Notice{Job: job.Name, Deleted: true}),
-		notice("say that it has ended", run.ActiveType, run.Notice{Begun: true, Ended: true}),
+		notice("cancel the run", protocol.CancelledType, protocol.Notice{}),
+		notice("say that it was reported", protocol.ReportedType, protocol.Notice{}),
+		notice("ask for its result", protocol.AwaitedType, protocol.Notice{Reason: "forged"}),
+		notice("say that its Job was deleted", protocol.CompletedType, protocol.Notice{Job: job.Name, Deleted: true}),
+		notice("say that it has ended", protocol.ActiveType, protocol.Notice{Begun: true, Ended: true}),
 		{Name: "read its files with its grant", URL: file, Header: map[string]string{files.GrantHeader: grant}},
 		{Name: "read them with its grant as a token", URL: file, Header: map[string]string{files.GrantHeader: grant, "Authorization": "Bearer " + grant}},
 		keptnEvent("get a grant", filesURL+files.GrantPath, keptn.Triggered, nil),

@@ -35,6 +35,7 @@ import (
 	"github.com/job-executor/job-executor/functions/files"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/signature"
 	"github.com/job-executor/job-executor/test/embedded"
@@ -141,7 +142,7 @@ func report(ctx context.Context, environment embedded.Environment, load load) er
 	}
 	jobsource := partyOf(environment, signature.Jobsource)
 	return atOnce(ctx, load.ReportedRuns, func(index int) error {
-		completed, err := jobsource.Sign(run.Completed(newJob(index, 0, load), run.Finished, time.Now()))
+		completed, err := jobsource.Sign(protocol.Completed(newJob(index, 0, load), protocol.JobFinished, time.Now()))
 		if err != nil {
 			return err
 		}

@@ -179,7 +179,7 @@ func TestKnativeAuthenticatesWhoSends(t *testing.T) {
 	project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "hello from Git\n"})
 	succeeds(t, installed, project, keptnContext)
 	task := keptn.Task{Name: "test", TriggeredID: uuid.NewString(), Context: keptnContext, Project: project, Stage: stage, Service: service}
-	finished := task.Finished(time.Now(), keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass})
+	finished := task.Event(keptn.Finished, time.Now(), keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass})
 	tests := []struct {
 		name, namespace, account string
 		want                     int

@@ -28,7 +28,7 @@ import (
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"github.com/job-executor/job-executor/functions/keptn"
-	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/signature"
 	"github.com/job-executor/job-executor/test/fixture"
 )
@@ -110,15 +110,14 @@ func TestEachEventReachesExactlyTheFunctionsItShould(t *testing.T) {
 	triggered := func(name string) event.Event {
 		named := task
 		named.Name = name
-		made := named.Started(testTime)
-		made.SetType(keptn.TypeOf(name, keptn.Triggered))
+		made := named.Event(keptn.Triggered, testTime, keptn.Outcome{})
 		for attribute, value := range named.Attributes() {
 			made.SetExtension(attribute, value)
 		}
 		return made
 	}
 	answered := func(phase keptn.Phase) event.Event {
-		made := task.Started(testTime)
+		made := task.Event(keptn.Started, testTime, keptn.Outcome{})
 		made.SetType(keptn.TypeOf("test", phase))
 		return made
 	}
@@ -141,17 +140,17 @@ func TestEachEventReachesExactlyTheFunctionsItShould(t *testing.T) {
 		{name: "action", event: triggered("action"), want: []string{"executor-action"}},
 		{name: "get-sli", event: triggered("get-sli"), want: []string{"executor-get-sli"}},
 		{name: "any other task", event: triggered("hello-world"), want: []string{"executor-custom"}},
-		{name: "what triggers nothing", event: keptn.Observed(fixture.Task.Finished(fixture.Noon, keptn.Outcome{})), want: []string{"executor-observed"}},
+		{name: "what triggers nothing", event: keptn.Observed(fixture.Task.Event(keptn.Finished, fixture.Noon, keptn.Outcome{})), want: []string{"executor-observed"}},
 		{name: "a task whose name only begins like one", event: triggered("tests"), want: []string{"executor-custom"}},
 		{name: "started", event: answered(keptn.Started), want: []string{"keptn"}},
 		{name: "finished", event: answered(keptn.Finished), want: []string{"keptn"}},
 		{name: "status changed", event: typed("sh.keptn.event.test.status.changed")},
 		{name: "a sequence", event: typed("sh.keptn.event.production.pipeline.triggered")},
-		{name: "completion of a Job", event: typed(run.CompletedType), want: []string{"watcher"}},
-		{name: "the result of a run is asked for", event: typed(run.AwaitedType), want: []string{"watcher"}},
-		{name: "a run is reported", event: typed(run.ReportedType), want: []string{"reported"}},
-		{name: "cancellation of a run", event: typed(run.CancelledType), want: []string{"watcher"}},
-		{name: "an active run", event: typed(run.ActiveType), want: []string{"active"}},
+		{name: "completion of a Job", event: typed(protocol.CompletedType), want: []string{"watcher"}},
+		{name: "the result of a run is asked for", event: typed(protocol.AwaitedType), want: []string{"watcher"}},
+		{name: "a run is reported", event: typed(protocol.ReportedType), want: []string{"reported"}},
+		{name: "cancellation of a run", event: typed(protocol.CancelledType), want: []string{"watcher"}},
+		{name: "an active run", event: typed(protocol.ActiveType), want: []string{"active"}},
 		{name: "something else", event: typed("com.example.other")},
 	}
 	for _, test := range tests {
@@ -208,7 +207,7 @@ func TestPoliciesAllowWhatFunctionsMaySend(t *testing.T) {
 	for _, eventType := range []string{
 		"sh.keptn.event.test.triggered", "sh.keptn.event.test.started", "sh.keptn.event.test.finished", "sh.keptn.log.error",
 		"sh.keptn.event.test.status.changed", "com.example.other",
-		keptn.ObservedType, run.CompletedType, run.ActiveType, run.CancelledType, run.AwaitedType, run.ReportedType,
+		keptn.ObservedType, protocol.CompletedType, protocol.ActiveType, protocol.CancelledType, protocol.AwaitedType, protocol.ReportedType,
 	} {
 		sent := event.New()
 		sent.SetID("1")

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/test/embedded"
 )
@@ -131,10 +132,10 @@ func (world *world) observe(delivery embedded.Delivery) {
 		world.undelivered[delivery.Event.ID()] = true
 		world.mutex.Unlock()
 	}
-	if delivery.Event.Type() != run.CancelledType {
+	if delivery.Event.Type() != protocol.CancelledType {
 		return
 	}
-	notice, err := run.NoticeOf(delivery.Event, run.CancelledType)
+	notice, err := protocol.NoticeOf(delivery.Event, protocol.CancelledType)
 	runID := notice.RunID
 	world.mutex.Lock()
 	aborted := world.aborted[world.contexts[runOf(run.Name(runID, 0, 0))]]

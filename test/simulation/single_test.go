@@ -15,6 +15,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/bridge"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/test/embedded"
 )
@@ -133,7 +134,7 @@ func singleFaults() []*plannedFault {
 	later := harshness{asynchronous: true}
 	for name, eventType := range map[string]string{
 		"a triggered event": "." + string(keptn.Triggered), "a started event": started, "a finished event": finished,
-		"a Job's completion": run.CompletedType, "that a run is reported": run.ReportedType,
+		"a Job's completion": protocol.CompletedType, "that a run is reported": protocol.ReportedType,
 	} {
 		faults = append(
 			faults,

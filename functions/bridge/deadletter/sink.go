@@ -14,14 +14,15 @@ import (
 
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
 )
 
 // Sink takes the events that the Broker could not deliver.
 type Sink struct {
 	// Ask asks the watcher for the result of a task's run, as inward.Inbox does.
 	Ask func(ctx context.Context, task keptn.Task, reason string) error
-	// Tell adds an error to Keptn's log, as outward.Outbox does.
-	Tell function.Handler
+	// Deliver delivers an answer to Keptn, as report.Outbox does.
+	Deliver func(ctx context.Context, answer protocol.Answer) (*event.Event, error)
 	// BrokerURL is the Broker's address.
 	BrokerURL string
 	// Count counts the events that were returned.
@@ -71,7 +72,7 @@ func (sink *Sink) Handle(ctx context.Context, returned event.Event) (*event.Even
 	}
 	sink.Log.WarnContext(ctx, "no executor could take a task", "id", returned.ID(), "type", returned.Type(), "reason", reason)
 	if task.Observed {
-		return sink.Tell(ctx, task.LogError(sink.Now(), fmt.Sprintf("Job Executor could not take event %s: %s", returned.Type(), reason)))
+		return sink.Deliver(ctx, protocol.Log(task, sink.Now(), fmt.Sprintf("Job Executor could not take event %s: %s", returned.Type(), reason), ""))
 	}
 	return nil, sink.Ask(ctx, task, "Job Executor could not take this task: "+reason)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
@@ -79,7 +80,7 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 			if difference := cmp.Diff(test.want, asked); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
 			}
-			if _, err := sink.Handle(t.Context(), fixture.Task.Finished(fixture.Noon, keptn.Errored(""))); err == nil || function.IsPermanent(err) {
+			if _, err := sink.Handle(t.Context(), fixture.Task.Event(keptn.Finished, fixture.Noon, keptn.Errored(""))); err == nil || function.IsPermanent(err) {
 				t.Errorf("a finished event was given up: %v", err)
 			}
 		})
@@ -92,13 +93,12 @@ func TestKeptnsLogIsToldOfWhatWasObservedInVain(t *testing.T) {
 	sink := &Sink{
 		BrokerURL: "http://broker/keptn", Now: func() time.Time { return fixture.Noon }, Log: fixture.Discard,
 		Count: func(_ context.Context, eventType string) { told = append(told, "counted: "+eventType) },
-		Tell: func(_ context.Context, logged event.Event) (*event.Event, error) {
-			entry, err := keptn.ParseLogError(logged)
-			told = append(told, logged.Type()+": "+entry.Message)
-			return nil, err
+		Deliver: func(_ context.Context, answer protocol.Answer) (*event.Event, error) {
+			told = append(told, answer.EventType()+": "+answer.Outcome.Message)
+			return nil, nil
 		},
 	}
-	undelivered := keptn.Observed(fixture.Task.Finished(fixture.Noon, keptn.Errored("")))
+	undelivered := keptn.Observed(fixture.Task.Event(keptn.Finished, fixture.Noon, keptn.Errored("")))
 	undelivered.SetExtension("knativeerrorcode", 503)
 	if _, err := sink.Handle(t.Context(), undelivered); err != nil {
 		t.Fatal(err)

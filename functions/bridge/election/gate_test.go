@@ -14,10 +14,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
 )
 
 func TestGateForwardsToTheElectedBridge(t *testing.T) {
-	replied := task.LogError(noon, "a reply")
+	replied := protocol.Log(task, noon, "a reply", "").Event()
 	tests := []struct {
 		name      string
 		answer    func(http.ResponseWriter, *http.Request)
@@ -31,27 +33,27 @@ func TestGateForwardsToTheElectedBridge(t *testing.T) {
 			telemetry := function.TelemetryTo("bridge", slog.DiscardHandler)
 			function.Receiver(func(context.Context, event.Event) (*event.Event, error) { return &replied, nil }, 1<<20, telemetry).
 				ServeHTTP(writer, request)
-		}, holder: true, sent: task.Started(noon), reply: replied.Type()},
+		}, holder: true, sent: task.Event(keptn.Started, noon, keptn.Outcome{}), reply: replied.Type()},
 		{
 			name:   "or that there is none",
 			answer: func(writer http.ResponseWriter, _ *http.Request) { writer.WriteHeader(http.StatusAccepted) },
 			holder: true,
-			sent:   task.Started(noon),
+			sent:   task.Event(keptn.Started, noon, keptn.Outcome{}),
 		},
 		{name: "an error is repeated", answer: func(writer http.ResponseWriter, _ *http.Request) {
 			http.Error(writer, "not now", http.StatusServiceUnavailable)
-		}, holder: true, sent: task.Started(noon), err: "with 503: not now"},
+		}, holder: true, sent: task.Event(keptn.Started, noon, keptn.Outcome{}), err: "with 503: not now"},
 		{
 			name:      "a permanent one is not",
 			answer:    func(writer http.ResponseWriter, _ *http.Request) { http.Error(writer, "never", http.StatusBadRequest) },
 			holder:    true,
-			sent:      task.Started(noon),
+			sent:      task.Event(keptn.Started, noon, keptn.Outcome{}),
 			err:       "with 400: never",
 			permanent: true,
 		},
 		{
 			name: "nobody is elected",
-			sent: task.Started(noon),
+			sent: task.Event(keptn.Started, noon, keptn.Outcome{}),
 			err:  "no bridge is elected at the moment",
 		},
 	}
@@ -95,7 +97,7 @@ func TestGateForwardsToTheElectedBridge(t *testing.T) {
 // and fro.
 func TestGateForwardsOnce(t *testing.T) {
 	gate := &Gate{HTTP: http.DefaultClient, Holder: func() string { return "127.0.0.1:1" }}
-	forwarded := task.Started(noon)
+	forwarded := task.Event(keptn.Started, noon, keptn.Outcome{})
 	forwarded.SetExtension(forwardedExtension, true)
 	_, err := gate.Handler("/keptn", nil)(t.Context(), forwarded)
 	if err == nil || err.Error() != "no bridge is elected at the moment" {
@@ -114,7 +116,7 @@ func TestGateHandlesWhileItsBridgeIsElected(t *testing.T) {
 	var got []bool
 	for _, step := range []func(){func() {}, func() { gate.Open(ctx) }, cancel} {
 		step()
-		_, err := handle(t.Context(), task.Started(noon))
+		_, err := handle(t.Context(), task.Event(keptn.Started, noon, keptn.Outcome{}))
 		got = append(got, err == nil)
 	}
 	if difference := cmp.Diff([]bool{false, true, false}, got); difference != "" || handled != 1 {
@@ -131,7 +133,7 @@ func TestGateEndsWhatWasBegunWithTheTerm(t *testing.T) {
 		end()
 		<-ctx.Done()
 		return nil, ctx.Err()
-	})(t.Context(), task.Started(noon))
+	})(t.Context(), task.Event(keptn.Started, noon, keptn.Outcome{}))
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}

@@ -17,14 +17,10 @@ import (
 	"github.com/job-executor/job-executor/functions/bridge/memory"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/tracing"
 )
-
-// Sender gives an event to the Broker; it returns nil only after the Broker's 2xx.
-type Sender interface {
-	Send(ctx context.Context, outgoing event.Event) error
-}
 
 // Origin is how the bridge came by an event.
 type Origin int
@@ -40,7 +36,7 @@ const (
 // while as long as Keptn has no started event of ours; and it asks for the result of a
 // run of which nothing is heard.
 type Inbox struct {
-	Broker        Sender
+	Broker        protocol.Sender
 	Counter       keptn.Counter
 	Reporter      keptn.Starter
 	Subscriptions *Subscriptions
@@ -78,7 +74,7 @@ type Metrics interface {
 	GivenAgain(ctx context.Context, eventType string)
 }
 
-// Runs are the runs that are known, as outward.Runs has them.
+// Runs are the runs that are known, as runs.Runs has them.
 type Runs interface {
 	IsThere(task keptn.Task) bool
 }
@@ -308,14 +304,14 @@ func (inbox *Inbox) do(ctx context.Context, wanted wanted, task keptn.Task, trig
 // Ask asks the watcher for the result of a task's run. Reason is why there may be no
 // Job.
 func (inbox *Inbox) Ask(ctx context.Context, task keptn.Task, reason string) error {
-	ctx, span := tracing.StartSend(ctx, inbox.Tracer, task, run.AwaitedType)
+	ctx, span := tracing.StartSend(ctx, inbox.Tracer, task, protocol.AwaitedType)
 	defer span.End()
 	content, err := json.Marshal(task)
 	if err != nil {
 		return fmt.Errorf("encoding task %s: %w", task.TriggeredID, err)
 	}
 	inbox.Log.WarnContext(ctx, "Keptn waits for the result of a task; it is asked for", "triggeredid", task.TriggeredID, "keptncontext", task.Context, "reason", reason)
-	if err := inbox.Broker.Send(ctx, run.Awaited(inbox.Source, run.ID(task.TriggeredID), content, reason, inbox.Now())); err != nil {
+	if err := inbox.Broker.Send(ctx, protocol.Awaited(inbox.Source, run.ID(task.TriggeredID), content, reason, inbox.Now())); err != nil {
 		return fmt.Errorf("asking for the result of task %s: %w", task.TriggeredID, err)
 	}
 	return nil

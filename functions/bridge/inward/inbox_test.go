@@ -14,7 +14,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/job-executor/job-executor/functions/keptn"
-	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
@@ -23,7 +23,7 @@ type noRuns struct{}
 
 func (noRuns) IsThere(keptn.Task) bool { return false }
 
-func newInbox(broker Sender, counter keptn.Counter) *Inbox {
+func newInbox(broker protocol.Sender, counter keptn.Counter) *Inbox {
 	return &Inbox{
 		Metrics: &fixture.Metrics{},
 		Broker:  broker, Counter: counter, Reporter: fixture.Starter(false), Subscriptions: subscribed(to("sh.keptn.event.test.triggered")),
@@ -131,7 +131,7 @@ func TestResultOfASilentRunIsAskedFor(t *testing.T) {
 				}
 				var reasoned []bool
 				for _, taken := range broker.Taken {
-					awaiting, err := run.NoticeOf(taken, run.AwaitedType)
+					awaiting, err := protocol.NoticeOf(taken, protocol.AwaitedType)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -164,7 +164,7 @@ func TestInboxTakesAnEventOnce(t *testing.T) {
 		},
 		{name: "or listed", events: []event.Event{triggered(task), triggered(task)}, origin: Listed, count: current, want: []string{"1"}},
 		{name: "not what is not subscribed to", events: []event.Event{triggered(other)}, origin: Published, count: current},
-		{name: "not what is no triggered event", events: []event.Event{task.Started(noon)}, origin: Published, count: current},
+		{name: "not what is no triggered event", events: []event.Event{task.Event(keptn.Started, noon, keptn.Outcome{})}, origin: Published, count: current},
 		{
 			name:   "not before a paused sequence goes on",
 			events: []event.Event{triggered(task)},
@@ -225,12 +225,12 @@ func TestInboxGivesWhatWasObserved(t *testing.T) {
 	broker := &fixture.Broker{Refuse: 1}
 	inbox := newInbox(broker, &fixture.Counter{Answer: completed})
 	inbox.Subscriptions = subscribed(to("sh.keptn.event.*.finished"))
-	finished := task.Finished(noon, keptn.Errored("no"))
+	finished := task.Event(keptn.Finished, noon, keptn.Errored("no"))
 	if err := inbox.Take(t.Context(), finished, Published); !errors.Is(err, errDown) {
 		t.Fatalf("got %v", err)
 	}
 	inbox.Now = func() time.Time { return time.Now().Add(firstBackoff) }
-	for _, seen := range []event.Event{finished, finished, task.Started(noon)} {
+	for _, seen := range []event.Event{finished, finished, task.Event(keptn.Started, noon, keptn.Outcome{})} {
 		if err := inbox.Take(t.Context(), seen, Listed); err != nil {
 			t.Fatal(err)
 		}
@@ -296,7 +296,7 @@ func (u *unreachable) Send(context.Context, event.Event) error {
 // A Broker that is down gets a try a minute, however many events wait, and Keptn as few questions.
 func TestInboxBacksOffFromABrokenNeighbour(t *testing.T) {
 	for name, test := range map[string]struct {
-		broker      Sender
+		broker      protocol.Sender
 		events      int
 		posts, asks int
 	}{

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/job-executor/job-executor/functions/keptn"
 )
 
 // chartVersion is the NATS that the chart of Keptn 1.4.5 pins.
@@ -88,7 +90,7 @@ func TestEventsAreExchangedWithTheNATSOfKeptnsChart(t *testing.T) {
 	}
 	// What is sent twice is stored once, and is none of the events that are taken.
 	for range 2 {
-		if err := transport.Send(t.Context(), task.Started(noon)); err != nil {
+		if err := transport.Send(t.Context(), task.Event(keptn.Started, noon, keptn.Outcome{})); err != nil {
 			t.Fatal(err)
 		}
 	}

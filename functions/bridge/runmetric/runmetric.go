@@ -11,8 +11,9 @@ import (
 
 	"github.com/job-executor/job-executor/functions/eventmetric"
 	"github.com/job-executor/job-executor/functions/function"
-	"github.com/job-executor/job-executor/functions/jobphase"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
+	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/tracing"
 )
 
@@ -140,11 +141,11 @@ func (recorder *Recorder) Ended(ctx context.Context, task keptn.Task, result kep
 	}
 }
 
-// Sent measures an attempt to give Keptn an answer, and whether it is one more.
-func (recorder *Recorder) Sent(ctx context.Context, answer keptn.Answer, isAgain bool, err error) {
-	eventType := answer.Event.Type()
+// Sent measures an attempt to send the event of an answer to Keptn.
+func (recorder *Recorder) Sent(ctx context.Context, answer protocol.Answer, isResend bool, err error) {
+	eventType := answer.EventType()
 	recorder.events.Sent(ctx, eventType, function.ErrorType(err))
-	if isAgain {
+	if isResend {
 		recorder.events.Retried(ctx, eventType)
 	}
 	if err != nil {
@@ -162,7 +163,7 @@ func (recorder *Recorder) Sent(ctx context.Context, answer keptn.Answer, isAgain
 }
 
 // Jobs measures the Jobs of a task whose run has ended.
-func (recorder *Recorder) Jobs(ctx context.Context, task keptn.Task, jobs []jobphase.Phases) {
+func (recorder *Recorder) Jobs(ctx context.Context, task keptn.Task, jobs []run.Phases) {
 	ctx = tracing.WithRun(ctx, task)
 	for _, job := range jobs {
 		for phase, took := range job {

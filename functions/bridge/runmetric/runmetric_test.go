@@ -18,8 +18,9 @@ import (
 
 	"github.com/job-executor/job-executor/functions/eventmetric"
 	"github.com/job-executor/job-executor/functions/function"
-	"github.com/job-executor/job-executor/functions/jobphase"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
+	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/tracing"
 	"github.com/job-executor/job-executor/test/fixture"
 )
@@ -95,8 +96,8 @@ func task(id string, triggeredAt time.Time) keptn.Task {
 
 func TestRunsAreMeasured(t *testing.T) {
 	began := task("1", fixture.Noon)
-	started := keptn.Answer{Task: began, Phase: keptn.Started, Event: began.Started(fixture.Noon)}
-	finished := keptn.Answer{Task: began, Phase: keptn.Finished, Event: began.Finished(fixture.Noon, keptn.Outcome{}), EndedAt: fixture.Noon.Add(58 * time.Second)}
+	started := protocol.Answer{Task: began, Phase: keptn.Started}
+	finished := protocol.Answer{Task: began, Phase: keptn.Finished, EndedAt: fixture.Noon.Add(58 * time.Second)}
 	tests := []struct {
 		name string
 		what func(ctx context.Context, recorder *Recorder)
@@ -157,7 +158,7 @@ func TestRunsAreMeasured(t *testing.T) {
 		},
 		{
 			name: "Jobs", what: func(ctx context.Context, recorder *Recorder) {
-				recorder.Jobs(ctx, began, []jobphase.Phases{{"pending": time.Second, "run": 3 * time.Second}, {"queued": 2 * time.Second, "run": 4 * time.Second}})
+				recorder.Jobs(ctx, began, []run.Phases{{"pending": time.Second, "run": 3 * time.Second}, {"queued": 2 * time.Second, "run": 4 * time.Second}})
 			},
 			want: []string{
 				"job_executor.job.duration{test pending} 1, 1 as in 4ed5", "job_executor.job.duration{test queued} 1, 2 as in 4ed5",
@@ -296,7 +297,7 @@ func TestNoMoreThanSoManyTasksAreRemembered(t *testing.T) {
 func TestTimesThatAreNotKnownAreNotMeasured(t *testing.T) {
 	recorder, _, measured := recorded(t)
 	for _, phase := range []keptn.Phase{keptn.Started, keptn.Finished} {
-		recorder.Sent(t.Context(), keptn.Answer{Task: task("1", time.Time{}), Phase: phase}, false, nil)
+		recorder.Sent(t.Context(), protocol.Answer{Task: task("1", time.Time{}), Phase: phase}, false, nil)
 	}
 	for _, series := range measured() {
 		if strings.HasPrefix(series, "job_executor.") {

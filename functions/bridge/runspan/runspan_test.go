@@ -2,8 +2,6 @@ package runspan
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -148,69 +146,5 @@ func TestSequenceIsWrittenWhereItWasSeenFromTheBeginning(t *testing.T) {
 		if IsSequence(other) {
 			t.Errorf("%s is none", other)
 		}
-	}
-}
-
-func TestLinkToTheTraceIsALabel(t *testing.T) {
-	const link = "https://jaeger.example.com/trace/4ed578f61e1e4a119b2e9a7111760f5b"
-	labelled := fixture.Task
-	labelled.Labels = map[string]string{"build": "17"}
-	for _, test := range []struct {
-		name, pattern string
-		task          keptn.Task
-		want          map[string]string
-	}{
-		{name: "beside others", pattern: "https://jaeger.example.com/trace/{traceID}", task: labelled, want: map[string]string{"build": "17", "trace": link}},
-		{name: "alone", pattern: "https://jaeger.example.com/trace/{traceID}", task: fixture.Task, want: map[string]string{"trace": link}},
-		{name: "not where there is no address", task: labelled, want: labelled.Labels},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			var got struct {
-				Labels map[string]string
-				Number json.RawMessage
-			}
-			sender := senderFunc(func(_ context.Context, outgoing event.Event) error { return outgoing.DataAs(&got) })
-			if err := WithLink(
-				sender,
-				test.pattern,
-			).Send(t.Context(), test.task.Finished(fixture.Noon, keptn.Outcome{Data: map[string]any{"number": json.Number("9007199254740993.0")}})); err != nil {
-				t.Fatal(err)
-			}
-			if difference := cmp.Diff(test.want, got.Labels); difference != "" || string(got.Number) != "9007199254740993.0" {
-				t.Errorf("%s (-want +got):\n%s", got.Number, difference)
-			}
-		})
-	}
-}
-
-type senderFunc func(context.Context, event.Event) error
-
-func (send senderFunc) Send(ctx context.Context, outgoing event.Event) error {
-	return send(ctx, outgoing)
-}
-
-// Each attempt is a span below the run's, marked only where Keptn's no is final.
-func TestEachAttemptIsASpan(t *testing.T) {
-	errRefused, errDown := errors.New("400"), errors.New("503")
-	answers := []error{errDown, nil, errRefused}
-	recorder := tracetest.NewSpanRecorder()
-	tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
-	sender := WithSpans(senderFunc(func(context.Context, event.Event) error {
-		answer := answers[0]
-		answers = answers[1:]
-		return answer
-	}), tracers.Tracer(""), func(err error) bool { return errors.Is(err, errRefused) })
-	for _, want := range answers {
-		if err := sender.Send(t.Context(), fixture.Task.Started(fixture.Noon)); !errors.Is(err, want) {
-			t.Errorf("got %v, want %v", err, want)
-		}
-	}
-	var got []string
-	for _, span := range recorder.Ended() {
-		got = append(got, fmt.Sprintf("%s below %s, %s, %d events", span.Name(), span.Parent().SpanID(), span.Status().Code, len(span.Events())))
-	}
-	of := "send sh.keptn.event.test.started below " + tracing.SpanID(fixture.Task.TriggeredID).String()
-	if difference := cmp.Diff([]string{of + ", Unset, 1 events", of + ", Unset, 0 events", of + ", Error, 0 events"}, got); difference != "" {
-		t.Errorf("(-want +got):\n%s", difference)
 	}
 }

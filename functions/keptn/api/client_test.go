@@ -120,7 +120,7 @@ func TestClientCallsWhatKeptnServes(t *testing.T) {
 		{
 			name: "sending", answer: `{"keptnContext":"c"}`,
 			call: func(ctx context.Context, client *Client) (any, error) {
-				return nil, client.Send(ctx, task.Started(now))
+				return nil, client.Send(ctx, task.Event(keptn.Started, now, keptn.Outcome{}))
 			},
 			request: "POST /api/v1/event",
 		},

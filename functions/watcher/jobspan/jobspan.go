@@ -10,7 +10,6 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/job-executor/job-executor/functions/jobphase"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/tracing"
@@ -34,7 +33,7 @@ type Job struct {
 // is from Kubernetes' own timestamps, so that it is the same each time; these are whole
 // seconds, and so no phase begins before the one before it ends, nor the Job before its task
 // was triggered. One that never ended as a Job ends now. It returns how long the phases took.
-func Write(ctx context.Context, tracer trace.Tracer, of Job, now time.Time) jobphase.Phases {
+func Write(ctx context.Context, tracer trace.Tracer, of Job, now time.Time) run.Phases {
 	job := of.Job
 	ended := run.FinishedAt(job)
 	if ended.IsZero() {
@@ -47,17 +46,17 @@ func Write(ctx context.Context, tracer trace.Tracer, of Job, now time.Time) jobp
 		trace.WithTimestamp(began), trace.WithAttributes(tracing.TaskAttributes(of.Task)...), trace.WithAttributes(
 			attribute.String("cicd.pipeline.action.name", job.Annotations[run.ActionNameAnnotation]), attribute.String("cicd.pipeline.task.run.result", string(of.Result)),
 			attribute.String("k8s.job.name", job.Name), attribute.String("k8s.job.uid", string(job.UID)), attribute.String("k8s.namespace.name", job.Namespace)))
-	written := written{ctx: ctx, tracer: tracer, traceID: traceID, of: of, took: jobphase.Phases{}}
+	written := written{ctx: ctx, tracer: tracer, traceID: traceID, of: of, took: run.Phases{}}
 	phases := phasesOf(of)
 	if waited := run.PlanOf(job)[0].Name != job.Name; waited && !phases.started.IsZero() {
-		written.phase(jobphase.Queued, began, clock.reach(phases.started), nil)
+		written.phase(run.PhaseQueued, began, clock.reach(phases.started), nil)
 	}
 	from := clock.reach(phases.started)
-	written.phase(jobphase.Pending, from, clock.reach(phases.firstContainer()), nil)
+	written.phase(run.PhasePending, from, clock.reach(phases.firstContainer()), nil)
 	for _, container := range []struct {
 		name, part string
 		of         times
-	}{{"fetch files", tracing.Fetch, phases.fetch}, {jobphase.Run, tracing.Run, phases.run}} {
+	}{{"fetch files", tracing.Fetch, phases.fetch}, {run.PhaseRun, tracing.Run, phases.run}} {
 		if !container.of.began.IsZero() {
 			from := clock.reach(container.of.began)
 			written.phase(container.name, from, clock.reach(container.of.ended), &part{container.part, container.of})
@@ -162,7 +161,7 @@ type written struct {
 	traceID trace.TraceID
 	of      Job
 	// took is how long the phases took that were written.
-	took jobphase.Phases
+	took run.Phases
 }
 
 // phase writes a phase; a part is one of which others know the span.
@@ -183,7 +182,7 @@ func (written written) phase(name string, from, to time.Time, part *part) {
 		if part.last != nil && part.last.ExitCode != 0 && written.of.Failure != "" {
 			mark(span, written.of)
 		}
-	case name == jobphase.Pending:
+	case name == run.PhasePending:
 		for _, told := range written.of.Events {
 			at := told.LastTimestamp.Time
 			if at.IsZero() {

@@ -1,9 +1,10 @@
-package outward
+package report
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -14,11 +15,17 @@ import (
 	"testing/synctest"
 	"time"
 
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/keptn/api"
+	"github.com/job-executor/job-executor/functions/protocol"
+	"github.com/job-executor/job-executor/functions/tracing"
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
@@ -155,8 +162,8 @@ func newTestReporter(control *control) *Reporter {
 		timing.Deduplication = control.deduplication * 3 / 4
 	}
 	reporter := &Reporter{
-		Sender: control, Counter: control, Source: "our-source", Timing: timing, Now: time.Now,
-		Metrics: &fixture.Metrics{}, Log: slog.New(slog.DiscardHandler),
+		Sender: control, Counter: control, Source: "our-source", Limit: NewSizeLimit(1000000, func() int { return 0 }, discard), Timing: timing,
+		Tracer: noop.NewTracerProvider().Tracer(""), Now: time.Now, Metrics: &fixture.Metrics{}, Log: discard,
 	}
 	reporter.Begin()
 	return reporter
@@ -175,13 +182,13 @@ func after(lag time.Duration) func() time.Duration { return func() time.Duration
 // At the first delivery for a task that is new, and then every minute as jobsource and
 // the Broker do, until Keptn has what it needs or an hour is over.
 func TestReporterDelivers(t *testing.T) {
-	started := reportedTask.Started(noon)
-	finished := reportedTask.Finished(noon, keptn.Errored("no"))
+	started := begins(reportedTask)
+	finished := ends(reportedTask, keptn.Errored("no"))
 	both := []keptn.Phase{keptn.Started, keptn.Finished}
 	tests := []struct {
 		name    string
 		control *control
-		events  []event.Event
+		events  []protocol.Answer
 		want    []keptn.Phase
 		// sends is how often Keptn was given something, 0 for as often as it counted.
 		sends   int
@@ -190,42 +197,42 @@ func TestReporterDelivers(t *testing.T) {
 		{
 			name:    "started, then finished",
 			control: &control{standing: keptn.Current},
-			events:  []event.Event{started, finished},
+			events:  []protocol.Answer{started, finished},
 			want:    both,
 			settled: true,
 		},
 		{
 			name:    "each once, however often it is given",
 			control: &control{standing: keptn.Current},
-			events:  []event.Event{started, started, finished, finished, started},
+			events:  []protocol.Answer{started, started, finished, finished, started},
 			want:    both,
 			settled: true,
 		},
 		{
 			name:    "a finished event brings the started one",
 			control: &control{standing: keptn.Current},
-			events:  []event.Event{finished},
+			events:  []protocol.Answer{finished},
 			want:    both,
 			settled: true,
 		},
 		{
 			name:    "what Keptn counts late is not sent again",
 			control: &control{standing: keptn.Current, lag: after(5 * time.Second)},
-			events:  []event.Event{started, started, finished, finished},
+			events:  []protocol.Answer{started, started, finished, finished},
 			want:    both,
 			settled: true,
 		},
 		{
 			name:    "nor what it counts very late",
 			control: &control{standing: keptn.Current, lag: after(5 * time.Minute)},
-			events:  []event.Event{started, started, finished, finished},
+			events:  []protocol.Answer{started, started, finished, finished},
 			want:    both,
 			settled: true,
 		},
 		{
 			name:    "what is lost is sent again once that is certain",
 			control: &control{standing: keptn.Current, drop: 1},
-			events:  []event.Event{started, finished},
+			events:  []protocol.Answer{started, finished},
 			want:    both,
 			sends:   3,
 			settled: true,
@@ -233,7 +240,7 @@ func TestReporterDelivers(t *testing.T) {
 		{
 			name:    "a finished event, too",
 			control: &control{standing: keptn.Current, counted: []keptn.Phase{keptn.Started}, drop: 1},
-			events:  []event.Event{finished},
+			events:  []protocol.Answer{finished},
 			want:    both,
 			sends:   2,
 			settled: true,
@@ -241,37 +248,37 @@ func TestReporterDelivers(t *testing.T) {
 		{
 			name:    "nothing is sent for a task that is completed",
 			control: &control{standing: keptn.Completed},
-			events:  []event.Event{started, finished},
+			events:  []protocol.Answer{started, finished},
 			settled: true,
 		},
 		{
 			name:    "nor for one that was aborted",
 			control: &control{standing: keptn.Aborted},
-			events:  []event.Event{started, finished},
+			events:  []protocol.Answer{started, finished},
 			settled: true,
 		},
 		{
 			name:    "nor for one that Keptn does not know, which is over some time",
 			control: &control{standing: keptn.Unknown},
-			events:  []event.Event{finished},
+			events:  []protocol.Answer{finished},
 			settled: true,
 		},
 		{
 			name:    "it waits until the task is dispatched",
 			control: &control{standing: keptn.Current, pending: 3},
-			events:  []event.Event{started, finished},
+			events:  []protocol.Answer{started, finished},
 			want:    both,
 			settled: true,
 		},
 		{
 			name:    "nothing is sent to a paused sequence",
 			control: &control{standing: keptn.Current, pending: 1 << 30},
-			events:  []event.Event{started},
+			events:  []protocol.Answer{started},
 		},
 		{
 			name:    "two that were counted are two that are finished",
 			control: &control{standing: keptn.Current, counted: []keptn.Phase{keptn.Started, keptn.Started}},
-			events:  []event.Event{finished},
+			events:  []protocol.Answer{finished},
 			want:    []keptn.Phase{keptn.Started, keptn.Started, keptn.Finished, keptn.Finished},
 			sends:   2,
 			settled: true,
@@ -279,7 +286,7 @@ func TestReporterDelivers(t *testing.T) {
 		{
 			name:    "also where one of them is finished",
 			control: &control{standing: keptn.Current, counted: []keptn.Phase{keptn.Started, keptn.Started, keptn.Finished}},
-			events:  []event.Event{finished},
+			events:  []protocol.Answer{finished},
 			want:    []keptn.Phase{keptn.Started, keptn.Started, keptn.Finished, keptn.Finished},
 			sends:   1,
 			settled: true,
@@ -287,7 +294,7 @@ func TestReporterDelivers(t *testing.T) {
 		{
 			name:    "Keptn was not there",
 			control: &control{standing: keptn.Current, fail: 5},
-			events:  []event.Event{started, finished},
+			events:  []protocol.Answer{started, finished},
 			want:    both,
 			sends:   7,
 			settled: true,
@@ -295,14 +302,14 @@ func TestReporterDelivers(t *testing.T) {
 		{
 			name:    "one that may have arrived is not sent again",
 			control: &control{standing: keptn.Current, lost: 1, lag: after(time.Minute)},
-			events:  []event.Event{started, finished},
+			events:  []protocol.Answer{started, finished},
 			want:    both,
 			settled: true,
 		},
 		{
 			name:    "or may be, where the transport recognises it",
 			control: &control{standing: keptn.Current, lost: 1, deduplication: 2 * time.Minute, lag: after(time.Minute)},
-			events:  []event.Event{started, finished},
+			events:  []protocol.Answer{started, finished},
 			want:    both,
 			sends:   3,
 			settled: true,
@@ -344,7 +351,7 @@ func TestRefusedEventIsReplaced(t *testing.T) {
 		return &api.StatusError{Code: code, Message: message, Request: "POST /v1/event", Own: true}
 	}
 	refusal := func(says error) string {
-		return "Keptn refused the result of this task: sending sh.keptn.event.test.finished: " + says.Error() + pods
+		return "Keptn refused the result of this task: " + says.Error() + pods
 	}
 	if500 := func(outgoing event.Event) error {
 		if _, phase, _ := keptn.ParseType(outgoing.Type()); phase == keptn.Finished && strings.Contains(string(outgoing.Data()), "all is well") {
@@ -362,7 +369,7 @@ func TestRefusedEventIsReplaced(t *testing.T) {
 		{
 			name: "it cannot be parsed", control: &control{standing: keptn.Current, refuse: if500},
 			want: []string{"", "all is well", refusal(refused(http.StatusInternalServerError, tooHigh))}, counted: []keptn.Phase{keptn.Started, keptn.Finished},
-			refusal: "sending sh.keptn.event.test.finished: " + refused(http.StatusInternalServerError, tooHigh).Error(),
+			refusal: refused(http.StatusInternalServerError, tooHigh).Error(),
 		},
 		{
 			name: "everything is refused",
@@ -370,20 +377,20 @@ func TestRefusedEventIsReplaced(t *testing.T) {
 				return refused(http.StatusBadRequest, "no")
 			}},
 			want: []string{"all is well", refusal(refused(http.StatusBadRequest, "no"))}, counted: []keptn.Phase{keptn.Started},
-			refusal: "sending sh.keptn.event.test.finished: " + refused(http.StatusBadRequest, "no").Error(),
+			refusal: refused(http.StatusBadRequest, "no").Error(),
 		},
 		{
 			name:    "it is never recorded",
 			control: &control{standing: keptn.Current, counted: []keptn.Phase{keptn.Started}, drop: 1000},
 			want:    slices.Concat(slices.Repeat([]string{"all is well"}, maxLost), slices.Repeat([]string{refusal(errLost)}, maxLost)),
-			counted: []keptn.Phase{keptn.Started}, refusal: "sending sh.keptn.event.test.finished: " + errLost.Error(),
+			counted: []keptn.Phase{keptn.Started}, refusal: errLost.Error(),
 		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				reporter := newTestReporter(test.control)
-				finished := fresh().Finished(noon, keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: "all is well"})
+				finished := ends(fresh(), keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: "all is well"})
 				var delivery Delivery
 				for range 600 {
 					var err error
@@ -411,7 +418,7 @@ func TestReporterTellsThatATaskWasAborted(t *testing.T) {
 	for standing, aborted := range map[keptn.Standing]bool{keptn.Aborted: true, keptn.Completed: false} {
 		reporter := newTestReporter(&control{standing: standing})
 		for range 2 {
-			delivery, err := deliver(t, reporter, reportedTask.Started(noon), time.Time{})
+			delivery, err := deliver(t, reporter, begins(reportedTask), time.Time{})
 			if difference := cmp.Diff(Delivery{Settled: true, Aborted: aborted}, delivery); difference != "" || err != nil {
 				t.Errorf("%v (-want +got):\n%s", err, difference)
 			}
@@ -419,26 +426,30 @@ func TestReporterTellsThatATaskWasAborted(t *testing.T) {
 	}
 }
 
-// deliver delivers an event, of a run that ended at some time.
-func deliver(t *testing.T, reporter *Reporter, outgoing event.Event, endedAt time.Time) (Delivery, error) {
+// begins and ends are the answers of a task at noon.
+func begins(task keptn.Task) protocol.Answer {
+	return protocol.Answer{Task: task, Phase: keptn.Started, At: noon}
+}
+
+func ends(task keptn.Task, outcome keptn.Outcome) protocol.Answer {
+	return protocol.Finished(task, noon, outcome, "")
+}
+
+// deliver delivers the answer of a run that ended at some time.
+func deliver(t *testing.T, reporter *Reporter, answer protocol.Answer, endedAt time.Time) (Delivery, error) {
 	t.Helper()
-	answer, err := keptn.ParseAnswer(outgoing)
-	if err != nil {
-		t.Fatal(err)
-	}
 	answer.EndedAt = endedAt
 	return reporter.Deliver(t.Context(), answer)
 }
 
-// deliverAll delivers events, each again every minute until it has come to something.
-func deliverAll(t *testing.T, reporter *Reporter, events []event.Event) (settled bool) {
+// deliverAll delivers answers, each again every minute until Keptn needs none of them any more.
+func deliverAll(t *testing.T, reporter *Reporter, answers []protocol.Answer) (settled bool) {
 	t.Helper()
-	triggeredAt := fresh().TriggeredAt.Format(time.RFC3339Nano)
+	triggeredAt := fresh().TriggeredAt
 	for range 60 {
-		for _, outgoing := range events {
-			outgoing = outgoing.Clone()
-			outgoing.SetExtension(keptn.TriggeredAtExtension, triggeredAt)
-			delivery, err := deliver(t, reporter, outgoing, time.Now().Add(2*clockSkew))
+		for _, answer := range answers {
+			answer.Task.TriggeredAt = triggeredAt
+			delivery, err := deliver(t, reporter, answer, time.Now().Add(2*clockSkew))
 			settled = err == nil && delivery.Settled
 		}
 		if settled {
@@ -474,7 +485,7 @@ func TestReporterWaitsOutWhatWasSentBeforeIt(t *testing.T) {
 				reporter, began := newTestReporter(control), time.Now()
 				// The answer itself tells when its task was triggered.
 				for control.sends == 0 && time.Since(began) < time.Hour {
-					if _, err := deliver(t, reporter, task.Started(noon), time.Time{}); err != nil {
+					if _, err := deliver(t, reporter, begins(task), time.Time{}); err != nil {
 						t.Fatal(err)
 					}
 					time.Sleep(time.Second)
@@ -512,7 +523,7 @@ func schedule(t *testing.T, seed uint64) {
 	}
 	reporter := newTestReporter(control)
 	task := fresh()
-	events := []event.Event{task.Started(noon), task.Finished(noon, keptn.Errored("no"))}
+	events := []protocol.Answer{begins(task), ends(task, keptn.Errored("no"))}
 	for attempts := 0; ; attempts++ {
 		const tooMany = 1000
 		if attempts > tooMany {
@@ -538,18 +549,18 @@ func TestReporterCountsDeduplicationFromTheFirstProcess(t *testing.T) {
 		control := &control{standing: keptn.Current, deduplication: 2 * time.Minute, lag: after(4 * time.Minute)}
 		before := newTestReporter(control)
 		task := fresh()
-		if _, err := deliver(t, before, task.Started(noon), time.Time{}); err != nil {
+		if _, err := deliver(t, before, begins(task), time.Time{}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
 		reporter := newTestReporter(control)
 		control.lost = 2
 		for range 4 {
-			_, _ = deliver(t, reporter, task.Started(noon), time.Time{}) // the first two fail
+			_, _ = deliver(t, reporter, begins(task), time.Time{}) // the first two fail
 			time.Sleep(35 * time.Second)
 		}
 		time.Sleep(10 * time.Minute)
-		if _, err := deliver(t, reporter, task.Started(noon), time.Time{}); err != nil {
+		if _, err := deliver(t, reporter, begins(task), time.Time{}); err != nil {
 			t.Fatal(err)
 		}
 		if difference := cmp.Diff([]keptn.Phase{keptn.Started}, control.counted); difference != "" {
@@ -563,7 +574,7 @@ func TestReporterAsksASlowKeptnLess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		control := &control{standing: keptn.Current, lag: after(time.Hour)}
 		reporter := newTestReporter(control)
-		if _, err := deliver(t, reporter, fresh().Started(noon), time.Time{}); err != nil {
+		if _, err := deliver(t, reporter, begins(fresh()), time.Time{}); err != nil {
 			t.Fatal(err)
 		}
 		const most = 9
@@ -580,7 +591,7 @@ func TestWhatIsDroppedIsCounted(t *testing.T) {
 	reporter.Timing, reporter.Metrics = Timing{Interval: time.Second, Limit: time.Second}, metrics
 	var sent []bool
 	for range 3 {
-		delivery, err := deliver(t, reporter, reportedTask.Started(noon), time.Time{})
+		delivery, err := deliver(t, reporter, begins(reportedTask), time.Time{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -603,9 +614,9 @@ func TestReporterDeliversOnceToManyCallers(t *testing.T) {
 		failures := make(chan error, 20)
 		for index := range cap(failures) {
 			group.Go(func() {
-				outgoing := task.Started(noon)
+				outgoing := begins(task)
 				if index%2 == 1 {
-					outgoing = task.Finished(noon, keptn.Errored(fmt.Sprint(index)))
+					outgoing = ends(task, keptn.Errored(fmt.Sprint(index)))
 				}
 				_, err := deliver(t, reporter, outgoing, time.Now().Add(2*clockSkew))
 				failures <- err
@@ -675,7 +686,7 @@ func TestArchiveIsAskedBeforeAResend(t *testing.T) {
 				reporter := newTestReporter(control)
 				asked := test.archive()
 				reporter.Archive = asked
-				answer := keptn.Answer{Task: test.task(), Phase: keptn.Started, Event: reportedTask.Started(time.Now())}
+				answer := begins(test.task())
 				for range 2 {
 					_, _ = reporter.Deliver(t.Context(), answer) // the first may fail, as the transport does
 				}
@@ -684,5 +695,66 @@ func TestArchiveIsAskedBeforeAResend(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestLinkToTheTraceIsALabel(t *testing.T) {
+	const pattern, link = "https://jaeger.example.com/trace/{traceID}", "https://jaeger.example.com/trace/4ed578f61e1e4a119b2e9a7111760f5b"
+	labelled := task
+	labelled.Labels = map[string]string{"build": "17"}
+	for _, test := range []struct {
+		name, pattern string
+		task          keptn.Task
+		reported      map[string]string
+		want          map[string]string
+	}{
+		{name: "beside others", pattern: pattern, task: labelled, reported: map[string]string{"a": "b"}, want: map[string]string{"build": "17", "a": "b", "trace": link}},
+		{name: "alone", pattern: pattern, task: task, want: map[string]string{"trace": link}},
+		{name: "not without an address", task: labelled, want: labelled.Labels},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			reporter := newTestReporter(&control{})
+			reporter.TraceURL = test.pattern
+			answer := ends(test.task, keptn.Outcome{Labels: test.reported, Data: map[string]any{"number": json.Number("9007199254740993.0")}})
+			outgoing, err := reporter.event(answer, 0, "", noon, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got struct {
+				Labels map[string]string
+				Number json.RawMessage
+			}
+			if err := outgoing.DataAs(&got); err != nil {
+				t.Fatal(err)
+			}
+			if difference := cmp.Diff(test.want, got.Labels); difference != "" || string(got.Number) != "9007199254740993.0" {
+				t.Errorf("%s (-want +got):\n%s", got.Number, difference)
+			}
+			if answer.Outcome.Labels["trace"] != "" {
+				t.Error("the answer was changed")
+			}
+		})
+	}
+}
+
+// Each attempt is a span below that of the run. Only a final refusal marks it.
+func TestEachAttemptIsASpan(t *testing.T) {
+	refused := &api.StatusError{Code: http.StatusBadRequest, Own: true, Message: "no"}
+	recorder := tracetest.NewSpanRecorder()
+	reporter := newTestReporter(&control{})
+	reporter.Tracer = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder)).Tracer("")
+	for _, want := range []error{errDown, nil, refused} {
+		reporter.Sender = answering{want}
+		if err := reporter.sendFitting(t.Context(), begins(task), 0, "", noon); !errors.Is(err, want) {
+			t.Errorf("got %v, want %v", err, want)
+		}
+	}
+	var got []string
+	for _, span := range recorder.Ended() {
+		got = append(got, fmt.Sprintf("%s below %s, %s, %d events", span.Name(), span.Parent().SpanID(), span.Status().Code, len(span.Events())))
+	}
+	of := "send sh.keptn.event.test.started below " + tracing.SpanID(task.TriggeredID).String()
+	if difference := cmp.Diff([]string{of + ", Unset, 1 events", of + ", Unset, 0 events", of + ", Error, 0 events"}, got); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
 	}
 }

@@ -1,12 +1,10 @@
-package outward
+package report
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -55,7 +53,7 @@ func TestWhatWasSentIsRemembered(t *testing.T) {
 					}
 					reporter := newTestReporter(&control{})
 					reporter.Sender = answering{answer}
-					if err := reporter.send(t.Context(), keptn.Answer{Event: reportedTask.Started(noon)}, test.counted[index], &got); !errors.Is(err, answer) {
+					if err := reporter.send(t.Context(), begins(reportedTask), test.counted[index], &got); !errors.Is(err, answer) {
 						t.Errorf("got %v", err)
 					}
 				}
@@ -76,79 +74,42 @@ func TestDeliveryOfAFinishedEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		control := &control{standing: keptn.Current}
 		reporter := newTestReporter(control)
-		delivery, err := deliver(t, reporter, fresh().Finished(noon, keptn.Errored("no")), time.Now().Add(2*clockSkew))
+		delivery, err := deliver(t, reporter, ends(fresh(), keptn.Errored("no")), time.Now().Add(2*clockSkew))
 		if difference := cmp.Diff(Delivery{Sent: true, Settled: true}, delivery); difference != "" || err != nil {
 			t.Errorf("%v (-want +got):\n%s", err, difference)
 		}
 	})
 }
 
-// A run that is named is there for a while, and for no longer.
-func TestNamedRunIsThereForAWhile(t *testing.T) {
-	runs := newRuns(nil, nil, nil)
-	runs.add(task, noon)
-	for later, want := range map[time.Duration]bool{0: true, namedFor - 1: true, namedFor: false} {
-		runs.Now = func() time.Time { return noon.Add(later) }
-		if got := runs.IsThere(task); got != want {
-			t.Errorf("after %s: %t", later, got)
-		}
-	}
-}
-
-// asked fails, and keeps which tasks it was asked about.
-type asked struct{ tasks []string }
-
-func (asked *asked) Count(_ context.Context, task keptn.Task) (keptn.Count, error) {
-	asked.tasks = append(asked.tasks, task.TriggeredID)
-	return keptn.Count{}, errDown
-}
-
-// A Keptn that is down is not asked about each task, and each look begins with another one.
-func TestLookEndsAfterAFewFailures(t *testing.T) {
-	counter := &asked{}
-	runs := newRuns(nil, open{}, nil)
-	runs.Counter = counter
-	other := task
-	for index := range 10 {
-		other.TriggeredID = strconv.Itoa(index)
-		runs.Add(other)
-	}
-	for looks := range 10 {
-		if err := runs.look(t.Context()); !errors.Is(err, errDown) || len(counter.tasks) != maxFailures*(looks+1) {
-			t.Errorf("asked about %v, %v", counter.tasks, err)
-		}
-	}
-	slices.Sort(counter.tasks)
-	if got := slices.Compact(counter.tasks); len(got) != 10 {
-		t.Errorf("asked about %v only", got)
-	}
-}
-
 // Of an event as much stays as may be, whatever that is: its message is cut for each byte
 // that is missing, and its labels go only once nothing of the message is left.
 func TestEveryLimitIsKept(t *testing.T) {
-	outgoing := finishedWith(strings.Repeat("x", 2000), map[string]string{"label": strings.Repeat("y", 500)})
-	size := func(fitted event.Event) int {
+	label := map[string]string{"label": strings.Repeat("y", 500)}
+	reporter := newTestReporter(&control{})
+	fit := func(message string, limit int) (fitted event.Event, size int) {
+		fitted, err := reporter.event(finishedWith(message, label), 0, "", noon, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
 		content, err := keptn.EncodeEvent(fitted)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return len(content)
+		return fitted, len(content)
 	}
-	whole, bare := size(outgoing), size(finishedWith("", map[string]string{"label": strings.Repeat("y", 500)}))
+	message := strings.Repeat("x", 2000)
+	_, whole := fit(message, 1<<20)
+	_, bare := fit("", 1<<20)
 	for limit := bare - 400; limit <= whole; limit++ {
-		fitted, err := Fit(outgoing, limit)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := size(fitted); got > limit {
-			t.Fatalf("of %d bytes it has %d", limit, got)
+		fitted, size := fit(message, limit)
+		if size > limit {
+			t.Fatalf("of %d bytes it has %d", limit, size)
 		}
 		labels := strings.Contains(string(fitted.Data()), "yyy")
 		if labels != (limit >= bare) {
 			t.Fatalf("of %d bytes, of which %d are for all but the message, labels are there: %t", limit, bare, labels)
 		}
-		if limit == whole && size(fitted) != whole {
+		if limit == whole && size != whole {
 			t.Errorf("it was cut although it fits")
 		}
 	}
@@ -157,8 +118,9 @@ func TestEveryLimitIsKept(t *testing.T) {
 // Less than what Keptn's validation lets pass is not tried.
 func TestRefusalOfTheSmallestEventIsFinal(t *testing.T) {
 	for limit, sends := range map[int]int{validatedBytes: 1, validatedBytes + 1: 2} {
-		refuse := &refusing{}
-		err := NewSizeLimit(refuse, limit, func() int { return 0 }, discard).Send(t.Context(), finishedWith("x", nil))
+		refuse, reporter := &refusing{}, newTestReporter(&control{})
+		reporter.Sender, reporter.Limit = refuse, NewSizeLimit(limit, func() int { return 0 }, discard)
+		err := reporter.sendFitting(t.Context(), finishedWith("x", nil), 0, "", noon)
 		if err == nil || refuse.sends != sends {
 			t.Errorf("of %d bytes it was sent %d times, %v", limit, refuse.sends, err)
 		}

@@ -1,4 +1,4 @@
-package run
+package protocol
 
 import (
 	"testing"
@@ -7,19 +7,39 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/job-executor/job-executor/functions/run"
 )
 
-// What functions tell each other of a run: the event's type, source, id and data.
+// Each notice has a type, a source, an id that is the same when it is resent, and data.
 func TestNotices(t *testing.T) {
 	at := time.Unix(1000, 5e6)
 	const plan = `[{"namespace":"jobs","name":"a"},{"namespace":"jobs","name":"b"}]`
-	made := func(name string, phase Phase, annotations ...string) *batchv1.Job {
-		job := job(name, phase)
-		job.Annotations[TaskAnnotation], job.Annotations[PlanAnnotation] = `{"name":"test","context":"c"}`, plan
+	job := func(name string, phase run.Phase, annotations ...string) *batchv1.Job {
+		job := &batchv1.Job{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: "jobs", Name: name, UID: types.UID("uid-" + name), Labels: map[string]string{run.EventIDLabel: "run"},
+				Annotations: map[string]string{run.TaskAnnotation: `{"name":"test","context":"c"}`, run.PlanAnnotation: plan},
+			},
+			Spec: batchv1.JobSpec{Suspend: new(phase == run.Waiting)},
+		}
 		for index := 0; index < len(annotations); index += 2 {
 			job.Annotations[annotations[index]] = annotations[index+1]
 		}
-		return &job
+		condition := batchv1.JobConditionType("")
+		switch phase {
+		case run.Succeeded:
+			condition = batchv1.JobComplete
+		case run.Failed:
+			condition = batchv1.JobFailed
+		default:
+			return job
+		}
+		job.Status.Conditions = []batchv1.JobCondition{{Type: condition, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(at)}}
+		return job
 	}
 	const source, task = "/apis/batch/v1/namespaces/jobs/jobs", `{"name":"test","context":"c"}`
 	tests := []struct {
@@ -30,56 +50,56 @@ func TestNotices(t *testing.T) {
 	}{
 		{
 			name:   "a Job was deleted",
-			event:  Completed(made("a", Running), Deleted, at),
+			event:  Completed(job("a", run.Running), JobDeleted, at),
 			id:     "uid-a-deleted",
 			source: source,
 			want:   Notice{RunID: "run", Job: "a", Task: []byte(task), Deleted: true},
 		},
 		{
 			name:   "a Job can't start",
-			event:  Completed(made("a", Running), Unstarted, at),
+			event:  Completed(job("a", run.Running), JobUnstarted, at),
 			id:     "uid-a-unstarted",
 			source: source,
 			want:   Notice{RunID: "run", Job: "a", Task: []byte(task), Unstarted: true},
 		},
 		{
 			name:   "a silent Job finished",
-			event:  Completed(made("a", Succeeded, SilentAnnotation, "true"), Finished, at),
+			event:  Completed(job("a", run.Succeeded, run.SilentAnnotation, "true"), JobFinished, at),
 			id:     "uid-a-completed",
 			source: source,
 			want:   Notice{RunID: "run", Job: "a", Task: []byte(task), Silent: true},
 		},
 		{
 			name:   "its task can't be read",
-			event:  Completed(made("a", Running, TaskAnnotation, "{"), Deleted, at),
+			event:  Completed(job("a", run.Running, run.TaskAnnotation, "{"), JobDeleted, at),
 			id:     "uid-a-deleted",
 			source: source,
 			want:   Notice{RunID: "run", Job: "a", Deleted: true},
 		},
 		{
 			name:   "it is being created",
-			event:  Active([]*batchv1.Job{made("b", Waiting)}, at),
+			event:  Active([]*batchv1.Job{job("b", run.Waiting)}, at),
 			id:     "run-active-1000",
 			source: source,
 			want:   Notice{RunID: "run", Task: []byte(task)},
 		},
 		{
 			name:   "its first Job is there",
-			event:  Active([]*batchv1.Job{made("a", Waiting), made("b", Waiting)}, at),
+			event:  Active([]*batchv1.Job{job("a", run.Waiting), job("b", run.Waiting)}, at),
 			id:     "run-active-1000",
 			source: source,
 			want:   Notice{RunID: "run", Task: []byte(task), Begun: true},
 		},
 		{
 			name:   "its first Job is gone, and the second runs",
-			event:  Active([]*batchv1.Job{made("b", Running)}, at),
+			event:  Active([]*batchv1.Job{job("b", run.Running)}, at),
 			id:     "run-active-1000",
 			source: source,
 			want:   Notice{RunID: "run", Task: []byte(task), Begun: true},
 		},
 		{
 			name:   "it has ended",
-			event:  Active([]*batchv1.Job{made("a", Succeeded), made("b", Failed)}, at),
+			event:  Active([]*batchv1.Job{job("a", run.Succeeded), job("b", run.Failed)}, at),
 			id:     "run-active-1000",
 			source: source,
 			want:   Notice{RunID: "run", Task: []byte(task), Begun: true, Ended: true},
@@ -115,41 +135,20 @@ func TestNotices(t *testing.T) {
 			}
 		})
 	}
-	if _, err := NoticeOf(Reported("bridge", "", "c", at), ReportedType); err == nil || err.Error() != "event -reported names no run" {
+	if _, err := NoticeOf(Reported("bridge", "", "c", at), ReportedType); err == nil || err.Error() != "notice -reported has no run" {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestWhatAJobSaysOfItself(t *testing.T) {
-	failed := job("a", Failed)
-	if reason, message := FailureOf(&failed); reason != "BackoffLimitExceeded" || message != "it failed" {
-		t.Errorf("got %s, %s", reason, message)
+func TestCompletionIsTheSameEachTime(t *testing.T) {
+	finished := batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "jobs", Name: "a", UID: "uid", Labels: map[string]string{run.EventIDLabel: "run"}},
+		Status: batchv1.JobStatus{Conditions: []batchv1.JobCondition{{
+			Type: batchv1.JobComplete, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(time.Unix(1000, 0)),
+		}}},
 	}
-	for name, test := range map[string]struct {
-		job    batchv1.Job
-		phase  Phase
-		active bool
-	}{
-		"it waits":        {job: job("a", Waiting), phase: Waiting, active: true},
-		"it runs":         {job: job("a", Running), phase: Running, active: true},
-		"it has ended":    {job: job("a", Succeeded), phase: Succeeded},
-		"it has failed":   {job: failed, phase: Failed},
-		"it was given up": {job: *givenUp(), phase: Failed},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if got := PhaseOf(&test.job); got != test.phase || IsActive(&test.job) != test.active {
-				t.Errorf("it is %s, active: %v", got, IsActive(&test.job))
-			}
-			if reason, _ := FailureOf(&test.job); (reason != "") != (name == "it has failed") {
-				t.Errorf("it failed for %q", reason)
-			}
-		})
+	one, other := Completed(&finished, JobFinished, time.Unix(2000, 0)), Completed(&finished, JobFinished, time.Unix(3000, 0))
+	if difference := cmp.Diff(one.String(), other.String()); difference != "" {
+		t.Errorf("(-one +other):\n%s", difference)
 	}
-}
-
-// givenUp is a Job that could not start.
-func givenUp() *batchv1.Job {
-	made := job("a", Waiting)
-	made.Annotations[FailureAnnotation] = "no image"
-	return &made
 }

@@ -1,4 +1,4 @@
-package outward
+package report
 
 import (
 	"errors"
@@ -164,25 +164,25 @@ func TestNext(t *testing.T) {
 }
 
 // What an error tells about the event that was sent.
-func TestSaid(t *testing.T) {
+func TestVerdicts(t *testing.T) {
 	status := func(code int, own bool, message string) error {
 		return fmt.Errorf("sending: %w", &api.StatusError{Code: code, Own: own, Message: message})
 	}
 	tests := []struct {
 		name string
 		err  error
-		want said
+		want verdict
 	}{
-		{name: "no error", want: taken},
-		{name: "Keptn was not reached", err: &net.OpError{Op: "dial", Err: errDown}, want: notTaken},
+		{name: "no error", want: accepted},
+		{name: "Keptn was not reached", err: &net.OpError{Op: "dial", Err: errDown}, want: notAccepted},
 		{name: "the connection broke", err: &net.OpError{Op: "read", Err: errDown}, want: unclear},
 		{name: "anything else", err: errDown, want: unclear},
-		{name: "Keptn's own failure", err: status(http.StatusInternalServerError, true, "no"), want: notTaken},
+		{name: "Keptn's own failure", err: status(http.StatusInternalServerError, true, "no"), want: notAccepted},
 		{name: "a proxy's failure", err: status(http.StatusInternalServerError, false, "no"), want: unclear},
 		{name: "a proxy's that lost the answer", err: status(http.StatusBadGateway, false, "<html>"), want: unclear},
-		{name: "a proxy that reached nobody", err: status(http.StatusServiceUnavailable, false, "<html>"), want: notTaken},
-		{name: "a wrong token", err: status(http.StatusUnauthorized, false, ""), want: notTaken},
-		{name: "too many requests", err: status(http.StatusTooManyRequests, false, ""), want: notTaken},
+		{name: "a proxy that reached nobody", err: status(http.StatusServiceUnavailable, false, "<html>"), want: notAccepted},
+		{name: "a wrong token", err: status(http.StatusUnauthorized, false, ""), want: notAccepted},
+		{name: "too many requests", err: status(http.StatusTooManyRequests, false, ""), want: notAccepted},
 		{name: "what is no event of Keptn's", err: status(http.StatusBadRequest, true, "no data"), want: refused},
 		{name: "what it can't process", err: status(http.StatusUnprocessableEntity, true, "no type"), want: refused},
 		{name: "validation is on", err: status(http.StatusBadRequest, true, "http: request body too large"), want: tooLarge},
@@ -192,12 +192,12 @@ func TestSaid(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if got := saidOf(test.err); got != test.want {
+			if got := verdictOf(test.err); got != test.want {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})
 	}
-	if saidOf(errors.Join(errDown, nats.ErrMaxPayload)) != tooLarge {
+	if verdictOf(errors.Join(errDown, nats.ErrMaxPayload)) != tooLarge {
 		t.Error("it is not looked for in all errors")
 	}
 }

@@ -1,10 +1,12 @@
-package outward
+package runs
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -17,13 +19,28 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/job-executor/job-executor/functions/bridge/report"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/tracing"
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
-// noSpans writes none.
+var (
+	noon, discard, errDown, task, triggered = fixture.Noon, fixture.Discard, fixture.ErrDown, fixture.Task, fixture.Triggered
+	current, running, aborted, completed    = fixture.Current, fixture.Running, fixture.Aborted, fixture.Completed
+)
+
+// delivered keeps the last answer.
+type delivered struct{ last protocol.Answer }
+
+func (d *delivered) Deliver(_ context.Context, answer protocol.Answer) (report.Delivery, error) {
+	d.last = answer
+	return report.Delivery{}, nil
+}
+
+// noSpans writes no spans.
 type noSpans struct{}
 
 func (noSpans) Write(context.Context, keptn.Task, keptn.RunResult, string) {}
@@ -49,31 +66,27 @@ func (open open) OpenTriggered(context.Context, string) ([]event.Event, error) {
 func TestRunIsCancelledWhenItsSequenceWasAborted(t *testing.T) {
 	tests := []struct {
 		name    string
-		answer  event.Event
-		settled bool
+		ended   bool
 		open    open
 		counter fixture.Counter
 		want    []string
 	}{
 		{
 			name:    "a task that was aborted",
-			answer:  task.Started(noon),
 			counter: fixture.Counter{Answer: aborted},
 			want:    []string{"1-cancelled"},
 		},
-		{name: "not one that is open", answer: task.Started(noon), open: open{task}, counter: fixture.Counter{Answer: aborted}},
+		{name: "not one that is open", open: open{task}, counter: fixture.Counter{Answer: aborted}},
 		{
 			name:    "not one that is only missing in the list",
-			answer:  task.Started(noon),
 			counter: fixture.Counter{Answer: running},
 		},
-		{name: "not one that Keptn does not know", answer: task.Started(noon), counter: fixture.Counter{}},
-		{name: "not one that is completed", answer: task.Started(noon), counter: fixture.Counter{Answer: completed}},
-		{name: "not while Keptn can't be asked", answer: task.Started(noon), counter: fixture.Counter{Err: errDown}},
+		{name: "not one that Keptn does not know", counter: fixture.Counter{}},
+		{name: "not one that is completed", counter: fixture.Counter{Answer: completed}},
+		{name: "not while Keptn can't be asked", counter: fixture.Counter{Err: errDown}},
 		{
 			name:    "not one that was reported",
-			answer:  task.Finished(noon, keptn.Errored("")),
-			settled: true,
+			ended:   true,
 			counter: fixture.Counter{Answer: aborted},
 		},
 	}
@@ -82,22 +95,9 @@ func TestRunIsCancelledWhenItsSequenceWasAborted(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				broker := &fixture.Broker{Refuse: 1} // it is tried again
 				runs := newRuns(broker, test.open, &test.counter)
-				keptnsSide := &delivered{}
-				outbox := &Outbox{
-					Keptn:         keptnsSide,
-					Journal:       &journal{},
-					IntegrationID: integrationID,
-					Runs:          runs,
-					RunSpans:      noSpans{},
-					Metrics:       &fixture.Metrics{},
-					Now:           time.Now,
-					Log:           discard,
-				}
-				for _, answer := range []event.Event{task.Started(noon), test.answer} {
-					if _, err := outbox.Handle(t.Context(), answer); err != nil {
-						t.Fatal(err)
-					}
-					keptnsSide.settled = test.settled
+				runs.Add(task)
+				if test.ended {
+					runs.Remove(task)
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
@@ -156,29 +156,6 @@ func TestAbortIsSeenThoughAnotherTypeCanNotBeListed(t *testing.T) {
 	})
 }
 
-// A started event that comes late, after the finished one, makes no run of it.
-func TestStartedThatComesAfterTheEndChangesNothing(t *testing.T) {
-	runs := newRuns(&fixture.Broker{}, nil, &fixture.Counter{})
-	outbox := &Outbox{
-		Keptn:         &delivered{settled: true},
-		Journal:       &journal{},
-		IntegrationID: integrationID,
-		Runs:          runs,
-		RunSpans:      noSpans{},
-		Metrics:       &fixture.Metrics{},
-		Now:           time.Now,
-		Log:           discard,
-	}
-	for _, answer := range []event.Event{task.Finished(noon, keptn.Errored("")), task.Started(noon)} {
-		if _, err := outbox.Handle(t.Context(), answer); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if len(runs.tasks) > 0 {
-		t.Errorf("it is looked after: %v", runs.tasks)
-	}
-}
-
 // jobsource names a run that is not reported: whatever may have happened meanwhile is
 // answered.
 func TestNamedRunIsAnswered(t *testing.T) {
@@ -200,7 +177,7 @@ func TestNamedRunIsAnswered(t *testing.T) {
 		if phase == run.Succeeded {
 			job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
 		}
-		made := run.Active([]*batchv1.Job{job}, noon)
+		made := protocol.Active([]*batchv1.Job{job}, noon)
 		return made
 	}
 	incomplete := named(run.Waiting, "")
@@ -208,7 +185,7 @@ func TestNamedRunIsAnswered(t *testing.T) {
 	// asked.
 	observed := func(phase run.Phase) event.Event {
 		made := named(phase, "true")
-		notice, err := run.NoticeOf(made, run.ActiveType)
+		notice, err := protocol.NoticeOf(made, protocol.ActiveType)
 		if err == nil {
 			notice.Task = json.RawMessage(strings.Replace(string(notice.Task), "{", `{"observed":true,`, 1))
 			err = made.SetData(event.ApplicationJSON, notice)
@@ -225,7 +202,7 @@ func TestNamedRunIsAnswered(t *testing.T) {
 		reply     string
 		err       error
 		isThere   bool
-		delivered string
+		delivered keptn.Phase
 	}{
 		{
 			name:    "it was aborted",
@@ -263,7 +240,7 @@ func TestNamedRunIsAnswered(t *testing.T) {
 			event:     named(run.Running, ""),
 			counter:   fixture.Counter{Answer: current},
 			isThere:   true,
-			delivered: "sh.keptn.event.test.started",
+			delivered: keptn.Started,
 		},
 		{name: "it is silent", event: named(run.Running, "true"), counter: fixture.Counter{Answer: current}, isThere: true},
 		{name: "it is of what was only observed", event: observed(run.Running), counter: fixture.Counter{Err: errDown}},
@@ -289,9 +266,50 @@ func TestNamedRunIsAnswered(t *testing.T) {
 			if id == "1-cancelled" && tracing.Parse(t.Context(), reply.Extensions()[tracing.Extension].(string)).TraceID() != tracing.TraceID(task.Context) {
 				t.Errorf("it is within %v", reply.Extensions())
 			}
-			if id != test.reply || !errors.Is(err, test.err) || runs.IsThere(task) != test.isThere || keptnsSide.last.Type() != test.delivered {
-				t.Errorf("got %q, %v, is there: %v, delivered %q", id, err, runs.IsThere(task), keptnsSide.last.Type())
+			if id != test.reply || !errors.Is(err, test.err) || runs.IsThere(task) != test.isThere || keptnsSide.last.Phase != test.delivered {
+				t.Errorf("got %q, %v, is there: %v, delivered %q", id, err, runs.IsThere(task), keptnsSide.last.Phase)
 			}
 		})
+	}
+}
+
+// A run that is named is there for a while, and for no longer.
+func TestNamedRunIsThereForAWhile(t *testing.T) {
+	runs := newRuns(nil, nil, nil)
+	runs.add(task, noon)
+	for later, want := range map[time.Duration]bool{0: true, announcementLifetime - 1: true, announcementLifetime: false} {
+		runs.Now = func() time.Time { return noon.Add(later) }
+		if got := runs.IsThere(task); got != want {
+			t.Errorf("after %s: %t", later, got)
+		}
+	}
+}
+
+// asked fails, and keeps which tasks it was asked about.
+type asked struct{ tasks []string }
+
+func (asked *asked) Count(_ context.Context, task keptn.Task) (keptn.Count, error) {
+	asked.tasks = append(asked.tasks, task.TriggeredID)
+	return keptn.Count{}, errDown
+}
+
+// A Keptn that is down is not asked about each task, and each look begins with another one.
+func TestLookEndsAfterAFewFailures(t *testing.T) {
+	counter := &asked{}
+	runs := newRuns(nil, open{}, nil)
+	runs.Counter = counter
+	other := task
+	for index := range 10 {
+		other.TriggeredID = strconv.Itoa(index)
+		runs.Add(other)
+	}
+	for checks := range 10 {
+		if err := runs.checkAll(t.Context()); !errors.Is(err, errDown) || len(counter.tasks) != maxFailures*(checks+1) {
+			t.Errorf("asked about %v, %v", counter.tasks, err)
+		}
+	}
+	slices.Sort(counter.tasks)
+	if got := slices.Compact(counter.tasks); len(got) != 10 {
+		t.Errorf("asked about %v only", got)
 	}
 }

@@ -1,4 +1,4 @@
-package outward
+package report
 
 import (
 	"errors"
@@ -11,31 +11,30 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn/api"
 )
 
-// said is what an error of sending an event tells about the event.
-type said int
+// verdict is what an error says about the event that was sent.
+type verdict int
 
 const (
-	// taken: there is no error.
-	taken said = iota
-	// unclear: it may have arrived all the same.
+	// accepted: there is no error.
+	accepted verdict = iota
+	// unclear: the event may have arrived.
 	unclear
-	// notTaken: it has not arrived, and may the next time.
-	notTaken
-	// tooLarge: it is larger than Keptn takes.
+	// notAccepted: the event has not arrived. It may the next time.
+	notAccepted
+	// tooLarge: Keptn accepts only smaller events.
 	tooLarge
-	// refused: it never will be taken.
+	// refused: Keptn never accepts this event.
 	refused
 )
 
-// saidOf reads what Keptn, its NATS or what stands before them said of an event: what
-// is too large has many answers (recordings 52-oversize-http and 71-validation-on), and
-// NATS' client says it by itself.
-func saidOf(err error) said {
+// verdictOf classifies an error of Keptn, of its NATS or of a proxy in front of them. An event that is too
+// large has many answers (recordings 52-oversize-http and 71-validation-on), and one of NATS' client.
+func verdictOf(err error) verdict {
 	status, answered := errors.AsType[*api.StatusError](err)
 	network, unreached := errors.AsType[*net.OpError](err)
 	switch {
 	case err == nil:
-		return taken
+		return accepted
 	case errors.Is(err, nats.ErrMaxPayload),
 		answered && status.Code == http.StatusRequestEntityTooLarge,
 		answered && status.Code == http.StatusBadRequest && strings.Contains(status.Message, "too large"),
@@ -46,11 +45,14 @@ func saidOf(err error) said {
 		return refused
 	case answered && (status.Code < http.StatusInternalServerError || status.Own || status.Code == http.StatusServiceUnavailable),
 		unreached && network.Op == "dial":
-		return notTaken
+		return notAccepted
 	default:
 		return unclear
 	}
 }
 
-// IsRefused says whether an error of sending an event is that it never will be taken.
-func IsRefused(err error) bool { return saidOf(err) == refused }
+// isRefusal reports whether resending the same event is useless.
+func isRefusal(err error) bool {
+	verdict := verdictOf(err)
+	return verdict == refused || verdict == tooLarge
+}

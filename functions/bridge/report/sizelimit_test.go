@@ -1,4 +1,4 @@
-package outward
+package report
 
 import (
 	"context"
@@ -15,12 +15,13 @@ import (
 
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/keptn/api"
+	"github.com/job-executor/job-executor/functions/protocol"
 )
 
-func finishedWith(message string, labels map[string]string) event.Event {
+func finishedWith(message string, labels map[string]string) protocol.Answer {
 	labelled := task
 	labelled.Labels = labels
-	return labelled.Finished(noon, keptn.Errored(message))
+	return ends(labelled, keptn.Errored(message))
 }
 
 func TestEventsFitIntoWhatKeptnTakes(t *testing.T) {
@@ -29,23 +30,23 @@ func TestEventsFitIntoWhatKeptnTakes(t *testing.T) {
 	labelled.Labels = map[string]string{"a": "b"}
 	tests := []struct {
 		name     string
-		outgoing event.Event
+		answer   protocol.Answer
 		limit    int
 		least    int // of the bytes are used
 		has, not []string
 	}{
 		{
-			name:     "what is small enough stays as it is",
-			outgoing: finishedWith("hello", nil),
-			limit:    1 << 10,
-			has:      []string{`"hello"`},
-			not:      []string{"left out"},
+			name:   "what is small enough stays as it is",
+			answer: finishedWith("hello", nil),
+			limit:  1 << 10,
+			has:    []string{`"hello"`},
+			not:    []string{"left out"},
 		},
 		{
-			name:     "text",
-			outgoing: finishedWith("begin"+long("x", 1<<20)+"end", nil),
-			limit:    64 << 10,
-			least:    64<<10 - 4,
+			name:   "text",
+			answer: finishedWith("begin"+long("x", 1<<20)+"end", nil),
+			limit:  64 << 10,
+			least:  64<<10 - 4,
 			has: []string{
 				`"begin`,
 				`end"`,
@@ -53,29 +54,29 @@ func TestEventsFitIntoWhatKeptnTakes(t *testing.T) {
 			},
 		},
 		{
-			name:     "what has to be escaped needs more room",
-			outgoing: finishedWith("begin"+long("\n\"\x01", 1<<20)+"end", nil),
-			limit:    64 << 10,
-			least:    64<<10 - 16,
-			has:      []string{`"begin`, `end"`, "left out"},
+			name:   "what has to be escaped needs more room",
+			answer: finishedWith("begin"+long("\n\"\x01", 1<<20)+"end", nil),
+			limit:  64 << 10,
+			least:  64<<10 - 16,
+			has:    []string{`"begin`, `end"`, "left out"},
 		},
 		{
-			name:     "no character is cut in two",
-			outgoing: finishedWith(long("äöü€", 1<<20), nil),
-			limit:    64 << 10,
-			least:    64<<10 - 16,
-			has:      []string{"left out"},
+			name:   "no character is cut in two",
+			answer: finishedWith(long("äöü€", 1<<20), nil),
+			limit:  64 << 10,
+			least:  64<<10 - 16,
+			has:    []string{"left out"},
 		},
 		{
-			name:     "labels go before the event does",
-			outgoing: finishedWith("hello", map[string]string{"large": long("l", 70<<10)}),
-			limit:    64 << 10,
-			has:      []string{`"Left out, since Keptn accepts events of at most 65536 bytes: labels (71692 bytes).\nhello"`},
-			not:      []string{"large"},
+			name:   "labels go before the event does",
+			answer: finishedWith("hello", map[string]string{"large": long("l", 70<<10)}),
+			limit:  64 << 10,
+			has:    []string{`"Left out, since Keptn accepts events of at most 65536 bytes: labels (71692 bytes).\nhello"`},
+			not:    []string{"large"},
 		},
 		{
 			name: "reported data goes before labels do, the largest first",
-			outgoing: labelled.Finished(noon, keptn.Outcome{
+			answer: ends(labelled, keptn.Outcome{
 				Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: long("x", 8<<10),
 				Data: map[string]any{"small": "s", "large": long("l", 40<<10), "larger": long("l", 50<<10), "get-sli": long("l", 20<<10)},
 			}),
@@ -85,11 +86,18 @@ func TestEventsFitIntoWhatKeptnTakes(t *testing.T) {
 				`bytes).\nx`, `"small":"s"`, `"get-sli"`, `"a":"b"`},
 			not: []string{`"large":`, `"larger":`},
 		},
-		{name: "a little too much", outgoing: finishedWith(long("x", 64<<10), nil), limit: 64 << 10, least: 60 << 10, has: []string{"left out"}},
+		{
+			name: "a started event has labels, too", answer: begins(keptn.Task{
+				TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v", Labels: map[string]string{"large": long("l", 70<<10)},
+			}),
+			limit: 64 << 10, has: []string{`"Left out, since Keptn accepts events of at most 65536 bytes: labels (71692 bytes).\n"`}, not: []string{"large"},
+		},
+		{name: "a little too much", answer: finishedWith(long("x", 64<<10), nil), limit: 64 << 10, least: 60 << 10, has: []string{"left out"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			fitted, err := Fit(test.outgoing, test.limit)
+			reporter := newTestReporter(&control{})
+			fitted, err := reporter.event(test.answer, 0, "", noon, test.limit)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -110,7 +118,11 @@ func TestEventsFitIntoWhatKeptnTakes(t *testing.T) {
 					t.Errorf("%q is there", part)
 				}
 			}
-			want, got := test.outgoing, fitted
+			want, err := reporter.event(test.answer, 0, "", noon, 1<<30)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := fitted
 			_, _ = want.SetData(event.ApplicationJSON, nil), got.SetData(event.ApplicationJSON, nil)
 			if difference := cmp.Diff(want.String(), got.String()); difference != "" {
 				t.Errorf("attributes (-want +got):\n%s", difference)
@@ -186,13 +198,11 @@ func TestLimitIsLearntFromARefusal(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			sizeLimit := NewSizeLimit(&test.keptn, 1000000, func() int { return test.transport }, discard)
+			reporter := newTestReporter(&control{})
+			reporter.Sender, reporter.Limit = &test.keptn, NewSizeLimit(1000000, func() int { return test.transport }, discard)
 			for range 2 {
-				if err := sizeLimit.Send(
-					t.Context(),
-					finishedWith(strings.Repeat("x", test.size), nil),
-				); (err != nil) != test.wantError ||
-					err != nil && !errors.Is(err, test.keptn.refusal) {
+				err := reporter.sendFitting(t.Context(), finishedWith(strings.Repeat("x", test.size), nil), 0, "", noon)
+				if (err != nil) != test.wantError || err != nil && !errors.Is(err, test.keptn.refusal) {
 					t.Fatal(err)
 				}
 			}

@@ -1,4 +1,4 @@
-package outward
+package report
 
 import (
 	"context"
@@ -11,21 +11,22 @@ import (
 	"github.com/keptn/go-utils/pkg/api/models"
 
 	"github.com/job-executor/job-executor/functions/function"
-	"github.com/job-executor/job-executor/functions/jobphase"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/keptn/api"
+	"github.com/job-executor/job-executor/functions/protocol"
+	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
 // delivered keeps the last event.
 type delivered struct {
-	last                      event.Event
+	last                      protocol.Answer
 	dropped, settled, aborted bool
 	err                       error
 }
 
-func (delivered *delivered) Deliver(_ context.Context, answer keptn.Answer) (Delivery, error) {
-	delivered.last = answer.Event
+func (delivered *delivered) Deliver(_ context.Context, answer protocol.Answer) (Delivery, error) {
+	delivered.last = answer
 	return Delivery{Sent: delivered.err == nil && !delivered.dropped, Settled: delivered.settled, Aborted: delivered.aborted}, delivered.err
 }
 
@@ -42,13 +43,33 @@ func (journal *journal) Log(_ context.Context, entry models.LogEntry) error {
 
 func integrationID() string { return "id" }
 
+// noSpans writes no spans.
+type noSpans struct{}
+
+func (noSpans) Write(context.Context, keptn.Task, keptn.RunResult, string) {}
+
+// noRuns tracks no runs.
+type noRuns struct{}
+
+func (noRuns) Add(keptn.Task)    {}
+func (noRuns) Remove(keptn.Task) {}
+func (noRuns) Cancel(_ context.Context, task keptn.Task) event.Event {
+	return protocol.Cancelled("ours", task.TriggeredID, task.Context, noon)
+}
+
+// logging returns an answer with an entry for Keptn's log.
+func logging(answer protocol.Answer, text string) protocol.Answer {
+	answer.Logged = text
+	return answer
+}
+
 func TestErrorsAppearInKeptnsLog(t *testing.T) {
 	entry := func(message string) []models.LogEntry {
 		return []models.LogEntry{{IntegrationID: "id", Message: message, Time: noon, KeptnContext: task.Context, Task: "test", TriggeredID: "1"}}
 	}
 	tests := []struct {
 		name      string
-		told      event.Event
+		told      protocol.Answer
 		id        string
 		dropped   bool
 		err       error
@@ -57,47 +78,47 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 	}{
 		{
 			name: "a finished event that is errored",
-			told: task.Finished(noon, keptn.Errored("it broke")),
+			told: ends(task, keptn.Errored("it broke")),
 			id:   "id",
 			want: entry("it broke"),
 		},
 		{
 			name: "even if the log can't be written, it has been sent",
-			told: task.Finished(noon, keptn.Errored("it broke")),
+			told: ends(task, keptn.Errored("it broke")),
 			id:   "id",
 			err:  errDown,
 			want: entry("it broke"),
 		},
 		{
 			name:    "not one that was dropped",
-			told:    task.Finished(noon, keptn.Errored("it broke")),
+			told:    ends(task, keptn.Errored("it broke")),
 			id:      "id",
 			dropped: true,
 		},
 		{
 			name: "nor one that passed",
-			told: task.Finished(noon, keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass}),
+			told: ends(task, keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass}),
 			id:   "id",
 		},
-		{name: "nor a started one", told: task.Started(noon), id: "id"},
+		{name: "nor a started one", told: begins(task), id: "id"},
 		{
-			name: "what a silent action beside it has to say", told: keptn.WithLog(task.Started(noon), "it can't be run\nät all"), id: "id",
+			name: "what a silent action beside it has to say", told: logging(begins(task), "it can't be run\nät all"), id: "id",
 			want: entry("it can't be run\nät all"),
 		},
 		{
-			name: "that before the error", told: keptn.WithLog(task.Finished(noon, keptn.Errored("it broke")), "a silent one broke"), id: "id",
+			name: "that before the error", told: logging(ends(task, keptn.Errored("it broke")), "a silent one broke"), id: "id",
 			want: append(entry("a silent one broke"), entry("it broke")...),
 		},
-		{name: "not of one that was dropped", told: keptn.WithLog(task.Started(noon), "it can't be run"), id: "id", dropped: true},
+		{name: "not of one that was dropped", told: logging(begins(task), "it can't be run"), id: "id", dropped: true},
 		{
 			name: "an error without a finished event",
-			told: task.LogError(noon, "silent, but broken"),
+			told: protocol.Log(task, noon, "silent, but broken", ""),
 			id:   "id",
 			want: entry("silent, but broken"),
 		},
 		{
 			name:      "which is repeated if the log can't be written",
-			told:      task.LogError(noon, "silent, but broken"),
+			told:      protocol.Log(task, noon, "silent, but broken", ""),
 			id:        "id",
 			err:       errDown,
 			want:      entry("silent, but broken"),
@@ -105,7 +126,7 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 		},
 		{
 			name:      "or if there is no registration yet",
-			told:      task.LogError(noon, "silent, but broken"),
+			told:      protocol.Log(task, noon, "silent, but broken", ""),
 			wantError: true,
 		},
 	}
@@ -119,10 +140,10 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 				},
 				Journal:       journal,
 				IntegrationID: func() string { return test.id },
-				Runs:          newRuns(nil, nil, nil),
+				Runs:          noRuns{},
 				Log:           discard,
 			}
-			if _, err := outbox.Handle(t.Context(), test.told); (err != nil) != test.wantError {
+			if _, err := outbox.Handle(t.Context(), test.told.Event()); (err != nil) != test.wantError {
 				t.Errorf("got %v", err)
 			}
 			if difference := cmp.Diff(test.want, journal.entries); difference != "" {
@@ -134,26 +155,27 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 
 // What Keptn is given once is measured once, of whichever of the two events a run has.
 func TestJobsOfARunAreMeasured(t *testing.T) {
-	jobs := []jobphase.Phases{{jobphase.Pending: time.Second, jobphase.Run: 2 * time.Second}, {jobphase.Queued: time.Second}}
+	jobs := []run.Phases{{run.PhasePending: time.Second, run.PhaseRun: 2 * time.Second}, {run.PhaseQueued: time.Second}}
 	measured := []string{"a Job of 1: map[pending:1s run:2s]", "a Job of 1: map[queued:1s]"}
 	for name, test := range map[string]struct {
-		told event.Event
-		jobs []jobphase.Phases
+		told protocol.Answer
+		jobs []run.Phases
 		want []string
 	}{
-		"a finished event": {told: task.Finished(noon, keptn.Outcome{}), jobs: jobs, want: measured},
-		"a silent one's":   {told: task.LogError(noon, "broken"), jobs: jobs, want: measured},
-		"a started event":  {told: task.Started(noon)},
+		"a finished event": {told: ends(task, keptn.Outcome{}), jobs: jobs, want: measured},
+		"a silent one's":   {told: protocol.Log(task, noon, "broken", ""), jobs: jobs, want: measured},
+		"a started event":  {told: begins(task)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			metrics := &fixture.Metrics{}
 			outbox := &Outbox{
 				Metrics: metrics, RunSpans: noSpans{}, Journal: &journal{}, IntegrationID: func() string { return "id" },
-				Runs: newRuns(nil, nil, nil), Now: func() time.Time { return noon }, Log: discard,
+				Runs: noRuns{}, Now: func() time.Time { return noon }, Log: discard,
 			}
 			for _, dropped := range []bool{false, true} { // the Broker delivers it twice
 				outbox.Keptn = &delivered{dropped: dropped}
-				if _, err := outbox.Handle(t.Context(), jobphase.Add(test.told, test.jobs)); err != nil {
+				test.told.Jobs = test.jobs
+				if _, err := outbox.Handle(t.Context(), test.told.Event()); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -171,7 +193,7 @@ func TestLogEntryIsWrittenOnce(t *testing.T) {
 		Keptn:         &delivered{},
 		Journal:       journal,
 		IntegrationID: integrationID,
-		Runs:          newRuns(nil, nil, nil),
+		Runs:          noRuns{},
 		Metrics:       &fixture.Metrics{},
 		RunSpans:      noSpans{},
 		Log:           discard,
@@ -179,8 +201,8 @@ func TestLogEntryIsWrittenOnce(t *testing.T) {
 	other := task
 	other.TriggeredID = "2"
 	var failed []bool
-	for _, told := range []event.Event{task.LogError(noon, "a"), task.LogError(noon, "a"), task.LogError(noon, "a"), other.LogError(noon, "b")} {
-		_, err := outbox.Handle(t.Context(), told)
+	for _, told := range []protocol.Answer{protocol.Log(task, noon, "a", ""), protocol.Log(task, noon, "a", ""), protocol.Log(task, noon, "a", ""), protocol.Log(other, noon, "b", "")} {
+		_, err := outbox.Handle(t.Context(), told.Event())
 		failed = append(failed, err != nil)
 		journal.err = nil
 	}
@@ -215,13 +237,13 @@ func TestOutboxSaysWhatIsWorthRepeating(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			outbox := &Outbox{
 				Keptn:    &delivered{err: test.err},
-				Runs:     newRuns(nil, nil, nil),
+				Runs:     noRuns{},
 				Metrics:  &fixture.Metrics{},
 				RunSpans: noSpans{},
 				Now:      func() time.Time { return noon },
 				Log:      discard,
 			}
-			_, err := outbox.Handle(t.Context(), task.Started(noon))
+			_, err := outbox.Handle(t.Context(), begins(task).Event())
 			if function.IsPermanent(err) != test.permanent || (err == nil) != (test.err == nil) {
 				t.Errorf("got %v", err)
 			}
@@ -229,28 +251,13 @@ func TestOutboxSaysWhatIsWorthRepeating(t *testing.T) {
 	}
 }
 
-func TestOutboxLeavesOutWhatTheBrokerAdded(t *testing.T) {
-	keptnsSide := &delivered{}
-	routed := task.Started(noon)
-	want := routed.Clone()
-	routed.SetExtension("knativearrivaltime", "2026-11-24T12:00:00Z")
-	routed.SetExtension("traceparent", "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01")
-	outbox := &Outbox{Keptn: keptnsSide, Runs: newRuns(nil, nil, nil), Metrics: &fixture.Metrics{}, RunSpans: noSpans{}, Log: discard}
-	if _, err := outbox.Handle(t.Context(), routed); err != nil {
-		t.Fatal(err)
-	}
-	if difference := cmp.Diff(want.String(), keptnsSide.last.String()); difference != "" {
-		t.Errorf("(-want +got):\n%s", difference)
-	}
-}
-
 // Keptn has a result only when it says so; then the run is reported, and not before. A
 // run that begins as its sequence is aborted, which nobody looks after yet, is cancelled.
 func TestOutboxAnswersForTheRun(t *testing.T) {
-	started, finished := task.Started(noon), task.Finished(noon, keptn.Errored(""))
+	started, finished := begins(task), ends(task, keptn.Errored(""))
 	tests := []struct {
 		name             string
-		answer           event.Event
+		answer           protocol.Answer
 		settled, aborted bool
 		want             string
 	}{
@@ -270,12 +277,12 @@ func TestOutboxAnswersForTheRun(t *testing.T) {
 				Keptn:         keptnsSide,
 				Journal:       &journal{},
 				IntegrationID: integrationID,
-				Runs:          newRuns(nil, nil, nil),
+				Runs:          noRuns{},
 				Source:        "ours",
 				Now:           func() time.Time { return noon },
 				Log:           discard,
 			}
-			reply, err := outbox.Handle(t.Context(), test.answer)
+			reply, err := outbox.Handle(t.Context(), test.answer.Event())
 			id := ""
 			if reply != nil {
 				id = reply.ID()

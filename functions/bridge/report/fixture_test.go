@@ -1,4 +1,4 @@
-package outward
+package report
 
 import "github.com/job-executor/job-executor/test/fixture"
 

@@ -1,50 +1,50 @@
-package outward
+package report
 
 import (
 	"time"
 
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
 )
 
-// reported is what is remembered of a task and its answers.
+// reported is the reporter's memory of a task.
 type reported struct {
 	started, finished sent
-	// heard says that an answer was delivered here, whatever came of it.
+	// heard is true once an answer was delivered here, whatever its outcome.
 	heard bool
-	// held says that it was logged why an answer is held back.
+	// held is true once a log line said why an answer is held back.
 	held bool
-	// settled says that Keptn has what it needs, or no longer waits for the task.
+	// settled is true once Keptn has counted everything that it needs, or no longer waits.
 	settled bool
-	// aborted says that it is settled since the task's sequence was aborted.
+	// aborted is true if the task is settled because its sequence was aborted.
 	aborted bool
-	// unknownSince is since when Keptn has known nothing of the task.
+	// unknownSince is when Keptn was first found to know nothing about the task; zero if it does.
 	unknownSince time.Time
-	// triggeredAt and endedAt are before which time nobody can have sent a started and
-	// a finished event; zero if that is not known. A run has not ended before its task was
-	// triggered.
+	// triggeredAt and endedAt bound the times of events from earlier bridges: no started event is older
+	// than triggeredAt, and no finished event is older than endedAt. Zero if unknown.
 	triggeredAt, endedAt time.Time
 }
 
-// sent is what this process has sent of one kind, or may have.
+// sent is what this process has sent, or may have sent, for one phase of a task.
 type sent struct {
 	times int
-	// before is how many Keptn had counted before the first.
+	// before is how many events Keptn had counted before the first one.
 	before int
-	// first and last are when.
+	// first and last are the times of the first and the last try.
 	first, last time.Time
-	// failed says that the last one may not have arrived.
+	// failed is true if the last one may not have arrived.
 	failed bool
-	// lost is how often Keptn accepted it without counting it.
+	// lost is how often Keptn accepted the event without counting it.
 	lost int
-	// refusal says why a minimal event is sent in its place; empty if it is sent itself.
+	// refusal is why a minimal event replaces the event; empty if it does not.
 	refusal string
 }
 
-// maxLost is how often an event is sent that Keptn accepts and does not count, before a minimal
-// one is, and how often that is: over NATS Keptn accepts what it cannot decode.
+// maxLost is how many times an event is sent that Keptn accepts but does not count, before a minimal
+// event replaces it. Over NATS, Keptn accepts events that it cannot decode.
 const maxLost = 3
 
-// refuse has a minimal event sent from now on. It returns false if one was sent already.
+// refuse makes a minimal event replace the event. It returns false if one already does.
 func (s *sent) refuse(why string) bool {
 	if s.refusal != "" {
 		return false
@@ -53,8 +53,8 @@ func (s *sent) refuse(why string) bool {
 	return true
 }
 
-// learn takes over what an answer tells.
-func (entry *reported) learn(answer keptn.Answer) {
+// learn records the times of an answer.
+func (entry *reported) learn(answer protocol.Answer) {
 	entry.heard = true
 	if entry.triggeredAt.IsZero() {
 		entry.triggeredAt = answer.Task.TriggeredAt
@@ -64,7 +64,7 @@ func (entry *reported) learn(answer keptn.Answer) {
 	}
 }
 
-// note takes over what Keptn says.
+// note records whether Keptn knows the task.
 func (entry *reported) note(count keptn.Count, now time.Time) {
 	switch {
 	case count.Standing != keptn.Unknown:
@@ -81,14 +81,13 @@ const (
 	wait step = iota
 	sendStarted
 	sendFinished
-	// enough says that Keptn has counted what it is given.
+	// enough: Keptn has counted the answer.
 	enough
-	// over says that Keptn needs nothing any more.
+	// over: Keptn needs nothing else for the task.
 	over
 )
 
-// known is what is known of a task: what was sent, what Keptn has counted, and since
-// when this process has been at work.
+// known is the basis of a decision: what was sent, what Keptn has counted, and when this process began.
 type known struct {
 	reported
 	count      keptn.Count
@@ -96,11 +95,10 @@ type known struct {
 	begun, now time.Time
 }
 
-// clockSkew is how much the clocks of Keptn, of the nodes and of this process may
-// differ.
+// clockSkew is how far the clocks of Keptn, the nodes and this process may be apart.
 const clockSkew = 5 * time.Second
 
-// next says what a task needs next, if there is a started or a finished event to give.
+// next returns what a task needs next, if its started or finished answer is to be delivered.
 func next(known known, given keptn.Phase) step {
 	count := known.count
 	switch count.Standing {
@@ -108,7 +106,7 @@ func next(known known, given keptn.Phase) step {
 		return over
 	case keptn.Unknown:
 		if !known.unknownSince.IsZero() && known.now.Sub(known.unknownSince) > known.timing.Loss {
-			return over // it was deleted, with its project or with all of Keptn
+			return over // it was deleted, with its project or with Keptn
 		}
 		return wait
 	case keptn.Pending:
@@ -130,7 +128,7 @@ func next(known known, given keptn.Phase) step {
 	}
 }
 
-// since returns the earliest time at which anybody can have sent a finished event.
+// since returns the earliest possible time of a finished event.
 func (known known) since() time.Time {
 	if known.endedAt.Before(known.triggeredAt) {
 		return known.triggeredAt
@@ -147,23 +145,23 @@ func (known known) isUncertain(sent sent, since time.Time) bool {
 	return !known.isOurs(since)
 }
 
-// isOurs reports whether only this process can have sent an event that was sent at a time or later.
+// isOurs reports whether an event that is not older than since can only be from this process.
 func (known known) isOurs(since time.Time) bool { return since.After(known.begun.Add(clockSkew)) }
 
-// isUnderWay says whether an event may still be counted that was sent: by this
-// process, or by one before it, which can't have been before since.
+// isUnderWay reports whether Keptn may still count an event that this process has sent, or that an
+// earlier one may have sent after since.
 func (known known) isUnderWay(sent sent, counted int, since time.Time) bool {
 	deduplication, ours := known.timing.Deduplication, known.isOurs(since)
 	recognised := func(first time.Time) bool { return known.now.Sub(first)+clockSkew < deduplication }
 	if sent.times > 0 {
 		first := sent.first
 		if !ours {
-			first = since // the process before this one may have sent it first
+			first = since // an earlier process may have sent it first
 		}
 		switch {
-		case counted >= sent.before+sent.times: // all of them were counted
+		case counted >= sent.before+sent.times: // Keptn has counted them all
 			return false
-		case sent.failed && deduplication > 0 && recognised(first): // the transport drops it if it has it
+		case sent.failed && deduplication > 0 && recognised(first): // the transport drops the second one
 			return false
 		default:
 			return known.now.Sub(sent.last) < known.timing.Loss

@@ -1,0 +1,353 @@
+package report
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/job-executor/job-executor/functions/bridge/memory"
+	"github.com/job-executor/job-executor/functions/excerpt"
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
+	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/tracing"
+)
+
+// Reporter makes sure that Keptn counts one started and then one finished event per task, however often
+// and in whatever order it gets answers. A second started event would leave the sequence open for ever,
+// unless a second finished event follows (recording 20-double-started).
+//
+// Keptn's success does not mean that it counts an event soon, or at all. So the reporter asks Keptn what
+// it has counted, and resends an event only once the event is certainly lost: after Timing.Loss. It is
+// safe for concurrent use.
+type Reporter struct {
+	// Sender sends to Keptn.
+	Sender  protocol.Sender
+	Counter keptn.Counter
+	// Archive is asked before an event is sent that may have been sent already. It may be nil.
+	Archive Archive
+	// Source is the source of all events.
+	Source string
+	// TraceURL is the address of a trace, with {traceID} as a placeholder. Keptn's page shows it as the
+	// label trace. Empty for no label.
+	TraceURL string
+	Limit    *SizeLimit
+	Timing   Timing
+	Tracer   trace.Tracer
+	Now      func() time.Time
+	Metrics  Metrics
+	Log      *slog.Logger
+
+	begun time.Time
+	tasks memory.Memory[reported]
+}
+
+// Archive knows which answers were published, as mongodb-datastore does. If an event is published
+// twice with the same id, only shipyard-controller gets it once: every subscriber of Keptn's core NATS
+// gets it twice (K3 of a real Keptn 1.4.5).
+type Archive interface {
+	// Published returns the times at which our answers to a task were published.
+	Published(ctx context.Context, task keptn.Task, phase keptn.Phase) ([]time.Time, error)
+}
+
+// Timing is how long the reporter waits for Keptn.
+type Timing struct {
+	// Loss is how long Keptn may take to count an event that it accepted. It is longer than any event
+	// stays in Keptn's stream.
+	Loss time.Duration
+	// Deduplication is how long the transport recognises a resent event; 0 if it does not.
+	Deduplication time.Duration
+	// Interval is the pause before the second question of a delivery. It doubles with each question.
+	Interval time.Duration
+	// Limit bounds all pauses of a delivery.
+	Limit time.Duration
+}
+
+// Metrics measure answers, as runmetric.Recorder does.
+type Metrics interface {
+	Sent(ctx context.Context, answer protocol.Answer, isResend bool, err error)
+	Dropped(ctx context.Context, phase keptn.Phase)
+	Jobs(ctx context.Context, task keptn.Task, jobs []run.Phases)
+}
+
+// Begin records that this bridge starts to work now. Call it before the first delivery, and again when
+// the bridge is elected: the reporter does not know what an earlier bridge has sent.
+func (r *Reporter) Begin() { r.begun = r.Now() }
+
+// ErrPending is returned when Keptn has not dispatched a task yet, or has paused its sequence. The
+// delivery must be repeated later.
+var ErrPending = errors.New("Keptn has not dispatched the task, or its sequence is paused")
+
+// Delivery is the outcome of a delivery.
+type Delivery struct {
+	// Sent is true if an event of the answer's type was sent.
+	Sent bool
+	// Settled is true if Keptn has counted everything that it needs, including a finished event, or no
+	// longer waits for the task. If it is false without an error, Keptn has accepted the event and not
+	// counted it yet.
+	Settled bool
+	// Aborted is true if the task is settled because its sequence was aborted or timed out.
+	Aborted bool
+	// Refusal is why Keptn got an errored event instead of a finished event that it refused.
+	Refusal string
+}
+
+// HasStarted reports whether a run of the task has begun, as far as this bridge knows. It returns an
+// error only if the context ends.
+func (r *Reporter) HasStarted(ctx context.Context, task keptn.Task) (bool, error) {
+	entry, release, err := r.tasks.Hold(ctx, task.TriggeredID)
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	return entry.heard || entry.settled, nil
+}
+
+// Deliver sends the events of an answer that Keptn still needs. It returns an error if Keptn cannot be
+// asked, does not accept the event, or does not want it yet. The answer must then be delivered again.
+func (r *Reporter) Deliver(ctx context.Context, answer protocol.Answer) (delivery Delivery, err error) {
+	entry, release, err := r.tasks.Hold(ctx, answer.Task.TriggeredID)
+	if err != nil {
+		return Delivery{}, err
+	}
+	defer release()
+	entry.learn(answer)
+	deadline, pause := r.Now().Add(r.Timing.Limit), r.Timing.Interval
+	for {
+		if entry.settled {
+			r.drop(ctx, answer, delivery.Sent)
+			return Delivery{Sent: delivery.Sent, Settled: true, Aborted: entry.aborted, Refusal: entry.finished.refusal}, nil
+		}
+		count, err := r.Counter.Count(ctx, answer.Task)
+		if err != nil {
+			return delivery, err
+		}
+		now := r.Now()
+		entry.note(count, now)
+		state := known{*entry, count, r.Timing, r.begun, now}
+		switch next(state, answer.Phase) {
+		case over:
+			entry.settled, entry.aborted = true, count.Standing == keptn.Aborted
+			continue
+		case enough:
+			r.drop(ctx, answer, delivery.Sent)
+			return delivery, nil
+		case sendStarted:
+			if state.isUncertain(entry.started, entry.triggeredAt) && r.wasPublished(ctx, answer.Task, keptn.Started, count.Started, &entry.started) {
+				continue
+			}
+			started := answer
+			if answer.Phase != keptn.Started {
+				started = protocol.Answer{Task: answer.Task, Phase: keptn.Started}
+			}
+			if err := r.send(ctx, started, count.Started, &entry.started); err != nil {
+				if r.reduce(ctx, started, err, &entry.started) {
+					continue
+				}
+				return delivery, err
+			}
+			delivery.Sent = delivery.Sent || answer.Phase == keptn.Started
+			continue
+		case sendFinished:
+			if state.isUncertain(entry.finished, state.since()) && r.wasPublished(ctx, answer.Task, keptn.Finished, count.Finished, &entry.finished) {
+				continue
+			}
+			err := r.send(ctx, answer, count.Finished, &entry.finished)
+			switch {
+			case err != nil && r.reduce(ctx, answer, err, &entry.finished):
+				continue
+			case errors.Is(err, errLost) || err != nil && isRefusal(err):
+				r.Log.ErrorContext(ctx, "giving the task up: Keptn does not record its finished event",
+					"triggeredid", answer.Task.TriggeredID, "keptncontext", answer.Task.Context, "error", err)
+				entry.settled = true
+				continue
+			case err != nil:
+				return delivery, err
+			}
+			delivery.Sent, delivery.Refusal = true, entry.finished.refusal
+			continue
+		case wait:
+			r.logHeld(ctx, entry, count, answer)
+		}
+		if !now.Add(pause).Before(deadline) {
+			if count.Standing == keptn.Pending {
+				return delivery, fmt.Errorf("send %s: %w", answer.EventType(), ErrPending)
+			}
+			return delivery, nil
+		}
+		select {
+		case <-ctx.Done():
+			return delivery, fmt.Errorf("wait for Keptn to count %s: %w", answer.EventType(), context.Cause(ctx))
+		case <-time.After(pause):
+		}
+		pause *= 2
+	}
+}
+
+// wasPublished reports whether an answer was already published and Keptn may still count it. It then
+// records the time in before. If the archive cannot be asked, it returns false, so that the answer is
+// sent.
+func (r *Reporter) wasPublished(ctx context.Context, task keptn.Task, phase keptn.Phase, counted int, before *sent) bool {
+	if r.Archive == nil {
+		return false
+	}
+	published, err := r.Archive.Published(ctx, task, phase)
+	if err != nil {
+		r.Log.DebugContext(ctx, "sending an event that may have been published before", "error", err)
+	}
+	if len(published) <= counted {
+		return false
+	}
+	latest := slices.MaxFunc(published, time.Time.Compare)
+	if r.Now().Sub(latest) >= r.Timing.Loss {
+		return false
+	}
+	*before = sent{times: 1, before: counted, first: latest, last: latest, refusal: before.refusal}
+	return true
+}
+
+// logHeld logs once why an answer is held back that this bridge has not sent: the bridge before it
+// may have sent it, and a second one would count.
+func (r *Reporter) logHeld(ctx context.Context, entry *reported, count keptn.Count, answer protocol.Answer) {
+	if entry.held || count.Standing != keptn.Current || entry.started.times+entry.finished.times > 0 {
+		return
+	}
+	entry.held = true
+	r.Log.InfoContext(ctx, "holding an event back: the bridge before this one may have sent it", "type", answer.EventType(),
+		"triggeredid", answer.Task.TriggeredID, "keptncontext", answer.Task.Context, "until", r.begun.Add(r.Timing.Loss).UTC().Format(time.RFC3339))
+}
+
+// errLost means that Keptn accepted an event several times and never counted it.
+var errLost = fmt.Errorf("Keptn accepted it %d times and did not record it", maxLost)
+
+// reduce replaces an event that Keptn refuses or never records with a minimal one, from now on. It
+// returns false for other errors, and if the minimal event itself is refused.
+func (r *Reporter) reduce(ctx context.Context, answer protocol.Answer, err error, before *sent) bool {
+	refusal := errors.Unwrap(err) // without what this process attempted
+	if !isRefusal(err) && !errors.Is(err, errLost) || !before.refuse(refusal.Error()) {
+		return false
+	}
+	r.Log.WarnContext(ctx, "Keptn refuses an event; sending a minimal one in its place", "type", answer.EventType(),
+		"triggeredid", answer.Task.TriggeredID, "keptncontext", answer.Task.Context, "error", err)
+	return true
+}
+
+// RefusalMessage says that Keptn refused a task's finished event, and where to find the result.
+func RefusalMessage(task keptn.Task, refusal string) string {
+	return fmt.Sprintf("Keptn refused the result of this task: %s. What it reported is in the status of its pods: kubectl get pods --all-namespaces --selector %s=%s",
+		excerpt.Shorten(refusal, "the log of the bridge", maxRefusalBytes), run.EventIDLabel, run.ID(task.TriggeredID))
+}
+
+// maxRefusalBytes bounds the quoted refusal in a minimal event.
+const maxRefusalBytes = 1 << 10
+
+// drop counts an answer that Keptn does not need, unless it was sent in the same delivery.
+func (r *Reporter) drop(ctx context.Context, answer protocol.Answer, sent bool) {
+	if sent {
+		return
+	}
+	r.Metrics.Dropped(ctx, answer.Phase)
+	r.Log.DebugContext(ctx, "dropping an event that Keptn does not need",
+		"task", answer.Task.Name, "phase", answer.Phase, "triggeredid", answer.Task.TriggeredID, "keptncontext", answer.Task.Context)
+}
+
+// send sends the event of an answer, of whose kind Keptn has counted some. After an error that is no clear
+// refusal, the event may have arrived.
+func (r *Reporter) send(ctx context.Context, answer protocol.Answer, counted int, before *sent) error {
+	now := r.Now()
+	next := *before
+	if next.times == 0 || counted >= next.before+next.times {
+		next = sent{before: counted, first: now, refusal: before.refusal}
+	}
+	if !next.failed && next.times > 0 {
+		if next.lost++; next.lost >= maxLost {
+			before.lost = next.lost
+			return fmt.Errorf("send %s: %w", answer.EventType(), errLost)
+		}
+		r.Log.WarnContext(ctx, "event accepted but not recorded by Keptn; resending",
+			"type", answer.EventType(), "triggeredid", answer.Task.TriggeredID, "after", now.Sub(next.last).String())
+		next.first = now
+	}
+	err := r.sendFitting(ctx, answer, counted, before.refusal, now)
+	r.Metrics.Sent(ctx, answer, next.times > 0, err)
+	r.Log.DebugContext(ctx, "event sent to Keptn", "type", answer.EventType(), "triggeredid", answer.Task.TriggeredID, "error", err)
+	next.times, next.last, next.failed = 1, r.Now(), err != nil
+	if verdict := verdictOf(err); verdict == accepted || verdict == unclear {
+		*before = next
+	}
+	if err != nil {
+		return fmt.Errorf("send %s: %w", answer.EventType(), err)
+	}
+	return nil
+}
+
+// sendFitting sends an event that is small enough for Keptn. If Keptn refuses it as too large, it sends
+// a smaller one.
+func (r *Reporter) sendFitting(ctx context.Context, answer protocol.Answer, counted int, refusal string, now time.Time) error {
+	for {
+		limit := r.Limit.current()
+		outgoing, err := r.event(answer, counted, refusal, now, limit)
+		if err != nil {
+			return err
+		}
+		err = r.sendTraced(ctx, answer.Task, outgoing)
+		if !r.Limit.lower(ctx, limit, err) {
+			return err
+		}
+	}
+}
+
+// event builds Keptn's event of at most limit bytes. After a refusal it has nothing in it that the task or
+// the triggered event contributed. Its time is the time of sending: over NATS it must not run backwards.
+func (r *Reporter) event(answer protocol.Answer, counted int, refusal string, now time.Time, limit int) (event.Event, error) {
+	task, outcome := answer.Task, answer.Outcome
+	if refusal != "" {
+		task.Labels, outcome = nil, keptn.Outcome{}
+		if answer.Phase == keptn.Finished {
+			outcome = keptn.Errored(RefusalMessage(task, refusal))
+		}
+	}
+	if r.TraceURL != "" {
+		outcome.Labels = maps.Clone(outcome.Labels)
+		if outcome.Labels == nil {
+			outcome.Labels = map[string]string{}
+		}
+		outcome.Labels["trace"] = strings.ReplaceAll(r.TraceURL, "{traceID}", tracing.TraceID(task.Context).String())
+	}
+	outgoing := r.encode(task, answer.Phase, now, outcome, counted)
+	size, err := keptn.Size(outgoing)
+	if err != nil || size <= limit {
+		return outgoing, err
+	}
+	task, outcome = Fit(task, outcome, size, limit)
+	return r.encode(task, answer.Phase, now, outcome, counted), nil
+}
+
+func (r *Reporter) encode(task keptn.Task, phase keptn.Phase, now time.Time, outcome keptn.Outcome, counted int) event.Event {
+	outgoing := keptn.OneMore(task.Event(phase, now, outcome), counted)
+	outgoing.SetSource(r.Source)
+	return outgoing
+}
+
+// sendTraced sends an event within a span. Only a final error marks the span: others are retried.
+func (r *Reporter) sendTraced(ctx context.Context, task keptn.Task, outgoing event.Event) error {
+	ctx, span := tracing.StartSend(ctx, r.Tracer, task, outgoing.Type(), tracing.EventAttributes(outgoing)...)
+	defer span.End()
+	err := r.Sender.Send(ctx, outgoing)
+	switch {
+	case err == nil:
+	case verdictOf(err) == refused:
+		tracing.Fail(span, "refused", err.Error())
+	default:
+		tracing.Note(span, "not accepted", err)
+	}
+	return err
+}
