@@ -25,6 +25,7 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/signature"
+	"github.com/job-executor/job-executor/functions/telemetry"
 	"github.com/job-executor/job-executor/test/console"
 	control "github.com/job-executor/job-executor/test/keptn"
 )
@@ -238,7 +239,7 @@ func run(ctx context.Context, t *testing.T, transport bridge.Transport, server *
 	behind := &echo{now: time.Now, party: &signature.Party{Keys: keys, Now: time.Now}}
 	dependencies := bridge.Dependencies{
 		Kubernetes: fake.NewClientset(), KeptnTransport: http.DefaultTransport, Transport: http.DefaultTransport, Broker: behind, Keys: keys,
-		Telemetry: function.TelemetryTo("bridge", slog.DiscardHandler), Now: time.Now,
+		Telemetry: telemetry.To("bridge", slog.DiscardHandler), Now: time.Now,
 		Uninstalled: func(context.Context) bool { return false },
 		Jitter:      func(limit time.Duration) time.Duration { return limit },
 	}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
-	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/telemetry"
 	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/fixture"
 )
@@ -33,7 +33,7 @@ func TestTokenIsReadAgain(t *testing.T) {
 	configuration.Keptn.APIURL = keptn.URL + "/api"
 	client, err := configuration.client(http.DefaultTransport, "ours", newSecrets(configuration, Dependencies{
 		Reload: func() (Configuration, error) { return withToken(token), failure },
-		Now:    func() time.Time { return now }, Telemetry: function.TelemetryTo("bridge", slog.DiscardHandler),
+		Now:    func() time.Time { return now }, Telemetry: telemetry.To("bridge", slog.DiscardHandler),
 	}), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func TestPasswordOfNATSIsReadAgain(t *testing.T) {
 			}
 			return replaced, nil
 		},
-		Now: func() time.Time { now = now.Add(secretsFreshFor); return now }, Telemetry: function.TelemetryTo("bridge", slog.DiscardHandler),
+		Now: func() time.Time { now = now.Add(secretsFreshFor); return now }, Telemetry: telemetry.To("bridge", slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -29,6 +29,7 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/signature"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // Stream exchanges events with Keptn where there is something better than its
@@ -73,7 +74,7 @@ type Dependencies struct {
 	Uninstalled func(ctx context.Context) bool
 	// Reload reads the configuration again, for what is secret in it; nil is that it never changes.
 	Reload    func() (Configuration, error)
-	Telemetry *function.Telemetry
+	Telemetry *telemetry.Signals
 	Now       func() time.Time
 	// Jitter returns a random part of a duration.
 	Jitter func(time.Duration) time.Duration

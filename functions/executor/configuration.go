@@ -9,6 +9,7 @@ import (
 	"github.com/job-executor/job-executor/functions/files"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/signature"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // Configuration is that of an executor.
@@ -24,14 +25,14 @@ type Dependencies struct {
 	Kubernetes cluster.Client
 	// Transport makes requests to the bridge.
 	Transport http.RoundTripper
-	Telemetry *function.Telemetry
+	Telemetry *telemetry.Signals
 	Now       func() time.Time
 }
 
 // New wires an executor, of any task type.
 func New(configuration Configuration, dependencies Dependencies) function.Program {
-	telemetry := dependencies.Telemetry
-	party := configuration.Signing.Party(signature.Executor, dependencies.Now, telemetry)
+	signals := dependencies.Telemetry
+	party := configuration.Signing.Party(signature.Executor, dependencies.Now, signals)
 	executor := &Executor{
 		Files: &BridgeFiles{Namespaces: configuration.Namespaces, Gateway: files.Client{
 			URL: configuration.BridgeURL, TokenFile: configuration.TokenFile, HTTP: &http.Client{Transport: dependencies.Transport, Timeout: files.CallTimeout},
@@ -41,7 +42,7 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 			Cluster: &KubernetesCluster{Client: dependencies.Kubernetes}, Allowed: configuration.MayBeNamed, Now: dependencies.Now,
 		},
 		Configuration: configuration,
-		Tracer:        telemetry.Tracers.Tracer("executor"), Now: dependencies.Now, Log: telemetry.Log,
+		Tracer:        signals.Tracers.Tracer("executor"), Now: dependencies.Now, Log: signals.Log,
 	}
 	return function.Program{Handlers: map[string]function.Handler{"/": party.Handler(executor.Handle)}}
 }

@@ -34,7 +34,7 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
-	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -1136,7 +1136,7 @@ actions:
 	}
 	const members = "keptn.context=4ed578f6-1e1e-4a11-9b2e-9a7111760f5b,keptn.project=seed,keptn.stage=production,keptn.service=svc,keptn.task=test"
 	want := map[string]string{
-		"TRACEPARENT": "00-4ed578f61e1e4a119b2e9a7111760f5b-" + tracing.SpanID(
+		"TRACEPARENT": "00-4ed578f61e1e4a119b2e9a7111760f5b-" + telemetry.SpanID(
 			"jobs",
 			name,
 			"run",
@@ -1148,7 +1148,7 @@ actions:
 		t.Errorf("the task's (-want +got):\n%s", difference)
 	}
 	want = map[string]string{
-		"TRACEPARENT":                        "00-4ed578f61e1e4a119b2e9a7111760f5b-" + tracing.SpanID("jobs", name, "fetch").String() + "-01",
+		"TRACEPARENT":                        "00-4ed578f61e1e4a119b2e9a7111760f5b-" + telemetry.SpanID("jobs", name, "fetch").String() + "-01",
 		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318/v1/traces",
 	}
 	if difference := cmp.Diff(want, last(spec.InitContainers[0].Env)); difference != "" {

@@ -19,7 +19,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/files"
 	"github.com/job-executor/job-executor/functions/function"
-	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // Configuration is what the Job tells its init container.
@@ -50,9 +50,9 @@ func (paths *Paths) UnmarshalText(text []byte) error {
 }
 
 // Run fetches a task's files from the bridge, to which transport makes requests.
-func Run(ctx context.Context, configuration Configuration, telemetry *function.Telemetry, transport http.RoundTripper) error {
+func Run(ctx context.Context, configuration Configuration, signals *telemetry.Signals, transport http.RoundTripper) error {
 	return (&Fetcher{
-		Configuration: configuration, Tracer: telemetry.Tracers.Tracer("fetcher"), Log: telemetry.Log,
+		Configuration: configuration, Tracer: signals.Tracers.Tracer("fetcher"), Log: signals.Log,
 		Gateway: files.Client{URL: configuration.BridgeURL, TokenFile: configuration.TokenFile, HTTP: &http.Client{Transport: transport, Timeout: files.CallTimeout}},
 	}).Run(ctx)
 }
@@ -70,7 +70,7 @@ type Fetcher struct {
 func (fetcher *Fetcher) Run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, fetcher.Configuration.Timeout)
 	defer cancel()
-	ctx = trace.ContextWithRemoteSpanContext(ctx, tracing.Parse(ctx, fetcher.Configuration.Traceparent))
+	ctx = trace.ContextWithRemoteSpanContext(ctx, telemetry.Parse(ctx, fetcher.Configuration.Traceparent))
 	if err := os.MkdirAll(fetcher.Configuration.Target, 0o755); err != nil {
 		return fmt.Errorf("making the directory for the files: %w", err)
 	}
@@ -95,7 +95,7 @@ func (fetcher *Fetcher) fetch(ctx context.Context, root *os.Root, entry string) 
 		ctx, span = fetcher.Tracer.Start(ctx, "read "+entry)
 		defer func() {
 			if err != nil {
-				tracing.Fail(span, "file", err.Error())
+				telemetry.Fail(span, "file", err.Error())
 			}
 			span.End()
 		}()

@@ -1,7 +1,6 @@
 package function
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,8 +24,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/job-executor/job-executor/functions/keptn"
-	"github.com/job-executor/job-executor/functions/server"
-	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 var discard = slog.New(slog.DiscardHandler)
@@ -126,7 +124,7 @@ func TestReceiverAnswersWhatKnativeActsOn(t *testing.T) {
 					t.Errorf("%v was not to be handled", received)
 				}
 				return test.handle()
-			}, most, telemetry(tracetest.NewSpanRecorder())).ServeHTTP(recorder, request)
+			}, most, signals(tracetest.NewSpanRecorder())).ServeHTTP(recorder, request)
 			got := answer{recorder.Code, recorder.Body.String(), recorder.Header().Get("Ce-Type")}
 			if difference := cmp.Diff(test.want, got); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
@@ -144,7 +142,7 @@ func FuzzReceiver(f *testing.F) {
 		recorder := httptest.NewRecorder()
 		Receiver(func(_ context.Context, received event.Event) (*event.Event, error) {
 			return nil, received.Validate()
-		}, 1<<20, telemetry(tracetest.NewSpanRecorder())).ServeHTTP(recorder, request)
+		}, 1<<20, signals(tracetest.NewSpanRecorder())).ServeHTTP(recorder, request)
 		if recorder.Code != http.StatusAccepted && recorder.Code != http.StatusBadRequest {
 			t.Errorf("%d %s", recorder.Code, recorder.Body)
 		}
@@ -201,10 +199,10 @@ func TestConfigureNamesEveryVariable(t *testing.T) {
 	}
 }
 
-func telemetry(recorder *tracetest.SpanRecorder) *Telemetry {
-	return &Telemetry{
+func signals(recorder *tracetest.SpanRecorder) *telemetry.Signals {
+	return &telemetry.Signals{
 		Log:     discard,
-		Tracers: sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder), sdktrace.WithIDGenerator(tracing.IDGenerator{})),
+		Tracers: sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder), sdktrace.WithIDGenerator(telemetry.IDGenerator{})),
 	}
 }
 
@@ -227,9 +225,9 @@ func TestServeDrains(t *testing.T) {
 	}
 	ctx, end := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	environment := Environment{MaxEventBytes: 1000, Draining: server.Draining{Delay: 300 * time.Millisecond, Timeout: 10 * time.Second}}
+	environment := Environment{MaxEventBytes: 1000, Draining: Draining{Delay: 300 * time.Millisecond, Timeout: 10 * time.Second}}
 	go func() {
-		served <- Serve(ctx, environment, listener, wired(program), telemetry(tracetest.NewSpanRecorder()))
+		served <- Serve(ctx, environment, listener, wired(program), signals(tracetest.NewSpanRecorder()))
 	}()
 	ready := func() int {
 		request, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/readyz", nil)
@@ -273,7 +271,7 @@ func TestFunctionIsAliveWhileItStarts(t *testing.T) {
 	var come atomic.Bool
 	log := slog.New(slog.DiscardHandler)
 	go func() {
-		served <- Serve(ctx, Environment{Draining: server.Draining{Timeout: time.Minute}}, listener, func(ctx context.Context) (Program, error) {
+		served <- Serve(ctx, Environment{Draining: Draining{Timeout: time.Minute}}, listener, func(ctx context.Context) (Program, error) {
 			return Retry(ctx, log, func(context.Context) (Program, error) {
 				if !come.Load() {
 					select {
@@ -285,7 +283,7 @@ func TestFunctionIsAliveWhileItStarts(t *testing.T) {
 				}
 				return Program{}, nil
 			})
-		}, telemetry(tracetest.NewSpanRecorder()))
+		}, signals(tracetest.NewSpanRecorder()))
 	}()
 	status := func(path string) int {
 		request, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+listener.Addr().String()+path, nil)
@@ -319,10 +317,10 @@ func TestLoopThatFailsEndsTheFunction(t *testing.T) {
 	err = Serve(
 		t.Context(),
 
-		Environment{Draining: server.Draining{Timeout: time.Minute}},
+		Environment{Draining: Draining{Timeout: time.Minute}},
 		listener,
 		wired(Program{Loops: []func(context.Context) error{func(context.Context) error { return wrong }}}),
-		telemetry(tracetest.NewSpanRecorder()),
+		signals(tracetest.NewSpanRecorder()),
 	)
 	if !errors.Is(err, wrong) {
 		t.Errorf("got %v", err)
@@ -333,7 +331,7 @@ func TestLoopThatFailsEndsTheFunction(t *testing.T) {
 // the reply; what an event is about that was sent within no trace is none.
 func TestTraceGoesOnThroughSenderAndReceiver(t *testing.T) {
 	recorder := tracetest.NewSpanRecorder()
-	telemetry := telemetry(recorder)
+	signals := signals(recorder)
 	task := keptn.Task{Context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", TriggeredID: "1", Name: "test"}
 	tests := []struct {
 		name string
@@ -343,19 +341,19 @@ func TestTraceGoesOnThroughSenderAndReceiver(t *testing.T) {
 		ctx      context.Context
 		want     []string
 	}{
-		{name: "below what it was sent for", ctx: tracing.WithRun(t.Context(), task), want: []string{"process reply below RUN, Unset"}},
+		{name: "below what it was sent for", ctx: telemetry.WithRun(t.Context(), task), want: []string{"process reply below RUN, Unset"}},
 		{
-			name: "what is final is marked", ctx: tracing.WithRun(t.Context(), task), err: Permanent(errors.New("no")),
+			name: "what is final is marked", ctx: telemetry.WithRun(t.Context(), task), err: Permanent(errors.New("no")),
 			want: []string{"process reply below RUN, Error"},
 		},
 		{
 			name: "what comes again is not",
-			ctx:  tracing.WithRun(t.Context(), task),
+			ctx:  telemetry.WithRun(t.Context(), task),
 			err:  errors.New("not now"),
 			want: []string{"process reply below RUN, Unset"},
 		},
 		{name: "not outside of a trace", ctx: t.Context()},
-		{name: "not what is bookkeeping", ctx: tracing.WithRun(t.Context(), task), untraced: true},
+		{name: "not what is bookkeeping", ctx: telemetry.WithRun(t.Context(), task), untraced: true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -364,7 +362,7 @@ func TestTraceGoesOnThroughSenderAndReceiver(t *testing.T) {
 			program := Program{Handlers: map[string]Handler{"/": handle}, Untraced: test.untraced}
 			broker := func(writer http.ResponseWriter, request *http.Request) {
 				request.Header.Set("Traceparent", "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01") // Knative's own
-				program.HTTPHandler(1000, telemetry).ServeHTTP(writer, request)
+				program.HTTPHandler(1000, signals).ServeHTTP(writer, request)
 			}
 			server := httptest.NewServer(http.HandlerFunc(broker))
 			defer server.Close()
@@ -376,12 +374,12 @@ func TestTraceGoesOnThroughSenderAndReceiver(t *testing.T) {
 			var got []string
 			for _, ended := range recorder.Ended() {
 				parent := ended.Parent().SpanID().String()
-				if parent == tracing.SpanID("1").String() {
+				if parent == telemetry.SpanID("1").String() {
 					parent = "RUN"
 				}
 				got = append(got, fmt.Sprintf("%s below %s, %s", ended.Name(), parent, ended.Status().Code))
 				if within := answer; within != nil &&
-					tracing.Parse(t.Context(), within.Extensions()["traceparent"].(string)).SpanID() != ended.SpanContext().SpanID() {
+					telemetry.Parse(t.Context(), within.Extensions()["traceparent"].(string)).SpanID() != ended.SpanContext().SpanID() {
 					t.Errorf("the reply is within %v", within.Extensions())
 				}
 			}
@@ -402,17 +400,17 @@ func TestReplyNamesItsOwnTraceWhereNobodyElseDoes(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			server := httptest.NewServer(Receiver(func(context.Context, event.Event) (*event.Event, error) {
 				made := reply()
-				made.SetExtension(tracing.Extension, its)
+				made.SetExtension(telemetry.Extension, its)
 				return made, nil
-			}, 1000, telemetry(tracetest.NewSpanRecorder())))
+			}, 1000, signals(tracetest.NewSpanRecorder())))
 			defer server.Close()
-			ctx := trace.ContextWithRemoteSpanContext(t.Context(), tracing.Parse(t.Context(), test.asked))
+			ctx := trace.ContextWithRemoteSpanContext(t.Context(), telemetry.Parse(t.Context(), test.asked))
 			answer, err := (&Sender{URL: server.URL, HTTP: http.DefaultClient}).Request(ctx, *reply())
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, _ := answer.Extensions()[tracing.Extension].(string)
-			if within := tracing.Parse(t.Context(), got).TraceID().String(); within != test.trace {
+			got, _ := answer.Extensions()[telemetry.Extension].(string)
+			if within := telemetry.Parse(t.Context(), got).TraceID().String(); within != test.trace {
 				t.Errorf("the reply is within %s", within)
 			}
 		})
@@ -422,8 +420,8 @@ func TestReplyNamesItsOwnTraceWhereNobodyElseDoes(t *testing.T) {
 // What is no event counts, too, under a type that nobody can choose.
 func TestEventsAreCountedByTheirType(t *testing.T) {
 	reader := sdkmetric.NewManualReader()
-	counted := *telemetry(tracetest.NewSpanRecorder())
-	if err := counted.measure("test", []Reading{func() (sdkmetric.Reader, error) { return reader, nil }}); err != nil {
+	counted := *signals(tracetest.NewSpanRecorder())
+	if err := counted.Measure("test", []telemetry.NewReader{func() (sdkmetric.Reader, error) { return reader, nil }}); err != nil {
 		t.Fatal(err)
 	}
 	answers := []error{nil, errors.New("not now"), Permanent(errors.New("never"))}
@@ -483,23 +481,6 @@ func TestEventsAreCountedByTheirType(t *testing.T) {
 	}
 	if difference := cmp.Diff(want, got); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
-	}
-}
-
-func TestLogLinesNameTheTrace(t *testing.T) {
-	var log bytes.Buffer
-	logger := slog.New(traceHandler{slog.NewJSONHandler(&log, nil)}).With("a", 1).WithGroup("g")
-	ctx, span := telemetry(
-		tracetest.NewSpanRecorder(),
-	).Tracers.Tracer("").
-		Start(tracing.WithRun(t.Context(), keptn.Task{Context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b"}), "one")
-	of := *reply()
-	of.SetSubject("job-1")
-	of.SetExtension(keptn.ContextExtension, "4ed5")
-	logger.InfoContext(withEvent(ctx, of), "hello", "subject", "its own")
-	span.End()
-	if !strings.Contains(log.String(), `"event_id":"2","keptncontext":"4ed5","trace_id":"4ed578f61e1e4a119b2e9a7111760f5b"`) {
-		t.Errorf("got %s", log.String())
 	}
 }
 

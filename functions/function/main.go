@@ -16,8 +16,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/job-executor/job-executor/functions/server"
-	"github.com/job-executor/job-executor/functions/variables"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // Environment is the configuration that every function has.
@@ -26,7 +25,7 @@ type Environment struct {
 	Port int `env:"PORT" envDefault:"8080"`
 	// MaxEventBytes is the largest event that is received.
 	MaxEventBytes int64 `env:"MAX_EVENT_BYTES" envDefault:"4194304"`
-	Draining      server.Draining
+	Draining      Draining
 }
 
 const (
@@ -61,17 +60,17 @@ type Program struct {
 
 // HTTPHandler serves the program's handlers, for events of at most
 // maxEventBytes.
-func (program Program) HTTPHandler(maxEventBytes int64, telemetry *Telemetry) http.Handler {
+func (program Program) HTTPHandler(maxEventBytes int64, signals *telemetry.Signals) http.Handler {
 	mux := http.NewServeMux()
 	if program.Untraced {
-		untraced := *telemetry
+		untraced := *signals
 		untraced.Tracers = noop.NewTracerProvider()
-		telemetry = &untraced
+		signals = &untraced
 	}
 	for path, handle := range program.Handlers {
-		mux.Handle(path, Receiver(handle, maxEventBytes, telemetry))
+		mux.Handle(path, Receiver(handle, maxEventBytes, signals))
 	}
-	return server.FewLarge(mux, maxEventBytes, telemetry.Log)
+	return fewLarge(mux, maxEventBytes, signals.Log)
 }
 
 // RoutesHandler serves the program's routes.
@@ -80,7 +79,7 @@ func (program Program) RoutesHandler() http.Handler {
 	for pattern, handler := range program.Routes {
 		mux.Handle(pattern, handler)
 	}
-	return server.AtMost(mux, maxRoutes)
+	return atMost(mux, maxRoutes)
 }
 
 // maxRoutes is how many requests to routes are served at a time; each has one file in memory in parts.
@@ -91,10 +90,10 @@ const maxRoutes = 200
 // or something fails that can't be mended here.
 // Readings get its metrics besides those whom NewTelemetry finds.
 func Main[Configuration any](
-	name string, wire func(ctx context.Context, configuration Configuration, telemetry *Telemetry) (Program, error), readings ...Reading,
+	name string, wire func(ctx context.Context, configuration Configuration, signals *telemetry.Signals) (Program, error), readings ...telemetry.NewReader,
 ) {
-	Once(name, func(ctx context.Context, configuration Configuration, telemetry *Telemetry) error {
-		settings, err := variables.Read(os.Environ())
+	Once(name, func(ctx context.Context, configuration Configuration, signals *telemetry.Signals) error {
+		settings, err := ReadVariables(os.Environ())
 		if err != nil {
 			return err
 		}
@@ -102,17 +101,17 @@ func Main[Configuration any](
 		if err != nil {
 			return err
 		}
-		listener, err := server.Listen(ctx, environment.Port)
+		listener, err := listen(ctx, environment.Port)
 		if err != nil {
 			return err
 		}
-		return Serve(ctx, environment, listener, func(ctx context.Context) (Program, error) { return wire(ctx, configuration, telemetry) }, telemetry)
+		return Serve(ctx, environment, listener, func(ctx context.Context) (Program, error) { return wire(ctx, configuration, signals) }, signals)
 	}, readings...)
 }
 
 // Once runs what ends by itself, with the same configuration, telemetry and
 // flush as Main.
-func Once[Configuration any](name string, do func(ctx context.Context, configuration Configuration, telemetry *Telemetry) error, readings ...Reading) {
+func Once[Configuration any](name string, do func(ctx context.Context, configuration Configuration, signals *telemetry.Signals) error, readings ...telemetry.NewReader) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	err := once(ctx, name, do, readings)
 	stop()
@@ -122,11 +121,11 @@ func Once[Configuration any](name string, do func(ctx context.Context, configura
 	}
 }
 
-func once[Configuration any](ctx context.Context, name string, do func(context.Context, Configuration, *Telemetry) error, readings []Reading) error {
+func once[Configuration any](ctx context.Context, name string, do func(context.Context, Configuration, *telemetry.Signals) error, readings []telemetry.NewReader) error {
 	type logging struct {
 		Level slog.Level `env:"LOG_LEVEL" envDefault:"info"`
 	}
-	settings, err := variables.Read(os.Environ())
+	settings, err := ReadVariables(os.Environ())
 	if err != nil {
 		return err
 	}
@@ -135,14 +134,14 @@ func once[Configuration any](ctx context.Context, name string, do func(context.C
 	if err := errors.Join(logsErr, err); err != nil {
 		return err
 	}
-	telemetry, err := NewTelemetry(ctx, name, logs.Level, readings...)
+	signals, err := telemetry.New(ctx, name, logs.Level, readings...)
 	if err != nil {
 		return err
 	}
-	err = do(ctx, configuration, telemetry)
+	err = do(ctx, configuration, signals)
 	flushCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 	defer cancel()
-	return errors.Join(err, telemetry.flush(flushCtx))
+	return errors.Join(err, signals.Flush(flushCtx))
 }
 
 // Retry does what is needed at the start until it succeeds, its error is permanent or the
@@ -170,7 +169,7 @@ func Retry[Value any](ctx context.Context, log *slog.Logger, do func(context.Con
 // Serve serves a program until the context ends, then drains it: it reports to
 // be not ready, goes on for the drain delay, and waits for what is under way. It is
 // alive, and not ready, while the program is being wired.
-func Serve(ctx context.Context, environment Environment, listener net.Listener, wire func(context.Context) (Program, error), telemetry *Telemetry) error {
+func Serve(ctx context.Context, environment Environment, listener net.Listener, wire func(context.Context) (Program, error), signals *telemetry.Signals) error {
 	var draining atomic.Bool
 	var wired atomic.Pointer[http.Handler]
 	var ready atomic.Pointer[func(context.Context) error]
@@ -202,19 +201,19 @@ func Serve(ctx context.Context, environment Environment, listener net.Listener, 
 			}
 			return err
 		}
-		handler := program.HTTPHandler(environment.MaxEventBytes, telemetry)
+		handler := program.HTTPHandler(environment.MaxEventBytes, signals)
 		if program.Ready != nil {
 			ready.Store(&program.Ready)
 		}
 		wired.Store(&handler)
 		loops, ctx := errgroup.WithContext(ctx)
 		if program.RoutesPort > 0 {
-			listener, err := server.Listen(ctx, program.RoutesPort)
+			listener, err := listen(ctx, program.RoutesPort)
 			if err != nil {
 				return err
 			}
 			loops.Go(func() error {
-				return server.Serve(ctx, listener, program.RoutesHandler(), environment.Draining, telemetry.Log)
+				return serve(ctx, listener, program.RoutesHandler(), environment.Draining, signals.Log)
 			})
 		}
 		for _, loop := range program.Loops {
@@ -232,6 +231,6 @@ func Serve(ctx context.Context, environment Environment, listener net.Listener, 
 		return loops.Wait()
 	})
 	defer context.AfterFunc(ctx, func() { draining.Store(true) })()
-	group.Go(func() error { return server.Serve(ctx, listener, mux, environment.Draining, telemetry.Log) })
+	group.Go(func() error { return serve(ctx, listener, mux, environment.Draining, signals.Log) })
 	return group.Wait()
 }

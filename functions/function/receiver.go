@@ -15,7 +15,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // Handler does what a function is there for: it answers one event with another
@@ -27,8 +27,8 @@ type Handler func(ctx context.Context, received event.Event) (*event.Event, erro
 // Receiver makes a Handler an http.Handler for CloudEvents in binary or
 // structured mode, of at most maxBytes. What is done for an event that was sent within a
 // trace is a span of that trace, and so is what the reply leads to.
-func Receiver(handle Handler, maxBytes int64, telemetry *Telemetry) http.Handler {
-	log, tracer := telemetry.Log, telemetry.Tracers.Tracer("function")
+func Receiver(handle Handler, maxBytes int64, signals *telemetry.Signals) http.Handler {
+	log, tracer := signals.Log, signals.Tracers.Tracer("function")
 	var started atomic.Bool
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		if request.Method != http.MethodPost {
@@ -48,16 +48,16 @@ func Receiver(handle Handler, maxBytes int64, telemetry *Telemetry) http.Handler
 		}
 		if err != nil {
 			err = Permanent(fmt.Errorf("reading the event: %w", err))
-			telemetry.Events.Received(ctx, unknownType, began, ErrorType(err))
+			signals.Events.Received(ctx, unknownType, began, ErrorType(err))
 			fail(ctx, writer, log, err)
 			return
 		}
 		log := log.With("type", received.Type(), "source", received.Source())
-		ctx = withEvent(ctx, *received)
+		ctx = telemetry.WithEvent(ctx, *received)
 		ctx, end := process(ctx, tracer, received, !started.Swap(true))
 		reply, err := handle(ctx, *received)
 		end(err)
-		telemetry.Events.Received(ctx, received.Type(), began, ErrorType(err))
+		signals.Events.Received(ctx, received.Type(), began, ErrorType(err))
 		if err != nil {
 			fail(ctx, writer, log, err)
 			return
@@ -75,7 +75,7 @@ func Receiver(handle Handler, maxBytes int64, telemetry *Telemetry) http.Handler
 			reply = new(within(ctx, *reply)) // else it says itself within which it is, if any
 		}
 		err = cehttp.WriteResponseWriter(ctx, binding.ToMessage(reply), http.StatusOK, writer)
-		telemetry.Events.Sent(ctx, reply.Type(), ErrorType(err))
+		signals.Events.Sent(ctx, reply.Type(), ErrorType(err))
 		if err != nil {
 			log.ErrorContext(ctx, "writing the reply failed", "error", err)
 		}
@@ -95,21 +95,21 @@ func fail(ctx context.Context, writer http.ResponseWriter, log *slog.Logger, err
 // process starts the span of what is done for an event, if it was sent within a trace. Its
 // end marks it only for an error that is final: what is delivered again may still do.
 func process(ctx context.Context, tracer trace.Tracer, received *event.Event, isFirst bool) (context.Context, func(error)) {
-	traceparent, _ := received.Extensions()[tracing.Extension].(string)
-	parent := tracing.Parse(ctx, traceparent)
+	traceparent, _ := received.Extensions()[telemetry.Extension].(string)
+	parent := telemetry.Parse(ctx, traceparent)
 	if !parent.IsValid() {
 		return ctx, func(error) {}
 	}
 	ctx, span := tracer.Start(trace.ContextWithRemoteSpanContext(ctx, parent), "process "+received.Type(),
-		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(tracing.EventAttributes(*received)...),
+		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(telemetry.EventAttributes(*received)...),
 		trace.WithAttributes(attribute.String("messaging.operation.type", "process"), attribute.Bool("faas.coldstart", isFirst)))
 	return ctx, func(err error) {
 		switch {
 		case err == nil:
 		case IsPermanent(err):
-			tracing.Fail(span, "permanent", err.Error())
+			telemetry.Fail(span, "permanent", err.Error())
 		default:
-			tracing.Note(span, "delivered again", err)
+			telemetry.Note(span, "delivered again", err)
 		}
 		span.End()
 	}
@@ -118,9 +118,9 @@ func process(ctx context.Context, tracer trace.Tracer, received *event.Event, is
 // within returns an event as one that is sent within the context's span, if there is one.
 func within(ctx context.Context, outgoing event.Event) event.Event {
 	outgoing = outgoing.Clone()
-	outgoing.SetExtension(tracing.Extension, nil)
-	if traceparent := tracing.Text(ctx); traceparent != "" {
-		outgoing.SetExtension(tracing.Extension, traceparent)
+	outgoing.SetExtension(telemetry.Extension, nil)
+	if traceparent := telemetry.Text(ctx); traceparent != "" {
+		outgoing.SetExtension(telemetry.Extension, traceparent)
 	}
 	return outgoing
 }

@@ -15,8 +15,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 
-	"github.com/job-executor/job-executor/functions/eventmetric"
-	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // Sender posts events to one address, for example a Broker's.
@@ -29,7 +28,7 @@ type Sender struct {
 	TokenFile string
 	HTTP      *http.Client
 	// Events counts what is sent; nil counts nothing.
-	Events *eventmetric.Counters
+	Events *telemetry.Counters
 }
 
 // BrokerTimeout is how long a Broker may take for an event: one over the in-memory
@@ -84,8 +83,8 @@ func (sender *Sender) post(ctx context.Context, outgoing event.Event) (_ *http.R
 		return nil, fmt.Errorf("making a request to %s: %w", sender.URL, err)
 	}
 	outgoing = sender.Overrides.Add(within(ctx, outgoing))
-	if traceparent := tracing.Text(ctx); traceparent != "" {
-		request.Header.Set(tracing.Extension, traceparent) // for Knative's own spans
+	if traceparent := telemetry.Text(ctx); traceparent != "" {
+		request.Header.Set(telemetry.Extension, traceparent) // for Knative's own spans
 	}
 	if err := cehttp.WriteRequest(ctx, binding.ToMessage(&outgoing), request); err != nil {
 		return nil, fmt.Errorf("encoding event %s: %w", outgoing.ID(), err)

@@ -9,7 +9,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/job-executor/job-executor/functions/eventmetric"
+	"github.com/job-executor/job-executor/functions/telemetry"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 )
@@ -56,7 +56,7 @@ func (overrides Overrides) Add(outgoing event.Event) event.Event {
 }
 
 // Sender returns a sender of events to it, which are counted. Its error is that no certificate can be read.
-func (sink Sink) Sender(transport http.RoundTripper, timeout time.Duration, events *eventmetric.Counters) (*Sender, error) {
+func (sink Sink) Sender(transport http.RoundTripper, timeout time.Duration, events *telemetry.Counters) (*Sender, error) {
 	if sink.CACertificates != "" {
 		roots, err := x509.SystemCertPool()
 		if err != nil {

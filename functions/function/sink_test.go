@@ -23,7 +23,7 @@ func TestEventsGoWhereASinkBindingSays(t *testing.T) {
 		got = received
 		return nil, nil
 	}
-	server := httptest.NewTLSServer(Receiver(handle, 1000, telemetry(tracetest.NewSpanRecorder())))
+	server := httptest.NewTLSServer(Receiver(handle, 1000, signals(tracetest.NewSpanRecorder())))
 	defer server.Close()
 	certificate := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
 	tests := []struct {

@@ -9,6 +9,7 @@ import (
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/signature"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // Configuration is jobsource's environment.
@@ -33,15 +34,15 @@ type Dependencies struct {
 	Kubernetes cluster.Client
 	// Transport makes requests to the Broker.
 	Transport http.RoundTripper
-	Telemetry *function.Telemetry
+	Telemetry *telemetry.Signals
 	Now       func() time.Time
 }
 
 // New wires jobsource. Its error names the setting that is wrong.
 func New(configuration Configuration, dependencies Dependencies) (function.Program, error) {
-	telemetry := dependencies.Telemetry
-	party := configuration.Signing.Party(signature.Jobsource, dependencies.Now, telemetry)
-	sender, err := configuration.Broker.Sender(dependencies.Transport, configuration.SendTimeout, telemetry.Events)
+	signals := dependencies.Telemetry
+	party := configuration.Signing.Party(signature.Jobsource, dependencies.Now, signals)
+	sender, err := configuration.Broker.Sender(dependencies.Transport, configuration.SendTimeout, signals.Events)
 	if err != nil {
 		return function.Program{}, err
 	}
@@ -50,8 +51,8 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 		ActiveInterval: configuration.ActiveInterval, StartDeadline: configuration.StartDeadline, MaxActiveRuns: configuration.MaxActiveRuns,
 		Sender: party.Sender(sender),
 		Marker: configuration.Store(dependencies.Kubernetes),
-		Tracer: telemetry.Tracers.Tracer("jobsource"), Meter: telemetry.Meters.Meter("jobsource"), Events: telemetry.Events,
-		Now: dependencies.Now, Log: telemetry.Log,
+		Tracer: signals.Tracers.Tracer("jobsource"), Meter: signals.Meters.Meter("jobsource"), Events: signals.Events,
+		Now: dependencies.Now, Log: signals.Log,
 	}
 	return function.Program{Handlers: map[string]function.Handler{"/": party.Handler(source.Handle)}, Loops: []func(context.Context) error{source.Run}, Untraced: true}, nil
 }

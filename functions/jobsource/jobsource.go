@@ -27,12 +27,11 @@ import (
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/job-executor/job-executor/functions/cluster"
-	"github.com/job-executor/job-executor/functions/eventmetric"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
-	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // Sender gives the Broker an event; it returns nil only after the Broker's 2xx.
@@ -66,7 +65,7 @@ type Source struct {
 	Tracer        trace.Tracer
 	Meter         metric.Meter
 	// Events counts what is sent once more; nil counts nothing.
-	Events *eventmetric.Counters
+	Events *telemetry.Counters
 	Now    func() time.Time
 	Log    *slog.Logger
 
@@ -601,11 +600,11 @@ func (source *Source) send(ctx context.Context, job *batchv1.Job, how string) er
 	completed := protocol.Completed(job, how, source.Now())
 	var task keptn.Task // of none there is just no trace
 	_ = json.Unmarshal([]byte(job.Annotations[run.TaskAnnotation]), &task)
-	ctx, span := tracing.StartSend(ctx, source.Tracer, task, protocol.CompletedType,
-		append(tracing.EventAttributes(completed), attribute.String("k8s.job.name", job.Name), attribute.String("k8s.namespace.name", job.Namespace))...)
+	ctx, span := telemetry.StartSend(ctx, source.Tracer, task, protocol.CompletedType,
+		append(telemetry.EventAttributes(completed), attribute.String("k8s.job.name", job.Name), attribute.String("k8s.namespace.name", job.Namespace))...)
 	defer span.End()
 	if err := source.Sender.Send(ctx, completed); err != nil {
-		tracing.Note(span, "not taken, and sent again", err)
+		telemetry.Note(span, "not taken, and sent again", err)
 		return fmt.Errorf("sending the completion of Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
 	return nil

@@ -19,6 +19,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/cluster"
 	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // Name is a function's name, and that of its key.
@@ -77,8 +78,8 @@ type Settings struct {
 }
 
 // Party returns the party of a function that finds its keys there.
-func (settings Settings) Party(own Name, now func() time.Time, telemetry *function.Telemetry) *Party {
-	return &Party{Keys: &Files{Settings: settings, Own: own, Now: now}, Now: now, Events: telemetry.Events, Log: telemetry.Log}
+func (settings Settings) Party(own Name, now func() time.Time, signals *telemetry.Signals) *Party {
+	return &Party{Keys: &Files{Settings: settings, Own: own, Now: now}, Now: now, Events: signals.Events, Log: signals.Log}
 }
 
 // Files is a Source of files that may change.

@@ -16,10 +16,10 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/cloudevents/sdk-go/v2/types"
 
-	"github.com/job-executor/job-executor/functions/eventmetric"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/protocol"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // The attributes of a signed event (CloudEvents, extensions Verifiability and Expiry Time).
@@ -63,7 +63,7 @@ type keySignature struct {
 type Party struct {
 	Keys   Source
 	Now    func() time.Time
-	Events *eventmetric.Counters
+	Events *telemetry.Counters
 	Log    *slog.Logger
 }
 

@@ -28,10 +28,10 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/job-executor/job-executor/functions/cluster/clientset"
-	"github.com/job-executor/job-executor/functions/eventmetric"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/protocol"
+	"github.com/job-executor/job-executor/functions/telemetry"
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
@@ -335,7 +335,7 @@ func TestHandlerDropsWhatProvesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var seen []any
 			reader := sdkmetric.NewManualReader()
-			events, err := eventmetric.New(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)))
+			events, err := telemetry.NewCounters(sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -9,6 +9,7 @@ import (
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/signature"
+	"github.com/job-executor/job-executor/functions/telemetry"
 	"github.com/job-executor/job-executor/functions/watcher/redact"
 )
 
@@ -28,23 +29,23 @@ type Configuration struct {
 // Dependencies are what the watcher stands on.
 type Dependencies struct {
 	Kubernetes cluster.Client
-	Telemetry  *function.Telemetry
+	Telemetry  *telemetry.Signals
 	Now        func() time.Time
 }
 
 // New wires the watcher.
 func New(configuration Configuration, dependencies Dependencies) function.Program {
-	telemetry := dependencies.Telemetry
-	party := configuration.Signing.Party(signature.Watcher, dependencies.Now, telemetry)
+	signals := dependencies.Telemetry
+	party := configuration.Signing.Party(signature.Watcher, dependencies.Now, signals)
 	watcher := &Watcher{
 		Runs:        configuration.Store(dependencies.Kubernetes),
 		Pods:        &run.Pods{Client: dependencies.Kubernetes},
-		Secrets:     &redact.KubernetesSecrets{Client: dependencies.Kubernetes, Log: telemetry.Log},
+		Secrets:     &redact.KubernetesSecrets{Client: dependencies.Kubernetes, Log: signals.Log},
 		Rules:       &Admission{Client: dependencies.Kubernetes},
 		MaxLogBytes: configuration.MaxLogBytes, LogTimeout: configuration.LogTimeout,
 		Memory: semaphore.NewWeighted(maxReported), MinWeight: maxReported / max(configuration.ConcurrentReports, 1),
-		Tracer: telemetry.Tracers.Tracer("watcher"),
-		Now:    dependencies.Now, Log: telemetry.Log,
+		Tracer: signals.Tracers.Tracer("watcher"),
+		Now:    dependencies.Now, Log: signals.Log,
 	}
 	return function.Program{Handlers: map[string]function.Handler{"/": party.Handler(watcher.Handle)}}
 }

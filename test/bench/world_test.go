@@ -38,6 +38,7 @@ import (
 	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/signature"
+	"github.com/job-executor/job-executor/functions/telemetry"
 	"github.com/job-executor/job-executor/test/embedded"
 	"github.com/job-executor/job-executor/test/fixture"
 )
@@ -97,7 +98,7 @@ func serve(program, server string) error {
 	ctx := context.Background()
 	environment := embedded.Environment{
 		Manifests: manifests, Transport: http.DefaultTransport, Kubernetes: client, KeptnTransport: http.DefaultTransport,
-		Telemetry: &function.Telemetry{
+		Telemetry: &telemetry.Signals{
 			Log:     slog.New(slog.NewTextHandler(os.Stdout, nil)),
 			Tracers: noop.NewTracerProvider(), Meters: noopmetric.NewMeterProvider(),
 		},

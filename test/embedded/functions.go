@@ -26,6 +26,7 @@ import (
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/jobsource"
 	"github.com/job-executor/job-executor/functions/signature"
+	"github.com/job-executor/job-executor/functions/telemetry"
 	"github.com/job-executor/job-executor/functions/watcher"
 )
 
@@ -39,7 +40,7 @@ type Environment struct {
 	Transport http.RoundTripper
 	// Kubernetes is its cluster.
 	Kubernetes kubernetes.Interface
-	Telemetry  *function.Telemetry
+	Telemetry  *telemetry.Signals
 	// TokenFile holds the token that identifies an executor.
 	TokenFile string
 	// KeysDirectory has the keys of InstallKeys.
@@ -233,11 +234,11 @@ func Watcher(environment Environment) (function.Program, error) {
 }
 
 // Fetcher is the program of Jobs' init containers.
-func Fetcher(telemetry *function.Telemetry, transport http.RoundTripper) Program {
+func Fetcher(signals *telemetry.Signals, transport http.RoundTripper) Program {
 	return func(ctx context.Context, container Container) int {
 		configuration, err := function.Configure[fetcher.Configuration](container.Environment)
 		if err == nil {
-			err = fetcher.Run(ctx, configuration, telemetry, transport)
+			err = fetcher.Run(ctx, configuration, signals, transport)
 		}
 		if err != nil {
 			_, _ = fmt.Fprintln(container.Output, "fetcher:", err)

@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/telemetry"
 	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/keptn"
 )
@@ -93,15 +94,15 @@ func Start(ctx context.Context, options Options) (*System, error) {
 	if options.Processors != nil {
 		system.processors = options.Processors()
 	} else {
-		exported, err := function.ExportFromEnvironment(ctx)
+		exported, err := telemetry.ExportFromEnvironment(ctx)
 		if err != nil {
 			return nil, err
 		}
 		system.processors = append(exported, sdktrace.NewSimpleSpanProcessor(system.Spans))
 	}
 	ctx, system.cancel = context.WithCancel(ctx)
-	telemetry := func(name string) *function.Telemetry {
-		return function.TelemetryTo(name, options.Log, system.processors...)
+	signals := func(name string) *telemetry.Signals {
+		return telemetry.To(name, options.Log, system.processors...)
 	}
 	if system.Keptn, err = keptn.Start(ctx, keptn.Options{
 		Directory: options.Directory, Token: Token, DispatchDelay: dispatchDelay, Log: slog.New(options.Log),
@@ -112,7 +113,7 @@ func Start(ctx context.Context, options Options) (*System, error) {
 	}
 	network := NewNetwork()
 	system.network = network
-	programs := map[string]Program{FetcherImage: Fetcher(telemetry("fetcher"), network)}
+	programs := map[string]Program{FetcherImage: Fetcher(signals("fetcher"), network)}
 	for image, program := range options.Programs {
 		programs[image] = program
 	}
@@ -127,7 +128,7 @@ func Start(ctx context.Context, options Options) (*System, error) {
 		err = InstallKeys(ctx, system.Cluster, filepath.Join(options.Directory, keysDirectory))
 	}
 	if err == nil {
-		err = system.wire(ctx, manifests, network, options, tokenFile, telemetry)
+		err = system.wire(ctx, manifests, network, options, tokenFile, signals)
 	}
 	if err != nil {
 		system.Close(ctx)
@@ -136,10 +137,10 @@ func Start(ctx context.Context, options Options) (*System, error) {
 	return system, nil
 }
 
-func (system *System) wire(ctx context.Context, manifests Manifests, network *Network, options Options, tokenFile string, telemetry func(string) *function.Telemetry) error {
+func (system *System) wire(ctx context.Context, manifests Manifests, network *Network, options Options, tokenFile string, signals func(string) *telemetry.Signals) error {
 	environment := func(name string) Environment {
 		return Environment{
-			Manifests: manifests, Transport: network, Kubernetes: system.Cluster.Client(nil), Telemetry: telemetry(name), TokenFile: tokenFile,
+			Manifests: manifests, Transport: network, Kubernetes: system.Cluster.Client(nil), Telemetry: signals(name), TokenFile: tokenFile,
 			KeysDirectory:  filepath.Join(options.Directory, keysDirectory),
 			KeptnTransport: http.DefaultTransport, Jitter: func(most time.Duration) time.Duration { return rand.N(most + 1) }, //nolint:gosec // no secret
 			Variables: map[string]string{

@@ -13,8 +13,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/job-executor/job-executor/functions/function"
-	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/functions/telemetry"
 	"github.com/job-executor/job-executor/test/console"
 )
 
@@ -101,9 +100,9 @@ func TestTraces(t *testing.T) {
 	// traced is a program in a container that writes a span, as OpenTelemetry's libraries do.
 	var system *System
 	traced := func(ctx context.Context, container Container) int {
-		telemetry := function.TelemetryTo("program", slog.DiscardHandler, sdktrace.NewSimpleSpanProcessor(system.Spans))
-		parent := tracing.Parse(ctx, container.Environment["TRACEPARENT"])
-		_, span := telemetry.Tracers.Tracer("").Start(trace.ContextWithRemoteSpanContext(ctx, parent), container.Environment["OTEL_SERVICE_NAME"]+" works")
+		signals := telemetry.To("program", slog.DiscardHandler, sdktrace.NewSimpleSpanProcessor(system.Spans))
+		parent := telemetry.Parse(ctx, container.Environment["TRACEPARENT"])
+		_, span := signals.Tracers.Tracer("").Start(trace.ContextWithRemoteSpanContext(ctx, parent), container.Environment["OTEL_SERVICE_NAME"]+" works")
 		span.End()
 		return 0
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/job-executor/job-executor/functions/bridge"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/telemetry"
 	"github.com/job-executor/job-executor/test/embedded"
 	control "github.com/job-executor/job-executor/test/keptn"
 )
@@ -326,7 +327,7 @@ func (world *world) environment(process *process) embedded.Environment {
 		TokenFile:      world.tokenFile,
 		KeysDirectory:  world.keys,
 		KeptnTransport: process,
-		Telemetry: &function.Telemetry{
+		Telemetry: &telemetry.Signals{
 			Log:     world.log.With("function", process.name),
 			Tracers: noop.NewTracerProvider(),
 			Meters:  noopmetric.NewMeterProvider(),

@@ -16,6 +16,7 @@ import (
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/protocol"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 func TestGateForwardsToTheElectedBridge(t *testing.T) {
@@ -30,8 +31,8 @@ func TestGateForwardsToTheElectedBridge(t *testing.T) {
 		permanent bool
 	}{
 		{name: "its reply comes back", answer: func(writer http.ResponseWriter, request *http.Request) {
-			telemetry := function.TelemetryTo("bridge", slog.DiscardHandler)
-			function.Receiver(func(context.Context, event.Event) (*event.Event, error) { return &replied, nil }, 1<<20, telemetry).
+			signals := telemetry.To("bridge", slog.DiscardHandler)
+			function.Receiver(func(context.Context, event.Event) (*event.Event, error) { return &replied, nil }, 1<<20, signals).
 				ServeHTTP(writer, request)
 		}, holder: true, sent: task.Event(keptn.Started, noon, keptn.Outcome{}), reply: replied.Type()},
 		{

@@ -19,7 +19,7 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
-	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // Origin is how the bridge came by an event.
@@ -304,7 +304,7 @@ func (inbox *Inbox) do(ctx context.Context, wanted wanted, task keptn.Task, trig
 // Ask asks the watcher for the result of a task's run. Reason is why there may be no
 // Job.
 func (inbox *Inbox) Ask(ctx context.Context, task keptn.Task, reason string) error {
-	ctx, span := tracing.StartSend(ctx, inbox.Tracer, task, protocol.AwaitedType)
+	ctx, span := telemetry.StartSend(ctx, inbox.Tracer, task, protocol.AwaitedType)
 	defer span.End()
 	content, err := json.Marshal(task)
 	if err != nil {
@@ -348,14 +348,14 @@ func (inbox *Inbox) send(ctx context.Context, task keptn.Task, triggered event.E
 		_, unreached := errors.AsType[*url.Error](err)
 		inbox.broker.leave(inbox.Now(), !unreached)
 	}()
-	ctx, span := tracing.StartSend(ctx, inbox.Tracer, task, triggered.Type(), tracing.EventAttributes(triggered)...)
+	ctx, span := telemetry.StartSend(ctx, inbox.Tracer, task, triggered.Type(), telemetry.EventAttributes(triggered)...)
 	defer span.End()
 	outgoing := triggered.Clone()
 	for name, value := range task.Attributes() {
 		outgoing.SetExtension(name, value)
 	}
 	if err := inbox.Broker.Send(ctx, outgoing); err != nil {
-		tracing.Note(span, "not taken, and sent again", err)
+		telemetry.Note(span, "not taken, and sent again", err)
 		return fmt.Errorf("giving event %s to the Broker: %w", triggered.ID(), err)
 	}
 	inbox.Log.InfoContext(ctx, "event taken from Keptn", "type", triggered.Type(), "id", triggered.ID(),

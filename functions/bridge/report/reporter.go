@@ -18,7 +18,7 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
-	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // Reporter makes sure that Keptn counts one started and then one finished event per task, however often
@@ -320,7 +320,7 @@ func (r *Reporter) event(answer protocol.Answer, counted int, refusal string, no
 		if outcome.Labels == nil {
 			outcome.Labels = map[string]string{}
 		}
-		outcome.Labels["trace"] = strings.ReplaceAll(r.TraceURL, "{traceID}", tracing.TraceID(task.Context).String())
+		outcome.Labels["trace"] = strings.ReplaceAll(r.TraceURL, "{traceID}", telemetry.TraceID(task.Context).String())
 	}
 	outgoing := r.encode(task, answer.Phase, now, outcome, counted)
 	size, err := keptn.Size(outgoing)
@@ -339,15 +339,15 @@ func (r *Reporter) encode(task keptn.Task, phase keptn.Phase, now time.Time, out
 
 // sendTraced sends an event within a span. Only a final error marks the span: others are retried.
 func (r *Reporter) sendTraced(ctx context.Context, task keptn.Task, outgoing event.Event) error {
-	ctx, span := tracing.StartSend(ctx, r.Tracer, task, outgoing.Type(), tracing.EventAttributes(outgoing)...)
+	ctx, span := telemetry.StartSend(ctx, r.Tracer, task, outgoing.Type(), telemetry.EventAttributes(outgoing)...)
 	defer span.End()
 	err := r.Sender.Send(ctx, outgoing)
 	switch {
 	case err == nil:
 	case verdictOf(err) == refused:
-		tracing.Fail(span, "refused", err.Error())
+		telemetry.Fail(span, "refused", err.Error())
 	default:
-		tracing.Note(span, "not accepted", err)
+		telemetry.Note(span, "not accepted", err)
 	}
 	return err
 }

@@ -25,7 +25,7 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/keptn/api"
 	"github.com/job-executor/job-executor/functions/protocol"
-	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/functions/telemetry"
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
@@ -753,7 +753,7 @@ func TestEachAttemptIsASpan(t *testing.T) {
 	for _, span := range recorder.Ended() {
 		got = append(got, fmt.Sprintf("%s below %s, %s, %d events", span.Name(), span.Parent().SpanID(), span.Status().Code, len(span.Events())))
 	}
-	of := "send sh.keptn.event.test.started below " + tracing.SpanID(task.TriggeredID).String()
+	of := "send sh.keptn.event.test.started below " + telemetry.SpanID(task.TriggeredID).String()
 	if difference := cmp.Diff([]string{of + ", Unset, 1 events", of + ", Unset, 0 events", of + ", Error, 0 events"}, got); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}

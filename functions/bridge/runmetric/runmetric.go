@@ -9,19 +9,18 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
-	"github.com/job-executor/job-executor/functions/eventmetric"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
-	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // Recorder measures runs (OpenTelemetry semantic conventions 1.37, CICD; what they have no
 // name for begins with job_executor). Its attributes are the task's name, and what there are
 // few of: projects and services are not among them, the exemplars' traces name them.
 type Recorder struct {
-	events          *eventmetric.Counters
+	events          *telemetry.Counters
 	now             func() time.Time
 	meter           metric.Meter
 	run, start, end metric.Float64Histogram
@@ -38,7 +37,7 @@ func minutes() metric.HistogramOption {
 
 // New returns a recorder, which counts with events what is given to Keptn. Its error is that a
 // name is not valid.
-func New(meters metric.MeterProvider, events *eventmetric.Counters, now func() time.Time) (*Recorder, error) {
+func New(meters metric.MeterProvider, events *telemetry.Counters, now func() time.Time) (*Recorder, error) {
 	meter := meters.Meter("bridge")
 	var failures []error
 	histogram := func(name, description string, boundaries metric.HistogramOption) metric.Float64Histogram {
@@ -54,8 +53,8 @@ func New(meters metric.MeterProvider, events *eventmetric.Counters, now func() t
 	recorder := &Recorder{
 		events: events, now: now, meter: meter,
 		run:     histogram("cicd.pipeline.run.duration", "From a task's triggered event until Keptn no longer waits for it.", minutes()),
-		start:   histogram("job_executor.task.start.duration", "From a task's triggered event until Keptn took its started event.", eventmetric.Seconds()),
-		end:     histogram("job_executor.task.finish.duration", "From the end of a task's last Job until Keptn took its finished event.", eventmetric.Seconds()),
+		start:   histogram("job_executor.task.start.duration", "From a task's triggered event until Keptn took its started event.", telemetry.Seconds()),
+		end:     histogram("job_executor.task.finish.duration", "From the end of a task's last Job until Keptn took its finished event.", telemetry.Seconds()),
 		job:     histogram("job_executor.job.duration", "How long a Job waited for those before it (queued) and for its pod (pending), and its container ran (run).", minutes()),
 		errors:  counter("cicd.pipeline.run.errors", "{error}", "Tasks that failed."),
 		dropped: counter("keptn.events.dropped", "{event}", "Started and finished events that were not given to Keptn, since it has them or no longer waits for them."),
@@ -152,7 +151,7 @@ func (recorder *Recorder) Sent(ctx context.Context, answer protocol.Answer, isRe
 		return
 	}
 	recorder.waiting.remove(answer.Task)
-	ctx = tracing.WithRun(ctx, answer.Task)
+	ctx = telemetry.WithRun(ctx, answer.Task)
 	task := metric.WithAttributes(ofTask(answer.Task.Name))
 	if answer.Phase == keptn.Started && !answer.Task.TriggeredAt.IsZero() {
 		recorder.start.Record(ctx, seconds(answer.Task.TriggeredAt, recorder.now()), task)
@@ -164,7 +163,7 @@ func (recorder *Recorder) Sent(ctx context.Context, answer protocol.Answer, isRe
 
 // Jobs measures the Jobs of a task whose run has ended.
 func (recorder *Recorder) Jobs(ctx context.Context, task keptn.Task, jobs []run.Phases) {
-	ctx = tracing.WithRun(ctx, task)
+	ctx = telemetry.WithRun(ctx, task)
 	for _, job := range jobs {
 		for phase, took := range job {
 			recorder.job.Record(ctx, took.Seconds(), metric.WithAttributes(ofTask(task.Name), attribute.String("job_executor.job.phase", phase)))

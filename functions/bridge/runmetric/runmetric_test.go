@@ -16,12 +16,11 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
-	"github.com/job-executor/job-executor/functions/eventmetric"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
-	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/functions/telemetry"
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
@@ -31,7 +30,7 @@ func recorded(t *testing.T) (*Recorder, *time.Time, func() []string) {
 	t.Helper()
 	reader := sdkmetric.NewManualReader()
 	meters := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
-	events, err := eventmetric.New(meters)
+	events, err := telemetry.NewCounters(meters)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +183,7 @@ func TestRunsAreMeasured(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			recorder, _, measured := recorded(t)
-			test.what(tracing.WithRun(t.Context(), began), recorder)
+			test.what(telemetry.WithRun(t.Context(), began), recorder)
 			if difference := cmp.Diff(test.want, measured()); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
 			}

@@ -11,7 +11,7 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
-	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // situation is what Keptn and the Jobs say about an announced run.
@@ -111,7 +111,7 @@ func (r *Runs) Handle(ctx context.Context, received event.Event) (*event.Event, 
 		return new(protocol.Reported(r.Source, announced.RunID, task.Context, r.Now())), nil
 	case cancel:
 		r.Remove(task)
-		return tracing.Reply(ctx, r.Tracer, task, new(r.Cancel(ctx, task))), nil
+		return telemetry.Reply(ctx, r.Tracer, task, new(r.Cancel(ctx, task))), nil
 	case forget:
 		r.Remove(task)
 	case expect:

@@ -18,7 +18,7 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/keptn/api"
 	"github.com/job-executor/job-executor/functions/protocol"
-	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // Runs tracks the runs whose results Keptn waits for. Keptn sends no event when a sequence is aborted;
@@ -189,7 +189,7 @@ func (r *Runs) check(ctx context.Context, task keptn.Task) error {
 	if count.Standing != keptn.Aborted || !known {
 		return nil // this bridge has reported it meanwhile
 	}
-	sending, span := tracing.StartSend(ctx, r.Tracer, task, protocol.CancelledType)
+	sending, span := telemetry.StartSend(ctx, r.Tracer, task, protocol.CancelledType)
 	err = r.Broker.Send(sending, r.Cancel(ctx, task))
 	span.End()
 	if err != nil {

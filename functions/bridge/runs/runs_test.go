@@ -23,7 +23,7 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
-	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/functions/telemetry"
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
@@ -263,7 +263,7 @@ func TestNamedRunIsAnswered(t *testing.T) {
 				id = reply.ID()
 			}
 			// A cancellation is in the trace of its task, of which who named it knows nothing.
-			if id == "1-cancelled" && tracing.Parse(t.Context(), reply.Extensions()[tracing.Extension].(string)).TraceID() != tracing.TraceID(task.Context) {
+			if id == "1-cancelled" && telemetry.Parse(t.Context(), reply.Extensions()[telemetry.Extension].(string)).TraceID() != telemetry.TraceID(task.Context) {
 				t.Errorf("it is within %v", reply.Extensions())
 			}
 			if id != test.reply || !errors.Is(err, test.err) || runs.IsThere(task) != test.isThere || keptnsSide.last.Phase != test.delivered {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/bridge/memory"
 	"github.com/job-executor/job-executor/functions/keptn"
-	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // Writer writes the span of each task's run, from the triggered event to the moment when Keptn
@@ -56,12 +56,12 @@ func (writer *Writer) Write(ctx context.Context, task keptn.Task, result keptn.R
 		began = ended.Add(-time.Nanosecond) // Jaeger takes one of no time at all for a mistake
 	}
 	options := []trace.SpanStartOption{
-		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(began), trace.WithAttributes(tracing.TaskAttributes(task)...),
+		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(began), trace.WithAttributes(telemetry.TaskAttributes(task)...),
 	}
-	if cause := tracing.Parse(ctx, task.Traceparent); cause.IsValid() {
+	if cause := telemetry.Parse(ctx, task.Traceparent); cause.IsValid() {
 		options = append(options, trace.WithLinks(trace.Link{SpanContext: cause}))
 	}
-	ctx, span := tracing.Start(ctx, writer.Tracer, tracing.TraceID(task.Context), tracing.SpanID(task.TriggeredID), "RUN "+task.Name, options...)
+	ctx, span := telemetry.Start(ctx, writer.Tracer, telemetry.TraceID(task.Context), telemetry.SpanID(task.TriggeredID), "RUN "+task.Name, options...)
 	writer.Ended(ctx, task, result)
 	if writer.Page != "" {
 		span.SetAttributes(attribute.String("cicd.pipeline.task.run.url.full", writer.Page+"/trace/"+url.PathEscape(task.Context)))
@@ -70,7 +70,7 @@ func (writer *Writer) Write(ctx context.Context, task keptn.Task, result keptn.R
 		span.SetAttributes(attribute.String("cicd.pipeline.task.run.result", string(result)))
 	}
 	if result.IsFailed() {
-		tracing.Fail(span, string(result), sentenceOf(message))
+		telemetry.Fail(span, string(result), sentenceOf(message))
 	}
 	span.End(trace.WithTimestamp(ended))
 }
@@ -115,7 +115,7 @@ func (writer *Writer) See(ctx context.Context, seen event.Event) {
 		return // then Keptn knows nothing of it either
 	}
 	keptnContext, _ := seen.Extensions()[keptn.ContextExtension].(string)
-	_, span := tracing.Start(ctx, writer.Tracer, tracing.TraceID(keptnContext), tracing.SpanID(id), "RUN "+name,
+	_, span := telemetry.Start(ctx, writer.Tracer, telemetry.TraceID(keptnContext), telemetry.SpanID(id), "RUN "+name,
 		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(*triggeredAt), trace.WithAttributes(
 			attribute.String("cicd.pipeline.name", name), attribute.String("cicd.pipeline.run.id", keptnContext), attribute.String("keptn.context", keptnContext),
 			attribute.String("keptn.project", data.Project), attribute.String("keptn.stage", data.Stage), attribute.String("keptn.service", data.Service)))
@@ -125,7 +125,7 @@ func (writer *Writer) See(ctx context.Context, seen event.Event) {
 		result = keptn.RunCancellation
 	case data.Result == string(keptn.ResultFail):
 		result = keptn.RunFailure
-		tracing.Fail(span, string(result), cmp.Or(sentenceOf(data.Message), "a task failed"))
+		telemetry.Fail(span, string(result), cmp.Or(sentenceOf(data.Message), "a task failed"))
 	}
 	span.SetAttributes(attribute.String("cicd.pipeline.result", string(result)))
 	span.End(trace.WithTimestamp(seen.Time()))

@@ -13,14 +13,14 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/job-executor/job-executor/functions/keptn"
-	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/functions/telemetry"
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
 // recorded returns a Writer, and what it has written.
 func recorded() (*Writer, func() []string) {
 	recorder := tracetest.NewSpanRecorder()
-	tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder), sdktrace.WithIDGenerator(tracing.IDGenerator{}))
+	tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder), sdktrace.WithIDGenerator(telemetry.IDGenerator{}))
 	writer := &Writer{
 		Tracer: tracers.Tracer(
 			"",
@@ -68,7 +68,7 @@ func TestRunOfATaskIsWrittenOnce(t *testing.T) {
 			written.Page = "https://keptn.example.com/bridge"
 			task.TriggeredAt, task.Traceparent = fixture.Noon, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 			for range 2 {
-				written.Write(tracing.WithRun(t.Context(), fixture.Task), task, result, "\nit broke\nand more\n")
+				written.Write(telemetry.WithRun(t.Context(), fixture.Task), task, result, "\nit broke\nand more\n")
 			}
 			if difference := cmp.Diff([]string{of + want + " caused by b7ad6b7169203331"}, told()); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
@@ -86,7 +86,7 @@ func TestSpanOfARunAlwaysTakesSomeTime(t *testing.T) {
 			written, told := recorded()
 			task := fixture.Task
 			task.TriggeredAt = triggeredAt
-			written.Write(tracing.WithRun(t.Context(), task), task, keptn.RunFailure, strings.Repeat("é", maxStatusBytes))
+			written.Write(telemetry.WithRun(t.Context(), task), task, keptn.RunFailure, strings.Repeat("é", maxStatusBytes))
 			want := "RUN test of 4ed578f61e1e4a119b2e9a7111760f5b/6b86b273ff34fce1, 59.999999999s to 1m0s, Error " +
 				strings.Repeat("é", maxStatusBytes/len("é")) + " = failure"
 			if difference := cmp.Diff([]string{want}, told()); difference != "" {
@@ -132,7 +132,7 @@ func TestSequenceIsWrittenWhereItWasSeenFromTheBeginning(t *testing.T) {
 		written.See(t.Context(), event)
 	}
 	of := func(id string) string {
-		return "RUN production.pipeline of 4ed578f61e1e4a119b2e9a7111760f5b/" + tracing.SpanID(id).String()
+		return "RUN production.pipeline of 4ed578f61e1e4a119b2e9a7111760f5b/" + telemetry.SpanID(id).String()
 	}
 	want := []string{
 		of("2") + ", 0s to 1s, Unset  = success",

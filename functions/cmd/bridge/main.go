@@ -14,8 +14,8 @@ import (
 	"github.com/job-executor/job-executor/functions/bridge"
 	"github.com/job-executor/job-executor/functions/cluster"
 	"github.com/job-executor/job-executor/functions/function"
-	"github.com/job-executor/job-executor/functions/prometheus"
-	"github.com/job-executor/job-executor/functions/variables"
+	"github.com/job-executor/job-executor/functions/telemetry"
+	"github.com/job-executor/job-executor/functions/telemetry/prometheus"
 )
 
 func main() {
@@ -24,15 +24,15 @@ func main() {
 
 // reload reads the configuration again, with the secrets as they are now.
 func reload() (bridge.Configuration, error) {
-	settings, err := variables.Read(os.Environ())
+	settings, err := function.ReadVariables(os.Environ())
 	if err != nil {
 		return bridge.Configuration{}, err
 	}
 	return function.Configure[bridge.Configuration](settings)
 }
 
-func wire(ctx context.Context, configuration bridge.Configuration, telemetry *function.Telemetry) (function.Program, error) {
-	klog.SetSlogLogger(telemetry.Log)
+func wire(ctx context.Context, configuration bridge.Configuration, signals *telemetry.Signals) (function.Program, error) {
+	klog.SetSlogLogger(signals.Log)
 	config, err := cluster.Config(cluster.CallTimeout)
 	if err != nil {
 		return function.Program{}, err
@@ -42,7 +42,7 @@ func wire(ctx context.Context, configuration bridge.Configuration, telemetry *fu
 		return function.Program{}, err
 	}
 	dependencies, err := bridge.Connect(ctx, configuration, bridge.Dependencies{
-		Kubernetes: client, Transport: http.DefaultTransport, Telemetry: telemetry, Now: time.Now, Reload: reload,
+		Kubernetes: client, Transport: http.DefaultTransport, Telemetry: signals, Now: time.Now, Reload: reload,
 		Jitter: func(limit time.Duration) time.Duration { return rand.N(limit + 1) }, //nolint:gosec // no secret
 	})
 	if err != nil {

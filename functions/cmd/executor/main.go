@@ -9,13 +9,14 @@ import (
 	"github.com/job-executor/job-executor/functions/cluster"
 	"github.com/job-executor/job-executor/functions/executor"
 	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 func main() {
-	function.Main("executor", func(_ context.Context, configuration executor.Configuration, telemetry *function.Telemetry) (function.Program, error) {
+	function.Main("executor", func(_ context.Context, configuration executor.Configuration, signals *telemetry.Signals) (function.Program, error) {
 		client, err := cluster.Connect(cluster.CallTimeout)
 		return executor.New(configuration, executor.Dependencies{
-			Kubernetes: client, Transport: http.DefaultTransport, Telemetry: telemetry, Now: time.Now,
+			Kubernetes: client, Transport: http.DefaultTransport, Telemetry: signals, Now: time.Now,
 		}), err
 	})
 }

@@ -7,10 +7,11 @@ import (
 
 	"github.com/job-executor/job-executor/functions/fetcher"
 	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 func main() {
-	function.Once("fetcher", func(ctx context.Context, configuration fetcher.Configuration, telemetry *function.Telemetry) error {
-		return fetcher.Run(ctx, configuration, telemetry, http.DefaultTransport)
+	function.Once("fetcher", func(ctx context.Context, configuration fetcher.Configuration, signals *telemetry.Signals) error {
+		return fetcher.Run(ctx, configuration, signals, http.DefaultTransport)
 	})
 }

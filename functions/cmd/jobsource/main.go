@@ -11,18 +11,19 @@ import (
 	"github.com/job-executor/job-executor/functions/cluster"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/jobsource"
-	"github.com/job-executor/job-executor/functions/prometheus"
+	"github.com/job-executor/job-executor/functions/telemetry"
+	"github.com/job-executor/job-executor/functions/telemetry/prometheus"
 )
 
 func main() {
-	prometheus.Main("jobsource", func(_ context.Context, configuration jobsource.Configuration, telemetry *function.Telemetry) (function.Program, error) {
-		klog.SetSlogLogger(telemetry.Log)
+	prometheus.Main("jobsource", func(_ context.Context, configuration jobsource.Configuration, signals *telemetry.Signals) (function.Program, error) {
+		klog.SetSlogLogger(signals.Log)
 		client, err := cluster.Connect(0)
 		if err != nil {
 			return function.Program{}, err
 		}
 		return jobsource.New(configuration, jobsource.Dependencies{
-			Kubernetes: client, Transport: http.DefaultTransport, Telemetry: telemetry, Now: time.Now,
+			Kubernetes: client, Transport: http.DefaultTransport, Telemetry: signals, Now: time.Now,
 		})
 	})
 }

@@ -9,7 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/job-executor/job-executor/functions/jobconfig"
-	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // trace gives the containers of a Job's pod the variables by which OpenTelemetry's libraries
@@ -17,8 +17,8 @@ import (
 // variables as context propagation carriers). A task may set them otherwise.
 func (plan Plan) trace(spec *corev1.PodSpec, task jobconfig.Task, namespace, name string) {
 	within := func(part string) []corev1.EnvVar {
-		id := tracing.SpanID(namespace, name, part)
-		return []corev1.EnvVar{{Name: "TRACEPARENT", Value: fmt.Sprintf("00-%s-%s-01", tracing.TraceID(plan.Task.Context), id)}}
+		id := telemetry.SpanID(namespace, name, part)
+		return []corev1.EnvVar{{Name: "TRACEPARENT", Value: fmt.Sprintf("00-%s-%s-01", telemetry.TraceID(plan.Task.Context), id)}}
 	}
 	var baggage []string
 	for _, member := range [][2]string{
@@ -28,7 +28,7 @@ func (plan Plan) trace(spec *corev1.PodSpec, task jobconfig.Task, namespace, nam
 		baggage = append(baggage, member[0]+"="+url.PathEscape(member[1]))
 	}
 	members := literal(strings.Join(baggage, ","))
-	environment := append(within(tracing.Run),
+	environment := append(within(telemetry.Run),
 		corev1.EnvVar{Name: "TRACESTATE"}, corev1.EnvVar{Name: "BAGGAGE", Value: members}, corev1.EnvVar{Name: "OTEL_SERVICE_NAME", Value: literal(task.Name)},
 		corev1.EnvVar{Name: "OTEL_RESOURCE_ATTRIBUTES", Value: members + ",host.id=job-executor,ip=job-executor,k8s.namespace.name=" + namespace + ",k8s.job.name=" + name},
 	)
@@ -39,7 +39,7 @@ func (plan Plan) trace(spec *corev1.PodSpec, task jobconfig.Task, namespace, nam
 		spec.Containers[index].Env = slices.Concat(environment, spec.Containers[index].Env)
 	}
 	for index := range spec.InitContainers {
-		fetching := within(tracing.Fetch)
+		fetching := within(telemetry.Fetch)
 		if plan.TaskOTLPEndpoint != "" {
 			fetching = append(fetching, corev1.EnvVar{Name: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", Value: strings.TrimSuffix(plan.TaskOTLPEndpoint, "/") + "/v1/traces"})
 		}

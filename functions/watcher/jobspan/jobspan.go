@@ -12,7 +12,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
-	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // Job is what is known of a Job that has ended.
@@ -41,9 +41,9 @@ func Write(ctx context.Context, tracer trace.Tracer, of Job, now time.Time) run.
 	}
 	clock := &clock{at: of.Task.TriggeredAt, end: ended}
 	began := clock.reach(job.CreationTimestamp.Time)
-	traceID := tracing.TraceID(of.Task.Context)
-	ctx, span := tracing.Start(tracing.WithRun(ctx, of.Task), tracer, traceID, tracing.SpanID(string(job.UID)), job.Annotations[run.TaskNameAnnotation],
-		trace.WithTimestamp(began), trace.WithAttributes(tracing.TaskAttributes(of.Task)...), trace.WithAttributes(
+	traceID := telemetry.TraceID(of.Task.Context)
+	ctx, span := telemetry.Start(telemetry.WithRun(ctx, of.Task), tracer, traceID, telemetry.SpanID(string(job.UID)), job.Annotations[run.TaskNameAnnotation],
+		trace.WithTimestamp(began), trace.WithAttributes(telemetry.TaskAttributes(of.Task)...), trace.WithAttributes(
 			attribute.String("cicd.pipeline.action.name", job.Annotations[run.ActionNameAnnotation]), attribute.String("cicd.pipeline.task.run.result", string(of.Result)),
 			attribute.String("k8s.job.name", job.Name), attribute.String("k8s.job.uid", string(job.UID)), attribute.String("k8s.namespace.name", job.Namespace)))
 	written := written{ctx: ctx, tracer: tracer, traceID: traceID, of: of, took: run.Phases{}}
@@ -56,7 +56,7 @@ func Write(ctx context.Context, tracer trace.Tracer, of Job, now time.Time) run.
 	for _, container := range []struct {
 		name, part string
 		of         times
-	}{{"fetch files", tracing.Fetch, phases.fetch}, {run.PhaseRun, tracing.Run, phases.run}} {
+	}{{"fetch files", telemetry.Fetch, phases.fetch}, {run.PhaseRun, telemetry.Run, phases.run}} {
 		if !container.of.began.IsZero() {
 			from := clock.reach(container.of.began)
 			written.phase(container.name, from, clock.reach(container.of.ended), &part{container.part, container.of})
@@ -168,11 +168,11 @@ type written struct {
 func (written written) phase(name string, from, to time.Time, part *part) {
 	job := written.of.Job
 	written.took[name] = to.Sub(from)
-	id := tracing.SpanID(string(job.UID), name)
+	id := telemetry.SpanID(string(job.UID), name)
 	if part != nil {
-		id = tracing.SpanID(job.Namespace, job.Name, part.name)
+		id = telemetry.SpanID(job.Namespace, job.Name, part.name)
 	}
-	_, span := tracing.Start(written.ctx, written.tracer, written.traceID, id, name, trace.WithTimestamp(from))
+	_, span := telemetry.Start(written.ctx, written.tracer, written.traceID, id, name, trace.WithTimestamp(from))
 	switch {
 	case part != nil:
 		span.SetAttributes(attribute.String("k8s.pod.name", part.pod.Name), attribute.String("k8s.node.name", part.pod.Spec.NodeName))
@@ -209,5 +209,5 @@ func after(from, to time.Time) time.Time {
 // mark marks the span of what went wrong.
 func mark(span trace.Span, of Job) {
 	sentence, _, _ := strings.Cut(of.Failure, "\n")
-	tracing.Fail(span, string(of.Result), sentence)
+	telemetry.Fail(span, string(of.Result), sentence)
 }

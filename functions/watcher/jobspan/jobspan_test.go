@@ -15,7 +15,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
-	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 var noon = time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
@@ -111,7 +111,7 @@ func TestJobBecomesSpansBelowTheRuns(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			recorder := tracetest.NewSpanRecorder()
-			tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder), sdktrace.WithIDGenerator(tracing.IDGenerator{})).Tracer("")
+			tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder), sdktrace.WithIDGenerator(telemetry.IDGenerator{})).Tracer("")
 			task := keptn.Task{TriggeredID: "1", Context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", Name: "test", TriggeredAt: test.triggeredAt}
 			// The scheduler uses events.k8s.io, whose events have no lastTimestamp.
 			events := []corev1.Event{
@@ -127,12 +127,12 @@ func TestJobBecomesSpansBelowTheRuns(t *testing.T) {
 				)
 			}
 			ids := map[string]string{
-				tracing.SpanID("1").String():                              "RUN",
-				tracing.SpanID("uid").String():                            "greet",
-				tracing.SpanID("uid", "pending").String():                 "pending",
-				tracing.SpanID("uid", "queued").String():                  "queued",
-				tracing.SpanID("jobs", "job-1-000-001", "fetch").String(): "fetch files",
-				tracing.SpanID("jobs", "job-1-000-001", "run").String():   "run",
+				telemetry.SpanID("1").String():                              "RUN",
+				telemetry.SpanID("uid").String():                            "greet",
+				telemetry.SpanID("uid", "pending").String():                 "pending",
+				telemetry.SpanID("uid", "queued").String():                  "queued",
+				telemetry.SpanID("jobs", "job-1-000-001", "fetch").String(): "fetch files",
+				telemetry.SpanID("jobs", "job-1-000-001", "run").String():   "run",
 			}
 			var got []string
 			for _, span := range recorder.Ended() {

@@ -20,6 +20,7 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // Configuration is the environment of a function that serves metrics.
@@ -37,22 +38,22 @@ const (
 
 // Main runs a function as function.Main does, and serves its metrics, and those of its process,
 // in Prometheus' text format at /metrics of the port that Configuration names.
-func Main[Settings any](name string, wire func(ctx context.Context, configuration Settings, telemetry *function.Telemetry) (function.Program, error)) {
+func Main[Settings any](name string, wire func(ctx context.Context, configuration Settings, signals *telemetry.Signals) (function.Program, error)) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	function.Main(name, func(ctx context.Context, configuration Settings, telemetry *function.Telemetry) (function.Program, error) {
+	function.Main(name, func(ctx context.Context, configuration Settings, signals *telemetry.Signals) (function.Program, error) {
 		metrics, err := function.Configure[Configuration](env.ToMap(os.Environ()))
 		if err != nil {
 			return function.Program{}, err
 		}
-		program, err := wire(ctx, configuration, telemetry)
+		program, err := wire(ctx, configuration, signals)
 		if port := metrics.Port; err == nil && port > 0 {
 			program.Loops = append(program.Loops, func(ctx context.Context) error {
 				listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(port)))
 				if err != nil {
 					return fmt.Errorf("environment variable METRICS_PORT: %w", err)
 				}
-				return Serve(ctx, listener, registry, telemetry.Log)
+				return Serve(ctx, listener, registry, signals.Log)
 			})
 		}
 		return program, err

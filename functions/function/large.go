@@ -1,4 +1,4 @@
-package server
+package function
 
 import (
 	"context"
@@ -23,9 +23,9 @@ const (
 	bodyTimeout = 10 * time.Second
 )
 
-// FewLarge returns a handler that serves many requests at a time, but only a few large ones, up to
+// fewLarge returns a handler that serves many requests at a time, but only a few large ones, up to
 // largest bytes, so that memory is bounded. The others wait, unread, and get 503 if that takes too long.
-func FewLarge(next http.Handler, largest int64, log *slog.Logger) http.Handler {
+func fewLarge(next http.Handler, largest int64, log *slog.Logger) http.Handler {
 	large, small := semaphore.NewWeighted(largeAtATime*largest), semaphore.NewWeighted(largeAtATime*largest)
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		size := largest // if it does not say
@@ -52,8 +52,8 @@ func FewLarge(next http.Handler, largest int64, log *slog.Logger) http.Handler {
 	})
 }
 
-// AtMost returns a handler that serves a number of requests at a time, and answers 503 to the others.
-func AtMost(next http.Handler, most int64) http.Handler {
+// atMost returns a handler that serves a number of requests at a time, and answers 503 to the others.
+func atMost(next http.Handler, most int64) http.Handler {
 	places := semaphore.NewWeighted(most)
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		if !places.TryAcquire(1) {

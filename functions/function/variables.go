@@ -1,4 +1,4 @@
-package variables
+package function
 
 import (
 	"errors"
@@ -18,9 +18,9 @@ const SecretsDirectory = "SECRETS_DIRECTORY"
 // maxSecretBytes bounds one of them.
 const maxSecretBytes = 1 << 20
 
-// Read returns the variables of an environment, as os.Environ has it, and those of its
+// ReadVariables returns the variables of an environment, as os.Environ has it, and those of its
 // SecretsDirectory, which may not be there.
-func Read(environment []string) (map[string]string, error) {
+func ReadVariables(environment []string) (map[string]string, error) {
 	variables := env.ToMap(environment)
 	directory := variables[SecretsDirectory]
 	if directory == "" {

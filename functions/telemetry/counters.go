@@ -1,4 +1,4 @@
-package eventmetric
+package telemetry
 
 import (
 	"context"
@@ -22,9 +22,9 @@ func Seconds() metric.HistogramOption {
 	return metric.WithExplicitBucketBoundaries(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 }
 
-// New returns counters. Its error is that a name is not valid.
-func New(meters metric.MeterProvider) (*Counters, error) {
-	meter := meters.Meter("eventmetric")
+// NewCounters returns counters. It returns an error if a name is invalid.
+func NewCounters(meters metric.MeterProvider) (*Counters, error) {
+	meter := meters.Meter("events")
 	counter := func(name, description string) (metric.Int64Counter, error) {
 		return meter.Int64Counter(name, metric.WithUnit("{event}"), metric.WithDescription(description))
 	}

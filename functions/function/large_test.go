@@ -1,4 +1,4 @@
-package server
+package function
 
 import (
 	"log/slog"
@@ -41,7 +41,7 @@ func TestOfLargeRequestsOnlyAFewAreServedAtATime(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var begun, served, refused atomic.Int64
-				handler := FewLarge(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+				handler := fewLarge(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 					begun.Add(1)
 					time.Sleep(test.takes)
 					served.Add(1)

@@ -1,4 +1,4 @@
-package server
+package function
 
 import (
 	"context"
@@ -30,8 +30,8 @@ const (
 	maxHeaderBytes = 64 << 10
 )
 
-// Listen listens at a port of all addresses.
-func Listen(ctx context.Context, port int) (net.Listener, error) {
+// listen listens at a port of all addresses.
+func listen(ctx context.Context, port int) (net.Listener, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(port)))
 	if err != nil {
 		return nil, fmt.Errorf("listening: %w", err)
@@ -39,9 +39,9 @@ func Listen(ctx context.Context, port int) (net.Listener, error) {
 	return listener, nil
 }
 
-// Serve serves until the context ends, goes on for the drain delay, and waits for what is under
+// serve serves until the context ends, goes on for the drain delay, and waits for what is under
 // way. Its error is that it could not, or that something was still under way.
-func Serve(ctx context.Context, listener net.Listener, handler http.Handler, draining Draining, log *slog.Logger) error {
+func serve(ctx context.Context, listener net.Listener, handler http.Handler, draining Draining, log *slog.Logger) error {
 	base := context.WithoutCancel(ctx)
 	server := &http.Server{
 		Handler:           handler,

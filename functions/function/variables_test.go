@@ -1,4 +1,4 @@
-package variables
+package function
 
 import (
 	"os"
@@ -34,7 +34,7 @@ func TestSecretsAreReadFromFiles(t *testing.T) {
 		"a Secret that is not":   {[]string{"SECRETS_DIRECTORY=" + directory + "/none"}, map[string]string{"SECRETS_DIRECTORY": directory + "/none"}},
 		"a file counts for more": {[]string{"TOKEN=x", "SECRETS_DIRECTORY=" + directory}, map[string]string{"TOKEN": "secret", "SECRETS_DIRECTORY": directory}},
 	} {
-		got, err := Read(test.environment)
+		got, err := ReadVariables(test.environment)
 		if difference := cmp.Diff(test.want, got); difference != "" || err != nil {
 			t.Errorf("%s: %v (-want +got):\n%s", name, err, difference)
 		}
@@ -42,7 +42,7 @@ func TestSecretsAreReadFromFiles(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(directory, "LARGE"), make([]byte, maxSecretBytes+1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Read([]string{"SECRETS_DIRECTORY=" + directory}); err == nil || !strings.Contains(err.Error(), "variable LARGE in ") {
+	if _, err := ReadVariables([]string{"SECRETS_DIRECTORY=" + directory}); err == nil || !strings.Contains(err.Error(), "variable LARGE in ") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"github.com/job-executor/job-executor/functions/keptn"
-	"github.com/job-executor/job-executor/functions/tracing"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 func TestMetricsAreServedAsPrometheusReadsThem(t *testing.T) {
@@ -29,7 +29,7 @@ func TestMetricsAreServedAsPrometheusReadsThem(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	within := tracing.WithRun(t.Context(), keptn.Task{Context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", TriggeredID: "1"})
+	within := telemetry.WithRun(t.Context(), keptn.Task{Context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", TriggeredID: "1"})
 	took.Record(within, 0.5, metric.WithAttributes(attribute.String("cicd.pipeline.task.name", "test")))
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,2 +1,0 @@
-// Package eventmetric counts events: what is received, sent, sent once more, or was in vain.
-package eventmetric
