@@ -27,6 +27,7 @@ import (
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/podsecurity"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
 )
 
@@ -68,19 +69,20 @@ func (dry *dryRun) show(ctx context.Context, input io.Reader, output io.Writer, 
 		return fmt.Errorf("the event in %s: %w", dry.event, err)
 	}
 	if len(made.all) == 0 && reply != nil {
-		var data struct{ Message, Status string }
-		if err := reply.DataAs(&data); err != nil {
-			return fmt.Errorf("reading the answer: %w", err)
+		answer, err := protocol.ParseAnswer(*reply)
+		if err != nil {
+			return fmt.Errorf("read the answer to the event: %w", err)
 		}
-		if _, err := fmt.Fprintf(output, "# %s makes no Jobs: %s\n", eventType, strings.ReplaceAll(data.Message, "\n", "\n# ")); err != nil {
+		message := answer.Outcome.Message
+		if _, err := fmt.Fprintf(output, "# %s makes no Jobs: %s\n", eventType, strings.ReplaceAll(message, "\n", "\n# ")); err != nil {
 			return err
 		}
-		if regexp.MustCompile(`Secret \S+ (does not exist|in namespace)`).MatchString(data.Message) {
+		if regexp.MustCompile(`Secret \S+ (does not exist|in namespace)`).MatchString(message) {
 			if _, err := fmt.Fprintln(output, "# Name the Secrets that exist with --secret NAME=KEY,OTHER."); err != nil {
 				return err
 			}
 		}
-		if data.Status == string(keptn.StatusErrored) {
+		if answer.Outcome.Status == keptn.StatusErrored {
 			return ErrFound
 		}
 		return nil

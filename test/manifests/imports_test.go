@@ -39,7 +39,7 @@ func TestWhoMayImportWhom(t *testing.T) {
 		"jobconfig": {"jobconfig/expression", "jobconfig/reader", "jobconfig/scheduling"},
 		"allowlist": nil, "excerpt": nil, "files": nil, "podsecurity": nil,
 		// The linter is no function: it plans as the executor does.
-		"lint": {"executor", "executor/plan", "files", "function", "jobconfig", "keptn", "podsecurity", "run"},
+		"lint": {"executor", "executor/plan", "files", "function", "jobconfig", "keptn", "podsecurity", "protocol", "run"},
 	}
 	shared := []string{"bridge/memory", "bridge/report"}
 	mayImport := func(importer, imported string) bool {
