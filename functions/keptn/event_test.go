@@ -66,7 +66,10 @@ func TestAnswersAreWhatKeptnExpects(t *testing.T) {
 			"data": {"project": "p", "stage": "s", "service": "v", "labels": {"build": "17"}}}`},
 		{name: "finished", encoded: func() ([]byte, error) {
 			return EncodeEvent(
-				task.Event(Finished, now, Outcome{Status: StatusSucceeded, Result: ResultPass, Message: "done", Data: map[string]any{"test": map[string]any{"start": "then"}, "project": "another", "labels": 1}}),
+				task.Event(Finished, now, Outcome{
+					Status: StatusSucceeded, Result: ResultPass, Message: "done",
+					Data: map[string]any{"test": map[string]any{"start": "then"}, "project": "another", "labels": 1},
+				}),
 			)
 		}, want: `{
 			"specversion": "1.0", "id": "", "type": "sh.keptn.event.test.finished", "source": "job-executor",

@@ -31,12 +31,13 @@ func TestAnswersSurviveTheBroker(t *testing.T) {
 		Logged: "a silent action failed", RunResult: keptn.RunFailure, EndedAt: noon.Add(time.Nanosecond),
 		Jobs: []run.Phases{{run.PhasePending: time.Second, run.PhaseRun: 2 * time.Second}, {run.PhaseQueued: time.Nanosecond}},
 	}
+	started := Answer{Task: task, Phase: keptn.Started, At: noon, Outcome: keptn.Outcome{Message: "Task 'A' runs alpine"}}
 	for name, test := range map[string]struct {
 		answer    Answer
 		eventType string
 	}{
 		"finished, with everything": {whole, "sh.keptn.event.test.finished"},
-		"started":                   {Answer{Task: task, Phase: keptn.Started, At: noon, Outcome: keptn.Outcome{Message: "Task 'A' runs alpine"}}, "sh.keptn.event.test.started"},
+		"started":                   {started, "sh.keptn.event.test.started"},
 		"errored":                   {Errored(task, noon, "no"), "sh.keptn.event.test.finished"},
 		"an entry of the log":       {Log(task, noon, "no", keptn.RunSkip), "sh.keptn.log.error"},
 	} {

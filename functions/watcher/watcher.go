@@ -268,10 +268,11 @@ func (w *Watcher) giveUp(ctx context.Context, asked protocol.Notice) (*event.Eve
 		why = asked.Reason
 	}
 	w.Log.WarnContext(ctx, "finishing run as errored: its Jobs are gone", "run", asked.RunID, "reason", why)
+	answer := protocol.Errored(task, w.Now(), why)
 	if asked.Silent {
-		return new(protocol.Log(task, w.Now(), why, keptn.RunError).Event()), nil
+		answer = protocol.Log(task, w.Now(), why, keptn.RunError)
 	}
-	return new(protocol.Errored(task, w.Now(), why).Event()), nil
+	return new(answer.Event()), nil
 }
 
 func taskOf(content []byte) (keptn.Task, error) {

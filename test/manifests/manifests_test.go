@@ -121,6 +121,7 @@ func TestEachEventReachesExactlyTheFunctionsItShould(t *testing.T) {
 		made.SetType(keptn.TypeOf("test", phase))
 		return made
 	}
+	observed := keptn.Observed(fixture.Task.Event(keptn.Finished, fixture.Noon, keptn.Outcome{}))
 	typed := func(eventType string) event.Event {
 		made := event.New()
 		made.SetID("1")
@@ -140,7 +141,7 @@ func TestEachEventReachesExactlyTheFunctionsItShould(t *testing.T) {
 		{name: "action", event: triggered("action"), want: []string{"executor-action"}},
 		{name: "get-sli", event: triggered("get-sli"), want: []string{"executor-get-sli"}},
 		{name: "any other task", event: triggered("hello-world"), want: []string{"executor-custom"}},
-		{name: "what triggers nothing", event: keptn.Observed(fixture.Task.Event(keptn.Finished, fixture.Noon, keptn.Outcome{})), want: []string{"executor-observed"}},
+		{name: "what triggers nothing", event: observed, want: []string{"executor-observed"}},
 		{name: "a task whose name only begins like one", event: triggered("tests"), want: []string{"executor-custom"}},
 		{name: "started", event: answered(keptn.Started), want: []string{"keptn"}},
 		{name: "finished", event: answered(keptn.Finished), want: []string{"keptn"}},

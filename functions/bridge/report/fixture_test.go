@@ -3,6 +3,6 @@ package report
 import "github.com/job-executor/job-executor/test/fixture"
 
 var (
-	noon, discard, errDown, task, triggered = fixture.Noon, fixture.Discard, fixture.ErrDown, fixture.Task, fixture.Triggered
-	current, running, aborted, completed    = fixture.Current, fixture.Running, fixture.Aborted, fixture.Completed
+	noon, discard, errDown, task         = fixture.Noon, fixture.Discard, fixture.ErrDown, fixture.Task
+	current, running, aborted, completed = fixture.Current, fixture.Running, fixture.Aborted, fixture.Completed
 )

@@ -200,8 +200,9 @@ func TestLogEntryIsWrittenOnce(t *testing.T) {
 	}
 	other := task
 	other.TriggeredID = "2"
+	same := protocol.Log(task, noon, "a", "")
 	var failed []bool
-	for _, told := range []protocol.Answer{protocol.Log(task, noon, "a", ""), protocol.Log(task, noon, "a", ""), protocol.Log(task, noon, "a", ""), protocol.Log(other, noon, "b", "")} {
+	for _, told := range []protocol.Answer{same, same, same, protocol.Log(other, noon, "b", "")} {
 		_, err := outbox.Handle(t.Context(), told.Event())
 		failed = append(failed, err != nil)
 		journal.err = nil

@@ -708,7 +708,10 @@ func TestLinkToTheTraceIsALabel(t *testing.T) {
 		reported      map[string]string
 		want          map[string]string
 	}{
-		{name: "beside others", pattern: pattern, task: labelled, reported: map[string]string{"a": "b"}, want: map[string]string{"build": "17", "a": "b", "trace": link}},
+		{
+			name: "beside others", pattern: pattern, task: labelled, reported: map[string]string{"a": "b"},
+			want: map[string]string{"build": "17", "a": "b", "trace": link},
+		},
 		{name: "alone", pattern: pattern, task: task, want: map[string]string{"trace": link}},
 		{name: "not without an address", task: labelled, want: labelled.Labels},
 	} {
