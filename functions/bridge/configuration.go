@@ -7,15 +7,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"runtime/debug"
 	"strings"
 	"time"
 
 	"github.com/keptn/go-utils/pkg/api/models"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nkeys"
+	natsclient "github.com/nats-io/nats.go"
 
+	"github.com/job-executor/job-executor/functions/bridge/nats"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn/api"
 )
@@ -29,7 +28,7 @@ type Configuration struct {
 	TraceURL     string `env:"TRACE_URL"`
 	Keptn        KeptnConfiguration
 	OAuth        OAuthConfiguration
-	NATS         NATSConfiguration
+	NATS         nats.Configuration
 	Timing       TimingConfiguration
 	Registration RegistrationConfiguration
 	Grants       GrantConfiguration
@@ -102,22 +101,6 @@ type OAuthConfiguration struct {
 	DiscoveryURL string   `env:"KEPTN_OAUTH_DISCOVERY_URL"`
 }
 
-// NATSConfiguration is where Keptn's NATS is, and how the bridge identifies itself to it,
-// in one of four ways: user and password, a token, an nkey's seed, or the content of a
-// credentials file.
-type NATSConfiguration struct {
-	URL         string `env:"KEPTN_NATS_URL"`
-	User        string `env:"KEPTN_NATS_USER"`
-	Password    string `env:"KEPTN_NATS_PASSWORD"`
-	Token       string `env:"KEPTN_NATS_TOKEN"`
-	NkeySeed    string `env:"KEPTN_NATS_NKEY_SEED"`
-	Credentials string `env:"KEPTN_NATS_CREDENTIALS"`
-	// ClientCertificate and ClientKey are in PEM, for a NATS that verifies its clients by
-	// TLS.
-	ClientCertificate string `env:"KEPTN_NATS_CLIENT_CERTIFICATE"`
-	ClientKey         string `env:"KEPTN_NATS_CLIENT_KEY"`
-}
-
 // TimingConfiguration is how often Keptn is asked, and how long is waited for it.
 type TimingConfiguration struct {
 	// PollInterval is the time between two looks for open events over HTTP.
@@ -168,9 +151,7 @@ type PodConfiguration struct {
 // the others.
 func (configuration Configuration) Validate() error {
 	_, tlsErr := configuration.Keptn.tls()
-	_, identityErr := configuration.NATS.identity(func() NATSConfiguration { return configuration.NATS })
-	_, certificateErr := configuration.NATS.certificates()
-	failures := []error{tlsErr, identityErr, certificateErr, configuration.OAuth.validate(configuration.Keptn.APIToken)}
+	failures := []error{tlsErr, configuration.NATS.Validate(), configuration.OAuth.validate(configuration.Keptn.APIToken)}
 	for _, required := range []struct {
 		transport   Transport
 		name, value string
@@ -262,101 +243,16 @@ func (configuration Configuration) installation(separator string) string {
 	return configuration.Registration.Name + separator + configuration.Pod.Namespace
 }
 
-// natsHost is NATS' address without what may be secret in it.
-func (configuration Configuration) natsHost() string {
-	address, err := url.Parse(configuration.NATS.URL)
-	if err != nil {
-		return ""
-	}
-	return address.Host
-}
-
-// natsOptions are how the bridge identifies itself to NATS, and how that is verified: by
-// TLS where an own CA or a client certificate is set. A server that wants TLS gets it
-// anyway. What is secret is read again at each connection.
-func (configuration Configuration) natsOptions(current func() NATSConfiguration) ([]nats.Option, error) {
-	options, err := configuration.NATS.identity(current)
-	if err != nil {
-		return nil, err
-	}
-	certificates, err := configuration.NATS.certificates()
-	if err != nil || configuration.Keptn.CACertificates == "" && len(certificates) == 0 {
-		return options, err
+// natsOptions returns the options for a connection to NATS. The CA of Keptn is trusted there, too.
+func (configuration Configuration) natsOptions(current func() nats.Configuration) ([]natsclient.Option, error) {
+	if configuration.Keptn.CACertificates == "" {
+		return configuration.NATS.Options(nil, current)
 	}
 	settings, err := configuration.Keptn.tls()
 	if err != nil {
 		return nil, err
 	}
-	if len(certificates) > 0 {
-		settings.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			certificates, err := current().certificates()
-			if err != nil || len(certificates) == 0 {
-				return new(tls.Certificate), err
-			}
-			return &certificates[0], nil
-		}
-	}
-	if strings.HasPrefix(configuration.NATS.URL, "nats://") && len(certificates) == 0 {
-		// The CA may be for Keptn's API only; a server that wants TLS still gets it, by
-		// these settings.
-		return append(options, func(options *nats.Options) error {
-			options.TLSConfig = settings
-			return nil
-		}), nil
-	}
-	return append(options, nats.Secure(settings)), nil
-}
-
-// identity is how the bridge identifies itself to NATS: in one way, or in none, with what is
-// current then.
-func (configuration NATSConfiguration) identity(current func() NATSConfiguration) ([]nats.Option, error) {
-	ways, options := []string{}, []nats.Option{}
-	way := func(variable, value string, option func() nats.Option) {
-		if value != "" {
-			ways, options = append(ways, variable), append(options, option())
-		}
-	}
-	pair, err := nkeys.FromSeed([]byte(strings.TrimSpace(configuration.NkeySeed)))
-	if err != nil && configuration.NkeySeed != "" {
-		return nil, errors.New("environment variable KEPTN_NATS_NKEY_SEED: it is no seed of an nkey")
-	}
-	way("KEPTN_NATS_USER", configuration.User, func() nats.Option {
-		return nats.UserInfoHandler(func() (string, string) { return current().User, current().Password })
-	})
-	way("KEPTN_NATS_TOKEN", configuration.Token, func() nats.Option {
-		return nats.TokenHandler(func() string { return current().Token })
-	})
-	// Another seed is that of another nkey, and needs a restart.
-	way("KEPTN_NATS_NKEY_SEED", configuration.NkeySeed, func() nats.Option {
-		public, _ := pair.PublicKey() // a seed has one
-		return nats.Nkey(public, pair.Sign)
-	})
-	way("KEPTN_NATS_CREDENTIALS", configuration.Credentials, func() nats.Option {
-		return nats.UserJWT(
-			func() (string, error) { return nkeys.ParseDecoratedJWT([]byte(current().Credentials)) },
-			func(nonce []byte) ([]byte, error) {
-				pair, err := nkeys.ParseDecoratedUserNKey([]byte(current().Credentials))
-				if err != nil {
-					return nil, errors.New("KEPTN_NATS_CREDENTIALS has no seed of a user")
-				}
-				return pair.Sign(nonce)
-			})
-	})
-	if len(ways) > 1 {
-		return nil, fmt.Errorf("environment variables %s: set one of them", strings.Join(ways, " and "))
-	}
-	return options, nil
-}
-
-func (configuration NATSConfiguration) certificates() ([]tls.Certificate, error) {
-	if configuration.ClientCertificate == "" {
-		return nil, nil
-	}
-	certificate, err := tls.X509KeyPair([]byte(configuration.ClientCertificate), []byte(configuration.ClientKey))
-	if err != nil {
-		return nil, errors.New("environment variables KEPTN_NATS_CLIENT_CERTIFICATE and KEPTN_NATS_CLIENT_KEY: they are no certificate and its key in PEM")
-	}
-	return []tls.Certificate{certificate}, nil
+	return configuration.NATS.Options(settings, current)
 }
 
 // integration is what Keptn is told about this installation.

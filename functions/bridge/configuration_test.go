@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/job-executor/job-executor/functions/bridge/nats"
+
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/job-executor/job-executor/functions/function"
@@ -78,7 +80,7 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 	remote := KeptnConfiguration{Transport: HTTP, APIURL: "https://keptn.example.com/api/", APIToken: "secret"}
 	inside := KeptnConfiguration{Transport: NATS, ControlPlaneURL: "c", ResourceServiceURL: "r", DatastoreURL: "http://datastore"}
 	anonymous := KeptnConfiguration{Transport: HTTP, APIURL: "https://keptn.example.com/api/"}
-	nats := func(configuration NATSConfiguration) Configuration {
+	overNATS := func(configuration nats.Configuration) Configuration {
 		configuration.URL = "nats://keptn"
 		return Configuration{Keptn: inside, NATS: configuration}
 	}
@@ -90,7 +92,7 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 	}{
 		{name: "a token", configuration: Configuration{Keptn: remote}},
 		{name: "OAuth", configuration: Configuration{Keptn: anonymous, OAuth: oauth}},
-		{name: "NATS", configuration: nats(NATSConfiguration{User: "u", Password: "secret"})},
+		{name: "NATS", configuration: overNATS(nats.Configuration{User: "u", Password: "secret"})},
 		{
 			name:          "no address",
 			configuration: Configuration{Keptn: KeptnConfiguration{Transport: HTTP}},
@@ -112,13 +114,13 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 			want: "environment variable KEPTN_OAUTH_DISCOVERY_URL: required if KEPTN_OAUTH_CLIENT_ID is set and KEPTN_OAUTH_TOKEN_URL is not"},
 		{
 			name:          "two ways to NATS",
-			configuration: nats(NATSConfiguration{User: "u", Token: "t"}),
+			configuration: overNATS(nats.Configuration{User: "u", Token: "t"}),
 			want:          "environment variables KEPTN_NATS_USER and KEPTN_NATS_TOKEN: set one of them",
 		},
 		{
 			name:          "no seed",
-			configuration: nats(NATSConfiguration{NkeySeed: "secret"}),
-			want:          "environment variable KEPTN_NATS_NKEY_SEED: it is no seed of an nkey",
+			configuration: overNATS(nats.Configuration{NkeySeed: "secret"}),
+			want:          "environment variable KEPTN_NATS_NKEY_SEED: invalid nkey seed",
 		},
 		{
 			name:          "no certificate",
@@ -127,8 +129,8 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 		},
 		{
 			name:          "no key",
-			configuration: nats(NATSConfiguration{ClientCertificate: "secret"}),
-			want:          "environment variables KEPTN_NATS_CLIENT_CERTIFICATE and KEPTN_NATS_CLIENT_KEY: they are no certificate and its key in PEM",
+			configuration: overNATS(nats.Configuration{ClientCertificate: "secret"}),
+			want:          "environment variables KEPTN_NATS_CLIENT_CERTIFICATE and KEPTN_NATS_CLIENT_KEY: not a PEM certificate and its key",
 		},
 		{
 			name:          "all of it",

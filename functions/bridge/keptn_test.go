@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/job-executor/job-executor/functions/bridge/nats"
+
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/client-go/kubernetes/fake"
@@ -217,7 +219,7 @@ func run(ctx context.Context, t *testing.T, transport bridge.Transport, server *
 			DatastoreURL:       server.DatastoreURL,
 			MaxEventBytes:      1000000,
 		},
-		NATS: bridge.NATSConfiguration{URL: server.NATSURL},
+		NATS: nats.Configuration{URL: server.NATSURL},
 		Timing: bridge.TimingConfiguration{
 			PollInterval:   5 * time.Millisecond,
 			ResyncInterval: time.Minute,

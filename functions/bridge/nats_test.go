@@ -6,9 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/job-executor/job-executor/functions/bridge/nats"
+
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
+	natsclient "github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
 	"github.com/job-executor/job-executor/test/fixture"
@@ -29,65 +31,65 @@ func TestBridgeIdentifiesItselfToNATS(t *testing.T) {
 	tests := []struct {
 		name    string
 		options *server.Options
-		right   NATSConfiguration
-		wrong   NATSConfiguration
+		right   nats.Configuration
+		wrong   nats.Configuration
 		// trusts says whose authority is trusted: where it is right, and where it is wrong.
 		trusts [2]string
 	}{
 		{
 			name:    "user and password",
 			options: &server.Options{Username: "bridge", Password: "secret"},
-			right:   NATSConfiguration{User: "bridge", Password: "secret"},
-			wrong:   NATSConfiguration{User: "bridge", Password: "wrong"},
+			right:   nats.Configuration{User: "bridge", Password: "secret"},
+			wrong:   nats.Configuration{User: "bridge", Password: "wrong"},
 			trusts:  [2]string{},
 		},
 		{
 			name:    "a token",
 			options: &server.Options{Authorization: "secret"},
-			right:   NATSConfiguration{Token: "secret"},
-			wrong:   NATSConfiguration{},
+			right:   nats.Configuration{Token: "secret"},
+			wrong:   nats.Configuration{},
 			trusts:  [2]string{},
 		},
 		{
 			name:    "an nkey",
 			options: &server.Options{Nkeys: []*server.NkeyUser{{Nkey: public}}},
-			right:   NATSConfiguration{NkeySeed: seed + "\n"},
-			wrong:   NATSConfiguration{},
+			right:   nats.Configuration{NkeySeed: seed + "\n"},
+			wrong:   nats.Configuration{},
 			trusts:  [2]string{},
 		},
 		{
 			name:    "a credentials file",
 			options: &server.Options{TrustedOperators: operatorClaims, AccountResolver: resolver},
-			right:   NATSConfiguration{Credentials: credentials},
-			wrong:   NATSConfiguration{},
+			right:   nats.Configuration{Credentials: credentials},
+			wrong:   nats.Configuration{},
 			trusts:  [2]string{},
 		},
 		{
 			name:    "TLS with an own authority",
 			options: &server.Options{TLS: true, TLSConfig: serverTLS},
-			right:   NATSConfiguration{},
-			wrong:   NATSConfiguration{},
+			right:   nats.Configuration{},
+			wrong:   nats.Configuration{},
 			trusts:  [2]string{authority.pem, ""},
 		},
 		{
 			name:    "TLS with a client certificate",
 			options: &server.Options{TLS: true, TLSVerify: true, TLSConfig: clientTLS},
-			right:   NATSConfiguration{ClientCertificate: certificate, ClientKey: key},
-			wrong:   NATSConfiguration{},
+			right:   nats.Configuration{ClientCertificate: certificate, ClientKey: key},
+			wrong:   nats.Configuration{},
 			trusts:  [2]string{authority.pem, authority.pem},
 		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			_, address := fixture.StartNATS(t, test.options)
-			for wanted, identity := range map[bool]NATSConfiguration{true: test.right, false: test.wrong} {
+			for wanted, identity := range map[bool]nats.Configuration{true: test.right, false: test.wrong} {
 				identity.URL = strings.Replace(address, "tls://", "nats://", 1)
 				configuration := Configuration{NATS: identity, Keptn: KeptnConfiguration{CACertificates: test.trusts[map[bool]int{true: 0, false: 1}[wanted]]}}
-				options, err := configuration.natsOptions(func() NATSConfiguration { return identity })
+				options, err := configuration.natsOptions(func() nats.Configuration { return identity })
 				if err != nil {
 					t.Fatal(err)
 				}
-				connection, err := nats.Connect(identity.URL, append(options, nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1))...)
+				connection, err := natsclient.Connect(identity.URL, append(options, natsclient.RetryOnFailedConnect(true), natsclient.MaxReconnects(-1))...)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/job-executor/job-executor/functions/bridge/nats"
 )
 
 // secrets are the parts of a configuration that are secret, as they are now.
@@ -47,6 +49,6 @@ func (secrets *secrets) current() Configuration {
 	return configuration
 }
 
-func (secrets *secrets) apiToken() string        { return secrets.current().Keptn.APIToken }
-func (secrets *secrets) clientSecret() string    { return secrets.current().OAuth.ClientSecret }
-func (secrets *secrets) nats() NATSConfiguration { return secrets.current().NATS }
+func (secrets *secrets) apiToken() string         { return secrets.current().Keptn.APIToken }
+func (secrets *secrets) clientSecret() string     { return secrets.current().OAuth.ClientSecret }
+func (secrets *secrets) nats() nats.Configuration { return secrets.current().NATS }

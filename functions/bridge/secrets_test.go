@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/job-executor/job-executor/functions/bridge/nats"
+
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/job-executor/job-executor/functions/telemetry"
@@ -63,7 +65,7 @@ func TestTokenIsReadAgain(t *testing.T) {
 // A password that was replaced is used at the next attempt, whatever NATS said to the one before.
 func TestPasswordOfNATSIsReadAgain(t *testing.T) {
 	_, address := fixture.StartNATS(t, &server.Options{Username: "bridge", Password: "new", JetStream: true, StoreDir: t.TempDir()})
-	configuration := Configuration{NATS: NATSConfiguration{URL: address, User: "bridge", Password: "old"}}
+	configuration := Configuration{NATS: nats.Configuration{URL: address, User: "bridge", Password: "old"}}
 	replaced := configuration
 	replaced.NATS.Password = "new"
 	refused, now := 0, fixture.Noon

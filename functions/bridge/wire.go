@@ -19,7 +19,9 @@ import (
 	"github.com/job-executor/job-executor/functions/bridge/deadletter"
 	"github.com/job-executor/job-executor/functions/bridge/election"
 	"github.com/job-executor/job-executor/functions/bridge/gateway"
-	"github.com/job-executor/job-executor/functions/bridge/inward"
+	"github.com/job-executor/job-executor/functions/bridge/intake"
+	"github.com/job-executor/job-executor/functions/bridge/nats"
+	"github.com/job-executor/job-executor/functions/bridge/poll"
 	"github.com/job-executor/job-executor/functions/bridge/report"
 	"github.com/job-executor/job-executor/functions/bridge/runmetric"
 	"github.com/job-executor/job-executor/functions/bridge/runs"
@@ -33,12 +35,12 @@ import (
 )
 
 // Stream exchanges events with Keptn where there is something better than its
-// HTTP API, as inward.NATSTransport does.
+// HTTP API, as nats.Transport does.
 type Stream interface {
 	protocol.Sender
 	// Receive gives events to the intake until the context ends; one that could not be
 	// taken it gives again.
-	Receive(ctx context.Context, intake inward.Intake) error
+	Receive(ctx context.Context, in intake.Intake) error
 	// MaxBytes is the largest event that it takes, 0 if it is not known.
 	MaxBytes() int
 }
@@ -109,12 +111,12 @@ func Connect(ctx context.Context, configuration Configuration, dependencies Depe
 
 // ConnectNATS returns a stream that is connected, and connects again, for ever. Its error
 // names the setting that is wrong.
-func ConnectNATS(configuration Configuration, dependencies Dependencies) (*inward.NATSTransport, error) {
+func ConnectNATS(configuration Configuration, dependencies Dependencies) (*nats.Transport, error) {
 	options, err := configuration.natsOptions(newSecrets(configuration, dependencies).nats)
 	if err != nil {
 		return nil, err
 	}
-	stream, err := inward.ConnectNATS(configuration.NATS.URL, configuration.installation("-"), dependencies.Telemetry.Log, options...)
+	stream, err := nats.Connect(configuration.NATS.URL, configuration.installation("-"), dependencies.Telemetry.Log, options...)
 	if err != nil {
 		return nil, fmt.Errorf("environment variable KEPTN_NATS_URL: %w", err)
 	}
@@ -167,7 +169,7 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	}
 	party := &signature.Party{Keys: dependencies.Keys, Now: now, Events: dependencies.Telemetry.Events, Log: log}
 	broker = party.Sender(broker)
-	subscriptions := inward.NewSubscriptions(client, configuration.integration(), timing.PingInterval, dependencies.Uninstalled, log)
+	subscriptions := intake.NewSubscriptions(client, configuration.integration(), timing.PingInterval, dependencies.Uninstalled, log)
 	subscriptions.Registered = func(ctx context.Context, types []string) {
 		if err := client.CheckDatastore(ctx); err != nil && slices.Contains(types, getSLI) {
 			log.WarnContext(ctx, "get-sli events of lighthouse-service are not answered: mongodb-datastore cannot be asked; they need KEPTN_TRANSPORT nats", "error", err)
@@ -195,12 +197,12 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	if err := metrics.Active(active.Active); err != nil {
 		return function.Program{}, err
 	}
-	inbox := &inward.Inbox{
+	inbox := &intake.Inbox{
 		Broker: broker, Counter: client, Reporter: reporter, Subscriptions: subscriptions, Runs: active, Metrics: metrics, Source: source,
 		Resend: timing.ResyncInterval, Tracer: tracer, Now: now, Log: log,
 	}
-	lanes := &inward.Lanes{}
-	poller := &inward.Poller{
+	lanes := &intake.Lanes{}
+	poller := &poll.Poller{
 		Lister: client, Subscriptions: subscriptions, Take: inbox.Take, Lanes: lanes,
 		Interval: timing.PollInterval, Alone: dependencies.Stream == nil, Jitter: dependencies.Jitter, Metrics: metrics, Log: log,
 	}
@@ -208,11 +210,11 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	if stream := dependencies.Stream; stream != nil {
 		// Listing only finds what the stream did not bring.
 		poller.Interval = timing.ResyncInterval
-		intake := inward.Intake{Receiving: poller.Soon, Wants: loggingUnwanted(subscriptions.Wants, log), Lanes: lanes, Take: inbox.Take}
+		in := intake.Intake{Receiving: poller.Soon, Wants: loggingUnwanted(subscriptions.Wants, log), Lanes: lanes, Take: inbox.Take}
 		if dependencies.Telemetry.IsTraced {
-			intake = seeingSequences(intake, spans)
+			in = withSequences(in, spans)
 		}
-		loops = append(loops, func(ctx context.Context) error { return stream.Receive(ctx, intake) })
+		loops = append(loops, func(ctx context.Context) error { return stream.Receive(ctx, in) })
 	}
 	outbox := &report.Outbox{
 		Keptn: reporter, Journal: client, IntegrationID: subscriptions.ID, Runs: active, RunSpans: spans, Metrics: metrics, Source: source, Now: now, Log: log,
@@ -222,7 +224,7 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 		return err
 	}
 	log.Info("bridge configured", "version", version(), "transport", configuration.Keptn.Transport, "keptn", client.Endpoints.ControlPlane,
-		"nats", configuration.natsHost(), "subscriptions", configuration.Registration.Subscriptions)
+		"nats", configuration.NATS.Host(), "subscriptions", configuration.Registration.Subscriptions)
 	deadLetters := &deadletter.Sink{Ask: inbox.Ask, Deliver: outbox.Deliver, BrokerURL: configuration.Broker.URL, Count: dependencies.Telemetry.Events.DeadLettered, Now: now, Log: log}
 	files := &gateway.Gateway{
 		Resources: client, Counter: client, Reporter: reporter,
@@ -259,17 +261,17 @@ func loggingUnwanted(wants func(eventType string) bool, log *slog.Logger) func(e
 // unwantedTypes bounds how many types are remembered.
 const unwantedTypes = 1000
 
-// seeingSequences has the spans of sequences written that Keptn's stream tells of.
-func seeingSequences(intake inward.Intake, spans *runspan.Writer) inward.Intake {
-	wants, take := intake.Wants, intake.Take
-	intake.Wants = func(eventType string) bool { return runspan.IsSequence(eventType) || wants(eventType) }
-	intake.Take = func(ctx context.Context, seen event.Event, origin inward.Origin) error {
+// withSequences also passes events of sequences to the writer of their spans.
+func withSequences(in intake.Intake, spans *runspan.Writer) intake.Intake {
+	wants, take := in.Wants, in.Take
+	in.Wants = func(eventType string) bool { return runspan.IsSequence(eventType) || wants(eventType) }
+	in.Take = func(ctx context.Context, seen event.Event, origin intake.Origin) error {
 		if runspan.IsSequence(seen.Type()) {
 			spans.See(ctx, seen)
 		}
 		return take(ctx, seen, origin)
 	}
-	return intake
+	return in
 }
 
 // elected has handlers and loops work only while this bridge is elected. Files are

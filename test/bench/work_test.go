@@ -13,7 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes/fake"
 
-	"github.com/job-executor/job-executor/functions/bridge/inward"
+	"github.com/job-executor/job-executor/functions/bridge/intake"
 	"github.com/job-executor/job-executor/functions/cluster/clientset"
 	"github.com/job-executor/job-executor/functions/excerpt"
 	"github.com/job-executor/job-executor/functions/executor/plan"
@@ -70,7 +70,7 @@ func BenchmarkWork(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	subscriptions := inward.NewSubscriptions(nil, models.Integration{Subscriptions: []models.EventSubscription{
+	subscriptions := intake.NewSubscriptions(nil, models.Integration{Subscriptions: []models.EventSubscription{
 		{Event: "sh.keptn.event.deployment.triggered"},
 		{Event: "sh.keptn.event.*.triggered", Filter: models.EventSubscriptionFilter{Projects: []string{"a", "b", "p"}}},
 	}}, time.Minute, nil, fixture.Discard)

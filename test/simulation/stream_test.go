@@ -8,7 +8,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
-	"github.com/job-executor/job-executor/functions/bridge/inward"
+	"github.com/job-executor/job-executor/functions/bridge/intake"
 	"github.com/job-executor/job-executor/functions/keptn"
 )
 
@@ -144,7 +144,7 @@ type connection struct {
 	process *process
 }
 
-// Send publishes an event, as inward.NATSTransport does.
+// Send publishes an event, as nats.Transport does.
 func (connection *connection) Send(ctx context.Context, outgoing event.Event) error {
 	what := "publish " + outgoing.Type() + " " + outgoing.ID()
 	connection.process.await(ctx, what)
@@ -168,7 +168,7 @@ func (connection *connection) Send(ctx context.Context, outgoing event.Event) er
 func (connection *connection) MaxBytes() int { return 0 }
 
 // Receive delivers what is pending, each again until it was taken, or is not wanted.
-func (connection *connection) Receive(ctx context.Context, intake inward.Intake) error {
+func (connection *connection) Receive(ctx context.Context, intake intake.Intake) error {
 	const interval = 50 * time.Millisecond
 	var group sync.WaitGroup
 	defer group.Wait()
@@ -204,7 +204,7 @@ func (stream *stream) due() []*message {
 	return due
 }
 
-func (connection *connection) deliver(ctx context.Context, message *message, take inward.Take) {
+func (connection *connection) deliver(ctx context.Context, message *message, take intake.Take) {
 	stream := connection.stream
 	triggered, err := keptn.DecodeEvent(message.content)
 	if err != nil {
@@ -212,9 +212,9 @@ func (connection *connection) deliver(ctx context.Context, message *message, tak
 		return
 	}
 	connection.process.await(ctx, "message "+triggered.ID())
-	origin := inward.Published
+	origin := intake.Published
 	if message.deliveries > 1 {
-		origin = inward.Listed
+		origin = intake.Listed
 	}
 	// While it is at work it says so; a process that dies no longer does.
 	working, done := context.WithCancel(ctx)

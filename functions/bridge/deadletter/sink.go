@@ -19,7 +19,7 @@ import (
 
 // Sink takes the events that the Broker could not deliver.
 type Sink struct {
-	// Ask asks the watcher for the result of a task's run, as inward.Inbox does.
+	// Ask asks the watcher for the result of a task's run, as intake.Inbox does.
 	Ask func(ctx context.Context, task keptn.Task, reason string) error
 	// Deliver delivers an answer to Keptn, as report.Outbox does.
 	Deliver func(ctx context.Context, answer protocol.Answer) (*event.Event, error)

@@ -1,4 +1,4 @@
-package inward
+package nats
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/job-executor/job-executor/functions/bridge/intake"
 
 	"github.com/nats-io/nats.go"
 
@@ -73,7 +75,7 @@ func TestEventsAreExchangedWithTheNATSOfKeptnsChart(t *testing.T) {
 		t.Fatalf("it is version %s", version)
 	}
 	published := makeStream(t, address)
-	transport, err := ConnectNATS(address, "job-executor-one", discard)
+	transport, err := Connect(address, "job-executor-one", discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +83,7 @@ func TestEventsAreExchangedWithTheNATSOfKeptnsChart(t *testing.T) {
 	taker := &taker{fail: map[string]int{"2": 1}}
 	receiving, done := make(chan struct{}), make(chan error, 1)
 	go func() {
-		done <- transport.Receive(ctx, Intake{Receiving: func() { close(receiving) }, Wants: isTriggered, Lanes: &Lanes{}, Take: taker.take})
+		done <- transport.Receive(ctx, intake.Intake{Receiving: func() { close(receiving) }, Wants: isTriggered, Lanes: &intake.Lanes{}, Take: taker.take})
 	}()
 	<-receiving
 	for _, id := range []string{"1", "2"} {

@@ -1,4 +1,4 @@
-package inward
+package intake
 
 import (
 	"context"
@@ -10,7 +10,7 @@ func TestLanesBoundEachTypeOnItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var lanes Lanes
 		var leave func()
-		for range concurrentSends {
+		for range ConcurrentSends {
 			var ok bool
 			if leave, ok = lanes.Enter("one"); !ok {
 				t.Fatal("there is no place")

@@ -1,4 +1,4 @@
-package inward
+package intake
 
 import (
 	"context"
@@ -363,6 +363,27 @@ func TestEventThatCannotBePublishedIsAnswered(t *testing.T) {
 	want := []string{`1: Job Executor cannot run this task: the name of its stage contains a control character: "produc\ntion". Rename it and run the ` +
 		`sequence again.`}
 	if difference := cmp.Diff(want, told); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
+// What Keptn has not dispatched is looked at again, ever more seldom.
+func TestLooksBecomeSeldom(t *testing.T) {
+	inbox := &Inbox{
+		Metrics: &fixture.Metrics{}, Now: func() time.Time { return noon }}
+	var entry remembered
+	var pauses []time.Duration
+	for range 10 {
+		if err := inbox.do(t.Context(), lookAgain, task, triggered(task), &entry); err != nil {
+			t.Fatal(err)
+		}
+		pauses = append(pauses, entry.nextCheck.Sub(noon))
+	}
+	const first = 200 * time.Millisecond
+	want := []time.Duration{
+		first, 2 * first, 4 * first, 8 * first, 16 * first, 32 * first, 64 * first, 128 * first, 30 * time.Second, 30 * time.Second,
+	}
+	if difference := cmp.Diff(want, pauses); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
 }

@@ -1,14 +1,18 @@
-package inward
+package poll
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/job-executor/job-executor/functions/bridge/intake"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
@@ -40,7 +44,7 @@ func TestPollerGoesOnAfterAFailure(t *testing.T) {
 			Lister:        lister,
 			Subscriptions: inbox.Subscriptions,
 			Take:          inbox.Take,
-			Lanes:         &Lanes{},
+			Lanes:         &intake.Lanes{},
 			Interval:      time.Second,
 			Jitter:        func(most time.Duration) time.Duration { return most },
 			Log:           discard,
@@ -89,7 +93,7 @@ func TestPollerTellsWhatBringsNothing(t *testing.T) {
 // Keptn's longest time, or has an executor that does not come up.
 type hundred struct{ broken string }
 
-const manyEvents = 3 * concurrentSends
+const manyEvents = 3 * intake.ConcurrentSends
 
 func (hundred hundred) OpenTriggered(ctx context.Context, eventType string) ([]event.Event, error) {
 	switch {
@@ -126,8 +130,8 @@ func TestOneTypeDoesNotHoldUpTheOthers(t *testing.T) {
 				}
 				poller := &Poller{
 					Metrics: &fixture.Metrics{},
-					Lister:  hundred{broken}, Subscriptions: subscribed(subscriptions...), Lanes: &Lanes{}, Interval: time.Second,
-					Take: func(ctx context.Context, triggered event.Event, _ Origin) error {
+					Lister:  hundred{broken}, Subscriptions: subscribed(subscriptions...), Lanes: &intake.Lanes{}, Interval: time.Second,
+					Take: func(ctx context.Context, triggered event.Event, _ intake.Origin) error {
 						if triggered.Type() == stuckType {
 							<-ctx.Done()
 							return ctx.Err()
@@ -160,14 +164,17 @@ func TestPollerTakesTheOldestFirst(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		taken := make(chan string, manyEvents)
-		lanes := &Lanes{}
-		for range concurrentSends - 1 { // one at a time
+		lanes := &intake.Lanes{}
+		for range intake.ConcurrentSends - 1 { // one at a time
 			lanes.Enter("sh.keptn.event.test.triggered")
 		}
 		poller := &Poller{
 			Metrics: &fixture.Metrics{},
 			Lister:  hundred{}, Subscriptions: subscribed(to("sh.keptn.event.test.triggered")), Lanes: lanes, Interval: time.Hour,
-			Take:   func(_ context.Context, triggered event.Event, _ Origin) error { taken <- triggered.ID(); return nil },
+			Take: func(_ context.Context, triggered event.Event, _ intake.Origin) error {
+				taken <- triggered.ID()
+				return nil
+			},
 			Jitter: func(time.Duration) time.Duration { return 0 }, Log: discard,
 		}
 		if err := poller.Run(ctx); err != nil {
@@ -181,16 +188,38 @@ func TestPollerTakesTheOldestFirst(t *testing.T) {
 	})
 }
 
+// registry is Keptn's list of integrations, with one subscription.
+type registry struct {
+	current atomic.Pointer[models.Integration]
+}
+
+func (r *registry) subscribe(eventType string) {
+	r.current.Store(&models.Integration{Subscriptions: []models.EventSubscription{to(eventType)}})
+}
+
+func (r *registry) Register(context.Context, models.Integration) (string, error) { return "id", nil }
+func (r *registry) Unregister(context.Context, string) error                     { return nil }
+func (r *registry) Ping(context.Context, string) (models.Integration, error) {
+	return *r.current.Load(), nil
+}
+
 func TestPollerListsOnlyWhatIsSubscribed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		subscriptions := subscribed(to("sh.keptn.event.test.triggered"))
+		keptnsSide := &registry{}
+		keptnsSide.subscribe("sh.keptn.event.test.triggered")
+		subscriptions := intake.NewSubscriptions(keptnsSide, models.Integration{Subscriptions: []models.EventSubscription{to("sh.keptn.event.test.triggered")}},
+			time.Second, func(context.Context) bool { return false }, discard)
+		go func() { _ = subscriptions.Run(ctx) }()
 		taken := make(chan string, 10*manyEvents)
 		poller := &Poller{
 			Metrics: &fixture.Metrics{},
-			Lister:  hundred{}, Subscriptions: subscriptions, Lanes: &Lanes{}, Interval: time.Hour,
-			Take:   func(_ context.Context, triggered event.Event, _ Origin) error { taken <- triggered.Type(); return nil },
+			Lister:  hundred{}, Subscriptions: subscriptions, Lanes: &intake.Lanes{}, Interval: time.Hour,
+			Take: func(_ context.Context, triggered event.Event, _ intake.Origin) error {
+				taken <- triggered.Type()
+				return nil
+			},
 			Jitter: func(time.Duration) time.Duration { return 0 }, Log: discard,
 		}
 		go func() { _ = poller.Run(ctx) }()
@@ -201,9 +230,8 @@ func TestPollerListsOnlyWhatIsSubscribed(t *testing.T) {
 		for range len(taken) {
 			<-taken
 		}
-		subscriptions.mutex.Lock()
-		subscriptions.replace([]models.EventSubscription{to("sh.keptn.event.deployment.triggered")})
-		subscriptions.mutex.Unlock()
+		keptnsSide.subscribe("sh.keptn.event.deployment.triggered")
+		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if len(taken) == 0 {
 			t.Error("what is subscribed now was not listed at once")
@@ -213,6 +241,31 @@ func TestPollerListsOnlyWhatIsSubscribed(t *testing.T) {
 		for range len(taken) {
 			if got := <-taken; got != "sh.keptn.event.deployment.triggered" {
 				t.Fatalf("%s was taken", got)
+			}
+		}
+	})
+}
+
+// The log says why an event was not published, but not that the bridge ends.
+func TestWhatIsNotTakenIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, ends := range map[string]bool{"it fails": false, "the bridge ends": true} {
+			var log bytes.Buffer
+			ctx, cancel := context.WithCancel(t.Context())
+			poller := &Poller{
+				Metrics: &fixture.Metrics{}, Lanes: &intake.Lanes{}, Log: slog.New(slog.NewTextHandler(&log, nil)),
+				Take: func(context.Context, event.Event, intake.Origin) error {
+					if ends {
+						cancel()
+					}
+					return errDown
+				},
+			}
+			poller.start(ctx, triggered(task))
+			poller.group.Wait()
+			cancel()
+			if got := strings.Contains(log.String(), "event not published; retrying"); got == ends {
+				t.Errorf("%s: the log has %q", name, log.String())
 			}
 		}
 	})

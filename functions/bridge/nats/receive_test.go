@@ -1,15 +1,14 @@
-package inward
+package nats
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"log/slog"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/job-executor/job-executor/functions/bridge/intake"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
@@ -68,18 +67,18 @@ func TestMessageIsAnsweredByWhatBecameOfItsEvent(t *testing.T) {
 		err        error
 		// want are the answers; origin is what the event is taken for.
 		want   []string
-		origin Origin
+		origin intake.Origin
 	}{
-		{name: "what is taken is acknowledged", deliveries: 1, want: []string{"ack after 0s"}, origin: Published},
+		{name: "what is taken is acknowledged", deliveries: 1, want: []string{"ack after 0s"}, origin: intake.Published},
 		{
 			name: "while it takes long, NATS is told", deliveries: 1, takes: 25 * time.Second,
-			want: []string{"in progress after 10s", "in progress after 20s", "ack after 25s"}, origin: Published,
+			want: []string{"in progress after 10s", "in progress after 20s", "ack after 25s"}, origin: intake.Published,
 		},
-		{name: "what comes again may be over", deliveries: 2, want: []string{"ack after 0s"}, origin: Listed},
-		{name: "so may what is not known to come the first time", want: []string{"ack after 0s"}, origin: Listed},
-		{name: "what fails comes again", deliveries: 1, err: errDown, want: []string{"nak for 1s after 0s"}, origin: Published},
-		{name: "after ever longer pauses", deliveries: 4, err: errDown, want: []string{"nak for 8s after 0s"}, origin: Listed},
-		{name: "up to a minute", deliveries: 90, err: errDown, want: []string{"nak for 1m0s after 0s"}, origin: Listed},
+		{name: "what comes again may be over", deliveries: 2, want: []string{"ack after 0s"}, origin: intake.Listed},
+		{name: "so may what is not known to come the first time", want: []string{"ack after 0s"}, origin: intake.Listed},
+		{name: "what fails comes again", deliveries: 1, err: errDown, want: []string{"nak for 1s after 0s"}, origin: intake.Published},
+		{name: "after ever longer pauses", deliveries: 4, err: errDown, want: []string{"nak for 8s after 0s"}, origin: intake.Listed},
+		{name: "up to a minute", deliveries: 90, err: errDown, want: []string{"nak for 1m0s after 0s"}, origin: intake.Listed},
 		{name: "what is no event does not", content: "{", deliveries: 1, want: []string{"term after 0s"}},
 	}
 	for _, test := range tests {
@@ -89,9 +88,9 @@ func TestMessageIsAnsweredByWhatBecameOfItsEvent(t *testing.T) {
 				if test.content != "" {
 					received.content = []byte(test.content)
 				}
-				var origin Origin
-				transport := &NATSTransport{log: discard}
-				transport.receive(t.Context(), received, func(_ context.Context, taken event.Event, from Origin) error {
+				var origin intake.Origin
+				transport := &Transport{log: discard}
+				transport.receive(t.Context(), received, func(_ context.Context, taken event.Event, from intake.Origin) error {
 					if taken.ID() != task.TriggeredID {
 						return errors.New("another event")
 					}
@@ -114,7 +113,7 @@ func TestMaxBytesAreThoseOfNATS(t *testing.T) {
 			t,
 			&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true, MaxPayload: limit, MaxControlLine: 512},
 		)
-		transport, err := ConnectNATS(address, "ours", discard)
+		transport, err := Connect(address, "ours", discard)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,48 +125,4 @@ func TestMaxBytesAreThoseOfNATS(t *testing.T) {
 			t.Errorf("of %d bytes: %d", limit, got)
 		}
 	}
-}
-
-// What Keptn has not dispatched is looked at again, ever more seldom.
-func TestLooksBecomeSeldom(t *testing.T) {
-	inbox := &Inbox{
-		Metrics: &fixture.Metrics{}, Now: func() time.Time { return noon }}
-	var entry remembered
-	var pauses []time.Duration
-	for range 10 {
-		if err := inbox.do(t.Context(), lookAgain, task, triggered(task), &entry); err != nil {
-			t.Fatal(err)
-		}
-		pauses = append(pauses, entry.nextCheck.Sub(noon))
-	}
-	const first = 200 * time.Millisecond
-	want := []time.Duration{
-		first, 2 * first, 4 * first, 8 * first, 16 * first, 32 * first, 64 * first, 128 * first, 30 * time.Second, 30 * time.Second,
-	}
-	if difference := cmp.Diff(want, pauses); difference != "" {
-		t.Errorf("(-want +got):\n%s", difference)
-	}
-}
-
-// That an event was not taken, and why, a person reads in the log; not that the bridge ends.
-func TestWhatIsNotTakenIsLogged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for name, ends := range map[string]bool{"it fails": false, "the bridge ends": true} {
-			var log bytes.Buffer
-			ctx, cancel := context.WithCancel(t.Context())
-			poller := &Poller{
-				Metrics: &fixture.Metrics{}, Lanes: &Lanes{}, Log: slog.New(slog.NewTextHandler(&log, nil)), Take: func(context.Context, event.Event, Origin) error {
-					if ends {
-						cancel()
-					}
-					return errDown
-				}}
-			poller.start(ctx, triggered(task))
-			poller.group.Wait()
-			cancel()
-			if got := strings.Contains(log.String(), "event not taken, will be tried again"); got == ends {
-				t.Errorf("%s: the log has %q", name, log.String())
-			}
-		}
-	})
 }

@@ -1,4 +1,4 @@
-package inward
+package intake
 
 import "github.com/job-executor/job-executor/test/fixture"
 

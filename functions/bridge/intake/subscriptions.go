@@ -1,4 +1,4 @@
-package inward
+package intake
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package inward
+package nats
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/job-executor/job-executor/functions/bridge/intake"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
@@ -68,7 +70,7 @@ type taker struct {
 	block func()
 }
 
-func (taker *taker) take(_ context.Context, triggered event.Event, origin Origin) error {
+func (taker *taker) take(_ context.Context, triggered event.Event, origin intake.Origin) error {
 	taker.mutex.Lock()
 	defer taker.mutex.Unlock()
 	if taker.block != nil {
@@ -118,7 +120,7 @@ func isTriggered(eventType string) bool { return strings.HasSuffix(eventType, ".
 func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 	running, address := fixture.StartNATS(t, withStream(t.TempDir()))
 	published := makeStream(t, address)
-	transport, err := ConnectNATS(address, "job-executor-one", discard)
+	transport, err := Connect(address, "job-executor-one", discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +129,7 @@ func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- transport.Receive(ctx, Intake{Receiving: func() {}, Wants: isTriggered, Lanes: &Lanes{}, Take: taker.take})
+		done <- transport.Receive(ctx, intake.Intake{Receiving: func() {}, Wants: isTriggered, Lanes: &intake.Lanes{}, Take: taker.take})
 	}()
 	consuming := func() {
 		t.Helper()
@@ -194,14 +196,14 @@ func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 func TestFailingEventsOfOneTypeDelayNoOther(t *testing.T) {
 	_, address := fixture.StartNATS(t, withStream(t.TempDir()))
 	published := makeStream(t, address)
-	transport, err := ConnectNATS(address, "job-executor-one", discard)
+	transport, err := Connect(address, "job-executor-one", discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(transport.Close)
 	ctx, cancel := context.WithCancel(t.Context())
 	ready, failed, taken, done := make(chan struct{}), make(chan struct{}, 1<<20), make(chan struct{}), make(chan error, 1)
-	take := func(_ context.Context, triggered event.Event, _ Origin) error {
+	take := func(_ context.Context, triggered event.Event, _ intake.Origin) error {
 		if triggered.Type() == keptn.TypeOf("good", keptn.Triggered) {
 			close(taken)
 			return nil
@@ -211,7 +213,7 @@ func TestFailingEventsOfOneTypeDelayNoOther(t *testing.T) {
 	}
 	go func() {
 		receiving := sync.OnceFunc(func() { close(ready) })
-		done <- transport.Receive(ctx, Intake{Receiving: receiving, Wants: isTriggered, Lanes: &Lanes{}, Take: take})
+		done <- transport.Receive(ctx, intake.Intake{Receiving: receiving, Wants: isTriggered, Lanes: &intake.Lanes{}, Take: take})
 	}()
 	<-ready
 	const failing = 1200

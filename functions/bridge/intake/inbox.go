@@ -1,4 +1,4 @@
-package inward
+package intake
 
 import (
 	"context"
@@ -20,16 +20,6 @@ import (
 	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/telemetry"
-)
-
-// Origin is how the bridge came by an event.
-type Origin int
-
-const (
-	// Published by Keptn just now: it is dispatched.
-	Published Origin = iota
-	// Listed as open: it may be started already, or not be dispatched yet.
-	Listed
 )
 
 // Inbox takes triggered events from Keptn to the Broker, each once, and again after a
@@ -62,12 +52,6 @@ var ErrBackoff = errors.New("backing off")
 
 // Metrics measure what waits to be started, as runmetric.Recorder does.
 type Metrics interface {
-	// Listing says that the open events of a type are listed from now on, Unlisted that they
-	// are no longer.
-	Listing(ctx context.Context, eventType string)
-	Unlisted(eventType string)
-	// Listed says that they were.
-	Listed(eventType string, events []event.Event)
 	// Waits says of a task that was listed whether it has to be started.
 	Waits(task keptn.Task, waits bool)
 	// GivenAgain counts an event that is given to the Broker once more.

@@ -1,0 +1,2 @@
+// Package poll lists open events of Keptn's API at an interval.
+package poll
