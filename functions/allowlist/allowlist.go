@@ -14,27 +14,27 @@ import (
 type Selector struct{ labels.Selector }
 
 // UnmarshalText reads a selector; it is an error if it is none.
-func (selector *Selector) UnmarshalText(text []byte) error {
+func (s *Selector) UnmarshalText(text []byte) error {
 	if strings.TrimSpace(string(text)) == "" {
-		*selector = Selector{}
+		*s = Selector{}
 		return nil
 	}
 	parsed, err := labels.Parse(string(text))
-	selector.Selector = parsed
+	s.Selector = parsed
 	return err
 }
 
 // Text is the selector as it was written; empty if there is none.
-func (selector Selector) Text() string {
-	if selector.Selector == nil {
+func (s Selector) Text() string {
+	if s.Selector == nil {
 		return ""
 	}
-	return selector.String()
+	return s.String()
 }
 
 // Selects says whether it selects what has these labels.
-func (selector Selector) Selects(of map[string]string) bool {
-	return selector.Selector != nil && selector.Matches(labels.Set(of))
+func (s Selector) Selects(of map[string]string) bool {
+	return s.Selector != nil && s.Matches(labels.Set(of))
 }
 
 // Name says whether a name is one of those that glob patterns list. Its error is that one is no

@@ -70,11 +70,11 @@ const (
 )
 
 // page is the address of Keptn's web page; empty if it is not known.
-func (configuration KeptnConfiguration) page() string {
-	if configuration.BridgeURL != "" {
-		return strings.TrimSuffix(configuration.BridgeURL, "/")
+func (k KeptnConfiguration) page() string {
+	if k.BridgeURL != "" {
+		return strings.TrimSuffix(k.BridgeURL, "/")
 	}
-	beside, isBeside := strings.CutSuffix(strings.TrimSuffix(configuration.APIURL, "/"), "/api")
+	beside, isBeside := strings.CutSuffix(strings.TrimSuffix(k.APIURL, "/"), "/api")
 	if !isBeside {
 		return ""
 	}
@@ -82,8 +82,8 @@ func (configuration KeptnConfiguration) page() string {
 }
 
 // UnmarshalText reads a transport; it is an error if it is none.
-func (transport *Transport) UnmarshalText(text []byte) error {
-	switch *transport = Transport(text); *transport {
+func (t *Transport) UnmarshalText(text []byte) error {
+	switch *t = Transport(text); *t {
 	case NATS, HTTP:
 		return nil
 	default:
@@ -149,38 +149,38 @@ type PodConfiguration struct {
 
 // Validate returns an error that names every variable that is wrong, or does not go with
 // the others.
-func (configuration Configuration) Validate() error {
-	_, tlsErr := configuration.Keptn.tls()
-	failures := []error{tlsErr, configuration.NATS.Validate(), configuration.OAuth.validate(configuration.Keptn.APIToken)}
+func (c Configuration) Validate() error {
+	_, tlsErr := c.Keptn.tls()
+	failures := []error{tlsErr, c.NATS.Validate(), c.OAuth.validate(c.Keptn.APIToken)}
 	for _, required := range []struct {
 		transport   Transport
 		name, value string
 	}{
-		{HTTP, "KEPTN_API_URL", configuration.Keptn.APIURL},
-		{NATS, "KEPTN_NATS_URL", configuration.NATS.URL},
-		{NATS, "KEPTN_CONTROL_PLANE_URL", configuration.Keptn.ControlPlaneURL},
-		{NATS, "KEPTN_RESOURCE_SERVICE_URL", configuration.Keptn.ResourceServiceURL},
-		{NATS, "KEPTN_DATASTORE_URL", configuration.Keptn.DatastoreURL},
+		{HTTP, "KEPTN_API_URL", c.Keptn.APIURL},
+		{NATS, "KEPTN_NATS_URL", c.NATS.URL},
+		{NATS, "KEPTN_CONTROL_PLANE_URL", c.Keptn.ControlPlaneURL},
+		{NATS, "KEPTN_RESOURCE_SERVICE_URL", c.Keptn.ResourceServiceURL},
+		{NATS, "KEPTN_DATASTORE_URL", c.Keptn.DatastoreURL},
 	} {
-		if required.transport == configuration.Keptn.Transport && required.value == "" {
+		if required.transport == c.Keptn.Transport && required.value == "" {
 			failures = append(failures, fmt.Errorf("environment variable %s: required if KEPTN_TRANSPORT is %s", required.name, required.transport))
 		}
 	}
-	if configuration.Keptn.Transport == HTTP && configuration.Keptn.APIToken == "" && configuration.OAuth.ClientID == "" {
+	if c.Keptn.Transport == HTTP && c.Keptn.APIToken == "" && c.OAuth.ClientID == "" {
 		failures = append(failures, errors.New("environment variable KEPTN_API_TOKEN: required if KEPTN_TRANSPORT is http, unless KEPTN_OAUTH_CLIENT_ID is set; put it into Secret keptn"))
 	}
 	return errors.Join(failures...)
 }
 
-func (oauth OAuthConfiguration) validate(apiToken string) error {
+func (o OAuthConfiguration) validate(apiToken string) error {
 	switch {
-	case oauth.ClientID == "":
+	case o.ClientID == "":
 		return nil
 	case apiToken != "":
 		return errors.New("environment variables KEPTN_API_TOKEN and KEPTN_OAUTH_CLIENT_ID: set one of them")
-	case oauth.ClientSecret == "":
+	case o.ClientSecret == "":
 		return errors.New("environment variable KEPTN_OAUTH_CLIENT_SECRET: required if KEPTN_OAUTH_CLIENT_ID is set")
-	case oauth.TokenURL == "" && oauth.DiscoveryURL == "":
+	case o.TokenURL == "" && o.DiscoveryURL == "":
 		return errors.New("environment variable KEPTN_OAUTH_DISCOVERY_URL: required if KEPTN_OAUTH_CLIENT_ID is set and KEPTN_OAUTH_TOKEN_URL is not")
 	default:
 		return nil
@@ -195,9 +195,9 @@ const (
 
 // client returns a client of Keptn's API. TLS is verified, by the system's certificate
 // authorities and those of KEPTN_CA_CERTIFICATES; not if there is a transport already.
-func (configuration Configuration) client(transport http.RoundTripper, source string, secrets *secrets, log *slog.Logger) (*api.Client, error) {
+func (c Configuration) client(transport http.RoundTripper, source string, secrets *secrets, log *slog.Logger) (*api.Client, error) {
 	if transport == nil {
-		settings, err := configuration.Keptn.tls()
+		settings, err := c.Keptn.tls()
 		if err != nil {
 			return nil, err
 		}
@@ -205,33 +205,33 @@ func (configuration Configuration) client(transport http.RoundTripper, source st
 		own.TLSClientConfig, own.MaxIdleConnsPerHost = settings, idleConnections
 		transport = own
 	}
-	if oauth := configuration.OAuth; oauth.ClientID != "" {
+	if oauth := c.OAuth; oauth.ClientID != "" {
 		transport = api.OAuth{
 			ClientID: oauth.ClientID, ClientSecret: secrets.clientSecret, Scopes: oauth.Scopes, TokenURL: oauth.TokenURL, DiscoveryURL: oauth.DiscoveryURL,
 		}.Transport(transport, api.NewHTTPClient(transport, keptnTimeout))
 	}
-	endpoints := api.GatewayEndpoints(configuration.Keptn.APIURL)
-	if configuration.Keptn.Transport == NATS {
+	endpoints := api.GatewayEndpoints(c.Keptn.APIURL)
+	if c.Keptn.Transport == NATS {
 		endpoints = api.Endpoints{
-			ControlPlane: strings.TrimSuffix(configuration.Keptn.ControlPlaneURL, "/"),
-			Resources:    strings.TrimSuffix(configuration.Keptn.ResourceServiceURL, "/"),
-			Datastore:    strings.TrimSuffix(configuration.Keptn.DatastoreURL, "/"),
+			ControlPlane: strings.TrimSuffix(c.Keptn.ControlPlaneURL, "/"),
+			Resources:    strings.TrimSuffix(c.Keptn.ResourceServiceURL, "/"),
+			Datastore:    strings.TrimSuffix(c.Keptn.DatastoreURL, "/"),
 		}
 	}
 	return &api.Client{Endpoints: endpoints, Token: secrets.apiToken, HTTP: api.NewHTTPClient(transport, keptnTimeout), Source: source, Logger: log}, nil
 }
 
 // tls is how connections to Keptn are verified.
-func (configuration KeptnConfiguration) tls() (*tls.Config, error) {
+func (k KeptnConfiguration) tls() (*tls.Config, error) {
 	settings := &tls.Config{MinVersion: tls.VersionTLS12}
-	if configuration.CACertificates == "" {
+	if k.CACertificates == "" {
 		return settings, nil
 	}
 	authorities, err := x509.SystemCertPool()
 	if err != nil {
 		return nil, fmt.Errorf("reading the system's certificate authorities: %w", err)
 	}
-	if !authorities.AppendCertsFromPEM([]byte(configuration.CACertificates)) {
+	if !authorities.AppendCertsFromPEM([]byte(k.CACertificates)) {
 		return nil, errors.New("environment variable KEPTN_CA_CERTIFICATES: there is no certificate in PEM in it")
 	}
 	settings.RootCAs = authorities
@@ -239,25 +239,25 @@ func (configuration KeptnConfiguration) tls() (*tls.Config, error) {
 }
 
 // installation tells this installation from others on the same Keptn.
-func (configuration Configuration) installation(separator string) string {
-	return configuration.Registration.Name + separator + configuration.Pod.Namespace
+func (c Configuration) installation(separator string) string {
+	return c.Registration.Name + separator + c.Pod.Namespace
 }
 
 // natsOptions returns the options for a connection to NATS. The CA of Keptn is trusted there, too.
-func (configuration Configuration) natsOptions(current func() nats.Configuration) ([]natsclient.Option, error) {
-	if configuration.Keptn.CACertificates == "" {
-		return configuration.NATS.Options(nil, current)
+func (c Configuration) natsOptions(current func() nats.Configuration) ([]natsclient.Option, error) {
+	if c.Keptn.CACertificates == "" {
+		return c.NATS.Options(nil, current)
 	}
-	settings, err := configuration.Keptn.tls()
+	settings, err := c.Keptn.tls()
 	if err != nil {
 		return nil, err
 	}
-	return configuration.NATS.Options(settings, current)
+	return c.NATS.Options(settings, current)
 }
 
 // integration is what Keptn is told about this installation.
-func (configuration Configuration) integration() models.Integration {
-	registration, pod := configuration.Registration, configuration.Pod
+func (c Configuration) integration() models.Integration {
+	registration, pod := c.Registration, c.Pod
 	integration := models.Integration{
 		Name: registration.Name,
 		MetaData: models.MetaData{

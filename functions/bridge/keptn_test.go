@@ -63,25 +63,25 @@ type echo struct {
 	seen  []string
 }
 
-func (echo *echo) Send(ctx context.Context, triggered event.Event) error {
-	echo.mutex.Lock()
-	echo.seen = append(echo.seen, triggered.Type())
-	echo.mutex.Unlock()
+func (e *echo) Send(ctx context.Context, triggered event.Event) error {
+	e.mutex.Lock()
+	e.seen = append(e.seen, triggered.Type())
+	e.mutex.Unlock()
 	task, _, err := keptn.ParseTask(triggered)
 	if err != nil {
 		return err
 	}
-	started := protocol.Answer{Task: task, Phase: keptn.Started, At: echo.now()}.Event()
+	started := protocol.Answer{Task: task, Phase: keptn.Started, At: e.now()}.Event()
 	passed := keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass}
-	finished := protocol.Finished(task, echo.now(), passed, keptn.RunSuccess).Event()
+	finished := protocol.Finished(task, e.now(), passed, keptn.RunSuccess).Event()
 	for _, answer := range []event.Event{started, started, finished, finished} {
 		for {
 			_, phase, _ := keptn.ParseType(answer.Type())
-			signed, err := echo.party.Sign(answer)
+			signed, err := e.party.Sign(answer)
 			if err != nil {
 				return err
 			}
-			if reply, err := echo.deliver(ctx, signed); err == nil && (reply != nil || phase == keptn.Started) {
+			if reply, err := e.deliver(ctx, signed); err == nil && (reply != nil || phase == keptn.Started) {
 				break
 			}
 			select {

@@ -29,26 +29,26 @@ const secretsFreshFor = 10 * time.Second
 
 // current returns a configuration of which only what is secret may be used: the rest does not
 // change while the bridge runs. What can't be read, or is not valid, leaves the last one.
-func (secrets *secrets) current() Configuration {
-	secrets.mutex.Lock()
-	defer secrets.mutex.Unlock()
-	if secrets.reload == nil {
-		return secrets.last
+func (s *secrets) current() Configuration {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.reload == nil {
+		return s.last
 	}
-	now := secrets.now()
-	if now.Sub(secrets.read) < secretsFreshFor {
-		return secrets.last
+	now := s.now()
+	if now.Sub(s.read) < secretsFreshFor {
+		return s.last
 	}
-	secrets.read = now
-	configuration, err := secrets.reload()
+	s.read = now
+	configuration, err := s.reload()
 	if err != nil {
-		secrets.log.Warn("the secrets can't be read again; those from before are used", "error", err)
-		return secrets.last
+		s.log.Warn("the secrets can't be read again; those from before are used", "error", err)
+		return s.last
 	}
-	secrets.last = configuration
+	s.last = configuration
 	return configuration
 }
 
-func (secrets *secrets) apiToken() string         { return secrets.current().Keptn.APIToken }
-func (secrets *secrets) clientSecret() string     { return secrets.current().OAuth.ClientSecret }
-func (secrets *secrets) nats() nats.Configuration { return secrets.current().NATS }
+func (s *secrets) apiToken() string         { return s.current().Keptn.APIToken }
+func (s *secrets) clientSecret() string     { return s.current().OAuth.ClientSecret }
+func (s *secrets) nats() nats.Configuration { return s.current().NATS }

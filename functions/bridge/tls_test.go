@@ -65,13 +65,13 @@ func encode(kind string, content []byte) string {
 }
 
 // sign returns a certificate for the loopback address and its key, in PEM.
-func (authority *authority) sign(t *testing.T, name string) (certificate, key string) {
+func (a *authority) sign(t *testing.T, name string) (certificate, key string) {
 	t.Helper()
 	private := newKey(t)
 	content, _ := certify(t, &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}, authority.certificate, private, authority.key)
+	}, a.certificate, private, a.key)
 	encoded, err := x509.MarshalECPrivateKey(private)
 	if err != nil {
 		t.Fatal(err)
@@ -79,15 +79,15 @@ func (authority *authority) sign(t *testing.T, name string) (certificate, key st
 	return encode("CERTIFICATE", content), encode("EC PRIVATE KEY", encoded)
 }
 
-func (authority *authority) serverTLS(t *testing.T) *tls.Config {
+func (a *authority) serverTLS(t *testing.T) *tls.Config {
 	t.Helper()
-	certificate, key := authority.sign(t, "server")
+	certificate, key := a.sign(t, "server")
 	pair, err := tls.X509KeyPair([]byte(certificate), []byte(key))
 	if err != nil {
 		t.Fatal(err)
 	}
 	authorities := x509.NewCertPool()
-	authorities.AddCert(authority.certificate)
+	authorities.AddCert(a.certificate)
 	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: authorities, MinVersion: tls.VersionTLS12}
 }
 

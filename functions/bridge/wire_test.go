@@ -22,13 +22,13 @@ type leading struct {
 	begin  chan struct{}
 }
 
-func (leading *leading) Holder() string { return leading.holder }
+func (l *leading) Holder() string { return l.holder }
 
-func (leading *leading) Run(ctx context.Context, lead func(context.Context) error) error {
+func (l *leading) Run(ctx context.Context, lead func(context.Context) error) error {
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-leading.begin:
+	case <-l.begin:
 		return lead(ctx)
 	}
 }

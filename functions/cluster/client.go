@@ -94,30 +94,30 @@ type client struct {
 	parameters  runtime.ParameterCodec
 }
 
-func (client *client) Jobs(namespace string) Objects[*batchv1.Job, *batchv1.JobList] {
-	return newObjects[batchv1.Job, batchv1.JobList](client.batch, client.parameters, "jobs", namespace)
+func (c *client) Jobs(namespace string) Objects[*batchv1.Job, *batchv1.JobList] {
+	return newObjects[batchv1.Job, batchv1.JobList](c.batch, c.parameters, "jobs", namespace)
 }
 
-func (client *client) Pods(namespace string) Pods {
-	return &pods{newObjects[corev1.Pod, corev1.PodList](client.core, client.parameters, "pods", namespace)}
+func (c *client) Pods(namespace string) Pods {
+	return &pods{newObjects[corev1.Pod, corev1.PodList](c.core, c.parameters, "pods", namespace)}
 }
 
-func (client *client) Events(namespace string) Objects[*corev1.Event, *corev1.EventList] {
-	return newObjects[corev1.Event, corev1.EventList](client.core, client.parameters, "events", namespace)
+func (c *client) Events(namespace string) Objects[*corev1.Event, *corev1.EventList] {
+	return newObjects[corev1.Event, corev1.EventList](c.core, c.parameters, "events", namespace)
 }
 
-func (client *client) Secrets(namespace string) Objects[*corev1.Secret, *corev1.SecretList] {
-	return newObjects[corev1.Secret, corev1.SecretList](client.core, client.parameters, "secrets", namespace)
+func (c *client) Secrets(namespace string) Objects[*corev1.Secret, *corev1.SecretList] {
+	return newObjects[corev1.Secret, corev1.SecretList](c.core, c.parameters, "secrets", namespace)
 }
 
-func (client *client) ConfigMaps(namespace string) Objects[*corev1.ConfigMap, *corev1.ConfigMapList] {
-	return newObjects[corev1.ConfigMap, corev1.ConfigMapList](client.core, client.parameters, "configmaps", namespace)
+func (c *client) ConfigMaps(namespace string) Objects[*corev1.ConfigMap, *corev1.ConfigMapList] {
+	return newObjects[corev1.ConfigMap, corev1.ConfigMapList](c.core, c.parameters, "configmaps", namespace)
 }
 
-func (client *client) ServiceAccounts(namespace string) Objects[*corev1.ServiceAccount, *corev1.ServiceAccountList] {
-	return newObjects[corev1.ServiceAccount, corev1.ServiceAccountList](client.core, client.parameters, "serviceaccounts", namespace)
+func (c *client) ServiceAccounts(namespace string) Objects[*corev1.ServiceAccount, *corev1.ServiceAccountList] {
+	return newObjects[corev1.ServiceAccount, corev1.ServiceAccountList](c.core, c.parameters, "serviceaccounts", namespace)
 }
 
-func (client *client) Namespaces() Objects[*corev1.Namespace, *corev1.NamespaceList] {
-	return newObjects[corev1.Namespace, corev1.NamespaceList](client.core, client.parameters, "namespaces", "")
+func (c *client) Namespaces() Objects[*corev1.Namespace, *corev1.NamespaceList] {
+	return newObjects[corev1.Namespace, corev1.NamespaceList](c.core, c.parameters, "namespaces", "")
 }

@@ -84,6 +84,6 @@ type pods struct {
 	*objects[corev1.Pod, corev1.PodList, *corev1.Pod, *corev1.PodList]
 }
 
-func (pods *pods) GetLogs(name string, options *corev1.PodLogOptions) *rest.Request {
-	return pods.client.Get().Namespace(pods.namespace).Resource(pods.resource).Name(name).SubResource("log").VersionedParams(options, pods.parameters)
+func (p *pods) GetLogs(name string, options *corev1.PodLogOptions) *rest.Request {
+	return p.client.Get().Namespace(p.namespace).Resource(p.resource).Name(name).SubResource("log").VersionedParams(options, p.parameters)
 }

@@ -43,27 +43,27 @@ type Writer struct {
 }
 
 // Write never fails.
-func (writer *Writer) Write(content []byte) (int, error) {
+func (w *Writer) Write(content []byte) (int, error) {
 	written := len(content)
-	half := writer.Limit / 2
-	if room := half - len(writer.head); room > 0 {
+	half := w.Limit / 2
+	if room := half - len(w.head); room > 0 {
 		taken := min(room, len(content))
-		writer.head = append(writer.head, content[:taken]...)
+		w.head = append(w.head, content[:taken]...)
 		content = content[taken:]
 	}
-	writer.tail = append(writer.tail, content...)
-	if surplus := len(writer.tail) - half; surplus > 0 {
-		writer.missing += surplus
-		writer.tail = append(writer.tail[:0], writer.tail[surplus:]...)
+	w.tail = append(w.tail, content...)
+	if surplus := len(w.tail) - half; surplus > 0 {
+		w.missing += surplus
+		w.tail = append(w.tail[:0], w.tail[surplus:]...)
 	}
 	return written, nil
 }
 
 // String returns what was kept, as valid UTF-8.
-func (writer *Writer) String() string {
-	if writer.missing == 0 {
-		return strings.ToValidUTF8(string(writer.head)+string(writer.tail), "\uFFFD")
+func (w *Writer) String() string {
+	if w.missing == 0 {
+		return strings.ToValidUTF8(string(w.head)+string(w.tail), "\uFFFD")
 	}
 	return strings.ToValidUTF8(fmt.Sprintf("%s\n[… %d bytes are left out here; all of it: %s …]\n%s",
-		writer.head, writer.missing, writer.Whole, writer.tail), "\uFFFD")
+		w.head, w.missing, w.Whole, w.tail), "\uFFFD")
 }

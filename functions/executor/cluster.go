@@ -22,8 +22,8 @@ type KubernetesCluster struct {
 }
 
 // Secret returns what a Secret has, nil if there is none.
-func (cluster *KubernetesCluster) Secret(ctx context.Context, namespace, name string) (*plan.Object, error) {
-	secret, err := cluster.Client.Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+func (k *KubernetesCluster) Secret(ctx context.Context, namespace, name string) (*plan.Object, error) {
+	secret, err := k.Client.Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
@@ -50,9 +50,9 @@ const (
 // Any other refusal, as of a quota, may be over when the pod is created for good. A pod with
 // a privileged container needs a namespace whose label says so: where nothing enforces
 // anything, nobody may have thought of it.
-func (cluster *KubernetesCluster) RefusesPod(ctx context.Context, namespace string, spec *corev1.PodSpec) (string, error) {
+func (k *KubernetesCluster) RefusesPod(ctx context.Context, namespace string, spec *corev1.PodSpec) (string, error) {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "dry-run-"}, Spec: *spec}
-	_, err := cluster.Client.Pods(namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	_, err := k.Client.Pods(namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	status, ok := errors.AsType[*apierrors.StatusError](err)
 	switch {
 	case !ok && err != nil:
@@ -63,7 +63,7 @@ func (cluster *KubernetesCluster) RefusesPod(ctx context.Context, namespace stri
 	case !slices.ContainsFunc(spec.Containers, isPrivileged):
 		return "", nil
 	}
-	found, err := cluster.Client.Namespaces().Get(ctx, namespace, metav1.GetOptions{})
+	found, err := k.Client.Namespaces().Get(ctx, namespace, metav1.GetOptions{})
 	switch {
 	case apierrors.IsForbidden(err):
 		return fmt.Sprintf("it is privileged, and the executor may not read whether namespace %q allows that: %s", namespace, err), nil
@@ -81,8 +81,8 @@ func isPrivileged(container corev1.Container) bool {
 }
 
 // ServiceAccount returns what a service account has, nil if there is none.
-func (cluster *KubernetesCluster) ServiceAccount(ctx context.Context, namespace, name string) (*plan.Object, error) {
-	account, err := cluster.Client.ServiceAccounts(namespace).Get(ctx, name, metav1.GetOptions{})
+func (k *KubernetesCluster) ServiceAccount(ctx context.Context, namespace, name string) (*plan.Object, error) {
+	account, err := k.Client.ServiceAccounts(namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}

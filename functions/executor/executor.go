@@ -69,32 +69,32 @@ type Executor struct {
 // those, and that no action matches, it replies for Keptn's log. Of an event that was only
 // observed, and triggers nothing, all actions are silent, and none has to match.
 // Delivering the same event again creates nothing and gives the same reply.
-func (executor *Executor) Handle(ctx context.Context, received event.Event) (*event.Event, error) {
+func (e *Executor) Handle(ctx context.Context, received event.Event) (*event.Event, error) {
 	task, seen, err := keptn.ParseReceived(received)
 	if err != nil {
 		return nil, function.Permanent(err)
 	}
-	reply, err := executor.execute(ctx, task, received, seen)
+	reply, err := e.execute(ctx, task, received, seen)
 	if plan.IsMistake(err) {
-		executor.Log.InfoContext(ctx, "the task can't be run", "project", task.Project, "error", err)
+		e.Log.InfoContext(ctx, "the task can't be run", "project", task.Project, "error", err)
 		if task.Observed {
-			return new(protocol.Log(task, executor.Now(), err.Error(), keptn.RunError).Event()), nil
+			return new(protocol.Log(task, e.Now(), err.Error(), keptn.RunError).Event()), nil
 		}
-		return new(protocol.Errored(task, executor.Now(), err.Error()).Event()), nil
+		return new(protocol.Errored(task, e.Now(), err.Error()).Event()), nil
 	}
 	return reply, err
 }
 
 // execute runs what is configured for an event that was seen, as it was received.
-func (executor *Executor) execute(ctx context.Context, task keptn.Task, received, seen event.Event) (*event.Event, error) {
-	asked := executor.Now()
-	file, err := executor.read(ctx, task, received)
+func (e *Executor) execute(ctx context.Context, task keptn.Task, received, seen event.Event) (*event.Event, error) {
+	asked := e.Now()
+	file, err := e.read(ctx, task, received)
 	switch {
 	case errors.Is(err, files.ErrNotFound):
-		return executor.nothing(ctx, task, fmt.Sprintf("there is no %s for service %s, nor for stage %s or project %s",
+		return e.nothing(ctx, task, fmt.Sprintf("there is no %s for service %s, nor for stage %s or project %s",
 			jobconfig.Path, task.Service, task.Stage, task.Project)), nil
 	case errors.Is(err, files.ErrOver):
-		executor.Log.InfoContext(ctx, "Keptn no longer waits for the task, nothing to run", "project", task.Project, "triggeredid", task.TriggeredID)
+		e.Log.InfoContext(ctx, "Keptn no longer waits for the task, nothing to run", "project", task.Project, "triggeredid", task.TriggeredID)
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("reading %s: %w", jobconfig.Path, err)
@@ -119,21 +119,21 @@ func (executor *Executor) execute(ctx context.Context, task keptn.Task, received
 		if all := config.All(); len(all) > 0 {
 			why = all.Error()
 		}
-		return executor.nothing(ctx, task, why), nil
+		return e.nothing(ctx, task, why), nil
 	}
-	return executor.start(ctx, plan.Plan{
-		Rules: executor.Configuration.Rules, Cluster: executor.Cluster, Task: task, Envelope: envelope, Log: executor.Log,
+	return e.start(ctx, plan.Plan{
+		Rules: e.Configuration.Rules, Cluster: e.Cluster, Task: task, Envelope: envelope, Log: e.Log,
 		ConfigHash: config.Hash, Grant: file.Grant.Token, IsTraced: trace.SpanFromContext(ctx).IsRecording(),
 	}, config, actions, func(jobs []batchv1.Job) error {
-		return executor.create(ctx, jobs, received, begin{asked, file.Grant.Started, task.GitCommitID != "" && file.Level != files.ProjectLevel})
+		return e.create(ctx, jobs, received, begin{asked, file.Grant.Started, task.GitCommitID != "" && file.Level != files.ProjectLevel})
 	})
 }
 
 // read reads the file, as a span of the trace.
-func (executor *Executor) read(ctx context.Context, task keptn.Task, received event.Event) (File, error) {
-	ctx, span := executor.Tracer.Start(ctx, "read "+jobconfig.Path)
+func (e *Executor) read(ctx context.Context, task keptn.Task, received event.Event) (File, error) {
+	ctx, span := e.Tracer.Start(ctx, "read "+jobconfig.Path)
 	defer span.End()
-	file, err := executor.Files.Configuration(ctx, received)
+	file, err := e.Files.Configuration(ctx, received)
 	if err == nil {
 		span.SetAttributes(
 			attribute.String("job_executor.file.level", string(file.Level)), attribute.Int("job_executor.file.bytes", len(file.Content)),
@@ -145,7 +145,7 @@ func (executor *Executor) read(ctx context.Context, task keptn.Task, received ev
 
 // start makes the Jobs of the actions that match, of which there are some. Its reply is
 // the started event.
-func (executor *Executor) start(
+func (e *Executor) start(
 	ctx context.Context, planned plan.Plan, config *jobconfig.Config, actions []jobconfig.MatchedAction, create func([]batchv1.Job) error,
 ) (*event.Event, error) {
 	task := planned.Task
@@ -156,21 +156,21 @@ func (executor *Executor) start(
 	switch {
 	case !slices.ContainsFunc(actions, plan.IsLoud):
 		if plan.IsMistake(err) {
-			executor.Log.WarnContext(ctx, "the task of a silent action can't be run", "project", task.Project, "error", err)
-			return new(protocol.Log(task, executor.Now(), err.Error(), keptn.RunError).Event()), nil
+			e.Log.WarnContext(ctx, "the task of a silent action can't be run", "project", task.Project, "error", err)
+			return new(protocol.Log(task, e.Now(), err.Error(), keptn.RunError).Event()), nil
 		}
 		return nil, err
 	case err != nil:
 		return nil, err
 	}
 	says := images(made.Jobs)
-	if most := executor.Configuration.MaxActiveRuns; most > 0 {
+	if most := e.Configuration.MaxActiveRuns; most > 0 {
 		says += fmt.Sprintf("It begins once fewer than %d of project %s are under way.\n", most, task.Project)
 	}
-	answer := protocol.Answer{Task: task, Phase: keptn.Started, At: executor.Now(), Outcome: keptn.Outcome{Message: says}}
+	answer := protocol.Answer{Task: task, Phase: keptn.Started, At: e.Now(), Outcome: keptn.Outcome{Message: says}}
 	reports := func(action jobconfig.MatchedAction) bool { return plan.IsLoud(action) && len(action.Tasks) > 0 }
 	if !slices.ContainsFunc(made.Actions, reports) { // nobody would say how it ended
-		answer = protocol.Finished(task, executor.Now(), keptn.Outcome{
+		answer = protocol.Finished(task, e.Now(), keptn.Outcome{
 			Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: "The matching actions have no tasks.",
 		}, keptn.RunSuccess)
 	}
@@ -194,12 +194,12 @@ func images(jobs []batchv1.Job) string {
 
 // nothing is the answer to a task that is none of ours: an entry in Keptn's log, where a
 // person looks who waits for it. For what was only observed nobody waits.
-func (executor *Executor) nothing(ctx context.Context, task keptn.Task, why string) *event.Event {
-	executor.Log.InfoContext(ctx, "nothing to run", "project", task.Project, "stage", task.Stage, "service", task.Service, "task", task.Name, "reason", why)
+func (e *Executor) nothing(ctx context.Context, task keptn.Task, why string) *event.Event {
+	e.Log.InfoContext(ctx, "nothing to run", "project", task.Project, "stage", task.Stage, "service", task.Service, "task", task.Name, "reason", why)
 	if task.Observed {
 		return nil
 	}
-	return new(protocol.Log(task, executor.Now(), fmt.Sprintf("Nothing is run for task %s: %s", task.Name, why), keptn.RunSkip).Event())
+	return new(protocol.Log(task, e.Now(), fmt.Sprintf("Nothing is run for task %s: %s", task.Name, why), keptn.RunSkip).Event())
 }
 
 // create creates the first Job last: until it exists, nothing runs, and a
@@ -208,24 +208,24 @@ func (executor *Executor) nothing(ctx context.Context, task keptn.Task, why stri
 // interrupted under another version of the file is made anew as a whole. What is to be
 // one Job, of a file that has no other version, is just created, so that nothing has to be
 // listed before.
-func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, received event.Event, begin begin) error {
+func (e *Executor) create(ctx context.Context, jobs []batchv1.Job, received event.Event, begin begin) error {
 	if len(jobs) == 0 || begin.started {
 		return nil
 	}
-	ctx, span := executor.Tracer.Start(ctx, "create Jobs", trace.WithAttributes(attribute.Int("job_executor.jobs", len(jobs))))
+	ctx, span := e.Tracer.Start(ctx, "create Jobs", trace.WithAttributes(attribute.Int("job_executor.jobs", len(jobs))))
 	defer span.End()
 	first := &jobs[0]
-	if executor.Configuration.MaxActiveRuns > 0 {
+	if e.Configuration.MaxActiveRuns > 0 {
 		at := received.Time()
 		if at.IsZero() {
-			at = executor.Now()
+			at = e.Now()
 		}
 		run.Queue(first, at)
 	}
 	var there []batchv1.Job
 	if len(jobs) > 1 || !begin.pinned {
 		var err error
-		if there, err = executor.Jobs.List(ctx, first.Labels[run.EventIDLabel]); err != nil {
+		if there, err = e.Jobs.List(ctx, first.Labels[run.EventIDLabel]); err != nil {
 			return err
 		}
 	}
@@ -238,15 +238,15 @@ func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, receiv
 	}
 	for index := range there {
 		if there[index].Labels[run.ConfigHashLabel] != first.Labels[run.ConfigHashLabel] {
-			if err := executor.Jobs.Delete(ctx, &there[index]); err != nil {
+			if err := e.Jobs.Delete(ctx, &there[index]); err != nil {
 				return err
 			}
 		}
 	}
 	for index := range jobs {
 		job := &jobs[(index+1)%len(jobs)]
-		if job == first && executor.Now().Sub(begin.asked) > freshFor {
-			grant, err := executor.Files.Grant(ctx, received)
+		if job == first && e.Now().Sub(begin.asked) > freshFor {
+			grant, err := e.Files.Grant(ctx, received)
 			if errors.Is(err, files.ErrOver) || err == nil && grant.Started {
 				return nil // another delivery began it, and its Jobs may even be gone
 			}
@@ -254,14 +254,14 @@ func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, receiv
 				return err
 			}
 		}
-		created, err := executor.Jobs.Create(ctx, job)
+		created, err := e.Jobs.Create(ctx, job)
 		switch {
 		case err == nil && created != nil:
 			there = append(there, *created)
 		case err == nil && job == first:
 			return nil // another delivery was faster
 		case err != nil && isRefusal(err) && !isQuota(err):
-			if failure := executor.discard(ctx, there); failure != nil {
+			if failure := e.discard(ctx, there); failure != nil {
 				return failure // nothing is said before nothing is left
 			}
 			// RBAC's words; a webhook or another installation's Job refuses, too.
@@ -273,7 +273,7 @@ func (executor *Executor) create(ctx context.Context, jobs []batchv1.Job, receiv
 			return err
 		}
 	}
-	executor.Log.InfoContext(ctx, "run created", "job", first.Name, "namespace", first.Namespace, "jobs", len(jobs))
+	e.Log.InfoContext(ctx, "run created", "job", first.Name, "namespace", first.Namespace, "jobs", len(jobs))
 	return nil
 }
 
@@ -304,10 +304,10 @@ func isQuota(err error) bool {
 
 // discard deletes the Jobs of a run that can't be made as a whole; not those that have
 // their names, and are others'.
-func (executor *Executor) discard(ctx context.Context, jobs []batchv1.Job) error {
+func (e *Executor) discard(ctx context.Context, jobs []batchv1.Job) error {
 	var failures []error
 	for index := range jobs {
-		failures = append(failures, executor.Jobs.Delete(ctx, &jobs[index]))
+		failures = append(failures, e.Jobs.Delete(ctx, &jobs[index]))
 	}
 	return errors.Join(failures...)
 }

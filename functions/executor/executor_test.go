@@ -63,16 +63,16 @@ type file struct {
 	later   *file
 }
 
-func (file file) Configuration(context.Context, event.Event) (File, error) {
+func (f file) Configuration(context.Context, event.Event) (File, error) {
 	return File{
-		Content: []byte(file.content),
-		Level:   stdcmp.Or(file.level, files.StageLevel),
-		Grant:   files.Grant{Token: "the grant", Started: file.started},
-	}, file.err
+		Content: []byte(f.content),
+		Level:   stdcmp.Or(f.level, files.StageLevel),
+		Grant:   files.Grant{Token: "the grant", Started: f.started},
+	}, f.err
 }
 
-func (file file) Grant(context.Context, event.Event) (files.Grant, error) {
-	return files.Grant{Token: "another", Started: file.later.started}, file.later.err
+func (f file) Grant(context.Context, event.Event) (files.Grant, error) {
+	return files.Grant{Token: "another", Started: f.later.started}, f.later.err
 }
 
 // jobs keeps Jobs in the order of their creation; from the given one on it fails. Those
@@ -88,40 +88,40 @@ type jobs struct {
 	others []string
 }
 
-func (jobs *jobs) List(context.Context, string) ([]batchv1.Job, error) {
-	jobs.lists++
-	return jobs.created, nil
+func (j *jobs) List(context.Context, string) ([]batchv1.Job, error) {
+	j.lists++
+	return j.created, nil
 }
 
-func (jobs *jobs) Create(_ context.Context, job *batchv1.Job) (*batchv1.Job, error) {
-	if jobs.err != nil && len(jobs.created) == jobs.failAt {
-		return nil, jobs.err
+func (j *jobs) Create(_ context.Context, job *batchv1.Job) (*batchv1.Job, error) {
+	if j.err != nil && len(j.created) == j.failAt {
+		return nil, j.err
 	}
-	if slices.ContainsFunc(jobs.others, func(name string) bool { return strings.HasSuffix(job.Name, name) }) {
+	if slices.ContainsFunc(j.others, func(name string) bool { return strings.HasSuffix(job.Name, name) }) {
 		return nil, errForbidden
 	}
-	for _, created := range jobs.created {
+	for _, created := range j.created {
 		if created.Name == job.Name {
 			return nil, nil
 		}
 	}
 	made := job.DeepCopy()
 	made.UID = types.UID("uid of " + job.Name)
-	jobs.created = append(jobs.created, *made)
+	j.created = append(j.created, *made)
 	return made, nil
 }
 
-func (jobs *jobs) Delete(_ context.Context, job *batchv1.Job) error {
-	if jobs.stays != nil {
-		return jobs.stays
+func (j *jobs) Delete(_ context.Context, job *batchv1.Job) error {
+	if j.stays != nil {
+		return j.stays
 	}
-	jobs.created = slices.DeleteFunc(slices.Clone(jobs.created), func(created batchv1.Job) bool { return created.UID == job.UID })
+	j.created = slices.DeleteFunc(slices.Clone(j.created), func(created batchv1.Job) bool { return created.UID == job.UID })
 	return nil
 }
 
-func (jobs *jobs) names() []string {
+func (j *jobs) names() []string {
 	var names []string
-	for _, job := range jobs.created {
+	for _, job := range j.created {
 		names = append(names, strings.TrimPrefix(job.Name, "job-"+triggeredID+"-"))
 	}
 	return names

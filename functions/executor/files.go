@@ -28,9 +28,9 @@ const (
 )
 
 // Grant asks the bridge for a grant.
-func (from *BridgeFiles) Grant(ctx context.Context, received event.Event) (files.Grant, error) {
+func (b *BridgeFiles) Grant(ctx context.Context, received event.Event) (files.Grant, error) {
 	for pause := firstPause; ; pause *= 2 {
-		grant, err := from.Gateway.Grant(ctx, received, from.Namespaces)
+		grant, err := b.Gateway.Grant(ctx, received, b.Namespaces)
 		if unreached, ok := errors.AsType[*net.OpError](err); !ok || unreached.Op != "dial" || pause > lastPause {
 			return grant, err
 		}
@@ -45,14 +45,14 @@ func (from *BridgeFiles) Grant(ctx context.Context, received event.Event) (files
 // Configuration looks job/config.yaml up at the service's level, then at the
 // stage's, then at the project's. Only that there is none at a level moves on to
 // the next one.
-func (from *BridgeFiles) Configuration(ctx context.Context, received event.Event) (File, error) {
-	grant, err := from.Grant(ctx, received)
+func (b *BridgeFiles) Configuration(ctx context.Context, received event.Event) (File, error) {
+	grant, err := b.Grant(ctx, received)
 	if err != nil {
 		return File{}, err
 	}
 	for _, level := range files.Levels() {
 		var content []byte
-		content, err = from.Gateway.File(ctx, grant.Token, level, jobconfig.Path, jobconfig.MaxBytes)
+		content, err = b.Gateway.File(ctx, grant.Token, level, jobconfig.Path, jobconfig.MaxBytes)
 		if err == nil {
 			return File{Content: content, Level: level, Grant: grant}, nil
 		}

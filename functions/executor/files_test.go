@@ -17,8 +17,8 @@ import (
 // refusing refuses so many connections, then answers.
 type refusing struct{ times, asked int }
 
-func (refusing *refusing) RoundTrip(request *http.Request) (*http.Response, error) {
-	if refusing.asked++; refusing.asked <= refusing.times {
+func (r *refusing) RoundTrip(request *http.Request) (*http.Response, error) {
+	if r.asked++; r.asked <= r.times {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 	}
 	return &http.Response{StatusCode: http.StatusServiceUnavailable, Body: http.NoBody, Request: request, Header: http.Header{}}, nil

@@ -38,33 +38,33 @@ type known struct {
 }
 
 // Secret returns what a Secret has, nil if there is none.
-func (cluster *RememberingCluster) Secret(ctx context.Context, namespace, name string) (*plan.Object, error) {
-	return cluster.recall(ctx, named{"Secret", namespace, name}, cluster.Cluster.Secret)
+func (r *RememberingCluster) Secret(ctx context.Context, namespace, name string) (*plan.Object, error) {
+	return r.recall(ctx, named{"Secret", namespace, name}, r.Cluster.Secret)
 }
 
 // ServiceAccount returns what a service account has, nil if there is none.
-func (cluster *RememberingCluster) ServiceAccount(ctx context.Context, namespace, name string) (*plan.Object, error) {
-	return cluster.recall(ctx, named{"ServiceAccount", namespace, name}, cluster.Cluster.ServiceAccount)
+func (r *RememberingCluster) ServiceAccount(ctx context.Context, namespace, name string) (*plan.Object, error) {
+	return r.recall(ctx, named{"ServiceAccount", namespace, name}, r.Cluster.ServiceAccount)
 }
 
-func (cluster *RememberingCluster) recall(
+func (r *RememberingCluster) recall(
 	ctx context.Context, which named, read func(ctx context.Context, namespace, name string) (*plan.Object, error),
 ) (*plan.Object, error) {
-	cluster.mutex.Lock()
-	found, ok := cluster.known[which]
-	cluster.mutex.Unlock()
-	if ok && cluster.Now().Sub(found.at) < rememberedFor {
+	r.mutex.Lock()
+	found, ok := r.known[which]
+	r.mutex.Unlock()
+	if ok && r.Now().Sub(found.at) < rememberedFor {
 		return found.object, nil
 	}
 	object, err := read(ctx, which.namespace, which.name)
-	if err != nil || object == nil || cluster.Allowed != nil && !cluster.Allowed(which.name, object.Labels) {
+	if err != nil || object == nil || r.Allowed != nil && !r.Allowed(which.name, object.Labels) {
 		return object, err
 	}
-	cluster.mutex.Lock()
-	defer cluster.mutex.Unlock()
-	if cluster.known == nil || len(cluster.known) >= maxRemembered {
-		cluster.known = map[named]known{}
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	if r.known == nil || len(r.known) >= maxRemembered {
+		r.known = map[named]known{}
 	}
-	cluster.known[which] = known{object, cluster.Now()}
+	r.known[which] = known{object, r.Now()}
 	return object, nil
 }

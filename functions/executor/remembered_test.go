@@ -19,20 +19,20 @@ type counting struct {
 	err   error
 }
 
-func (cluster *counting) answer(kind, namespace, name string) (*plan.Object, error) {
-	cluster.asked = append(cluster.asked, kind+" "+namespace+"/"+name)
-	if name == "none" || cluster.err != nil {
-		return nil, cluster.err
+func (c *counting) answer(kind, namespace, name string) (*plan.Object, error) {
+	c.asked = append(c.asked, kind+" "+namespace+"/"+name)
+	if name == "none" || c.err != nil {
+		return nil, c.err
 	}
 	return &plan.Object{Keys: []string{kind}}, nil
 }
 
-func (cluster *counting) Secret(_ context.Context, namespace, name string) (*plan.Object, error) {
-	return cluster.answer("Secret", namespace, name)
+func (c *counting) Secret(_ context.Context, namespace, name string) (*plan.Object, error) {
+	return c.answer("Secret", namespace, name)
 }
 
-func (cluster *counting) ServiceAccount(_ context.Context, namespace, name string) (*plan.Object, error) {
-	return cluster.answer("ServiceAccount", namespace, name)
+func (c *counting) ServiceAccount(_ context.Context, namespace, name string) (*plan.Object, error) {
+	return c.answer("ServiceAccount", namespace, name)
 }
 
 func TestWhatTasksNameIsReadOnceInAFewSeconds(t *testing.T) {

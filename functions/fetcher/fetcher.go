@@ -45,8 +45,8 @@ type Configuration struct {
 type Paths []string
 
 // UnmarshalText reads the list; it is an error if it is none.
-func (paths *Paths) UnmarshalText(text []byte) error {
-	return json.Unmarshal(text, (*[]string)(paths))
+func (p *Paths) UnmarshalText(text []byte) error {
+	return json.Unmarshal(text, (*[]string)(p))
 }
 
 // Run fetches a task's files from the bridge, to which transport makes requests.
@@ -67,20 +67,20 @@ type Fetcher struct {
 
 // Run fetches everything. An entry is a file, or a directory of which all files
 // are taken. An entry that is neither is an error that names it.
-func (fetcher *Fetcher) Run(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, fetcher.Configuration.Timeout)
+func (f *Fetcher) Run(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, f.Configuration.Timeout)
 	defer cancel()
-	ctx = trace.ContextWithRemoteSpanContext(ctx, telemetry.Parse(ctx, fetcher.Configuration.Traceparent))
-	if err := os.MkdirAll(fetcher.Configuration.Target, 0o755); err != nil {
+	ctx = trace.ContextWithRemoteSpanContext(ctx, telemetry.Parse(ctx, f.Configuration.Traceparent))
+	if err := os.MkdirAll(f.Configuration.Target, 0o755); err != nil {
 		return fmt.Errorf("making the directory for the files: %w", err)
 	}
-	root, err := os.OpenRoot(fetcher.Configuration.Target)
+	root, err := os.OpenRoot(f.Configuration.Target)
 	if err != nil {
 		return fmt.Errorf("opening the directory for the files: %w", err)
 	}
 	defer func() { _ = root.Close() }()
-	for _, entry := range fetcher.Configuration.Files {
-		if err := fetcher.fetch(ctx, root, entry); err != nil {
+	for _, entry := range f.Configuration.Files {
+		if err := f.fetch(ctx, root, entry); err != nil {
 			return err
 		}
 	}
@@ -89,10 +89,10 @@ func (fetcher *Fetcher) Run(ctx context.Context) error {
 
 // fetch fetches an entry from the first level that has it: the service's, the stage's,
 // then the project's.
-func (fetcher *Fetcher) fetch(ctx context.Context, root *os.Root, entry string) (err error) {
+func (f *Fetcher) fetch(ctx context.Context, root *os.Root, entry string) (err error) {
 	if trace.SpanContextFromContext(ctx).IsValid() {
 		var span trace.Span
-		ctx, span = fetcher.Tracer.Start(ctx, "read "+entry)
+		ctx, span = f.Tracer.Start(ctx, "read "+entry)
 		defer func() {
 			if err != nil {
 				telemetry.Fail(span, "file", err.Error())
@@ -101,7 +101,7 @@ func (fetcher *Fetcher) fetch(ctx context.Context, root *os.Root, entry string) 
 		}()
 	}
 	for _, level := range files.Levels() {
-		found, err := fetcher.fetchFrom(ctx, root, level, strings.Trim(entry, "/"))
+		found, err := f.fetchFrom(ctx, root, level, strings.Trim(entry, "/"))
 		if err != nil {
 			return fmt.Errorf("fetching %s: %w", entry, err)
 		}
@@ -114,18 +114,18 @@ func (fetcher *Fetcher) fetch(ctx context.Context, root *os.Root, entry string) 
 }
 
 // fetchFrom fetches a file, or all that are below a directory; no name is that of all.
-func (fetcher *Fetcher) fetchFrom(ctx context.Context, root *os.Root, level files.Level, name string) (found bool, err error) {
+func (f *Fetcher) fetchFrom(ctx context.Context, root *os.Root, level files.Level, name string) (found bool, err error) {
 	if name != "" {
-		content, err := fetcher.file(ctx, level, name)
+		content, err := f.file(ctx, level, name)
 		if err == nil {
-			return true, fetcher.write(root, name, content)
+			return true, f.write(root, name, content)
 		}
 		if !errors.Is(err, files.ErrNotFound) {
 			return false, err
 		}
 	}
-	paths, err := patiently(ctx, fetcher.Log, func(ctx context.Context) ([]string, error) {
-		return fetcher.Gateway.Paths(ctx, fetcher.Configuration.Grant, level)
+	paths, err := patiently(ctx, f.Log, func(ctx context.Context) ([]string, error) {
+		return f.Gateway.Paths(ctx, f.Configuration.Grant, level)
 	})
 	if err != nil && !errors.Is(err, files.ErrNotFound) {
 		return false, fmt.Errorf("listing the files: %w", err)
@@ -134,27 +134,27 @@ func (fetcher *Fetcher) fetchFrom(ctx context.Context, root *os.Root, level file
 		if name != "" && !strings.HasPrefix(path, name+"/") {
 			continue
 		}
-		content, err := fetcher.file(ctx, level, path)
+		content, err := f.file(ctx, level, path)
 		if errors.Is(err, files.ErrNotFound) {
 			// Keptn lists the newest commit, whatever commit is asked for: this file was added
 			// after the event's.
-			fetcher.Log.InfoContext(ctx, "a file of the newest commit is not there at the event's", "path", path)
+			f.Log.InfoContext(ctx, "a file of the newest commit is not there at the event's", "path", path)
 			continue
 		}
 		if err != nil {
 			return false, fmt.Errorf("%s: %w", path, err)
 		}
 		found = true
-		if err := fetcher.write(root, path, content); err != nil {
+		if err := f.write(root, path, content); err != nil {
 			return false, err
 		}
 	}
 	return found, nil
 }
 
-func (fetcher *Fetcher) file(ctx context.Context, level files.Level, path string) ([]byte, error) {
-	content, err := patiently(ctx, fetcher.Log, func(ctx context.Context) ([]byte, error) {
-		return fetcher.Gateway.File(ctx, fetcher.Configuration.Grant, level, path, files.MaxFileBytes)
+func (f *Fetcher) file(ctx context.Context, level files.Level, path string) ([]byte, error) {
+	content, err := patiently(ctx, f.Log, func(ctx context.Context) ([]byte, error) {
+		return f.Gateway.File(ctx, f.Configuration.Grant, level, path, files.MaxFileBytes)
 	})
 	if err == nil && len(content) > files.MaxFileBytes {
 		return nil, fmt.Errorf("it has more than %d bytes", files.MaxFileBytes)
@@ -180,7 +180,7 @@ func modeOf(content []byte) os.FileMode {
 	return fileMode
 }
 
-func (fetcher *Fetcher) write(root *os.Root, name string, content []byte) error {
+func (f *Fetcher) write(root *os.Root, name string, content []byte) error {
 	if err := makeDirectory(root, filepath.Dir(name)); err != nil {
 		return fmt.Errorf("making the directory of %s: %w", name, err)
 	}
@@ -192,7 +192,7 @@ func (fetcher *Fetcher) write(root *os.Root, name string, content []byte) error 
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
-	fetcher.Log.Info("file fetched", "path", filepath.Join(fetcher.Configuration.Target, name), "bytes", len(content))
+	f.Log.Info("file fetched", "path", filepath.Join(f.Configuration.Target, name), "bytes", len(content))
 	return nil
 }
 

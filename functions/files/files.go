@@ -77,13 +77,13 @@ type StatusError struct {
 }
 
 // Error tells what the gateway said.
-func (err *StatusError) Error() string {
-	return fmt.Sprintf("the bridge answered %d: %s", err.Code, err.Message)
+func (s *StatusError) Error() string {
+	return fmt.Sprintf("the bridge answered %d: %s", s.Code, s.Message)
 }
 
 // IsTemporary says whether trying again may help.
-func (err *StatusError) IsTemporary() bool {
-	return err.Code >= http.StatusInternalServerError || err.Code == http.StatusTooManyRequests
+func (s *StatusError) IsTemporary() bool {
+	return s.Code >= http.StatusInternalServerError || s.Code == http.StatusTooManyRequests
 }
 
 // Grant is what the bridge gives for a task.
@@ -108,15 +108,15 @@ type Client struct {
 
 // Grant returns a grant for the task of an event, whose Jobs may be in these namespaces.
 // It returns ErrOver if Keptn no longer waits for the task.
-func (client *Client) Grant(ctx context.Context, received event.Event, namespaces []string) (Grant, error) {
-	request, err := client.request(ctx, http.MethodPost, GrantPath+"?"+url.Values{NamespaceParameter: namespaces}.Encode())
+func (c *Client) Grant(ctx context.Context, received event.Event, namespaces []string) (Grant, error) {
+	request, err := c.request(ctx, http.MethodPost, GrantPath+"?"+url.Values{NamespaceParameter: namespaces}.Encode())
 	if err != nil {
 		return Grant{}, err
 	}
 	if err := cehttp.WriteRequest(ctx, binding.ToMessage(&received), request); err != nil {
 		return Grant{}, fmt.Errorf("encoding event %s: %w", received.ID(), err)
 	}
-	content, header, err := client.call(request, maxGrantBytes)
+	content, header, err := c.call(request, maxGrantBytes)
 	if status, ok := errors.AsType[*StatusError](err); ok && status.Code == http.StatusGone {
 		return Grant{}, ErrOver
 	}
@@ -128,13 +128,13 @@ func (client *Client) Grant(ctx context.Context, received event.Event, namespace
 
 // File returns the content of a file, or ErrNotFound. Of a file with more than maxBytes
 // it returns one byte more.
-func (client *Client) File(ctx context.Context, grant string, level Level, path string, maxBytes int64) ([]byte, error) {
-	return client.resource(ctx, grant, url.Values{LevelParameter: {string(level)}, PathParameter: {path}}, maxBytes)
+func (c *Client) File(ctx context.Context, grant string, level Level, path string, maxBytes int64) ([]byte, error) {
+	return c.resource(ctx, grant, url.Values{LevelParameter: {string(level)}, PathParameter: {path}}, maxBytes)
 }
 
 // Paths returns the paths of all files of a level.
-func (client *Client) Paths(ctx context.Context, grant string, level Level) ([]string, error) {
-	content, err := client.resource(ctx, grant, url.Values{LevelParameter: {string(level)}}, maxPathsBytes)
+func (c *Client) Paths(ctx context.Context, grant string, level Level) ([]string, error) {
+	content, err := c.resource(ctx, grant, url.Values{LevelParameter: {string(level)}}, maxPathsBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -145,25 +145,25 @@ func (client *Client) Paths(ctx context.Context, grant string, level Level) ([]s
 	return paths, nil
 }
 
-func (client *Client) resource(ctx context.Context, grant string, query url.Values, maxBytes int64) ([]byte, error) {
-	request, err := client.request(ctx, http.MethodGet, ResourcePath+"?"+query.Encode())
+func (c *Client) resource(ctx context.Context, grant string, query url.Values, maxBytes int64) ([]byte, error) {
+	request, err := c.request(ctx, http.MethodGet, ResourcePath+"?"+query.Encode())
 	if err != nil {
 		return nil, err
 	}
 	request.Header.Set(GrantHeader, grant)
-	content, _, err := client.call(request, maxBytes)
+	content, _, err := c.call(request, maxBytes)
 	if status, ok := errors.AsType[*StatusError](err); ok && status.Code == http.StatusNotFound {
 		return nil, ErrNotFound
 	}
 	return content, err
 }
 
-func (client *Client) request(ctx context.Context, method, path string) (*http.Request, error) {
-	token, err := os.ReadFile(client.TokenFile)
+func (c *Client) request(ctx context.Context, method, path string) (*http.Request, error) {
+	token, err := os.ReadFile(c.TokenFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading the token for the bridge: %w", err)
 	}
-	request, err := http.NewRequestWithContext(ctx, method, client.URL+path, nil)
+	request, err := http.NewRequestWithContext(ctx, method, c.URL+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("making a request to the bridge: %w", err)
 	}
@@ -171,8 +171,8 @@ func (client *Client) request(ctx context.Context, method, path string) (*http.R
 	return request, nil
 }
 
-func (client *Client) call(request *http.Request, maxBytes int64) ([]byte, http.Header, error) {
-	response, err := client.HTTP.Do(request)
+func (c *Client) call(request *http.Request, maxBytes int64) ([]byte, http.Header, error) {
+	response, err := c.HTTP.Do(request)
 	if err != nil {
 		return nil, nil, fmt.Errorf("asking the bridge: %w", err)
 	}

@@ -9,7 +9,7 @@ import (
 // permanentError marks an error that the same event gives every time.
 type permanentError struct{ error }
 
-func (err permanentError) Unwrap() error { return err.error }
+func (p permanentError) Unwrap() error { return p.error }
 
 // Permanent marks an error as one that a repetition does not mend: Knative gives
 // the event to the dead letter sink at once. Every other error is retriable.

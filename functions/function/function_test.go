@@ -157,8 +157,8 @@ type wide struct {
 	}
 }
 
-func (wide wide) Validate() error {
-	if wide.Number > 2 {
+func (w wide) Validate() error {
+	if w.Number > 2 {
 		return errors.New("environment variable A_NUMBER: too much")
 	}
 	return nil

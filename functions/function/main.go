@@ -60,23 +60,23 @@ type Program struct {
 
 // HTTPHandler serves the program's handlers, for events of at most
 // maxEventBytes.
-func (program Program) HTTPHandler(maxEventBytes int64, signals *telemetry.Signals) http.Handler {
+func (p Program) HTTPHandler(maxEventBytes int64, signals *telemetry.Signals) http.Handler {
 	mux := http.NewServeMux()
-	if program.Untraced {
+	if p.Untraced {
 		untraced := *signals
 		untraced.Tracers = noop.NewTracerProvider()
 		signals = &untraced
 	}
-	for path, handle := range program.Handlers {
+	for path, handle := range p.Handlers {
 		mux.Handle(path, Receiver(handle, maxEventBytes, signals))
 	}
 	return fewLarge(mux, maxEventBytes, signals.Log)
 }
 
 // RoutesHandler serves the program's routes.
-func (program Program) RoutesHandler() http.Handler {
+func (p Program) RoutesHandler() http.Handler {
 	mux := http.NewServeMux()
-	for pattern, handler := range program.Routes {
+	for pattern, handler := range p.Routes {
 		mux.Handle(pattern, handler)
 	}
 	return atMost(mux, maxRoutes)

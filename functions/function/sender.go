@@ -44,8 +44,8 @@ const (
 
 // Send posts an event and returns nil after a 2xx. It does not repeat: who calls
 // it knows when to. The event is sent within the context's span.
-func (sender *Sender) Send(ctx context.Context, outgoing event.Event) error {
-	response, err := sender.post(ctx, outgoing)
+func (s *Sender) Send(ctx context.Context, outgoing event.Event) error {
+	response, err := s.post(ctx, outgoing)
 	if err != nil {
 		return err
 	}
@@ -58,8 +58,8 @@ func (sender *Sender) Send(ctx context.Context, outgoing event.Event) error {
 
 // Request posts an event and returns what was replied, nil if nothing was. Its error
 // is permanent if the receiver's was.
-func (sender *Sender) Request(ctx context.Context, outgoing event.Event) (*event.Event, error) {
-	response, err := sender.post(ctx, outgoing) //nolint:bodyclose // the message's end closes it
+func (s *Sender) Request(ctx context.Context, outgoing event.Event) (*event.Event, error) {
+	response, err := s.post(ctx, outgoing) //nolint:bodyclose // the message's end closes it
 	if err != nil {
 		return nil, err
 	}
@@ -76,26 +76,26 @@ func (sender *Sender) Request(ctx context.Context, outgoing event.Event) (*event
 }
 
 // post returns a success, whose body the caller closes.
-func (sender *Sender) post(ctx context.Context, outgoing event.Event) (_ *http.Response, err error) {
-	defer func() { sender.Events.Sent(ctx, outgoing.Type(), ErrorType(err)) }()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, sender.URL, nil)
+func (s *Sender) post(ctx context.Context, outgoing event.Event) (_ *http.Response, err error) {
+	defer func() { s.Events.Sent(ctx, outgoing.Type(), ErrorType(err)) }()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL, nil)
 	if err != nil {
-		return nil, fmt.Errorf("making a request to %s: %w", sender.URL, err)
+		return nil, fmt.Errorf("making a request to %s: %w", s.URL, err)
 	}
-	outgoing = sender.Overrides.Add(within(ctx, outgoing))
+	outgoing = s.Overrides.Add(within(ctx, outgoing))
 	if traceparent := telemetry.Text(ctx); traceparent != "" {
 		request.Header.Set(telemetry.Extension, traceparent) // for Knative's own spans
 	}
 	if err := cehttp.WriteRequest(ctx, binding.ToMessage(&outgoing), request); err != nil {
 		return nil, fmt.Errorf("encoding event %s: %w", outgoing.ID(), err)
 	}
-	token, err := os.ReadFile(sender.TokenFile)
+	token, err := os.ReadFile(s.TokenFile)
 	if err == nil {
 		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("reading the token for %s: %w", sender.URL, err)
+		return nil, fmt.Errorf("reading the token for %s: %w", s.URL, err)
 	}
-	response, err := sender.HTTP.Do(request)
+	response, err := s.HTTP.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("posting event %s: %w", outgoing.ID(), err)
 	}
@@ -107,7 +107,7 @@ func (sender *Sender) post(ctx context.Context, outgoing event.Event) (_ *http.R
 	if err != nil {
 		return nil, fmt.Errorf("reading the answer to event %s: %w", outgoing.ID(), err)
 	}
-	err = fmt.Errorf("%s answered event %s with %d: %s", sender.URL, outgoing.ID(), response.StatusCode, strings.TrimSpace(string(content)))
+	err = fmt.Errorf("%s answered event %s with %d: %s", s.URL, outgoing.ID(), response.StatusCode, strings.TrimSpace(string(content)))
 	if response.StatusCode == http.StatusBadRequest {
 		return nil, Permanent(err)
 	}

@@ -33,36 +33,36 @@ const SinkTokenFile = "/oidc/token"
 type Overrides map[string]string
 
 // UnmarshalText reads them as the JSON of a SinkBinding; no text is none.
-func (overrides *Overrides) UnmarshalText(text []byte) error {
+func (o *Overrides) UnmarshalText(text []byte) error {
 	if len(text) == 0 {
 		return nil
 	}
 	var told struct{ Extensions map[string]string }
 	err := json.Unmarshal(text, &told)
-	*overrides = told.Extensions
+	*o = told.Extensions
 	return err
 }
 
 // Add returns an event with them.
-func (overrides Overrides) Add(outgoing event.Event) event.Event {
-	if len(overrides) == 0 {
+func (o Overrides) Add(outgoing event.Event) event.Event {
+	if len(o) == 0 {
 		return outgoing
 	}
 	outgoing = outgoing.Clone()
-	for name, value := range overrides {
+	for name, value := range o {
 		outgoing.SetExtension(name, value)
 	}
 	return outgoing
 }
 
 // Sender returns a sender of events to it, which are counted. Its error is that no certificate can be read.
-func (sink Sink) Sender(transport http.RoundTripper, timeout time.Duration, events *telemetry.Counters) (*Sender, error) {
-	if sink.CACertificates != "" {
+func (s Sink) Sender(transport http.RoundTripper, timeout time.Duration, events *telemetry.Counters) (*Sender, error) {
+	if s.CACertificates != "" {
 		roots, err := x509.SystemCertPool()
 		if err != nil {
 			roots = x509.NewCertPool()
 		}
-		if !roots.AppendCertsFromPEM([]byte(sink.CACertificates)) {
+		if !roots.AppendCertsFromPEM([]byte(s.CACertificates)) {
 			return nil, errors.New("environment variable K_CA_CERTS: it has no certificate in PEM")
 		}
 		base, ok := transport.(*http.Transport)
@@ -74,5 +74,5 @@ func (sink Sink) Sender(transport http.RoundTripper, timeout time.Duration, even
 		transport = base
 	}
 	client := &http.Client{Transport: transport, Timeout: timeout}
-	return &Sender{URL: sink.URL, Overrides: sink.Overrides, TokenFile: SinkTokenFile, HTTP: client, Events: events}, nil
+	return &Sender{URL: s.URL, Overrides: s.Overrides, TokenFile: SinkTokenFile, HTTP: client, Events: events}, nil
 }

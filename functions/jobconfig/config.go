@@ -104,7 +104,7 @@ type Task struct {
 }
 
 // Line returns where the task begins in the file; 0 if that is not known.
-func (task Task) Line() int { return task.line }
+func (t Task) Line() int { return t.line }
 
 // Volume is a PersistentVolumeClaim that there is, in the task's container. (Ours.)
 type Volume struct {
@@ -198,17 +198,17 @@ func Parse(content []byte) *Config {
 }
 
 // All are all mistakes, in the order of the file.
-func (config *Config) All() Mistakes {
-	all := append(Mistakes{}, config.Mistakes...)
-	for _, action := range config.Actions {
+func (c *Config) All() Mistakes {
+	all := append(Mistakes{}, c.Mistakes...)
+	for _, action := range c.Actions {
 		all = append(all, action.Mistakes...)
 	}
 	return all.sorted()
 }
 
 // MistakesOf are those that are in the way of some actions: the file's, and their own.
-func (config *Config) MistakesOf(actions []MatchedAction) Mistakes {
-	found := append(Mistakes{}, config.Mistakes...)
+func (c *Config) MistakesOf(actions []MatchedAction) Mistakes {
+	found := append(Mistakes{}, c.Mistakes...)
 	for _, action := range actions {
 		found = append(found, action.Mistakes...)
 	}
@@ -218,16 +218,16 @@ func (config *Config) MistakesOf(actions []MatchedAction) Mistakes {
 // MistakesFor are those of the actions that an event of a type matches. If it matches
 // none, they are all of a file that can't be read, as a whole or in part, and says the
 // type somewhere: what can't be read may be about it.
-func (config *Config) MistakesFor(matched []MatchedAction, eventType string) Mistakes {
+func (c *Config) MistakesFor(matched []MatchedAction, eventType string) Mistakes {
 	if len(matched) > 0 {
-		return config.MistakesOf(matched)
+		return c.MistakesOf(matched)
 	}
-	isUnread := len(config.Mistakes) > 0
-	for _, action := range config.Actions {
+	isUnread := len(c.Mistakes) > 0
+	for _, action := range c.Actions {
 		isUnread = isUnread || action.unread
 	}
-	if isUnread && strings.Contains(config.text, eventType) {
-		return config.All()
+	if isUnread && strings.Contains(c.text, eventType) {
+		return c.All()
 	}
 	return nil
 }

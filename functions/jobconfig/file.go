@@ -25,17 +25,17 @@ type decoder struct {
 	tasks, patternsSize int
 }
 
-func (config *Config) read(root *yaml.Node) {
+func (c *Config) read(root *yaml.Node) {
 	d := &decoder{}
 	top := reader.Value{Node: &yaml.Node{Kind: yaml.MappingNode, Line: 1, Column: 1}}
 	if root != nil {
 		top.Node = root
 	}
 	if d.isVersion(top) {
-		d.Object(top, readersOf(d, fileFields(), members{}, config))
+		d.Object(top, readersOf(d, fileFields(), members{}, c))
 	}
-	config.Mistakes = Mistakes(d.Mistakes).sorted()
-	config.Warnings = Mistakes(d.Warnings).sorted()
+	c.Mistakes = Mistakes(d.Mistakes).sorted()
+	c.Warnings = Mistakes(d.Warnings).sorted()
 }
 
 func fileFields() []property[Config] {

@@ -19,10 +19,10 @@ type MatchedAction struct {
 }
 
 // Match returns the actions that run for an event, in the order of the file.
-func (config *Config) Match(envelope Envelope) []MatchedAction {
+func (c *Config) Match(envelope Envelope) []MatchedAction {
 	var matched []MatchedAction
 	known := map[string]looked{} // what each JSONPath selects
-	for index, action := range config.Actions {
+	for index, action := range c.Actions {
 		for _, event := range action.Events {
 			if event.matches(envelope, known) {
 				matched = append(matched, MatchedAction{Action: action, Index: index})
@@ -37,9 +37,9 @@ func (config *Config) Match(envelope Envelope) []MatchedAction {
 const maxSelectors = 20
 
 // Selectors says which events each action is for, for whom no action matched.
-func (config *Config) Selectors() string {
+func (c *Config) Selectors() string {
 	var told []string
-	for _, action := range config.Actions {
+	for _, action := range c.Actions {
 		for _, event := range action.Events {
 			selector := fmt.Sprintf("%q is for %s", action.Name, event.Name)
 			if event.JSONPath.Property != "" {
@@ -63,18 +63,18 @@ type looked struct {
 	err   error
 }
 
-func (event *Event) matches(envelope Envelope, known map[string]looked) bool {
+func (e *Event) matches(envelope Envelope, known map[string]looked) bool {
 	eventType, _ := envelope["type"].(string)
-	if event.pattern == nil || !event.pattern.MatchString(eventType) {
+	if e.pattern == nil || !e.pattern.MatchString(eventType) {
 		return false
 	}
-	if event.JSONPath.Property == "" {
+	if e.JSONPath.Property == "" {
 		return true
 	}
-	found, isKnown := known[event.JSONPath.Property]
+	found, isKnown := known[e.JSONPath.Property]
 	if !isKnown {
-		found.value, found.err = expression.Lookup(event.JSONPath.Property, envelope)
-		known[event.JSONPath.Property] = found
+		found.value, found.err = expression.Lookup(e.JSONPath.Property, envelope)
+		known[e.JSONPath.Property] = found
 	}
 	if found.err != nil {
 		return false
@@ -83,7 +83,7 @@ func (event *Event) matches(envelope Envelope, known map[string]looked) bool {
 	case map[string]any, []any, nil:
 		return false
 	default:
-		return expression.Text(found.value) == event.JSONPath.Match
+		return expression.Text(found.value) == e.JSONPath.Match
 	}
 }
 
@@ -103,9 +103,9 @@ const maxSearched = 16 << 20
 
 // CheckCost returns a mistake if the JSONPaths of a file together would search too much of an event
 // of a size in bytes.
-func (config *Config) CheckCost(size int) error {
+func (c *Config) CheckCost(size int) error {
 	searches := map[string]bool{}
-	for _, action := range config.Actions {
+	for _, action := range c.Actions {
 		for _, event := range action.Events {
 			searches[event.JSONPath.Property] = expression.Searches(event.JSONPath.Property)
 		}
@@ -133,20 +133,20 @@ func (config *Config) CheckCost(size int) error {
 // EventValue renders the value that a variable takes from an event: scalars as
 // they are written in JSON, objects and lists as JSON, or as YAML where the
 // variable says so. An expression that finds nothing is an error.
-func (env *Env) EventValue(envelope Envelope) (string, error) {
-	value, err := expression.Lookup(env.Value, envelope)
+func (e *Env) EventValue(envelope Envelope) (string, error) {
+	value, err := expression.Lookup(e.Value, envelope)
 	if err != nil {
-		return "", fmt.Errorf("could not add env with name %s, value %s of the event: %w", env.Name, env.Value, err)
+		return "", fmt.Errorf("could not add env with name %s, value %s of the event: %w", e.Name, e.Value, err)
 	}
 	// The length as JSON is known before anything larger is made of it.
-	if most := maxValueBytes(env.As); len(expression.JSON(value)) > most {
-		return "", fmt.Errorf("could not add env with name %s, value %s of the event: it has more than %d bytes; take less of the event", env.Name, env.Value, most)
+	if most := maxValueBytes(e.As); len(expression.JSON(value)) > most {
+		return "", fmt.Errorf("could not add env with name %s, value %s of the event: it has more than %d bytes; take less of the event", e.Name, e.Value, most)
 	}
-	switch env.As {
+	switch e.As {
 	case AsYAML:
 		content, err := expression.YAML(value)
 		if err != nil {
-			return "", fmt.Errorf("could not add env with name %s as YAML: %w", env.Name, err)
+			return "", fmt.Errorf("could not add env with name %s as YAML: %w", e.Name, err)
 		}
 		return content, nil
 	case AsJSON:

@@ -20,15 +20,15 @@ type Mistakes []Mistake
 const maxTold = 20
 
 // Error names the file and all mistakes, or the first of them if there are very many.
-func (mistakes Mistakes) Error() string {
-	if len(mistakes) == 1 {
-		return Path + " is not valid: " + mistakes[0].String()
+func (m Mistakes) Error() string {
+	if len(m) == 1 {
+		return Path + " is not valid: " + m[0].String()
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s is not valid, it has %d mistakes:", Path, len(mistakes))
-	for index, mistake := range mistakes {
+	fmt.Fprintf(&text, "%s is not valid, it has %d mistakes:", Path, len(m))
+	for index, mistake := range m {
 		if index == maxTold {
-			fmt.Fprintf(&text, "\n- and %d more", len(mistakes)-maxTold)
+			fmt.Fprintf(&text, "\n- and %d more", len(m)-maxTold)
 			break
 		}
 		fmt.Fprintf(&text, "\n- %s", mistake)
@@ -36,9 +36,9 @@ func (mistakes Mistakes) Error() string {
 	return text.String()
 }
 
-func (mistakes Mistakes) sorted() Mistakes {
-	slices.SortStableFunc(mistakes, func(one, other Mistake) int {
+func (m Mistakes) sorted() Mistakes {
+	slices.SortStableFunc(m, func(one, other Mistake) int {
 		return cmp.Or(cmp.Compare(one.Line, other.Line), cmp.Compare(one.Column, other.Column))
 	})
-	return mistakes
+	return m
 }

@@ -38,11 +38,11 @@ type admissions struct {
 	admitted []string
 }
 
-func (admissions *admissions) Admit(_ context.Context, job *batchv1.Job) error {
-	if job.Name == admissions.refused {
+func (a *admissions) Admit(_ context.Context, job *batchv1.Job) error {
+	if job.Name == a.refused {
 		return errRefused
 	}
-	admissions.admitted = append(admissions.admitted, job.Name)
+	a.admitted = append(a.admitted, job.Name)
 	return nil
 }
 

@@ -157,7 +157,7 @@ func TestNamespacesThatCantBeWatchedAreLogged(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			source.tellUnsynced(t.Context())
+			source.logUnwatched(t.Context())
 		}()
 		time.Sleep(100*time.Second + time.Second/2)
 		synced.Store(true)
@@ -217,7 +217,7 @@ func TestRunIsLookedAtAgainWhenItWantsTo(t *testing.T) {
 		// again is after what time it is in the queue again, 0 for never.
 		again time.Duration
 	}{
-		{name: "one that should have started by then", run: job(state{name: "a", phase: run.Running}), again: tellWaitingAfter},
+		{name: "one that should have started by then", run: job(state{name: "a", phase: run.Running}), again: logWaitingAfter},
 		{name: "one whose completion was not taken", run: job(state{name: "a", phase: run.Succeeded}), refuse: 1, again: firstRetry},
 		{name: "one that was reported", run: job(state{name: "a", phase: run.Succeeded, reported: true, expires: true})},
 	}
@@ -262,7 +262,7 @@ func TestActiveRunsAreNamed(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			source.nameActive(ctx)
+			source.announceAll(ctx)
 		}()
 		time.Sleep(3*time.Hour + time.Minute)
 		cancel()

@@ -89,26 +89,26 @@ type broker struct {
 
 var errRefused = errors.New("503")
 
-func (broker *broker) Send(_ context.Context, outgoing event.Event) error {
-	broker.mutex.Lock()
-	defer broker.mutex.Unlock()
-	if broker.refuse > 0 {
-		broker.refuse--
+func (b *broker) Send(_ context.Context, outgoing event.Event) error {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	if b.refuse > 0 {
+		b.refuse--
 		return errRefused
 	}
-	broker.taken = append(broker.taken, strings.TrimPrefix(outgoing.ID(), "uid-"))
+	b.taken = append(b.taken, strings.TrimPrefix(outgoing.ID(), "uid-"))
 	return nil
 }
 
 type marker struct{ marked, expired []string }
 
-func (marker *marker) MarkReported(_ context.Context, job *batchv1.Job, _ time.Time) error {
-	marker.marked = append(marker.marked, job.Name)
+func (m *marker) MarkReported(_ context.Context, job *batchv1.Job, _ time.Time) error {
+	m.marked = append(m.marked, job.Name)
 	return nil
 }
 
-func (marker *marker) Expire(_ context.Context, job *batchv1.Job, _ time.Time) error {
-	marker.expired = append(marker.expired, job.Name)
+func (m *marker) Expire(_ context.Context, job *batchv1.Job, _ time.Time) error {
+	m.expired = append(m.expired, job.Name)
 	return nil
 }
 
@@ -139,7 +139,7 @@ func TestReconcile(t *testing.T) {
 		{
 			name: "a Job that runs is left alone until it should have started",
 			run:  []state{{name: "a", phase: run.Running}},
-			want: outcome{Again: tellWaitingAfter},
+			want: outcome{Again: logWaitingAfter},
 		},
 		{
 			name: "a finished Job is sent, and again until its run is reported",
@@ -258,7 +258,7 @@ func TestEachOfSeveralJobsHasItsTimeToStart(t *testing.T) {
 	looks := []time.Duration{
 		look(0, first), look(time.Minute, first, second), look(2*time.Minute, started, second), look(6*time.Minute, started, second),
 	}
-	want := []time.Duration{tellWaitingAfter, time.Second, time.Second, firstRepeat}
+	want := []time.Duration{logWaitingAfter, time.Second, time.Second, firstRepeat}
 	if difference := cmp.Diff(want, looks); difference != "" {
 		t.Errorf("looked at again (-want +got):\n%s", difference)
 	}
@@ -408,10 +408,10 @@ func TestRunDeliversEveryCompletion(t *testing.T) {
 	}
 }
 
-func (broker *broker) sent() []string {
-	broker.mutex.Lock()
-	defer broker.mutex.Unlock()
-	return slices.Clone(broker.taken)
+func (b *broker) sent() []string {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	return slices.Clone(b.taken)
 }
 
 // Thousands of finished Jobs are held for hours: what is not looked at is left out.

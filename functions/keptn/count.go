@@ -48,4 +48,4 @@ type Count struct {
 }
 
 // Over says whether Keptn no longer waits for the task.
-func (count Count) Over() bool { return count.Standing == Completed || count.Standing == Aborted }
+func (c Count) Over() bool { return c.Standing == Completed || c.Standing == Aborted }

@@ -62,7 +62,7 @@ const (
 func FailedResults() []RunResult { return []RunResult{RunFailure, RunError, RunTimeout} }
 
 // IsFailed says whether it is one of FailedResults.
-func (result RunResult) IsFailed() bool { return slices.Contains(FailedResults(), result) }
+func (r RunResult) IsFailed() bool { return slices.Contains(FailedResults(), r) }
 
 // SpecVersion is the version of Keptn's event specification that is spoken here.
 const SpecVersion = "0.2.4"
@@ -182,16 +182,16 @@ func parse(taskEvent event.Event) (Task, Phase, eventData, error) {
 }
 
 // read takes over what every event of Keptn says of what it is about.
-func (task *Task) read(taskEvent event.Event) (eventData, error) {
+func (t *Task) read(taskEvent event.Event) (eventData, error) {
 	var data eventData
 	if err := taskEvent.DataAs(&data); err != nil {
 		return eventData{}, fmt.Errorf("reading the data of event %s: %w", taskEvent.ID(), err)
 	}
-	task.Context, task.GitCommitID = extension(taskEvent, ContextExtension), extension(taskEvent, GitCommitIDExtension)
-	task.Project, task.Stage, task.Service, task.Labels = data.Project, data.Stage, data.Service, data.Labels
+	t.Context, t.GitCommitID = extension(taskEvent, ContextExtension), extension(taskEvent, GitCommitIDExtension)
+	t.Project, t.Stage, t.Service, t.Labels = data.Project, data.Stage, data.Service, data.Labels
 	for what, value := range map[string]string{
-		"id of the triggered event": task.TriggeredID, "Keptn context": task.Context,
-		"project": task.Project, "stage": task.Stage, "service": task.Service,
+		"id of the triggered event": t.TriggeredID, "Keptn context": t.Context,
+		"project": t.Project, "stage": t.Stage, "service": t.Service,
 	} {
 		if value == "" {
 			return eventData{}, fmt.Errorf("event %s of type %s has no %s", taskEvent.ID(), taskEvent.Type(), what)
@@ -278,13 +278,13 @@ func extension(taskEvent event.Event, name string) string {
 
 // Attributes returns the attributes for Triggers, which the bridge adds to a
 // triggered event before it goes to the Broker.
-func (task Task) Attributes() map[string]string {
+func (t Task) Attributes() map[string]string {
 	return map[string]string{
-		TriggeredWithinExtension: cmp.Or(task.Traceparent, noTraceparent),
-		ProjectExtension:         task.Project,
-		StageExtension:           task.Stage,
-		ServiceExtension:         task.Service,
-		TaskExtension:            task.Name,
+		TriggeredWithinExtension: cmp.Or(t.Traceparent, noTraceparent),
+		ProjectExtension:         t.Project,
+		StageExtension:           t.Stage,
+		ServiceExtension:         t.Service,
+		TaskExtension:            t.Name,
 	}
 }
 
@@ -306,35 +306,35 @@ func Errored(message string) Outcome {
 
 // Event returns the task's started or finished event for Keptn. A started event has only the outcome's
 // message. The same task and phase always have the same id.
-func (task Task) Event(phase Phase, at time.Time, outcome Outcome) event.Event {
+func (t Task) Event(phase Phase, at time.Time, outcome Outcome) event.Event {
 	answer := event.New()
-	answer.SetID(task.AnswerID(phase))
+	answer.SetID(t.AnswerID(phase))
 	answer.SetSource(Source)
-	answer.SetType(TypeOf(task.Name, phase))
+	answer.SetType(TypeOf(t.Name, phase))
 	answer.SetTime(at)
-	answer.SetExtension(ContextExtension, task.Context)
-	answer.SetExtension(TriggeredIDExtension, task.TriggeredID)
+	answer.SetExtension(ContextExtension, t.Context)
+	answer.SetExtension(TriggeredIDExtension, t.TriggeredID)
 	answer.SetExtension(SpecVersionExtension, SpecVersion)
-	if task.GitCommitID != "" {
-		answer.SetExtension(GitCommitIDExtension, task.GitCommitID)
+	if t.GitCommitID != "" {
+		answer.SetExtension(GitCommitIDExtension, t.GitCommitID)
 	}
 	// A map of strings, numbers and maps of them always encodes.
-	_ = answer.SetData(event.ApplicationJSON, task.data(outcome))
+	_ = answer.SetData(event.ApplicationJSON, t.data(outcome))
 	return answer
 }
 
 // LogEntry returns an entry of Keptn's log, without the integration's id.
-func (task Task) LogEntry(at time.Time, message string) models.LogEntry {
+func (t Task) LogEntry(at time.Time, message string) models.LogEntry {
 	return models.LogEntry{
-		Message: message, Time: at.UTC(), Task: task.Name, KeptnContext: task.Context, TriggeredID: task.TriggeredID, GitCommitID: task.GitCommitID,
+		Message: message, Time: at.UTC(), Task: t.Name, KeptnContext: t.Context, TriggeredID: t.TriggeredID, GitCommitID: t.GitCommitID,
 	}
 }
 
-func (task Task) data(outcome Outcome) map[string]any {
+func (t Task) data(outcome Outcome) map[string]any {
 	data := map[string]any{}
 	maps.Copy(data, outcome.Data)
-	data["project"], data["stage"], data["service"] = task.Project, task.Stage, task.Service
-	if labels := task.AllLabels(outcome); len(labels) > 0 {
+	data["project"], data["stage"], data["service"] = t.Project, t.Stage, t.Service
+	if labels := t.AllLabels(outcome); len(labels) > 0 {
 		data["labels"] = labels
 	}
 	if outcome.Status != "" {
@@ -347,9 +347,9 @@ func (task Task) data(outcome Outcome) map[string]any {
 }
 
 // AllLabels returns the labels of the task and of its outcome.
-func (task Task) AllLabels(outcome Outcome) map[string]string {
+func (t Task) AllLabels(outcome Outcome) map[string]string {
 	labels := map[string]string{}
-	maps.Copy(labels, task.Labels)
+	maps.Copy(labels, t.Labels)
 	maps.Copy(labels, outcome.Labels)
 	return labels
 }
@@ -360,8 +360,8 @@ var answerNamespace = uuid.MustParse("6f6a1f0e-6f0c-5c5b-9a52-6a8e0d4e7a11")
 func answerID(name string) string { return uuid.NewSHA1(answerNamespace, []byte(name)).String() }
 
 // AnswerID returns the id of the task's event of a phase.
-func (task Task) AnswerID(phase Phase) string {
-	return answerID(task.TriggeredID + "." + string(phase))
+func (t Task) AnswerID(phase Phase) string {
+	return answerID(t.TriggeredID + "." + string(phase))
 }
 
 // OneMore gives an event a new id if Keptn has already counted events of its kind. The same count gives

@@ -38,35 +38,35 @@ type dryRun struct {
 }
 
 // show writes the Jobs that a file makes of the event, or why there are none.
-func (dry *dryRun) show(ctx context.Context, input io.Reader, output io.Writer, source source) error {
-	content, err := contentOf(input, dry.event, maxEventBytes)
+func (d *dryRun) show(ctx context.Context, input io.Reader, output io.Writer, source source) error {
+	content, err := contentOf(input, d.event, maxEventBytes)
 	if err != nil {
 		return err
 	}
 	triggered, err := keptn.DecodeEvent(completed(content))
 	if err != nil {
-		return fmt.Errorf("reading the event in %s: %w", dry.event, err)
+		return fmt.Errorf("reading the event in %s: %w", d.event, err)
 	}
 	eventType := triggered.Type()
 	if task, err := keptn.ParseEvent(triggered); err == nil && task.Observed {
 		triggered = keptn.Observed(triggered)
 	}
-	configuration, err := dry.configuration(input)
+	configuration, err := d.configuration(input)
 	if err != nil {
 		return err
 	}
-	level, err := podsecurity.ParseLevel(dry.podSecurity)
+	level, err := podsecurity.ParseLevel(d.podSecurity)
 	if err != nil {
 		return fmt.Errorf("--pod-security: %w", err)
 	}
 	made := &jobs{}
 	runner := &executor.Executor{
-		Files: configFile(source.content), Jobs: made, Cluster: dry.cluster(configuration, level), Configuration: configuration,
+		Files: configFile(source.content), Jobs: made, Cluster: d.cluster(configuration, level), Configuration: configuration,
 		Tracer: noop.NewTracerProvider().Tracer(""), Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	}
 	reply, err := runner.Handle(ctx, triggered)
 	if err != nil {
-		return fmt.Errorf("the event in %s: %w", dry.event, err)
+		return fmt.Errorf("the event in %s: %w", d.event, err)
 	}
 	if len(made.all) == 0 && reply != nil {
 		answer, err := protocol.ParseAnswer(*reply)
@@ -128,12 +128,12 @@ func write(output io.Writer, eventType string, job *batchv1.Job) error {
 }
 
 // configuration is the executor's: the defaults, and what the file with settings says.
-func (dry *dryRun) configuration(input io.Reader) (executor.Configuration, error) {
+func (d *dryRun) configuration(input io.Reader) (executor.Configuration, error) {
 	environment := map[string]string{
 		"JOB_NAMESPACES": "job-executor-jobs", "INSTALLATION": "job-executor", "FETCHER_IMAGE": "fetcher", "BRIDGE_URL": "http://bridge", "BRIDGE_TOKEN_FILE": "none",
 	}
-	if dry.settings != "" {
-		content, err := contentOf(input, dry.settings, maxEventBytes)
+	if d.settings != "" {
+		content, err := contentOf(input, d.settings, maxEventBytes)
 		if err != nil {
 			return executor.Configuration{}, err
 		}
@@ -146,7 +146,7 @@ func (dry *dryRun) configuration(input io.Reader) (executor.Configuration, error
 			if err := decoder.Decode(&document); errors.Is(err, io.EOF) {
 				break
 			} else if err != nil {
-				return executor.Configuration{}, fmt.Errorf("reading the settings in %s: %w", dry.settings, err)
+				return executor.Configuration{}, fmt.Errorf("reading the settings in %s: %w", d.settings, err)
 			}
 			if document.Kind == "ConfigMap" {
 				maps.Copy(environment, document.Data)
@@ -157,16 +157,16 @@ func (dry *dryRun) configuration(input io.Reader) (executor.Configuration, error
 	environment["ALLOWED_SECRETS"], environment["ALLOWED_SERVICE_ACCOUNTS"] = "*", "*"
 	configuration, err := function.Configure[executor.Configuration](environment)
 	if err != nil {
-		return executor.Configuration{}, fmt.Errorf("the settings in %s: %w", dry.settings, err)
+		return executor.Configuration{}, fmt.Errorf("the settings in %s: %w", d.settings, err)
 	}
 	return configuration, nil
 }
 
 // cluster has the Secrets and service accounts that were named, and those that every
 // installation has.
-func (dry *dryRun) cluster(configuration executor.Configuration, level podsecurity.Level) cluster {
-	made := cluster{secrets: map[string][]string{}, accounts: append(slices.Clone(dry.accounts), configuration.ServiceAccount, "default"), level: level}
-	for _, secret := range dry.secrets {
+func (d *dryRun) cluster(configuration executor.Configuration, level podsecurity.Level) cluster {
+	made := cluster{secrets: map[string][]string{}, accounts: append(slices.Clone(d.accounts), configuration.ServiceAccount, "default"), level: level}
+	for _, secret := range d.secrets {
 		name, keys, _ := strings.Cut(secret, "=")
 		made.secrets[name] = strings.FieldsFunc(keys, func(char rune) bool { return char == ',' })
 		slices.Sort(made.secrets[name])
@@ -180,24 +180,24 @@ type cluster struct {
 	level    podsecurity.Level
 }
 
-func (cluster cluster) Secret(_ context.Context, _, name string) (*plan.Object, error) {
-	keys, found := cluster.secrets[name]
+func (c cluster) Secret(_ context.Context, _, name string) (*plan.Object, error) {
+	keys, found := c.secrets[name]
 	if !found {
 		return nil, nil
 	}
 	return &plan.Object{Keys: keys}, nil
 }
 
-func (cluster cluster) ServiceAccount(_ context.Context, _, name string) (*plan.Object, error) {
-	if !slices.Contains(cluster.accounts, name) {
+func (c cluster) ServiceAccount(_ context.Context, _, name string) (*plan.Object, error) {
+	if !slices.Contains(c.accounts, name) {
 		return nil, nil
 	}
 	return &plan.Object{}, nil
 }
 
 // RefusesPod goes by the level that was named.
-func (cluster cluster) RefusesPod(_ context.Context, _ string, spec *corev1.PodSpec) (string, error) {
-	why, err := podsecurity.Refusal(cluster.level, spec)
+func (c cluster) RefusesPod(_ context.Context, _ string, spec *corev1.PodSpec) (string, error) {
+	why, err := podsecurity.Refusal(c.level, spec)
 	if why != "" {
 		why = "it " + why
 	}
@@ -207,22 +207,22 @@ func (cluster cluster) RefusesPod(_ context.Context, _ string, spec *corev1.PodS
 // configFile is the only file that there is.
 type configFile []byte
 
-func (file configFile) Configuration(context.Context, event.Event) (executor.File, error) {
-	return executor.File{Content: file, Grant: files.Grant{Token: "(a grant)"}}, nil
+func (c configFile) Configuration(context.Context, event.Event) (executor.File, error) {
+	return executor.File{Content: c, Grant: files.Grant{Token: "(a grant)"}}, nil
 }
 
-func (file configFile) Grant(context.Context, event.Event) (files.Grant, error) {
+func (c configFile) Grant(context.Context, event.Event) (files.Grant, error) {
 	return files.Grant{}, nil
 }
 
 // jobs collects the Jobs that are made.
 type jobs struct{ all []batchv1.Job }
 
-func (jobs *jobs) List(context.Context, string) ([]batchv1.Job, error) { return nil, nil }
+func (j *jobs) List(context.Context, string) ([]batchv1.Job, error) { return nil, nil }
 
-func (jobs *jobs) Create(_ context.Context, job *batchv1.Job) (*batchv1.Job, error) {
-	jobs.all = append(jobs.all, *job.DeepCopy())
+func (j *jobs) Create(_ context.Context, job *batchv1.Job) (*batchv1.Job, error) {
+	j.all = append(j.all, *job.DeepCopy())
 	return job, nil
 }
 
-func (jobs *jobs) Delete(context.Context, *batchv1.Job) error { return nil }
+func (j *jobs) Delete(context.Context, *batchv1.Job) error { return nil }

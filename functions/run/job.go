@@ -272,11 +272,11 @@ type Ran struct {
 
 // IsSilent says whether a Job of the plan is one of an action that does not report,
 // beside others that do.
-func (step Step) IsSilent(planned Planned) bool { return step.mixed && !planned.Reports }
+func (s Step) IsSilent(planned Planned) bool { return s.mixed && !planned.Reports }
 
 // IsMissing says whether one of the missing Jobs is in one of some namespaces.
-func (step Step) IsMissing(namespaces []string) bool {
-	return slices.ContainsFunc(step.Missing, func(planned Planned) bool { return slices.Contains(namespaces, planned.Namespace) })
+func (s Step) IsMissing(namespaces []string) bool {
+	return slices.ContainsFunc(s.Missing, func(planned Planned) bool { return slices.Contains(namespaces, planned.Namespace) })
 }
 
 // Next decides what a run needs from what there is of its Jobs. The first Job of an
@@ -334,20 +334,20 @@ func turns(plan []Planned) [][]Planned {
 // take takes a Job into account whose turn it is; nil is one that is missing. It returns
 // whether those behind it in its action have to wait for it, or will not run. The first
 // of all is not to be resumed: it was created running, and others have suspended it.
-func (step *Step) take(planned Planned, job *batchv1.Job, isFirst bool) (isLast bool) {
+func (s *Step) take(planned Planned, job *batchv1.Job, isFirst bool) (isLast bool) {
 	if job == nil {
-		step.Missing = append(step.Missing, planned)
+		s.Missing = append(s.Missing, planned)
 		return !planned.Parallel
 	}
 	switch phase := PhaseOf(job); phase {
 	case Waiting, Running:
-		step.isUnderWay = true
+		s.isUnderWay = true
 		if phase == Waiting && !isFirst {
-			step.Resume = append(step.Resume, job)
+			s.Resume = append(s.Resume, job)
 		}
 		return !planned.Parallel
 	default:
-		step.Ran = append(step.Ran, Ran{planned, job})
+		s.Ran = append(s.Ran, Ran{planned, job})
 		return phase == Failed && !planned.Parallel
 	}
 }

@@ -23,8 +23,8 @@ type Pods struct {
 
 // Events returns what Kubernetes says happened to a Job or a pod, the oldest first:
 // why a pod was refused, could not be scheduled, or lacks a volume.
-func (pods *Pods) Events(ctx context.Context, namespace string, of types.UID) ([]corev1.Event, error) {
-	list, err := pods.Client.Events(namespace).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.uid=" + string(of), Limit: maxEvents})
+func (p *Pods) Events(ctx context.Context, namespace string, of types.UID) ([]corev1.Event, error) {
+	list, err := p.Client.Events(namespace).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.uid=" + string(of), Limit: maxEvents})
 	if err != nil {
 		return nil, fmt.Errorf("listing the events of %s in namespace %s: %w", of, namespace, err)
 	}
@@ -81,8 +81,8 @@ func lastSeen(told corev1.Event) time.Time {
 }
 
 // List returns the pods of a Job, the oldest first.
-func (pods *Pods) List(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error) {
-	list, err := pods.Client.Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
+func (p *Pods) List(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error) {
+	list, err := p.Client.Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
 	if err != nil {
 		return nil, fmt.Errorf("listing the pods of Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
@@ -98,8 +98,8 @@ const maxLogRead = 32 << 20
 
 // Log copies what a container printed to a writer, until the context ends. If it fails,
 // the part read before has been written.
-func (pods *Pods) Log(ctx context.Context, pod *corev1.Pod, container string, to io.Writer) error {
-	stream, err := pods.Client.Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: container}).Stream(ctx)
+func (p *Pods) Log(ctx context.Context, pod *corev1.Pod, container string, to io.Writer) error {
+	stream, err := p.Client.Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: container}).Stream(ctx)
 	if err != nil {
 		return fmt.Errorf("read the log of container %s of pod %s/%s: %w", container, pod.Namespace, pod.Name, err)
 	}

@@ -30,8 +30,8 @@ type Settings struct {
 }
 
 // Store returns the store of these Jobs.
-func (settings Settings) Store(client cluster.Client) *Store {
-	return &Store{Client: client, Namespaces: settings.Namespaces, Installation: settings.Installation}
+func (s Settings) Store(client cluster.Client) *Store {
+	return &Store{Client: client, Namespaces: s.Namespaces, Installation: s.Installation}
 }
 
 // Store reads and changes the Jobs of runs on a cluster.
@@ -56,24 +56,24 @@ type RefusedError struct {
 }
 
 // Error returns what the API server said.
-func (err *RefusedError) Error() string { return err.Err.Error() }
+func (r *RefusedError) Error() string { return r.Err.Error() }
 
 // Unwrap returns it as an error.
-func (err *RefusedError) Unwrap() error { return err.Err }
+func (r *RefusedError) Unwrap() error { return r.Err }
 
 // List returns all Jobs of a run, in their order. A namespace in which Jobs can't be
 // listed, since its roles are missing or it was deleted, must not stop what is in the
 // others; if a Job of the run's plan should be there, or no namespace can be listed, the
 // error is a RefusedError, and the Jobs are those that were found.
-func (store *Store) List(ctx context.Context, runID string) ([]batchv1.Job, error) {
+func (s *Store) List(ctx context.Context, runID string) ([]batchv1.Job, error) {
 	var mutex sync.Mutex
 	var jobs []batchv1.Job
 	refused := map[string]error{}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(concurrentLists)
-	for _, namespace := range store.Namespaces {
+	for _, namespace := range s.Namespaces {
 		group.Go(func() error {
-			list, err := store.Client.Jobs(namespace).List(ctx, metav1.ListOptions{LabelSelector: SelectorOf(store.Installation) + "," + EventIDLabel + "=" + runID})
+			list, err := s.Client.Jobs(namespace).List(ctx, metav1.ListOptions{LabelSelector: SelectorOf(s.Installation) + "," + EventIDLabel + "=" + runID})
 			mutex.Lock()
 			defer mutex.Unlock()
 			if err != nil {
@@ -92,7 +92,7 @@ func (store *Store) List(ctx context.Context, runID string) ([]batchv1.Job, erro
 		return nil, err
 	}
 	Sort(jobs)
-	if len(jobs) == 0 && len(refused) == len(store.Namespaces) {
+	if len(jobs) == 0 && len(refused) == len(s.Namespaces) {
 		return nil, &RefusedError{slices.Sorted(maps.Keys(refused)), errors.Join(slices.Collect(maps.Values(refused))...)}
 	}
 	for index := range jobs {
@@ -106,10 +106,10 @@ func (store *Store) List(ctx context.Context, runID string) ([]batchv1.Job, erro
 }
 
 // Create creates a Job and returns it; nil if it exists already, which is success.
-func (store *Store) Create(ctx context.Context, job *batchv1.Job) (created *batchv1.Job, err error) {
-	created, err = store.Client.Jobs(job.Namespace).Create(ctx, job, metav1.CreateOptions{})
+func (s *Store) Create(ctx context.Context, job *batchv1.Job) (created *batchv1.Job, err error) {
+	created, err = s.Client.Jobs(job.Namespace).Create(ctx, job, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
-		return nil, store.own(ctx, job)
+		return nil, s.own(ctx, job)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("creating Job %s/%s: %w", job.Namespace, job.Name, err)
@@ -118,25 +118,25 @@ func (store *Store) Create(ctx context.Context, job *batchv1.Job) (created *batc
 }
 
 // own makes sure that the Job of a name is this installation's.
-func (store *Store) own(ctx context.Context, job *batchv1.Job) error {
-	there, err := store.Client.Jobs(job.Namespace).Get(ctx, job.Name, metav1.GetOptions{})
+func (s *Store) own(ctx context.Context, job *batchv1.Job) error {
+	there, err := s.Client.Jobs(job.Namespace).Get(ctx, job.Name, metav1.GetOptions{})
 	if err != nil {
 		return fmt.Errorf("reading Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
-	if owner := there.Labels[InstanceLabel]; owner != store.Installation {
+	if owner := there.Labels[InstanceLabel]; owner != s.Installation {
 		return apierrors.NewForbidden(batchv1.Resource("jobs"), job.Name, fmt.Errorf("installation %q has a Job of this name in namespace %s; let the two run their Jobs in different namespaces", owner, job.Namespace))
 	}
 	return nil
 }
 
 // Resume starts a suspended Job.
-func (store *Store) Resume(ctx context.Context, job *batchv1.Job) error {
-	return store.patch(ctx, job, map[string]any{"spec": map[string]any{"suspend": false}})
+func (s *Store) Resume(ctx context.Context, job *batchv1.Job) error {
+	return s.patch(ctx, job, map[string]any{"spec": map[string]any{"suspend": false}})
 }
 
 // Admit starts a Job that is queued.
-func (store *Store) Admit(ctx context.Context, job *batchv1.Job) error {
-	return store.patch(ctx, job, map[string]any{
+func (s *Store) Admit(ctx context.Context, job *batchv1.Job) error {
+	return s.patch(ctx, job, map[string]any{
 		"metadata": map[string]any{"annotations": map[string]any{QueuedAnnotation: nil}},
 		"spec":     map[string]any{"suspend": false},
 	})
@@ -144,26 +144,26 @@ func (store *Store) Admit(ctx context.Context, job *batchv1.Job) error {
 
 // GiveUp suspends a Job that could not start, so that its pods are deleted, and notes
 // why and when on it.
-func (store *Store) GiveUp(ctx context.Context, job *batchv1.Job, why string, at time.Time) error {
-	return store.patch(ctx, job, map[string]any{
+func (s *Store) GiveUp(ctx context.Context, job *batchv1.Job, why string, at time.Time) error {
+	return s.patch(ctx, job, map[string]any{
 		"metadata": map[string]any{"annotations": map[string]any{FailureAnnotation: why, FailedAtAnnotation: at.UTC().Format(time.RFC3339Nano)}},
 		"spec":     map[string]any{"suspend": true},
 	})
 }
 
 // MarkSucceeded notes on a Job that Kubernetes failed why it counts as succeeded.
-func (store *Store) MarkSucceeded(ctx context.Context, job *batchv1.Job, why string) error {
-	return store.patch(ctx, job, map[string]any{"metadata": map[string]any{"annotations": map[string]any{SucceededAnnotation: why}}})
+func (s *Store) MarkSucceeded(ctx context.Context, job *batchv1.Job, why string) error {
+	return s.patch(ctx, job, map[string]any{"metadata": map[string]any{"annotations": map[string]any{SucceededAnnotation: why}}})
 }
 
 // MarkReported notes on a Job that Keptn has its run's result. One that has finished expires then, as by
 // Expire.
-func (store *Store) MarkReported(ctx context.Context, job *batchv1.Job, at time.Time) error {
+func (s *Store) MarkReported(ctx context.Context, job *batchv1.Job, at time.Time) error {
 	change := map[string]any{"metadata": map[string]any{"annotations": map[string]any{ReportedAnnotation: at.UTC().Format(time.RFC3339)}}}
 	if spec, err := expiry(job, at); err == nil && !FinishedAt(job).IsZero() {
 		change["spec"] = spec
 	}
-	return store.patch(ctx, job, change)
+	return s.patch(ctx, job, change)
 }
 
 // expireAfter is the least time between the report of a run and the end of its
@@ -173,15 +173,15 @@ const expireAfter = 3 * time.Minute
 
 // Expire has Kubernetes delete a finished Job once the seconds of its TTLAnnotation
 // are over, but not within three minutes from now.
-func (store *Store) Expire(ctx context.Context, job *batchv1.Job, now time.Time) error {
+func (s *Store) Expire(ctx context.Context, job *batchv1.Job, now time.Time) error {
 	if IsGivenUp(job) && FinishedAt(job).IsZero() {
-		return store.Delete(ctx, job) // Kubernetes has nothing to count from
+		return s.Delete(ctx, job) // Kubernetes has nothing to count from
 	}
 	spec, err := expiry(job, now)
 	if err != nil {
 		return err
 	}
-	return store.patch(ctx, job, map[string]any{"spec": spec})
+	return s.patch(ctx, job, map[string]any{"spec": spec})
 }
 
 // expiry is what is changed of a finished Job's spec so that Kubernetes deletes it in time.
@@ -197,7 +197,7 @@ func expiry(job *batchv1.Job, now time.Time) (map[string]any, error) {
 
 // patch changes a Job that has the uid that was read: not one that was created
 // by the same name since. That the Job is gone is success.
-func (store *Store) patch(ctx context.Context, job *batchv1.Job, change map[string]any) error {
+func (s *Store) patch(ctx context.Context, job *batchv1.Job, change map[string]any) error {
 	metadata, _ := change["metadata"].(map[string]any)
 	if metadata == nil {
 		metadata = map[string]any{}
@@ -208,7 +208,7 @@ func (store *Store) patch(ctx context.Context, job *batchv1.Job, change map[stri
 	if err != nil {
 		return fmt.Errorf("encoding a change of Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
-	_, err = store.Client.Jobs(job.Namespace).Patch(ctx, job.Name, types.MergePatchType, content, metav1.PatchOptions{})
+	_, err = s.Client.Jobs(job.Namespace).Patch(ctx, job.Name, types.MergePatchType, content, metav1.PatchOptions{})
 	if err != nil && !apierrors.IsNotFound(err) && !isOther(err) {
 		return fmt.Errorf("changing Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
@@ -223,13 +223,13 @@ func isOther(err error) bool {
 
 // Delete deletes a Job with its pods; that it is gone already is success, and so is
 // that another one has its name by now.
-func (store *Store) Delete(ctx context.Context, job *batchv1.Job) error {
+func (s *Store) Delete(ctx context.Context, job *batchv1.Job) error {
 	background := metav1.DeletePropagationBackground
 	options := metav1.DeleteOptions{PropagationPolicy: &background}
 	if job.UID != "" {
 		options.Preconditions = metav1.NewUIDPreconditions(string(job.UID))
 	}
-	err := store.Client.Jobs(job.Namespace).Delete(ctx, job.Name, options)
+	err := s.Client.Jobs(job.Namespace).Delete(ctx, job.Name, options)
 	if err != nil && !apierrors.IsNotFound(err) && !isOther(err) {
 		return fmt.Errorf("deleting Job %s/%s: %w", job.Namespace, job.Name, err)
 	}

@@ -49,7 +49,7 @@ type Source interface {
 }
 
 // Keys returns them, so that they are a Source that never changes.
-func (keys Keys) Keys() (Keys, error) { return keys, nil }
+func (k Keys) Keys() (Keys, error) { return k, nil }
 
 // PublicKeys is the name of the ConfigMap of public keys, each below its function's name and
 // Suffix.
@@ -78,8 +78,8 @@ type Settings struct {
 }
 
 // Party returns the party of a function that finds its keys there.
-func (settings Settings) Party(own Name, now func() time.Time, signals *telemetry.Signals) *Party {
-	return &Party{Keys: &Files{Settings: settings, Own: own, Now: now}, Now: now, Events: signals.Events, Log: signals.Log}
+func (s Settings) Party(own Name, now func() time.Time, signals *telemetry.Signals) *Party {
+	return &Party{Keys: &Files{Settings: s, Own: own, Now: now}, Now: now, Events: signals.Events, Log: signals.Log}
 }
 
 // Files is a Source of files that may change.
@@ -97,23 +97,23 @@ type Files struct {
 const freshFor = 10 * time.Second
 
 // Keys returns what is in the files. A file that is missing is no error: its key is.
-func (files *Files) Keys() (Keys, error) {
-	files.mutex.Lock()
-	defer files.mutex.Unlock()
-	now := files.Now()
-	if !files.read.IsZero() && now.Sub(files.read) < freshFor {
-		return files.keys, nil
+func (f *Files) Keys() (Keys, error) {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	now := f.Now()
+	if !f.read.IsZero() && now.Sub(f.read) < freshFor {
+		return f.keys, nil
 	}
-	keys := Keys{Own: files.Own, Public: map[Name]ed25519.PublicKey{}}
-	content, err := optional(files.PrivateFile)
+	keys := Keys{Own: f.Own, Public: map[Name]ed25519.PublicKey{}}
+	content, err := optional(f.PrivateFile)
 	if err == nil && content != nil {
 		keys.Private, err = parsePrivate(content)
 	}
 	if err != nil {
-		return Keys{}, fmt.Errorf("the key of %s in %s: %w", files.Own, files.PrivateFile, err)
+		return Keys{}, fmt.Errorf("the key of %s in %s: %w", f.Own, f.PrivateFile, err)
 	}
 	for _, name := range Names() {
-		path := filepath.Join(files.PublicDirectory, string(name)+Suffix)
+		path := filepath.Join(f.PublicDirectory, string(name)+Suffix)
 		if content, err = optional(path); err == nil && content != nil {
 			keys.Public[name], err = parsePublic(content)
 		}
@@ -122,7 +122,7 @@ func (files *Files) Keys() (Keys, error) {
 		}
 	}
 	if keys.Private != nil && len(keys.Public) == len(Names()) {
-		files.keys, files.read = keys, now
+		f.keys, f.read = keys, now
 	}
 	return keys, nil
 }

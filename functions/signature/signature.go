@@ -69,8 +69,8 @@ type Party struct {
 
 // Sign returns an event as this function's: with all of its attributes signed but for what
 // changes on the way, the trace context. Its error is ErrNoKeys, or that a key can't be read.
-func (party *Party) Sign(outgoing event.Event) (event.Event, error) {
-	keys, err := party.Keys.Keys()
+func (p *Party) Sign(outgoing event.Event) (event.Event, error) {
+	keys, err := p.Keys.Keys()
 	if err != nil {
 		return event.Event{}, fmt.Errorf("signing event %s: %w", outgoing.ID(), err)
 	}
@@ -80,7 +80,7 @@ func (party *Party) Sign(outgoing event.Event) (event.Event, error) {
 	signed := outgoing.Clone()
 	signed.SetExtension(MaterialExtension, nil)
 	signed.SetExtension(SignedExtension, nil)
-	signed.SetExtension(ExpiryExtension, party.Now().Add(Lifetime).UTC().Format(time.RFC3339))
+	signed.SetExtension(ExpiryExtension, p.Now().Add(Lifetime).UTC().Format(time.RFC3339))
 	var names []string
 	for name := range signed.Extensions() {
 		if !changesOnTheWay(name) {
@@ -107,12 +107,12 @@ func (party *Party) Sign(outgoing event.Event) (event.Event, error) {
 // Verify returns of an event what a function has signed that may send it, with the signature, so
 // that it can be verified again. Its error is ErrUnproven if none has; ErrNoKeys if nothing is
 // known of them.
-func (party *Party) Verify(received event.Event) (event.Event, error) {
-	keys, err := party.Keys.Keys()
+func (p *Party) Verify(received event.Event) (event.Event, error) {
+	keys, err := p.Keys.Keys()
 	if err != nil {
 		return event.Event{}, fmt.Errorf("verifying event %s: %w", received.ID(), err)
 	}
-	verified, err := verify(received, keys, Senders(received.Type()), party.Now())
+	verified, err := verify(received, keys, Senders(received.Type()), p.Now())
 	if err != nil {
 		return event.Event{}, fmt.Errorf("verifying event %s: %w", received.ID(), err)
 	}
@@ -253,12 +253,12 @@ func Senders(eventType string) []Name {
 // that signs what it replies. Any other event is dropped, logged and counted: nothing is
 // answered to who can't say who it is, and trying again would not mend it. Of attributes that
 // are not signed the handler sees those to be kept, which a Broker adds.
-func (party *Party) Handler(handle function.Handler, kept ...string) function.Handler {
+func (p *Party) Handler(handle function.Handler, kept ...string) function.Handler {
 	return func(ctx context.Context, received event.Event) (*event.Event, error) {
-		verified, err := party.Verify(received)
+		verified, err := p.Verify(received)
 		if errors.Is(err, ErrUnproven) {
-			party.Events.Unproven(ctx)
-			party.Log.WarnContext(ctx, "an event is dropped", "type", received.Type(), "source", received.Source(), "error", err)
+			p.Events.Unproven(ctx)
+			p.Log.WarnContext(ctx, "an event is dropped", "type", received.Type(), "source", received.Source(), "error", err)
 			return nil, nil
 		}
 		if err != nil {
@@ -273,7 +273,7 @@ func (party *Party) Handler(handle function.Handler, kept ...string) function.Ha
 		if err != nil || reply == nil {
 			return nil, err
 		}
-		signed, err := party.Sign(*reply)
+		signed, err := p.Sign(*reply)
 		if err != nil {
 			return nil, err
 		}
@@ -287,7 +287,7 @@ type Sender interface {
 }
 
 // Sender returns a sender that signs what it sends.
-func (party *Party) Sender(sender Sender) Sender { return signingSender{party, sender} }
+func (p *Party) Sender(sender Sender) Sender { return signingSender{p, sender} }
 
 type signingSender struct {
 	party  *Party
@@ -295,10 +295,10 @@ type signingSender struct {
 }
 
 // Send signs an event, and sends it.
-func (signing signingSender) Send(ctx context.Context, outgoing event.Event) error {
-	signed, err := signing.party.Sign(outgoing)
+func (s signingSender) Send(ctx context.Context, outgoing event.Event) error {
+	signed, err := s.party.Sign(outgoing)
 	if err != nil {
 		return err
 	}
-	return signing.sender.Send(ctx, signed)
+	return s.sender.Send(ctx, signed)
 }

@@ -251,14 +251,14 @@ func TestEventWithoutAnAttributeIsNotSignedByLeavingItOut(t *testing.T) {
 // publicKey verifies as the library of DSSE's authors wants it.
 type publicKey ed25519.PublicKey
 
-func (key publicKey) Verify(_ context.Context, data, signature []byte) error {
-	if !ed25519.Verify(ed25519.PublicKey(key), data, signature) {
+func (p publicKey) Verify(_ context.Context, data, signature []byte) error {
+	if !ed25519.Verify(ed25519.PublicKey(p), data, signature) {
 		return errors.New("wrong")
 	}
 	return nil
 }
-func (publicKey) KeyID() (string, error)       { return "bridge", nil }
-func (key publicKey) Public() crypto.PublicKey { return ed25519.PublicKey(key) }
+func (publicKey) KeyID() (string, error)     { return "bridge", nil }
+func (p publicKey) Public() crypto.PublicKey { return ed25519.PublicKey(p) }
 
 // The library of DSSE's authors takes what is signed here; the functions do without it, since it
 // brings SSH with it.

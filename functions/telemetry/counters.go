@@ -41,50 +41,50 @@ func NewCounters(meters metric.MeterProvider) (*Counters, error) {
 
 // Received counts an event that a function was at work on since it began. The type of its
 // handler's error is empty if there was none.
-func (counters *Counters) Received(ctx context.Context, eventType string, began time.Time, errorType string) {
-	if counters == nil {
+func (c *Counters) Received(ctx context.Context, eventType string, began time.Time, errorType string) {
+	if c == nil {
 		return
 	}
 	attributes := attributesOf(eventType, errorType)
-	counters.received.Add(ctx, 1, attributes)
-	counters.processed.Record(ctx, time.Since(began).Seconds(), attributes)
+	c.received.Add(ctx, 1, attributes)
+	c.processed.Record(ctx, time.Since(began).Seconds(), attributes)
 }
 
 // Sent counts an attempt to send an event, and the type of the error if it failed.
-func (counters *Counters) Sent(ctx context.Context, eventType, errorType string) {
-	if counters != nil {
-		counters.sent.Add(ctx, 1, attributesOf(eventType, errorType))
+func (c *Counters) Sent(ctx context.Context, eventType, errorType string) {
+	if c != nil {
+		c.sent.Add(ctx, 1, attributesOf(eventType, errorType))
 	}
 }
 
 // Retried counts an event that is sent once more by whoever waits for what comes of it.
-func (counters *Counters) Retried(ctx context.Context, eventType string) {
-	if counters != nil {
-		counters.retried.Add(ctx, 1, attributesOf(eventType, ""))
+func (c *Counters) Retried(ctx context.Context, eventType string) {
+	if c != nil {
+		c.retried.Add(ctx, 1, attributesOf(eventType, ""))
 	}
 }
 
 // Expect has begin at none what is sent again of a type, its dead letters, and what is dropped.
-func (counters *Counters) Expect(ctx context.Context, eventType string) {
-	if counters != nil {
-		counters.deadLettered.Add(ctx, 0, attributesOf(eventType, ""))
-		counters.retried.Add(ctx, 0, attributesOf(eventType, ""))
-		counters.unproven.Add(ctx, 0, unproven())
+func (c *Counters) Expect(ctx context.Context, eventType string) {
+	if c != nil {
+		c.deadLettered.Add(ctx, 0, attributesOf(eventType, ""))
+		c.retried.Add(ctx, 0, attributesOf(eventType, ""))
+		c.unproven.Add(ctx, 0, unproven())
 	}
 }
 
 // DeadLettered counts an event that the Broker could not deliver.
-func (counters *Counters) DeadLettered(ctx context.Context, eventType string) {
-	if counters != nil {
-		counters.deadLettered.Add(ctx, 1, attributesOf(eventType, ""))
+func (c *Counters) DeadLettered(ctx context.Context, eventType string) {
+	if c != nil {
+		c.deadLettered.Add(ctx, 1, attributesOf(eventType, ""))
 	}
 }
 
 // Unproven counts an event that was dropped, since nothing proves that it comes from a function
 // that may send it. Of which type it is, its sender has made up.
-func (counters *Counters) Unproven(ctx context.Context) {
-	if counters != nil {
-		counters.unproven.Add(ctx, 1, unproven())
+func (c *Counters) Unproven(ctx context.Context) {
+	if c != nil {
+		c.unproven.Add(ctx, 1, unproven())
 	}
 }
 

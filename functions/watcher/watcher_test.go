@@ -107,33 +107,33 @@ type world struct {
 
 type runs struct{ *world }
 
-func (runs runs) List(context.Context, string) ([]batchv1.Job, error) { return runs.jobs, runs.err }
-func (runs runs) Resume(_ context.Context, job *batchv1.Job) error {
-	runs.resumed = append(runs.resumed, job.Name)
+func (r runs) List(context.Context, string) ([]batchv1.Job, error) { return r.jobs, r.err }
+func (r runs) Resume(_ context.Context, job *batchv1.Job) error {
+	r.resumed = append(r.resumed, job.Name)
 	return nil
 }
 
-func (runs runs) Delete(_ context.Context, job *batchv1.Job) error {
-	runs.deleted = append(runs.deleted, job.Name)
+func (r runs) Delete(_ context.Context, job *batchv1.Job) error {
+	r.deleted = append(r.deleted, job.Name)
 	return nil
 }
 
-func (runs runs) MarkReported(_ context.Context, job *batchv1.Job, _ time.Time) error {
-	runs.reported = append(runs.reported, job.Name)
+func (r runs) MarkReported(_ context.Context, job *batchv1.Job, _ time.Time) error {
+	r.reported = append(r.reported, job.Name)
 	return nil
 }
 
-func (runs runs) MarkSucceeded(_ context.Context, job *batchv1.Job, why string) error {
+func (r runs) MarkSucceeded(_ context.Context, job *batchv1.Job, why string) error {
 	job.Annotations[run.SucceededAnnotation] = why
 	return nil
 }
 
-func (runs runs) GiveUp(_ context.Context, job *batchv1.Job, why string, at time.Time) error {
-	runs.givenUp = append(runs.givenUp, job.Name)
-	for index := range runs.jobs {
-		if runs.jobs[index].Name == job.Name {
-			runs.jobs[index].Annotations[run.FailureAnnotation] = why
-			runs.jobs[index].Annotations[run.FailedAtAnnotation] = at.Format(time.RFC3339)
+func (r runs) GiveUp(_ context.Context, job *batchv1.Job, why string, at time.Time) error {
+	r.givenUp = append(r.givenUp, job.Name)
+	for index := range r.jobs {
+		if r.jobs[index].Name == job.Name {
+			r.jobs[index].Annotations[run.FailureAnnotation] = why
+			r.jobs[index].Annotations[run.FailedAtAnnotation] = at.Format(time.RFC3339)
 		}
 	}
 	return nil
@@ -141,26 +141,26 @@ func (runs runs) GiveUp(_ context.Context, job *batchv1.Job, why string, at time
 
 type pods struct{ *world }
 
-func (pods pods) Events(context.Context, string, types.UID) ([]corev1.Event, error) {
-	return pods.events, nil
+func (p pods) Events(context.Context, string, types.UID) ([]corev1.Event, error) {
+	return p.events, nil
 }
 
-func (pods pods) List(_ context.Context, job *batchv1.Job) ([]corev1.Pod, error) {
-	return pods.pods[job.Name], nil
+func (p pods) List(_ context.Context, job *batchv1.Job) ([]corev1.Pod, error) {
+	return p.pods[job.Name], nil
 }
 
-func (pods pods) Log(_ context.Context, _ *corev1.Pod, container string, to io.Writer) error {
-	_, err := io.WriteString(to, pods.logs[container])
-	return errors.Join(err, pods.logErr)
+func (p pods) Log(_ context.Context, _ *corev1.Pod, container string, to io.Writer) error {
+	_, err := io.WriteString(to, p.logs[container])
+	return errors.Join(err, p.logErr)
 }
 
 type secrets struct{ *world }
 
-func (secrets secrets) Secret(context.Context, string, string) (*corev1.Secret, error) {
-	if secrets.isGone {
+func (s secrets) Secret(context.Context, string, string) (*corev1.Secret, error) {
+	if s.isGone {
 		return nil, nil
 	}
-	return &corev1.Secret{Data: map[string][]byte{"PASSWORD": []byte(secrets.password)}}, nil
+	return &corev1.Secret{Data: map[string][]byte{"PASSWORD": []byte(s.password)}}, nil
 }
 
 func newWatcher(world *world, tracers *sdktrace.TracerProvider) *Watcher {

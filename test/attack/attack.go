@@ -89,16 +89,16 @@ func On(task keptn.Task, job *batchv1.Job) []Request {
 }
 
 // Do makes a request with a client, and returns the status of the answer.
-func (request Request) Do(client *http.Client) (int, error) {
+func (r Request) Do(client *http.Client) (int, error) {
 	method := http.MethodGet
-	if request.Body != "" {
+	if r.Body != "" {
 		method = http.MethodPost
 	}
-	made, err := http.NewRequest(method, request.URL, strings.NewReader(request.Body)) //nolint:noctx // the client has a timeout
+	made, err := http.NewRequest(method, r.URL, strings.NewReader(r.Body)) //nolint:noctx // the client has a timeout
 	if err != nil {
 		return 0, fmt.Errorf("making a request: %w", err)
 	}
-	for name, value := range request.Header {
+	for name, value := range r.Header {
 		made.Header.Set(name, value)
 	}
 	response, err := client.Do(made)

@@ -421,7 +421,7 @@ func newPods(namespace, job string, attempts int) (pods []corev1.Pod) {
 }
 
 // jobs lists Jobs as the API server does: all, or so many at a time as are wanted.
-func (world *world) jobs(writer http.ResponseWriter, request *http.Request) {
+func (w *world) jobs(writer http.ResponseWriter, request *http.Request) {
 	query := request.URL.Query()
 	if query.Get("watch") != "" {
 		writer.WriteHeader(http.StatusOK)
@@ -432,13 +432,13 @@ func (world *world) jobs(writer http.ResponseWriter, request *http.Request) {
 	type place struct{ run, task int }
 	var there []place
 	_, id, one := strings.Cut(query.Get("labelSelector"), run.EventIDLabel+"=")
-	for index := range world.load.FinishedJobs {
+	for index := range w.load.FinishedJobs {
 		switch {
-		case namespaceOf(index, world.load) != request.PathValue("namespace"):
+		case namespaceOf(index, w.load) != request.PathValue("namespace"):
 		case !one:
 			there = append(there, place{run: index})
 		case runID(index) == id:
-			for taskIndex := range world.load.TasksOfARun {
+			for taskIndex := range w.load.TasksOfARun {
 				there = append(there, place{run: index, task: taskIndex})
 			}
 		}
@@ -464,18 +464,18 @@ func (world *world) jobs(writer http.ResponseWriter, request *http.Request) {
 		if position > 0 {
 			_, _ = buffered.WriteString(",")
 		}
-		_ = encoder.Encode(newJob(at.run, at.task, world.load))
+		_ = encoder.Encode(newJob(at.run, at.task, w.load))
 	}
 	_, _ = buffered.WriteString("]}")
 }
 
 // open lists many open events, of six kilobytes each.
-func (world *world) open(writer http.ResponseWriter, request *http.Request) {
-	world.asked.Add(1)
+func (w *world) open(writer http.ResponseWriter, request *http.Request) {
+	w.asked.Add(1)
 	buffered := bufio.NewWriter(writer)
 	defer func() { _ = buffered.Flush() }()
 	_, _ = buffered.WriteString(`{"events":[`)
-	for index := range world.load.OpenEvents {
+	for index := range w.load.OpenEvents {
 		if index > 0 {
 			_, _ = buffered.WriteString(",")
 		}
@@ -489,7 +489,7 @@ func (world *world) open(writer http.ResponseWriter, request *http.Request) {
 			strings.Repeat("p", 5800),
 		)
 	}
-	_, _ = fmt.Fprintf(buffered, `],"pageSize":%d,"totalCount":%d}`, world.load.OpenEvents, world.load.OpenEvents)
+	_, _ = fmt.Fprintf(buffered, `],"pageSize":%d,"totalCount":%d}`, w.load.OpenEvents, w.load.OpenEvents)
 }
 
 // output is what a process printed, the first of it.
@@ -498,20 +498,20 @@ type output struct {
 	text  bytes.Buffer
 }
 
-func (output *output) Write(content []byte) (int, error) {
+func (o *output) Write(content []byte) (int, error) {
 	const most = 1 << 20
-	output.mutex.Lock()
-	defer output.mutex.Unlock()
-	if output.text.Len() < most {
-		output.text.Write(content)
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	if o.text.Len() < most {
+		o.text.Write(content)
 	}
 	return len(content), nil
 }
 
-func (output *output) String() string {
-	output.mutex.Lock()
-	defer output.mutex.Unlock()
-	return output.text.String()
+func (o *output) String() string {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	return o.text.String()
 }
 
 // gaveAll says whether the Broker has all open events, which were listed several times.

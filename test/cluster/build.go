@@ -47,12 +47,12 @@ type artifact struct {
 	files []string
 }
 
-func (cluster *cluster) artifacts() []artifact {
-	modules := filepath.Join(cluster.repository, "test", "cluster", "programs")
+func (c *cluster) artifacts() []artifact {
+	modules := filepath.Join(c.repository, "test", "cluster", "programs")
 	return []artifact{
 		{
 			name: "Debian packages", expect: time.Minute,
-			make: cluster.installPackages, files: slices.Sorted(maps.Keys(packages)),
+			make: c.installPackages, files: slices.Sorted(maps.Keys(packages)),
 		},
 		{
 			name: "Kubernetes and etcd", key: kubernetes + digest(modules, "kubernetes"), expect: 9 * time.Minute,
@@ -61,7 +61,7 @@ func (cluster *cluster) artifacts() []artifact {
 				const command = "k8s.io/kubernetes/cmd/"
 				major, rest, _ := strings.Cut(strings.TrimPrefix(kubernetes, "v"), ".")
 				minor, _, _ := strings.Cut(rest, ".")
-				return cluster.compile(ctx, filepath.Join(modules, "kubernetes"),
+				return c.compile(ctx, filepath.Join(modules, "kubernetes"),
 					version+"gitVersion="+kubernetes+" "+version+"gitMajor="+major+" "+version+"gitMinor="+minor,
 					command+"kube-apiserver", command+"kube-controller-manager", command+"kube-proxy", command+"kube-scheduler",
 					command+"kubectl", command+"kubelet", "./etcd")
@@ -69,62 +69,62 @@ func (cluster *cluster) artifacts() []artifact {
 		},
 		{
 			name: "ko", key: koVersion, expect: 2 * time.Minute,
-			make: func(ctx context.Context) error { return cluster.install(ctx, "github.com/google/ko@"+koVersion) },
+			make: func(ctx context.Context) error { return c.install(ctx, "github.com/google/ko@"+koVersion) },
 		},
 		{
 			name: "image registry", key: registryVersion, expect: time.Minute,
 			make: func(ctx context.Context) error {
-				return cluster.install(ctx, "github.com/distribution/distribution/v3/cmd/registry@"+registryVersion)
+				return c.install(ctx, "github.com/distribution/distribution/v3/cmd/registry@"+registryVersion)
 			},
 		},
 		{
 			name: "kube-router", key: routerVersion, expect: 4 * time.Minute,
 			make: func(ctx context.Context) error {
-				return cluster.install(ctx, "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router@"+routerVersion)
+				return c.install(ctx, "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router@"+routerVersion)
 			},
 		},
 		{
 			name: "CoreDNS", key: digest(modules, "addons"), expect: 2 * time.Minute,
 			make: func(ctx context.Context) error {
-				return cluster.compile(ctx, filepath.Join(modules, "addons"), "", "./coredns")
+				return c.compile(ctx, filepath.Join(modules, "addons"), "", "./coredns")
 			},
 		},
 		{
 			// They are linked again by ko; this compiles their packages where the
 			// module proxy can be reached.
 			name: "Knative", key: digest(modules, "addons"), expect: 4 * time.Minute,
-			make: func(ctx context.Context) error { return cluster.compileKnative(ctx, filepath.Join(modules, "addons")) },
+			make: func(ctx context.Context) error { return c.compileKnative(ctx, filepath.Join(modules, "addons")) },
 		},
-		{name: "Traefik", key: traefikVersion, expect: 5 * time.Minute, make: cluster.compileTraefik},
-		{name: "Jaeger", key: jaegerVersion, expect: 5 * time.Minute, make: cluster.compileJaeger},
-		{name: "locust's image", key: "bookworm", expect: 3 * time.Minute, make: cluster.makeLocust},
+		{name: "Traefik", key: traefikVersion, expect: 5 * time.Minute, make: c.compileTraefik},
+		{name: "Jaeger", key: jaegerVersion, expect: 5 * time.Minute, make: c.compileJaeger},
+		{name: "locust's image", key: "bookworm", expect: 3 * time.Minute, make: c.makeLocust},
 		{
 			// Packages and test dependencies of this repository: inside the cluster's
 			// network nothing can be downloaded.
-			name: "Go modules of Job Executor", key: digest(cluster.repository, "go.sum"), expect: time.Minute,
+			name: "Go modules of Job Executor", key: digest(c.repository, "go.sum"), expect: time.Minute,
 			make: func(ctx context.Context) error {
-				return cluster.online(ctx, cluster.repository, "go", "list", "-e", "-deps", "-test", "./...")
+				return c.online(ctx, c.repository, "go", "list", "-e", "-deps", "-test", "./...")
 			},
 		},
 	}
 }
 
 // build makes what is not in the cache. It can be interrupted at any time.
-func (cluster *cluster) build(ctx context.Context) error {
-	if err := cluster.check(); err != nil {
+func (c *cluster) build(ctx context.Context) error {
+	if err := c.check(); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Join(cluster.cache, "stamps"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(c.cache, "stamps"), 0o755); err != nil {
 		return fmt.Errorf("making the cache: %w", err)
 	}
-	for _, artifact := range cluster.artifacts() {
-		if cluster.isMade(artifact) {
+	for _, artifact := range c.artifacts() {
+		if c.isMade(artifact) {
 			continue
 		}
-		if err := cluster.progress.step(artifact.name, artifact.expect, func() error { return artifact.make(ctx) }); err != nil {
+		if err := c.progress.step(artifact.name, artifact.expect, func() error { return artifact.make(ctx) }); err != nil {
 			return err
 		}
-		if err := os.WriteFile(cluster.stamp(artifact.name), []byte(artifact.fullKey()), 0o600); err != nil {
+		if err := os.WriteFile(c.stamp(artifact.name), []byte(artifact.fullKey()), 0o600); err != nil {
 			return fmt.Errorf("noting what was built: %w", err)
 		}
 	}
@@ -132,27 +132,27 @@ func (cluster *cluster) build(ctx context.Context) error {
 }
 
 // remaining is how long about it takes on two cores to make what is missing.
-func (cluster *cluster) remaining() time.Duration {
+func (c *cluster) remaining() time.Duration {
 	var remaining time.Duration
-	for _, artifact := range cluster.artifacts() {
-		if !cluster.isMade(artifact) {
+	for _, artifact := range c.artifacts() {
+		if !c.isMade(artifact) {
 			remaining += artifact.expect
 		}
 	}
 	return remaining
 }
 
-func (cluster *cluster) isMade(artifact artifact) bool {
+func (c *cluster) isMade(artifact artifact) bool {
 	for _, file := range artifact.files {
 		if _, err := os.Stat(file); err != nil {
 			return false
 		}
 	}
-	content, err := os.ReadFile(cluster.stamp(artifact.name))
+	content, err := os.ReadFile(c.stamp(artifact.name))
 	return err == nil && string(content) == artifact.fullKey()
 }
 
-func (artifact artifact) fullKey() string { return artifact.key + " " + runtime.Version() }
+func (a artifact) fullKey() string { return a.key + " " + runtime.Version() }
 
 // digest is a key made from files, or all files of directories.
 func digest(base string, names ...string) string {
@@ -169,9 +169,9 @@ func digest(base string, names ...string) string {
 	return hex.EncodeToString(hash.Sum(nil))
 }
 
-func (cluster *cluster) installPackages(ctx context.Context) error {
+func (c *cluster) installPackages(ctx context.Context) error {
 	environment := append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-	if _, err := cluster.output(ctx, "/", environment, "apt-get", "update"); err != nil {
+	if _, err := c.output(ctx, "/", environment, "apt-get", "update"); err != nil {
 		return err
 	}
 	arguments := []string{"apt-get", "install", "--yes", "--no-install-recommends", "--no-remove"}
@@ -180,46 +180,46 @@ func (cluster *cluster) installPackages(ctx context.Context) error {
 			arguments = append(arguments, name)
 		}
 	}
-	_, err := cluster.output(ctx, "/", environment, arguments...)
+	_, err := c.output(ctx, "/", environment, arguments...)
 	return err
 }
 
 // online runs a program outside of the cluster's network, where modules can be
 // downloaded. CGO_ENABLED and -trimpath are those of ko, so that packages are
 // compiled once for both.
-func (cluster *cluster) online(ctx context.Context, directory string, arguments ...string) error {
+func (c *cluster) online(ctx context.Context, directory string, arguments ...string) error {
 	environment := append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false -trimpath",
-		"GOBIN="+filepath.Join(cluster.cache, "bin"))
-	_, err := cluster.output(ctx, directory, environment, arguments...)
+		"GOBIN="+filepath.Join(c.cache, "bin"))
+	_, err := c.output(ctx, directory, environment, arguments...)
 	return err
 }
 
-func (cluster *cluster) compile(ctx context.Context, directory, flags string, programs ...string) error {
-	arguments := append([]string{"go", "build", "-ldflags", "-s -w " + flags, "-o", filepath.Join(cluster.cache, "bin") + "/"}, programs...)
-	return cluster.online(ctx, directory, arguments...)
+func (c *cluster) compile(ctx context.Context, directory, flags string, programs ...string) error {
+	arguments := append([]string{"go", "build", "-ldflags", "-s -w " + flags, "-o", filepath.Join(c.cache, "bin") + "/"}, programs...)
+	return c.online(ctx, directory, arguments...)
 }
 
-func (cluster *cluster) install(ctx context.Context, program string) error {
-	return cluster.online(ctx, "/", "go", "install", "-ldflags", "-s -w", program)
+func (c *cluster) install(ctx context.Context, program string) error {
+	return c.online(ctx, "/", "go", "install", "-ldflags", "-s -w", program)
 }
 
-func (cluster *cluster) compileKnative(ctx context.Context, module string) error {
+func (c *cluster) compileKnative(ctx context.Context, module string) error {
 	environment := append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
-	listed, err := cluster.output(ctx, module, environment, "go", "list", "tool")
+	listed, err := c.output(ctx, module, environment, "go", "list", "tool")
 	if err != nil {
 		return err
 	}
-	return cluster.online(ctx, module, append([]string{"go", "build"}, strings.Fields(string(listed))...)...)
+	return c.online(ctx, module, append([]string{"go", "build"}, strings.Fields(string(listed))...)...)
 }
 
 // unpack makes a writable copy of a module, which can then be built as the main
 // module: only so its replace directives hold.
-func (cluster *cluster) unpack(ctx context.Context, name, module, version string) (string, error) {
-	directory := filepath.Join(cluster.cache, "source", name)
+func (c *cluster) unpack(ctx context.Context, name, module, version string) (string, error) {
+	directory := filepath.Join(c.cache, "source", name)
 	if err := os.RemoveAll(directory); err != nil {
 		return "", fmt.Errorf("removing an old copy of %s: %w", name, err)
 	}
-	downloaded, err := cluster.output(ctx, "/", append(os.Environ(), "GOFLAGS="), "go", "mod", "download", "-x=false", "-json", module+"@"+version)
+	downloaded, err := c.output(ctx, "/", append(os.Environ(), "GOFLAGS="), "go", "mod", "download", "-x=false", "-json", module+"@"+version)
 	if err != nil {
 		return "", err
 	}
@@ -270,8 +270,8 @@ func NewDNSChallengeProviderByName(name string) (challenge.Provider, error) {
 }
 `
 
-func (cluster *cluster) compileTraefik(ctx context.Context) error {
-	traefik, err := cluster.unpack(ctx, "traefik", "github.com/traefik/traefik/v3", traefikVersion)
+func (c *cluster) compileTraefik(ctx context.Context) error {
+	traefik, err := c.unpack(ctx, "traefik", "github.com/traefik/traefik/v3", traefikVersion)
 	if err != nil {
 		return err
 	}
@@ -285,7 +285,7 @@ func (cluster *cluster) compileTraefik(ctx context.Context) error {
 	if !found {
 		return errors.New("Traefik's go.mod does not name " + acme)
 	}
-	lego, err := cluster.unpack(ctx, "lego", acme, strings.TrimSpace(version))
+	lego, err := c.unpack(ctx, "lego", acme, strings.TrimSpace(version))
 	if err != nil {
 		return err
 	}
@@ -301,27 +301,27 @@ func (cluster *cluster) compileTraefik(ctx context.Context) error {
 	); err != nil {
 		return fmt.Errorf("preparing Traefik: %w", err)
 	}
-	if err := cluster.online(ctx, traefik, "go", "mod", "edit", "-replace", acme+"="+lego); err != nil {
+	if err := c.online(ctx, traefik, "go", "mod", "edit", "-replace", acme+"="+lego); err != nil {
 		return err
 	}
-	return cluster.compileCopy(ctx, traefik, "./cmd/traefik")
+	return c.compileCopy(ctx, traefik, "./cmd/traefik")
 }
 
-func (cluster *cluster) compileJaeger(ctx context.Context) error {
-	jaeger, err := cluster.unpack(ctx, "jaeger", "github.com/jaegertracing/jaeger", jaegerVersion)
+func (c *cluster) compileJaeger(ctx context.Context) error {
+	jaeger, err := c.unpack(ctx, "jaeger", "github.com/jaegertracing/jaeger", jaegerVersion)
 	if err != nil {
 		return err
 	}
-	return cluster.compileCopy(ctx, jaeger, "./cmd/jaeger")
+	return c.compileCopy(ctx, jaeger, "./cmd/jaeger")
 }
 
-func (cluster *cluster) compileCopy(ctx context.Context, directory, program string) error {
-	return cluster.online(ctx, directory, "go", "build", "-mod=mod", "-ldflags", "-s -w", "-o", filepath.Join(cluster.cache, "bin")+"/", program)
+func (c *cluster) compileCopy(ctx context.Context, directory, program string) error {
+	return c.online(ctx, directory, "go", "build", "-mod=mod", "-ldflags", "-s -w", "-o", filepath.Join(c.cache, "bin")+"/", program)
 }
 
 // makeLocust makes the layer of locust's image from Debian's package.
-func (cluster *cluster) makeLocust(ctx context.Context) error {
-	root := filepath.Join(cluster.cache, "source", "locust")
+func (c *cluster) makeLocust(ctx context.Context) error {
+	root := filepath.Join(c.cache, "source", "locust")
 	if err := errors.Join(unmountBelow(root), os.RemoveAll(root)); err != nil {
 		return err
 	}
@@ -333,7 +333,7 @@ func (cluster *cluster) makeLocust(ctx context.Context) error {
 		bootstrap = append(bootstrap, mirror)
 	}
 	environment := append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
-	if _, err := cluster.output(ctx, "/", environment, bootstrap...); err != nil {
+	if _, err := c.output(ctx, "/", environment, bootstrap...); err != nil {
 		return err
 	}
 	// What leads to the mirror here has to lead to it in there, but is no part of
@@ -344,7 +344,7 @@ func (cluster *cluster) makeLocust(ctx context.Context) error {
 	}
 	script := "mount -t proc proc /proc && trap 'umount /proc' EXIT && apt-get update && " +
 		"apt-get install --yes --no-install-recommends python3-locust && apt-get clean && rm -rf /var/lib/apt/lists/*"
-	if _, err := cluster.output(ctx, "/", environment, "chroot", root, "sh", "-ec", script); err != nil {
+	if _, err := c.output(ctx, "/", environment, "chroot", root, "sh", "-ec", script); err != nil {
 		return err
 	}
 	for _, name := range lent {
@@ -352,10 +352,10 @@ func (cluster *cluster) makeLocust(ctx context.Context) error {
 			return fmt.Errorf("removing what is no part of the image: %w", err)
 		}
 	}
-	if err := os.MkdirAll(filepath.Join(cluster.cache, "images"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(c.cache, "images"), 0o755); err != nil {
 		return fmt.Errorf("making the directory of images: %w", err)
 	}
-	if _, err := cluster.output(ctx, "/", environment, "tar", "--create", "--file", cluster.locustLayer(), "--directory", root,
+	if _, err := c.output(ctx, "/", environment, "tar", "--create", "--file", c.locustLayer(), "--directory", root,
 		"--exclude=./proc/*", "--exclude=./dev/*", "--exclude=./usr/share/doc/*", "--exclude=./usr/share/locale/*", "."); err != nil {
 		return err
 	}
@@ -385,8 +385,8 @@ func lend(root string, patterns ...string) ([]string, error) {
 	return copies, nil
 }
 
-func (cluster *cluster) locustLayer() string {
-	return filepath.Join(cluster.cache, "images", "locust.tar")
+func (c *cluster) locustLayer() string {
+	return filepath.Join(c.cache, "images", "locust.tar")
 }
 
 // debianMirror is the first mirror that apt uses on this machine.

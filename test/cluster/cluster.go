@@ -44,21 +44,21 @@ func newCluster(repository string) (*cluster, error) {
 	return &cluster{repository: repository, cache: cache, state: filepath.Join(cache, "cluster"), progress: newProgress()}, nil
 }
 
-func (cluster *cluster) bin(name string) string  { return filepath.Join(cluster.cache, "bin", name) }
-func (cluster *cluster) file(name string) string { return filepath.Join(cluster.state, name) }
-func (cluster *cluster) kubeconfig() string      { return cluster.file("kubeconfig") }
-func (cluster *cluster) stamp(name string) string {
-	return filepath.Join(cluster.cache, "stamps", name)
+func (c *cluster) bin(name string) string  { return filepath.Join(c.cache, "bin", name) }
+func (c *cluster) file(name string) string { return filepath.Join(c.state, name) }
+func (c *cluster) kubeconfig() string      { return c.file("kubeconfig") }
+func (c *cluster) stamp(name string) string {
+	return filepath.Join(c.cache, "stamps", name)
 }
 
 // environment is that of every program which works on the cluster.
-func (cluster *cluster) environment() []string {
+func (c *cluster) environment() []string {
 	return append(os.Environ(),
-		"KUBECONFIG="+cluster.kubeconfig(), "JOB_EXECUTOR_TEST_CLUSTER=1",
+		"KUBECONFIG="+c.kubeconfig(), "JOB_EXECUTOR_TEST_CLUSTER=1",
 		"KO_DOCKER_REPO="+registry+"/job-executor",
 		"KO_DEFAULTBASEIMAGE="+registry+"/base:latest", "KO_DEFAULTPLATFORMS=linux/"+runtime.GOARCH,
-		"KOCACHE="+filepath.Join(cluster.cache, "ko"),
-		"PATH="+filepath.Join(cluster.cache, "bin")+":"+os.Getenv("PATH")+":/usr/sbin:/sbin",
+		"KOCACHE="+filepath.Join(c.cache, "ko"),
+		"PATH="+filepath.Join(c.cache, "bin")+":"+os.Getenv("PATH")+":/usr/sbin:/sbin",
 		// There is no way out of the cluster's network; everything was downloaded.
 		"GOPROXY=off", "GOFLAGS=-buildvcs=false",
 	)
@@ -68,7 +68,7 @@ func (cluster *cluster) environment() []string {
 const muchToBuild = 10 * time.Minute
 
 // check finds out before anything starts whether the machine is fit.
-func (cluster *cluster) check() error {
+func (c *cluster) check() error {
 	switch {
 	case runtime.GOOS != "linux":
 		return fmt.Errorf("the cluster needs Linux, this is %s; set KUBECONFIG to use a cluster of your own", runtime.GOOS)
@@ -79,76 +79,76 @@ func (cluster *cluster) check() error {
 		return errors.New("the cluster needs Debian or Ubuntu, since it installs containerd by apt-get; set KUBECONFIG to use a cluster of your own")
 	}
 	need := uint64(8)
-	if cluster.remaining() > muchToBuild {
+	if c.remaining() > muchToBuild {
 		need = 25
 	}
-	if err := os.MkdirAll(cluster.cache, 0o755); err != nil {
+	if err := os.MkdirAll(c.cache, 0o755); err != nil {
 		return fmt.Errorf("making the cache: %w", err)
 	}
 	var disk syscall.Statfs_t
-	if err := syscall.Statfs(cluster.cache, &disk); err != nil {
-		return fmt.Errorf("looking at the free space of %s: %w", cluster.cache, err)
+	if err := syscall.Statfs(c.cache, &disk); err != nil {
+		return fmt.Errorf("looking at the free space of %s: %w", c.cache, err)
 	}
 	if free := disk.Bavail * uint64(disk.Bsize) >> 30; free < need { //nolint:gosec // a block size is positive
-		return fmt.Errorf("%s has %d GB free, %d are needed", cluster.cache, free, need)
+		return fmt.Errorf("%s has %d GB free, %d are needed", c.cache, free, need)
 	}
 	return nil
 }
 
-func (cluster *cluster) up(ctx context.Context) error {
-	if err := cluster.check(); err != nil {
+func (c *cluster) up(ctx context.Context) error {
+	if err := c.check(); err != nil {
 		return err
 	}
-	if cluster.status(ctx) == nil {
+	if c.status(ctx) == nil {
 		return nil
 	}
-	if ended := cluster.ended(); len(ended) > 0 {
+	if ended := c.ended(); len(ended) > 0 {
 		// What it left would pass for alive: a node that was ready, webhooks that nobody answers.
 		fmt.Printf("The cluster was up, and %s ended since: it is made anew.\n", strings.Join(ended, ", "))
-		if err := cluster.down(ctx); err != nil {
+		if err := c.down(ctx); err != nil {
 			return err
 		}
 	}
-	if remaining := cluster.remaining(); remaining > muchToBuild {
+	if remaining := c.remaining(); remaining > muchToBuild {
 		fmt.Printf("The first time, Kubernetes, Knative, Traefik and Jaeger are compiled: about %s on two cores,\n", remaining)
-		fmt.Printf("and up to 20 GB in the caches of Go and in %s. It can be interrupted, and goes on where it was.\n", cluster.cache)
+		fmt.Printf("and up to 20 GB in the caches of Go and in %s. It can be interrupted, and goes on where it was.\n", c.cache)
 	}
-	if err := cluster.build(ctx); err != nil {
+	if err := c.build(ctx); err != nil {
 		return err
 	}
-	if err := cluster.progress.step("network namespace "+namespace, time.Second, func() error { return cluster.makeNetwork(ctx) }); err != nil {
+	if err := c.progress.step("network namespace "+namespace, time.Second, func() error { return c.makeNetwork(ctx) }); err != nil {
 		return err
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("finding this program: %w", err)
 	}
-	if err := runAttached(ctx, []string{"nsenter", "--net=/run/netns/" + namespace, self, "up-node"}, cluster.environment()); err != nil {
-		for _, name := range cluster.ended() {
-			fmt.Printf("%s has ended. The end of its log:\n%s\n", name, cluster.lastLog(name))
+	if err := runAttached(ctx, []string{"nsenter", "--net=/run/netns/" + namespace, self, "up-node"}, c.environment()); err != nil {
+		for _, name := range c.ended() {
+			fmt.Printf("%s has ended. The end of its log:\n%s\n", name, c.lastLog(name))
 		}
-		return errors.New("the cluster did not come up; try again, or look into " + cluster.file("log"))
+		return errors.New("the cluster did not come up; try again, or look into " + c.file("log"))
 	}
-	return cluster.status(ctx)
+	return c.status(ctx)
 }
 
 // upNode runs inside the network namespace.
-func (cluster *cluster) upNode(ctx context.Context) error {
+func (c *cluster) upNode(ctx context.Context) error {
 	for _, step := range []struct {
 		name   string
 		expect time.Duration
 		do     func(context.Context) error
 	}{
-		{"control plane", 10 * time.Second, cluster.startControlPlane},
-		{"registry and base images", 5 * time.Second, cluster.startRegistry},
-		{"node", 10 * time.Second, cluster.startNode},
-		{"images of Knative", 4 * time.Minute, cluster.resolveKnative},
-		{"images of Jaeger and locust", 30 * time.Second, cluster.pushImages},
-		{"Knative", 90 * time.Second, cluster.installKnative},
-		{"Jaeger", 10 * time.Second, cluster.installJaeger},
-		{"a function that scales from zero", 30 * time.Second, cluster.checkServing},
+		{"control plane", 10 * time.Second, c.startControlPlane},
+		{"registry and base images", 5 * time.Second, c.startRegistry},
+		{"node", 10 * time.Second, c.startNode},
+		{"images of Knative", 4 * time.Minute, c.resolveKnative},
+		{"images of Jaeger and locust", 30 * time.Second, c.pushImages},
+		{"Knative", 90 * time.Second, c.installKnative},
+		{"Jaeger", 10 * time.Second, c.installJaeger},
+		{"a function that scales from zero", 30 * time.Second, c.checkServing},
 	} {
-		if err := cluster.progress.step(step.name, step.expect, func() error { return step.do(ctx) }); err != nil {
+		if err := c.progress.step(step.name, step.expect, func() error { return step.do(ctx) }); err != nil {
 			return err
 		}
 	}
@@ -156,32 +156,32 @@ func (cluster *cluster) upNode(ctx context.Context) error {
 }
 
 // status returns nil if the cluster is up.
-func (cluster *cluster) status(ctx context.Context) error {
-	if _, err := os.Stat(cluster.file("up")); err != nil {
+func (c *cluster) status(ctx context.Context) error {
+	if _, err := os.Stat(c.file("up")); err != nil {
 		return errors.New("the cluster is not up")
 	}
-	if ended := cluster.ended(); len(ended) > 0 {
+	if ended := c.ended(); len(ended) > 0 {
 		return fmt.Errorf("the cluster is not well, take it down and up again: %s ended", strings.Join(ended, ", "))
 	}
-	if err := cluster.inNetwork(ctx, cluster.bin("kubectl"), "get", "--raw", "/readyz"); err != nil {
+	if err := c.inNetwork(ctx, c.bin("kubectl"), "get", "--raw", "/readyz"); err != nil {
 		return fmt.Errorf("the cluster is not well, take it down and up again: %w", err)
 	}
 	fmt.Printf("The cluster is up. In its network: go run ./test/cluster exec kubectl get pods -A\n")
 	return nil
 }
 
-func (cluster *cluster) exec(ctx context.Context, arguments []string) error {
+func (c *cluster) exec(ctx context.Context, arguments []string) error {
 	if len(arguments) == 0 {
 		return errors.New("exec needs a command")
 	}
-	if _, err := os.Stat(cluster.file("up")); err != nil {
+	if _, err := os.Stat(c.file("up")); err != nil {
 		return errors.New("the cluster is not up; bring it up with make cluster-up")
 	}
-	environment := cluster.environment()
+	environment := c.environment()
 	// The command is to be found where the cluster's programs are, too.
 	if !strings.Contains(arguments[0], "/") {
-		if _, err := os.Stat(cluster.bin(arguments[0])); err == nil {
-			arguments[0] = cluster.bin(arguments[0])
+		if _, err := os.Stat(c.bin(arguments[0])); err == nil {
+			arguments[0] = c.bin(arguments[0])
 		}
 	}
 	return runAttached(ctx, append([]string{"nsenter", "--net=/run/netns/" + namespace}, arguments...), environment)
@@ -189,17 +189,17 @@ func (cluster *cluster) exec(ctx context.Context, arguments []string) error {
 
 // inNetwork runs a program inside the cluster's network; its output is only seen
 // if it fails.
-func (cluster *cluster) inNetwork(ctx context.Context, arguments ...string) error {
-	return cluster.quiet(ctx, cluster.repository, append([]string{"nsenter", "--net=/run/netns/" + namespace}, arguments...)...)
+func (c *cluster) inNetwork(ctx context.Context, arguments ...string) error {
+	return c.quiet(ctx, c.repository, append([]string{"nsenter", "--net=/run/netns/" + namespace}, arguments...)...)
 }
 
 // quiet runs a program whose output is only seen if it fails.
-func (cluster *cluster) quiet(ctx context.Context, directory string, arguments ...string) error {
-	_, err := cluster.output(ctx, directory, cluster.environment(), arguments...)
+func (c *cluster) quiet(ctx context.Context, directory string, arguments ...string) error {
+	_, err := c.output(ctx, directory, c.environment(), arguments...)
 	return err
 }
 
-func (cluster *cluster) output(ctx context.Context, directory string, environment []string, arguments ...string) ([]byte, error) {
+func (c *cluster) output(ctx context.Context, directory string, environment []string, arguments ...string) ([]byte, error) {
 	command := exec.CommandContext(ctx, arguments[0], arguments[1:]...) //nolint:gosec // our own commands
 	command.Dir, command.Env = directory, environment
 	var failure strings.Builder

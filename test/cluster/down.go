@@ -16,21 +16,21 @@ import (
 )
 
 // down ends everything that up started, in whatever state it is.
-func (cluster *cluster) down(ctx context.Context) error {
-	return cluster.progress.step("taking the cluster down", 10*time.Second, func() error {
-		_ = os.Remove(cluster.file("up"))
+func (c *cluster) down(ctx context.Context) error {
+	return c.progress.step("taking the cluster down", 10*time.Second, func() error {
+		_ = os.Remove(c.file("up"))
 		// First those that would start something again, then the containers, then
 		// the rest.
-		if err := cluster.stopProcesses(ctx, "kubelet", "kube-controller-manager", "kube-scheduler"); err != nil {
+		if err := c.stopProcesses(ctx, "kubelet", "kube-controller-manager", "kube-scheduler"); err != nil {
 			return err
 		}
-		if err := cluster.endContainers(ctx); err != nil {
+		if err := c.endContainers(ctx); err != nil {
 			return err
 		}
-		if err := cluster.stopProcesses(ctx, "coredns", "kube-router", "kube-proxy", "traefik", "containerd", "registry", "kube-apiserver", "etcd"); err != nil {
+		if err := c.stopProcesses(ctx, "coredns", "kube-router", "kube-proxy", "traefik", "containerd", "registry", "kube-apiserver", "etcd"); err != nil {
 			return err
 		}
-		if err := unmountBelow(cluster.state); err != nil {
+		if err := unmountBelow(c.state); err != nil {
 			return err
 		}
 		if _, err := os.Stat("/run/netns/" + namespace); err == nil {
@@ -38,22 +38,22 @@ func (cluster *cluster) down(ctx context.Context) error {
 				return fmt.Errorf("still at work in the cluster's network, end them first: %s", strings.Join(left, ", "))
 			}
 			// The interfaces go with it.
-			if err := cluster.quiet(ctx, "/", "ip", "netns", "delete", namespace); err != nil {
+			if err := c.quiet(ctx, "/", "ip", "netns", "delete", namespace); err != nil {
 				return err
 			}
 		}
 		removeControlGroups()
-		removeTraces(cluster.state)
-		if err := os.RemoveAll(cluster.state); err != nil {
+		removeTraces(c.state)
+		if err := os.RemoveAll(c.state); err != nil {
 			return fmt.Errorf("removing the cluster's state: %w", err)
 		}
 		return nil
 	})
 }
 
-func (cluster *cluster) stopProcesses(ctx context.Context, names ...string) error {
+func (c *cluster) stopProcesses(ctx context.Context, names ...string) error {
 	for _, name := range names {
-		if err := cluster.process(name).stop(ctx); err != nil {
+		if err := c.process(name).stop(ctx); err != nil {
 			return err
 		}
 	}
@@ -62,9 +62,9 @@ func (cluster *cluster) stopProcesses(ctx context.Context, names ...string) erro
 
 // endContainers ends the cluster's containers. They are found by their shims,
 // which name containerd's socket, and outlive containerd.
-func (cluster *cluster) endContainers(ctx context.Context) error {
+func (c *cluster) endContainers(ctx context.Context) error {
 	return wait(ctx, 20*time.Second, func() error {
-		shims := cluster.shims()
+		shims := c.shims()
 		for _, shim := range shims {
 			for _, child := range descendants(shim) {
 				_ = syscall.Kill(child, syscall.SIGKILL)
@@ -78,11 +78,11 @@ func (cluster *cluster) endContainers(ctx context.Context) error {
 	})
 }
 
-func (cluster *cluster) shims() []int {
+func (c *cluster) shims() []int {
 	var found []int
 	for _, pid := range processes() {
 		content, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
-		if err == nil && strings.Contains(string(content), "containerd-shim") && strings.Contains(string(content), cluster.file("containerd.sock")) && startTime(pid) != "" {
+		if err == nil && strings.Contains(string(content), "containerd-shim") && strings.Contains(string(content), c.file("containerd.sock")) && startTime(pid) != "" {
 			found = append(found, pid)
 		}
 	}

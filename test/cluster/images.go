@@ -21,15 +21,15 @@ import (
 
 // startRegistry starts the image registry, whose images outlive the cluster, and
 // gives it the images that everything else stands on.
-func (cluster *cluster) startRegistry(ctx context.Context) error {
-	configuration, err := cluster.renderRegistry()
+func (c *cluster) startRegistry(ctx context.Context) error {
+	configuration, err := c.renderRegistry()
 	if err != nil {
 		return err
 	}
-	if err := cluster.start(ctx, "registry", answers(registry), cluster.bin("registry"), "serve", configuration); err != nil {
+	if err := c.start(ctx, "registry", answers(registry), c.bin("registry"), "serve", configuration); err != nil {
 		return err
 	}
-	busybox, err := cluster.busyboxLayer(ctx)
+	busybox, err := c.busyboxLayer(ctx)
 	if err != nil {
 		return err
 	}
@@ -67,10 +67,10 @@ func (cluster *cluster) startRegistry(ctx context.Context) error {
 	return nil
 }
 
-func (cluster *cluster) renderRegistry() (string, error) {
-	path := cluster.file("registry.yaml")
+func (c *cluster) renderRegistry() (string, error) {
+	path := c.file("registry.yaml")
 	content := fmt.Sprintf("version: 0.1\nlog: {level: warn, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q}\n",
-		filepath.Join(cluster.cache, "registry"), registry)
+		filepath.Join(c.cache, "registry"), registry)
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		return "", fmt.Errorf("writing the registry's configuration: %w", err)
 	}
@@ -78,8 +78,8 @@ func (cluster *cluster) renderRegistry() (string, error) {
 }
 
 // pushImages gives the registry the images of Jaeger and locust.
-func (cluster *cluster) pushImages(ctx context.Context) error {
-	jaeger, err := os.ReadFile(cluster.bin("jaeger"))
+func (c *cluster) pushImages(ctx context.Context) error {
+	jaeger, err := os.ReadFile(c.bin("jaeger"))
 	if err != nil {
 		return fmt.Errorf("reading Jaeger: %w", err)
 	}
@@ -97,7 +97,7 @@ func (cluster *cluster) pushImages(ctx context.Context) error {
 	if exists(ctx, "locustio/locust") {
 		return nil
 	}
-	layer, err = tarball.LayerFromFile(cluster.locustLayer())
+	layer, err = tarball.LayerFromFile(c.locustLayer())
 	if err != nil {
 		return fmt.Errorf("making the layer of locust: %w", err)
 	}
@@ -154,12 +154,12 @@ func diffIDs(image v1.Image) []v1.Hash {
 }
 
 // busyboxLayer is /bin with busybox and a link for each of its programs.
-func (cluster *cluster) busyboxLayer(ctx context.Context) ([]byte, error) {
+func (c *cluster) busyboxLayer(ctx context.Context) ([]byte, error) {
 	program, err := os.ReadFile("/bin/busybox")
 	if err != nil {
 		return nil, fmt.Errorf("reading busybox: %w", err)
 	}
-	listed, err := cluster.output(ctx, "/", os.Environ(), "/bin/busybox", "--list")
+	listed, err := c.output(ctx, "/", os.Environ(), "/bin/busybox", "--list")
 	if err != nil {
 		return nil, err
 	}

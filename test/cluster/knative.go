@@ -22,23 +22,23 @@ var leftOut = []string{
 // here uses.
 var unusedImages = regexp.MustCompile(`ko://knative\.dev/eventing/cmd/(apiserver_receive_adapter|auth_proxy|mtping|jobsink|requestreply|appender|event_display|heartbeats|websocketsource)`)
 
-func (cluster *cluster) addons() string {
-	return filepath.Join(cluster.repository, "test", "cluster", "programs", "addons")
+func (c *cluster) addons() string {
+	return filepath.Join(c.repository, "test", "cluster", "programs", "addons")
 }
 
 // resolvedManifests are Knative's manifests with images that are in the registry.
-func (cluster *cluster) resolvedManifests() string {
-	made := digest(filepath.Join(cluster.repository, "test", "cluster"), "programs/addons", "knative.go")
-	return filepath.Join(cluster.cache, "knative-"+made[:16]+".yaml")
+func (c *cluster) resolvedManifests() string {
+	made := digest(filepath.Join(c.repository, "test", "cluster"), "programs/addons", "knative.go")
+	return filepath.Join(c.cache, "knative-"+made[:16]+".yaml")
 }
 
 // resolveKnative has ko build Knative's images out of Knative's own manifests.
 // The images and the manifests are kept.
-func (cluster *cluster) resolveKnative(ctx context.Context) error {
-	if _, err := os.Stat(cluster.resolvedManifests()); err == nil {
+func (c *cluster) resolveKnative(ctx context.Context) error {
+	if _, err := os.Stat(c.resolvedManifests()); err == nil {
 		return nil
 	}
-	source := cluster.file("knative-source")
+	source := c.file("knative-source")
 	if err := errors.Join(os.RemoveAll(source), os.MkdirAll(source, 0o755)); err != nil {
 		return fmt.Errorf("making a directory for Knative's manifests: %w", err)
 	}
@@ -53,7 +53,7 @@ func (cluster *cluster) resolveKnative(ctx context.Context) error {
 	}
 	count := 0
 	for module, paths := range modules {
-		directory, err := cluster.output(ctx, cluster.addons(), cluster.environment(), "go", "list", "-m", "-f", "{{.Dir}}", module)
+		directory, err := c.output(ctx, c.addons(), c.environment(), "go", "list", "-m", "-f", "{{.Dir}}", module)
 		if err != nil {
 			return err
 		}
@@ -76,20 +76,20 @@ func (cluster *cluster) resolveKnative(ctx context.Context) error {
 			}
 		}
 	}
-	environment := append(cluster.environment(), "KO_DOCKER_REPO="+registry+"/knative")
-	resolved, err := cluster.output(ctx, cluster.addons(), environment, cluster.bin("ko"), "resolve",
+	environment := append(c.environment(), "KO_DOCKER_REPO="+registry+"/knative")
+	resolved, err := c.output(ctx, c.addons(), environment, c.bin("ko"), "resolve",
 		"--base-import-paths", "--recursive", "--sbom=none", "--filename", source)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(cluster.resolvedManifests(), resolved, 0o600)
+	return os.WriteFile(c.resolvedManifests(), resolved, 0o600)
 }
 
 // first are the kinds that others need.
 var first = regexp.MustCompile(`(?m)^kind: (CustomResourceDefinition|Namespace)$`)
 
-func (cluster *cluster) installKnative(ctx context.Context) error {
-	resolved, err := os.ReadFile(cluster.resolvedManifests())
+func (c *cluster) installKnative(ctx context.Context) error {
+	resolved, err := os.ReadFile(c.resolvedManifests())
 	if err != nil {
 		return fmt.Errorf("reading Knative's manifests: %w", err)
 	}
@@ -102,33 +102,33 @@ func (cluster *cluster) installKnative(ctx context.Context) error {
 		}
 	}
 	for name, documents := range map[string][]string{"knative-definitions.yaml": definitions, "knative-others.yaml": others} {
-		if err := os.WriteFile(cluster.file(name), []byte(strings.Join(documents, "\n---")), 0o600); err != nil {
+		if err := os.WriteFile(c.file(name), []byte(strings.Join(documents, "\n---")), 0o600); err != nil {
 			return fmt.Errorf("writing Knative's manifests: %w", err)
 		}
 	}
-	if err := cluster.apply(ctx, cluster.file("knative-definitions.yaml")); err != nil {
+	if err := c.apply(ctx, c.file("knative-definitions.yaml")); err != nil {
 		return err
 	}
-	if err := cluster.kubectl(ctx, "wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"); err != nil {
+	if err := c.kubectl(ctx, "wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"); err != nil {
 		return err
 	}
-	if err := cluster.apply(ctx, cluster.file("knative-others.yaml")); err != nil {
+	if err := c.apply(ctx, c.file("knative-others.yaml")); err != nil {
 		return err
 	}
 	for _, name := range []string{"knative-settings.yaml", "ingress.yaml"} {
-		path, err := cluster.render(name)
+		path, err := c.render(name)
 		if err != nil {
 			return err
 		}
 		// Settings are checked by Knative's webhooks, which have to be up.
-		if err := wait(ctx, 3*time.Minute, func() error { return cluster.apply(ctx, path) }); err != nil {
+		if err := wait(ctx, 3*time.Minute, func() error { return c.apply(ctx, path) }); err != nil {
 			return err
 		}
 	}
-	err = cluster.start(ctx, "traefik", answers(nodeAddress+":80"), cluster.bin("traefik"),
+	err = c.start(ctx, "traefik", answers(nodeAddress+":80"), c.bin("traefik"),
 		"--experimental.knative=true", "--providers.knative=true",
 		"--providers.knative.endpoint=https://"+nodeAddress+":6443", "--providers.knative.token="+adminToken,
-		"--providers.knative.certauthfilepath="+cluster.file("pki/ca.crt"),
+		"--providers.knative.certauthfilepath="+c.file("pki/ca.crt"),
 		"--providers.knative.privateservice.name=traefik-private", "--providers.knative.privateservice.namespace=traefik",
 		"--providers.knative.privateentrypoints=private", "--entrypoints.private.address="+nodeAddress+":80",
 		"--global.checknewversion=false", "--global.sendanonymoususage=false", "--log.level=WARN")
@@ -136,52 +136,52 @@ func (cluster *cluster) installKnative(ctx context.Context) error {
 		return err
 	}
 	for _, namespace := range []string{"knative-eventing", "knative-serving"} {
-		if err := cluster.kubectl(ctx, "wait", "--for=condition=Available", "--timeout=300s", "--namespace", namespace, "deployment", "--all"); err != nil {
+		if err := c.kubectl(ctx, "wait", "--for=condition=Available", "--timeout=300s", "--namespace", namespace, "deployment", "--all"); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (cluster *cluster) installJaeger(ctx context.Context) error {
-	path, err := cluster.render("jaeger.yaml")
+func (c *cluster) installJaeger(ctx context.Context) error {
+	path, err := c.render("jaeger.yaml")
 	if err != nil {
 		return err
 	}
-	if err := cluster.apply(ctx, path); err != nil {
+	if err := c.apply(ctx, path); err != nil {
 		return err
 	}
-	return cluster.kubectl(ctx, "wait", "--for=condition=Available", "--timeout=120s", "--namespace", "observability", "deployment/jaeger")
+	return c.kubectl(ctx, "wait", "--for=condition=Available", "--timeout=120s", "--namespace", "observability", "deployment/jaeger")
 }
 
 // checkServing runs a function once: when it is ready, images, ingress and
 // autoscaler work.
-func (cluster *cluster) checkServing(ctx context.Context) error {
-	path, err := cluster.render("hello.yaml")
+func (c *cluster) checkServing(ctx context.Context) error {
+	path, err := c.render("hello.yaml")
 	if err != nil {
 		return err
 	}
-	if err := wait(ctx, time.Minute, func() error { return cluster.apply(ctx, path) }); err != nil {
+	if err := wait(ctx, time.Minute, func() error { return c.apply(ctx, path) }); err != nil {
 		return err
 	}
-	if err := cluster.kubectl(ctx, "wait", "--for=condition=Ready", "--timeout=180s", "ksvc/hello"); err != nil {
+	if err := c.kubectl(ctx, "wait", "--for=condition=Ready", "--timeout=180s", "ksvc/hello"); err != nil {
 		return err
 	}
-	if err := cluster.kubectl(ctx, "delete", "--wait=false", "ksvc/hello"); err != nil {
+	if err := c.kubectl(ctx, "delete", "--wait=false", "ksvc/hello"); err != nil {
 		return err
 	}
-	if err := os.WriteFile(cluster.file("up"), nil, 0o600); err != nil {
+	if err := os.WriteFile(c.file("up"), nil, 0o600); err != nil {
 		return fmt.Errorf("noting that the cluster is up: %w", err)
 	}
 	return nil
 }
 
-func (cluster *cluster) apply(ctx context.Context, path string) error {
+func (c *cluster) apply(ctx context.Context, path string) error {
 	// Each file has its own manager: one manager gives up what its second file
 	// does not name.
-	return cluster.kubectl(ctx, "apply", "--server-side", "--force-conflicts", "--field-manager", filepath.Base(path), "--filename", path)
+	return c.kubectl(ctx, "apply", "--server-side", "--force-conflicts", "--field-manager", filepath.Base(path), "--filename", path)
 }
 
-func (cluster *cluster) kubectl(ctx context.Context, arguments ...string) error {
-	return cluster.quiet(ctx, cluster.state, append([]string{cluster.bin("kubectl")}, arguments...)...)
+func (c *cluster) kubectl(ctx context.Context, arguments ...string) error {
+	return c.quiet(ctx, c.state, append([]string{c.bin("kubectl")}, arguments...)...)
 }

@@ -8,13 +8,13 @@ import (
 // makeNetwork makes the network namespace: a pair of interfaces, both inside it,
 // the node's address on one of them and the default route to it. Addresses of
 // pods and services so lead nowhere but to this node.
-func (cluster *cluster) makeNetwork(ctx context.Context) error {
+func (c *cluster) makeNetwork(ctx context.Context) error {
 	if _, err := os.Stat("/run/netns/" + namespace); err != nil {
-		if err := cluster.quiet(ctx, "/", "ip", "netns", "add", namespace); err != nil {
+		if err := c.quiet(ctx, "/", "ip", "netns", "add", namespace); err != nil {
 			return err
 		}
 	}
-	if cluster.quiet(ctx, "/", "ip", "-n", namespace, "link", "show", "node0") == nil {
+	if c.quiet(ctx, "/", "ip", "-n", namespace, "link", "show", "node0") == nil {
 		return nil
 	}
 	for _, arguments := range [][]string{
@@ -25,14 +25,14 @@ func (cluster *cluster) makeNetwork(ctx context.Context) error {
 		{"ip", "-n", namespace, "link", "set", "node0-peer", "up"},
 		{"ip", "-n", namespace, "route", "add", "default", "dev", "node0"},
 	} {
-		if err := cluster.quiet(ctx, "/", arguments...); err != nil {
+		if err := c.quiet(ctx, "/", arguments...); err != nil {
 			return err
 		}
 	}
 	for _, setting := range []string{"net.ipv4.ip_forward=1", "net.bridge.bridge-nf-call-iptables=1"} {
 		// The second one is missing where the kernel has no br_netfilter; kube-proxy
 		// then works all the same for what this cluster does.
-		_ = cluster.inNetwork(ctx, "sysctl", "-qw", setting)
+		_ = c.inNetwork(ctx, "sysctl", "-qw", setting)
 	}
 	return nil
 }

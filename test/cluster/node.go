@@ -23,19 +23,19 @@ var files embed.FS
 
 // render writes one of the embedded files into the state directory, with the
 // cluster's addresses in it.
-func (cluster *cluster) render(name string) (string, error) {
+func (c *cluster) render(name string) (string, error) {
 	parsed, err := template.ParseFS(files, "files/"+name)
 	if err != nil {
 		return "", fmt.Errorf("reading %s: %w", name, err)
 	}
-	path := cluster.file(name)
+	path := c.file(name)
 	target, err := os.Create(path) //nolint:gosec // our own directory
 	if err != nil {
 		return "", fmt.Errorf("writing %s: %w", name, err)
 	}
 	defer func() { _ = target.Close() }()
 	err = parsed.Execute(target, map[string]string{
-		"State": cluster.state, "Node": nodeAddress, "Name": nodeName, "Registry": registry,
+		"State": c.state, "Node": nodeAddress, "Name": nodeName, "Registry": registry,
 		"Pods": podNetwork, "Token": adminToken,
 	})
 	if err != nil {
@@ -44,30 +44,30 @@ func (cluster *cluster) render(name string) (string, error) {
 	return path, nil
 }
 
-func (cluster *cluster) startControlPlane(ctx context.Context) error {
+func (c *cluster) startControlPlane(ctx context.Context) error {
 	for _, directory := range []string{"processes", "log", "pki", "network", "registries/_default"} {
-		if err := os.MkdirAll(cluster.file(directory), 0o755); err != nil {
+		if err := os.MkdirAll(c.file(directory), 0o755); err != nil {
 			return fmt.Errorf("making the state directory: %w", err)
 		}
 	}
-	if err := cluster.makeKeys(); err != nil {
+	if err := c.makeKeys(); err != nil {
 		return err
 	}
 	for _, name := range []string{"kubeconfig", "tokens.csv", "audit.yaml"} {
-		if _, err := cluster.render(name); err != nil {
+		if _, err := c.render(name); err != nil {
 			return err
 		}
 	}
 	const etcd = "http://127.0.0.1:2379"
-	err := cluster.start(ctx, "etcd", answers("127.0.0.1:2379"), cluster.bin("etcd"),
-		"--data-dir", cluster.file("etcd"), "--listen-client-urls", etcd, "--advertise-client-urls", etcd,
+	err := c.start(ctx, "etcd", answers("127.0.0.1:2379"), c.bin("etcd"),
+		"--data-dir", c.file("etcd"), "--listen-client-urls", etcd, "--advertise-client-urls", etcd,
 		"--listen-peer-urls", "http://127.0.0.1:2380", "--unsafe-no-fsync", "--log-level", "warn")
 	if err != nil {
 		return err
 	}
-	err = cluster.start(ctx, "kube-apiserver", func(ctx context.Context) error {
-		return cluster.quiet(ctx, cluster.state, cluster.bin("kubectl"), "get", "--raw", "/readyz")
-	}, cluster.bin("kube-apiserver"),
+	err = c.start(ctx, "kube-apiserver", func(ctx context.Context) error {
+		return c.quiet(ctx, c.state, c.bin("kubectl"), "get", "--raw", "/readyz")
+	}, c.bin("kube-apiserver"),
 		"--etcd-servers", etcd, "--service-cluster-ip-range", serviceNetwork,
 		"--bind-address", "0.0.0.0", "--advertise-address", nodeAddress, "--secure-port", "6443",
 		"--tls-cert-file", "pki/api.crt", "--tls-private-key-file", "pki/api.key",
@@ -81,56 +81,56 @@ func (cluster *cluster) startControlPlane(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = cluster.start(ctx, "kube-controller-manager", nil, cluster.bin("kube-controller-manager"),
-		"--kubeconfig", cluster.kubeconfig(), "--service-account-private-key-file", "pki/accounts.key",
+	err = c.start(ctx, "kube-controller-manager", nil, c.bin("kube-controller-manager"),
+		"--kubeconfig", c.kubeconfig(), "--service-account-private-key-file", "pki/accounts.key",
 		"--root-ca-file", "pki/ca.crt", "--use-service-account-credentials", "--leader-elect=false",
 		"--allocate-node-cidrs=false", "--kube-api-qps", "100", "--kube-api-burst", "200")
 	if err != nil {
 		return err
 	}
-	return cluster.start(ctx, "kube-scheduler", nil, cluster.bin("kube-scheduler"),
-		"--kubeconfig", cluster.kubeconfig(), "--leader-elect=false")
+	return c.start(ctx, "kube-scheduler", nil, c.bin("kube-scheduler"),
+		"--kubeconfig", c.kubeconfig(), "--leader-elect=false")
 }
 
-func (cluster *cluster) startNode(ctx context.Context) error {
+func (c *cluster) startNode(ctx context.Context) error {
 	rendered := map[string]string{}
 	for _, name := range []string{"containerd.toml", "registries/_default/hosts.toml", "network/10-job-executor.conflist",
 		"kubelet.yaml", "kube-proxy.yaml", "resolv.conf", "Corefile"} {
-		path, err := cluster.render(name)
+		path, err := c.render(name)
 		if err != nil {
 			return err
 		}
 		rendered[name] = path
 	}
-	err := cluster.start(ctx, "containerd", func(context.Context) error {
-		_, err := os.Stat(cluster.file("containerd.sock"))
+	err := c.start(ctx, "containerd", func(context.Context) error {
+		_, err := os.Stat(c.file("containerd.sock"))
 		return err
 	}, "containerd", "--config", rendered["containerd.toml"])
 	if err != nil {
 		return err
 	}
-	err = cluster.start(ctx, "kubelet", func(ctx context.Context) error {
-		return cluster.quiet(ctx, cluster.state, cluster.bin("kubectl"), "wait", "--for=condition=Ready", "--timeout=5s", "node/"+nodeName)
-	}, cluster.bin("kubelet"),
-		"--config", rendered["kubelet.yaml"], "--kubeconfig", cluster.kubeconfig(),
+	err = c.start(ctx, "kubelet", func(ctx context.Context) error {
+		return c.quiet(ctx, c.state, c.bin("kubectl"), "wait", "--for=condition=Ready", "--timeout=5s", "node/"+nodeName)
+	}, c.bin("kubelet"),
+		"--config", rendered["kubelet.yaml"], "--kubeconfig", c.kubeconfig(),
 		"--hostname-override", nodeName, "--node-ip", nodeAddress,
-		"--root-dir", cluster.file("kubelet"), "--cert-dir", cluster.file("kubelet-pki"))
+		"--root-dir", c.file("kubelet"), "--cert-dir", c.file("kubelet-pki"))
 	if err != nil {
 		return err
 	}
-	if err := cluster.start(ctx, "kube-proxy", nil, cluster.bin("kube-proxy"), "--config", rendered["kube-proxy.yaml"]); err != nil {
+	if err := c.start(ctx, "kube-proxy", nil, c.bin("kube-proxy"), "--config", rendered["kube-proxy.yaml"]); err != nil {
 		return err
 	}
 	// It enforces NetworkPolicies, and does nothing else here.
-	err = cluster.start(ctx, "kube-router", func(ctx context.Context) error {
-		return cluster.inNetwork(ctx, "iptables", "-S", "KUBE-ROUTER-INPUT")
-	}, cluster.bin("kube-router"), "--run-firewall", "--run-router=false", "--run-service-proxy=false", "--enable-cni=false",
-		"--kubeconfig", cluster.kubeconfig(), "--hostname-override", nodeName, "--service-cluster-ip-range", serviceNetwork,
+	err = c.start(ctx, "kube-router", func(ctx context.Context) error {
+		return c.inNetwork(ctx, "iptables", "-S", "KUBE-ROUTER-INPUT")
+	}, c.bin("kube-router"), "--run-firewall", "--run-router=false", "--run-service-proxy=false", "--enable-cni=false",
+		"--kubeconfig", c.kubeconfig(), "--hostname-override", nodeName, "--service-cluster-ip-range", serviceNetwork,
 		"--health-port=0", "--metrics-port=0")
 	if err != nil {
 		return err
 	}
-	return cluster.start(ctx, "coredns", answers(nodeAddress+":53"), cluster.bin("coredns"), "-conf", rendered["Corefile"])
+	return c.start(ctx, "coredns", answers(nodeAddress+":53"), c.bin("coredns"), "-conf", rendered["Corefile"])
 }
 
 // answers is ready when something listens at an address.
@@ -149,8 +149,8 @@ const keysAreValidFor = 10 * 365 * 24 * time.Hour
 
 // makeKeys makes a certificate authority, the API server's certificate and the
 // key that signs service account tokens.
-func (cluster *cluster) makeKeys() error {
-	if _, err := os.Stat(cluster.file("pki/api.crt")); err == nil {
+func (c *cluster) makeKeys() error {
+	if _, err := os.Stat(c.file("pki/api.crt")); err == nil {
 		return nil
 	}
 	authority := &x509.Certificate{
@@ -158,15 +158,15 @@ func (cluster *cluster) makeKeys() error {
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(keysAreValidFor),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 	}
-	authorityKey, err := cluster.makeKey("ca", authority, authority, nil)
+	authorityKey, err := c.makeKey("ca", authority, authority, nil)
 	if err != nil {
 		return err
 	}
 	accounts := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "service-accounts"}, NotAfter: authority.NotAfter}
-	if _, err := cluster.makeKey("accounts", accounts, authority, authorityKey); err != nil {
+	if _, err := c.makeKey("accounts", accounts, authority, authorityKey); err != nil {
 		return err
 	}
-	_, err = cluster.makeKey("api", &x509.Certificate{
+	_, err = c.makeKey("api", &x509.Certificate{
 		SerialNumber: big.NewInt(3), Subject: pkix.Name{CommonName: "kube-apiserver"},
 		NotBefore: authority.NotBefore, NotAfter: authority.NotAfter,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
@@ -176,7 +176,7 @@ func (cluster *cluster) makeKeys() error {
 	return err
 }
 
-func (cluster *cluster) makeKey(name string, certificate, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*ecdsa.PrivateKey, error) {
+func (c *cluster) makeKey(name string, certificate, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("making a key: %w", err)
@@ -195,7 +195,7 @@ func (cluster *cluster) makeKey(name string, certificate, parent *x509.Certifica
 	for ending, block := range map[string]*pem.Block{
 		".key": {Type: "PRIVATE KEY", Bytes: encoded}, ".crt": {Type: "CERTIFICATE", Bytes: signed},
 	} {
-		path := filepath.Join(cluster.state, "pki", name+ending)
+		path := filepath.Join(c.state, "pki", name+ending)
 		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
 			return nil, fmt.Errorf("writing a key: %w", err)
 		}

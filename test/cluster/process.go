@@ -20,23 +20,23 @@ type process struct {
 	file string
 }
 
-func (cluster *cluster) process(name string) process {
-	return process{name: name, file: cluster.file("processes/" + name)}
+func (c *cluster) process(name string) process {
+	return process{name: name, file: c.file("processes/" + name)}
 }
 
 // start starts a program unless it runs already. Its output goes to the log
 // directory; ready is polled until it returns nil.
-func (cluster *cluster) start(ctx context.Context, name string, ready func(context.Context) error, program string, arguments ...string) error {
-	process := cluster.process(name)
+func (c *cluster) start(ctx context.Context, name string, ready func(context.Context) error, program string, arguments ...string) error {
+	process := c.process(name)
 	if _, running := process.pid(); !running {
-		log, err := os.OpenFile(cluster.file("log/"+name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644) //nolint:gosec // a log to be read
+		log, err := os.OpenFile(c.file("log/"+name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644) //nolint:gosec // a log to be read
 		if err != nil {
 			return fmt.Errorf("opening the log of %s: %w", name, err)
 		}
 		defer func() { _ = log.Close() }()
 		// Not CommandContext: the program outlives this one.
 		command := exec.Command(program, arguments...) //nolint:noctx // it outlives this program
-		command.Dir = cluster.state
+		command.Dir = c.state
 		command.Stdout, command.Stderr = log, log
 		command.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
 		command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -56,20 +56,20 @@ func (cluster *cluster) start(ctx context.Context, name string, ready func(conte
 	}
 	return wait(ctx, time.Minute, func() error {
 		if _, running := process.pid(); !running {
-			return fatal{fmt.Errorf("%s ended: %s", name, cluster.lastLog(name))}
+			return fatal{fmt.Errorf("%s ended: %s", name, c.lastLog(name))}
 		}
 		return ready(ctx)
 	})
 }
 
-func (cluster *cluster) lastLog(name string) string {
-	content, _ := os.ReadFile(cluster.file("log/" + name + ".log"))
+func (c *cluster) lastLog(name string) string {
+	content, _ := os.ReadFile(c.file("log/" + name + ".log"))
 	return lastLines(string(content), 5)
 }
 
 // pid returns the process's id, and whether it runs.
-func (process process) pid() (int, bool) {
-	content, err := os.ReadFile(process.file)
+func (p process) pid() (int, bool) {
+	content, err := os.ReadFile(p.file)
 	if err != nil {
 		return 0, false
 	}
@@ -79,11 +79,11 @@ func (process process) pid() (int, bool) {
 }
 
 // ended names the programs that were started and run no longer, as after the machine was restarted.
-func (cluster *cluster) ended() []string {
-	started, _ := os.ReadDir(cluster.file("processes"))
+func (c *cluster) ended() []string {
+	started, _ := os.ReadDir(c.file("processes"))
 	var names []string
 	for _, file := range started {
-		if _, running := cluster.process(file.Name()).pid(); !running {
+		if _, running := c.process(file.Name()).pid(); !running {
 			names = append(names, file.Name())
 		}
 	}
@@ -91,12 +91,12 @@ func (cluster *cluster) ended() []string {
 }
 
 // pause stops a program for a time: it answers nothing, and its connections stay open.
-func (cluster *cluster) pause(ctx context.Context, name, length string) error {
+func (c *cluster) pause(ctx context.Context, name, length string) error {
 	duration, err := time.ParseDuration(length)
 	if err != nil {
 		return fmt.Errorf("reading for how long: %w", err)
 	}
-	pid, running := cluster.process(name).pid()
+	pid, running := c.process(name).pid()
 	if !running {
 		return fmt.Errorf("%s does not run", name)
 	}
@@ -131,8 +131,8 @@ func startTime(pid int) string {
 }
 
 // stop ends a process: politely, and after some seconds for good.
-func (process process) stop(ctx context.Context) error {
-	pid, running := process.pid()
+func (p process) stop(ctx context.Context) error {
+	pid, running := p.pid()
 	for attempt := 0; running; attempt++ {
 		signal := syscall.SIGTERM
 		const politePeriods = 40
@@ -144,14 +144,14 @@ func (process process) stop(ctx context.Context) error {
 		}
 		const patience = 100
 		if attempt > patience {
-			return fmt.Errorf("%s (process %d) does not end", process.name, pid)
+			return fmt.Errorf("%s (process %d) does not end", p.name, pid)
 		}
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
-		pid, running = process.pid()
+		pid, running = p.pid()
 	}
-	_ = os.Remove(process.file)
+	_ = os.Remove(p.file)
 	return nil
 }
 

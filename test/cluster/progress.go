@@ -20,7 +20,7 @@ func newProgress() *progress {
 // where there is no terminal on which its time runs.
 const quietPeriod = time.Minute
 
-func (progress *progress) step(name string, expect time.Duration, do func() error) error {
+func (p *progress) step(name string, expect time.Duration, do func() error) error {
 	started := time.Now()
 	fmt.Printf("%-42s about %s", name, expect)
 	done := make(chan struct{})
@@ -28,7 +28,7 @@ func (progress *progress) step(name string, expect time.Duration, do func() erro
 	go func() {
 		defer close(finished)
 		interval := quietPeriod
-		if progress.terminal {
+		if p.terminal {
 			interval = time.Second
 		}
 		ticker := time.NewTicker(interval)
@@ -38,7 +38,7 @@ func (progress *progress) step(name string, expect time.Duration, do func() erro
 			case <-done:
 				return
 			case <-ticker.C:
-				if progress.terminal {
+				if p.terminal {
 					fmt.Printf("\r%-42s about %s, %s so far ", name, expect, time.Since(started).Round(time.Second))
 				} else {
 					fmt.Printf(", %s so far", time.Since(started).Round(time.Second))
@@ -49,7 +49,7 @@ func (progress *progress) step(name string, expect time.Duration, do func() erro
 	err := do()
 	close(done)
 	<-finished
-	if progress.terminal {
+	if p.terminal {
 		fmt.Printf("\r\033[K%-42s", name)
 	} else {
 		fmt.Print(" ")

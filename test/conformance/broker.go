@@ -23,25 +23,25 @@ type Broker struct {
 }
 
 // send posts an event and returns the status of the Broker's answer.
-func (broker Broker) send(ctx context.Context, sent event.Event) (int, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, broker.URL, nil)
+func (b Broker) send(ctx context.Context, sent event.Event) (int, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, b.URL, nil)
 	if err != nil {
 		return 0, fmt.Errorf("making a request: %w", err)
 	}
 	if err := cehttp.WriteRequest(ctx, binding.ToMessage(&sent), request); err != nil {
 		return 0, fmt.Errorf("encoding event %s: %w", sent.ID(), err)
 	}
-	status, _, err := broker.do(request)
+	status, _, err := b.do(request)
 	return status, err
 }
 
 // seen returns what the subscribers have seen that stems from an event.
-func (broker Broker) seen(ctx context.Context, id string) ([]Seen, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, broker.SubscriberURL+"/?id="+id, nil)
+func (b Broker) seen(ctx context.Context, id string) ([]Seen, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, b.SubscriberURL+"/?id="+id, nil)
 	if err != nil {
 		return nil, fmt.Errorf("making a request: %w", err)
 	}
-	status, content, err := broker.do(request)
+	status, content, err := b.do(request)
 	if err == nil && status != http.StatusOK {
 		err = fmt.Errorf("the subscriber answered %d: %s", status, content)
 	}
@@ -55,8 +55,8 @@ func (broker Broker) seen(ctx context.Context, id string) ([]Seen, error) {
 	return seen, nil
 }
 
-func (broker Broker) do(request *http.Request) (int, []byte, error) {
-	response, err := broker.HTTP.Do(request)
+func (b Broker) do(request *http.Request) (int, []byte, error) {
+	response, err := b.HTTP.Do(request)
 	if err != nil {
 		return 0, nil, fmt.Errorf("calling %s: %w", request.URL.Host, err)
 	}

@@ -51,10 +51,10 @@ type Subscriber struct {
 func NewSubscriber() *Subscriber { return &Subscriber{seen: map[string]map[string]*Seen{}} }
 
 // ServeHTTP takes an event, or tells what was seen.
-func (subscriber *Subscriber) ServeHTTP(writer http.ResponseWriter, request *http.Request) {
+func (s *Subscriber) ServeHTTP(writer http.ResponseWriter, request *http.Request) {
 	if request.Method == http.MethodGet {
 		writer.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(writer).Encode(subscriber.of(request.URL.Query().Get("id")))
+		_ = json.NewEncoder(writer).Encode(s.of(request.URL.Query().Get("id")))
 		return
 	}
 	received, err := binding.ToEvent(request.Context(), cehttp.NewMessageFromHttpRequest(request))
@@ -67,7 +67,7 @@ func (subscriber *Subscriber) ServeHTTP(writer http.ResponseWriter, request *htt
 		return
 	}
 	answer := Answer{Status: http.StatusNotImplemented}
-	if attempt := subscriber.note(request.URL.Path, received); attempt <= len(script[request.URL.Path]) {
+	if attempt := s.note(request.URL.Path, received); attempt <= len(script[request.URL.Path]) {
 		answer = script[request.URL.Path][attempt-1]
 	}
 	if answer.Delay > 0 {
@@ -91,17 +91,17 @@ func (subscriber *Subscriber) ServeHTTP(writer http.ResponseWriter, request *htt
 }
 
 // note counts an attempt and returns which one it is.
-func (subscriber *Subscriber) note(path string, received *event.Event) int {
-	subscriber.mutex.Lock()
-	defer subscriber.mutex.Unlock()
+func (s *Subscriber) note(path string, received *event.Event) int {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
 	id := cmp.Or(received.Subject(), received.ID())
-	if subscriber.seen[id] == nil {
-		subscriber.seen[id] = map[string]*Seen{}
+	if s.seen[id] == nil {
+		s.seen[id] = map[string]*Seen{}
 	}
-	seen := subscriber.seen[id][path]
+	seen := s.seen[id][path]
 	if seen == nil {
 		seen = &Seen{Path: path, Type: received.Type()}
-		subscriber.seen[id][path] = seen
+		s.seen[id][path] = seen
 	}
 	seen.Attempts++
 	if code, ok := received.Extensions()["knativeerrorcode"]; ok {
@@ -113,11 +113,11 @@ func (subscriber *Subscriber) note(path string, received *event.Event) int {
 	return seen.Attempts
 }
 
-func (subscriber *Subscriber) of(id string) []Seen {
-	subscriber.mutex.Lock()
-	defer subscriber.mutex.Unlock()
+func (s *Subscriber) of(id string) []Seen {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
 	var all []Seen
-	for _, seen := range subscriber.seen[id] {
+	for _, seen := range s.seen[id] {
 		all = append(all, *seen)
 	}
 	slices.SortFunc(all, func(one, other Seen) int { return cmp.Compare(one.Path, other.Path) })

@@ -21,12 +21,12 @@ type Keptn struct {
 	Call func(ctx context.Context, method, path string, body []byte) ([]byte, error)
 }
 
-func (keptn Keptn) exchange(ctx context.Context, method, path string, body, answer any) error {
+func (k Keptn) exchange(ctx context.Context, method, path string, body, answer any) error {
 	content, err := json.Marshal(body)
 	if err != nil {
 		return fmt.Errorf("encoding a request: %w", err)
 	}
-	received, err := keptn.Call(ctx, method, path, content)
+	received, err := k.Call(ctx, method, path, content)
 	if err != nil || answer == nil {
 		return err
 	}
@@ -48,19 +48,19 @@ func Shipyard(stage string, tasks ...string) string {
 
 // CreateProject creates a project with one service, whose files are put at the
 // service's level in each stage that is named.
-func (keptn Keptn) CreateProject(ctx context.Context, name, shipyard, service string, stages []string, files map[string][]byte) error {
-	err := keptn.exchange(ctx, http.MethodPost, "/controlPlane/v1/project", map[string]string{
+func (k Keptn) CreateProject(ctx context.Context, name, shipyard, service string, stages []string, files map[string][]byte) error {
+	err := k.exchange(ctx, http.MethodPost, "/controlPlane/v1/project", map[string]string{
 		"name": name, "shipyard": base64.StdEncoding.EncodeToString([]byte(shipyard)),
 	}, nil)
 	if err != nil {
 		return err
 	}
-	return keptn.AddService(ctx, name, service, stages, files)
+	return k.AddService(ctx, name, service, stages, files)
 }
 
 // AddService adds a service to a project, whose files are put at its level in each stage that is named.
-func (keptn Keptn) AddService(ctx context.Context, project, service string, stages []string, files map[string][]byte) error {
-	if err := keptn.exchange(ctx, http.MethodPost, "/controlPlane/v1/project/"+project+"/service", map[string]string{"serviceName": service}, nil); err != nil {
+func (k Keptn) AddService(ctx context.Context, project, service string, stages []string, files map[string][]byte) error {
+	if err := k.exchange(ctx, http.MethodPost, "/controlPlane/v1/project/"+project+"/service", map[string]string{"serviceName": service}, nil); err != nil {
 		return err
 	}
 	var resources []map[string]string
@@ -69,7 +69,7 @@ func (keptn Keptn) AddService(ctx context.Context, project, service string, stag
 	}
 	for _, stage := range stages {
 		path := fmt.Sprintf("/resource-service/v1/project/%s/stage/%s/service/%s/resource", project, stage, service)
-		if err := keptn.exchange(ctx, http.MethodPost, path, map[string]any{"resources": resources}, nil); err != nil {
+		if err := k.exchange(ctx, http.MethodPost, path, map[string]any{"resources": resources}, nil); err != nil {
 			return err
 		}
 	}
@@ -78,20 +78,20 @@ func (keptn Keptn) AddService(ctx context.Context, project, service string, stag
 
 // SetFaults has Keptn for tests count events up to a lag late, and be away for a time;
 // it returns how many requests others have made.
-func (keptn Keptn) SetFaults(ctx context.Context, lag, away time.Duration) (requests int, err error) {
+func (k Keptn) SetFaults(ctx context.Context, lag, away time.Duration) (requests int, err error) {
 	var answer struct{ Requests int }
 	query := url.Values{"lag": {lag.String()}, "away": {away.String()}}
-	err = keptn.exchange(ctx, http.MethodPost, "/faults?"+query.Encode(), nil, &answer)
+	err = k.exchange(ctx, http.MethodPost, "/faults?"+query.Encode(), nil, &answer)
 	return answer.Requests, err
 }
 
 // Trigger triggers a sequence and returns its Keptn context.
-func (keptn Keptn) Trigger(ctx context.Context, project, stage, sequence, service string, data map[string]any) (string, error) {
-	return keptn.Send(ctx, "sh.keptn.event."+stage+"."+sequence+".triggered", project, stage, service, data)
+func (k Keptn) Trigger(ctx context.Context, project, stage, sequence, service string, data map[string]any) (string, error) {
+	return k.Send(ctx, "sh.keptn.event."+stage+"."+sequence+".triggered", project, stage, service, data)
 }
 
 // Send sends an event of any type as a user does, and returns its Keptn context.
-func (keptn Keptn) Send(ctx context.Context, eventType, project, stage, service string, data map[string]any) (string, error) {
+func (k Keptn) Send(ctx context.Context, eventType, project, stage, service string, data map[string]any) (string, error) {
 	all := map[string]any{"project": project, "stage": stage, "service": service}
 	for name, value := range data {
 		all[name] = value
@@ -99,7 +99,7 @@ func (keptn Keptn) Send(ctx context.Context, eventType, project, stage, service 
 	var answer struct {
 		KeptnContext string `json:"keptnContext"`
 	}
-	err := keptn.exchange(ctx, http.MethodPost, "/v1/event", map[string]any{
+	err := k.exchange(ctx, http.MethodPost, "/v1/event", map[string]any{
 		"type": eventType, "source": "user", "specversion": "1.0",
 		"contenttype": "application/json", "data": all,
 	}, &answer)
@@ -113,9 +113,9 @@ type Integration struct {
 }
 
 // Integration returns the registration of a name, nil if there is none.
-func (keptn Keptn) Integration(ctx context.Context, name string) (*Integration, error) {
+func (k Keptn) Integration(ctx context.Context, name string) (*Integration, error) {
 	var integrations []Integration
-	if err := keptn.exchange(ctx, http.MethodGet, "/controlPlane/v1/uniform/registration", nil, &integrations); err != nil {
+	if err := k.exchange(ctx, http.MethodGet, "/controlPlane/v1/uniform/registration", nil, &integrations); err != nil {
 		return nil, err
 	}
 	for index := range integrations {
@@ -127,8 +127,8 @@ func (keptn Keptn) Integration(ctx context.Context, name string) (*Integration, 
 }
 
 // Subscribe adds a subscription to an integration, as Keptn's web page does.
-func (keptn Keptn) Subscribe(ctx context.Context, integration, eventType string) error {
-	known, err := keptn.Integration(ctx, integration)
+func (k Keptn) Subscribe(ctx context.Context, integration, eventType string) error {
+	known, err := k.Integration(ctx, integration)
 	if err != nil {
 		return err
 	}
@@ -136,15 +136,15 @@ func (keptn Keptn) Subscribe(ctx context.Context, integration, eventType string)
 		return fmt.Errorf("integration %s is not registered", integration)
 	}
 	path := "/controlPlane/v1/uniform/registration/" + known.ID + "/subscription"
-	return keptn.exchange(ctx, http.MethodPost, path, map[string]any{"event": eventType, "filter": map[string]any{}}, nil)
+	return k.exchange(ctx, http.MethodPost, path, map[string]any{"event": eventType, "filter": map[string]any{}}, nil)
 }
 
 // ErrorsOf are the messages in Keptn's log of an integration, for triggered events.
-func (keptn Keptn) ErrorsOf(ctx context.Context, triggeredIDs ...string) ([]string, error) {
+func (k Keptn) ErrorsOf(ctx context.Context, triggeredIDs ...string) ([]string, error) {
 	var answer struct {
 		Logs []struct{ Message, TriggeredID, IntegrationID string }
 	}
-	if err := keptn.exchange(ctx, http.MethodGet, "/controlPlane/v1/log", nil, &answer); err != nil {
+	if err := k.exchange(ctx, http.MethodGet, "/controlPlane/v1/log", nil, &answer); err != nil {
 		return nil, err
 	}
 	var messages []string
@@ -157,8 +157,8 @@ func (keptn Keptn) ErrorsOf(ctx context.Context, triggeredIDs ...string) ([]stri
 }
 
 // Abort aborts the sequence of a Keptn context.
-func (keptn Keptn) Abort(ctx context.Context, project, keptnContext string) error {
-	return keptn.exchange(ctx, http.MethodPost, "/controlPlane/v1/sequence/"+project+"/"+keptnContext+"/control", map[string]string{"state": "abort"}, nil)
+func (k Keptn) Abort(ctx context.Context, project, keptnContext string) error {
+	return k.exchange(ctx, http.MethodPost, "/controlPlane/v1/sequence/"+project+"/"+keptnContext+"/control", map[string]string{"state": "abort"}, nil)
 }
 
 // Event is an event that was on Keptn's stream.
@@ -181,19 +181,19 @@ type Event struct {
 }
 
 // UnmarshalJSON keeps the raw event, too.
-func (event *Event) UnmarshalJSON(content []byte) error {
+func (e *Event) UnmarshalJSON(content []byte) error {
 	type plain Event
-	event.Raw = append([]byte{}, content...)
-	return json.Unmarshal(content, (*plain)(event))
+	e.Raw = append([]byte{}, content...)
+	return json.Unmarshal(content, (*plain)(e))
 }
 
 // Events are the events of a Keptn context, the oldest first.
-func (keptn Keptn) Events(ctx context.Context, keptnContext string) ([]Event, error) {
+func (k Keptn) Events(ctx context.Context, keptnContext string) ([]Event, error) {
 	var answer struct {
 		Events []Event `json:"events"`
 	}
 	path := "/mongodb-datastore/event?" + url.Values{"keptnContext": {keptnContext}}.Encode()
-	if err := keptn.exchange(ctx, http.MethodGet, path, nil, &answer); err != nil {
+	if err := k.exchange(ctx, http.MethodGet, path, nil, &answer); err != nil {
 		return nil, err
 	}
 	events := make([]Event, 0, len(answer.Events))
@@ -215,7 +215,7 @@ func Ours(events []Event) []Event {
 }
 
 // State is the state of a Keptn context's sequence, and that of its stage.
-func (keptn Keptn) State(ctx context.Context, project, keptnContext string) (sequence, stage string, err error) {
+func (k Keptn) State(ctx context.Context, project, keptnContext string) (sequence, stage string, err error) {
 	var answer struct {
 		States []struct {
 			State  string `json:"state"`
@@ -225,7 +225,7 @@ func (keptn Keptn) State(ctx context.Context, project, keptnContext string) (seq
 		} `json:"states"`
 	}
 	path := "/controlPlane/v1/sequence/" + project + "?" + url.Values{"keptnContext": {keptnContext}}.Encode()
-	if err := keptn.exchange(ctx, http.MethodGet, path, nil, &answer); err != nil {
+	if err := k.exchange(ctx, http.MethodGet, path, nil, &answer); err != nil {
 		return "", "", err
 	}
 	if len(answer.States) == 0 || len(answer.States[0].Stages) == 0 {
@@ -236,7 +236,7 @@ func (keptn Keptn) State(ctx context.Context, project, keptnContext string) (seq
 
 // Counted is how many events Keptn has counted for the current task of a Keptn context. It has
 // stored an event before it counts it.
-func (keptn Keptn) Counted(ctx context.Context, project, keptnContext string) (int, error) {
+func (k Keptn) Counted(ctx context.Context, project, keptnContext string) (int, error) {
 	var answer struct {
 		SequenceExecutions []struct {
 			Status struct {
@@ -245,7 +245,7 @@ func (keptn Keptn) Counted(ctx context.Context, project, keptnContext string) (i
 		}
 	}
 	path := "/controlPlane/v1/sequence-execution?" + url.Values{"project": {project}, "keptnContext": {keptnContext}}.Encode()
-	if err := keptn.exchange(ctx, http.MethodGet, path, nil, &answer); err != nil || len(answer.SequenceExecutions) == 0 {
+	if err := k.exchange(ctx, http.MethodGet, path, nil, &answer); err != nil || len(answer.SequenceExecutions) == 0 {
 		return 0, err
 	}
 	return len(answer.SequenceExecutions[0].Status.CurrentTask.Events), nil

@@ -29,10 +29,10 @@ func NewTerminal(out *os.File) *Terminal {
 }
 
 // Begin has the times of lines count from now.
-func (terminal *Terminal) Begin() {
-	terminal.mutex.Lock()
-	defer terminal.mutex.Unlock()
-	terminal.began = time.Now()
+func (t *Terminal) Begin() {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	t.began = time.Now()
 }
 
 // Colours of ANSI terminals.
@@ -46,28 +46,28 @@ const (
 	noTail = 3
 )
 
-func (terminal *Terminal) paint(colour, text string) string {
-	if !terminal.fancy || text == "" {
+func (t *Terminal) paint(colour, text string) string {
+	if !t.fancy || text == "" {
 		return text
 	}
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"
 }
 
 // Heading begins a section.
-func (terminal *Terminal) Heading(text string) {
-	terminal.print("\n" + terminal.paint(bold, "── "+text+" "+strings.Repeat("─", max(0, width-len([]rune(text))-noTail))) + "\n")
+func (t *Terminal) Heading(text string) {
+	t.print("\n" + t.paint(bold, "── "+text+" "+strings.Repeat("─", max(0, width-len([]rune(text))-noTail))) + "\n")
 }
 
 // Say prints a line of text.
-func (terminal *Terminal) Say(text string) { terminal.print(text) }
+func (t *Terminal) Say(text string) { t.print(text) }
 
 // Indented prints a text, each line of it indented.
-func (terminal *Terminal) Indented(text string) {
-	terminal.print("    " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n    "))
+func (t *Terminal) Indented(text string) {
+	t.print("    " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n    "))
 }
 
 // Line prints something that happened: who did it, to whom (or nobody), and what.
-func (terminal *Terminal) Line(from, to, what string) {
+func (t *Terminal) Line(from, to, what string) {
 	colour := ""
 	switch {
 	case strings.Contains(what, "fail"), strings.Contains(what, "errored"), strings.Contains(what, "aborted"):
@@ -78,46 +78,46 @@ func (terminal *Terminal) Line(from, to, what string) {
 		colour = blue
 	}
 	if colour != "" {
-		what = terminal.paint(colour, what)
+		what = t.paint(colour, what)
 	}
-	terminal.mutex.Lock()
-	elapsed := time.Since(terminal.began)
-	terminal.mutex.Unlock()
+	t.mutex.Lock()
+	elapsed := time.Since(t.began)
+	t.mutex.Unlock()
 	way := from
 	if to != "" {
 		way += " → " + to
 	}
 	const column = 30
 	padding := strings.Repeat(" ", max(1, column-len([]rune(way))))
-	terminal.print(terminal.paint(grey, fmt.Sprintf("%7.2f s  ", elapsed.Seconds())) + way + padding + what)
+	t.print(t.paint(grey, fmt.Sprintf("%7.2f s  ", elapsed.Seconds())) + way + padding + what)
 }
 
 // Status shows a line that the next one replaces; only in a terminal.
-func (terminal *Terminal) Status(text string) {
-	if !terminal.fancy {
+func (t *Terminal) Status(text string) {
+	if !t.fancy {
 		return
 	}
-	terminal.mutex.Lock()
-	defer terminal.mutex.Unlock()
-	if text != terminal.status {
-		fmt.Fprintf(terminal.out, "\r\x1b[K%s", terminal.paint(grey, text))
-		terminal.status = text
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	if text != t.status {
+		fmt.Fprintf(t.out, "\r\x1b[K%s", t.paint(grey, text))
+		t.status = text
 	}
 }
 
-func (terminal *Terminal) print(text string) {
-	terminal.mutex.Lock()
-	defer terminal.mutex.Unlock()
-	if terminal.status != "" {
-		fmt.Fprint(terminal.out, "\r\x1b[K")
-		terminal.status = ""
+func (t *Terminal) print(text string) {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	if t.status != "" {
+		fmt.Fprint(t.out, "\r\x1b[K")
+		t.status = ""
 	}
-	fmt.Fprintln(terminal.out, text)
+	fmt.Fprintln(t.out, text)
 }
 
 // ShowEvent prints the event with the beginning of its message: the rest of it is
 // the log, which follows.
-func (terminal *Terminal) ShowEvent(finished Event) error {
+func (t *Terminal) ShowEvent(finished Event) error {
 	var event map[string]any
 	if err := json.Unmarshal(finished.Raw, &event); err != nil {
 		return fmt.Errorf("reading the finished event: %w", err)
@@ -132,6 +132,6 @@ func (terminal *Terminal) ShowEvent(finished Event) error {
 	if err != nil {
 		return fmt.Errorf("printing the finished event: %w", err)
 	}
-	terminal.Indented(string(content))
+	t.Indented(string(content))
 	return nil
 }

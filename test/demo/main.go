@@ -57,10 +57,10 @@ type options struct {
 // list is an option that may be repeated.
 type list []string
 
-func (list *list) String() string { return strings.Join(*list, " ") }
+func (l *list) String() string { return strings.Join(*l, " ") }
 
-func (list *list) Set(value string) error {
-	*list = append(*list, value)
+func (l *list) Set(value string) error {
+	*l = append(*l, value)
 	return nil
 }
 

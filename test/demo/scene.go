@@ -106,7 +106,7 @@ func firstEvent(content []byte) (string, error) {
 
 // readShipyard takes the stages from a shipyard, and the first sequence of the first of
 // them.
-func (scene *scene) readShipyard(path string) error {
+func (s *scene) readShipyard(path string) error {
 	content, err := os.ReadFile(path) //nolint:gosec // the person's own
 	if err != nil {
 		return fmt.Errorf("reading --shipyard: %w", err)
@@ -122,19 +122,19 @@ func (scene *scene) readShipyard(path string) error {
 	if err := yaml.Unmarshal(content, &shipyard); err != nil {
 		return fmt.Errorf("reading --shipyard: %w", err)
 	}
-	scene.shipyard, scene.stages = string(content), nil
+	s.shipyard, s.stages = string(content), nil
 	for _, stage := range shipyard.Spec.Stages {
-		scene.stages = append(scene.stages, stage.Name)
+		s.stages = append(s.stages, stage.Name)
 	}
-	if len(scene.stages) == 0 || len(shipyard.Spec.Stages[0].Sequences) == 0 {
+	if len(s.stages) == 0 || len(shipyard.Spec.Stages[0].Sequences) == 0 {
 		return fmt.Errorf("--shipyard has no stage with a sequence")
 	}
-	scene.stage, scene.sequence = scene.stages[0], shipyard.Spec.Stages[0].Sequences[0].Name
+	s.stage, s.sequence = s.stages[0], shipyard.Spec.Stages[0].Sequences[0].Name
 	return nil
 }
 
 // readEvent takes type, project, stage, service and data from an event.
-func (scene *scene) readEvent(path string) error {
+func (s *scene) readEvent(path string) error {
 	content, err := os.ReadFile(path) //nolint:gosec // the person's own
 	if err != nil {
 		return fmt.Errorf("reading --event: %w", err)
@@ -150,15 +150,15 @@ func (scene *scene) readEvent(path string) error {
 		return fmt.Errorf("reading the event in %s: %w", path, err)
 	}
 	if event.Type != "" {
-		scene.eventType = event.Type
+		s.eventType = event.Type
 	}
-	for name, target := range map[string]*string{"project": &scene.project, "stage": &scene.stage, "service": &scene.service} {
+	for name, target := range map[string]*string{"project": &s.project, "stage": &s.stage, "service": &s.service} {
 		if value, ok := event.Data[name].(string); ok && value != "" {
 			*target = value
 		}
 		delete(event.Data, name)
 	}
-	scene.data = event.Data
+	s.data = event.Data
 	return nil
 }
 

@@ -216,7 +216,7 @@ func anyOf(filters []eventingv1.SubscriptionsAPIFilter) (func(context.Context, e
 }
 
 // ServeHTTP takes an event.
-func (broker *Broker) ServeHTTP(writer http.ResponseWriter, request *http.Request) {
+func (b *Broker) ServeHTTP(writer http.ResponseWriter, request *http.Request) {
 	if request.Method != http.MethodPost {
 		writer.WriteHeader(http.StatusMethodNotAllowed)
 		return
@@ -238,7 +238,7 @@ func (broker *Broker) ServeHTTP(writer http.ResponseWriter, request *http.Reques
 		hops--
 	}
 	received.SetExtension(ttlExtension, nil)
-	if !broker.fanOut(request.Context(), *received, hops) {
+	if !b.fanOut(request.Context(), *received, hops) {
 		writer.WriteHeader(http.StatusInternalServerError)
 		return
 	}
@@ -246,39 +246,39 @@ func (broker *Broker) ServeHTTP(writer http.ResponseWriter, request *http.Reques
 }
 
 // fanOut delivers to all Triggers at the same time and says whether all succeeded.
-func (broker *Broker) fanOut(ctx context.Context, received event.Event, hops int32) bool {
+func (b *Broker) fanOut(ctx context.Context, received event.Event, hops int32) bool {
 	var group sync.WaitGroup
-	failures := make([]error, len(broker.triggers))
-	for index := range broker.triggers {
-		trigger := &broker.triggers[index]
-		if broker.Misreads != nil && broker.Misreads(trigger.name, received) {
+	failures := make([]error, len(b.triggers))
+	for index := range b.triggers {
+		trigger := &b.triggers[index]
+		if b.Misreads != nil && b.Misreads(trigger.name, received) {
 			failures[index] = ErrReset
-			group.Go(func() { failures[index] = broker.misread(ctx, trigger, received.Clone()) })
+			group.Go(func() { failures[index] = b.misread(ctx, trigger, received.Clone()) })
 			continue
 		}
 		if !trigger.passes(ctx, received) {
 			continue
 		}
 		failures[index] = ErrReset // unless the delivery comes to its end
-		group.Go(func() { failures[index] = broker.deliver(ctx, trigger, received.Clone(), hops) })
+		group.Go(func() { failures[index] = b.deliver(ctx, trigger, received.Clone(), hops) })
 	}
 	group.Wait()
 	return errors.Join(failures...) == nil
 }
 
-func (broker *Broker) deliver(ctx context.Context, trigger *subscription, received event.Event, hops int32) error {
+func (b *Broker) deliver(ctx context.Context, trigger *subscription, received event.Event, hops int32) error {
 	delivery := Delivery{Trigger: trigger.name, Event: received}
-	reply, failed := broker.attempt(ctx, trigger, trigger.subscriber, received, &delivery.Attempts)
+	reply, failed := b.attempt(ctx, trigger, trigger.subscriber, received, &delivery.Attempts)
 	delivery.Reply = reply
 	if failed != nil {
 		delivery.Err = failed
 	}
-	broker.observe(delivery)
+	b.observe(delivery)
 	if failed == nil && reply != nil {
 		outgoing := reply.Clone()
 		outgoing.SetExtension(ttlExtension, hops)
 		attempts := 0
-		_, failed = broker.attempt(ctx, trigger, broker.URL, outgoing, &attempts)
+		_, failed = b.attempt(ctx, trigger, b.URL, outgoing, &attempts)
 	}
 	if failed == nil {
 		return nil
@@ -293,7 +293,7 @@ func (broker *Broker) deliver(ctx context.Context, trigger *subscription, receiv
 		}
 		dead.SetExtension("knativeerrordata", data)
 		attempts := 0
-		if _, again := broker.attempt(ctx, trigger, trigger.deadLetterSink, dead, &attempts); again == nil {
+		if _, again := b.attempt(ctx, trigger, trigger.deadLetterSink, dead, &attempts); again == nil {
 			return nil
 		}
 	}
@@ -302,20 +302,20 @@ func (broker *Broker) deliver(ctx context.Context, trigger *subscription, receiv
 
 // misread is what Knative does where the filter of a Trigger could not read an event in time,
 // whether it wants it or not: it is a dead letter, of which nothing more is said.
-func (broker *Broker) misread(ctx context.Context, trigger *subscription, received event.Event) error {
+func (b *Broker) misread(ctx context.Context, trigger *subscription, received event.Event) error {
 	if trigger.deadLetterSink == "" {
 		return &failure{destination: trigger.name, status: http.StatusBadRequest, body: []byte("i/o timeout")}
 	}
 	attempts := 0
-	if _, failed := broker.attempt(ctx, trigger, trigger.deadLetterSink, received, &attempts); failed != nil {
+	if _, failed := b.attempt(ctx, trigger, trigger.deadLetterSink, received, &attempts); failed != nil {
 		return failed
 	}
 	return nil
 }
 
-func (broker *Broker) observe(delivery Delivery) {
-	if broker.Observe != nil {
-		broker.Observe(delivery)
+func (b *Broker) observe(delivery Delivery) {
+	if b.Observe != nil {
+		b.Observe(delivery)
 	}
 }
 
@@ -327,19 +327,19 @@ type failure struct {
 	err         error
 }
 
-func (failure *failure) Error() string {
-	if failure.err != nil {
-		return fmt.Sprintf("%s: %v", failure.destination, failure.err)
+func (f *failure) Error() string {
+	if f.err != nil {
+		return fmt.Sprintf("%s: %v", f.destination, f.err)
 	}
-	return fmt.Sprintf("%s answered %d: %s", failure.destination, failure.status, bytes.TrimSpace(failure.body))
+	return fmt.Sprintf("%s answered %d: %s", f.destination, f.status, bytes.TrimSpace(f.body))
 }
 
 // attempt sends an event until it is taken, refused for good, or was tried often
 // enough; it returns the reply.
-func (broker *Broker) attempt(ctx context.Context, trigger *subscription, destination string, outgoing event.Event, attempts *int) (*event.Event, *failure) {
+func (b *Broker) attempt(ctx context.Context, trigger *subscription, destination string, outgoing event.Event, attempts *int) (*event.Event, *failure) {
 	for {
 		*attempts++
-		reply, failed := broker.send(ctx, trigger.timeout, destination, outgoing)
+		reply, failed := b.send(ctx, trigger.timeout, destination, outgoing)
 		if failed == nil || !isRetried(failed) || *attempts > trigger.retries || ctx.Err() != nil {
 			return reply, failed
 		}
@@ -366,7 +366,7 @@ func isRetried(failed *failure) bool {
 	}
 }
 
-func (broker *Broker) send(ctx context.Context, timeout time.Duration, destination string, outgoing event.Event) (*event.Event, *failure) {
+func (b *Broker) send(ctx context.Context, timeout time.Duration, destination string, outgoing event.Event) (*event.Event, *failure) {
 	failed := func(err error) *failure {
 		return &failure{destination: destination, status: http.StatusInternalServerError, body: []byte("dispatch error: " + err.Error()), err: err}
 	}
@@ -378,7 +378,7 @@ func (broker *Broker) send(ctx context.Context, timeout time.Duration, destinati
 		return nil, failed(err)
 	}
 	request.Header.Set("Prefer", "reply")
-	response, err := (&http.Client{Transport: broker.Transport, Timeout: timeout}).Do(request)
+	response, err := (&http.Client{Transport: b.Transport, Timeout: timeout}).Do(request)
 	if err != nil {
 		return nil, failed(err)
 	}
@@ -392,7 +392,7 @@ func (broker *Broker) send(ctx context.Context, timeout time.Duration, destinati
 	}
 	message := cehttp.NewMessage(response.Header, io.NopCloser(bytes.NewReader(body)))
 	if message.ReadEncoding() == binding.EncodingUnknown {
-		if len(body) > 0 && destination != broker.URL {
+		if len(body) > 0 && destination != b.URL {
 			// Knative takes it for a misunderstanding.
 			return nil, &failure{destination: destination, status: http.StatusBadGateway, body: body}
 		}

@@ -67,10 +67,10 @@ var errNoCommand = errors.New("its command is known to its image only; name it a
 const killDelay = 5 * time.Second
 
 // Run runs a program of its image if there is one, else its command.
-func (processes *Processes) Run(ctx context.Context, container Container) (int, error) {
-	container = processes.moved(container)
+func (p *Processes) Run(ctx context.Context, container Container) (int, error) {
+	container = p.moved(container)
 	for _, name := range []string{container.Image, nameOf(container.Image)} {
-		if program, ok := processes.Programs[name]; ok {
+		if program, ok := p.Programs[name]; ok {
 			return program(ctx, container), nil
 		}
 	}
@@ -111,7 +111,7 @@ func (processes *Processes) Run(ctx context.Context, container Container) (int, 
 }
 
 // moved replaces the mount path by the directory that stands for it.
-func (processes *Processes) moved(container Container) Container {
+func (p *Processes) moved(container Container) Container {
 	places := maps.Clone(container.Projected)
 	if places == nil {
 		places = map[string]string{}
@@ -163,20 +163,20 @@ type containerLog struct {
 const maxLog = 10 << 20
 
 // Write never fails.
-func (log *containerLog) Write(content []byte) (int, error) {
-	log.mutex.Lock()
-	defer log.mutex.Unlock()
-	log.content = append(log.content, content...)
-	if surplus := len(log.content) - maxLog; surplus > 0 {
-		log.content = log.content[surplus:]
+func (c *containerLog) Write(content []byte) (int, error) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	c.content = append(c.content, content...)
+	if surplus := len(c.content) - maxLog; surplus > 0 {
+		c.content = c.content[surplus:]
 	}
 	return len(content), nil
 }
 
-func (log *containerLog) read() []byte {
-	log.mutex.Lock()
-	defer log.mutex.Unlock()
-	return append([]byte{}, log.content...)
+func (c *containerLog) read() []byte {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	return append([]byte{}, c.content...)
 }
 
 // expand replaces $(NAME) by the variable's value, as the kubelet does in

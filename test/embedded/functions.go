@@ -204,8 +204,8 @@ func NATS(environment Environment) (bridge.Stream, error) {
 	return bridge.ConnectNATS(configuration, bridge.Dependencies{Telemetry: environment.Telemetry})
 }
 
-func (environment Environment) client() cluster.Client {
-	return clientset.Of(environment.Kubernetes)
+func (e Environment) client() cluster.Client {
+	return clientset.Of(e.Kubernetes)
 }
 
 // Executor wires an executor, by the name that it has in the manifests.

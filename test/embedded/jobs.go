@@ -49,23 +49,23 @@ const (
 	eviction
 )
 
-func (cluster *Kubernetes) manage(job *batchv1.Job) {
+func (k *Kubernetes) manage(job *batchv1.Job) {
 	made := &managed{namespace: job.Namespace, name: job.Name, uid: job.UID, change: make(chan struct{}, 1), podDeleted: make(chan removal, 1)}
-	cluster.mutex.Lock()
-	cluster.jobs[job.UID] = made
-	cluster.mutex.Unlock()
-	cluster.group.Go(func() {
-		cluster.control(cluster.options.Context, made)
-		cluster.mutex.Lock()
-		delete(cluster.jobs, made.uid)
-		cluster.mutex.Unlock()
+	k.mutex.Lock()
+	k.jobs[job.UID] = made
+	k.mutex.Unlock()
+	k.group.Go(func() {
+		k.control(k.options.Context, made)
+		k.mutex.Lock()
+		delete(k.jobs, made.uid)
+		k.mutex.Unlock()
 	})
 }
 
-func (cluster *Kubernetes) changed(uid types.UID) {
-	cluster.mutex.Lock()
-	defer cluster.mutex.Unlock()
-	if made := cluster.jobs[uid]; made != nil {
+func (k *Kubernetes) changed(uid types.UID) {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	if made := k.jobs[uid]; made != nil {
 		select {
 		case made.change <- struct{}{}:
 		default:
@@ -74,8 +74,8 @@ func (cluster *Kubernetes) changed(uid types.UID) {
 }
 
 // read returns a Job as it is now, nil if it is gone.
-func (cluster *Kubernetes) read(made *managed) *batchv1.Job {
-	job, err := cluster.job(made.namespace, made.name)
+func (k *Kubernetes) read(made *managed) *batchv1.Job {
+	job, err := k.job(made.namespace, made.name)
 	if err != nil || job.UID != made.uid {
 		return nil
 	}
@@ -83,18 +83,18 @@ func (cluster *Kubernetes) read(made *managed) *batchv1.Job {
 }
 
 // status changes the status of a Job that is still there.
-func (cluster *Kubernetes) status(made *managed, change func(job *batchv1.Job)) {
-	cluster.writes.Lock()
-	defer cluster.writes.Unlock()
-	if job := cluster.read(made); job != nil {
+func (k *Kubernetes) status(made *managed, change func(job *batchv1.Job)) {
+	k.writes.Lock()
+	defer k.writes.Unlock()
+	if job := k.read(made); job != nil {
 		change(job)
-		_ = cluster.tracker.Update(jobsResource, job, job.Namespace) // it is there
+		_ = k.tracker.Update(jobsResource, job, job.Namespace) // it is there
 	}
 }
 
-func (cluster *Kubernetes) setCondition(job *batchv1.Job, kind batchv1.JobConditionType, status corev1.ConditionStatus, reason, message string) {
+func (k *Kubernetes) setCondition(job *batchv1.Job, kind batchv1.JobConditionType, status corev1.ConditionStatus, reason, message string) {
 	condition := batchv1.JobCondition{
-		Type: kind, Status: status, Reason: reason, Message: message, LastTransitionTime: cluster.now(), LastProbeTime: cluster.now(),
+		Type: kind, Status: status, Reason: reason, Message: message, LastTransitionTime: k.now(), LastProbeTime: k.now(),
 	}
 	for index := range job.Status.Conditions {
 		if job.Status.Conditions[index].Type == kind {
@@ -107,22 +107,22 @@ func (cluster *Kubernetes) setCondition(job *batchv1.Job, kind batchv1.JobCondit
 
 // control does for one Job what the Job controller, the TTL controller and the
 // garbage collector do.
-func (cluster *Kubernetes) control(ctx context.Context, made *managed) {
+func (k *Kubernetes) control(ctx context.Context, made *managed) {
 	failures := 0
 	for ctx.Err() == nil {
-		cluster.client.ClearActions() // the fake clientset keeps them all
-		job := cluster.read(made)
+		k.client.ClearActions() // the fake clientset keeps them all
+		job := k.read(made)
 		switch {
 		case job == nil:
-			cluster.deletePods(ctx, made)
+			k.deletePods(ctx, made)
 			return
 		case isSuspended(job):
-			cluster.suspend(made, job)
-			cluster.await(ctx, made, 0)
+			k.suspend(made, job)
+			k.await(ctx, made, 0)
 		default:
-			ended := cluster.attempt(ctx, made, job, &failures)
+			ended := k.attempt(ctx, made, job, &failures)
 			if ended {
-				cluster.expire(ctx, made)
+				k.expire(ctx, made)
 				return
 			}
 		}
@@ -133,7 +133,7 @@ func isSuspended(job *batchv1.Job) bool { return job.Spec.Suspend != nil && *job
 
 // await waits for a change of the Job, for a time unless that is 0; it says
 // whether there was one.
-func (cluster *Kubernetes) await(ctx context.Context, made *managed, most time.Duration) bool {
+func (k *Kubernetes) await(ctx context.Context, made *managed, most time.Duration) bool {
 	var timeout <-chan time.Time
 	if most > 0 {
 		timer := time.NewTimer(most)
@@ -150,51 +150,51 @@ func (cluster *Kubernetes) await(ctx context.Context, made *managed, most time.D
 	}
 }
 
-func (cluster *Kubernetes) suspend(made *managed, job *batchv1.Job) {
+func (k *Kubernetes) suspend(made *managed, job *batchv1.Job) {
 	for _, condition := range job.Status.Conditions {
 		if condition.Type == batchv1.JobSuspended && condition.Status == corev1.ConditionTrue {
 			return
 		}
 	}
-	cluster.status(made, func(job *batchv1.Job) {
-		cluster.setCondition(job, batchv1.JobSuspended, corev1.ConditionTrue, "JobSuspended", "Job suspended")
+	k.status(made, func(job *batchv1.Job) {
+		k.setCondition(job, batchv1.JobSuspended, corev1.ConditionTrue, "JobSuspended", "Job suspended")
 		job.Status.Active, job.Status.Ready = 0, new(int32(0)) // when it began stays until it is resumed
 	})
 }
 
 // attempt runs one pod of a Job and says whether the Job has ended with it.
-func (cluster *Kubernetes) attempt(ctx context.Context, made *managed, job *batchv1.Job, failures *int) (ended bool) {
-	cluster.sleep(ctx, made, cluster.options.Delay("start", job.Name))
-	cluster.status(made, func(job *batchv1.Job) {
+func (k *Kubernetes) attempt(ctx context.Context, made *managed, job *batchv1.Job, failures *int) (ended bool) {
+	k.sleep(ctx, made, k.options.Delay("start", job.Name))
+	k.status(made, func(job *batchv1.Job) {
 		resumed := slices.ContainsFunc(job.Status.Conditions, func(condition batchv1.JobCondition) bool {
 			return condition.Type == batchv1.JobSuspended && condition.Status == corev1.ConditionTrue
 		})
 		if resumed {
-			cluster.setCondition(job, batchv1.JobSuspended, corev1.ConditionFalse, "JobResumed", "Job resumed")
+			k.setCondition(job, batchv1.JobSuspended, corev1.ConditionFalse, "JobResumed", "Job resumed")
 		}
 		if resumed || job.Status.StartTime == nil {
-			started := cluster.now()
+			started := k.now()
 			job.Status.StartTime = &started
 		}
 		job.Status.Active = 1
 	})
-	job = cluster.read(made)
+	job = k.read(made)
 	if job == nil || isSuspended(job) {
 		return false
 	}
-	fate := cluster.options.Fate(job)
-	result, kill := cluster.startPod(ctx, job, fate)
+	fate := k.options.Fate(job)
+	result, kill := k.startPod(ctx, job, fate)
 	defer kill(false)
 	var deadline <-chan time.Time
 	if job.Spec.ActiveDeadlineSeconds != nil {
-		timer := time.NewTimer(cluster.until(job.Status.StartTime.Add(time.Duration(*job.Spec.ActiveDeadlineSeconds) * time.Second)))
+		timer := time.NewTimer(k.until(job.Status.StartTime.Add(time.Duration(*job.Spec.ActiveDeadlineSeconds) * time.Second)))
 		defer timer.Stop()
 		deadline = timer.C
 	}
 	for {
 		select {
 		case <-made.change:
-			current := cluster.read(made)
+			current := k.read(made)
 			if current != nil && !isSuspended(current) {
 				continue
 			}
@@ -205,22 +205,22 @@ func (cluster *Kubernetes) attempt(ctx context.Context, made *managed, job *batc
 			if how == eviction && ignoresDisruptions(job) {
 				return false
 			}
-			return cluster.settle(ctx, made, job, false, failures)
+			return k.settle(ctx, made, job, false, failures)
 		case <-deadline:
 			if fate == NodeLost {
-				cluster.status(made, func(job *batchv1.Job) {
-					cluster.setCondition(job, batchv1.JobFailureTarget, corev1.ConditionTrue, deadlineReason, deadlineMessage)
+				k.status(made, func(job *batchv1.Job) {
+					k.setCondition(job, batchv1.JobFailureTarget, corev1.ConditionTrue, deadlineReason, deadlineMessage)
 				})
-				cluster.sleep(ctx, made, cluster.options.Delay("return of the node", job.Name))
+				k.sleep(ctx, made, k.options.Delay("return of the node", job.Name))
 			}
 			kill(true)
-			cluster.fail(made, deadlineReason, deadlineMessage)
+			k.fail(made, deadlineReason, deadlineMessage)
 			return true
 		case succeeded := <-result:
 			if ctx.Err() != nil {
 				return false
 			}
-			return cluster.settle(ctx, made, job, succeeded, failures)
+			return k.settle(ctx, made, job, succeeded, failures)
 		}
 	}
 }
@@ -237,99 +237,99 @@ func ignoresDisruptions(job *batchv1.Job) bool {
 
 // startPod starts a pod, unless it is refused. Kill ends it, and then deletes it if that
 // is wanted.
-func (cluster *Kubernetes) startPod(ctx context.Context, job *batchv1.Job, fate Fate) (result chan bool, kill func(deletes bool)) {
+func (k *Kubernetes) startPod(ctx context.Context, job *batchv1.Job, fate Fate) (result chan bool, kill func(deletes bool)) {
 	if fate == Refused {
 		return nil, func(bool) {}
 	}
-	pod := cluster.newPod(job)
+	pod := k.newPod(job)
 	if fate == Unschedulable {
 		pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses = nil, nil
 		pod.Status.Conditions = []corev1.PodCondition{{
 			Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: "0/1 nodes are available",
 		}}
-		cluster.update(pod)
+		k.update(pod)
 		return nil, func(deletes bool) {
 			if deletes {
-				cluster.deletePod(pod)
+				k.deletePod(pod)
 			}
 		}
 	}
-	cluster.options.Started(job)
+	k.options.Started(job)
 	podCtx, stop := context.WithCancel(ctx)
 	result, done := make(chan bool, 1), make(chan struct{})
-	cluster.group.Go(func() {
+	k.group.Go(func() {
 		defer close(done)
-		result <- cluster.kubelet(podCtx, job, pod)
+		result <- k.kubelet(podCtx, job, pod)
 	})
 	return result, func(deletes bool) {
 		stop()
 		if deletes {
 			<-done
-			cluster.deletePod(pod)
+			k.deletePod(pod)
 		}
 	}
 }
 
 // settle notes the end of a pod.
-func (cluster *Kubernetes) settle(ctx context.Context, made *managed, job *batchv1.Job, succeeded bool, failures *int) (ended bool) {
-	cluster.sleep(ctx, made, cluster.options.Delay("settle", job.Name))
+func (k *Kubernetes) settle(ctx context.Context, made *managed, job *batchv1.Job, succeeded bool, failures *int) (ended bool) {
+	k.sleep(ctx, made, k.options.Delay("settle", job.Name))
 	if succeeded {
 		const reason, message = "CompletionsReached", "Reached expected number of succeeded pods"
-		cluster.status(made, func(job *batchv1.Job) {
+		k.status(made, func(job *batchv1.Job) {
 			job.Status.Active, job.Status.Ready, job.Status.Succeeded = 0, new(int32(0)), 1
-			cluster.setCondition(job, batchv1.JobSuccessCriteriaMet, corev1.ConditionTrue, reason, message)
-			cluster.setCondition(job, batchv1.JobComplete, corev1.ConditionTrue, reason, message)
-			job.Status.CompletionTime = new(cluster.now())
+			k.setCondition(job, batchv1.JobSuccessCriteriaMet, corev1.ConditionTrue, reason, message)
+			k.setCondition(job, batchv1.JobComplete, corev1.ConditionTrue, reason, message)
+			job.Status.CompletionTime = new(k.now())
 		})
 		return true
 	}
 	*failures++
 	if *failures > int(*job.Spec.BackoffLimit) {
-		cluster.fail(made, "BackoffLimitExceeded", "Job has reached the specified backoff limit")
+		k.fail(made, "BackoffLimitExceeded", "Job has reached the specified backoff limit")
 		return true
 	}
-	cluster.status(made, func(job *batchv1.Job) { job.Status.Active, job.Status.Failed = 0, int32(*failures) }) //nolint:gosec // a few
-	cluster.sleep(ctx, made, backoff<<(*failures-1))
+	k.status(made, func(job *batchv1.Job) { job.Status.Active, job.Status.Failed = 0, int32(*failures) }) //nolint:gosec // a few
+	k.sleep(ctx, made, backoff<<(*failures-1))
 	return false
 }
 
 // sleep waits, but not longer than the Job stays as it is.
-func (cluster *Kubernetes) sleep(ctx context.Context, made *managed, most time.Duration) {
+func (k *Kubernetes) sleep(ctx context.Context, made *managed, most time.Duration) {
 	until := time.Now().Add(most)
-	for most > 0 && cluster.await(ctx, made, most) {
-		if current := cluster.read(made); current == nil || isSuspended(current) {
+	for most > 0 && k.await(ctx, made, most) {
+		if current := k.read(made); current == nil || isSuspended(current) {
 			return
 		}
 		most = time.Until(until)
 	}
 }
 
-func (cluster *Kubernetes) fail(made *managed, reason, message string) {
-	cluster.status(made, func(job *batchv1.Job) {
+func (k *Kubernetes) fail(made *managed, reason, message string) {
+	k.status(made, func(job *batchv1.Job) {
 		job.Status.Active, job.Status.Ready, job.Status.Failed = 0, new(int32(0)), job.Status.Failed+1
-		cluster.setCondition(job, batchv1.JobFailureTarget, corev1.ConditionTrue, reason, message)
-		cluster.setCondition(job, batchv1.JobFailed, corev1.ConditionTrue, reason, message)
+		k.setCondition(job, batchv1.JobFailureTarget, corev1.ConditionTrue, reason, message)
+		k.setCondition(job, batchv1.JobFailed, corev1.ConditionTrue, reason, message)
 	})
 }
 
 // expire waits until a Job that has ended is deleted, or does it after its TTL.
-func (cluster *Kubernetes) expire(ctx context.Context, made *managed) {
+func (k *Kubernetes) expire(ctx context.Context, made *managed) {
 	for ctx.Err() == nil {
-		job := cluster.read(made)
+		job := k.read(made)
 		if job == nil {
-			cluster.deletePods(ctx, made)
+			k.deletePods(ctx, made)
 			return
 		}
 		if job.Spec.TTLSecondsAfterFinished == nil {
-			cluster.await(ctx, made, 0)
+			k.await(ctx, made, 0)
 			continue
 		}
-		left := cluster.until(ended(job).Add(time.Duration(*job.Spec.TTLSecondsAfterFinished) * time.Second))
+		left := k.until(ended(job).Add(time.Duration(*job.Spec.TTLSecondsAfterFinished) * time.Second))
 		if left <= 0 {
-			cluster.remove(job)
+			k.remove(job)
 			continue
 		}
-		cluster.await(ctx, made, left)
+		k.await(ctx, made, left)
 	}
 }
 
@@ -337,12 +337,12 @@ func ended(job *batchv1.Job) time.Time {
 	return job.Status.Conditions[len(job.Status.Conditions)-1].LastTransitionTime.Time
 }
 
-func (cluster *Kubernetes) newPod(job *batchv1.Job) *corev1.Pod {
+func (k *Kubernetes) newPod(job *batchv1.Job) *corev1.Pod {
 	template := job.Spec.Template.DeepCopy()
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: job.Namespace, Name: job.Name + "-" + cluster.options.NewID()[:podSuffix], UID: types.UID(cluster.options.NewID()),
-			Labels: template.Labels, Annotations: template.Annotations, CreationTimestamp: cluster.now(),
+			Namespace: job.Namespace, Name: job.Name + "-" + k.options.NewID()[:podSuffix], UID: types.UID(k.options.NewID()),
+			Labels: template.Labels, Annotations: template.Annotations, CreationTimestamp: k.now(),
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(job, batchv1.SchemeGroupVersion.WithKind("Job"))},
 		},
 		Spec:   template.Spec,
@@ -359,40 +359,40 @@ func (cluster *Kubernetes) newPod(job *batchv1.Job) *corev1.Pod {
 	for _, container := range pod.Spec.Containers {
 		pod.Status.ContainerStatuses = append(pod.Status.ContainerStatuses, corev1.ContainerStatus{Name: container.Name, Image: container.Image, State: waiting(reason)})
 	}
-	_ = cluster.tracker.Create(podsResource, pod, pod.Namespace) // its name is random
-	cluster.index(&pod.ObjectMeta, true)
+	_ = k.tracker.Create(podsResource, pod, pod.Namespace) // its name is random
+	k.index(&pod.ObjectMeta, true)
 	return pod
 }
 
-func (cluster *Kubernetes) deletePod(pod *corev1.Pod) {
-	_ = cluster.tracker.Delete(podsResource, pod.Namespace, pod.Name)
-	cluster.index(&pod.ObjectMeta, false)
-	cluster.mutex.Lock()
-	defer cluster.mutex.Unlock()
+func (k *Kubernetes) deletePod(pod *corev1.Pod) {
+	_ = k.tracker.Delete(podsResource, pod.Namespace, pod.Name)
+	k.index(&pod.ObjectMeta, false)
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
 	for _, status := range append(append([]corev1.ContainerStatus{}, pod.Status.InitContainerStatuses...), pod.Status.ContainerStatuses...) {
-		delete(cluster.logs, logKey{pod.Namespace, pod.Name, status.Name})
+		delete(k.logs, logKey{pod.Namespace, pod.Name, status.Name})
 	}
 }
 
-func (cluster *Kubernetes) deletePods(ctx context.Context, made *managed) {
-	list, err := cluster.client.CoreV1().Pods(made.namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + made.name})
+func (k *Kubernetes) deletePods(ctx context.Context, made *managed) {
+	list, err := k.client.CoreV1().Pods(made.namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + made.name})
 	if err != nil {
 		return
 	}
 	for index := range list.Items {
 		if metav1.GetControllerOf(&list.Items[index]).UID == made.uid {
-			cluster.deletePod(&list.Items[index])
+			k.deletePod(&list.Items[index])
 		}
 	}
 }
 
 // kubelet runs a pod's containers and says whether all succeeded.
-func (cluster *Kubernetes) kubelet(ctx context.Context, job *batchv1.Job, pod *corev1.Pod) (succeeded bool) {
-	directory := filepath.Join(cluster.options.Directory, pod.Name)
-	if cluster.options.Directory != "" {
+func (k *Kubernetes) kubelet(ctx context.Context, job *batchv1.Job, pod *corev1.Pod) (succeeded bool) {
+	directory := filepath.Join(k.options.Directory, pod.Name)
+	if k.options.Directory != "" {
 		defer func() { _ = os.RemoveAll(directory) }()
 		if err := os.MkdirAll(directory, 0o755); err != nil {
-			cluster.failPod(pod, "Error", err.Error())
+			k.failPod(pod, "Error", err.Error())
 			return false
 		}
 	}
@@ -401,8 +401,8 @@ func (cluster *Kubernetes) kubelet(ctx context.Context, job *batchv1.Job, pod *c
 		ctx, cancel = context.WithTimeoutCause(ctx, time.Duration(*seconds)*time.Second, errDeadline)
 		defer cancel()
 	}
-	running := &runningPod{cluster: cluster, job: job, Pod: pod, directory: directory}
-	running.change(func() { pod.Status.StartTime = new(cluster.now()) })
+	running := &runningPod{cluster: k, job: job, Pod: pod, directory: directory}
+	running.change(func() { pod.Status.StartTime = new(k.now()) })
 	sidecars, stopSidecars := context.WithCancel(ctx)
 	var native sync.WaitGroup
 	end := func() {
@@ -443,51 +443,51 @@ type runningPod struct {
 }
 
 // change changes the pod's status.
-func (pod *runningPod) change(change func()) {
-	pod.mutex.Lock()
-	defer pod.mutex.Unlock()
+func (r *runningPod) change(change func()) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
 	change()
-	pod.cluster.update(pod.Pod)
+	r.cluster.update(r.Pod)
 }
 
 // end notes how a pod ended, unless it is gone.
-func (pod *runningPod) end(ctx context.Context, succeeded bool) bool {
+func (r *runningPod) end(ctx context.Context, succeeded bool) bool {
 	switch {
 	case errors.Is(context.Cause(ctx), errDeadline):
-		pod.cluster.failPod(pod.Pod, deadlineReason, "Pod was active on the node longer than the specified deadline")
+		r.cluster.failPod(r.Pod, deadlineReason, "Pod was active on the node longer than the specified deadline")
 		return false
 	case ctx.Err() != nil:
 		return false
 	case !succeeded:
-		pod.cluster.failPod(pod.Pod, "", "")
+		r.cluster.failPod(r.Pod, "", "")
 		return false
 	}
-	pod.change(func() { pod.Status.Phase = corev1.PodSucceeded })
+	r.change(func() { r.Status.Phase = corev1.PodSucceeded })
 	return true
 }
 
 var errDeadline = errors.New("deadline")
 
-func (cluster *Kubernetes) failPod(pod *corev1.Pod, reason, message string) {
+func (k *Kubernetes) failPod(pod *corev1.Pod, reason, message string) {
 	pod.Status.Phase, pod.Status.Reason, pod.Status.Message = corev1.PodFailed, reason, message
-	cluster.update(pod)
+	k.update(pod)
 }
 
-func (cluster *Kubernetes) update(pod *corev1.Pod) {
-	_ = cluster.tracker.Update(podsResource, pod.DeepCopy(), pod.Namespace) // unless it is gone
+func (k *Kubernetes) update(pod *corev1.Pod) {
+	_ = k.tracker.Update(podsResource, pod.DeepCopy(), pod.Namespace) // unless it is gone
 }
 
 // run runs one container and returns its exit code.
-func (pod *runningPod) run(ctx context.Context, container *corev1.Container, status *corev1.ContainerStatus) int {
-	cluster := pod.cluster
+func (r *runningPod) run(ctx context.Context, container *corev1.Container, status *corev1.ContainerStatus) int {
+	cluster := r.cluster
 	select {
 	case <-ctx.Done():
-	case <-time.After(cluster.options.Delay("create", pod.Name+" "+container.Name)):
+	case <-time.After(cluster.options.Delay("create", r.Name+" "+container.Name)):
 	}
-	environment, err := cluster.environment(ctx, pod.Namespace, container)
+	environment, err := cluster.environment(ctx, r.Namespace, container)
 	var projected map[string]string
 	if err == nil {
-		projected, err = cluster.project(pod.Pod, container, pod.directory)
+		projected, err = cluster.project(r.Pod, container, r.directory)
 	}
 	defer func() {
 		for _, place := range projected {
@@ -496,18 +496,18 @@ func (pod *runningPod) run(ctx context.Context, container *corev1.Container, sta
 	}()
 	log := &containerLog{}
 	cluster.mutex.Lock()
-	cluster.logs[logKey{pod.Namespace, pod.Name, container.Name}] = log
+	cluster.logs[logKey{r.Namespace, r.Name, container.Name}] = log
 	cluster.mutex.Unlock()
 	started := cluster.now()
-	isInit := slices.ContainsFunc(pod.Spec.InitContainers, func(init corev1.Container) bool { return init.Name == container.Name })
-	pod.change(func() {
+	isInit := slices.ContainsFunc(r.Spec.InitContainers, func(init corev1.Container) bool { return init.Name == container.Name })
+	r.change(func() {
 		status.State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: started}}
 		if !isInit {
-			pod.Status.Phase = corev1.PodRunning
+			r.Status.Phase = corev1.PodRunning
 		}
 	})
 	if !isInit {
-		cluster.status(&managed{namespace: pod.job.Namespace, name: pod.job.Name, uid: pod.job.UID}, func(job *batchv1.Job) { job.Status.Ready = new(int32(1)) })
+		cluster.status(&managed{namespace: r.job.Namespace, name: r.job.Name, uid: r.job.UID}, func(job *batchv1.Job) { job.Status.Ready = new(int32(1)) })
 	}
 	terminated := &corev1.ContainerStateTerminated{StartedAt: started, Reason: "Completed"}
 	if err == nil {
@@ -521,19 +521,19 @@ func (pod *runningPod) run(ctx context.Context, container *corev1.Container, sta
 		if len(container.VolumeMounts) > 0 {
 			mountPath = container.VolumeMounts[0].MountPath
 		}
-		terminationLog := pod.directory + "." + container.Name + ".termination-log"
+		terminationLog := r.directory + "." + container.Name + ".termination-log"
 		var code int
 		reported := ""
 		code, err = cluster.options.Runtime.Run(ctx, Container{
-			Job: pod.job.Name, Name: container.Name, Image: container.Image, Command: expanded(container.Command), Arguments: expanded(container.Args),
-			Environment: environment, WorkingDir: container.WorkingDir, Directory: pod.directory, MountPath: mountPath, Projected: projected,
+			Job: r.job.Name, Name: container.Name, Image: container.Image, Command: expanded(container.Command), Arguments: expanded(container.Args),
+			Environment: environment, WorkingDir: container.WorkingDir, Directory: r.directory, MountPath: mountPath, Projected: projected,
 			TerminationLog: terminationLog, Terminate: func(message string) { reported = message }, Output: log,
 		})
 		terminated.ExitCode = int32(code)                            //nolint:gosec // of a process
 		if content, err := os.ReadFile(terminationLog); err == nil { //nolint:gosec // our own
 			reported = string(content)
 		}
-		terminated.Message = terminationMessage(pod.Pod, reported)
+		terminated.Message = terminationMessage(r.Pod, reported)
 	}
 	if err != nil {
 		terminated.ExitCode, terminated.Reason, terminated.Message = startErrorCode, startError, err.Error()
@@ -542,14 +542,14 @@ func (pod *runningPod) run(ctx context.Context, container *corev1.Container, sta
 		terminated.Reason = "Error"
 	}
 	terminated.FinishedAt = cluster.now()
-	pod.change(func() { status.State = corev1.ContainerState{Terminated: terminated} })
+	r.change(func() { status.State = corev1.ContainerState{Terminated: terminated} })
 	return int(terminated.ExitCode)
 }
 
 // project writes the tokens that a container mounts, and returns in which directory each is.
-func (cluster *Kubernetes) project(pod *corev1.Pod, container *corev1.Container, directory string) (map[string]string, error) {
+func (k *Kubernetes) project(pod *corev1.Pod, container *corev1.Container, directory string) (map[string]string, error) {
 	projected := map[string]string{}
-	if cluster.options.Directory == "" {
+	if k.options.Directory == "" {
 		return projected, nil
 	}
 	for _, volume := range pod.Spec.Volumes {
@@ -582,10 +582,10 @@ func terminationMessage(pod *corev1.Pod, content string) string {
 }
 
 // environment resolves a container's variables.
-func (cluster *Kubernetes) environment(ctx context.Context, namespace string, container *corev1.Container) (map[string]string, error) {
+func (k *Kubernetes) environment(ctx context.Context, namespace string, container *corev1.Container) (map[string]string, error) {
 	environment := map[string]string{}
 	for _, source := range container.EnvFrom {
-		secret, err := cluster.client.CoreV1().Secrets(namespace).Get(ctx, source.SecretRef.Name, metav1.GetOptions{})
+		secret, err := k.client.CoreV1().Secrets(namespace).Get(ctx, source.SecretRef.Name, metav1.GetOptions{})
 		if err != nil {
 			return nil, fmt.Errorf("variables of a Secret: %w", err)
 		}
@@ -599,7 +599,7 @@ func (cluster *Kubernetes) environment(ctx context.Context, namespace string, co
 			continue
 		}
 		if reference := variable.ValueFrom.ConfigMapKeyRef; reference != nil {
-			found, err := cluster.client.CoreV1().ConfigMaps(namespace).Get(ctx, reference.Name, metav1.GetOptions{})
+			found, err := k.client.CoreV1().ConfigMaps(namespace).Get(ctx, reference.Name, metav1.GetOptions{})
 			if err != nil {
 				return nil, fmt.Errorf("variable %s: %w", variable.Name, err)
 			}
@@ -610,7 +610,7 @@ func (cluster *Kubernetes) environment(ctx context.Context, namespace string, co
 		if reference == nil {
 			return nil, fmt.Errorf("variable %s comes neither from a value nor from a Secret", variable.Name)
 		}
-		secret, err := cluster.client.CoreV1().Secrets(namespace).Get(ctx, reference.Name, metav1.GetOptions{})
+		secret, err := k.client.CoreV1().Secrets(namespace).Get(ctx, reference.Name, metav1.GetOptions{})
 		if err != nil {
 			return nil, fmt.Errorf("variable %s: %w", variable.Name, err)
 		}
@@ -620,13 +620,13 @@ func (cluster *Kubernetes) environment(ctx context.Context, namespace string, co
 }
 
 // log returns what a container has printed; nil if it has not run.
-func (cluster *Kubernetes) log(key logKey) ([]byte, error) {
-	cluster.mutex.Lock()
-	defer cluster.mutex.Unlock()
-	if _, err := cluster.tracker.Get(podsResource, key.namespace, key.pod); err != nil {
+func (k *Kubernetes) log(key logKey) ([]byte, error) {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	if _, err := k.tracker.Get(podsResource, key.namespace, key.pod); err != nil {
 		return nil, apierrors.NewNotFound(podsResource.GroupResource(), key.pod)
 	}
-	log := cluster.logs[key]
+	log := k.logs[key]
 	if log == nil {
 		return nil, nil
 	}

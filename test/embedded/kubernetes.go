@@ -157,11 +157,11 @@ func NewKubernetes(options KubernetesOptions, objects ...runtime.Object) (*Kuber
 // late is a watch that brings what happens after a while, so that what is read from it
 // is never quite true. While the API server can't be reached it brings nothing, and then
 // only how things are, as a new list does.
-func (cluster *Kubernetes) late(watcher watch.Interface, namespace string) watch.Interface {
+func (k *Kubernetes) late(watcher watch.Interface, namespace string) watch.Interface {
 	events := make(chan watch.Event)
 	proxy := watch.NewProxyWatcher(events)
-	context.AfterFunc(cluster.options.Context, proxy.Stop)
-	cluster.group.Go(func() {
+	context.AfterFunc(k.options.Context, proxy.Stop)
+	k.group.Go(func() {
 		defer close(events)
 		defer watcher.Stop()
 		var queue []watch.Event
@@ -171,14 +171,14 @@ func (cluster *Kubernetes) late(watcher watch.Interface, namespace string) watch
 			case happened := <-watcher.ResultChan():
 				queue = append(queue, happened)
 				if due == nil {
-					due = time.After(cluster.options.Delay("watch", namespace))
+					due = time.After(k.options.Delay("watch", namespace))
 				}
 				continue
 			case <-proxy.StopChan():
 				return
 			case <-due:
 			}
-			if !cluster.options.Reachable() {
+			if !k.options.Reachable() {
 				unreached, due = true, time.After(unreachedPause)
 				continue
 			}
@@ -186,7 +186,7 @@ func (cluster *Kubernetes) late(watcher watch.Interface, namespace string) watch
 				queue = latest(queue)
 			}
 			for _, happened := range queue {
-				time.Sleep(cluster.options.Delay("event", namespace))
+				time.Sleep(k.options.Delay("event", namespace))
 				select {
 				case events <- happened:
 				case <-proxy.StopChan():
@@ -235,14 +235,14 @@ func latest(queue []watch.Event) []watch.Event {
 }
 
 // Wait waits until everything has ended that runs, after the context has.
-func (cluster *Kubernetes) Wait() { cluster.group.Wait() }
+func (k *Kubernetes) Wait() { k.group.Wait() }
 
 // React has a reaction come before the cluster's own, as client-go's fakes have it.
-func (cluster *Kubernetes) React(verb, resource string, reaction clienttesting.ReactionFunc) {
-	cluster.client.PrependReactor(verb, resource, reaction)
+func (k *Kubernetes) React(verb, resource string, reaction clienttesting.ReactionFunc) {
+	k.client.PrependReactor(verb, resource, reaction)
 }
 
-func (cluster *Kubernetes) createJob(action clienttesting.Action) (bool, runtime.Object, error) {
+func (k *Kubernetes) createJob(action clienttesting.Action) (bool, runtime.Object, error) {
 	create, ok := action.(clienttesting.CreateActionImpl)
 	job, isJob := create.Object.(*batchv1.Job)
 	if !ok || !isJob {
@@ -251,25 +251,25 @@ func (cluster *Kubernetes) createJob(action clienttesting.Action) (bool, runtime
 	if err := validate(job); err != nil {
 		return true, nil, err
 	}
-	job.UID, job.Generation = types.UID(cluster.options.NewID()), 1
-	job.CreationTimestamp = cluster.now()
+	job.UID, job.Generation = types.UID(k.options.NewID()), 1
+	job.CreationTimestamp = k.now()
 	if job.Spec.BackoffLimit == nil {
 		job.Spec.BackoffLimit = new(int32(defaultBackoffLimit))
 	}
 	for name, value := range map[string]string{batchv1.JobNameLabel: job.Name, batchv1.ControllerUidLabel: string(job.UID)} {
 		metav1.SetMetaDataLabel(&job.Spec.Template.ObjectMeta, name, value)
 	}
-	if err := cluster.tracker.Create(jobsResource, job, job.Namespace); err != nil {
+	if err := k.tracker.Create(jobsResource, job, job.Namespace); err != nil {
 		return true, nil, err
 	}
-	cluster.index(&job.ObjectMeta, true)
-	cluster.manage(job)
+	k.index(&job.ObjectMeta, true)
+	k.manage(job)
 	return true, job.DeepCopy(), nil
 }
 
 // patchJob checks what the real API server checks: a patch that names another
 // uid is invalid.
-func (cluster *Kubernetes) patchJob(action clienttesting.Action) (bool, runtime.Object, error) {
+func (k *Kubernetes) patchJob(action clienttesting.Action) (bool, runtime.Object, error) {
 	patch, ok := action.(clienttesting.PatchActionImpl)
 	if !ok {
 		return false, nil, nil
@@ -282,9 +282,9 @@ func (cluster *Kubernetes) patchJob(action clienttesting.Action) (bool, runtime.
 	if err := json.Unmarshal(patch.Patch, &change); err != nil {
 		return true, nil, apierrors.NewBadRequest(err.Error())
 	}
-	cluster.writes.Lock()
-	defer cluster.writes.Unlock()
-	job, err := cluster.job(patch.GetNamespace(), patch.GetName())
+	k.writes.Lock()
+	defer k.writes.Unlock()
+	job, err := k.job(patch.GetNamespace(), patch.GetName())
 	if err != nil {
 		return true, nil, err
 	}
@@ -293,15 +293,15 @@ func (cluster *Kubernetes) patchJob(action clienttesting.Action) (bool, runtime.
 			field.Invalid(field.NewPath("metadata", "uid"), change.Metadata.UID, "field is immutable"),
 		})
 	}
-	handled, object, err := clienttesting.ObjectReaction(cluster.tracker)(action)
+	handled, object, err := clienttesting.ObjectReaction(k.tracker)(action)
 	if err == nil {
-		cluster.changed(job.UID)
+		k.changed(job.UID)
 	}
 	return handled, object, err
 }
 
 // dateSecret notes when a Secret was created, or its data changed, as the API server does.
-func (cluster *Kubernetes) dateSecret(action clienttesting.Action) (bool, runtime.Object, error) {
+func (k *Kubernetes) dateSecret(action clienttesting.Action) (bool, runtime.Object, error) {
 	create, ok := action.(clienttesting.CreateActionImpl) // an update is of the same shape
 	if update, isUpdate := action.(clienttesting.UpdateActionImpl); isUpdate {
 		create.Object, ok = update.Object, true
@@ -310,7 +310,7 @@ func (cluster *Kubernetes) dateSecret(action clienttesting.Action) (bool, runtim
 	if !ok || !isSecret {
 		return false, nil, nil
 	}
-	now := cluster.now()
+	now := k.now()
 	if secret.CreationTimestamp.IsZero() {
 		secret.CreationTimestamp = now
 	}
@@ -320,49 +320,49 @@ func (cluster *Kubernetes) dateSecret(action clienttesting.Action) (bool, runtim
 	return false, nil, nil
 }
 
-func (cluster *Kubernetes) deleteJob(action clienttesting.Action) (bool, runtime.Object, error) {
+func (k *Kubernetes) deleteJob(action clienttesting.Action) (bool, runtime.Object, error) {
 	deletion, ok := action.(clienttesting.DeleteActionImpl)
 	if !ok {
 		return false, nil, nil
 	}
-	job, err := cluster.job(deletion.GetNamespace(), deletion.GetName())
+	job, err := k.job(deletion.GetNamespace(), deletion.GetName())
 	if err != nil {
 		return true, nil, err
 	}
 	if preconditions := deletion.DeleteOptions.Preconditions; preconditions != nil && preconditions.UID != nil && *preconditions.UID != job.UID {
 		return true, nil, apierrors.NewConflict(jobsResource.GroupResource(), job.Name, fmt.Errorf("the UID in the precondition is not the object's"))
 	}
-	cluster.remove(job)
+	k.remove(job)
 	return true, nil, nil
 }
 
 // podDeleted tells the Job of a pod that others delete it.
-func (cluster *Kubernetes) podDeleted(action clienttesting.Action) (bool, runtime.Object, error) {
+func (k *Kubernetes) podDeleted(action clienttesting.Action) (bool, runtime.Object, error) {
 	removed, ok := action.(clienttesting.DeleteActionImpl)
 	if !ok {
 		return false, nil, nil
 	}
-	return true, nil, cluster.removePod(removed.GetNamespace(), removed.GetName(), deletion)
+	return true, nil, k.removePod(removed.GetNamespace(), removed.GetName(), deletion)
 }
 
 // podEvicted tells the Job of a pod that it is evicted, as when its node is drained.
-func (cluster *Kubernetes) podEvicted(action clienttesting.Action) (bool, runtime.Object, error) {
+func (k *Kubernetes) podEvicted(action clienttesting.Action) (bool, runtime.Object, error) {
 	create, ok := action.(clienttesting.CreateActionImpl)
 	evicted, isEviction := create.Object.(*policyv1.Eviction)
 	if !ok || !isEviction {
 		return false, nil, nil
 	}
-	return true, evicted, cluster.removePod(evicted.Namespace, evicted.Name, eviction)
+	return true, evicted, k.removePod(evicted.Namespace, evicted.Name, eviction)
 }
 
-func (cluster *Kubernetes) removePod(namespace, name string, how removal) error {
-	object, err := cluster.tracker.Get(podsResource, namespace, name)
+func (k *Kubernetes) removePod(namespace, name string, how removal) error {
+	object, err := k.tracker.Get(podsResource, namespace, name)
 	if err != nil {
 		return err
 	}
-	cluster.mutex.Lock()
-	defer cluster.mutex.Unlock()
-	if made := cluster.jobs[metav1.GetControllerOf(object.(*corev1.Pod)).UID]; made != nil {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	if made := k.jobs[metav1.GetControllerOf(object.(*corev1.Pod)).UID]; made != nil {
 		select {
 		case made.podDeleted <- how:
 		default:
@@ -372,14 +372,14 @@ func (cluster *Kubernetes) removePod(namespace, name string, how removal) error 
 }
 
 // remove deletes a Job with its pods.
-func (cluster *Kubernetes) remove(job *batchv1.Job) {
-	_ = cluster.tracker.Delete(jobsResource, job.Namespace, job.Name) // it was there a moment ago
-	cluster.index(&job.ObjectMeta, false)
-	cluster.changed(job.UID)
+func (k *Kubernetes) remove(job *batchv1.Job) {
+	_ = k.tracker.Delete(jobsResource, job.Namespace, job.Name) // it was there a moment ago
+	k.index(&job.ObjectMeta, false)
+	k.changed(job.UID)
 }
 
-func (cluster *Kubernetes) job(namespace, name string) (*batchv1.Job, error) {
-	object, err := cluster.tracker.Get(jobsResource, namespace, name)
+func (k *Kubernetes) job(namespace, name string) (*batchv1.Job, error) {
+	object, err := k.tracker.Get(jobsResource, namespace, name)
 	if err != nil {
 		return nil, err
 	}
@@ -389,9 +389,9 @@ func (cluster *Kubernetes) job(namespace, name string) (*batchv1.Job, error) {
 // indexedLabels are those by which the functions list Jobs and pods.
 var indexedLabels = []string{"keptn.sh/event-id", batchv1.JobNameLabel, "app.kubernetes.io/managed-by"}
 
-func (cluster *Kubernetes) index(object *metav1.ObjectMeta, present bool) {
-	cluster.mutex.Lock()
-	defer cluster.mutex.Unlock()
+func (k *Kubernetes) index(object *metav1.ObjectMeta, present bool) {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
 	for _, label := range indexedLabels {
 		value, ok := object.Labels[label]
 		if !ok {
@@ -400,21 +400,21 @@ func (cluster *Kubernetes) index(object *metav1.ObjectMeta, present bool) {
 		key, name := label+"="+value, types.NamespacedName{Namespace: object.Namespace, Name: object.Name}
 		switch {
 		case !present:
-			delete(cluster.labelled[key], name)
-			if len(cluster.labelled[key]) == 0 {
-				delete(cluster.labelled, key)
+			delete(k.labelled[key], name)
+			if len(k.labelled[key]) == 0 {
+				delete(k.labelled, key)
 			}
-		case cluster.labelled[key] == nil:
-			cluster.labelled[key] = map[types.NamespacedName]bool{name: true}
+		case k.labelled[key] == nil:
+			k.labelled[key] = map[types.NamespacedName]bool{name: true}
 		default:
-			cluster.labelled[key][name] = true
+			k.labelled[key][name] = true
 		}
 	}
 }
 
 // listLabelled lists by label without reading everything there is, which is what
 // the fake clientset does.
-func (cluster *Kubernetes) listLabelled(action clienttesting.Action) (bool, runtime.Object, error) {
+func (k *Kubernetes) listLabelled(action clienttesting.Action) (bool, runtime.Object, error) {
 	list, ok := action.(clienttesting.ListActionImpl)
 	if !ok {
 		return false, nil, nil
@@ -426,23 +426,23 @@ func (cluster *Kubernetes) listLabelled(action clienttesting.Action) (bool, runt
 				continue
 			}
 			value, _ := requirement.Values().PopAny()
-			return true, cluster.listed(list.GetResource(), list.GetNamespace(), label+"="+value, list.GetListRestrictions().Labels), nil
+			return true, k.listed(list.GetResource(), list.GetNamespace(), label+"="+value, list.GetListRestrictions().Labels), nil
 		}
 	}
 	return false, nil, nil
 }
 
-func (cluster *Kubernetes) listed(resource schema.GroupVersionResource, namespace, key string, selector labels.Selector) runtime.Object {
-	cluster.mutex.Lock()
-	defer cluster.mutex.Unlock()
+func (k *Kubernetes) listed(resource schema.GroupVersionResource, namespace, key string, selector labels.Selector) runtime.Object {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
 	jobs, pods := &batchv1.JobList{}, &corev1.PodList{}
-	for _, name := range slices.SortedFunc(maps.Keys(cluster.labelled[key]), func(one, other types.NamespacedName) int {
+	for _, name := range slices.SortedFunc(maps.Keys(k.labelled[key]), func(one, other types.NamespacedName) int {
 		return strings.Compare(one.String(), other.String()) // as the API server does
 	}) {
 		if namespace != "" && name.Namespace != namespace {
 			continue
 		}
-		object, err := cluster.tracker.Get(resource, name.Namespace, name.Name)
+		object, err := k.tracker.Get(resource, name.Namespace, name.Name)
 		if err != nil {
 			continue // of the other kind
 		}
@@ -469,11 +469,11 @@ type Call func(ctx context.Context, operation string, do func() error) error
 
 // Client is the cluster as one program sees it: each call of Jobs and pods, but
 // not watches, is made by call. It is nil where nothing comes in between.
-func (cluster *Kubernetes) Client(call Call) kubernetes.Interface {
+func (k *Kubernetes) Client(call Call) kubernetes.Interface {
 	if call == nil {
 		call = func(_ context.Context, _ string, do func() error) error { return do() }
 	}
-	return &client{Interface: cluster.client, cluster: cluster, call: call}
+	return &client{Interface: k.client, cluster: k, call: call}
 }
 
 type client struct {
@@ -482,12 +482,12 @@ type client struct {
 	call    Call
 }
 
-func (client *client) BatchV1() batchclient.BatchV1Interface {
-	return &batch{client.Interface.BatchV1(), client}
+func (c *client) BatchV1() batchclient.BatchV1Interface {
+	return &batch{c.Interface.BatchV1(), c}
 }
 
-func (client *client) CoreV1() coreclient.CoreV1Interface {
-	return &core{client.Interface.CoreV1(), client}
+func (c *client) CoreV1() coreclient.CoreV1Interface {
+	return &core{c.Interface.CoreV1(), c}
 }
 
 type batch struct {
@@ -495,8 +495,8 @@ type batch struct {
 	client *client
 }
 
-func (batch *batch) Jobs(namespace string) batchclient.JobInterface {
-	return &jobs{batch.BatchV1Interface.Jobs(namespace), batch.client, namespace}
+func (b *batch) Jobs(namespace string) batchclient.JobInterface {
+	return &jobs{b.BatchV1Interface.Jobs(namespace), b.client, namespace}
 }
 
 // jobs passes each call that functions make through the client's; the informer's
@@ -515,28 +515,28 @@ func result[Object any](ctx context.Context, client *client, operation string, d
 	return object, err
 }
 
-func (jobs *jobs) Get(ctx context.Context, name string, options metav1.GetOptions) (*batchv1.Job, error) {
-	return result(ctx, jobs.client, "get job "+name, func() (*batchv1.Job, error) { return jobs.JobInterface.Get(ctx, name, options) })
+func (j *jobs) Get(ctx context.Context, name string, options metav1.GetOptions) (*batchv1.Job, error) {
+	return result(ctx, j.client, "get job "+name, func() (*batchv1.Job, error) { return j.JobInterface.Get(ctx, name, options) })
 }
 
-func (jobs *jobs) List(ctx context.Context, options metav1.ListOptions) (*batchv1.JobList, error) {
-	return result(ctx, jobs.client, "list jobs "+options.LabelSelector+" in "+jobs.namespace, func() (*batchv1.JobList, error) { return jobs.JobInterface.List(ctx, options) })
+func (j *jobs) List(ctx context.Context, options metav1.ListOptions) (*batchv1.JobList, error) {
+	return result(ctx, j.client, "list jobs "+options.LabelSelector+" in "+j.namespace, func() (*batchv1.JobList, error) { return j.JobInterface.List(ctx, options) })
 }
 
-func (jobs *jobs) Create(ctx context.Context, job *batchv1.Job, options metav1.CreateOptions) (*batchv1.Job, error) {
-	return result(ctx, jobs.client, "create job "+job.Name, func() (*batchv1.Job, error) {
-		return jobs.JobInterface.Create(ctx, job.DeepCopy(), options)
+func (j *jobs) Create(ctx context.Context, job *batchv1.Job, options metav1.CreateOptions) (*batchv1.Job, error) {
+	return result(ctx, j.client, "create job "+job.Name, func() (*batchv1.Job, error) {
+		return j.JobInterface.Create(ctx, job.DeepCopy(), options)
 	})
 }
 
-func (jobs *jobs) Patch(ctx context.Context, name string, kind types.PatchType, change []byte, options metav1.PatchOptions, subresources ...string) (*batchv1.Job, error) {
-	return result(ctx, jobs.client, "patch job "+name, func() (*batchv1.Job, error) {
-		return jobs.JobInterface.Patch(ctx, name, kind, change, options, subresources...)
+func (j *jobs) Patch(ctx context.Context, name string, kind types.PatchType, change []byte, options metav1.PatchOptions, subresources ...string) (*batchv1.Job, error) {
+	return result(ctx, j.client, "patch job "+name, func() (*batchv1.Job, error) {
+		return j.JobInterface.Patch(ctx, name, kind, change, options, subresources...)
 	})
 }
 
-func (jobs *jobs) Delete(ctx context.Context, name string, options metav1.DeleteOptions) error {
-	return jobs.client.call(ctx, "delete job "+name, func() error { return jobs.JobInterface.Delete(ctx, name, options) })
+func (j *jobs) Delete(ctx context.Context, name string, options metav1.DeleteOptions) error {
+	return j.client.call(ctx, "delete job "+name, func() error { return j.JobInterface.Delete(ctx, name, options) })
 }
 
 type core struct {
@@ -544,8 +544,8 @@ type core struct {
 	client *client
 }
 
-func (core *core) Pods(namespace string) coreclient.PodInterface {
-	return &pods{core.CoreV1Interface.Pods(namespace), core.client, namespace}
+func (c *core) Pods(namespace string) coreclient.PodInterface {
+	return &pods{c.CoreV1Interface.Pods(namespace), c.client, namespace}
 }
 
 type pods struct {
@@ -554,12 +554,12 @@ type pods struct {
 	namespace string
 }
 
-func (pods *pods) List(ctx context.Context, options metav1.ListOptions) (*corev1.PodList, error) {
-	return result(ctx, pods.client, "list pods "+options.LabelSelector, func() (*corev1.PodList, error) { return pods.PodInterface.List(ctx, options) })
+func (p *pods) List(ctx context.Context, options metav1.ListOptions) (*corev1.PodList, error) {
+	return result(ctx, p.client, "list pods "+options.LabelSelector, func() (*corev1.PodList, error) { return p.PodInterface.List(ctx, options) })
 }
 
-func (core *core) Secrets(namespace string) coreclient.SecretInterface {
-	return &secrets{core.CoreV1Interface.Secrets(namespace), core.client}
+func (c *core) Secrets(namespace string) coreclient.SecretInterface {
+	return &secrets{c.CoreV1Interface.Secrets(namespace), c.client}
 }
 
 type secrets struct {
@@ -567,15 +567,15 @@ type secrets struct {
 	client *client
 }
 
-func (secrets *secrets) Get(ctx context.Context, name string, options metav1.GetOptions) (*corev1.Secret, error) {
-	return result(ctx, secrets.client, "get secret "+name, func() (*corev1.Secret, error) { return secrets.SecretInterface.Get(ctx, name, options) })
+func (s *secrets) Get(ctx context.Context, name string, options metav1.GetOptions) (*corev1.Secret, error) {
+	return result(ctx, s.client, "get secret "+name, func() (*corev1.Secret, error) { return s.SecretInterface.Get(ctx, name, options) })
 }
 
 // GetLogs returns a request for what a container has printed so far.
-func (pods *pods) GetLogs(name string, options *corev1.PodLogOptions) *rest.Request {
+func (p *pods) GetLogs(name string, options *corev1.PodLogOptions) *rest.Request {
 	read := func(request *http.Request) (*http.Response, error) {
-		content, err := result(request.Context(), pods.client, "log "+name+" "+options.Container, func() ([]byte, error) {
-			return pods.client.cluster.log(logKey{pods.namespace, name, options.Container})
+		content, err := result(request.Context(), p.client, "log "+name+" "+options.Container, func() ([]byte, error) {
+			return p.client.cluster.log(logKey{p.namespace, name, options.Container})
 		})
 		if err != nil {
 			return nil, err
@@ -585,14 +585,14 @@ func (pods *pods) GetLogs(name string, options *corev1.PodLogOptions) *rest.Requ
 			return &http.Response{StatusCode: http.StatusBadRequest, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(bytes.NewReader(refusal))}, err
 		}
 		var body io.Reader = bytes.NewReader(content)
-		if pods.client.cluster.options.Endless(name) {
+		if p.client.cluster.options.Endless(name) {
 			body = io.MultiReader(body, endless{request.Context()})
 		}
 		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(body)}, nil
 	}
 	return (&fakerest.RESTClient{
 		Client: fakerest.CreateHTTPClient(read), NegotiatedSerializer: scheme.Codecs.WithoutConversion(), GroupVersion: corev1.SchemeGroupVersion,
-		VersionedAPIPath: "/api/v1/namespaces/" + pods.namespace + "/pods/" + name + "/log",
+		VersionedAPIPath: "/api/v1/namespaces/" + p.namespace + "/pods/" + name + "/log",
 	}).Request()
 }
 
@@ -610,9 +610,9 @@ func (e endless) Read(into []byte) (int, error) {
 }
 
 // now is the time as Kubernetes tells it: in whole seconds.
-func (cluster *Kubernetes) now() metav1.Time {
-	return metav1.Time{Time: cluster.options.Now().Truncate(time.Second)}
+func (k *Kubernetes) now() metav1.Time {
+	return metav1.Time{Time: k.options.Now().Truncate(time.Second)}
 }
 
 // until is how long it is by the cluster's clock until a time.
-func (cluster *Kubernetes) until(at time.Time) time.Duration { return at.Sub(cluster.options.Now()) }
+func (k *Kubernetes) until(at time.Time) time.Duration { return at.Sub(k.options.Now()) }

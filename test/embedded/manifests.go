@@ -30,9 +30,9 @@ type Manifests struct {
 
 // Environment is that of a workload's container, as far as it does not depend on its pod:
 // all settings, and what its manifest gives it.
-func (manifests Manifests) Environment(workload string) map[string]string {
-	variables := maps.Clone(manifests.Settings)
-	maps.Copy(variables, manifests.variables[workload])
+func (m Manifests) Environment(workload string) map[string]string {
+	variables := maps.Clone(m.Settings)
+	maps.Copy(variables, m.variables[workload])
 	return variables
 }
 
@@ -58,7 +58,7 @@ func ReadManifests(directory string) (Manifests, error) {
 	return manifests, nil
 }
 
-func (manifests *Manifests) read(content []byte) error {
+func (m *Manifests) read(content []byte) error {
 	for documents := yaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(content))); ; {
 		document, err := documents.Read()
 		if errors.Is(err, io.EOF) {
@@ -67,14 +67,14 @@ func (manifests *Manifests) read(content []byte) error {
 		if err != nil {
 			return fmt.Errorf("splitting it into documents: %w", err)
 		}
-		if err := manifests.add(document); err != nil {
+		if err := m.add(document); err != nil {
 			return err
 		}
 	}
 }
 
 // add takes over a document, or each item of a list.
-func (manifests *Manifests) add(document []byte) error {
+func (m *Manifests) add(document []byte) error {
 	var kind struct {
 		runtime.TypeMeta `json:",inline"`
 		Items            []runtime.RawExtension
@@ -85,7 +85,7 @@ func (manifests *Manifests) add(document []byte) error {
 	switch kind.Kind {
 	case "List":
 		for _, item := range kind.Items {
-			if err := manifests.add(item.Raw); err != nil {
+			if err := m.add(item.Raw); err != nil {
 				return err
 			}
 		}
@@ -104,21 +104,21 @@ func (manifests *Manifests) add(document []byte) error {
 					variables[variable.Name] = variable.Value
 				}
 			}
-			manifests.variables[workload.Metadata.Name] = variables
+			m.variables[workload.Metadata.Name] = variables
 		}
 	case "Trigger":
 		var trigger eventingv1.Trigger
 		if err := yaml.UnmarshalStrict(document, &trigger); err != nil {
 			return fmt.Errorf("decoding a Trigger: %w", err)
 		}
-		manifests.Triggers = append(manifests.Triggers, trigger)
+		m.Triggers = append(m.Triggers, trigger)
 	case "ConfigMap":
 		var settings corev1.ConfigMap
 		if err := yaml.UnmarshalStrict(document, &settings); err != nil {
 			return fmt.Errorf("decoding a ConfigMap: %w", err)
 		}
 		for name, value := range settings.Data {
-			manifests.Settings[name] = value
+			m.Settings[name] = value
 		}
 	}
 	return nil

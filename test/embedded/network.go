@@ -22,10 +22,10 @@ type Network struct {
 func NewNetwork() *Network { return &Network{hosts: map[string]http.Handler{}} }
 
 // Handle has a handler serve a host, as it stands in URLs; nil takes the host away.
-func (network *Network) Handle(host string, handler http.Handler) {
-	network.mutex.Lock()
-	defer network.mutex.Unlock()
-	network.hosts[host] = handler
+func (n *Network) Handle(host string, handler http.Handler) {
+	n.mutex.Lock()
+	defer n.mutex.Unlock()
+	n.hosts[host] = handler
 }
 
 // Errors of a request that got no answer.
@@ -37,13 +37,13 @@ var (
 // RoundTrip serves a request. As with a real server, the handler's context ends
 // with the request's, a handler that ends without an answer is a reset
 // connection, and a request whose context has ended is not sent.
-func (network *Network) RoundTrip(request *http.Request) (*http.Response, error) {
+func (n *Network) RoundTrip(request *http.Request) (*http.Response, error) {
 	if err := context.Cause(request.Context()); err != nil {
 		return nil, err // nothing is sent any more, as with http.Transport
 	}
-	network.mutex.Lock()
-	handler := network.hosts[request.URL.Host]
-	network.mutex.Unlock()
+	n.mutex.Lock()
+	handler := n.hosts[request.URL.Host]
+	n.mutex.Unlock()
 	if handler == nil {
 		return nil, ErrRefused
 	}

@@ -137,15 +137,15 @@ func Start(ctx context.Context, options Options) (*System, error) {
 	return system, nil
 }
 
-func (system *System) wire(ctx context.Context, manifests Manifests, network *Network, options Options, tokenFile string, signals func(string) *telemetry.Signals) error {
+func (s *System) wire(ctx context.Context, manifests Manifests, network *Network, options Options, tokenFile string, signals func(string) *telemetry.Signals) error {
 	environment := func(name string) Environment {
 		return Environment{
-			Manifests: manifests, Transport: network, Kubernetes: system.Cluster.Client(nil), Telemetry: signals(name), TokenFile: tokenFile,
+			Manifests: manifests, Transport: network, Kubernetes: s.Cluster.Client(nil), Telemetry: signals(name), TokenFile: tokenFile,
 			KeysDirectory:  filepath.Join(options.Directory, keysDirectory),
 			KeptnTransport: http.DefaultTransport, Jitter: func(most time.Duration) time.Duration { return rand.N(most + 1) }, //nolint:gosec // no secret
 			Variables: map[string]string{
-				"KEPTN_TRANSPORT": "nats", "KEPTN_NATS_URL": system.Keptn.NATSURL, "KEPTN_CONTROL_PLANE_URL": system.Keptn.ControlPlaneURL, "KEPTN_RESOURCE_SERVICE_URL": system.Keptn.ResourceURL,
-				"KEPTN_DATASTORE_URL": system.Keptn.DatastoreURL,
+				"KEPTN_TRANSPORT": "nats", "KEPTN_NATS_URL": s.Keptn.NATSURL, "KEPTN_CONTROL_PLANE_URL": s.Keptn.ControlPlaneURL, "KEPTN_RESOURCE_SERVICE_URL": s.Keptn.ResourceURL,
+				"KEPTN_DATASTORE_URL": s.Keptn.DatastoreURL,
 				"KEPTN_PING_INTERVAL": pingInterval.String(), "KEPTN_SUBSCRIPTIONS": "sh.keptn.event.*.triggered",
 				"KEPTN_BRIDGE_URL": "https://keptn.example.com/bridge",
 			},
@@ -177,21 +177,21 @@ func (system *System) wire(ctx context.Context, manifests Manifests, network *Ne
 			network.Handle(host+"-files."+systemNamespace+".svc.cluster.local", program.RoutesHandler())
 		}
 		for _, loop := range program.Loops {
-			system.group.Go(func() { _ = loop(ctx) })
+			s.group.Go(func() { _ = loop(ctx) })
 		}
 		return nil
 	}
-	system.startBridge = func() error {
+	s.startBridge = func() error {
 		environment := environment("bridge")
 		var err error
 		if environment.Stream, err = NATS(environment); err != nil {
 			return err
 		}
 		var alive context.Context
-		alive, system.endBridge = context.WithCancel(ctx)
+		alive, s.endBridge = context.WithCancel(ctx)
 		return serve(alive, "bridge", environment, func(environment Environment) (function.Program, error) { return Bridge(alive, environment) })
 	}
-	if err := system.startBridge(); err != nil {
+	if err := s.startBridge(); err != nil {
 		return err
 	}
 	for _, trigger := range manifests.Triggers {
@@ -206,15 +206,15 @@ func (system *System) wire(ctx context.Context, manifests Manifests, network *Ne
 }
 
 // ReplaceBridge ends the bridge, with all that it knows, and starts another one.
-func (system *System) ReplaceBridge() error {
-	system.endBridge()
-	return system.startBridge()
+func (s *System) ReplaceBridge() error {
+	s.endBridge()
+	return s.startBridge()
 }
 
 // Trace returns the spans of a trace that have ended, by their start.
-func (system *System) Trace(traceID string) []console.Span {
+func (s *System) Trace(traceID string) []console.Span {
 	var found []console.Span
-	for _, stub := range system.Spans.GetSpans() {
+	for _, stub := range s.Spans.GetSpans() {
 		if stub.SpanContext.TraceID().String() != traceID {
 			continue
 		}
@@ -243,8 +243,8 @@ func (system *System) Trace(traceID string) []console.Span {
 }
 
 // Call calls Keptn's API as its user does, at a path below /api.
-func (system *System) Call(ctx context.Context, method, path string, body []byte) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, method, system.Keptn.GatewayURL+path, bytes.NewReader(body))
+func (s *System) Call(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, method, s.Keptn.GatewayURL+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("making a request: %w", err)
 	}
@@ -265,14 +265,14 @@ func (system *System) Call(ctx context.Context, method, path string, body []byte
 }
 
 // Close ends everything, and exports what is left of the spans.
-func (system *System) Close(ctx context.Context) {
-	system.cancel()
-	system.group.Wait()
-	if system.Cluster != nil {
-		system.Cluster.Wait()
+func (s *System) Close(ctx context.Context) {
+	s.cancel()
+	s.group.Wait()
+	if s.Cluster != nil {
+		s.Cluster.Wait()
 	}
-	system.Keptn.Close()
-	for _, processor := range system.processors {
+	s.Keptn.Close()
+	for _, processor := range s.processors {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingInterval)
 		_ = processor.Shutdown(ctx)
 		cancel()

@@ -24,9 +24,9 @@ var kept = []string{"contenttype", "data", "extensions", "gitcommitid", "shkeptn
 // requiredMissing is the code in the body of the API's 422.
 const requiredMissing = 602
 
-func (keptn *Server) postEvent(writer http.ResponseWriter, request *http.Request) {
+func (s *Server) postEvent(writer http.ResponseWriter, request *http.Request) {
 	var body message
-	if keptn.options.ValidateEvents {
+	if s.options.ValidateEvents {
 		request.Body = http.MaxBytesReader(writer, request.Body, maxValidatedBytes)
 	}
 	if err := json.NewDecoder(request.Body).Decode(&body); err != nil {
@@ -43,22 +43,22 @@ func (keptn *Server) postEvent(writer http.ResponseWriter, request *http.Request
 			return
 		}
 	}
-	if problem := keptn.problemOf(body); problem != "" {
+	if problem := s.problemOf(body); problem != "" {
 		refuse(writer, http.StatusBadRequest, problem)
 		return
 	}
-	event := message{"id": keptn.options.NewID(), "time": keptn.options.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "contenttype": "application/json"}
+	event := message{"id": s.options.NewID(), "time": s.options.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "contenttype": "application/json"}
 	for _, name := range kept {
 		if value, ok := body[name]; ok {
 			event[name] = value
 		}
 	}
 	if event.text("shkeptncontext") == "" {
-		event["shkeptncontext"] = keptn.options.NewID()
+		event["shkeptncontext"] = s.options.NewID()
 	}
 	content, err := json.Marshal(event)
 	if err == nil {
-		err = keptn.publisher(event.text("type"), content)
+		err = s.publisher(event.text("type"), content)
 	}
 	if err != nil {
 		refuse(writer, http.StatusInternalServerError, "could not publish message to NATS: "+err.Error())
@@ -72,11 +72,11 @@ const maxValidatedBytes = 64 << 10
 
 // problemOf is what event validation has against an event (recording
 // 71-validation-on).
-func (keptn *Server) problemOf(event message) string {
+func (s *Server) problemOf(event message) string {
 	parts := strings.Split(event.text("type"), ".")
 	last := parts[len(parts)-1]
 	switch {
-	case !keptn.options.ValidateEvents, event.text("type") == "sh.keptn.log.error":
+	case !s.options.ValidateEvents, event.text("type") == "sh.keptn.log.error":
 		return ""
 	case len(parts) < 5 || !strings.HasPrefix(event.text("type"), "sh.keptn.event."):
 		return "unknown event type"
@@ -98,29 +98,29 @@ func (keptn *Server) problemOf(event message) string {
 }
 
 // controlPlane is shipyard-controller's API.
-func (keptn *Server) controlPlane() http.Handler {
+func (s *Server) controlPlane() http.Handler {
 	mux := http.NewServeMux()
 	locked := func(pattern string, handle func(http.ResponseWriter, *http.Request)) {
 		mux.HandleFunc(pattern, func(writer http.ResponseWriter, request *http.Request) {
-			keptn.mutex.Lock()
-			defer keptn.mutex.Unlock()
+			s.mutex.Lock()
+			defer s.mutex.Unlock()
 			handle(writer, request)
 		})
 	}
-	locked("GET /v1/event/triggered/{type}", keptn.listOpen)
-	locked("GET /v1/sequence/{project}", keptn.listSequences)
-	locked("GET /v1/sequence-execution", keptn.listExecutions)
-	locked("GET /v1/project", keptn.listProjects)
-	locked("POST /v1/project", keptn.postProject)
-	locked("POST /v1/project/{project}/service", keptn.postService)
-	locked("POST /v1/uniform/registration", keptn.register)
-	locked("GET /v1/uniform/registration", keptn.listIntegrations)
-	locked("PUT /v1/uniform/registration/{id}/ping", keptn.ping)
-	locked("DELETE /v1/uniform/registration/{id}", keptn.unregister)
-	locked("POST /v1/uniform/registration/{id}/subscription", keptn.subscribe)
-	locked("DELETE /v1/uniform/registration/{id}/subscription/{subscription}", keptn.unsubscribe)
-	locked("POST /v1/log", keptn.postLog)
-	locked("GET /v1/log", keptn.listLog)
+	locked("GET /v1/event/triggered/{type}", s.listOpen)
+	locked("GET /v1/sequence/{project}", s.listSequences)
+	locked("GET /v1/sequence-execution", s.listExecutions)
+	locked("GET /v1/project", s.listProjects)
+	locked("POST /v1/project", s.postProject)
+	locked("POST /v1/project/{project}/service", s.postService)
+	locked("POST /v1/uniform/registration", s.register)
+	locked("GET /v1/uniform/registration", s.listIntegrations)
+	locked("PUT /v1/uniform/registration/{id}/ping", s.ping)
+	locked("DELETE /v1/uniform/registration/{id}", s.unregister)
+	locked("POST /v1/uniform/registration/{id}/subscription", s.subscribe)
+	locked("DELETE /v1/uniform/registration/{id}/subscription/{subscription}", s.unsubscribe)
+	locked("POST /v1/log", s.postLog)
+	locked("GET /v1/log", s.listLog)
 	mux.HandleFunc("POST /v1/sequence/{project}/{context}/control", func(writer http.ResponseWriter, request *http.Request) {
 		var body struct {
 			State string `json:"state"`
@@ -132,11 +132,11 @@ func (keptn *Server) controlPlane() http.Handler {
 			refuse(writer, http.StatusBadRequest, "Invalid request format: Key: 'SequenceControlCommand.State' Error:Field validation for 'State' failed on the 'required' tag")
 			return
 		}
-		keptn.control(request.PathValue("context"), body.State)
+		s.control(request.PathValue("context"), body.State)
 		answer(writer, http.StatusOK, map[string]any{})
 	})
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
-		if keptn.down.Load() {
+		if s.down.Load() {
 			page(writer, http.StatusBadGateway)
 			return
 		}
@@ -146,9 +146,9 @@ func (keptn *Server) controlPlane() http.Handler {
 
 // listOpen lists open triggered events, the newest first. Pages after the first
 // repeat the first page's items, as Keptn has it (recordings 47 and 62).
-func (keptn *Server) listOpen(writer http.ResponseWriter, request *http.Request) {
+func (s *Server) listOpen(writer http.ResponseWriter, request *http.Request) {
 	query := request.URL.Query()
-	if name := query.Get("project"); name != "" && keptn.projects[name] == nil {
+	if name := query.Get("project"); name != "" && s.projects[name] == nil {
 		refuse(writer, http.StatusNotFound, "project not found")
 		return
 	}
@@ -161,7 +161,7 @@ func (keptn *Server) listOpen(writer http.ResponseWriter, request *http.Request)
 		return
 	}
 	events := []message{}
-	for _, listed := range slices.Backward(keptn.open) {
+	for _, listed := range slices.Backward(s.open) {
 		event := listed.event
 		if event.text("type") != request.PathValue("type") {
 			continue
@@ -191,10 +191,10 @@ func (keptn *Server) listOpen(writer http.ResponseWriter, request *http.Request)
 
 const milliseconds = "2006-01-02T15:04:05.000Z"
 
-func (keptn *Server) listSequences(writer http.ResponseWriter, request *http.Request) {
+func (s *Server) listSequences(writer http.ResponseWriter, request *http.Request) {
 	states := []map[string]any{}
 	project, keptnContext := request.PathValue("project"), request.URL.Query().Get("keptnContext")
-	for _, run := range slices.Backward(keptn.executions) {
+	for _, run := range slices.Backward(s.executions) {
 		if run.input["project"] != project || !matches(keptnContext, run.context) {
 			continue
 		}
@@ -228,11 +228,11 @@ func brief(event message) map[string]any {
 // matches says whether a value is the one that a query wants, if it wants one.
 func matches(wanted, value string) bool { return wanted == "" || wanted == value }
 
-func (keptn *Server) listExecutions(writer http.ResponseWriter, request *http.Request) {
+func (s *Server) listExecutions(writer http.ResponseWriter, request *http.Request) {
 	found := []map[string]any{}
 	query := request.URL.Query()
 	keptnContext, project := query.Get("keptnContext"), query.Get("project")
-	for _, run := range slices.Backward(keptn.executions) {
+	for _, run := range slices.Backward(s.executions) {
 		if of, _ := run.input["project"].(string); !matches(keptnContext, run.context) || !matches(project, of) {
 			continue
 		}
@@ -270,13 +270,13 @@ func (keptn *Server) listExecutions(writer http.ResponseWriter, request *http.Re
 
 // listEvents is mongodb-datastore: all events that were on the stream, the
 // newest first.
-func (keptn *Server) listEvents(writer http.ResponseWriter, request *http.Request) {
-	keptn.mutex.Lock()
-	defer keptn.mutex.Unlock()
+func (s *Server) listEvents(writer http.ResponseWriter, request *http.Request) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
 	found := []message{}
 	query := request.URL.Query()
 	keptnContext, eventType := query.Get("keptnContext"), query.Get("type")
-	for _, event := range slices.Backward(keptn.events) {
+	for _, event := range slices.Backward(s.events) {
 		if matches(keptnContext, event.text("shkeptncontext")) && matches(eventType, event.text("type")) {
 			found = append(found, event)
 		}
@@ -284,7 +284,7 @@ func (keptn *Server) listEvents(writer http.ResponseWriter, request *http.Reques
 	answer(writer, http.StatusOK, map[string]any{"events": found, "totalCount": len(found)})
 }
 
-func (keptn *Server) postProject(writer http.ResponseWriter, request *http.Request) {
+func (s *Server) postProject(writer http.ResponseWriter, request *http.Request) {
 	var body struct {
 		Name           string `json:"name"`
 		Shipyard       string `json:"shipyard"`
@@ -300,17 +300,17 @@ func (keptn *Server) postProject(writer http.ResponseWriter, request *http.Reque
 		return
 	}
 	content, err := base64.StdEncoding.DecodeString(body.Shipyard)
-	if err != nil || keptn.projects[body.Name] != nil {
+	if err != nil || s.projects[body.Name] != nil {
 		refuse(writer, http.StatusConflict, "project is there already, or its shipyard is not encoded")
 		return
 	}
-	finish := keptn.tell("project.create", map[string]any{"project": body.Name})
-	if err := keptn.createProject(body.Name, content); err != nil {
+	finish := s.tell("project.create", map[string]any{"project": body.Name})
+	if err := s.createProject(body.Name, content); err != nil {
 		refuse(writer, http.StatusInternalServerError, err.Error())
 		return
 	}
 	// The credentials' token is not told.
-	keptn.projects[body.Name].credentials = map[string]any{
+	s.projects[body.Name].credentials = map[string]any{
 		"remoteURL": body.GitCredentials.RemoteURL, "user": body.GitCredentials.User, "https": body.GitCredentials.HTTPS,
 	}
 	finish(map[string]any{"createdProject": map[string]any{
@@ -321,30 +321,30 @@ func (keptn *Server) postProject(writer http.ResponseWriter, request *http.Reque
 
 // tell publishes that shipyard-controller does something, and returns what
 // publishes that it is done.
-func (keptn *Server) tell(what string, data map[string]any) (finish func(more map[string]any)) {
-	keptnContext := keptn.options.NewID()
-	keptn.publish(keptn.controllerEvent(what+".started", keptnContext, data))
+func (s *Server) tell(what string, data map[string]any) (finish func(more map[string]any)) {
+	keptnContext := s.options.NewID()
+	s.publish(s.controllerEvent(what+".started", keptnContext, data))
 	return func(more map[string]any) {
 		finished := map[string]any{"status": "succeeded", "result": "pass"}
 		maps.Copy(finished, data)
 		maps.Copy(finished, more)
-		keptn.publish(keptn.controllerEvent(what+".finished", keptnContext, finished))
+		s.publish(s.controllerEvent(what+".finished", keptnContext, finished))
 	}
 }
 
-func (keptn *Server) postService(writer http.ResponseWriter, request *http.Request) {
+func (s *Server) postService(writer http.ResponseWriter, request *http.Request) {
 	var body struct {
 		ServiceName string `json:"serviceName"`
 	}
 	if !decode(writer, request, &body) {
 		return
 	}
-	project := keptn.projects[request.PathValue("project")]
+	project := s.projects[request.PathValue("project")]
 	if project == nil {
 		refuse(writer, http.StatusNotFound, "project not found")
 		return
 	}
-	finish := keptn.tell("service.create", map[string]any{"project": project.name, "service": body.ServiceName})
+	finish := s.tell("service.create", map[string]any{"project": project.name, "service": body.ServiceName})
 	if err := project.createServices(body.ServiceName); err != nil {
 		refuse(writer, http.StatusInternalServerError, err.Error())
 		return
@@ -353,10 +353,10 @@ func (keptn *Server) postService(writer http.ResponseWriter, request *http.Reque
 	answer(writer, http.StatusOK, map[string]any{"message": ""})
 }
 
-func (keptn *Server) listProjects(writer http.ResponseWriter, _ *http.Request) {
+func (s *Server) listProjects(writer http.ResponseWriter, _ *http.Request) {
 	projects := []any{}
-	for _, name := range slices.Sorted(maps.Keys(keptn.projects)) {
-		project := keptn.projects[name]
+	for _, name := range slices.Sorted(maps.Keys(s.projects)) {
+		project := s.projects[name]
 		stages := []any{}
 		for _, stage := range project.shipyard.Spec.Stages {
 			services := []any{}
@@ -373,7 +373,7 @@ func (keptn *Server) listProjects(writer http.ResponseWriter, _ *http.Request) {
 	answer(writer, http.StatusOK, map[string]any{"projects": projects, "nextPageKey": "0", "totalCount": len(projects)})
 }
 
-func (keptn *Server) register(writer http.ResponseWriter, request *http.Request) {
+func (s *Server) register(writer http.ResponseWriter, request *http.Request) {
 	var wanted models.Integration
 	if !decode(writer, request, &wanted) {
 		return
@@ -384,7 +384,7 @@ func (keptn *Server) register(writer http.ResponseWriter, request *http.Request)
 		refuse(writer, http.StatusBadRequest, "incomplete integration ID. At least 'name','namespace' and 'nodename' must be set")
 		return
 	}
-	for id, known := range keptn.integrations {
+	for id, known := range s.integrations {
 		if known.Name == wanted.Name && known.MetaData.KubernetesMetaData.Namespace == namespace {
 			// What is stored stays, its subscriptions as well (recording 01-registration).
 			answer(writer, http.StatusOK, map[string]any{"id": id})
@@ -395,31 +395,31 @@ func (keptn *Server) register(writer http.ResponseWriter, request *http.Request)
 	id := hex.EncodeToString(sum[:])
 	wanted.ID = id
 	for index := range wanted.Subscriptions {
-		wanted.Subscriptions[index].ID = keptn.options.NewID()
+		wanted.Subscriptions[index].ID = s.options.NewID()
 	}
 	wanted.MetaData.LastSeen = time.Now().UTC()
-	keptn.integrations[id] = &wanted
+	s.integrations[id] = &wanted
 	answer(writer, http.StatusCreated, map[string]any{"id": id})
 }
 
-func (keptn *Server) integration(writer http.ResponseWriter, request *http.Request) *models.Integration {
-	found := keptn.integrations[request.PathValue("id")]
+func (s *Server) integration(writer http.ResponseWriter, request *http.Request) *models.Integration {
+	found := s.integrations[request.PathValue("id")]
 	if found == nil {
 		refuse(writer, http.StatusNotFound, "uniform integration not found")
 	}
 	return found
 }
 
-func (keptn *Server) ping(writer http.ResponseWriter, request *http.Request) {
-	if found := keptn.integration(writer, request); found != nil {
+func (s *Server) ping(writer http.ResponseWriter, request *http.Request) {
+	if found := s.integration(writer, request); found != nil {
 		found.MetaData.LastSeen = time.Now().UTC()
 		answer(writer, http.StatusOK, found)
 	}
 }
 
-func (keptn *Server) listIntegrations(writer http.ResponseWriter, request *http.Request) {
+func (s *Server) listIntegrations(writer http.ResponseWriter, request *http.Request) {
 	found, wanted := []models.Integration{}, request.URL.Query().Get("id")
-	for id, known := range keptn.integrations {
+	for id, known := range s.integrations {
 		if matches(wanted, id) {
 			found = append(found, *known)
 		}
@@ -427,15 +427,15 @@ func (keptn *Server) listIntegrations(writer http.ResponseWriter, request *http.
 	answer(writer, http.StatusOK, found)
 }
 
-func (keptn *Server) unregister(writer http.ResponseWriter, request *http.Request) {
-	if keptn.integration(writer, request) != nil {
-		delete(keptn.integrations, request.PathValue("id"))
+func (s *Server) unregister(writer http.ResponseWriter, request *http.Request) {
+	if s.integration(writer, request) != nil {
+		delete(s.integrations, request.PathValue("id"))
 		answer(writer, http.StatusOK, map[string]any{})
 	}
 }
 
-func (keptn *Server) subscribe(writer http.ResponseWriter, request *http.Request) {
-	found := keptn.integration(writer, request)
+func (s *Server) subscribe(writer http.ResponseWriter, request *http.Request) {
+	found := s.integration(writer, request)
 	if found == nil {
 		return
 	}
@@ -443,13 +443,13 @@ func (keptn *Server) subscribe(writer http.ResponseWriter, request *http.Request
 	if !decode(writer, request, &subscription) {
 		return
 	}
-	subscription.ID = keptn.options.NewID()
+	subscription.ID = s.options.NewID()
 	found.Subscriptions = append(found.Subscriptions, subscription)
 	answer(writer, http.StatusCreated, map[string]any{"id": subscription.ID})
 }
 
-func (keptn *Server) unsubscribe(writer http.ResponseWriter, request *http.Request) {
-	found := keptn.integration(writer, request)
+func (s *Server) unsubscribe(writer http.ResponseWriter, request *http.Request) {
+	found := s.integration(writer, request)
 	if found == nil {
 		return
 	}
@@ -459,7 +459,7 @@ func (keptn *Server) unsubscribe(writer http.ResponseWriter, request *http.Reque
 	answer(writer, http.StatusOK, map[string]any{})
 }
 
-func (keptn *Server) postLog(writer http.ResponseWriter, request *http.Request) {
+func (s *Server) postLog(writer http.ResponseWriter, request *http.Request) {
 	var body struct {
 		Logs []models.LogEntry `json:"logs"`
 	}
@@ -470,14 +470,14 @@ func (keptn *Server) postLog(writer http.ResponseWriter, request *http.Request) 
 		if entry.Time.IsZero() {
 			entry.Time = time.Now().UTC()
 		}
-		keptn.logs = append(keptn.logs, entry)
+		s.logs = append(s.logs, entry)
 	}
 	answer(writer, http.StatusOK, map[string]any{})
 }
 
-func (keptn *Server) listLog(writer http.ResponseWriter, request *http.Request) {
+func (s *Server) listLog(writer http.ResponseWriter, request *http.Request) {
 	found, wanted := []models.LogEntry{}, request.URL.Query().Get("integrationId")
-	for _, entry := range slices.Backward(keptn.logs) {
+	for _, entry := range slices.Backward(s.logs) {
 		if matches(wanted, entry.IntegrationID) {
 			found = append(found, entry)
 		}

@@ -25,16 +25,16 @@ type faults struct {
 }
 
 // away says for how long the control plane is still away.
-func (faults *faults) away() time.Duration {
-	faults.mutex.Lock()
-	defer faults.mutex.Unlock()
-	return time.Until(faults.back)
+func (f *faults) away() time.Duration {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	return time.Until(f.back)
 }
 
 // handle has an event handled, at once or late.
-func (faults *faults) handle(content []byte, handle func([]byte)) {
-	most := time.Duration(faults.lag.Load())
-	away := faults.away()
+func (f *faults) handle(content []byte, handle func([]byte)) {
+	most := time.Duration(f.lag.Load())
+	away := f.away()
 	var event struct{ Type string }
 	answer := json.Unmarshal(content, &event) == nil && (strings.HasSuffix(event.Type, ".started") || strings.HasSuffix(event.Type, ".finished"))
 	if !answer || most <= 0 && away <= 0 {
@@ -45,21 +45,21 @@ func (faults *faults) handle(content []byte, handle func([]byte)) {
 	if most > 0 {
 		pause += rand.N(most) //nolint:gosec // no secret
 	}
-	faults.waiting.Go(func() {
+	f.waiting.Go(func() {
 		time.Sleep(pause)
 		handle(content)
 	})
 }
 
 // through counts requests, and refuses them while the control plane is away.
-func (faults *faults) through(next http.Handler) http.Handler {
+func (f *faults) through(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		if request.Header.Get(TestHeader) != "" {
 			next.ServeHTTP(writer, request)
 			return
 		}
-		faults.requests.Add(1)
-		if faults.away() > 0 {
+		f.requests.Add(1)
+		if f.away() > 0 {
 			page(writer, http.StatusServiceUnavailable)
 			return
 		}
@@ -69,14 +69,14 @@ func (faults *faults) through(next http.Handler) http.Handler {
 
 // set sets the faults that are asked for, as Go durations, and answers with what has
 // been counted: POST /api/faults?lag=10s&away=5s
-func (faults *faults) set(writer http.ResponseWriter, request *http.Request) {
+func (f *faults) set(writer http.ResponseWriter, request *http.Request) {
 	query := request.URL.Query()
 	for name, use := range map[string]func(time.Duration){
-		"lag": func(lag time.Duration) { faults.lag.Store(int64(lag)) },
+		"lag": func(lag time.Duration) { f.lag.Store(int64(lag)) },
 		"away": func(away time.Duration) {
-			faults.mutex.Lock()
-			defer faults.mutex.Unlock()
-			faults.back = time.Now().Add(away)
+			f.mutex.Lock()
+			defer f.mutex.Unlock()
+			f.back = time.Now().Add(away)
 		},
 	} {
 		value := query.Get(name)
@@ -90,5 +90,5 @@ func (faults *faults) set(writer http.ResponseWriter, request *http.Request) {
 		}
 		use(duration)
 	}
-	answer(writer, http.StatusOK, map[string]any{"requests": faults.requests.Load()})
+	answer(writer, http.StatusOK, map[string]any{"requests": f.requests.Load()})
 }

@@ -13,23 +13,23 @@ import (
 // Hear is what the subscribers of core NATS do with an event: mongodb-datastore stores it, and
 // lighthouse-service evaluates. Unlike shipyard-controller, they get an event again that was
 // published twice (K1a of a real Keptn 1.4.5).
-func (keptn *Server) Hear(content []byte) {
+func (s *Server) Hear(content []byte) {
 	var event message
 	if json.Unmarshal(content, &event) != nil || event.text("type") == "" {
 		return
 	}
-	keptn.mutex.Lock()
-	defer keptn.mutex.Unlock()
-	if id := event.text("id"); !keptn.stored[id] {
-		keptn.stored[id] = true
-		keptn.events = append(keptn.events, event)
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if id := event.text("id"); !s.stored[id] {
+		s.stored[id] = true
+		s.events = append(s.events, event)
 	}
 	switch {
 	case event.text("type") == "sh.keptn.event.evaluation.triggered" && event.text("source") == controllerSource:
-		keptn.askForSLIs(event)
+		s.askForSLIs(event)
 	case event.text("type") == "sh.keptn.event.get-sli.finished":
-		if asked, known := keptn.evaluations[event.text("triggeredid")]; known {
-			keptn.evaluate(asked, event)
+		if asked, known := s.evaluations[event.text("triggeredid")]; known {
+			s.evaluate(asked, event)
 		}
 	}
 }
@@ -65,8 +65,8 @@ type criteria struct {
 // askForSLIs answers an evaluation of a service with an slo.yaml. It publishes an event of its own
 // for the SLIs, of which shipyard-controller knows nothing. Services without the file are left to
 // other integrations.
-func (keptn *Server) askForSLIs(triggered message) {
-	project := keptn.projects[triggered.dataText("project")]
+func (s *Server) askForSLIs(triggered message) {
+	project := s.projects[triggered.dataText("project")]
 	if project == nil {
 		return
 	}
@@ -76,23 +76,23 @@ func (keptn *Server) askForSLIs(triggered message) {
 	if err != nil || yaml.Unmarshal(content, &asked.slo) != nil {
 		return
 	}
-	keptn.publish(keptn.lighthouseEvent(triggered, "evaluation.started", map[string]any{"status": "succeeded"}))
+	s.publish(s.lighthouseEvent(triggered, "evaluation.started", map[string]any{"status": "succeeded"}))
 	indicators := []string{}
 	for _, objective := range asked.slo.Objectives {
 		indicators = append(indicators, objective.SLI)
 	}
-	end := keptn.options.Now().UTC()
-	getSLI := keptn.lighthouseEvent(triggered, "get-sli.triggered", map[string]any{"get-sli": map[string]any{
+	end := s.options.Now().UTC()
+	getSLI := s.lighthouseEvent(triggered, "get-sli.triggered", map[string]any{"get-sli": map[string]any{
 		"sliProvider": "job-executor", "indicators": indicators, "customFilters": []any{},
 		"start": end.Add(-5 * time.Minute).Format(milliseconds), "end": end.Format(milliseconds),
 	}})
 	delete(getSLI, "triggeredid")
-	keptn.evaluations[getSLI.text("id")] = asked
-	keptn.publish(getSLI)
+	s.evaluations[getSLI.text("id")] = asked
+	s.publish(getSLI)
 }
 
 // evaluate answers an evaluation with what get-sli.finished says, each time that it comes.
-func (keptn *Server) evaluate(asked evaluation, finished message) {
+func (s *Server) evaluate(asked evaluation, finished message) {
 	var data struct {
 		Status, Result, Message string
 		GetSLI                  struct {
@@ -108,7 +108,7 @@ func (keptn *Server) evaluate(asked evaluation, finished message) {
 		err = json.Unmarshal(content, &data)
 	}
 	if err != nil || data.Status == "errored" || data.Result == "fail" {
-		keptn.publish(keptn.lighthouseEvent(asked.triggered, "evaluation.finished", map[string]any{
+		s.publish(s.lighthouseEvent(asked.triggered, "evaluation.finished", map[string]any{
 			"status": "errored", "result": "fail", "message": data.Message, "evaluation": map[string]any{"result": "fail"},
 		}))
 		return
@@ -120,17 +120,17 @@ func (keptn *Server) evaluate(asked evaluation, finished message) {
 		}
 	}
 	result, score := asked.slo.evaluate(values)
-	keptn.publish(keptn.lighthouseEvent(asked.triggered, "evaluation.finished", map[string]any{
+	s.publish(s.lighthouseEvent(asked.triggered, "evaluation.finished", map[string]any{
 		"status": "succeeded", "result": result, "evaluation": map[string]any{"result": result, "score": score},
 	}))
 }
 
 // evaluate returns the result and the score in percent: an objective that passes counts with its
 // weight, and one that warns with half of it.
-func (slo slo) evaluate(values map[string]float64) (result string, score float64) {
+func (s slo) evaluate(values map[string]float64) (result string, score float64) {
 	var reached, total float64
 	key := true
-	for _, objective := range slo.Objectives {
+	for _, objective := range s.Objectives {
 		if len(objective.Pass) == 0 {
 			continue // for information only
 		}
@@ -156,9 +156,9 @@ func (slo slo) evaluate(values map[string]float64) (result string, score float64
 	switch {
 	case !key:
 		return "fail", score
-	case score >= percent(slo.TotalScore.Pass):
+	case score >= percent(s.TotalScore.Pass):
 		return "pass", score
-	case slo.TotalScore.Warning != "" && score >= percent(slo.TotalScore.Warning):
+	case s.TotalScore.Warning != "" && score >= percent(s.TotalScore.Warning):
 		return "warning", score
 	default:
 		return "fail", score
@@ -212,7 +212,7 @@ func satisfies(criterion string, value float64) bool {
 }
 
 // lighthouseEvent is an event of lighthouse-service about the task of a triggered event.
-func (keptn *Server) lighthouseEvent(triggered message, what string, data map[string]any) message {
+func (s *Server) lighthouseEvent(triggered message, what string, data map[string]any) message {
 	all := map[string]any{"project": triggered.dataText("project"), "stage": triggered.dataText("stage"), "service": triggered.dataText("service")}
 	if labels, ok := triggered.data()["labels"]; ok {
 		all["labels"] = labels
@@ -221,8 +221,8 @@ func (keptn *Server) lighthouseEvent(triggered message, what string, data map[st
 		all[name] = value
 	}
 	return message{
-		"type": "sh.keptn.event." + what, "source": lighthouseSource, "id": keptn.options.NewID(), "triggeredid": triggered.text("id"),
-		"time": keptn.options.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "shkeptnspecversion": "0.2.4",
+		"type": "sh.keptn.event." + what, "source": lighthouseSource, "id": s.options.NewID(), "triggeredid": triggered.text("id"),
+		"time": s.options.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "shkeptnspecversion": "0.2.4",
 		"shkeptncontext": triggered.text("shkeptncontext"), "datacontenttype": "application/json", "data": all,
 	}
 }

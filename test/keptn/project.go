@@ -42,25 +42,25 @@ type project struct {
 const stagesDirectory = ".keptn-stages"
 
 // CreateProject creates a project with services in all its stages.
-func (keptn *Server) CreateProject(name string, shipyardYAML []byte, services ...string) error {
-	keptn.mutex.Lock()
-	defer keptn.mutex.Unlock()
-	if err := keptn.createProject(name, shipyardYAML); err != nil {
+func (s *Server) CreateProject(name string, shipyardYAML []byte, services ...string) error {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if err := s.createProject(name, shipyardYAML); err != nil {
 		return err
 	}
 	if len(services) == 0 {
 		return nil
 	}
-	return keptn.projects[name].createServices(services...)
+	return s.projects[name].createServices(services...)
 }
 
-func (keptn *Server) createProject(name string, shipyardYAML []byte) error {
+func (s *Server) createProject(name string, shipyardYAML []byte) error {
 	created := &project{name: name, shipyardYAML: shipyardYAML, createdAt: time.Now(), known: map[[2]string][]byte{}}
 	if err := yaml.Unmarshal(shipyardYAML, &created.shipyard); err != nil {
 		return fmt.Errorf("reading the shipyard: %w", err)
 	}
 	var err error
-	if created.directory, err = repositoryDirectory(keptn.options, name); err != nil {
+	if created.directory, err = repositoryDirectory(s.options, name); err != nil {
 		return err
 	}
 	if created.repository, err = git.PlainInit(created.directory, false); err != nil {
@@ -74,21 +74,21 @@ func (keptn *Server) createProject(name string, shipyardYAML []byte) error {
 			return err
 		}
 	}
-	keptn.projects[name] = created
+	s.projects[name] = created
 	return nil
 }
 
 // created is when it was, in nanoseconds.
-func (project *project) created() string { return strconv.FormatInt(project.createdAt.UnixNano(), 10) }
+func (p *project) created() string { return strconv.FormatInt(p.createdAt.UnixNano(), 10) }
 
-func (project *project) createServices(names ...string) error {
-	project.services = append(project.services, names...)
-	for _, stage := range project.shipyard.Spec.Stages {
+func (p *project) createServices(names ...string) error {
+	p.services = append(p.services, names...)
+	for _, stage := range p.shipyard.Spec.Stages {
 		files := map[string][]byte{}
 		for _, name := range names {
 			files[path.Join(name, "metadata.yaml")] = []byte("servicename: " + name + "\n")
 		}
-		if _, err := project.write(path.Join(stagesDirectory, stage.Name), files); err != nil {
+		if _, err := p.write(path.Join(stagesDirectory, stage.Name), files); err != nil {
 			return err
 		}
 	}
@@ -96,13 +96,13 @@ func (project *project) createServices(names ...string) error {
 }
 
 // write commits files below a directory and returns the commit.
-func (project *project) write(directory string, files map[string][]byte) (string, error) {
-	tree, err := project.repository.Worktree()
+func (p *project) write(directory string, files map[string][]byte) (string, error) {
+	tree, err := p.repository.Worktree()
 	if err != nil {
 		return "", fmt.Errorf("opening the work tree: %w", err)
 	}
 	for name, content := range files {
-		target := filepath.Join(project.directory, directory, name)
+		target := filepath.Join(p.directory, directory, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(target), 0o755), os.WriteFile(target, content, 0o600)); err != nil {
 			return "", fmt.Errorf("writing %s: %w", name, err)
 		}
@@ -120,8 +120,8 @@ func (project *project) write(directory string, files map[string][]byte) (string
 	return commit.String(), nil
 }
 
-func (project *project) head() string {
-	reference, err := project.repository.Head()
+func (p *project) head() string {
+	reference, err := p.repository.Head()
 	if err != nil {
 		return ""
 	}
@@ -129,18 +129,18 @@ func (project *project) head() string {
 }
 
 // file reads a file at a commit, the newest if there is none.
-func (project *project) file(name, commitID string) ([]byte, error) {
+func (p *project) file(name, commitID string) ([]byte, error) {
 	if commitID == "" {
-		return os.ReadFile(filepath.Join(project.directory, name)) //nolint:gosec // checked by the caller
+		return os.ReadFile(filepath.Join(p.directory, name)) //nolint:gosec // checked by the caller
 	}
 	key := [2]string{commitID, name}
-	if content, ok := project.known[key]; ok {
+	if content, ok := p.known[key]; ok {
 		return content, nil
 	}
 	if !plumbing.IsHash(commitID) {
 		return nil, fmt.Errorf("%q is no commit", commitID)
 	}
-	commit, err := project.repository.CommitObject(plumbing.NewHash(commitID))
+	commit, err := p.repository.CommitObject(plumbing.NewHash(commitID))
 	if err != nil {
 		return nil, fmt.Errorf("reading commit %s: %w", commitID, err)
 	}
@@ -153,7 +153,7 @@ func (project *project) file(name, commitID string) ([]byte, error) {
 	}
 	content, err := found.Contents()
 	if err == nil {
-		project.known[key] = []byte(content)
+		p.known[key] = []byte(content)
 	}
 	return []byte(content), err
 }
@@ -175,7 +175,7 @@ func unescapedOnce(next http.Handler) http.Handler {
 
 // resources is resource-service: files of a project, a stage or a service. It
 // matches escaped paths: a file's path is one segment.
-func (keptn *Server) resources() http.Handler {
+func (s *Server) resources() http.Handler {
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		parts := strings.Split(strings.TrimPrefix(request.URL.EscapedPath(), "/v1/project/"), "/")
 		var names []string
@@ -198,9 +198,9 @@ func (keptn *Server) resources() http.Handler {
 			plain(writer, http.StatusNotFound, "404 page not found")
 			return
 		}
-		keptn.mutex.Lock()
-		defer keptn.mutex.Unlock()
-		project := keptn.projects[names[0]]
+		s.mutex.Lock()
+		defer s.mutex.Unlock()
+		project := s.projects[names[0]]
 		switch {
 		case project == nil:
 			refuse(writer, http.StatusNotFound, "Could not find credentials for upstream repository")
@@ -217,23 +217,23 @@ func (keptn *Server) resources() http.Handler {
 	})
 }
 
-func (project *project) has(directory string) bool {
-	_, err := os.Stat(filepath.Join(project.directory, directory))
+func (p *project) has(directory string) bool {
+	_, err := os.Stat(filepath.Join(p.directory, directory))
 	return err == nil
 }
 
-func (project *project) metadata() map[string]any {
-	return map[string]any{"upstreamURL": "http://git.invalid/" + project.name + ".git", "version": project.head()}
+func (p *project) metadata() map[string]any {
+	return map[string]any{"upstreamURL": "http://git.invalid/" + p.name + ".git", "version": p.head()}
 }
 
-func (project *project) getResource(writer http.ResponseWriter, directory, uri, commit string) {
+func (p *project) getResource(writer http.ResponseWriter, directory, uri, commit string) {
 	// It is unescaped once more, as a query: + is a blank.
 	name, err := url.QueryUnescape(uri)
 	if err != nil || strings.Contains(name, "..") || strings.Contains(name, "~") {
 		refuse(writer, http.StatusBadRequest, "invalid resource uri")
 		return
 	}
-	content, err := project.file(path.Join(directory, name), commit)
+	content, err := p.file(path.Join(directory, name), commit)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		refuse(writer, http.StatusNotFound, "Resource not found")
@@ -241,13 +241,13 @@ func (project *project) getResource(writer http.ResponseWriter, directory, uri, 
 		refuse(writer, http.StatusInternalServerError, "Internal server error")
 	default:
 		answer(writer, http.StatusOK, map[string]any{
-			"resourceURI": url.PathEscape(name), "resourceContent": base64.StdEncoding.EncodeToString(content), "metadata": project.metadata(),
+			"resourceURI": url.PathEscape(name), "resourceContent": base64.StdEncoding.EncodeToString(content), "metadata": p.metadata(),
 		})
 	}
 }
 
-func (project *project) listResources(writer http.ResponseWriter, request *http.Request, directory string) {
-	root := filepath.Join(project.directory, directory)
+func (p *project) listResources(writer http.ResponseWriter, request *http.Request, directory string) {
+	root := filepath.Join(p.directory, directory)
 	var uris []string
 	_ = filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
 		relative := strings.TrimPrefix(file, root)
@@ -259,13 +259,13 @@ func (project *project) listResources(writer http.ResponseWriter, request *http.
 	slices.Sort(uris)
 	listed := []map[string]any{}
 	for _, uri := range uris {
-		listed = append(listed, map[string]any{"resourceURI": uri, "metadata": project.metadata()})
+		listed = append(listed, map[string]any{"resourceURI": uri, "metadata": p.metadata()})
 	}
 	page, next, total := paginate(listed, request.URL.Query())
 	answer(writer, http.StatusOK, map[string]any{"resources": page, "nextPageKey": next, "totalCount": total})
 }
 
-func (project *project) putResources(writer http.ResponseWriter, request *http.Request, directory string) {
+func (p *project) putResources(writer http.ResponseWriter, request *http.Request, directory string) {
 	var body struct {
 		Resources []struct {
 			ResourceURI     string `json:"resourceURI"`
@@ -284,7 +284,7 @@ func (project *project) putResources(writer http.ResponseWriter, request *http.R
 		}
 		files[resource.ResourceURI] = content
 	}
-	commit, err := project.write(directory, files)
+	commit, err := p.write(directory, files)
 	if err != nil {
 		refuse(writer, http.StatusInternalServerError, err.Error())
 		return
@@ -293,7 +293,7 @@ func (project *project) putResources(writer http.ResponseWriter, request *http.R
 	if request.Method == http.MethodPost {
 		status = http.StatusCreated
 	}
-	answer(writer, status, map[string]any{"commitID": commit, "metadata": project.metadata()})
+	answer(writer, status, map[string]any{"commitID": commit, "metadata": p.metadata()})
 }
 
 // defaultPage is how many items Keptn lists that was not asked for a number.

@@ -545,9 +545,9 @@ type translation map[string]string
 
 var identifier = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 
-func (ids translation) translate(text string) string {
+func (t translation) translate(text string) string {
 	return identifier.ReplaceAllStringFunc(text, func(id string) string {
-		if translated, ok := ids[id]; ok {
+		if translated, ok := t[id]; ok {
 			return translated
 		}
 		return id
@@ -556,45 +556,45 @@ func (ids translation) translate(text string) string {
 
 // learn takes the ids that stand in the same places of a recorded and an actual
 // body.
-func (ids translation) learn(recorded, actual []byte) {
+func (t translation) learn(recorded, actual []byte) {
 	var one, other any
 	if json.Unmarshal(recorded, &one) == nil && json.Unmarshal(actual, &other) == nil {
-		ids.walk(one, other)
+		t.walk(one, other)
 	}
 }
 
 // learnFrom learns from the message that is the recorded one, but for ids: of those
 // that look alike the one in the same Keptn context.
-func (ids translation) learnFrom(recorded []byte, published []string) {
+func (t translation) learnFrom(recorded []byte, published []string) {
 	contextOf := func(content string) string {
 		var event struct{ Shkeptncontext string }
 		_ = json.Unmarshal([]byte(content), &event)
 		return event.Shkeptncontext
 	}
 	for _, message := range published {
-		if ids.translate(contextOf(string(recorded))) == contextOf(message) && cmp.Equal(normalized(recorded), normalized([]byte(message))) {
-			ids.learn(recorded, []byte(message))
+		if t.translate(contextOf(string(recorded))) == contextOf(message) && cmp.Equal(normalized(recorded), normalized([]byte(message))) {
+			t.learn(recorded, []byte(message))
 			return
 		}
 	}
 }
 
-func (ids translation) walk(one, other any) {
+func (t translation) walk(one, other any) {
 	switch one := one.(type) {
 	case string:
 		if value, ok := other.(string); ok && identifier.MatchString(one) && identifier.MatchString(value) && one != value {
-			ids[one] = value
+			t[one] = value
 		}
 	case []any:
 		if list, ok := other.([]any); ok {
 			for index := range min(len(one), len(list)) {
-				ids.walk(one[index], list[index])
+				t.walk(one[index], list[index])
 			}
 		}
 	case map[string]any:
 		if object, ok := other.(map[string]any); ok {
 			for name := range one {
-				ids.walk(one[name], object[name])
+				t.walk(one[name], object[name])
 			}
 		}
 	}

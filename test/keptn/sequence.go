@@ -13,18 +13,18 @@ import (
 // message is a Keptn event as it stands on the stream.
 type message map[string]any
 
-func (event message) text(name string) string {
-	value, _ := event[name].(string)
+func (m message) text(name string) string {
+	value, _ := m[name].(string)
 	return value
 }
 
-func (event message) data() map[string]any {
-	data, _ := event["data"].(map[string]any)
+func (m message) data() map[string]any {
+	data, _ := m["data"].(map[string]any)
 	return data
 }
 
-func (event message) dataText(name string) string {
-	value, _ := event.data()[name].(string)
+func (m message) dataText(name string) string {
+	value, _ := m.data()[name].(string)
 	return value
 }
 
@@ -87,32 +87,32 @@ const controllerSource = "shipyard-controller"
 
 // Handle is what shipyard-controller does with an event of the stream. Garbage
 // is dropped (recording 51-nats-odd).
-func (keptn *Server) Handle(content []byte) {
+func (s *Server) Handle(content []byte) {
 	var event message
 	if json.Unmarshal(content, &event) != nil || event.text("type") == "" {
 		return
 	}
-	keptn.mutex.Lock()
-	defer keptn.mutex.Unlock()
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
 	parts := strings.Split(event.text("type"), ".")
 	if len(parts) == 5 && parts[4] != "triggered" && event.text("source") != controllerSource {
-		keptn.answered[event.text("triggeredid")] = true
+		s.answered[event.text("triggeredid")] = true
 	}
 	switch {
-	case event.text("source") == controllerSource, keptn.options.Drop(event.text("type")):
+	case event.text("source") == controllerSource, s.options.Drop(event.text("type")):
 	case len(parts) == 6 && parts[5] == "triggered":
-		keptn.trigger(event, parts[3], parts[4])
+		s.trigger(event, parts[3], parts[4])
 	case len(parts) == 5 && (parts[4] == "started" || parts[4] == "finished"):
-		keptn.count(event, parts[4])
+		s.count(event, parts[4])
 	}
 }
 
 // trigger starts a sequence, or lets it wait for one that runs on the same
 // service in the same stage.
-func (keptn *Server) trigger(event message, stage, name string) {
-	project, sequence, problem := keptn.find(event.dataText("project"), stage, name)
+func (s *Server) trigger(event message, stage, name string) {
+	project, sequence, problem := s.find(event.dataText("project"), stage, name)
 	run := &execution{
-		id: keptn.options.NewID(), project: project, stage: stage, sequence: shipyard.Sequence{Name: name},
+		id: s.options.NewID(), project: project, stage: stage, sequence: shipyard.Sequence{Name: name},
 		context: event.text("shkeptncontext"), triggeredID: event.text("id"), input: event.data(),
 		triggeredAt: time.Now(), state: started,
 	}
@@ -123,9 +123,9 @@ func (keptn *Server) trigger(event message, stage, name string) {
 	if labels, ok := event.data()["labels"]; ok {
 		run.scope["labels"] = labels
 	}
-	keptn.executions = append(keptn.executions, run)
+	s.executions = append(s.executions, run)
 	if problem != "" {
-		run.end("errored", "fail", problem, keptn)
+		run.end("errored", "fail", problem, s)
 		return
 	}
 	run.sequence = *sequence
@@ -133,22 +133,22 @@ func (keptn *Server) trigger(event message, stage, name string) {
 		run.commit = project.head()
 	}
 	run.scope["gitcommitid"] = run.commit
-	if keptn.isBlocked(run) {
+	if s.isBlocked(run) {
 		run.state = waiting
 		return
 	}
-	keptn.next(run)
+	s.next(run)
 }
 
-func (run *execution) blocks(other *execution) bool {
-	return run.project == other.project && run.stage == other.stage && run.input["service"] == other.input["service"] &&
-		(run.state == started || run.state == paused)
+func (e *execution) blocks(other *execution) bool {
+	return e.project == other.project && e.stage == other.stage && e.input["service"] == other.input["service"] &&
+		(e.state == started || e.state == paused)
 }
 
 // find returns a sequence, or the problem that Keptn has with it (recording
 // 48-no-such-sequence).
-func (keptn *Server) find(projectName, stageName, sequenceName string) (*project, *shipyard.Sequence, string) {
-	project := keptn.projects[projectName]
+func (s *Server) find(projectName, stageName, sequenceName string) (*project, *shipyard.Sequence, string) {
+	project := s.projects[projectName]
 	if project == nil {
 		return nil, nil, "Unable to retrieve Shipyard file: could not retrieve shipyard.yaml for project " + projectName + ": Resource not found"
 	}
@@ -169,11 +169,11 @@ func (keptn *Server) find(projectName, stageName, sequenceName string) (*project
 
 // next lists the execution's next task, and dispatches it after a while; or ends
 // the sequence after its last.
-func (keptn *Server) next(run *execution) {
+func (s *Server) next(run *execution) {
 	index := len(run.previous)
 	if index == len(run.sequence.Tasks) {
 		last := run.previous[index-1]
-		run.end(last.status, last.result, last.properties["message"], keptn)
+		run.end(last.status, last.result, last.properties["message"], s)
 		return
 	}
 	task := run.sequence.Tasks[index]
@@ -181,15 +181,15 @@ func (keptn *Server) next(run *execution) {
 		return // the sequence stays open for ever
 	}
 	event := message{
-		"type": "sh.keptn.event." + task.Name + ".triggered", "source": controllerSource, "id": keptn.options.NewID(),
-		"time": keptn.options.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "shkeptnspecversion": "0.2.4",
+		"type": "sh.keptn.event." + task.Name + ".triggered", "source": controllerSource, "id": s.options.NewID(),
+		"time": s.options.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "shkeptnspecversion": "0.2.4",
 		"shkeptncontext": run.context, "gitcommitid": run.commit, "data": run.taskData(task),
 	}
 	listed := &openEvent{event: event, execution: run}
-	keptn.open = append(keptn.open, listed)
+	s.open = append(s.open, listed)
 	run.latest, run.stageState = event, "triggered"
 	run.waitingDispatch = listed
-	keptn.expect(run, event)
+	s.expect(run, event)
 	if run.state == paused {
 		// Not published, but counted for (recording 45-pause-started-while-paused).
 		run.setCurrent(event)
@@ -197,51 +197,51 @@ func (keptn *Server) next(run *execution) {
 	}
 	published := maps.Clone(event)
 	published["datacontenttype"] = "application/json"
-	keptn.dispatchLater(run, published)
+	s.dispatchLater(run, published)
 }
 
 // expect has a sequence time out unless somebody answers its task in time: any
 // answer will do, even one that is not counted (recordings 31 and 70).
-func (keptn *Server) expect(run *execution, event message) {
-	if keptn.options.StartedWait == 0 {
+func (s *Server) expect(run *execution, event message) {
+	if s.options.StartedWait == 0 {
 		return
 	}
-	time.AfterFunc(keptn.options.StartedWait, func() {
-		keptn.mutex.Lock()
-		defer keptn.mutex.Unlock()
-		if run.state != started || run.current.triggeredID != event.text("id") || keptn.answered[event.text("id")] {
+	time.AfterFunc(s.options.StartedWait, func() {
+		s.mutex.Lock()
+		defer s.mutex.Unlock()
+		if run.state != started || run.current.triggeredID != event.text("id") || s.answered[event.text("id")] {
 			return
 		}
-		run.end("errored", "fail", "sequence timed out while waiting for task "+event.text("type")+" to receive a correlating .started or .finished event", keptn)
+		run.end("errored", "fail", "sequence timed out while waiting for task "+event.text("type")+" to receive a correlating .started or .finished event", s)
 		run.state = timedOut
 	})
 }
 
-func (run *execution) setCurrent(event message) {
-	run.current = currentTask{name: strings.Split(event.text("type"), ".")[3], triggeredID: event.text("id")}
+func (e *execution) setCurrent(event message) {
+	e.current = currentTask{name: strings.Split(event.text("type"), ".")[3], triggeredID: event.text("id")}
 }
 
-func (keptn *Server) dispatchLater(run *execution, published message) {
+func (s *Server) dispatchLater(run *execution, published message) {
 	listed := run.waitingDispatch
-	time.AfterFunc(keptn.options.DispatchDelay, func() {
-		keptn.mutex.Lock()
-		defer keptn.mutex.Unlock()
+	time.AfterFunc(s.options.DispatchDelay, func() {
+		s.mutex.Lock()
+		defer s.mutex.Unlock()
 		if listed != nil && run.waitingDispatch == listed && run.state == started {
 			run.waitingDispatch = nil
 			if run.current.triggeredID != published.text("id") { // else it was while paused
 				run.setCurrent(published)
 			}
-			keptn.publish(published)
+			s.publish(published)
 		}
 	})
 }
 
 // taskData is a task's input: the sequence's, what finished events added, the
 // last status and result, and the task's own properties (recording 10-chain).
-func (run *execution) taskData(task shipyard.Task) map[string]any {
-	data := clone(run.input)
+func (e *execution) taskData(task shipyard.Task) map[string]any {
+	data := clone(e.input)
 	_, hasMessage := data["message"]
-	for _, previous := range run.previous {
+	for _, previous := range e.previous {
 		if own, ok := previous.properties[previous.name]; ok {
 			data[previous.name] = own
 		}
@@ -276,11 +276,11 @@ func clone(value map[string]any) map[string]any {
 // count counts a started or finished event for the current task of the context,
 // if Keptn does (recording 29-bad-started): another task's name or stage and a
 // missing triggeredid do not matter to it, an unknown triggeredid does.
-func (keptn *Server) count(event message, phase string) {
+func (s *Server) count(event message, phase string) {
 	if event.dataText("project") == "" || event.dataText("stage") == "" {
 		return
 	}
-	for _, run := range slices.Backward(keptn.executions) {
+	for _, run := range slices.Backward(s.executions) {
 		if run.context != event.text("shkeptncontext") {
 			continue
 		}
@@ -293,13 +293,13 @@ func (keptn *Server) count(event message, phase string) {
 		} else {
 			run.latest, run.stageState = event, "triggered"
 		}
-		keptn.options.Counted(run.current.triggeredID, event.text("type"), event.text("source"))
+		s.options.Counted(run.current.triggeredID, event.text("type"), event.text("source"))
 		run.current.events = append(run.current.events, taskEvent{
 			eventType: event.text("type"), source: event.text("source"), time: event.text("time"),
 			result: event.dataText("result"), status: event.dataText("status"), properties: finishedProperties(event, phase),
 		})
 		if run.state == started || run.state == paused {
-			keptn.complete(run)
+			s.complete(run)
 		}
 		return
 	}
@@ -314,7 +314,7 @@ func finishedProperties(event message, phase string) map[string]any {
 
 // complete goes on when as many finished as started events were counted. The
 // worst result wins (recording 26-two-executors).
-func (keptn *Server) complete(run *execution) {
+func (s *Server) complete(run *execution) {
 	var starts, ends int
 	result, status := "pass", "succeeded"
 	var properties map[string]any
@@ -347,57 +347,57 @@ func (keptn *Server) complete(run *execution) {
 		return
 	}
 	task := run.current
-	keptn.unlist(task.triggeredID)
+	s.unlist(task.triggeredID)
 	run.previous = append(run.previous, taskResult{name: task.name, triggeredID: task.triggeredID, result: result, status: status, properties: properties})
 	run.current = currentTask{}
 	if status != "succeeded" || result == "fail" {
-		run.end(status, result, properties["message"], keptn)
+		run.end(status, result, properties["message"], s)
 		return
 	}
-	keptn.next(run)
+	s.next(run)
 }
 
-func (keptn *Server) unlist(triggeredID string) {
-	keptn.open = slices.DeleteFunc(keptn.open, func(listed *openEvent) bool { return listed.event.text("id") == triggeredID })
+func (s *Server) unlist(triggeredID string) {
+	s.open = slices.DeleteFunc(s.open, func(listed *openEvent) bool { return listed.event.text("id") == triggeredID })
 }
 
 // end ends a sequence and starts the one that waits for it.
-func (run *execution) end(status, result string, text any, keptn *Server) {
-	keptn.open = slices.DeleteFunc(keptn.open, func(listed *openEvent) bool { return listed.execution == run })
-	run.waitingDispatch = nil
-	run.state, run.stageState = finished, status
+func (e *execution) end(status, result string, text any, keptn *Server) {
+	keptn.open = slices.DeleteFunc(keptn.open, func(listed *openEvent) bool { return listed.execution == e })
+	e.waitingDispatch = nil
+	e.state, e.stageState = finished, status
 	data := map[string]any{
-		"project": run.input["project"], "stage": run.input["stage"], "service": run.input["service"], "status": status, "result": result,
+		"project": e.input["project"], "stage": e.input["stage"], "service": e.input["service"], "status": status, "result": result,
 	}
 	if text != nil && text != "" {
 		data["message"] = text
 	}
-	event := keptn.controllerEvent(run.stage+"."+run.sequence.Name+".finished", run.context, data)
-	event["triggeredid"] = run.triggeredID
-	run.latest = event
+	event := keptn.controllerEvent(e.stage+"."+e.sequence.Name+".finished", e.context, data)
+	event["triggeredid"] = e.triggeredID
+	e.latest = event
 	if result == "fail" || status == "errored" {
-		run.latestFailed = event
+		e.latestFailed = event
 	}
 	keptn.publish(event)
 	keptn.startWaiting()
 	if result == "pass" && status == "succeeded" {
-		run.startNext(keptn)
+		e.startNext(keptn)
 	}
 }
 
 // startNext starts the sequences that are triggered by the end of this one, in the
 // same Keptn context. (It is not recorded; this is what Keptn documents of
 // triggeredOn, without selectors.)
-func (run *execution) startNext(keptn *Server) {
-	ended := run.stage + "." + run.sequence.Name + ".finished"
-	for _, stage := range run.project.shipyard.Spec.Stages {
+func (e *execution) startNext(keptn *Server) {
+	ended := e.stage + "." + e.sequence.Name + ".finished"
+	for _, stage := range e.project.shipyard.Spec.Stages {
 		for _, sequence := range stage.Sequences {
 			if !slices.ContainsFunc(sequence.TriggeredOn, func(trigger shipyard.Trigger) bool { return trigger.Event == ended }) {
 				continue
 			}
-			data := clone(run.input)
+			data := clone(e.input)
 			data["stage"] = stage.Name
-			event := keptn.controllerEvent(stage.Name+"."+sequence.Name+".triggered", run.context, data)
+			event := keptn.controllerEvent(stage.Name+"."+sequence.Name+".triggered", e.context, data)
 			keptn.publish(event)
 			keptn.trigger(event, stage.Name, sequence.Name)
 		}
@@ -405,40 +405,40 @@ func (run *execution) startNext(keptn *Server) {
 }
 
 // startWaiting starts the sequences that wait for none any more.
-func (keptn *Server) startWaiting() {
-	for _, run := range keptn.executions {
-		if run.state == waiting && !keptn.isBlocked(run) {
+func (s *Server) startWaiting() {
+	for _, run := range s.executions {
+		if run.state == waiting && !s.isBlocked(run) {
 			run.state = started
-			keptn.next(run)
+			s.next(run)
 		}
 	}
 }
 
-func (keptn *Server) isBlocked(run *execution) bool {
-	return slices.ContainsFunc(keptn.executions, func(other *execution) bool { return other != run && other.blocks(run) })
+func (s *Server) isBlocked(run *execution) bool {
+	return slices.ContainsFunc(s.executions, func(other *execution) bool { return other != run && other.blocks(run) })
 }
 
 // control aborts, pauses or resumes the sequences of a Keptn context.
-func (keptn *Server) control(keptnContext, wanted string) {
-	keptn.mutex.Lock()
-	defer keptn.mutex.Unlock()
-	for _, run := range keptn.executions {
+func (s *Server) control(keptnContext, wanted string) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	for _, run := range s.executions {
 		if run.context != keptnContext || run.state == finished || run.state == aborted {
 			continue
 		}
 		switch wanted {
 		case "abort":
-			run.end(aborted, "pass", nil, keptn)
+			run.end(aborted, "pass", nil, s)
 			run.state = aborted
 		case "pause":
 			run.stateBeforePause, run.state = run.state, paused
 		case "resume":
 			if run.state == paused {
 				run.state = run.stateBeforePause
-				keptn.startWaiting()
+				s.startWaiting()
 				if run.waitingDispatch != nil {
 					// From the queue, and so without its content type (recording 44-pause-resume).
-					keptn.dispatchLater(run, run.waitingDispatch.event)
+					s.dispatchLater(run, run.waitingDispatch.event)
 				}
 			}
 		}
@@ -446,22 +446,22 @@ func (keptn *Server) control(keptnContext, wanted string) {
 }
 
 // controllerEvent is an event of shipyard-controller, of a type below sh.keptn.event.
-func (keptn *Server) controllerEvent(what, keptnContext string, data map[string]any) message {
+func (s *Server) controllerEvent(what, keptnContext string, data map[string]any) message {
 	return message{
-		"type": "sh.keptn.event." + what, "source": controllerSource, "id": keptn.options.NewID(),
-		"time": keptn.options.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "shkeptnspecversion": "0.2.4",
+		"type": "sh.keptn.event." + what, "source": controllerSource, "id": s.options.NewID(),
+		"time": s.options.Now().UTC().Format(time.RFC3339Nano), "specversion": "1.0", "shkeptnspecversion": "0.2.4",
 		"shkeptncontext": keptnContext, "datacontenttype": "application/json", "data": data,
 	}
 }
 
 // publish puts an event on the stream as shipyard-controller does: without
 // waiting for an acknowledgement.
-func (keptn *Server) publish(event message) {
+func (s *Server) publish(event message) {
 	content, err := json.Marshal(event)
 	if err == nil {
-		err = keptn.publisher(event.text("type"), content)
+		err = s.publisher(event.text("type"), content)
 	}
 	if err != nil {
-		keptn.options.Log.Warn("publishing failed", "type", event.text("type"), "error", err)
+		s.options.Log.Warn("publishing failed", "type", event.text("type"), "error", err)
 	}
 }

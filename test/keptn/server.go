@@ -136,20 +136,20 @@ func New(options Options, publish func(subject string, content []byte) error) *S
 }
 
 // Gateway is the control plane as it is seen from outside its cluster, below /api.
-func (keptn *Server) Gateway() http.Handler {
+func (s *Server) Gateway() http.Handler {
 	gateway := http.NewServeMux()
-	gateway.Handle("/api/controlPlane/v1/", keptn.authenticated(http.StripPrefix("/api/controlPlane", keptn.controlPlane())))
-	gateway.Handle("/api/resource-service/v1/", keptn.authenticated(http.StripPrefix("/api/resource-service", unescapedOnce(keptn.resources()))))
-	gateway.Handle("/api/mongodb-datastore/event", keptn.authenticated(http.HandlerFunc(keptn.listEvents)))
-	gateway.Handle("POST /api/v1/event", keptn.authenticated(http.HandlerFunc(keptn.postEvent)))
-	gateway.Handle("POST /api/faults", keptn.authenticated(http.HandlerFunc(keptn.faults.set)))
-	return keptn.faulty(bounded(keptn.faults.through(gateway)))
+	gateway.Handle("/api/controlPlane/v1/", s.authenticated(http.StripPrefix("/api/controlPlane", s.controlPlane())))
+	gateway.Handle("/api/resource-service/v1/", s.authenticated(http.StripPrefix("/api/resource-service", unescapedOnce(s.resources()))))
+	gateway.Handle("/api/mongodb-datastore/event", s.authenticated(http.HandlerFunc(s.listEvents)))
+	gateway.Handle("POST /api/v1/event", s.authenticated(http.HandlerFunc(s.postEvent)))
+	gateway.Handle("POST /api/faults", s.authenticated(http.HandlerFunc(s.faults.set)))
+	return s.faulty(bounded(s.faults.through(gateway)))
 }
 
 // faulty lets requests go wrong.
-func (keptn *Server) faulty(next http.Handler) http.Handler {
+func (s *Server) faulty(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
-		fault := keptn.options.Fault(request)
+		fault := s.options.Fault(request)
 		if fault.Delay > 0 {
 			select {
 			case <-request.Context().Done():
@@ -188,16 +188,16 @@ func page(writer http.ResponseWriter, status int) {
 
 // StopController stops shipyard-controller: its API is gone, and events stay on the
 // stream.
-func (keptn *Server) StopController() {
-	keptn.down.Store(true)
-	keptn.consume.Stop()
-	<-keptn.consume.Closed()
+func (s *Server) StopController() {
+	s.down.Store(true)
+	s.consume.Stop()
+	<-s.consume.Closed()
 }
 
 // StartController starts shipyard-controller again.
-func (keptn *Server) StartController() error {
-	keptn.down.Store(false)
-	return keptn.listen()
+func (s *Server) StartController() error {
+	s.down.Store(false)
+	return s.listen()
 }
 
 // Start starts a control plane without projects. Close ends it.
@@ -231,13 +231,13 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	return keptn, nil
 }
 
-func (keptn *Server) startNATS(ctx context.Context) error {
-	host, port, err := net.SplitHostPort(keptn.options.NATSAddress)
+func (s *Server) startNATS(ctx context.Context) error {
+	host, port, err := net.SplitHostPort(s.options.NATSAddress)
 	if err != nil {
 		return fmt.Errorf("NATS address: %w", err)
 	}
 	options := &server.Options{
-		Host: host, JetStream: true, StoreDir: filepath.Join(keptn.options.Directory, "jetstream"),
+		Host: host, JetStream: true, StoreDir: filepath.Join(s.options.Directory, "jetstream"),
 		NoSigs: true, NoLog: true, JetStreamMaxStore: 1 << 30, JetStreamMaxMemory: 64 << 20,
 	}
 	if _, err := fmt.Sscan(port, &options.Port); err != nil {
@@ -246,86 +246,86 @@ func (keptn *Server) startNATS(ctx context.Context) error {
 	if options.Port == 0 {
 		options.Port = server.RANDOM_PORT
 	}
-	if keptn.nats, err = server.NewServer(options); err != nil {
+	if s.nats, err = server.NewServer(options); err != nil {
 		return fmt.Errorf("NATS: %w", err)
 	}
-	keptn.nats.Start()
-	if !keptn.nats.ReadyForConnections(startupTime) {
+	s.nats.Start()
+	if !s.nats.ReadyForConnections(startupTime) {
 		return errors.New("NATS did not start")
 	}
-	keptn.NATSURL = keptn.nats.ClientURL()
-	if keptn.conn, err = nats.Connect(keptn.NATSURL); err != nil {
+	s.NATSURL = s.nats.ClientURL()
+	if s.conn, err = nats.Connect(s.NATSURL); err != nil {
 		return fmt.Errorf("connecting to NATS: %w", err)
 	}
-	keptn.publisher = keptn.conn.Publish
-	if _, err = keptn.conn.Subscribe("sh.keptn.>", func(message *nats.Msg) { keptn.Hear(message.Data) }); err != nil {
+	s.publisher = s.conn.Publish
+	if _, err = s.conn.Subscribe("sh.keptn.>", func(message *nats.Msg) { s.Hear(message.Data) }); err != nil {
 		return fmt.Errorf("subscribing to NATS: %w", err)
 	}
-	if keptn.stream, err = jetstream.New(keptn.conn); err != nil {
+	if s.stream, err = jetstream.New(s.conn); err != nil {
 		return fmt.Errorf("JetStream: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, startupTime)
 	defer cancel()
 	// As recorded in 56-jetstream.
-	_, err = keptn.stream.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	_, err = s.stream.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: streamName, Subjects: []string{"sh.keptn.>"}, Retention: jetstream.LimitsPolicy,
 		Storage: jetstream.FileStorage, Duplicates: 2 * time.Minute,
 	})
 	if err != nil {
 		return fmt.Errorf("stream: %w", err)
 	}
-	keptn.consumer, err = keptn.stream.CreateOrUpdateConsumer(ctx, streamName, jetstream.ConsumerConfig{
-		Durable: "shipyard-controller:all-events", AckPolicy: jetstream.AckExplicitPolicy, AckWait: cmp.Or(keptn.options.AckWait, recordedAckWait),
+	s.consumer, err = s.stream.CreateOrUpdateConsumer(ctx, streamName, jetstream.ConsumerConfig{
+		Durable: "shipyard-controller:all-events", AckPolicy: jetstream.AckExplicitPolicy, AckWait: cmp.Or(s.options.AckWait, recordedAckWait),
 		FilterSubject: "sh.keptn.>", MaxAckPending: 1000,
 	})
 	if err != nil {
 		return fmt.Errorf("consumer: %w", err)
 	}
-	return keptn.listen()
+	return s.listen()
 }
 
 // listen handles what is published.
-func (keptn *Server) listen() (err error) {
-	keptn.consume, err = keptn.consumer.Consume(func(message jetstream.Msg) {
-		keptn.faults.handle(message.Data(), keptn.Handle)
+func (s *Server) listen() (err error) {
+	s.consume, err = s.consumer.Consume(func(message jetstream.Msg) {
+		s.faults.handle(message.Data(), s.Handle)
 		_ = message.Ack()
 	})
 	return err
 }
 
 // Close ends the control plane.
-func (keptn *Server) Close() {
-	for _, running := range keptn.servers {
+func (s *Server) Close() {
+	for _, running := range s.servers {
 		_ = running.Close()
 	}
-	if keptn.consume != nil {
-		keptn.consume.Stop()
+	if s.consume != nil {
+		s.consume.Stop()
 	}
-	if keptn.conn != nil {
-		keptn.conn.Close()
+	if s.conn != nil {
+		s.conn.Close()
 	}
-	if keptn.nats != nil {
-		keptn.nats.Shutdown()
-		keptn.nats.WaitForShutdown()
+	if s.nats != nil {
+		s.nats.Shutdown()
+		s.nats.WaitForShutdown()
 	}
 }
 
 // authenticated is the gateway's check of the API token: two wrong ones from an
 // address bring a second of 429, for right ones too (recording 01-registration).
-func (keptn *Server) authenticated(next http.Handler) http.Handler {
+func (s *Server) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
-		keptn.mutex.Lock()
+		s.mutex.Lock()
 		now := time.Now()
-		wrong := request.Header.Get("x-token") != keptn.options.Token
-		limited := now.Before(keptn.deniedUntil) && keptn.denied >= 2
+		wrong := request.Header.Get("x-token") != s.options.Token
+		limited := now.Before(s.deniedUntil) && s.denied >= 2
 		if wrong && !limited {
-			if now.After(keptn.deniedUntil) {
-				keptn.denied = 0
+			if now.After(s.deniedUntil) {
+				s.denied = 0
 			}
-			keptn.denied++
-			keptn.deniedUntil = now.Add(time.Second)
+			s.denied++
+			s.deniedUntil = now.Add(time.Second)
 		}
-		keptn.mutex.Unlock()
+		s.mutex.Unlock()
 		switch {
 		case limited:
 			plain(writer, http.StatusTooManyRequests, `{"code":429, "message":"too many requests"}`)

@@ -24,10 +24,10 @@ type Alert struct {
 var comparison = regexp.MustCompile(` [<>] [0-9.]+$`)
 
 // Measured is what the alert compares with its limit. Its error is that it compares nothing.
-func (alert Alert) Measured() (string, error) {
-	measured := comparison.ReplaceAllString(alert.Expression, "")
-	if measured == alert.Expression {
-		return "", fmt.Errorf("alert %s compares nothing: %s", alert.Alert, alert.Expression)
+func (a Alert) Measured() (string, error) {
+	measured := comparison.ReplaceAllString(a.Expression, "")
+	if measured == a.Expression {
+		return "", fmt.Errorf("alert %s compares nothing: %s", a.Alert, a.Expression)
 	}
 	return measured, nil
 }

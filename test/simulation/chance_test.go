@@ -22,13 +22,13 @@ type chance struct {
 func newChance(seed uint64) *chance { return &chance{seed: seed, times: map[string]uint64{}} }
 
 // draw returns the source of random numbers for one decision.
-func (chance *chance) draw(format string, arguments ...any) *rand.Rand {
+func (c *chance) draw(format string, arguments ...any) *rand.Rand {
 	what := fmt.Sprintf(format, arguments...)
-	chance.mutex.Lock()
-	chance.times[what]++
-	times := chance.times[what]
-	chance.mutex.Unlock()
-	return rand.New(rand.NewPCG(chance.seed, hashed(what+string(binary.BigEndian.AppendUint64(nil, times)))))
+	c.mutex.Lock()
+	c.times[what]++
+	times := c.times[what]
+	c.mutex.Unlock()
+	return rand.New(rand.NewPCG(c.seed, hashed(what+string(binary.BigEndian.AppendUint64(nil, times)))))
 }
 
 func hashed(text string) uint64 {
@@ -44,8 +44,8 @@ func between(random *rand.Rand, least, most time.Duration) time.Duration {
 }
 
 // id makes an id for events and objects.
-func (chance *chance) id(of string) string {
-	random := chance.draw("id of %s", of)
+func (c *chance) id(of string) string {
+	random := c.draw("id of %s", of)
 	var made uuid.UUID
 	binary.BigEndian.PutUint64(made[:8], random.Uint64())
 	binary.BigEndian.PutUint64(made[8:], random.Uint64())

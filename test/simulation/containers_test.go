@@ -24,16 +24,16 @@ const (
 type script struct{ world *world }
 
 // Run waits.
-func (script script) Run(ctx context.Context, container embedded.Container) (int, error) {
-	random := script.world.chance.draw("container of %s", container.Job)
+func (s script) Run(ctx context.Context, container embedded.Container) (int, error) {
+	random := s.world.chance.draw("container of %s", container.Job)
 	code, end, pause := 0, succeeded, between(random, 100*time.Millisecond, 20*time.Second)
-	script.world.mutex.Lock()
-	fate := script.world.fates[container.Job]
-	script.world.mutex.Unlock()
+	s.world.mutex.Lock()
+	fate := s.world.fates[container.Job]
+	s.world.mutex.Unlock()
 	switch draw := random.Float64(); {
 	case fate == embedded.NodeLost:
 		pause = time.Hour // nobody hears of it any more
-	case script.world.planned != nil:
+	case s.world.planned != nil:
 		pause = 5 * time.Second
 	case draw < 0.05:
 		code, end = 1, failed
@@ -45,26 +45,26 @@ func (script script) Run(ctx context.Context, container embedded.Container) (int
 		code, end = 137, killed
 	case <-time.After(pause):
 	}
-	report := script.world.reportOf(random)
-	if value := container.Environment[secretKey]; value != "" && script.world.planned == nil {
+	report := s.world.reportOf(random)
+	if value := container.Environment[secretKey]; value != "" && s.world.planned == nil {
 		what := printSecret(random, value, container)
 		if report.text == "" && random.Float64() < 0.3 { //nolint:mnd // some
 			report = secretReport(random, value)
 		}
-		script.world.happen(what)
+		s.world.happen(what)
 	}
 	container.Terminate(report.text)
-	if script.world.planned == nil && random.Float64() < 0.05 { //nolint:mnd // some
+	if s.world.planned == nil && random.Float64() < 0.05 { //nolint:mnd // some
 		_, _ = container.Output.Write(bytes.Repeat([]byte("a long log\n"), 10000))
-		script.world.happen("a log of 110 KB")
+		s.world.happen("a log of 110 KB")
 	}
 	_, _ = fmt.Fprintf(container.Output, "%s %s\n", container.Job, end)
-	script.world.note("Job %s has %s", container.Job, end)
-	script.world.mutex.Lock()
-	script.world.ends[container.Job] = end
-	script.world.verdicts[container.Job] = report.verdict // of an earlier attempt nothing counts
-	script.world.mutex.Unlock()
-	script.world.happen("a report: " + report.name)
+	s.world.note("Job %s has %s", container.Job, end)
+	s.world.mutex.Lock()
+	s.world.ends[container.Job] = end
+	s.world.verdicts[container.Job] = report.verdict // of an earlier attempt nothing counts
+	s.world.mutex.Unlock()
+	s.world.happen("a report: " + report.name)
 	return code, nil
 }
 
@@ -96,9 +96,9 @@ var reports = []report{
 }
 
 // reportOf draws a report; most tasks write nothing.
-func (world *world) reportOf(random *rand.Rand) report {
+func (w *world) reportOf(random *rand.Rand) report {
 	const share = 0.3
-	if world.planned != nil || random.Float64() >= share {
+	if w.planned != nil || random.Float64() >= share {
 		return report{"nothing", "", keptn.ResultPass}
 	}
 	return reports[random.IntN(len(reports))]

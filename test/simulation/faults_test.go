@@ -83,9 +83,9 @@ const (
 )
 
 // namespaces are those in which Jobs may run.
-func (world *world) namespaces() []string {
+func (w *world) namespaces() []string {
 	names := []string{"job-executor-jobs", loadNamespace}
-	if world.many {
+	if w.many {
 		names = append(names, brokenNamespace)
 		for index := range others {
 			names = append(names, fmt.Sprintf("namespace-%d", index))
@@ -95,10 +95,10 @@ func (world *world) namespaces() []string {
 }
 
 // types are those that the bridge subscribes to.
-func (world *world) types() []string {
+func (w *world) types() []string {
 	names := []string{"sh.keptn.event.deployment.triggered", "sh.keptn.event.test.triggered", "sh.keptn.event.approval.triggered",
 		"sh.keptn.event.get-sli.triggered", observedType}
-	if world.many {
+	if w.many {
 		names = append(names, brokenType)
 		for index := range others {
 			names = append(names, fmt.Sprintf("sh.keptn.event.type-%d.triggered", index))
@@ -108,97 +108,97 @@ func (world *world) types() []string {
 }
 
 // react has the API server refuse what it refuses.
-func (world *world) react() {
-	world.cluster.React("list", "jobs", func(action clienttesting.Action) (bool, runtime.Object, error) {
+func (w *world) react() {
+	w.cluster.React("list", "jobs", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		// The roles in a namespace are deleted with it.
-		refused := action.GetNamespace() == brokenNamespace || action.GetNamespace() == loadNamespace && world.namespaceDown.Load()
+		refused := action.GetNamespace() == brokenNamespace || action.GetNamespace() == loadNamespace && w.namespaceDown.Load()
 		return refused, nil, apierrors.NewForbidden(jobs, "", errors.New("no role"))
 	})
-	world.cluster.React("create", "jobs", func(action clienttesting.Action) (bool, runtime.Object, error) {
-		refused := action.GetNamespace() == loadNamespace && world.namespaceDown.Load()
+	w.cluster.React("create", "jobs", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		refused := action.GetNamespace() == loadNamespace && w.namespaceDown.Load()
 		return refused, nil, apierrors.NewForbidden(jobs, "", errors.New("the namespace is being terminated"))
 	})
-	world.cluster.React("create", "tokenreviews", func(clienttesting.Action) (bool, runtime.Object, error) {
-		return world.apiDown.Load(), nil, errAPIDown
+	w.cluster.React("create", "tokenreviews", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return w.apiDown.Load(), nil, errAPIDown
 	})
 }
 
 var errAPIDown = &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
 
 // fateOf decides what becomes of a pod of a Job.
-func (world *world) fateOf(job *batchv1.Job) embedded.Fate {
-	world.mutex.Lock()
-	defer world.mutex.Unlock()
-	fate, decided := world.fates[job.Name]
+func (w *world) fateOf(job *batchv1.Job) embedded.Fate {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	fate, decided := w.fates[job.Name]
 	switch {
 	case decided:
 		return fate
-	case world.planned != nil:
-		fate = world.planned.fate
-		world.planned.fate = embedded.Runs
-	case world.faulty():
+	case w.planned != nil:
+		fate = w.planned.fate
+		w.planned.fate = embedded.Runs
+	case w.faulty():
 		const each = 0.01
-		draw := world.chance.draw("fate of %s", job.Name).Float64()
+		draw := w.chance.draw("fate of %s", job.Name).Float64()
 		fates := []embedded.Fate{embedded.Refused, embedded.Unschedulable, embedded.NodeLost}
 		if index := int(draw / each); index < len(fates) {
 			fate = fates[index]
 		}
 	}
-	world.fates[job.Name] = fate
+	w.fates[job.Name] = fate
 	return fate
 }
 
 // deletePod has others delete the pod of a Job after a while; it may just have succeeded.
-func (world *world) deletePod(job *batchv1.Job, random *rand.Rand) {
-	world.mutex.Lock()
-	world.touched[runOf(job.Name)] = true
-	world.mutex.Unlock()
+func (w *world) deletePod(job *batchv1.Job, random *rand.Rand) {
+	w.mutex.Lock()
+	w.touched[runOf(job.Name)] = true
+	w.mutex.Unlock()
 	time.Sleep(between(random, time.Millisecond, 10*time.Second))
-	client := world.cluster.Client(nil).CoreV1().Pods(job.Namespace)
-	list, err := client.List(world.ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
+	client := w.cluster.Client(nil).CoreV1().Pods(job.Namespace)
+	list, err := client.List(w.ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
 	if err != nil {
 		return
 	}
 	for index := range list.Items {
-		world.note("others delete pod %s", list.Items[index].Name)
-		_ = client.Delete(world.ctx, list.Items[index].Name, metav1.DeleteOptions{})
+		w.note("others delete pod %s", list.Items[index].Name)
+		_ = client.Delete(w.ctx, list.Items[index].Name, metav1.DeleteOptions{})
 	}
 }
 
 // hidesLog says whether the logs of a pod can't be read: those on a lost node can't, and
 // some others.
-func (world *world) hidesLog(pod string) (hides, hangs bool) {
+func (w *world) hidesLog(pod string) (hides, hangs bool) {
 	job := pod[:strings.LastIndex(pod, "-")]
-	world.mutex.Lock()
-	defer world.mutex.Unlock()
-	fate, draw := world.fates[job], 1.0
-	if world.planned == nil {
-		draw = rand.New(rand.NewPCG(world.chance.seed, hashed("logs of "+job))).Float64()
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	fate, draw := w.fates[job], 1.0
+	if w.planned == nil {
+		draw = rand.New(rand.NewPCG(w.chance.seed, hashed("logs of "+job))).Float64()
 	}
-	return fate == embedded.NodeLost || draw < 0.04 || world.planned != nil && world.planned.hidesLogs, draw < 0.02
+	return fate == embedded.NodeLost || draw < 0.04 || w.planned != nil && w.planned.hidesLogs, draw < 0.02
 }
 
 // occasionally has something go wrong for a while, again and again.
-func (world *world) occasionally(what string, quietFor time.Duration, lasts func(random *rand.Rand) time.Duration, begin func(random *rand.Rand), end func()) {
-	for world.faulty() && world.ctx.Err() == nil {
-		random := world.chance.draw("%s", what)
-		world.pass(between(random, time.Second, quietFor))
-		if !world.faulty() {
+func (w *world) occasionally(what string, quietFor time.Duration, lasts func(random *rand.Rand) time.Duration, begin func(random *rand.Rand), end func()) {
+	for w.faulty() && w.ctx.Err() == nil {
+		random := w.chance.draw("%s", what)
+		w.pass(between(random, time.Second, quietFor))
+		if !w.faulty() {
 			return
 		}
-		world.note("%s", what)
+		w.note("%s", what)
 		begin(random)
-		world.pass(lasts(random))
+		w.pass(lasts(random))
 		end()
-		world.note("no more: %s", what)
+		w.note("no more: %s", what)
 	}
 }
 
 // pass lets time pass, while there are faults.
-func (world *world) pass(most time.Duration) {
-	for until := time.Now().Add(most); time.Now().Before(until) && world.faulty(); {
+func (w *world) pass(most time.Duration) {
+	for until := time.Now().Add(most); time.Now().Before(until) && w.faulty(); {
 		select {
-		case <-world.ctx.Done():
+		case <-w.ctx.Done():
 			return
 		case <-time.After(min(time.Second, time.Until(until))):
 		}
@@ -221,62 +221,62 @@ func upTo(seldom, longest time.Duration) func(random *rand.Rand) time.Duration {
 }
 
 // beginOutages begins all that goes wrong for a while.
-func (world *world) beginOutages() {
+func (w *world) beginOutages() {
 	const quiet = 4 * time.Minute
-	go world.occasionally("Keptn is down", 2*quiet, upTo(70*time.Second, 10*time.Minute),
-		func(*rand.Rand) { world.keptnDown.Store(true); world.keptnDeaths.Add(1) }, func() { world.keptnDown.Store(false) })
-	go world.occasionally("something else answers for Keptn", 2*quiet, upTo(70*time.Second, 5*time.Minute),
-		func(random *rand.Rand) { world.foreign.Store(1 + random.Int32N(int32(len(foreignAnswers)))) }, func() { world.foreign.Store(0) })
-	go world.occasionally("Keptn is slow", 2*quiet, upTo(70*time.Second, 5*time.Minute),
-		func(*rand.Rand) { world.keptnSlow.Store(true) }, func() { world.keptnSlow.Store(false) })
-	go world.occasionally("the API server is down", 2*quiet, upTo(time.Minute, 3*time.Minute),
-		func(*rand.Rand) { world.apiDown.Store(true) }, func() { world.apiDown.Store(false) })
-	go world.occasionally("a namespace is deleted", 4*quiet, upTo(time.Minute, 3*time.Minute),
-		func(*rand.Rand) { world.deleteNamespace() }, func() { world.namespaceDown.Store(false) })
-	if !world.skewed { // else nobody knows whether a Secret changed before a task started, or after
-		go world.occasionally("the Secret changes", quiet, upTo(10*time.Second, time.Minute), world.changeSecret, world.makeSecret)
+	go w.occasionally("Keptn is down", 2*quiet, upTo(70*time.Second, 10*time.Minute),
+		func(*rand.Rand) { w.keptnDown.Store(true); w.keptnDeaths.Add(1) }, func() { w.keptnDown.Store(false) })
+	go w.occasionally("something else answers for Keptn", 2*quiet, upTo(70*time.Second, 5*time.Minute),
+		func(random *rand.Rand) { w.foreign.Store(1 + random.Int32N(int32(len(foreignAnswers)))) }, func() { w.foreign.Store(0) })
+	go w.occasionally("Keptn is slow", 2*quiet, upTo(70*time.Second, 5*time.Minute),
+		func(*rand.Rand) { w.keptnSlow.Store(true) }, func() { w.keptnSlow.Store(false) })
+	go w.occasionally("the API server is down", 2*quiet, upTo(time.Minute, 3*time.Minute),
+		func(*rand.Rand) { w.apiDown.Store(true) }, func() { w.apiDown.Store(false) })
+	go w.occasionally("a namespace is deleted", 4*quiet, upTo(time.Minute, 3*time.Minute),
+		func(*rand.Rand) { w.deleteNamespace() }, func() { w.namespaceDown.Store(false) })
+	if !w.skewed { // else nobody knows whether a Secret changed before a task started, or after
+		go w.occasionally("the Secret changes", quiet, upTo(10*time.Second, time.Minute), w.changeSecret, w.makeSecret)
 	}
-	if world.skewed {
-		for name, clock := range map[string]*atomic.Int64{"Keptn's clock jumps": &world.keptnClock, "Kubernetes' clock jumps": &world.kubernetesClock} {
-			go world.occasionally(name, 2*quiet, upTo(2*time.Second, time.Minute), func(random *rand.Rand) {
+	if w.skewed {
+		for name, clock := range map[string]*atomic.Int64{"Keptn's clock jumps": &w.keptnClock, "Kubernetes' clock jumps": &w.kubernetesClock} {
+			go w.occasionally(name, 2*quiet, upTo(2*time.Second, time.Minute), func(random *rand.Rand) {
 				const most = 10 * time.Minute
 				clock.Store(int64(between(random, -most, most)))
 			}, func() {})
 		}
 	}
-	go world.meddle()
+	go w.meddle()
 }
 
-func (world *world) touch(job *batchv1.Job) {
-	world.mutex.Lock()
-	defer world.mutex.Unlock()
-	world.touched[runOf(job.Name)] = true
-	world.early[runOf(job.Name)] = world.early[runOf(job.Name)] || len(world.counted[job.Labels[run.EventIDLabel]]) == 0
+func (w *world) touch(job *batchv1.Job) {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	w.touched[runOf(job.Name)] = true
+	w.early[runOf(job.Name)] = w.early[runOf(job.Name)] || len(w.counted[job.Labels[run.EventIDLabel]]) == 0
 }
 
 // deleteNamespace deletes all that is in a namespace, which takes nothing new then.
-func (world *world) deleteNamespace() {
-	client := world.cluster.Client(nil).BatchV1().Jobs(loadNamespace)
-	list, err := client.List(world.ctx, metav1.ListOptions{LabelSelector: run.Selector})
+func (w *world) deleteNamespace() {
+	client := w.cluster.Client(nil).BatchV1().Jobs(loadNamespace)
+	list, err := client.List(w.ctx, metav1.ListOptions{LabelSelector: run.Selector})
 	if err != nil {
 		return
 	}
-	world.namespaceDown.Store(true)
+	w.namespaceDown.Store(true)
 	for index := range list.Items {
-		world.touch(&list.Items[index])
-		_ = client.Delete(world.ctx, list.Items[index].Name, metav1.DeleteOptions{})
+		w.touch(&list.Items[index])
+		_ = client.Delete(w.ctx, list.Items[index].Name, metav1.DeleteOptions{})
 	}
 }
 
 // meddle has others delete Jobs that run or wait, and resume those that wait.
-func (world *world) meddle() {
-	for world.faulty() && world.ctx.Err() == nil {
-		random := world.chance.draw("others")
-		world.pass(between(random, time.Second, 20*time.Second))
-		if !world.faulty() {
+func (w *world) meddle() {
+	for w.faulty() && w.ctx.Err() == nil {
+		random := w.chance.draw("others")
+		w.pass(between(random, time.Second, 20*time.Second))
+		if !w.faulty() {
 			return
 		}
-		list, err := world.cluster.Client(nil).BatchV1().Jobs("").List(world.ctx, metav1.ListOptions{LabelSelector: run.Selector})
+		list, err := w.cluster.Client(nil).BatchV1().Jobs("").List(w.ctx, metav1.ListOptions{LabelSelector: run.Selector})
 		if err != nil {
 			continue
 		}
@@ -285,53 +285,53 @@ func (world *world) meddle() {
 			continue
 		}
 		slices.SortFunc(active, func(one, other batchv1.Job) int { return strings.Compare(one.Name, other.Name) })
-		world.meddleWith(&active[random.IntN(len(active))], random.Float64() < 0.5) //nolint:mnd // half of them
+		w.meddleWith(&active[random.IntN(len(active))], random.Float64() < 0.5) //nolint:mnd // half of them
 	}
 }
 
 // meddleWith resumes a Job that waits, or deletes it.
-func (world *world) meddleWith(job *batchv1.Job, resumes bool) {
-	world.touch(job)
-	client := world.cluster.Client(nil).BatchV1().Jobs(job.Namespace)
+func (w *world) meddleWith(job *batchv1.Job, resumes bool) {
+	w.touch(job)
+	client := w.cluster.Client(nil).BatchV1().Jobs(job.Namespace)
 	if run.PhaseOf(job) == run.Waiting && resumes {
-		world.note("others resume Job %s", job.Name)
-		_, _ = client.Patch(world.ctx, job.Name, types.MergePatchType, []byte(`{"spec":{"suspend":false}}`), metav1.PatchOptions{})
+		w.note("others resume Job %s", job.Name)
+		_, _ = client.Patch(w.ctx, job.Name, types.MergePatchType, []byte(`{"spec":{"suspend":false}}`), metav1.PatchOptions{})
 		return
 	}
-	world.note("others delete Job %s", job.Name)
-	_ = client.Delete(world.ctx, job.Name, metav1.DeleteOptions{})
+	w.note("others delete Job %s", job.Name)
+	_ = client.Delete(w.ctx, job.Name, metav1.DeleteOptions{})
 }
 
 // rival is the source of another integration.
 const rival = "somebody-else"
 
 // isTouched says whether others deleted or resumed a Job of a run.
-func (world *world) isTouched(job string) bool {
-	world.mutex.Lock()
-	defer world.mutex.Unlock()
-	return world.touched[runOf(job)]
+func (w *world) isTouched(job string) bool {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	return w.touched[runOf(job)]
 }
 
 // published is told of each task that Keptn triggers; another integration answers some
 // of them.
-func (world *world) published(content []byte) {
+func (w *world) published(content []byte) {
 	triggered, err := keptn.DecodeEvent(content)
 	if err != nil {
-		world.violate("Keptn published what is no event: %v", err)
+		w.violate("Keptn published what is no event: %v", err)
 		return
 	}
 	task, _, err := keptn.ParseTask(triggered)
 	if err != nil {
-		world.violate("Keptn published what is no task: %v", err)
+		w.violate("Keptn published what is no task: %v", err)
 		return
 	}
-	random := world.chance.draw("rival for %s", task.TriggeredID)
-	answers := world.faulty() && jobsOf[task.Name] > 0 && random.Float64() < 0.05
-	world.mutex.Lock()
-	world.contexts[runOf(run.Name(run.ID(task.TriggeredID), 0, 0))] = task.Context
-	world.rivals[task.TriggeredID] = answers
-	world.opened[task.TriggeredID] = time.Now()
-	world.mutex.Unlock()
+	random := w.chance.draw("rival for %s", task.TriggeredID)
+	answers := w.faulty() && jobsOf[task.Name] > 0 && random.Float64() < 0.05
+	w.mutex.Lock()
+	w.contexts[runOf(run.Name(run.ID(task.TriggeredID), 0, 0))] = task.Context
+	w.rivals[task.TriggeredID] = answers
+	w.opened[task.TriggeredID] = time.Now()
+	w.mutex.Unlock()
 	if !answers {
 		return
 	}
@@ -341,41 +341,41 @@ func (world *world) published(content []byte) {
 			task.Event(keptn.Finished, time.Now(), keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass}),
 		} {
 			time.Sleep(between(random, 2*time.Second, 2*time.Minute))
-			if world.ctx.Err() != nil {
+			if w.ctx.Err() != nil {
 				return
 			}
 			answer.SetSource(rival)
-			answer.SetID(world.chance.id("rival"))
-			world.ask(http.MethodPost, "/v1/event", answer, nil)
+			answer.SetID(w.chance.id("rival"))
+			w.ask(http.MethodPost, "/v1/event", answer, nil)
 		}
 	}()
 }
 
 // atGateway is Keptn as the bridge reaches it.
-func (world *world) atGateway(gateway http.Handler) http.Handler {
+func (w *world) atGateway(gateway http.Handler) http.Handler {
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
-		world.mutex.Lock()
-		world.requests++
+		w.mutex.Lock()
+		w.requests++
 		if strings.Contains(request.URL.Path, "sequence-execution") {
-			world.questions++
-			world.traffic.questions[request.URL.Query().Get("keptnContext")]++
+			w.questions++
+			w.traffic.questions[request.URL.Query().Get("keptnContext")]++
 		}
-		world.mutex.Unlock()
-		world.queue(request)
+		w.mutex.Unlock()
+		w.queue(request)
 		if strings.HasSuffix(request.URL.Path, "/log") {
 			body, _ := io.ReadAll(request.Body)
-			world.searchLeaks("Keptn's log", body)
+			w.searchLeaks("Keptn's log", body)
 			request.Body = io.NopCloser(bytes.NewReader(body))
 		}
 		if strings.Contains(request.URL.Path, brokenType) {
 			<-request.Context().Done() // it never answers
 			return
 		}
-		if world.keptnDown.Load() {
+		if w.keptnDown.Load() {
 			http.Error(writer, "Keptn is down", http.StatusServiceUnavailable)
 			return
 		}
-		if foreign := world.foreign.Load(); foreign > 0 {
+		if foreign := w.foreign.Load(); foreign > 0 {
 			answer := foreignAnswers[foreign-1]
 			writer.WriteHeader(answer.status)
 			_, _ = writer.Write([]byte(answer.body))
@@ -386,21 +386,21 @@ func (world *world) atGateway(gateway http.Handler) http.Handler {
 }
 
 // queue lets a request wait until Keptn, which is slow, comes to it.
-func (world *world) queue(request *http.Request) {
+func (w *world) queue(request *http.Request) {
 	var pause time.Duration
-	if world.busy && (world.faulty() || world.planned != nil) {
+	if w.busy && (w.faulty() || w.planned != nil) {
 		const each = 50 * time.Millisecond
 		now := time.Now()
-		world.mutex.Lock()
-		if world.free.Before(now) {
-			world.free = now
+		w.mutex.Lock()
+		if w.free.Before(now) {
+			w.free = now
 		}
-		pause = world.free.Sub(now)
-		world.free = world.free.Add(each)
-		world.mutex.Unlock()
+		pause = w.free.Sub(now)
+		w.free = w.free.Add(each)
+		w.mutex.Unlock()
 	}
-	if world.keptnSlow.Load() {
-		pause += between(world.chance.draw("Keptn is slow with %s %s", request.Method, request.URL), time.Second, 30*time.Second)
+	if w.keptnSlow.Load() {
+		pause += between(w.chance.draw("Keptn is slow with %s %s", request.Method, request.URL), time.Second, 30*time.Second)
 	}
 	if pause == 0 {
 		return
@@ -422,22 +422,22 @@ var foreignAnswers = []struct {
 
 // misreads says whether the filter of a Trigger can't read an event in time, as was seen of
 // Knative's on a busy machine.
-func (world *world) misreads(trigger string, received event.Event) bool {
+func (w *world) misreads(trigger string, received event.Event) bool {
 	const seldom = 0.003
-	if world.planned != nil || !world.faulty() || world.chance.draw("the filter of %s reads %s %s", trigger, received.Type(), received.ID()).Float64() >= seldom {
+	if w.planned != nil || !w.faulty() || w.chance.draw("the filter of %s reads %s %s", trigger, received.Type(), received.ID()).Float64() >= seldom {
 		return false
 	}
 	if trigger == "executor-observed" {
-		world.mutex.Lock()
-		world.undelivered[received.ID()] = true
-		world.mutex.Unlock()
+		w.mutex.Lock()
+		w.undelivered[received.ID()] = true
+		w.mutex.Unlock()
 	}
 	return true
 }
 
 // laterBroker is a Broker as over Kafka or RabbitMQ: it answers before it delivers, and
 // so may lose what it took; it delivers in any order, and some of it twice.
-func (world *world) laterBroker(broker *embedded.Broker, process *process) http.Handler {
+func (w *world) laterBroker(broker *embedded.Broker, process *process) http.Handler {
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		body, err := io.ReadAll(request.Body)
 		if err != nil {
@@ -446,8 +446,8 @@ func (world *world) laterBroker(broker *embedded.Broker, process *process) http.
 		}
 		writer.WriteHeader(http.StatusAccepted)
 		eventType := request.Header.Get("Ce-Type")
-		random := world.chance.draw("Broker delivers %s %s", eventType, request.Header.Get("Ce-Id"))
-		for range world.deliveries(eventType, random) {
+		random := w.chance.draw("Broker delivers %s %s", eventType, request.Header.Get("Ce-Id"))
+		for range w.deliveries(eventType, random) {
 			pause := between(random, time.Millisecond, time.Second)
 			copied := request.Clone(process.ctx) //nolint:contextcheck // it outlives the request
 			copied.Body = io.NopCloser(bytes.NewReader(body))
@@ -462,11 +462,11 @@ func (world *world) laterBroker(broker *embedded.Broker, process *process) http.
 }
 
 // deliveries is how often a Broker delivers an event that it took.
-func (world *world) deliveries(eventType string, random *rand.Rand) int {
-	if world.planned != nil {
-		return world.planned.deliveries(world, eventType)
+func (w *world) deliveries(eventType string, random *rand.Rand) int {
+	if w.planned != nil {
+		return w.planned.deliveries(w, eventType)
 	}
-	if !world.faulty() {
+	if !w.faulty() {
 		return 1
 	}
 	const seldom = 0.01
@@ -481,13 +481,13 @@ func (world *world) deliveries(eventType string, random *rand.Rand) int {
 }
 
 // keptnDrops says whether Keptn loses an event that it took, if that is planned.
-func (world *world) keptnDrops(eventType string) bool {
-	return world.planned != nil && world.planned.drops(world, eventType)
+func (w *world) keptnDrops(eventType string) bool {
+	return w.planned != nil && w.planned.drops(w, eventType)
 }
 
 // awaitNamespace waits as an informer does that tries again and again, but not by chance.
-func (world *world) awaitNamespace(ctx context.Context, operation string) {
-	for strings.HasSuffix(operation, " in "+loadNamespace) && world.namespaceDown.Load() && ctx.Err() == nil {
+func (w *world) awaitNamespace(ctx context.Context, operation string) {
+	for strings.HasSuffix(operation, " in "+loadNamespace) && w.namespaceDown.Load() && ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Second):
@@ -496,13 +496,13 @@ func (world *world) awaitNamespace(ctx context.Context, operation string) {
 }
 
 // unlogged is a Kubernetes call that reads a log that can't be read.
-func (world *world) unlogged(ctx context.Context, operation string) error {
+func (w *world) unlogged(ctx context.Context, operation string) error {
 	name, isLog := strings.CutPrefix(operation, "log ")
 	if !isLog {
 		return nil
 	}
 	pod, _, _ := strings.Cut(name, " ")
-	hides, hangs := world.hidesLog(pod)
+	hides, hangs := w.hidesLog(pod)
 	if hides && hangs {
 		<-ctx.Done()
 		return ctx.Err()

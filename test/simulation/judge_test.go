@@ -20,30 +20,30 @@ type sequenceState struct {
 	State   string `json:"state"`
 }
 
-func (state sequenceState) isOver() bool {
-	return state.State == "finished" || state.State == "aborted"
+func (s sequenceState) isOver() bool {
+	return s.State == "finished" || s.State == "aborted"
 }
 
-func (world *world) sequences(query string) []sequenceState {
+func (w *world) sequences(query string) []sequenceState {
 	var answer struct{ States []sequenceState }
-	world.ask(http.MethodGet, "/controlPlane/v1/sequence/"+project+query, nil, &answer)
+	w.ask(http.MethodGet, "/controlPlane/v1/sequence/"+project+query, nil, &answer)
 	return answer.States
 }
 
 // isOver says whether a sequence has ended.
-func (world *world) isOver(keptnContext string) bool {
-	return slices.ContainsFunc(world.sequences("?keptnContext="+keptnContext), sequenceState.isOver)
+func (w *world) isOver(keptnContext string) bool {
+	return slices.ContainsFunc(w.sequences("?keptnContext="+keptnContext), sequenceState.isOver)
 }
 
 // unended are the sequences and the Jobs that have not ended.
-func (world *world) unended() []string {
+func (w *world) unended() []string {
 	var unended []string
-	for _, sequence := range world.sequences("") {
+	for _, sequence := range w.sequences("") {
 		if !sequence.isOver() {
 			unended = append(unended, "sequence "+sequence.Context+" is "+sequence.State)
 		}
 	}
-	jobs, err := world.cluster.Client(nil).BatchV1().Jobs("").List(world.ctx, metav1.ListOptions{LabelSelector: run.Selector})
+	jobs, err := w.cluster.Client(nil).BatchV1().Jobs("").List(w.ctx, metav1.ListOptions{LabelSelector: run.Selector})
 	if err != nil {
 		return append(unended, err.Error())
 	}
@@ -55,15 +55,15 @@ func (world *world) unended() []string {
 }
 
 // heal waits until everything has ended, now that there are no faults.
-func (world *world) heal() {
+func (w *world) heal() {
 	deadline := time.Now().Add(healLimit)
 	for {
-		unended := world.unended()
+		unended := w.unended()
 		if len(unended) == 0 {
 			return
 		}
 		if time.Now().After(deadline) {
-			world.violate("%d have not ended: %s", len(unended), strings.Join(unended[:min(len(unended), 5)], "; "))
+			w.violate("%d have not ended: %s", len(unended), strings.Join(unended[:min(len(unended), 5)], "; "))
 			return
 		}
 		time.Sleep(10 * time.Second)
@@ -71,16 +71,16 @@ func (world *world) heal() {
 }
 
 // quiet looks whether anything goes on although everything has ended.
-func (world *world) quiet() {
+func (w *world) quiet() {
 	const length = 10 * time.Minute
 	underWay := 5 * time.Minute // what is repeated every two minutes, too
-	if world.stuck {
+	if w.stuck {
 		underWay = 20 * time.Minute // nine attempts of 85 s at an executor that never answers, and the pauses
 	}
 	time.Sleep(underWay)
-	before := world.volume()
+	before := w.volume()
 	time.Sleep(length)
-	world.judgeQuiet(before, world.volume(), length)
+	w.judgeQuiet(before, w.volume(), length)
 }
 
 type taskEvent struct {
@@ -92,10 +92,10 @@ type taskEvent struct {
 }
 
 // judge looks at how each task ended.
-func (world *world) judge() (tasks int) {
-	world.judgeTraffic()
+func (w *world) judge() (tasks int) {
+	w.judgeTraffic()
 	var answer struct{ Events []taskEvent }
-	world.ask(http.MethodGet, "/mongodb-datastore/event", nil, &answer)
+	w.ask(http.MethodGet, "/mongodb-datastore/event", nil, &answer)
 	finished := map[string]taskEvent{}
 	for _, event := range answer.Events {
 		if _, phase, ok := keptn.ParseType(event.Type); ok && phase == keptn.Finished && strings.HasPrefix(event.Source, keptn.Source) {
@@ -105,48 +105,48 @@ func (world *world) judge() (tasks int) {
 	for _, event := range answer.Events {
 		name, phase, ok := keptn.ParseType(event.Type)
 		if event.Type == observedType {
-			world.judgeObserved(event.ID)
+			w.judgeObserved(event.ID)
 		}
 		if !ok || phase != keptn.Triggered {
 			continue
 		}
 		tasks++
 		if event.Source == lighthouse {
-			world.judgeEvaluation(event, answer.Events)
+			w.judgeEvaluation(event, answer.Events)
 			continue
 		}
-		world.mutex.Lock()
-		counted, aborted := world.counted[event.ID], world.aborted[event.Context]
+		w.mutex.Lock()
+		counted, aborted := w.counted[event.ID], w.aborted[event.Context]
 		// The user may abort between the started and the finished event that give it up.
-		abortedAsGivenUp := aborted && world.undelivered[event.ID] && times(counted, keptn.Finished) == 0
-		world.mutex.Unlock()
+		abortedAsGivenUp := aborted && w.undelivered[event.ID] && times(counted, keptn.Finished) == 0
+		w.mutex.Unlock()
 		if jobsOf[name] == 0 && len(counted) > 0 && !gaveUp(finished[event.ID]) && !abortedAsGivenUp {
-			world.violate("Keptn counted %v for task %s that nothing matches", counted, event.ID)
+			w.violate("Keptn counted %v for task %s that nothing matches", counted, event.ID)
 		}
 		if aborted || jobsOf[name] == 0 {
 			// A delivery that was under way when its task ended may have begun the run
 			// once more; that run was cancelled, or it would still be there.
 			continue
 		}
-		world.mutex.Lock()
-		rivaled := world.rivals[event.ID]
-		world.mutex.Unlock()
+		w.mutex.Lock()
+		rivaled := w.rivals[event.ID]
+		w.mutex.Unlock()
 		if rivaled && len(counted) < 2 { //nolint:mnd // both of ours
 			continue // the other one's completed it before Keptn had counted ours
 		}
-		if len(counted) == 0 || !world.isLegal(counted, rivaled) || times(counted, keptn.Finished) < times(counted, keptn.Started) {
-			world.violate("Keptn counted %v for task %s", counted, event.ID)
+		if len(counted) == 0 || !w.isLegal(counted, rivaled) || times(counted, keptn.Finished) < times(counted, keptn.Started) {
+			w.violate("Keptn counted %v for task %s", counted, event.ID)
 			continue
 		}
-		world.mutex.Lock()
-		undelivered := world.undelivered[event.ID]
-		world.mutex.Unlock()
+		w.mutex.Lock()
+		undelivered := w.undelivered[event.ID]
+		w.mutex.Unlock()
 		if gaveUp(finished[event.ID]) && !undelivered {
-			world.violate("task %s was given up, though its executor could take it", event.ID)
+			w.violate("task %s was given up, though its executor could take it", event.ID)
 		}
 		if !gaveUp(finished[event.ID]) {
-			world.judgeRuns(name, event.ID)
-			world.judgeResult(name, event.ID, finished[event.ID])
+			w.judgeRuns(name, event.ID)
+			w.judgeResult(name, event.ID, finished[event.ID])
 		}
 	}
 	return tasks
@@ -154,7 +154,7 @@ func (world *world) judge() (tasks int) {
 
 // judgeEvaluation looks how often a question of lighthouse-service was answered, and so the
 // evaluation: exactly once.
-func (world *world) judgeEvaluation(asked taskEvent, events []taskEvent) {
+func (w *world) judgeEvaluation(asked taskEvent, events []taskEvent) {
 	counts := map[string]int{}
 	for _, event := range events {
 		_, phase, _ := keptn.ParseType(event.Type)
@@ -165,15 +165,15 @@ func (world *world) judgeEvaluation(asked taskEvent, events []taskEvent) {
 			counts["evaluation.finished"]++
 		}
 	}
-	world.mutex.Lock()
-	defer world.mutex.Unlock()
-	world.happened["an evaluation"]++
-	if world.aborted[asked.Context] {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	w.happened["an evaluation"]++
+	if w.aborted[asked.Context] {
 		return
 	}
 	for _, what := range []string{"get-sli.started", "get-sli.finished", "evaluation.finished"} {
-		if times := counts[what]; times != 1 && (times == 0 || !world.skewed) {
-			world.violations = append(world.violations, fmt.Sprintf("there are %d of %s for the question %s", times, what, asked.ID))
+		if times := counts[what]; times != 1 && (times == 0 || !w.skewed) {
+			w.violations = append(w.violations, fmt.Sprintf("there are %d of %s for the question %s", times, what, asked.ID))
 		}
 	}
 }
@@ -181,39 +181,39 @@ func (world *world) judgeEvaluation(asked taskEvent, events []taskEvent) {
 // judgeObserved looks how often the Job of an event has run that triggers nothing: not
 // twice, and once if it was given to the Broker, and that loses nothing. Over HTTP Keptn
 // tells nobody of it.
-func (world *world) judgeObserved(id string) {
-	world.mutex.Lock()
-	defer world.mutex.Unlock()
+func (w *world) judgeObserved(id string) {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
 	job := run.Name(run.ID(id), 0, 0)
 	job = runOf(job) + observing
-	starts := world.starts[job]
+	starts := w.starts[job]
 	if starts > 0 {
-		world.happened["a notification"]++
+		w.happened["a notification"]++
 	}
-	isLost := world.transport != bridge.NATS || world.asynchronous || world.undelivered[id] || world.touched[runOf(job)] || world.fates[job] != embedded.Runs
-	if starts > 1 && !world.touched[runOf(job)] || starts == 0 && !isLost {
-		world.violations = append(world.violations, fmt.Sprintf("Job %s of an event that was observed ran %d times", job, starts))
+	isLost := w.transport != bridge.NATS || w.asynchronous || w.undelivered[id] || w.touched[runOf(job)] || w.fates[job] != embedded.Runs
+	if starts > 1 && !w.touched[runOf(job)] || starts == 0 && !isLost {
+		w.violations = append(w.violations, fmt.Sprintf("Job %s of an event that was observed ran %d times", job, starts))
 	}
 }
 
 // judgeRuns looks how often each Job of a task has run: none twice, and once the run
 // has begun at least the first of each action, whatever became of the other actions.
-func (world *world) judgeRuns(name, triggeredID string) {
-	world.mutex.Lock()
-	defer world.mutex.Unlock()
+func (w *world) judgeRuns(name, triggeredID string) {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
 	jobs := runOf(run.Name(run.ID(triggeredID), 0, 0))
-	if world.early[jobs] {
+	if w.early[jobs] {
 		return // it may begin again: nobody had said that it had begun
 	}
 	for _, first := range firstsOf[name] {
-		if begun := world.starts[jobs+firstsOf[name][0]] > 0; begun && world.starts[jobs+first] == 0 && world.fates[jobs+first] == embedded.Runs &&
-			!world.touched[jobs] {
-			world.violations = append(world.violations, fmt.Sprintf("Job %s%s never ran", jobs, first))
+		if begun := w.starts[jobs+firstsOf[name][0]] > 0; begun && w.starts[jobs+first] == 0 && w.fates[jobs+first] == embedded.Runs &&
+			!w.touched[jobs] {
+			w.violations = append(w.violations, fmt.Sprintf("Job %s%s never ran", jobs, first))
 		}
 	}
-	for job, starts := range world.starts {
+	for job, starts := range w.starts {
 		if runOf(job) == jobs && starts > 1+retriesOf(job) {
-			world.violations = append(world.violations, fmt.Sprintf("Job %s ran %d times", job, starts))
+			w.violations = append(w.violations, fmt.Sprintf("Job %s ran %d times", job, starts))
 		}
 	}
 }
@@ -224,29 +224,29 @@ func gaveUp(told taskEvent) bool {
 }
 
 // judgeResult compares what Keptn was told with how the Jobs ended.
-func (world *world) judgeResult(name, triggeredID string, told taskEvent) {
-	world.mutex.Lock()
-	defer world.mutex.Unlock()
+func (w *world) judgeResult(name, triggeredID string, told taskEvent) {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
 	ended, jobs := map[string]int{}, runOf(run.Name(run.ID(triggeredID), 0, 0))
 	want := keptn.ResultPass
-	for job, end := range world.ends {
+	for job, end := range w.ends {
 		if runOf(job) != jobs || isSilent(job) {
 			continue
 		}
 		ended[end]++
 		switch {
-		case end != succeeded || world.verdicts[job] == keptn.ResultFail:
+		case end != succeeded || w.verdicts[job] == keptn.ResultFail:
 			want = keptn.ResultFail
-		case world.verdicts[job] == keptn.ResultWarning && want == keptn.ResultPass:
+		case w.verdicts[job] == keptn.ResultWarning && want == keptn.ResultPass:
 			want = keptn.ResultWarning
 		}
 	}
 	if ended[succeeded]+ended[failed]+ended[killed] < jobsOf[name] {
 		want = keptn.ResultFail
 	}
-	if told.Data.Result == string(want) || world.touched[jobs] && told.Data.Result == string(keptn.ResultFail) {
+	if told.Data.Result == string(want) || w.touched[jobs] && told.Data.Result == string(keptn.ResultFail) {
 		return
 	}
-	world.violations = append(world.violations, fmt.Sprintf("task %s (%s) ended as %s, but its Jobs as %v of %d: %s",
+	w.violations = append(w.violations, fmt.Sprintf("task %s (%s) ended as %s, but its Jobs as %v of %d: %s",
 		triggeredID, name, told.Data.Result, ended, jobsOf[name], told.Data.Message))
 }

@@ -26,13 +26,13 @@ type process struct {
 	die   context.CancelFunc
 }
 
-func (world *world) newProcess(name string) *process {
-	made := &process{world: world, name: name}
-	made.ctx, made.die = context.WithCancel(world.ctx)
+func (w *world) newProcess(name string) *process {
+	made := &process{world: w, name: name}
+	made.ctx, made.die = context.WithCancel(w.ctx)
 	return made
 }
 
-func (process *process) dead() bool { return process.ctx.Err() != nil }
+func (p *process) dead() bool { return p.ctx.Err() != nil }
 
 // fault is what happens to a call.
 type fault int
@@ -58,14 +58,14 @@ const (
 const requestLimit = 90 * time.Second
 
 // await is an await point: time passes, and the process may die before it goes on.
-func (process *process) await(ctx context.Context, what string) {
-	if process.dead() {
+func (p *process) await(ctx context.Context, what string) {
+	if p.dead() {
 		runtime.Goexit()
 	}
-	random := process.world.chance.draw("%s awaits %s", process.name, what)
-	dies := process.world.faulty() && random.Float64() < crashChance
+	random := p.world.chance.draw("%s awaits %s", p.name, what)
+	dies := p.world.faulty() && random.Float64() < crashChance
 	pause := between(random, 100*time.Microsecond, 20*time.Millisecond)
-	if process.world.faulty() {
+	if p.world.faulty() {
 		switch draw := random.Float64(); {
 		case draw < stuckChance:
 			pause = between(random, 20*time.Second, 100*time.Second)
@@ -78,28 +78,28 @@ func (process *process) await(ctx context.Context, what string) {
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
-		if !process.dead() { // else that may be why
+		if !p.dead() { // else that may be why
 			// Many may have waited for the same; they go on one after the other.
 			time.Sleep(between(random, 1, time.Millisecond))
 		}
-	case <-process.ctx.Done():
+	case <-p.ctx.Done():
 	}
-	if dies && !process.dead() {
-		process.world.note("%s dies at %s", process.name, what)
-		process.die()
+	if dies && !p.dead() {
+		p.world.note("%s dies at %s", p.name, what)
+		p.die()
 	}
-	if process.dead() {
+	if p.dead() {
 		runtime.Goexit()
 	}
-	process.world.note("%s %s", process.name, what)
+	p.world.note("%s %s", p.name, what)
 }
 
 // fails decides what happens to a call.
-func (process *process) fails(what string) fault {
-	if !process.world.faulty() {
+func (p *process) fails(what string) fault {
+	if !p.world.faulty() {
 		return none
 	}
-	switch draw := process.world.chance.draw("%s fails %s", process.name, what).Float64(); {
+	switch draw := p.world.chance.draw("%s fails %s", p.name, what).Float64(); {
 	case draw < failChance/2:
 		return before
 	case draw < failChance:
@@ -110,7 +110,7 @@ func (process *process) fails(what string) fault {
 }
 
 // RoundTrip makes a request, which may fail, and which may arrive once more later.
-func (process *process) RoundTrip(request *http.Request) (*http.Response, error) {
+func (p *process) RoundTrip(request *http.Request) (*http.Response, error) {
 	what := fmt.Sprintf(
 		"%s %s%s?%s %s %s",
 		request.Method,
@@ -130,17 +130,17 @@ func (process *process) RoundTrip(request *http.Request) (*http.Response, error)
 		copied.Body = io.NopCloser(bytes.NewReader(body))
 		return copied
 	}
-	process.world.post(request)
-	process.await(request.Context(), what)
+	p.world.post(request)
+	p.await(request.Context(), what)
 	// Of several requests for the same, each is now at a time of its own.
-	what += " of " + time.Since(process.world.began).String()
-	failure := process.fails(what)
+	what += " of " + time.Since(p.world.began).String()
+	failure := p.fails(what)
 	if failure == before {
 		return nil, embedded.ErrRefused
 	}
-	world := process.world
-	if world.faulty() && request.Header.Get("Ce-Id") != "" && world.chance.draw("%s doubles %s", process.name, what).Float64() < doubleChance {
-		pause := between(world.chance.draw("%s doubles %s later", process.name, what), time.Millisecond, time.Minute)
+	world := p.world
+	if world.faulty() && request.Header.Get("Ce-Id") != "" && world.chance.draw("%s doubles %s", p.name, what).Float64() < doubleChance {
+		pause := between(world.chance.draw("%s doubles %s later", p.name, what), time.Millisecond, time.Minute)
 		go func() { //nolint:contextcheck // it outlives the request
 			time.Sleep(pause)
 			if world.ctx.Err() == nil {
@@ -157,7 +157,7 @@ func (process *process) RoundTrip(request *http.Request) (*http.Response, error)
 	if err == nil && strings.HasSuffix(request.URL.Path, "/v1/event") && response.StatusCode == http.StatusBadRequest {
 		world.happen("Keptn refused an event")
 	}
-	process.await(request.Context(), "the answer to "+what)
+	p.await(request.Context(), "the answer to "+what)
 	if failure == after && err == nil {
 		_ = response.Body.Close()
 		return nil, embedded.ErrReset
@@ -168,31 +168,31 @@ func (process *process) RoundTrip(request *http.Request) (*http.Response, error)
 var jobs = schema.GroupResource{Group: "batch", Resource: "jobs"}
 
 // call makes a call of the Kubernetes API, which may fail.
-func (process *process) call(ctx context.Context, operation string, do func() error) error {
-	process.world.called()
+func (p *process) call(ctx context.Context, operation string, do func() error) error {
+	p.world.called()
 	if strings.HasPrefix(operation, "list jobs "+run.Selector) && !strings.Contains(operation, run.EventIDLabel) {
 		// An informer's: its goroutines do not survive the end of one of them.
-		process.world.awaitNamespace(ctx, operation)
+		p.world.awaitNamespace(ctx, operation)
 		return do()
 	}
-	process.await(ctx, operation)
-	if process.world.apiDown.Load() {
+	p.await(ctx, operation)
+	if p.world.apiDown.Load() {
 		return errAPIDown
 	}
-	if err := process.world.unlogged(ctx, operation); err != nil {
-		process.await(ctx, "no log")
+	if err := p.world.unlogged(ctx, operation); err != nil {
+		p.await(ctx, "no log")
 		return err
 	}
-	operation += " of " + time.Since(process.world.began).String()
+	operation += " of " + time.Since(p.world.began).String()
 	failure := none
-	if !process.world.many || !strings.HasPrefix(operation, "list ") { // else of a hundred lists one would always fail
-		failure = process.fails(operation)
+	if !p.world.many || !strings.HasPrefix(operation, "list ") { // else of a hundred lists one would always fail
+		failure = p.fails(operation)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if failure == before {
-		switch process.world.chance.draw("%s refuses %s", process.name, operation).IntN(3) {
+		switch p.world.chance.draw("%s refuses %s", p.name, operation).IntN(3) {
 		case 0:
 			return apierrors.NewConflict(jobs, operation, fmt.Errorf("simulated"))
 		case 1:
@@ -202,7 +202,7 @@ func (process *process) call(ctx context.Context, operation string, do func() er
 		}
 	}
 	err := do()
-	process.await(ctx, "the answer to "+operation)
+	p.await(ctx, "the answer to "+operation)
 	if failure == after {
 		return apierrors.NewTimeoutError("simulated", 1)
 	}
@@ -210,17 +210,17 @@ func (process *process) call(ctx context.Context, operation string, do func() er
 }
 
 // serve answers requests by a handler as long as the process lives.
-func (process *process) serve(handler http.Handler) http.Handler {
+func (p *process) serve(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		ctx, cancel := context.WithCancel(request.Context())
 		defer cancel()
-		stop := context.AfterFunc(process.ctx, cancel) //nolint:contextcheck // the process may die first
+		stop := context.AfterFunc(p.ctx, cancel) //nolint:contextcheck // the process may die first
 		defer stop()
-		if process.dead() {
+		if p.dead() {
 			runtime.Goexit()
 		}
 		handler.ServeHTTP(writer, request.WithContext(ctx))
-		if process.dead() {
+		if p.dead() {
 			runtime.Goexit()
 		}
 	})

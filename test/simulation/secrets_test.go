@@ -27,38 +27,38 @@ func secretValue(version int) string {
 const secretCore = "Corr3ctHorseBattery"
 
 // makeSecret creates the Secret with a new value, or changes it.
-func (world *world) makeSecret() {
-	world.mutex.Lock()
-	value := secretValue(world.secretVersion)
-	world.secretVersion++
-	world.mutex.Unlock()
+func (w *world) makeSecret() {
+	w.mutex.Lock()
+	value := secretValue(w.secretVersion)
+	w.secretVersion++
+	w.mutex.Unlock()
 	for _, namespace := range []string{"job-executor-jobs", loadNamespace} {
-		client := world.cluster.Client(nil).CoreV1().Secrets(namespace)
-		secret, err := client.Get(world.ctx, secretName, metav1.GetOptions{})
+		client := w.cluster.Client(nil).CoreV1().Secrets(namespace)
+		secret, err := client.Get(w.ctx, secretName, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			secret = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: secretName, Labels: embedded.AllowedLabels()}}
 			secret.Data = map[string][]byte{secretKey: []byte(value)}
-			_, err = client.Create(world.ctx, secret, metav1.CreateOptions{})
+			_, err = client.Create(w.ctx, secret, metav1.CreateOptions{})
 		} else if err == nil {
 			secret.Data[secretKey] = []byte(value)
-			_, err = client.Update(world.ctx, secret, metav1.UpdateOptions{})
+			_, err = client.Update(w.ctx, secret, metav1.UpdateOptions{})
 		}
-		if err != nil && world.ctx.Err() == nil {
-			world.violate("the Secret cannot be changed: %v", err)
+		if err != nil && w.ctx.Err() == nil {
+			w.violate("the Secret cannot be changed: %v", err)
 		}
 	}
 }
 
 // changeSecret rotates the Secret, or deletes it for a while.
-func (world *world) changeSecret(random *rand.Rand) {
+func (w *world) changeSecret(random *rand.Rand) {
 	if random.Float64() < 0.5 { //nolint:mnd // half of them
-		world.happen("a Secret is rotated")
-		world.makeSecret()
+		w.happen("a Secret is rotated")
+		w.makeSecret()
 		return
 	}
-	world.happen("a Secret is deleted")
+	w.happen("a Secret is deleted")
 	for _, namespace := range []string{"job-executor-jobs", loadNamespace} {
-		_ = world.cluster.Client(nil).CoreV1().Secrets(namespace).Delete(world.ctx, secretName, metav1.DeleteOptions{}) // unless it is gone
+		_ = w.cluster.Client(nil).CoreV1().Secrets(namespace).Delete(w.ctx, secretName, metav1.DeleteOptions{}) // unless it is gone
 	}
 }
 
@@ -96,11 +96,11 @@ func secretReport(random *rand.Rand, value string) report {
 }
 
 // searchLeaks looks for values of the Secret, in any form, in content that has left the watcher.
-func (world *world) searchLeaks(where string, content []byte) {
+func (w *world) searchLeaks(where string, content []byte) {
 	for _, core := range secretCores {
 		if at := bytes.Index(content, []byte(core)); at >= 0 {
 			const around = 50
-			world.violate("%s has the value of a Secret: %s", where, content[max(0, at-around):min(len(content), at+around)])
+			w.violate("%s has the value of a Secret: %s", where, content[max(0, at-around):min(len(content), at+around)])
 			return
 		}
 	}
@@ -125,13 +125,13 @@ func (w leakWriter) Write(content []byte) (int, error) {
 }
 
 // isEndless reports whether the log of a pod never ends.
-func (world *world) isEndless(pod string) bool {
-	if world.planned != nil || !world.faulty() {
+func (w *world) isEndless(pod string) bool {
+	if w.planned != nil || !w.faulty() {
 		return false
 	}
-	endless := rand.New(rand.NewPCG(world.chance.seed, hashed("end of the log of "+pod))).Float64() < 0.02 //nolint:mnd // a few
+	endless := rand.New(rand.NewPCG(w.chance.seed, hashed("end of the log of "+pod))).Float64() < 0.02 //nolint:mnd // a few
 	if endless {
-		world.happen("a log that never ends")
+		w.happen("a log that never ends")
 	}
 	return endless
 }

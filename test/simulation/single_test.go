@@ -41,15 +41,15 @@ type plannedFault struct {
 }
 
 // deliveries is how often the Broker delivers an event.
-func (planned *plannedFault) deliveries(world *world, eventType string) int {
+func (p *plannedFault) deliveries(world *world, eventType string) int {
 	world.mutex.Lock()
 	defer world.mutex.Unlock()
 	switch {
-	case isOf(eventType, planned.loses):
-		planned.loses = ""
+	case isOf(eventType, p.loses):
+		p.loses = ""
 		return 0
-	case isOf(eventType, planned.doubles):
-		planned.doubles = ""
+	case isOf(eventType, p.doubles):
+		p.doubles = ""
 		return 2
 	default:
 		return 1
@@ -57,24 +57,24 @@ func (planned *plannedFault) deliveries(world *world, eventType string) int {
 }
 
 // deletesPod says whether others delete a pod that starts.
-func (world *world) deletesPod(random *rand.Rand) bool {
-	if world.planned == nil {
-		return world.faulty() && random.Float64() < 0.01 //nolint:mnd // a few
+func (w *world) deletesPod(random *rand.Rand) bool {
+	if w.planned == nil {
+		return w.faulty() && random.Float64() < 0.01 //nolint:mnd // a few
 	}
-	world.mutex.Lock()
-	defer world.mutex.Unlock()
-	deletes := world.planned.deletesPod
-	world.planned.deletesPod = false
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	deletes := w.planned.deletesPod
+	w.planned.deletesPod = false
 	return deletes
 }
 
 // drops says whether Keptn loses an event that it took.
-func (planned *plannedFault) drops(world *world, eventType string) bool {
+func (p *plannedFault) drops(world *world, eventType string) bool {
 	world.mutex.Lock()
 	defer world.mutex.Unlock()
-	drops := isOf(eventType, planned.dropped)
+	drops := isOf(eventType, p.dropped)
 	if drops {
-		planned.dropped = ""
+		p.dropped = ""
 	}
 	return drops
 }

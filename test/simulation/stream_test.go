@@ -46,58 +46,58 @@ func newStream(world *world) *stream {
 }
 
 // publish stores an event; an id that was stored shortly before is a duplicate.
-func (stream *stream) publish(subject string, content []byte, id string) {
-	stream.world.searchLeaks("Keptn's event "+subject, content)
+func (s *stream) publish(subject string, content []byte, id string) {
+	s.world.searchLeaks("Keptn's event "+subject, content)
 	go func() {
-		time.Sleep(between(stream.world.chance.draw("subscribers hear %s", content), time.Microsecond, 20*time.Millisecond))
-		stream.hear(content)
+		time.Sleep(between(s.world.chance.draw("subscribers hear %s", content), time.Microsecond, 20*time.Millisecond))
+		s.hear(content)
 	}()
-	stream.mutex.Lock()
-	defer stream.mutex.Unlock()
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
 	if id != "" {
-		if at, ok := stream.known[id]; ok && time.Since(at) < duplicateWindow {
+		if at, ok := s.known[id]; ok && time.Since(at) < duplicateWindow {
 			return
 		}
-		stream.known[id] = time.Now()
+		s.known[id] = time.Now()
 	}
 	if _, phase, ok := keptn.ParseType(subject); ok {
-		stream.pending = append(stream.pending, &message{subject: subject, content: content})
+		s.pending = append(s.pending, &message{subject: subject, content: content})
 		if phase == keptn.Triggered {
-			stream.world.published(content)
+			s.world.published(content)
 		}
 	}
-	lag, deaths := stream.lag(subject, content), stream.world.keptnDeaths.Load()
+	lag, deaths := s.lag(subject, content), s.world.keptnDeaths.Load()
 	go func() {
 		// Keptn handles events later that were published while it was down.
-		for time.Sleep(lag); stream.world.keptnDown.Load() && stream.world.ctx.Err() == nil; {
+		for time.Sleep(lag); s.world.keptnDown.Load() && s.world.ctx.Err() == nil; {
 			time.Sleep(time.Second)
 		}
-		stream.handling.Lock()
-		defer stream.handling.Unlock()
-		if stream.world.ctx.Err() == nil && !stream.isLost(subject, content, deaths) {
-			stream.handle(content)
+		s.handling.Lock()
+		defer s.handling.Unlock()
+		if s.world.ctx.Err() == nil && !s.isLost(subject, content, deaths) {
+			s.handle(content)
 		}
 	}()
 }
 
 // hear is what the subscribers of core NATS do with an event of the stream, which they get again if
 // it is published again.
-func (world *world) hear(content []byte) {
+func (w *world) hear(content []byte) {
 	if answer, err := keptn.DecodeEvent(content); err == nil && strings.HasPrefix(answer.Source(), keptn.Source) {
-		world.mutex.Lock()
-		if world.heard[answer.ID()] {
-			world.happened["an answer of ours was published twice"]++
+		w.mutex.Lock()
+		if w.heard[answer.ID()] {
+			w.happened["an answer of ours was published twice"]++
 		}
-		world.heard[answer.ID()] = true
-		world.mutex.Unlock()
+		w.heard[answer.ID()] = true
+		w.mutex.Unlock()
 	}
-	world.keptn.Hear(content)
+	w.keptn.Hear(content)
 }
 
 // isLost reports whether Keptn never handles an answer of ours that it has acknowledged, for example
 // because it died (K4 of a real Keptn 1.4.5). Its own triggered events are in its database.
-func (stream *stream) isLost(subject string, content []byte, deaths int64) bool {
-	world := stream.world
+func (s *stream) isLost(subject string, content []byte, deaths int64) bool {
+	world := s.world
 	answer, err := keptn.DecodeEvent(content)
 	_, phase, ok := keptn.ParseType(subject)
 	if err != nil || !ok || phase == keptn.Triggered || !strings.HasPrefix(answer.Source(), keptn.Source) || world.planned != nil || !world.faulty() {
@@ -118,18 +118,18 @@ func (stream *stream) isLost(subject string, content []byte, deaths int64) bool 
 // event of a hundred for up to five seconds (it fetches ten at a time); busy, each for up
 // to five minutes. So what comes later may be handled first. What Keptn publishes itself
 // it has handled already.
-func (stream *stream) lag(subject string, content []byte) time.Duration {
-	random := stream.world.chance.draw("Keptn handles %s", content)
+func (s *stream) lag(subject string, content []byte) time.Duration {
+	random := s.world.chance.draw("Keptn handles %s", content)
 	quick := between(random, time.Microsecond, time.Millisecond)
 	if _, phase, ok := keptn.ParseType(subject); !ok || phase == keptn.Triggered {
 		return quick
 	}
 	switch {
-	case stream.world.planned != nil:
-		stream.world.mutex.Lock()
-		defer stream.world.mutex.Unlock()
-		return quick + stream.world.planned.lag
-	case stream.world.faulty() && stream.world.busy:
+	case s.world.planned != nil:
+		s.world.mutex.Lock()
+		defer s.world.mutex.Unlock()
+		return quick + s.world.planned.lag
+	case s.world.faulty() && s.world.busy:
 		return between(random, time.Millisecond, 5*time.Minute)
 	case random.Float64() < 0.01: //nolint:mnd // as measured on a real one
 		return between(random, time.Millisecond, 5*time.Second)
@@ -145,10 +145,10 @@ type connection struct {
 }
 
 // Send publishes an event, as nats.Transport does.
-func (connection *connection) Send(ctx context.Context, outgoing event.Event) error {
+func (c *connection) Send(ctx context.Context, outgoing event.Event) error {
 	what := "publish " + outgoing.Type() + " " + outgoing.ID()
-	connection.process.await(ctx, what)
-	failure := connection.process.fails(what)
+	c.process.await(ctx, what)
+	failure := c.process.fails(what)
 	if failure == before || ctx.Err() != nil {
 		return errDown
 	}
@@ -156,8 +156,8 @@ func (connection *connection) Send(ctx context.Context, outgoing event.Event) er
 	if err != nil {
 		return err
 	}
-	connection.stream.publish(outgoing.Type(), content, outgoing.ID())
-	connection.process.await(ctx, "the acknowledgement of "+what)
+	c.stream.publish(outgoing.Type(), content, outgoing.ID())
+	c.process.await(ctx, "the acknowledgement of "+what)
 	if failure == after {
 		return errDown
 	}
@@ -165,22 +165,22 @@ func (connection *connection) Send(ctx context.Context, outgoing event.Event) er
 }
 
 // MaxBytes is not known.
-func (connection *connection) MaxBytes() int { return 0 }
+func (c *connection) MaxBytes() int { return 0 }
 
 // Receive delivers what is pending, each again until it was taken, or is not wanted.
-func (connection *connection) Receive(ctx context.Context, intake intake.Intake) error {
+func (c *connection) Receive(ctx context.Context, intake intake.Intake) error {
 	const interval = 50 * time.Millisecond
 	var group sync.WaitGroup
 	defer group.Wait()
-	connection.process.await(ctx, "to receive")
+	c.process.await(ctx, "to receive")
 	intake.Receiving()
 	for ctx.Err() == nil {
-		for _, message := range connection.stream.due() {
+		for _, message := range c.stream.due() {
 			if !intake.Wants(message.subject) {
-				connection.stream.acknowledge(message)
+				c.stream.acknowledge(message)
 				continue
 			}
-			group.Go(func() { connection.deliver(ctx, message, intake.Take) })
+			group.Go(func() { c.deliver(ctx, message, intake.Take) })
 		}
 		select {
 		case <-ctx.Done():
@@ -190,11 +190,11 @@ func (connection *connection) Receive(ctx context.Context, intake intake.Intake)
 	return nil
 }
 
-func (stream *stream) due() []*message {
-	stream.mutex.Lock()
-	defer stream.mutex.Unlock()
+func (s *stream) due() []*message {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
 	var due []*message
-	for _, message := range stream.pending {
+	for _, message := range s.pending {
 		if !time.Now().Before(message.next) {
 			message.next = time.Now().Add(ackWait)
 			message.deliveries++
@@ -204,14 +204,14 @@ func (stream *stream) due() []*message {
 	return due
 }
 
-func (connection *connection) deliver(ctx context.Context, message *message, take intake.Take) {
-	stream := connection.stream
+func (c *connection) deliver(ctx context.Context, message *message, take intake.Take) {
+	stream := c.stream
 	triggered, err := keptn.DecodeEvent(message.content)
 	if err != nil {
 		stream.world.violate("Keptn published what is no event: %v", err)
 		return
 	}
-	connection.process.await(ctx, "message "+triggered.ID())
+	c.process.await(ctx, "message "+triggered.ID())
 	origin := intake.Published
 	if message.deliveries > 1 {
 		origin = intake.Listed
@@ -220,20 +220,20 @@ func (connection *connection) deliver(ctx context.Context, message *message, tak
 	working, done := context.WithCancel(ctx)
 	defer done()
 	go func() {
-		for working.Err() == nil && !connection.process.dead() {
+		for working.Err() == nil && !c.process.dead() {
 			stream.mutex.Lock()
 			message.next = time.Now().Add(ackWait)
 			stream.mutex.Unlock()
 			select {
 			case <-working.Done():
-			case <-connection.process.ctx.Done():
+			case <-c.process.ctx.Done():
 			case <-time.After(ackWait / 3):
 			}
 		}
 	}()
 	err = take(ctx, triggered, origin)
-	connection.process.await(ctx, "to settle message "+triggered.ID())
-	if ctx.Err() != nil || connection.process.fails("settling message "+triggered.ID()) != none {
+	c.process.await(ctx, "to settle message "+triggered.ID())
+	if ctx.Err() != nil || c.process.fails("settling message "+triggered.ID()) != none {
 		return
 	}
 	if err != nil {
@@ -245,12 +245,12 @@ func (connection *connection) deliver(ctx context.Context, message *message, tak
 	stream.acknowledge(message)
 }
 
-func (stream *stream) acknowledge(message *message) {
-	stream.mutex.Lock()
-	defer stream.mutex.Unlock()
-	for index, pending := range stream.pending {
+func (s *stream) acknowledge(message *message) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	for index, pending := range s.pending {
 		if pending == message {
-			stream.pending = append(stream.pending[:index:index], stream.pending[index+1:]...)
+			s.pending = append(s.pending[:index:index], s.pending[index+1:]...)
 			return
 		}
 	}

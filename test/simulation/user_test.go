@@ -112,22 +112,22 @@ func retriesOf(job string) int {
 func isSilent(job string) bool { return strings.HasSuffix(job, "-002-001") }
 
 // ask calls Keptn's API as its user, without faults.
-func (world *world) ask(method, path string, body, answer any) {
+func (w *world) ask(method, path string, body, answer any) {
 	content, err := json.Marshal(body)
 	if err == nil {
 		var request *http.Request
-		request, err = http.NewRequestWithContext(world.ctx, method, "http://keptn/api"+path, bytes.NewReader(content))
+		request, err = http.NewRequestWithContext(w.ctx, method, "http://keptn/api"+path, bytes.NewReader(content))
 		if err == nil {
 			request.Header.Set("x-token", token)
 			recorder := &recorder{header: http.Header{}}
-			world.keptn.Gateway().ServeHTTP(recorder, request)
+			w.keptn.Gateway().ServeHTTP(recorder, request)
 			if answer != nil {
 				err = json.Unmarshal(recorder.body.Bytes(), answer)
 			}
 		}
 	}
 	if err != nil {
-		world.violate("%s %s: %v", method, path, err)
+		w.violate("%s %s: %v", method, path, err)
 	}
 }
 
@@ -137,30 +137,30 @@ type recorder struct {
 	body   bytes.Buffer
 }
 
-func (recorder *recorder) Header() http.Header { return recorder.header }
+func (r *recorder) Header() http.Header { return r.header }
 
-func (recorder *recorder) WriteHeader(int) {}
+func (r *recorder) WriteHeader(int) {}
 
-func (recorder *recorder) Write(content []byte) (int, error) { return recorder.body.Write(content) }
+func (r *recorder) Write(content []byte) (int, error) { return r.body.Write(content) }
 
 // load triggers sequences; some are aborted or paused for a while.
-func (world *world) load() {
-	world.ask(http.MethodPut, "/resource-service/v1/project/"+project+"/resource", map[string]any{
+func (w *world) load() {
+	w.ask(http.MethodPut, "/resource-service/v1/project/"+project+"/resource", map[string]any{
 		"resources": []map[string]any{{"resourceURI": "job/config.yaml", "resourceContent": []byte(jobConfig)}},
 	}, nil)
-	world.ask(http.MethodPut, "/resource-service/v1/project/"+project+"/stage/"+stage+"/service/"+evaluatedService+"/resource", map[string]any{
+	w.ask(http.MethodPut, "/resource-service/v1/project/"+project+"/stage/"+stage+"/service/"+evaluatedService+"/resource", map[string]any{
 		"resources": []map[string]any{{"resourceURI": "slo.yaml", "resourceContent": []byte(slo)}},
 	}, nil)
 	var group sync.WaitGroup
-	sequences := (world.tasks + 1) / 2
+	sequences := (w.tasks + 1) / 2
 	for index := range sequences {
-		group.Go(func() { world.sequence(index, time.Duration(sequences)*interval) })
+		group.Go(func() { w.sequence(index, time.Duration(sequences)*interval) })
 	}
 	group.Wait()
 }
 
-func (world *world) sequence(index int, within time.Duration) {
-	random := world.chance.draw("sequence %d", index)
+func (w *world) sequence(index int, within time.Duration) {
+	random := w.chance.draw("sequence %d", index)
 	time.Sleep(between(random, 0, within))
 	name, service := "pipeline", serviceName(index)
 	switch draw := random.Float64(); {
@@ -172,23 +172,23 @@ func (world *world) sequence(index int, within time.Duration) {
 	var answer struct {
 		KeptnContext string `json:"keptnContext"`
 	}
-	world.ask(http.MethodPost, "/v1/event", map[string]any{
+	w.ask(http.MethodPost, "/v1/event", map[string]any{
 		"type": "sh.keptn.event." + stage + "." + name + ".triggered", "source": "user", "specversion": "1.0",
 		"data": map[string]string{"project": project, "stage": stage, "service": service},
 	}, &answer)
 	control := func(state string) {
-		world.note("the user says %s to %s", state, answer.KeptnContext)
-		world.ask(http.MethodPost, "/controlPlane/v1/sequence/"+project+"/"+answer.KeptnContext+"/control", map[string]string{"state": state}, nil)
+		w.note("the user says %s to %s", state, answer.KeptnContext)
+		w.ask(http.MethodPost, "/controlPlane/v1/sequence/"+project+"/"+answer.KeptnContext+"/control", map[string]string{"state": state}, nil)
 	}
 	switch draw := random.Float64(); {
 	case name == "unmatched", draw < 0.06: //nolint:mnd // a few
 		time.Sleep(between(random, 0, 2*time.Minute))
-		world.mutex.Lock()
-		world.aborted[answer.KeptnContext] = true
-		world.mutex.Unlock()
+		w.mutex.Lock()
+		w.aborted[answer.KeptnContext] = true
+		w.mutex.Unlock()
 		// Keptn, which was down, may not know the sequence yet.
 		deadline := time.Now().Add(healLimit)
-		for control("abort"); !world.isOver(answer.KeptnContext) && time.Now().Before(deadline); control("abort") {
+		for control("abort"); !w.isOver(answer.KeptnContext) && time.Now().Before(deadline); control("abort") {
 			time.Sleep(10 * time.Second)
 		}
 	case draw < 0.12: //nolint:mnd // a few

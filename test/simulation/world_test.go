@@ -116,22 +116,22 @@ type world struct {
 }
 
 // faulty says whether faults are allowed now.
-func (world *world) faulty() bool { return !world.calm.Load() }
+func (w *world) faulty() bool { return !w.calm.Load() }
 
 // note writes what happened into the history, by which two runs are compared.
-func (world *world) note(format string, arguments ...any) {
-	world.mutex.Lock()
-	defer world.mutex.Unlock()
-	world.steps++
-	line := fmt.Sprintf("%d "+format+"\n", append([]any{time.Since(world.began)}, arguments...)...)
-	_, _ = world.history.Write([]byte(line))
-	world.log.Debug(strings.TrimSpace(line))
+func (w *world) note(format string, arguments ...any) {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	w.steps++
+	line := fmt.Sprintf("%d "+format+"\n", append([]any{time.Since(w.began)}, arguments...)...)
+	_, _ = w.history.Write([]byte(line))
+	w.log.Debug(strings.TrimSpace(line))
 }
 
-func (world *world) violate(format string, arguments ...any) {
-	world.mutex.Lock()
-	defer world.mutex.Unlock()
-	world.violations = append(world.violations, fmt.Sprintf("after %s: ", time.Since(world.began))+fmt.Sprintf(format, arguments...))
+func (w *world) violate(format string, arguments ...any) {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	w.violations = append(w.violations, fmt.Sprintf("after %s: ", time.Since(w.began))+fmt.Sprintf(format, arguments...))
 }
 
 // clockHandler gives log lines the virtual time since the beginning.
@@ -140,13 +140,13 @@ type clockHandler struct {
 	began time.Time
 }
 
-func (handler clockHandler) Handle(ctx context.Context, record slog.Record) error {
-	record.AddAttrs(slog.Duration("at", record.Time.Sub(handler.began)))
-	return handler.Handler.Handle(ctx, record)
+func (c clockHandler) Handle(ctx context.Context, record slog.Record) error {
+	record.AddAttrs(slog.Duration("at", record.Time.Sub(c.began)))
+	return c.Handler.Handle(ctx, record)
 }
 
-func (handler clockHandler) WithAttrs(attributes []slog.Attr) slog.Handler {
-	return clockHandler{handler.Handler.WithAttrs(attributes), handler.began}
+func (c clockHandler) WithAttrs(attributes []slog.Attr) slog.Handler {
+	return clockHandler{c.Handler.WithAttrs(attributes), c.began}
 }
 
 const overHTTP, overNATS = bridge.HTTP, bridge.NATS
@@ -274,12 +274,12 @@ func objects(manifests embedded.Manifests) []runtime.Object {
 func serviceName(index int) string { return fmt.Sprintf("service-%d", index%services) }
 
 // keep starts a program, and starts it again whenever it has died.
-func (world *world) keep(name string, hosts []string, start func(ctx context.Context, process *process) (http.Handler, []func(context.Context) error, error)) {
-	for world.ctx.Err() == nil {
-		process := world.newProcess(name)
-		world.mutex.Lock()
-		world.processes[name] = process
-		world.mutex.Unlock()
+func (w *world) keep(name string, hosts []string, start func(ctx context.Context, process *process) (http.Handler, []func(context.Context) error, error)) {
+	for w.ctx.Err() == nil {
+		process := w.newProcess(name)
+		w.mutex.Lock()
+		w.processes[name] = process
+		w.mutex.Unlock()
 		go func() {
 			came := false
 			defer func() {
@@ -289,12 +289,12 @@ func (world *world) keep(name string, hosts []string, start func(ctx context.Con
 			}()
 			handler, loops, err := start(process.ctx, process)
 			if err != nil {
-				world.note("%s does not start: %v", name, err)
+				w.note("%s does not start: %v", name, err)
 				return
 			}
 			came = true
 			for _, host := range hosts {
-				world.network.Handle(host, process.serve(handler))
+				w.network.Handle(host, process.serve(handler))
 			}
 			for _, loop := range loops {
 				go func() {
@@ -305,53 +305,53 @@ func (world *world) keep(name string, hosts []string, start func(ctx context.Con
 		}()
 		<-process.ctx.Done()
 		for _, host := range hosts {
-			world.network.Handle(host, nil)
+			w.network.Handle(host, nil)
 		}
 		least, most := 10*time.Millisecond, 3*time.Second
-		random := world.chance.draw("restart of %s", name)
+		random := w.chance.draw("restart of %s", name)
 		if random.Float64() < 0.1 { //nolint:mnd // sometimes it takes long
 			most = 2 * time.Minute
 		}
 		select {
-		case <-world.ctx.Done():
+		case <-w.ctx.Done():
 		case <-time.After(between(random, least, most)):
 		}
 	}
 }
 
-func (world *world) environment(process *process) embedded.Environment {
+func (w *world) environment(process *process) embedded.Environment {
 	environment := embedded.Environment{
-		Manifests:      world.manifests,
+		Manifests:      w.manifests,
 		Transport:      process,
-		Kubernetes:     world.cluster.Client(process.call),
-		TokenFile:      world.tokenFile,
-		KeysDirectory:  world.keys,
+		Kubernetes:     w.cluster.Client(process.call),
+		TokenFile:      w.tokenFile,
+		KeysDirectory:  w.keys,
 		KeptnTransport: process,
 		Telemetry: &telemetry.Signals{
-			Log:     world.log.With("function", process.name),
+			Log:     w.log.With("function", process.name),
 			Tracers: noop.NewTracerProvider(),
 			Meters:  noopmetric.NewMeterProvider(),
 		},
 		Jitter: func(most time.Duration) time.Duration {
-			return between(world.chance.draw("jitter of %s", process.name), 0, most)
+			return between(w.chance.draw("jitter of %s", process.name), 0, most)
 		},
 		Variables: map[string]string{
-			"KEPTN_TRANSPORT": string(world.transport), "KEPTN_API_URL": "http://keptn/api", "KEPTN_API_TOKEN": token, "KEPTN_NATS_URL": "nats://keptn",
+			"KEPTN_TRANSPORT": string(w.transport), "KEPTN_API_URL": "http://keptn/api", "KEPTN_API_TOKEN": token, "KEPTN_NATS_URL": "nats://keptn",
 			"KEPTN_CONTROL_PLANE_URL": "http://keptn/api/controlPlane/v1", "KEPTN_RESOURCE_SERVICE_URL": "http://keptn/api/resource-service/v1",
 			"KEPTN_DATASTORE_URL": "http://keptn/api/mongodb-datastore",
-			"KEPTN_SUBSCRIPTIONS": strings.Join(world.types(), ","),
+			"KEPTN_SUBSCRIPTIONS": strings.Join(w.types(), ","),
 		},
 	}
-	if world.transport == bridge.NATS {
-		environment.Stream = &connection{stream: world.stream, process: process}
+	if w.transport == bridge.NATS {
+		environment.Stream = &connection{stream: w.stream, process: process}
 	}
 	return environment
 }
 
 // start starts everything.
-func (world *world) start() {
+func (w *world) start() {
 	serve := func(process *process, wire func(embedded.Environment) (function.Program, error)) (http.Handler, []func(context.Context) error, error) {
-		environment := world.environment(process)
+		environment := w.environment(process)
 		program, err := wire(environment)
 		events, files := program.HTTPHandler(maxEventBytes, environment.Telemetry), program.RoutesHandler()
 		return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
@@ -362,46 +362,46 @@ func (world *world) start() {
 			events.ServeHTTP(writer, request)
 		}), program.Loops, err
 	}
-	world.network.Handle("keptn", world.atGateway(world.keptn.Gateway()))
-	if world.planned == nil {
-		world.beginOutages()
+	w.network.Handle("keptn", w.atGateway(w.keptn.Gateway()))
+	if w.planned == nil {
+		w.beginOutages()
 	}
 	const local = ".job-executor.svc.cluster.local"
-	go world.keep(
+	go w.keep(
 		"broker",
 		[]string{"broker-ingress.knative-eventing.svc.cluster.local"},
 		func(_ context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
-			broker, err := embedded.NewBroker(embedded.BrokerURL, world.manifests.Triggers, process)
+			broker, err := embedded.NewBroker(embedded.BrokerURL, w.manifests.Triggers, process)
 			if err != nil {
 				return nil, nil, err
 			}
-			broker.Observe, broker.Misreads = world.observe, world.misreads
-			if world.asynchronous {
-				return world.laterBroker(broker, process), nil, nil
+			broker.Observe, broker.Misreads = w.observe, w.misreads
+			if w.asynchronous {
+				return w.laterBroker(broker, process), nil, nil
 			}
 			return broker, nil, nil
 		},
 	)
 	bridges := []string{"bridge" + local, "bridge-files" + local}
-	go world.keep("bridge", bridges, func(ctx context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
+	go w.keep("bridge", bridges, func(ctx context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
 		return serve(process, func(environment embedded.Environment) (function.Program, error) {
 			return embedded.Bridge(ctx, environment)
 		})
 	})
-	go world.keep("jobsource", []string{"jobsource" + local}, func(_ context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
+	go w.keep("jobsource", []string{"jobsource" + local}, func(_ context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
 		return serve(process, embedded.Jobsource)
 	})
-	go world.keep("watcher", []string{"watcher" + local}, func(_ context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
+	go w.keep("watcher", []string{"watcher" + local}, func(_ context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
 		return serve(process, embedded.Watcher)
 	})
-	if world.stuck {
-		world.network.Handle("executor-custom"+local, http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) { <-request.Context().Done() }))
+	if w.stuck {
+		w.network.Handle("executor-custom"+local, http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) { <-request.Context().Done() }))
 	}
 	for _, name := range []string{"executor-deployment", "executor-test", "executor-get-sli", "executor-custom", "executor-observed"} {
-		if world.stuck && name == "executor-custom" {
+		if w.stuck && name == "executor-custom" {
 			continue
 		}
-		go world.keep(name, []string{name + local}, func(_ context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
+		go w.keep(name, []string{name + local}, func(_ context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
 			return serve(process, func(environment embedded.Environment) (function.Program, error) {
 				return embedded.Executor(environment, name)
 			})

@@ -22,10 +22,10 @@ const bridgeSender = "bridge-oidc-sources.knative.dev-sinkbinding"
 // Authenticate has Knative authenticate who sends events, with config/authentication, or not any
 // more. The Broker and its Triggers are made anew, as the README tells: Knative 1.21 leaves subscribers
 // of the former ones in the channel at times, which authenticate themselves as nobody.
-func (system *Installation) Authenticate(ctx context.Context, on bool) error {
+func (i *Installation) Authenticate(ctx context.Context, on bool) error {
 	value := map[bool]string{true: "enabled", false: "disabled"}[on]
 	if !on {
-		if err := system.command(ctx, "kubectl", "delete", "--ignore-not-found", "-f", "config/authentication"); err != nil {
+		if err := i.command(ctx, "kubectl", "delete", "--ignore-not-found", "-f", "config/authentication"); err != nil {
 			return err
 		}
 	}
@@ -33,28 +33,28 @@ func (system *Installation) Authenticate(ctx context.Context, on bool) error {
 	if err != nil {
 		return fmt.Errorf("encoding a feature of Knative: %w", err)
 	}
-	if _, err := system.Kubernetes.CoreV1().ConfigMaps("knative-eventing").Patch(ctx, "config-features", types.MergePatchType, change, metav1.PatchOptions{}); err != nil {
+	if _, err := i.Kubernetes.CoreV1().ConfigMaps("knative-eventing").Patch(ctx, "config-features", types.MergePatchType, change, metav1.PatchOptions{}); err != nil {
 		return fmt.Errorf("setting a feature of Knative: %w", err)
 	}
-	if err := system.command(ctx, "kubectl", "delete", "brokers,triggers,sinkbindings", "-n", Namespace, "--all"); err != nil {
+	if err := i.command(ctx, "kubectl", "delete", "brokers,triggers,sinkbindings", "-n", Namespace, "--all"); err != nil {
 		return err
 	}
-	if err := system.wait(ctx, "--for=delete", "-n", Namespace, "inmemorychannels", "--all"); err != nil {
+	if err := i.wait(ctx, "--for=delete", "-n", Namespace, "inmemorychannels", "--all"); err != nil {
 		return err
 	}
-	if err := system.applyConfig(ctx); err != nil {
+	if err := i.applyConfig(ctx); err != nil {
 		return err
 	}
 	if on {
-		if err := system.Apply(ctx, "config/authentication"); err != nil {
+		if err := i.Apply(ctx, "config/authentication"); err != nil {
 			return err
 		}
-		if err := system.AwaitReady(ctx, Namespace, "eventpolicies"); err != nil {
+		if err := i.AwaitReady(ctx, Namespace, "eventpolicies"); err != nil {
 			return err
 		}
 	}
 	for _, name := range []string{"bridge", "jobsource"} { // which then have a token, or no longer
-		if err := system.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/"+name, "--timeout=180s"); err != nil {
+		if err := i.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/"+name, "--timeout=180s"); err != nil {
 			return err
 		}
 	}
@@ -63,13 +63,13 @@ func (system *Installation) Authenticate(ctx context.Context, on bool) error {
 
 // PostToBroker posts an event to the Broker as an account of a namespace, of none as nobody, and returns
 // the status that the Broker answers.
-func (system *Installation) PostToBroker(ctx context.Context, namespace, account string, posted event.Event) (int, error) {
+func (i *Installation) PostToBroker(ctx context.Context, namespace, account string, posted event.Event) (int, error) {
 	token, address, err := "", "", error(nil)
 	if account != "" {
-		token, err = system.brokerToken(ctx, Namespace, "keptn", namespace, account)
+		token, err = i.brokerToken(ctx, Namespace, "keptn", namespace, account)
 	}
 	if err == nil {
-		address, err = system.ServiceAddress(ctx, "knative-eventing", "broker-ingress")
+		address, err = i.ServiceAddress(ctx, "knative-eventing", "broker-ingress")
 	}
 	if err != nil {
 		return 0, err
@@ -95,13 +95,13 @@ func (system *Installation) PostToBroker(ctx context.Context, namespace, account
 
 // brokerToken is a token by which a Broker knows an account; there is none if Knative does not
 // authenticate who sends.
-func (system *Installation) brokerToken(ctx context.Context, brokerNamespace, broker, namespace, account string) (string, error) {
-	audience, err := system.output(ctx, "kubectl", "get", "broker", "-n", brokerNamespace, broker, "-o", "jsonpath={.status.address.audience}")
+func (i *Installation) brokerToken(ctx context.Context, brokerNamespace, broker, namespace, account string) (string, error) {
+	audience, err := i.output(ctx, "kubectl", "get", "broker", "-n", brokerNamespace, broker, "-o", "jsonpath={.status.address.audience}")
 	if err != nil || len(audience) == 0 {
 		return "", err
 	}
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Audiences: []string{string(audience)}}}
-	answer, err := system.Kubernetes.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, account, request, metav1.CreateOptions{})
+	answer, err := i.Kubernetes.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, account, request, metav1.CreateOptions{})
 	if err != nil {
 		return "", fmt.Errorf("requesting a token of account %s: %w", account, err)
 	}
@@ -109,8 +109,8 @@ func (system *Installation) brokerToken(ctx context.Context, brokerNamespace, br
 }
 
 // ServiceAddress is that of a Service within the cluster's network.
-func (system *Installation) ServiceAddress(ctx context.Context, namespace, name string) (string, error) {
-	service, err := system.Kubernetes.CoreV1().Services(namespace).Get(ctx, name, metav1.GetOptions{})
+func (i *Installation) ServiceAddress(ctx context.Context, namespace, name string) (string, error) {
+	service, err := i.Kubernetes.CoreV1().Services(namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return "", fmt.Errorf("looking for the address of %s in namespace %s: %w", name, namespace, err)
 	}
@@ -119,18 +119,18 @@ func (system *Installation) ServiceAddress(ctx context.Context, namespace, name 
 
 // toBroker returns where to post events for a Broker of a namespace, and a client that is known to it
 // as an account of the namespace, and to the cluster.
-func (system *Installation) toBroker(ctx context.Context, namespace, broker, account string) (*http.Client, string, error) {
-	token, err := system.brokerToken(ctx, namespace, broker, namespace, account)
+func (i *Installation) toBroker(ctx context.Context, namespace, broker, account string) (*http.Client, string, error) {
+	token, err := i.brokerToken(ctx, namespace, broker, namespace, account)
 	if err != nil {
 		return nil, "", err
 	}
 	path := "/" + namespace + "/" + broker
 	if token == "" {
-		return system.http, system.proxy("knative-eventing", "broker-ingress", httpPort) + path, nil
+		return i.http, i.proxy("knative-eventing", "broker-ingress", httpPort) + path, nil
 	}
-	host, err := system.ServiceAddress(ctx, "knative-eventing", "broker-ingress") // an API server does not pass a token on
-	client := *system.http
-	client.Transport = known{host: host, token: token, others: system.http.Transport}
+	host, err := i.ServiceAddress(ctx, "knative-eventing", "broker-ingress") // an API server does not pass a token on
+	client := *i.http
+	client.Transport = known{host: host, token: token, others: i.http.Transport}
 	return &client, "http://" + host + path, err
 }
 
@@ -140,20 +140,20 @@ type known struct {
 	others      http.RoundTripper
 }
 
-func (transport known) RoundTrip(request *http.Request) (*http.Response, error) {
-	if request.URL.Host != transport.host {
-		return transport.others.RoundTrip(request)
+func (k known) RoundTrip(request *http.Request) (*http.Response, error) {
+	if request.URL.Host != k.host {
+		return k.others.RoundTrip(request)
 	}
 	request = request.Clone(request.Context())
-	request.Header.Set("Authorization", "Bearer "+transport.token)
+	request.Header.Set("Authorization", "Bearer "+k.token)
 	return http.DefaultTransport.RoundTrip(request)
 }
 
 // SigningKeys are the private keys of the functions, by their Secrets.
-func (system *Installation) SigningKeys(ctx context.Context) (map[string][]byte, error) {
+func (i *Installation) SigningKeys(ctx context.Context) (map[string][]byte, error) {
 	keys := map[string][]byte{}
 	for _, name := range signature.Names() {
-		secret, err := system.Kubernetes.CoreV1().Secrets(Namespace).Get(ctx, signature.SecretOf(name), metav1.GetOptions{})
+		secret, err := i.Kubernetes.CoreV1().Secrets(Namespace).Get(ctx, signature.SecretOf(name), metav1.GetOptions{})
 		if err != nil {
 			return nil, fmt.Errorf("reading the key of %s: %w", name, err)
 		}
@@ -165,9 +165,9 @@ func (system *Installation) SigningKeys(ctx context.Context) (map[string][]byte,
 }
 
 // RemoveSigningKeys empties the Secrets of the functions' keys by the README's command.
-func (system *Installation) RemoveSigningKeys(ctx context.Context) error {
+func (i *Installation) RemoveSigningKeys(ctx context.Context) error {
 	for _, name := range signature.Names() {
-		err := system.command(ctx, "kubectl", "patch", "secret", signature.SecretOf(name), "-n", Namespace, "--type=json", "-p", `[{"op": "remove", "path": "/data"}]`)
+		err := i.command(ctx, "kubectl", "patch", "secret", signature.SecretOf(name), "-n", Namespace, "--type=json", "-p", `[{"op": "remove", "path": "/data"}]`)
 		if err != nil {
 			return err
 		}

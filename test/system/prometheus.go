@@ -39,9 +39,9 @@ type Prometheus struct {
 const scrapeInterval = 5 * time.Second
 
 // StartPrometheus starts one whose files are below a directory, and waits until it is ready.
-func (system *Installation) StartPrometheus(ctx context.Context, directory string) (*Prometheus, error) {
-	discovery := httptest.NewServer(http.HandlerFunc(system.discover))
-	settings, err := scraping(system.config, discovery.URL, directory)
+func (i *Installation) StartPrometheus(ctx context.Context, directory string) (*Prometheus, error) {
+	discovery := httptest.NewServer(http.HandlerFunc(i.discover))
+	settings, err := scraping(i.config, discovery.URL, directory)
 	if err != nil {
 		return nil, err
 	}
@@ -87,12 +87,12 @@ func (system *Installation) StartPrometheus(ctx context.Context, directory strin
 }
 
 // Stop ends it.
-func (prometheus *Prometheus) Stop() error {
-	if err := prometheus.command.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+func (p *Prometheus) Stop() error {
+	if err := p.command.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("ending Prometheus: %w", err)
 	}
-	<-prometheus.ended
-	prometheus.discovery.Close()
+	<-p.ended
+	p.discovery.Close()
 	return nil
 }
 
@@ -140,9 +140,9 @@ func scraping(config *rest.Config, discovery, directory string) ([]byte, error) 
 
 // discover tells Prometheus the pods whose annotations say that they are scraped, and where: at
 // the API server, which passes it on.
-func (system *Installation) discover(writer http.ResponseWriter, request *http.Request) {
-	pods, err := system.Kubernetes.CoreV1().Pods(Namespace).List(request.Context(), metav1.ListOptions{})
-	server, parseErr := url.Parse(system.config.Host)
+func (i *Installation) discover(writer http.ResponseWriter, request *http.Request) {
+	pods, err := i.Kubernetes.CoreV1().Pods(Namespace).List(request.Context(), metav1.ListOptions{})
+	server, parseErr := url.Parse(i.config.Host)
 	if err := errors.Join(err, parseErr); err != nil {
 		http.Error(writer, err.Error(), http.StatusServiceUnavailable)
 		return
@@ -164,8 +164,8 @@ func (system *Installation) discover(writer http.ResponseWriter, request *http.R
 
 // Range evaluates a query at each scrape of a range of time, and returns the values of all
 // its series.
-func (prometheus *Prometheus) Range(ctx context.Context, query string, from, to time.Time) ([]float64, error) {
-	content, err := prometheus.get(ctx, "/api/v1/query_range", url.Values{
+func (p *Prometheus) Range(ctx context.Context, query string, from, to time.Time) ([]float64, error) {
+	content, err := p.get(ctx, "/api/v1/query_range", url.Values{
 		"query": {query}, "start": {from.Format(time.RFC3339)}, "end": {to.Format(time.RFC3339)}, "step": {scrapeInterval.String()},
 	})
 	if err != nil {
@@ -197,8 +197,8 @@ func (prometheus *Prometheus) Range(ctx context.Context, query string, from, to 
 }
 
 // ExemplarTraces returns the traces that a query's exemplars name.
-func (prometheus *Prometheus) ExemplarTraces(ctx context.Context, query string, from, to time.Time) ([]string, error) {
-	content, err := prometheus.get(ctx, "/api/v1/query_exemplars", url.Values{
+func (p *Prometheus) ExemplarTraces(ctx context.Context, query string, from, to time.Time) ([]string, error) {
+	content, err := p.get(ctx, "/api/v1/query_exemplars", url.Values{
 		"query": {query}, "start": {from.Format(time.RFC3339)}, "end": {to.Format(time.RFC3339)},
 	})
 	if err != nil {
@@ -221,8 +221,8 @@ func (prometheus *Prometheus) ExemplarTraces(ctx context.Context, query string, 
 	return traces, nil
 }
 
-func (prometheus *Prometheus) get(ctx context.Context, path string, query url.Values) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, prometheus.url+path+"?"+query.Encode(), nil)
+func (p *Prometheus) get(ctx context.Context, path string, query url.Values) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+path+"?"+query.Encode(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("asking Prometheus: %w", err)
 	}

@@ -23,13 +23,13 @@ type right struct {
 	account, verb, group, resource, namespace, name string
 }
 
-func (right right) String() string {
-	text := fmt.Sprintf("%s may %s %s", right.account, right.verb, right.resource)
-	if right.name != "" {
-		text += " " + right.name
+func (r right) String() string {
+	text := fmt.Sprintf("%s may %s %s", r.account, r.verb, r.resource)
+	if r.name != "" {
+		text += " " + r.name
 	}
-	if right.namespace != "" {
-		text += " in " + right.namespace
+	if r.namespace != "" {
+		text += " in " + r.namespace
 	}
 	return text
 }
@@ -74,14 +74,14 @@ func eachLine(audit io.Reader, do func(line []byte) error) error {
 }
 
 // covers says whether a request needed a right.
-func (right right) covers(used right) bool {
-	if right.name == "" {
+func (r right) covers(used right) bool {
+	if r.name == "" {
 		used.name = ""
 	}
-	if right.namespace == "" {
+	if r.namespace == "" {
 		used.namespace = ""
 	}
-	return right == used
+	return r == used
 }
 
 // usedBy is the right that a request needed.
@@ -156,8 +156,8 @@ func add(rights map[right]bool, rule rbacv1.PolicyRule, of right) {
 
 // UnusedRights are the rights of the functions' accounts that have not been used since the cluster
 // came up.
-func (system *Installation) UnusedRights() ([]string, error) {
-	manifests, err := os.ReadFile(filepath.Join(system.repository, "config", "200-accounts.yaml"))
+func (i *Installation) UnusedRights() ([]string, error) {
+	manifests, err := os.ReadFile(filepath.Join(i.repository, "config", "200-accounts.yaml"))
 	if err != nil {
 		return nil, fmt.Errorf("reading the accounts: %w", err)
 	}
@@ -171,7 +171,7 @@ func (system *Installation) UnusedRights() ([]string, error) {
 
 // Requests are how many requests each function's account has made of the API server since the cluster
 // came up, by its name; those for Leases are apart, as "leases".
-func (system *Installation) Requests(ctx context.Context) (map[string]int, error) {
+func (i *Installation) Requests(ctx context.Context) (map[string]int, error) {
 	audit, err := openAudit()
 	if err != nil {
 		return nil, err

@@ -88,12 +88,12 @@ func Connect() (*Installation, error) {
 }
 
 // CallKeptnDirectly has Keptn called at its address in the cluster's network, which costs the API server nothing.
-func (system *Installation) CallKeptnDirectly(ctx context.Context) error {
-	address, err := system.ServiceAddress(ctx, "keptn", "api-gateway-nginx")
+func (i *Installation) CallKeptnDirectly(ctx context.Context) error {
+	address, err := i.ServiceAddress(ctx, "keptn", "api-gateway-nginx")
 	if err != nil {
 		return err
 	}
-	system.Keptn.Call = func(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+	i.Keptn.Call = func(ctx context.Context, method, path string, body []byte) ([]byte, error) {
 		return call(ctx, http.DefaultClient, method, fmt.Sprintf("http://%s:%d/api%s", address, httpPort, path), "application/json", body)
 	}
 	return nil
@@ -101,13 +101,13 @@ func (system *Installation) CallKeptnDirectly(ctx context.Context) error {
 
 // Install applies Keptn for tests, the tracing opt-in and config/, as a user does,
 // and waits until everything is ready. It may be repeated.
-func (system *Installation) Install(ctx context.Context, say func(string)) error {
+func (i *Installation) Install(ctx context.Context, say func(string)) error {
 	say("Keptn for tests: ko apply -f test/keptn/keptn.yaml")
-	if err := system.BuildAndApply(ctx, "test/keptn/keptn.yaml"); err != nil {
+	if err := i.BuildAndApply(ctx, "test/keptn/keptn.yaml"); err != nil {
 		return err
 	}
 	say("Job Executor: ko apply -f config/, with traces to Jaeger (config/tracing), until all of it is ready")
-	if err := system.command(ctx, "kubectl", "apply", "-f", "config/100-namespace.yaml", "-f", "config/tracing"); err != nil {
+	if err := i.command(ctx, "kubectl", "apply", "-f", "config/100-namespace.yaml", "-f", "config/tracing"); err != nil {
 		return err
 	}
 	// Here Jaeger has no pages; what it answers is the trace.
@@ -117,35 +117,35 @@ func (system *Installation) Install(ctx context.Context, say func(string)) error
 	if err != nil {
 		return fmt.Errorf("encoding the address of traces: %w", err)
 	}
-	if _, err := system.Kubernetes.CoreV1().ConfigMaps(Namespace).Patch(ctx, "telemetry", types.MergePatchType, link, metav1.PatchOptions{}); err != nil {
+	if _, err := i.Kubernetes.CoreV1().ConfigMaps(Namespace).Patch(ctx, "telemetry", types.MergePatchType, link, metav1.PatchOptions{}); err != nil {
 		return fmt.Errorf("setting the address of traces: %w", err)
 	}
-	if err := system.wait(ctx, "--for=condition=Available", "-n", "keptn", "deployment", "--all"); err != nil {
+	if err := i.wait(ctx, "--for=condition=Available", "-n", "keptn", "deployment", "--all"); err != nil {
 		return err
 	}
-	return system.applyConfig(ctx)
+	return i.applyConfig(ctx)
 }
 
 // applyConfig applies config/, and waits until all of it is ready.
-func (system *Installation) applyConfig(ctx context.Context) error {
-	if err := system.BuildAndApply(ctx, "config/"); err != nil {
+func (i *Installation) applyConfig(ctx context.Context) error {
+	if err := i.BuildAndApply(ctx, "config/"); err != nil {
 		return err
 	}
 	for _, arguments := range [][]string{
 		{"--for=condition=Available", "-n", Namespace, "deployment", "--all"},
 		{"--for=condition=Ready", "-n", Namespace, "services.serving.knative.dev,brokers,triggers,sinkbindings", "--all"},
 	} {
-		if err := system.wait(ctx, arguments...); err != nil {
+		if err := i.wait(ctx, arguments...); err != nil {
 			return err
 		}
 	}
 	// A rollout may have left Available true for the old pods.
-	return system.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/bridge", "--timeout=180s")
+	return i.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/bridge", "--timeout=180s")
 }
 
 // Release builds a release into a directory, and returns its manifests, and its SBOMs by their files' names.
-func (system *Installation) Release(ctx context.Context, directory string) (manifests string, sboms map[string]string, err error) {
-	if err := system.command(ctx, "make", "release", "RELEASE="+directory, "VERSION=v0.0.0-test"); err != nil {
+func (i *Installation) Release(ctx context.Context, directory string) (manifests string, sboms map[string]string, err error) {
+	if err := i.command(ctx, "make", "release", "RELEASE="+directory, "VERSION=v0.0.0-test"); err != nil {
 		return "", nil, err
 	}
 	sboms = map[string]string{}
@@ -162,42 +162,42 @@ func (system *Installation) Release(ctx context.Context, directory string) (mani
 
 // InstallConformance applies what the Broker's conformance test needs, and waits
 // until it is ready.
-func (system *Installation) InstallConformance(ctx context.Context) (conformance.Broker, error) {
+func (i *Installation) InstallConformance(ctx context.Context) (conformance.Broker, error) {
 	// The Broker is made anew: when Triggers change, Knative 1.21 leaves subscribers of
 	// the former ones in the channel at times, so that an event comes twice.
-	err := system.command(ctx, "kubectl", "delete", "brokers,triggers", "-n", ConformanceNamespace, "--all", "--ignore-not-found")
+	err := i.command(ctx, "kubectl", "delete", "brokers,triggers", "-n", ConformanceNamespace, "--all", "--ignore-not-found")
 	if err == nil {
-		err = system.wait(ctx, "--for=delete", "-n", ConformanceNamespace, "inmemorychannels", "--all")
+		err = i.wait(ctx, "--for=delete", "-n", ConformanceNamespace, "inmemorychannels", "--all")
 	}
 	if err == nil {
-		err = system.BuildAndApply(ctx, "test/conformance/broker.yaml")
+		err = i.BuildAndApply(ctx, "test/conformance/broker.yaml")
 	}
 	if err == nil {
-		err = system.wait(ctx, "--for=condition=Available", "-n", ConformanceNamespace, "deployment", "--all")
+		err = i.wait(ctx, "--for=condition=Available", "-n", ConformanceNamespace, "deployment", "--all")
 	}
 	if err == nil {
-		err = system.AwaitReady(ctx, ConformanceNamespace, "brokers,triggers")
+		err = i.AwaitReady(ctx, ConformanceNamespace, "brokers,triggers")
 	}
 	if err != nil {
 		return conformance.Broker{}, err
 	}
-	client, address, err := system.toBroker(ctx, ConformanceNamespace, "conformance", "default")
-	return conformance.Broker{HTTP: client, URL: address, SubscriberURL: system.proxy(ConformanceNamespace, "subscriber", httpPort)}, err
+	client, address, err := i.toBroker(ctx, ConformanceNamespace, "conformance", "default")
+	return conformance.Broker{HTTP: client, URL: address, SubscriberURL: i.proxy(ConformanceNamespace, "subscriber", httpPort)}, err
 }
 
-func (system *Installation) wait(ctx context.Context, arguments ...string) error {
-	return system.command(ctx, "kubectl", append([]string{"wait", "--timeout=180s"}, arguments...)...)
+func (i *Installation) wait(ctx context.Context, arguments ...string) error {
+	return i.command(ctx, "kubectl", append([]string{"wait", "--timeout=180s"}, arguments...)...)
 }
 
-func (system *Installation) command(ctx context.Context, name string, arguments ...string) error {
-	_, err := system.output(ctx, name, arguments...)
+func (i *Installation) command(ctx context.Context, name string, arguments ...string) error {
+	_, err := i.output(ctx, name, arguments...)
 	return err
 }
 
 // output runs a command, and returns what it printed.
-func (system *Installation) output(ctx context.Context, name string, arguments ...string) ([]byte, error) {
+func (i *Installation) output(ctx context.Context, name string, arguments ...string) ([]byte, error) {
 	command := exec.CommandContext(ctx, name, arguments...)
-	command.Dir = system.repository
+	command.Dir = i.repository
 	output, err := command.CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w\n%s", name, strings.Join(arguments, " "), err, output)
@@ -206,15 +206,15 @@ func (system *Installation) output(ctx context.Context, name string, arguments .
 }
 
 // BuildAndApply builds and pushes the images that manifests of the repository name, and applies them.
-func (system *Installation) BuildAndApply(ctx context.Context, path string) error {
-	return system.command(ctx, "ko", "apply", "--sbom=none", "-f", path)
+func (i *Installation) BuildAndApply(ctx context.Context, path string) error {
+	return i.command(ctx, "ko", "apply", "--sbom=none", "-f", path)
 }
 
 // InstallJobSink builds and applies Knative's JobSink, of which the cluster has only the definition, and returns
 // what takes it away again.
-func (system *Installation) InstallJobSink(ctx context.Context) (remove func(context.Context) error, err error) {
-	addons := filepath.Join(system.repository, "test", "cluster", "programs", "addons")
-	within := *system
+func (i *Installation) InstallJobSink(ctx context.Context) (remove func(context.Context) error, err error) {
+	addons := filepath.Join(i.repository, "test", "cluster", "programs", "addons")
+	within := *i
 	within.repository = addons // where its module is
 	directory, err := within.output(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "knative.dev/eventing")
 	if err != nil {
@@ -234,24 +234,24 @@ func (system *Installation) InstallJobSink(ctx context.Context) (remove func(con
 }
 
 // AwaitReady waits until all objects of some kinds in a namespace are ready.
-func (system *Installation) AwaitReady(ctx context.Context, namespace, kinds string) error {
-	return system.wait(ctx, "--for=condition=Ready", "-n", namespace, kinds, "--all")
+func (i *Installation) AwaitReady(ctx context.Context, namespace, kinds string) error {
+	return i.wait(ctx, "--for=condition=Ready", "-n", namespace, kinds, "--all")
 }
 
 // Apply applies one of the repository's manifests.
-func (system *Installation) Apply(ctx context.Context, path string) error {
-	return system.command(ctx, "kubectl", "apply", "-f", path)
+func (i *Installation) Apply(ctx context.Context, path string) error {
+	return i.command(ctx, "kubectl", "apply", "-f", path)
 }
 
 // Remove deletes what a manifest has.
-func (system *Installation) Remove(ctx context.Context, path string) error {
-	return system.command(ctx, "kubectl", "delete", "--ignore-not-found", "-f", path)
+func (i *Installation) Remove(ctx context.Context, path string) error {
+	return i.command(ctx, "kubectl", "delete", "--ignore-not-found", "-f", path)
 }
 
 // MakeToken makes the Secret with Keptn's token by the README's command, as its reader
 // does.
-func (system *Installation) MakeToken(ctx context.Context) error {
-	err := system.command(ctx, "kubectl", "create", "secret", "generic", "keptn", "--namespace", Namespace, "--from-literal=KEPTN_API_TOKEN="+token)
+func (i *Installation) MakeToken(ctx context.Context) error {
+	err := i.command(ctx, "kubectl", "create", "secret", "generic", "keptn", "--namespace", Namespace, "--from-literal=KEPTN_API_TOKEN="+token)
 	if err != nil && strings.Contains(err.Error(), "already exists") {
 		return nil
 	}
@@ -259,8 +259,8 @@ func (system *Installation) MakeToken(ctx context.Context) error {
 }
 
 // Token is the token that the installation has.
-func (system *Installation) Token(ctx context.Context) (string, error) {
-	secret, err := system.Kubernetes.CoreV1().Secrets(Namespace).Get(ctx, "keptn", metav1.GetOptions{})
+func (i *Installation) Token(ctx context.Context) (string, error) {
+	secret, err := i.Kubernetes.CoreV1().Secrets(Namespace).Get(ctx, "keptn", metav1.GetOptions{})
 	if err != nil {
 		return "", fmt.Errorf("reading the token: %w", err)
 	}
@@ -269,8 +269,8 @@ func (system *Installation) Token(ctx context.Context) (string, error) {
 
 // AddJobNamespace makes a namespace in which Jobs may run, as README.md tells: with the
 // roles and accounts of the first one, and named in JOB_NAMESPACES.
-func (system *Installation) AddJobNamespace(ctx context.Context, name string) error {
-	core, rbac := system.Kubernetes.CoreV1(), system.Kubernetes.RbacV1()
+func (i *Installation) AddJobNamespace(ctx context.Context, name string) error {
+	core, rbac := i.Kubernetes.CoreV1(), i.Kubernetes.RbacV1()
 	if _, err := core.Namespaces().Create(ctx, &corev1.Namespace{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"job-executor.github.io/jobs": "true"}},
 	}, metav1.CreateOptions{}); err != nil {
@@ -308,42 +308,42 @@ func (system *Installation) AddJobNamespace(ctx context.Context, name string) er
 			return fmt.Errorf("creating a service account: %w", err)
 		}
 	}
-	return system.SetJobNamespaces(ctx, JobsNamespace, name)
+	return i.SetJobNamespaces(ctx, JobsNamespace, name)
 }
 
 // SetJobNamespaces sets JOB_NAMESPACES, and has all functions read it.
-func (system *Installation) SetJobNamespaces(ctx context.Context, names ...string) error {
-	if err := system.setOfJobs(ctx, "JOB_NAMESPACES", strings.Join(names, ",")); err != nil {
+func (i *Installation) SetJobNamespaces(ctx context.Context, names ...string) error {
+	if err := i.setOfJobs(ctx, "JOB_NAMESPACES", strings.Join(names, ",")); err != nil {
 		return err
 	}
-	if err := system.Kill(ctx, "serving.knative.dev/service"); err != nil {
+	if err := i.Kill(ctx, "serving.knative.dev/service"); err != nil {
 		return err
 	}
-	return system.restartJobsource(ctx)
+	return i.restartJobsource(ctx)
 }
 
 // SetStartDeadline sets the time in which a Job's pod has to start.
-func (system *Installation) SetStartDeadline(ctx context.Context, deadline time.Duration) error {
-	if err := system.setOfJobs(ctx, "START_DEADLINE", deadline.String()); err != nil {
+func (i *Installation) SetStartDeadline(ctx context.Context, deadline time.Duration) error {
+	if err := i.setOfJobs(ctx, "START_DEADLINE", deadline.String()); err != nil {
 		return err
 	}
-	return system.restartJobsource(ctx)
+	return i.restartJobsource(ctx)
 }
 
 // SetMaxActiveRuns sets how many runs of a project may be active at a time. Executors know it once they have
 // started again.
-func (system *Installation) SetMaxActiveRuns(ctx context.Context, most int) error {
-	if err := system.setOfJobs(ctx, "MAX_ACTIVE_RUNS_PER_PROJECT", strconv.Itoa(most)); err != nil {
+func (i *Installation) SetMaxActiveRuns(ctx context.Context, most int) error {
+	if err := i.setOfJobs(ctx, "MAX_ACTIVE_RUNS_PER_PROJECT", strconv.Itoa(most)); err != nil {
 		return err
 	}
-	return system.restartJobsource(ctx)
+	return i.restartJobsource(ctx)
 }
 
 // setOfJobs changes a setting of the ConfigMap jobs, which a function reads when it starts.
-func (system *Installation) setOfJobs(ctx context.Context, name, value string) error {
+func (i *Installation) setOfJobs(ctx context.Context, name, value string) error {
 	change, err := json.Marshal(map[string]any{"data": map[string]string{name: value}})
 	if err == nil {
-		_, err = system.Kubernetes.CoreV1().ConfigMaps(Namespace).Patch(ctx, "jobs", types.MergePatchType, change, metav1.PatchOptions{})
+		_, err = i.Kubernetes.CoreV1().ConfigMaps(Namespace).Patch(ctx, "jobs", types.MergePatchType, change, metav1.PatchOptions{})
 	}
 	if err != nil {
 		return fmt.Errorf("setting %s: %w", name, err)
@@ -351,16 +351,16 @@ func (system *Installation) setOfJobs(ctx context.Context, name, value string) e
 	return nil
 }
 
-func (system *Installation) restartJobsource(ctx context.Context) error {
-	if err := system.command(ctx, "kubectl", "rollout", "restart", "-n", Namespace, "deployment/jobsource"); err != nil {
+func (i *Installation) restartJobsource(ctx context.Context) error {
+	if err := i.command(ctx, "kubectl", "rollout", "restart", "-n", Namespace, "deployment/jobsource"); err != nil {
 		return err
 	}
-	return system.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/jobsource", "--timeout=120s")
+	return i.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/jobsource", "--timeout=120s")
 }
 
 // TraceKnative has Knative write its own spans, or not: its pods read the setting when they
 // start, and those of our functions get it with the next Deployment of their revision.
-func (system *Installation) TraceKnative(ctx context.Context, on bool) error {
+func (i *Installation) TraceKnative(ctx context.Context, on bool) error {
 	setting := map[string]any{"tracing-protocol": "none", "tracing-endpoint": nil}
 	if on { // as in test/cluster/files/knative-settings.yaml
 		setting = map[string]any{"tracing-protocol": "http/protobuf", "tracing-endpoint": "http://" + jaegerName + ":4318/v1/traces"}
@@ -375,13 +375,13 @@ func (system *Installation) TraceKnative(ctx context.Context, on bool) error {
 	}
 	group, observing := errgroup.WithContext(ctx)
 	for namespace, deployments := range writing {
-		group.Go(func() error { return system.observe(observing, namespace, change, deployments) })
+		group.Go(func() error { return i.observe(observing, namespace, change, deployments) })
 	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
 	return console.Eventually(ctx, settingLimit, func(ctx context.Context) error {
-		deployments, err := system.Kubernetes.AppsV1().Deployments(Namespace).List(ctx, metav1.ListOptions{LabelSelector: "serving.knative.dev/service"})
+		deployments, err := i.Kubernetes.AppsV1().Deployments(Namespace).List(ctx, metav1.ListOptions{LabelSelector: "serving.knative.dev/service"})
 		if err != nil {
 			return fmt.Errorf("listing the Deployments of functions: %w", err)
 		}
@@ -399,32 +399,32 @@ func (system *Installation) TraceKnative(ctx context.Context, on bool) error {
 }
 
 // observe changes how Knative is observed in a namespace, and waits until its Deployments do as is set.
-func (system *Installation) observe(ctx context.Context, namespace string, change []byte, deployments []string) error {
-	if _, err := system.Kubernetes.CoreV1().ConfigMaps(namespace).Patch(ctx, "config-observability", types.MergePatchType, change, metav1.PatchOptions{}); err != nil {
+func (i *Installation) observe(ctx context.Context, namespace string, change []byte, deployments []string) error {
+	if _, err := i.Kubernetes.CoreV1().ConfigMaps(namespace).Patch(ctx, "config-observability", types.MergePatchType, change, metav1.PatchOptions{}); err != nil {
 		return fmt.Errorf("setting the tracing of %s: %w", namespace, err)
 	}
 	for _, name := range deployments {
-		if err := system.command(ctx, "kubectl", "rollout", "restart", "-n", namespace, "deployment/"+name); err != nil {
+		if err := i.command(ctx, "kubectl", "rollout", "restart", "-n", namespace, "deployment/"+name); err != nil {
 			return err
 		}
 	}
 	for _, name := range deployments {
-		if err := system.command(ctx, "kubectl", "rollout", "status", "-n", namespace, "deployment/"+name, "--timeout=180s"); err != nil {
+		if err := i.command(ctx, "kubectl", "rollout", "status", "-n", namespace, "deployment/"+name, "--timeout=180s"); err != nil {
 			return err
 		}
 	}
-	return console.Eventually(ctx, settingLimit, func(ctx context.Context) error { return system.endTerminating(ctx, namespace, deployments) })
+	return console.Eventually(ctx, settingLimit, func(ctx context.Context) error { return i.endTerminating(ctx, namespace, deployments) })
 }
 
 // endTerminating ends at once the pods of Deployments that are on their way out: they may go on for
 // minutes with what is under way. Its error is that there are more pods than there are to be.
-func (system *Installation) endTerminating(ctx context.Context, namespace string, deployments []string) error {
+func (i *Installation) endTerminating(ctx context.Context, namespace string, deployments []string) error {
 	for _, name := range deployments {
-		deployment, err := system.Kubernetes.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
+		deployment, err := i.Kubernetes.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return fmt.Errorf("reading Deployment %s: %w", name, err)
 		}
-		pods, err := system.Kubernetes.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(deployment.Spec.Selector)})
+		pods, err := i.Kubernetes.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(deployment.Spec.Selector)})
 		if err != nil {
 			return fmt.Errorf("listing the pods of %s: %w", name, err)
 		}
@@ -436,7 +436,7 @@ func (system *Installation) endTerminating(ctx context.Context, namespace string
 				continue
 			}
 			// Without any period it would only be forgotten, and go on for a while.
-			err := system.Kubernetes.CoreV1().Pods(namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(1))})
+			err := i.Kubernetes.CoreV1().Pods(namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(1))})
 			if err != nil && !apierrors.IsNotFound(err) {
 				return fmt.Errorf("ending pod %s/%s: %w", namespace, pod.Name, err)
 			}
@@ -452,7 +452,7 @@ const CountingTime = 30 * time.Second
 
 // UseTransport has the bridge talk to Keptn over NATS or HTTP, and give up an event that
 // Keptn has not counted after a time.
-func (system *Installation) UseTransport(ctx context.Context, transport string, loss time.Duration) error {
+func (i *Installation) UseTransport(ctx context.Context, transport string, loss time.Duration) error {
 	change := map[string]any{"data": map[string]string{
 		"KEPTN_TRANSPORT": transport, "KEPTN_API_URL": "http://api-gateway-nginx.keptn.svc.cluster.local/api",
 		"KEPTN_LOSS_TIMEOUT": loss.String(),
@@ -461,19 +461,19 @@ func (system *Installation) UseTransport(ctx context.Context, transport string, 
 	if err != nil {
 		return fmt.Errorf("encoding the transport: %w", err)
 	}
-	core := system.Kubernetes.CoreV1()
+	core := i.Kubernetes.CoreV1()
 	if _, err := core.ConfigMaps(Namespace).Patch(ctx, "keptn", types.MergePatchType, content, metav1.PatchOptions{}); err != nil {
 		return fmt.Errorf("setting the transport: %w", err)
 	}
-	if err := system.MakeToken(ctx); err != nil {
+	if err := i.MakeToken(ctx); err != nil {
 		return err
 	}
-	return system.RestartBridge(ctx)
+	return i.RestartBridge(ctx)
 }
 
 // Pods counts the pods of a function that run.
-func (system *Installation) Pods(ctx context.Context, service string) (int, error) {
-	pods, err := system.Kubernetes.CoreV1().Pods(Namespace).List(ctx, metav1.ListOptions{LabelSelector: "serving.knative.dev/service=" + service})
+func (i *Installation) Pods(ctx context.Context, service string) (int, error) {
+	pods, err := i.Kubernetes.CoreV1().Pods(Namespace).List(ctx, metav1.ListOptions{LabelSelector: "serving.knative.dev/service=" + service})
 	if err != nil {
 		return 0, fmt.Errorf("listing the pods of %s: %w", service, err)
 	}
@@ -481,10 +481,10 @@ func (system *Installation) Pods(ctx context.Context, service string) (int, erro
 }
 
 // WaitForZero waits until functions have no pods.
-func (system *Installation) WaitForZero(ctx context.Context, limit time.Duration, services ...string) error {
+func (i *Installation) WaitForZero(ctx context.Context, limit time.Duration, services ...string) error {
 	return console.Eventually(ctx, limit, func(ctx context.Context) error {
 		for _, service := range services {
-			count, err := system.Pods(ctx, service)
+			count, err := i.Pods(ctx, service)
 			if err != nil {
 				return err
 			}
@@ -497,8 +497,8 @@ func (system *Installation) WaitForZero(ctx context.Context, limit time.Duration
 }
 
 // Kill ends the pods of a function without a grace period, as SIGKILL does.
-func (system *Installation) Kill(ctx context.Context, selector string) error {
-	err := system.Kubernetes.CoreV1().Pods(Namespace).DeleteCollection(ctx,
+func (i *Installation) Kill(ctx context.Context, selector string) error {
+	err := i.Kubernetes.CoreV1().Pods(Namespace).DeleteCollection(ctx,
 		metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}, metav1.ListOptions{LabelSelector: selector})
 	if err != nil {
 		return fmt.Errorf("killing the pods of %s: %w", selector, err)
@@ -507,34 +507,34 @@ func (system *Installation) Kill(ctx context.Context, selector string) error {
 }
 
 // Scale sets how many bridges there are, and waits until all are available.
-func (system *Installation) Scale(ctx context.Context, replicas int) error {
-	if err := system.command(ctx, "kubectl", "scale", "-n", Namespace, "deployment/bridge", fmt.Sprintf("--replicas=%d", replicas)); err != nil {
+func (i *Installation) Scale(ctx context.Context, replicas int) error {
+	if err := i.command(ctx, "kubectl", "scale", "-n", Namespace, "deployment/bridge", fmt.Sprintf("--replicas=%d", replicas)); err != nil {
 		return err
 	}
-	return system.awaitBridge(ctx)
+	return i.awaitBridge(ctx)
 }
 
 // RestartBridge replaces the bridge's pods.
-func (system *Installation) RestartBridge(ctx context.Context) error {
-	if err := system.command(ctx, "kubectl", "rollout", "restart", "-n", Namespace, "deployment/bridge"); err != nil {
+func (i *Installation) RestartBridge(ctx context.Context) error {
+	if err := i.command(ctx, "kubectl", "rollout", "restart", "-n", Namespace, "deployment/bridge"); err != nil {
 		return err
 	}
-	return system.awaitBridge(ctx)
+	return i.awaitBridge(ctx)
 }
 
 // awaitBridge waits until all bridges are new and available.
-func (system *Installation) awaitBridge(ctx context.Context) error {
-	return system.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/bridge", "--timeout=120s")
+func (i *Installation) awaitBridge(ctx context.Context) error {
+	return i.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/bridge", "--timeout=120s")
 }
 
 // DeleteBridge deletes the bridge's Deployment, as an uninstallation does.
-func (system *Installation) DeleteBridge(ctx context.Context) error {
-	return system.command(ctx, "kubectl", "delete", "-n", Namespace, "deployment/bridge")
+func (i *Installation) DeleteBridge(ctx context.Context) error {
+	return i.command(ctx, "kubectl", "delete", "-n", Namespace, "deployment/bridge")
 }
 
 // ElectedBridge is the name of the pod that holds the bridges' Lease.
-func (system *Installation) ElectedBridge(ctx context.Context) (string, error) {
-	lease, err := system.Kubernetes.CoordinationV1().Leases(Namespace).Get(ctx, "bridge", metav1.GetOptions{})
+func (i *Installation) ElectedBridge(ctx context.Context) (string, error) {
+	lease, err := i.Kubernetes.CoordinationV1().Leases(Namespace).Get(ctx, "bridge", metav1.GetOptions{})
 	if err != nil {
 		return "", fmt.Errorf("reading the Lease: %w", err)
 	}
@@ -546,16 +546,16 @@ func (system *Installation) ElectedBridge(ctx context.Context) (string, error) {
 }
 
 // KillPod ends a pod without a grace period, as SIGKILL does.
-func (system *Installation) KillPod(ctx context.Context, name string) error {
-	if err := system.Kubernetes.CoreV1().Pods(Namespace).Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}); err != nil {
+func (i *Installation) KillPod(ctx context.Context, name string) error {
+	if err := i.Kubernetes.CoreV1().Pods(Namespace).Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}); err != nil {
 		return fmt.Errorf("killing pod %s: %w", name, err)
 	}
 	return nil
 }
 
 // Jobs are the Jobs of a Keptn context, in their order.
-func (system *Installation) Jobs(ctx context.Context, keptnContext string) ([]batchv1.Job, error) {
-	list, err := system.Kubernetes.BatchV1().Jobs(JobsNamespace).List(ctx, metav1.ListOptions{LabelSelector: run.ContextLabel + "=" + keptnContext})
+func (i *Installation) Jobs(ctx context.Context, keptnContext string) ([]batchv1.Job, error) {
+	list, err := i.Kubernetes.BatchV1().Jobs(JobsNamespace).List(ctx, metav1.ListOptions{LabelSelector: run.ContextLabel + "=" + keptnContext})
 	if err != nil {
 		return nil, fmt.Errorf("listing Jobs: %w", err)
 	}
@@ -564,13 +564,13 @@ func (system *Installation) Jobs(ctx context.Context, keptnContext string) ([]ba
 }
 
 // Exec runs a command in the task's container of a Job's pod.
-func (system *Installation) Exec(ctx context.Context, job *batchv1.Job, command ...string) error {
-	return system.command(ctx, "kubectl", append([]string{"exec", "-n", job.Namespace, "-c", run.TaskContainer, "job/" + job.Name, "--"}, command...)...)
+func (i *Installation) Exec(ctx context.Context, job *batchv1.Job, command ...string) error {
+	return i.command(ctx, "kubectl", append([]string{"exec", "-n", job.Namespace, "-c", run.TaskContainer, "job/" + job.Name, "--"}, command...)...)
 }
 
 // Log is what a Job's container printed.
-func (system *Installation) Log(ctx context.Context, job *batchv1.Job) (string, error) {
-	core := system.Kubernetes.CoreV1()
+func (i *Installation) Log(ctx context.Context, job *batchv1.Job) (string, error) {
+	core := i.Kubernetes.CoreV1()
 	pods, err := core.Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
 	if err != nil {
 		return "", fmt.Errorf("listing the pods of Job %s: %w", job.Name, err)
@@ -587,8 +587,8 @@ func (system *Installation) Log(ctx context.Context, job *batchv1.Job) (string, 
 }
 
 // SendToBroker posts an event of Keptn to the Broker, signed as the bridge does.
-func (system *Installation) SendToBroker(ctx context.Context, content []byte) error {
-	keys, err := signature.Make(ctx, clientset.Of(system.Kubernetes), Namespace)
+func (i *Installation) SendToBroker(ctx context.Context, content []byte) error {
+	keys, err := signature.Make(ctx, clientset.Of(i.Kubernetes), Namespace)
 	if err != nil {
 		return err
 	}
@@ -611,7 +611,7 @@ func (system *Installation) SendToBroker(ctx context.Context, content []byte) er
 	if content, err = signed.MarshalJSON(); err != nil {
 		return fmt.Errorf("encoding an event: %w", err)
 	}
-	client, address, err := system.toBroker(ctx, Namespace, "keptn", bridgeSender)
+	client, address, err := i.toBroker(ctx, Namespace, "keptn", bridgeSender)
 	if err == nil {
 		_, err = call(ctx, client, http.MethodPost, address, event.ApplicationCloudEventsJSON, content)
 	}
@@ -619,8 +619,8 @@ func (system *Installation) SendToBroker(ctx context.Context, content []byte) er
 }
 
 // proxy is how a Service is reached through the API server.
-func (system *Installation) proxy(namespace, service string, port int) string {
-	return fmt.Sprintf("%s/api/v1/namespaces/%s/services/http:%s:%d/proxy", strings.TrimSuffix(system.config.Host, "/"), namespace, service, port)
+func (i *Installation) proxy(namespace, service string, port int) string {
+	return fmt.Sprintf("%s/api/v1/namespaces/%s/services/http:%s:%d/proxy", strings.TrimSuffix(i.config.Host, "/"), namespace, service, port)
 }
 
 func call(ctx context.Context, client *http.Client, method, address, contentType string, body []byte) ([]byte, error) {
@@ -647,8 +647,8 @@ func call(ctx context.Context, client *http.Client, method, address, contentType
 }
 
 // ReadFiles reads files of the repository, for a project's own.
-func (system *Installation) ReadFiles(directory string) (map[string][]byte, error) {
-	root := filepath.Join(system.repository, directory)
+func (i *Installation) ReadFiles(directory string) (map[string][]byte, error) {
+	root := filepath.Join(i.repository, directory)
 	files := map[string][]byte{}
 	err := filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {

@@ -19,8 +19,8 @@ import (
 
 // Leaks says where something stands that is secret: Keptn's token, or a key. It looks at all that an
 // installation shows and tells: logs, objects but Secrets, Kubernetes' events, spans, and Keptn's events.
-func (system *Installation) Leaks(ctx context.Context) ([]string, error) {
-	secrets, err := system.secrets(ctx)
+func (i *Installation) Leaks(ctx context.Context) ([]string, error) {
+	secrets, err := i.secrets(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -33,13 +33,13 @@ func (system *Installation) Leaks(ctx context.Context) ([]string, error) {
 		}
 	}
 	for _, namespace := range []string{Namespace, JobsNamespace} {
-		if err := system.lookAt(ctx, namespace, look); err != nil {
+		if err := i.lookAt(ctx, namespace, look); err != nil {
 			return nil, err
 		}
 	}
 	contexts := map[string]bool{}
 	for _, service := range Functions() {
-		content, traces, err := system.searched(ctx, service)
+		content, traces, err := i.searched(ctx, service)
 		if err != nil {
 			return nil, err
 		}
@@ -49,7 +49,7 @@ func (system *Installation) Leaks(ctx context.Context) ([]string, error) {
 		}
 	}
 	for id := range contexts {
-		events, err := system.Events(ctx, id)
+		events, err := i.Events(ctx, id)
 		if err != nil {
 			return nil, fmt.Errorf("reading the events of context %s: %w", id, err)
 		}
@@ -62,14 +62,14 @@ func (system *Installation) Leaks(ctx context.Context) ([]string, error) {
 }
 
 // secrets are what nobody is to be told, as texts in which it would stand.
-func (system *Installation) secrets(ctx context.Context) (map[string][]byte, error) {
+func (i *Installation) secrets(ctx context.Context) (map[string][]byte, error) {
 	secrets := map[string][]byte{"Keptn's token": []byte(token)}
 	names := []string{embedded.GrantSecret}
 	for _, name := range signature.Names() {
 		names = append(names, signature.SecretOf(name))
 	}
 	for _, name := range names {
-		secret, err := system.Kubernetes.CoreV1().Secrets(Namespace).Get(ctx, name, metav1.GetOptions{})
+		secret, err := i.Kubernetes.CoreV1().Secrets(Namespace).Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return nil, fmt.Errorf("reading Secret %s: %w", name, err)
 		}
@@ -86,21 +86,21 @@ func (system *Installation) secrets(ctx context.Context) (map[string][]byte, err
 }
 
 // lookAt looks at a namespace's objects, and at the logs of its pods.
-func (system *Installation) lookAt(ctx context.Context, namespace string, look func(where string, content []byte)) error {
+func (i *Installation) lookAt(ctx context.Context, namespace string, look func(where string, content []byte)) error {
 	for _, kind := range []string{"pods", "jobs", "deployments", "configmaps", "events", "services.serving.knative.dev", "triggers", "sinkbindings"} {
-		content, err := system.output(ctx, "kubectl", "get", kind, "-n", namespace, "-o", "yaml")
+		content, err := i.output(ctx, "kubectl", "get", kind, "-n", namespace, "-o", "yaml")
 		if err != nil {
 			return err
 		}
 		look(kind+" in "+namespace, content)
 	}
-	pods, err := system.Kubernetes.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
+	pods, err := i.Kubernetes.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return fmt.Errorf("listing the pods of %s: %w", namespace, err)
 	}
 	for _, pod := range pods.Items {
 		for _, container := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
-			log, err := system.Kubernetes.CoreV1().Pods(namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: container.Name}).DoRaw(ctx)
+			log, err := i.Kubernetes.CoreV1().Pods(namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: container.Name}).DoRaw(ctx)
 			if err != nil {
 				continue // it has not begun, or is gone by now
 			}
@@ -112,8 +112,8 @@ func (system *Installation) lookAt(ctx context.Context, namespace string, look f
 
 // searched are the newest traces in which a service has a part, as Jaeger has them, and their Keptn
 // contexts.
-func (system *Installation) searched(ctx context.Context, service string) (content []byte, contexts []string, err error) {
-	content, err = call(ctx, system.http, "GET", system.proxy("observability", "jaeger", jaegerPort)+searchQuery(service), "application/json", nil)
+func (i *Installation) searched(ctx context.Context, service string) (content []byte, contexts []string, err error) {
+	content, err = call(ctx, i.http, "GET", i.proxy("observability", "jaeger", jaegerPort)+searchQuery(service), "application/json", nil)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -23,8 +23,8 @@ const (
 )
 
 // Trace reads a trace from Jaeger's query API, sorted by start.
-func (system *Installation) Trace(ctx context.Context, traceID string) ([]console.Span, error) {
-	traces, err := system.traces(ctx, jaegerTraces+traceID)
+func (i *Installation) Trace(ctx context.Context, traceID string) ([]console.Span, error) {
+	traces, err := i.traces(ctx, jaegerTraces+traceID)
 	if err != nil || len(traces) == 0 {
 		return nil, err
 	}
@@ -32,12 +32,12 @@ func (system *Installation) Trace(ctx context.Context, traceID string) ([]consol
 }
 
 // Follow reads the trace that a link of TRACE_URL leads to.
-func (system *Installation) Follow(ctx context.Context, link string) ([]console.Span, error) {
+func (i *Installation) Follow(ctx context.Context, link string) ([]console.Span, error) {
 	path, ok := strings.CutPrefix(link, "http://"+jaegerHost+jaegerTraces)
 	if !ok {
 		return nil, fmt.Errorf("%q leads elsewhere", link)
 	}
-	return system.Trace(ctx, path)
+	return i.Trace(ctx, path)
 }
 
 // Functions are the names of the functions' services in traces.
@@ -46,16 +46,16 @@ func Functions() []string {
 }
 
 // Search reads the newest traces in which a service has a part, as Jaeger's page shows them.
-func (system *Installation) Search(ctx context.Context, service string) ([][]console.Span, error) {
-	return system.traces(ctx, searchQuery(service))
+func (i *Installation) Search(ctx context.Context, service string) ([][]console.Span, error) {
+	return i.traces(ctx, searchQuery(service))
 }
 
 func searchQuery(service string) string {
 	return "/api/traces?lookback=1h&limit=50&service=" + url.QueryEscape(service)
 }
 
-func (system *Installation) traces(ctx context.Context, query string) ([][]console.Span, error) {
-	content, err := call(ctx, system.http, http.MethodGet, system.proxy("observability", "jaeger", jaegerPort)+query, "application/json", nil)
+func (i *Installation) traces(ctx context.Context, query string) ([][]console.Span, error) {
+	content, err := call(ctx, i.http, http.MethodGet, i.proxy("observability", "jaeger", jaegerPort)+query, "application/json", nil)
 	if err != nil {
 		return nil, err
 	}

@@ -52,8 +52,8 @@ func Extensions() []string {
 // which does not want the event; others may have taken it meanwhile.) Of an event that was
 // only observed, and that its executor did not take, Keptn's log is told. Any other event is refused: it has to stay with its
 // sender, who sends it again.
-func (sink *Sink) Handle(ctx context.Context, returned event.Event) (*event.Event, error) {
-	sink.Count(ctx, returned.Type())
+func (s *Sink) Handle(ctx context.Context, returned event.Event) (*event.Event, error) {
+	s.Count(ctx, returned.Type())
 	task, returned, err := keptn.ParseReceived(returned)
 	switch {
 	case errors.Is(err, keptn.ErrTriggersNothing):
@@ -62,28 +62,28 @@ func (sink *Sink) Handle(ctx context.Context, returned event.Event) (*event.Even
 		return nil, function.Permanent(err)
 	}
 	reason := reasonOf(returned)
-	if destination, _ := returned.Extensions()[errorDestinationExtension].(string); sink.isBroker(destination) {
-		sink.Log.WarnContext(ctx, "the reply of an executor could not be delivered", "id", returned.ID(), "type", returned.Type(), "reason", reason)
+	if destination, _ := returned.Extensions()[errorDestinationExtension].(string); s.isBroker(destination) {
+		s.Log.WarnContext(ctx, "the reply of an executor could not be delivered", "id", returned.ID(), "type", returned.Type(), "reason", reason)
 		return nil, nil
 	}
 	if _, isAnswered := returned.Extensions()[errorCodeExtension]; !isAnswered {
-		sink.Log.WarnContext(ctx, "an event may not have come to its executor; one that triggers a task is given again", "id", returned.ID(), "type", returned.Type())
+		s.Log.WarnContext(ctx, "an event may not have come to its executor; one that triggers a task is given again", "id", returned.ID(), "type", returned.Type())
 		return nil, nil
 	}
-	sink.Log.WarnContext(ctx, "no executor could take a task", "id", returned.ID(), "type", returned.Type(), "reason", reason)
+	s.Log.WarnContext(ctx, "no executor could take a task", "id", returned.ID(), "type", returned.Type(), "reason", reason)
 	if task.Observed {
-		return sink.Deliver(ctx, protocol.Log(task, sink.Now(), fmt.Sprintf("Job Executor could not take event %s: %s", returned.Type(), reason), ""))
+		return s.Deliver(ctx, protocol.Log(task, s.Now(), fmt.Sprintf("Job Executor could not take event %s: %s", returned.Type(), reason), ""))
 	}
-	return nil, sink.Ask(ctx, task, "Job Executor could not take this task: "+reason)
+	return nil, s.Ask(ctx, task, "Job Executor could not take this task: "+reason)
 }
 
 // isBroker says whether an address is the Broker's, or one of the channel behind it.
-func (sink *Sink) isBroker(destination string) bool {
+func (s *Sink) isBroker(destination string) bool {
 	given, err := url.Parse(destination)
 	if err != nil || given.Host == "" {
 		return false
 	}
-	broker, err := url.Parse(sink.BrokerURL)
+	broker, err := url.Parse(s.BrokerURL)
 	if err != nil {
 		return false
 	}

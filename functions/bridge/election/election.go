@@ -56,13 +56,13 @@ type Election struct {
 }
 
 // identity is the pod's name and address, as the Lease has it.
-func (election *Election) identity() string {
-	return election.PodName + "_" + net.JoinHostPort(election.PodIP, strconv.Itoa(election.Port))
+func (e *Election) identity() string {
+	return e.PodName + "_" + net.JoinHostPort(e.PodIP, strconv.Itoa(e.Port))
 }
 
 // Holder is the address of the bridge that holds the lease, empty if none is known.
-func (election *Election) Holder() string {
-	holder := election.holder.Load()
+func (e *Election) Holder() string {
+	holder := e.holder.Load()
 	if holder == nil {
 		return ""
 	}
@@ -74,46 +74,46 @@ func (election *Election) Holder() string {
 // when it is seen that another one has the lease. It returns nil when its own context
 // ends, and an error if the lease is lost or leading fails. A bridge that has led hands
 // the lease over once its leading has ended.
-func (election *Election) Run(ctx context.Context, lead func(context.Context) error) error {
+func (e *Election) Run(ctx context.Context, lead func(context.Context) error) error {
 	electing, stop := context.WithCancel(ctx)
 	defer stop()
 	waiting, elected := context.WithCancel(electing)
 	defer elected()
-	if err := election.release(ctx, election.isGone); err != nil {
-		election.Log.WarnContext(ctx, "looking after the lease failed, will be tried again", "error", err)
+	if err := e.release(ctx, e.isGone); err != nil {
+		e.Log.WarnContext(ctx, "looking after the lease failed, will be tried again", "error", err)
 	}
-	go election.follow(waiting)
+	go e.follow(waiting)
 	// A term begins once or never; the elector calls back in goroutines of their own.
 	var term sync.Once
 	ended := make(chan error, 1)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: lock{
 			Interface: &resourcelock.LeaseLock{
-				LeaseMeta: metav1.ObjectMeta{Namespace: election.Namespace, Name: election.Name},
-				Client:    election.Leases, LockConfig: resourcelock.ResourceLockConfig{Identity: election.identity()},
+				LeaseMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: e.Name},
+				Client:    e.Leases, LockConfig: resourcelock.ResourceLockConfig{Identity: e.identity()},
 			},
 			seen: func(holder string) {
 				hasLed := waiting.Err() != nil
-				if hasLed && holder != "" && holder != election.identity() {
+				if hasLed && holder != "" && holder != e.identity() {
 					stop() // the elector itself would go on until the renewDeadline
 				}
 			},
 		},
-		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod, Name: election.Name,
+		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod, Name: e.Name,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(ctx context.Context) {
 				defer stop()
 				elected()
 				term.Do(func() {
-					election.Log.InfoContext(ctx, "elected", "lease", election.Name)
+					e.Log.InfoContext(ctx, "elected", "lease", e.Name)
 					ended <- lead(ctx)
 				})
 			},
 			OnStoppedLeading: func() {},
 			OnNewLeader: func(holder string) {
-				election.holder.Store(&holder)
-				if holder != election.identity() {
-					election.Log.InfoContext(ctx, "another bridge is elected", "holder", holder)
+				e.holder.Store(&holder)
+				if holder != e.identity() {
+					e.Log.InfoContext(ctx, "another bridge is elected", "holder", holder)
 				}
 			},
 		},
@@ -132,9 +132,9 @@ func (election *Election) Run(ctx context.Context, lead func(context.Context) er
 	}
 	releasing, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
-	isOurs := func(_ context.Context, pod string) (bool, error) { return pod == election.PodName, nil }
-	if err := election.release(releasing, isOurs); err != nil {
-		election.Log.WarnContext(releasing, "the lease could not be handed over; another bridge follows when this pod is gone", "error", err)
+	isOurs := func(_ context.Context, pod string) (bool, error) { return pod == e.PodName, nil }
+	if err := e.release(releasing, isOurs); err != nil {
+		e.Log.WarnContext(releasing, "the lease could not be handed over; another bridge follows when this pod is gone", "error", err)
 	}
 	return nil
 }
@@ -146,20 +146,20 @@ type lock struct {
 	seen func(holder string)
 }
 
-func (lock lock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
-	record, content, err := lock.Interface.Get(ctx)
+func (l lock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	record, content, err := l.Interface.Get(ctx)
 	if err == nil {
-		lock.seen(record.HolderIdentity)
+		l.seen(record.HolderIdentity)
 	}
 	return record, content, err
 }
 
 // follow releases the lease once its holder is gone, until the context ends.
-func (election *Election) follow(ctx context.Context) {
+func (e *Election) follow(ctx context.Context) {
 	// Its error is only that the context ended.
 	_ = wait.PollUntilContextCancel(ctx, gonePeriod, false, func(ctx context.Context) (bool, error) {
-		if err := election.release(ctx, election.isGone); err != nil && ctx.Err() == nil {
-			election.Log.DebugContext(ctx, "looking after the lease failed, will be tried again", "error", err)
+		if err := e.release(ctx, e.isGone); err != nil && ctx.Err() == nil {
+			e.Log.DebugContext(ctx, "looking after the lease failed, will be tried again", "error", err)
 		}
 		return false, nil
 	})
@@ -167,11 +167,11 @@ func (election *Election) follow(ctx context.Context) {
 
 // isGone says whether another bridge's pod does not exist any more: one that was killed
 // is followed at once, and not only when its lease expires.
-func (election *Election) isGone(ctx context.Context, pod string) (bool, error) {
-	if pod == election.PodName {
+func (e *Election) isGone(ctx context.Context, pod string) (bool, error) {
+	if pod == e.PodName {
 		return false, nil
 	}
-	_, err := election.Pods.Pods(election.Namespace).Get(ctx, pod, metav1.GetOptions{})
+	_, err := e.Pods.Pods(e.Namespace).Get(ctx, pod, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return true, nil
 	}
@@ -179,14 +179,14 @@ func (election *Election) isGone(ctx context.Context, pod string) (bool, error) 
 }
 
 // release takes the lease from its holder, if that pod has done with it.
-func (election *Election) release(ctx context.Context, hasDone func(ctx context.Context, pod string) (bool, error)) error {
-	leases := election.Leases.Leases(election.Namespace)
-	lease, err := leases.Get(ctx, election.Name, metav1.GetOptions{})
+func (e *Election) release(ctx context.Context, hasDone func(ctx context.Context, pod string) (bool, error)) error {
+	leases := e.Leases.Leases(e.Namespace)
+	lease, err := leases.Get(ctx, e.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || err == nil && (lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity == "") {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("reading Lease %s: %w", election.Name, err)
+		return fmt.Errorf("reading Lease %s: %w", e.Name, err)
 	}
 	pod, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
 	if done, err := hasDone(ctx, pod); err != nil || !done {
@@ -195,8 +195,8 @@ func (election *Election) release(ctx context.Context, hasDone func(ctx context.
 	lease.Spec.HolderIdentity = nil
 	// The update fails if another bridge was faster.
 	if _, err := leases.Update(ctx, lease, metav1.UpdateOptions{}); err != nil && !apierrors.IsConflict(err) {
-		return fmt.Errorf("releasing Lease %s: %w", election.Name, err)
+		return fmt.Errorf("releasing Lease %s: %w", e.Name, err)
 	}
-	election.Log.InfoContext(ctx, "the lease is released", "holder", pod)
+	e.Log.InfoContext(ctx, "the lease is released", "holder", pod)
 	return nil
 }

@@ -307,17 +307,17 @@ type lines struct {
 	all   []string
 }
 
-func (lines *lines) read() []string {
-	lines.mutex.Lock()
-	defer lines.mutex.Unlock()
-	return lines.all
+func (l *lines) read() []string {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return l.all
 }
 
-func (lines *lines) Write(line []byte) (int, error) {
+func (l *lines) Write(line []byte) (int, error) {
 	text := strings.TrimPrefix(strings.TrimSpace(string(line)), "level=")
 	level, message, _ := strings.Cut(text, " msg=")
-	lines.mutex.Lock()
-	defer lines.mutex.Unlock()
-	lines.all = append(lines.all, level+" "+strings.Trim(message, `"`))
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	l.all = append(l.all, level+" "+strings.Trim(message, `"`))
 	return len(line), nil
 }

@@ -22,15 +22,15 @@ type Gate struct {
 }
 
 // Open lets events through until the context ends.
-func (gate *Gate) Open(ctx context.Context) { gate.leading.Store(&ctx) }
+func (g *Gate) Open(ctx context.Context) { g.leading.Store(&ctx) }
 
 // Handler is a handler behind the gate, for events that come to a path. Its context
 // ends when this bridge is no longer elected.
-func (gate *Gate) Handler(path string, handle function.Handler) function.Handler {
+func (g *Gate) Handler(path string, handle function.Handler) function.Handler {
 	return func(ctx context.Context, received event.Event) (*event.Event, error) {
-		leading := gate.leading.Load()
+		leading := g.leading.Load()
 		if leading == nil || (*leading).Err() != nil {
-			return gate.forward(ctx, path, received)
+			return g.forward(ctx, path, received)
 		}
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
@@ -44,12 +44,12 @@ func (gate *Gate) Handler(path string, handle function.Handler) function.Handler
 // further.
 const forwardedExtension = "jobexecutorforwarded"
 
-func (gate *Gate) forward(ctx context.Context, path string, received event.Event) (*event.Event, error) {
-	holder := gate.Holder()
+func (g *Gate) forward(ctx context.Context, path string, received event.Event) (*event.Event, error) {
+	holder := g.Holder()
 	if _, forwarded := received.Extensions()[forwardedExtension]; forwarded || holder == "" {
 		return nil, errors.New("no bridge is elected at the moment")
 	}
 	outgoing := received.Clone()
 	outgoing.SetExtension(forwardedExtension, true)
-	return (&function.Sender{URL: "http://" + holder + path, HTTP: gate.HTTP}).Request(ctx, outgoing)
+	return (&function.Sender{URL: "http://" + holder + path, HTTP: g.HTTP}).Request(ctx, outgoing)
 }

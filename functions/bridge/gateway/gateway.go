@@ -77,10 +77,10 @@ func NewCache() *Cache {
 }
 
 // Routes are the gateway's HTTP handlers.
-func (gateway *Gateway) Routes() map[string]http.Handler {
+func (g *Gateway) Routes() map[string]http.Handler {
 	return map[string]http.Handler{
-		http.MethodPost + " " + files.GrantPath:   http.HandlerFunc(gateway.grant),
-		http.MethodGet + " " + files.ResourcePath: http.HandlerFunc(gateway.resource),
+		http.MethodPost + " " + files.GrantPath:   http.HandlerFunc(g.grant),
+		http.MethodGet + " " + files.ResourcePath: http.HandlerFunc(g.resource),
 	}
 }
 
@@ -91,7 +91,7 @@ const maxEventBytes = 4 << 20
 // for what Keptn said, and that Keptn still waits for. So an event that is
 // delivered once more after its task ended, and perhaps after its Jobs expired,
 // runs nothing.
-func (gateway *Gateway) grant(writer http.ResponseWriter, request *http.Request) {
+func (g *Gateway) grant(writer http.ResponseWriter, request *http.Request) {
 	// The signature is checked first: that costs the API server nothing.
 	request.Body = http.MaxBytesReader(writer, request.Body, maxEventBytes)
 	received, err := cehttp.NewEventFromHTTPRequest(request)
@@ -99,16 +99,16 @@ func (gateway *Gateway) grant(writer http.ResponseWriter, request *http.Request)
 		http.Error(writer, "the event can't be read: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	verified, err := gateway.Verify(*received)
+	verified, err := g.Verify(*received)
 	if err != nil {
 		http.Error(writer, err.Error(), http.StatusUnauthorized)
 		return
 	}
-	asker, ok := gateway.identify(writer, request)
+	asker, ok := g.identify(writer, request)
 	if !ok {
 		return
 	}
-	if !slices.Contains(gateway.Subjects, asker.User) {
+	if !slices.Contains(g.Subjects, asker.User) {
 		http.Error(writer, asker.User+" may not ask for grants", http.StatusForbidden)
 		return
 	}
@@ -117,21 +117,21 @@ func (gateway *Gateway) grant(writer http.ResponseWriter, request *http.Request)
 		http.Error(writer, "the event triggers no task: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	count, ok := gateway.isWanted(request.Context(), writer, task)
+	count, ok := g.isWanted(request.Context(), writer, task)
 	if !ok {
 		return
 	}
-	grant, err := gateway.Grants.Sign(Grant{
+	grant, err := g.Grants.Sign(Grant{
 		Scope: api.ResourceScope{Project: task.Project, Stage: task.Stage, Service: task.Service, GitCommitID: task.GitCommitID},
 		RunID: run.ID(task.TriggeredID), Namespaces: request.URL.Query()[files.NamespaceParameter],
 	})
 	if err != nil {
-		gateway.Log.ErrorContext(request.Context(), "signing a grant failed", "error", err)
+		g.Log.ErrorContext(request.Context(), "signing a grant failed", "error", err)
 		http.Error(writer, "the grant could not be signed", http.StatusInternalServerError)
 		return
 	}
 	// A bridge that is not elected has heard of nothing.
-	if begun, err := gateway.Reporter.HasStarted(request.Context(), task); count.Started > 0 || err == nil && begun {
+	if begun, err := g.Reporter.HasStarted(request.Context(), task); count.Started > 0 || err == nil && begun {
 		// A run of it has begun; what is gone of it must not begin once more.
 		writer.Header().Set(files.StartedHeader, "true")
 	}
@@ -140,13 +140,13 @@ func (gateway *Gateway) grant(writer http.ResponseWriter, request *http.Request)
 }
 
 // identify says who asks; if that is not known, that is the answer.
-func (gateway *Gateway) identify(writer http.ResponseWriter, request *http.Request) (Identity, bool) {
-	asker, err := gateway.Reviewer.Review(request.Context(), bearer(request))
+func (g *Gateway) identify(writer http.ResponseWriter, request *http.Request) (Identity, bool) {
+	asker, err := g.Reviewer.Review(request.Context(), bearer(request))
 	switch {
 	case errors.Is(err, ErrToken):
 		http.Error(writer, "a service account token for the audience "+files.TokenAudience+" is needed: "+err.Error(), http.StatusUnauthorized)
 	case err != nil:
-		gateway.Log.WarnContext(request.Context(), "asking Kubernetes about a token failed", "error", err)
+		g.Log.WarnContext(request.Context(), "asking Kubernetes about a token failed", "error", err)
 		http.Error(writer, err.Error(), http.StatusServiceUnavailable)
 	}
 	return asker, err == nil
@@ -159,11 +159,11 @@ const (
 
 // isWanted says whether Keptn waits for a task, and what it has counted of it; if not, that
 // is the answer. What was only observed nobody waits for, and is always wanted.
-func (gateway *Gateway) isWanted(ctx context.Context, writer http.ResponseWriter, task keptn.Task) (keptn.Count, bool) {
+func (g *Gateway) isWanted(ctx context.Context, writer http.ResponseWriter, task keptn.Task) (keptn.Count, bool) {
 	if task.Observed {
 		return keptn.Count{}, true
 	}
-	count, err := gateway.counts.get(ctx, task, gateway.Counter)
+	count, err := g.counts.get(ctx, task, g.Counter)
 	for range unknownRetries {
 		// Its event may have been published by another service just now, and not be stored yet.
 		if err != nil || count.Standing != keptn.Unknown {
@@ -173,11 +173,11 @@ func (gateway *Gateway) isWanted(ctx context.Context, writer http.ResponseWriter
 		case <-ctx.Done():
 		case <-time.After(unknownPause):
 		}
-		count, err = gateway.counts.get(ctx, task, gateway.Counter)
+		count, err = g.counts.get(ctx, task, g.Counter)
 	}
 	switch {
 	case err != nil:
-		gateway.Log.WarnContext(ctx, "asking Keptn about a task failed", "triggeredid", task.TriggeredID, "error", err)
+		g.Log.WarnContext(ctx, "asking Keptn about a task failed", "triggeredid", task.TriggeredID, "error", err)
 		http.Error(writer, err.Error(), http.StatusBadGateway)
 	case count.Over():
 		http.Error(writer, "Keptn no longer waits for task "+task.TriggeredID, http.StatusGone)
@@ -189,17 +189,17 @@ func (gateway *Gateway) isWanted(ctx context.Context, writer http.ResponseWriter
 	return keptn.Count{}, false
 }
 
-func (gateway *Gateway) resource(writer http.ResponseWriter, request *http.Request) {
-	grant, err := gateway.Grants.Check(request.Header.Get(files.GrantHeader))
+func (g *Gateway) resource(writer http.ResponseWriter, request *http.Request) {
+	grant, err := g.Grants.Check(request.Header.Get(files.GrantHeader))
 	if err != nil {
 		http.Error(writer, "a grant of the bridge is needed: "+err.Error(), http.StatusUnauthorized)
 		return
 	}
-	asker, ok := gateway.identify(writer, request)
+	asker, ok := g.identify(writer, request)
 	if !ok {
 		return
 	}
-	if !slices.Contains(gateway.Subjects, asker.User) && !grant.isFor(asker) {
+	if !slices.Contains(g.Subjects, asker.User) && !grant.isFor(asker) {
 		http.Error(writer, "the grant is for the pods of run "+grant.RunID+", and not for "+asker.User, http.StatusForbidden)
 		return
 	}
@@ -218,13 +218,13 @@ func (gateway *Gateway) resource(writer http.ResponseWriter, request *http.Reque
 		return
 	}
 	path := query.Get(files.PathParameter)
-	begun, err := gateway.serve(request.Context(), writer, scope, path)
+	begun, err := g.serve(request.Context(), writer, scope, path)
 	if err == nil {
 		return
 	}
 	notFound := api.IsNotFound(err)
 	if !notFound {
-		gateway.Log.WarnContext(request.Context(), "reading a file from Keptn failed", "path", path, "error", err)
+		g.Log.WarnContext(request.Context(), "reading a file from Keptn failed", "path", path, "error", err)
 	}
 	switch {
 	case begun:
@@ -238,8 +238,8 @@ func (gateway *Gateway) resource(writer http.ResponseWriter, request *http.Reque
 
 // serve answers with a file, or the paths of all. Begun says whether a part of it was
 // sent.
-func (gateway *Gateway) serve(ctx context.Context, writer http.ResponseWriter, scope api.ResourceScope, path string) (begun bool, err error) {
-	opened, err := gateway.open(ctx, scope, path)
+func (g *Gateway) serve(ctx context.Context, writer http.ResponseWriter, scope api.ResourceScope, path string) (begun bool, err error) {
+	opened, err := g.open(ctx, scope, path)
 	if err != nil {
 		return false, err
 	}
@@ -252,7 +252,7 @@ func (gateway *Gateway) serve(ctx context.Context, writer http.ResponseWriter, s
 		return false, err
 	}
 	if scope.GitCommitID != "" && path != "" && len(content) < maxCachedBytes {
-		gateway.Cache.Add(cachedFile{scope, path}, content) // a file at a commit never changes
+		g.Cache.Add(cachedFile{scope, path}, content) // a file at a commit never changes
 	}
 	writer.Header().Set("Content-Type", "application/octet-stream")
 	_, _ = writer.Write(content)
@@ -260,9 +260,9 @@ func (gateway *Gateway) serve(ctx context.Context, writer http.ResponseWriter, s
 	return true, err
 }
 
-func (gateway *Gateway) open(ctx context.Context, scope api.ResourceScope, path string) (io.ReadCloser, error) {
+func (g *Gateway) open(ctx context.Context, scope api.ResourceScope, path string) (io.ReadCloser, error) {
 	if path == "" {
-		paths, err := gateway.Resources.ResourcePaths(ctx, scope)
+		paths, err := g.Resources.ResourcePaths(ctx, scope)
 		if err != nil {
 			return nil, err
 		}
@@ -272,10 +272,10 @@ func (gateway *Gateway) open(ctx context.Context, scope api.ResourceScope, path 
 		}
 		return io.NopCloser(bytes.NewReader(content)), nil
 	}
-	if content, ok := gateway.Cache.Get(cachedFile{scope, path}); ok {
+	if content, ok := g.Cache.Get(cachedFile{scope, path}); ok {
 		return io.NopCloser(bytes.NewReader(content)), nil
 	}
-	return gateway.Resources.Resource(ctx, scope, path)
+	return g.Resources.Resource(ctx, scope, path)
 }
 
 func bearer(request *http.Request) string {

@@ -28,19 +28,19 @@ import (
 // resources answers with what it was asked for.
 type resources struct{ err error }
 
-func (resources resources) Resource(_ context.Context, scope api.ResourceScope, path string) (io.ReadCloser, error) {
-	return io.NopCloser(strings.NewReader(fmt.Sprintf("%+v %s", scope, path))), resources.err
+func (r resources) Resource(_ context.Context, scope api.ResourceScope, path string) (io.ReadCloser, error) {
+	return io.NopCloser(strings.NewReader(fmt.Sprintf("%+v %s", scope, path))), r.err
 }
 
-func (resources resources) ResourcePaths(context.Context, api.ResourceScope) ([]string, error) {
-	return []string{"a", "b/c"}, resources.err
+func (r resources) ResourcePaths(context.Context, api.ResourceScope) ([]string, error) {
+	return []string{"a", "b/c"}, r.err
 }
 
 // reviewer knows these tokens. The empty one it can't ask about.
 type reviewer map[string]Identity
 
-func (reviewer reviewer) Review(_ context.Context, token string) (Identity, error) {
-	if identity, ok := reviewer[token]; ok {
+func (r reviewer) Review(_ context.Context, token string) (Identity, error) {
+	if identity, ok := r[token]; ok {
 		return identity, nil
 	}
 	if token == "" {
@@ -411,16 +411,16 @@ type file struct {
 	asked  int
 }
 
-func (file *file) Resource(context.Context, api.ResourceScope, string) (io.ReadCloser, error) {
-	file.asked++
-	content := io.LimitReader(zeros{}, int64(file.size))
-	if file.broken {
+func (f *file) Resource(context.Context, api.ResourceScope, string) (io.ReadCloser, error) {
+	f.asked++
+	content := io.LimitReader(zeros{}, int64(f.size))
+	if f.broken {
 		content = io.MultiReader(content, iotest.ErrReader(errDown))
 	}
 	return io.NopCloser(content), nil
 }
 
-func (file *file) ResourcePaths(context.Context, api.ResourceScope) ([]string, error) {
+func (f *file) ResourcePaths(context.Context, api.ResourceScope) ([]string, error) {
 	return nil, errDown
 }
 

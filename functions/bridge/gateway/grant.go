@@ -41,20 +41,20 @@ type Grant struct {
 }
 
 // isFor says whether who asks is a pod of the grant's run.
-func (grant Grant) isFor(asker Identity) bool {
-	return slices.Contains(grant.Namespaces, asker.namespace()) && run.IsPodOf(asker.Pod, grant.RunID)
+func (g Grant) isFor(asker Identity) bool {
+	return slices.Contains(g.Namespaces, asker.namespace()) && run.IsPodOf(asker.Pod, g.RunID)
 }
 
 // Sign returns a grant, signed.
-func (grants *Grants) Sign(says Grant) (string, error) {
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: grants.Key}, nil)
+func (g *Grants) Sign(says Grant) (string, error) {
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: g.Key}, nil)
 	if err != nil {
 		return "", fmt.Errorf("preparing to sign: %w", err)
 	}
-	now := grants.Now()
+	now := g.Now()
 	grant, err := jwt.Signed(signer).Claims(jwt.Claims{
 		Issuer: grantIssuer, Audience: jwt.Audience{grantAudience},
-		IssuedAt: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(grants.Lifetime)),
+		IssuedAt: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(g.Lifetime)),
 	}).Claims(says).Serialize()
 	if err != nil {
 		return "", fmt.Errorf("signing a grant: %w", err)
@@ -63,20 +63,20 @@ func (grants *Grants) Sign(says Grant) (string, error) {
 }
 
 // Check returns what a valid grant says.
-func (grants *Grants) Check(grant string) (Grant, error) {
+func (g *Grants) Check(grant string) (Grant, error) {
 	token, err := jwt.ParseSigned(grant, []jose.SignatureAlgorithm{jose.HS256})
 	if err != nil {
 		return Grant{}, errors.New("it is no grant")
 	}
 	var claims jwt.Claims
 	var says Grant
-	if err := token.Claims(grants.Key, &claims, &says); err != nil {
+	if err := token.Claims(g.Key, &claims, &says); err != nil {
 		return Grant{}, errors.New("its signature is wrong")
 	}
 	if claims.Expiry == nil {
 		return Grant{}, errors.New("it never expires")
 	}
-	err = claims.ValidateWithLeeway(jwt.Expected{Issuer: grantIssuer, AnyAudience: jwt.Audience{grantAudience}, Time: grants.Now()}, time.Minute)
+	err = claims.ValidateWithLeeway(jwt.Expected{Issuer: grantIssuer, AnyAudience: jwt.Audience{grantAudience}, Time: g.Now()}, time.Minute)
 	if err != nil {
 		return Grant{}, fmt.Errorf("it is not valid: %w", err)
 	}

@@ -29,8 +29,8 @@ type Identity struct {
 }
 
 // namespace is the account's; empty if it is no service account.
-func (identity Identity) namespace() string {
-	account, ok := strings.CutPrefix(identity.User, "system:serviceaccount:")
+func (i Identity) namespace() string {
+	account, ok := strings.CutPrefix(i.User, "system:serviceaccount:")
 	if !ok {
 		return ""
 	}
@@ -72,31 +72,31 @@ const podName = "authentication.kubernetes.io/pod-name"
 
 // Review returns whose a token is, ErrToken if it is not valid for us, and any other error if
 // Kubernetes could not be asked.
-func (reviewer *TokenReviewer) Review(ctx context.Context, token string) (Identity, error) {
+func (t *TokenReviewer) Review(ctx context.Context, token string) (Identity, error) {
 	if token == "" {
 		return Identity{}, fmt.Errorf("%w: there is none", ErrToken)
 	}
 	key := sha256.Sum256([]byte(token))
-	if known, ok := reviewer.known.Get(key); ok && reviewer.now().Sub(known.at) < reviewedFor {
+	if known, ok := t.known.Get(key); ok && t.now().Sub(known.at) < reviewedFor {
 		return known.identity, nil
 	}
-	if at, ok := reviewer.refused.Get(key); ok && reviewer.now().Sub(at) < refusedFor {
+	if at, ok := t.refused.Get(key); ok && t.now().Sub(at) < refusedFor {
 		return Identity{}, ErrToken
 	}
-	review, err := reviewer.client.Create(ctx, &authenticationv1.TokenReview{
+	review, err := t.client.Create(ctx, &authenticationv1.TokenReview{
 		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{files.TokenAudience}},
 	}, metav1.CreateOptions{})
 	if err != nil {
 		return Identity{}, fmt.Errorf("asking Kubernetes whose a token is: %w", err)
 	}
 	if !review.Status.Authenticated || !slices.Contains(review.Status.Audiences, files.TokenAudience) {
-		reviewer.refused.Add(key, reviewer.now())
+		t.refused.Add(key, t.now())
 		return Identity{}, ErrToken
 	}
 	identity := Identity{User: review.Status.User.Username}
 	if pods := review.Status.User.Extra[podName]; len(pods) == 1 {
 		identity.Pod = pods[0]
 	}
-	reviewer.known.Add(key, reviewed{identity, reviewer.now()})
+	t.known.Add(key, reviewed{identity, t.now()})
 	return identity, nil
 }

@@ -144,59 +144,59 @@ func (b *breaker) leave(now time.Time, reached bool) {
 // Take gives an event to the Broker, unless it has been, or is none of ours. One that
 // triggers no task is given as one that was observed. An error means that it has to be
 // offered again.
-func (inbox *Inbox) Take(ctx context.Context, triggered event.Event, origin Origin) error {
+func (i *Inbox) Take(ctx context.Context, triggered event.Event, origin Origin) error {
 	task, err := keptn.ParseEvent(triggered)
 	if err != nil {
-		inbox.Log.DebugContext(ctx, "nothing to run for, ignored", "type", triggered.Type(), "error", err)
+		i.Log.DebugContext(ctx, "nothing to run for, ignored", "type", triggered.Type(), "error", err)
 		return nil
 	}
-	if !inbox.Subscriptions.Match(triggered.Type(), task) {
+	if !i.Subscriptions.Match(triggered.Type(), task) {
 		return nil
 	}
-	entry, release, err := inbox.events.Hold(ctx, triggered.ID())
+	entry, release, err := i.events.Hold(ctx, triggered.ID())
 	if err != nil {
 		return err
 	}
 	defer release()
-	if entry.failures > 0 && inbox.Now().Before(entry.nextCheck) || inbox.broker.isShut(inbox.Now()) {
+	if entry.failures > 0 && i.Now().Before(entry.nextCheck) || i.broker.isShut(i.Now()) {
 		return fmt.Errorf("event %s: %w", triggered.ID(), ErrBackoff)
 	}
-	err = inbox.take(ctx, task, triggered, origin, entry)
+	err = i.take(ctx, task, triggered, origin, entry)
 	switch {
 	case err == nil:
 		entry.failures = 0
 	case !errors.Is(err, ErrBackoff):
 		entry.failures++
-		entry.nextCheck = inbox.Now().Add(backOff(entry.failures))
+		entry.nextCheck = i.Now().Add(backOff(entry.failures))
 	}
 	return err
 }
 
-func (inbox *Inbox) take(ctx context.Context, task keptn.Task, triggered event.Event, origin Origin, entry *remembered) error {
+func (i *Inbox) take(ctx context.Context, task keptn.Task, triggered event.Event, origin Origin, entry *remembered) error {
 	if task.Observed {
 		if entry.sent > 0 {
 			return nil
 		}
-		return inbox.do(ctx, give, task, keptn.Observed(triggered), entry)
+		return i.do(ctx, give, task, keptn.Observed(triggered), entry)
 	}
 	// What is published is dispatched, whatever was planned when it was listed before.
-	if origin == Published && entry.sent > 0 || origin == Listed && inbox.Now().Before(entry.nextCheck) {
+	if origin == Published && entry.sent > 0 || origin == Listed && i.Now().Before(entry.nextCheck) {
 		return nil
 	}
 	wanted := give
 	if origin == Listed {
-		count, err := inbox.Counter.Count(ctx, task)
+		count, err := i.Counter.Count(ctx, task)
 		if err != nil {
 			return err
 		}
-		started, err := inbox.Reporter.HasStarted(ctx, task)
+		started, err := i.Reporter.HasStarted(ctx, task)
 		if err != nil {
 			return err
 		}
-		wanted = answer(count, started, inbox.Runs.IsThere(task), *entry, inbox.Now())
-		inbox.Metrics.Waits(task, wanted == give)
+		wanted = answer(count, started, i.Runs.IsThere(task), *entry, i.Now())
+		i.Metrics.Waits(task, wanted == give)
 	}
-	return inbox.do(ctx, wanted, task, triggered, entry)
+	return i.do(ctx, wanted, task, triggered, entry)
 }
 
 // wanted is what a listed event needs.
@@ -239,47 +239,47 @@ func answer(count keptn.Count, started, isThere bool, entry remembered, now time
 	}
 }
 
-func (inbox *Inbox) do(ctx context.Context, wanted wanted, task keptn.Task, triggered event.Event, entry *remembered) error {
-	now := inbox.Now()
+func (i *Inbox) do(ctx context.Context, wanted wanted, task keptn.Task, triggered event.Event, entry *remembered) error {
+	now := i.Now()
 	if wanted != giveTime && wanted != askForResult {
 		entry.silentSince = time.Time{}
 	}
 	switch wanted {
 	case leave:
 		entry.sent = max(entry.sent, 1)
-		entry.nextCheck = now.Add(inbox.Resend << maxDoublings)
+		entry.nextCheck = now.Add(i.Resend << maxDoublings)
 	case lookAgain:
 		entry.nextCheck = now.Add(min(firstLook<<min(entry.looks, maxDoublings), lastLook))
 		entry.looks++
 	case goesOn:
-		entry.nextCheck = now.Add(inbox.Resend)
+		entry.nextCheck = now.Add(i.Resend)
 	case giveTime:
 		if entry.silentSince.IsZero() {
 			entry.silentSince = now
 		}
-		entry.nextCheck = now.Add(min(inbox.Resend, silence))
+		entry.nextCheck = now.Add(min(i.Resend, silence))
 	case askForResult:
 		reason := ""
 		if entry.asked >= patientQuestions {
 			reason = "Nothing was heard of this task's Jobs for too long: they were deleted, or Job Executor can't read them where they run. Run the sequence again."
 		}
-		if err := inbox.Ask(ctx, task, reason); err != nil {
+		if err := i.Ask(ctx, task, reason); err != nil {
 			return err
 		}
-		entry.nextCheck = now.Add(inbox.Resend << min(entry.asked, 3))
+		entry.nextCheck = now.Add(i.Resend << min(entry.asked, 3))
 		entry.asked++
 	case give:
 		if entry.sent > 0 {
-			inbox.Metrics.GivenAgain(ctx, triggered.Type())
+			i.Metrics.GivenAgain(ctx, triggered.Type())
 		}
-		err := inbox.send(ctx, task, triggered)
+		err := i.send(ctx, task, triggered)
 		if function.IsPermanent(err) {
-			err = inbox.fail(ctx, task, err)
+			err = i.fail(ctx, task, err)
 		}
 		if err != nil {
 			return err
 		}
-		entry.nextCheck = inbox.Now().Add(inbox.Resend << min(entry.sent, maxDoublings))
+		entry.nextCheck = i.Now().Add(i.Resend << min(entry.sent, maxDoublings))
 		entry.sent++
 	}
 	return nil
@@ -287,27 +287,27 @@ func (inbox *Inbox) do(ctx context.Context, wanted wanted, task keptn.Task, trig
 
 // Ask asks the watcher for the result of a task's run. Reason is why there may be no
 // Job.
-func (inbox *Inbox) Ask(ctx context.Context, task keptn.Task, reason string) error {
-	ctx, span := telemetry.StartSend(ctx, inbox.Tracer, task, protocol.AwaitedType)
+func (i *Inbox) Ask(ctx context.Context, task keptn.Task, reason string) error {
+	ctx, span := telemetry.StartSend(ctx, i.Tracer, task, protocol.AwaitedType)
 	defer span.End()
 	content, err := json.Marshal(task)
 	if err != nil {
 		return fmt.Errorf("encoding task %s: %w", task.TriggeredID, err)
 	}
-	inbox.Log.WarnContext(ctx, "Keptn waits for the result of a task; it is asked for", "triggeredid", task.TriggeredID, "keptncontext", task.Context, "reason", reason)
-	if err := inbox.Broker.Send(ctx, protocol.Awaited(inbox.Source, run.ID(task.TriggeredID), content, reason, inbox.Now())); err != nil {
+	i.Log.WarnContext(ctx, "Keptn waits for the result of a task; it is asked for", "triggeredid", task.TriggeredID, "keptncontext", task.Context, "reason", reason)
+	if err := i.Broker.Send(ctx, protocol.Awaited(i.Source, run.ID(task.TriggeredID), content, reason, i.Now())); err != nil {
 		return fmt.Errorf("asking for the result of task %s: %w", task.TriggeredID, err)
 	}
 	return nil
 }
 
 // fail answers a task whose event can never be published.
-func (inbox *Inbox) fail(ctx context.Context, task keptn.Task, why error) error {
-	inbox.Log.WarnContext(ctx, "event can never be published", "triggeredid", task.TriggeredID, "keptncontext", task.Context, "error", why)
+func (i *Inbox) fail(ctx context.Context, task keptn.Task, why error) error {
+	i.Log.WarnContext(ctx, "event can never be published", "triggeredid", task.TriggeredID, "keptncontext", task.Context, "error", why)
 	if task.Observed {
 		return nil
 	}
-	return inbox.Fail(ctx, task, fmt.Sprintf("Job Executor cannot run this task: %s. Rename it and run the sequence again.", why))
+	return i.Fail(ctx, task, fmt.Sprintf("Job Executor cannot run this task: %s. Rename it and run the sequence again.", why))
 }
 
 // checkAttributes returns a permanent error if something cannot become an attribute of an event,
@@ -321,28 +321,28 @@ func checkAttributes(task keptn.Task) error {
 	return nil
 }
 
-func (inbox *Inbox) send(ctx context.Context, task keptn.Task, triggered event.Event) (err error) {
+func (i *Inbox) send(ctx context.Context, task keptn.Task, triggered event.Event) (err error) {
 	if err := checkAttributes(task); err != nil {
 		return err
 	}
-	if !inbox.broker.enter(inbox.Now()) {
+	if !i.broker.enter(i.Now()) {
 		return fmt.Errorf("publish event %s: the Broker cannot be reached: %w", triggered.ID(), ErrBackoff)
 	}
 	defer func() {
 		_, unreached := errors.AsType[*url.Error](err)
-		inbox.broker.leave(inbox.Now(), !unreached)
+		i.broker.leave(i.Now(), !unreached)
 	}()
-	ctx, span := telemetry.StartSend(ctx, inbox.Tracer, task, triggered.Type(), telemetry.EventAttributes(triggered)...)
+	ctx, span := telemetry.StartSend(ctx, i.Tracer, task, triggered.Type(), telemetry.EventAttributes(triggered)...)
 	defer span.End()
 	outgoing := triggered.Clone()
 	for name, value := range task.Attributes() {
 		outgoing.SetExtension(name, value)
 	}
-	if err := inbox.Broker.Send(ctx, outgoing); err != nil {
+	if err := i.Broker.Send(ctx, outgoing); err != nil {
 		telemetry.Note(span, "not taken, and sent again", err)
 		return fmt.Errorf("giving event %s to the Broker: %w", triggered.ID(), err)
 	}
-	inbox.Log.InfoContext(ctx, "event taken from Keptn", "type", triggered.Type(), "id", triggered.ID(),
+	i.Log.InfoContext(ctx, "event taken from Keptn", "type", triggered.Type(), "id", triggered.ID(),
 		"keptncontext", task.Context, "project", task.Project, "stage", task.Stage, "service", task.Service)
 	return nil
 }

@@ -51,10 +51,10 @@ func NewSubscriptions(registry Registry, integration models.Integration, interva
 }
 
 // ID is the integration's id, empty if it is not registered.
-func (subscriptions *Subscriptions) ID() string {
-	subscriptions.mutex.RLock()
-	defer subscriptions.mutex.RUnlock()
-	return subscriptions.id
+func (s *Subscriptions) ID() string {
+	s.mutex.RLock()
+	defer s.mutex.RUnlock()
+	return s.id
 }
 
 // leaveTimeout bounds the end of a registration.
@@ -63,94 +63,94 @@ const leaveTimeout = 5 * time.Second
 // Run registers the integration, pings, takes over what subscriptions Keptn has,
 // and registers again when Keptn has forgotten it, until the context ends. Then it
 // unregisters an integration that was uninstalled; a restart is none.
-func (subscriptions *Subscriptions) Run(ctx context.Context) error {
-	ticker := time.NewTicker(subscriptions.interval)
+func (s *Subscriptions) Run(ctx context.Context) error {
+	ticker := time.NewTicker(s.interval)
 	defer ticker.Stop()
 	for {
-		subscriptions.refresh(ctx)
+		s.refresh(ctx)
 		select {
 		case <-ctx.Done():
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 			defer cancel()
-			subscriptions.leave(ctx)
+			s.leave(ctx)
 			return nil
 		case <-ticker.C:
 		}
 	}
 }
 
-func (subscriptions *Subscriptions) leave(ctx context.Context) {
-	id := subscriptions.ID()
-	if id == "" || !subscriptions.uninstalled(ctx) {
+func (s *Subscriptions) leave(ctx context.Context) {
+	id := s.ID()
+	if id == "" || !s.uninstalled(ctx) {
 		return
 	}
-	if err := subscriptions.registry.Unregister(ctx, id); err != nil {
-		subscriptions.log.WarnContext(ctx, "unregistering from Keptn failed; it forgets the integration by itself, some time", "error", err)
+	if err := s.registry.Unregister(ctx, id); err != nil {
+		s.log.WarnContext(ctx, "unregistering from Keptn failed; it forgets the integration by itself, some time", "error", err)
 		return
 	}
-	subscriptions.log.InfoContext(ctx, "uninstalled, and so unregistered from Keptn", "integration", id)
+	s.log.InfoContext(ctx, "uninstalled, and so unregistered from Keptn", "integration", id)
 }
 
 // refresh registers the integration if need be, and takes over what Keptn has.
-func (subscriptions *Subscriptions) refresh(ctx context.Context) {
-	id := subscriptions.ID()
+func (s *Subscriptions) refresh(ctx context.Context) {
+	id := s.ID()
 	if id == "" {
-		registered, err := subscriptions.registry.Register(ctx, subscriptions.integration)
+		registered, err := s.registry.Register(ctx, s.integration)
 		if err != nil {
 			if ctx.Err() == nil && !errors.Is(err, api.ErrTokenRefused) {
-				subscriptions.log.WarnContext(ctx, "registering with Keptn failed, will be tried again", "error", err)
+				s.log.WarnContext(ctx, "registering with Keptn failed, will be tried again", "error", err)
 			}
 			return
 		}
 		id = registered
-		subscriptions.log.InfoContext(ctx, "registered with Keptn", "integration", id, "subscriptions", subscriptions.Types())
-		if subscriptions.Registered != nil {
-			subscriptions.Registered(ctx, subscriptions.Types())
+		s.log.InfoContext(ctx, "registered with Keptn", "integration", id, "subscriptions", s.Types())
+		if s.Registered != nil {
+			s.Registered(ctx, s.Types())
 		}
 	}
-	integration, err := subscriptions.registry.Ping(ctx, id)
-	subscriptions.mutex.Lock()
-	defer subscriptions.mutex.Unlock()
+	integration, err := s.registry.Ping(ctx, id)
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
 	switch {
 	case api.IsNotFound(err):
-		subscriptions.id = ""
+		s.id = ""
 		return
 	case err != nil:
-		subscriptions.id = id
+		s.id = id
 		if ctx.Err() == nil && !errors.Is(err, api.ErrTokenRefused) {
-			subscriptions.log.WarnContext(ctx, "pinging Keptn failed, will be tried again", "error", err)
+			s.log.WarnContext(ctx, "pinging Keptn failed, will be tried again", "error", err)
 		}
 		return
 	}
-	subscriptions.id = id
-	subscriptions.replace(integration.Subscriptions)
+	s.id = id
+	s.replace(integration.Subscriptions)
 }
 
 // replace has the mutex held.
-func (subscriptions *Subscriptions) replace(current []models.EventSubscription) {
-	if reflect.DeepEqual(subscriptions.current, current) {
+func (s *Subscriptions) replace(current []models.EventSubscription) {
+	if reflect.DeepEqual(s.current, current) {
 		return
 	}
-	subscriptions.current = current
-	close(subscriptions.changed)
-	subscriptions.changed = make(chan struct{})
+	s.current = current
+	close(s.changed)
+	s.changed = make(chan struct{})
 }
 
 // Changed returns a channel that is closed when the subscriptions change the next
 // time: what is open of a type that was added may have been triggered before.
-func (subscriptions *Subscriptions) Changed() <-chan struct{} {
-	subscriptions.mutex.RLock()
-	defer subscriptions.mutex.RUnlock()
-	return subscriptions.changed
+func (s *Subscriptions) Changed() <-chan struct{} {
+	s.mutex.RLock()
+	defer s.mutex.RUnlock()
+	return s.changed
 }
 
 // Types returns the event types that are subscribed to, as types or as patterns of
 // NATS, without repetition.
-func (subscriptions *Subscriptions) Types() []string {
-	subscriptions.mutex.RLock()
-	defer subscriptions.mutex.RUnlock()
+func (s *Subscriptions) Types() []string {
+	s.mutex.RLock()
+	defer s.mutex.RUnlock()
 	var types []string
-	for _, subscription := range subscriptions.current {
+	for _, subscription := range s.current {
 		if !slices.Contains(types, subscription.Event) {
 			types = append(types, subscription.Event)
 		}
@@ -159,16 +159,16 @@ func (subscriptions *Subscriptions) Types() []string {
 }
 
 // Wants says whether any subscription is for events of a type.
-func (subscriptions *Subscriptions) Wants(eventType string) bool {
-	return slices.ContainsFunc(subscriptions.Types(), func(pattern string) bool { return subjectMatches(pattern, eventType) })
+func (s *Subscriptions) Wants(eventType string) bool {
+	return slices.ContainsFunc(s.Types(), func(pattern string) bool { return subjectMatches(pattern, eventType) })
 }
 
 // Match says whether any subscription wants a task's events: its type matches,
 // and each filter that is not empty names the task's project, stage or service.
-func (subscriptions *Subscriptions) Match(eventType string, task keptn.Task) bool {
-	subscriptions.mutex.RLock()
-	defer subscriptions.mutex.RUnlock()
-	return slices.ContainsFunc(subscriptions.current, func(subscription models.EventSubscription) bool {
+func (s *Subscriptions) Match(eventType string, task keptn.Task) bool {
+	s.mutex.RLock()
+	defer s.mutex.RUnlock()
+	return slices.ContainsFunc(s.current, func(subscription models.EventSubscription) bool {
 		filter := subscription.Filter
 		return subjectMatches(subscription.Event, eventType) &&
 			named(filter.Projects, task.Project) && named(filter.Stages, task.Stage) && named(filter.Services, task.Service)

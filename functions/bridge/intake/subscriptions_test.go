@@ -63,28 +63,28 @@ type registry struct {
 	subscriptions []models.EventSubscription
 }
 
-func (registry *registry) Register(context.Context, models.Integration) (string, error) {
-	registry.mutex.Lock()
-	defer registry.mutex.Unlock()
-	registry.registered++
-	registry.forgotten = false
+func (r *registry) Register(context.Context, models.Integration) (string, error) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	r.registered++
+	r.forgotten = false
 	return "id", nil
 }
 
-func (registry *registry) Unregister(context.Context, string) error {
-	registry.mutex.Lock()
-	defer registry.mutex.Unlock()
-	registry.unregistered++
+func (r *registry) Unregister(context.Context, string) error {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	r.unregistered++
 	return nil
 }
 
-func (registry *registry) Ping(context.Context, string) (models.Integration, error) {
-	registry.mutex.Lock()
-	defer registry.mutex.Unlock()
-	if registry.forgotten {
+func (r *registry) Ping(context.Context, string) (models.Integration, error) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	if r.forgotten {
 		return models.Integration{}, &api.StatusError{Code: http.StatusNotFound, Own: true}
 	}
-	return models.Integration{Subscriptions: registry.subscriptions}, nil
+	return models.Integration{Subscriptions: r.subscriptions}, nil
 }
 
 // never says that nothing is uninstalled.

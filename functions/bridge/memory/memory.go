@@ -32,12 +32,12 @@ type remembered[Value any] struct {
 // Hold returns a key's value, a new one if there is none, for the caller alone
 // until it calls release. It waits while another holds it; its error is that the
 // context ended meanwhile.
-func (memory *Memory[Value]) Hold(ctx context.Context, key string) (value *Value, release func(), err error) {
-	entry := memory.of(key)
+func (m *Memory[Value]) Hold(ctx context.Context, key string) (value *Value, release func(), err error) {
+	entry := m.of(key)
 	leave := func() {
-		memory.mutex.Lock()
+		m.mutex.Lock()
 		entry.users--
-		memory.mutex.Unlock()
+		m.mutex.Unlock()
 	}
 	select {
 	case entry.turn <- struct{}{}:
@@ -48,27 +48,27 @@ func (memory *Memory[Value]) Hold(ctx context.Context, key string) (value *Value
 	}
 }
 
-func (memory *Memory[Value]) of(key string) *remembered[Value] {
-	memory.mutex.Lock()
-	defer memory.mutex.Unlock()
-	if memory.values == nil {
+func (m *Memory[Value]) of(key string) *remembered[Value] {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	if m.values == nil {
 		// It is bounded here: what is held must not fall out. It fails only for a size that
 		// is not positive.
-		memory.values, _ = simplelru.NewLRU[string, *remembered[Value]](math.MaxInt, nil)
+		m.values, _ = simplelru.NewLRU[string, *remembered[Value]](math.MaxInt, nil)
 	}
-	entry, ok := memory.values.Get(key)
+	entry, ok := m.values.Get(key)
 	if !ok {
 		entry = &remembered[Value]{turn: make(chan struct{}, 1)}
-		memory.values.Add(key, entry)
+		m.values.Add(key, entry)
 	}
 	entry.users++
-	for surplus := memory.values.Len() - size; surplus > 0; surplus-- {
-		oldest, candidate, _ := memory.values.GetOldest()
+	for surplus := m.values.Len() - size; surplus > 0; surplus-- {
+		oldest, candidate, _ := m.values.GetOldest()
 		if candidate.users > 0 {
-			memory.values.Get(oldest) // it is in use, and so becomes the newest
+			m.values.Get(oldest) // it is in use, and so becomes the newest
 			continue
 		}
-		memory.values.Remove(oldest)
+		m.values.Remove(oldest)
 	}
 	return entry
 }

@@ -30,27 +30,27 @@ type message struct {
 	answers []string
 }
 
-func (message *message) answer(how string) error {
-	message.mutex.Lock()
-	defer message.mutex.Unlock()
-	message.answers = append(message.answers, how+" after "+time.Since(message.began).String())
+func (m *message) answer(how string) error {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	m.answers = append(m.answers, how+" after "+time.Since(m.began).String())
 	return nil
 }
 
-func (message *message) Data() []byte      { return message.content }
-func (message *message) Subject() string   { return "sh.keptn.event.test.triggered" }
-func (message *message) Ack() error        { return message.answer("ack") }
-func (message *message) Term() error       { return message.answer("term") }
-func (message *message) InProgress() error { return message.answer("in progress") }
-func (message *message) NakWithDelay(delay time.Duration) error {
-	return message.answer("nak for " + delay.String())
+func (m *message) Data() []byte      { return m.content }
+func (m *message) Subject() string   { return "sh.keptn.event.test.triggered" }
+func (m *message) Ack() error        { return m.answer("ack") }
+func (m *message) Term() error       { return m.answer("term") }
+func (m *message) InProgress() error { return m.answer("in progress") }
+func (m *message) NakWithDelay(delay time.Duration) error {
+	return m.answer("nak for " + delay.String())
 }
 
-func (message *message) Metadata() (*jetstream.MsgMetadata, error) {
-	if message.deliveries == 0 {
+func (m *message) Metadata() (*jetstream.MsgMetadata, error) {
+	if m.deliveries == 0 {
 		return nil, errDown
 	}
-	return &jetstream.MsgMetadata{NumDelivered: message.deliveries}, nil
+	return &jetstream.MsgMetadata{NumDelivered: m.deliveries}, nil
 }
 
 // NATS gives a message again whose taker says nothing for AckWait.

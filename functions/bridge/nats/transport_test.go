@@ -70,27 +70,27 @@ type taker struct {
 	block func()
 }
 
-func (taker *taker) take(_ context.Context, triggered event.Event, origin intake.Origin) error {
-	taker.mutex.Lock()
-	defer taker.mutex.Unlock()
-	if taker.block != nil {
-		taker.block()
+func (t *taker) take(_ context.Context, triggered event.Event, origin intake.Origin) error {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	if t.block != nil {
+		t.block()
 	}
-	taker.taken = append(taker.taken, fmt.Sprintf("%s %d", triggered.ID(), origin))
-	if taker.fail[triggered.ID()] > 0 {
-		taker.fail[triggered.ID()]--
+	t.taken = append(t.taken, fmt.Sprintf("%s %d", triggered.ID(), origin))
+	if t.fail[triggered.ID()] > 0 {
+		t.fail[triggered.ID()]--
 		return errDown
 	}
 	return nil
 }
 
-func (taker *taker) await(t *testing.T, want ...string) {
+func (ta *taker) await(t *testing.T, want ...string) {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		taker.mutex.Lock()
-		difference := cmp.Diff(want, taker.taken)
-		taker.mutex.Unlock()
+		ta.mutex.Lock()
+		difference := cmp.Diff(want, ta.taken)
+		ta.mutex.Unlock()
 		if difference == "" {
 			return
 		}

@@ -25,9 +25,9 @@ import (
 // lister has one open event from the second look on; the first fails.
 type lister struct{ looks int }
 
-func (lister *lister) OpenTriggered(context.Context, string) ([]event.Event, error) {
-	lister.looks++
-	if lister.looks == 1 {
+func (l *lister) OpenTriggered(context.Context, string) ([]event.Event, error) {
+	l.looks++
+	if l.looks == 1 {
 		return nil, errDown
 	}
 	return []event.Event{triggered(task)}, nil
@@ -95,12 +95,12 @@ type hundred struct{ broken string }
 
 const manyEvents = 3 * intake.ConcurrentSends
 
-func (hundred hundred) OpenTriggered(ctx context.Context, eventType string) ([]event.Event, error) {
+func (h hundred) OpenTriggered(ctx context.Context, eventType string) ([]event.Event, error) {
 	switch {
 	case eventType != stuckType:
-	case hundred.broken == "is not listed":
+	case h.broken == "is not listed":
 		return nil, errDown
-	case hundred.broken == "hangs":
+	case h.broken == "hangs":
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}

@@ -54,23 +54,23 @@ func (s *sent) refuse(why string) bool {
 }
 
 // learn records the times of an answer.
-func (entry *reported) learn(answer protocol.Answer) {
-	entry.heard = true
-	if entry.triggeredAt.IsZero() {
-		entry.triggeredAt = answer.Task.TriggeredAt
+func (r *reported) learn(answer protocol.Answer) {
+	r.heard = true
+	if r.triggeredAt.IsZero() {
+		r.triggeredAt = answer.Task.TriggeredAt
 	}
-	if entry.endedAt.IsZero() || answer.EndedAt.Before(entry.endedAt) && !answer.EndedAt.IsZero() {
-		entry.endedAt = answer.EndedAt
+	if r.endedAt.IsZero() || answer.EndedAt.Before(r.endedAt) && !answer.EndedAt.IsZero() {
+		r.endedAt = answer.EndedAt
 	}
 }
 
 // note records whether Keptn knows the task.
-func (entry *reported) note(count keptn.Count, now time.Time) {
+func (r *reported) note(count keptn.Count, now time.Time) {
 	switch {
 	case count.Standing != keptn.Unknown:
-		entry.unknownSince = time.Time{}
-	case entry.unknownSince.IsZero():
-		entry.unknownSince = now
+		r.unknownSince = time.Time{}
+	case r.unknownSince.IsZero():
+		r.unknownSince = now
 	}
 }
 
@@ -129,30 +129,30 @@ func next(known known, given keptn.Phase) step {
 }
 
 // since returns the earliest possible time of a finished event.
-func (known known) since() time.Time {
-	if known.endedAt.Before(known.triggeredAt) {
-		return known.triggeredAt
+func (k known) since() time.Time {
+	if k.endedAt.Before(k.triggeredAt) {
+		return k.triggeredAt
 	}
-	return known.endedAt
+	return k.endedAt
 }
 
 // isUncertain reports whether an event may have been sent without this process knowing: a request of
 // its own failed, or the process before it sent the event.
-func (known known) isUncertain(sent sent, since time.Time) bool {
+func (k known) isUncertain(sent sent, since time.Time) bool {
 	if sent.times > 0 {
 		return sent.failed
 	}
-	return !known.isOurs(since)
+	return !k.isOurs(since)
 }
 
 // isOurs reports whether an event that is not older than since can only be from this process.
-func (known known) isOurs(since time.Time) bool { return since.After(known.begun.Add(clockSkew)) }
+func (k known) isOurs(since time.Time) bool { return since.After(k.begun.Add(clockSkew)) }
 
 // isUnderWay reports whether Keptn may still count an event that this process has sent, or that an
 // earlier one may have sent after since.
-func (known known) isUnderWay(sent sent, counted int, since time.Time) bool {
-	deduplication, ours := known.timing.Deduplication, known.isOurs(since)
-	recognised := func(first time.Time) bool { return known.now.Sub(first)+clockSkew < deduplication }
+func (k known) isUnderWay(sent sent, counted int, since time.Time) bool {
+	deduplication, ours := k.timing.Deduplication, k.isOurs(since)
+	recognised := func(first time.Time) bool { return k.now.Sub(first)+clockSkew < deduplication }
 	if sent.times > 0 {
 		first := sent.first
 		if !ours {
@@ -164,11 +164,11 @@ func (known known) isUnderWay(sent sent, counted int, since time.Time) bool {
 		case sent.failed && deduplication > 0 && recognised(first): // the transport drops the second one
 			return false
 		default:
-			return known.now.Sub(sent.last) < known.timing.Loss
+			return k.now.Sub(sent.last) < k.timing.Loss
 		}
 	}
 	switch {
-	case counted > 0, known.now.Sub(known.begun) >= known.timing.Loss:
+	case counted > 0, k.now.Sub(k.begun) >= k.timing.Loss:
 		return false
 	case since.IsZero():
 		return true

@@ -25,9 +25,9 @@ type delivered struct {
 	err                       error
 }
 
-func (delivered *delivered) Deliver(_ context.Context, answer protocol.Answer) (Delivery, error) {
-	delivered.last = answer
-	return Delivery{Sent: delivered.err == nil && !delivered.dropped, Settled: delivered.settled, Aborted: delivered.aborted}, delivered.err
+func (d *delivered) Deliver(_ context.Context, answer protocol.Answer) (Delivery, error) {
+	d.last = answer
+	return Delivery{Sent: d.err == nil && !d.dropped, Settled: d.settled, Aborted: d.aborted}, d.err
 }
 
 // journal keeps Keptn's log.
@@ -36,9 +36,9 @@ type journal struct {
 	err     error
 }
 
-func (journal *journal) Log(_ context.Context, entry models.LogEntry) error {
-	journal.entries = append(journal.entries, entry)
-	return journal.err
+func (j *journal) Log(_ context.Context, entry models.LogEntry) error {
+	j.entries = append(j.entries, entry)
+	return j.err
 }
 
 func integrationID() string { return "id" }

@@ -65,80 +65,80 @@ type underWay struct {
 	at    time.Time
 }
 
-func (control *control) Send(_ context.Context, outgoing event.Event) error {
-	control.mutex.Lock()
-	defer control.mutex.Unlock()
-	control.sends++
-	if control.fail > 0 {
-		control.fail--
+func (c *control) Send(_ context.Context, outgoing event.Event) error {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	c.sends++
+	if c.fail > 0 {
+		c.fail--
 		return &net.OpError{Op: "dial", Err: errDown}
 	}
-	control.arrive()
+	c.arrive()
 	var data struct{ Message string }
 	_ = outgoing.DataAs(&data)
-	control.sent = append(control.sent, data.Message)
-	if control.refuse != nil {
-		if err := control.refuse(outgoing); err != nil {
+	c.sent = append(c.sent, data.Message)
+	if c.refuse != nil {
+		if err := c.refuse(outgoing); err != nil {
 			return err
 		}
 	}
 	_, phase, _ := keptn.ParseType(outgoing.Type())
-	control.sources = append(control.sources, outgoing.Source())
-	at, known := control.taken[outgoing.ID()]
+	c.sources = append(c.sources, outgoing.Source())
+	at, known := c.taken[outgoing.ID()]
 	switch {
-	case known && time.Since(at) < control.deduplication:
-	case control.drop > 0:
-		control.drop--
+	case known && time.Since(at) < c.deduplication:
+	case c.drop > 0:
+		c.drop--
 	default:
-		if control.taken == nil {
-			control.taken = map[string]time.Time{}
+		if c.taken == nil {
+			c.taken = map[string]time.Time{}
 		}
-		control.taken[outgoing.ID()] = time.Now()
+		c.taken[outgoing.ID()] = time.Now()
 		lag := time.Duration(0)
-		if control.lag != nil {
-			lag = control.lag()
+		if c.lag != nil {
+			lag = c.lag()
 		}
-		control.underWay = append(control.underWay, underWay{phase, time.Now().Add(lag)})
+		c.underWay = append(c.underWay, underWay{phase, time.Now().Add(lag)})
 	}
-	control.arrive()
-	if control.lost > 0 {
-		control.lost--
+	c.arrive()
+	if c.lost > 0 {
+		c.lost--
 		return errDown
 	}
 	return nil
 }
 
-func (control *control) Count(context.Context, keptn.Task) (keptn.Count, error) {
-	control.mutex.Lock()
-	defer control.mutex.Unlock()
-	control.questions++
-	if control.fail > 0 {
-		control.fail--
+func (c *control) Count(context.Context, keptn.Task) (keptn.Count, error) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	c.questions++
+	if c.fail > 0 {
+		c.fail--
 		return keptn.Count{}, &api.StatusError{Code: http.StatusBadGateway}
 	}
-	if control.pending > 0 {
-		control.pending--
+	if c.pending > 0 {
+		c.pending--
 		return keptn.Count{Standing: keptn.Pending}, nil
 	}
-	control.arrive()
-	return control.count(), nil
+	c.arrive()
+	return c.count(), nil
 }
 
 // arrive counts what is due, unless the task is over by then.
-func (control *control) arrive() {
-	slices.SortStableFunc(control.underWay, func(one, other underWay) int { return one.at.Compare(other.at) })
-	for len(control.underWay) > 0 && !time.Now().Before(control.underWay[0].at) {
-		phase := control.underWay[0].phase
-		control.underWay = control.underWay[1:]
-		if control.count().Standing == keptn.Current && control.pending == 0 {
-			control.counted = append(control.counted, phase)
+func (c *control) arrive() {
+	slices.SortStableFunc(c.underWay, func(one, other underWay) int { return one.at.Compare(other.at) })
+	for len(c.underWay) > 0 && !time.Now().Before(c.underWay[0].at) {
+		phase := c.underWay[0].phase
+		c.underWay = c.underWay[1:]
+		if c.count().Standing == keptn.Current && c.pending == 0 {
+			c.counted = append(c.counted, phase)
 		}
 	}
 }
 
-func (control *control) count() keptn.Count {
-	count := keptn.Count{Standing: control.standing}
-	for _, phase := range control.counted {
+func (c *control) count() keptn.Count {
+	count := keptn.Count{Standing: c.standing}
+	for _, phase := range c.counted {
 		switch phase {
 		case keptn.Started:
 			count.Started++

@@ -20,7 +20,7 @@ import (
 // answering is a sender that gives an error.
 type answering struct{ err error }
 
-func (answering answering) Send(context.Context, event.Event) error { return answering.err }
+func (a answering) Send(context.Context, event.Event) error { return a.err }
 
 // What is remembered of an event that was sent decides when it may be sent again.
 func TestWhatWasSentIsRemembered(t *testing.T) {
@@ -130,7 +130,7 @@ func TestRefusalOfTheSmallestEventIsFinal(t *testing.T) {
 // refusing takes no event, as too large.
 type refusing struct{ sends int }
 
-func (refusing *refusing) Send(context.Context, event.Event) error {
-	refusing.sends++
+func (r *refusing) Send(context.Context, event.Event) error {
+	r.sends++
 	return &api.StatusError{Code: http.StatusRequestEntityTooLarge}
 }

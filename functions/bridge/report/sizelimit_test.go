@@ -138,15 +138,15 @@ type picky struct {
 	sizes   []int
 }
 
-func (picky *picky) Send(_ context.Context, outgoing event.Event) error {
+func (p *picky) Send(_ context.Context, outgoing event.Event) error {
 	content, err := keptn.EncodeEvent(outgoing)
 	if err != nil {
 		return err
 	}
-	if len(content) > picky.limit {
-		return fmt.Errorf("sending: %w", picky.refusal)
+	if len(content) > p.limit {
+		return fmt.Errorf("sending: %w", p.refusal)
 	}
-	picky.sizes = append(picky.sizes, len(content))
+	p.sizes = append(p.sizes, len(content))
 	return nil
 }
 

@@ -63,20 +63,20 @@ func New(meters metric.MeterProvider, events *telemetry.Counters, now func() tim
 }
 
 // observe has measured what waits.
-func (recorder *Recorder) observe() error {
-	undelivered, undeliveredErr := recorder.meter.Float64ObservableGauge("job_executor.event.undelivered.age", metric.WithUnit("s"),
+func (r *Recorder) observe() error {
+	undelivered, undeliveredErr := r.meter.Float64ObservableGauge("job_executor.event.undelivered.age", metric.WithUnit("s"),
 		metric.WithDescription("Age of the oldest triggered event that Keptn lists, and that nobody here has started."))
-	listing, listingErr := recorder.meter.Float64ObservableGauge("job_executor.keptn.listing.age", metric.WithUnit("s"),
+	listing, listingErr := r.meter.Float64ObservableGauge("job_executor.keptn.listing.age", metric.WithUnit("s"),
 		metric.WithDescription("For how long Keptn could not be asked what is open, of the type for which that is longest."))
-	_, err := recorder.meter.RegisterCallback(func(_ context.Context, observer metric.Observer) error {
-		now := recorder.now()
+	_, err := r.meter.RegisterCallback(func(_ context.Context, observer metric.Observer) error {
+		now := r.now()
 		age := func(since time.Time) float64 {
 			if since.IsZero() {
 				return 0
 			}
 			return max(now.Sub(since).Seconds(), 0)
 		}
-		oldest, listed, isListing := recorder.waiting.oldest()
+		oldest, listed, isListing := r.waiting.oldest()
 		if isListing { // the bridge that is elected
 			observer.ObserveFloat64(undelivered, age(oldest))
 			observer.ObserveFloat64(listing, age(listed))
@@ -88,10 +88,10 @@ func (recorder *Recorder) observe() error {
 
 // Active has measured how many runs of each task there are, which count tells; none of a task
 // of which there were some before. Its error is that the name is not valid.
-func (recorder *Recorder) Active(count func() map[string]int) error {
+func (r *Recorder) Active(count func() map[string]int) error {
 	var mutex sync.Mutex
 	known := map[string]bool{}
-	_, err := recorder.meter.Int64ObservableUpDownCounter("cicd.pipeline.run.active", metric.WithUnit("{run}"),
+	_, err := r.meter.Int64ObservableUpDownCounter("cicd.pipeline.run.active", metric.WithUnit("{run}"),
 		metric.WithDescription("Tasks that were started and have not finished."),
 		metric.WithInt64Callback(func(_ context.Context, observer metric.Int64Observer) error {
 			counted := count()
@@ -122,63 +122,63 @@ func failedAs(result keptn.RunResult) attribute.KeyValue {
 func executing() attribute.KeyValue { return attribute.String("cicd.pipeline.run.state", "executing") }
 
 // Ended measures a run that is over. It is called once for each.
-func (recorder *Recorder) Ended(ctx context.Context, task keptn.Task, result keptn.RunResult) {
+func (r *Recorder) Ended(ctx context.Context, task keptn.Task, result keptn.RunResult) {
 	if task.Observed {
 		return
 	}
-	recorder.waiting.end(task)
+	r.waiting.end(task)
 	attributes := []attribute.KeyValue{ofTask(task.Name), executing()}
 	if result != "" {
 		attributes = append(attributes, attribute.String("cicd.pipeline.result", string(result)))
 	}
 	if result.IsFailed() {
 		attributes = append(attributes, failedAs(result))
-		recorder.errors.Add(ctx, 1, metric.WithAttributes(ofTask(task.Name), failedAs(result)))
+		r.errors.Add(ctx, 1, metric.WithAttributes(ofTask(task.Name), failedAs(result)))
 	}
 	if !task.TriggeredAt.IsZero() {
-		recorder.run.Record(ctx, seconds(task.TriggeredAt, recorder.now()), metric.WithAttributes(attributes...))
+		r.run.Record(ctx, seconds(task.TriggeredAt, r.now()), metric.WithAttributes(attributes...))
 	}
 }
 
 // Sent measures an attempt to send the event of an answer to Keptn.
-func (recorder *Recorder) Sent(ctx context.Context, answer protocol.Answer, isResend bool, err error) {
+func (r *Recorder) Sent(ctx context.Context, answer protocol.Answer, isResend bool, err error) {
 	eventType := answer.EventType()
-	recorder.events.Sent(ctx, eventType, function.ErrorType(err))
+	r.events.Sent(ctx, eventType, function.ErrorType(err))
 	if isResend {
-		recorder.events.Retried(ctx, eventType)
+		r.events.Retried(ctx, eventType)
 	}
 	if err != nil {
 		return
 	}
-	recorder.waiting.remove(answer.Task)
+	r.waiting.remove(answer.Task)
 	ctx = telemetry.WithRun(ctx, answer.Task)
 	task := metric.WithAttributes(ofTask(answer.Task.Name))
 	if answer.Phase == keptn.Started && !answer.Task.TriggeredAt.IsZero() {
-		recorder.start.Record(ctx, seconds(answer.Task.TriggeredAt, recorder.now()), task)
+		r.start.Record(ctx, seconds(answer.Task.TriggeredAt, r.now()), task)
 	}
 	if answer.Phase == keptn.Finished && !answer.EndedAt.IsZero() {
-		recorder.end.Record(ctx, seconds(answer.EndedAt, recorder.now()), task)
+		r.end.Record(ctx, seconds(answer.EndedAt, r.now()), task)
 	}
 }
 
 // Jobs measures the Jobs of a task whose run has ended.
-func (recorder *Recorder) Jobs(ctx context.Context, task keptn.Task, jobs []run.Phases) {
+func (r *Recorder) Jobs(ctx context.Context, task keptn.Task, jobs []run.Phases) {
 	ctx = telemetry.WithRun(ctx, task)
 	for _, job := range jobs {
 		for phase, took := range job {
-			recorder.job.Record(ctx, took.Seconds(), metric.WithAttributes(ofTask(task.Name), attribute.String("job_executor.job.phase", phase)))
+			r.job.Record(ctx, took.Seconds(), metric.WithAttributes(ofTask(task.Name), attribute.String("job_executor.job.phase", phase)))
 		}
 	}
 }
 
 // GivenAgain counts an event that is given to the Broker once more.
-func (recorder *Recorder) GivenAgain(ctx context.Context, eventType string) {
-	recorder.events.Retried(ctx, eventType)
+func (r *Recorder) GivenAgain(ctx context.Context, eventType string) {
+	r.events.Retried(ctx, eventType)
 }
 
 // Dropped counts an event that Keptn is not given.
-func (recorder *Recorder) Dropped(ctx context.Context, phase keptn.Phase) {
-	recorder.dropped.Add(ctx, 1, ofPhase(phase))
+func (r *Recorder) Dropped(ctx context.Context, phase keptn.Phase) {
+	r.dropped.Add(ctx, 1, ofPhase(phase))
 }
 
 func ofPhase(phase keptn.Phase) metric.MeasurementOption {

@@ -32,27 +32,27 @@ type listed struct {
 
 // Listing says that the open events of a type are listed from now on. What counts failures, and
 // what was in vain, begins at none: of a counter that begins at one nobody sees that it rose.
-func (recorder *Recorder) Listing(ctx context.Context, eventType string) {
-	recorder.events.Expect(ctx, eventType)
+func (r *Recorder) Listing(ctx context.Context, eventType string) {
+	r.events.Expect(ctx, eventType)
 	if task, _, ok := keptn.ParseType(eventType); ok {
 		for _, result := range keptn.FailedResults() {
-			recorder.errors.Add(ctx, 0, metric.WithAttributes(ofTask(task), failedAs(result)))
+			r.errors.Add(ctx, 0, metric.WithAttributes(ofTask(task), failedAs(result)))
 		}
 	}
 	for _, phase := range []keptn.Phase{keptn.Started, keptn.Finished} {
-		recorder.dropped.Add(ctx, 0, ofPhase(phase))
+		r.dropped.Add(ctx, 0, ofPhase(phase))
 	}
-	recorder.Listed(eventType, nil)
+	r.Listed(eventType, nil)
 }
 
 // Listed says that the open events of a type were listed.
-func (recorder *Recorder) Listed(eventType string, events []event.Event) {
-	recorder.waiting.mutex.Lock()
-	defer recorder.waiting.mutex.Unlock()
-	if recorder.waiting.types == nil {
-		recorder.waiting.types = map[string]listed{}
+func (r *Recorder) Listed(eventType string, events []event.Event) {
+	r.waiting.mutex.Lock()
+	defer r.waiting.mutex.Unlock()
+	if r.waiting.types == nil {
+		r.waiting.types = map[string]listed{}
 	}
-	of, ok := recorder.waiting.types[eventType]
+	of, ok := r.waiting.types[eventType]
 	if !ok {
 		of = listed{since: map[string]time.Time{}, over: map[string]bool{}}
 	}
@@ -62,24 +62,24 @@ func (recorder *Recorder) Listed(eventType string, events []event.Event) {
 	}
 	maps.DeleteFunc(of.since, func(id string, _ time.Time) bool { return !open[id] })
 	maps.DeleteFunc(of.over, func(id string, _ bool) bool { return !open[id] })
-	of.at = recorder.now()
-	recorder.waiting.types[eventType] = of
+	of.at = r.now()
+	r.waiting.types[eventType] = of
 }
 
 // Unlisted says that the events of a type are listed no longer.
-func (recorder *Recorder) Unlisted(eventType string) {
-	recorder.waiting.mutex.Lock()
-	defer recorder.waiting.mutex.Unlock()
-	delete(recorder.waiting.types, eventType)
+func (r *Recorder) Unlisted(eventType string) {
+	r.waiting.mutex.Lock()
+	defer r.waiting.mutex.Unlock()
+	delete(r.waiting.types, eventType)
 }
 
 // Waits says of a task that was listed whether it has to be started.
-func (recorder *Recorder) Waits(task keptn.Task, waits bool) {
+func (r *Recorder) Waits(task keptn.Task, waits bool) {
 	if !waits {
-		recorder.waiting.remove(task)
+		r.waiting.remove(task)
 		return
 	}
-	recorder.waiting.change(task, func(of listed) {
+	r.waiting.change(task, func(of listed) {
 		if !of.over[task.TriggeredID] {
 			of.since[task.TriggeredID] = task.TriggeredAt
 		}
@@ -87,32 +87,32 @@ func (recorder *Recorder) Waits(task keptn.Task, waits bool) {
 }
 
 // end has a task wait no longer, however often it is listed.
-func (waiting *waiting) end(task keptn.Task) {
-	waiting.change(task, func(of listed) {
+func (w *waiting) end(task keptn.Task) {
+	w.change(task, func(of listed) {
 		delete(of.since, task.TriggeredID)
 		of.over[task.TriggeredID] = true
 	})
 }
 
-func (waiting *waiting) remove(task keptn.Task) {
-	waiting.change(task, func(of listed) { delete(of.since, task.TriggeredID) })
+func (w *waiting) remove(task keptn.Task) {
+	w.change(task, func(of listed) { delete(of.since, task.TriggeredID) })
 }
 
 // change changes what is known of a task's type, if that is listed.
-func (waiting *waiting) change(task keptn.Task, change func(of listed)) {
-	waiting.mutex.Lock()
-	defer waiting.mutex.Unlock()
-	if of, ok := waiting.types[keptn.TypeOf(task.Name, keptn.Triggered)]; ok {
+func (w *waiting) change(task keptn.Task, change func(of listed)) {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	if of, ok := w.types[keptn.TypeOf(task.Name, keptn.Triggered)]; ok {
 		change(of)
 	}
 }
 
 // oldest is since when an event waits, zero if none does, and since when not every type could
 // be listed; and whether any is.
-func (waiting *waiting) oldest() (since, listed time.Time, isListing bool) {
-	waiting.mutex.Lock()
-	defer waiting.mutex.Unlock()
-	for _, of := range waiting.types {
+func (w *waiting) oldest() (since, listed time.Time, isListing bool) {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	for _, of := range w.types {
 		if listed.IsZero() || of.at.Before(listed) {
 			listed = of.at
 		}
@@ -122,5 +122,5 @@ func (waiting *waiting) oldest() (since, listed time.Time, isListing bool) {
 			}
 		}
 	}
-	return since, listed, len(waiting.types) > 0
+	return since, listed, len(w.types) > 0
 }

@@ -55,9 +55,9 @@ func newRuns(broker *fixture.Broker, lister keptn.Lister, counter *fixture.Count
 // open lists the triggered events of tasks.
 type open []keptn.Task
 
-func (open open) OpenTriggered(context.Context, string) ([]event.Event, error) {
+func (o open) OpenTriggered(context.Context, string) ([]event.Event, error) {
 	var events []event.Event
-	for _, task := range open {
+	for _, task := range o {
 		events = append(events, triggered(task))
 	}
 	return events, nil
@@ -130,8 +130,8 @@ func TestRunsAreBounded(t *testing.T) {
 // without lists nothing of any type but one, which it can't list.
 type without string
 
-func (without without) OpenTriggered(_ context.Context, eventType string) ([]event.Event, error) {
-	if eventType == string(without) {
+func (w without) OpenTriggered(_ context.Context, eventType string) ([]event.Event, error) {
+	if eventType == string(w) {
 		return nil, errDown
 	}
 	return nil, nil
@@ -288,8 +288,8 @@ func TestNamedRunIsThereForAWhile(t *testing.T) {
 // asked fails, and keeps which tasks it was asked about.
 type asked struct{ tasks []string }
 
-func (asked *asked) Count(_ context.Context, task keptn.Task) (keptn.Count, error) {
-	asked.tasks = append(asked.tasks, task.TriggeredID)
+func (a *asked) Count(_ context.Context, task keptn.Task) (keptn.Count, error) {
+	a.tasks = append(a.tasks, task.TriggeredID)
 	return keptn.Count{}, errDown
 }
 

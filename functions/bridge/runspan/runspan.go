@@ -38,8 +38,8 @@ const maxStatusBytes = 1 << 10
 
 // Write writes a task's span once, whoever finds that its run is over. Message is what the
 // user is told; its first sentence explains a result that is none to wish for.
-func (writer *Writer) Write(ctx context.Context, task keptn.Task, result keptn.RunResult, message string) {
-	isWritten, release, err := writer.written.Hold(ctx, task.TriggeredID)
+func (w *Writer) Write(ctx context.Context, task keptn.Task, result keptn.RunResult, message string) {
+	isWritten, release, err := w.written.Hold(ctx, task.TriggeredID)
 	if err != nil {
 		return // the process ends
 	}
@@ -50,7 +50,7 @@ func (writer *Writer) Write(ctx context.Context, task keptn.Task, result keptn.R
 	*isWritten = true
 	// What is done for the event at hand is a part of it, and so ends before.
 	trace.SpanFromContext(ctx).End()
-	ended := writer.Now()
+	ended := w.Now()
 	began := task.TriggeredAt
 	if began.IsZero() || !began.Before(ended) {
 		began = ended.Add(-time.Nanosecond) // Jaeger takes one of no time at all for a mistake
@@ -61,10 +61,10 @@ func (writer *Writer) Write(ctx context.Context, task keptn.Task, result keptn.R
 	if cause := telemetry.Parse(ctx, task.Traceparent); cause.IsValid() {
 		options = append(options, trace.WithLinks(trace.Link{SpanContext: cause}))
 	}
-	ctx, span := telemetry.Start(ctx, writer.Tracer, telemetry.TraceID(task.Context), telemetry.SpanID(task.TriggeredID), "RUN "+task.Name, options...)
-	writer.Ended(ctx, task, result)
-	if writer.Page != "" {
-		span.SetAttributes(attribute.String("cicd.pipeline.task.run.url.full", writer.Page+"/trace/"+url.PathEscape(task.Context)))
+	ctx, span := telemetry.Start(ctx, w.Tracer, telemetry.TraceID(task.Context), telemetry.SpanID(task.TriggeredID), "RUN "+task.Name, options...)
+	w.Ended(ctx, task, result)
+	if w.Page != "" {
+		span.SetAttributes(attribute.String("cicd.pipeline.task.run.url.full", w.Page+"/trace/"+url.PathEscape(task.Context)))
 	}
 	if result != "" {
 		span.SetAttributes(attribute.String("cicd.pipeline.task.run.result", string(result)))
@@ -93,13 +93,13 @@ func sequenceOf(eventType string) (name string, phase keptn.Phase) {
 
 // See writes the span of a sequence that has finished, if it has seen that it was triggered.
 // It is the parent of nothing, since nobody else knows of the sequence.
-func (writer *Writer) See(ctx context.Context, seen event.Event) {
+func (w *Writer) See(ctx context.Context, seen event.Event) {
 	name, phase := sequenceOf(seen.Type())
 	id := seen.ID()
 	if phase == keptn.Finished {
 		id, _ = seen.Extensions()[keptn.TriggeredIDExtension].(string)
 	}
-	triggeredAt, release, err := writer.sequences.Hold(ctx, id)
+	triggeredAt, release, err := w.sequences.Hold(ctx, id)
 	if err != nil {
 		return // the process ends
 	}
@@ -115,7 +115,7 @@ func (writer *Writer) See(ctx context.Context, seen event.Event) {
 		return // then Keptn knows nothing of it either
 	}
 	keptnContext, _ := seen.Extensions()[keptn.ContextExtension].(string)
-	_, span := telemetry.Start(ctx, writer.Tracer, telemetry.TraceID(keptnContext), telemetry.SpanID(id), "RUN "+name,
+	_, span := telemetry.Start(ctx, w.Tracer, telemetry.TraceID(keptnContext), telemetry.SpanID(id), "RUN "+name,
 		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(*triggeredAt), trace.WithAttributes(
 			attribute.String("cicd.pipeline.name", name), attribute.String("cicd.pipeline.run.id", keptnContext), attribute.String("keptn.context", keptnContext),
 			attribute.String("keptn.project", data.Project), attribute.String("keptn.stage", data.Stage), attribute.String("keptn.service", data.Service)))

@@ -13,30 +13,30 @@ func Of(whole kubernetes.Interface) cluster.Client { return client{whole} }
 
 type client struct{ whole kubernetes.Interface }
 
-func (client client) Jobs(namespace string) cluster.Objects[*batchv1.Job, *batchv1.JobList] {
-	return client.whole.BatchV1().Jobs(namespace)
+func (c client) Jobs(namespace string) cluster.Objects[*batchv1.Job, *batchv1.JobList] {
+	return c.whole.BatchV1().Jobs(namespace)
 }
 
-func (client client) Pods(namespace string) cluster.Pods {
-	return client.whole.CoreV1().Pods(namespace)
+func (c client) Pods(namespace string) cluster.Pods {
+	return c.whole.CoreV1().Pods(namespace)
 }
 
-func (client client) Events(namespace string) cluster.Objects[*corev1.Event, *corev1.EventList] {
-	return client.whole.CoreV1().Events(namespace)
+func (c client) Events(namespace string) cluster.Objects[*corev1.Event, *corev1.EventList] {
+	return c.whole.CoreV1().Events(namespace)
 }
 
-func (client client) Secrets(namespace string) cluster.Objects[*corev1.Secret, *corev1.SecretList] {
-	return client.whole.CoreV1().Secrets(namespace)
+func (c client) Secrets(namespace string) cluster.Objects[*corev1.Secret, *corev1.SecretList] {
+	return c.whole.CoreV1().Secrets(namespace)
 }
 
-func (client client) ConfigMaps(namespace string) cluster.Objects[*corev1.ConfigMap, *corev1.ConfigMapList] {
-	return client.whole.CoreV1().ConfigMaps(namespace)
+func (c client) ConfigMaps(namespace string) cluster.Objects[*corev1.ConfigMap, *corev1.ConfigMapList] {
+	return c.whole.CoreV1().ConfigMaps(namespace)
 }
 
-func (client client) ServiceAccounts(namespace string) cluster.Objects[*corev1.ServiceAccount, *corev1.ServiceAccountList] {
-	return client.whole.CoreV1().ServiceAccounts(namespace)
+func (c client) ServiceAccounts(namespace string) cluster.Objects[*corev1.ServiceAccount, *corev1.ServiceAccountList] {
+	return c.whole.CoreV1().ServiceAccounts(namespace)
 }
 
-func (client client) Namespaces() cluster.Objects[*corev1.Namespace, *corev1.NamespaceList] {
-	return client.whole.CoreV1().Namespaces()
+func (c client) Namespaces() cluster.Objects[*corev1.Namespace, *corev1.NamespaceList] {
+	return c.whole.CoreV1().Namespaces()
 }

@@ -14,16 +14,16 @@ import (
 )
 
 // checkImage looks whether an image may run.
-func (plan Plan) checkImage(image string) error {
-	if len(plan.AllowedImages) == 0 {
+func (p Plan) checkImage(image string) error {
+	if len(p.AllowedImages) == 0 {
 		return nil
 	}
-	allowed, err := allowlist.Image(plan.AllowedImages, image)
+	allowed, err := allowlist.Image(p.AllowedImages, image)
 	if err != nil {
 		return fmt.Errorf("ALLOWED_IMAGES: %w", err)
 	}
 	if !allowed {
-		return Mistakef("Forbidden: Image %s does not match configured image allowlist (ALLOWED_IMAGES: %s)", image, strings.Join(plan.AllowedImages, ", "))
+		return Mistakef("Forbidden: Image %s does not match configured image allowlist (ALLOWED_IMAGES: %s)", image, strings.Join(p.AllowedImages, ", "))
 	}
 	return nil
 }
@@ -31,25 +31,25 @@ func (plan Plan) checkImage(image string) error {
 // secret returns a Secret that a task may name: one whose name is listed, or that has the label. For a
 // later task it returns nil if that is not so yet: an earlier task may create it, and the watcher
 // checks it before the task starts. It does not tell whether a Secret exists that is not allowed.
-func (plan Plan) secret(ctx context.Context, namespace, name string, later bool) (*Object, error) {
-	found, err := plan.Cluster.Secret(ctx, namespace, name)
+func (p Plan) secret(ctx context.Context, namespace, name string, later bool) (*Object, error) {
+	found, err := p.Cluster.Secret(ctx, namespace, name)
 	if err != nil {
 		return nil, err
 	}
-	listed, err := plan.isListed("ALLOWED_SECRETS", plan.AllowedSecrets, name)
+	listed, err := p.isListed("ALLOWED_SECRETS", p.AllowedSecrets, name)
 	switch {
 	case err != nil:
 		return nil, err
-	case found != nil && (listed || plan.AllowedLabel.Selects(found.Labels)):
+	case found != nil && (listed || p.AllowedLabel.Selects(found.Labels)):
 		return found, nil
 	case later:
 		return nil, nil
 	default:
-		return nil, Mistakef("%s", run.NotAllowed("Secret", "secret", namespace, name, plan.AllowedLabel.Text()))
+		return nil, Mistakef("%s", run.NotAllowed("Secret", "secret", namespace, name, p.AllowedLabel.Text()))
 	}
 }
 
-func (plan Plan) isListed(variable string, patterns []string, name string) (bool, error) {
+func (p Plan) isListed(variable string, patterns []string, name string) (bool, error) {
 	listed, err := allowlist.Name(patterns, name)
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", variable, err)
@@ -62,36 +62,36 @@ const defaultAccount = "default"
 
 // checkServiceAccount checks that a task may run as a service account, by the rules for Secrets.
 // The default service accounts are always allowed.
-func (plan Plan) checkServiceAccount(ctx context.Context, namespace, name string, later bool) error {
-	found, err := plan.Cluster.ServiceAccount(ctx, namespace, name)
+func (p Plan) checkServiceAccount(ctx context.Context, namespace, name string, later bool) error {
+	found, err := p.Cluster.ServiceAccount(ctx, namespace, name)
 	if err != nil {
 		return err
 	}
-	listed, err := plan.isListed("ALLOWED_SERVICE_ACCOUNTS", plan.accounts(), name)
+	listed, err := p.isListed("ALLOWED_SERVICE_ACCOUNTS", p.accounts(), name)
 	switch {
 	case err != nil:
 		return err
-	case found != nil && (listed || plan.AllowedLabel.Selects(found.Labels)), later:
+	case found != nil && (listed || p.AllowedLabel.Selects(found.Labels)), later:
 		return nil
 	default:
-		return Mistakef("%s", run.NotAllowed("service account", "serviceaccount", namespace, name, plan.AllowedLabel.Text()))
+		return Mistakef("%s", run.NotAllowed("service account", "serviceaccount", namespace, name, p.AllowedLabel.Text()))
 	}
 }
 
-func (rules Rules) accounts() []string {
-	return append(slices.Clone(rules.AllowedServiceAccounts), rules.ServiceAccount, defaultAccount)
+func (r Rules) accounts() []string {
+	return append(slices.Clone(r.AllowedServiceAccounts), r.ServiceAccount, defaultAccount)
 }
 
 // MayBeNamed reports whether tasks may name a Secret or service account with a name and labels.
-func (rules Rules) MayBeNamed(name string, labels map[string]string) bool {
-	listed, err := allowlist.Name(append(rules.accounts(), rules.AllowedSecrets...), name)
-	return err == nil && listed || rules.AllowedLabel.Selects(labels)
+func (r Rules) MayBeNamed(name string, labels map[string]string) bool {
+	listed, err := allowlist.Name(append(r.accounts(), r.AllowedSecrets...), name)
+	return err == nil && listed || r.AllowedLabel.Selects(labels)
 }
 
 // unchecked returns what the watcher has to check before a later task starts: everything that is
 // not allowed by its name.
-func (plan Plan) unchecked(spec *corev1.PodSpec) (run.Unchecked, error) {
-	unchecked := run.Unchecked{Label: plan.AllowedLabel.Text()}
+func (p Plan) unchecked(spec *corev1.PodSpec) (run.Unchecked, error) {
+	unchecked := run.Unchecked{Label: p.AllowedLabel.Text()}
 	names := map[string]bool{}
 	for _, secret := range spec.ImagePullSecrets {
 		names[secret.Name] = true
@@ -107,7 +107,7 @@ func (plan Plan) unchecked(spec *corev1.PodSpec) (run.Unchecked, error) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		listed, err := plan.isListed("ALLOWED_SECRETS", plan.AllowedSecrets, name)
+		listed, err := p.isListed("ALLOWED_SECRETS", p.AllowedSecrets, name)
 		if err != nil {
 			return run.Unchecked{}, err
 		}
@@ -115,7 +115,7 @@ func (plan Plan) unchecked(spec *corev1.PodSpec) (run.Unchecked, error) {
 			unchecked.Secrets = append(unchecked.Secrets, name)
 		}
 	}
-	listed, err := plan.isListed("ALLOWED_SERVICE_ACCOUNTS", plan.accounts(), spec.ServiceAccountName)
+	listed, err := p.isListed("ALLOWED_SERVICE_ACCOUNTS", p.accounts(), spec.ServiceAccountName)
 	if !listed {
 		unchecked.ServiceAccount = spec.ServiceAccountName
 	}

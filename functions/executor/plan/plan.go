@@ -58,7 +58,7 @@ const (
 type Mistake struct{ error }
 
 // Unwrap is what it says.
-func (mistake Mistake) Unwrap() error { return mistake.error }
+func (m Mistake) Unwrap() error { return m.error }
 
 // Mistakef is a Mistake with a text, as fmt.Errorf makes it.
 func Mistakef(format string, arguments ...any) error {
@@ -106,7 +106,7 @@ type Run struct {
 // Run plans the run of the actions of a file that match, of which there are some. A silent
 // action that can't be run is left out beside others that report: it has no influence on
 // those. The errors are mistakes of the configuration, or failures to read the cluster.
-func (plan Plan) Run(ctx context.Context, config *jobconfig.Config, actions []jobconfig.MatchedAction) (Run, error) {
+func (p Plan) Run(ctx context.Context, config *jobconfig.Config, actions []jobconfig.MatchedAction) (Run, error) {
 	deciding := slices.DeleteFunc(slices.Clone(actions), IsSilent)
 	isLoud := len(deciding) > 0
 	if !isLoud {
@@ -121,13 +121,13 @@ func (plan Plan) Run(ctx context.Context, config *jobconfig.Config, actions []jo
 	}
 	made, total, found := Run{}, 0, &mistakes{}
 	for _, action := range actions {
-		jobs, err := plan.jobs(ctx, action, len(made.Jobs) == 0)
+		jobs, err := p.jobs(ctx, action, len(made.Jobs) == 0)
 		if isLoud && action.Silent {
 			if room -= len(jobs); err == nil && room < 0 {
 				err = tooMany(maxRunJobs - room)
 			}
 			if IsMistake(err) {
-				plan.Log.WarnContext(ctx, "a silent action can't be run", "action", action.Name, "error", err)
+				p.Log.WarnContext(ctx, "a silent action can't be run", "action", action.Name, "error", err)
 				made.Logged += err.Error() + "\n"
 				continue
 			}
@@ -143,7 +143,7 @@ func (plan Plan) Run(ctx context.Context, config *jobconfig.Config, actions []jo
 	if err := found.err(); err != nil {
 		return Run{}, err
 	}
-	if err := plan.note(made); err != nil {
+	if err := p.note(made); err != nil {
 		return Run{}, err
 	}
 	if sizeOf(made.Jobs) > maxRunBytes { // with their plan
@@ -164,11 +164,11 @@ func tooMany(tasks int) error {
 }
 
 // jobs are the Jobs of an action, which may be the first that has any.
-func (plan Plan) jobs(ctx context.Context, action jobconfig.MatchedAction, isFirst bool) ([]batchv1.Job, error) {
+func (p Plan) jobs(ctx context.Context, action jobconfig.MatchedAction, isFirst bool) ([]batchv1.Job, error) {
 	if len(action.Mistakes) > 0 {
 		return nil, MistakeOf(action.Mistakes)
 	}
-	keptnTask, err := json.Marshal(plan.Task)
+	keptnTask, err := json.Marshal(p.Task)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the task: %w", err)
 	}
@@ -177,7 +177,7 @@ func (plan Plan) jobs(ctx context.Context, action jobconfig.MatchedAction, isFir
 	for taskIndex, task := range action.Tasks {
 		later := !isFirst || taskIndex > 0 && !action.Parallel
 		wrong := &mistakes{}
-		job, err := plan.jobOf(ctx, action, taskIndex, task, string(keptnTask), later, !isFirst || taskIndex > 0, wrong)
+		job, err := p.jobOf(ctx, action, taskIndex, task, string(keptnTask), later, !isFirst || taskIndex > 0, wrong)
 		if err != nil {
 			return nil, fmt.Errorf("action %q, task %q: %w", action.Name, task.Name, err)
 		}
@@ -197,24 +197,24 @@ func lineOf(task jobconfig.Task) string {
 }
 
 // jobOf plans one Job. It adds all mistakes to wrong; its error is that the cluster cannot be read.
-func (plan Plan) jobOf(
+func (p Plan) jobOf(
 	ctx context.Context, action jobconfig.MatchedAction, taskIndex int, task jobconfig.Task, keptnTask string, later, suspend bool, wrong *mistakes,
 ) (batchv1.Job, error) {
-	spec, deadlineSource, err := plan.podSpec(ctx, task, later, wrong)
+	spec, deadlineSource, err := p.podSpec(ctx, task, later, wrong)
 	if err != nil || len(wrong.all) > 0 {
 		return batchv1.Job{}, err
 	}
-	why, err := plan.refusal(ctx, task, spec)
+	why, err := p.refusal(ctx, task, spec)
 	if err != nil {
 		return batchv1.Job{}, err
 	}
 	if why != "" {
 		return batchv1.Job{}, wrong.add(Mistakef("its pod is not let in: %s", why))
 	}
-	job := plan.job(action, taskIndex, task, keptnTask, spec, suspend)
+	job := p.job(action, taskIndex, task, keptnTask, spec, suspend)
 	job.Annotations[run.DeadlineAnnotation] = deadlineSource
 	if later {
-		unchecked, err := plan.unchecked(spec)
+		unchecked, err := p.unchecked(spec)
 		if err != nil {
 			return batchv1.Job{}, err
 		}
@@ -252,11 +252,11 @@ func (m *mistakes) add(err error) error {
 type severalMistakes []error
 
 // Error lists them.
-func (several severalMistakes) Error() string {
-	text := fmt.Sprintf("%s cannot be run for %d reasons:", jobconfig.Path, len(several))
-	for index, mistake := range several {
+func (s severalMistakes) Error() string {
+	text := fmt.Sprintf("%s cannot be run for %d reasons:", jobconfig.Path, len(s))
+	for index, mistake := range s {
 		if index == maxTold {
-			text += fmt.Sprintf("\n- and %d more", len(several)-maxTold)
+			text += fmt.Sprintf("\n- and %d more", len(s)-maxTold)
 			break
 		}
 		text += "\n- " + mistake.Error()
@@ -279,18 +279,18 @@ func (m *mistakes) err() error {
 const maxTold = 20
 
 // note notes on each Job of a run which Jobs it has.
-func (plan Plan) note(made Run) error {
+func (p Plan) note(made Run) error {
 	isMixed := slices.ContainsFunc(made.Actions, IsSilent) && slices.ContainsFunc(made.Actions, IsLoud)
 	var planned []run.Planned
 	for _, action := range made.Actions {
 		for taskIndex, task := range action.Tasks {
 			planned = append(planned, run.Planned{
-				Namespace: plan.namespace(task), Name: run.Name(run.ID(plan.Task.TriggeredID), action.Index, taskIndex+1), Task: task.Name,
+				Namespace: p.namespace(task), Name: run.Name(run.ID(p.Task.TriggeredID), action.Index, taskIndex+1), Task: task.Name,
 				Action: action.Index, Parallel: action.Parallel, Reports: isMixed && IsLoud(action),
 			})
 		}
 	}
-	encoded, err := run.EncodePlan(run.ID(plan.Task.TriggeredID), planned)
+	encoded, err := run.EncodePlan(run.ID(p.Task.TriggeredID), planned)
 	if err != nil {
 		return err
 	}
@@ -319,32 +319,32 @@ const (
 	maxRunBytes = 4 << 20
 )
 
-func (plan Plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconfig.Task, keptnTask string, spec *corev1.PodSpec, suspend bool) batchv1.Job {
-	runID := run.ID(plan.Task.TriggeredID)
+func (p Plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconfig.Task, keptnTask string, spec *corev1.PodSpec, suspend bool) batchv1.Job {
+	runID := run.ID(p.Task.TriggeredID)
 	ttl := int32(defaultTTLSeconds)
 	if task.TTLSecondsAfterFinished != nil {
 		ttl = max(*task.TTLSecondsAfterFinished, minTTLSeconds)
 	}
-	if plan.Task.Observed {
+	if p.Task.Observed {
 		ttl = max(ttl, minObservedTTLSeconds)
 	}
 	labels := map[string]string{}
-	maps.Copy(labels, plan.JobLabels)
+	maps.Copy(labels, p.JobLabels)
 	maps.Copy(labels, task.Labels)
 	maps.Copy(labels, map[string]string{
 		run.ManagedByLabel:   run.ManagedBy,
-		run.InstanceLabel:    plan.Installation,
-		run.ContextLabel:     run.LabelValue(plan.Task.Context),
+		run.InstanceLabel:    p.Installation,
+		run.ContextLabel:     run.LabelValue(p.Task.Context),
 		run.EventIDLabel:     runID,
-		run.CommitIDLabel:    run.LabelValue(plan.Task.GitCommitID),
+		run.CommitIDLabel:    run.LabelValue(p.Task.GitCommitID),
 		run.ActionLabel:      run.LabelValue(action.Name),
 		run.TaskLabel:        run.LabelValue(task.Name),
-		run.ConfigHashLabel:  plan.ConfigHash,
+		run.ConfigHashLabel:  p.ConfigHash,
 		run.ActionIndexLabel: strconv.Itoa(action.Index),
 		run.TaskIndexLabel:   strconv.Itoa(taskIndex),
-		run.ProjectLabel:     run.LabelValue(plan.Task.Project),
-		run.StageLabel:       run.LabelValue(plan.Task.Stage),
-		run.ServiceLabel:     run.LabelValue(plan.Task.Service),
+		run.ProjectLabel:     run.LabelValue(p.Task.Project),
+		run.StageLabel:       run.LabelValue(p.Task.Stage),
+		run.ServiceLabel:     run.LabelValue(p.Task.Service),
 	})
 	annotations := maps.Clone(task.Annotations)
 	if annotations == nil {
@@ -354,8 +354,8 @@ func (plan Plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconf
 	annotations[run.ActionNameAnnotation] = action.Name
 	annotations[run.TaskNameAnnotation] = task.Name
 	annotations[run.TTLAnnotation] = strconv.Itoa(int(ttl))
-	if plan.IsTraced {
-		plan.trace(spec, task, plan.namespace(task), run.Name(runID, action.Index, taskIndex+1))
+	if p.IsTraced {
+		p.trace(spec, task, p.namespace(task), run.Name(runID, action.Index, taskIndex+1))
 	}
 	if action.Silent {
 		annotations[run.SilentAnnotation] = "true"
@@ -366,7 +366,7 @@ func (plan Plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconf
 	}
 	job := batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: plan.namespace(task), Name: run.Name(runID, action.Index, taskIndex+1),
+			Namespace: p.namespace(task), Name: run.Name(runID, action.Index, taskIndex+1),
 			Labels: labels, Annotations: annotations,
 		},
 		Spec: batchv1.JobSpec{

@@ -21,43 +21,43 @@ import (
 )
 
 // namespace is where a task runs: where it says, or in the first of its project's namespaces.
-func (plan Plan) namespace(task jobconfig.Task) string {
+func (p Plan) namespace(task jobconfig.Task) string {
 	if task.Namespace != "" {
 		return task.Namespace
 	}
-	return plan.NamespacesOf(plan.Task.Project)[0]
+	return p.NamespacesOf(p.Task.Project)[0]
 }
 
 // podSpec is the pod of a task, which may be one that runs later: what it names in the
 // cluster a task before it may make.
-func (plan Plan) podSpec(ctx context.Context, task jobconfig.Task, later bool, wrong *mistakes) (spec *corev1.PodSpec, deadlineSource string, err error) {
-	namespace := plan.namespace(task)
-	if err := wrong.add(plan.checkImage(task.Image)); err != nil {
+func (p Plan) podSpec(ctx context.Context, task jobconfig.Task, later bool, wrong *mistakes) (spec *corev1.PodSpec, deadlineSource string, err error) {
+	namespace := p.namespace(task)
+	if err := wrong.add(p.checkImage(task.Image)); err != nil {
 		return nil, "", err
 	}
-	if allowed := plan.NamespacesOf(plan.Task.Project); !slices.Contains(allowed, namespace) {
+	if allowed := p.NamespacesOf(p.Task.Project); !slices.Contains(allowed, namespace) {
 		// Return before looking anything up: the namespace belongs to another project.
 		return nil, "", wrong.add(Mistakef("namespace %q is not one of those in which Jobs may run: %s", namespace, strings.Join(allowed, ", ")))
 	}
-	serviceAccount := *cmp.Or(task.ServiceAccount, &plan.ServiceAccount)
+	serviceAccount := *cmp.Or(task.ServiceAccount, &p.ServiceAccount)
 	if serviceAccount == "" {
 		serviceAccount = defaultAccount
 	}
-	if err := wrong.add(plan.checkServiceAccount(ctx, namespace, serviceAccount, later)); err != nil {
+	if err := wrong.add(p.checkServiceAccount(ctx, namespace, serviceAccount, later)); err != nil {
 		return nil, "", err
 	}
-	environment, secrets, err := plan.environment(ctx, namespace, task, later, wrong)
+	environment, secrets, err := p.environment(ctx, namespace, task, later, wrong)
 	if err != nil {
 		return nil, "", err
 	}
-	resources, resourcesErr := plan.resources(task.Resources)
-	size, sizeErr := plan.volumeSize(task)
+	resources, resourcesErr := p.resources(task.Resources)
+	size, sizeErr := p.volumeSize(task)
 	for _, err := range []error{resourcesErr, sizeErr} {
 		if err := wrong.add(err); err != nil {
 			return nil, "", err
 		}
 	}
-	seconds, deadlineSource := plan.deadline(task)
+	seconds, deadlineSource := p.deadline(task)
 	mounts := []corev1.VolumeMount{{Name: filesVolume, MountPath: filesPath}}
 	security := securityContextOf(task.SecurityContext)
 	spec = &corev1.PodSpec{
@@ -66,7 +66,7 @@ func (plan Plan) podSpec(ctx context.Context, task jobconfig.Task, later bool, w
 		ServiceAccountName:    serviceAccount,
 		EnableServiceLinks:    new(false),
 
-		TerminationGracePeriodSeconds: &plan.TerminationGraceSeconds,
+		TerminationGracePeriodSeconds: &p.TerminationGraceSeconds,
 		SecurityContext: &corev1.PodSecurityContext{
 			FSGroup:        new(int64(defaultGroup)),
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
@@ -82,10 +82,10 @@ func (plan Plan) podSpec(ctx context.Context, task jobconfig.Task, later bool, w
 		}},
 	}
 	if *security.ReadOnlyRootFilesystem && !slices.ContainsFunc(task.Volumes, isTemporary) {
-		plan.addTemporary(spec)
+		p.addTemporary(spec)
 	}
 	for _, secret := range task.ImagePullSecrets {
-		if _, err := plan.secret(ctx, namespace, secret, later); err != nil {
+		if _, err := p.secret(ctx, namespace, secret, later); err != nil {
 			if err := wrong.add(fmt.Errorf("imagePullSecrets: %w", err)); err != nil {
 				return nil, "", err
 			}
@@ -94,7 +94,7 @@ func (plan Plan) podSpec(ctx context.Context, task jobconfig.Task, later bool, w
 	}
 	addVolumes(spec, task.Volumes)
 	if len(task.Files) > 0 {
-		fetcher, err := plan.fetcher(task.Files, seconds)
+		fetcher, err := p.fetcher(task.Files, seconds)
 		if err != nil {
 			return nil, "", err
 		}
@@ -107,11 +107,11 @@ func (plan Plan) podSpec(ctx context.Context, task jobconfig.Task, later bool, w
 
 // refusal is why pod security does not let a task's pod in. What the installation gives a
 // task that asks for nothing passes everywhere.
-func (plan Plan) refusal(ctx context.Context, task jobconfig.Task, spec *corev1.PodSpec) (string, error) {
+func (p Plan) refusal(ctx context.Context, task jobconfig.Task, spec *corev1.PodSpec) (string, error) {
 	if task.SecurityContext == (jobconfig.SecurityContext{}) {
 		return "", nil
 	}
-	return plan.Cluster.RefusesPod(ctx, plan.namespace(task), spec)
+	return p.Cluster.RefusesPod(ctx, p.namespace(task), spec)
 }
 
 const (
@@ -123,10 +123,10 @@ func isTemporary(volume jobconfig.Volume) bool { return path.Clean(volume.MountP
 
 // addTemporary gives a task whose root filesystem is read-only a place to write: scripts and tools
 // write to /tmp and HOME. The task's own variables come after HOME, and so win.
-func (plan Plan) addTemporary(spec *corev1.PodSpec) {
+func (p Plan) addTemporary(spec *corev1.PodSpec) {
 	task := &spec.Containers[0]
 	spec.Volumes = append(spec.Volumes, corev1.Volume{Name: temporaryVolume, VolumeSource: corev1.VolumeSource{
-		EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: &plan.TemporarySize.Quantity},
+		EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: &p.TemporarySize.Quantity},
 	}})
 	task.VolumeMounts = append(slices.Clip(task.VolumeMounts), corev1.VolumeMount{Name: temporaryVolume, MountPath: temporaryPath})
 	task.Env = append([]corev1.EnvVar{{Name: "HOME", Value: temporaryPath}}, task.Env...)
@@ -152,27 +152,27 @@ func addVolumes(spec *corev1.PodSpec, volumes []jobconfig.Volume) {
 }
 
 // volumeSize is the limit of the volume at /keptn.
-func (plan Plan) volumeSize(task jobconfig.Task) (*resource.Quantity, error) {
+func (p Plan) volumeSize(task jobconfig.Task) (*resource.Quantity, error) {
 	if task.VolumeSize == "" {
-		return &plan.VolumeSize.Quantity, nil
+		return &p.VolumeSize.Quantity, nil
 	}
 	wanted, err := resource.ParseQuantity(task.VolumeSize)
 	if err != nil {
 		return nil, Mistakef("volumeSize %q is not a quantity", task.VolumeSize)
 	}
-	if most := plan.MaxVolumeSize.Quantity; wanted.Cmp(most) > 0 {
+	if most := p.MaxVolumeSize.Quantity; wanted.Cmp(most) > 0 {
 		return nil, Mistakef("volumeSize %s is more than the %s that the installation allows (MAX_JOB_VOLUME_SIZE)", task.VolumeSize, most.String())
 	}
 	return &wanted, nil
 }
 
 // deadline is how long a task may take, and what says so.
-func (plan Plan) deadline(task jobconfig.Task) (seconds int64, source string) {
+func (p Plan) deadline(task jobconfig.Task) (seconds int64, source string) {
 	seconds, source = defaultTaskSeconds, "the default of maxPollDuration"
 	if task.MaxPollDuration != nil {
 		seconds, source = *task.MaxPollDuration, "maxPollDuration"
 	}
-	if limit := plan.TaskDeadlineSeconds; limit > 0 && limit < seconds {
+	if limit := p.TaskDeadlineSeconds; limit > 0 && limit < seconds {
 		seconds, source = limit, "TASK_DEADLINE_SECONDS of the installation"
 	}
 	return seconds, source
@@ -200,22 +200,22 @@ func tokenOfThePod() corev1.Volume {
 
 // fetcher is the init container that puts the task's files below /keptn. Its
 // grant is good for just these files, and only for the run's pods.
-func (plan Plan) fetcher(paths []string, seconds int64) (corev1.Container, error) {
+func (p Plan) fetcher(paths []string, seconds int64) (corev1.Container, error) {
 	list, err := json.Marshal(paths)
 	if err != nil {
 		return corev1.Container{}, fmt.Errorf("encoding the list of files: %w", err)
 	}
-	resources, err := plan.resources(nil)
+	resources, err := p.resources(nil)
 	if err != nil {
 		return corev1.Container{}, err
 	}
 	return corev1.Container{
-		Name: run.FetcherContainer, Image: plan.FetcherImage,
+		Name: run.FetcherContainer, Image: p.FetcherImage,
 		Env: []corev1.EnvVar{
 			{Name: "FILES", Value: string(list)},
 			{Name: "TARGET", Value: filesPath},
-			{Name: "BRIDGE_URL", Value: plan.BridgeURL},
-			{Name: "GRANT", Value: plan.Grant},
+			{Name: "BRIDGE_URL", Value: p.BridgeURL},
+			{Name: "GRANT", Value: p.Grant},
 			{Name: "BRIDGE_TOKEN_FILE", Value: tokenPath + "/" + tokenFile},
 			// It has the Job's own time: Keptn or the bridge may be away for a while.
 			{Name: "TIMEOUT", Value: (time.Duration(seconds) * time.Second).String()},
@@ -263,8 +263,8 @@ func securityContextOf(wanted jobconfig.SecurityContext) *corev1.SecurityContext
 	return context
 }
 
-func (plan Plan) resources(wanted *jobconfig.Resources) (corev1.ResourceRequirements, error) {
-	settings := plan.Rules
+func (p Plan) resources(wanted *jobconfig.Resources) (corev1.ResourceRequirements, error) {
+	settings := p.Rules
 	if wanted == nil {
 		return corev1.ResourceRequirements{
 			Limits:   corev1.ResourceList{corev1.ResourceCPU: settings.LimitCPU.Quantity, corev1.ResourceMemory: settings.LimitMemory.Quantity},
@@ -297,12 +297,12 @@ func resourceList(kind string, wanted jobconfig.ResourceList) (corev1.ResourceLi
 // environment is the task's environment. Keptn's own variables come last, so
 // that they win, as the job-executor-service has it. Secrets are those that are not there
 // yet, of which all keys become variables.
-func (plan Plan) environment(ctx context.Context, namespace string, task jobconfig.Task, later bool, wrong *mistakes) (
+func (p Plan) environment(ctx context.Context, namespace string, task jobconfig.Task, later bool, wrong *mistakes) (
 	environment []corev1.EnvVar, secrets []corev1.EnvFromSource, err error,
 ) {
 	for _, variable := range task.Env {
 		if source := keyOf(variable); source != nil {
-			if err := wrong.add(plan.checkKey(ctx, namespace, variable, later)); err != nil {
+			if err := wrong.add(p.checkKey(ctx, namespace, variable, later)); err != nil {
 				return nil, nil, err
 			}
 			environment = append(environment, corev1.EnvVar{Name: variable.Name, ValueFrom: source})
@@ -311,14 +311,14 @@ func (plan Plan) environment(ctx context.Context, namespace string, task jobconf
 		case jobconfig.ValueFromString:
 			environment = append(environment, corev1.EnvVar{Name: variable.Name, Value: variable.Value})
 		case jobconfig.ValueFromEvent:
-			value, err := variable.EventValue(plan.Envelope)
+			value, err := variable.EventValue(p.Envelope)
 			if err != nil {
 				_ = wrong.add(Mistake{err}) // it is one
 			}
 			environment = append(environment, corev1.EnvVar{Name: variable.Name, Value: literal(value)})
 		case jobconfig.ValueFromSecret:
 			secret := corev1.LocalObjectReference{Name: variable.Name}
-			named, err := plan.secret(ctx, namespace, variable.Name, later)
+			named, err := p.secret(ctx, namespace, variable.Name, later)
 			if err != nil {
 				if err := wrong.add(fmt.Errorf("could not add env with name %s: %w", variable.Name, err)); err != nil {
 					return nil, nil, err
@@ -337,31 +337,31 @@ func (plan Plan) environment(ctx context.Context, namespace string, task jobconf
 		}
 	}
 	for _, variable := range []corev1.EnvVar{
-		{Name: "KEPTN_PROJECT", Value: plan.Task.Project},
-		{Name: "KEPTN_STAGE", Value: plan.Task.Stage},
-		{Name: "KEPTN_SERVICE", Value: plan.Task.Service},
+		{Name: "KEPTN_PROJECT", Value: p.Task.Project},
+		{Name: "KEPTN_STAGE", Value: p.Task.Stage},
+		{Name: "KEPTN_SERVICE", Value: p.Task.Service},
 	} {
 		environment = append(environment, corev1.EnvVar{Name: variable.Name, Value: literal(variable.Value)})
 	}
-	for _, label := range slices.Sorted(maps.Keys(plan.Task.Labels)) {
+	for _, label := range slices.Sorted(maps.Keys(p.Task.Labels)) {
 		name := "LABELS_" + strings.ToUpper(strings.NewReplacer("-", "_", " ", "_").Replace(label))
 		if len(validation.IsRelaxedEnvVarName(name)) > 0 {
-			plan.Log.WarnContext(ctx, "a label of the event is left out, since it makes no name of a variable", "label", label, "task", task.Name)
+			p.Log.WarnContext(ctx, "a label of the event is left out, since it makes no name of a variable", "label", label, "task", task.Name)
 			continue
 		}
-		environment = append(environment, corev1.EnvVar{Name: name, Value: literal(plan.Task.Labels[label])})
+		environment = append(environment, corev1.EnvVar{Name: name, Value: literal(p.Task.Labels[label])})
 	}
 	return environment, secrets, nil
 }
 
 // checkKey looks whether the Secret of a variable is there, and has the key; a ConfigMap the
 // executor may not read.
-func (plan Plan) checkKey(ctx context.Context, namespace string, variable jobconfig.Env, later bool) error {
+func (p Plan) checkKey(ctx context.Context, namespace string, variable jobconfig.Env, later bool) error {
 	ref := variable.SecretKeyRef
 	if ref == nil {
 		return nil
 	}
-	named, err := plan.secret(ctx, namespace, ref.Name, later)
+	named, err := p.secret(ctx, namespace, ref.Name, later)
 	if err != nil {
 		return fmt.Errorf("could not add env with name %s: %w", variable.Name, err)
 	}

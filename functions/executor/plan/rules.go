@@ -63,41 +63,41 @@ type Rules struct {
 }
 
 // NamespacesOf are the namespaces in which a project's Jobs may run; the first is its default.
-func (rules Rules) NamespacesOf(project string) []string {
+func (r Rules) NamespacesOf(project string) []string {
 	var others []string // other projects'
-	for name, namespaces := range rules.ProjectNamespaces {
+	for name, namespaces := range r.ProjectNamespaces {
 		if name == project {
 			return strings.Split(namespaces, "+")
 		}
 		others = append(others, strings.Split(namespaces, "+")...)
 	}
-	return slices.DeleteFunc(slices.Clone(rules.Namespaces), func(namespace string) bool { return slices.Contains(others, namespace) })
+	return slices.DeleteFunc(slices.Clone(r.Namespaces), func(namespace string) bool { return slices.Contains(others, namespace) })
 }
 
 // Validate checks what would fail with each Job: labels that are none, patterns that are none, and
 // namespaces in which no Jobs may run.
-func (rules Rules) Validate() error {
+func (r Rules) Validate() error {
 	for variable, patterns := range map[string][]string{
-		"ALLOWED_IMAGES": rules.AllowedImages, "ALLOWED_SECRETS": rules.AllowedSecrets, "ALLOWED_SERVICE_ACCOUNTS": rules.AllowedServiceAccounts,
+		"ALLOWED_IMAGES": r.AllowedImages, "ALLOWED_SECRETS": r.AllowedSecrets, "ALLOWED_SERVICE_ACCOUNTS": r.AllowedServiceAccounts,
 	} {
 		if _, err := allowlist.Name(patterns, ""); err != nil {
 			return fmt.Errorf("environment variable %s: %w", variable, err)
 		}
 	}
-	for project := range rules.ProjectNamespaces {
+	for project := range r.ProjectNamespaces {
 		if !projectName.MatchString(project) {
 			return fmt.Errorf("environment variable PROJECT_NAMESPACES: %q is not the name of a project; Keptn's have small letters, digits and -", project)
 		}
-		for _, namespace := range rules.NamespacesOf(project) {
-			if !slices.Contains(rules.Namespaces, namespace) {
+		for _, namespace := range r.NamespacesOf(project) {
+			if !slices.Contains(r.Namespaces, namespace) {
 				return fmt.Errorf("environment variable PROJECT_NAMESPACES: %s of project %s is not one of JOB_NAMESPACES", namespace, project)
 			}
 		}
 	}
-	if len(rules.ProjectNamespaces) > 0 && len(rules.NamespacesOf("")) == 0 {
+	if len(r.ProjectNamespaces) > 0 && len(r.NamespacesOf("")) == 0 {
 		return errors.New("environment variable PROJECT_NAMESPACES: no namespace is left for projects that are not listed")
 	}
-	for name, value := range rules.JobLabels {
+	for name, value := range r.JobLabels {
 		if wrong := append(validation.IsQualifiedName(name), validation.IsValidLabelValue(value)...); len(wrong) > 0 {
 			return fmt.Errorf("environment variable JOB_LABELS: %s=%s is no label: %s", name, value, strings.Join(wrong, "; "))
 		}
@@ -112,8 +112,8 @@ var projectName = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
 type Quantity struct{ resource.Quantity }
 
 // UnmarshalText reads a quantity; it is an error if it is none.
-func (quantity *Quantity) UnmarshalText(text []byte) error {
+func (q *Quantity) UnmarshalText(text []byte) error {
 	parsed, err := resource.ParseQuantity(string(text))
-	quantity.Quantity = parsed
+	q.Quantity = parsed
 	return err
 }

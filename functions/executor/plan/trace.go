@@ -15,15 +15,15 @@ import (
 // trace gives the containers of a Job's pod the variables by which OpenTelemetry's libraries
 // and tools add their spans below those of the Job (OpenTelemetry specification, environment
 // variables as context propagation carriers). A task may set them otherwise.
-func (plan Plan) trace(spec *corev1.PodSpec, task jobconfig.Task, namespace, name string) {
+func (p Plan) trace(spec *corev1.PodSpec, task jobconfig.Task, namespace, name string) {
 	within := func(part string) []corev1.EnvVar {
 		id := telemetry.SpanID(namespace, name, part)
-		return []corev1.EnvVar{{Name: "TRACEPARENT", Value: fmt.Sprintf("00-%s-%s-01", telemetry.TraceID(plan.Task.Context), id)}}
+		return []corev1.EnvVar{{Name: "TRACEPARENT", Value: fmt.Sprintf("00-%s-%s-01", telemetry.TraceID(p.Task.Context), id)}}
 	}
 	var baggage []string
 	for _, member := range [][2]string{
-		{"keptn.context", plan.Task.Context}, {"keptn.project", plan.Task.Project}, {"keptn.stage", plan.Task.Stage},
-		{"keptn.service", plan.Task.Service}, {"keptn.task", plan.Task.Name},
+		{"keptn.context", p.Task.Context}, {"keptn.project", p.Task.Project}, {"keptn.stage", p.Task.Stage},
+		{"keptn.service", p.Task.Service}, {"keptn.task", p.Task.Name},
 	} {
 		baggage = append(baggage, member[0]+"="+url.PathEscape(member[1]))
 	}
@@ -32,16 +32,16 @@ func (plan Plan) trace(spec *corev1.PodSpec, task jobconfig.Task, namespace, nam
 		corev1.EnvVar{Name: "TRACESTATE"}, corev1.EnvVar{Name: "BAGGAGE", Value: members}, corev1.EnvVar{Name: "OTEL_SERVICE_NAME", Value: literal(task.Name)},
 		corev1.EnvVar{Name: "OTEL_RESOURCE_ATTRIBUTES", Value: members + ",host.id=job-executor,ip=job-executor,k8s.namespace.name=" + namespace + ",k8s.job.name=" + name},
 	)
-	if plan.TaskOTLPEndpoint != "" {
-		environment = append(environment, corev1.EnvVar{Name: "OTEL_EXPORTER_OTLP_ENDPOINT", Value: plan.TaskOTLPEndpoint})
+	if p.TaskOTLPEndpoint != "" {
+		environment = append(environment, corev1.EnvVar{Name: "OTEL_EXPORTER_OTLP_ENDPOINT", Value: p.TaskOTLPEndpoint})
 	}
 	for index := range spec.Containers {
 		spec.Containers[index].Env = slices.Concat(environment, spec.Containers[index].Env)
 	}
 	for index := range spec.InitContainers {
 		fetching := within(telemetry.Fetch)
-		if plan.TaskOTLPEndpoint != "" {
-			fetching = append(fetching, corev1.EnvVar{Name: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", Value: strings.TrimSuffix(plan.TaskOTLPEndpoint, "/") + "/v1/traces"})
+		if p.TaskOTLPEndpoint != "" {
+			fetching = append(fetching, corev1.EnvVar{Name: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", Value: strings.TrimSuffix(p.TaskOTLPEndpoint, "/") + "/v1/traces"})
 		}
 		spec.InitContainers[index].Env = append(spec.InitContainers[index].Env, fetching...)
 	}

@@ -14,9 +14,9 @@ type Mistake struct {
 }
 
 // String is the sentence with its place.
-func (mistake Mistake) String() string {
-	if mistake.Line == 0 {
-		return mistake.Text
+func (m Mistake) String() string {
+	if m.Line == 0 {
+		return m.Text
 	}
-	return fmt.Sprintf("line %d, column %d: %s", mistake.Line, mistake.Column, mistake.Text)
+	return fmt.Sprintf("line %d, column %d: %s", m.Line, m.Column, m.Text)
 }

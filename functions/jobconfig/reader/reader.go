@@ -76,28 +76,28 @@ func (at Value) Found() string {
 }
 
 // Wrong adds a mistake, whose sentence begins by the value's path.
-func (reader *Reader) Wrong(at Value, format string, arguments ...any) {
+func (r *Reader) Wrong(at Value, format string, arguments ...any) {
 	text := fmt.Sprintf(format, arguments...)
 	if at.Path != "" {
 		text = at.Path + " " + text
 	}
-	reader.Mistakes = append(reader.Mistakes, Mistake{Line: at.Node.Line, Column: at.Node.Column, Path: at.Path, Text: text})
+	r.Mistakes = append(r.Mistakes, Mistake{Line: at.Node.Line, Column: at.Node.Column, Path: at.Path, Text: text})
 }
 
 // Warn adds a warning, in the same form.
-func (reader *Reader) Warn(at Value, format string, arguments ...any) {
-	reader.Warnings = append(reader.Warnings, Mistake{
+func (r *Reader) Warn(at Value, format string, arguments ...any) {
+	r.Warnings = append(r.Warnings, Mistake{
 		Line: at.Node.Line, Column: at.Node.Column, Path: at.Path, Text: at.Path + " " + fmt.Sprintf(format, arguments...),
 	})
 }
 
 // IsTooMuch says whether no more can be read.
-func (reader *Reader) IsTooMuch(at Value) bool {
-	reader.visited++
-	if reader.visited == maxVisited {
-		reader.Wrong(at, "is too much: the file has more than %d values, with those that its aliases repeat", maxVisited)
+func (r *Reader) IsTooMuch(at Value) bool {
+	r.visited++
+	if r.visited == maxVisited {
+		r.Wrong(at, "is too much: the file has more than %d values, with those that its aliases repeat", maxVisited)
 	}
-	return reader.visited >= maxVisited
+	return r.visited >= maxVisited
 }
 
 // Fields are the keys that a map may have, each with what reads it.
@@ -105,33 +105,33 @@ type Fields map[string]func(Value)
 
 // Object reads a map, of which nothing is an empty one. Keys that begin with x- are the
 // author's own.
-func (reader *Reader) Object(at Value, known Fields) {
+func (r *Reader) Object(at Value, known Fields) {
 	switch {
 	case at.IsNull():
 	case at.Node.Kind != yaml.MappingNode:
-		reader.Wrong(at, "must be a map, not %s", at.Found())
+		r.Wrong(at, "must be a map, not %s", at.Found())
 	default:
-		reader.members(at, at.Node, known, map[string]int{})
+		r.members(at, at.Node, known, map[string]int{})
 	}
 }
 
 // members reads the members of a map, then those that it merges (<<) and does not have.
-func (reader *Reader) members(at Value, node *yaml.Node, known Fields, seen map[string]int) {
+func (r *Reader) members(at Value, node *yaml.Node, known Fields, seen map[string]int) {
 	merged := []*yaml.Node{}
 	own := map[string]bool{}
 	for index := 0; index+1 < len(node.Content); index += 2 {
 		key := Follow(node.Content[index])
 		member := at.Member(key.Value, node.Content[index+1])
-		if reader.IsTooMuch(member) {
+		if r.IsTooMuch(member) {
 			return
 		}
 		if key.ShortTag() == "!!merge" {
-			merged = append(merged, reader.merged(member)...)
+			merged = append(merged, r.merged(member)...)
 			continue
 		}
 		if line := seen[key.Value]; line != 0 {
 			if own[key.Value] {
-				reader.Wrong(Value{key, member.Path}, "is given twice, first in line %d", line)
+				r.Wrong(Value{key, member.Path}, "is given twice, first in line %d", line)
 			}
 			continue
 		}
@@ -149,19 +149,19 @@ func (reader *Reader) members(at Value, node *yaml.Node, known Fields, seen map[
 			if instead == "" && key.Value != "" {
 				instead = "; there are " + strings.Join(names, ", ")
 			}
-			reader.Wrong(Value{key, member.Path}, "is not known%s", instead)
+			r.Wrong(Value{key, member.Path}, "is not known%s", instead)
 		}
 	}
 	for _, other := range merged {
-		reader.members(at, other, known, seen)
+		r.members(at, other, known, seen)
 	}
 }
 
 // merged returns the maps that a merge key refers to.
-func (reader *Reader) merged(at Value) []*yaml.Node {
+func (r *Reader) merged(at Value) []*yaml.Node {
 	found := mergedBy(at.Node)
 	if at.Node.Kind != yaml.MappingNode && (at.Node.Kind != yaml.SequenceNode || len(found) < len(at.Node.Content)) {
-		reader.Wrong(at, "must be a map to merge, or a list of maps, not %s", at.Found())
+		r.Wrong(at, "must be a map to merge, or a list of maps, not %s", at.Found())
 	}
 	return found
 }
@@ -224,17 +224,17 @@ func didYouMean(given string, known []string) string {
 }
 
 // List reads each item of a list, of which nothing is an empty one.
-func (reader *Reader) List(at Value, read func(Value)) {
+func (r *Reader) List(at Value, read func(Value)) {
 	switch {
 	case at.IsNull():
 	case at.Node.Kind == yaml.MappingNode && len(at.Node.Content) == 0:
-		reader.Warn(at, "must be a list, not a map")
+		r.Warn(at, "must be a list, not a map")
 	case at.Node.Kind != yaml.SequenceNode:
-		reader.Wrong(at, "must be a list, not %s", at.Found())
+		r.Wrong(at, "must be a list, not %s", at.Found())
 	default:
 		for index := range at.Node.Content {
 			item := at.Item(index)
-			if reader.IsTooMuch(item) {
+			if r.IsTooMuch(item) {
 				return
 			}
 			read(item)
@@ -244,9 +244,9 @@ func (reader *Reader) List(at Value, read func(Value)) {
 
 // Text reads a text; what is written without quotes is one, too, and nothing is an empty
 // one, as yaml.v2 and so the job-executor-service have it.
-func (reader *Reader) Text(at Value) string {
+func (r *Reader) Text(at Value) string {
 	if at.Node.Kind != yaml.ScalarNode {
-		reader.Wrong(at, "must be text, not %s%s", at.Found(), template(at.Node))
+		r.Wrong(at, "must be text, not %s%s", at.Found(), template(at.Node))
 		return ""
 	}
 	if at.IsNull() {
@@ -264,49 +264,49 @@ func template(node *yaml.Node) string {
 }
 
 // OneOf reads one of several texts; an empty one is always allowed.
-func (reader *Reader) OneOf(at Value, allowed ...string) string {
-	text := reader.Text(at)
+func (r *Reader) OneOf(at Value, allowed ...string) string {
+	text := r.Text(at)
 	if text != "" && !slices.Contains(allowed, text) {
-		reader.Wrong(at, "%q must be one of %s%s", Cut(text), strings.Join(allowed, ", "), didYouMean(text, allowed))
+		r.Wrong(at, "%q must be one of %s%s", Cut(text), strings.Join(allowed, ", "), didYouMean(text, allowed))
 	}
 	return text
 }
 
 // Texts reads a list of texts.
-func (reader *Reader) Texts(at Value) (list []string) {
-	reader.List(at, func(item Value) { list = append(list, reader.Text(item)) })
+func (r *Reader) Texts(at Value) (list []string) {
+	r.List(at, func(item Value) { list = append(list, r.Text(item)) })
 	return list
 }
 
 // Words reads a list of texts, or one text, which is one word.
-func (reader *Reader) Words(at Value) []string {
+func (r *Reader) Words(at Value) []string {
 	if !at.isPlain() {
-		return reader.Texts(at)
+		return r.Texts(at)
 	}
 	switch {
 	case strings.ContainsAny(at.Node.Value, "&|;<>$`"):
-		reader.Warn(at, "is one word, and no shell reads it; write [sh, -c, %q]", at.Node.Value)
+		r.Warn(at, "is one word, and no shell reads it; write [sh, -c, %q]", at.Node.Value)
 	case strings.Contains(at.Node.Value, " "):
-		reader.Warn(at, "is one word, blanks and all; write a list for several: [%s]", strings.Join(strings.Fields(at.Node.Value), ", "))
+		r.Warn(at, "is one word, blanks and all; write a list for several: [%s]", strings.Join(strings.Fields(at.Node.Value), ", "))
 	}
 	return []string{at.Node.Value}
 }
 
 // Boolean reads true or false; nil for nothing.
-func (reader *Reader) Boolean(at Value) *bool {
+func (r *Reader) Boolean(at Value) *bool {
 	var truth bool
 	switch {
 	case at.IsNull():
 		return nil
 	case at.Node.Kind != yaml.ScalarNode || at.Node.Decode(&truth) != nil:
-		reader.Wrong(at, "must be true or false, not %s", at.Found())
+		r.Wrong(at, "must be true or false, not %s", at.Found())
 		return nil
 	}
 	return &truth
 }
 
 // Integer reads a whole number within limits; nil for nothing.
-func (reader *Reader) Integer(at Value, least, most int64) *int64 {
+func (r *Reader) Integer(at Value, least, most int64) *int64 {
 	var number float64
 	switch {
 	case at.IsNull():
@@ -316,10 +316,10 @@ func (reader *Reader) Integer(at Value, least, most int64) *int64 {
 		if at.isPlain() && at.Node.ShortTag() == "!!str" {
 			advice = "; write it without quotes and unit, for example 300"
 		}
-		reader.Wrong(at, "must be a whole number, not %s%s", at.Found(), advice)
+		r.Wrong(at, "must be a whole number, not %s%s", at.Found(), advice)
 		return nil
 	case number < float64(least) || number > float64(most):
-		reader.Wrong(at, "must be from %d to %d, not %s", least, most, Cut(at.Node.Value))
+		r.Wrong(at, "must be from %d to %d, not %s", least, most, Cut(at.Node.Value))
 		return nil
 	}
 	return new(int64(number))
@@ -336,14 +336,14 @@ func Cut(text string) string {
 
 // Pairs reads a map of texts, or a list of such maps. Check says what is wrong with a
 // name, as the end of a sentence; nothing if it is right.
-func (reader *Reader) Pairs(at Value, check func(name string) string) map[string]string {
+func (r *Reader) Pairs(at Value, check func(name string) string) map[string]string {
 	pairs := map[string]string{}
 	var read func(at Value)
 	merge := func(at Value, nodes []*yaml.Node) {
 		for _, node := range nodes {
 			for index := 0; index+1 < len(node.Content); index += 2 {
 				key := Follow(node.Content[index])
-				if _, own := pairs[key.Value]; own || key.ShortTag() == "!!merge" || reader.IsTooMuch(at) {
+				if _, own := pairs[key.Value]; own || key.ShortTag() == "!!merge" || r.IsTooMuch(at) {
 					continue // what is written here wins
 				}
 				read(Value{&yaml.Node{Kind: yaml.MappingNode, Line: key.Line, Column: key.Column, Content: node.Content[index : index+2]}, at.Path})
@@ -353,7 +353,7 @@ func (reader *Reader) Pairs(at Value, check func(name string) string) map[string
 	read = func(at Value) {
 		if at.Node.Kind != yaml.MappingNode {
 			if !at.IsNull() {
-				reader.Wrong(at, "must be a map, not %s", at.Found())
+				r.Wrong(at, "must be a map, not %s", at.Found())
 			}
 			return
 		}
@@ -362,24 +362,24 @@ func (reader *Reader) Pairs(at Value, check func(name string) string) map[string
 		for index := 0; index+1 < len(at.Node.Content); index += 2 {
 			key := Follow(at.Node.Content[index])
 			member := at.Member(key.Value, at.Node.Content[index+1])
-			if reader.IsTooMuch(member) {
+			if r.IsTooMuch(member) {
 				return
 			}
 			if key.ShortTag() == "!!merge" {
-				merged = append(merged, reader.merged(member)...)
+				merged = append(merged, r.merged(member)...)
 				continue
 			}
 			if _, twice := pairs[key.Value]; twice {
-				reader.Wrong(Value{key, member.Path}, "is given twice")
+				r.Wrong(Value{key, member.Path}, "is given twice")
 			}
 			if wrong := check(key.Value); wrong != "" {
-				reader.Wrong(Value{key, member.Path}, "%s", wrong)
+				r.Wrong(Value{key, member.Path}, "%s", wrong)
 			}
-			pairs[key.Value] = reader.Text(member)
+			pairs[key.Value] = r.Text(member)
 		}
 	}
 	if at.Node.Kind == yaml.SequenceNode {
-		reader.List(at, read)
+		r.List(at, read)
 	} else {
 		read(at)
 	}
@@ -388,7 +388,7 @@ func (reader *Reader) Pairs(at Value, check func(name string) string) map[string
 
 // Strict reads a value into a pointer, as JSON is read by the json tags of its type. A
 // member that there is not is a mistake. It returns whether it could be read.
-func (reader *Reader) Strict(at Value, into any) bool {
+func (r *Reader) Strict(at Value, into any) bool {
 	var plain any
 	err := at.Node.Decode(&plain)
 	var content []byte
@@ -410,7 +410,7 @@ func (reader *Reader) Strict(at Value, into any) bool {
 		name, _, _ = strings.Cut(name, "\n")
 		told = ": there is no " + name
 	}
-	reader.Wrong(at, "is not as Kubernetes has it%s", told)
+	r.Wrong(at, "is not as Kubernetes has it%s", told)
 	return false
 }
 

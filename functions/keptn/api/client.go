@@ -103,8 +103,8 @@ type StatusError struct {
 }
 
 // Error tells which request failed, and what Keptn said.
-func (err *StatusError) Error() string {
-	return fmt.Sprintf("Keptn answered %s with %d: %s", err.Request, err.Code, err.Message)
+func (s *StatusError) Error() string {
+	return fmt.Sprintf("Keptn answered %s with %d: %s", s.Request, s.Code, s.Message)
 }
 
 // IsNotFound says whether an error is Keptn's own answer that something does not
@@ -121,12 +121,12 @@ var ErrForeign = errors.New("it is not what Keptn answers")
 // OpenTriggered lists the triggered events of one exact type that Keptn holds
 // open: those of tasks which have not completed, started or not, and those of
 // lighthouse-service for evaluations that are open.
-func (client *Client) OpenTriggered(ctx context.Context, eventType string) ([]event.Event, error) {
-	events, err := client.openTriggered(ctx, eventType, url.Values{})
+func (c *Client) OpenTriggered(ctx context.Context, eventType string) ([]event.Event, error) {
+	events, err := c.openTriggered(ctx, eventType, url.Values{})
 	if err != nil || eventType != keptn.TypeOf(getSLITask, keptn.Triggered) {
 		return events, err
 	}
-	direct, err := client.directTriggered(ctx)
+	direct, err := c.directTriggered(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("ask mongodb-datastore for the get-sli events of lighthouse-service: %w", err)
 	}
@@ -134,8 +134,8 @@ func (client *Client) OpenTriggered(ctx context.Context, eventType string) ([]ev
 }
 
 // IsOpen says whether Keptn still holds a triggered event open.
-func (client *Client) IsOpen(ctx context.Context, task keptn.Task) (bool, error) {
-	events, err := client.openTriggered(ctx, keptn.TypeOf(task.Name, keptn.Triggered), url.Values{
+func (c *Client) IsOpen(ctx context.Context, task keptn.Task) (bool, error) {
+	events, err := c.openTriggered(ctx, keptn.TypeOf(task.Name, keptn.Triggered), url.Values{
 		"project": {task.Project}, "eventID": {task.TriggeredID},
 	})
 	return len(events) > 0, err
@@ -143,12 +143,12 @@ func (client *Client) IsOpen(ctx context.Context, task keptn.Task) (bool, error)
 
 // Send gives Keptn an event over HTTP. Keptn replaces its id and time, and
 // answers with success to events that it then drops.
-func (client *Client) Send(ctx context.Context, outgoing event.Event) error {
+func (c *Client) Send(ctx context.Context, outgoing event.Event) error {
 	content, err := keptn.EncodeEvent(outgoing)
 	if err != nil {
 		return err
 	}
-	return client.call(ctx, http.MethodPost, client.Endpoints.Events, content, nil)
+	return c.call(ctx, http.MethodPost, c.Endpoints.Events, content, nil)
 }
 
 // Execution is one sequence of a Keptn context, as far as it tells what Keptn
@@ -170,26 +170,26 @@ type Execution struct {
 }
 
 // Executions returns the sequences of a Keptn context.
-func (client *Client) Executions(ctx context.Context, project, keptnContext string) ([]Execution, error) {
+func (c *Client) Executions(ctx context.Context, project, keptnContext string) ([]Execution, error) {
 	query := url.Values{"project": {project}, "keptnContext": {keptnContext}}
 	var answer struct {
 		Executions []Execution `json:"sequenceExecutions"`
 	}
-	err := client.call(ctx, http.MethodGet, client.Endpoints.ControlPlane+"/sequence-execution?"+query.Encode(), nil, &answer, "sequenceExecutions", "totalCount", "pageSize")
+	err := c.call(ctx, http.MethodGet, c.Endpoints.ControlPlane+"/sequence-execution?"+query.Encode(), nil, &answer, "sequenceExecutions", "totalCount", "pageSize")
 	return answer.Executions, err
 }
 
 // SequenceState returns the state of a Keptn context's sequence as Keptn's page shows
 // it: started, waiting, paused, finished, aborted, timedOut. It is empty if Keptn knows
 // none. It is paused before the execution is (recording 44-pause-resume).
-func (client *Client) SequenceState(ctx context.Context, project, keptnContext string) (string, error) {
+func (c *Client) SequenceState(ctx context.Context, project, keptnContext string) (string, error) {
 	var answer struct {
 		States []struct {
 			State string `json:"state"`
 		} `json:"states"`
 	}
-	address := client.Endpoints.ControlPlane + "/sequence/" + url.PathEscape(project) + "?" + url.Values{"keptnContext": {keptnContext}}.Encode()
-	err := client.call(ctx, http.MethodGet, address, nil, &answer, "states", "totalCount")
+	address := c.Endpoints.ControlPlane + "/sequence/" + url.PathEscape(project) + "?" + url.Values{"keptnContext": {keptnContext}}.Encode()
+	err := c.call(ctx, http.MethodGet, address, nil, &answer, "states", "totalCount")
 	if err != nil || len(answer.States) == 0 {
 		return "", err
 	}
@@ -198,7 +198,7 @@ func (client *Client) SequenceState(ctx context.Context, project, keptnContext s
 
 // Register makes an integration known to Keptn and returns its id. For a name
 // and namespace that Keptn knows it keeps the subscriptions it has.
-func (client *Client) Register(ctx context.Context, integration models.Integration) (string, error) {
+func (c *Client) Register(ctx context.Context, integration models.Integration) (string, error) {
 	content, err := json.Marshal(integration)
 	if err != nil {
 		return "", fmt.Errorf("encoding the integration: %w", err)
@@ -206,24 +206,24 @@ func (client *Client) Register(ctx context.Context, integration models.Integrati
 	var answer struct {
 		ID string `json:"id"`
 	}
-	err = client.call(ctx, http.MethodPost, client.Endpoints.ControlPlane+"/uniform/registration", content, &answer, "id")
+	err = c.call(ctx, http.MethodPost, c.Endpoints.ControlPlane+"/uniform/registration", content, &answer, "id")
 	return answer.ID, err
 }
 
 // Ping tells Keptn that an integration is alive, and returns it with the
 // subscriptions it has now. The error is one of IsNotFound when Keptn has
 // forgotten the integration.
-func (client *Client) Ping(ctx context.Context, id string) (models.Integration, error) {
+func (c *Client) Ping(ctx context.Context, id string) (models.Integration, error) {
 	var integration models.Integration
-	address := client.Endpoints.ControlPlane + "/uniform/registration/" + url.PathEscape(id) + "/ping"
-	err := client.call(ctx, http.MethodPut, address, nil, &integration, "id")
+	address := c.Endpoints.ControlPlane + "/uniform/registration/" + url.PathEscape(id) + "/ping"
+	err := c.call(ctx, http.MethodPut, address, nil, &integration, "id")
 	return integration, err
 }
 
 // Unregister makes Keptn forget an integration, with its subscriptions; that it has
 // already is success.
-func (client *Client) Unregister(ctx context.Context, id string) error {
-	err := client.call(ctx, http.MethodDelete, client.Endpoints.ControlPlane+"/uniform/registration/"+url.PathEscape(id), nil, nil)
+func (c *Client) Unregister(ctx context.Context, id string) error {
+	err := c.call(ctx, http.MethodDelete, c.Endpoints.ControlPlane+"/uniform/registration/"+url.PathEscape(id), nil, nil)
 	if IsNotFound(err) {
 		return nil
 	}
@@ -231,12 +231,12 @@ func (client *Client) Unregister(ctx context.Context, id string) error {
 }
 
 // Log adds an entry to Keptn's log of an integration.
-func (client *Client) Log(ctx context.Context, entry models.LogEntry) error {
+func (c *Client) Log(ctx context.Context, entry models.LogEntry) error {
 	content, err := json.Marshal(map[string]any{"logs": []models.LogEntry{entry}})
 	if err != nil {
 		return fmt.Errorf("encoding a log entry: %w", err)
 	}
-	return client.call(ctx, http.MethodPost, client.Endpoints.ControlPlane+"/log", content, nil)
+	return c.call(ctx, http.MethodPost, c.Endpoints.ControlPlane+"/log", content, nil)
 }
 
 // ResourceScope says where in a project's repository a file is, and at which
@@ -248,12 +248,12 @@ type ResourceScope struct {
 	GitCommitID string
 }
 
-func (scope ResourceScope) path() string {
-	path := "/project/" + url.PathEscape(scope.Project)
-	if scope.Stage != "" {
-		path += "/stage/" + url.PathEscape(scope.Stage)
-		if scope.Service != "" {
-			path += "/service/" + url.PathEscape(scope.Service)
+func (r ResourceScope) path() string {
+	path := "/project/" + url.PathEscape(r.Project)
+	if r.Stage != "" {
+		path += "/stage/" + url.PathEscape(r.Stage)
+		if r.Service != "" {
+			path += "/service/" + url.PathEscape(r.Service)
 		}
 	}
 	return path + "/resource"
@@ -261,12 +261,12 @@ func (scope ResourceScope) path() string {
 
 // Resource returns the content of one file, to be read and closed by the caller;
 // a file with more bytes than an answer may have fails while it is read.
-func (client *Client) Resource(ctx context.Context, scope ResourceScope, path string) (io.ReadCloser, error) {
-	address := client.Endpoints.Resources + scope.path() + "/" + escapeFile(path, client.Endpoints.Gateway)
+func (c *Client) Resource(ctx context.Context, scope ResourceScope, path string) (io.ReadCloser, error) {
+	address := c.Endpoints.Resources + scope.path() + "/" + escapeFile(path, c.Endpoints.Gateway)
 	if scope.GitCommitID != "" {
 		address += "?" + url.Values{"gitCommitID": {scope.GitCommitID}}.Encode()
 	}
-	response, err := client.do(ctx, http.MethodGet, address, nil)
+	response, err := c.do(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -299,7 +299,7 @@ const maxPages = 100
 
 // ResourcePaths lists the files of a scope, without a leading slash. Keptn lists
 // the newest commit whatever commit is asked for.
-func (client *Client) ResourcePaths(ctx context.Context, scope ResourceScope) ([]string, error) {
+func (c *Client) ResourcePaths(ctx context.Context, scope ResourceScope) ([]string, error) {
 	paths, known := []string{}, map[string]bool{}
 	query := url.Values{"pageSize": {strconv.Itoa(pageSize)}}
 	for range maxPages {
@@ -307,7 +307,7 @@ func (client *Client) ResourcePaths(ctx context.Context, scope ResourceScope) ([
 			Resources   []models.Resource `json:"resources"`
 			NextPageKey string            `json:"nextPageKey"`
 		}
-		if err := client.call(ctx, http.MethodGet, client.Endpoints.Resources+scope.path()+"?"+query.Encode(), nil, &page, "resources", "totalCount"); err != nil {
+		if err := c.call(ctx, http.MethodGet, c.Endpoints.Resources+scope.path()+"?"+query.Encode(), nil, &page, "resources", "totalCount"); err != nil {
 			return nil, err
 		}
 		for _, resource := range page.Resources {
@@ -329,8 +329,8 @@ func (client *Client) ResourcePaths(ctx context.Context, scope ResourceScope) ([
 
 // call makes a request and reads its answer, which has to be a JSON object with at
 // least one of the members: {}, null and a page of HTML are nobody's answer.
-func (client *Client) call(ctx context.Context, method, address string, body []byte, answer any, members ...string) error {
-	response, err := client.do(ctx, method, address, body)
+func (c *Client) call(ctx context.Context, method, address string, body []byte, answer any, members ...string) error {
+	response, err := c.do(ctx, method, address, body)
 	if err != nil {
 		return err
 	}
@@ -357,7 +357,7 @@ func decode(content []byte, answer any, members []string) error {
 }
 
 // do makes a request and returns a success, whose body is bounded, and the caller closes.
-func (client *Client) do(ctx context.Context, method, address string, body []byte) (*http.Response, error) {
+func (c *Client) do(ctx context.Context, method, address string, body []byte) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("making a request to Keptn: %w", err)
@@ -367,25 +367,25 @@ func (client *Client) do(ctx context.Context, method, address string, body []byt
 		request.Header.Set("Content-Type", "application/json")
 	}
 	token := ""
-	if client.Token != nil {
-		token = client.Token()
+	if c.Token != nil {
+		token = c.Token()
 	}
 	if token != "" {
 		request.Header.Set("x-token", token)
 	}
 	// Access to mongodb-datastore may be restricted on its own, see CheckDatastore.
-	isGated := token != "" && (client.Endpoints.Datastore == "" || !strings.HasPrefix(address, client.Endpoints.Datastore))
+	isGated := token != "" && (c.Endpoints.Datastore == "" || !strings.HasPrefix(address, c.Endpoints.Datastore))
 	if isGated {
-		if err := client.gate.enter(token, time.Now()); err != nil {
+		if err := c.gate.enter(token, time.Now()); err != nil {
 			return nil, fmt.Errorf("calling Keptn: %w", err)
 		}
 	}
-	response, err := client.HTTP.Do(request)
+	response, err := c.HTTP.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("calling Keptn: %w", err)
 	}
-	if isGated && client.gate.leave(token, response.StatusCode, time.Now()) && client.Logger != nil {
-		client.Logger.ErrorContext(ctx, "Keptn refuses the API token; set KEPTN_API_TOKEN in Secret keptn to the one of Keptn's Secret keptn-api-token", "request", method+" "+request.URL.Path)
+	if isGated && c.gate.leave(token, response.StatusCode, time.Now()) && c.Logger != nil {
+		c.Logger.ErrorContext(ctx, "Keptn refuses the API token; set KEPTN_API_TOKEN in Secret keptn to the one of Keptn's Secret keptn-api-token", "request", method+" "+request.URL.Path)
 	}
 	if response.StatusCode < 200 || response.StatusCode > 299 {
 		defer func() { _ = response.Body.Close() }()

@@ -50,30 +50,30 @@ type textReader struct {
 }
 
 // Read reads up to the closing quote.
-func (text *textReader) Read(buffer []byte) (int, error) {
+func (t *textReader) Read(buffer []byte) (int, error) {
 	for read := 0; ; {
-		if text.ended {
+		if t.ended {
 			return read, io.EOF
 		}
 		if read == len(buffer) {
 			return read, nil
 		}
-		character, err := text.reader.ReadByte()
+		character, err := t.reader.ReadByte()
 		switch {
 		case errors.Is(err, io.EOF):
 			return read, io.ErrUnexpectedEOF
 		case err != nil:
 			return read, err
-		case character == '"' && !text.escaped:
-			text.opened, text.ended = true, text.opened
-		case !text.opened && character != ' ' && character != '\t' && character != '\n' && character != '\r':
+		case character == '"' && !t.escaped:
+			t.opened, t.ended = true, t.opened
+		case !t.opened && character != ' ' && character != '\t' && character != '\n' && character != '\r':
 			return read, errors.New(contentMember + " is no text")
-		case character == '\\' && !text.escaped:
-			text.escaped = true
-		case text.escaped && character != '/':
+		case character == '\\' && !t.escaped:
+			t.escaped = true
+		case t.escaped && character != '/':
 			return read, errors.New(contentMember + " is no base64")
-		case text.opened:
-			buffer[read], text.escaped = character, false
+		case t.opened:
+			buffer[read], t.escaped = character, false
 			read++
 		}
 	}

@@ -18,13 +18,13 @@ const (
 
 // Count reads the task's state from Keptn's sequence executions. After a failure it returns the same
 // error for up to 15 s, without asking Keptn.
-func (client *Client) Count(ctx context.Context, task keptn.Task) (keptn.Count, error) {
-	if err := client.contexts.enter(task.Context, time.Now()); err != nil {
+func (c *Client) Count(ctx context.Context, task keptn.Task) (keptn.Count, error) {
+	if err := c.contexts.enter(task.Context, time.Now()); err != nil {
 		return keptn.Count{}, fmt.Errorf("asking Keptn about task %s: %w", task.TriggeredID, err)
 	}
-	count, err := client.count(ctx, task)
+	count, err := c.count(ctx, task)
 	if ctx.Err() == nil { // otherwise the caller gave up, and Keptn may be well
-		client.contexts.leave(task.Context, err, time.Now())
+		c.contexts.leave(task.Context, err, time.Now())
 	}
 	if err != nil {
 		return keptn.Count{}, fmt.Errorf("asking Keptn about task %s: %w", task.TriggeredID, err)
@@ -32,8 +32,8 @@ func (client *Client) Count(ctx context.Context, task keptn.Task) (keptn.Count, 
 	return count, nil
 }
 
-func (client *Client) count(ctx context.Context, task keptn.Task) (keptn.Count, error) {
-	executions, err := client.Executions(ctx, task.Project, task.Context)
+func (c *Client) count(ctx context.Context, task keptn.Task) (keptn.Count, error) {
+	executions, err := c.Executions(ctx, task.Project, task.Context)
 	if err != nil && !IsNotFound(err) {
 		return keptn.Count{}, err
 	}
@@ -44,10 +44,10 @@ func (client *Client) count(ctx context.Context, task keptn.Task) (keptn.Count, 
 			}
 		}
 		if execution.Status.CurrentTask.TriggeredID == task.TriggeredID {
-			return client.current(ctx, task, execution)
+			return c.current(ctx, task, execution)
 		}
 	}
-	open, err := client.IsOpen(ctx, task)
+	open, err := c.IsOpen(ctx, task)
 	if IsNotFound(err) {
 		return keptn.Count{Standing: keptn.Aborted}, nil // Keptn says itself that the project was deleted
 	}
@@ -57,11 +57,11 @@ func (client *Client) count(ctx context.Context, task keptn.Task) (keptn.Count, 
 	if open {
 		return keptn.Count{Standing: keptn.Pending}, nil
 	}
-	count, err := client.interrupted(ctx, task, keptn.Completed)
+	count, err := c.interrupted(ctx, task, keptn.Completed)
 	if err != nil || count.Standing == keptn.Aborted {
 		return count, err
 	}
-	if direct, found, err := client.countDirect(ctx, task); found || err != nil {
+	if direct, found, err := c.countDirect(ctx, task); found || err != nil {
 		return direct, err
 	}
 	return count, nil
@@ -70,8 +70,8 @@ func (client *Client) count(ctx context.Context, task keptn.Task) (keptn.Count, 
 // interrupted asks how the sequence of a task ended that Keptn does not hold any more. An
 // execution that was aborted is finished, and only the sequence's state tells the
 // difference (recording 40-abort-after-started).
-func (client *Client) interrupted(ctx context.Context, task keptn.Task, finished keptn.Standing) (keptn.Count, error) {
-	state, err := client.SequenceState(ctx, task.Project, task.Context)
+func (c *Client) interrupted(ctx context.Context, task keptn.Task, finished keptn.Standing) (keptn.Count, error) {
+	state, err := c.SequenceState(ctx, task.Project, task.Context)
 	if err != nil && !IsNotFound(err) {
 		return keptn.Count{}, err
 	}
@@ -86,15 +86,15 @@ func (client *Client) interrupted(ctx context.Context, task keptn.Task, finished
 }
 
 // current counts what Keptn has for the task that is the current one of a sequence.
-func (client *Client) current(ctx context.Context, task keptn.Task, execution Execution) (keptn.Count, error) {
+func (c *Client) current(ctx context.Context, task keptn.Task, execution Execution) (keptn.Count, error) {
 	switch execution.Status.State {
 	case stateFinished, stateAborted, stateTimedOut:
 		// It ended while this task was the current one.
-		return client.interrupted(ctx, task, keptn.Aborted)
+		return c.interrupted(ctx, task, keptn.Aborted)
 	}
 	count := keptn.Count{Standing: keptn.Current}
 	for _, counted := range execution.Status.CurrentTask.Events {
-		if counted.Source != client.Source {
+		if counted.Source != c.Source {
 			continue // another integration's, or another installation's
 		}
 		switch _, phase, _ := keptn.ParseType(counted.EventType); phase {
@@ -113,7 +113,7 @@ func (client *Client) current(ctx context.Context, task keptn.Task, execution Ex
 	state := execution.Status.State
 	if state != statePaused {
 		var err error
-		if state, err = client.SequenceState(ctx, task.Project, task.Context); err != nil && !IsNotFound(err) {
+		if state, err = c.SequenceState(ctx, task.Project, task.Context); err != nil && !IsNotFound(err) {
 			return keptn.Count{}, err
 		}
 	}

@@ -22,8 +22,8 @@ const controllerSource = "shipyard-controller"
 
 // CheckDatastore returns an error if mongodb-datastore cannot be asked with our token. Then
 // nothing is known of the events that other services than shipyard-controller trigger.
-func (client *Client) CheckDatastore(ctx context.Context) error {
-	_, err := client.stored(ctx, "job-executor", keptn.TypeOf(getSLITask, keptn.Triggered))
+func (c *Client) CheckDatastore(ctx context.Context) error {
+	_, err := c.stored(ctx, "job-executor", keptn.TypeOf(getSLITask, keptn.Triggered))
 	return err
 }
 
@@ -39,12 +39,12 @@ const maxStored = 100
 
 // stored returns the events of one type that mongodb-datastore has of a Keptn context. It stores
 // everything that is published, within milliseconds.
-func (client *Client) stored(ctx context.Context, keptnContext, eventType string) ([]event.Event, error) {
+func (c *Client) stored(ctx context.Context, keptnContext, eventType string) ([]event.Event, error) {
 	query := url.Values{"keptnContext": {keptnContext}, "type": {eventType}, "pageSize": {strconv.Itoa(maxStored)}}
 	var answer struct {
 		Events []json.RawMessage `json:"events"`
 	}
-	if err := client.call(ctx, http.MethodGet, client.Endpoints.Datastore+"/event?"+query.Encode(), nil, &answer, "events"); err != nil {
+	if err := c.call(ctx, http.MethodGet, c.Endpoints.Datastore+"/event?"+query.Encode(), nil, &answer, "events"); err != nil {
 		return nil, err
 	}
 	var events []event.Event
@@ -58,17 +58,17 @@ func (client *Client) stored(ctx context.Context, keptnContext, eventType string
 
 // Published returns the times of our answers to a task that mongodb-datastore has stored, whether
 // shipyard-controller has counted them or not. It returns none if no mongodb-datastore is configured.
-func (client *Client) Published(ctx context.Context, task keptn.Task, phase keptn.Phase) ([]time.Time, error) {
-	if client.Endpoints.Datastore == "" {
+func (c *Client) Published(ctx context.Context, task keptn.Task, phase keptn.Phase) ([]time.Time, error) {
+	if c.Endpoints.Datastore == "" {
 		return nil, nil
 	}
-	answers, err := client.stored(ctx, task.Context, keptn.TypeOf(task.Name, phase))
+	answers, err := c.stored(ctx, task.Context, keptn.TypeOf(task.Name, phase))
 	if err != nil {
 		return nil, fmt.Errorf("ask mongodb-datastore about task %s: %w", task.TriggeredID, err)
 	}
 	var published []time.Time
 	for _, answer := range answers {
-		if answer.Source() == client.Source && answer.Extensions()[keptn.TriggeredIDExtension] == task.TriggeredID {
+		if answer.Source() == c.Source && answer.Extensions()[keptn.TriggeredIDExtension] == task.TriggeredID {
 			published = append(published, answer.Time())
 		}
 	}
@@ -77,11 +77,11 @@ func (client *Client) Published(ctx context.Context, task keptn.Task, phase kept
 
 // countDirect counts the answers to a triggered event that shipyard-controller does not know,
 // from what mongodb-datastore has stored. It returns false if the event is not stored either.
-func (client *Client) countDirect(ctx context.Context, task keptn.Task) (count keptn.Count, found bool, err error) {
-	if client.Endpoints.Datastore == "" {
+func (c *Client) countDirect(ctx context.Context, task keptn.Task) (count keptn.Count, found bool, err error) {
+	if c.Endpoints.Datastore == "" {
 		return keptn.Count{}, false, nil
 	}
-	triggered, err := client.stored(ctx, task.Context, keptn.TypeOf(task.Name, keptn.Triggered))
+	triggered, err := c.stored(ctx, task.Context, keptn.TypeOf(task.Name, keptn.Triggered))
 	if isDenied(err) {
 		return keptn.Count{}, false, nil
 	}
@@ -96,7 +96,7 @@ func (client *Client) countDirect(ctx context.Context, task keptn.Task) (count k
 	}
 	count.Standing = keptn.Current
 	for phase, number := range map[keptn.Phase]*int{keptn.Started: &count.Started, keptn.Finished: &count.Finished} {
-		published, err := client.Published(ctx, task, phase)
+		published, err := c.Published(ctx, task, phase)
 		if err != nil {
 			return keptn.Count{}, false, err
 		}
@@ -116,11 +116,11 @@ const (
 
 // directTriggered returns lighthouse-service's get-sli.triggered events of the open
 // evaluations. Over HTTP, Job Executor can find them only in mongodb-datastore.
-func (client *Client) directTriggered(ctx context.Context) ([]event.Event, error) {
-	if client.Endpoints.Datastore == "" {
+func (c *Client) directTriggered(ctx context.Context) ([]event.Event, error) {
+	if c.Endpoints.Datastore == "" {
 		return nil, nil
 	}
-	evaluations, err := client.openTriggered(ctx, keptn.TypeOf(evaluationTask, keptn.Triggered), url.Values{})
+	evaluations, err := c.openTriggered(ctx, keptn.TypeOf(evaluationTask, keptn.Triggered), url.Values{})
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func (client *Client) directTriggered(ctx context.Context) ([]event.Event, error
 			continue
 		}
 		asked[keptnContext] = true
-		triggered, err := client.stored(ctx, keptnContext, keptn.TypeOf(getSLITask, keptn.Triggered))
+		triggered, err := c.stored(ctx, keptnContext, keptn.TypeOf(getSLITask, keptn.Triggered))
 		if isDenied(err) {
 			return events, nil // CheckDatastore told
 		}

@@ -66,10 +66,10 @@ func (g *tokenGate) leave(token string, status int, now time.Time) bool {
 }
 
 // Ready returns an error while Keptn refuses the token.
-func (client *Client) Ready(context.Context) error {
-	client.gate.mutex.Lock()
-	defer client.gate.mutex.Unlock()
-	if client.gate.isShut {
+func (c *Client) Ready(context.Context) error {
+	c.gate.mutex.Lock()
+	defer c.gate.mutex.Unlock()
+	if c.gate.isShut {
 		return ErrTokenRefused
 	}
 	return nil

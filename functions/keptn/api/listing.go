@@ -26,10 +26,10 @@ type listing struct {
 // openTriggered reads a listing event by event, so that neither its size nor a single event
 // hides the others: Keptn's pages after the first repeat its items (recording 47-paging), so
 // everything has to be in one.
-func (client *Client) openTriggered(ctx context.Context, eventType string, query url.Values) ([]event.Event, error) {
+func (c *Client) openTriggered(ctx context.Context, eventType string, query url.Values) ([]event.Event, error) {
 	query.Set("pageSize", strconv.Itoa(pageSize))
-	address := client.Endpoints.ControlPlane + "/event/triggered/" + url.PathEscape(eventType) + "?" + query.Encode()
-	response, err := client.do(ctx, http.MethodGet, address, nil)
+	address := c.Endpoints.ControlPlane + "/event/triggered/" + url.PathEscape(eventType) + "?" + query.Encode()
+	response, err := c.do(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -38,17 +38,17 @@ func (client *Client) openTriggered(ctx context.Context, eventType string, query
 	if err != nil {
 		return nil, fmt.Errorf("reading Keptn's answer to GET %s: %w", response.Request.URL.Path, err)
 	}
-	client.tellLeft(ctx, eventType, left)
+	c.tellLeft(ctx, eventType, left)
 	return events, nil
 }
 
 // tellLeft logs what a listing left out, when it changes.
-func (client *Client) tellLeft(ctx context.Context, eventType string, left listing) {
+func (c *Client) tellLeft(ctx context.Context, eventType string, left listing) {
 	counts := [2]int{left.undecodable, left.beyond}
-	if before, _ := client.left.Swap(eventType, counts); client.Logger == nil || before == counts || before == nil && counts == [2]int{} {
+	if before, _ := c.left.Swap(eventType, counts); c.Logger == nil || before == counts || before == nil && counts == [2]int{} {
 		return
 	}
-	client.Logger.WarnContext(ctx, "open events left out of a listing", "type", eventType, "undecodable", left.undecodable, "beyond limit", left.beyond, "error", left.first)
+	c.Logger.WarnContext(ctx, "open events left out of a listing", "type", eventType, "undecodable", left.undecodable, "beyond limit", left.beyond, "error", left.first)
 }
 
 // readEvents reads {"events": [...], "totalCount": n}, and stops at maxAnswerBytes.

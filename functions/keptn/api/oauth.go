@@ -30,8 +30,8 @@ type OAuth struct {
 // Transport returns a transport that identifies each request by a token. It
 // fetches one when it needs to, by client, and another one when that expires or
 // Keptn refuses it.
-func (oauth OAuth) Transport(base http.RoundTripper, client *http.Client) http.RoundTripper {
-	return &oauthTransport{OAuth: oauth, base: base, client: client}
+func (o OAuth) Transport(base http.RoundTripper, client *http.Client) http.RoundTripper {
+	return &oauthTransport{OAuth: o, base: base, client: client}
 }
 
 type oauthTransport struct {
@@ -44,8 +44,8 @@ type oauthTransport struct {
 }
 
 // RoundTrip makes a request with a token.
-func (transport *oauthTransport) RoundTrip(request *http.Request) (*http.Response, error) {
-	token, err := transport.current(request.Context())
+func (o *oauthTransport) RoundTrip(request *http.Request) (*http.Response, error) {
+	token, err := o.current(request.Context())
 	if err != nil {
 		if request.Body != nil {
 			_ = request.Body.Close()
@@ -54,27 +54,27 @@ func (transport *oauthTransport) RoundTrip(request *http.Request) (*http.Respons
 	}
 	identified := request.Clone(request.Context())
 	token.SetAuthHeader(identified)
-	response, err := transport.base.RoundTrip(identified)
+	response, err := o.base.RoundTrip(identified)
 	if err == nil && response.StatusCode == http.StatusUnauthorized {
-		transport.forget(token)
+		o.forget(token)
 	}
 	return response, err
 }
 
-func (transport *oauthTransport) current(ctx context.Context) (*oauth2.Token, error) {
-	transport.mutex.Lock()
-	defer transport.mutex.Unlock()
-	if transport.token.Valid() {
-		return transport.token, nil
+func (o *oauthTransport) current(ctx context.Context) (*oauth2.Token, error) {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	if o.token.Valid() {
+		return o.token, nil
 	}
-	endpoint, err := transport.endpoint(ctx)
+	endpoint, err := o.endpoint(ctx)
 	if err != nil {
 		return nil, err
 	}
 	configuration := clientcredentials.Config{
-		ClientID: transport.ClientID, ClientSecret: transport.ClientSecret(), Scopes: transport.Scopes, TokenURL: endpoint,
+		ClientID: o.ClientID, ClientSecret: o.ClientSecret(), Scopes: o.Scopes, TokenURL: endpoint,
 	}
-	token, err := configuration.Token(context.WithValue(ctx, oauth2.HTTPClient, transport.client))
+	token, err := configuration.Token(context.WithValue(ctx, oauth2.HTTPClient, o.client))
 	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
 		// Not its text, which is all that the provider answered.
 		return nil, fmt.Errorf("getting a token from %s: it answered %s %s", endpoint, refused.Response.Status, refused.ErrorCode)
@@ -82,15 +82,15 @@ func (transport *oauthTransport) current(ctx context.Context) (*oauth2.Token, er
 	if err != nil {
 		return nil, fmt.Errorf("getting a token from %s: %w", endpoint, err)
 	}
-	transport.token = token
+	o.token = token
 	return token, nil
 }
 
-func (transport *oauthTransport) forget(token *oauth2.Token) {
-	transport.mutex.Lock()
-	defer transport.mutex.Unlock()
-	if transport.token == token {
-		transport.token = nil
+func (o *oauthTransport) forget(token *oauth2.Token) {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	if o.token == token {
+		o.token = nil
 	}
 }
 
@@ -99,15 +99,15 @@ const maxMetadataBytes = 1 << 20
 
 // endpoint returns the token endpoint, as configured or as discovered each time:
 // it is needed once in a token's life.
-func (transport *oauthTransport) endpoint(ctx context.Context) (string, error) {
-	if transport.TokenURL != "" {
-		return transport.TokenURL, nil
+func (o *oauthTransport) endpoint(ctx context.Context) (string, error) {
+	if o.TokenURL != "" {
+		return o.TokenURL, nil
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, transport.DiscoveryURL, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, o.DiscoveryURL, nil)
 	if err != nil {
 		return "", fmt.Errorf("making a request for the identity provider's metadata: %w", err)
 	}
-	response, err := transport.client.Do(request)
+	response, err := o.client.Do(request)
 	if err != nil {
 		return "", fmt.Errorf("reading the identity provider's metadata: %w", err)
 	}
@@ -116,13 +116,13 @@ func (transport *oauthTransport) endpoint(ctx context.Context) (string, error) {
 		TokenEndpoint string `json:"token_endpoint"`
 	}
 	if response.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("reading the identity provider's metadata: %s answered %s", transport.DiscoveryURL, response.Status)
+		return "", fmt.Errorf("reading the identity provider's metadata: %s answered %s", o.DiscoveryURL, response.Status)
 	}
 	if err := json.NewDecoder(io.LimitReader(response.Body, maxMetadataBytes)).Decode(&metadata); err != nil {
 		return "", fmt.Errorf("reading the identity provider's metadata: %w", err)
 	}
 	if endpoint, err := url.Parse(metadata.TokenEndpoint); err != nil || endpoint.Host == "" {
-		return "", fmt.Errorf("the metadata at %s names no token_endpoint", transport.DiscoveryURL)
+		return "", fmt.Errorf("the metadata at %s names no token_endpoint", o.DiscoveryURL)
 	}
 	return metadata.TokenEndpoint, nil
 }

@@ -56,10 +56,10 @@ func newProvider(t *testing.T) *provider {
 	return made
 }
 
-func (provider *provider) client(oauth OAuth) *Client {
+func (p *provider) client(oauth OAuth) *Client {
 	plain := NewHTTPClient(http.DefaultTransport, time.Second)
 	oauth.ClientID, oauth.ClientSecret, oauth.Scopes = "me", func() string { return "s3cret" }, []string{"openid", "keptn"}
-	return &Client{Endpoints: GatewayEndpoints(provider.URL + "/api"), HTTP: NewHTTPClient(oauth.Transport(http.DefaultTransport, plain), time.Second)}
+	return &Client{Endpoints: GatewayEndpoints(p.URL + "/api"), HTTP: NewHTTPClient(oauth.Transport(http.DefaultTransport, plain), time.Second)}
 }
 
 func TestOAuthTokenIsFetchedAndUsed(t *testing.T) {

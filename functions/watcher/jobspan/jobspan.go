@@ -73,14 +73,14 @@ func Write(ctx context.Context, tracer trace.Tracer, of Job, now time.Time) run.
 type clock struct{ at, end time.Time }
 
 // reach is a time, or the one that was reached before if it is later.
-func (clock *clock) reach(at time.Time) time.Time {
-	if at.After(clock.end) {
-		at = clock.end
+func (c *clock) reach(at time.Time) time.Time {
+	if at.After(c.end) {
+		at = c.end
 	}
-	if at.After(clock.at) {
-		clock.at = at
+	if at.After(c.at) {
+		c.at = at
 	}
-	return clock.at
+	return c.at
 }
 
 // times are when the first of some containers began, and the last ended.
@@ -91,7 +91,7 @@ type times struct {
 	pod  *corev1.Pod
 }
 
-func (times *times) add(pod *corev1.Pod, state corev1.ContainerState) {
+func (t *times) add(pod *corev1.Pod, state corev1.ContainerState) {
 	var began, ended time.Time
 	switch {
 	case state.Terminated != nil:
@@ -102,11 +102,11 @@ func (times *times) add(pod *corev1.Pod, state corev1.ContainerState) {
 	if began.IsZero() {
 		return
 	}
-	if times.began.IsZero() || began.Before(times.began) {
-		times.began = began
+	if t.began.IsZero() || began.Before(t.began) {
+		t.began = began
 	}
-	if !ended.Before(times.ended) {
-		times.ended, times.last, times.pod = ended, state.Terminated, pod
+	if !ended.Before(t.ended) {
+		t.ended, t.last, t.pod = ended, state.Terminated, pod
 	}
 }
 
@@ -139,9 +139,9 @@ func phasesOf(of Job) phases {
 }
 
 // firstContainer is when the first container began; when nothing ever did, it is never.
-func (phases phases) firstContainer() time.Time {
+func (p phases) firstContainer() time.Time {
 	first := never()
-	for _, began := range []time.Time{phases.fetch.began, phases.run.began} {
+	for _, began := range []time.Time{p.fetch.began, p.run.began} {
 		if !began.IsZero() && began.Before(first) {
 			first = began
 		}
@@ -165,25 +165,25 @@ type written struct {
 }
 
 // phase writes a phase; a part is one of which others know the span.
-func (written written) phase(name string, from, to time.Time, part *part) {
-	job := written.of.Job
-	written.took[name] = to.Sub(from)
+func (w written) phase(name string, from, to time.Time, part *part) {
+	job := w.of.Job
+	w.took[name] = to.Sub(from)
 	id := telemetry.SpanID(string(job.UID), name)
 	if part != nil {
 		id = telemetry.SpanID(job.Namespace, job.Name, part.name)
 	}
-	_, span := telemetry.Start(written.ctx, written.tracer, written.traceID, id, name, trace.WithTimestamp(from))
+	_, span := telemetry.Start(w.ctx, w.tracer, w.traceID, id, name, trace.WithTimestamp(from))
 	switch {
 	case part != nil:
 		span.SetAttributes(attribute.String("k8s.pod.name", part.pod.Name), attribute.String("k8s.node.name", part.pod.Spec.NodeName))
 		if part.last != nil {
 			span.SetAttributes(attribute.Int("process.exit.code", int(part.last.ExitCode)))
 		}
-		if part.last != nil && part.last.ExitCode != 0 && written.of.Failure != "" {
-			mark(span, written.of)
+		if part.last != nil && part.last.ExitCode != 0 && w.of.Failure != "" {
+			mark(span, w.of)
 		}
 	case name == run.PhasePending:
-		for _, told := range written.of.Events {
+		for _, told := range w.of.Events {
 			at := told.LastTimestamp.Time
 			if at.IsZero() {
 				at = told.EventTime.Time

@@ -19,8 +19,8 @@ import (
 
 // bareJobs creates as many copies of one of our Jobs, which belong to nobody, and deletes them once they
 // are as they should be. It returns how long that took.
-func (bench *bench) bareJobs(ctx context.Context, count, atATime int, suspended bool, isDone func(job *batchv1.Job) bool) (time.Duration, error) {
-	jobs := bench.installed.Kubernetes.BatchV1().Jobs(system.JobsNamespace)
+func (b *bench) bareJobs(ctx context.Context, count, atATime int, suspended bool, isDone func(job *batchv1.Job) bool) (time.Duration, error) {
+	jobs := b.installed.Kubernetes.BatchV1().Jobs(system.JobsNamespace)
 	ours, err := jobs.List(ctx, metav1.ListOptions{LabelSelector: run.Selector, Limit: 1})
 	if err != nil {
 		return 0, fmt.Errorf("looking for a Job to copy: %w", err)
@@ -63,13 +63,13 @@ func (bench *bench) bareJobs(ctx context.Context, count, atATime int, suspended 
 		}
 	}
 	took := time.Since(began)
-	return took, bench.deleteJobs(ctx, system.JobsNamespace, selected.LabelSelector)
+	return took, b.deleteJobs(ctx, system.JobsNamespace, selected.LabelSelector)
 }
 
 // deleteJobs deletes the Jobs that a selector selects, until none is left: of many, a request may take longer than
 // the API server lets one.
-func (bench *bench) deleteJobs(ctx context.Context, namespace, selector string) error {
-	jobs, background := bench.installed.Kubernetes.BatchV1().Jobs(namespace), metav1.DeletePropagationBackground
+func (b *bench) deleteJobs(ctx context.Context, namespace, selector string) error {
+	jobs, background := b.installed.Kubernetes.BatchV1().Jobs(namespace), metav1.DeletePropagationBackground
 	selected := metav1.ListOptions{LabelSelector: selector}
 	return console.Eventually(ctx, stepLimit, func(ctx context.Context) error {
 		if err := jobs.DeleteCollection(ctx, metav1.DeleteOptions{PropagationPolicy: &background}, selected); err != nil {

@@ -26,15 +26,15 @@ type figure struct {
 }
 
 // quantile is the value below which a share of the values are; NaN if there are none.
-func (figure figure) quantile(share float64) float64 {
-	if len(figure.Values) == 0 {
+func (f figure) quantile(share float64) float64 {
+	if len(f.Values) == 0 {
 		return math.NaN()
 	}
-	sorted := slices.Sorted(slices.Values(figure.Values))
+	sorted := slices.Sorted(slices.Values(f.Values))
 	return sorted[min(len(sorted)-1, int(share*float64(len(sorted))))]
 }
 
-func (figure figure) median() float64 { return figure.quantile(0.5) }
+func (f figure) median() float64 { return f.quantile(0.5) }
 
 // report is a run of the benchmark.
 type report struct {
@@ -43,18 +43,18 @@ type report struct {
 	Figures []figure  `json:"figures"`
 }
 
-func (report *report) add(name, unit, limit string, values ...float64) {
-	report.Figures = append(report.Figures, figure{name, unit, limit, values})
+func (r *report) add(name, unit, limit string, values ...float64) {
+	r.Figures = append(r.Figures, figure{name, unit, limit, values})
 }
 
 // ratio is how many times its limit something is: by the medians, and what the noise makes of it, by the quartiles.
 // They are NaN where there is no limit.
 type ratio struct{ low, median, high float64 }
 
-func (report *report) ratio(measured figure) ratio {
+func (r *report) ratio(measured figure) ratio {
 	var limit figure
-	if index := slices.IndexFunc(report.Figures, func(figure figure) bool { return figure.Name == measured.Limit }); index >= 0 {
-		limit = report.Figures[index]
+	if index := slices.IndexFunc(r.Figures, func(figure figure) bool { return figure.Name == measured.Limit }); index >= 0 {
+		limit = r.Figures[index]
 	}
 	return ratio{
 		low:    measured.quantile(lower) / limit.quantile(upper),
@@ -67,13 +67,13 @@ func (report *report) ratio(measured figure) ratio {
 const lower, upper = 0.25, 0.75
 
 // write writes it as a table.
-func (report *report) write(output io.Writer) error {
+func (r *report) write(output io.Writer) error {
 	table := tabwriter.NewWriter(output, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(table, "%s, %s\n\n", report.Date.Format(time.DateOnly), report.Machine)
+	fmt.Fprintf(table, "%s, %s\n\n", r.Date.Format(time.DateOnly), r.Machine)
 	fmt.Fprintln(table, "figure\tmin\tmedian\t95th\t99th\tunit\tratio\tto")
-	for _, figure := range report.Figures {
+	for _, figure := range r.Figures {
 		ratio := ""
-		if value := report.ratio(figure).median; !math.IsNaN(value) {
+		if value := r.ratio(figure).median; !math.IsNaN(value) {
 			ratio = fmt.Sprintf("%.2f", value)
 		}
 		fmt.Fprintf(table, "%s\t%.4g\t%.4g\t%.4g\t%.4g\t%s\t%s\t%s\n",
@@ -87,8 +87,8 @@ func (report *report) write(output io.Writer) error {
 const noise = 1.5
 
 // tooSteep returns what grows faster than what it is measured by.
-func (report *report) tooSteep() (steep []string) {
-	for _, figure := range report.Figures {
+func (r *report) tooSteep() (steep []string) {
+	for _, figure := range r.Figures {
 		if figure.Unit == exponent && figure.median() > growth.MaxExponent {
 			steep = append(steep, fmt.Sprintf("%s grows with an exponent of %.2f", figure.Name, figure.median()))
 		}
@@ -102,13 +102,13 @@ const kubeletLooks = 1000
 
 // compare returns what is worse than in an earlier run, by more than the noise. A rate is better if it is larger,
 // anything else if it is smaller. What was measured of another count has another name, and is not compared.
-func (report *report) compare(earlier *report) (worse []string) {
-	for _, measured := range report.Figures {
+func (r *report) compare(earlier *report) (worse []string) {
+	for _, measured := range r.Figures {
 		index := slices.IndexFunc(earlier.Figures, func(before figure) bool { return before.Name == measured.Name && before.Limit == measured.Limit })
 		if index < 0 {
 			continue
 		}
-		now, then := report.ratio(measured), earlier.ratio(earlier.Figures[index])
+		now, then := r.ratio(measured), earlier.ratio(earlier.Figures[index])
 		told := fmt.Sprintf("%s is %.2f × %s, and was %.2f ×", measured.Name, now.median, measured.Limit, then.median)
 		if strings.Contains(measured.Name, string(fromZero)) {
 			lucky := measured
@@ -116,7 +116,7 @@ func (report *report) compare(earlier *report) (worse []string) {
 			for index := range lucky.Values {
 				lucky.Values[index] -= kubeletLooks
 			}
-			now = report.ratio(lucky)
+			now = r.ratio(lucky)
 		}
 		if measured.Unit == perSecond {
 			now, then = then, now

@@ -20,7 +20,7 @@ const (
 
 // triggers measures what an event costs a Broker by how many Triggers there are, of which one wants it: how long
 // it takes, and the CPU of what filters it and of what gives it to the filters.
-func (bench *bench) triggers(ctx context.Context) error {
+func (b *bench) triggers(ctx context.Context) error {
 	directory, err := os.MkdirTemp("", "triggers")
 	if err != nil {
 		return fmt.Errorf("making a directory for Triggers: %w", err)
@@ -32,13 +32,13 @@ func (bench *bench) triggers(ctx context.Context) error {
 		if err := os.WriteFile(path, []byte(idleTriggers(size-1)), 0o600); err != nil {
 			return fmt.Errorf("writing Triggers: %w", err)
 		}
-		if err := bench.installed.Apply(ctx, path); err != nil {
+		if err := b.installed.Apply(ctx, path); err != nil {
 			return err
 		}
-		if err := bench.installed.AwaitReady(ctx, "bench", "triggers"); err != nil {
+		if err := b.installed.AwaitReady(ctx, "bench", "triggers"); err != nil {
 			return err
 		}
-		if _, err := bench.hello(ctx); err != nil { // it warms it
+		if _, err := b.hello(ctx); err != nil { // it warms it
 			return err
 		}
 		used, err := usage()
@@ -47,7 +47,7 @@ func (bench *bench) triggers(ctx context.Context) error {
 		}
 		var took []float64
 		for range hellosEach {
-			one, err := bench.hello(ctx)
+			one, err := b.hello(ctx)
 			if err != nil {
 				return err
 			}
@@ -57,14 +57,14 @@ func (bench *bench) triggers(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		bench.report.add(fmt.Sprintf("hello, warm, among %d Triggers", size), "ms", helloWarm, took...)
+		b.report.add(fmt.Sprintf("hello, warm, among %d Triggers", size), "ms", helloWarm, took...)
 		programs := after.byProgram(used)
 		cost := programs["filter"] + programs["channel_dispatc"]
 		sizes, costs = append(sizes, float64(size)), append(costs, cost)
-		bench.report.add(fmt.Sprintf("CPU of the Broker per event, among %d Triggers", size), "ms", "", cost*1000/hellosEach)
+		b.report.add(fmt.Sprintf("CPU of the Broker per event, among %d Triggers", size), "ms", "", cost*1000/hellosEach)
 	}
-	bench.report.add("CPU of the Broker, by how many Triggers there are", exponent, "", growth.Exponent(sizes, costs))
-	return bench.installed.Remove(ctx, path)
+	b.report.add("CPU of the Broker, by how many Triggers there are", exponent, "", growth.Exponent(sizes, costs))
+	return b.installed.Remove(ctx, path)
 }
 
 // exponent is the unit of how something grows.

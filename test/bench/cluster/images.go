@@ -11,11 +11,11 @@ import (
 )
 
 // images measures how large the functions' images are as a node pulls them: compressed, with their base.
-func (bench *bench) images(ctx context.Context) error {
-	if _, err := bench.sequences(ctx, 1); err != nil { // so that all have pods
+func (b *bench) images(ctx context.Context) error {
+	if _, err := b.sequences(ctx, 1); err != nil { // so that all have pods
 		return err
 	}
-	pods, err := bench.pods(ctx)
+	pods, err := b.pods(ctx)
 	if err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func (bench *bench) images(ctx context.Context) error {
 			size += layer.Size
 		}
 		const megabyte = 1e6
-		bench.report.add("image of "+function+", compressed", "MB", "", float64(size)/megabyte)
+		b.report.add("image of "+function+", compressed", "MB", "", float64(size)/megabyte)
 	}
 	return nil
 }

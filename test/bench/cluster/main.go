@@ -127,13 +127,13 @@ func stepsOf(sizes sizes, wanted *regexp.Regexp) []step {
 }
 
 // measure measures step by step.
-func (bench *bench) measure(ctx context.Context, steps []step) error {
+func (b *bench) measure(ctx context.Context, steps []step) error {
 	var loads []float64
 	for _, step := range steps {
 		began := time.Now()
 		fmt.Printf("bench: %s\n", step.name)
 		limited, cancel := context.WithTimeout(ctx, stepLimit)
-		err := step.run(bench, limited)
+		err := step.run(b, limited)
 		cancel()
 		if err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
@@ -145,7 +145,7 @@ func (bench *bench) measure(ctx context.Context, steps []step) error {
 		}
 		loads = append(loads, load)
 	}
-	bench.report.add("load average of a minute, after each step", "1", "", loads...)
+	b.report.add("load average of a minute, after each step", "1", "", loads...)
 	return nil
 }
 

@@ -14,21 +14,21 @@ import (
 )
 
 // jobSink measures how fast Knative's own JobSink makes Jobs of events, which it is given directly.
-func (bench *bench) jobSink(ctx context.Context, count int) (err error) {
-	remove, err := bench.installed.InstallJobSink(ctx)
+func (b *bench) jobSink(ctx context.Context, count int) (err error) {
+	remove, err := b.installed.InstallJobSink(ctx)
 	if remove != nil {
 		defer func() { err = errors.Join(err, remove(context.WithoutCancel(ctx))) }()
 	}
 	if err != nil {
 		return err
 	}
-	if err := bench.installed.Apply(ctx, "test/bench/cluster/jobsink.yaml"); err != nil {
+	if err := b.installed.Apply(ctx, "test/bench/cluster/jobsink.yaml"); err != nil {
 		return err
 	}
-	if err := bench.installed.AwaitReady(ctx, "bench", "jobsinks"); err != nil {
+	if err := b.installed.AwaitReady(ctx, "bench", "jobsinks"); err != nil {
 		return err
 	}
-	address, err := bench.installed.ServiceAddress(ctx, "knative-eventing", "job-sink")
+	address, err := b.installed.ServiceAddress(ctx, "knative-eventing", "job-sink")
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (bench *bench) jobSink(ctx context.Context, count int) (err error) {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	jobs := bench.installed.Kubernetes.BatchV1().Jobs("bench")
+	jobs := b.installed.Kubernetes.BatchV1().Jobs("bench")
 	there, err := jobs.List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return fmt.Errorf("listing JobSink's Jobs: %w", err)
@@ -50,6 +50,6 @@ func (bench *bench) jobSink(ctx context.Context, count int) (err error) {
 	if len(there.Items) != count {
 		return fmt.Errorf("of %d events JobSink has made %d Jobs", count, len(there.Items))
 	}
-	bench.report.add(peer, perSecond, "", float64(count)/time.Since(began).Seconds())
-	return bench.deleteJobs(ctx, "bench", "")
+	b.report.add(peer, perSecond, "", float64(count)/time.Since(began).Seconds())
+	return b.deleteJobs(ctx, "bench", "")
 }

@@ -20,23 +20,23 @@ func wait(ctx context.Context, pause time.Duration) error {
 }
 
 // quiet measures what the functions do while Keptn tells nothing.
-func (bench *bench) quiet(ctx context.Context, when string) error {
-	requests, err := bench.requests(ctx)
+func (b *bench) quiet(ctx context.Context, when string) error {
+	requests, err := b.requests(ctx)
 	if err != nil {
 		return err
 	}
-	before, err := bench.cgroups(ctx)
+	before, err := b.cgroups(ctx)
 	if err != nil {
 		return err
 	}
 	if err := wait(ctx, pause); err != nil {
 		return err
 	}
-	later, err := bench.requests(ctx)
+	later, err := b.requests(ctx)
 	if err != nil {
 		return err
 	}
-	after, err := bench.cgroups(ctx)
+	after, err := b.cgroups(ctx)
 	if err != nil {
 		return err
 	}
@@ -52,44 +52,44 @@ func (bench *bench) quiet(ctx context.Context, when string) error {
 		{"other API requests ", ours},
 		{"requests to Keptn ", later[toKeptn] - requests[toKeptn]},
 	} {
-		bench.report.add(counted.name+when, perMinute, "", float64(counted.made)/pause.Minutes())
+		b.report.add(counted.name+when, perMinute, "", float64(counted.made)/pause.Minutes())
 	}
-	bench.used(when, before, after, pause)
+	b.used(when, before, after, pause)
 	return nil
 }
 
 const perMinute = "1/min"
 
 // idle is while there is no task.
-func (bench *bench) idle(ctx context.Context) error {
-	if err := bench.awaitZero(ctx); err != nil {
+func (b *bench) idle(ctx context.Context) error {
+	if err := b.awaitZero(ctx); err != nil {
 		return err
 	}
-	return bench.quiet(ctx, "while idle")
+	return b.quiet(ctx, "while idle")
 }
 
 // waiting is while Jobs run.
-func (bench *bench) waiting(ctx context.Context) error {
+func (b *bench) waiting(ctx context.Context) error {
 	const waits, slack = 10, 30 * time.Second // in which the last starts
 	configuration := fmt.Sprintf("apiVersion: v2\nactions:\n  - {name: Wait, event: %s.triggered, image: busybox, cmd: [sleep, '%d']}\n", task, int(pause.Seconds()+slack.Seconds()))
 	files := map[string][]byte{"job/config.yaml": []byte(configuration)}
 	var contexts []string
 	for index := range waits {
 		name := fmt.Sprintf("waiting-%d", index)
-		if err := bench.installed.AddService(ctx, bench.project, name, []string{stage}, files); err != nil {
+		if err := b.installed.AddService(ctx, b.project, name, []string{stage}, files); err != nil {
 			return err
 		}
-		keptnContext, err := bench.installed.Trigger(ctx, bench.project, stage, sequence, name, nil)
+		keptnContext, err := b.installed.Trigger(ctx, b.project, stage, sequence, name, nil)
 		if err != nil {
 			return err
 		}
 		contexts = append(contexts, keptnContext)
 	}
-	if err := bench.moments.await(ctx, stepLimit, contexts, running); err != nil {
+	if err := b.moments.await(ctx, stepLimit, contexts, running); err != nil {
 		return err
 	}
-	if err := bench.quiet(ctx, fmt.Sprintf("while %d tasks wait for their containers", waits)); err != nil {
+	if err := b.quiet(ctx, fmt.Sprintf("while %d tasks wait for their containers", waits)); err != nil {
 		return err
 	}
-	return bench.moments.await(ctx, stepLimit, contexts, finished)
+	return b.moments.await(ctx, stepLimit, contexts, finished)
 }

@@ -25,8 +25,8 @@ const (
 
 // starts measures how long functions take from the start of their process until they are ready: one more in a
 // pod that runs.
-func (bench *bench) starts(ctx context.Context) error {
-	if _, err := bench.sequences(ctx, 1); err != nil { // it starts the pods
+func (b *bench) starts(ctx context.Context) error {
+	if _, err := b.sequences(ctx, 1); err != nil { // it starts the pods
 		return err
 	}
 	for _, name := range []string{"executor", "watcher"} {
@@ -34,7 +34,7 @@ func (bench *bench) starts(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		pods, err := bench.pods(ctx)
+		pods, err := b.pods(ctx)
 		if err != nil {
 			return err
 		}
@@ -51,7 +51,7 @@ func (bench *bench) starts(ctx context.Context) error {
 			}
 			took = append(took, float64(one.Microseconds())/1000)
 		}
-		bench.report.add("start of "+name+"'s process to ready", "ms", "", took...)
+		b.report.add("start of "+name+"'s process to ready", "ms", "", took...)
 	}
 	return nil
 }

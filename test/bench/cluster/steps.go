@@ -38,39 +38,39 @@ const (
 )
 
 // limit is what latencies in that state are compared to.
-func (state state) limit() string {
-	if state.isFromZero() {
-		return "hello, " + string(state)
+func (s state) limit() string {
+	if s.isFromZero() {
+		return "hello, " + string(s)
 	}
 	return helloWarm
 }
 
-func (state state) isFromZero() bool { return state == fromZero || state == fromZeroUnguarded }
+func (s state) isFromZero() bool { return s == fromZero || s == fromZeroUnguarded }
 
 // latencies runs tasks one after the other, with hello in between.
-func (bench *bench) latencies(ctx context.Context, count int, state state) (err error) {
+func (b *bench) latencies(ctx context.Context, count int, state state) (err error) {
 	switch state {
 	case fromZeroUnguarded: // hello's are not enforced either
 		const policies = "config/800-network.yaml"
-		defer afterwards(ctx, &err, func(ctx context.Context) error { return bench.installed.Apply(ctx, policies) })
-		err = bench.installed.Remove(ctx, policies)
+		defer afterwards(ctx, &err, func(ctx context.Context) error { return b.installed.Apply(ctx, policies) })
+		err = b.installed.Remove(ctx, policies)
 	case overHTTP:
-		defer afterwards(ctx, &err, func(ctx context.Context) error { return bench.installed.UseTransport(ctx, "nats", system.CountingTime) })
-		err = bench.installed.UseTransport(ctx, "http", system.CountingTime)
+		defer afterwards(ctx, &err, func(ctx context.Context) error { return b.installed.UseTransport(ctx, "nats", system.CountingTime) })
+		err = b.installed.UseTransport(ctx, "http", system.CountingTime)
 	case fromZero, warm:
 	}
 	if err != nil {
 		return err
 	}
 	if !state.isFromZero() { // what is not measured warms it
-		if _, err := bench.sequences(ctx, 1); err != nil {
+		if _, err := b.sequences(ctx, 1); err != nil {
 			return err
 		}
-		if _, err := bench.hello(ctx); err != nil {
+		if _, err := b.hello(ctx); err != nil {
 			return err
 		}
 	}
-	before, err := bench.requests(ctx)
+	before, err := b.requests(ctx)
 	if err != nil {
 		return err
 	}
@@ -86,14 +86,14 @@ func (bench *bench) latencies(ctx context.Context, count int, state state) (err 
 	}
 	for range count {
 		if state.isFromZero() {
-			if err := bench.awaitZero(ctx); err != nil {
+			if err := b.awaitZero(ctx); err != nil {
 				return err
 			}
 		}
 		if err := someTime(); err != nil {
 			return err
 		}
-		took, err := bench.hello(ctx)
+		took, err := b.hello(ctx)
 		if err != nil {
 			return err
 		}
@@ -101,7 +101,7 @@ func (bench *bench) latencies(ctx context.Context, count int, state state) (err 
 		if err := someTime(); err != nil {
 			return err
 		}
-		one, err := bench.sequences(ctx, 1)
+		one, err := b.sequences(ctx, 1)
 		if err != nil {
 			return err
 		}
@@ -109,34 +109,34 @@ func (bench *bench) latencies(ctx context.Context, count int, state state) (err 
 	}
 	limit := state.limit()
 	if state != overHTTP {
-		bench.report.add(limit, "ms", "", hellos...)
+		b.report.add(limit, "ms", "", hellos...)
 	}
-	bench.report.add("triggered to started, "+string(state), "ms", limit, bench.moments.milliseconds(contexts, triggered, started)...)
-	bench.report.add("completed to finished, "+string(state), "ms", limit, bench.moments.milliseconds(contexts, completed, finished)...)
+	b.report.add("triggered to started, "+string(state), "ms", limit, b.moments.milliseconds(contexts, triggered, started)...)
+	b.report.add("completed to finished, "+string(state), "ms", limit, b.moments.milliseconds(contexts, completed, finished)...)
 	if state.isFromZero() {
 		return nil
 	}
-	after, err := bench.requests(ctx)
+	after, err := b.requests(ctx)
 	if err != nil {
 		return err
 	}
 	each := func(name string) float64 { return float64(after[name]-before[name]) / float64(count) }
-	bench.report.add("requests to Keptn per task, "+string(state), "1", "", each(toKeptn))
+	b.report.add("requests to Keptn per task, "+string(state), "1", "", each(toKeptn))
 	if state == overHTTP {
 		return nil
 	}
 	total := 0.0
 	for _, name := range functions() {
-		bench.report.add("API requests of the "+name+" per task", "1", "", each(name))
+		b.report.add("API requests of the "+name+" per task", "1", "", each(name))
 		total += each(name)
 	}
-	bench.report.add("API requests per task, in all", "1", "", total)
+	b.report.add("API requests per task, in all", "1", "", total)
 	// By now the spans of the first are in Jaeger, which get there by the batch.
-	spans, err := bench.installed.Trace(ctx, console.TraceID(contexts[0]))
+	spans, err := b.installed.Trace(ctx, console.TraceID(contexts[0]))
 	if err != nil {
 		return err
 	}
-	bench.report.add("spans per task", "1", "", float64(len(spans)))
+	b.report.add("spans per task", "1", "", float64(len(spans)))
 	return nil
 }
 
@@ -146,12 +146,12 @@ func functions() []string { return []string{"bridge", "executor", "jobsource", "
 const toKeptn = "Keptn"
 
 // requests are how many there have been.
-func (bench *bench) requests(ctx context.Context) (map[string]int, error) {
-	requests, err := bench.installed.Requests(ctx)
+func (b *bench) requests(ctx context.Context) (map[string]int, error) {
+	requests, err := b.installed.Requests(ctx)
 	if err != nil {
 		return nil, err
 	}
-	requests[toKeptn], err = bench.installed.SetFaults(ctx, 0, 0)
+	requests[toKeptn], err = b.installed.SetFaults(ctx, 0, 0)
 	return requests, err
 }
 
@@ -165,25 +165,25 @@ func newEvent(what string) event.Event {
 }
 
 // hello sends an event to a function that does nothing, and returns how many milliseconds it took.
-func (bench *bench) hello(ctx context.Context) (float64, error) {
+func (b *bench) hello(ctx context.Context) (float64, error) {
 	sent := newEvent("hello")
 	if err := sent.SetData(event.ApplicationJSON, conformance.Script{"/": {{Status: http.StatusAccepted}}}); err != nil {
 		return 0, fmt.Errorf("encoding an event for hello: %w", err)
 	}
 	began := time.Now()
-	if err := (&function.Sender{URL: bench.broker, HTTP: http.DefaultClient}).Send(ctx, sent); err != nil {
+	if err := (&function.Sender{URL: b.broker, HTTP: http.DefaultClient}).Send(ctx, sent); err != nil {
 		return 0, err
 	}
 	took := time.Since(began)
 	return float64(took.Microseconds()) / 1000, nil
 }
 
-func (bench *bench) awaitZero(ctx context.Context) error {
-	if err := bench.installed.WaitForZero(ctx, zeroLimit, "executor-"+task, "watcher"); err != nil {
+func (b *bench) awaitZero(ctx context.Context) error {
+	if err := b.installed.WaitForZero(ctx, zeroLimit, "executor-"+task, "watcher"); err != nil {
 		return err
 	}
 	return console.Eventually(ctx, zeroLimit, func(ctx context.Context) error {
-		pods, err := bench.installed.Kubernetes.CoreV1().Pods("bench").List(ctx, metav1.ListOptions{})
+		pods, err := b.installed.Kubernetes.CoreV1().Pods("bench").List(ctx, metav1.ListOptions{})
 		if err == nil && len(pods.Items) > 0 {
 			err = fmt.Errorf("hello has %d pods", len(pods.Items))
 		}
@@ -193,10 +193,10 @@ func (bench *bench) awaitZero(ctx context.Context) error {
 
 // addServices makes as many services as sequences are to run at once, since Keptn runs one sequence of a
 // service at a time.
-func (bench *bench) addServices(ctx context.Context, count int) error {
-	for ; bench.services < count; bench.services++ {
-		name := fmt.Sprintf("service-%d", bench.services)
-		if err := bench.installed.AddService(ctx, bench.project, name, []string{stage}, files()); err != nil {
+func (b *bench) addServices(ctx context.Context, count int) error {
+	for ; b.services < count; b.services++ {
+		name := fmt.Sprintf("service-%d", b.services)
+		if err := b.installed.AddService(ctx, b.project, name, []string{stage}, files()); err != nil {
 			return err
 		}
 	}
@@ -204,8 +204,8 @@ func (bench *bench) addServices(ctx context.Context, count int) error {
 }
 
 // trigger triggers as many sequences at once, each of a service of its own.
-func (bench *bench) trigger(ctx context.Context, count int) ([]string, error) {
-	if err := bench.addServices(ctx, count); err != nil {
+func (b *bench) trigger(ctx context.Context, count int) ([]string, error) {
+	if err := b.addServices(ctx, count); err != nil {
 		return nil, err
 	}
 	contexts := make([]string, count)
@@ -213,7 +213,7 @@ func (bench *bench) trigger(ctx context.Context, count int) ([]string, error) {
 	group.SetLimit(concurrency)
 	for index := range count {
 		group.Go(func() (err error) {
-			contexts[index], err = bench.installed.Trigger(ctx, bench.project, stage, sequence, fmt.Sprintf("service-%d", index), nil)
+			contexts[index], err = b.installed.Trigger(ctx, b.project, stage, sequence, fmt.Sprintf("service-%d", index), nil)
 			return err
 		})
 	}
@@ -221,13 +221,13 @@ func (bench *bench) trigger(ctx context.Context, count int) ([]string, error) {
 }
 
 // sequences runs as many sequences at once until they have ended.
-func (bench *bench) sequences(ctx context.Context, count int) ([]string, error) {
-	contexts, err := bench.trigger(ctx, count)
+func (b *bench) sequences(ctx context.Context, count int) ([]string, error) {
+	contexts, err := b.trigger(ctx, count)
 	if err != nil {
 		return nil, err
 	}
-	if err := bench.moments.await(ctx, stepLimit, contexts, finished); err != nil {
+	if err := b.moments.await(ctx, stepLimit, contexts, finished); err != nil {
 		return nil, err
 	}
-	return contexts, bench.moments.await(ctx, stepLimit, contexts, completed)
+	return contexts, b.moments.await(ctx, stepLimit, contexts, completed)
 }

@@ -62,9 +62,9 @@ func usage() (processor, error) {
 }
 
 // byProgram is what was used by each program since an earlier reading.
-func (used processor) byProgram(earlier processor) map[string]float64 {
+func (p processor) byProgram(earlier processor) map[string]float64 {
 	programs := map[string]float64{}
-	for process, seconds := range used {
+	for process, seconds := range p {
 		programs[process.name] += seconds - earlier[process]
 	}
 	return programs
@@ -72,8 +72,8 @@ func (used processor) byProgram(earlier processor) map[string]float64 {
 
 // since is what was used by programs since an earlier reading: those that used the most, and the others
 // together.
-func (used processor) since(earlier processor) map[string]float64 {
-	programs, all := used.byProgram(earlier), 0.0
+func (p processor) since(earlier processor) map[string]float64 {
+	programs, all := p.byProgram(earlier), 0.0
 	for _, seconds := range programs {
 		all += seconds
 	}
@@ -108,8 +108,8 @@ func functionOf(pod *corev1.Pod) string {
 }
 
 // pods are those of the functions that run.
-func (bench *bench) pods(ctx context.Context) ([]corev1.Pod, error) {
-	pods, err := bench.installed.Kubernetes.CoreV1().Pods(system.Namespace).List(ctx, metav1.ListOptions{FieldSelector: "status.phase=Running"})
+func (b *bench) pods(ctx context.Context) ([]corev1.Pod, error) {
+	pods, err := b.installed.Kubernetes.CoreV1().Pods(system.Namespace).List(ctx, metav1.ListOptions{FieldSelector: "status.phase=Running"})
 	if err != nil {
 		return nil, fmt.Errorf("listing the functions' pods: %w", err)
 	}
@@ -117,8 +117,8 @@ func (bench *bench) pods(ctx context.Context) ([]corev1.Pod, error) {
 }
 
 // cgroups reads what the functions' pods have used, and what of that their queue-proxies, by the cgroup's name.
-func (bench *bench) cgroups(ctx context.Context) (map[string]cgroup, error) {
-	pods, err := bench.pods(ctx)
+func (b *bench) cgroups(ctx context.Context) (map[string]cgroup, error) {
+	pods, err := b.pods(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +153,7 @@ func (bench *bench) cgroups(ctx context.Context) (map[string]cgroup, error) {
 
 // used reports what each function has used in a time: the most memory that a pod of it needed so far, and what
 // all of them need now.
-func (bench *bench) used(when string, before, after map[string]cgroup, took time.Duration) {
+func (b *bench) used(when string, before, after map[string]cgroup, took time.Duration) {
 	memory, peak, seconds := map[string]float64{}, map[string]float64{}, map[string]float64{}
 	for id, now := range after {
 		memory[now.function] += now.memory
@@ -162,9 +162,9 @@ func (bench *bench) used(when string, before, after map[string]cgroup, took time
 	}
 	const mebibyte = 1 << 20
 	for _, function := range slices.Sorted(maps.Keys(memory)) {
-		bench.report.add("memory of a pod of "+function+" at most, "+when, "MiB", "", peak[function]/mebibyte)
-		bench.report.add("memory of "+function+" "+when, "MiB", "", memory[function]/mebibyte)
-		bench.report.add("CPU of "+function+" "+when, "m", "", seconds[function]/took.Seconds()*1000)
+		b.report.add("memory of a pod of "+function+" at most, "+when, "MiB", "", peak[function]/mebibyte)
+		b.report.add("memory of "+function+" "+when, "MiB", "", memory[function]/mebibyte)
+		b.report.add("CPU of "+function+" "+when, "m", "", seconds[function]/took.Seconds()*1000)
 	}
 }
 
@@ -187,8 +187,8 @@ var inSeconds = map[string]float64{"cpu.stat": 1e6, "cpuacct.usage": 1e9}
 
 // read reads the number in the one file that there is of the cgroup of a pod or a container, after a prefix of
 // its line.
-func (directories directories) read(id string, files map[string]string) (float64, error) {
-	for _, directory := range directories {
+func (d directories) read(id string, files map[string]string) (float64, error) {
+	for _, directory := range d {
 		name := filepath.Base(directory)
 		if !strings.Contains(name, id) && !strings.Contains(name, strings.ReplaceAll(id, "-", "_")) {
 			continue

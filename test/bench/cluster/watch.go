@@ -37,28 +37,28 @@ const (
 	completed = "a Job has completed"
 )
 
-func (moments *moments) note(keptnContext, what string) {
-	moments.mutex.Lock()
-	defer moments.mutex.Unlock()
+func (m *moments) note(keptnContext, what string) {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
 	key := moment{keptnContext, what}
-	if _, ok := moments.seen[key]; !ok {
-		moments.seen[key] = time.Now()
+	if _, ok := m.seen[key]; !ok {
+		m.seen[key] = time.Now()
 	}
 }
 
 // at is when something was seen of a sequence; zero if it was not.
-func (moments *moments) at(keptnContext, what string) time.Time {
-	moments.mutex.Lock()
-	defer moments.mutex.Unlock()
-	return moments.seen[moment{keptnContext, what}]
+func (m *moments) at(keptnContext, what string) time.Time {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	return m.seen[moment{keptnContext, what}]
 }
 
 // await waits until something was seen of all sequences.
-func (moments *moments) await(ctx context.Context, limit time.Duration, keptnContexts []string, what string) error {
+func (m *moments) await(ctx context.Context, limit time.Duration, keptnContexts []string, what string) error {
 	return console.Eventually(ctx, limit, func(context.Context) error {
 		missing := 0
 		for _, keptnContext := range keptnContexts {
-			if moments.at(keptnContext, what).IsZero() {
+			if m.at(keptnContext, what).IsZero() {
 				missing++
 			}
 		}
@@ -70,26 +70,26 @@ func (moments *moments) await(ctx context.Context, limit time.Duration, keptnCon
 }
 
 // milliseconds are the times between two moments of each sequence.
-func (moments *moments) milliseconds(keptnContexts []string, from, to string) (values []float64) {
+func (m *moments) milliseconds(keptnContexts []string, from, to string) (values []float64) {
 	for _, keptnContext := range keptnContexts {
-		values = append(values, float64(moments.at(keptnContext, to).Sub(moments.at(keptnContext, from)).Microseconds())/1000)
+		values = append(values, float64(m.at(keptnContext, to).Sub(m.at(keptnContext, from)).Microseconds())/1000)
 	}
 	return values
 }
 
 // last is when something was seen of the last of some sequences, and first of the first.
-func (moments *moments) last(keptnContexts []string, what string) (last time.Time) {
+func (m *moments) last(keptnContexts []string, what string) (last time.Time) {
 	for _, keptnContext := range keptnContexts {
-		if at := moments.at(keptnContext, what); at.After(last) {
+		if at := m.at(keptnContext, what); at.After(last) {
 			last = at
 		}
 	}
 	return last
 }
 
-func (moments *moments) first(keptnContexts []string, what string) (first time.Time) {
+func (m *moments) first(keptnContexts []string, what string) (first time.Time) {
 	for _, keptnContext := range keptnContexts {
-		if at := moments.at(keptnContext, what); first.IsZero() || at.Before(first) {
+		if at := m.at(keptnContext, what); first.IsZero() || at.Before(first) {
 			first = at
 		}
 	}

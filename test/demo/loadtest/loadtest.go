@@ -109,7 +109,7 @@ func visit(ctx context.Context, host string, results *results) {
 	}
 }
 
-func (results *results) request(ctx context.Context, host string) {
+func (r *results) request(ctx context.Context, host string) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, host+"/", nil)
 	began := time.Now()
 	var response *http.Response
@@ -125,24 +125,24 @@ func (results *results) request(ctx context.Context, host string) {
 		_ = response.Body.Close()
 		status = response.StatusCode
 	}
-	results.mutex.Lock()
-	defer results.mutex.Unlock()
-	results.durations = append(results.durations, time.Since(began))
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	r.durations = append(r.durations, time.Since(began))
 	if status != http.StatusOK {
-		results.failures++
+		r.failures++
 	}
 }
 
-func (results *results) print(output io.Writer, runTime time.Duration) {
-	slices.Sort(results.durations)
+func (r *results) print(output io.Writer, runTime time.Duration) {
+	slices.Sort(r.durations)
 	percentile := func(percent int) string {
-		if len(results.durations) == 0 {
+		if len(r.durations) == 0 {
 			return "-"
 		}
-		return fmt.Sprintf("%.1f", float64(results.durations[(len(results.durations)-1)*percent/100].Microseconds())/1000) //nolint:mnd // percent, microseconds
+		return fmt.Sprintf("%.1f", float64(r.durations[(len(r.durations)-1)*percent/100].Microseconds())/1000) //nolint:mnd // percent, microseconds
 	}
 	_, _ = fmt.Fprintf(output, "%-8s %-8s %8s %8s | %8s %8s %8s %8s\n", "Type", "Name", "# reqs", "# fails", "median", "95%", "max", "req/s")
-	_, _ = fmt.Fprintf(output, "%-8s %-8s %8d %8d | %8s %8s %8s %8.1f\n", "GET", "/", len(results.durations), results.failures,
-		percentile(50), percentile(95), percentile(100), float64(len(results.durations))/runTime.Seconds()) //nolint:mnd // percentiles
+	_, _ = fmt.Fprintf(output, "%-8s %-8s %8d %8d | %8s %8s %8s %8.1f\n", "GET", "/", len(r.durations), r.failures,
+		percentile(50), percentile(95), percentile(100), float64(len(r.durations))/runTime.Seconds()) //nolint:mnd // percentiles
 	_, _ = fmt.Fprintln(output, "\n(response times in milliseconds)")
 }

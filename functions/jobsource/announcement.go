@@ -1,0 +1,71 @@
+package jobsource
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	batchv1 "k8s.io/api/batch/v1"
+
+	"github.com/job-executor/job-executor/functions/protocol"
+	"github.com/job-executor/job-executor/functions/run"
+)
+
+const (
+	// A round of announcements must end before the bridge assumes that the runs are gone.
+	concurrentAnnouncements = 16
+	announceTimeout         = 30 * time.Second
+)
+
+// announceAll announces the runs that are not reported, at the start and at every interval. So a new bridge learns of
+// runs that started before it, and the runs learn that Keptn no longer waits. Young runs are skipped: the bridge has
+// just heard of them, and many end before the next interval.
+func (s *Source) announceAll(ctx context.Context) {
+	ticker := time.NewTicker(s.ActiveInterval)
+	defer ticker.Stop()
+	var young time.Time // zero at the start, when no run is skipped
+	for {
+		var group errgroup.Group
+		group.SetLimit(concurrentAnnouncements)
+		for _, active := range activeRuns(s.jobs()) {
+			if !young.IsZero() && active[0].CreationTimestamp.After(young) {
+				continue
+			}
+			group.Go(func() error {
+				ctx, cancel := context.WithTimeout(ctx, announceTimeout)
+				defer cancel()
+				if err := s.Sender.Send(ctx, protocol.Active(active, s.Now())); err != nil && !errors.Is(ctx.Err(), context.Canceled) {
+					s.Log.WarnContext(ctx, "announcing a run failed; retrying", "run", active[0].Labels[run.EventIDLabel], "error", err)
+				}
+				return nil
+			})
+		}
+		_ = group.Wait() // no announcement returns an error
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			young = s.Now().Add(-s.ActiveInterval / 2)
+		}
+	}
+}
+
+// activeRuns returns the Jobs of each run that is not reported, sorted by name.
+func activeRuns(jobs []*batchv1.Job) [][]*batchv1.Job {
+	slices.SortFunc(jobs, func(one, other *batchv1.Job) int { return cmp.Compare(one.Name, other.Name) })
+	runs := map[string][]*batchv1.Job{}
+	for _, job := range jobs {
+		runs[job.Labels[run.EventIDLabel]] = append(runs[job.Labels[run.EventIDLabel]], job)
+	}
+	var active [][]*batchv1.Job
+	for _, runID := range slices.Sorted(maps.Keys(runs)) {
+		if slices.ContainsFunc(runs[runID], func(job *batchv1.Job) bool { return !run.IsReported(job) }) {
+			active = append(active, runs[runID])
+		}
+	}
+	return active
+}
