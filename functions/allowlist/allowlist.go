@@ -9,11 +9,10 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// Selector is a selector of labels in an environment variable, as kubectl has it; none selects
-// nothing.
+// Selector is a label selector in an environment variable, in kubectl's syntax. The zero value selects nothing.
 type Selector struct{ labels.Selector }
 
-// UnmarshalText reads a selector; it is an error if it is none.
+// UnmarshalText parses a selector.
 func (s *Selector) UnmarshalText(text []byte) error {
 	if strings.TrimSpace(string(text)) == "" {
 		*s = Selector{}
@@ -24,7 +23,7 @@ func (s *Selector) UnmarshalText(text []byte) error {
 	return err
 }
 
-// Text is the selector as it was written; empty if there is none.
+// Text returns the selector as it was written; empty if there is none.
 func (s Selector) Text() string {
 	if s.Selector == nil {
 		return ""
@@ -32,13 +31,12 @@ func (s Selector) Text() string {
 	return s.String()
 }
 
-// Selects says whether it selects what has these labels.
+// Selects reports whether the selector matches labels.
 func (s Selector) Selects(of map[string]string) bool {
 	return s.Selector != nil && s.Matches(labels.Set(of))
 }
 
-// Name says whether a name is one of those that glob patterns list. Its error is that one is no
-// pattern.
+// Name reports whether a name matches one of the glob patterns. It returns an error for an invalid pattern.
 func Name(patterns []string, name string) (bool, error) {
 	for _, pattern := range patterns {
 		compiled, err := glob.Compile(strings.TrimSpace(pattern))
@@ -52,13 +50,13 @@ func Name(patterns []string, name string) (bool, error) {
 	return false, nil
 }
 
-// Image says whether an image is one of those that glob patterns list. Names are compared in full:
-// busybox is docker.io/library/busybox:latest, in patterns as in images. A pattern without a tag
-// allows any; where an image has a digest its tag does not matter, as to Kubernetes.
+// Image reports whether an image matches one of the glob patterns. Full names are compared: busybox is
+// docker.io/library/busybox:latest, in patterns and in images. A pattern without a tag matches any tag. If an
+// image has a digest, its tag is ignored, as by Kubernetes.
 func Image(patterns []string, image string) (bool, error) {
 	named, err := reference.ParseNormalizedNamed(image)
 	if err != nil {
-		return false, nil // what is no name of an image nothing lists
+		return false, nil // an invalid image name matches nothing
 	}
 	full := named.Name() + ":latest"
 	if digested, ok := named.(reference.Digested); ok {
@@ -75,7 +73,7 @@ func Image(patterns []string, image string) (bool, error) {
 	return false, nil
 }
 
-// inFull returns patterns with the registry, as image names have it.
+// inFull adds the registry to patterns, as image names have it.
 func inFull(patterns []string) (full []string) {
 	const registry, official = "docker.io/", "library/"
 	for _, pattern := range patterns {

@@ -1,3 +1,2 @@
-// Package allowlist compares names with the patterns that an installation allows: of images in
-// full, and of anything else as they stand.
+// Package allowlist compares images and other names with the patterns that an installation allows.
 package allowlist

@@ -18,10 +18,9 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Client reaches the kinds of objects that functions have to do with. It is a part of what
-// client-go's clientset does: that, and each of its typed clients, brings the types of all
-// Kubernetes' APIs, a third of a program that is to start from zero. Package clientset makes one of a
-// clientset.
+// Client accesses the kinds of objects that functions need. client-go's clientset, and each of its typed
+// clients, would link the types of all Kubernetes APIs: a third of a program that must start fast. Package
+// clientset adapts a clientset to this interface.
 type Client interface {
 	Jobs(namespace string) Objects[*batchv1.Job, *batchv1.JobList]
 	Pods(namespace string) Pods
@@ -32,8 +31,8 @@ type Client interface {
 	Namespaces() Objects[*corev1.Namespace, *corev1.NamespaceList]
 }
 
-// Objects are the objects of a kind, as client-go's typed clients have them; the errors are those
-// of k8s.io/apimachinery/pkg/api/errors.
+// Objects accesses the objects of a kind like client-go's typed clients. Its errors are those of
+// k8s.io/apimachinery/pkg/api/errors.
 type Objects[T, L any] interface {
 	Create(ctx context.Context, object T, options metav1.CreateOptions) (T, error)
 	Update(ctx context.Context, object T, options metav1.UpdateOptions) (T, error)
@@ -44,15 +43,14 @@ type Objects[T, L any] interface {
 	Patch(ctx context.Context, name string, patchType types.PatchType, data []byte, options metav1.PatchOptions, subresources ...string) (T, error)
 }
 
-// Pods are pods, and what their containers print.
+// Pods accesses pods and the logs of their containers.
 type Pods interface {
 	Objects[*corev1.Pod, *corev1.PodList]
-	// GetLogs returns the request of a container's log.
+	// GetLogs returns the request for a container's log.
 	GetLogs(name string, options *corev1.PodLogOptions) *rest.Request
 }
 
-// Connect returns a client of the cluster that this pod is in. Timeout bounds each call; 0 is
-// none, for who watches.
+// Connect returns a client of this pod's cluster. The timeout bounds each call; 0 is unlimited, for watches.
 func Connect(timeout time.Duration) (Client, error) {
 	config, err := Config(timeout)
 	if err != nil {
@@ -61,16 +59,16 @@ func Connect(timeout time.Duration) (Client, error) {
 	return New(config)
 }
 
-// New returns a client of the cluster of a configuration.
+// New returns a client for a configuration.
 func New(config *rest.Config) (Client, error) {
 	scheme := runtime.NewScheme()
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
 	if err := errors.Join(corev1.AddToScheme(scheme), batchv1.AddToScheme(scheme)); err != nil {
-		return nil, fmt.Errorf("registering Kubernetes' types: %w", err)
+		return nil, fmt.Errorf("register Kubernetes' types: %w", err)
 	}
 	shared, err := rest.HTTPClientFor(config)
 	if err != nil {
-		return nil, fmt.Errorf("making a client of Kubernetes' API: %w", err)
+		return nil, fmt.Errorf("create a client of Kubernetes' API: %w", err)
 	}
 	config = rest.CopyConfig(config)
 	config.NegotiatedSerializer = rest.CodecFactoryForGeneratedClient(scheme, serializer.NewCodecFactory(scheme)).WithoutConversion()
@@ -84,7 +82,7 @@ func connect(config *rest.Config, shared *http.Client, version schema.GroupVersi
 	config.GroupVersion, config.APIPath = &version, path
 	connected, err := rest.RESTClientForConfigAndClient(config, shared)
 	if err != nil {
-		return nil, fmt.Errorf("making a client of Kubernetes' API %s: %w", version, err)
+		return nil, fmt.Errorf("create a client of Kubernetes' API %s: %w", version, err)
 	}
 	return connected, nil
 }

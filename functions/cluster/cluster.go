@@ -8,8 +8,7 @@ import (
 )
 
 const (
-	// clientQPS and clientBurst are raised since client-go's five requests a
-	// second would be the bottleneck of everything.
+	// client-go's default of five requests per second would limit everything.
 	clientQPS   = 200
 	clientBurst = 400
 )
@@ -17,7 +16,7 @@ const (
 // CallTimeout bounds one call of the Kubernetes API, for clients that do not watch.
 const CallTimeout = 30 * time.Second
 
-// Config is how a pod reaches its cluster's API. Timeout bounds each call; 0 is none.
+// Config returns the configuration of this pod's cluster. The timeout bounds each call; 0 is unlimited.
 func Config(timeout time.Duration) (*rest.Config, error) {
 	config, err := rest.InClusterConfig()
 	if err != nil {

@@ -1,2 +1,2 @@
-// Package cluster is how functions reach their Kubernetes cluster.
+// Package cluster accesses the Kubernetes cluster of a function.
 package cluster

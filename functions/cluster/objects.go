@@ -11,27 +11,26 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// object is a pointer to an object of Kubernetes.
+// object is a pointer to a Kubernetes object.
 type object[V any] interface {
 	*V
 	runtime.Object
 	metav1.Object
 }
 
-// list is a pointer to a list of them.
+// list is a pointer to a list of objects.
 type list[V any] interface {
 	*V
 	runtime.Object
 }
 
-// objects sends what Objects does to a REST interface, as client-go's typed clients do. (What those
-// are made of, k8s.io/client-go/gentype, has its fakes in the same package, which bring OpenAPI and
-// all of structured merge to a program.)
+// objects implements Objects with a REST client, like client-go's typed clients. Their base,
+// k8s.io/client-go/gentype, has its fakes in the same package, which would link OpenAPI and structured merge.
 type objects[V, M any, T object[V], L list[M]] struct {
 	client     rest.Interface
 	parameters runtime.ParameterCodec
 	resource   string
-	// namespace is empty where objects are in none.
+	// namespace is empty for objects without a namespace.
 	namespace string
 }
 

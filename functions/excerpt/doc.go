@@ -1,3 +1,2 @@
-// Package excerpt keeps of a text that is too long its beginning and its end, and says where all of it
-// can be read.
+// Package excerpt truncates long text in the middle and says where the full text is.
 package excerpt

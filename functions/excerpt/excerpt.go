@@ -7,9 +7,8 @@ import (
 	"strings"
 )
 
-// Shorten returns as much of a text as fits into room bytes of JSON: its beginning and
-// its end, and a note that says where all of it is. How much room a character needs
-// depends on how it is escaped, so it is searched for.
+// Shorten truncates text in the middle so that it needs at most room bytes as JSON, with a note where the whole
+// text is. It searches for the length, because escaping makes some characters longer.
 func Shorten(text, whole string, room int) string {
 	fits := func(text string) bool {
 		encoded, err := json.Marshal(text)
@@ -30,12 +29,11 @@ func Shorten(text, whole string, room int) string {
 	return cut(tooMuch - 1)
 }
 
-// Writer keeps the beginning and the end of what is written,
-// in bounded memory.
+// Writer keeps the beginning and the end of everything that is written, in bounded memory.
 type Writer struct {
-	// Limit is how many bytes are kept.
+	// Limit is how many bytes it keeps.
 	Limit int
-	// Whole says where all of it can be read.
+	// Whole says where the full text is.
 	Whole string
 
 	head, tail []byte
@@ -59,7 +57,7 @@ func (w *Writer) Write(content []byte) (int, error) {
 	return written, nil
 }
 
-// String returns what was kept, as valid UTF-8.
+// String returns the kept text as valid UTF-8.
 func (w *Writer) String() string {
 	if w.missing == 0 {
 		return strings.ToValidUTF8(string(w.head)+string(w.tail), "\uFFFD")

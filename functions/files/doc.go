@@ -1,4 +1,3 @@
-// Package files is how executors and fetchers read the files of Keptn's projects without
-// Keptn's token: the paths, levels, headers and limits of the bridge's gateway, and its
-// client.
+// Package files is the protocol between the bridge's gateway and its clients, which read the files of Keptn's
+// projects without Keptn's token: paths, levels, headers, limits, and the client.
 package files

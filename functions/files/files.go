@@ -33,7 +33,7 @@ const (
 	NamespaceParameter = "namespace"
 )
 
-// Level is a level at which Keptn keeps a project's files.
+// Level is a level of Keptn's project files.
 type Level string
 
 // The levels.
@@ -43,55 +43,54 @@ const (
 	ProjectLevel Level = "project"
 )
 
-// Levels are all of them in the order in which a file is looked up: the nearest one that
-// has it counts.
+// Levels returns all levels in lookup order. The first one with the file counts.
 func Levels() []Level { return []Level{ServiceLevel, StageLevel, ProjectLevel} }
 
 const (
-	// TokenAudience is the audience of the service account tokens that are taken.
+	// TokenAudience is the audience of accepted service account tokens.
 	TokenAudience = "job-executor-bridge"
-	// GrantHeader of a request holds the grant.
+	// GrantHeader is the header of a request that holds the grant.
 	GrantHeader = "Grant"
-	// StartedHeader of a grant says that Keptn has a started event of ours for the task.
+	// StartedHeader is the header of a grant that is set if Keptn has a started event of ours for the task.
 	StartedHeader = "Task-Started"
 	// MaxFileBytes bounds a file, and maxPathsBytes the list of all paths.
 	MaxFileBytes  = 64 << 20
 	maxPathsBytes = 16 << 20
 	maxGrantBytes = 16 << 10
-	// CallTimeout bounds one call of the gateway. It is longer than that waits for Keptn.
+	// CallTimeout bounds one call of the gateway. It is longer than the gateway waits for Keptn.
 	CallTimeout = 50 * time.Second
 )
 
-// ErrNotFound says that Keptn does not have a file.
+// ErrNotFound means that Keptn does not have the file.
 var ErrNotFound = errors.New("not found")
 
-// ErrOver says that Keptn no longer waits for a task.
+// ErrOver means that Keptn no longer waits for the task.
 var ErrOver = errors.New("Keptn no longer waits for the task")
 
-// StatusError is any other answer of the gateway that is no success.
+// StatusError is any other error response of the gateway.
 type StatusError struct {
 	// Code is the HTTP status.
 	Code int
-	// Message is what the gateway said.
+	// Message is the response's text.
 	Message string
 }
 
-// Error tells what the gateway said.
+// Error returns the status and the message.
 func (s *StatusError) Error() string {
 	return fmt.Sprintf("the bridge answered %d: %s", s.Code, s.Message)
 }
 
-// IsTemporary says whether trying again may help.
+// IsTemporary reports whether a retry may help.
 func (s *StatusError) IsTemporary() bool {
 	return s.Code >= http.StatusInternalServerError || s.Code == http.StatusTooManyRequests
 }
 
-// Grant is what the bridge gives for a task.
+// Grant is the bridge's permission to read a task's files.
 type Grant struct {
-	// Token lets the task's files be read.
+	// Token is sent with each request for a file.
 	Token string
-	// Started says that Keptn has a started event of ours for the task: its run has begun,
-	// and must not begin again, even if its Jobs are gone.
+	// Started is true if Keptn has a started event of ours for the task. Its run has begun, and must not begin
+	// again even if its Jobs are gone.
 	Started bool
 }
 
@@ -99,15 +98,14 @@ type Grant struct {
 type Client struct {
 	// URL is the bridge's address, without a slash at the end.
 	URL string
-	// TokenFile holds a service account token for the audience. It is read each time since
-	// Kubernetes replaces it.
+	// TokenFile has a service account token for the audience. It is read for every call, because Kubernetes
+	// rotates it.
 	TokenFile string
-	// HTTP makes the calls.
-	HTTP *http.Client
+	HTTP      *http.Client
 }
 
-// Grant returns a grant for the task of an event, whose Jobs may be in these namespaces.
-// It returns ErrOver if Keptn no longer waits for the task.
+// Grant returns a grant for the task of an event, whose Jobs may run in these namespaces. It returns ErrOver if
+// Keptn no longer waits for the task.
 func (c *Client) Grant(ctx context.Context, received event.Event, namespaces []string) (Grant, error) {
 	request, err := c.request(ctx, http.MethodPost, GrantPath+"?"+url.Values{NamespaceParameter: namespaces}.Encode())
 	if err != nil {
@@ -126,13 +124,13 @@ func (c *Client) Grant(ctx context.Context, received event.Event, namespaces []s
 	return Grant{Token: string(content), Started: header.Get(StartedHeader) != ""}, nil
 }
 
-// File returns the content of a file, or ErrNotFound. Of a file with more than maxBytes
-// it returns one byte more.
+// File returns the content of a file, or ErrNotFound. If the file has more than maxBytes, it returns maxBytes+1
+// bytes.
 func (c *Client) File(ctx context.Context, grant string, level Level, path string, maxBytes int64) ([]byte, error) {
 	return c.resource(ctx, grant, url.Values{LevelParameter: {string(level)}, PathParameter: {path}}, maxBytes)
 }
 
-// Paths returns the paths of all files of a level.
+// Paths returns the paths of all files at a level.
 func (c *Client) Paths(ctx context.Context, grant string, level Level) ([]string, error) {
 	content, err := c.resource(ctx, grant, url.Values{LevelParameter: {string(level)}}, maxPathsBytes)
 	if err != nil {

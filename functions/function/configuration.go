@@ -11,15 +11,14 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// Validator is a configuration of which not every combination of settings is right.
+// Validator is a configuration that checks its settings.
 type Validator interface {
 	// Validate returns an error that names every variable that is wrong.
 	Validate() error
 }
 
-// Configure reads a configuration from the variables of an environment, as the env tags
-// of its fields say, and validates it. Its error names every variable that is missing or
-// wrong.
+// Configure parses a configuration from variables, as the env tags of its fields say, and validates it. Its
+// error names every missing or invalid variable.
 func Configure[Configuration any](environment map[string]string) (Configuration, error) {
 	environment = maps.Clone(environment)
 	trimLists(reflect.TypeFor[Configuration](), environment)
@@ -36,8 +35,7 @@ func Configure[Configuration any](environment map[string]string) (Configuration,
 	return configuration, errors.Join(failures...)
 }
 
-// trimLists removes blanks and empty items from the variables that are lists or maps: YAML folds a
-// long one over several lines.
+// trimLists removes blanks and empty items from lists and maps: YAML may fold a long list over several lines.
 func trimLists(structure reflect.Type, environment map[string]string) {
 	for index := range structure.NumField() {
 		field := structure.Field(index)
@@ -64,7 +62,7 @@ func trimLists(structure reflect.Type, environment map[string]string) {
 	}
 }
 
-// named names the variable of a failure, which names only its field.
+// named adds the variable to an error that only has the field.
 func named(failure error, structure reflect.Type) error {
 	if empty, ok := errors.AsType[env.EmptyVarError](failure); ok {
 		return fmt.Errorf("environment variable %s: required", empty.Key)

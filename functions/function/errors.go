@@ -6,13 +6,13 @@ import (
 	"net/http"
 )
 
-// permanentError marks an error that the same event gives every time.
+// permanentError is an error that the same event causes every time.
 type permanentError struct{ error }
 
 func (p permanentError) Unwrap() error { return p.error }
 
-// Permanent marks an error as one that a repetition does not mend: Knative gives
-// the event to the dead letter sink at once. Every other error is retriable.
+// Permanent marks an error that a retry cannot fix. Knative sends the event to the dead letter sink at once.
+// All other errors are retried.
 func Permanent(err error) error {
 	if err == nil {
 		return nil
@@ -20,8 +20,7 @@ func Permanent(err error) error {
 	return permanentError{err}
 }
 
-// ErrorType is the kind of an error, in words for metrics: permanent or retriable; empty if
-// there is none.
+// ErrorType returns the kind of an error for metrics: permanent, retriable, or empty for nil.
 func ErrorType(err error) string {
 	switch {
 	case err == nil:
@@ -33,18 +32,17 @@ func ErrorType(err error) string {
 	}
 }
 
-// IsPermanent says whether an error was marked by Permanent.
+// IsPermanent reports whether an error was marked by Permanent.
 func IsPermanent(err error) bool {
 	_, permanent := errors.AsType[permanentError](err)
 	return permanent
 }
 
-// errTooLarge says that an event is larger than is received.
+// errTooLarge means that an event exceeds the limit.
 var errTooLarge = errors.New("it is too large")
 
-// statusOf is the answer to an event whose handler failed. Knative repeats
-// network errors, 5xx, 404, 408, 409 and 429, and nothing else
-// (knative.dev/eventing/pkg/kncloudevents, SelectiveRetry).
+// statusOf returns the HTTP status for a handler's error. Knative retries network errors, 5xx, 404, 408, 409
+// and 429, and nothing else (knative.dev/eventing/pkg/kncloudevents, SelectiveRetry).
 func statusOf(err error) int {
 	switch {
 	case errors.Is(err, errTooLarge):

@@ -10,25 +10,24 @@ import (
 )
 
 const (
-	// largeAtATime is how many requests of the largest size are served at a time; of smaller ones, as many
-	// as are together no larger.
+	// largeAtATime is how many requests of the largest size are served at a time. More requests of a smaller
+	// size fit into the same memory.
 	largeAtATime = 2
-	// smallBytes is the size up to which requests are small. They share room of their own: large ones,
-	// which may only be announced, do not hold them up.
+	// smallBytes is the largest size of a small request. Small requests have memory of their own, so that large
+	// ones, which may never arrive, do not delay them.
 	smallBytes = 64 << 10
-	// memoryTimeout is how long a request waits for room. It has to arrive within readTimeout, waiting
-	// included.
+	// memoryTimeout is how long a request waits for memory. The wait counts towards readTimeout.
 	memoryTimeout = readTimeout / 2
-	// bodyTimeout is how long the body of a large request may take to arrive once there is room for it.
+	// bodyTimeout is how long the body of a large request may take to arrive once it has memory.
 	bodyTimeout = 10 * time.Second
 )
 
-// fewLarge returns a handler that serves many requests at a time, but only a few large ones, up to
-// largest bytes, so that memory is bounded. The others wait, unread, and get 503 if that takes too long.
+// fewLarge returns a handler that serves many small requests but only a few large ones at a time, up to largest
+// bytes each, so that memory is bounded. The others wait unread. If they wait for too long, they get 503.
 func fewLarge(next http.Handler, largest int64, log *slog.Logger) http.Handler {
 	large, small := semaphore.NewWeighted(largeAtATime*largest), semaphore.NewWeighted(largeAtATime*largest)
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
-		size := largest // if it does not say
+		size := largest // if the length is unknown
 		if request.ContentLength >= 0 {
 			size = min(size, request.ContentLength)
 		}
@@ -45,14 +44,14 @@ func fewLarge(next http.Handler, largest int64, log *slog.Logger) http.Handler {
 		}
 		defer memory.Release(size)
 		if size > smallBytes {
-			// Else a request that is announced and never sent would keep the room.
-			_ = http.NewResponseController(writer).SetReadDeadline(time.Now().Add(bodyTimeout)) // not for every writer
+			// Without a deadline, a request that never arrives would hold its memory.
+			_ = http.NewResponseController(writer).SetReadDeadline(time.Now().Add(bodyTimeout)) // some writers have no deadline
 		}
 		next.ServeHTTP(writer, request)
 	})
 }
 
-// atMost returns a handler that serves a number of requests at a time, and answers 503 to the others.
+// atMost returns a handler that serves a number of requests at a time, and answers the others with 503.
 func atMost(next http.Handler, most int64) http.Handler {
 	places := semaphore.NewWeighted(most)
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {

@@ -19,47 +19,44 @@ import (
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
-// Environment is the configuration that every function has.
+// Environment is the configuration of all functions.
 type Environment struct {
-	// Port is where the function listens; Knative sets it.
+	// Port is the port of the function. Knative sets it.
 	Port int `env:"PORT" envDefault:"8080"`
-	// MaxEventBytes is the largest event that is received.
+	// MaxEventBytes bounds a received event.
 	MaxEventBytes int64 `env:"MAX_EVENT_BYTES" envDefault:"4194304"`
 	Draining      Draining
 }
 
 const (
 	flushTimeout = time.Second
-	// firstRetry and lastRetry bound the pause before what is needed at the start is
-	// tried again.
+	// firstRetry and lastRetry bound the pause between attempts at startup.
 	firstRetry = 500 * time.Millisecond
 	lastRetry  = 30 * time.Second
-	// quietPause is the longest pause of retries that are not warned of.
+	// quietPause is the longest pause that is logged without a warning.
 	quietPause = 4 * time.Second
 )
 
-// errLoopEnded ends the process, which is started again: nobody else does the loop's work.
+// errLoopEnded ends the process, so that Kubernetes restarts it. Nothing else does the work of a loop.
 var errLoopEnded = errors.New("a loop of the program ended")
 
-// Program is what a main has wired together.
+// Program is what a main serves.
 type Program struct {
-	// Handlers receive CloudEvents, each at its path.
+	// Handlers receive CloudEvents by path.
 	Handlers map[string]Handler
-	// Routes are further HTTP handlers, served at a port of their own, so that others can be let
-	// in there; the keys are patterns of http.ServeMux.
+	// Routes are further HTTP handlers by pattern of http.ServeMux. They have a port of their own, so that a
+	// network policy can allow other clients there.
 	Routes     map[string]http.Handler
 	RoutesPort int
-	// Loops run until their context ends; one that ends before ends the process.
+	// Loops run until their context ends. The process ends if one returns earlier.
 	Loops []func(ctx context.Context) error
-	// Ready, if it is set, returns an error while the program cannot do its work.
+	// Ready returns an error while the program cannot work. It may be nil.
 	Ready func(ctx context.Context) error
-	// Untraced says that the events which it receives are no part of a delivery, and so of no
-	// trace.
+	// Untraced is true if the received events do not belong to a delivery, and so to no trace.
 	Untraced bool
 }
 
-// HTTPHandler serves the program's handlers, for events of at most
-// maxEventBytes.
+// HTTPHandler returns the program's handlers, for events of at most maxEventBytes.
 func (p Program) HTTPHandler(maxEventBytes int64, signals *telemetry.Signals) http.Handler {
 	mux := http.NewServeMux()
 	if p.Untraced {
@@ -73,7 +70,7 @@ func (p Program) HTTPHandler(maxEventBytes int64, signals *telemetry.Signals) ht
 	return fewLarge(mux, maxEventBytes, signals.Log)
 }
 
-// RoutesHandler serves the program's routes.
+// RoutesHandler returns the program's routes.
 func (p Program) RoutesHandler() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, handler := range p.Routes {
@@ -82,13 +79,12 @@ func (p Program) RoutesHandler() http.Handler {
 	return atMost(mux, maxRoutes)
 }
 
-// maxRoutes is how many requests to routes are served at a time; each has one file in memory in parts.
+// maxRoutes is how many requests to routes are served at a time. Each holds a part of a file in memory.
 const maxRoutes = 200
 
-// Main runs a function: configuration, telemetry, handlers, serve, drain, flush.
-// It ends the process with code 1 and one sentence if the configuration is wrong
-// or something fails that can't be mended here.
-// Readings get its metrics besides those whom NewTelemetry finds.
+// Main runs a function: configuration, telemetry, handlers, serve, drain, flush. If the configuration is
+// invalid or startup fails for good, it prints one sentence and exits with code 1. The readers get the metrics,
+// besides those that the environment configures.
 func Main[Configuration any](
 	name string, wire func(ctx context.Context, configuration Configuration, signals *telemetry.Signals) (Program, error), readings ...telemetry.NewReader,
 ) {
@@ -109,8 +105,7 @@ func Main[Configuration any](
 	}, readings...)
 }
 
-// Once runs what ends by itself, with the same configuration, telemetry and
-// flush as Main.
+// Once runs a program that ends, with the same configuration, telemetry and flush as Main.
 func Once[Configuration any](name string, do func(ctx context.Context, configuration Configuration, signals *telemetry.Signals) error, readings ...telemetry.NewReader) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	err := once(ctx, name, do, readings)
@@ -144,15 +139,15 @@ func once[Configuration any](ctx context.Context, name string, do func(context.C
 	return errors.Join(err, signals.Flush(flushCtx))
 }
 
-// Retry does what is needed at the start until it succeeds, its error is permanent or the
-// context ends, with a pause that doubles: what is away for a while is no reason to end.
+// Retry repeats a step of startup until it succeeds, fails permanently, or the context ends. The pause doubles.
+// A neighbour that is down for a while must not end the process.
 func Retry[Value any](ctx context.Context, log *slog.Logger, do func(context.Context) (Value, error)) (Value, error) {
 	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
 		value, err := do(ctx)
 		if err == nil || IsPermanent(err) {
 			return value, err
 		}
-		// The first failures are expected: a network may let a new pod through with a delay.
+		// The first failures are expected: a network policy may apply to a new pod with a delay.
 		level := slog.LevelInfo
 		if pause > quietPause {
 			level = slog.LevelWarn
@@ -166,9 +161,9 @@ func Retry[Value any](ctx context.Context, log *slog.Logger, do func(context.Con
 	}
 }
 
-// Serve serves a program until the context ends, then drains it: it reports to
-// be not ready, goes on for the drain delay, and waits for what is under way. It is
-// alive, and not ready, while the program is being wired.
+// Serve serves a program until the context ends, and then drains it: it reports not ready, keeps serving for
+// the drain delay, and waits for requests in flight. While the program is being wired it is alive but not
+// ready.
 func Serve(ctx context.Context, environment Environment, listener net.Listener, wire func(context.Context) (Program, error), signals *telemetry.Signals) error {
 	var draining atomic.Bool
 	var wired atomic.Pointer[http.Handler]

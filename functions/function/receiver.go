@@ -18,15 +18,12 @@ import (
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
-// Handler does what a function is there for: it answers one event with another
-// one or with nothing. An event may be delivered any number of times; doing it
-// again must change nothing. An error means that the event was not handled:
-// it is delivered again, unless the error is Permanent.
+// Handler handles an event and returns a reply, or nil for none. It must be idempotent: events may be delivered
+// any number of times. After an error the event is delivered again, unless the error is Permanent.
 type Handler func(ctx context.Context, received event.Event) (*event.Event, error)
 
-// Receiver makes a Handler an http.Handler for CloudEvents in binary or
-// structured mode, of at most maxBytes. What is done for an event that was sent within a
-// trace is a span of that trace, and so is what the reply leads to.
+// Receiver returns an http.Handler for CloudEvents in binary or structured mode, of at most maxBytes. The
+// handler runs inside the trace of the event's sender, and the reply continues that trace.
 func Receiver(handle Handler, maxBytes int64, signals *telemetry.Signals) http.Handler {
 	log, tracer := signals.Log, signals.Tracers.Tracer("function")
 	var started atomic.Bool
@@ -65,14 +62,13 @@ func Receiver(handle Handler, maxBytes int64, signals *telemetry.Signals) http.H
 		log = log.With("duration", time.Since(began).Round(time.Millisecond).String())
 		if reply == nil {
 			log.InfoContext(ctx, "event handled, no reply")
-			// Knative takes a success with a body that is no event for a failure, so
-			// there is none.
+			// Knative treats a success with a body that is no event as a failure, so the body is empty.
 			writer.WriteHeader(http.StatusAccepted)
 			return
 		}
 		log.InfoContext(ctx, "event handled", "reply", reply.Type())
 		if trace.SpanContextFromContext(ctx).IsValid() {
-			reply = new(within(ctx, *reply)) // else it says itself within which it is, if any
+			reply = new(within(ctx, *reply)) // a reply to an untraced event may have its own trace
 		}
 		err = cehttp.WriteResponseWriter(ctx, binding.ToMessage(reply), http.StatusOK, writer)
 		signals.Events.Sent(ctx, reply.Type(), ErrorType(err))
@@ -82,18 +78,18 @@ func Receiver(handle Handler, maxBytes int64, signals *telemetry.Signals) http.H
 	})
 }
 
-// unknownType stands for the type of what is no event.
+// unknownType is the type of a request that is no event.
 const unknownType = "_OTHER"
 
 func fail(ctx context.Context, writer http.ResponseWriter, log *slog.Logger, err error) {
 	status := statusOf(err)
 	log.WarnContext(ctx, "event not handled", "status", status, "error", err)
-	// The sentence reaches the dead letter sink as knativeerrordata.
+	// The dead letter sink gets this sentence as knativeerrordata.
 	http.Error(writer, err.Error(), status)
 }
 
-// process starts the span of what is done for an event, if it was sent within a trace. Its
-// end marks it only for an error that is final: what is delivered again may still do.
+// process starts the span of handling an event that was sent within a trace. Only a permanent error marks the
+// span, because any other event is delivered again.
 func process(ctx context.Context, tracer trace.Tracer, received *event.Event, isFirst bool) (context.Context, func(error)) {
 	traceparent, _ := received.Extensions()[telemetry.Extension].(string)
 	parent := telemetry.Parse(ctx, traceparent)
@@ -115,7 +111,7 @@ func process(ctx context.Context, tracer trace.Tracer, received *event.Event, is
 	}
 }
 
-// within returns an event as one that is sent within the context's span, if there is one.
+// within adds the context's span to an event, if there is one.
 func within(ctx context.Context, outgoing event.Event) event.Event {
 	outgoing = outgoing.Clone()
 	outgoing.SetExtension(telemetry.Extension, nil)

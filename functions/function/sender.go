@@ -18,32 +18,30 @@ import (
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
-// Sender posts events to one address, for example a Broker's.
+// Sender posts events to one address, for example the Broker's.
 type Sender struct {
 	URL string
 	// Overrides are added to each event.
 	Overrides Overrides
-	// TokenFile has the token that is sent along. It is read for each event, since it is written
-	// anew before it expires; where no such file is, none is sent.
+	// TokenFile has the token for the Authorization header. It is read for every event, because Kubernetes
+	// rotates it. If the file does not exist, no token is sent.
 	TokenFile string
 	HTTP      *http.Client
-	// Events counts what is sent; nil counts nothing.
+	// Events counts the sent events. It may be nil.
 	Events *telemetry.Counters
 }
 
-// BrokerTimeout is how long a Broker may take for an event: one over the in-memory
-// channel answers only after the executor started from zero and its reply reached Keptn.
+// BrokerTimeout bounds a request to the Broker. A Broker over the in-memory channel answers only after the
+// executor has started from zero and its reply has reached Keptn.
 const BrokerTimeout = 3 * time.Minute
 
 const (
-	// maxRefusalBytes is how much is read of the answer of a receiver that refuses,
-	// and maxReplyBytes of one that replies.
+	// maxRefusalBytes bounds the answer that is read of a refusal, and maxReplyBytes that of a reply.
 	maxRefusalBytes = 1 << 10
 	maxReplyBytes   = 4 << 20
 )
 
-// Send posts an event and returns nil after a 2xx. It does not repeat: who calls
-// it knows when to. The event is sent within the context's span.
+// Send posts an event within the context's span. It returns nil after a 2xx. It does not retry.
 func (s *Sender) Send(ctx context.Context, outgoing event.Event) error {
 	response, err := s.post(ctx, outgoing)
 	if err != nil {
@@ -56,8 +54,7 @@ func (s *Sender) Send(ctx context.Context, outgoing event.Event) error {
 	return nil
 }
 
-// Request posts an event and returns what was replied, nil if nothing was. Its error
-// is permanent if the receiver's was.
+// Request posts an event and returns the reply, nil for none. Its error is permanent if the receiver's was.
 func (s *Sender) Request(ctx context.Context, outgoing event.Event) (*event.Event, error) {
 	response, err := s.post(ctx, outgoing) //nolint:bodyclose // the message's end closes it
 	if err != nil {
@@ -75,7 +72,7 @@ func (s *Sender) Request(ctx context.Context, outgoing event.Event) (*event.Even
 	return reply, nil
 }
 
-// post returns a success, whose body the caller closes.
+// post returns a successful response. The caller closes its body.
 func (s *Sender) post(ctx context.Context, outgoing event.Event) (_ *http.Response, err error) {
 	defer func() { s.Events.Sent(ctx, outgoing.Type(), ErrorType(err)) }()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL, nil)

@@ -13,12 +13,12 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Draining is how a server ends.
+// Draining is how a server shuts down.
 type Draining struct {
-	// Delay is how long it still serves after SIGTERM, while its address is taken out of use.
-	// Knative's queue-proxy does that by itself.
+	// Delay is how long the server keeps serving after SIGTERM, until endpoints have propagated. Knative's
+	// queue-proxy does this itself.
 	Delay time.Duration `env:"DRAIN_DELAY" envDefault:"0s"`
-	// Timeout is how long requests that are under way may take after that.
+	// Timeout bounds the requests in flight after that.
 	Timeout time.Duration `env:"DRAIN_TIMEOUT" envDefault:"25s"`
 }
 
@@ -30,17 +30,17 @@ const (
 	maxHeaderBytes = 64 << 10
 )
 
-// listen listens at a port of all addresses.
+// listen listens on a port of all addresses.
 func listen(ctx context.Context, port int) (net.Listener, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(port)))
 	if err != nil {
-		return nil, fmt.Errorf("listening: %w", err)
+		return nil, fmt.Errorf("listen on port %d: %w", port, err)
 	}
 	return listener, nil
 }
 
-// serve serves until the context ends, goes on for the drain delay, and waits for what is under
-// way. Its error is that it could not, or that something was still under way.
+// serve serves until the context ends, keeps serving for the drain delay, and waits for requests in flight. It
+// returns an error if it cannot serve, or if a request does not end in time.
 func serve(ctx context.Context, listener net.Listener, handler http.Handler, draining Draining, log *slog.Logger) error {
 	base := context.WithoutCancel(ctx)
 	server := &http.Server{

@@ -14,25 +14,24 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 )
 
-// Sink is where events go, as a SinkBinding says it (Knative Eventing, sink binding).
+// Sink is the destination of events, as a SinkBinding sets it (Knative Eventing, sink binding).
 type Sink struct {
-	// URL is the address.
+	// URL is its address.
 	URL string `env:"K_SINK,notEmpty"`
 	// Overrides are added to each event.
 	Overrides Overrides `env:"K_CE_OVERRIDES"`
-	// CACertificates are certificate authorities in PEM that are trusted besides the system's.
+	// CACertificates are PEM certificate authorities that are trusted besides the system's.
 	CACertificates string `env:"K_CA_CERTS"`
 }
 
-// SinkTokenFile is where a SinkBinding mounts the token by which the sink knows its senders, if Knative's
-// feature authentication-oidc is on (Knative Eventing, sourcesv1.SinkBinding.Do).
+// SinkTokenFile is the token that a SinkBinding mounts if Knative's feature authentication-oidc is enabled
+// (sourcesv1.SinkBinding.Do).
 const SinkTokenFile = "/oidc/token"
 
-// Overrides are the attributes, by their names, that a SinkBinding adds to each event
-// (duckv1.CloudEventOverrides).
+// Overrides are attributes that a SinkBinding adds to each event (duckv1.CloudEventOverrides), by name.
 type Overrides map[string]string
 
-// UnmarshalText reads them as the JSON of a SinkBinding; no text is none.
+// UnmarshalText parses the JSON of a SinkBinding. Empty text has no overrides.
 func (o *Overrides) UnmarshalText(text []byte) error {
 	if len(text) == 0 {
 		return nil
@@ -43,7 +42,7 @@ func (o *Overrides) UnmarshalText(text []byte) error {
 	return err
 }
 
-// Add returns an event with them.
+// Add returns the event with the overrides.
 func (o Overrides) Add(outgoing event.Event) event.Event {
 	if len(o) == 0 {
 		return outgoing
@@ -55,7 +54,7 @@ func (o Overrides) Add(outgoing event.Event) event.Event {
 	return outgoing
 }
 
-// Sender returns a sender of events to it, which are counted. Its error is that no certificate can be read.
+// Sender returns a sender to the sink. It returns an error if a certificate is invalid.
 func (s Sink) Sender(transport http.RoundTripper, timeout time.Duration, events *telemetry.Counters) (*Sender, error) {
 	if s.CACertificates != "" {
 		roots, err := x509.SystemCertPool()
@@ -63,7 +62,7 @@ func (s Sink) Sender(transport http.RoundTripper, timeout time.Duration, events 
 			roots = x509.NewCertPool()
 		}
 		if !roots.AppendCertsFromPEM([]byte(s.CACertificates)) {
-			return nil, errors.New("environment variable K_CA_CERTS: it has no certificate in PEM")
+			return nil, errors.New("environment variable K_CA_CERTS: no PEM certificate found")
 		}
 		base, ok := transport.(*http.Transport)
 		if !ok {

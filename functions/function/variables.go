@@ -10,16 +10,15 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// SecretsDirectory is the variable that names a directory with variables that are secret: each is
-// a file of its name, as Kubernetes mounts the keys of a Secret. They stand in no environment, and
-// what changes there is seen when they are read again.
+// SecretsDirectory is the variable with the directory of secret variables. Each is a file of its name, as
+// Kubernetes mounts a Secret, so that secrets are not in the environment and can be rotated.
 const SecretsDirectory = "SECRETS_DIRECTORY"
 
-// maxSecretBytes bounds one of them.
+// maxSecretBytes bounds a secret variable.
 const maxSecretBytes = 1 << 20
 
-// ReadVariables returns the variables of an environment, as os.Environ has it, and those of its
-// SecretsDirectory, which may not be there.
+// ReadVariables returns the variables of an environment in the form of os.Environ, and those of its
+// SecretsDirectory, if it exists.
 func ReadVariables(environment []string) (map[string]string, error) {
 	variables := env.ToMap(environment)
 	directory := variables[SecretsDirectory]
@@ -34,10 +33,10 @@ func ReadVariables(environment []string) (map[string]string, error) {
 		path := filepath.Join(directory, entry.Name())
 		about, err := os.Stat(path)
 		if errors.Is(err, fs.ErrNotExist) || err == nil && !about.Mode().IsRegular() {
-			continue // it was taken away just now, or is where Kubernetes keeps the files
+			continue // removed just now, or Kubernetes' own directory
 		}
 		if err == nil && about.Size() > maxSecretBytes {
-			err = fmt.Errorf("it has more than %d bytes", maxSecretBytes)
+			err = fmt.Errorf("more than %d bytes", maxSecretBytes)
 		}
 		var content []byte
 		if err == nil {

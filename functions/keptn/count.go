@@ -11,7 +11,7 @@ type Lister interface {
 	OpenTriggered(ctx context.Context, eventType string) ([]event.Event, error)
 }
 
-// Starter knows whether the run of a task has begun, as the bridge's reporter does.
+// Starter knows whether a task's run has begun, as the bridge's reporter does.
 type Starter interface {
 	HasStarted(ctx context.Context, task Task) (bool, error)
 }
@@ -21,20 +21,18 @@ type Counter interface {
 	Count(ctx context.Context, task Task) (Count, error)
 }
 
-// Standing is where Keptn is with a task, as it says itself.
+// Standing is the state of a task in Keptn.
 type Standing int
 
 const (
-	// Unknown is a task of which Keptn knows nothing (yet, or any more).
+	// Unknown is a task that Keptn does not know, yet or any more.
 	Unknown Standing = iota
-	// Pending is a task whose triggered event is listed, but not dispatched yet,
-	// or whose sequence is paused. Keptn answers 200 to a started event and drops it
-	// (recording 30-started-too-early-dropped).
+	// Pending is a task whose triggered event is listed but not dispatched, or whose sequence is paused. Keptn
+	// answers a started event with 200 and drops it (recording 30-started-too-early-dropped).
 	Pending
-	// Current is a task for which Keptn counts what is sent for it.
+	// Current is a task whose events Keptn counts.
 	Current
-	// Completed is a task for which as many finished as started events were counted.
-	// Keptn ignores whatever is still sent for it.
+	// Completed is a task with as many finished as started events. Keptn ignores all further events.
 	Completed
 	// Aborted is a task whose sequence was aborted, or timed out.
 	Aborted
@@ -43,9 +41,9 @@ const (
 // Count is what Keptn has counted for a task.
 type Count struct {
 	Standing Standing
-	// Started and Finished are how many events of ours were counted.
+	// Started and Finished are the numbers of our counted events.
 	Started, Finished int
 }
 
-// Over says whether Keptn no longer waits for the task.
+// Over reports whether Keptn no longer waits for the task.
 func (c Count) Over() bool { return c.Standing == Completed || c.Standing == Aborted }

@@ -1,3 +1,3 @@
-// Package keptn is what Keptn v1 says and understands: its event types and their
-// attributes, tasks, how they end, and what Keptn counts of them. It calls nobody.
+// Package keptn has Keptn v1's event types and attributes, its tasks and their outcomes, and what Keptn counts
+// for them. It makes no calls.
 package keptn

@@ -24,8 +24,7 @@ const (
 	SpecVersionExtension = "shkeptnspecversion"
 )
 
-// Attributes that the bridge adds so that a Trigger can filter on them: filters
-// see attributes, never data.
+// Attributes that the bridge adds for Triggers, which cannot filter on data.
 const (
 	ProjectExtension = "keptnproject"
 	StageExtension   = "keptnstage"
@@ -44,8 +43,7 @@ const (
 // noTraceparent is the value if Keptn's event had no span.
 const noTraceparent = "none"
 
-// RunResult is how a run ended, in the words of the OpenTelemetry semantic conventions
-// (cicd.pipeline.task.run.result).
+// RunResult is the result of a run in OpenTelemetry's semantic conventions (cicd.pipeline.task.run.result).
 type RunResult string
 
 // The results of runs.
@@ -58,26 +56,26 @@ const (
 	RunSkip         RunResult = "skip"
 )
 
-// FailedResults are those of runs that went wrong.
+// FailedResults returns the results of failed runs.
 func FailedResults() []RunResult { return []RunResult{RunFailure, RunError, RunTimeout} }
 
-// IsFailed says whether it is one of FailedResults.
+// IsFailed reports whether it is one of FailedResults.
 func (r RunResult) IsFailed() bool { return slices.Contains(FailedResults(), r) }
 
-// SpecVersion is the version of Keptn's event specification that is spoken here.
+// SpecVersion is the version of Keptn's event specification.
 const SpecVersion = "0.2.4"
 
-// Source is the source of every event that is sent to Keptn. It must not be
-// empty: an event without it crashes Keptn's shipyard-controller.
+// Source is the default source of events for Keptn. An event without a source crashes Keptn's
+// shipyard-controller.
 const Source = "job-executor"
 
-// Status says whether a task could be executed (Keptn spec, EventData.status).
+// Status is whether a task could be executed (Keptn spec, EventData.status).
 type Status string
 
-// Result says how what was executed went (Keptn spec, EventData.result).
+// Result is how the execution went (Keptn spec, EventData.result).
 type Result string
 
-// The values that are sent; Keptn takes any other for a failure.
+// Keptn treats any other value as a failure.
 const (
 	StatusSucceeded Status = "succeeded"
 	StatusErrored   Status = "errored"
@@ -103,8 +101,8 @@ func TypeOf(task string, phase Phase) string {
 	return typePrefix + task + "." + string(phase)
 }
 
-// ParseType splits the type of a task's event. It returns false for any other
-// type, among them those of sequences (sh.keptn.event.<stage>.<sequence>.<phase>).
+// ParseType splits the type of a task's event. It returns false for any other type, including types of
+// sequences (sh.keptn.event.<stage>.<sequence>.<phase>).
 func ParseType(eventType string) (task string, phase Phase, ok bool) {
 	rest, ok := strings.CutPrefix(eventType, typePrefix)
 	if !ok {
@@ -122,31 +120,29 @@ func ParseType(eventType string) (task string, phase Phase, ok bool) {
 	}
 }
 
-// Task is what a triggered event says about the task that Keptn wants done, and
-// all that is needed to answer it. It is kept as JSON with the Jobs of its run.
+// Task is a task of Keptn, with everything that is needed to answer it. The Jobs of its run store it as JSON.
 type Task struct {
 	// TriggeredID is the id of the triggered event.
 	TriggeredID string `json:"triggeredID"`
 	// Name is the task's name in the shipyard, such as "test".
 	Name string `json:"name"`
-	// Context is the Keptn context, a UUID: one for a whole sequence.
+	// Context is the Keptn context, a UUID for the whole sequence.
 	Context     string            `json:"context"`
 	GitCommitID string            `json:"gitCommitID,omitempty"`
 	Project     string            `json:"project"`
 	Stage       string            `json:"stage"`
 	Service     string            `json:"service"`
 	Labels      map[string]string `json:"labels,omitempty"`
-	// TriggeredAt is when Keptn triggered it; zero if that is not known.
+	// TriggeredAt is when Keptn triggered the task; zero if unknown.
 	TriggeredAt time.Time `json:"triggeredAt,omitzero"`
-	// Traceparent is the span within which Keptn sent its event, if it said so (W3C Trace
-	// Context).
+	// Traceparent is the span in which Keptn sent the event, if any (W3C Trace Context).
 	Traceparent string `json:"traceparent,omitempty"`
-	// Observed says that it is none that Keptn wants done: what was observed is an event
-	// that triggers nothing, whose id is TriggeredID, and Name the rest of its type.
+	// Observed is true for an event that triggers no task. TriggeredID is its id, and Name the rest of its
+	// type.
 	Observed bool `json:"observed,omitempty"`
 }
 
-// eventData is the part of every Keptn event's data that is the same for all.
+// eventData is the common part of every Keptn event's data.
 type eventData struct {
 	Project string            `json:"project,omitempty"`
 	Stage   string            `json:"stage,omitempty"`
@@ -157,9 +153,8 @@ type eventData struct {
 	Message string            `json:"message,omitempty"`
 }
 
-// ParseTask reads the task and the phase from any of its events: triggered, started or
-// finished. It returns an error for an event that is none, or that lacks what Keptn
-// needs to assign an answer to its task.
+// ParseTask returns the task and the phase of a triggered, started or finished event. It returns an error for
+// any other event, and if anything is missing that an answer needs.
 func ParseTask(taskEvent event.Event) (Task, Phase, error) {
 	task, phase, _, err := parse(taskEvent)
 	return task, phase, err
@@ -168,7 +163,7 @@ func ParseTask(taskEvent event.Event) (Task, Phase, error) {
 func parse(taskEvent event.Event) (Task, Phase, eventData, error) {
 	name, phase, ok := ParseType(taskEvent.Type())
 	if !ok {
-		return Task{}, "", eventData{}, fmt.Errorf("event type %q is not that of a Keptn task", taskEvent.Type())
+		return Task{}, "", eventData{}, fmt.Errorf("event type %q does not belong to a Keptn task", taskEvent.Type())
 	}
 	task := Task{
 		TriggeredID: extension(taskEvent, TriggeredIDExtension),
@@ -181,11 +176,11 @@ func parse(taskEvent event.Event) (Task, Phase, eventData, error) {
 	return task, phase, data, err
 }
 
-// read takes over what every event of Keptn says of what it is about.
+// read sets the fields that all of Keptn's events have in common.
 func (t *Task) read(taskEvent event.Event) (eventData, error) {
 	var data eventData
 	if err := taskEvent.DataAs(&data); err != nil {
-		return eventData{}, fmt.Errorf("reading the data of event %s: %w", taskEvent.ID(), err)
+		return eventData{}, fmt.Errorf("decode the data of event %s: %w", taskEvent.ID(), err)
 	}
 	t.Context, t.GitCommitID = extension(taskEvent, ContextExtension), extension(taskEvent, GitCommitIDExtension)
 	t.Project, t.Stage, t.Service, t.Labels = data.Project, data.Stage, data.Service, data.Labels
@@ -200,15 +195,14 @@ func (t *Task) read(taskEvent event.Event) (eventData, error) {
 	return data, nil
 }
 
-// ObservedType is the type in which an event that triggers no task goes through the Broker.
-// With its own it would be taken there for an answer to Keptn, of which there must be one
-// only.
+// ObservedType is the type on the Broker of an event that triggers no task. With its own type, the bridge would
+// take it for an answer.
 const ObservedType = "io.github.job-executor.event.observed"
 
-// ObservedTypeExtension is the attribute that holds its own type.
+// ObservedTypeExtension is the attribute with the event's own type.
 const ObservedTypeExtension = "observedtype"
 
-// Observed returns an event as it goes through the Broker.
+// Observed wraps an event for the Broker.
 func Observed(seen event.Event) event.Event {
 	wrapped := seen.Clone()
 	wrapped.SetType(ObservedType)
@@ -216,7 +210,7 @@ func Observed(seen event.Event) event.Event {
 	return wrapped
 }
 
-// Unwrap returns the event that was Observed.
+// Unwrap reverts Observed.
 func Unwrap(wrapped event.Event) event.Event {
 	seen := wrapped.Clone()
 	seen.SetType(extension(wrapped, ObservedTypeExtension))
@@ -224,8 +218,8 @@ func Unwrap(wrapped event.Event) event.Event {
 	return seen
 }
 
-// ParseEvent reads what may be run for an event: the task that it triggers, or, of any
-// other event of Keptn, what was observed. Its errors are those of ParseTask.
+// ParseEvent returns the task that an event triggers, or an observed task for any other event of Keptn. Its
+// errors are those of ParseTask.
 func ParseEvent(seen event.Event) (Task, error) {
 	if _, phase, ok := ParseType(seen.Type()); ok && phase == Triggered {
 		task, _, err := ParseTask(seen)
@@ -233,19 +227,18 @@ func ParseEvent(seen event.Event) (Task, error) {
 	}
 	name, ok := strings.CutPrefix(seen.Type(), typePrefix)
 	if !ok || name == "" {
-		return Task{}, fmt.Errorf("event type %q is none of Keptn's", seen.Type())
+		return Task{}, fmt.Errorf("event type %q is not one of Keptn's", seen.Type())
 	}
 	task := Task{TriggeredID: seen.ID(), Name: name, TriggeredAt: seen.Time().UTC(), Traceparent: withinOf(seen), Observed: true}
 	_, err := task.read(seen)
 	return task, err
 }
 
-// ErrTriggersNothing says that an event triggers nothing, and was not Observed either.
+// ErrTriggersNothing means that an event triggers no task and was not wrapped by Observed.
 var ErrTriggersNothing = errors.New("it triggers nothing")
 
-// ParseReceived reads what may be run for an event as the bridge gives it to executors: a
-// triggered event, or one that was Observed, which it returns as it was seen. Its errors are
-// those of ParseTask, and ErrTriggersNothing.
+// ParseReceived parses an event that the bridge published for executors: a triggered event, or a wrapped one,
+// which it also returns unwrapped. Its errors are those of ParseTask, and ErrTriggersNothing.
 func ParseReceived(received event.Event) (Task, event.Event, error) {
 	isObserved := received.Type() == ObservedType
 	if isObserved {
@@ -258,8 +251,8 @@ func ParseReceived(received event.Event) (Task, event.Event, error) {
 	return task, received, err
 }
 
-// withinOf is within which span a triggered event was sent: what the bridge has noted, whose
-// own span has taken the attribute's place since, or else the attribute.
+// withinOf returns the span in which Keptn sent a triggered event. The bridge keeps it in an attribute of its
+// own, because its own span replaces the usual one.
 func withinOf(triggered event.Event) string {
 	switch noted := extension(triggered, TriggeredWithinExtension); noted {
 	case "":
@@ -276,8 +269,7 @@ func extension(taskEvent event.Event, name string) string {
 	return value
 }
 
-// Attributes returns the attributes for Triggers, which the bridge adds to a
-// triggered event before it goes to the Broker.
+// Attributes returns the attributes that the bridge adds to a triggered event for Triggers.
 func (t Task) Attributes() map[string]string {
 	return map[string]string{
 		TriggeredWithinExtension: cmp.Or(t.Traceparent, noTraceparent),
@@ -299,7 +291,7 @@ type Outcome struct {
 	Data map[string]any `json:"data,omitempty"`
 }
 
-// Errored is the outcome of a task that could not be executed.
+// Errored returns the outcome of a task that could not be executed.
 func Errored(message string) Outcome {
 	return Outcome{Status: StatusErrored, Result: ResultFail, Message: message}
 }
@@ -354,7 +346,7 @@ func (t Task) AllLabels(outcome Outcome) map[string]string {
 	return labels
 }
 
-// answerNamespace makes the ids of answers unlike any other name-based UUID.
+// answerNamespace distinguishes the ids of answers from other name-based UUIDs.
 var answerNamespace = uuid.MustParse("6f6a1f0e-6f0c-5c5b-9a52-6a8e0d4e7a11")
 
 func answerID(name string) string { return uuid.NewSHA1(answerNamespace, []byte(name)).String() }
@@ -374,14 +366,13 @@ func OneMore(answer event.Event, counted int) event.Event {
 	return more
 }
 
-// DecodeEvent reads one event as Keptn lists or publishes it: structured
-// CloudEvents JSON, but with members that CloudEvents does not allow (an object
-// "extensions", null values) and mostly without datacontenttype. The bytes of
-// data are kept as they are.
+// DecodeEvent parses an event as Keptn lists or publishes it: structured CloudEvents JSON, but with members
+// that CloudEvents does not allow (an object "extensions", null values), and mostly without datacontenttype. It
+// keeps the bytes of the data.
 func DecodeEvent(content []byte) (event.Event, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(content, &members); err != nil {
-		return event.Event{}, fmt.Errorf("decoding a Keptn event: %w", err)
+		return event.Event{}, fmt.Errorf("decode a Keptn event: %w", err)
 	}
 	data := members["data"]
 	for name, value := range members {
@@ -393,31 +384,31 @@ func DecodeEvent(content []byte) (event.Event, error) {
 	delete(members, "contenttype")
 	attributes, err := json.Marshal(members)
 	if err != nil {
-		return event.Event{}, fmt.Errorf("decoding a Keptn event: %w", err)
+		return event.Event{}, fmt.Errorf("decode a Keptn event: %w", err)
 	}
 	var decoded event.Event
 	if err := json.Unmarshal(attributes, &decoded); err != nil {
-		return event.Event{}, fmt.Errorf("decoding a Keptn event: %w", err)
+		return event.Event{}, fmt.Errorf("decode a Keptn event: %w", err)
 	}
 	if len(data) > 0 {
 		if err := decoded.SetData(event.ApplicationJSON, []byte(data)); err != nil {
-			return event.Event{}, fmt.Errorf("decoding a Keptn event's data: %w", err)
+			return event.Event{}, fmt.Errorf("decode the data of a Keptn event: %w", err)
 		}
 	}
 	if err := decoded.Validate(); err != nil {
-		return event.Event{}, fmt.Errorf("decoding a Keptn event: %w", err)
+		return event.Event{}, fmt.Errorf("decode a Keptn event: %w", err)
 	}
 	return decoded, nil
 }
 
-// EncodeEvent is the structured JSON in which Keptn takes an event.
+// EncodeEvent returns an event as structured JSON, as Keptn accepts it.
 func EncodeEvent(outgoing event.Event) ([]byte, error) {
 	if outgoing.Source() == "" {
 		return nil, errors.New("an event without a source crashes Keptn's shipyard-controller")
 	}
 	content, err := json.Marshal(outgoing)
 	if err != nil {
-		return nil, fmt.Errorf("encoding event %s: %w", outgoing.ID(), err)
+		return nil, fmt.Errorf("encode event %s: %w", outgoing.ID(), err)
 	}
 	return content, nil
 }

@@ -1,4 +1,3 @@
-// Package podsecurity says what the pod security of a namespace would not let in, by
-// Kubernetes' own rules, where there is no API server to ask: for the linter and the
+// Package podsecurity evaluates Kubernetes' pod security levels without an API server, for the linter and the
 // embedded cluster.
 package podsecurity

@@ -12,16 +12,15 @@ import (
 // Level is a level of pod security.
 type Level = api.Level
 
-// Baseline is the level of an installation's namespace for Jobs.
+// Baseline is the default level of an installation's namespace for Jobs.
 const Baseline = api.LevelBaseline
 
-// Levels are all levels, the strictest first.
+// Levels returns all levels, the strictest first.
 func Levels() []string {
 	return []string{string(api.LevelRestricted), string(api.LevelBaseline), string(api.LevelPrivileged)}
 }
 
-// ParseLevel reads a level, as the label pod-security.kubernetes.io/enforce has it; it is an
-// error if there is none of the name.
+// ParseLevel parses a level, in the form of the label pod-security.kubernetes.io/enforce.
 func ParseLevel(name string) (Level, error) {
 	level, err := api.ParseLevel(name)
 	if err != nil {
@@ -30,12 +29,11 @@ func ParseLevel(name string) (Level, error) {
 	return level, nil
 }
 
-// Refusal is what the API server says of a pod that a namespace of a level does not let in;
-// nothing if it does.
+// Refusal returns the API server's message for a pod that a level does not allow; empty if it does.
 func Refusal(level Level, spec *corev1.PodSpec) (string, error) {
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks())
 	if err != nil {
-		return "", fmt.Errorf("preparing the checks of pod security: %w", err)
+		return "", fmt.Errorf("prepare the checks of pod security: %w", err)
 	}
 	of := api.LevelVersion{Level: level, Version: api.LatestVersion()}
 	found := policy.AggregateCheckResults(evaluator.EvaluatePod(of, &metav1.ObjectMeta{}, spec))

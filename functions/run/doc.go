@@ -1,4 +1,3 @@
-// Package run is a run: the Kubernetes Jobs of one triggered event. It knows
-// their names, labels and order, how far a run is, and how it reads and changes
-// its Jobs on a cluster. The Jobs are the only state there is.
+// Package run is a run: the Kubernetes Jobs of one triggered event. It has their names, labels and order,
+// decides what a run needs next, and reads and changes its Jobs. The Jobs are the only state.
 package run

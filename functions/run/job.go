@@ -28,7 +28,7 @@ const (
 	TaskIndexLabel   = "keptn.sh/jes-task-index"
 )
 
-// Further labels of a Job, by which a person finds it.
+// Further labels of a Job, for people.
 const (
 	ProjectLabel = "keptn.sh/project"
 	StageLabel   = "keptn.sh/stage"
@@ -41,8 +41,8 @@ const ManagedBy = "job-executor"
 // Selector selects every Job of ours.
 const Selector = ManagedByLabel + "=" + ManagedBy
 
-// InstanceLabel holds the installation's name: two that share a namespace leave each
-// other's Jobs alone.
+// InstanceLabel is the name of the installation. Installations that share a namespace do not touch each other's
+// Jobs.
 const InstanceLabel = "app.kubernetes.io/instance"
 
 // SelectorOf selects every Job of one installation.
@@ -50,39 +50,36 @@ func SelectorOf(installation string) string {
 	return Selector + "," + InstanceLabel + "=" + installation
 }
 
-// Annotations of a Job. No task may set one below job-executor.github.io (jobconfig).
+// Annotations of a Job. Tasks cannot set annotations below job-executor.github.io (jobconfig).
 const (
-	// TaskAnnotation holds the Keptn task as JSON: all that is needed to answer it.
+	// TaskAnnotation is the Keptn task as JSON: everything that an answer needs.
 	TaskAnnotation = "job-executor.github.io/task"
-	// ActionNameAnnotation and TaskNameAnnotation hold the names as they are in
-	// job/config.yaml; as labels they are cut and cleaned.
+	// ActionNameAnnotation and TaskNameAnnotation are the names in job/config.yaml. Labels have them truncated
+	// and cleaned.
 	ActionNameAnnotation = "job-executor.github.io/action-name"
 	TaskNameAnnotation   = "job-executor.github.io/task-name"
-	// PlanAnnotation holds as JSON which Jobs the run has, in their order: so one that
-	// is missing is known to be.
+	// PlanAnnotation lists the Jobs of the run in their order as JSON, so that a missing Job is noticed.
 	PlanAnnotation = "job-executor.github.io/plan"
-	// ReportedAnnotation holds when Keptn was known to have the run's result (RFC 3339).
+	// ReportedAnnotation is when Keptn was known to have the run's result (RFC 3339).
 	ReportedAnnotation = "job-executor.github.io/reported"
-	// FailureAnnotation says why a Job was given up that could not start; it is suspended
-	// then, and counts as failed.
+	// FailureAnnotation is why the Job was given up. Such a Job is suspended and counts as failed.
 	FailureAnnotation = "job-executor.github.io/failure"
-	// FailedAtAnnotation holds when the Job was given up (RFC 3339): Kubernetes notes no end.
+	// FailedAtAnnotation is when the Job was given up (RFC 3339). Kubernetes records no end for it.
 	FailedAtAnnotation = "job-executor.github.io/failed-at"
-	// UncheckedAnnotation holds an Unchecked as JSON.
+	// UncheckedAnnotation is an Unchecked as JSON.
 	UncheckedAnnotation = "job-executor.github.io/unchecked"
-	// SucceededAnnotation says why a Job counts as succeeded that Kubernetes failed: its task
-	// succeeded, and a sidecar of its pod did not.
+	// SucceededAnnotation is why a Job that Kubernetes failed counts as succeeded: its task succeeded, and only
+	// a sidecar did not.
 	SucceededAnnotation = "job-executor.github.io/succeeded"
-	// DeadlineAnnotation says what set the limit of the task's time: its
-	// maxPollDuration, the installation's TASK_DEADLINE_SECONDS, or the default.
+	// DeadlineAnnotation is the source of the task's time limit: its maxPollDuration, the installation's
+	// TASK_DEADLINE_SECONDS, or the default.
 	DeadlineAnnotation = "job-executor.github.io/deadline-source"
-	// TTLAnnotation holds the seconds that the Job is kept once its run has been
-	// reported.
+	// TTLAnnotation is how many seconds the Job is kept after its run is reported.
 	TTLAnnotation = "job-executor.github.io/ttl-seconds-after-finished"
-	// QueuedAnnotation is on the first Job of a run that waits until its project has fewer
-	// active runs, and holds since when (RFC 3339, with nanoseconds).
+	// QueuedAnnotation is on the first Job of a run that waits for its project to have fewer active runs. It is
+	// the start of the wait (RFC 3339 with nanoseconds).
 	QueuedAnnotation = "job-executor.github.io/queued"
-	// SilentAnnotation is "true" on a Job of an action that reports nothing.
+	// SilentAnnotation is "true" on a Job of a silent action.
 	SilentAnnotation = "job-executor.github.io/silent"
 )
 
@@ -92,12 +89,11 @@ const (
 	FetcherContainer = "fetch-files"
 )
 
-// eventID matches what can stand in a name and a label as it is, as Keptn's
-// UUIDs can.
+// eventID matches ids that are valid in names and labels, such as Keptn's UUIDs.
 var eventID = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$`)
 
-// ID is the run's id for a triggered event: its id, or a UUID made from an id
-// that can't be a part of a name.
+// ID returns the run's id for a triggered event: the event's id, or a UUID derived from an id that is invalid
+// in a name.
 func ID(triggeredID string) string {
 	if eventID.MatchString(triggeredID) {
 		return triggeredID
@@ -105,13 +101,12 @@ func ID(triggeredID string) string {
 	return uuid.NewSHA1(uuid.NameSpaceOID, []byte(triggeredID)).String()
 }
 
-// Name is the name of a run's Job: the same whenever the same event is delivered.
+// Name returns the name of a run's Job. It is the same for every delivery of the event.
 func Name(runID string, actionIndex, taskIndex int) string {
 	return fmt.Sprintf("job-%s-%03d-%03d", runID, actionIndex, taskIndex)
 }
 
-// IsPodOf says whether a pod has the name of one of a run's Jobs' pods: that of the Job, and what
-// Kubernetes adds.
+// IsPodOf reports whether a pod belongs to a Job of the run, by its name.
 func IsPodOf(pod, runID string) bool {
 	numbers, ok := strings.CutPrefix(pod, "job-"+runID+"-")
 	return ok && podNumbers.MatchString(numbers)
@@ -121,7 +116,7 @@ var podNumbers = regexp.MustCompile(`^\d{3,}-\d{3,}-[a-z0-9]+$`)
 
 var notInLabel = regexp.MustCompile(`[^-a-zA-Z0-9_.]+`)
 
-// LabelValue makes any text a label's value, as the job-executor-service does.
+// LabelValue turns any text into a valid label value like the job-executor-service.
 func LabelValue(text string) string {
 	text = notInLabel.ReplaceAllString(text, "_")
 	const longest = 63
@@ -131,7 +126,7 @@ func LabelValue(text string) string {
 	return strings.Trim(text, "-_.")
 }
 
-// Sort puts the Jobs of a run in the order in which they run.
+// Sort sorts the Jobs of a run by their order of execution.
 func Sort(jobs []batchv1.Job) {
 	slices.SortFunc(jobs, func(one, other batchv1.Job) int {
 		return cmp.Or(
@@ -146,18 +141,18 @@ func index(job batchv1.Job, label string) int {
 	return value
 }
 
-// Phase is how far a Job is.
+// Phase is the state of a Job.
 type Phase string
 
 // The phases of a Job.
 const (
-	Waiting   Phase = "waiting" // suspended: a Job before it has not succeeded yet
+	Waiting   Phase = "waiting" // suspended until the Job before it succeeds
 	Running   Phase = "running"
 	Succeeded Phase = "succeeded"
 	Failed    Phase = "failed"
 )
 
-// PhaseOf reads a Job's phase from its conditions.
+// PhaseOf returns the phase of a Job from its conditions.
 func PhaseOf(job *batchv1.Job) Phase {
 	switch condition := finishedCondition(job); {
 	case condition == nil && IsGivenUp(job):
@@ -173,7 +168,7 @@ func PhaseOf(job *batchv1.Job) Phase {
 	}
 }
 
-// FinishedAt is when a Job finished; zero if it has not.
+// FinishedAt returns when a Job finished; zero if it has not.
 func FinishedAt(job *batchv1.Job) time.Time {
 	if condition := finishedCondition(job); condition != nil {
 		return condition.LastTransitionTime.Time
@@ -190,7 +185,7 @@ func EndedAt(job *batchv1.Job) time.Time {
 	return at
 }
 
-// FailureOf is the reason and message of a failed Job's condition.
+// FailureOf returns the reason and the message of a failed Job's condition.
 func FailureOf(job *batchv1.Job) (reason, message string) {
 	if condition := finishedCondition(job); condition != nil && condition.Type != batchv1.JobComplete {
 		return condition.Reason, condition.Message
@@ -198,9 +193,9 @@ func FailureOf(job *batchv1.Job) (reason, message string) {
 	return "", ""
 }
 
-// finishedCondition is that of a Job that has ended. A FailureTarget without Failed
-// is one, too: Kubernetes has given the Job up, and adds Failed only once its pods are
-// gone, which those on a lost node are not for as long as it is lost.
+// finishedCondition returns the condition of a finished Job, nil if there is none. A FailureTarget counts, too:
+// Kubernetes has given the Job up, but adds Failed only when its pods are gone, which may never happen on a
+// lost node.
 func finishedCondition(job *batchv1.Job) *batchv1.JobCondition {
 	for _, wanted := range []batchv1.JobConditionType{batchv1.JobComplete, batchv1.JobFailed, batchv1.JobFailureTarget} {
 		for index := range job.Status.Conditions {
@@ -213,52 +208,51 @@ func finishedCondition(job *batchv1.Job) *batchv1.JobCondition {
 	return nil
 }
 
-// IsGivenUp says whether a Job was given up since it could not start.
+// IsGivenUp reports whether a Job was given up because it could not start.
 func IsGivenUp(job *batchv1.Job) bool { return job.Annotations[FailureAnnotation] != "" }
 
-// IsQueued says whether a Job, which is the first of its run, waits until its project has fewer
-// active runs.
+// IsQueued reports whether the first Job of a run waits for its project to have fewer active runs.
 func IsQueued(job *batchv1.Job) bool {
 	return job.Annotations[QueuedAnnotation] != "" && PhaseOf(job) == Waiting
 }
 
-// QueuedAt is since when it waits; zero if nothing says so.
+// QueuedAt returns the start of the wait; zero if unknown.
 func QueuedAt(job *batchv1.Job) time.Time {
 	at, _ := time.Parse(time.RFC3339Nano, job.Annotations[QueuedAnnotation])
 	return at
 }
 
-// Queue has a Job wait until its project has fewer active runs. It has not been created yet.
+// Queue queues a Job that is not created yet.
 func Queue(job *batchv1.Job, at time.Time) {
 	job.Spec.Suspend = new(true)
 	job.Annotations[QueuedAnnotation] = at.UTC().Format(time.RFC3339Nano)
 }
 
-// IsReported says whether Keptn is known to have the result of the Job's run.
+// IsReported reports whether Keptn is known to have the result of the Job's run.
 func IsReported(job *batchv1.Job) bool { return job.Annotations[ReportedAnnotation] != "" }
 
-// IsSilent says whether the Job is one of a run that reports nothing.
+// IsSilent reports whether the Job's run is silent: Keptn gets no events for it.
 func IsSilent(job *batchv1.Job) bool { return isSilentAction(job) && !isMixed(PlanOf(job)) }
 
-// isSilentAction says whether the Job is one of an action that reports nothing.
+// isSilentAction reports whether the Job's action is silent.
 func isSilentAction(job *batchv1.Job) bool { return job.Annotations[SilentAnnotation] == "true" }
 
-// isMixed says whether some actions of a run report, and some do not.
+// isMixed reports whether a run has actions that report and silent actions.
 func isMixed(plan []Planned) bool {
 	return slices.ContainsFunc(plan, func(planned Planned) bool { return planned.Reports })
 }
 
 // Step is what a run needs next.
 type Step struct {
-	// Resume are the Jobs to be started now.
+	// Resume are the Jobs that must start now.
 	Resume []*batchv1.Job
-	// Ended says that the run is over.
+	// Ended is true if the run is over.
 	Ended bool
 	// Ran are the Jobs that have ended, in their order.
 	Ran []Ran
-	// Missing are the Jobs that ended their action since they do not exist any more.
+	// Missing are the Jobs that ended their action because they do not exist any more.
 	Missing []Planned
-	// Unneeded are the Jobs that will not run any more.
+	// Unneeded are the Jobs that will not run.
 	Unneeded []batchv1.Job
 
 	mixed, isUnderWay bool
@@ -270,22 +264,19 @@ type Ran struct {
 	Job *batchv1.Job
 }
 
-// IsSilent says whether a Job of the plan is one of an action that does not report,
-// beside others that do.
+// IsSilent reports whether a planned Job belongs to a silent action in a run with others that report.
 func (s Step) IsSilent(planned Planned) bool { return s.mixed && !planned.Reports }
 
-// IsMissing says whether one of the missing Jobs is in one of some namespaces.
+// IsMissing reports whether one of the missing Jobs is in one of the namespaces.
 func (s Step) IsMissing(namespaces []string) bool {
 	return slices.ContainsFunc(s.Missing, func(planned Planned) bool { return slices.Contains(namespaces, planned.Namespace) })
 }
 
-// Next decides what a run needs from what there is of its Jobs. The first Job of an
-// action that failed, or that is missing, ends the action, and the next action's turn
-// comes; so the run has succeeded only if all of the plan's Jobs have. The Jobs of a
-// parallel action all run, whatever becomes of each. As long as no Job has begun and the
-// first is missing, the run may still be being created: the first Job is created last. Nor does a
-// run need anything whose first Job is queued.
-// Begun says that it is known to have been there.
+// Next decides what a run needs, given its existing Jobs. The first failed or missing Job of an action ends the
+// action, and the next action's turn comes. So a run only succeeds if all planned Jobs do. All Jobs of a
+// parallel action run, whatever their results. While no Job has begun and the first one is missing, the run may
+// still be in creation: the first Job is created last. A run with a queued first Job needs nothing. Begun is
+// true if the first Job is known to have existed.
 func Next(jobs []batchv1.Job, begun bool) Step {
 	if len(jobs) == 0 {
 		return Step{}
@@ -319,7 +310,7 @@ func Next(jobs []batchv1.Job, begun bool) Step {
 	return step
 }
 
-// turns are the Jobs of each action, whose turns come one after the other.
+// turns groups the planned Jobs by action. Actions take turns.
 func turns(plan []Planned) [][]Planned {
 	var turns [][]Planned
 	for index, planned := range plan {
@@ -331,9 +322,9 @@ func turns(plan []Planned) [][]Planned {
 	return turns
 }
 
-// take takes a Job into account whose turn it is; nil is one that is missing. It returns
-// whether those behind it in its action have to wait for it, or will not run. The first
-// of all is not to be resumed: it was created running, and others have suspended it.
+// take adds a Job whose turn it is to the step; nil is a missing Job. It returns true if the Jobs behind it in
+// its action must wait or will not run. The very first Job is never resumed: it was created running, and others
+// have suspended it.
 func (s *Step) take(planned Planned, job *batchv1.Job, isFirst bool) (isLast bool) {
 	if job == nil {
 		s.Missing = append(s.Missing, planned)

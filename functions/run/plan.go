@@ -17,10 +17,9 @@ type Planned struct {
 	Task string `json:"task,omitempty"`
 	// Action is its action's index in job/config.yaml.
 	Action int `json:"action,omitempty"`
-	// Parallel says that it runs at the same time as the other Jobs of its action.
+	// Parallel is true if the Job runs at the same time as the other Jobs of its action.
 	Parallel bool `json:"parallel,omitempty"`
-	// Reports says that its action is one that reports, beside others in the run that
-	// do not.
+	// Reports is true if the action reports, in a run that also has silent actions.
 	Reports bool `json:"reports,omitempty"`
 }
 

@@ -16,13 +16,13 @@ import (
 	"github.com/job-executor/job-executor/functions/cluster"
 )
 
-// Pods reads the pods of Jobs and what their containers printed.
+// Pods reads the pods of Jobs and their logs.
 type Pods struct {
 	Client cluster.Client
 }
 
-// Events returns what Kubernetes says happened to a Job or a pod, the oldest first:
-// why a pod was refused, could not be scheduled, or lacks a volume.
+// Events returns the Kubernetes events about a Job or pod, the oldest first. They say why a pod was refused,
+// could not be scheduled, or lacks a volume.
 func (p *Pods) Events(ctx context.Context, namespace string, of types.UID) ([]corev1.Event, error) {
 	list, err := p.Client.Events(namespace).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.uid=" + string(of), Limit: maxEvents})
 	if err != nil {
@@ -32,11 +32,11 @@ func (p *Pods) Events(ctx context.Context, namespace string, of types.UID) ([]co
 	return list.Items, nil
 }
 
-// lateAfter is after what time the start of a Job's pod is late.
+// lateAfter is when the start of a Job's pod is late.
 const lateAfter = 10 * time.Second
 
-// StartedLate says whether it took a Job's pods so long until a container ran that somebody will ask
-// why; also if none has.
+// StartedLate reports whether a container of the Job started so late that somebody will ask why, or did not
+// start at all.
 func StartedLate(job *batchv1.Job, pods []corev1.Pod) bool {
 	if job.Status.StartTime == nil {
 		return true
@@ -55,7 +55,7 @@ func StartedLate(job *batchv1.Job, pods []corev1.Pod) bool {
 // StartedAt returns when a container started; zero if it did not.
 func StartedAt(state corev1.ContainerState) time.Time {
 	switch {
-	case state.Terminated != nil && state.Terminated.StartedAt.Unix() > 0: // else it could not start
+	case state.Terminated != nil && state.Terminated.StartedAt.Unix() > 0: // 0 if it could not start
 		return state.Terminated.StartedAt.Time
 	case state.Running != nil:
 		return state.Running.StartedAt.Time
@@ -92,12 +92,11 @@ func (p *Pods) List(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error)
 	return list.Items, nil
 }
 
-// maxLogRead bounds how much of a log is read; the kubelet rotates a
-// container's log at 10 MiB.
+// maxLogRead bounds the part of a log that is read. The kubelet rotates logs at 10 MiB.
 const maxLogRead = 32 << 20
 
-// Log copies what a container printed to a writer, until the context ends. If it fails,
-// the part read before has been written.
+// Log copies the log of a container to a writer until the context ends. If it fails, the part before has been
+// written.
 func (p *Pods) Log(ctx context.Context, pod *corev1.Pod, container string, to io.Writer) error {
 	stream, err := p.Client.Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: container}).Stream(ctx)
 	if err != nil {

@@ -21,15 +21,15 @@ import (
 	"github.com/job-executor/job-executor/functions/cluster"
 )
 
-// Settings are whose Jobs a function has to do with, and where they are.
+// Settings are the namespaces and the installation of Jobs.
 type Settings struct {
-	// Namespaces are those in which Jobs may run; the first is the default.
+	// Namespaces are the namespaces of Jobs. The first one is the default.
 	Namespaces []string `env:"JOB_NAMESPACES,notEmpty"`
-	// Installation tells the Jobs of several installations apart.
+	// Installation distinguishes the Jobs of several installations.
 	Installation string `env:"INSTALLATION" envDefault:"job-executor"`
 }
 
-// Store returns the store of these Jobs.
+// Store returns a store of these Jobs.
 func (s Settings) Store(client cluster.Client) *Store {
 	return &Store{Client: client, Namespaces: s.Namespaces, Installation: s.Installation}
 }
@@ -37,34 +37,32 @@ func (s Settings) Store(client cluster.Client) *Store {
 // Store reads and changes the Jobs of runs on a cluster.
 type Store struct {
 	Client cluster.Client
-	// Namespaces are those in which Jobs may run.
+	// Namespaces are the namespaces of Jobs.
 	Namespaces []string
-	// Installation is the one whose Jobs they are.
+	// Installation is the label of the Jobs.
 	Installation string
 }
 
 // concurrentLists bounds how many namespaces are listed at a time.
 const concurrentLists = 16
 
-// RefusedError says that Jobs of a run may be in namespaces in which they can't be listed:
-// each was deleted, or lacks its roles.
+// RefusedError means that Jobs of a run may exist in namespaces that cannot be listed: they were deleted, or
+// lack roles.
 type RefusedError struct {
-	// Namespaces are those.
 	Namespaces []string
-	// Err is what the API server said.
+	// Err is the API server's error.
 	Err error
 }
 
-// Error returns what the API server said.
+// Error returns the API server's message.
 func (r *RefusedError) Error() string { return r.Err.Error() }
 
-// Unwrap returns it as an error.
+// Unwrap returns the API server's error.
 func (r *RefusedError) Unwrap() error { return r.Err }
 
-// List returns all Jobs of a run, in their order. A namespace in which Jobs can't be
-// listed, since its roles are missing or it was deleted, must not stop what is in the
-// others; if a Job of the run's plan should be there, or no namespace can be listed, the
-// error is a RefusedError, and the Jobs are those that were found.
+// List returns all Jobs of a run in their order. A namespace that cannot be listed, because its roles are
+// missing or it was deleted, must not block the others. If a planned Job should be there, or no namespace can
+// be listed, List returns a RefusedError and the Jobs that it found.
 func (s *Store) List(ctx context.Context, runID string) ([]batchv1.Job, error) {
 	var mutex sync.Mutex
 	var jobs []batchv1.Job
@@ -105,7 +103,7 @@ func (s *Store) List(ctx context.Context, runID string) ([]batchv1.Job, error) {
 	return jobs, nil
 }
 
-// Create creates a Job and returns it; nil if it exists already, which is success.
+// Create creates a Job and returns it. It returns nil if the Job already exists, which is a success.
 func (s *Store) Create(ctx context.Context, job *batchv1.Job) (created *batchv1.Job, err error) {
 	created, err = s.Client.Jobs(job.Namespace).Create(ctx, job, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
@@ -117,7 +115,7 @@ func (s *Store) Create(ctx context.Context, job *batchv1.Job) (created *batchv1.
 	return created, nil
 }
 
-// own makes sure that the Job of a name is this installation's.
+// own returns an error if another installation has a Job of this name.
 func (s *Store) own(ctx context.Context, job *batchv1.Job) error {
 	there, err := s.Client.Jobs(job.Namespace).Get(ctx, job.Name, metav1.GetOptions{})
 	if err != nil {
@@ -134,7 +132,7 @@ func (s *Store) Resume(ctx context.Context, job *batchv1.Job) error {
 	return s.patch(ctx, job, map[string]any{"spec": map[string]any{"suspend": false}})
 }
 
-// Admit starts a Job that is queued.
+// Admit starts a queued Job.
 func (s *Store) Admit(ctx context.Context, job *batchv1.Job) error {
 	return s.patch(ctx, job, map[string]any{
 		"metadata": map[string]any{"annotations": map[string]any{QueuedAnnotation: nil}},
@@ -142,8 +140,7 @@ func (s *Store) Admit(ctx context.Context, job *batchv1.Job) error {
 	})
 }
 
-// GiveUp suspends a Job that could not start, so that its pods are deleted, and notes
-// why and when on it.
+// GiveUp suspends a Job that could not start, so that its pods are deleted. It records why and when.
 func (s *Store) GiveUp(ctx context.Context, job *batchv1.Job, why string, at time.Time) error {
 	return s.patch(ctx, job, map[string]any{
 		"metadata": map[string]any{"annotations": map[string]any{FailureAnnotation: why, FailedAtAnnotation: at.UTC().Format(time.RFC3339Nano)}},
@@ -151,13 +148,12 @@ func (s *Store) GiveUp(ctx context.Context, job *batchv1.Job, why string, at tim
 	})
 }
 
-// MarkSucceeded notes on a Job that Kubernetes failed why it counts as succeeded.
+// MarkSucceeded records why a Job that Kubernetes failed counts as succeeded.
 func (s *Store) MarkSucceeded(ctx context.Context, job *batchv1.Job, why string) error {
 	return s.patch(ctx, job, map[string]any{"metadata": map[string]any{"annotations": map[string]any{SucceededAnnotation: why}}})
 }
 
-// MarkReported notes on a Job that Keptn has its run's result. One that has finished expires then, as by
-// Expire.
+// MarkReported records that Keptn has the result of the Job's run. A finished Job then expires, as by Expire.
 func (s *Store) MarkReported(ctx context.Context, job *batchv1.Job, at time.Time) error {
 	change := map[string]any{"metadata": map[string]any{"annotations": map[string]any{ReportedAnnotation: at.UTC().Format(time.RFC3339)}}}
 	if spec, err := expiry(job, at); err == nil && !FinishedAt(job).IsZero() {
@@ -166,16 +162,15 @@ func (s *Store) MarkReported(ctx context.Context, job *batchv1.Job, at time.Time
 	return s.patch(ctx, job, change)
 }
 
-// expireAfter is the least time between the report of a run and the end of its
-// Jobs. It is longer than a delivery of the triggered event can be under way: one
-// that finds no Job would run it again.
+// expireAfter is how long Jobs are kept at least after their run is reported. It is longer than any delivery of
+// the triggered event: a delivery that finds no Job would run it again.
 const expireAfter = 3 * time.Minute
 
-// Expire has Kubernetes delete a finished Job once the seconds of its TTLAnnotation
-// are over, but not within three minutes from now.
+// Expire lets Kubernetes delete a finished Job after the seconds of its TTLAnnotation, but not within three
+// minutes from now.
 func (s *Store) Expire(ctx context.Context, job *batchv1.Job, now time.Time) error {
 	if IsGivenUp(job) && FinishedAt(job).IsZero() {
-		return s.Delete(ctx, job) // Kubernetes has nothing to count from
+		return s.Delete(ctx, job) // Kubernetes needs an end time to count from
 	}
 	spec, err := expiry(job, now)
 	if err != nil {
@@ -184,19 +179,19 @@ func (s *Store) Expire(ctx context.Context, job *batchv1.Job, now time.Time) err
 	return s.patch(ctx, job, map[string]any{"spec": spec})
 }
 
-// expiry is what is changed of a finished Job's spec so that Kubernetes deletes it in time.
+// expiry returns the change of a finished Job's spec that makes Kubernetes delete it in time.
 func expiry(job *batchv1.Job, now time.Time) (map[string]any, error) {
 	seconds, err := strconv.ParseInt(job.Annotations[TTLAnnotation], 10, 32)
 	if err != nil {
 		return nil, fmt.Errorf("reading annotation %s of Job %s/%s: %w", TTLAnnotation, job.Namespace, job.Name, err)
 	}
-	// Kubernetes counts from the Job's end, which may be long ago.
+	// Kubernetes counts from the end of the Job, which may be long ago.
 	seconds = max(seconds, int64((now.Sub(FinishedAt(job)) + expireAfter).Seconds()))
 	return map[string]any{"ttlSecondsAfterFinished": seconds}, nil
 }
 
-// patch changes a Job that has the uid that was read: not one that was created
-// by the same name since. That the Job is gone is success.
+// patch changes a Job with the uid that was read, not a later Job of the same name. If the Job is gone, it
+// returns nil.
 func (s *Store) patch(ctx context.Context, job *batchv1.Job, change map[string]any) error {
 	metadata, _ := change["metadata"].(map[string]any)
 	if metadata == nil {
@@ -215,14 +210,13 @@ func (s *Store) patch(ctx context.Context, job *batchv1.Job, change map[string]a
 	return nil
 }
 
-// isOther says whether a change was refused since the Job of this name is another one
-// by now, which has another uid.
+// isOther reports whether a change was refused because the name now belongs to another Job, with another uid.
 func isOther(err error) bool {
 	return apierrors.IsConflict(err) && strings.Contains(err.Error(), "uid")
 }
 
-// Delete deletes a Job with its pods; that it is gone already is success, and so is
-// that another one has its name by now.
+// Delete deletes a Job with its pods. It returns nil if the Job is gone, or if the name now belongs to another
+// Job.
 func (s *Store) Delete(ctx context.Context, job *batchv1.Job) error {
 	background := metav1.DeletePropagationBackground
 	options := metav1.DeleteOptions{PropagationPolicy: &background}

@@ -20,7 +20,7 @@ type Unchecked struct {
 // IsNothing reports whether there is nothing to check.
 func (u Unchecked) IsNothing() bool { return len(u.Secrets) == 0 && u.ServiceAccount == "" }
 
-// UncheckedOf returns what is to be checked before a Job starts.
+// UncheckedOf returns what must be checked before a Job starts.
 func UncheckedOf(job *batchv1.Job) (unchecked Unchecked, err error) {
 	text, given := job.Annotations[UncheckedAnnotation]
 	if !given {

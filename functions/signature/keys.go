@@ -22,7 +22,7 @@ import (
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
-// Name is a function's name, and that of its key.
+// Name is the name of a function and of its key.
 type Name string
 
 // The functions that send events.
@@ -33,35 +33,35 @@ const (
 	Watcher   Name = "watcher"
 )
 
-// Names are all of them.
+// Names returns all of them.
 func Names() []Name { return []Name{Bridge, Executor, Jobsource, Watcher} }
 
-// Keys are a function's own key, and those by which it knows all functions.
+// Keys are a function's private key and the public keys of all functions.
 type Keys struct {
 	Own     Name
 	Private ed25519.PrivateKey
 	Public  map[Name]ed25519.PublicKey
 }
 
-// Source gives keys as they are now.
+// Source returns the current keys.
 type Source interface {
 	Keys() (Keys, error)
 }
 
-// Keys returns them, so that they are a Source that never changes.
+// Keys returns the keys, so that constant keys are a Source.
 func (k Keys) Keys() (Keys, error) { return k, nil }
 
-// PublicKeys is the name of the ConfigMap of public keys, each below its function's name and
-// Suffix.
+// PublicKeys is the name of the ConfigMap with the public keys. Each has the function's name and Suffix as its
+// key.
 const PublicKeys = "signing-keys"
 
-// Suffix ends the name of a key: a private one is PrivateField in the Secret SecretOf.
+// Suffix ends the name of a key. A private key is the field PrivateField of the Secret SecretOf.
 const (
 	Suffix       = ".pem"
 	PrivateField = "key" + Suffix
 )
 
-// SecretOf is the name of the Secret with a function's private key.
+// SecretOf returns the name of the Secret with a function's private key.
 func SecretOf(name Name) string { return string(name) + "-signing-key" }
 
 const (
@@ -69,20 +69,20 @@ const (
 	publicBlock  = "PUBLIC KEY"
 )
 
-// Settings are where a function finds keys, which Kubernetes replaces when they change.
+// Settings are the files with a function's keys, which Kubernetes replaces when keys change.
 type Settings struct {
-	// PrivateFile holds its private key, in PEM.
+	// PrivateFile has the private key as PEM.
 	PrivateFile string `env:"SIGNING_KEY_FILE" envDefault:"/etc/signing-key/key.pem"`
-	// PublicDirectory holds the public keys of all functions, in PEM.
+	// PublicDirectory has the public keys of all functions as PEM.
 	PublicDirectory string `env:"SIGNING_KEYS_DIRECTORY" envDefault:"/etc/signing-keys"`
 }
 
-// Party returns the party of a function that finds its keys there.
+// Party returns a function that signs and verifies with these keys.
 func (s Settings) Party(own Name, now func() time.Time, signals *telemetry.Signals) *Party {
 	return &Party{Keys: &Files{Settings: s, Own: own, Now: now}, Now: now, Events: signals.Events, Log: signals.Log}
 }
 
-// Files is a Source of files that may change.
+// Files is a Source of key files that may change.
 type Files struct {
 	Settings
 	Own Name
@@ -93,10 +93,10 @@ type Files struct {
 	read  time.Time
 }
 
-// freshFor is for how long keys are used before they are read again.
+// freshFor is how long keys are used before they are read again.
 const freshFor = 10 * time.Second
 
-// Keys returns what is in the files. A file that is missing is no error: its key is.
+// Keys returns the keys in the files. A missing file is no error: only its key is missing.
 func (f *Files) Keys() (Keys, error) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
@@ -127,7 +127,7 @@ func (f *Files) Keys() (Keys, error) {
 	return keys, nil
 }
 
-// optional reads a file; one that is not there is nothing.
+// optional reads a file, and returns nothing if it does not exist.
 func optional(path string) ([]byte, error) {
 	content, err := os.ReadFile(path) //nolint:gosec // the operator's
 	if errors.Is(err, fs.ErrNotExist) {
@@ -136,10 +136,9 @@ func optional(path string) ([]byte, error) {
 	return content, err
 }
 
-// Make makes what is missing of all functions' keys in a namespace, private ones in Secrets and
-// public ones in a ConfigMap, which are part of the installation, and returns the bridge's. A
-// Secret that was emptied gets a new key. Its error is that Kubernetes can't be reached, or that
-// another bridge was faster, and permanent if what is there is no key.
+// Make creates the missing keys of all functions in a namespace, private keys in Secrets and public keys in a
+// ConfigMap, and returns the bridge's. An emptied Secret gets a new key. It returns a permanent error for an
+// invalid key, and a retriable one if Kubernetes cannot be reached or another bridge was faster.
 func Make(ctx context.Context, client cluster.Client, namespace string) (Keys, error) {
 	made := Keys{Own: Bridge, Public: map[Name]ed25519.PublicKey{}}
 	public, err := client.ConfigMaps(namespace).Get(ctx, PublicKeys, metav1.GetOptions{})
@@ -176,7 +175,7 @@ func Make(ctx context.Context, client cluster.Client, namespace string) (Keys, e
 	return made, nil
 }
 
-// makeOne reads a function's private key, and makes one if there is none.
+// makeOne returns a function's private key, and creates it if it is missing.
 func makeOne(ctx context.Context, secrets cluster.Objects[*corev1.Secret, *corev1.SecretList], name Name) (ed25519.PrivateKey, error) {
 	secret, err := secrets.Get(ctx, SecretOf(name), metav1.GetOptions{})
 	if err != nil {
@@ -196,7 +195,7 @@ func makeOne(ctx context.Context, secrets cluster.Objects[*corev1.Secret, *corev
 	return private, store(ctx, secrets, secret, private)
 }
 
-// store stores a private key; that fails if another bridge was faster.
+// store stores a private key. It returns an error if another bridge was faster.
 func store(ctx context.Context, secrets cluster.Objects[*corev1.Secret, *corev1.SecretList], secret *corev1.Secret, private ed25519.PrivateKey) error {
 	encoded, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
@@ -219,7 +218,7 @@ func parsePrivate(content []byte) (ed25519.PrivateKey, error) {
 	parsed, _ := x509.ParsePKCS8PrivateKey(block.Bytes)
 	private, ok := parsed.(ed25519.PrivateKey)
 	if !ok {
-		return nil, errNoKey // and not the parser's error, which may tell of it
+		return nil, errNoKey // the parser's error may quote the key
 	}
 	return private, nil
 }

@@ -31,23 +31,23 @@ const (
 
 const (
 	payloadType = "https://cloudevents.io/verifiability/dsse/v0.1"
-	// Lifetime is for how long a signed event is good. It is longer than any delivery; what is
-	// not delivered by then is sent again, and signed anew.
+	// Lifetime is how long a signed event is valid. It is longer than any delivery. A later resend is signed
+	// again.
 	Lifetime = time.Hour
-	// clockSkew is how much the clocks of nodes may differ.
+	// clockSkew is how far the clocks of nodes may be apart.
 	clockSkew = time.Minute
-	// maxMaterialBytes bounds an envelope before it is decoded; ours have 400.
+	// maxMaterialBytes bounds an envelope before it is decoded. Ours have 400 bytes.
 	maxMaterialBytes = 4 << 10
 )
 
-// ErrUnproven says that nothing proves that an event comes from a function that may send it.
+// ErrUnproven means that an event has no valid signature of a function that may send it.
 var ErrUnproven = errors.New("nothing proves that the event comes from a function that may send it")
 
-// ErrNoKeys says that keys are missing: the bridge makes them when it is installed, and
-// Kubernetes takes up to a minute to show them to pods that are there already.
-var ErrNoKeys = errors.New("there are no keys yet; the bridge makes them when it starts")
+// ErrNoKeys means that keys are missing. The bridge creates them at installation, and Kubernetes takes up to a
+// minute to mount them into running pods.
+var ErrNoKeys = errors.New("signing keys are missing; the bridge creates them when it starts")
 
-// envelope is a DSSE envelope (DSSE 1.0.2), of which data in JSON is in Base64.
+// envelope is a DSSE envelope (DSSE 1.0.2). encoding/json encodes its bytes in Base64.
 type envelope struct {
 	PayloadType string         `json:"payloadType"`
 	Payload     []byte         `json:"payload"`
@@ -59,7 +59,7 @@ type keySignature struct {
 	Sig   []byte `json:"sig"`
 }
 
-// Party is a function that signs what it sends, and verifies what it receives.
+// Party signs the events that a function sends and verifies those that it receives.
 type Party struct {
 	Keys   Source
 	Now    func() time.Time
@@ -67,8 +67,8 @@ type Party struct {
 	Log    *slog.Logger
 }
 
-// Sign returns an event as this function's: with all of its attributes signed but for what
-// changes on the way, the trace context. Its error is ErrNoKeys, or that a key can't be read.
+// Sign signs an event with all attributes except the trace context, which changes on the way. It returns
+// ErrNoKeys, or an error if the key cannot be read.
 func (p *Party) Sign(outgoing event.Event) (event.Event, error) {
 	keys, err := p.Keys.Keys()
 	if err != nil {
@@ -104,9 +104,8 @@ func (p *Party) Sign(outgoing event.Event) (event.Event, error) {
 	return signed, nil
 }
 
-// Verify returns of an event what a function has signed that may send it, with the signature, so
-// that it can be verified again. Its error is ErrUnproven if none has; ErrNoKeys if nothing is
-// known of them.
+// Verify returns the signed part of an event, with the signature, so that it can be verified again. It returns
+// ErrUnproven if the signature is missing or invalid, and ErrNoKeys if no keys are known.
 func (p *Party) Verify(received event.Event) (event.Event, error) {
 	keys, err := p.Keys.Keys()
 	if err != nil {
@@ -165,7 +164,7 @@ func verify(received event.Event, keys Keys, from []Name, now time.Time) (event.
 	return verified, nil
 }
 
-// signedNames are the names of the attributes that an event says are signed.
+// signedNames returns the names of the signed attributes, according to the event.
 func signedNames(received event.Event) ([]string, error) {
 	listed := text(received, SignedExtension)
 	if listed == "" {
@@ -188,11 +187,11 @@ func isCore(name string) bool {
 	return false
 }
 
-// changesOnTheWay says whether the value of an attribute is another one at the next hop
-// (CloudEvents, Distributed Tracing extension).
+// changesOnTheWay reports whether intermediaries change an attribute (CloudEvents Distributed Tracing
+// extension).
 func changesOnTheWay(name string) bool { return name == "traceparent" || name == "tracestate" }
 
-// digestOf is the verification material of an event, with these of its extension attributes.
+// digestOf returns the verification material of an event with these extension attributes.
 func digestOf(of event.Event, names []string) ([]byte, error) {
 	var digests []byte
 	add := func(part []byte) {
@@ -220,7 +219,7 @@ func digestOf(of event.Event, names []string) ([]byte, error) {
 	return sum[:], nil
 }
 
-// preAuthenticationEncoding is what is signed of a payload (DSSE 1.0.2, protocol, PAE).
+// preAuthenticationEncoding returns the signed form of a payload (DSSE 1.0.2, protocol, PAE).
 func preAuthenticationEncoding(payload []byte) []byte {
 	return fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(payloadType), payloadType, len(payload), payload)
 }
@@ -230,7 +229,7 @@ func text(of event.Event, name string) string {
 	return value
 }
 
-// Senders are the functions that may send an event of a type; nobody may send any other.
+// Senders returns the functions that may send events of a type; none for an unknown type.
 func Senders(eventType string) []Name {
 	switch eventType {
 	case protocol.CompletedType, protocol.ActiveType:
@@ -249,16 +248,15 @@ func Senders(eventType string) []Name {
 	return nil
 }
 
-// Handler returns a handler that handles only what functions have signed that may send it, and
-// that signs what it replies. Any other event is dropped, logged and counted: nothing is
-// answered to who can't say who it is, and trying again would not mend it. Of attributes that
-// are not signed the handler sees those to be kept, which a Broker adds.
+// Handler returns a handler that only handles events with a valid signature of a function that may send them,
+// and that signs replies. It drops, logs and counts all other events: an answer would help a forger, and a
+// retry would not help. The handler also sees the unsigned attributes named in kept, which a Broker adds.
 func (p *Party) Handler(handle function.Handler, kept ...string) function.Handler {
 	return func(ctx context.Context, received event.Event) (*event.Event, error) {
 		verified, err := p.Verify(received)
 		if errors.Is(err, ErrUnproven) {
 			p.Events.Unproven(ctx)
-			p.Log.WarnContext(ctx, "an event is dropped", "type", received.Type(), "source", received.Source(), "error", err)
+			p.Log.WarnContext(ctx, "dropping unsigned event", "type", received.Type(), "source", received.Source(), "error", err)
 			return nil, nil
 		}
 		if err != nil {
@@ -286,7 +284,7 @@ type Sender interface {
 	Send(ctx context.Context, outgoing event.Event) error
 }
 
-// Sender returns a sender that signs what it sends.
+// Sender returns a sender that signs events.
 func (p *Party) Sender(sender Sender) Sender { return signingSender{p, sender} }
 
 type signingSender struct {
@@ -294,7 +292,7 @@ type signingSender struct {
 	sender Sender
 }
 
-// Send signs an event, and sends it.
+// Send signs and sends an event.
 func (s signingSender) Send(ctx context.Context, outgoing event.Event) error {
 	signed, err := s.party.Sign(outgoing)
 	if err != nil {

@@ -9,15 +9,15 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// Counters count events by their type, and measure how long they take (OpenTelemetry semantic
-// conventions 1.37, messaging; what they have no name for begins with job_executor). The
-// types are as many as the meters allow, and one for the rest. Nil counts nothing.
+// Counters count events by type and measure their processing (OpenTelemetry semantic conventions 1.37,
+// messaging; other names start with job_executor). The SDK bounds the number of types. A nil pointer counts
+// nothing.
 type Counters struct {
 	received, sent, retried, deadLettered, unproven metric.Int64Counter
 	processed                                       metric.Float64Histogram
 }
 
-// Seconds are the boundaries of histograms of what should be done in less than a second.
+// Seconds returns histogram boundaries for operations that usually take less than a second.
 func Seconds() metric.HistogramOption {
 	return metric.WithExplicitBucketBoundaries(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 }
@@ -28,19 +28,19 @@ func NewCounters(meters metric.MeterProvider) (*Counters, error) {
 	counter := func(name, description string) (metric.Int64Counter, error) {
 		return meter.Int64Counter(name, metric.WithUnit("{event}"), metric.WithDescription(description))
 	}
-	received, receivedErr := counter("messaging.client.consumed.messages", "Events that were received.")
-	sent, sentErr := counter("messaging.client.sent.messages", "Events that were sent, each attempt, replies included.")
-	retried, retriedErr := counter("job_executor.events.retried", "Events that were sent once more, since it is not known that they arrived.")
+	received, receivedErr := counter("messaging.client.consumed.messages", "Received events.")
+	sent, sentErr := counter("messaging.client.sent.messages", "Attempts to send an event, including replies.")
+	retried, retriedErr := counter("job_executor.events.retried", "Events that were resent because it is unknown whether they arrived.")
 	dead, deadErr := counter("job_executor.events.dead_lettered", "Events that the Broker could not deliver.")
-	dropped, droppedErr := counter("job_executor.events.unproven", "Events that were dropped: nothing proves that they come from a function that may send them.")
+	dropped, droppedErr := counter("job_executor.events.unproven", "Events that were dropped because their signature is missing or invalid.")
 	processed, processedErr := meter.Float64Histogram("messaging.process.duration", metric.WithUnit("s"),
-		metric.WithDescription("How long a function was at work on an event."), Seconds())
+		metric.WithDescription("Duration of processing an event."), Seconds())
 	return &Counters{received: received, sent: sent, retried: retried, deadLettered: dead, unproven: dropped, processed: processed},
 		errors.Join(receivedErr, sentErr, retriedErr, deadErr, droppedErr, processedErr)
 }
 
-// Received counts an event that a function was at work on since it began. The type of its
-// handler's error is empty if there was none.
+// Received counts a received event and measures its processing since it began. The error type is empty on
+// success.
 func (c *Counters) Received(ctx context.Context, eventType string, began time.Time, errorType string) {
 	if c == nil {
 		return
@@ -50,21 +50,21 @@ func (c *Counters) Received(ctx context.Context, eventType string, began time.Ti
 	c.processed.Record(ctx, time.Since(began).Seconds(), attributes)
 }
 
-// Sent counts an attempt to send an event, and the type of the error if it failed.
+// Sent counts an attempt to send an event. The error type is empty on success.
 func (c *Counters) Sent(ctx context.Context, eventType, errorType string) {
 	if c != nil {
 		c.sent.Add(ctx, 1, attributesOf(eventType, errorType))
 	}
 }
 
-// Retried counts an event that is sent once more by whoever waits for what comes of it.
+// Retried counts a resent event.
 func (c *Counters) Retried(ctx context.Context, eventType string) {
 	if c != nil {
 		c.retried.Add(ctx, 1, attributesOf(eventType, ""))
 	}
 }
 
-// Expect has begin at none what is sent again of a type, its dead letters, and what is dropped.
+// Expect starts the rare counters of a type at 0, so that the first increase is visible.
 func (c *Counters) Expect(ctx context.Context, eventType string) {
 	if c != nil {
 		c.deadLettered.Add(ctx, 0, attributesOf(eventType, ""))
@@ -80,8 +80,8 @@ func (c *Counters) DeadLettered(ctx context.Context, eventType string) {
 	}
 }
 
-// Unproven counts an event that was dropped, since nothing proves that it comes from a function
-// that may send it. Of which type it is, its sender has made up.
+// Unproven counts an event that was dropped because its signature is missing or invalid. Its type is not
+// recorded: the sender chose it.
 func (c *Counters) Unproven(ctx context.Context) {
 	if c != nil {
 		c.unproven.Add(ctx, 1, unproven())

@@ -16,8 +16,8 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 )
 
-// TraceID is the trace of a Keptn context, a UUID: both are 16 bytes, so a search for the
-// one finds the other. Of any other text it is the beginning of its SHA-256.
+// TraceID returns the trace id of a Keptn context. Both have 16 bytes, so a search for one finds the other. For
+// any other text it returns the first bytes of its SHA-256.
 func TraceID(keptnContext string) trace.TraceID {
 	var id trace.TraceID
 	content, err := hex.DecodeString(strings.ReplaceAll(keptnContext, "-", ""))
@@ -29,8 +29,8 @@ func TraceID(keptnContext string) trace.TraceID {
 	return id
 }
 
-// SpanID is the id of the span that is about something: the first 8 bytes of the SHA-256 of
-// its parts, with a slash between them.
+// SpanID returns the id of the span about something: the first 8 bytes of the SHA-256 of its parts, joined by
+// slashes.
 func SpanID(about ...string) trace.SpanID {
 	var id trace.SpanID
 	sum := sha256.Sum256([]byte(strings.Join(about, "/")))
@@ -38,29 +38,28 @@ func SpanID(about ...string) trace.SpanID {
 	return id
 }
 
-// The parts of a Job that others have to know before it exists, and so before it has a uid:
-// their spans' ids are made of its name, too.
+// Parts of a Job whose span ids are needed before the Job exists. They are derived from the Job's name, since
+// it has no uid yet.
 const (
 	Fetch = "fetch"
 	Run   = "run"
 )
 
-// WithParent returns a context in which spans are started below the one of an id, which
-// may not exist yet.
+// WithParent returns a context whose spans are children of a span that may not exist yet.
 func WithParent(ctx context.Context, traceID trace.TraceID, id trace.SpanID) context.Context {
 	return trace.ContextWithRemoteSpanContext(ctx, trace.NewSpanContext(trace.SpanContextConfig{
 		TraceID: traceID, SpanID: id, TraceFlags: trace.FlagsSampled, Remote: true,
 	}))
 }
 
-// WithRun returns a context in which spans are started below that of a task's run: RUN, which
-// the bridge writes when Keptn no longer waits for the task.
+// WithRun returns a context whose spans are children of the task's RUN span. The bridge writes that span when
+// Keptn no longer waits for the task.
 func WithRun(ctx context.Context, task keptn.Task) context.Context {
 	return WithParent(ctx, TraceID(task.Context), SpanID(task.TriggeredID))
 }
 
-// TaskAttributes are the attributes of a span that is about a task (OpenTelemetry semantic
-// conventions 1.37, CICD and VCS, and Keptn's own terms).
+// TaskAttributes returns the attributes of a span about a task (OpenTelemetry semantic conventions 1.37, CICD
+// and VCS, and Keptn's terms).
 func TaskAttributes(task keptn.Task) []attribute.KeyValue {
 	attributes := []attribute.KeyValue{
 		attribute.String("cicd.pipeline.name", task.Project+"/"+task.Stage), attribute.String("cicd.pipeline.run.id", task.Context),
@@ -74,8 +73,8 @@ func TaskAttributes(task keptn.Task) []attribute.KeyValue {
 	return attributes
 }
 
-// StartSend starts the span of giving an event of a type that is about a task: below the
-// context's span, or below that of the task's run if there is none.
+// StartSend starts the span of sending an event about a task. Its parent is the context's span, or else the
+// task's RUN span.
 func StartSend(
 	ctx context.Context, tracer trace.Tracer, task keptn.Task, eventType string, attributes ...attribute.KeyValue,
 ) (context.Context, trace.Span) {
@@ -86,8 +85,7 @@ func StartSend(
 		trace.WithAttributes(attribute.String("messaging.operation.type", "send")), trace.WithAttributes(attributes...), trace.WithAttributes(TaskAttributes(task)...))
 }
 
-// Reply returns an event as one that was sent below the span of its task's run: a reply to who is
-// in no trace, but that begins something which is.
+// Reply adds the task's RUN span to a reply. It is for replies to untraced events that continue a trace.
 func Reply(ctx context.Context, tracer trace.Tracer, task keptn.Task, reply *event.Event) *event.Event {
 	ctx, span := StartSend(ctx, tracer, task, reply.Type())
 	defer span.End()
@@ -95,8 +93,8 @@ func Reply(ctx context.Context, tracer trace.Tracer, task keptn.Task, reply *eve
 	return reply
 }
 
-// EventAttributes are the attributes of a span that is about an event (OpenTelemetry semantic
-// conventions 1.37, CloudEvents and messaging).
+// EventAttributes returns the attributes of a span about an event (OpenTelemetry semantic conventions 1.37,
+// CloudEvents and messaging).
 func EventAttributes(of event.Event) []attribute.KeyValue {
 	return []attribute.KeyValue{
 		attribute.String("messaging.system", "cloudevents"), attribute.String("messaging.message.id", of.ID()),
@@ -105,13 +103,13 @@ func EventAttributes(of event.Event) []attribute.KeyValue {
 	}
 }
 
-// Fail marks a span, with the kind of error that it is and a sentence.
+// Fail marks a span as failed, with the type of the error and a sentence.
 func Fail(span trace.Span, errorType, sentence string) {
 	span.SetStatus(codes.Error, sentence)
 	span.SetAttributes(attribute.String("error.type", errorType))
 }
 
-// Note notes an error in a span that it does not mark: what failed is done again.
+// Note adds an error to a span that does not mark it as failed, because the operation is retried.
 func Note(span trace.Span, what string, err error) {
 	span.AddEvent(what, trace.WithAttributes(attribute.String("exception.message", err.Error())))
 }
@@ -123,8 +121,8 @@ type ids struct {
 	span  trace.SpanID
 }
 
-// Start starts a span of this id below the context's; below none it begins the trace of
-// this id. The context that it returns gives no other span the id.
+// Start starts a span with an id as a child of the context's span, or as the root of a trace with an id. Other
+// spans of the returned context get random ids.
 func Start(
 	ctx context.Context, tracer trace.Tracer, traceID trace.TraceID, id trace.SpanID, name string, options ...trace.SpanStartOption,
 ) (context.Context, trace.Span) {
@@ -132,10 +130,10 @@ func Start(
 	return trace.ContextWithSpan(ctx, span), span
 }
 
-// IDGenerator makes random ids, but for the spans that Start starts.
+// IDGenerator creates random ids, except for spans of Start.
 type IDGenerator struct{}
 
-// NewIDs returns the ids of a span that begins a trace.
+// NewIDs returns the ids of a root span.
 func (IDGenerator) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
 	if wanted, ok := ctx.Value(idsKey{}).(ids); ok {
 		return wanted.trace, wanted.span
@@ -145,7 +143,7 @@ func (IDGenerator) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
 	return id, IDGenerator{}.NewSpanID(ctx, id)
 }
 
-// NewSpanID returns the id of any other span.
+// NewSpanID returns the id of a child span.
 func (IDGenerator) NewSpanID(ctx context.Context, _ trace.TraceID) trace.SpanID {
 	if wanted, ok := ctx.Value(idsKey{}).(ids); ok {
 		return wanted.span
@@ -155,20 +153,19 @@ func (IDGenerator) NewSpanID(ctx context.Context, _ trace.TraceID) trace.SpanID 
 	return id
 }
 
-// Extension is the attribute of an event that says within which span it was sent
-// (CloudEvents, Distributed Tracing extension). Unlike the header of a request, which a
-// Broker replaces by that of its own, it comes through any Broker, and belongs to the event
-// also where that is a reply.
+// Extension is the attribute of an event that holds the span in which it was sent (CloudEvents Distributed
+// Tracing extension). Unlike the HTTP header of the same name, which a Broker replaces with its own span, it
+// passes every Broker, and it also works for replies.
 const Extension = keptn.TraceparentExtension
 
-// Text is the context's span as a traceparent (W3C Trace Context); empty if there is none.
+// Text returns the context's span as a traceparent (W3C Trace Context); empty if there is none.
 func Text(ctx context.Context) string {
 	carrier := propagation.MapCarrier{}
 	propagation.TraceContext{}.Inject(ctx, carrier)
 	return carrier.Get(Extension)
 }
 
-// Parse is the span that a traceparent names; not valid if it is none.
+// Parse returns the span of a traceparent. It is invalid if the traceparent is.
 func Parse(ctx context.Context, traceparent string) trace.SpanContext {
 	outside := trace.ContextWithSpanContext(ctx, trace.SpanContext{})
 	return trace.SpanContextFromContext(propagation.TraceContext{}.Extract(outside, propagation.MapCarrier{Extension: traceparent}))

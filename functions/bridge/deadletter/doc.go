@@ -1,3 +1,3 @@
-// Package deadletter is the Broker's dead letter sink: the triggered events that no executor
-// could take become tasks that end as errored.
+// Package deadletter is the Broker's dead letter sink. Tasks whose triggered events no executor accepted end as
+// errored.
 package deadletter

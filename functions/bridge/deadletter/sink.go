@@ -17,7 +17,7 @@ import (
 	"github.com/job-executor/job-executor/functions/protocol"
 )
 
-// Sink takes the events that the Broker could not deliver.
+// Sink receives events that the Broker could not deliver.
 type Sink struct {
 	// Ask asks the watcher for the result of a task's run, as intake.Inbox does.
 	Ask func(ctx context.Context, task keptn.Task, reason string) error
@@ -25,33 +25,30 @@ type Sink struct {
 	Deliver func(ctx context.Context, answer protocol.Answer) (*event.Event, error)
 	// BrokerURL is the Broker's address.
 	BrokerURL string
-	// Count counts the events that were returned.
+	// Count counts the received events.
 	Count func(ctx context.Context, eventType string)
 	Now   func() time.Time
 	Log   *slog.Logger
 }
 
-// The attributes that Knative adds to an event that it could not deliver.
+// Attributes that Knative adds to an undelivered event.
 const (
 	errorCodeExtension        = "knativeerrorcode"
 	errorDataExtension        = "knativeerrordata"
 	errorDestinationExtension = "knativeerrordest"
 )
 
-// Extensions are the names of those attributes.
+// Extensions returns the names of these attributes.
 func Extensions() []string {
 	return []string{errorCodeExtension, errorDataExtension, errorDestinationExtension}
 }
 
-// Handle has a task ended as errored, with the reason, whose triggered event
-// no executor could take: the watcher does it, who knows whether there are Jobs all the
-// same. Where an executor did take it, and only its reply could not be delivered to the
-// Broker, nothing is done: the event is given again after a while. So it is where the
-// Broker does not say what the executor answered: it has not asked one. (Knative's filter
-// refuses an event for good whose bytes it could not read in time, also that of a Trigger
-// which does not want the event; others may have taken it meanwhile.) Of an event that was
-// only observed, and that its executor did not take, Keptn's log is told. Any other event is refused: it has to stay with its
-// sender, who sends it again.
+// Handle ends a task as errored if no executor accepted its triggered event. It asks the watcher to do so,
+// because there may be Jobs all the same. It does nothing if an executor accepted the event and only its reply
+// was not delivered, because the inbox resends the event. It also does nothing if the Broker does not say what
+// the executor answered: then it has not asked one. (Knative's filter refuses an event for good if it cannot
+// read it in time, even for a Trigger that does not want it.) An observed event that its executor refused
+// becomes an entry of Keptn's log. Any other event is refused, so that its sender keeps and resends it.
 func (s *Sink) Handle(ctx context.Context, returned event.Event) (*event.Event, error) {
 	s.Count(ctx, returned.Type())
 	task, returned, err := keptn.ParseReceived(returned)
@@ -63,21 +60,21 @@ func (s *Sink) Handle(ctx context.Context, returned event.Event) (*event.Event, 
 	}
 	reason := reasonOf(returned)
 	if destination, _ := returned.Extensions()[errorDestinationExtension].(string); s.isBroker(destination) {
-		s.Log.WarnContext(ctx, "the reply of an executor could not be delivered", "id", returned.ID(), "type", returned.Type(), "reason", reason)
+		s.Log.WarnContext(ctx, "reply of an executor not delivered", "id", returned.ID(), "type", returned.Type(), "reason", reason)
 		return nil, nil
 	}
 	if _, isAnswered := returned.Extensions()[errorCodeExtension]; !isAnswered {
-		s.Log.WarnContext(ctx, "an event may not have come to its executor; one that triggers a task is given again", "id", returned.ID(), "type", returned.Type())
+		s.Log.WarnContext(ctx, "event may not have reached its executor; triggered events are resent", "id", returned.ID(), "type", returned.Type())
 		return nil, nil
 	}
-	s.Log.WarnContext(ctx, "no executor could take a task", "id", returned.ID(), "type", returned.Type(), "reason", reason)
+	s.Log.WarnContext(ctx, "no executor accepted a task", "id", returned.ID(), "type", returned.Type(), "reason", reason)
 	if task.Observed {
 		return s.Deliver(ctx, protocol.Log(task, s.Now(), fmt.Sprintf("Job Executor could not take event %s: %s", returned.Type(), reason), ""))
 	}
 	return nil, s.Ask(ctx, task, "Job Executor could not take this task: "+reason)
 }
 
-// isBroker says whether an address is the Broker's, or one of the channel behind it.
+// isBroker reports whether an address is the Broker's, or its channel's.
 func (s *Sink) isBroker(destination string) bool {
 	given, err := url.Parse(destination)
 	if err != nil || given.Host == "" {

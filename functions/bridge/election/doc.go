@@ -1,3 +1,2 @@
-// Package election elects one of several bridges, by a Lease, and lets events through to
-// that one.
+// Package election elects one of several bridges with a Lease, and passes events to the elected one.
 package election

@@ -22,32 +22,31 @@ import (
 )
 
 const (
-	// leaseDuration is after what time another bridge takes the place of one that no
-	// longer renews the lease, and is still there; that one has stopped by itself at the
-	// renewDeadline. It is longer than an API server is away that is restarted. One whose
-	// pod is gone is followed within a few seconds.
+	// leaseDuration is when another bridge replaces a leader that no longer renews the Lease but still exists;
+	// that leader stops itself at the renewDeadline. It is longer than the restart of an API server. A leader
+	// whose pod is gone is replaced within a few seconds.
 	leaseDuration = 60 * time.Second
 	renewDeadline = 50 * time.Second
-	// retryPeriod is the time between two looks at the lease, client-go's usual one; it
-	// bounds how long a bridge goes on whose lease was taken away.
+	// retryPeriod is the interval of the elector, client-go's default. It bounds how long a bridge works after
+	// it lost the Lease.
 	retryPeriod = 2 * time.Second
 	// releaseTimeout bounds the end of a term.
 	releaseTimeout = 5 * time.Second
-	// gonePeriod is the time between two looks whether the holder's pod is gone.
+	// gonePeriod is the interval of checks whether the holder's pod is gone.
 	gonePeriod = time.Second
 )
 
-// errLeaseLost ends the process: what it remembers may not be true any more.
+// errLeaseLost ends the process, because its memory may be outdated.
 var errLeaseLost = errors.New("the lease was lost to another bridge, or could not be renewed")
 
-// Election elects one of several bridges, by a Lease.
+// Election elects one of several bridges with a Lease.
 type Election struct {
 	Leases    coordinationclient.LeasesGetter
 	Pods      coreclient.PodsGetter
 	Namespace string
-	// Name is the Lease's.
+	// Name is the name of the Lease.
 	Name string
-	// PodName, PodIP and Port are this bridge's.
+	// PodName, PodIP and Port identify this bridge.
 	PodName, PodIP string
 	Port           int
 	Log            *slog.Logger
@@ -55,12 +54,12 @@ type Election struct {
 	holder atomic.Pointer[string]
 }
 
-// identity is the pod's name and address, as the Lease has it.
+// identity returns the pod's name and address for the Lease.
 func (e *Election) identity() string {
 	return e.PodName + "_" + net.JoinHostPort(e.PodIP, strconv.Itoa(e.Port))
 }
 
-// Holder is the address of the bridge that holds the lease, empty if none is known.
+// Holder returns the address of the lease holder, empty if unknown.
 func (e *Election) Holder() string {
 	holder := e.holder.Load()
 	if holder == nil {
@@ -70,20 +69,19 @@ func (e *Election) Holder() string {
 	return address
 }
 
-// Run waits until this bridge is elected and then leads, with a context that ends
-// when it is seen that another one has the lease. It returns nil when its own context
-// ends, and an error if the lease is lost or leading fails. A bridge that has led hands
-// the lease over once its leading has ended.
+// Run waits until this bridge is elected, and then leads with a context that ends when another bridge holds the
+// Lease. It returns nil when its own context ends, and an error if the Lease is lost or leading fails. After
+// leading it hands the Lease over.
 func (e *Election) Run(ctx context.Context, lead func(context.Context) error) error {
 	electing, stop := context.WithCancel(ctx)
 	defer stop()
 	waiting, elected := context.WithCancel(electing)
 	defer elected()
 	if err := e.release(ctx, e.isGone); err != nil {
-		e.Log.WarnContext(ctx, "looking after the lease failed, will be tried again", "error", err)
+		e.Log.WarnContext(ctx, "checking the lease failed; retrying", "error", err)
 	}
 	go e.follow(waiting)
-	// A term begins once or never; the elector calls back in goroutines of their own.
+	// A term begins at most once. The elector calls back in its own goroutines.
 	var term sync.Once
 	ended := make(chan error, 1)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
@@ -95,7 +93,7 @@ func (e *Election) Run(ctx context.Context, lead func(context.Context) error) er
 			seen: func(holder string) {
 				hasLed := waiting.Err() != nil
 				if hasLed && holder != "" && holder != e.identity() {
-					stop() // the elector itself would go on until the renewDeadline
+					stop() // otherwise the elector would continue until the renewDeadline
 				}
 			},
 		},
@@ -119,11 +117,11 @@ func (e *Election) Run(ctx context.Context, lead func(context.Context) error) er
 		},
 	})
 	if err != nil {
-		return fmt.Errorf("preparing the election: %w", err)
+		return fmt.Errorf("set up the election: %w", err)
 	}
 	elector.Run(electing)
 	stop()
-	term.Do(func() { ended <- nil }) // it never began, or its end is waited for
+	term.Do(func() { ended <- nil }) // it never began, or Run waits for its end
 	if err := <-ended; err != nil {
 		return err
 	}
@@ -134,13 +132,12 @@ func (e *Election) Run(ctx context.Context, lead func(context.Context) error) er
 	defer cancel()
 	isOurs := func(_ context.Context, pod string) (bool, error) { return pod == e.PodName, nil }
 	if err := e.release(releasing, isOurs); err != nil {
-		e.Log.WarnContext(releasing, "the lease could not be handed over; another bridge follows when this pod is gone", "error", err)
+		e.Log.WarnContext(releasing, "handing the lease over failed; another bridge takes it when this pod is gone", "error", err)
 	}
 	return nil
 }
 
-// lock tells who is seen to hold the lease each time that it is read: by a holder, each time that it could not be
-// renewed at once.
+// lock reports the holder whenever the Lease is read. A holder reads it whenever it cannot renew it at once.
 type lock struct {
 	resourcelock.Interface
 	seen func(holder string)
@@ -154,19 +151,19 @@ func (l lock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []by
 	return record, content, err
 }
 
-// follow releases the lease once its holder is gone, until the context ends.
+// follow releases the Lease of a holder whose pod is gone, until the context ends.
 func (e *Election) follow(ctx context.Context) {
-	// Its error is only that the context ended.
+	// It only returns an error when the context ends.
 	_ = wait.PollUntilContextCancel(ctx, gonePeriod, false, func(ctx context.Context) (bool, error) {
 		if err := e.release(ctx, e.isGone); err != nil && ctx.Err() == nil {
-			e.Log.DebugContext(ctx, "looking after the lease failed, will be tried again", "error", err)
+			e.Log.DebugContext(ctx, "checking the lease failed; retrying", "error", err)
 		}
 		return false, nil
 	})
 }
 
-// isGone says whether another bridge's pod does not exist any more: one that was killed
-// is followed at once, and not only when its lease expires.
+// isGone reports whether another bridge's pod does not exist any more, so that a killed bridge is replaced
+// before its Lease expires.
 func (e *Election) isGone(ctx context.Context, pod string) (bool, error) {
 	if pod == e.PodName {
 		return false, nil
@@ -178,7 +175,7 @@ func (e *Election) isGone(ctx context.Context, pod string) (bool, error) {
 	return false, err
 }
 
-// release takes the lease from its holder, if that pod has done with it.
+// release clears the holder of the Lease, if it is still this pod.
 func (e *Election) release(ctx context.Context, hasDone func(ctx context.Context, pod string) (bool, error)) error {
 	leases := e.Leases.Leases(e.Namespace)
 	lease, err := leases.Get(ctx, e.Name, metav1.GetOptions{})
@@ -186,7 +183,7 @@ func (e *Election) release(ctx context.Context, hasDone func(ctx context.Context
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("reading Lease %s: %w", e.Name, err)
+		return fmt.Errorf("read Lease %s: %w", e.Name, err)
 	}
 	pod, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
 	if done, err := hasDone(ctx, pod); err != nil || !done {
@@ -195,8 +192,8 @@ func (e *Election) release(ctx context.Context, hasDone func(ctx context.Context
 	lease.Spec.HolderIdentity = nil
 	// The update fails if another bridge was faster.
 	if _, err := leases.Update(ctx, lease, metav1.UpdateOptions{}); err != nil && !apierrors.IsConflict(err) {
-		return fmt.Errorf("releasing Lease %s: %w", e.Name, err)
+		return fmt.Errorf("release Lease %s: %w", e.Name, err)
 	}
-	e.Log.InfoContext(ctx, "the lease is released", "holder", pod)
+	e.Log.InfoContext(ctx, "lease released", "holder", pod)
 	return nil
 }

@@ -11,21 +11,21 @@ import (
 	"github.com/job-executor/job-executor/functions/function"
 )
 
-// Gate lets events through to handlers while this bridge is elected, and to the
-// elected bridge while it is not: what was delivered is remembered in one place.
+// Gate passes events to the handlers while this bridge is elected, and otherwise to the elected bridge:
+// deliveries are remembered in one place.
 type Gate struct {
-	// Holder is the address of the elected bridge, empty if it is not known.
+	// Holder returns the address of the elected bridge, empty if unknown.
 	Holder func() string
 	HTTP   *http.Client
 
 	leading atomic.Pointer[context.Context]
 }
 
-// Open lets events through until the context ends.
+// Open passes events to the handlers until the context ends.
 func (g *Gate) Open(ctx context.Context) { g.leading.Store(&ctx) }
 
-// Handler is a handler behind the gate, for events that come to a path. Its context
-// ends when this bridge is no longer elected.
+// Handler returns a handler behind the gate, for events at a path. Its context ends when this bridge is no
+// longer elected.
 func (g *Gate) Handler(path string, handle function.Handler) function.Handler {
 	return func(ctx context.Context, received event.Event) (*event.Event, error) {
 		leading := g.leading.Load()
@@ -34,14 +34,13 @@ func (g *Gate) Handler(path string, handle function.Handler) function.Handler {
 		}
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		stop := context.AfterFunc(*leading, cancel) //nolint:contextcheck // it is that of the term
+		stop := context.AfterFunc(*leading, cancel) //nolint:contextcheck // the term's context
 		defer stop()
 		return handle(ctx, received)
 	}
 }
 
-// forwardedExtension marks an event that another bridge has forwarded: it goes no
-// further.
+// forwardedExtension marks a forwarded event, so that it is not forwarded again.
 const forwardedExtension = "jobexecutorforwarded"
 
 func (g *Gate) forward(ctx context.Context, path string, received event.Event) (*event.Event, error) {

@@ -1,3 +1,2 @@
-// Package memory holds what the bridge remembers of each task, for one user at a time
-// and for a bounded number of tasks.
+// Package memory stores a bounded number of values by key, each for one user at a time.
 package memory

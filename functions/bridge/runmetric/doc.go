@@ -1,3 +1,2 @@
-// Package runmetric measures tasks' runs, and what waits, for who watches an installation: is
-// anything stuck, what is slow, what fails.
+// Package runmetric measures runs and waiting events for operators: what is stuck, what is slow, what fails.
 package runmetric

@@ -16,9 +16,9 @@ import (
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
-// Recorder measures runs (OpenTelemetry semantic conventions 1.37, CICD; what they have no
-// name for begins with job_executor). Its attributes are the task's name, and what there are
-// few of: projects and services are not among them, the exemplars' traces name them.
+// Recorder measures runs (OpenTelemetry semantic conventions 1.37, CICD; other names start with job_executor).
+// Its only attributes are the task's name and others with few values. Projects and services would be too many:
+// the traces of exemplars have them.
 type Recorder struct {
 	events          *telemetry.Counters
 	now             func() time.Time
@@ -30,13 +30,12 @@ type Recorder struct {
 	waiting waiting
 }
 
-// minutes are the boundaries of histograms of tasks, and of their Jobs.
+// minutes returns histogram boundaries for tasks and Jobs.
 func minutes() metric.HistogramOption {
 	return metric.WithExplicitBucketBoundaries(0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
 }
 
-// New returns a recorder, which counts with events what is given to Keptn. Its error is that a
-// name is not valid.
+// New returns a recorder that counts sent events with events. It returns an error if a name is invalid.
 func New(meters metric.MeterProvider, events *telemetry.Counters, now func() time.Time) (*Recorder, error) {
 	meter := meters.Meter("bridge")
 	var failures []error
@@ -52,22 +51,22 @@ func New(meters metric.MeterProvider, events *telemetry.Counters, now func() tim
 	}
 	recorder := &Recorder{
 		events: events, now: now, meter: meter,
-		run:     histogram("cicd.pipeline.run.duration", "From a task's triggered event until Keptn no longer waits for it.", minutes()),
-		start:   histogram("job_executor.task.start.duration", "From a task's triggered event until Keptn took its started event.", telemetry.Seconds()),
-		end:     histogram("job_executor.task.finish.duration", "From the end of a task's last Job until Keptn took its finished event.", telemetry.Seconds()),
-		job:     histogram("job_executor.job.duration", "How long a Job waited for those before it (queued) and for its pod (pending), and its container ran (run).", minutes()),
+		run:     histogram("cicd.pipeline.run.duration", "Time from a task's triggered event until Keptn no longer waits for it.", minutes()),
+		start:   histogram("job_executor.task.start.duration", "Time from a task's triggered event until Keptn accepted its started event.", telemetry.Seconds()),
+		end:     histogram("job_executor.task.finish.duration", "Time from the end of a task's last Job until Keptn accepted its finished event.", telemetry.Seconds()),
+		job:     histogram("job_executor.job.duration", "Time that a Job waited for the Jobs before it (queued) and for its pod (pending), and that its container ran (run).", minutes()),
 		errors:  counter("cicd.pipeline.run.errors", "{error}", "Tasks that failed."),
-		dropped: counter("keptn.events.dropped", "{event}", "Started and finished events that were not given to Keptn, since it has them or no longer waits for them."),
+		dropped: counter("keptn.events.dropped", "{event}", "Started and finished events that were not sent because Keptn has them or no longer waits for them."),
 	}
 	return recorder, errors.Join(append(failures, recorder.observe())...)
 }
 
-// observe has measured what waits.
+// observe registers the gauges of waiting events.
 func (r *Recorder) observe() error {
 	undelivered, undeliveredErr := r.meter.Float64ObservableGauge("job_executor.event.undelivered.age", metric.WithUnit("s"),
-		metric.WithDescription("Age of the oldest triggered event that Keptn lists, and that nobody here has started."))
+		metric.WithDescription("Age of the oldest listed triggered event that this installation has not started."))
 	listing, listingErr := r.meter.Float64ObservableGauge("job_executor.keptn.listing.age", metric.WithUnit("s"),
-		metric.WithDescription("For how long Keptn could not be asked what is open, of the type for which that is longest."))
+		metric.WithDescription("Longest time since open events of a type could be listed."))
 	_, err := r.meter.RegisterCallback(func(_ context.Context, observer metric.Observer) error {
 		now := r.now()
 		age := func(since time.Time) float64 {
@@ -77,7 +76,7 @@ func (r *Recorder) observe() error {
 			return max(now.Sub(since).Seconds(), 0)
 		}
 		oldest, listed, isListing := r.waiting.oldest()
-		if isListing { // the bridge that is elected
+		if isListing { // only the elected bridge lists
 			observer.ObserveFloat64(undelivered, age(oldest))
 			observer.ObserveFloat64(listing, age(listed))
 		}
@@ -86,8 +85,8 @@ func (r *Recorder) observe() error {
 	return errors.Join(undeliveredErr, listingErr, err)
 }
 
-// Active has measured how many runs of each task there are, which count tells; none of a task
-// of which there were some before. Its error is that the name is not valid.
+// Active registers a gauge of active runs by task. A task that once had runs stays in the metric with 0. It
+// returns an error if the name is invalid.
 func (r *Recorder) Active(count func() map[string]int) error {
 	var mutex sync.Mutex
 	known := map[string]bool{}
@@ -110,7 +109,7 @@ func (r *Recorder) Active(count func() map[string]int) error {
 	return err
 }
 
-// maxTasks bounds of how many tasks is remembered that they ran.
+// maxTasks bounds the number of tasks in that metric.
 const maxTasks = 500
 
 func ofTask(name string) attribute.KeyValue { return attribute.String("cicd.pipeline.task.name", name) }
@@ -121,7 +120,7 @@ func failedAs(result keptn.RunResult) attribute.KeyValue {
 
 func executing() attribute.KeyValue { return attribute.String("cicd.pipeline.run.state", "executing") }
 
-// Ended measures a run that is over. It is called once for each.
+// Ended measures a run that is over. It must be called once per run.
 func (r *Recorder) Ended(ctx context.Context, task keptn.Task, result keptn.RunResult) {
 	if task.Observed {
 		return
@@ -171,12 +170,12 @@ func (r *Recorder) Jobs(ctx context.Context, task keptn.Task, jobs []run.Phases)
 	}
 }
 
-// GivenAgain counts an event that is given to the Broker once more.
+// GivenAgain counts an event that is published again.
 func (r *Recorder) GivenAgain(ctx context.Context, eventType string) {
 	r.events.Retried(ctx, eventType)
 }
 
-// Dropped counts an event that Keptn is not given.
+// Dropped counts an answer that Keptn does not need.
 func (r *Recorder) Dropped(ctx context.Context, phase keptn.Phase) {
 	r.dropped.Add(ctx, 1, ofPhase(phase))
 }
@@ -185,5 +184,5 @@ func ofPhase(phase keptn.Phase) metric.MeasurementOption {
 	return metric.WithAttributes(attribute.String("keptn.event.phase", string(phase)))
 }
 
-// seconds is a length of time, none if the clocks of its two ends do not agree.
+// seconds returns a duration, 0 if clock skew makes it negative.
 func seconds(from, to time.Time) float64 { return max(to.Sub(from).Seconds(), 0) }

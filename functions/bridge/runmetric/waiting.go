@@ -12,26 +12,25 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 )
 
-// waiting is what was listed and has not begun. What is listed no longer has begun elsewhere,
-// or never will.
+// waiting has the listed events that have not started. An event that is no longer listed was started elsewhere,
+// or never will be.
 type waiting struct {
 	mutex sync.Mutex
 	types map[string]listed
 }
 
-// listed is what is known of a type of which Keptn lists open events.
+// listed has the open events of a type.
 type listed struct {
-	// at is when it could be listed last; at first, when it was asked for.
+	// at is the time of the last successful listing; initially that of the first attempt.
 	at time.Time
-	// since are the events that wait, by their ids, and since when.
+	// since has the waiting events by id, with the start of the wait.
 	since map[string]time.Time
-	// over are those that are open, and have been answered, such as one for which nothing is to be
-	// run: others may still be at it.
+	// over has open events that are answered, for example because nothing matches. Others may still work on
+	// them.
 	over map[string]bool
 }
 
-// Listing says that the open events of a type are listed from now on. What counts failures, and
-// what was in vain, begins at none: of a counter that begins at one nobody sees that it rose.
+// Listing starts to measure a type. Counters of failures start at 0: nobody notices a counter that starts at 1.
 func (r *Recorder) Listing(ctx context.Context, eventType string) {
 	r.events.Expect(ctx, eventType)
 	if task, _, ok := keptn.ParseType(eventType); ok {
@@ -45,7 +44,7 @@ func (r *Recorder) Listing(ctx context.Context, eventType string) {
 	r.Listed(eventType, nil)
 }
 
-// Listed says that the open events of a type were listed.
+// Listed records the open events of a type.
 func (r *Recorder) Listed(eventType string, events []event.Event) {
 	r.waiting.mutex.Lock()
 	defer r.waiting.mutex.Unlock()
@@ -66,14 +65,14 @@ func (r *Recorder) Listed(eventType string, events []event.Event) {
 	r.waiting.types[eventType] = of
 }
 
-// Unlisted says that the events of a type are listed no longer.
+// Unlisted stops to measure a type.
 func (r *Recorder) Unlisted(eventType string) {
 	r.waiting.mutex.Lock()
 	defer r.waiting.mutex.Unlock()
 	delete(r.waiting.types, eventType)
 }
 
-// Waits says of a task that was listed whether it has to be started.
+// Waits records whether a listed task must still be started.
 func (r *Recorder) Waits(task keptn.Task, waits bool) {
 	if !waits {
 		r.waiting.remove(task)
@@ -86,7 +85,7 @@ func (r *Recorder) Waits(task keptn.Task, waits bool) {
 	})
 }
 
-// end has a task wait no longer, however often it is listed.
+// end makes a task wait no longer, however often it is listed.
 func (w *waiting) end(task keptn.Task) {
 	w.change(task, func(of listed) {
 		delete(of.since, task.TriggeredID)
@@ -98,7 +97,7 @@ func (w *waiting) remove(task keptn.Task) {
 	w.change(task, func(of listed) { delete(of.since, task.TriggeredID) })
 }
 
-// change changes what is known of a task's type, if that is listed.
+// change changes the entry of a task's type, if the type is listed.
 func (w *waiting) change(task keptn.Task, change func(of listed)) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
@@ -107,8 +106,8 @@ func (w *waiting) change(task keptn.Task, change func(of listed)) {
 	}
 }
 
-// oldest is since when an event waits, zero if none does, and since when not every type could
-// be listed; and whether any is.
+// oldest returns the start of the longest wait, zero if no event waits; the oldest time of a successful
+// listing; and whether any type is listed.
 func (w *waiting) oldest() (since, listed time.Time, isListing bool) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()

@@ -16,28 +16,26 @@ import (
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
-// Writer writes the span of each task's run, from the triggered event to the moment when Keptn
-// no longer waits for the task. It is the root of all other spans of the task, which are
-// below it before it is written.
+// Writer writes the RUN span of each task, from the triggered event until Keptn no longer waits for the task.
+// It is the root of the task's other spans, which are written earlier.
 type Writer struct {
 	Tracer trace.Tracer
-	// Ended is told of each run that is over, with its span in the context.
+	// Ended is called once for each run that is over, with its span in the context.
 	Ended func(ctx context.Context, task keptn.Task, result keptn.RunResult)
 	Now   func() time.Time
-	// Page is the address of Keptn's web page, which shows a context below /trace; empty if it is
-	// not known.
+	// Page is the address of Keptn's web page, which shows a context below /trace; empty if unknown.
 	Page string
 
 	written memory.Memory[bool]
-	// sequences are when those were triggered that have not finished.
+	// sequences has the times at which unfinished sequences were triggered.
 	sequences memory.Memory[time.Time]
 }
 
-// maxStatusBytes bounds the status of a span, which is a sentence.
+// maxStatusBytes bounds the status of a span.
 const maxStatusBytes = 1 << 10
 
-// Write writes a task's span once, whoever finds that its run is over. Message is what the
-// user is told; its first sentence explains a result that is none to wish for.
+// Write writes a task's span once, whoever finds that its run is over. The first sentence of the message
+// explains a failure.
 func (w *Writer) Write(ctx context.Context, task keptn.Task, result keptn.RunResult, message string) {
 	isWritten, release, err := w.written.Hold(ctx, task.TriggeredID)
 	if err != nil {
@@ -48,12 +46,12 @@ func (w *Writer) Write(ctx context.Context, task keptn.Task, result keptn.RunRes
 		return
 	}
 	*isWritten = true
-	// What is done for the event at hand is a part of it, and so ends before.
+	// The span of the current event is a child, so it ends first.
 	trace.SpanFromContext(ctx).End()
 	ended := w.Now()
 	began := task.TriggeredAt
 	if began.IsZero() || !began.Before(ended) {
-		began = ended.Add(-time.Nanosecond) // Jaeger takes one of no time at all for a mistake
+		began = ended.Add(-time.Nanosecond) // Jaeger treats an empty span as a mistake
 	}
 	options := []trace.SpanStartOption{
 		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(began), trace.WithAttributes(telemetry.TaskAttributes(task)...),
@@ -75,8 +73,8 @@ func (w *Writer) Write(ctx context.Context, task keptn.Task, result keptn.RunRes
 	span.End(trace.WithTimestamp(ended))
 }
 
-// IsSequence says whether events of a type tell that a sequence was triggered, or has
-// finished (sh.keptn.event.<stage>.<sequence>.<phase>).
+// IsSequence reports whether a type belongs to the triggered or finished event of a sequence
+// (sh.keptn.event.<stage>.<sequence>.<phase>).
 func IsSequence(eventType string) bool {
 	name, phase := sequenceOf(eventType)
 	return name != "" && (phase == keptn.Triggered || phase == keptn.Finished)
@@ -91,8 +89,8 @@ func sequenceOf(eventType string) (name string, phase keptn.Phase) {
 	return tokens[3] + "." + tokens[4], keptn.Phase(tokens[5])
 }
 
-// See writes the span of a sequence that has finished, if it has seen that it was triggered.
-// It is the parent of nothing, since nobody else knows of the sequence.
+// See writes the span of a finished sequence, if it has seen the triggered event. The span has no children,
+// because nobody else knows the sequence.
 func (w *Writer) See(ctx context.Context, seen event.Event) {
 	name, phase := sequenceOf(seen.Type())
 	id := seen.ID()
@@ -112,7 +110,7 @@ func (w *Writer) See(ctx context.Context, seen event.Event) {
 	}
 	var data struct{ Project, Stage, Service, Message, Result, Status string }
 	if err := seen.DataAs(&data); err != nil {
-		return // then Keptn knows nothing of it either
+		return // Keptn cannot read it either
 	}
 	keptnContext, _ := seen.Extensions()[keptn.ContextExtension].(string)
 	_, span := telemetry.Start(ctx, w.Tracer, telemetry.TraceID(keptnContext), telemetry.SpanID(id), "RUN "+name,
@@ -121,7 +119,7 @@ func (w *Writer) See(ctx context.Context, seen event.Event) {
 			attribute.String("keptn.project", data.Project), attribute.String("keptn.stage", data.Stage), attribute.String("keptn.service", data.Service)))
 	result := keptn.RunSuccess
 	switch {
-	case data.Status == "aborted": // whose result is a pass (recording 40-abort-after-started)
+	case data.Status == "aborted": // with the result pass (recording 40-abort-after-started)
 		result = keptn.RunCancellation
 	case data.Result == string(keptn.ResultFail):
 		result = keptn.RunFailure
@@ -129,10 +127,10 @@ func (w *Writer) See(ctx context.Context, seen event.Event) {
 	}
 	span.SetAttributes(attribute.String("cicd.pipeline.result", string(result)))
 	span.End(trace.WithTimestamp(seen.Time()))
-	*triggeredAt = time.Time{} // it is published once more to a bridge that was restarted
+	*triggeredAt = time.Time{} // a restarted bridge receives it again
 }
 
-// sentenceOf is the first line of a message.
+// sentenceOf returns the first line of a message.
 func sentenceOf(message string) string {
 	sentence, _, _ := strings.Cut(strings.TrimSpace(message), "\n")
 	return strings.ToValidUTF8(sentence[:min(len(sentence), maxStatusBytes)], "")

@@ -8,7 +8,7 @@ import (
 	"github.com/job-executor/job-executor/functions/cluster"
 )
 
-// Of returns the client that a clientset is.
+// Of adapts a clientset.
 func Of(whole kubernetes.Interface) cluster.Client { return client{whole} }
 
 type client struct{ whole kubernetes.Interface }

@@ -1,3 +1,3 @@
-// Package clientset makes a cluster.Client of client-go's whole clientset, for who has that anyway: the
-// bridge, whose election needs it, and tests, which have client-go's fake.
+// Package clientset adapts client-go's clientset to cluster.Client, for the bridge (leader election) and for
+// tests (fake clientset).
 package clientset

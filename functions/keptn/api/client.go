@@ -23,33 +23,30 @@ import (
 )
 
 const (
-	// maxAnswerBytes bounds every answer of Keptn's API that is read, and
-	// maxRefusalBytes those that are no success.
+	// maxAnswerBytes bounds a successful response of Keptn's API, and maxRefusalBytes any other.
 	maxAnswerBytes  = 64 << 20
 	maxRefusalBytes = 64 << 10
-	// pageSize asks for everything in one page: the pages after the first
-	// repeat its items (recording 47-paging).
+	// pageSize requests everything in one page: later pages repeat the first one's items (recording 47-paging).
 	pageSize = 10000
 )
 
 // Endpoints are the base addresses of Keptn's services, without a slash at the end.
 type Endpoints struct {
-	// Events takes events over HTTP; empty where they go over NATS.
+	// Events receives events over HTTP; empty if they are sent over NATS.
 	Events string
 	// ControlPlane is shipyard-controller's API.
 	ControlPlane string
 	// Resources is resource-service's API.
 	Resources string
-	// Datastore is mongodb-datastore's API; without it the events are unknown that other services
-	// than shipyard-controller trigger.
+	// Datastore is mongodb-datastore's API. Without it, events that other services than shipyard-controller
+	// trigger are unknown.
 	Datastore string
-	// Gateway says that Resources is behind Keptn's api-gateway, which unescapes paths
-	// once more.
+	// Gateway is true if Resources is behind Keptn's api-gateway, which unescapes paths once more.
 	Gateway bool
 }
 
-// GatewayEndpoints are the endpoints behind Keptn's api-gateway, as they are
-// seen from outside its cluster. The address ends in /api.
+// GatewayEndpoints returns the endpoints behind Keptn's api-gateway, for clients outside its cluster. The
+// address ends in /api.
 func GatewayEndpoints(address string) Endpoints {
 	address = strings.TrimSuffix(address, "/")
 	return Endpoints{
@@ -61,27 +58,27 @@ func GatewayEndpoints(address string) Endpoints {
 	}
 }
 
-// Client calls Keptn's API. It is used in place of go-utils' clients since those
-// switch TLS verification off for the whole process.
+// Client calls Keptn's API. go-utils' clients cannot be used: they disable TLS verification for the whole
+// process.
 type Client struct {
 	Endpoints Endpoints
-	// Token returns what is sent as x-token; empty, or nil, inside Keptn's cluster. It may change.
+	// Token returns the current x-token; empty, or nil, inside Keptn's cluster.
 	Token func() string
-	// HTTP makes the calls; it must not follow redirects (see NewHTTPClient).
+	// HTTP must not follow redirects (see NewHTTPClient).
 	HTTP *http.Client
-	// Source is that of this installation's events, by which it recognises its own.
+	// Source is the source of this installation's events, which identifies them.
 	Source string
-	// Logger gets what is left out of listings, and that Keptn refuses the token; nil logs nothing.
+	// Logger logs what listings leave out, and refused tokens. It may be nil.
 	Logger *slog.Logger
 
 	gate     tokenGate
 	contexts contextGate
-	// left holds what each type's last listing left out.
+	// left is what the last listing of each type left out.
 	left sync.Map
 }
 
-// NewHTTPClient returns an HTTP client for a Client. It follows no redirects:
-// Go would send x-token along, to whatever host the answer names.
+// NewHTTPClient returns an HTTP client that follows no redirects: Go would send x-token to the host of the
+// redirect.
 func NewHTTPClient(transport http.RoundTripper, timeout time.Duration) *http.Client {
 	return &http.Client{
 		Transport: transport, Timeout: timeout,
@@ -89,38 +86,35 @@ func NewHTTPClient(transport http.RoundTripper, timeout time.Duration) *http.Cli
 	}
 }
 
-// StatusError is an answer of Keptn's API that is no success.
+// StatusError is an error response of Keptn's API.
 type StatusError struct {
 	// Code is the HTTP status.
 	Code int
-	// Message is what Keptn said, at most one line of it.
+	// Message is the first line of the response.
 	Message string
-	// Request names the method and path.
+	// Request is the method and path.
 	Request string
-	// Own says that it is Keptn's own answer, in the form of its errors, and not that of
-	// a proxy before it.
+	// Own is true if Keptn itself answered, in the form of its errors, and not a proxy.
 	Own bool
 }
 
-// Error tells which request failed, and what Keptn said.
+// Error returns the request, the status and the message.
 func (s *StatusError) Error() string {
 	return fmt.Sprintf("Keptn answered %s with %d: %s", s.Request, s.Code, s.Message)
 }
 
-// IsNotFound says whether an error is Keptn's own answer that something does not
-// exist. A proxy's 404 says nothing about Keptn.
+// IsNotFound reports whether Keptn itself answered that something does not exist. A proxy's 404 says nothing
+// about Keptn.
 func IsNotFound(err error) bool {
 	status, ok := errors.AsType[*StatusError](err)
 	return ok && status.Code == http.StatusNotFound && status.Own
 }
 
-// ErrForeign says that a success is not Keptn's answer to what it was asked: something
-// that stands before it may have answered.
-var ErrForeign = errors.New("it is not what Keptn answers")
+// ErrForeign means that a successful response is not Keptn's. A proxy may have answered.
+var ErrForeign = errors.New("not a response of Keptn")
 
-// OpenTriggered lists the triggered events of one exact type that Keptn holds
-// open: those of tasks which have not completed, started or not, and those of
-// lighthouse-service for evaluations that are open.
+// OpenTriggered lists the open triggered events of one exact type: those of tasks that are not completed,
+// started or not, and those of lighthouse-service for open evaluations.
 func (c *Client) OpenTriggered(ctx context.Context, eventType string) ([]event.Event, error) {
 	events, err := c.openTriggered(ctx, eventType, url.Values{})
 	if err != nil || eventType != keptn.TypeOf(getSLITask, keptn.Triggered) {
@@ -133,7 +127,7 @@ func (c *Client) OpenTriggered(ctx context.Context, eventType string) ([]event.E
 	return append(events, direct...), nil
 }
 
-// IsOpen says whether Keptn still holds a triggered event open.
+// IsOpen reports whether Keptn still holds a triggered event open.
 func (c *Client) IsOpen(ctx context.Context, task keptn.Task) (bool, error) {
 	events, err := c.openTriggered(ctx, keptn.TypeOf(task.Name, keptn.Triggered), url.Values{
 		"project": {task.Project}, "eventID": {task.TriggeredID},
@@ -141,8 +135,8 @@ func (c *Client) IsOpen(ctx context.Context, task keptn.Task) (bool, error) {
 	return len(events) > 0, err
 }
 
-// Send gives Keptn an event over HTTP. Keptn replaces its id and time, and
-// answers with success to events that it then drops.
+// Send posts an event to Keptn. Keptn replaces its id and time, and answers with success even if it drops the
+// event.
 func (c *Client) Send(ctx context.Context, outgoing event.Event) error {
 	content, err := keptn.EncodeEvent(outgoing)
 	if err != nil {
@@ -151,8 +145,8 @@ func (c *Client) Send(ctx context.Context, outgoing event.Event) error {
 	return c.call(ctx, http.MethodPost, c.Endpoints.Events, content, nil)
 }
 
-// Execution is one sequence of a Keptn context, as far as it tells what Keptn
-// has counted (GET /sequence-execution).
+// Execution is one sequence of a Keptn context, with the events that Keptn has counted (GET
+// /sequence-execution).
 type Execution struct {
 	Status struct {
 		State         string `json:"state"`
@@ -179,9 +173,9 @@ func (c *Client) Executions(ctx context.Context, project, keptnContext string) (
 	return answer.Executions, err
 }
 
-// SequenceState returns the state of a Keptn context's sequence as Keptn's page shows
-// it: started, waiting, paused, finished, aborted, timedOut. It is empty if Keptn knows
-// none. It is paused before the execution is (recording 44-pause-resume).
+// SequenceState returns the state of a Keptn context's sequence in Keptn's page: started, waiting, paused,
+// finished, aborted, timedOut; empty if Keptn knows none. It is paused before the execution is (recording
+// 44-pause-resume).
 func (c *Client) SequenceState(ctx context.Context, project, keptnContext string) (string, error) {
 	var answer struct {
 		States []struct {
@@ -196,12 +190,12 @@ func (c *Client) SequenceState(ctx context.Context, project, keptnContext string
 	return answer.States[0].State, nil
 }
 
-// Register makes an integration known to Keptn and returns its id. For a name
-// and namespace that Keptn knows it keeps the subscriptions it has.
+// Register registers an integration and returns its id. For a known name and namespace, Keptn keeps the
+// subscriptions.
 func (c *Client) Register(ctx context.Context, integration models.Integration) (string, error) {
 	content, err := json.Marshal(integration)
 	if err != nil {
-		return "", fmt.Errorf("encoding the integration: %w", err)
+		return "", fmt.Errorf("encode the integration: %w", err)
 	}
 	var answer struct {
 		ID string `json:"id"`
@@ -210,9 +204,8 @@ func (c *Client) Register(ctx context.Context, integration models.Integration) (
 	return answer.ID, err
 }
 
-// Ping tells Keptn that an integration is alive, and returns it with the
-// subscriptions it has now. The error is one of IsNotFound when Keptn has
-// forgotten the integration.
+// Ping renews an integration and returns it with its current subscriptions. The error satisfies IsNotFound if
+// Keptn has forgotten the integration.
 func (c *Client) Ping(ctx context.Context, id string) (models.Integration, error) {
 	var integration models.Integration
 	address := c.Endpoints.ControlPlane + "/uniform/registration/" + url.PathEscape(id) + "/ping"
@@ -220,8 +213,7 @@ func (c *Client) Ping(ctx context.Context, id string) (models.Integration, error
 	return integration, err
 }
 
-// Unregister makes Keptn forget an integration, with its subscriptions; that it has
-// already is success.
+// Unregister removes an integration with its subscriptions. It returns nil if Keptn does not know it.
 func (c *Client) Unregister(ctx context.Context, id string) error {
 	err := c.call(ctx, http.MethodDelete, c.Endpoints.ControlPlane+"/uniform/registration/"+url.PathEscape(id), nil, nil)
 	if IsNotFound(err) {
@@ -234,13 +226,13 @@ func (c *Client) Unregister(ctx context.Context, id string) error {
 func (c *Client) Log(ctx context.Context, entry models.LogEntry) error {
 	content, err := json.Marshal(map[string]any{"logs": []models.LogEntry{entry}})
 	if err != nil {
-		return fmt.Errorf("encoding a log entry: %w", err)
+		return fmt.Errorf("encode a log entry: %w", err)
 	}
 	return c.call(ctx, http.MethodPost, c.Endpoints.ControlPlane+"/log", content, nil)
 }
 
-// ResourceScope says where in a project's repository a file is, and at which
-// commit. Without a service it is the stage's level, without a stage the project's.
+// ResourceScope is the level of a file in a project's repository, and the commit. Without a service it is the
+// stage's level, without a stage the project's.
 type ResourceScope struct {
 	Project     string
 	Stage       string
@@ -259,8 +251,8 @@ func (r ResourceScope) path() string {
 	return path + "/resource"
 }
 
-// Resource returns the content of one file, to be read and closed by the caller;
-// a file with more bytes than an answer may have fails while it is read.
+// Resource returns the content of a file. The caller closes it. Reading a file that exceeds the limit of a
+// response fails.
 func (c *Client) Resource(ctx context.Context, scope ResourceScope, path string) (io.ReadCloser, error) {
 	address := c.Endpoints.Resources + scope.path() + "/" + escapeFile(path, c.Endpoints.Gateway)
 	if scope.GitCommitID != "" {
@@ -273,7 +265,7 @@ func (c *Client) Resource(ctx context.Context, scope ResourceScope, path string)
 	content, err := newContentReader(response.Body)
 	if err != nil {
 		_ = response.Body.Close()
-		return nil, fmt.Errorf("reading Keptn's answer for %s: %w", path, err)
+		return nil, fmt.Errorf("read Keptn's response for %s: %w", path, err)
 	}
 	return struct {
 		io.Reader
@@ -281,11 +273,9 @@ func (c *Client) Resource(ctx context.Context, scope ResourceScope, path string)
 	}{content, response.Body}, nil
 }
 
-// escapeFile escapes a file's path as resource-service takes it: it unescapes the part
-// of the URL once as a path, and once more as a query, for which + is a blank. Keptn's
-// gateway unescapes once before that. What comes through twice unescaped already stays
-// what it is, unless it has a % or +; such a path is escaped a third time (recording
-// 63-resources).
+// escapeFile escapes a file's path for resource-service, which unescapes the part of the URL once as a path and
+// once as a query, where + is a blank. Keptn's gateway unescapes it once before. A path that is invariant under
+// unescaping is escaped twice, one with % or + three times (recording 63-resources).
 func escapeFile(path string, gateway bool) string {
 	escaped := url.PathEscape(url.QueryEscape(path))
 	if gateway && strings.ContainsAny(path, "%+") {
@@ -294,11 +284,10 @@ func escapeFile(path string, gateway bool) string {
 	return escaped
 }
 
-// maxPages bounds how many pages of a listing are read.
+// maxPages bounds the pages of a listing.
 const maxPages = 100
 
-// ResourcePaths lists the files of a scope, without a leading slash. Keptn lists
-// the newest commit whatever commit is asked for.
+// ResourcePaths lists the files of a scope without a leading slash. Keptn always lists the newest commit.
 func (c *Client) ResourcePaths(ctx context.Context, scope ResourceScope) ([]string, error) {
 	paths, known := []string{}, map[string]bool{}
 	query := url.Values{"pageSize": {strconv.Itoa(pageSize)}}
@@ -327,8 +316,8 @@ func (c *Client) ResourcePaths(ctx context.Context, scope ResourceScope) ([]stri
 	return nil, fmt.Errorf("Keptn lists more than %d files", maxPages*pageSize)
 }
 
-// call makes a request and reads its answer, which has to be a JSON object with at
-// least one of the members: {}, null and a page of HTML are nobody's answer.
+// call makes a request and decodes the response, which must be a JSON object with at least one of the members.
+// Keptn never answers with {}, null or HTML.
 func (c *Client) call(ctx context.Context, method, address string, body []byte, answer any, members ...string) error {
 	response, err := c.do(ctx, method, address, body)
 	if err != nil {
@@ -340,7 +329,7 @@ func (c *Client) call(ctx context.Context, method, address string, body []byte, 
 		err = decode(content, answer, members)
 	}
 	if err != nil {
-		return fmt.Errorf("reading Keptn's answer to %s %s: %w", method, response.Request.URL.Path, err)
+		return fmt.Errorf("read Keptn's response to %s %s: %w", method, response.Request.URL.Path, err)
 	}
 	return nil
 }
@@ -351,16 +340,16 @@ func decode(content []byte, answer any, members []string) error {
 		return fmt.Errorf("%w: %w", ErrForeign, err)
 	}
 	if !slices.ContainsFunc(members, func(member string) bool { _, ok := object[member]; return ok }) {
-		return fmt.Errorf("%w: it has no %s", ErrForeign, strings.Join(members, " and no "))
+		return fmt.Errorf("%w: no %s", ErrForeign, strings.Join(members, " and no "))
 	}
 	return json.Unmarshal(content, answer)
 }
 
-// do makes a request and returns a success, whose body is bounded, and the caller closes.
+// do makes a request and returns a successful response with a bounded body, which the caller closes.
 func (c *Client) do(ctx context.Context, method, address string, body []byte) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
 	if err != nil {
-		return nil, fmt.Errorf("making a request to Keptn: %w", err)
+		return nil, fmt.Errorf("create a request to Keptn: %w", err)
 	}
 	request.Header.Set("Accept", "application/json")
 	if body != nil {
@@ -391,7 +380,7 @@ func (c *Client) do(ctx context.Context, method, address string, body []byte) (*
 		defer func() { _ = response.Body.Close() }()
 		content, err := io.ReadAll(io.LimitReader(response.Body, maxRefusalBytes))
 		if err != nil {
-			return nil, fmt.Errorf("reading Keptn's answer to %s %s: %w", method, request.URL.Path, err)
+			return nil, fmt.Errorf("read Keptn's response to %s %s: %w", method, request.URL.Path, err)
 		}
 		message, own := statusMessage(content)
 		return nil, &StatusError{Code: response.StatusCode, Message: message, Request: method + " " + request.URL.Path, Own: own}
@@ -400,8 +389,8 @@ func (c *Client) do(ctx context.Context, method, address string, body []byte) (*
 	return response, nil
 }
 
-// statusMessage is what Keptn says in an error's body: the message of its JSON,
-// or the first line of what else came. Own says that it is the former.
+// statusMessage returns the message of an error response: that of Keptn's JSON, if it is Keptn's own, or the
+// first line.
 func statusMessage(content []byte) (message string, own bool) {
 	var failure models.Error
 	if err := json.Unmarshal(content, &failure); err == nil && failure.GetMessage() != "" {
@@ -415,18 +404,16 @@ func statusMessage(content []byte) (message string, own bool) {
 	return strings.ToValidUTF8(line, "\uFFFD"), false
 }
 
-// maxPause is the longest pause between two looks at Keptn that fail, or take long.
+// maxPause bounds the pause after slow or failed requests.
 const maxPause = 30 * time.Second
 
-// Pace is the pause after a look at Keptn that took some time, if there is an interval
-// between two looks: a slow Keptn is asked less often.
+// Pace returns the pause after a request that took some time: a slow Keptn gets fewer requests.
 func Pace(interval, took time.Duration) time.Duration {
 	const factor = 5
 	return min(max(interval, factor*took), max(maxPause, interval))
 }
 
-// Backoff is the pause after a look at Keptn that failed, from the pause before it: twice
-// as long, up to half a minute.
+// Backoff returns the pause after a failed request: twice the last one, up to half a minute.
 func Backoff(interval, pause time.Duration) time.Duration {
 	return min(max(2*pause, time.Second), max(maxPause, interval))
 }

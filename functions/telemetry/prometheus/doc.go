@@ -1,3 +1,3 @@
-// Package prometheus serves a function's metrics to Prometheus. It is of those functions only
-// that always run: one that starts from zero would be asked in vain, and has to be light.
+// Package prometheus exposes /metrics. Only long-running functions import it: functions that scale to zero
+// cannot be scraped, and must start fast.
 package prometheus

@@ -25,19 +25,18 @@ import (
 
 // Configuration is the environment of a function that serves metrics.
 type Configuration struct {
-	// Port is where metrics are served, apart from events and files, so that others can be let
-	// in there; 0 is nowhere.
+	// Port serves metrics apart from events and files, so that a network policy can allow other clients there;
+	// 0 disables it.
 	Port int `env:"METRICS_PORT" envDefault:"9090"`
 }
 
 const (
-	// timeout bounds a request, and maxConcurrent how many there are at a time.
+	// timeout bounds a request, and maxConcurrent the number of concurrent ones.
 	timeout       = 10 * time.Second
 	maxConcurrent = 4
 )
 
-// Main runs a function as function.Main does, and serves its metrics, and those of its process,
-// in Prometheus' text format at /metrics of the port that Configuration names.
+// Main runs a function like function.Main and serves the metrics of the function and its process at /metrics.
 func Main[Settings any](name string, wire func(ctx context.Context, configuration Settings, signals *telemetry.Signals) (function.Program, error)) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -60,13 +59,13 @@ func Main[Settings any](name string, wire func(ctx context.Context, configuratio
 	}, func() (sdkmetric.Reader, error) { return NewReader(registry) })
 }
 
-// NewReader returns what gives metrics to a registry, under names that any Prometheus
-// understands. Its error is that the registry has one already.
+// NewReader returns a reader that exports metrics to a registry, with names that every Prometheus accepts. It
+// returns an error if the registry already has one.
 func NewReader(registry *prometheus.Registry) (sdkmetric.Reader, error) {
 	reader, err := otelprometheus.New(otelprometheus.WithRegisterer(registry), otelprometheus.WithoutScopeInfo(),
 		otelprometheus.WithTranslationStrategy(otlptranslator.UnderscoreEscapingWithSuffixes))
 	if err != nil {
-		return nil, fmt.Errorf("setting up metrics for Prometheus: %w", err)
+		return nil, fmt.Errorf("set up metrics for Prometheus: %w", err)
 	}
 	return reader, nil
 }
@@ -75,13 +74,13 @@ func NewReader(registry *prometheus.Registry) (sdkmetric.Reader, error) {
 func Serve(ctx context.Context, listener net.Listener, registry *prometheus.Registry, log *slog.Logger) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		EnableOpenMetrics:   true, // which has exemplars
+		EnableOpenMetrics:   true, // only OpenMetrics has exemplars
 		MaxRequestsInFlight: maxConcurrent, Timeout: timeout, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}))
 	server := &http.Server{Handler: mux, ReadTimeout: timeout, WriteTimeout: 2 * timeout, IdleTimeout: time.Minute}
 	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serving metrics: %w", err)
+		return fmt.Errorf("serve metrics: %w", err)
 	}
 	return nil
 }
