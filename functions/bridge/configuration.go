@@ -21,10 +21,8 @@ import (
 
 // Configuration is the bridge's environment.
 type Configuration struct {
-	// Broker is where events go.
 	Broker function.Sink
-	// TraceURL is the address of a trace in a viewer, with {traceID} where its id stands;
-	// empty for no links.
+	// TraceURL is the address of a trace in a viewer, with {traceID} as a placeholder; empty for no links.
 	TraceURL     string `env:"TRACE_URL"`
 	Keptn        KeptnConfiguration
 	OAuth        OAuthConfiguration
@@ -35,26 +33,25 @@ type Configuration struct {
 	Pod          PodConfiguration
 }
 
-// KeptnConfiguration is where Keptn is, and what it takes.
+// KeptnConfiguration is Keptn's addresses and limits.
 type KeptnConfiguration struct {
 	Transport Transport `env:"KEPTN_TRANSPORT,notEmpty"`
-	// APIURL is Keptn's address seen from outside its cluster, ending in /api.
+	// APIURL is Keptn's external address, ending in /api.
 	APIURL string `env:"KEPTN_API_URL"`
-	// BridgeURL is that of Keptn's web page, ending in /bridge; empty is the one beside APIURL,
-	// if there is one.
+	// BridgeURL is the address of Keptn's web page, ending in /bridge. By default it is derived from APIURL.
 	BridgeURL string `env:"KEPTN_BRIDGE_URL"`
-	// APIToken is Keptn's API token. It never leaves this process but to Keptn.
+	// APIToken is Keptn's API token. Only Keptn ever gets it.
 	APIToken string `env:"KEPTN_API_TOKEN"`
-	// ControlPlaneURL, ResourceServiceURL and DatastoreURL are Keptn's services inside its cluster.
+	// ControlPlaneURL, ResourceServiceURL and DatastoreURL are the addresses of Keptn's services inside its
+	// cluster.
 	ControlPlaneURL    string `env:"KEPTN_CONTROL_PLANE_URL"`
 	ResourceServiceURL string `env:"KEPTN_RESOURCE_SERVICE_URL"`
 	DatastoreURL       string `env:"KEPTN_DATASTORE_URL"`
-	// CACertificates are certificate authorities in PEM that are trusted besides the
-	// system's, for Keptn's API, the identity provider and NATS.
+	// CACertificates are PEM certificate authorities that are trusted besides the system's, for Keptn's API,
+	// the identity provider and NATS.
 	CACertificates string `env:"KEPTN_CA_CERTIFICATES"`
-	// MaxEventBytes is the largest event that Keptn takes. What is larger is cut. 64 KiB
-	// is right where Keptn's event validation is on; if it is not set so, Keptn's first
-	// refusal tells.
+	// MaxEventBytes is the largest event that Keptn accepts. Larger events are truncated. With Keptn's event
+	// validation it is 64 KiB; the bridge learns that from Keptn's first refusal.
 	MaxEventBytes int `env:"KEPTN_MAX_EVENT_BYTES" envDefault:"1000000"`
 }
 
@@ -63,13 +60,13 @@ type Transport string
 
 // The transports.
 const (
-	// NATS is for a bridge inside Keptn's cluster.
+	// NATS requires a bridge inside Keptn's cluster.
 	NATS Transport = "nats"
-	// HTTP is for a remote execution plane: it polls Keptn's API.
+	// HTTP polls Keptn's API, for a remote execution plane.
 	HTTP Transport = "http"
 )
 
-// page is the address of Keptn's web page; empty if it is not known.
+// page returns the address of Keptn's web page, empty if unknown.
 func (k KeptnConfiguration) page() string {
 	if k.BridgeURL != "" {
 		return strings.TrimSuffix(k.BridgeURL, "/")
@@ -81,18 +78,18 @@ func (k KeptnConfiguration) page() string {
 	return beside + "/bridge"
 }
 
-// UnmarshalText reads a transport; it is an error if it is none.
+// UnmarshalText parses a transport.
 func (t *Transport) UnmarshalText(text []byte) error {
 	switch *t = Transport(text); *t {
 	case NATS, HTTP:
 		return nil
 	default:
-		return fmt.Errorf("%q is not nats or http", text)
+		return fmt.Errorf("must be nats or http, not %q", text)
 	}
 }
 
-// OAuthConfiguration is set in place of an API token where Keptn is behind an identity
-// provider; either DiscoveryURL or TokenURL is.
+// OAuthConfiguration replaces the API token if Keptn is behind an identity provider. Either DiscoveryURL or
+// TokenURL is required.
 type OAuthConfiguration struct {
 	ClientID     string   `env:"KEPTN_OAUTH_CLIENT_ID"`
 	ClientSecret string   `env:"KEPTN_OAUTH_CLIENT_SECRET"`
@@ -101,43 +98,41 @@ type OAuthConfiguration struct {
 	DiscoveryURL string   `env:"KEPTN_OAUTH_DISCOVERY_URL"`
 }
 
-// TimingConfiguration is how often Keptn is asked, and how long is waited for it.
+// TimingConfiguration is how often Keptn is asked, and how long the bridge waits for it.
 type TimingConfiguration struct {
-	// PollInterval is the time between two looks for open events over HTTP.
+	// PollInterval is the interval of listing open events over HTTP.
 	PollInterval time.Duration `env:"KEPTN_POLL_INTERVAL" envDefault:"1s"`
-	// ResyncInterval is the time between two looks over NATS, and after which an
-	// event is sent again that nobody started.
+	// ResyncInterval is the interval of listing over NATS, and the pause before an event that nobody started is
+	// published again.
 	ResyncInterval time.Duration `env:"KEPTN_RESYNC_INTERVAL" envDefault:"1m"`
-	// LossTimeout is after what time an event is sent again that Keptn took and has not
-	// counted. It must be longer than events may stay in Keptn's stream.
+	// LossTimeout is when an accepted event that Keptn has not counted is resent. It must be longer than events
+	// stay in Keptn's stream.
 	LossTimeout  time.Duration `env:"KEPTN_LOSS_TIMEOUT" envDefault:"6m"`
 	PingInterval time.Duration `env:"KEPTN_PING_INTERVAL" envDefault:"10s"`
 }
 
-// RegistrationConfiguration is what Keptn is told of this integration.
+// RegistrationConfiguration is this integration's registration with Keptn.
 type RegistrationConfiguration struct {
-	// Subscriptions are the event types that are subscribed to at the first
-	// registration; later they are edited in Keptn's web page.
+	// Subscriptions are the event types of the first registration. Later they are edited in Keptn's web page.
 	Subscriptions []string `env:"KEPTN_SUBSCRIPTIONS,notEmpty"`
 	Name          string   `env:"KEPTN_INTEGRATION_NAME" envDefault:"job-executor"`
 	Location      string   `env:"KEPTN_LOCATION" envDefault:"execution-plane"`
-	// Deployment is the bridge's own: when it is deleted, the integration is
-	// unregistered.
+	// Deployment is the bridge's Deployment. When it is deleted, the integration is unregistered.
 	Deployment string `env:"DEPLOYMENT_NAME" envDefault:"bridge"`
 }
 
 // GrantConfiguration is who gets grants, and how they are signed.
 type GrantConfiguration struct {
-	// FilesPort is where executors and Jobs get files, apart from events.
+	// FilesPort serves files to executors and Jobs, apart from events.
 	FilesPort int `env:"FILES_PORT" envDefault:"8081"`
-	// Secret is the Secret with the key that signs grants.
+	// Secret is the name of the Secret with the key that signs grants.
 	Secret   string        `env:"GRANT_SECRET" envDefault:"bridge-grant-key"`
 	Lifetime time.Duration `env:"GRANT_LIFETIME" envDefault:"24h"`
 	// Subjects are the service accounts that may ask for grants.
 	Subjects []string `env:"GRANT_SUBJECTS,notEmpty"`
 }
 
-// PodConfiguration is which pod this is, and by which Lease one of several is elected.
+// PodConfiguration identifies this pod, and the Lease of the election.
 type PodConfiguration struct {
 	Namespace string `env:"POD_NAMESPACE,notEmpty"`
 	Name      string `env:"POD_NAME,notEmpty"`
@@ -147,8 +142,7 @@ type PodConfiguration struct {
 	Lease     string `env:"LEASE_NAME" envDefault:"bridge"`
 }
 
-// Validate returns an error that names every variable that is wrong, or does not go with
-// the others.
+// Validate returns an error that names every invalid variable, and every invalid combination.
 func (c Configuration) Validate() error {
 	_, tlsErr := c.Keptn.tls()
 	failures := []error{tlsErr, c.NATS.Validate(), c.OAuth.validate(c.Keptn.APIToken)}
@@ -193,8 +187,8 @@ const (
 	idleConnections = 32
 )
 
-// client returns a client of Keptn's API. TLS is verified, by the system's certificate
-// authorities and those of KEPTN_CA_CERTIFICATES; not if there is a transport already.
+// client returns a client of Keptn's API. Without a transport, it verifies TLS with the system's certificate
+// authorities and those of KEPTN_CA_CERTIFICATES.
 func (c Configuration) client(transport http.RoundTripper, source string, secrets *secrets, log *slog.Logger) (*api.Client, error) {
 	if transport == nil {
 		settings, err := c.Keptn.tls()
@@ -221,7 +215,7 @@ func (c Configuration) client(transport http.RoundTripper, source string, secret
 	return &api.Client{Endpoints: endpoints, Token: secrets.apiToken, HTTP: api.NewHTTPClient(transport, keptnTimeout), Source: source, Logger: log}, nil
 }
 
-// tls is how connections to Keptn are verified.
+// tls returns the TLS configuration for Keptn.
 func (k KeptnConfiguration) tls() (*tls.Config, error) {
 	settings := &tls.Config{MinVersion: tls.VersionTLS12}
 	if k.CACertificates == "" {
@@ -229,16 +223,16 @@ func (k KeptnConfiguration) tls() (*tls.Config, error) {
 	}
 	authorities, err := x509.SystemCertPool()
 	if err != nil {
-		return nil, fmt.Errorf("reading the system's certificate authorities: %w", err)
+		return nil, fmt.Errorf("read the system's certificate authorities: %w", err)
 	}
 	if !authorities.AppendCertsFromPEM([]byte(k.CACertificates)) {
-		return nil, errors.New("environment variable KEPTN_CA_CERTIFICATES: there is no certificate in PEM in it")
+		return nil, errors.New("environment variable KEPTN_CA_CERTIFICATES: no PEM certificate found")
 	}
 	settings.RootCAs = authorities
 	return settings, nil
 }
 
-// installation tells this installation from others on the same Keptn.
+// installation identifies this installation among others on the same Keptn.
 func (c Configuration) installation(separator string) string {
 	return c.Registration.Name + separator + c.Pod.Namespace
 }
@@ -255,7 +249,7 @@ func (c Configuration) natsOptions(current func() nats.Configuration) ([]natscli
 	return c.NATS.Options(settings, current)
 }
 
-// integration is what Keptn is told about this installation.
+// integration returns the registration of this installation.
 func (c Configuration) integration() models.Integration {
 	registration, pod := c.Registration, c.Pod
 	integration := models.Integration{
@@ -275,7 +269,7 @@ func (c Configuration) integration() models.Integration {
 	return integration
 }
 
-// version is that of this program's module, or of the commit it was built from.
+// version returns the version of this program's module.
 func version() string {
 	information, _ := debug.ReadBuildInfo()
 	if information == nil {

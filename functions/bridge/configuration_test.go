@@ -125,7 +125,7 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 		{
 			name:          "no certificate",
 			configuration: Configuration{Keptn: KeptnConfiguration{Transport: HTTP, APIURL: "https://keptn.example.com/api", APIToken: "t", CACertificates: "secret"}},
-			want:          "environment variable KEPTN_CA_CERTIFICATES: there is no certificate in PEM in it",
+			want:          "environment variable KEPTN_CA_CERTIFICATES: no PEM certificate found",
 		},
 		{
 			name:          "no key",

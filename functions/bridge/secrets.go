@@ -8,7 +8,7 @@ import (
 	"github.com/job-executor/job-executor/functions/bridge/nats"
 )
 
-// secrets are the parts of a configuration that are secret, as they are now.
+// secrets returns the current secrets of a configuration.
 type secrets struct {
 	reload func() (Configuration, error)
 	now    func() time.Time
@@ -19,16 +19,16 @@ type secrets struct {
 	read  time.Time
 }
 
-// newSecrets returns those of a configuration; reload reads them again, nil never.
+// newSecrets returns the secrets of a configuration. Reload reads them again; nil never does.
 func newSecrets(configuration Configuration, dependencies Dependencies) *secrets {
 	return &secrets{reload: dependencies.Reload, now: dependencies.Now, log: dependencies.Telemetry.Log, last: configuration}
 }
 
-// secretsFreshFor is for how long secrets are used before they are read again.
+// secretsFreshFor is how long secrets are used before they are read again.
 const secretsFreshFor = 10 * time.Second
 
-// current returns a configuration of which only what is secret may be used: the rest does not
-// change while the bridge runs. What can't be read, or is not valid, leaves the last one.
+// current returns a configuration with the current secrets. Only the secrets may be used: other settings do not
+// change while the bridge runs. If the secrets are unreadable or invalid, the last ones are used.
 func (s *secrets) current() Configuration {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -42,7 +42,7 @@ func (s *secrets) current() Configuration {
 	s.read = now
 	configuration, err := s.reload()
 	if err != nil {
-		s.log.Warn("the secrets can't be read again; those from before are used", "error", err)
+		s.log.Warn("reading the secrets again failed; using the last ones", "error", err)
 		return s.last
 	}
 	s.last = configuration

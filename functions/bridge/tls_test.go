@@ -130,7 +130,7 @@ func TestTLSIsVerified(t *testing.T) {
 					t.Fatal(err)
 				}
 				_, err = client.OpenTriggered(t.Context(), "t")
-				verified := err == nil || strings.Contains(err.Error(), "names no token_endpoint")
+				verified := err == nil || strings.Contains(err.Error(), "has no token_endpoint")
 				if verified != (test.want == "") || !verified && !strings.Contains(err.Error(), test.want) {
 					t.Errorf("%s: got %v", name, err)
 				}

@@ -8,11 +8,10 @@ import (
 	appsclient "k8s.io/client-go/kubernetes/typed/apps/v1"
 )
 
-// Uninstalled returns a function that says whether the installation is being taken
-// away: its Deployment is deleted, or so are the rights and the account with which
-// it could be looked at. A restart, or a scaling to zero, is none: it would lose the
-// subscriptions that were edited in Keptn's web page. It looks for the
-// first time when it is made: only rights that were there can be taken away.
+// Uninstalled returns a function that reports whether the installation is being removed: its Deployment is
+// deleted, or the bridge has lost its account or the right to see the Deployment. A restart or a scale to zero
+// does not count, because unregistering loses the subscriptions that were edited in Keptn's web page.
+// Uninstalled checks the right at once: only a right that existed can be lost.
 func Uninstalled(ctx context.Context, deployments appsclient.DeploymentInterface, name string) func(ctx context.Context) bool {
 	_, err := deployments.Get(ctx, name, metav1.GetOptions{})
 	allowed := err == nil

@@ -141,7 +141,7 @@ func TestParseTaskRefusesWhatCanNotBeAnswered(t *testing.T) {
 		{
 			name:  "a sequence",
 			event: `{"specversion":"1.0","id":"1","source":"s","type":"sh.keptn.event.a.b.triggered"}`,
-			want:  `event type "sh.keptn.event.a.b.triggered" is not that of a Keptn task`,
+			want:  `event type "sh.keptn.event.a.b.triggered" does not belong to a Keptn task`,
 		},
 		{
 			name:  "no service",
@@ -190,9 +190,9 @@ func TestParseEventReadsWhatMayBeRunFor(t *testing.T) {
 		{eventType: "sh.keptn.event.dev.delivery.finished", data: data, want: whole(Task{Name: "dev.delivery.finished", Observed: true})},
 		{eventType: "sh.keptn.event.note", data: data, want: whole(Task{Name: "note", Observed: true})},
 		{eventType: "sh.keptn.event.note", data: `"shkeptncontext":"c","data":{"project":"p"}}`, err: "event 1 of type sh.keptn.event.note has no "},
-		{eventType: "sh.keptn.event.", data: data, err: `event type "sh.keptn.event." is none of Keptn's`},
-		{eventType: "sh.keptn.log.error", data: data, err: `event type "sh.keptn.log.error" is none of Keptn's`},
-		{eventType: ObservedType, data: data, err: `event type "io.github.job-executor.event.observed" is none of Keptn's`},
+		{eventType: "sh.keptn.event.", data: data, err: `event type "sh.keptn.event." is not one of Keptn's`},
+		{eventType: "sh.keptn.log.error", data: data, err: `event type "sh.keptn.log.error" is not one of Keptn's`},
+		{eventType: ObservedType, data: data, err: `event type "io.github.job-executor.event.observed" is not one of Keptn's`},
 	}
 	for _, test := range tests {
 		t.Run(test.eventType, func(t *testing.T) {

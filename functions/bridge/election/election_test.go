@@ -243,15 +243,15 @@ func TestWhatHappensToTheLeaseIsLogged(t *testing.T) {
 		holder                *string
 		want                  []string
 	}{
-		{name: "it leads", want: []string{"INFO elected", "INFO the lease is released"}},
+		{name: "it leads", want: []string{"INFO elected", "INFO lease released"}},
 		{
 			name: "it leads once the lease can be read", failsFirst: "get",
-			want: []string{"WARN looking after the lease failed, will be tried again", "INFO elected", "INFO the lease is released"},
+			want: []string{"WARN checking the lease failed; retrying", "INFO elected", "INFO lease released"},
 		},
 		{name: "another one leads", holder: new("other_10.0.0.9:8080"), want: []string{"INFO another bridge is elected"}},
 		{
 			name: "it can't hand over", failsLast: "update",
-			want: []string{"INFO elected", "WARN the lease could not be handed over; another bridge follows when this pod is gone"},
+			want: []string{"INFO elected", "WARN handing the lease over failed; another bridge takes it when this pod is gone"},
 		},
 	}
 	for _, test := range tests {

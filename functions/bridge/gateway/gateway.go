@@ -23,41 +23,40 @@ import (
 	"github.com/job-executor/job-executor/functions/run"
 )
 
-// Resources are the files of Keptn's projects, as api.Client reads them.
+// Resources reads the files of Keptn's projects, as api.Client does.
 type Resources interface {
-	// Resource returns a file's content, which the caller closes.
+	// Resource returns a file's content. The caller closes it.
 	Resource(ctx context.Context, scope api.ResourceScope, path string) (io.ReadCloser, error)
 	ResourcePaths(ctx context.Context, scope api.ResourceScope) ([]string, error)
 }
 
-// Reviewer says whose service account token it is.
+// Reviewer identifies the owner of a service account token.
 type Reviewer interface {
-	// Review returns whose it is, or ErrToken if it is not valid for us; any other error is that
-	// nobody could be asked.
+	// Review returns the owner, ErrToken for an invalid token, and any other error if Kubernetes cannot be
+	// asked.
 	Review(ctx context.Context, token string) (Identity, error)
 }
 
-// Gateway lets executors and fetchers read files of Keptn's projects, as package files
-// says.
+// Gateway serves the files of Keptn's projects. Package files has its protocol.
 type Gateway struct {
 	Resources Resources
 	Counter   keptn.Counter
-	// Reporter knows of answers that Keptn has not counted.
+	// Reporter knows answers that Keptn has not counted yet.
 	Reporter keptn.Starter
 	Reviewer Reviewer
-	// Verify returns of an event what the bridge has signed, an error if it has not.
+	// Verify returns the part of an event that the bridge has signed, or an error.
 	Verify func(received event.Event) (event.Event, error)
 	Grants *Grants
-	// Subjects are the user names that may ask for grants.
+	// Subjects are the users that may ask for grants.
 	Subjects []string
-	// Cache keeps small files at commits, which never change.
+	// Cache has small files at commits, which never change.
 	Cache *Cache
 	Log   *slog.Logger
 
 	counts counts
 }
 
-// Cache holds the most recently used of small files at commits, in at most 16 MiB.
+// Cache has the most recently used small files at commits, at most 16 MiB.
 type Cache = lru.Cache[cachedFile, []byte]
 
 type cachedFile struct {
@@ -72,11 +71,11 @@ const (
 
 // NewCache returns an empty cache.
 func NewCache() *Cache {
-	cache, _ := lru.New[cachedFile, []byte](cachedFiles) // it fails only for a size that is not positive
+	cache, _ := lru.New[cachedFile, []byte](cachedFiles) // it only fails for a size that is not positive
 	return cache
 }
 
-// Routes are the gateway's HTTP handlers.
+// Routes returns the gateway's HTTP handlers.
 func (g *Gateway) Routes() map[string]http.Handler {
 	return map[string]http.Handler{
 		http.MethodPost + " " + files.GrantPath:   http.HandlerFunc(g.grant),
@@ -84,19 +83,17 @@ func (g *Gateway) Routes() map[string]http.Handler {
 	}
 }
 
-// maxEventBytes bounds an event; Keptn has none that is larger.
+// maxEventBytes bounds an event. Keptn's are never larger.
 const maxEventBytes = 4 << 20
 
-// grant gives a grant for the task of an event that the bridge has signed, so that it is
-// for what Keptn said, and that Keptn still waits for. So an event that is
-// delivered once more after its task ended, and perhaps after its Jobs expired,
-// runs nothing.
+// grant signs a grant for the task of an event that the bridge has signed and that Keptn still waits for. So a
+// late delivery, after the task ended and perhaps after its Jobs expired, runs nothing.
 func (g *Gateway) grant(writer http.ResponseWriter, request *http.Request) {
-	// The signature is checked first: that costs the API server nothing.
+	// The signature is checked first, because that does not cost the API server anything.
 	request.Body = http.MaxBytesReader(writer, request.Body, maxEventBytes)
 	received, err := cehttp.NewEventFromHTTPRequest(request)
 	if err != nil {
-		http.Error(writer, "the event can't be read: "+err.Error(), http.StatusBadRequest)
+		http.Error(writer, "the event cannot be read: "+err.Error(), http.StatusBadRequest)
 		return
 	}
 	verified, err := g.Verify(*received)
@@ -130,23 +127,24 @@ func (g *Gateway) grant(writer http.ResponseWriter, request *http.Request) {
 		http.Error(writer, "the grant could not be signed", http.StatusInternalServerError)
 		return
 	}
-	// A bridge that is not elected has heard of nothing.
+	// A bridge that is not elected does not know of started runs.
 	if begun, err := g.Reporter.HasStarted(request.Context(), task); count.Started > 0 || err == nil && begun {
-		// A run of it has begun; what is gone of it must not begin once more.
+		// A run has begun. It must not begin again, even if its Jobs are gone.
 		writer.Header().Set(files.StartedHeader, "true")
 	}
 	writer.Header().Set("Content-Type", "application/jwt")
 	_, _ = writer.Write([]byte(grant))
 }
 
-// identify says who asks; if that is not known, that is the answer.
+// identify returns the owner of the request's token. If it is unknown, it writes the response and returns
+// false.
 func (g *Gateway) identify(writer http.ResponseWriter, request *http.Request) (Identity, bool) {
 	asker, err := g.Reviewer.Review(request.Context(), bearer(request))
 	switch {
 	case errors.Is(err, ErrToken):
 		http.Error(writer, "a service account token for the audience "+files.TokenAudience+" is needed: "+err.Error(), http.StatusUnauthorized)
 	case err != nil:
-		g.Log.WarnContext(request.Context(), "asking Kubernetes about a token failed", "error", err)
+		g.Log.WarnContext(request.Context(), "reviewing a token failed", "error", err)
 		http.Error(writer, err.Error(), http.StatusServiceUnavailable)
 	}
 	return asker, err == nil
@@ -157,15 +155,15 @@ const (
 	unknownPause   = 200 * time.Millisecond
 )
 
-// isWanted says whether Keptn waits for a task, and what it has counted of it; if not, that
-// is the answer. What was only observed nobody waits for, and is always wanted.
+// isWanted reports whether Keptn waits for a task, with its counts. If not, it writes the response. An observed
+// event is always wanted.
 func (g *Gateway) isWanted(ctx context.Context, writer http.ResponseWriter, task keptn.Task) (keptn.Count, bool) {
 	if task.Observed {
 		return keptn.Count{}, true
 	}
 	count, err := g.counts.get(ctx, task, g.Counter)
 	for range unknownRetries {
-		// Its event may have been published by another service just now, and not be stored yet.
+		// Another service may have published the event just now, and mongodb-datastore not have stored it yet.
 		if err != nil || count.Standing != keptn.Unknown {
 			break
 		}
@@ -177,7 +175,7 @@ func (g *Gateway) isWanted(ctx context.Context, writer http.ResponseWriter, task
 	}
 	switch {
 	case err != nil:
-		g.Log.WarnContext(ctx, "asking Keptn about a task failed", "triggeredid", task.TriggeredID, "error", err)
+		g.Log.WarnContext(ctx, "counting a task failed", "triggeredid", task.TriggeredID, "error", err)
 		http.Error(writer, err.Error(), http.StatusBadGateway)
 	case count.Over():
 		http.Error(writer, "Keptn no longer waits for task "+task.TriggeredID, http.StatusGone)
@@ -210,8 +208,7 @@ func (g *Gateway) resource(writer http.ResponseWriter, request *http.Request) {
 	case files.StageLevel:
 		scope.Service = ""
 	case files.ProjectLevel:
-		// The project's level may be on a branch of its own, which does not have
-		// the event's commit.
+		// The project's level may be on another branch, without the event's commit.
 		scope.Stage, scope.Service, scope.GitCommitID = "", "", ""
 	default:
 		http.Error(writer, "level must be service, stage or project", http.StatusBadRequest)
@@ -228,7 +225,7 @@ func (g *Gateway) resource(writer http.ResponseWriter, request *http.Request) {
 	}
 	switch {
 	case begun:
-		panic(http.ErrAbortHandler) // so that what was sent is not taken for all of it
+		panic(http.ErrAbortHandler) // so that the client notices the truncation
 	case notFound:
 		http.Error(writer, err.Error(), http.StatusNotFound)
 	default:
@@ -236,8 +233,7 @@ func (g *Gateway) resource(writer http.ResponseWriter, request *http.Request) {
 	}
 }
 
-// serve answers with a file, or the paths of all. Begun says whether a part of it was
-// sent.
+// serve writes a file, or the list of all paths. Begun is true if a part of the response was written.
 func (g *Gateway) serve(ctx context.Context, writer http.ResponseWriter, scope api.ResourceScope, path string) (begun bool, err error) {
 	opened, err := g.open(ctx, scope, path)
 	if err != nil {
@@ -245,8 +241,8 @@ func (g *Gateway) serve(ctx context.Context, writer http.ResponseWriter, scope a
 	}
 	reader := http.MaxBytesReader(nil, opened, files.MaxFileBytes)
 	defer func() { _ = reader.Close() }()
-	// The first part is read before anything is answered: most files have no other,
-	// and what fails can still be told.
+	// Most files fit into the first part. It is read before the response starts, so that an error can still be
+	// reported.
 	content, err := io.ReadAll(io.LimitReader(reader, maxCachedBytes))
 	if err != nil {
 		return false, err
@@ -268,7 +264,7 @@ func (g *Gateway) open(ctx context.Context, scope api.ResourceScope, path string
 		}
 		content, err := json.Marshal(paths)
 		if err != nil {
-			return nil, fmt.Errorf("encoding the list of files: %w", err)
+			return nil, fmt.Errorf("encode the list of files: %w", err)
 		}
 		return io.NopCloser(bytes.NewReader(content)), nil
 	}

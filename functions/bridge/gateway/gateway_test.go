@@ -143,7 +143,7 @@ func TestGateway(t *testing.T) {
 			bearer: "executor's",
 			count:  current,
 			status: 400,
-			body:   "the event can't be read: unknown Message encoding\n",
+			body:   "the event cannot be read: unknown Message encoding\n",
 		},
 		{
 			name:   "that the bridge has signed",

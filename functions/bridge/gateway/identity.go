@@ -17,18 +17,18 @@ import (
 	"github.com/job-executor/job-executor/functions/files"
 )
 
-// ErrToken says that a token is not valid for us.
+// ErrToken means that a token is invalid for the bridge.
 var ErrToken = errors.New("it is not valid")
 
-// Identity is whose a service account token is.
+// Identity is the owner of a service account token.
 type Identity struct {
-	// User is the name that Kubernetes gives the account.
+	// User is the name of the account in Kubernetes.
 	User string
-	// Pod is the name of the pod to which the token is bound; empty if it is to none.
+	// Pod is the name of the pod to which the token is bound, if any.
 	Pod string
 }
 
-// namespace is the account's; empty if it is no service account.
+// namespace returns the namespace of a service account, empty for other users.
 func (i Identity) namespace() string {
 	account, ok := strings.CutPrefix(i.User, "system:serviceaccount:")
 	if !ok {
@@ -38,13 +38,13 @@ func (i Identity) namespace() string {
 	return namespace
 }
 
-// TokenReviewer asks Kubernetes whose token it is, and keeps what it said for a minute, of a token
-// that is not valid for ten seconds.
+// TokenReviewer asks Kubernetes for the owners of tokens. It caches valid tokens for a minute and invalid ones
+// for ten seconds.
 type TokenReviewer struct {
 	client authenticationclient.TokenReviewInterface
 	now    func() time.Time
 	known  *lru.Cache[[sha256.Size]byte, reviewed]
-	// refused are tokens that were not valid just now; they do not displace valid ones.
+	// refused has recent invalid tokens, apart from valid ones so as not to evict them.
 	refused *lru.Cache[[sha256.Size]byte, time.Time]
 }
 
@@ -59,19 +59,18 @@ const (
 	refusedFor     = 10 * time.Second
 )
 
-// NewTokenReviewer returns a reviewer that has been asked nothing yet.
+// NewTokenReviewer returns a reviewer with empty caches.
 func NewTokenReviewer(client authenticationclient.TokenReviewInterface, now func() time.Time) *TokenReviewer {
-	known, _ := lru.New[[sha256.Size]byte, reviewed](reviewedTokens) // it fails only for a size that is not positive
+	known, _ := lru.New[[sha256.Size]byte, reviewed](reviewedTokens) // it only fails for a size that is not positive
 	refused, _ := lru.New[[sha256.Size]byte, time.Time](reviewedTokens)
 	return &TokenReviewer{client: client, now: now, known: known, refused: refused}
 }
 
-// podName is where a review has the name of a token's pod (Kubernetes, bound service account
-// tokens).
+// podName is the field of a review with the name of a token's pod (Kubernetes, bound service account tokens).
 const podName = "authentication.kubernetes.io/pod-name"
 
-// Review returns whose a token is, ErrToken if it is not valid for us, and any other error if
-// Kubernetes could not be asked.
+// Review returns the owner of a token, ErrToken if the token is invalid, and any other error if Kubernetes
+// cannot be asked.
 func (t *TokenReviewer) Review(ctx context.Context, token string) (Identity, error) {
 	if token == "" {
 		return Identity{}, fmt.Errorf("%w: there is none", ErrToken)
@@ -87,7 +86,7 @@ func (t *TokenReviewer) Review(ctx context.Context, token string) (Identity, err
 		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{files.TokenAudience}},
 	}, metav1.CreateOptions{})
 	if err != nil {
-		return Identity{}, fmt.Errorf("asking Kubernetes whose a token is: %w", err)
+		return Identity{}, fmt.Errorf("review a token: %w", err)
 	}
 	if !review.Status.Authenticated || !slices.Contains(review.Status.Audiences, files.TokenAudience) {
 		t.refused.Add(key, t.now())

@@ -22,9 +22,8 @@ import (
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
-// Inbox takes triggered events from Keptn to the Broker, each once, and again after a
-// while as long as Keptn has no started event of ours; and it asks for the result of a
-// run of which nothing is heard.
+// Inbox publishes triggered events to the Broker, each once, and again while Keptn has no started event of
+// ours. It also asks for the result of a run that is silent for too long.
 type Inbox struct {
 	Broker        protocol.Sender
 	Counter       keptn.Counter
@@ -33,60 +32,57 @@ type Inbox struct {
 	Runs          Runs
 	Metrics       Metrics
 	Source        string
-	// Fail answers a task that can never be published with an error, in Keptn and its log.
+	// Fail answers a task with an error if its event can never be published.
 	Fail func(ctx context.Context, task keptn.Task, why string) error
-	// Resend is after what time an event is sent again that nobody started.
+	// Resend is the pause before an event that nobody started is published again.
 	Resend time.Duration
 	Tracer trace.Tracer
 	Now    func() time.Time
 	Log    *slog.Logger
 
-	// events are those that were taken; one that fell out is asked for again.
+	// events is the memory of events. An evicted event is looked up in Keptn again.
 	events memory.Memory[remembered]
-	// broker is closed while the Broker cannot be reached.
+	// broker stops publishing while the Broker cannot be reached.
 	broker breaker
 }
 
-// ErrBackoff says that an event is not published yet, since it or the Broker failed just now.
+// ErrBackoff means that an event is not published yet, because it or the Broker failed recently.
 var ErrBackoff = errors.New("backing off")
 
-// Metrics measure what waits to be started, as runmetric.Recorder does.
+// Metrics measure waiting events, as runmetric.Recorder does.
 type Metrics interface {
-	// Waits says of a task that was listed whether it has to be started.
+	// Waits records whether a listed task must still be started.
 	Waits(task keptn.Task, waits bool)
-	// GivenAgain counts an event that is given to the Broker once more.
+	// GivenAgain counts an event that is published again.
 	GivenAgain(ctx context.Context, eventType string)
 }
 
-// Runs are the runs that are known, as runs.Runs has them.
+// Runs knows the active runs, as runs.Runs does.
 type Runs interface {
 	IsThere(task keptn.Task) bool
 }
 
 const (
-	// maxDoublings is how often the time between two resends, or two looks, doubles.
+	// maxDoublings bounds how often a pause doubles.
 	maxDoublings = 8
-	// firstLook and lastLook bound the time until an event is looked at again that Keptn
-	// has not dispatched.
+	// firstLook and lastLook bound the pause before an event is checked again that Keptn has not dispatched.
 	firstLook = 200 * time.Millisecond
 	lastLook  = 30 * time.Second
-	// patientQuestions is how often the result of a run is asked for before Jobs are taken
-	// to be gone that can't be read.
+	// patientQuestions is how often the result of a run is requested before unreadable Jobs count as deleted.
 	patientQuestions = 3
-	// silence is after what time the result of a run is asked for of which nothing is
-	// heard.
+	// silence is how long a run may be silent before its result is requested.
 	silence = 2 * time.Minute
 )
 
-// remembered is what is remembered of an event.
+// remembered is the memory of an event.
 type remembered struct {
-	// sent, looks and asked are how often it was given to the Broker, was looked at
-	// while Keptn had not dispatched it, and its result was asked for.
+	// sent, looks and asked count how often the event was published, was checked before Keptn had dispatched
+	// it, and its result was requested.
 	sent, looks, asked int
-	// silentSince is since when Keptn waits for a result and nothing is heard of a run.
+	// silentSince is when Keptn started to wait for the result of a silent run.
 	silentSince time.Time
 	nextCheck   time.Time
-	// failures is how often in a row it could not be published, or Keptn not be asked.
+	// failures is how often in a row publishing, or asking Keptn, failed.
 	failures int
 }
 
@@ -108,7 +104,7 @@ type breaker struct {
 	next     time.Time
 }
 
-// enter returns false if the neighbour is not to be tried now.
+// enter returns false if the neighbour must not be tried now.
 func (b *breaker) enter(now time.Time) bool {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
@@ -122,7 +118,7 @@ func (b *breaker) enter(now time.Time) bool {
 	return true
 }
 
-// isShut reports whether enter would return false; it begins no try.
+// isShut reports whether enter would return false, without starting a try.
 func (b *breaker) isShut(now time.Time) bool {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
@@ -141,13 +137,12 @@ func (b *breaker) leave(now time.Time, reached bool) {
 	b.next = now.Add(backOff(b.failures))
 }
 
-// Take gives an event to the Broker, unless it has been, or is none of ours. One that
-// triggers no task is given as one that was observed. An error means that it has to be
-// offered again.
+// Take publishes an event to the Broker. It skips events that are already published or not subscribed to, and
+// wraps events that trigger no task. After an error the event must be offered again.
 func (i *Inbox) Take(ctx context.Context, triggered event.Event, origin Origin) error {
 	task, err := keptn.ParseEvent(triggered)
 	if err != nil {
-		i.Log.DebugContext(ctx, "nothing to run for, ignored", "type", triggered.Type(), "error", err)
+		i.Log.DebugContext(ctx, "ignoring event: nothing can run for it", "type", triggered.Type(), "error", err)
 		return nil
 	}
 	if !i.Subscriptions.Match(triggered.Type(), task) {
@@ -179,7 +174,7 @@ func (i *Inbox) take(ctx context.Context, task keptn.Task, triggered event.Event
 		}
 		return i.do(ctx, give, task, keptn.Observed(triggered), entry)
 	}
-	// What is published is dispatched, whatever was planned when it was listed before.
+	// A published event is dispatched, whatever was planned when it was listed.
 	if origin == Published && entry.sent > 0 || origin == Listed && i.Now().Before(entry.nextCheck) {
 		return nil
 	}
@@ -203,23 +198,22 @@ func (i *Inbox) take(ctx context.Context, task keptn.Task, triggered event.Event
 type wanted int
 
 const (
-	// leave: nothing for a long time, since it is over.
+	// leave it alone for a long time: it is over.
 	leave wanted = iota
-	// lookAgain: soon, since Keptn has not dispatched it.
+	// lookAgain soon: Keptn has not dispatched it.
 	lookAgain
-	// goesOn: its run is there, or others work on it.
+	// goesOn: its run exists, or others work on it.
 	goesOn
-	// giveTime: its run should be heard of.
+	// giveTime: its run should be announced soon.
 	giveTime
-	// askForResult: nothing was heard of it for too long.
+	// askForResult: its run was silent for too long.
 	askForResult
 	// give it to the Broker.
 	give
 )
 
-// answer says what a listed event needs: from what Keptn has counted, from whether its
-// started event was sent, from whether its run is there, and from what was done before.
-// Whoever else has answered does not matter.
+// answer returns what a listed event needs, given Keptn's counts, whether its started event was sent, whether
+// its run exists, and the memory of the event. Answers of other integrations do not matter.
 func answer(count keptn.Count, started, isThere bool, entry remembered, now time.Time) wanted {
 	switch {
 	case count.Over():
@@ -285,18 +279,17 @@ func (i *Inbox) do(ctx context.Context, wanted wanted, task keptn.Task, triggere
 	return nil
 }
 
-// Ask asks the watcher for the result of a task's run. Reason is why there may be no
-// Job.
+// Ask requests the result of a task's run from the watcher. Reason is why there may be no Job.
 func (i *Inbox) Ask(ctx context.Context, task keptn.Task, reason string) error {
 	ctx, span := telemetry.StartSend(ctx, i.Tracer, task, protocol.AwaitedType)
 	defer span.End()
 	content, err := json.Marshal(task)
 	if err != nil {
-		return fmt.Errorf("encoding task %s: %w", task.TriggeredID, err)
+		return fmt.Errorf("encode task %s: %w", task.TriggeredID, err)
 	}
-	i.Log.WarnContext(ctx, "Keptn waits for the result of a task; it is asked for", "triggeredid", task.TriggeredID, "keptncontext", task.Context, "reason", reason)
+	i.Log.WarnContext(ctx, "requesting the result of a silent run", "triggeredid", task.TriggeredID, "keptncontext", task.Context, "reason", reason)
 	if err := i.Broker.Send(ctx, protocol.Awaited(i.Source, run.ID(task.TriggeredID), content, reason, i.Now())); err != nil {
-		return fmt.Errorf("asking for the result of task %s: %w", task.TriggeredID, err)
+		return fmt.Errorf("request the result of task %s: %w", task.TriggeredID, err)
 	}
 	return nil
 }
@@ -310,8 +303,8 @@ func (i *Inbox) fail(ctx context.Context, task keptn.Task, why error) error {
 	return i.Fail(ctx, task, fmt.Sprintf("Job Executor cannot run this task: %s. Rename it and run the sequence again.", why))
 }
 
-// checkAttributes returns a permanent error if something cannot become an attribute of an event,
-// which travels as a header.
+// checkAttributes returns a permanent error if a name cannot be an attribute of an event, which is sent as a
+// header.
 func checkAttributes(task keptn.Task) error {
 	for what, value := range map[string]string{"project": task.Project, "stage": task.Stage, "service": task.Service, "task": task.Name} {
 		if !httpguts.ValidHeaderFieldValue(value) {
@@ -339,10 +332,10 @@ func (i *Inbox) send(ctx context.Context, task keptn.Task, triggered event.Event
 		outgoing.SetExtension(name, value)
 	}
 	if err := i.Broker.Send(ctx, outgoing); err != nil {
-		telemetry.Note(span, "not taken, and sent again", err)
-		return fmt.Errorf("giving event %s to the Broker: %w", triggered.ID(), err)
+		telemetry.Note(span, "not accepted; retrying", err)
+		return fmt.Errorf("publish event %s: %w", triggered.ID(), err)
 	}
-	i.Log.InfoContext(ctx, "event taken from Keptn", "type", triggered.Type(), "id", triggered.ID(),
+	i.Log.InfoContext(ctx, "event published", "type", triggered.Type(), "id", triggered.ID(),
 		"keptncontext", task.Context, "project", task.Project, "stage", task.Stage, "service", task.Service)
 	return nil
 }

@@ -23,26 +23,25 @@ type Registry interface {
 	Unregister(ctx context.Context, id string) error
 }
 
-// Subscriptions are the event types that this integration is subscribed to, as
-// Keptn has them now.
+// Subscriptions are the integration's current subscriptions in Keptn. It is safe for concurrent use.
 type Subscriptions struct {
 	registry    Registry
 	integration models.Integration
 	interval    time.Duration
 	uninstalled func(ctx context.Context) bool
 	log         *slog.Logger
-	// Registered, if it is set, is called each time that Keptn has registered the integration.
+	// Registered is called after each registration. It may be nil.
 	Registered func(ctx context.Context, types []string)
 
 	mutex   sync.RWMutex
 	id      string
 	current []models.EventSubscription
-	// changed is closed when the subscriptions are others.
+	// changed is closed when the subscriptions change.
 	changed chan struct{}
 }
 
-// NewSubscriptions returns those of the integration, until Run has heard Keptn's.
-// Uninstalled is asked when Run ends whether that is for good.
+// NewSubscriptions returns the integration's own subscriptions, until Run gets Keptn's. Run calls uninstalled
+// at its end, to know whether to unregister.
 func NewSubscriptions(registry Registry, integration models.Integration, interval time.Duration, uninstalled func(context.Context) bool, log *slog.Logger) *Subscriptions {
 	return &Subscriptions{
 		registry: registry, integration: integration, interval: interval, uninstalled: uninstalled, log: log,
@@ -50,19 +49,19 @@ func NewSubscriptions(registry Registry, integration models.Integration, interva
 	}
 }
 
-// ID is the integration's id, empty if it is not registered.
+// ID returns the integration's id, empty if it is not registered.
 func (s *Subscriptions) ID() string {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
 	return s.id
 }
 
-// leaveTimeout bounds the end of a registration.
+// leaveTimeout bounds unregistering.
 const leaveTimeout = 5 * time.Second
 
-// Run registers the integration, pings, takes over what subscriptions Keptn has,
-// and registers again when Keptn has forgotten it, until the context ends. Then it
-// unregisters an integration that was uninstalled; a restart is none.
+// Run registers the integration, renews it and follows its subscriptions in Keptn until the context ends. It
+// registers again if Keptn has forgotten the integration. At the end it unregisters an uninstalled integration,
+// but not one that only restarts. It always returns nil.
 func (s *Subscriptions) Run(ctx context.Context) error {
 	ticker := time.NewTicker(s.interval)
 	defer ticker.Stop()
@@ -85,20 +84,20 @@ func (s *Subscriptions) leave(ctx context.Context) {
 		return
 	}
 	if err := s.registry.Unregister(ctx, id); err != nil {
-		s.log.WarnContext(ctx, "unregistering from Keptn failed; it forgets the integration by itself, some time", "error", err)
+		s.log.WarnContext(ctx, "unregistering from Keptn failed; Keptn forgets the integration later", "error", err)
 		return
 	}
-	s.log.InfoContext(ctx, "uninstalled, and so unregistered from Keptn", "integration", id)
+	s.log.InfoContext(ctx, "unregistered from Keptn: uninstalled", "integration", id)
 }
 
-// refresh registers the integration if need be, and takes over what Keptn has.
+// refresh registers the integration if necessary, and follows its subscriptions.
 func (s *Subscriptions) refresh(ctx context.Context) {
 	id := s.ID()
 	if id == "" {
 		registered, err := s.registry.Register(ctx, s.integration)
 		if err != nil {
 			if ctx.Err() == nil && !errors.Is(err, api.ErrTokenRefused) {
-				s.log.WarnContext(ctx, "registering with Keptn failed, will be tried again", "error", err)
+				s.log.WarnContext(ctx, "registering with Keptn failed; retrying", "error", err)
 			}
 			return
 		}
@@ -118,7 +117,7 @@ func (s *Subscriptions) refresh(ctx context.Context) {
 	case err != nil:
 		s.id = id
 		if ctx.Err() == nil && !errors.Is(err, api.ErrTokenRefused) {
-			s.log.WarnContext(ctx, "pinging Keptn failed, will be tried again", "error", err)
+			s.log.WarnContext(ctx, "renewing the registration with Keptn failed; retrying", "error", err)
 		}
 		return
 	}
@@ -126,7 +125,7 @@ func (s *Subscriptions) refresh(ctx context.Context) {
 	s.replace(integration.Subscriptions)
 }
 
-// replace has the mutex held.
+// replace requires the mutex.
 func (s *Subscriptions) replace(current []models.EventSubscription) {
 	if reflect.DeepEqual(s.current, current) {
 		return
@@ -136,16 +135,15 @@ func (s *Subscriptions) replace(current []models.EventSubscription) {
 	s.changed = make(chan struct{})
 }
 
-// Changed returns a channel that is closed when the subscriptions change the next
-// time: what is open of a type that was added may have been triggered before.
+// Changed returns a channel that is closed at the next change of subscriptions. Events of a new type may
+// already be open.
 func (s *Subscriptions) Changed() <-chan struct{} {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
 	return s.changed
 }
 
-// Types returns the event types that are subscribed to, as types or as patterns of
-// NATS, without repetition.
+// Types returns the subscribed event types, or NATS patterns of types, without duplicates.
 func (s *Subscriptions) Types() []string {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
@@ -158,13 +156,13 @@ func (s *Subscriptions) Types() []string {
 	return types
 }
 
-// Wants says whether any subscription is for events of a type.
+// Wants reports whether any subscription matches a type.
 func (s *Subscriptions) Wants(eventType string) bool {
 	return slices.ContainsFunc(s.Types(), func(pattern string) bool { return subjectMatches(pattern, eventType) })
 }
 
-// Match says whether any subscription wants a task's events: its type matches,
-// and each filter that is not empty names the task's project, stage or service.
+// Match reports whether any subscription matches a task's events: their type, and the project, stage and
+// service of each filter that is not empty.
 func (s *Subscriptions) Match(eventType string, task keptn.Task) bool {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
@@ -179,7 +177,7 @@ func named(names []string, name string) bool {
 	return len(names) == 0 || slices.Contains(names, name)
 }
 
-// subjectMatches matches as NATS does: * is one token, > is all that follow.
+// subjectMatches matches like NATS: * is one token, and > is all that follow.
 func subjectMatches(pattern, subject string) bool {
 	patternTokens, tokens := strings.Split(pattern, "."), strings.Split(subject, ".")
 	for index, token := range patternTokens {

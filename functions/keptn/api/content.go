@@ -9,16 +9,16 @@ import (
 	"io"
 )
 
-// contentMember is the member of resource-service's answer that has a file's
-// content, in base64 (recording 63-resources).
+// contentMember is the member of resource-service's response with a file's content in base64 (recording
+// 63-resources).
 const contentMember = "resourceContent"
 
-// newContentReader returns the decoded content of a file from resource-service's
-// answer, without ever holding all of it: encoding/json reads a string whole.
+// newContentReader decodes the content of a file from resource-service's response as a stream: encoding/json
+// would hold it as a whole.
 func newContentReader(answer io.Reader) (io.Reader, error) {
 	decoder := json.NewDecoder(answer)
 	if first, err := decoder.Token(); err != nil || first != json.Delim('{') {
-		return nil, errors.Join(errors.New("it is no JSON object"), err)
+		return nil, errors.Join(errors.New("not a JSON object"), err)
 	}
 	for decoder.More() {
 		name, err := decoder.Token()
@@ -34,22 +34,21 @@ func newContentReader(answer io.Reader) (io.Reader, error) {
 		}
 		var skipped json.RawMessage
 		if err := decoder.Decode(&skipped); err != nil {
-			return nil, fmt.Errorf("reading member %s: %w", name, err)
+			return nil, fmt.Errorf("read member %s: %w", name, err)
 		}
 	}
-	// Its end tells an object without the member from one that was cut off.
+	// The closing brace distinguishes an object without the member from a truncated one.
 	_, err := decoder.Token()
 	return nil, errors.Join(errors.New("it has no "+contentMember), err)
 }
 
-// textReader reads a JSON string as far as base64 needs it: / is the only character of
-// it that may be escaped.
+// textReader reads a JSON string in base64, in which only / can be escaped.
 type textReader struct {
 	reader                 *bufio.Reader
 	opened, ended, escaped bool
 }
 
-// Read reads up to the closing quote.
+// Read reads to the closing quote.
 func (t *textReader) Read(buffer []byte) (int, error) {
 	for read := 0; ; {
 		if t.ended {

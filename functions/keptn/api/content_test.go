@@ -30,11 +30,11 @@ func TestContentIsReadFromWhereverItStands(t *testing.T) {
 		{name: "none", answer: `{"resourceURI":"x"}`, err: "it has no resourceContent"},
 		{name: "cut where it could be", answer: `{"resourceURI":"x"`, err: "it has no resourceContent\nEOF"},
 		{name: "no text", answer: `{"resourceContent":1}`, err: "resourceContent is no text"},
-		{name: "no object", answer: `["resourceContent"]`, err: "it is no JSON object"},
+		{name: "no object", answer: `["resourceContent"]`, err: "not a JSON object"},
 		{name: "cut in the content", answer: `{"resourceContent":"aGVs`, err: "unexpected EOF"},
-		{name: "cut before", answer: `{"resourceURI":"x`, err: "reading member resourceURI: unexpected EOF"},
+		{name: "cut before", answer: `{"resourceURI":"x`, err: "read member resourceURI: unexpected EOF"},
 		{name: "no base64", answer: `{"resourceContent":"????"}`, err: "illegal base64 data at input byte 0"},
-		{name: "nothing", answer: ``, err: "it is no JSON object\nEOF"},
+		{name: "nothing", answer: ``, err: "not a JSON object\nEOF"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

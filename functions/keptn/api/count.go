@@ -8,7 +8,7 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 )
 
-// The states of sequences and of their executions (shipyard-controller's models).
+// States of sequences and executions (shipyard-controller's models).
 const (
 	stateFinished = "finished"
 	stateAborted  = "aborted"
@@ -16,18 +16,18 @@ const (
 	statePaused   = "paused"
 )
 
-// Count reads the task's state from Keptn's sequence executions. After a failure it returns the same
-// error for up to 15 s, without asking Keptn.
+// Count returns the task's state from Keptn's sequence executions. After a failure it returns the same error
+// for up to 15 s without asking Keptn.
 func (c *Client) Count(ctx context.Context, task keptn.Task) (keptn.Count, error) {
 	if err := c.contexts.enter(task.Context, time.Now()); err != nil {
-		return keptn.Count{}, fmt.Errorf("asking Keptn about task %s: %w", task.TriggeredID, err)
+		return keptn.Count{}, fmt.Errorf("ask Keptn about task %s: %w", task.TriggeredID, err)
 	}
 	count, err := c.count(ctx, task)
-	if ctx.Err() == nil { // otherwise the caller gave up, and Keptn may be well
+	if ctx.Err() == nil { // otherwise the caller gave up, and Keptn may be fine
 		c.contexts.leave(task.Context, err, time.Now())
 	}
 	if err != nil {
-		return keptn.Count{}, fmt.Errorf("asking Keptn about task %s: %w", task.TriggeredID, err)
+		return keptn.Count{}, fmt.Errorf("ask Keptn about task %s: %w", task.TriggeredID, err)
 	}
 	return count, nil
 }
@@ -49,7 +49,7 @@ func (c *Client) count(ctx context.Context, task keptn.Task) (keptn.Count, error
 	}
 	open, err := c.IsOpen(ctx, task)
 	if IsNotFound(err) {
-		return keptn.Count{Standing: keptn.Aborted}, nil // Keptn says itself that the project was deleted
+		return keptn.Count{Standing: keptn.Aborted}, nil // Keptn itself says that the project does not exist
 	}
 	if err != nil {
 		return keptn.Count{}, err
@@ -67,9 +67,8 @@ func (c *Client) count(ctx context.Context, task keptn.Task) (keptn.Count, error
 	return count, nil
 }
 
-// interrupted asks how the sequence of a task ended that Keptn does not hold any more. An
-// execution that was aborted is finished, and only the sequence's state tells the
-// difference (recording 40-abort-after-started).
+// interrupted returns how the sequence of a task ended that Keptn no longer holds. The execution of an aborted
+// sequence is finished; only the sequence's state tells the difference (recording 40-abort-after-started).
 func (c *Client) interrupted(ctx context.Context, task keptn.Task, finished keptn.Standing) (keptn.Count, error) {
 	state, err := c.SequenceState(ctx, task.Project, task.Context)
 	if err != nil && !IsNotFound(err) {
@@ -85,17 +84,17 @@ func (c *Client) interrupted(ctx context.Context, task keptn.Task, finished kept
 	}
 }
 
-// current counts what Keptn has for the task that is the current one of a sequence.
+// current returns Keptn's counts for the current task of a sequence.
 func (c *Client) current(ctx context.Context, task keptn.Task, execution Execution) (keptn.Count, error) {
 	switch execution.Status.State {
 	case stateFinished, stateAborted, stateTimedOut:
-		// It ended while this task was the current one.
+		// The sequence ended while this task was current.
 		return c.interrupted(ctx, task, keptn.Aborted)
 	}
 	count := keptn.Count{Standing: keptn.Current}
 	for _, counted := range execution.Status.CurrentTask.Events {
 		if counted.Source != c.Source {
-			continue // another integration's, or another installation's
+			continue // from another integration or installation
 		}
 		switch _, phase, _ := keptn.ParseType(counted.EventType); phase {
 		case keptn.Started:
@@ -107,9 +106,8 @@ func (c *Client) current(ctx context.Context, task keptn.Task, execution Executi
 	if len(execution.Status.CurrentTask.Events) > 0 {
 		return count, nil
 	}
-	// Keptn would count for a paused sequence (recording 45-pause-started-while-paused),
-	// and so move one on that somebody wanted to stand still. One that was paused just
-	// now has the state only on its page.
+	// Keptn counts events even for a paused sequence (recording 45-pause-started-while-paused), which would
+	// then continue against its user's wish. If it was paused just now, only its page has the state.
 	state := execution.Status.State
 	if state != statePaused {
 		var err error

@@ -15,30 +15,29 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 )
 
-// controllerSource is the source of the triggered events of tasks. Others are published by
-// another service, such as lighthouse-service's get-sli.triggered, or sent by hand:
-// shipyard-controller neither lists them nor counts their answers.
+// controllerSource is the source of tasks' triggered events. Other triggered events are published by another
+// service, such as lighthouse-service's get-sli.triggered, or sent by hand: shipyard-controller neither lists
+// them nor counts their answers.
 const controllerSource = "shipyard-controller"
 
-// CheckDatastore returns an error if mongodb-datastore cannot be asked with our token. Then
-// nothing is known of the events that other services than shipyard-controller trigger.
+// CheckDatastore returns an error if our token may not ask mongodb-datastore. Then triggered events of other
+// services than shipyard-controller are unknown.
 func (c *Client) CheckDatastore(ctx context.Context) error {
 	_, err := c.stored(ctx, "job-executor", keptn.TypeOf(getSLITask, keptn.Triggered))
 	return err
 }
 
-// isDenied reports whether mongodb-datastore is not to be had for us at all.
+// isDenied reports whether mongodb-datastore is not accessible at all.
 func isDenied(err error) bool {
 	status, ok := errors.AsType[*StatusError](err)
 	return ok && (status.Code == http.StatusUnauthorized || status.Code == http.StatusForbidden || status.Code == http.StatusNotFound)
 }
 
-// maxStored bounds how many events of one type and sequence are read (the limit of a page in
-// mongodb-datastore).
+// maxStored bounds the events of one type and sequence (the limit of a page in mongodb-datastore).
 const maxStored = 100
 
-// stored returns the events of one type that mongodb-datastore has of a Keptn context. It stores
-// everything that is published, within milliseconds.
+// stored returns mongodb-datastore's events of a type and Keptn context. It stores all published events within
+// milliseconds.
 func (c *Client) stored(ctx context.Context, keptnContext, eventType string) ([]event.Event, error) {
 	query := url.Values{"keptnContext": {keptnContext}, "type": {eventType}, "pageSize": {strconv.Itoa(maxStored)}}
 	var answer struct {
@@ -49,7 +48,7 @@ func (c *Client) stored(ctx context.Context, keptnContext, eventType string) ([]
 	}
 	var events []event.Event
 	for _, content := range answer.Events[:min(len(answer.Events), maxStored)] {
-		if found, err := keptn.DecodeEvent(content); err == nil { // others cannot be answers of ours
+		if found, err := keptn.DecodeEvent(content); err == nil { // our answers can be decoded
 			events = append(events, found)
 		}
 	}
@@ -134,7 +133,7 @@ func (c *Client) directTriggered(ctx context.Context) ([]event.Event, error) {
 		asked[keptnContext] = true
 		triggered, err := c.stored(ctx, keptnContext, keptn.TypeOf(getSLITask, keptn.Triggered))
 		if isDenied(err) {
-			return events, nil // CheckDatastore told
+			return events, nil // CheckDatastore has logged it
 		}
 		if err != nil {
 			return nil, err

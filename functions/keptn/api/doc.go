@@ -1,4 +1,3 @@
-// Package api calls Keptn's HTTP API as far as an integration needs it. It holds Keptn's
-// secrets, so only the bridge may import it. Facts that the API's description leaves out
-// are taken from recordings of a Keptn 1.4.5 control plane (test/keptn/testdata).
+// Package api is a client of Keptn's HTTP API. Only the bridge may import it, because it holds Keptn's secrets.
+// Facts that are missing in the API's description come from recordings of Keptn 1.4.5 (test/keptn/testdata).
 package api

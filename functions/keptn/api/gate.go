@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// ErrTokenRefused says that Keptn refused our token just now, so that it was not asked again:
-// Keptn answers many wrong tokens with 429, also to those who have the right one.
+// ErrTokenRefused means that Keptn refused the token recently, and was not asked again: after many wrong tokens
+// Keptn answers even the right one with 429.
 var ErrTokenRefused = errors.New("Keptn refuses the API token")
 
 const (
@@ -23,7 +23,7 @@ const (
 // cover OAuth tokens, which are renewed automatically. Its zero value is open.
 type tokenGate struct {
 	mutex sync.Mutex
-	// refused is the token, if Keptn refused it; another one is tried at once.
+	// refused is the refused token, if any. Another token is tried at once.
 	refused string
 	isShut  bool
 	pause   time.Duration
@@ -44,7 +44,7 @@ func (g *tokenGate) enter(token string, now time.Time) error {
 	return nil
 }
 
-// leave takes note of an answer, and returns true if it shuts the gate.
+// leave records a response, and returns true if it closes the gate.
 func (g *tokenGate) leave(token string, status int, now time.Time) bool {
 	g.mutex.Lock()
 	defer g.mutex.Unlock()
@@ -82,9 +82,9 @@ const (
 	maxFailing = 10000
 )
 
-// contextGate limits the questions about a Keptn context that Keptn fails to answer to one at a
-// time: each task and Job of the context asks on its own, and the Broker tries each several times. A
-// failure does not affect other contexts, which may belong to other projects. Its zero value is open.
+// contextGate limits requests about a Keptn context that fail to one at a time: each task and Job of the
+// context asks separately, and the Broker retries each. A failure does not affect other contexts, which may
+// belong to other projects. Its zero value is open.
 type contextGate struct {
 	mutex   sync.Mutex
 	failing map[string]failingContext
@@ -105,7 +105,7 @@ func (g *contextGate) enter(keptnContext string, now time.Time) error {
 		return nil
 	}
 	if now.Before(failing.next) {
-		return fmt.Errorf("waiting until %s: %w", failing.next.UTC().Format(time.RFC3339), failing.err)
+		return fmt.Errorf("wait until %s: %w", failing.next.UTC().Format(time.RFC3339), failing.err)
 	}
 	failing.next = now.Add(failing.pause)
 	g.failing[keptnContext] = failing

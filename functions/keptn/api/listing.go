@@ -15,17 +15,16 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 )
 
-// listing is what a listing of events leaves out.
+// listing counts what a listing of events leaves out.
 type listing struct {
-	// undecodable events are no CloudEvents; beyond is how many did not fit.
+	// undecodable is the number of invalid CloudEvents, and beyond that of events after the size limit.
 	undecodable, beyond int
-	// first is why the first was undecodable.
+	// first is the error of the first undecodable event.
 	first error
 }
 
-// openTriggered reads a listing event by event, so that neither its size nor a single event
-// hides the others: Keptn's pages after the first repeat its items (recording 47-paging), so
-// everything has to be in one.
+// openTriggered decodes a listing event by event, so that neither its size nor a single event hides the others.
+// Everything must be in one page, because later pages repeat the first one's items (recording 47-paging).
 func (c *Client) openTriggered(ctx context.Context, eventType string, query url.Values) ([]event.Event, error) {
 	query.Set("pageSize", strconv.Itoa(pageSize))
 	address := c.Endpoints.ControlPlane + "/event/triggered/" + url.PathEscape(eventType) + "?" + query.Encode()
@@ -36,14 +35,14 @@ func (c *Client) openTriggered(ctx context.Context, eventType string, query url.
 	defer func() { _ = response.Body.Close() }()
 	events, left, err := readEvents(response.Body)
 	if err != nil {
-		return nil, fmt.Errorf("reading Keptn's answer to GET %s: %w", response.Request.URL.Path, err)
+		return nil, fmt.Errorf("read Keptn's response to GET %s: %w", response.Request.URL.Path, err)
 	}
-	c.tellLeft(ctx, eventType, left)
+	c.logLeft(ctx, eventType, left)
 	return events, nil
 }
 
-// tellLeft logs what a listing left out, when it changes.
-func (c *Client) tellLeft(ctx context.Context, eventType string, left listing) {
+// logLeft logs what a listing left out, whenever that changes.
+func (c *Client) logLeft(ctx context.Context, eventType string, left listing) {
 	counts := [2]int{left.undecodable, left.beyond}
 	if before, _ := c.left.Swap(eventType, counts); c.Logger == nil || before == counts || before == nil && counts == [2]int{} {
 		return
@@ -70,7 +69,7 @@ func readEvents(body io.Reader) (events []event.Event, left listing, err error) 
 			if events, isCut, err = readList(decoder, &left); err != nil {
 				return nil, left, err
 			} else if isCut {
-				left.beyond++ // at least; the total comes after the list
+				left.beyond++ // at least one; the total follows the list
 				return events, left, nil
 			}
 		case "totalCount":
@@ -88,20 +87,20 @@ func readEvents(body io.Reader) (events []event.Event, left listing, err error) 
 		return nil, left, fmt.Errorf("%w: %w", ErrForeign, err)
 	}
 	if !found {
-		return nil, left, fmt.Errorf("%w: it has no events", ErrForeign)
+		return nil, left, fmt.Errorf("%w: no events", ErrForeign)
 	}
 	left.beyond = max(0, total-len(events)-left.undecodable)
 	return events, left, nil
 }
 
-// readList reads events; null is none. It is cut at maxAnswerBytes.
+// readList decodes events up to maxAnswerBytes; null is an empty list.
 func readList(decoder *json.Decoder, left *listing) (events []event.Event, isCut bool, err error) {
 	token, err := decoder.Token()
 	if err == nil && token == nil {
 		return nil, false, nil
 	}
 	if err != nil || token != json.Delim('[') {
-		return nil, false, errors.Join(fmt.Errorf("%w: its events are no list", ErrForeign), err)
+		return nil, false, errors.Join(fmt.Errorf("%w: events is not a list", ErrForeign), err)
 	}
 	for decoder.More() {
 		var content json.RawMessage

@@ -41,10 +41,10 @@ func TestListingLeavesOutOnlyWhatItHasTo(t *testing.T) {
 				"fits", answer: `{"events":[` + strings.Join([]string{listedAs("1", large), listedAs("2", large), listedAs("3", large), listedAs("4", large)}, ",") + `]}`,
 			want: []string{"1", "2"}, log: "undecodable=0 \"beyond limit\"=1",
 		},
-		{name: "nobody's answer", answer: `{}`, err: "it has no events"},
-		{name: "a page", answer: `<html>`, err: "it is not what Keptn answers"},
-		{name: "no list", answer: `{"events":{}}`, err: "its events are no list"},
-		{name: "half an answer", answer: `{"events":[` + listedAs("1", "{}"), err: "it is not what Keptn answers"},
+		{name: "nobody's answer", answer: `{}`, err: "no events"},
+		{name: "a page", answer: `<html>`, err: "not a response of Keptn"},
+		{name: "no list", answer: `{"events":{}}`, err: "events is not a list"},
+		{name: "half an answer", answer: `{"events":[` + listedAs("1", "{}"), err: "not a response of Keptn"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

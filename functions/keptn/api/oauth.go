@@ -14,22 +14,20 @@ import (
 	"golang.org/x/oauth2/clientcredentials"
 )
 
-// OAuth is how an integration gets tokens for Keptn's API from an identity
-// provider: by the client credentials grant (RFC 6749, section 4.4).
+// OAuth gets tokens for Keptn's API from an identity provider with the client credentials grant (RFC 6749,
+// section 4.4).
 type OAuth struct {
 	ClientID string
-	// ClientSecret returns the client's secret, which may change.
+	// ClientSecret returns the current secret of the client.
 	ClientSecret func() string
 	Scopes       []string
-	// TokenURL is the provider's token endpoint. If it is empty, it is read from
-	// DiscoveryURL, the address of the provider's metadata (OpenID Connect Discovery
-	// 1.0, section 4; RFC 8414).
+	// TokenURL is the provider's token endpoint. If it is empty, it is read from the provider's metadata at
+	// DiscoveryURL (OpenID Connect Discovery 1.0, section 4; RFC 8414).
 	TokenURL, DiscoveryURL string
 }
 
-// Transport returns a transport that identifies each request by a token. It
-// fetches one when it needs to, by client, and another one when that expires or
-// Keptn refuses it.
+// Transport returns a transport that adds a token to each request. It fetches tokens with client, when they are
+// needed, expire, or Keptn refuses them.
 func (o OAuth) Transport(base http.RoundTripper, client *http.Client) http.RoundTripper {
 	return &oauthTransport{OAuth: o, base: base, client: client}
 }
@@ -76,11 +74,11 @@ func (o *oauthTransport) current(ctx context.Context) (*oauth2.Token, error) {
 	}
 	token, err := configuration.Token(context.WithValue(ctx, oauth2.HTTPClient, o.client))
 	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
-		// Not its text, which is all that the provider answered.
-		return nil, fmt.Errorf("getting a token from %s: it answered %s %s", endpoint, refused.Response.Status, refused.ErrorCode)
+		// The error's text would include the provider's whole response.
+		return nil, fmt.Errorf("get a token from %s: status %s %s", endpoint, refused.Response.Status, refused.ErrorCode)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("getting a token from %s: %w", endpoint, err)
+		return nil, fmt.Errorf("get a token from %s: %w", endpoint, err)
 	}
 	o.token = token
 	return token, nil
@@ -94,35 +92,34 @@ func (o *oauthTransport) forget(token *oauth2.Token) {
 	}
 }
 
-// maxMetadataBytes bounds an identity provider's metadata.
+// maxMetadataBytes bounds the provider's metadata.
 const maxMetadataBytes = 1 << 20
 
-// endpoint returns the token endpoint, as configured or as discovered each time:
-// it is needed once in a token's life.
+// endpoint returns the token endpoint, as configured or discovered. Each token needs it once.
 func (o *oauthTransport) endpoint(ctx context.Context) (string, error) {
 	if o.TokenURL != "" {
 		return o.TokenURL, nil
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, o.DiscoveryURL, nil)
 	if err != nil {
-		return "", fmt.Errorf("making a request for the identity provider's metadata: %w", err)
+		return "", fmt.Errorf("create a request for the identity provider's metadata: %w", err)
 	}
 	response, err := o.client.Do(request)
 	if err != nil {
-		return "", fmt.Errorf("reading the identity provider's metadata: %w", err)
+		return "", fmt.Errorf("read the identity provider's metadata: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	var metadata struct {
 		TokenEndpoint string `json:"token_endpoint"`
 	}
 	if response.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("reading the identity provider's metadata: %s answered %s", o.DiscoveryURL, response.Status)
+		return "", fmt.Errorf("read the identity provider's metadata: %s answered %s", o.DiscoveryURL, response.Status)
 	}
 	if err := json.NewDecoder(io.LimitReader(response.Body, maxMetadataBytes)).Decode(&metadata); err != nil {
-		return "", fmt.Errorf("reading the identity provider's metadata: %w", err)
+		return "", fmt.Errorf("read the identity provider's metadata: %w", err)
 	}
 	if endpoint, err := url.Parse(metadata.TokenEndpoint); err != nil || endpoint.Host == "" {
-		return "", fmt.Errorf("the metadata at %s names no token_endpoint", o.DiscoveryURL)
+		return "", fmt.Errorf("the metadata at %s has no token_endpoint", o.DiscoveryURL)
 	}
 	return metadata.TokenEndpoint, nil
 }

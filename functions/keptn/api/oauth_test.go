@@ -95,7 +95,7 @@ func TestOAuthTokenIsFetchedAndUsed(t *testing.T) {
 			oauth:  func(provider *provider) OAuth { return OAuth{TokenURL: provider.URL + "/token"} },
 			before: func(provider *provider) { provider.refuse = true },
 			calls:  1,
-			err:    "it answered 401 Unauthorized invalid_client",
+			err:    "status 401 Unauthorized invalid_client",
 		},
 		{
 			name:  "no metadata",
@@ -107,7 +107,7 @@ func TestOAuthTokenIsFetchedAndUsed(t *testing.T) {
 			name:  "metadata without an endpoint",
 			oauth: func(provider *provider) OAuth { return OAuth{DiscoveryURL: provider.URL + "/incomplete"} },
 			calls: 1,
-			err:   "/incomplete names no token_endpoint",
+			err:   "/incomplete has no token_endpoint",
 		},
 	}
 	for _, test := range tests {
