@@ -16,12 +16,12 @@ import (
 	"github.com/job-executor/job-executor/functions/executor/plan"
 )
 
-// KubernetesCluster is the plan.Cluster that a client reaches.
+// KubernetesCluster implements plan.Cluster with a client.
 type KubernetesCluster struct {
 	Client cluster.Client
 }
 
-// Secret returns what a Secret has, nil if there is none.
+// Secret returns a Secret's keys and labels, nil if it does not exist.
 func (k *KubernetesCluster) Secret(ctx context.Context, namespace, name string) (*plan.Object, error) {
 	secret, err := k.Client.Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -31,32 +31,30 @@ func (k *KubernetesCluster) Secret(ctx context.Context, namespace, name string) 
 		return nil, noNamespace(namespace, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading Secret %s/%s: %w", namespace, name, err)
+		return nil, fmt.Errorf("read Secret %s/%s: %w", namespace, name, err)
 	}
 	return &plan.Object{Labels: secret.Labels, Keys: slices.Sorted(maps.Keys(secret.Data))}, nil
 }
 
 const (
-	// podSecurity is a part of what the API server says of a pod that its namespace's level
-	// of pod security does not allow (k8s.io/pod-security-admission).
+	// podSecurity is a part of the API server's message about a pod that pod security does not allow
+	// (k8s.io/pod-security-admission).
 	podSecurity = "violates PodSecurity"
-	// enforceLabel is the label of a namespace that has its level, and privileged the level
-	// that allows everything.
+	// enforceLabel is a namespace's label with its level, and privileged the level that allows everything.
 	enforceLabel = "pod-security.kubernetes.io/enforce"
 	privileged   = "privileged"
 )
 
-// RefusesPod says why pod security would not let a pod in: it is created without effect.
-// Any other refusal, as of a quota, may be over when the pod is created for good. A pod with
-// a privileged container needs a namespace whose label says so: where nothing enforces
-// anything, nobody may have thought of it.
+// RefusesPod returns why pod security does not allow a pod, by a dry run of its creation. It ignores other
+// refusals, such as a quota, which may be over when the pod is created. A pod with a privileged container needs
+// a namespace whose label allows it: if nothing enforces a level, perhaps nobody has thought of it.
 func (k *KubernetesCluster) RefusesPod(ctx context.Context, namespace string, spec *corev1.PodSpec) (string, error) {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "dry-run-"}, Spec: *spec}
 	_, err := k.Client.Pods(namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	status, ok := errors.AsType[*apierrors.StatusError](err)
 	switch {
 	case !ok && err != nil:
-		return "", fmt.Errorf("creating a pod in namespace %s without effect: %w", namespace, err)
+		return "", fmt.Errorf("create a pod in namespace %s (dry run): %w", namespace, err)
 	case ok && apierrors.IsForbidden(err) && strings.Contains(status.ErrStatus.Message, podSecurity):
 		_, why, _ := strings.Cut(status.ErrStatus.Message, podSecurity)
 		return "it " + podSecurity + why, nil
@@ -68,7 +66,7 @@ func (k *KubernetesCluster) RefusesPod(ctx context.Context, namespace string, sp
 	case apierrors.IsForbidden(err):
 		return fmt.Sprintf("it is privileged, and the executor may not read whether namespace %q allows that: %s", namespace, err), nil
 	case err != nil:
-		return "", fmt.Errorf("reading namespace %s: %w", namespace, err)
+		return "", fmt.Errorf("read namespace %s: %w", namespace, err)
 	}
 	if level := found.Labels[enforceLabel]; level != privileged {
 		return fmt.Sprintf("it is privileged, and namespace %q does not have the label %s: %s", namespace, enforceLabel, privileged), nil
@@ -80,7 +78,7 @@ func isPrivileged(container corev1.Container) bool {
 	return container.SecurityContext != nil && container.SecurityContext.Privileged != nil && *container.SecurityContext.Privileged
 }
 
-// ServiceAccount returns what a service account has, nil if there is none.
+// ServiceAccount returns a service account's labels, nil if it does not exist.
 func (k *KubernetesCluster) ServiceAccount(ctx context.Context, namespace, name string) (*plan.Object, error) {
 	account, err := k.Client.ServiceAccounts(namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -90,12 +88,12 @@ func (k *KubernetesCluster) ServiceAccount(ctx context.Context, namespace, name 
 		return nil, noNamespace(namespace, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading service account %s/%s: %w", namespace, name, err)
+		return nil, fmt.Errorf("read service account %s/%s: %w", namespace, name, err)
 	}
 	return &plan.Object{Labels: account.Labels}, nil
 }
 
-// noNamespace says what a refusal means: the executor has its rights in each of the namespaces.
+// noNamespace explains a refusal: the executor has rights in each of its namespaces.
 func noNamespace(namespace string, err error) error {
 	return plan.Mistakef("namespace %q does not exist, or lacks the roles of Job Executor (config/200-accounts.yaml): %w", namespace, err)
 }

@@ -12,15 +12,15 @@ import (
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
-// Configuration is that of an executor.
+// Configuration is the environment of an executor.
 type Configuration struct {
 	plan.Rules
 	Signing signature.Settings
-	// TokenFile holds the service account token for the bridge's audience.
+	// TokenFile has the service account token for the bridge's audience.
 	TokenFile string `env:"BRIDGE_TOKEN_FILE,notEmpty"`
 }
 
-// Dependencies are what an executor stands on.
+// Dependencies are the outside world of an executor.
 type Dependencies struct {
 	Kubernetes cluster.Client
 	// Transport makes requests to the bridge.

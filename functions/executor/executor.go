@@ -26,26 +26,25 @@ import (
 	"github.com/job-executor/job-executor/functions/run"
 )
 
-// Files gives the configuration of a task.
+// Files reads the configuration of a task.
 type Files interface {
-	// Configuration returns the job/config.yaml that applies to the task of an event, which is
-	// as the bridge has signed it. It returns files.ErrNotFound if there is none at any level,
-	// and files.ErrOver if Keptn no longer waits for the task.
+	// Configuration returns the job/config.yaml for the task of an event as the bridge has signed it. It
+	// returns files.ErrNotFound if no level has one, and files.ErrOver if Keptn no longer waits for the task.
 	Configuration(ctx context.Context, received event.Event) (File, error)
-	// Grant returns just the grant.
+	// Grant returns a grant without the file.
 	Grant(ctx context.Context, received event.Event) (files.Grant, error)
 }
 
 // File is a job/config.yaml.
 type File struct {
 	Content []byte
-	// Level is where it was found.
+	// Level is the level of the file.
 	Level files.Level
-	// Grant lets the task's files be read.
+	// Grant permits reading the task's files.
 	Grant files.Grant
 }
 
-// Jobs are the Jobs of the cluster, as run.Store has them.
+// Jobs creates the Jobs of the cluster, as run.Store does.
 type Jobs interface {
 	List(ctx context.Context, runID string) ([]batchv1.Job, error)
 	Create(ctx context.Context, job *batchv1.Job) (created *batchv1.Job, err error)
@@ -63,12 +62,11 @@ type Executor struct {
 	Log           *slog.Logger
 }
 
-// Handle answers one triggered event. It replies with the task's started event
-// once all Jobs of the run exist, with its finished event if the configuration
-// is wrong, and with nothing if all actions that match are silent; what is wrong with
-// those, and that no action matches, it replies for Keptn's log. Of an event that was only
-// observed, and triggers nothing, all actions are silent, and none has to match.
-// Delivering the same event again creates nothing and gives the same reply.
+// Handle answers a triggered event. It replies with the task's started answer once all Jobs of the run exist,
+// or with its finished answer if the configuration has a mistake. If all matching actions are silent, it
+// replies with nothing; their mistakes, and that no action matches, become entries of Keptn's log. For an
+// observed event all actions are silent, and none has to match. Another delivery of the event creates nothing
+// and gets the same reply.
 func (e *Executor) Handle(ctx context.Context, received event.Event) (*event.Event, error) {
 	task, seen, err := keptn.ParseReceived(received)
 	if err != nil {
@@ -76,7 +74,7 @@ func (e *Executor) Handle(ctx context.Context, received event.Event) (*event.Eve
 	}
 	reply, err := e.execute(ctx, task, received, seen)
 	if plan.IsMistake(err) {
-		e.Log.InfoContext(ctx, "the task can't be run", "project", task.Project, "error", err)
+		e.Log.InfoContext(ctx, "task cannot run", "project", task.Project, "error", err)
 		if task.Observed {
 			return new(protocol.Log(task, e.Now(), err.Error(), keptn.RunError).Event()), nil
 		}
@@ -85,7 +83,8 @@ func (e *Executor) Handle(ctx context.Context, received event.Event) (*event.Eve
 	return reply, err
 }
 
-// execute runs what is configured for an event that was seen, as it was received.
+// execute runs the configuration for an event. Received is the event as the bridge signed it, and seen is the
+// event itself.
 func (e *Executor) execute(ctx context.Context, task keptn.Task, received, seen event.Event) (*event.Event, error) {
 	asked := e.Now()
 	file, err := e.read(ctx, task, received)
@@ -94,10 +93,10 @@ func (e *Executor) execute(ctx context.Context, task keptn.Task, received, seen 
 		return e.nothing(ctx, task, fmt.Sprintf("there is no %s for service %s, nor for stage %s or project %s",
 			jobconfig.Path, task.Service, task.Stage, task.Project)), nil
 	case errors.Is(err, files.ErrOver):
-		e.Log.InfoContext(ctx, "Keptn no longer waits for the task, nothing to run", "project", task.Project, "triggeredid", task.TriggeredID)
+		e.Log.InfoContext(ctx, "nothing to run: Keptn no longer waits for the task", "project", task.Project, "triggeredid", task.TriggeredID)
 		return nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("reading %s: %w", jobconfig.Path, err)
+		return nil, fmt.Errorf("read %s: %w", jobconfig.Path, err)
 	}
 	envelope, err := envelopeOf(seen)
 	if err != nil {
@@ -129,7 +128,7 @@ func (e *Executor) execute(ctx context.Context, task keptn.Task, received, seen 
 	})
 }
 
-// read reads the file, as a span of the trace.
+// read reads the file within a span.
 func (e *Executor) read(ctx context.Context, task keptn.Task, received event.Event) (File, error) {
 	ctx, span := e.Tracer.Start(ctx, "read "+jobconfig.Path)
 	defer span.End()
@@ -143,8 +142,7 @@ func (e *Executor) read(ctx context.Context, task keptn.Task, received event.Eve
 	return file, err
 }
 
-// start makes the Jobs of the actions that match, of which there are some. Its reply is
-// the started event.
+// start creates the Jobs of the matching actions, at least one, and returns the started answer.
 func (e *Executor) start(
 	ctx context.Context, planned plan.Plan, config *jobconfig.Config, actions []jobconfig.MatchedAction, create func([]batchv1.Job) error,
 ) (*event.Event, error) {
@@ -156,7 +154,7 @@ func (e *Executor) start(
 	switch {
 	case !slices.ContainsFunc(actions, plan.IsLoud):
 		if plan.IsMistake(err) {
-			e.Log.WarnContext(ctx, "the task of a silent action can't be run", "project", task.Project, "error", err)
+			e.Log.WarnContext(ctx, "the task of a silent action cannot run", "project", task.Project, "error", err)
 			return new(protocol.Log(task, e.Now(), err.Error(), keptn.RunError).Event()), nil
 		}
 		return nil, err
@@ -169,7 +167,7 @@ func (e *Executor) start(
 	}
 	answer := protocol.Answer{Task: task, Phase: keptn.Started, At: e.Now(), Outcome: keptn.Outcome{Message: says}}
 	reports := func(action jobconfig.MatchedAction) bool { return plan.IsLoud(action) && len(action.Tasks) > 0 }
-	if !slices.ContainsFunc(made.Actions, reports) { // nobody would say how it ended
+	if !slices.ContainsFunc(made.Actions, reports) { // no Job would report a result
 		answer = protocol.Finished(task, e.Now(), keptn.Outcome{
 			Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: "The matching actions have no tasks.",
 		}, keptn.RunSuccess)
@@ -178,7 +176,7 @@ func (e *Executor) start(
 	return new(answer.Event()), nil
 }
 
-// images says which image each task runs, as far as there is room.
+// images lists the image of each task, up to a limit.
 func images(jobs []batchv1.Job) string {
 	const most = 20
 	var text strings.Builder
@@ -192,8 +190,8 @@ func images(jobs []batchv1.Job) string {
 	return text.String()
 }
 
-// nothing is the answer to a task that is none of ours: an entry in Keptn's log, where a
-// person looks who waits for it. For what was only observed nobody waits.
+// nothing answers a task for which nothing runs with an entry of Keptn's log, where users look. Nobody waits
+// for an observed event.
 func (e *Executor) nothing(ctx context.Context, task keptn.Task, why string) *event.Event {
 	e.Log.InfoContext(ctx, "nothing to run", "project", task.Project, "stage", task.Stage, "service", task.Service, "task", task.Name, "reason", why)
 	if task.Observed {
@@ -202,12 +200,11 @@ func (e *Executor) nothing(ctx context.Context, task keptn.Task, why string) *ev
 	return new(protocol.Log(task, e.Now(), fmt.Sprintf("Nothing is run for task %s: %s", task.Name, why), keptn.RunSkip).Event())
 }
 
-// create creates the first Job last: until it exists, nothing runs, and a
-// repeated delivery goes on where this one was interrupted; once it exists, the
-// run is complete, and Jobs that are gone since are not created again. A run that was
-// interrupted under another version of the file is made anew as a whole. What is to be
-// one Job, of a file that has no other version, is just created, so that nothing has to be
-// listed before.
+// create creates the first Job last. Until it exists nothing runs, and another delivery continues where this
+// one was interrupted. Once it exists the run is complete, and deleted Jobs are not created again. If an
+// earlier attempt used another version of the file, its Jobs are deleted and the run starts over. A run with
+// one Job of an unchangeable file is created without listing first: its name is unique, so a duplicate create
+// fails with AlreadyExists.
 func (e *Executor) create(ctx context.Context, jobs []batchv1.Job, received event.Event, begin begin) error {
 	if len(jobs) == 0 || begin.started {
 		return nil
@@ -248,7 +245,7 @@ func (e *Executor) create(ctx context.Context, jobs []batchv1.Job, received even
 		if job == first && e.Now().Sub(begin.asked) > freshFor {
 			grant, err := e.Files.Grant(ctx, received)
 			if errors.Is(err, files.ErrOver) || err == nil && grant.Started {
-				return nil // another delivery began it, and its Jobs may even be gone
+				return nil // another delivery has begun it, and its Jobs may be gone
 			}
 			if err != nil {
 				return err
@@ -262,9 +259,9 @@ func (e *Executor) create(ctx context.Context, jobs []batchv1.Job, received even
 			return nil // another delivery was faster
 		case err != nil && isRefusal(err) && !isQuota(err):
 			if failure := e.discard(ctx, there); failure != nil {
-				return failure // nothing is said before nothing is left
+				return failure // report only after all Jobs are deleted
 			}
-			// RBAC's words; a webhook or another installation's Job refuses, too.
+			// This is RBAC's message. A webhook, or a Job of another installation, also causes Forbidden.
 			if apierrors.IsForbidden(err) && strings.Contains(err.Error(), "cannot create resource") || apierrors.IsNotFound(err) {
 				err = fmt.Errorf("namespace %q does not exist, or lacks the roles of Job Executor: %w", job.Namespace, err)
 			}
@@ -277,21 +274,20 @@ func (e *Executor) create(ctx context.Context, jobs []batchv1.Job, received even
 	return nil
 }
 
-// begin is what is known of a task before its run is created.
+// begin is the state of a task before its run is created.
 type begin struct {
-	// asked is when it was asked whether the task has been started.
+	// asked is when Keptn was asked whether the task has started.
 	asked time.Time
-	// started says that it has been.
+	// started is true if it has.
 	started bool
-	// pinned says that the file is at a commit, so that it is the same at each delivery.
+	// pinned is true if the file is at a commit, and so the same for every delivery.
 	pinned bool
 }
 
-// freshFor is for how long an answer is good that a task has not been started.
+// freshFor is how long Keptn's answer that a task has not started is trusted.
 const freshFor = 2 * time.Second
 
-// isRefusal says whether the API refused a Job for what it is, so that trying again is
-// of no use.
+// isRefusal reports whether the API server rejected the Job itself, so that a retry is useless.
 func isRefusal(err error) bool {
 	return apierrors.IsInvalid(err) || apierrors.IsForbidden(err) || apierrors.IsBadRequest(err) || apierrors.IsNotFound(err) ||
 		apierrors.IsRequestEntityTooLargeError(err)
@@ -302,8 +298,7 @@ func isQuota(err error) bool {
 	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota")
 }
 
-// discard deletes the Jobs of a run that can't be made as a whole; not those that have
-// their names, and are others'.
+// discard deletes the created Jobs of a run that cannot be completed, but no Jobs of others with their names.
 func (e *Executor) discard(ctx context.Context, jobs []batchv1.Job) error {
 	var failures []error
 	for index := range jobs {
@@ -312,11 +307,11 @@ func (e *Executor) discard(ctx context.Context, jobs []batchv1.Job) error {
 	return errors.Join(failures...)
 }
 
-// maxDepth bounds the nesting of an event: MongoDB stores no deeper documents, and evaluating
-// JSONPaths takes memory for each level.
+// maxDepth bounds the nesting of an event. MongoDB stores no deeper documents, and JSONPaths need memory for
+// each level.
 const maxDepth = 100
 
-// depthOf returns how deep JSON is nested.
+// depthOf returns the nesting depth of JSON.
 func depthOf(content []byte) (deepest int) {
 	depth, inText := 0, false
 	for index := 0; index < len(content); index++ {
@@ -336,7 +331,7 @@ func depthOf(content []byte) (deepest int) {
 	return deepest
 }
 
-// envelopeOf is the event as expressions in job/config.yaml see it.
+// envelopeOf returns the event as expressions in job/config.yaml see it.
 func envelopeOf(triggered event.Event) (jobconfig.Envelope, error) {
 	if depth := depthOf(triggered.Data()); depth > maxDepth {
 		return nil, fmt.Errorf("the data of event %s is nested deeper than %d levels", triggered.ID(), maxDepth)
@@ -345,7 +340,7 @@ func envelopeOf(triggered event.Event) (jobconfig.Envelope, error) {
 	decoder := json.NewDecoder(bytes.NewReader(triggered.Data()))
 	decoder.UseNumber()
 	if err := decoder.Decode(&data); err != nil {
-		return nil, fmt.Errorf("reading the data of event %s: %w", triggered.ID(), err)
+		return nil, fmt.Errorf("decode the data of event %s: %w", triggered.ID(), err)
 	}
 	envelope := jobconfig.Envelope{
 		"id":          triggered.ID(),
@@ -356,7 +351,7 @@ func envelopeOf(triggered event.Event) (jobconfig.Envelope, error) {
 		"data":        data,
 	}
 	for _, name := range []string{keptn.ContextExtension, keptn.GitCommitIDExtension} {
-		// Events of older Keptns have no commit; it is empty then.
+		// Events of older Keptns have no commit.
 		envelope[name], _ = triggered.Extensions()[name].(string)
 	}
 	return envelope, nil

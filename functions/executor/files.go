@@ -12,22 +12,22 @@ import (
 	"github.com/job-executor/job-executor/functions/jobconfig"
 )
 
-// BridgeFiles gets configurations from the bridge's gateway to Keptn's files.
+// BridgeFiles reads configurations from the bridge's gateway.
 type BridgeFiles struct {
 	Gateway files.Client
-	// Namespaces are those in which Jobs may run.
+	// Namespaces are the namespaces of Jobs.
 	Namespaces []string
 }
 
-// firstPause and lastPause bound the pause, which doubles, before a bridge is tried again that could
-// not be reached: where a network enforces policies, a pod that has just started is let through a
-// little later. In all it is some six seconds; after that the event is delivered again.
+// firstPause and lastPause bound the pause between attempts to reach the bridge. It doubles. A network policy
+// may apply to a new pod with a delay. After some six seconds the executor gives up, and the Broker redelivers
+// the event.
 const (
 	firstPause = 50 * time.Millisecond
 	lastPause  = 3200 * time.Millisecond
 )
 
-// Grant asks the bridge for a grant.
+// Grant requests a grant from the bridge.
 func (b *BridgeFiles) Grant(ctx context.Context, received event.Event) (files.Grant, error) {
 	for pause := firstPause; ; pause *= 2 {
 		grant, err := b.Gateway.Grant(ctx, received, b.Namespaces)
@@ -42,9 +42,8 @@ func (b *BridgeFiles) Grant(ctx context.Context, received event.Event) (files.Gr
 	}
 }
 
-// Configuration looks job/config.yaml up at the service's level, then at the
-// stage's, then at the project's. Only that there is none at a level moves on to
-// the next one.
+// Configuration looks job/config.yaml up at the service's level, then at the stage's, then at the project's.
+// Only ErrNotFound moves on to the next level.
 func (b *BridgeFiles) Configuration(ctx context.Context, received event.Event) (File, error) {
 	grant, err := b.Grant(ctx, received)
 	if err != nil {

@@ -9,10 +9,10 @@ import (
 )
 
 const (
-	// rememberedFor is for how long what tasks name is not read again: many tasks that come
-	// at once name the same.
+	// rememberedFor is how long a Secret or service account is not read again. Many concurrent tasks use the
+	// same ones.
 	rememberedFor = 3 * time.Second
-	// maxRemembered bounds how many are remembered.
+	// maxRemembered bounds the number of remembered objects.
 	maxRemembered = 1000
 )
 
@@ -21,10 +21,9 @@ const (
 // label them.
 type RememberingCluster struct {
 	plan.Cluster
-	// Allowed says what is remembered, by its name and labels; nil is all.
+	// Allowed reports whether an object may be remembered, by name and labels; nil allows all.
 	Allowed func(name string, labels map[string]string) bool
-	// Now is the time by which it forgets.
-	Now func() time.Time
+	Now     func() time.Time
 
 	mutex sync.Mutex
 	known map[named]known
@@ -37,12 +36,12 @@ type known struct {
 	at     time.Time
 }
 
-// Secret returns what a Secret has, nil if there is none.
+// Secret implements plan.Cluster.
 func (r *RememberingCluster) Secret(ctx context.Context, namespace, name string) (*plan.Object, error) {
 	return r.recall(ctx, named{"Secret", namespace, name}, r.Cluster.Secret)
 }
 
-// ServiceAccount returns what a service account has, nil if there is none.
+// ServiceAccount implements plan.Cluster.
 func (r *RememberingCluster) ServiceAccount(ctx context.Context, namespace, name string) (*plan.Object, error) {
 	return r.recall(ctx, named{"ServiceAccount", namespace, name}, r.Cluster.ServiceAccount)
 }

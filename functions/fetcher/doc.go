@@ -1,4 +1,3 @@
-// Package fetcher puts the files that a task names below /keptn, before the
-// task's container starts. It asks the bridge for them with the grant that its
-// Job was given.
+// Package fetcher writes a task's files below /keptn before its container starts. It gets them from the bridge
+// with the Job's grant.
 package fetcher

@@ -22,34 +22,33 @@ import (
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
-// Configuration is what the Job tells its init container.
+// Configuration is the environment of the init container.
 type Configuration struct {
-	// Files is a JSON list of the files and directories to be fetched.
+	// Files are the files and directories to fetch.
 	Files Paths `env:"FILES,notEmpty"`
-	// Target is the directory below which they are written.
+	// Target is the directory to write to.
 	Target string `env:"TARGET" envDefault:"/keptn"`
 	// BridgeURL is the bridge's address.
 	BridgeURL string `env:"BRIDGE_URL,notEmpty"`
-	// Grant allows the Job's pod to read the files of the task's service.
+	// Grant permits reading the files of the task's service.
 	Grant string `env:"GRANT,notEmpty"`
-	// TokenFile holds the service account token by which the bridge knows the pod.
+	// TokenFile has the service account token that identifies the pod.
 	TokenFile string `env:"BRIDGE_TOKEN_FILE,notEmpty"`
-	// Timeout bounds everything together.
+	// Timeout bounds the whole fetch.
 	Timeout time.Duration `env:"TIMEOUT" envDefault:"2m"`
-	// Traceparent is the span below which it traces what it does; empty for none (W3C Trace
-	// Context).
+	// Traceparent is the parent of the spans; empty for none (W3C Trace Context).
 	Traceparent string `env:"TRACEPARENT"`
 }
 
 // Paths is a JSON list of paths in an environment variable.
 type Paths []string
 
-// UnmarshalText reads the list; it is an error if it is none.
+// UnmarshalText parses the list.
 func (p *Paths) UnmarshalText(text []byte) error {
 	return json.Unmarshal(text, (*[]string)(p))
 }
 
-// Run fetches a task's files from the bridge, to which transport makes requests.
+// Run fetches a task's files from the bridge over transport.
 func Run(ctx context.Context, configuration Configuration, signals *telemetry.Signals, transport http.RoundTripper) error {
 	return (&Fetcher{
 		Configuration: configuration, Tracer: signals.Tracers.Tracer("fetcher"), Log: signals.Log,
@@ -57,7 +56,7 @@ func Run(ctx context.Context, configuration Configuration, signals *telemetry.Si
 	}).Run(ctx)
 }
 
-// Fetcher writes files that it gets from the bridge.
+// Fetcher fetches files from the bridge.
 type Fetcher struct {
 	Configuration Configuration
 	Gateway       files.Client
@@ -65,18 +64,18 @@ type Fetcher struct {
 	Log           *slog.Logger
 }
 
-// Run fetches everything. An entry is a file, or a directory of which all files
-// are taken. An entry that is neither is an error that names it.
+// Run fetches all entries. An entry is a file, or a directory with all of its files. It returns an error that
+// names an entry that is neither.
 func (f *Fetcher) Run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, f.Configuration.Timeout)
 	defer cancel()
 	ctx = trace.ContextWithRemoteSpanContext(ctx, telemetry.Parse(ctx, f.Configuration.Traceparent))
 	if err := os.MkdirAll(f.Configuration.Target, 0o755); err != nil {
-		return fmt.Errorf("making the directory for the files: %w", err)
+		return fmt.Errorf("create the directory for the files: %w", err)
 	}
 	root, err := os.OpenRoot(f.Configuration.Target)
 	if err != nil {
-		return fmt.Errorf("opening the directory for the files: %w", err)
+		return fmt.Errorf("open the directory for the files: %w", err)
 	}
 	defer func() { _ = root.Close() }()
 	for _, entry := range f.Configuration.Files {
@@ -87,8 +86,7 @@ func (f *Fetcher) Run(ctx context.Context) error {
 	return nil
 }
 
-// fetch fetches an entry from the first level that has it: the service's, the stage's,
-// then the project's.
+// fetch fetches an entry from the first level that has it: the service's, the stage's, then the project's.
 func (f *Fetcher) fetch(ctx context.Context, root *os.Root, entry string) (err error) {
 	if trace.SpanContextFromContext(ctx).IsValid() {
 		var span trace.Span
@@ -113,7 +111,7 @@ func (f *Fetcher) fetch(ctx context.Context, root *os.Root, entry string) (err e
 	return fmt.Errorf("could not find file or directory %s in the files of the service, the stage or the project", entry)
 }
 
-// fetchFrom fetches a file, or all that are below a directory; no name is that of all.
+// fetchFrom fetches a file, or all files below a directory; an empty name means all files.
 func (f *Fetcher) fetchFrom(ctx context.Context, root *os.Root, level files.Level, name string) (found bool, err error) {
 	if name != "" {
 		content, err := f.file(ctx, level, name)
@@ -128,7 +126,7 @@ func (f *Fetcher) fetchFrom(ctx context.Context, root *os.Root, level files.Leve
 		return f.Gateway.Paths(ctx, f.Configuration.Grant, level)
 	})
 	if err != nil && !errors.Is(err, files.ErrNotFound) {
-		return false, fmt.Errorf("listing the files: %w", err)
+		return false, fmt.Errorf("list the files: %w", err)
 	}
 	for _, path := range paths {
 		if name != "" && !strings.HasPrefix(path, name+"/") {
@@ -136,9 +134,8 @@ func (f *Fetcher) fetchFrom(ctx context.Context, root *os.Root, level files.Leve
 		}
 		content, err := f.file(ctx, level, path)
 		if errors.Is(err, files.ErrNotFound) {
-			// Keptn lists the newest commit, whatever commit is asked for: this file was added
-			// after the event's.
-			f.Log.InfoContext(ctx, "a file of the newest commit is not there at the event's", "path", path)
+			// Keptn always lists the newest commit, so this file was added after the event's.
+			f.Log.InfoContext(ctx, "skipping a file that is missing at the event's commit", "path", path)
 			continue
 		}
 		if err != nil {

@@ -10,14 +10,13 @@ import (
 	"github.com/job-executor/job-executor/functions/jobconfig/reader"
 )
 
-// shortAction is an action as an author writes it. The short form has one event, and the keys of
-// one task.
+// shortAction is an action as written. The short form has one event, and the keys of one task.
 type shortAction struct {
 	Action
 
 	event Event
 	task  Task
-	// hasEvents is true if it has a key for its events.
+	// hasEvents is true if the action has a key for its events.
 	hasEvents bool
 }
 
@@ -34,7 +33,7 @@ func longFields() []property[shortAction] {
 	}
 }
 
-// shortFields are the keys of a task that an action may have. Its name is the action's.
+// shortFields are the keys of a task that an action may have. The task's name is the action's.
 func shortFields() (short []property[shortAction]) {
 	for _, of := range taskFields() {
 		if of.name != "name" {
@@ -73,7 +72,7 @@ func action() kind[Action] {
 		of.read(d, at, &read)
 		*into = read.Action
 		into.Mistakes = Mistakes(d.Mistakes).sorted()
-		// A key that is not known may have been meant for its events.
+		// An unknown key may be a misspelled key for events.
 		into.unread = slices.ContainsFunc(into.Mistakes, func(mistake Mistake) bool {
 			return !read.hasEvents || strings.HasPrefix(mistake.Path, at.Path+".event")
 		})
@@ -142,8 +141,8 @@ func eventName() kind[Event] {
 // phases are the last parts of the types of Keptn's events.
 var phases = []string{"triggered", "started", "finished", "status.changed"}
 
-// warnOfEvent warns of a pattern that matches other events than were meant: its task's started and
-// finished events, or those of a sequence.
+// warnOfEvent warns about a pattern that also matches its task's started and finished events, or events of a
+// sequence.
 func (d *decoder) warnOfEvent(at reader.Value, event *Event) {
 	if event.pattern == nil || event.Name == "" {
 		return

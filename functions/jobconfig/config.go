@@ -13,57 +13,54 @@ import (
 )
 
 const (
-	// Path is where the configuration is in a project's repository.
+	// Path is the path of the configuration in a project's repository.
 	Path = "job/config.yaml"
-	// APIVersion is the only version of the format there is.
+	// APIVersion is the only version of the format.
 	APIVersion = "v2"
 	// MaxBytes is the largest configuration that is parsed.
 	MaxBytes = 256 << 10
 )
 
-// Config is a whole job/config.yaml, as far as it could be read. The fields and their meaning are those of
-// the job-executor-service (its docs/FEATURES.md and pkg/config/config.go).
+// Config is a job/config.yaml as far as it could be parsed. The fields and their meaning are those of the
+// job-executor-service (its docs/FEATURES.md and pkg/config/config.go).
 type Config struct {
 	Actions []Action
-	// Hash is the hexadecimal SHA3-224 of the file's bytes, which labels every
-	// Job that was made from it.
+	// Hash is the hexadecimal SHA3-224 of the file's bytes. It is a label of every Job.
 	Hash string
-	// Mistakes are what is wrong with the file apart from its actions; where there are
-	// any that keep it from being read, it has no actions.
+	// Mistakes are the mistakes outside of actions. A file that cannot be parsed has no actions.
 	Mistakes Mistakes
-	// Warnings are what works, and is most likely not meant.
+	// Warnings are things that work but are probably not intended.
 	Warnings Mistakes
 
 	text string
 }
 
-// Action runs its tasks when one of its events happens: one after the other, or all at the
-// same time.
+// Action runs its tasks for its events, one after the other or in parallel.
 type Action struct {
 	Name   string
 	Events []Event
 	Tasks  []Task
-	// Silent asks for no started and no finished event.
+	// Silent suppresses the started and finished events.
 	Silent bool
-	// Parallel has all tasks run at the same time. (Ours.)
+	// Parallel runs all tasks at the same time. (Extension.)
 	Parallel bool
-	// Mistakes are what is wrong with it.
+	// Mistakes are the action's mistakes.
 	Mistakes Mistakes
 
-	// unread says that its events, or some of them, could not be read.
+	// unread is true if some of its events could not be parsed.
 	unread bool
 }
 
 // Event selects events by type and, if JSONPath has a property, by one value.
 type Event struct {
-	// Name is a regular expression that has to match somewhere in the type.
+	// Name is a regular expression that matches anywhere in the type.
 	Name     string
 	JSONPath JSONPath
 
 	pattern *regexp.Regexp
 }
 
-// JSONPath names a value of the event and what it has to be.
+// JSONPath selects a value of the event and has the required result.
 type JSONPath struct {
 	Property string
 	Match    string
@@ -87,7 +84,7 @@ type Task struct {
 	ServiceAccount          *string
 	Annotations             map[string]string
 
-	// What follows is ours: the job-executor-service has none of it.
+	// The following fields are extensions of the job-executor-service's format.
 
 	Labels           map[string]string
 	ImagePullSecrets []string
@@ -95,18 +92,18 @@ type Task struct {
 	Tolerations      []corev1.Toleration
 	Affinity         *corev1.Affinity
 	Volumes          []Volume
-	// Retries is how often it is tried again when it fails; nil for never.
+	// Retries is how often a failed task is retried; nil for never.
 	Retries *int64
-	// VolumeSize limits the volume at /keptn, a quantity; empty for the installation's.
+	// VolumeSize is the size limit of the volume at /keptn, a quantity; empty for the installation's default.
 	VolumeSize string
 
 	line int
 }
 
-// Line returns where the task begins in the file; 0 if that is not known.
+// Line returns the line of the task in the file; 0 if unknown.
 func (t Task) Line() int { return t.line }
 
-// Volume is a PersistentVolumeClaim that there is, in the task's container. (Ours.)
+// Volume is an existing PersistentVolumeClaim and where it is mounted. (Extension.)
 type Volume struct {
 	Claim, MountPath, SubPath string
 	ReadOnly                  bool
@@ -115,8 +112,8 @@ type Volume struct {
 // KeyRef is one key of a Secret or ConfigMap.
 type KeyRef struct{ Name, Key string }
 
-// Env is an environment variable, or with ValueFrom "secret" all keys of a Secret. One
-// key of a Secret or ConfigMap it is by SecretKeyRef or ConfigMapKeyRef. (Those are ours.)
+// Env is an environment variable. With ValueFrom "secret" it is all keys of a Secret, with SecretKeyRef or
+// ConfigMapKeyRef one key. (The latter are extensions.)
 type Env struct {
 	Name                          string
 	Value                         string
@@ -132,28 +129,27 @@ const (
 	ValueFromString = "string"
 )
 
-// The values of Env.As, in small letters.
+// The values of Env.As in lower case.
 const (
 	AsString = "string"
 	AsJSON   = "json"
 	AsYAML   = "yaml"
 )
 
-// Resources are the container's limits and requests. Where they are present,
-// none of the installation's defaults apply.
+// Resources are the container's limits and requests. They replace all of the installation's defaults.
 type Resources struct {
 	Limits   ResourceList
 	Requests ResourceList
 }
 
-// ResourceList holds Kubernetes quantities; an empty one is not set.
+// ResourceList has Kubernetes quantities. Empty ones are not set.
 type ResourceList struct {
 	CPU    string
 	Memory string
 }
 
-// SecurityContext is the part of a container's security context that a task may
-// set. What it leaves out keeps the installation's default.
+// SecurityContext is the part of a container's security context that a task may set. Other fields keep the
+// installation's default.
 type SecurityContext struct {
 	Capabilities             *Capabilities
 	Privileged               *bool
@@ -166,7 +162,7 @@ type SecurityContext struct {
 	SeccompProfile           *SeccompProfile
 }
 
-// Capabilities replace the default's as a whole.
+// Capabilities replace the default capabilities as a whole.
 type Capabilities struct {
 	Add  []string
 	Drop []string
@@ -178,13 +174,12 @@ type SeccompProfile struct {
 	LocalhostProfile *string
 }
 
-// Parse reads a job/config.yaml as far as it can be read. What is wrong with it is in
-// the configuration.
+// Parse parses a job/config.yaml as far as possible. The configuration has the mistakes.
 func Parse(content []byte) *Config {
 	hash := sha3.Sum224(content)
 	config := &Config{Hash: hex.EncodeToString(hash[:]), text: string(content)}
 	if len(content) > MaxBytes {
-		config.text = "" // of which there may be too much
+		config.text = "" // release memory
 		config.Mistakes = Mistakes{{Text: fmt.Sprintf("it has %d bytes, more than the %d that are allowed", len(content), MaxBytes)}}
 		return config
 	}
@@ -197,7 +192,7 @@ func Parse(content []byte) *Config {
 	return config
 }
 
-// All are all mistakes, in the order of the file.
+// All returns all mistakes in the order of the file.
 func (c *Config) All() Mistakes {
 	all := append(Mistakes{}, c.Mistakes...)
 	for _, action := range c.Actions {
@@ -206,7 +201,7 @@ func (c *Config) All() Mistakes {
 	return all.sorted()
 }
 
-// MistakesOf are those that are in the way of some actions: the file's, and their own.
+// MistakesOf returns the mistakes that prevent actions: the file's and their own.
 func (c *Config) MistakesOf(actions []MatchedAction) Mistakes {
 	found := append(Mistakes{}, c.Mistakes...)
 	for _, action := range actions {
@@ -215,9 +210,9 @@ func (c *Config) MistakesOf(actions []MatchedAction) Mistakes {
 	return found.sorted()
 }
 
-// MistakesFor are those of the actions that an event of a type matches. If it matches
-// none, they are all of a file that can't be read, as a whole or in part, and says the
-// type somewhere: what can't be read may be about it.
+// MistakesFor returns the mistakes of the actions that match an event's type. If none match, it returns all
+// mistakes of a file that could not be parsed completely and contains the type: the unparsed part may be about
+// it.
 func (c *Config) MistakesFor(matched []MatchedAction, eventType string) Mistakes {
 	if len(matched) > 0 {
 		return c.MistakesOf(matched)

@@ -1,5 +1,4 @@
-// Package jobconfig is job/config.yaml, the file in a Keptn project's Git
-// repository that says which containers run for which events: it parses and
-// validates the file and matches its actions against an event. It knows neither
-// Kubernetes' nor Keptn's API, so that a person can check a file without either.
+// Package jobconfig parses and validates job/config.yaml, the file in a Keptn project's Git repository that
+// defines which containers run for which events, and matches its actions against an event. It depends neither
+// on Kubernetes' nor on Keptn's API, so that authors can check a file without them.
 package jobconfig

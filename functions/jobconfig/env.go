@@ -68,7 +68,7 @@ func valueFrom() kind[string] {
 	}}
 }
 
-// form is the format of a value of the event, in capital or small letters.
+// form is the format of a value of the event, in upper or lower case.
 func form() kind[string] {
 	const anyCase = `^([sS][tT][rR][iI][nN][gG]|[jJ][sS][oO][nN]|[yY][aA][mM][lL])?$`
 	return kind[string]{

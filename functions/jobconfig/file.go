@@ -8,7 +8,7 @@ import (
 	"github.com/job-executor/job-executor/functions/jobconfig/reader"
 )
 
-// reservedPrefix is that of the annotations by which Jobs are kept account of.
+// reservedPrefix is the prefix of Job Executor's own annotations.
 const reservedPrefix = "job-executor.github.io/"
 
 const (
@@ -18,10 +18,10 @@ const (
 	maxPatternsSize = 50000
 )
 
-// decoder reads a whole file into a Config.
+// decoder parses a file into a Config.
 type decoder struct {
 	reader.Reader
-	// tasks and patternsSize are counted over the whole file.
+	// tasks and patternsSize are totals of the file.
 	tasks, patternsSize int
 }
 
@@ -46,8 +46,7 @@ func fileFields() []property[Config] {
 	}
 }
 
-// isVersion says whether the file has the right version: without it nothing else means
-// anything.
+// isVersion reports whether the file has the right version. Otherwise nothing else is checked.
 func (d *decoder) isVersion(top reader.Value) bool {
 	if top.Node.Kind != yaml.MappingNode && !top.IsNull() {
 		d.Wrong(top, "it must be a map that begins with apiVersion: %s, not %s", APIVersion, top.Found())

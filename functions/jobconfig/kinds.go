@@ -44,7 +44,7 @@ func oneOf(allowed ...string) kind[string] {
 	}
 }
 
-// texts returns words in the spellings that YAML 1.1 knows, and so the parser.
+// texts returns words in all spellings of YAML 1.1, which the parser accepts.
 func texts(words ...string) (all []any) {
 	for _, word := range words {
 		all = append(all, word, strings.ToUpper(word))
@@ -86,7 +86,7 @@ func integer(least, most int64, unit string) kind[*int64] {
 			return schema{
 				"anyOf": []schema{
 					{"type": []string{"integer", "null"}, "minimum": least, "maximum": most},
-					{"type": "string", "pattern": `^[-+]?[0-9]+(_[0-9]+)+$`, "doNotSuggest": true}, // as YAML 1.1 writes it
+					{"type": "string", "pattern": `^[-+]?[0-9]+(_[0-9]+)+$`, "doNotSuggest": true}, // YAML 1.1's form
 				},
 				"errorMessage": "must be a whole number" + unit + ", without quotes",
 			}
@@ -95,7 +95,7 @@ func integer(least, most int64, unit string) kind[*int64] {
 	}
 }
 
-// maxSeconds is what Kubernetes takes for a time.
+// maxSeconds is Kubernetes' limit for a duration.
 const maxSeconds = math.MaxInt32
 
 // seconds is a whole number of seconds that 32 bits can hold, or null.
@@ -109,7 +109,7 @@ func seconds(least int64) kind[*int32] {
 	}}
 }
 
-// words is a list of texts, or a single text, which is one word.
+// words is a list of texts, or one text, which is a single word.
 func words() kind[[]string] {
 	return kind[[]string]{
 		func() schema {

@@ -7,21 +7,20 @@ import (
 	"github.com/job-executor/job-executor/functions/jobconfig/expression"
 )
 
-// Envelope is an event as JSONPath expressions see it: the object with the
-// members id, type, source, time, specversion, shkeptncontext, gitcommitid and
-// data, decoded from JSON with its numbers as they are written (json.Number).
+// Envelope is an event as JSONPaths see it: an object with the members id, type, source, time, specversion,
+// shkeptncontext, gitcommitid and data. Numbers are json.Number, so that they keep their digits.
 type Envelope map[string]any
 
-// MatchedAction is an action that an event selected, with its place in the file.
+// MatchedAction is a matching action with its index in the file.
 type MatchedAction struct {
 	Action
 	Index int
 }
 
-// Match returns the actions that run for an event, in the order of the file.
+// Match returns the actions that match an event in the order of the file.
 func (c *Config) Match(envelope Envelope) []MatchedAction {
 	var matched []MatchedAction
-	known := map[string]looked{} // what each JSONPath selects
+	known := map[string]looked{} // the results of JSONPaths
 	for index, action := range c.Actions {
 		for _, event := range action.Events {
 			if event.matches(envelope, known) {
@@ -33,10 +32,10 @@ func (c *Config) Match(envelope Envelope) []MatchedAction {
 	return matched
 }
 
-// maxSelectors bounds how many selectors are told.
+// maxSelectors bounds the listed selectors.
 const maxSelectors = 20
 
-// Selectors says which events each action is for, for whom no action matched.
+// Selectors describes the events of all actions, for the case that none matched.
 func (c *Config) Selectors() string {
 	var told []string
 	for _, action := range c.Actions {
@@ -57,7 +56,7 @@ func (c *Config) Selectors() string {
 	return strings.Join(told, "; ")
 }
 
-// looked is what a JSONPath selects.
+// looked is the result of a JSONPath.
 type looked struct {
 	value any
 	err   error
@@ -87,8 +86,8 @@ func (e *Event) matches(envelope Envelope, known map[string]looked) bool {
 	}
 }
 
-// maxValueBytes bounds a value as JSON. Linux takes no variable of more than 128 KiB. As YAML a value
-// takes a kilobyte of memory for each number.
+// maxValueBytes bounds a value as JSON. Linux accepts no variable over 128 KiB. As YAML, a value needs a
+// kilobyte of memory per number.
 func maxValueBytes(as string) int {
 	const text, yaml = 128 << 10, 64 << 10
 	if as == AsYAML {
@@ -97,12 +96,12 @@ func maxValueBytes(as string) int {
 	return text
 }
 
-// maxSearched bounds how much of an event all JSONPaths of a file search: a path with .., * or ?
-// searches all of it. About a second of one CPU.
+// maxSearched bounds how many bytes all JSONPaths of a file search, about a second of one CPU. A path with ..,
+// * or ? searches the whole event.
 const maxSearched = 16 << 20
 
-// CheckCost returns a mistake if the JSONPaths of a file together would search too much of an event
-// of a size in bytes.
+// CheckCost returns a mistake if the JSONPaths of a file would together search too much of an event of a size
+// in bytes.
 func (c *Config) CheckCost(size int) error {
 	searches := map[string]bool{}
 	for _, action := range c.Actions {
@@ -112,7 +111,7 @@ func (c *Config) CheckCost(size int) error {
 		for _, task := range action.Tasks {
 			for _, env := range task.Env {
 				if env.ValueFrom == ValueFromEvent {
-					// Each is rendered on its own.
+					// Each variable is rendered separately.
 					searches[env.Value+" "+task.Name+" "+env.Name] = expression.Searches(env.Value)
 				}
 			}
@@ -130,15 +129,14 @@ func (c *Config) CheckCost(size int) error {
 	return nil
 }
 
-// EventValue renders the value that a variable takes from an event: scalars as
-// they are written in JSON, objects and lists as JSON, or as YAML where the
-// variable says so. An expression that finds nothing is an error.
+// EventValue renders the value of a variable from an event: scalars as in JSON, objects and lists as JSON, or
+// as YAML if the variable says so. It returns an error if the expression finds nothing.
 func (e *Env) EventValue(envelope Envelope) (string, error) {
 	value, err := expression.Lookup(e.Value, envelope)
 	if err != nil {
 		return "", fmt.Errorf("could not add env with name %s, value %s of the event: %w", e.Name, e.Value, err)
 	}
-	// The length as JSON is known before anything larger is made of it.
+	// The length as JSON is checked before a larger form is rendered.
 	if most := maxValueBytes(e.As); len(expression.JSON(value)) > most {
 		return "", fmt.Errorf("could not add env with name %s, value %s of the event: it has more than %d bytes; take less of the event", e.Name, e.Value, most)
 	}

@@ -9,17 +9,16 @@ import (
 	"github.com/job-executor/job-executor/functions/jobconfig/reader"
 )
 
-// Mistake is one thing that the author of a file has to mend, or in the list of
-// warnings, should.
+// Mistake is an error in a file that its author must fix, or a warning.
 type Mistake = reader.Mistake
 
-// Mistakes are all that is wrong with a file, in its order.
+// Mistakes are the mistakes of a file in its order.
 type Mistakes []Mistake
 
-// maxTold is how many mistakes are told at once.
+// maxTold bounds the listed mistakes.
 const maxTold = 20
 
-// Error names the file and all mistakes, or the first of them if there are very many.
+// Error lists the mistakes of the file, or the first of very many.
 func (m Mistakes) Error() string {
 	if len(m) == 1 {
 		return Path + " is not valid: " + m[0].String()

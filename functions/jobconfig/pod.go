@@ -49,7 +49,7 @@ func affinity() kind[*corev1.Affinity] {
 	})
 }
 
-// refused adds what the API server would refuse.
+// refused adds the API server's objections as mistakes.
 func (d *decoder) refused(at reader.Value, wrong field.ErrorList) {
 	for _, problem := range wrong {
 		place := strings.Trim(strings.TrimPrefix(problem.Field, "<nil>"), ".")

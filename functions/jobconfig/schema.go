@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// Schema returns the JSON Schema of job/config.yaml, made from the table by which it is parsed. The
-// members errorMessage and doNotSuggest are those of yaml-language-server, which editors use.
+// Schema returns the JSON Schema of job/config.yaml, generated from the parser's table. The members
+// errorMessage and doNotSuggest are extensions of yaml-language-server, which editors use.
 func Schema() ([]byte, error) {
 	whole := schema{
 		"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "https://job-executor.github.io/job-config.schema.json",

@@ -19,8 +19,8 @@ func (s schema) with(more ...schema) schema {
 	return all
 }
 
-// kind describes the value of a key twice: by a function that reads it, and by a JSON Schema. Only
-// the function checks rules that a schema cannot express.
+// kind describes the value of a key twice: by a function that parses it, and by a JSON Schema. Only the
+// function checks rules that a schema cannot express.
 type kind[T any] struct {
 	// schema is a function because parsing a file does not need it.
 	schema func() schema
@@ -42,19 +42,19 @@ func key[S, T any](name, about string, of kind[T], member func(*S) *T, more ...s
 	}
 }
 
-// example, otherwise and message return members of a schema that help in an editor. An editor shows
-// the message in place of the validator's own (an extension of yaml-language-server).
+// example, otherwise and message return members of a schema for editors. Editors show the message instead of
+// the validator's own (an extension of yaml-language-server).
 func example(values ...any) schema { return schema{"examples": values} }
 
 func otherwise(value any) schema { return schema{"default": value} }
 
 func message(text string) schema { return schema{"errorMessage": text} }
 
-// members are the values of a map, as they were read. The node of a key that is missing is nil.
+// members are the values of a map. A missing key has a nil node.
 type members map[string]reader.Value
 
-// object is a map with certain keys, or null. Check examines the map as a whole, and rules returns
-// the same as members of a schema; both may be nil. Keys that begin with x- are the author's own.
+// object is a map with known keys, or null. Check examines the map as a whole, and rules are the same checks as
+// members of a schema; both may be nil. Keys with the prefix x- are ignored.
 func object[S any](fields []property[S], check func(d *decoder, at reader.Value, given members, read *S), rules func() schema) kind[S] {
 	return kind[S]{
 		schema: func() schema {
@@ -92,7 +92,7 @@ func namesOf[S any](fields []property[S]) (names []string) {
 	return names
 }
 
-// readersOf returns what reads each key into S. It also adds the value to those given.
+// readersOf returns the parser of each key of S. It also records the value as given.
 func readersOf[S any](d *decoder, fields []property[S], given members, into *S) reader.Fields {
 	readers := reader.Fields{}
 	for _, field := range fields {

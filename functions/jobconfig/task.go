@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// maxRetries bounds how often a task is tried again.
+	// maxRetries bounds the retries of a task.
 	maxRetries = 10
 	// defaultPollDuration, defaultTTL and defaultVolumeSize are the defaults of an installation.
 	defaultPollDuration, defaultTTL, defaultVolumeSize = 300, 21600, "20Mi"

@@ -15,12 +15,10 @@ import (
 
 const name = "job-executor-lint"
 
-// ErrFound is returned when a file has a mistake, which has been written; warnings are no
-// mistakes.
+// ErrFound means that a file has a mistake, which has been written. Warnings are no mistakes.
 var ErrFound = errors.New("there are mistakes")
 
-// Command is the whole tool. Its errors are ErrFound, and what was called wrongly or
-// could not be read.
+// Command returns the tool. Its errors are ErrFound, wrong usage, and unreadable files.
 func Command(version string) *cobra.Command {
 	var format string
 	var dry dryRun
@@ -54,7 +52,7 @@ func Command(version string) *cobra.Command {
 			}
 			output := command.OutOrStdout()
 			if dry.event != "" {
-				output = command.ErrOrStderr() // the other one is for the Jobs
+				output = command.ErrOrStderr() // standard output is for the Jobs
 			}
 			if err := write(output, findings); err != nil {
 				return fmt.Errorf("writing: %w", err)
@@ -66,7 +64,7 @@ func Command(version string) *cobra.Command {
 			if dry.event == "" {
 				return found
 			}
-			// A mistake in an action that the event does not match hides no Jobs.
+			// The Jobs are shown in spite of a mistake in an action that the event does not match.
 			for _, source := range sources {
 				if err := dry.show(command.Context(), command.InOrStdin(), command.OutOrStdout(), source); err != nil && !errors.Is(err, ErrFound) {
 					return err

@@ -92,7 +92,7 @@ func TestCommand(t *testing.T) {
 			name: "a file that is too large", arguments: []string{"large.yaml"},
 			want: "large.yaml:1:1: it has 307200 bytes, more than the 262144 that are allowed\n", err: "there are mistakes",
 		},
-		{name: "a file that is not there", arguments: []string{"nowhere"}, err: "reading the file: open nowhere: no such file or directory"},
+		{name: "a file that is not there", arguments: []string{"nowhere"}, err: "read the file: open nowhere: no such file or directory"},
 		{name: "an unknown format", arguments: []string{"--format", "xml"}, err: `--format "xml" must be one of github, json, sarif, text`},
 		{name: "its version", arguments: []string{"--version"}, want: "job-executor-lint version v1.2.3\n"},
 		{
@@ -143,7 +143,7 @@ func TestCommand(t *testing.T) {
 			name: "a level that there is not", arguments: []string{"--event", "event.json", "--pod-security", "strict", "good"},
 			err: "--pod-security: level \"strict\": ",
 		},
-		{name: "an event that is none", arguments: []string{"--event", "good/job/config.yaml", "good"}, err: "reading the event in good/job/config.yaml: "},
+		{name: "an event that is none", arguments: []string{"--event", "good/job/config.yaml", "good"}, err: "read the event in good/job/config.yaml: "},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

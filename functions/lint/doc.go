@@ -1,3 +1,3 @@
-// Package lint is the command line tool for whoever writes a job/config.yaml: it tells all
-// mistakes with their places, and shows without a cluster which Jobs an event would make.
+// Package lint is the command line tool for authors of a job/config.yaml. It reports all mistakes with their
+// positions, and shows without a cluster which Jobs an event creates.
 package lint

@@ -31,13 +31,13 @@ import (
 	"github.com/job-executor/job-executor/functions/run"
 )
 
-// dryRun shows what an event would do, without a cluster.
+// dryRun shows what an event causes, without a cluster.
 type dryRun struct {
 	event, settings, podSecurity string
 	secrets, accounts            []string
 }
 
-// show writes the Jobs that a file makes of the event, or why there are none.
+// show writes the Jobs that an event creates, or why it creates none.
 func (d *dryRun) show(ctx context.Context, input io.Reader, output io.Writer, source source) error {
 	content, err := contentOf(input, d.event, maxEventBytes)
 	if err != nil {
@@ -45,7 +45,7 @@ func (d *dryRun) show(ctx context.Context, input io.Reader, output io.Writer, so
 	}
 	triggered, err := keptn.DecodeEvent(completed(content))
 	if err != nil {
-		return fmt.Errorf("reading the event in %s: %w", d.event, err)
+		return fmt.Errorf("read the event in %s: %w", d.event, err)
 	}
 	eventType := triggered.Type()
 	if task, err := keptn.ParseEvent(triggered); err == nil && task.Observed {
@@ -96,12 +96,11 @@ func (d *dryRun) show(ctx context.Context, input io.Reader, output io.Writer, so
 	return nil
 }
 
-// completed adds the attributes that every event of Keptn has the same: an event that is written by
-// hand for the demo needs none of them.
+// completed adds the attributes that all of Keptn's events have, so that a handwritten event can omit them.
 func completed(content []byte) []byte {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(content, &members); err != nil {
-		return content // whose mistake is told
+		return content // its mistake is reported later
 	}
 	for name, value := range map[string]string{
 		"specversion": event.CloudEventsVersionV1, "id": "00000000-0000-4000-8000-000000000000", "source": "job-executor-lint",
@@ -115,7 +114,7 @@ func completed(content []byte) []byte {
 	return content
 }
 
-// write writes a Job as a document of YAML.
+// write writes a Job as a YAML document.
 func write(output io.Writer, eventType string, job *batchv1.Job) error {
 	job.APIVersion, job.Kind = "batch/v1", "Job"
 	content, err := sigsyaml.Marshal(job)
@@ -127,7 +126,7 @@ func write(output io.Writer, eventType string, job *batchv1.Job) error {
 	return err
 }
 
-// configuration is the executor's: the defaults, and what the file with settings says.
+// configuration returns the executor's configuration: its defaults, and the settings of a file.
 func (d *dryRun) configuration(input io.Reader) (executor.Configuration, error) {
 	environment := map[string]string{
 		"JOB_NAMESPACES": "job-executor-jobs", "INSTALLATION": "job-executor", "FETCHER_IMAGE": "fetcher", "BRIDGE_URL": "http://bridge", "BRIDGE_TOKEN_FILE": "none",
@@ -146,14 +145,14 @@ func (d *dryRun) configuration(input io.Reader) (executor.Configuration, error) 
 			if err := decoder.Decode(&document); errors.Is(err, io.EOF) {
 				break
 			} else if err != nil {
-				return executor.Configuration{}, fmt.Errorf("reading the settings in %s: %w", d.settings, err)
+				return executor.Configuration{}, fmt.Errorf("read the settings in %s: %w", d.settings, err)
 			}
 			if document.Kind == "ConfigMap" {
 				maps.Copy(environment, document.Data)
 			}
 		}
 	}
-	// Those that are named on the command line are told of since tasks may use them.
+	// The command line names objects because tasks may use them.
 	environment["ALLOWED_SECRETS"], environment["ALLOWED_SERVICE_ACCOUNTS"] = "*", "*"
 	configuration, err := function.Configure[executor.Configuration](environment)
 	if err != nil {
@@ -162,8 +161,7 @@ func (d *dryRun) configuration(input io.Reader) (executor.Configuration, error) 
 	return configuration, nil
 }
 
-// cluster has the Secrets and service accounts that were named, and those that every
-// installation has.
+// cluster has the Secrets and service accounts of the command line, and those of every installation.
 func (d *dryRun) cluster(configuration executor.Configuration, level podsecurity.Level) cluster {
 	made := cluster{secrets: map[string][]string{}, accounts: append(slices.Clone(d.accounts), configuration.ServiceAccount, "default"), level: level}
 	for _, secret := range d.secrets {
@@ -195,7 +193,7 @@ func (c cluster) ServiceAccount(_ context.Context, _, name string) (*plan.Object
 	return &plan.Object{}, nil
 }
 
-// RefusesPod goes by the level that was named.
+// RefusesPod applies the level of the command line.
 func (c cluster) RefusesPod(_ context.Context, _ string, spec *corev1.PodSpec) (string, error) {
 	why, err := podsecurity.Refusal(c.level, spec)
 	if why != "" {
@@ -204,7 +202,7 @@ func (c cluster) RefusesPod(_ context.Context, _ string, spec *corev1.PodSpec) (
 	return why, err
 }
 
-// configFile is the only file that there is.
+// configFile is the only file.
 type configFile []byte
 
 func (c configFile) Configuration(context.Context, event.Event) (executor.File, error) {
@@ -215,7 +213,7 @@ func (c configFile) Grant(context.Context, event.Event) (files.Grant, error) {
 	return files.Grant{}, nil
 }
 
-// jobs collects the Jobs that are made.
+// jobs collects the created Jobs.
 type jobs struct{ all []batchv1.Job }
 
 func (j *jobs) List(context.Context, string) ([]batchv1.Job, error) { return nil, nil }

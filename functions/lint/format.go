@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// formats are the ways to write findings, by their names.
+// formats are the output formats by name.
 var formats = map[string]func(io.Writer, []Finding) error{
 	"text": writeText, "json": writeJSON, "github": writeGitHub, "sarif": writeSARIF,
 }
@@ -42,8 +42,7 @@ func encode(writer io.Writer, value any) error {
 	return encoder.Encode(value)
 }
 
-// escaped is a text in a command of GitHub's workflows; in a property of one also , and :
-// have a meaning.
+// escaped escapes text for a workflow command of GitHub. In a property, comma and colon are special, too.
 func escaped(text string, isProperty bool) string {
 	pairs := []string{"%", "%25", "\r", "%0D", "\n", "%0A"}
 	if isProperty {
@@ -52,7 +51,7 @@ func escaped(text string, isProperty bool) string {
 	return strings.NewReplacer(pairs...).Replace(text)
 }
 
-// writeGitHub writes workflow commands, which GitHub shows beside the lines.
+// writeGitHub writes workflow commands, which GitHub shows next to the lines.
 func writeGitHub(writer io.Writer, findings []Finding) error {
 	for _, finding := range findings {
 		if _, err := fmt.Fprintf(writer, "::%s file=%s,line=%d,col=%d::%s\n", finding.Severity,

@@ -13,41 +13,41 @@ import (
 	"github.com/job-executor/job-executor/functions/jobconfig"
 )
 
-// Severity is how bad a finding is.
+// Severity is the severity of a finding.
 type Severity string
 
 // The severities.
 const (
-	// Error is a mistake: the task it concerns would end as errored.
+	// Error is a mistake: the task would end as errored.
 	Error Severity = "error"
-	// Warning works, and is most likely not meant.
+	// Warning works, but is probably not intended.
 	Warning Severity = "warning"
 )
 
-// Finding is something that was found in a file.
+// Finding is a mistake or warning in a file.
 type Finding struct {
 	File string `json:"file"`
-	// Line and Column count from 1.
+	// Line and Column start at 1.
 	Line     int      `json:"line"`
 	Column   int      `json:"column"`
 	Severity Severity `json:"severity"`
 	Message  string   `json:"message"`
 }
 
-// maxEntries bounds how many files and directories of a folder are looked at.
+// maxEntries bounds the files and directories of a folder.
 const maxEntries = 100_000
 
-// stdin is the name that stands for the standard input.
+// stdin is the name of the standard input.
 const stdin = "-"
 
-// source is a file to be looked at.
+// source is a file to check.
 type source struct {
 	name    string
 	content []byte
 }
 
-// read reads the files that are named: a file as it is, of a folder each
-// job/config.yaml in it, and - is the input. An error names what can't be read.
+// read reads files. For a folder it reads each job/config.yaml below it; - is the standard input. Its error
+// names what cannot be read.
 func read(input io.Reader, names []string) (sources []source, err error) {
 	for _, name := range names {
 		paths := []string{name}
@@ -68,18 +68,18 @@ func read(input io.Reader, names []string) (sources []source, err error) {
 }
 
 const (
-	// maxFileBytes is more than a configuration may have, so that a message has the real size.
+	// maxFileBytes exceeds the limit of a configuration, so that messages have the real size.
 	maxFileBytes = 16 << 20
-	// maxEventBytes is the largest event that functions take.
+	// maxEventBytes is the largest event that functions accept.
 	maxEventBytes = 4 << 20
 )
 
-// contentOf returns what a file has. Its error names a file with more bytes than most.
+// contentOf returns the content of a file of at most most bytes.
 func contentOf(input io.Reader, path string, most int64) (content []byte, err error) {
 	if path != stdin {
-		file, err := os.Open(path) //nolint:gosec // that is what it is for
+		file, err := os.Open(path) //nolint:gosec // the user's file
 		if err != nil {
-			return nil, fmt.Errorf("reading the file: %w", err)
+			return nil, fmt.Errorf("read the file: %w", err)
 		}
 		defer func() { _ = file.Close() }()
 		input = file
@@ -89,12 +89,12 @@ func contentOf(input io.Reader, path string, most int64) (content []byte, err er
 		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
 	if int64(len(content)) > most {
-		return nil, fmt.Errorf("reading %s: it has more than %d bytes", path, most)
+		return nil, fmt.Errorf("read %s: more than %d bytes", path, most)
 	}
 	return content, nil
 }
 
-// configurations are all job/config.yaml below a directory, or in it if it is job itself.
+// configurations returns all job/config.yaml below a directory, or in it if it is job itself.
 func configurations(directory string) (paths []string, err error) {
 	entries := 0
 	err = filepath.WalkDir(directory, func(path string, entry fs.DirEntry, err error) error {
@@ -121,7 +121,7 @@ func configurations(directory string) (paths []string, err error) {
 	return paths, nil
 }
 
-// findingsOf are the mistakes and warnings of a configuration, in the order of the file.
+// findingsOf returns the mistakes and warnings of a configuration in the order of the file.
 func findingsOf(name string, config *jobconfig.Config) (findings []Finding) {
 	for severity, mistakes := range map[Severity]jobconfig.Mistakes{Error: config.All(), Warning: config.Warnings} {
 		for _, mistake := range mistakes {
@@ -138,5 +138,5 @@ func findingsOf(name string, config *jobconfig.Config) (findings []Finding) {
 	return findings
 }
 
-// maxFindings bounds how many mistakes of a file are shown.
+// maxFindings bounds the reported mistakes of a file.
 const maxFindings = 100

@@ -13,7 +13,7 @@ import (
 	"github.com/job-executor/job-executor/functions/run"
 )
 
-// checkImage looks whether an image may run.
+// checkImage returns a mistake if an image may not run.
 func (p Plan) checkImage(image string) error {
 	if len(p.AllowedImages) == 0 {
 		return nil
@@ -28,9 +28,9 @@ func (p Plan) checkImage(image string) error {
 	return nil
 }
 
-// secret returns a Secret that a task may name: one whose name is listed, or that has the label. For a
-// later task it returns nil if that is not so yet: an earlier task may create it, and the watcher
-// checks it before the task starts. It does not tell whether a Secret exists that is not allowed.
+// secret returns a Secret that a task may reference: its name is listed, or it has the label. For a later task
+// it returns nil if neither is true yet, because an earlier task may create the Secret; the watcher checks it
+// before the task starts. It does not reveal whether a disallowed Secret exists.
 func (p Plan) secret(ctx context.Context, namespace, name string, later bool) (*Object, error) {
 	found, err := p.Cluster.Secret(ctx, namespace, name)
 	if err != nil {
@@ -57,11 +57,11 @@ func (p Plan) isListed(variable string, patterns []string, name string) (bool, e
 	return listed, nil
 }
 
-// defaultAccount is the account of a pod that names none, as Kubernetes has it.
+// defaultAccount is Kubernetes' account for pods without one.
 const defaultAccount = "default"
 
-// checkServiceAccount checks that a task may run as a service account, by the rules for Secrets.
-// The default service accounts are always allowed.
+// checkServiceAccount checks that a task may use a service account, by the rules for Secrets. The default
+// service accounts are always allowed.
 func (p Plan) checkServiceAccount(ctx context.Context, namespace, name string, later bool) error {
 	found, err := p.Cluster.ServiceAccount(ctx, namespace, name)
 	if err != nil {
@@ -82,14 +82,14 @@ func (r Rules) accounts() []string {
 	return append(slices.Clone(r.AllowedServiceAccounts), r.ServiceAccount, defaultAccount)
 }
 
-// MayBeNamed reports whether tasks may name a Secret or service account with a name and labels.
+// MayBeNamed reports whether tasks may reference a Secret or service account with a name and labels.
 func (r Rules) MayBeNamed(name string, labels map[string]string) bool {
 	listed, err := allowlist.Name(append(r.accounts(), r.AllowedSecrets...), name)
 	return err == nil && listed || r.AllowedLabel.Selects(labels)
 }
 
-// unchecked returns what the watcher has to check before a later task starts: everything that is
-// not allowed by its name.
+// unchecked returns what the watcher must check before a later task starts: everything that is not allowed by
+// name.
 func (p Plan) unchecked(spec *corev1.PodSpec) (run.Unchecked, error) {
 	unchecked := run.Unchecked{Label: p.AllowedLabel.Text()}
 	names := map[string]bool{}

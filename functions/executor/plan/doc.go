@@ -1,3 +1,2 @@
-// Package plan makes the Jobs of a run from the actions that an event matches, as the
-// installation allows it.
+// Package plan renders the Jobs of a run from the actions that match an event, within the installation's rules.
 package plan

@@ -19,21 +19,21 @@ import (
 	"github.com/job-executor/job-executor/functions/run"
 )
 
-// Cluster answers what has to be known of the Jobs' namespaces before a run.
+// Cluster answers questions about the Jobs' namespaces.
 type Cluster interface {
-	// Secret returns what a Secret has, nil if there is none.
+	// Secret returns a Secret's keys and labels, nil if it does not exist.
 	Secret(ctx context.Context, namespace, name string) (*Object, error)
-	// ServiceAccount returns what a service account has, nil if there is none.
+	// ServiceAccount returns a service account's labels, nil if it does not exist.
 	ServiceAccount(ctx context.Context, namespace, name string) (*Object, error)
-	// RefusesPod says why the namespace's pod security does not let a pod in; nothing if it
-	// does, or if that is not known.
+	// RefusesPod returns why the namespace's pod security does not allow a pod; empty if it does, or if that is
+	// unknown.
 	RefusesPod(ctx context.Context, namespace string, spec *corev1.PodSpec) (why string, err error)
 }
 
-// Object is something in the cluster that a task may name.
+// Object is a Secret or service account.
 type Object struct {
 	Labels map[string]string
-	// Keys are a Secret's, sorted.
+	// Keys are the sorted keys of a Secret.
 	Keys []string
 }
 
@@ -41,46 +41,44 @@ const (
 	defaultTaskSeconds = 300
 	defaultTTLSeconds  = 21600
 	minTTLSeconds      = 60
-	// minObservedTTLSeconds is longer than an event can be under way: once its Jobs are
-	// gone, nothing tells that they have run, as Keptn does of a task.
+	// minObservedTTLSeconds is longer than any delivery of an event. Only the Jobs show that an observed event
+	// was handled; for a task, Keptn knows.
 	minObservedTTLSeconds = 900
-	// pendingSeconds is how long a pod may take until it starts, and beyond its
-	// own deadline until it has stopped. The Job's deadline deletes the pod with
-	// its log, so it is only the backstop.
+	// pendingSeconds is how long a pod may take to start, and to stop after its own deadline. The Job's
+	// deadline deletes the pod with its log, so it is only a backstop.
 	pendingSeconds = 600
 
 	filesVolume = "keptn-files"
 	filesPath   = "/keptn"
 )
 
-// Mistake is what the author of a job/config.yaml has to mend. It is reported to
-// Keptn, and never retried.
+// Mistake is an error that the author of a job/config.yaml must fix. It is reported to Keptn and never retried.
 type Mistake struct{ error }
 
-// Unwrap is what it says.
+// Unwrap returns the error.
 func (m Mistake) Unwrap() error { return m.error }
 
-// Mistakef is a Mistake with a text, as fmt.Errorf makes it.
+// Mistakef returns a Mistake with a formatted text, like fmt.Errorf.
 func Mistakef(format string, arguments ...any) error {
 	return Mistake{fmt.Errorf(format, arguments...)}
 }
 
-// MistakeOf is an error as a Mistake.
+// MistakeOf turns an error into a Mistake.
 func MistakeOf(err error) error { return Mistake{err} }
 
-// IsMistake says whether an error is, or wraps, a Mistake.
+// IsMistake reports whether an error is or wraps a Mistake.
 func IsMistake(err error) bool {
 	_, ok := errors.AsType[Mistake](err)
 	return ok
 }
 
-// IsSilent says whether an action reports nothing.
+// IsSilent reports whether an action is silent.
 func IsSilent(action jobconfig.MatchedAction) bool { return action.Silent }
 
-// IsLoud says whether an action reports.
+// IsLoud reports whether an action reports.
 func IsLoud(action jobconfig.MatchedAction) bool { return !action.Silent }
 
-// Plan makes Jobs from a configuration. It changes nothing.
+// Plan renders the Jobs of a run. It has no side effects.
 type Plan struct {
 	Rules
 	Cluster    Cluster
@@ -88,24 +86,23 @@ type Plan struct {
 	Envelope   jobconfig.Envelope
 	ConfigHash string
 	Grant      string
-	// IsTraced says that somebody gets the spans of the run.
+	// IsTraced is true if the spans of the run are exported.
 	IsTraced bool
 	Log      *slog.Logger
 }
 
-// Run is a run as it is planned.
+// Run is a planned run.
 type Run struct {
-	// Jobs are its Jobs in their order, all but the first suspended.
+	// Jobs are the Jobs in their order. All but the first are suspended.
 	Jobs []batchv1.Job
-	// Actions are those that it runs.
+	// Actions are the actions of the run.
 	Actions []jobconfig.MatchedAction
-	// Logged is what is wrong with silent actions, which were left out.
+	// Logged describes the mistakes of silent actions, which were left out.
 	Logged string
 }
 
-// Run plans the run of the actions of a file that match, of which there are some. A silent
-// action that can't be run is left out beside others that report: it has no influence on
-// those. The errors are mistakes of the configuration, or failures to read the cluster.
+// Run plans the run of the matching actions, at least one. It leaves out a silent action with a mistake if
+// other actions report. Its errors are Mistakes, or failures to read the cluster.
 func (p Plan) Run(ctx context.Context, config *jobconfig.Config, actions []jobconfig.MatchedAction) (Run, error) {
 	deciding := slices.DeleteFunc(slices.Clone(actions), IsSilent)
 	isLoud := len(deciding) > 0
@@ -127,7 +124,7 @@ func (p Plan) Run(ctx context.Context, config *jobconfig.Config, actions []jobco
 				err = tooMany(maxRunJobs - room)
 			}
 			if IsMistake(err) {
-				p.Log.WarnContext(ctx, "a silent action can't be run", "action", action.Name, "error", err)
+				p.Log.WarnContext(ctx, "leaving out a silent action: it cannot run", "action", action.Name, "error", err)
 				made.Logged += err.Error() + "\n"
 				continue
 			}
@@ -137,7 +134,7 @@ func (p Plan) Run(ctx context.Context, config *jobconfig.Config, actions []jobco
 		}
 		made.Actions, made.Jobs = append(made.Actions, action), append(made.Jobs, jobs...)
 		if total += sizeOf(jobs); total > maxRunBytes {
-			return Run{}, tooLarge() // before there are many more
+			return Run{}, tooLarge() // before planning many more
 		}
 	}
 	if err := found.err(); err != nil {
@@ -146,7 +143,7 @@ func (p Plan) Run(ctx context.Context, config *jobconfig.Config, actions []jobco
 	if err := p.note(made); err != nil {
 		return Run{}, err
 	}
-	if sizeOf(made.Jobs) > maxRunBytes { // with their plan
+	if sizeOf(made.Jobs) > maxRunBytes { // including the plan
 		return Run{}, tooLarge()
 	}
 	return made, nil
@@ -163,14 +160,14 @@ func tooMany(tasks int) error {
 	return Mistakef("the matching actions have %d tasks, more than the %d that one event may run", tasks, maxRunJobs)
 }
 
-// jobs are the Jobs of an action, which may be the first that has any.
+// jobs plans the Jobs of an action. First is true if no action before it has Jobs.
 func (p Plan) jobs(ctx context.Context, action jobconfig.MatchedAction, isFirst bool) ([]batchv1.Job, error) {
 	if len(action.Mistakes) > 0 {
 		return nil, MistakeOf(action.Mistakes)
 	}
 	keptnTask, err := json.Marshal(p.Task)
 	if err != nil {
-		return nil, fmt.Errorf("encoding the task: %w", err)
+		return nil, fmt.Errorf("encode the task: %w", err)
 	}
 	var jobs []batchv1.Job
 	found := &mistakes{}
@@ -196,7 +193,7 @@ func lineOf(task jobconfig.Task) string {
 	return fmt.Sprintf(" (line %d)", task.Line())
 }
 
-// jobOf plans one Job. It adds all mistakes to wrong; its error is that the cluster cannot be read.
+// jobOf plans one Job. It adds all mistakes to wrong. It returns an error if the cluster cannot be read.
 func (p Plan) jobOf(
 	ctx context.Context, action jobconfig.MatchedAction, taskIndex int, task jobconfig.Task, keptnTask string, later, suspend bool, wrong *mistakes,
 ) (batchv1.Job, error) {
@@ -232,7 +229,7 @@ func (p Plan) jobOf(
 	return job, nil
 }
 
-// mistakes collects all that the author of a file has to fix, so that one run tells them all.
+// mistakes collects all mistakes of a file, so that one run reports all of them.
 type mistakes struct{ all []error }
 
 // add adds a mistake. It returns any other error.
@@ -264,7 +261,7 @@ func (s severalMistakes) Error() string {
 	return text
 }
 
-// err is nil without mistakes, one mistake as it is, and several as a list.
+// err returns nil, the only mistake, or all mistakes as a list.
 func (m *mistakes) err() error {
 	switch len(m.all) {
 	case 0:
@@ -275,10 +272,10 @@ func (m *mistakes) err() error {
 	return Mistake{severalMistakes(m.all)}
 }
 
-// maxTold bounds how many mistakes are told at once.
+// maxTold bounds how many mistakes are reported at once.
 const maxTold = 20
 
-// note notes on each Job of a run which Jobs it has.
+// note writes the plan of the run to each of its Jobs.
 func (p Plan) note(made Run) error {
 	isMixed := slices.ContainsFunc(made.Actions, IsSilent) && slices.ContainsFunc(made.Actions, IsLoud)
 	var planned []run.Planned
@@ -312,8 +309,8 @@ func tooLarge() error {
 }
 
 const (
-	// maxRunJobs, maxJobBytes and maxRunBytes bound what one event can make: all Jobs of a
-	// run are there from the beginning.
+	// maxRunJobs, maxJobBytes and maxRunBytes bound the Jobs of one event, all of which exist from the
+	// beginning.
 	maxRunJobs  = 100
 	maxJobBytes = 256 << 10
 	maxRunBytes = 4 << 20
@@ -380,7 +377,7 @@ func (p Plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconfig.
 		},
 	}
 	if retries > 0 {
-		// That its node was drained is not the task's failure.
+		// A drained node is not the task's failure.
 		job.Spec.PodFailurePolicy = &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{{
 			Action:          batchv1.PodFailurePolicyActionIgnore,
 			OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue}},

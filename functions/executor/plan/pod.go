@@ -20,7 +20,7 @@ import (
 	"github.com/job-executor/job-executor/functions/run"
 )
 
-// namespace is where a task runs: where it says, or in the first of its project's namespaces.
+// namespace returns the namespace of a task: its own, or the first of its project's.
 func (p Plan) namespace(task jobconfig.Task) string {
 	if task.Namespace != "" {
 		return task.Namespace
@@ -28,8 +28,7 @@ func (p Plan) namespace(task jobconfig.Task) string {
 	return p.NamespacesOf(p.Task.Project)[0]
 }
 
-// podSpec is the pod of a task, which may be one that runs later: what it names in the
-// cluster a task before it may make.
+// podSpec plans the pod of a task. A later task may reference objects that an earlier task creates.
 func (p Plan) podSpec(ctx context.Context, task jobconfig.Task, later bool, wrong *mistakes) (spec *corev1.PodSpec, deadlineSource string, err error) {
 	namespace := p.namespace(task)
 	if err := wrong.add(p.checkImage(task.Image)); err != nil {
@@ -105,8 +104,8 @@ func (p Plan) podSpec(ctx context.Context, task jobconfig.Task, later bool, wron
 	return spec, deadlineSource, nil
 }
 
-// refusal is why pod security does not let a task's pod in. What the installation gives a
-// task that asks for nothing passes everywhere.
+// refusal returns why pod security does not allow a task's pod. The installation's defaults are allowed
+// everywhere.
 func (p Plan) refusal(ctx context.Context, task jobconfig.Task, spec *corev1.PodSpec) (string, error) {
 	if task.SecurityContext == (jobconfig.SecurityContext{}) {
 		return "", nil
@@ -121,8 +120,8 @@ const (
 
 func isTemporary(volume jobconfig.Volume) bool { return path.Clean(volume.MountPath) == temporaryPath }
 
-// addTemporary gives a task whose root filesystem is read-only a place to write: scripts and tools
-// write to /tmp and HOME. The task's own variables come after HOME, and so win.
+// addTemporary adds a writable volume at /tmp, and HOME, to a task with a read-only root filesystem. The task's
+// own variables follow HOME and so take precedence.
 func (p Plan) addTemporary(spec *corev1.PodSpec) {
 	task := &spec.Containers[0]
 	spec.Volumes = append(spec.Volumes, corev1.Volume{Name: temporaryVolume, VolumeSource: corev1.VolumeSource{
@@ -151,7 +150,7 @@ func addVolumes(spec *corev1.PodSpec, volumes []jobconfig.Volume) {
 	}
 }
 
-// volumeSize is the limit of the volume at /keptn.
+// volumeSize returns the size limit of the volume at /keptn.
 func (p Plan) volumeSize(task jobconfig.Task) (*resource.Quantity, error) {
 	if task.VolumeSize == "" {
 		return &p.VolumeSize.Quantity, nil
@@ -166,7 +165,7 @@ func (p Plan) volumeSize(task jobconfig.Task) (*resource.Quantity, error) {
 	return &wanted, nil
 }
 
-// deadline is how long a task may take, and what says so.
+// deadline returns how long a task may take, and the source of that limit.
 func (p Plan) deadline(task jobconfig.Task) (seconds int64, source string) {
 	seconds, source = defaultTaskSeconds, "the default of maxPollDuration"
 	if task.MaxPollDuration != nil {
@@ -180,16 +179,15 @@ func (p Plan) deadline(task jobconfig.Task) (seconds int64, source string) {
 
 const (
 	tokenVolume = "bridge-token"
-	tokenPath   = "/var/run/secrets/bridge" //nolint:gosec // where it is
+	tokenPath   = "/var/run/secrets/bridge" //nolint:gosec // a path
 	tokenFile   = "token"
-	// tokenSeconds is for how long the token is good; Kubernetes replaces it before, and it ends
-	// with the pod.
+	// tokenSeconds is the lifetime of the token. Kubernetes replaces it earlier, and it ends with the pod.
 	tokenSeconds = 3600
 )
 
-// tokenOfThePod is a volume with the token by which the bridge knows a run's pod. The account
-// that it names needs no rights, and only the fetcher gets it: to the task's container, and to
-// who reads the Job, the grant is of no use.
+// tokenOfThePod returns a volume with the token that identifies the pod to the bridge. Its account needs no
+// rights. Only the fetcher mounts it, so the grant is useless to the task's container and to readers of the
+// Job.
 func tokenOfThePod() corev1.Volume {
 	return corev1.Volume{Name: tokenVolume, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
 		Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
@@ -198,12 +196,12 @@ func tokenOfThePod() corev1.Volume {
 	}}}
 }
 
-// fetcher is the init container that puts the task's files below /keptn. Its
-// grant is good for just these files, and only for the run's pods.
+// fetcher returns the init container that writes the task's files below /keptn. Its grant is only valid for
+// these files and for the run's pods.
 func (p Plan) fetcher(paths []string, seconds int64) (corev1.Container, error) {
 	list, err := json.Marshal(paths)
 	if err != nil {
-		return corev1.Container{}, fmt.Errorf("encoding the list of files: %w", err)
+		return corev1.Container{}, fmt.Errorf("encode the list of files: %w", err)
 	}
 	resources, err := p.resources(nil)
 	if err != nil {
@@ -217,14 +215,14 @@ func (p Plan) fetcher(paths []string, seconds int64) (corev1.Container, error) {
 			{Name: "BRIDGE_URL", Value: p.BridgeURL},
 			{Name: "GRANT", Value: p.Grant},
 			{Name: "BRIDGE_TOKEN_FILE", Value: tokenPath + "/" + tokenFile},
-			// It has the Job's own time: Keptn or the bridge may be away for a while.
+			// Keptn or the bridge may be down for a while, so the fetcher has the Job's whole time.
 			{Name: "TIMEOUT", Value: (time.Duration(seconds) * time.Second).String()},
 		},
 		Resources: resources, SecurityContext: securityContextOf(jobconfig.SecurityContext{}),
 	}, nil
 }
 
-// defaultUser and defaultGroup are the job-executor-service's.
+// defaultUser and defaultGroup are from the job-executor-service.
 const (
 	defaultUser  = 1000
 	defaultGroup = 2000
@@ -242,7 +240,7 @@ func securityContextOf(wanted jobconfig.SecurityContext) *corev1.SecurityContext
 		SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 	}
 	if wanted.Privileged != nil && *wanted.Privileged {
-		// The API takes no container that is privileged and may not get privileges.
+		// The API server rejects a privileged container without privilege escalation.
 		context.AllowPrivilegeEscalation = new(true)
 	}
 	if wanted.Capabilities != nil {
@@ -294,9 +292,8 @@ func resourceList(kind string, wanted jobconfig.ResourceList) (corev1.ResourceLi
 	return list, nil
 }
 
-// environment is the task's environment. Keptn's own variables come last, so
-// that they win, as the job-executor-service has it. Secrets are those that are not there
-// yet, of which all keys become variables.
+// environment returns the task's environment. Keptn's own variables come last and so take precedence, as in the
+// job-executor-service. Secrets are those that do not exist yet and become variables as a whole.
 func (p Plan) environment(ctx context.Context, namespace string, task jobconfig.Task, later bool, wrong *mistakes) (
 	environment []corev1.EnvVar, secrets []corev1.EnvFromSource, err error,
 ) {
@@ -325,7 +322,7 @@ func (p Plan) environment(ctx context.Context, namespace string, task jobconfig.
 				}
 				continue
 			}
-			if named == nil { // its keys are not known yet
+			if named == nil { // its keys are unknown yet
 				secrets = append(secrets, corev1.EnvFromSource{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: secret}})
 				continue
 			}
@@ -346,7 +343,7 @@ func (p Plan) environment(ctx context.Context, namespace string, task jobconfig.
 	for _, label := range slices.Sorted(maps.Keys(p.Task.Labels)) {
 		name := "LABELS_" + strings.ToUpper(strings.NewReplacer("-", "_", " ", "_").Replace(label))
 		if len(validation.IsRelaxedEnvVarName(name)) > 0 {
-			p.Log.WarnContext(ctx, "a label of the event is left out, since it makes no name of a variable", "label", label, "task", task.Name)
+			p.Log.WarnContext(ctx, "skipping label: not a valid environment variable name", "label", label, "task", task.Name)
 			continue
 		}
 		environment = append(environment, corev1.EnvVar{Name: name, Value: literal(p.Task.Labels[label])})
@@ -354,8 +351,7 @@ func (p Plan) environment(ctx context.Context, namespace string, task jobconfig.
 	return environment, secrets, nil
 }
 
-// checkKey looks whether the Secret of a variable is there, and has the key; a ConfigMap the
-// executor may not read.
+// checkKey checks that the Secret of a variable exists and has the key. The executor may not read ConfigMaps.
 func (p Plan) checkKey(ctx context.Context, namespace string, variable jobconfig.Env, later bool) error {
 	ref := variable.SecretKeyRef
 	if ref == nil {
@@ -371,7 +367,7 @@ func (p Plan) checkKey(ctx context.Context, namespace string, variable jobconfig
 	return nil
 }
 
-// keyOf is the one key that a variable is, nil if it is none.
+// keyOf returns the key that a variable references, nil if none.
 func keyOf(variable jobconfig.Env) *corev1.EnvVarSource {
 	switch {
 	case variable.SecretKeyRef != nil:

@@ -18,29 +18,28 @@ import (
 // nothing. The defaults are those of the job-executor-service's chart.
 type Rules struct {
 	run.Settings
-	// ServiceAccount is the Jobs' default service account.
+	// ServiceAccount is the default service account of Jobs.
 	ServiceAccount string `env:"JOB_SERVICE_ACCOUNT" envDefault:"job-executor-job"`
 	// AllowedImages are glob patterns; an empty list allows every image.
 	AllowedImages []string `env:"ALLOWED_IMAGES"`
-	// AllowedSecrets and AllowedServiceAccounts are glob patterns of the names of what tasks may
-	// name, besides what has the AllowedLabel.
+	// AllowedSecrets and AllowedServiceAccounts are glob patterns of names that tasks may reference, besides
+	// objects with the AllowedLabel.
 	AllowedSecrets         []string `env:"ALLOWED_SECRETS"`
 	AllowedServiceAccounts []string `env:"ALLOWED_SERVICE_ACCOUNTS"`
-	// AllowedLabel selects the Secrets and service accounts that tasks may name.
+	// AllowedLabel selects the Secrets and service accounts that tasks may reference.
 	AllowedLabel allowlist.Selector `env:"ALLOWED_LABEL" envDefault:"job-executor.github.io/allowed=true"`
-	// ProjectNamespaces are the namespaces of a project's Jobs, by its name, with + between them;
-	// the first is its default. A project that is not listed has those that are no project's.
+	// ProjectNamespaces are the namespaces of a project's Jobs by project, joined by +. The first is the
+	// default. Other projects have the namespaces that belong to no project.
 	ProjectNamespaces map[string]string `env:"PROJECT_NAMESPACES" envKeyValSeparator:"="`
-	// MaxActiveRuns is how many runs of a project may be active at a time; 0 is no limit.
+	// MaxActiveRuns is how many runs of a project may be active at a time; 0 for no limit.
 	MaxActiveRuns int `env:"MAX_ACTIVE_RUNS_PER_PROJECT" envDefault:"0"`
-	// TaskDeadlineSeconds is the longest that any task may take; 0 is no limit
-	// but the task's own.
+	// TaskDeadlineSeconds bounds the duration of every task; 0 for the task's own limit.
 	TaskDeadlineSeconds int64 `env:"TASK_DEADLINE_SECONDS" envDefault:"0"`
-	// TerminationGraceSeconds is how long a container may go on after its time is over.
+	// TerminationGraceSeconds is how long a container may take to stop after its deadline.
 	TerminationGraceSeconds int64 `env:"JOB_TERMINATION_GRACE_SECONDS" envDefault:"5"`
 	// VolumeSize limits the volume at /keptn.
 	VolumeSize Quantity `env:"JOB_VOLUME_SIZE" envDefault:"20Mi"`
-	// MaxVolumeSize is as large as a task may make it.
+	// MaxVolumeSize bounds the size that a task may set.
 	MaxVolumeSize Quantity `env:"MAX_JOB_VOLUME_SIZE" envDefault:"1Gi"`
 	// TemporarySize limits the volume at /tmp.
 	TemporarySize Quantity `env:"JOB_TMP_SIZE" envDefault:"100Mi"`
@@ -52,19 +51,18 @@ type Rules struct {
 	RequestCPU    Quantity `env:"DEFAULT_RESOURCE_REQUESTS_CPU" envDefault:"50m"`
 	RequestMemory Quantity `env:"DEFAULT_RESOURCE_REQUESTS_MEMORY" envDefault:"128Mi"`
 
-	// TaskOTLPEndpoint is where the containers of tasks send their spans, by OTLP over HTTP;
-	// empty for nowhere.
+	// TaskOTLPEndpoint receives the spans of tasks' containers by OTLP over HTTP; empty for none.
 	TaskOTLPEndpoint string `env:"TASK_OTLP_ENDPOINT"`
 
 	// FetcherImage is the image of the init container.
 	FetcherImage string `env:"FETCHER_IMAGE,notEmpty"`
-	// BridgeURL is where the init container gets the files from.
+	// BridgeURL is the bridge's address for the init container.
 	BridgeURL string `env:"BRIDGE_URL,notEmpty"`
 }
 
-// NamespacesOf are the namespaces in which a project's Jobs may run; the first is its default.
+// NamespacesOf returns the namespaces of a project's Jobs. The first is the default.
 func (r Rules) NamespacesOf(project string) []string {
-	var others []string // other projects'
+	var others []string // namespaces of other projects
 	for name, namespaces := range r.ProjectNamespaces {
 		if name == project {
 			return strings.Split(namespaces, "+")
@@ -74,8 +72,8 @@ func (r Rules) NamespacesOf(project string) []string {
 	return slices.DeleteFunc(slices.Clone(r.Namespaces), func(namespace string) bool { return slices.Contains(others, namespace) })
 }
 
-// Validate checks what would fail with each Job: labels that are none, patterns that are none, and
-// namespaces in which no Jobs may run.
+// Validate rejects settings that would make every Job fail: invalid labels and patterns, and namespaces without
+// Jobs.
 func (r Rules) Validate() error {
 	for variable, patterns := range map[string][]string{
 		"ALLOWED_IMAGES": r.AllowedImages, "ALLOWED_SECRETS": r.AllowedSecrets, "ALLOWED_SERVICE_ACCOUNTS": r.AllowedServiceAccounts,
@@ -86,7 +84,7 @@ func (r Rules) Validate() error {
 	}
 	for project := range r.ProjectNamespaces {
 		if !projectName.MatchString(project) {
-			return fmt.Errorf("environment variable PROJECT_NAMESPACES: %q is not the name of a project; Keptn's have small letters, digits and -", project)
+			return fmt.Errorf("environment variable PROJECT_NAMESPACES: invalid project name %q: use lower-case letters, digits and -", project)
 		}
 		for _, namespace := range r.NamespacesOf(project) {
 			if !slices.Contains(r.Namespaces, namespace) {
@@ -99,19 +97,19 @@ func (r Rules) Validate() error {
 	}
 	for name, value := range r.JobLabels {
 		if wrong := append(validation.IsQualifiedName(name), validation.IsValidLabelValue(value)...); len(wrong) > 0 {
-			return fmt.Errorf("environment variable JOB_LABELS: %s=%s is no label: %s", name, value, strings.Join(wrong, "; "))
+			return fmt.Errorf("environment variable JOB_LABELS: invalid label %s=%s: %s", name, value, strings.Join(wrong, "; "))
 		}
 	}
 	return nil
 }
 
-// projectName is what Keptn takes as the name of a project.
+// projectName matches Keptn's names of projects.
 var projectName = regexp.MustCompile(`^[a-z][a-z0-9-]*$`)
 
 // Quantity is a Kubernetes quantity in an environment variable.
 type Quantity struct{ resource.Quantity }
 
-// UnmarshalText reads a quantity; it is an error if it is none.
+// UnmarshalText parses a quantity.
 func (q *Quantity) UnmarshalText(text []byte) error {
 	parsed, err := resource.ParseQuantity(string(text))
 	q.Quantity = parsed

@@ -17,7 +17,7 @@ func TestWrongRulesOfTheInstallationAreNamed(t *testing.T) {
 		want  string
 	}{
 		"a label":                       {rules: Rules{JobLabels: map[string]string{"team": "shop"}}},
-		"what is no label":              {Rules{JobLabels: map[string]string{"team": "a shop"}}, "environment variable JOB_LABELS: team=a shop is no label: "},
+		"what is no label":              {Rules{JobLabels: map[string]string{"team": "a shop"}}, "environment variable JOB_LABELS: invalid label team=a shop: "},
 		"what is no pattern of images":  {Rules{AllowedImages: []string{"a", "[b"}}, "environment variable ALLOWED_IMAGES: pattern \"[b\": "},
 		"what is no pattern of Secrets": {Rules{AllowedSecrets: []string{"[b"}}, "environment variable ALLOWED_SECRETS: pattern \"[b\": "},
 		"a project's namespace":         {rules: Rules{Settings: namespaces, ProjectNamespaces: map[string]string{"shop": "shop"}}},

@@ -12,9 +12,9 @@ import (
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
-// trace gives the containers of a Job's pod the variables by which OpenTelemetry's libraries
-// and tools add their spans below those of the Job (OpenTelemetry specification, environment
-// variables as context propagation carriers). A task may set them otherwise.
+// trace returns the variables with which OpenTelemetry's libraries add their spans below those of the Job
+// (OpenTelemetry specification, environment variables as context propagation carriers). A task may override
+// them.
 func (p Plan) trace(spec *corev1.PodSpec, task jobconfig.Task, namespace, name string) {
 	within := func(part string) []corev1.EnvVar {
 		id := telemetry.SpanID(namespace, name, part)

@@ -1,3 +1,3 @@
-// Package expression evaluates the regular expressions and JSONPaths of a job/config.yaml,
-// each bounded before it is compiled.
+// Package expression evaluates the regular expressions and JSONPaths of a job/config.yaml. It bounds each
+// before compiling it.
 package expression

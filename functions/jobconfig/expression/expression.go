@@ -12,22 +12,20 @@ import (
 	"github.com/theory/jsonpath/spec"
 )
 
-// What one expression may take of the executor, which is everybody's.
+// Limits of one expression, since all projects share the executor.
 const (
-	// MaxPatternBytes and maxPatternSize bound a regular expression: its text, and the
-	// instructions that it compiles to.
+	// MaxPatternBytes and maxPatternSize bound a regular expression: its text, and its compiled instructions.
 	MaxPatternBytes = 512
 	maxPatternSize  = 5000
-	// MaxPathBytes, maxPathWildcards and maxPathUnions bound a JSONPath: each wildcard and
-	// each comma multiplies what it selects.
+	// MaxPathBytes, maxPathWildcards and maxPathUnions bound a JSONPath. Each wildcard and each comma
+	// multiplies the results.
 	MaxPathBytes     = 512
 	maxPathWildcards = 2
 	maxPathUnions    = 8
 )
 
-// Compile compiles a regular expression after it was measured; its size is about the
-// number of instructions that it compiles to. What the error says follows "is no regular
-// expression: ".
+// Compile measures and compiles a regular expression. The size is about the number of instructions. The text of
+// its error follows "is no regular expression: ".
 func Compile(pattern string) (compiled *regexp.Regexp, size int, err error) {
 	if len(pattern) > MaxPatternBytes {
 		return nil, 0, fmt.Errorf("it has %d characters, more than %d", len(pattern), MaxPatternBytes)
@@ -43,8 +41,7 @@ func Compile(pattern string) (compiled *regexp.Regexp, size int, err error) {
 	return compiled, size, err
 }
 
-// sizeOf estimates how many instructions a regular expression compiles to, without
-// compiling it.
+// sizeOf estimates the instructions of a regular expression without compiling it.
 func sizeOf(parsed *syntax.Regexp) int {
 	size := 1 + len(parsed.Rune)
 	for _, part := range parsed.Sub {
@@ -56,7 +53,7 @@ func sizeOf(parsed *syntax.Regexp) int {
 	return size
 }
 
-// CheckPath refuses a JSONPath that is none, or could select too much. What it says
+// CheckPath returns an error for an invalid JSONPath, or one that could select too much. The text of the error
 // follows the path of the value.
 func CheckPath(path string) error {
 	if len(path) > MaxPathBytes {
@@ -78,26 +75,26 @@ func CheckPath(path string) error {
 	return nil
 }
 
-// Searches reports whether a JSONPath searches all of an event, rather than one place.
+// Searches reports whether a JSONPath searches the whole event.
 func Searches(path string) bool {
 	bare := withoutTexts(path)
 	return strings.ContainsAny(bare, "*?") || strings.Contains(bare, "..")
 }
 
-// texts are those within a JSONPath: names, and what values are compared to.
+// texts are the quoted parts of a JSONPath.
 var texts = regexp.MustCompile(`'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"`)
 
-// withoutTexts is a JSONPath without its texts, in which wildcards and all else that is counted say nothing.
+// withoutTexts returns a JSONPath without its quoted parts, which must not be counted.
 func withoutTexts(path string) string { return texts.ReplaceAllString(path, "") }
 
-// parse parses a JSONPath of RFC 9535, without its functions: the job-executor-service has none, and the
-// regular expressions of two would be bounded by nothing.
+// parse parses a JSONPath of RFC 9535 without functions: the job-executor-service has none, and two of them
+// evaluate unbounded regular expressions.
 func parse(path string) (*jsonpath.Path, error) {
 	return jsonpath.NewParser(jsonpath.WithRegistry(&registry.Registry{})).Parse(path)
 }
 
-// Lookup is what a JSONPath selects of an event: a value if it can only select one, else a list. If it can
-// only select one, and there is nothing, that is an error, which names what is missing.
+// Lookup returns the selection of a JSONPath: a value if it can select only one, otherwise a list. If the only
+// value does not exist, the error names what is missing.
 func Lookup(path string, event map[string]any) (any, error) {
 	parsed, err := parse(path)
 	if err != nil {
@@ -111,7 +108,7 @@ func Lookup(path string, event map[string]any) (any, error) {
 		return selected[0].Node, nil
 	}
 	if Searches(path) {
-		selected.Sort() // the members of an object come in any order
+		selected.Sort() // members of an object have no order
 	}
 	values := make([]any, 0, len(selected))
 	for value := range selected.Nodes() {
@@ -120,7 +117,7 @@ func Lookup(path string, event map[string]any) (any, error) {
 	return values, nil
 }
 
-// missing tells the first of a path's names and indices that an event does not have.
+// missing returns the first name or index of a path that does not exist in the event.
 func missing(path []*spec.Segment, event map[string]any) error {
 	for index, segment := range path {
 		if len(jsonpath.New(spec.Query(true, path[:index+1]...)).Select(event)) > 0 {

@@ -8,13 +8,13 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// YAML is a value as YAML.
+// YAML renders a value as YAML.
 func YAML(value any) (string, error) {
 	content, err := yaml.Marshal(withNumbers(value))
 	return string(content), err
 }
 
-// withNumbers is a value whose numbers become those of YAML as they stand in the event.
+// withNumbers converts numbers so that YAML keeps their digits.
 func withNumbers(value any) any {
 	switch value := value.(type) {
 	case json.Number:
@@ -36,7 +36,7 @@ func withNumbers(value any) any {
 	}
 }
 
-// Text is a value as text: one that is text as it is, anything else as JSON.
+// Text renders a value as text: a text as it is, anything else as JSON.
 func Text(value any) string {
 	if text, ok := value.(string); ok {
 		return text
@@ -44,14 +44,13 @@ func Text(value any) string {
 	return JSON(value)
 }
 
-// JSON is a value as JSON, without escapes for HTML.
+// JSON renders a value as JSON without HTML escapes.
 func JSON(value any) string {
 	var text strings.Builder
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(value); err != nil {
-		// The value was decoded from JSON, so this can't happen; the Go form
-		// still tells a person more than nothing.
+		// The value was decoded from JSON, so this cannot happen. The Go form is still better than nothing.
 		return fmt.Sprint(value)
 	}
 	return strings.TrimSuffix(text.String(), "\n")

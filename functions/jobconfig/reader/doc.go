@@ -1,3 +1,3 @@
-// Package reader reads YAML that people write: it goes on after a mistake, and tells all of
-// them with their places in the file, in words that are not the parser's.
+// Package reader parses handwritten YAML. It continues after a mistake and reports all mistakes with their
+// positions, in plain words.
 package reader

@@ -2,18 +2,17 @@ package reader
 
 import "fmt"
 
-// Mistake is one thing that the author of a file has to mend, or in the list of
-// warnings, should.
+// Mistake is an error in a file that its author must fix, or a warning.
 type Mistake struct {
-	// Line and Column are where it stands, from 1; 0 if it stands nowhere.
+	// Line and Column start at 1; 0 is unknown.
 	Line, Column int
-	// Path is what it is about, as actions[0].name; empty if that is the whole file.
+	// Path is the path of the value, such as actions[0].name; empty for the whole file.
 	Path string
-	// Text is a sentence for the author, with the path.
+	// Text is a sentence for the author that includes the path.
 	Text string
 }
 
-// String is the sentence with its place.
+// String returns the position and the sentence.
 func (m Mistake) String() string {
 	if m.Line == 0 {
 		return m.Text

@@ -15,29 +15,29 @@ import (
 	kjson "sigs.k8s.io/json"
 )
 
-// Reader reads values from a tree of YAML, and goes on after each that is wrong.
+// Reader parses values of a YAML tree, and continues after invalid ones.
 type Reader struct {
-	// Mistakes and Warnings are what was found so far.
+	// Mistakes and Warnings have what was found so far.
 	Mistakes, Warnings []Mistake
-	// visited bounds what aliases multiply.
+	// visited counts values, including those that aliases repeat.
 	visited int
 }
 
-// maxVisited is how many values a file may have, those that aliases repeat among them.
+// maxVisited bounds the values of a file, including those that aliases repeat.
 const maxVisited = 50000
 
-// Value is a value in the file, with its path, as "actions[0].name".
+// Value is a value in the file with its path, such as "actions[0].name".
 type Value struct {
 	Node *yaml.Node
 	Path string
 }
 
-// IsNull says whether it is nothing: null, ~, or just left out.
+// IsNull reports whether the value is null, ~ or empty.
 func (at Value) IsNull() bool {
 	return at.Node.Kind == yaml.ScalarNode && at.Node.ShortTag() == "!!null"
 }
 
-// isPlain says whether it is a scalar that is neither null nor a list or map.
+// isPlain reports whether the value is a scalar but not null.
 func (at Value) isPlain() bool { return at.Node.Kind == yaml.ScalarNode && !at.IsNull() }
 
 // Member is a member of a map, with its path.
@@ -53,7 +53,7 @@ func (at Value) Item(index int) Value {
 	return Value{Follow(at.Node.Content[index]), fmt.Sprintf("%s[%d]", at.Path, index)}
 }
 
-// Follow is what an alias stands for. That one stands for itself, YAML refuses.
+// Follow resolves an alias. YAML does not allow an alias to itself.
 func Follow(node *yaml.Node) *yaml.Node {
 	for node.Kind == yaml.AliasNode {
 		node = node.Alias
@@ -61,7 +61,7 @@ func Follow(node *yaml.Node) *yaml.Node {
 	return node
 }
 
-// Found says what stands there, for a message.
+// Found describes the value, for a message.
 func (at Value) Found() string {
 	switch {
 	case at.Node.Kind == yaml.SequenceNode:
@@ -75,7 +75,7 @@ func (at Value) Found() string {
 	}
 }
 
-// Wrong adds a mistake, whose sentence begins by the value's path.
+// Wrong adds a mistake. Its sentence begins with the value's path.
 func (r *Reader) Wrong(at Value, format string, arguments ...any) {
 	text := fmt.Sprintf(format, arguments...)
 	if at.Path != "" {
@@ -84,14 +84,14 @@ func (r *Reader) Wrong(at Value, format string, arguments ...any) {
 	r.Mistakes = append(r.Mistakes, Mistake{Line: at.Node.Line, Column: at.Node.Column, Path: at.Path, Text: text})
 }
 
-// Warn adds a warning, in the same form.
+// Warn adds a warning in the same form.
 func (r *Reader) Warn(at Value, format string, arguments ...any) {
 	r.Warnings = append(r.Warnings, Mistake{
 		Line: at.Node.Line, Column: at.Node.Column, Path: at.Path, Text: at.Path + " " + fmt.Sprintf(format, arguments...),
 	})
 }
 
-// IsTooMuch says whether no more can be read.
+// IsTooMuch reports whether the limit of values is reached.
 func (r *Reader) IsTooMuch(at Value) bool {
 	r.visited++
 	if r.visited == maxVisited {
@@ -100,11 +100,10 @@ func (r *Reader) IsTooMuch(at Value) bool {
 	return r.visited >= maxVisited
 }
 
-// Fields are the keys that a map may have, each with what reads it.
+// Fields are the keys of a map with their parsers.
 type Fields map[string]func(Value)
 
-// Object reads a map, of which nothing is an empty one. Keys that begin with x- are the
-// author's own.
+// Object parses a map; null is an empty one. Keys with the prefix x- are ignored.
 func (r *Reader) Object(at Value, known Fields) {
 	switch {
 	case at.IsNull():
@@ -115,7 +114,7 @@ func (r *Reader) Object(at Value, known Fields) {
 	}
 }
 
-// members reads the members of a map, then those that it merges (<<) and does not have.
+// members returns the members of a map, then merged ones (<<) that it does not have.
 func (r *Reader) members(at Value, node *yaml.Node, known Fields, seen map[string]int) {
 	merged := []*yaml.Node{}
 	own := map[string]bool{}
@@ -166,7 +165,7 @@ func (r *Reader) merged(at Value) []*yaml.Node {
 	return found
 }
 
-// mergedBy are the maps that a merge key names: one, or a list of them.
+// mergedBy returns the maps of a merge key: one, or a list.
 func mergedBy(node *yaml.Node) (found []*yaml.Node) {
 	if node.Kind == yaml.MappingNode {
 		return []*yaml.Node{node}
@@ -179,8 +178,8 @@ func mergedBy(node *yaml.Node) (found []*yaml.Node) {
 	return found
 }
 
-// synonyms are what other formats, such as Kubernetes', GitHub's or GitLab's, call a key, in small
-// letters. The first that is known there is meant.
+// synonyms are names of other formats, such as Kubernetes', GitHub's or GitLab's, for keys, in lower case. The
+// first known one applies.
 var synonyms = map[string][]string{
 	"on": {"event"}, "trigger": {"event"}, "triggers": {"events"}, "when": {"event"}, "if": {"jsonpath"}, "type": {"name"}, "needs": {"tasks"},
 	"steps": {"tasks"}, "jobs": {"tasks"}, "stages": {"tasks"}, "task": {"tasks"}, "containers": {"tasks"}, "action": {"actions"},
@@ -191,10 +190,10 @@ var synonyms = map[string][]string{
 	"retry": {"retries"}, "backofflimit": {"retries"}, "pullsecrets": {"imagePullSecrets"}, "path": {"property"}, "equals": {"match"}, "value": {"match"},
 }
 
-// actionKeys are keys of an action that a task is often given.
+// actionKeys are keys of an action that authors often give a task.
 var actionKeys = map[string]bool{"parallel": true, "silent": true, "events": true, "event": true, "tasks": true}
 
-// synonymOf says which of some keys was meant by a word of another format; nothing if none was.
+// synonymOf returns the key that a word of another format means; empty if none.
 func synonymOf(given string, known []string) string {
 	for _, meant := range synonyms[strings.ToLower(given)] {
 		if slices.Contains(known, meant) {
@@ -207,7 +206,7 @@ func synonymOf(given string, known []string) string {
 	return ""
 }
 
-// didYouMean asks whether one of some texts was meant; nothing if none is like it.
+// didYouMean suggests a similar text; empty if there is none.
 func didYouMean(given string, known []string) string {
 	const near = 2
 	best, distance := "", near+1
@@ -223,7 +222,7 @@ func didYouMean(given string, known []string) string {
 	return fmt.Sprintf("; did you mean %s?", best)
 }
 
-// List reads each item of a list, of which nothing is an empty one.
+// List parses each item of a list; null is an empty one.
 func (r *Reader) List(at Value, read func(Value)) {
 	switch {
 	case at.IsNull():
@@ -242,8 +241,8 @@ func (r *Reader) List(at Value, read func(Value)) {
 	}
 }
 
-// Text reads a text; what is written without quotes is one, too, and nothing is an empty
-// one, as yaml.v2 and so the job-executor-service have it.
+// Text parses a text. Unquoted scalars are texts, too, and null is an empty text, as in yaml.v2 and so in the
+// job-executor-service.
 func (r *Reader) Text(at Value) string {
 	if at.Node.Kind != yaml.ScalarNode {
 		r.Wrong(at, "must be text, not %s%s", at.Found(), template(at.Node))
@@ -255,7 +254,7 @@ func (r *Reader) Text(at Value) string {
 	return at.Node.Value
 }
 
-// template says that a map may be {{ … }} of a template, which YAML reads as a map in a map.
+// template reports whether a map is {{ … }} of a template, which YAML parses as a map in a map.
 func template(node *yaml.Node) string {
 	if node.Kind == yaml.MappingNode && len(node.Content) > 0 && Follow(node.Content[0]).Kind == yaml.MappingNode {
 		return "; this looks like a template that was not filled in"
@@ -263,7 +262,7 @@ func template(node *yaml.Node) string {
 	return ""
 }
 
-// OneOf reads one of several texts; an empty one is always allowed.
+// OneOf parses one of several texts. An empty text is always allowed.
 func (r *Reader) OneOf(at Value, allowed ...string) string {
 	text := r.Text(at)
 	if text != "" && !slices.Contains(allowed, text) {
@@ -272,13 +271,13 @@ func (r *Reader) OneOf(at Value, allowed ...string) string {
 	return text
 }
 
-// Texts reads a list of texts.
+// Texts parses a list of texts.
 func (r *Reader) Texts(at Value) (list []string) {
 	r.List(at, func(item Value) { list = append(list, r.Text(item)) })
 	return list
 }
 
-// Words reads a list of texts, or one text, which is one word.
+// Words parses a list of texts, or one text, which is a single word.
 func (r *Reader) Words(at Value) []string {
 	if !at.isPlain() {
 		return r.Texts(at)
@@ -292,7 +291,7 @@ func (r *Reader) Words(at Value) []string {
 	return []string{at.Node.Value}
 }
 
-// Boolean reads true or false; nil for nothing.
+// Boolean parses true or false; null is nil.
 func (r *Reader) Boolean(at Value) *bool {
 	var truth bool
 	switch {
@@ -305,7 +304,7 @@ func (r *Reader) Boolean(at Value) *bool {
 	return &truth
 }
 
-// Integer reads a whole number within limits; nil for nothing.
+// Integer parses a whole number within limits; null is nil.
 func (r *Reader) Integer(at Value, least, most int64) *int64 {
 	var number float64
 	switch {
@@ -325,7 +324,7 @@ func (r *Reader) Integer(at Value, least, most int64) *int64 {
 	return new(int64(number))
 }
 
-// Cut is the beginning of a text, for a message.
+// Cut returns the beginning of a text, for a message.
 func Cut(text string) string {
 	const longest = 80
 	if len(text) > longest {
@@ -334,8 +333,8 @@ func Cut(text string) string {
 	return text
 }
 
-// Pairs reads a map of texts, or a list of such maps. Check says what is wrong with a
-// name, as the end of a sentence; nothing if it is right.
+// Pairs parses a map of texts, or a list of such maps. Check returns the end of a sentence about an invalid
+// name; empty if it is valid.
 func (r *Reader) Pairs(at Value, check func(name string) string) map[string]string {
 	pairs := map[string]string{}
 	var read func(at Value)
@@ -344,7 +343,7 @@ func (r *Reader) Pairs(at Value, check func(name string) string) map[string]stri
 			for index := 0; index+1 < len(node.Content); index += 2 {
 				key := Follow(node.Content[index])
 				if _, own := pairs[key.Value]; own || key.ShortTag() == "!!merge" || r.IsTooMuch(at) {
-					continue // what is written here wins
+					continue // explicit members take precedence
 				}
 				read(Value{&yaml.Node{Kind: yaml.MappingNode, Line: key.Line, Column: key.Column, Content: node.Content[index : index+2]}, at.Path})
 			}
@@ -386,8 +385,8 @@ func (r *Reader) Pairs(at Value, check func(name string) string) map[string]stri
 	return pairs
 }
 
-// Strict reads a value into a pointer, as JSON is read by the json tags of its type. A
-// member that there is not is a mistake. It returns whether it could be read.
+// Strict decodes a value into a pointer like JSON, by the json tags of its type. An unknown member is a
+// mistake. It returns false if the value is invalid.
 func (r *Reader) Strict(at Value, into any) bool {
 	var plain any
 	err := at.Node.Decode(&plain)
@@ -414,7 +413,7 @@ func (r *Reader) Strict(at Value, into any) bool {
 	return false
 }
 
-// kindOf names a type as an author of YAML knows it.
+// kindOf returns the name of a type in YAML's terms.
 func kindOf(of reflect.Type) string {
 	switch of.Kind() {
 	case reflect.Int, reflect.Int32, reflect.Int64:

@@ -10,7 +10,7 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// Tree is the file's root, nil if the file is empty; or what is wrong with it as YAML.
+// Tree returns the root of a file, nil if the file is empty, or its syntax error.
 func Tree(content []byte) (*yaml.Node, *Mistake) {
 	if wrong := unprintable(content); wrong != nil {
 		return nil, wrong
@@ -36,12 +36,12 @@ func Tree(content []byte) (*yaml.Node, *Mistake) {
 	return &document, nil
 }
 
-// isEmpty says whether there is nothing in a document, as behind a last ---.
+// isEmpty reports whether a document is empty, as after a last ---.
 func isEmpty(document *yaml.Node) bool {
 	return document.Kind == yaml.DocumentNode && len(document.Content) == 1 && Value{Node: document.Content[0]}.IsNull()
 }
 
-// unprintable is the first character that YAML does not allow.
+// unprintable returns the first character that YAML does not allow.
 func unprintable(content []byte) *Mistake {
 	line, column := 1, 1
 	for index := 0; index < len(content); {
@@ -59,8 +59,7 @@ func unprintable(content []byte) *Mistake {
 	return nil
 }
 
-// syntaxWords are what the author of a file is told, by a part of the parser's message.
-// What is not closed is told where it begins.
+// syntaxWords are plain words for the parser's messages.
 var syntaxWords = []struct {
 	part    string
 	isBegin bool
@@ -84,8 +83,8 @@ var syntaxWords = []struct {
 	{"contains itself", false, "this anchor contains itself"},
 }
 
-// tabOr says that there is a tab in the indentation, if the line of a mistake has one: the parser
-// has many words for that.
+// tabOr returns a mistake about a tab in the indentation, if the line has one. The parser has many messages for
+// it.
 func tabOr(content []byte, wrong *Mistake) *Mistake {
 	lines := bytes.Split(content, []byte("\n"))
 	for _, number := range []int{wrong.Line, wrong.Line + 1} {

@@ -1,4 +1,4 @@
-// Package scheduling checks tolerations and affinities as the API server does
-// (k8s.io/kubernetes/pkg/apis/core/validation, 1.34), whose own code is too much to link.
-// test/conformance holds it to a real API server.
+// Package scheduling validates tolerations and affinities like the API server
+// (k8s.io/kubernetes/pkg/apis/core/validation, 1.34), whose code is too large to link. test/conformance
+// compares it with a real API server.
 package scheduling

@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// Toleration returns what is wrong with a toleration.
+// Toleration validates a toleration.
 func Toleration(toleration *corev1.Toleration, at *field.Path) (wrong field.ErrorList) {
 	if toleration.Key != "" {
 		wrong = append(wrong, metav1validation.ValidateLabelName(toleration.Key, at.Child("key"))...)
@@ -40,7 +40,7 @@ func Toleration(toleration *corev1.Toleration, at *field.Path) (wrong field.Erro
 	return wrong
 }
 
-// Affinity returns what is wrong with an affinity.
+// Affinity validates an affinity.
 func Affinity(affinity *corev1.Affinity, at *field.Path) (wrong field.ErrorList) {
 	if nodes := affinity.NodeAffinity; nodes != nil {
 		at := at.Child("nodeAffinity")
@@ -103,7 +103,7 @@ func expression(requirement *corev1.NodeSelectorRequirement, at *field.Path, isR
 		}
 		for index, value := range requirement.Values {
 			if !isRequired {
-				break // a value that no label has is allowed there
+				break // any value is allowed there
 			}
 			for _, problem := range validation.IsValidLabelValue(value) {
 				wrong = append(wrong, field.Invalid(at.Child("values").Index(index), value, problem))
