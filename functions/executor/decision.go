@@ -1,0 +1,151 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"go.opentelemetry.io/otel/trace"
+	batchv1 "k8s.io/api/batch/v1"
+
+	"github.com/job-executor/job-executor/functions/excerpt"
+	"github.com/job-executor/job-executor/functions/executor/plan"
+	"github.com/job-executor/job-executor/functions/files"
+	"github.com/job-executor/job-executor/functions/function"
+	"github.com/job-executor/job-executor/functions/jobconfig"
+	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
+	"github.com/job-executor/job-executor/functions/run"
+)
+
+// decision is what a triggered event causes.
+type decision struct {
+	// summary is the log line about it.
+	summary string
+	// jobs are the Jobs to create.
+	jobs []batchv1.Job
+	// answer is the reply once the Jobs exist; nil for none.
+	answer *protocol.Answer
+	// isSilent is true if all matching actions are silent.
+	isSilent bool
+}
+
+// String lists the Jobs and the answer, for the log.
+func (d decision) String() string {
+	var parts []string
+	for index := range d.jobs {
+		parts = append(parts, "Job "+d.jobs[index].Namespace+"/"+d.jobs[index].Name)
+	}
+	if d.answer != nil {
+		parts = append(parts, fmt.Sprintf("answer %s: %s", d.answer.Phase, strings.TrimSpace(d.answer.Outcome.Message)))
+	}
+	if len(parts) == 0 {
+		return "nothing"
+	}
+	return excerpt.Shorten(strings.Join(parts, ", "), "kubectl get jobs", maxSummaryBytes)
+}
+
+// maxSummaryBytes bounds a decision in the log.
+const maxSummaryBytes = 4 << 10
+
+// decide decides what to run for an event that was seen. Reading is the error of reading the file:
+// files.ErrNotFound, files.ErrOver, or nil. decide changes nothing.
+func (e *Executor) decide(ctx context.Context, task keptn.Task, seen event.Event, file File, reading error) (decision, error) {
+	switch {
+	case errors.Is(reading, files.ErrNotFound):
+		return e.nothing(task, fmt.Sprintf("there is no %s for service %s, nor for stage %s or project %s",
+			jobconfig.Path, task.Service, task.Stage, task.Project)), nil
+	case reading != nil:
+		return decision{summary: "nothing to run: Keptn no longer waits for the task"}, nil
+	}
+	envelope, err := envelopeOf(seen)
+	if err != nil {
+		return decision{}, function.Permanent(err)
+	}
+	config := jobconfig.Parse(file.Content)
+	if err := config.CheckCost(len(seen.Data())); err != nil {
+		return e.mistake(task, err, false), nil
+	}
+	actions := config.Match(envelope)
+	for index := range actions {
+		actions[index].Silent = actions[index].Silent || task.Observed
+	}
+	if len(actions) == 0 {
+		if wrong := config.MistakesFor(nil, seen.Type()); len(wrong) > 0 {
+			return e.mistake(task, wrong, false), nil
+		}
+		why := fmt.Sprintf("no action of %s matches %s: %s", jobconfig.Path, seen.Type(), config.Selectors())
+		if all := config.All(); len(all) > 0 {
+			why = all.Error()
+		}
+		return e.nothing(task, why), nil
+	}
+	isSilent := !slices.ContainsFunc(actions, plan.IsLoud)
+	planned, err := plan.Plan{
+		Rules: e.Configuration.Rules, Cluster: e.Cluster, Task: task, Envelope: envelope, Log: e.Log,
+		ConfigHash: config.Hash, Grant: file.Grant.Token, IsTraced: trace.SpanFromContext(ctx).IsRecording(),
+	}.Run(ctx, config, actions)
+	switch {
+	case plan.IsMistake(err):
+		return e.mistake(task, err, isSilent), nil
+	case err != nil:
+		return decision{}, err
+	}
+	decided := decision{summary: "event handled", jobs: planned.Jobs, isSilent: isSilent}
+	if !isSilent {
+		decided.answer = e.started(task, planned)
+	}
+	return decided, nil
+}
+
+// started returns the answer to a run's task: that it has started, or finished if no Job would report a result.
+func (e *Executor) started(task keptn.Task, planned plan.Run) *protocol.Answer {
+	message := images(planned.Jobs)
+	if most := e.Configuration.MaxActiveRuns; most > 0 {
+		message += fmt.Sprintf("It begins once fewer than %d of project %s are under way.\n", most, task.Project)
+	}
+	answer := protocol.Answer{Task: task, Phase: keptn.Started, At: e.Now(), Outcome: keptn.Outcome{Message: message}}
+	if !slices.ContainsFunc(planned.Actions, func(action jobconfig.MatchedAction) bool { return plan.IsLoud(action) && len(action.Tasks) > 0 }) {
+		answer = protocol.Finished(task, e.Now(), keptn.Outcome{
+			Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: "The matching actions have no tasks.",
+		}, keptn.RunSuccess)
+	}
+	answer.Logged = planned.Logged
+	return &answer
+}
+
+// mistake answers a task that cannot run. Only Keptn's log hears about the mistakes of silent actions.
+func (e *Executor) mistake(task keptn.Task, err error, isSilent bool) decision {
+	answer := protocol.Errored(task, e.Now(), err.Error())
+	if isSilent || task.Observed {
+		answer = protocol.Log(task, e.Now(), err.Error(), keptn.RunError)
+	}
+	return decision{summary: "task cannot run", answer: &answer, isSilent: isSilent}
+}
+
+// nothing answers a task for which nothing runs with an entry of Keptn's log, where users look. Nobody waits
+// for an observed event.
+func (e *Executor) nothing(task keptn.Task, why string) decision {
+	if task.Observed {
+		return decision{summary: "nothing to run: " + why}
+	}
+	answer := protocol.Log(task, e.Now(), fmt.Sprintf("Nothing is run for task %s: %s", task.Name, why), keptn.RunSkip)
+	return decision{summary: "nothing to run", answer: &answer}
+}
+
+// images lists the image of each task, up to a limit.
+func images(jobs []batchv1.Job) string {
+	const most = 20
+	var text strings.Builder
+	for index := range jobs {
+		if index == most {
+			fmt.Fprintf(&text, "and %d more\n", len(jobs)-most)
+			break
+		}
+		fmt.Fprintf(&text, "Task '%s' runs %s\n", jobs[index].Annotations[run.TaskNameAnnotation], jobs[index].Spec.Template.Spec.Containers[0].Image)
+	}
+	return text.String()
+}
