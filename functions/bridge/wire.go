@@ -34,47 +34,43 @@ import (
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
-// Stream exchanges events with Keptn where there is something better than its
-// HTTP API, as nats.Transport does.
+// Stream exchanges events with Keptn in a better way than its HTTP API, as nats.Transport does.
 type Stream interface {
 	protocol.Sender
-	// Receive gives events to the intake until the context ends; one that could not be
-	// taken it gives again.
+	// Receive passes events to the intake until the context ends. It offers an event again after an error.
 	Receive(ctx context.Context, in intake.Intake) error
-	// MaxBytes is the largest event that it takes, 0 if it is not known.
+	// MaxBytes returns the largest event that it accepts, 0 if unknown.
 	MaxBytes() int
 }
 
 // Elector elects one of several bridges, as election.Election does.
 type Elector interface {
-	// Run leads once this bridge is elected, with a context that ends when it is no
-	// longer.
+	// Run calls lead when this bridge is elected, with a context that ends when another one is.
 	Run(ctx context.Context, lead func(context.Context) error) error
-	// Holder is the address of the bridge that is elected.
+	// Holder returns the address of the elected bridge.
 	Holder() string
 }
 
-// Dependencies are what a bridge stands on.
+// Dependencies are the outside world of a bridge.
 type Dependencies struct {
 	Kubernetes kubernetes.Interface
 	// GrantKey signs grants.
 	GrantKey []byte
-	// Keys sign what the bridge sends, and verify what it receives.
+	// Keys sign sent events and verify received ones.
 	Keys signature.Source
-	// Transport makes requests to the Broker, and to the bridge that is elected.
+	// Transport makes requests to the Broker and to the elected bridge.
 	Transport http.RoundTripper
-	// KeptnTransport makes requests to Keptn; nil is one that verifies TLS as is
-	// configured.
+	// KeptnTransport makes requests to Keptn; nil is one that verifies TLS as configured.
 	KeptnTransport http.RoundTripper
-	// Broker is the configured one if it is nil.
+	// Broker replaces the configured Broker if it is not nil.
 	Broker protocol.Sender
-	// Stream is nil where events are exchanged over HTTP.
+	// Stream is nil if events are exchanged over HTTP.
 	Stream Stream
-	// Elector elects one of several bridges; nil where there is only one.
+	// Elector is nil if there is only one bridge.
 	Elector Elector
-	// Uninstalled says whether the installation is being taken away.
+	// Uninstalled reports whether the installation is being removed.
 	Uninstalled func(ctx context.Context) bool
-	// Reload reads the configuration again, for what is secret in it; nil is that it never changes.
+	// Reload reads the configuration again, for rotated secrets; nil if they never change.
 	Reload    func() (Configuration, error)
 	Telemetry *telemetry.Signals
 	Now       func() time.Time
@@ -82,9 +78,9 @@ type Dependencies struct {
 	Jitter func(time.Duration) time.Duration
 }
 
-// Connect adds what a bridge on a cluster has: the keys, of which it makes what is missing, the
-// connection to NATS, the election, and whether it is uninstalled. It waits for the cluster until
-// the context ends.
+// Connect adds the dependencies of a bridge on a cluster: keys, of which it creates missing ones, the
+// connection to NATS, the election, and whether the bridge is uninstalled. It waits for the cluster until the
+// context ends.
 func Connect(ctx context.Context, configuration Configuration, dependencies Dependencies) (Dependencies, error) {
 	cluster, log, pod := dependencies.Kubernetes, dependencies.Telemetry.Log, configuration.Pod
 	var err error
@@ -109,8 +105,8 @@ func Connect(ctx context.Context, configuration Configuration, dependencies Depe
 	return dependencies, err
 }
 
-// ConnectNATS returns a stream that is connected, and connects again, for ever. Its error
-// names the setting that is wrong.
+// ConnectNATS returns a stream that connects in the background and reconnects for ever. Its error names the
+// invalid setting.
 func ConnectNATS(configuration Configuration, dependencies Dependencies) (*nats.Transport, error) {
 	options, err := configuration.natsOptions(newSecrets(configuration, dependencies).nats)
 	if err != nil {
@@ -124,24 +120,24 @@ func ConnectNATS(configuration Configuration, dependencies Dependencies) (*nats.
 }
 
 const (
-	// countInterval and countLimit are how a delivery waits for Keptn to dispatch a
-	// task or to count an event; after that it is looked at again later.
+	// countInterval and countLimit bound how a delivery waits for Keptn to dispatch a task or count an event.
+	// After that, a redelivery checks again.
 	countInterval = 50 * time.Millisecond
 	countLimit    = 3 * time.Second
-	// deduplication is for how long Keptn's stream recognises an event that it is given
-	// again: two minutes (recording 50-nats-participant), less some time on the way.
+	// deduplication is how long Keptn's stream recognises a resent event: two minutes (recording
+	// 50-nats-participant), less some time on the way.
 	deduplication = 90 * time.Second
-	// minLookInterval and maxLookInterval bound the time between two looks whether Keptn
-	// still waits for the tasks that run; between them it is the poll's.
+	// minLookInterval and maxLookInterval bound the interval of checks whether Keptn still waits for active
+	// runs. In between, it is the poll's.
 	minLookInterval = 500 * time.Millisecond
 	maxLookInterval = 2 * time.Second
 )
 
-// getSLI is the type of the events by which lighthouse-service asks for SLIs.
+// getSLI is the type of lighthouse-service's requests for SLIs.
 const getSLI = "sh.keptn.event.get-sli.triggered"
 
-// sourceOf is the source of an installation's events: several installations on one
-// Keptn tell by it which started events are their own.
+// sourceOf returns the source of an installation's events, which distinguishes several installations on one
+// Keptn.
 func sourceOf(configuration Configuration, grantKey []byte) string {
 	if len(grantKey) == 0 {
 		return keptn.Source
@@ -152,7 +148,7 @@ func sourceOf(configuration Configuration, grantKey []byte) string {
 	return keptn.Source + "-" + hex.EncodeToString(mark.Sum(nil)[:marked])
 }
 
-// New wires a bridge. Its error names the setting that is wrong.
+// New wires a bridge. Its error names the invalid setting.
 func New(configuration Configuration, dependencies Dependencies) (function.Program, error) {
 	source, now, log := sourceOf(configuration, dependencies.GrantKey), dependencies.Now, dependencies.Telemetry.Log
 	tracer, timing := dependencies.Telemetry.Tracers.Tracer("bridge"), configuration.Timing
@@ -244,7 +240,7 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	return function.Program{Handlers: handlers, Routes: files.Routes(), RoutesPort: configuration.Grants.FilesPort, Loops: loops, Ready: client.Ready}, nil
 }
 
-// loggingUnwanted logs the type of a task that nobody subscribed, once.
+// loggingUnwanted logs each unsubscribed type of task once.
 func loggingUnwanted(wants func(eventType string) bool, log *slog.Logger) func(eventType string) bool {
 	known, _ := lru.New[string, bool](unwantedTypes) // it fails only for a size that is not positive
 	return func(eventType string) bool {
@@ -258,7 +254,7 @@ func loggingUnwanted(wants func(eventType string) bool, log *slog.Logger) func(e
 	}
 }
 
-// unwantedTypes bounds how many types are remembered.
+// unwantedTypes bounds the remembered types.
 const unwantedTypes = 1000
 
 // withSequences also passes events of sequences to the writer of their spans.
@@ -274,8 +270,7 @@ func withSequences(in intake.Intake, spans *runspan.Writer) intake.Intake {
 	return in
 }
 
-// elected has handlers and loops work only while this bridge is elected. Files are
-// served by every bridge.
+// elected runs handlers and loops only while this bridge is elected. Every bridge serves files.
 func elected(elector Elector, peers *http.Client, handlers map[string]function.Handler, loops []func(context.Context) error, begin func()) []func(context.Context) error {
 	gate := &election.Gate{Holder: elector.Holder, HTTP: peers}
 	for path, handle := range handlers {

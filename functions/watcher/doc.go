@@ -1,4 +1,3 @@
-// Package watcher turns what happened to a Job into what its run needs next: the next
-// Job, or Keptn's finished event with the results and logs of all Jobs; and it answers
-// for a run of which Jobs are missing.
+// Package watcher decides what a run needs next after a Job has changed: the next Job, or Keptn's finished
+// event with the results and logs of all Jobs. It also answers for runs with missing Jobs.
 package watcher

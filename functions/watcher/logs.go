@@ -14,13 +14,13 @@ import (
 	"github.com/job-executor/job-executor/functions/watcher/redact"
 )
 
-// logged is what one container printed.
+// logged is the log of one container.
 type logged struct {
 	title, text, whole string
 }
 
-// budget is what remains for the logs of a run, in time and size. All logs of a run share it, so
-// that neither a hanging log nor many attempts hold the run's result back.
+// budget is the remaining time and size for the logs of a run. All logs share it, so that neither a hanging log
+// nor many attempts hold the run's result back.
 type budget struct {
 	until time.Time
 	// logs is how many are still to be read.

@@ -12,9 +12,9 @@ const (
 	// maxMessageBytes is about what Keptn accepts, as JSON. The bridge truncates further where
 	// Keptn accepts less.
 	maxMessageBytes = 900 << 10
-	// maxSentenceBytes bounds what is said about one task before the logs.
+	// maxSentenceBytes bounds the text about one task before the logs.
 	maxSentenceBytes = 4 << 10
-	// maxSentencesBytes bounds what is said about all of them.
+	// maxSentencesBytes bounds the text about all tasks.
 	maxSentencesBytes = 64 << 10
 )
 
@@ -30,8 +30,8 @@ func (r report) sentence() string {
 	}
 }
 
-// sentences says how each task ended, with what it reported, and then the notes. Failures come
-// first: they are what a person looks for, and the last thing to be truncated.
+// sentences says how each task ended, with its own message, and then the notes. Failures come first: users look
+// for them, and they are truncated last.
 func sentences(reports []report, notes []string) string {
 	var text strings.Builder
 	for _, failed := range []bool{true, false} {
@@ -59,8 +59,7 @@ func sentences(reports []report, notes []string) string {
 	return excerpt.Shorten(text.String(), "kubectl get jobs", maxSentencesBytes)
 }
 
-// message is the finished event's message: the sentences, then the logs, which have their share
-// of it each.
+// message returns the finished event's message: the sentences, then the logs, each with its share of the size.
 func message(reports []report, notes []string) string {
 	var logs strings.Builder
 	text := sentences(reports, notes)

@@ -14,7 +14,7 @@ import (
 	"github.com/job-executor/job-executor/functions/watcher/result"
 )
 
-// evidence is what Kubernetes tells of a Job that failed or can't start.
+// evidence is what Kubernetes says about a Job that failed or cannot start.
 type evidence struct {
 	job    *batchv1.Job
 	pods   []corev1.Pod
@@ -38,8 +38,7 @@ const (
 
 const podDeleted = "its pod was deleted before it had ended, by hand, or with its node or namespace; run the sequence again"
 
-// failure says in a sentence why a Job failed, from the most specific thing that is
-// known, and what to do about it.
+// failure returns a sentence about why a Job failed, from the most specific fact, and what to do about it.
 func (e evidence) failure() string {
 	if why := e.job.Annotations[run.FailureAnnotation]; why != "" {
 		return why
@@ -68,8 +67,7 @@ func (e evidence) failure() string {
 	return fmt.Sprintf("job %s failed. Reason: %s, Message: %s", e.job.Name, reason, message)
 }
 
-// runResult is how a Job ended that failed: its container did, its time was over, or it could
-// not be run to its end.
+// runResult returns the result of a failed Job: its container failed, its time was over, or it could not run.
 func (e evidence) runResult() keptn.RunResult {
 	reason, _ := run.FailureOf(e.job)
 	isOver := reason == batchv1.JobReasonDeadlineExceeded
@@ -88,8 +86,8 @@ func (e evidence) runResult() keptn.RunResult {
 	}
 }
 
-// unstarted says why the last attempt of a Job has not started, "" if it has. The fetcher has the
-// task's own time, so a task whose files are being fetched has started.
+// unstarted returns why the last attempt of a Job has not started, empty if it has. The fetcher has the task's
+// own time, so a task that fetches files has started.
 func (e evidence) unstarted(now time.Time) string {
 	since := e.job.CreationTimestamp.Time
 	if e.job.Status.StartTime != nil {
@@ -132,8 +130,8 @@ func (e evidence) unstarted(now time.Time) string {
 	return sentence + ", and Kubernetes does not say why"
 }
 
-// ended tells how the task's own container ended badly. An exit code of another one,
-// such as a sidecar that was stopped, is not the task's.
+// ended returns how the task's own container failed. The exit code of another container, such as a sidecar, says
+// nothing about the task.
 func (e evidence) ended(pod *corev1.Pod) string {
 	for _, status := range pod.Status.ContainerStatuses {
 		terminated := status.State.Terminated
@@ -163,7 +161,7 @@ func (e evidence) memoryLimit() string {
 	return ""
 }
 
-// disruption is the condition of a pod that Kubernetes ended, nil if there is none.
+// disruption returns the condition of a pod that Kubernetes ended, nil if it did not.
 func disruption(pod *corev1.Pod) *corev1.PodCondition {
 	for index := range pod.Status.Conditions {
 		if condition := &pod.Status.Conditions[index]; condition.Type == corev1.DisruptionTarget && condition.Status == corev1.ConditionTrue {
@@ -205,12 +203,12 @@ func evictionAdvice(message string) string {
 	return ""
 }
 
-// overdue tells that the pod was stopped at its time limit.
+// overdue returns a sentence if the pod was stopped at its time limit.
 func (e evidence) overdue(pod *corev1.Pod) string {
 	if pod.Status.Reason != podDeadlineExceeded {
 		return ""
 	}
-	// The kubelet replaces why a container waits when the limit is over.
+	// The kubelet replaces the reason of a waiting container at the deadline.
 	if !slices.ContainsFunc(pod.Status.ContainerStatuses, func(status corev1.ContainerStatus) bool {
 		return status.State.Running != nil || status.State.Terminated != nil && !status.State.Terminated.StartedAt.IsZero()
 	}) {
@@ -221,8 +219,8 @@ func (e evidence) overdue(pod *corev1.Pod) string {
 	return e.tooLong()
 }
 
-// couldNotStart says from events why a task did not start until its time was over, "" if there is
-// no such event. The pod may be nil, if it is gone.
+// couldNotStart returns why a task did not start in time, from events; empty if there is no such event. The pod
+// is nil if it is gone.
 func (e evidence) couldNotStart(pod *corev1.Pod, reasons ...string) string {
 	told := e.told(reasons...)
 	if told == "" {
@@ -237,7 +235,7 @@ func (e evidence) couldNotStart(pod *corev1.Pod, reasons ...string) string {
 	return "it could not start: " + told
 }
 
-// The sources of a time limit, as DeadlineAnnotation names them.
+// Sources of a time limit in DeadlineAnnotation.
 func (e evidence) tooLong() string {
 	seconds := int64(0)
 	if limit := e.job.Spec.Template.Spec.ActiveDeadlineSeconds; limit != nil {
@@ -250,8 +248,8 @@ func (e evidence) tooLong() string {
 	return fmt.Sprintf("it did not finish within %d seconds (%s)", seconds, source)
 }
 
-// unable says why a container cannot start: for an image that cannot be pulled, which one, and
-// what the registry answered.
+// unable returns why a container cannot start. For an image that cannot be pulled, it names the image and
+// quotes the registry.
 func (e evidence) unable(pod *corev1.Pod) string {
 	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		waiting := status.State.Waiting
@@ -311,7 +309,7 @@ func (e evidence) fetched(pod *corev1.Pod) string {
 	return ""
 }
 
-// others tells of any other container that ended badly, and of what the pod says.
+// others describes other containers that failed, and the pod's own message.
 func (e evidence) others(pod *corev1.Pod) string {
 	if pod.Status.Phase == corev1.PodFailed {
 		for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
@@ -338,7 +336,7 @@ func (e evidence) refused() string {
 	return ""
 }
 
-// told is the newest event of the reasons, the first of which there is one.
+// told returns the newest event of the first reason that has one.
 func (e evidence) told(reasons ...string) string {
 	for _, reason := range reasons {
 		for _, told := range slices.Backward(e.events) {

@@ -18,26 +18,26 @@ import (
 	"github.com/job-executor/job-executor/functions/watcher/result"
 )
 
-// report is what a person is shown of one Job.
+// report is the part of a finished event about one Job.
 type report struct {
 	task string
-	// failure says why the task did not succeed; empty if it did.
+	// failure is why the task did not succeed; empty if it did.
 	failure string
 	// isErrored is true if the task could not be run, or its report cannot be used.
 	isErrored bool
 	runResult keptn.RunResult
 	// began is when the attempt started that decides the Job.
 	began time.Time
-	// notes are sentences on what else a person should know.
+	// notes are further sentences for the user.
 	notes    []string
 	logs     []logged
 	evidence evidence
-	// result is what the task reported.
+	// result is the task's own report.
 	result result.Result
 }
 
-// reports collects the reports of Jobs that have ended. Whatever cannot be read is mentioned in
-// them: it never holds a result back.
+// reports collects the reports of ended Jobs. It mentions in them what cannot be read, which never holds a
+// result back.
 func (w *Watcher) reports(ctx context.Context, ran []run.Ran) ([]report, error) {
 	var found []evidence
 	logs := 0

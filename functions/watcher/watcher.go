@@ -42,7 +42,7 @@ type Pods interface {
 	Events(ctx context.Context, namespace string, of types.UID) ([]corev1.Event, error)
 }
 
-// Watcher turns what happened to a Job into what its run needs next.
+// Watcher advances a run after a Job has changed.
 type Watcher struct {
 	Runs Runs
 	Pods Pods
@@ -185,8 +185,8 @@ func (w *Watcher) next(ctx context.Context, asked protocol.Notice) (*event.Event
 	return nil, nil
 }
 
-// resume starts the Jobs whose turn it is. One that may not start is given up, and the run
-// advances without it.
+// resume starts the Jobs whose turn it is. It gives up a Job that may not start, and the run advances without
+// it.
 func (w *Watcher) resume(ctx context.Context, log *slog.Logger, asked protocol.Notice, jobs []*batchv1.Job) (*event.Event, error) {
 	var failures []error
 	givenUp := false

@@ -1,3 +1,3 @@
-// Package jobspan writes the spans of Jobs that have ended, which nobody else can: Kubernetes
-// emits none.
+// Package jobspan writes the spans of ended Jobs from Kubernetes' timestamps, because Kubernetes itself writes
+// none.
 package jobspan

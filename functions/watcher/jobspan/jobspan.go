@@ -15,24 +15,23 @@ import (
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
-// Job is what is known of a Job that has ended.
+// Job is an ended Job with everything that its spans need.
 type Job struct {
 	// Task is that of its run.
 	Task keptn.Task
 	Job  *batchv1.Job
-	// Pods are its pods, the oldest first, and Events what Kubernetes told of them.
+	// Pods are its pods, the oldest first, and Events its Kubernetes events.
 	Pods   []corev1.Pod
 	Events []corev1.Event
-	// Result is how it ended, and Failure what the user is told of that, if it is no success.
+	// Result is the result of the Job, and Failure the user's message about it, empty on success.
 	Result  keptn.RunResult
 	Failure string
 }
 
-// Write writes the span of a Job below that of its task's run, and its phases below it: how
-// long it waited for the Jobs before it, for its pod and its files, and how long it ran. All
-// is from Kubernetes' own timestamps, so that it is the same each time; these are whole
-// seconds, and so no phase begins before the one before it ends, nor the Job before its task
-// was triggered. One that never ended as a Job ends now. It returns how long the phases took.
+// Write writes the span of a Job below its task's RUN span, and its phases below that: waiting for the Jobs
+// before it, for its pod and for its files, and running. All times are Kubernetes' own, so repeated calls write
+// the same spans. They are whole seconds, so no phase begins before the end of the one before it, nor the Job
+// before its task was triggered. A Job that never ended ends now. It returns the duration of each phase.
 func Write(ctx context.Context, tracer trace.Tracer, of Job, now time.Time) run.Phases {
 	job := of.Job
 	ended := run.FinishedAt(job)
@@ -72,7 +71,7 @@ func Write(ctx context.Context, tracer trace.Tracer, of Job, now time.Time) run.
 // clock only goes forwards, up to the end.
 type clock struct{ at, end time.Time }
 
-// reach is a time, or the one that was reached before if it is later.
+// reach returns a time, or the latest earlier result if that is later.
 func (c *clock) reach(at time.Time) time.Time {
 	if at.After(c.end) {
 		at = c.end
@@ -86,7 +85,7 @@ func (c *clock) reach(at time.Time) time.Time {
 // times are when the first of some containers began, and the last ended.
 type times struct {
 	began, ended time.Time
-	// last is how the last one ended, nil if it had not, in which pod.
+	// last is how the last container ended, nil if it has not, and its pod.
 	last *corev1.ContainerStateTerminated
 	pod  *corev1.Pod
 }
@@ -138,7 +137,7 @@ func phasesOf(of Job) phases {
 	return phases
 }
 
-// firstContainer is when the first container began; when nothing ever did, it is never.
+// firstContainer returns when the first container started; zero if none did.
 func (p phases) firstContainer() time.Time {
 	first := never()
 	for _, began := range []time.Time{p.fetch.began, p.run.began} {
@@ -164,7 +163,7 @@ type written struct {
 	took run.Phases
 }
 
-// phase writes a phase; a part is one of which others know the span.
+// phase writes the span of a phase. A part gives the span an id that others know.
 func (w written) phase(name string, from, to time.Time, part *part) {
 	job := w.of.Job
 	w.took[name] = to.Sub(from)
@@ -197,8 +196,8 @@ func (w written) phase(name string, from, to time.Time, part *part) {
 	span.End(trace.WithTimestamp(after(from, to)))
 }
 
-// after is the end of a span, which is after its beginning, if only just: else Jaeger takes
-// it for a mistake.
+// after returns the end of a span, at least slightly after its beginning: Jaeger treats an empty span as a
+// mistake.
 func after(from, to time.Time) time.Time {
 	if !to.After(from) {
 		return from.Add(time.Nanosecond)
@@ -206,7 +205,7 @@ func after(from, to time.Time) time.Time {
 	return to
 }
 
-// mark marks the span of what went wrong.
+// mark marks the span of a failure.
 func mark(span trace.Span, of Job) {
 	sentence, _, _ := strings.Cut(of.Failure, "\n")
 	telemetry.Fail(span, string(of.Result), sentence)

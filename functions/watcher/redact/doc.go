@@ -1,5 +1,4 @@
-// Package redact prepares text of a task for Keptn, whose database and web page are read by
-// more people than a Secret is: it cleans the text of terminal control sequences first, then
-// redacts the values of the Secrets that the task's container got as environment variables.
-// Whoever truncates the text does so afterwards.
+// Package redact prepares a task's text for Keptn, whose database and web page more people can read than a
+// Secret. It first removes terminal control sequences and then redacts the values of the task's Secrets.
+// Truncate the result, not the input.
 package redact

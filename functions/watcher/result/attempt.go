@@ -40,8 +40,8 @@ const (
 	// maxMessageBytes is how much of a termination message the kubelet keeps: its end
 	// (Kubernetes, kubelet/container.MaxContainerTerminationMessageLength is the file's limit).
 	maxMessageBytes = 4096
-	// maxPodMessageBytes is what the kubelet keeps of all containers of a pod. Each gets the
-	// same share, of which it keeps the beginning (kubelet/status, normalizeStatus).
+	// maxPodMessageBytes is the kubelet's limit for all containers of a pod together. It keeps the beginning of
+	// each container's share (kubelet/status, normalizeStatus).
 	maxPodMessageBytes = 12 << 10
 )
 

@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// maxDepth bounds how deep a report is nested. Keptn stores it some levels below the root of a
-// document of MongoDB, which takes 100 levels.
+// maxDepth bounds the nesting of a report. Keptn stores it some levels below the root of a MongoDB document,
+// which has at most 100 levels.
 const maxDepth = 32
 
 // decode reads an object of JSON and returns what Keptn could not decode or store of it, each
