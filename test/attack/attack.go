@@ -16,21 +16,21 @@ import (
 	"github.com/job-executor/job-executor/functions/run"
 )
 
-// Request is one of them. Without a body it is a GET, else a POST.
+// Request is an attack. Without a body it is a GET, otherwise a POST.
 type Request struct {
 	Name, URL string
 	Header    map[string]string
 	Body      string
 }
 
-// The addresses in a cluster.
+// Addresses in a cluster.
 const (
 	brokerURL = "http://broker-ingress.knative-eventing.svc.cluster.local/job-executor/keptn"
 	bridgeURL = "http://bridge.job-executor.svc.cluster.local"
 	filesURL  = "http://bridge-files.job-executor.svc.cluster.local"
 )
 
-// forged is an event that nobody has signed, for the Broker or for a function itself.
+// forged returns an unsigned event for the Broker or a function.
 func forged(name, url, eventType string, data any, attributes map[string]string) Request {
 	content, _ := json.Marshal(data) // of strings, and of what was JSON
 	header := map[string]string{
@@ -43,7 +43,7 @@ func forged(name, url, eventType string, data any, attributes map[string]string)
 	return Request{name, url, header, string(content)}
 }
 
-// On are the attacks on a task that has a Job.
+// On returns the attacks on a task with a Job.
 func On(task keptn.Task, job *batchv1.Job) []Request {
 	keptnEvent := func(name, url string, phase keptn.Phase, attributes map[string]string) Request {
 		data := map[string]any{
@@ -88,7 +88,7 @@ func On(task keptn.Task, job *batchv1.Job) []Request {
 	}
 }
 
-// Do makes a request with a client, and returns the status of the answer.
+// Do makes the request, and returns the status of the response.
 func (r Request) Do(client *http.Client) (int, error) {
 	method := http.MethodGet
 	if r.Body != "" {
@@ -109,9 +109,9 @@ func (r Request) Do(client *http.Client) (int, error) {
 	return response.StatusCode, nil
 }
 
-// Script makes requests from a container with a shell and wget, and prints below each one's name
-// what was answered. Of a pod that is not to reach the Broker it begins once it does not, or a
-// minute has passed: some networks enforce policies a little after a pod has started.
+// Script returns a shell script that makes the requests with wget and prints each response below the request's
+// name. In a pod that must not reach the Broker, it waits up to a minute for that: some networks apply policies
+// late.
 func Script(requests []Request, isApart bool) string {
 	var text strings.Builder
 	if isApart {

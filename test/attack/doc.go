@@ -1,4 +1,3 @@
-// Package attack has what somebody may try who can run containers beside a task's, and knows
-// all of the task and of its Job: each of these requests is to have no effect. They are tried in
-// the embedded system and, from a pod, on a real cluster.
+// Package attack has requests of an attacker who can run containers next to a task's and knows everything about
+// the task and its Job. None may have an effect. The embedded system and a pod on a real cluster try them.
 package attack

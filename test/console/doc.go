@@ -1,4 +1,3 @@
-// Package console is what a user of Keptn and Job Executor does and sees: sequences,
-// events, Jobs and traces, as they are shown in a terminal. Both demos and the
-// end-to-end tests stand on it.
+// Package console does and shows what a user of Keptn and Job Executor does and sees in a terminal: sequences,
+// events, Jobs and traces. The demos and the end-to-end tests use it.
 package console

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Eventually waits until there is no error, at most for the limit.
+// Eventually repeats a check until it succeeds, up to a limit of time. It returns the check's last error.
 func Eventually(ctx context.Context, limit time.Duration, done func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

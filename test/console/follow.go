@@ -17,19 +17,18 @@ type Follower struct {
 	Terminal         *Terminal
 	Keptn            Keptn
 	Project, Context string
-	// Interval is how often it looks; each time it also calls Look, for what else there
-	// is to be shown, with the sequence's events. Look may be nil.
+	// Interval is the interval of checks. Each one also calls Look with the sequence's events. Look may be nil.
 	Interval time.Duration
 	Look     func(context.Context, []Event) error
 
 	seen map[string]bool
 }
 
-// Follow shows the sequence until Keptn says that it is over, or ctx ends, which is an
-// error. It returns our last finished event, or nil if there is none.
+// Follow shows the sequence until Keptn says that it is over. It returns our last finished event, nil if there
+// is none, and an error if the context ends first.
 func (f *Follower) Follow(ctx context.Context) (*Event, error) {
 	for {
-		// The state first: what is read after it has all events that led to it.
+		// The state is read first, so that the events include all that led to it.
 		state, stageState, err := f.Keptn.State(ctx, f.Project, f.Context)
 		if err != nil {
 			return nil, err
@@ -60,7 +59,7 @@ func (f *Follower) Follow(ctx context.Context) (*Event, error) {
 	}
 }
 
-// Once shows a line, but not again one with the same key.
+// Once shows a line unless one with the same key was shown.
 func (f *Follower) Once(key, from, what string) {
 	if f.seen == nil {
 		f.seen = map[string]bool{}
@@ -71,8 +70,7 @@ func (f *Follower) Once(key, from, what string) {
 	}
 }
 
-// Jobs shows what has become of Jobs, and returns the name of a task that runs, if any
-// does.
+// Jobs shows the states of Jobs, and returns the name of a running task, if any.
 func (f *Follower) Jobs(jobs []batchv1.Job) (running string) {
 	for index := range jobs {
 		job := &jobs[index]

@@ -14,10 +14,10 @@ import (
 	functions "github.com/job-executor/job-executor/functions/keptn"
 )
 
-// Keptn is Keptn as its user reaches it.
+// Keptn is a user's access to Keptn.
 type Keptn struct {
-	// Call makes a request to a path below Keptn's /api with a JSON body, and
-	// returns the answer's body; any answer but a success is an error.
+	// Call makes a request to a path below Keptn's /api with a JSON body, and returns the response's body. It
+	// returns an error unless the response is a success.
 	Call func(ctx context.Context, method, path string, body []byte) ([]byte, error)
 }
 
@@ -36,7 +36,7 @@ func (k Keptn) exchange(ctx context.Context, method, path string, body, answer a
 	return nil
 }
 
-// Shipyard is a shipyard of one stage, with one sequence "pipeline" of tasks.
+// Shipyard returns a shipyard of one stage with one sequence "pipeline" of tasks.
 func Shipyard(stage string, tasks ...string) string {
 	text := "apiVersion: spec.keptn.sh/0.2.2\nkind: Shipyard\nmetadata: {name: shipyard}\n" +
 		"spec:\n  stages:\n    - name: " + stage + "\n      sequences:\n        - name: pipeline\n          tasks:\n"
@@ -46,8 +46,7 @@ func Shipyard(stage string, tasks ...string) string {
 	return text
 }
 
-// CreateProject creates a project with one service, whose files are put at the
-// service's level in each stage that is named.
+// CreateProject creates a project with one service, and uploads files at the service's level of each stage.
 func (k Keptn) CreateProject(ctx context.Context, name, shipyard, service string, stages []string, files map[string][]byte) error {
 	err := k.exchange(ctx, http.MethodPost, "/controlPlane/v1/project", map[string]string{
 		"name": name, "shipyard": base64.StdEncoding.EncodeToString([]byte(shipyard)),
@@ -58,7 +57,7 @@ func (k Keptn) CreateProject(ctx context.Context, name, shipyard, service string
 	return k.AddService(ctx, name, service, stages, files)
 }
 
-// AddService adds a service to a project, whose files are put at its level in each stage that is named.
+// AddService adds a service to a project, and uploads files at its level of each stage.
 func (k Keptn) AddService(ctx context.Context, project, service string, stages []string, files map[string][]byte) error {
 	if err := k.exchange(ctx, http.MethodPost, "/controlPlane/v1/project/"+project+"/service", map[string]string{"serviceName": service}, nil); err != nil {
 		return err
@@ -76,8 +75,8 @@ func (k Keptn) AddService(ctx context.Context, project, service string, stages [
 	return nil
 }
 
-// SetFaults has Keptn for tests count events up to a lag late, and be away for a time;
-// it returns how many requests others have made.
+// SetFaults makes Keptn for tests count events up to a lag late, and be down for a time. It returns the number
+// of other clients' requests.
 func (k Keptn) SetFaults(ctx context.Context, lag, away time.Duration) (requests int, err error) {
 	var answer struct{ Requests int }
 	query := url.Values{"lag": {lag.String()}, "away": {away.String()}}
@@ -90,7 +89,7 @@ func (k Keptn) Trigger(ctx context.Context, project, stage, sequence, service st
 	return k.Send(ctx, "sh.keptn.event."+stage+"."+sequence+".triggered", project, stage, service, data)
 }
 
-// Send sends an event of any type as a user does, and returns its Keptn context.
+// Send sends an event of any type like a user, and returns its Keptn context.
 func (k Keptn) Send(ctx context.Context, eventType, project, stage, service string, data map[string]any) (string, error) {
 	all := map[string]any{"project": project, "stage": stage, "service": service}
 	for name, value := range data {
@@ -126,7 +125,7 @@ func (k Keptn) Integration(ctx context.Context, name string) (*Integration, erro
 	return nil, nil
 }
 
-// Subscribe adds a subscription to an integration, as Keptn's web page does.
+// Subscribe adds a subscription to an integration like Keptn's web page.
 func (k Keptn) Subscribe(ctx context.Context, integration, eventType string) error {
 	known, err := k.Integration(ctx, integration)
 	if err != nil {
@@ -139,7 +138,7 @@ func (k Keptn) Subscribe(ctx context.Context, integration, eventType string) err
 	return k.exchange(ctx, http.MethodPost, path, map[string]any{"event": eventType, "filter": map[string]any{}}, nil)
 }
 
-// ErrorsOf are the messages in Keptn's log of an integration, for triggered events.
+// ErrorsOf returns the messages in Keptn's log of an integration for triggered events.
 func (k Keptn) ErrorsOf(ctx context.Context, triggeredIDs ...string) ([]string, error) {
 	var answer struct {
 		Logs []struct{ Message, TriggeredID, IntegrationID string }
@@ -161,7 +160,7 @@ func (k Keptn) Abort(ctx context.Context, project, keptnContext string) error {
 	return k.exchange(ctx, http.MethodPost, "/controlPlane/v1/sequence/"+project+"/"+keptnContext+"/control", map[string]string{"state": "abort"}, nil)
 }
 
-// Event is an event that was on Keptn's stream.
+// Event is an event on Keptn's stream.
 type Event struct {
 	ID          string `json:"id"`
 	Type        string `json:"type"`
@@ -173,21 +172,21 @@ type Event struct {
 		Result  string         `json:"result"`
 		Message string         `json:"message"`
 		Test    map[string]any `json:"test"`
-		// Labels are the task's, and those that were added.
+		// Labels include those of the task.
 		Labels map[string]string `json:"labels"`
 	} `json:"data"`
-	// Raw is all of it.
+	// Raw is the whole event.
 	Raw json.RawMessage `json:"-"`
 }
 
-// UnmarshalJSON keeps the raw event, too.
+// UnmarshalJSON also keeps the raw event.
 func (e *Event) UnmarshalJSON(content []byte) error {
 	type plain Event
 	e.Raw = append([]byte{}, content...)
 	return json.Unmarshal(content, (*plain)(e))
 }
 
-// Events are the events of a Keptn context, the oldest first.
+// Events returns the events of a Keptn context, the oldest first.
 func (k Keptn) Events(ctx context.Context, keptnContext string) ([]Event, error) {
 	var answer struct {
 		Events []Event `json:"events"`
@@ -203,7 +202,7 @@ func (k Keptn) Events(ctx context.Context, keptnContext string) ([]Event, error)
 	return events, nil
 }
 
-// Ours are those of the events that Job Executor sent.
+// Ours returns Job Executor's events.
 func Ours(events []Event) []Event {
 	var ours []Event
 	for _, event := range events {
@@ -214,7 +213,7 @@ func Ours(events []Event) []Event {
 	return ours
 }
 
-// State is the state of a Keptn context's sequence, and that of its stage.
+// State returns the state of a Keptn context's sequence and of its stage.
 func (k Keptn) State(ctx context.Context, project, keptnContext string) (sequence, stage string, err error) {
 	var answer struct {
 		States []struct {
@@ -234,8 +233,8 @@ func (k Keptn) State(ctx context.Context, project, keptnContext string) (sequenc
 	return answer.States[0].State, answer.States[0].Stages[0].State, nil
 }
 
-// Counted is how many events Keptn has counted for the current task of a Keptn context. It has
-// stored an event before it counts it.
+// Counted returns the number of counted events for the current task of a Keptn context. Keptn stores an event
+// before it counts it.
 func (k Keptn) Counted(ctx context.Context, project, keptnContext string) (int, error) {
 	var answer struct {
 		SequenceExecutions []struct {
@@ -251,5 +250,5 @@ func (k Keptn) Counted(ctx context.Context, project, keptnContext string) (int, 
 	return len(answer.SequenceExecutions[0].Status.CurrentTask.Events), nil
 }
 
-// TraceID is the id of the trace of a Keptn context.
+// TraceID returns the trace id of a Keptn context.
 func TraceID(keptnContext string) string { return strings.ReplaceAll(keptnContext, "-", "") }

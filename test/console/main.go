@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// Main runs a program until it ends, or is told to by SIGINT or SIGTERM, which end the context.
-// An error is printed after the program's name, and ends the process with 1.
+// Main runs a program with a context that SIGINT and SIGTERM end. It prints an error after the program's name
+// and exits with 1.
 func Main(name string, run func(ctx context.Context) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := run(ctx)

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/term"
 )
 
-// Terminal shows what happens as it happens: with colours and a status line in a
-// terminal, and plainly elsewhere or if NO_COLOR is set.
+// Terminal shows lines as they happen: in a terminal with colours and a status line, elsewhere or with NO_COLOR
+// plainly.
 type Terminal struct {
 	out   *os.File
 	fancy bool
@@ -22,13 +22,13 @@ type Terminal struct {
 	status string
 }
 
-// NewTerminal returns a terminal that writes to a file.
+// NewTerminal returns a terminal for a file.
 func NewTerminal(out *os.File) *Terminal {
 	fancy := term.IsTerminal(int(out.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	return &Terminal{out: out, fancy: fancy, began: time.Now()}
 }
 
-// Begin has the times of lines count from now.
+// Begin resets the clock of lines.
 func (t *Terminal) Begin() {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
@@ -53,7 +53,7 @@ func (t *Terminal) paint(colour, text string) string {
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"
 }
 
-// Heading begins a section.
+// Heading prints the heading of a section.
 func (t *Terminal) Heading(text string) {
 	t.print("\n" + t.paint(bold, "── "+text+" "+strings.Repeat("─", max(0, width-len([]rune(text))-noTail))) + "\n")
 }
@@ -61,12 +61,12 @@ func (t *Terminal) Heading(text string) {
 // Say prints a line of text.
 func (t *Terminal) Say(text string) { t.print(text) }
 
-// Indented prints a text, each line of it indented.
+// Indented prints an indented text.
 func (t *Terminal) Indented(text string) {
 	t.print("    " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n    "))
 }
 
-// Line prints something that happened: who did it, to whom (or nobody), and what.
+// Line prints an occurrence: who, to whom (if anybody), and what.
 func (t *Terminal) Line(from, to, what string) {
 	colour := ""
 	switch {
@@ -92,7 +92,7 @@ func (t *Terminal) Line(from, to, what string) {
 	t.print(t.paint(grey, fmt.Sprintf("%7.2f s  ", elapsed.Seconds())) + way + padding + what)
 }
 
-// Status shows a line that the next one replaces; only in a terminal.
+// Status shows a line that the next one replaces, only in a terminal.
 func (t *Terminal) Status(text string) {
 	if !t.fancy {
 		return
@@ -115,8 +115,7 @@ func (t *Terminal) print(text string) {
 	fmt.Fprintln(t.out, text)
 }
 
-// ShowEvent prints the event with the beginning of its message: the rest of it is
-// the log, which follows.
+// ShowEvent prints the event with the beginning of its message, before the log.
 func (t *Terminal) ShowEvent(finished Event) error {
 	var event map[string]any
 	if err := json.Unmarshal(finished.Raw, &event); err != nil {

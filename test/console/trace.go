@@ -12,33 +12,32 @@ import (
 type Span struct {
 	ID, ParentID  string
 	Service, Name string
-	// Kind is the OpenTelemetry kind, as SERVER.
+	// Kind is the OpenTelemetry kind, such as SERVER.
 	Kind     string
 	Start    time.Time
 	Duration time.Duration
-	// Result is that of a task's run, or of a Job; Error is why the span is marked, if it is.
+	// Result is the result of a run or Job, and Error the error of the span, if any.
 	Result, Error string
-	// Attributes are the keys of its attributes.
+	// Attributes are the keys of the attributes.
 	Attributes []string
-	// Warnings are what a viewer has against it.
+	// Warnings are a viewer's warnings.
 	Warnings []string
 }
 
-// ours begins the names of our functions' services.
+// ours is the prefix of our services' names.
 const ours = "job-executor-"
 
-// IsOurs says whether a span is one of our functions'; those of Knative are beside them.
+// IsOurs reports whether a span belongs to a function, and not to Knative.
 func IsOurs(span Span) bool { return strings.HasPrefix(span.Service, ours) }
 
-// OfOurs are the spans of our functions.
+// OfOurs returns the spans of our functions.
 func OfOurs(spans []Span) []Span {
 	return slices.DeleteFunc(slices.Clone(spans), func(span Span) bool { return !IsOurs(span) })
 }
 
-// Outline draws the spans of a trace as trees, without what differs from run to run: each
-// line has a span's kind, function and name, how a run or a Job ended, and why the span is
-// marked. Those of one parent are sorted, and alike ones are one: an event may be delivered
-// more than once. What has lost its parent stands at the end.
+// Outline draws the spans of a trace as trees without varying details. Each line has a span's kind, function
+// and name, the result of a run or Job, and an error. Siblings are sorted, and equal ones drawn once, because
+// an event may be delivered again. Orphans come last.
 func Outline(spans []Span) string {
 	known, children := map[string]bool{"": true}, map[string][]Span{}
 	for _, span := range spans {
@@ -61,7 +60,7 @@ func Outline(spans []Span) string {
 	return text.String()
 }
 
-// outline draws what is below parents that are alike.
+// outline draws the children of equal parents.
 func outline(text *strings.Builder, children map[string][]Span, parents []string, indent string) {
 	alike := map[string][]string{} // ids by line
 	for _, parent := range parents {
@@ -82,7 +81,7 @@ func outline(text *strings.Builder, children map[string][]Span, parents []string
 	}
 }
 
-// Attributes lists for each name of spans the keys of their attributes.
+// Attributes lists the attribute keys of the spans of each name.
 func Attributes(spans []Span) string {
 	byName := map[string]map[string]bool{}
 	for _, span := range spans {
@@ -100,7 +99,7 @@ func Attributes(spans []Span) string {
 	return text.String()
 }
 
-// Depth is how many spans are above each other at most.
+// Depth returns the depth of the tree.
 func Depth(spans []Span) int {
 	parents := map[string]string{}
 	for _, span := range spans {
@@ -117,12 +116,12 @@ func Depth(spans []Span) int {
 	return deepest
 }
 
-// HasEnded says whether a trace is whole, with a root: that is its last span to be written.
+// HasEnded reports whether a trace is complete and has a root, which is written last.
 func HasEnded(spans []Span) bool {
 	return slices.ContainsFunc(spans, func(span Span) bool { return span.ParentID == "" }) && IsWhole(spans)
 }
 
-// IsWhole says whether the parent of every span is there.
+// IsWhole reports whether every span's parent exists.
 func IsWhole(spans []Span) bool {
 	known := map[string]bool{"": true}
 	for _, span := range spans {
@@ -131,8 +130,7 @@ func IsWhole(spans []Span) bool {
 	return !slices.ContainsFunc(spans, func(span Span) bool { return !known[span.ParentID] })
 }
 
-// Tree draws spans as a tree with durations. Spans that the keep function does
-// not keep are left out; their children move up.
+// Tree draws spans as a tree with durations. The children of spans that keep rejects move up.
 func Tree(spans []Span, keep func(Span) bool) string {
 	byID := map[string]Span{}
 	for _, span := range spans {

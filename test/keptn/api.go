@@ -17,8 +17,8 @@ import (
 	"github.com/keptn/go-utils/pkg/api/models"
 )
 
-// kept are the attributes that the API passes on; it drops all others, and sets
-// id and time anew (recording 54-api-attributes).
+// kept are the attributes that the API keeps. It drops all others, and replaces id and time (recording
+// 54-api-attributes).
 var kept = []string{"contenttype", "data", "extensions", "gitcommitid", "shkeptncontext", "source", "specversion", "triggeredid", "type"}
 
 // requiredMissing is the code in the body of the API's 422.
@@ -70,8 +70,7 @@ func (s *Server) postEvent(writer http.ResponseWriter, request *http.Request) {
 // maxValidatedBytes is MAX_EVENT_SIZE_KB.
 const maxValidatedBytes = 64 << 10
 
-// problemOf is what event validation has against an event (recording
-// 71-validation-on).
+// problemOf returns the objection of event validation to an event (recording 71-validation-on).
 func (s *Server) problemOf(event message) string {
 	parts := strings.Split(event.text("type"), ".")
 	last := parts[len(parts)-1]
@@ -144,8 +143,8 @@ func (s *Server) controlPlane() http.Handler {
 	})
 }
 
-// listOpen lists open triggered events, the newest first. Pages after the first
-// repeat the first page's items, as Keptn has it (recordings 47 and 62).
+// listOpen lists open triggered events, the newest first. Pages after the first repeat its items, as in Keptn
+// (recordings 47 and 62).
 func (s *Server) listOpen(writer http.ResponseWriter, request *http.Request) {
 	query := request.URL.Query()
 	if name := query.Get("project"); name != "" && s.projects[name] == nil {
@@ -225,7 +224,7 @@ func brief(event message) map[string]any {
 	return map[string]any{"id": event.text("id"), "type": event.text("type"), "time": event.text("time")}
 }
 
-// matches says whether a value is the one that a query wants, if it wants one.
+// matches reports whether a value equals that of a query, if the query has one.
 func matches(wanted, value string) bool { return wanted == "" || wanted == value }
 
 func (s *Server) listExecutions(writer http.ResponseWriter, request *http.Request) {
@@ -268,8 +267,7 @@ func (s *Server) listExecutions(writer http.ResponseWriter, request *http.Reques
 	answer(writer, http.StatusOK, map[string]any{"sequenceExecutions": found, "pageSize": len(found), "totalCount": len(found)})
 }
 
-// listEvents is mongodb-datastore: all events that were on the stream, the
-// newest first.
+// listEvents is mongodb-datastore's list of all events on the stream, the newest first.
 func (s *Server) listEvents(writer http.ResponseWriter, request *http.Request) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -309,7 +307,7 @@ func (s *Server) postProject(writer http.ResponseWriter, request *http.Request) 
 		refuse(writer, http.StatusInternalServerError, err.Error())
 		return
 	}
-	// The credentials' token is not told.
+	// The response does not contain the credentials' token.
 	s.projects[body.Name].credentials = map[string]any{
 		"remoteURL": body.GitCredentials.RemoteURL, "user": body.GitCredentials.User, "https": body.GitCredentials.HTTPS,
 	}
@@ -319,8 +317,7 @@ func (s *Server) postProject(writer http.ResponseWriter, request *http.Request) 
 	writer.WriteHeader(http.StatusCreated)
 }
 
-// tell publishes that shipyard-controller does something, and returns what
-// publishes that it is done.
+// tell publishes that shipyard-controller starts an operation, and returns a function that publishes its end.
 func (s *Server) tell(what string, data map[string]any) (finish func(more map[string]any)) {
 	keptnContext := s.options.NewID()
 	s.publish(s.controllerEvent(what+".started", keptnContext, data))
@@ -386,7 +383,7 @@ func (s *Server) register(writer http.ResponseWriter, request *http.Request) {
 	}
 	for id, known := range s.integrations {
 		if known.Name == wanted.Name && known.MetaData.KubernetesMetaData.Namespace == namespace {
-			// What is stored stays, its subscriptions as well (recording 01-registration).
+			// A known registration keeps its subscriptions (recording 01-registration).
 			answer(writer, http.StatusOK, map[string]any{"id": id})
 			return
 		}

@@ -10,13 +10,12 @@ import (
 	"time"
 )
 
-// TestHeader marks requests of a test itself, which are not counted and do not fail.
+// TestHeader marks requests of a test, which are not counted and never fail.
 const TestHeader = "X-Test"
 
-// faults are what is wrong with the control plane for now: it counts started and
-// finished events late and in any order, or it is away.
+// faults are the current faults of the control plane: it counts events late and in any order, or it is down.
 type faults struct {
-	// lag is the longest that an event waits until it is counted, in nanoseconds.
+	// lag is the longest delay before an event is counted, in nanoseconds.
 	lag      atomic.Int64
 	mutex    sync.Mutex
 	back     time.Time
@@ -24,14 +23,14 @@ type faults struct {
 	waiting  sync.WaitGroup
 }
 
-// away says for how long the control plane is still away.
+// away returns how long the control plane remains down.
 func (f *faults) away() time.Duration {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	return time.Until(f.back)
 }
 
-// handle has an event handled, at once or late.
+// handle handles an event at once or late.
 func (f *faults) handle(content []byte, handle func([]byte)) {
 	most := time.Duration(f.lag.Load())
 	away := f.away()
@@ -51,7 +50,7 @@ func (f *faults) handle(content []byte, handle func([]byte)) {
 	})
 }
 
-// through counts requests, and refuses them while the control plane is away.
+// through counts requests, and refuses them while the control plane is down.
 func (f *faults) through(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		if request.Header.Get(TestHeader) != "" {
@@ -67,8 +66,8 @@ func (f *faults) through(next http.Handler) http.Handler {
 	})
 }
 
-// set sets the faults that are asked for, as Go durations, and answers with what has
-// been counted: POST /api/faults?lag=10s&away=5s
+// set sets the faults of a request, as Go durations, and responds with the counts: POST
+// /api/faults?lag=10s&away=5s
 func (f *faults) set(writer http.ResponseWriter, request *http.Request) {
 	query := request.URL.Query()
 	for name, use := range map[string]func(time.Duration){

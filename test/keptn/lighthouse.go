@@ -10,9 +10,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Hear is what the subscribers of core NATS do with an event: mongodb-datastore stores it, and
-// lighthouse-service evaluates. Unlike shipyard-controller, they get an event again that was
-// published twice (K1a of a real Keptn 1.4.5).
+// Hear passes an event to the subscribers of core NATS: mongodb-datastore stores it, and lighthouse-service
+// evaluates. Unlike shipyard-controller, they receive a duplicate (K1a of a real Keptn 1.4.5).
 func (s *Server) Hear(content []byte) {
 	var event message
 	if json.Unmarshal(content, &event) != nil || event.text("type") == "" {
@@ -36,7 +35,7 @@ func (s *Server) Hear(content []byte) {
 
 const lighthouseSource = "lighthouse-service"
 
-// evaluation is one that lighthouse-service works on.
+// evaluation is an evaluation in progress.
 type evaluation struct {
 	triggered message
 	slo       slo
@@ -57,14 +56,13 @@ type slo struct {
 	} `json:"total_score"`
 }
 
-// criteria are met if all of them are.
+// criteria are met if all of their members are.
 type criteria struct {
 	Criteria []string `json:"criteria"`
 }
 
-// askForSLIs answers an evaluation of a service with an slo.yaml. It publishes an event of its own
-// for the SLIs, of which shipyard-controller knows nothing. Services without the file are left to
-// other integrations.
+// askForSLIs starts the evaluation of a service with an slo.yaml. It publishes a triggered event for the SLIs,
+// which shipyard-controller does not know. Services without the file are left to other integrations.
 func (s *Server) askForSLIs(triggered message) {
 	project := s.projects[triggered.dataText("project")]
 	if project == nil {
@@ -91,7 +89,7 @@ func (s *Server) askForSLIs(triggered message) {
 	s.publish(getSLI)
 }
 
-// evaluate answers an evaluation with what get-sli.finished says, each time that it comes.
+// evaluate finishes an evaluation with the SLIs of each get-sli.finished.
 func (s *Server) evaluate(asked evaluation, finished message) {
 	var data struct {
 		Status, Result, Message string
@@ -125,8 +123,8 @@ func (s *Server) evaluate(asked evaluation, finished message) {
 	}))
 }
 
-// evaluate returns the result and the score in percent: an objective that passes counts with its
-// weight, and one that warns with half of it.
+// evaluate returns the result and the score in percent. A passed objective counts with its weight, and a
+// warning with half of it.
 func (s slo) evaluate(values map[string]float64) (result string, score float64) {
 	var reached, total float64
 	key := true
@@ -211,7 +209,7 @@ func satisfies(criterion string, value float64) bool {
 	return false
 }
 
-// lighthouseEvent is an event of lighthouse-service about the task of a triggered event.
+// lighthouseEvent returns an event of lighthouse-service about the task of a triggered event.
 func (s *Server) lighthouseEvent(triggered message, what string, data map[string]any) message {
 	all := map[string]any{"project": triggered.dataText("project"), "stage": triggered.dataText("stage"), "service": triggered.dataText("service")}
 	if labels, ok := triggered.data()["labels"]; ok {
@@ -227,7 +225,7 @@ func (s *Server) lighthouseEvent(triggered message, what string, data map[string
 	}
 }
 
-// isStorable says whether MongoDB takes data: it knows no NUL in a name, and 100 levels (K2a).
+// isStorable reports whether MongoDB can store data: no NUL in a name, and at most 100 levels (K2a).
 func isStorable(value any, depth int) bool {
 	const maxDepth = 100
 	switch value := value.(type) {

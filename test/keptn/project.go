@@ -22,8 +22,8 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// project is a Keptn project: its shipyard and its Git repository, in Keptn's
-// layout with directories for stages.
+// project is a Keptn project: its shipyard and its Git repository, in Keptn's layout with directories for
+// stages.
 type project struct {
 	name         string
 	shipyard     shipyard.Shipyard
@@ -38,7 +38,7 @@ type project struct {
 	known map[[2]string][]byte
 }
 
-// stagesDirectory is where Keptn keeps the stages in a repository.
+// stagesDirectory is the directory of the stages in a repository.
 const stagesDirectory = ".keptn-stages"
 
 // CreateProject creates a project with services in all its stages.
@@ -78,7 +78,7 @@ func (s *Server) createProject(name string, shipyardYAML []byte) error {
 	return nil
 }
 
-// created is when it was, in nanoseconds.
+// created is the time of creation in nanoseconds.
 func (p *project) created() string { return strconv.FormatInt(p.createdAt.UnixNano(), 10) }
 
 func (p *project) createServices(names ...string) error {
@@ -106,7 +106,7 @@ func (p *project) write(directory string, files map[string][]byte) (string, erro
 		if err := errors.Join(os.MkdirAll(filepath.Dir(target), 0o755), os.WriteFile(target, content, 0o600)); err != nil {
 			return "", fmt.Errorf("writing %s: %w", name, err)
 		}
-		// Without a look at all other files, which takes longer the more there are.
+		// Skip the status of other files, which takes longer the more files there are.
 		if err := tree.AddWithOptions(&git.AddOptions{Path: path.Join(directory, name), SkipStatus: true}); err != nil {
 			return "", fmt.Errorf("adding %s: %w", name, err)
 		}
@@ -128,7 +128,7 @@ func (p *project) head() string {
 	return reference.Hash().String()
 }
 
-// file reads a file at a commit, the newest if there is none.
+// file returns a file at a commit, by default the newest.
 func (p *project) file(name, commitID string) ([]byte, error) {
 	if commitID == "" {
 		return os.ReadFile(filepath.Join(p.directory, name)) //nolint:gosec // checked by the caller
@@ -158,8 +158,7 @@ func (p *project) file(name, commitID string) ([]byte, error) {
 	return []byte(content), err
 }
 
-// unescapedOnce is what Keptn's gateway does to paths before resource-service
-// sees them (recording 63-resources).
+// unescapedOnce unescapes paths like Keptn's gateway (recording 63-resources).
 func unescapedOnce(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		unescaped, err := url.PathUnescape(request.URL.EscapedPath())
@@ -173,8 +172,8 @@ func unescapedOnce(next http.Handler) http.Handler {
 	})
 }
 
-// resources is resource-service: files of a project, a stage or a service. It
-// matches escaped paths: a file's path is one segment.
+// resources is resource-service: the files of a project, stage or service. It matches escaped paths, so a
+// file's path is one segment.
 func (s *Server) resources() http.Handler {
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		parts := strings.Split(strings.TrimPrefix(request.URL.EscapedPath(), "/v1/project/"), "/")
@@ -227,7 +226,7 @@ func (p *project) metadata() map[string]any {
 }
 
 func (p *project) getResource(writer http.ResponseWriter, directory, uri, commit string) {
-	// It is unescaped once more, as a query: + is a blank.
+	// The path is unescaped again as a query: + is a blank.
 	name, err := url.QueryUnescape(uri)
 	if err != nil || strings.Contains(name, "..") || strings.Contains(name, "~") {
 		refuse(writer, http.StatusBadRequest, "invalid resource uri")
@@ -296,10 +295,10 @@ func (p *project) putResources(writer http.ResponseWriter, request *http.Request
 	answer(writer, status, map[string]any{"commitID": commit, "metadata": p.metadata()})
 }
 
-// defaultPage is how many items Keptn lists that was not asked for a number.
+// defaultPage is Keptn's default size of a page.
 const defaultPage = 20
 
-// paginate is how resource-service pages: the key is an offset, "0" the end.
+// paginate pages like resource-service: the key is an offset, and "0" is the end.
 func paginate[Item any](items []Item, query url.Values) (page []Item, next string, total int) {
 	size, err := strconv.Atoi(query.Get("pageSize"))
 	if err != nil || size <= 0 {

@@ -10,7 +10,7 @@ import (
 	shipyard "github.com/keptn/go-utils/pkg/lib/v0_2_0"
 )
 
-// message is a Keptn event as it stands on the stream.
+// message is a Keptn event on the stream.
 type message map[string]any
 
 func (m message) text(name string) string {
@@ -28,7 +28,7 @@ func (m message) dataText(name string) string {
 	return value
 }
 
-// openEvent is a triggered event that is listed.
+// openEvent is a listed triggered event.
 type openEvent struct {
 	event     message
 	execution *execution
@@ -52,7 +52,7 @@ type execution struct {
 	stageState       string
 	latest           message
 	latestFailed     message
-	strays           []message // the latest events that named another stage
+	strays           []message // the latest events of another stage
 	previous         []taskResult
 	current          currentTask
 	waitingDispatch  *openEvent
@@ -85,8 +85,7 @@ const (
 
 const controllerSource = "shipyard-controller"
 
-// Handle is what shipyard-controller does with an event of the stream. Garbage
-// is dropped (recording 51-nats-odd).
+// Handle handles an event of the stream like shipyard-controller. It drops garbage (recording 51-nats-odd).
 func (s *Server) Handle(content []byte) {
 	var event message
 	if json.Unmarshal(content, &event) != nil || event.text("type") == "" {
@@ -107,8 +106,7 @@ func (s *Server) Handle(content []byte) {
 	}
 }
 
-// trigger starts a sequence, or lets it wait for one that runs on the same
-// service in the same stage.
+// trigger starts a sequence, or queues it behind one of the same service and stage.
 func (s *Server) trigger(event message, stage, name string) {
 	project, sequence, problem := s.find(event.dataText("project"), stage, name)
 	run := &execution{
@@ -145,8 +143,7 @@ func (e *execution) blocks(other *execution) bool {
 		(e.state == started || e.state == paused)
 }
 
-// find returns a sequence, or the problem that Keptn has with it (recording
-// 48-no-such-sequence).
+// find returns a sequence, or Keptn's error (recording 48-no-such-sequence).
 func (s *Server) find(projectName, stageName, sequenceName string) (*project, *shipyard.Sequence, string) {
 	project := s.projects[projectName]
 	if project == nil {
@@ -167,8 +164,8 @@ func (s *Server) find(projectName, stageName, sequenceName string) (*project, *s
 	return nil, nil, problem + "no stage with name " + stageName
 }
 
-// next lists the execution's next task, and dispatches it after a while; or ends
-// the sequence after its last.
+// next lists the execution's next task and dispatches it after a delay, or ends the sequence after its last
+// task.
 func (s *Server) next(run *execution) {
 	index := len(run.previous)
 	if index == len(run.sequence.Tasks) {
@@ -191,7 +188,7 @@ func (s *Server) next(run *execution) {
 	run.waitingDispatch = listed
 	s.expect(run, event)
 	if run.state == paused {
-		// Not published, but counted for (recording 45-pause-started-while-paused).
+		// It is not published, but events count for it (recording 45-pause-started-while-paused).
 		run.setCurrent(event)
 		return
 	}
@@ -200,8 +197,8 @@ func (s *Server) next(run *execution) {
 	s.dispatchLater(run, published)
 }
 
-// expect has a sequence time out unless somebody answers its task in time: any
-// answer will do, even one that is not counted (recordings 31 and 70).
+// expect makes a sequence time out unless somebody answers its task in time. Any answer counts, even one that
+// is not counted (recordings 31 and 70).
 func (s *Server) expect(run *execution, event message) {
 	if s.options.StartedWait == 0 {
 		return
@@ -228,7 +225,7 @@ func (s *Server) dispatchLater(run *execution, published message) {
 		defer s.mutex.Unlock()
 		if listed != nil && run.waitingDispatch == listed && run.state == started {
 			run.waitingDispatch = nil
-			if run.current.triggeredID != published.text("id") { // else it was while paused
+			if run.current.triggeredID != published.text("id") { // otherwise it was published while paused
 				run.setCurrent(published)
 			}
 			s.publish(published)
@@ -236,8 +233,8 @@ func (s *Server) dispatchLater(run *execution, published message) {
 	})
 }
 
-// taskData is a task's input: the sequence's, what finished events added, the
-// last status and result, and the task's own properties (recording 10-chain).
+// taskData returns a task's input: the sequence's, the data of finished events, the last status and result, and
+// the task's properties (recording 10-chain).
 func (e *execution) taskData(task shipyard.Task) map[string]any {
 	data := clone(e.input)
 	_, hasMessage := data["message"]
@@ -273,9 +270,9 @@ func clone(value map[string]any) map[string]any {
 	return copied
 }
 
-// count counts a started or finished event for the current task of the context,
-// if Keptn does (recording 29-bad-started): another task's name or stage and a
-// missing triggeredid do not matter to it, an unknown triggeredid does.
+// count counts a started or finished event for the current task of the context, if Keptn does (recording
+// 29-bad-started). It ignores another task's name or stage and a missing triggeredid, but not an unknown
+// triggeredid.
 func (s *Server) count(event message, phase string) {
 	if event.dataText("project") == "" || event.dataText("stage") == "" {
 		return
@@ -312,15 +309,15 @@ func finishedProperties(event message, phase string) map[string]any {
 	return event.data()
 }
 
-// complete goes on when as many finished as started events were counted. The
-// worst result wins (recording 26-two-executors).
+// complete continues when as many finished as started events are counted. The worst result wins (recording
+// 26-two-executors).
 func (s *Server) complete(run *execution) {
 	var starts, ends int
 	result, status := "pass", "succeeded"
 	var properties map[string]any
 	for _, counted := range run.current.events {
-		// The event that completes the task gives the message, even if that is a
-		// started event which came last (recording 22-finished-before-started).
+		// The event that completes the task has the message, even if it is a late started event (recording
+		// 22-finished-before-started).
 		properties = counted.properties
 		if strings.HasSuffix(counted.eventType, ".started") {
 			starts++
@@ -361,7 +358,7 @@ func (s *Server) unlist(triggeredID string) {
 	s.open = slices.DeleteFunc(s.open, func(listed *openEvent) bool { return listed.event.text("id") == triggeredID })
 }
 
-// end ends a sequence and starts the one that waits for it.
+// end ends a sequence and starts the next one in its queue.
 func (e *execution) end(status, result string, text any, keptn *Server) {
 	keptn.open = slices.DeleteFunc(keptn.open, func(listed *openEvent) bool { return listed.execution == e })
 	e.waitingDispatch = nil
@@ -385,9 +382,8 @@ func (e *execution) end(status, result string, text any, keptn *Server) {
 	}
 }
 
-// startNext starts the sequences that are triggered by the end of this one, in the
-// same Keptn context. (It is not recorded; this is what Keptn documents of
-// triggeredOn, without selectors.)
+// startNext starts the sequences that this one triggers, in the same Keptn context. There is no recording; this
+// follows Keptn's documentation of triggeredOn, without selectors.
 func (e *execution) startNext(keptn *Server) {
 	ended := e.stage + "." + e.sequence.Name + ".finished"
 	for _, stage := range e.project.shipyard.Spec.Stages {
@@ -404,7 +400,7 @@ func (e *execution) startNext(keptn *Server) {
 	}
 }
 
-// startWaiting starts the sequences that wait for none any more.
+// startWaiting starts queued sequences that can run now.
 func (s *Server) startWaiting() {
 	for _, run := range s.executions {
 		if run.state == waiting && !s.isBlocked(run) {
@@ -437,7 +433,7 @@ func (s *Server) control(keptnContext, wanted string) {
 				run.state = run.stateBeforePause
 				s.startWaiting()
 				if run.waitingDispatch != nil {
-					// From the queue, and so without its content type (recording 44-pause-resume).
+					// It comes from the queue, and so without its content type (recording 44-pause-resume).
 					s.dispatchLater(run, run.waitingDispatch.event)
 				}
 			}
@@ -445,7 +441,7 @@ func (s *Server) control(keptnContext, wanted string) {
 	}
 }
 
-// controllerEvent is an event of shipyard-controller, of a type below sh.keptn.event.
+// controllerEvent returns an event of shipyard-controller of a type below sh.keptn.event.
 func (s *Server) controllerEvent(what, keptnContext string, data map[string]any) message {
 	return message{
 		"type": "sh.keptn.event." + what, "source": controllerSource, "id": s.options.NewID(),
@@ -454,8 +450,7 @@ func (s *Server) controllerEvent(what, keptnContext string, data map[string]any)
 	}
 }
 
-// publish puts an event on the stream as shipyard-controller does: without
-// waiting for an acknowledgement.
+// publish publishes an event like shipyard-controller: it does not wait for an acknowledgement.
 func (s *Server) publish(event message) {
 	content, err := json.Marshal(event)
 	if err == nil {

@@ -25,48 +25,44 @@ import (
 
 // Options are the settings of a control plane, and its faults.
 type Options struct {
-	// Directory holds its stream and repositories.
+	// Directory has its stream and repositories.
 	Directory string
-	// Token is what the gateway wants as x-token.
+	// Token is the required x-token of the gateway.
 	Token string
-	// DispatchDelay is the time between a task's event being listed and being
-	// dispatched, in which a started event is dropped. A real Keptn takes some
-	// 60 ms.
+	// DispatchDelay is the time between listing and dispatching a task's event, in which a started event is
+	// dropped. A real Keptn takes some 60 ms.
 	DispatchDelay time.Duration
-	// StartedWait is the time within which somebody has to answer a triggered task, or
-	// its sequence times out (Keptn's TASK_STARTED_WAIT_DURATION, by default ten
-	// minutes); 0 is for ever.
+	// StartedWait is how long a triggered task may be unanswered before its sequence times out (Keptn's
+	// TASK_STARTED_WAIT_DURATION, ten minutes by default); 0 is unlimited.
 	StartedWait time.Duration
-	// AckWait is after what time the stream gives an event again that
-	// shipyard-controller has not acknowledged; 0 is the recorded half minute.
+	// AckWait is when the stream redelivers an event that shipyard-controller has not acknowledged; 0 is the
+	// recorded half minute.
 	AckWait time.Duration
-	// ValidateEvents has the API refuse what Keptn's event validation refuses
-	// (recording 71-validation-on).
+	// ValidateEvents enables Keptn's event validation (recording 71-validation-on).
 	ValidateEvents bool
-	// Fault says what goes wrong with a request to the gateway; nil is nothing.
+	// Fault returns the fault of a request to the gateway; nil is none.
 	Fault func(request *http.Request) Fault
-	// Drop says of an event, by its type, that it gets lost after it was taken with
-	// success; nil drops none.
+	// Drop reports whether an event of a type is lost after it was accepted; nil loses none.
 	Drop func(eventType string) bool
-	// Counted is told of every event that is counted for a task, and by whom it is.
+	// Counted is called for every counted event, with its source.
 	Counted func(triggeredID, eventType, source string)
-	// Now is the clock that dates its events; nil is time.Now.
+	// Now is the clock of its events; nil is time.Now.
 	Now func() time.Time
-	// NewID makes the ids of events; nil makes random UUIDs.
+	// NewID creates ids of events; nil creates random UUIDs.
 	NewID func() string
-	// NATSAddress, GatewayAddress, ControlPlaneAddress, ResourceAddress and DatastoreAddress
-	// are where it listens; port 0 takes any that is free.
+	// NATSAddress, GatewayAddress, ControlPlaneAddress, ResourceAddress and DatastoreAddress are its listen
+	// addresses; port 0 is any free one.
 	NATSAddress, GatewayAddress, ControlPlaneAddress, ResourceAddress, DatastoreAddress string
 	Log                                                                                 *slog.Logger
 }
 
-// Fault is what goes wrong with a request.
+// Fault is the fault of a request.
 type Fault struct {
-	// Delay is for how long it is held up.
+	// Delay holds the request up.
 	Delay time.Duration
-	// Status is what is answered in place of Keptn's answer, unless it is 0.
+	// Status replaces Keptn's response, unless it is 0.
 	Status int
-	// Close closes the connection without an answer.
+	// Close closes the connection without a response.
 	Close bool
 }
 
@@ -80,11 +76,11 @@ type Server struct {
 	servers   []*http.Server
 	consumer  jetstream.Consumer
 	consume   jetstream.ConsumeContext
-	// down says that shipyard-controller is.
+	// down is true while shipyard-controller is stopped.
 	down atomic.Bool
 
-	// NATSURL, GatewayURL (ending in /api), ControlPlaneURL, ResourceURL and DatastoreURL are
-	// its addresses, as an integration is configured with them.
+	// NATSURL, GatewayURL (ending in /api), ControlPlaneURL, ResourceURL and DatastoreURL are its addresses for
+	// an integration.
 	NATSURL, GatewayURL, ControlPlaneURL, ResourceURL, DatastoreURL string
 
 	faults faults
@@ -92,13 +88,13 @@ type Server struct {
 	mutex      sync.Mutex
 	projects   map[string]*project
 	executions []*execution
-	// answered are the triggered events that somebody has answered, counted or not.
+	// answered has the triggered events that somebody has answered, counted or not.
 	answered map[string]bool
 	open     []*openEvent
-	// events are what mongodb-datastore stored, and stored their ids.
+	// events are the stored events of mongodb-datastore, and stored their ids.
 	events []message
 	stored map[string]bool
-	// evaluations are those that lighthouse-service works on, by the id of its get-sli.triggered.
+	// evaluations has lighthouse-service's evaluations by the id of its get-sli.triggered.
 	evaluations  map[string]evaluation
 	integrations map[string]*models.Integration
 	logs         []models.LogEntry
@@ -113,9 +109,8 @@ const (
 	maxBody         = 5 << 20 // the gateway's limit (recording 52-oversize-http)
 )
 
-// New returns a control plane without projects, network and stream: its stream is whatever
-// publish leads to, which has to call Hear with everything that is published, and Handle with what
-// the stream delivers.
+// New returns a control plane without projects, network and stream. The publish function must call Hear with
+// everything that is published, and Handle with the stream's deliveries.
 func New(options Options, publish func(subject string, content []byte) error) *Server {
 	if options.Drop == nil {
 		options.Drop = func(string) bool { return false }
@@ -135,7 +130,7 @@ func New(options Options, publish func(subject string, content []byte) error) *S
 	return &Server{options: options, publisher: publish, projects: map[string]*project{}, answered: map[string]bool{}, stored: map[string]bool{}, evaluations: map[string]evaluation{}, integrations: map[string]*models.Integration{}}
 }
 
-// Gateway is the control plane as it is seen from outside its cluster, below /api.
+// Gateway returns the control plane as seen from outside its cluster, below /api.
 func (s *Server) Gateway() http.Handler {
 	gateway := http.NewServeMux()
 	gateway.Handle("/api/controlPlane/v1/", s.authenticated(http.StripPrefix("/api/controlPlane", s.controlPlane())))
@@ -146,7 +141,7 @@ func (s *Server) Gateway() http.Handler {
 	return s.faulty(bounded(s.faults.through(gateway)))
 }
 
-// faulty lets requests go wrong.
+// faulty injects faults into requests.
 func (s *Server) faulty(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		fault := s.options.Fault(request)
@@ -167,7 +162,7 @@ func (s *Server) faulty(next http.Handler) http.Handler {
 	})
 }
 
-// bounded is the gateway's limit of requests (recording 52-oversize-http).
+// bounded enforces the gateway's limit of requests (recording 52-oversize-http).
 func bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		if request.ContentLength > maxBody {
@@ -178,7 +173,7 @@ func bounded(next http.Handler) http.Handler {
 	})
 }
 
-// page is what nginx itself answers.
+// page responds with nginx' own page.
 func page(writer http.ResponseWriter, status int) {
 	title := fmt.Sprintf("%d %s", status, http.StatusText(status))
 	writer.Header().Set("Content-Type", "text/html")
@@ -186,8 +181,7 @@ func page(writer http.ResponseWriter, status int) {
 	_, _ = fmt.Fprintf(writer, "<html>\r\n<head><title>%[1]s</title></head>\r\n<body>\r\n<center><h1>%[1]s</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n", title)
 }
 
-// StopController stops shipyard-controller: its API is gone, and events stay on the
-// stream.
+// StopController stops shipyard-controller: its API is down, and events remain on the stream.
 func (s *Server) StopController() {
 	s.down.Store(true)
 	s.consume.Stop()
@@ -200,7 +194,7 @@ func (s *Server) StartController() error {
 	return s.listen()
 }
 
-// Start starts a control plane without projects. Close ends it.
+// Start starts a control plane without projects. Close stops it.
 func Start(ctx context.Context, options Options) (*Server, error) {
 	keptn := New(options, nil)
 	if err := keptn.startNATS(ctx); err != nil {
@@ -284,7 +278,7 @@ func (s *Server) startNATS(ctx context.Context) error {
 	return s.listen()
 }
 
-// listen handles what is published.
+// listen handles published events.
 func (s *Server) listen() (err error) {
 	s.consume, err = s.consumer.Consume(func(message jetstream.Msg) {
 		s.faults.handle(message.Data(), s.Handle)
@@ -293,7 +287,7 @@ func (s *Server) listen() (err error) {
 	return err
 }
 
-// Close ends the control plane.
+// Close stops the control plane.
 func (s *Server) Close() {
 	for _, running := range s.servers {
 		_ = running.Close()
@@ -310,8 +304,8 @@ func (s *Server) Close() {
 	}
 }
 
-// authenticated is the gateway's check of the API token: two wrong ones from an
-// address bring a second of 429, for right ones too (recording 01-registration).
+// authenticated is the gateway's check of the API token. Two wrong tokens from an address cause 429 for a
+// second, even for right ones (recording 01-registration).
 func (s *Server) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		s.mutex.Lock()
@@ -355,7 +349,7 @@ func refuse(writer http.ResponseWriter, status int, message string) {
 	answer(writer, status, map[string]any{"code": status, "message": message})
 }
 
-// decode reads a request's JSON body; it answers the request itself if it can't.
+// decode decodes a request's JSON body. On failure it responds and returns false.
 func decode(writer http.ResponseWriter, request *http.Request, body any) bool {
 	err := json.NewDecoder(request.Body).Decode(body)
 	if err != nil {

@@ -15,13 +15,13 @@ import (
 	"github.com/job-executor/job-executor/functions/signature"
 )
 
-// bridgeSender is the account under which the bridge sends, if Knative authenticates who does
-// (Knative Eventing, auth.GetOIDCServiceAccountNameForResource).
+// bridgeSender is the account of the bridge's events if Knative authenticates senders (Knative Eventing,
+// auth.GetOIDCServiceAccountNameForResource).
 const bridgeSender = "bridge-oidc-sources.knative.dev-sinkbinding"
 
-// Authenticate has Knative authenticate who sends events, with config/authentication, or not any
-// more. The Broker and its Triggers are made anew, as the README tells: Knative 1.21 leaves subscribers
-// of the former ones in the channel at times, which authenticate themselves as nobody.
+// Authenticate switches Knative's authentication of senders, with config/authentication, on or off. It creates
+// the Broker and its Triggers again, as the README says: Knative 1.21 sometimes keeps unauthenticated
+// subscribers of the old ones in the channel.
 func (i *Installation) Authenticate(ctx context.Context, on bool) error {
 	value := map[bool]string{true: "enabled", false: "disabled"}[on]
 	if !on {
@@ -61,8 +61,8 @@ func (i *Installation) Authenticate(ctx context.Context, on bool) error {
 	return nil
 }
 
-// PostToBroker posts an event to the Broker as an account of a namespace, of none as nobody, and returns
-// the status that the Broker answers.
+// PostToBroker posts an event to the Broker as an account of a namespace, or anonymously, and returns the
+// status of the response.
 func (i *Installation) PostToBroker(ctx context.Context, namespace, account string, posted event.Event) (int, error) {
 	token, address, err := "", "", error(nil)
 	if account != "" {
@@ -93,8 +93,7 @@ func (i *Installation) PostToBroker(ctx context.Context, namespace, account stri
 	return response.StatusCode, response.Body.Close()
 }
 
-// brokerToken is a token by which a Broker knows an account; there is none if Knative does not
-// authenticate who sends.
+// brokerToken returns a token of an account for the Broker, empty if Knative does not authenticate senders.
 func (i *Installation) brokerToken(ctx context.Context, brokerNamespace, broker, namespace, account string) (string, error) {
 	audience, err := i.output(ctx, "kubectl", "get", "broker", "-n", brokerNamespace, broker, "-o", "jsonpath={.status.address.audience}")
 	if err != nil || len(audience) == 0 {
@@ -108,7 +107,7 @@ func (i *Installation) brokerToken(ctx context.Context, brokerNamespace, broker,
 	return answer.Status.Token, nil
 }
 
-// ServiceAddress is that of a Service within the cluster's network.
+// ServiceAddress returns the address of a Service in the cluster's network.
 func (i *Installation) ServiceAddress(ctx context.Context, namespace, name string) (string, error) {
 	service, err := i.Kubernetes.CoreV1().Services(namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
@@ -117,8 +116,7 @@ func (i *Installation) ServiceAddress(ctx context.Context, namespace, name strin
 	return service.Spec.ClusterIP, nil
 }
 
-// toBroker returns where to post events for a Broker of a namespace, and a client that is known to it
-// as an account of the namespace, and to the cluster.
+// toBroker returns the address of a namespace's Broker, and a client with the token of an account.
 func (i *Installation) toBroker(ctx context.Context, namespace, broker, account string) (*http.Client, string, error) {
 	token, err := i.brokerToken(ctx, namespace, broker, namespace, account)
 	if err != nil {
@@ -128,13 +126,13 @@ func (i *Installation) toBroker(ctx context.Context, namespace, broker, account 
 	if token == "" {
 		return i.http, i.proxy("knative-eventing", "broker-ingress", httpPort) + path, nil
 	}
-	host, err := i.ServiceAddress(ctx, "knative-eventing", "broker-ingress") // an API server does not pass a token on
+	host, err := i.ServiceAddress(ctx, "knative-eventing", "broker-ingress") // the API server does not forward tokens
 	client := *i.http
 	client.Transport = known{host: host, token: token, others: i.http.Transport}
 	return &client, "http://" + host + path, err
 }
 
-// known shows a token to one host.
+// known adds a token to requests to one host.
 type known struct {
 	host, token string
 	others      http.RoundTripper
@@ -149,7 +147,7 @@ func (k known) RoundTrip(request *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(request)
 }
 
-// SigningKeys are the private keys of the functions, by their Secrets.
+// SigningKeys returns the private keys of the functions by Secret.
 func (i *Installation) SigningKeys(ctx context.Context) (map[string][]byte, error) {
 	keys := map[string][]byte{}
 	for _, name := range signature.Names() {
@@ -164,7 +162,7 @@ func (i *Installation) SigningKeys(ctx context.Context) (map[string][]byte, erro
 	return keys, nil
 }
 
-// RemoveSigningKeys empties the Secrets of the functions' keys by the README's command.
+// RemoveSigningKeys empties the Secrets with the functions' keys by the README's command.
 func (i *Installation) RemoveSigningKeys(ctx context.Context) error {
 	for _, name := range signature.Names() {
 		err := i.command(ctx, "kubectl", "patch", "secret", signature.SecretOf(name), "-n", Namespace, "--type=json", "-p", `[{"op": "remove", "path": "/data"}]`)

@@ -25,8 +25,8 @@ import (
 	"github.com/job-executor/job-executor/test/console"
 )
 
-// Prometheus is a real one, on this machine, that scrapes an installation's pods as their
-// annotations say, through the API server.
+// Prometheus is a real Prometheus on this machine that scrapes an installation's annotated pods through the API
+// server.
 type Prometheus struct {
 	url       string
 	command   *exec.Cmd
@@ -38,7 +38,7 @@ type Prometheus struct {
 // scrapeInterval is how often pods are scraped.
 const scrapeInterval = 5 * time.Second
 
-// StartPrometheus starts one whose files are below a directory, and waits until it is ready.
+// StartPrometheus starts a Prometheus with its files below a directory, and waits until it is ready.
 func (i *Installation) StartPrometheus(ctx context.Context, directory string) (*Prometheus, error) {
 	discovery := httptest.NewServer(http.HandlerFunc(i.discover))
 	settings, err := scraping(i.config, discovery.URL, directory)
@@ -86,7 +86,7 @@ func (i *Installation) StartPrometheus(ctx context.Context, directory string) (*
 	return prometheus, nil
 }
 
-// Stop ends it.
+// Stop stops the Prometheus.
 func (p *Prometheus) Stop() error {
 	if err := p.command.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("ending Prometheus: %w", err)
@@ -96,7 +96,7 @@ func (p *Prometheus) Stop() error {
 	return nil
 }
 
-// scraping is Prometheus' configuration, with the address at which it finds pods.
+// scraping returns Prometheus' configuration, with the address of its service discovery.
 func scraping(config *rest.Config, discovery, directory string) ([]byte, error) {
 	server, err := url.Parse(config.Host)
 	if err != nil {
@@ -126,7 +126,7 @@ func scraping(config *rest.Config, discovery, directory string) ([]byte, error) 
 	}
 	job := map[string]any{
 		"job_name": "job-executor", "scheme": server.Scheme, "scrape_interval": scrapeInterval.String(), "scrape_timeout": scrapeInterval.String(),
-		// Debian's can't discover pods by itself.
+		// Debian's Prometheus has no Kubernetes service discovery.
 		"http_sd_configs": []map[string]any{{"url": discovery, "refresh_interval": scrapeInterval.String()}},
 		"tls_config":      secure,
 	}
@@ -138,8 +138,7 @@ func scraping(config *rest.Config, discovery, directory string) ([]byte, error) 
 	return yaml.Marshal(map[string]any{"scrape_configs": []any{job}})
 }
 
-// discover tells Prometheus the pods whose annotations say that they are scraped, and where: at
-// the API server, which passes it on.
+// discover lists the annotated pods for Prometheus, at addresses of the API server, which forwards requests.
 func (i *Installation) discover(writer http.ResponseWriter, request *http.Request) {
 	pods, err := i.Kubernetes.CoreV1().Pods(Namespace).List(request.Context(), metav1.ListOptions{})
 	server, parseErr := url.Parse(i.config.Host)
@@ -162,8 +161,7 @@ func (i *Installation) discover(writer http.ResponseWriter, request *http.Reques
 	_ = json.NewEncoder(writer).Encode(found)
 }
 
-// Range evaluates a query at each scrape of a range of time, and returns the values of all
-// its series.
+// Range evaluates a query at each scrape of a range of time, and returns the values of all series.
 func (p *Prometheus) Range(ctx context.Context, query string, from, to time.Time) ([]float64, error) {
 	content, err := p.get(ctx, "/api/v1/query_range", url.Values{
 		"query": {query}, "start": {from.Format(time.RFC3339)}, "end": {to.Format(time.RFC3339)}, "step": {scrapeInterval.String()},
@@ -196,7 +194,7 @@ func (p *Prometheus) Range(ctx context.Context, query string, from, to time.Time
 	return values, nil
 }
 
-// ExemplarTraces returns the traces that a query's exemplars name.
+// ExemplarTraces returns the traces of a query's exemplars.
 func (p *Prometheus) ExemplarTraces(ctx context.Context, query string, from, to time.Time) ([]string, error) {
 	content, err := p.get(ctx, "/api/v1/query_exemplars", url.Values{
 		"query": {query}, "start": {from.Format(time.RFC3339)}, "end": {to.Format(time.RFC3339)},

@@ -18,7 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 )
 
-// right is a right of an account: to do something with a resource, or with one of its objects.
+// right is a permission of an account for a resource or one of its objects.
 type right struct {
 	account, verb, group, resource, namespace, name string
 }
@@ -34,8 +34,7 @@ func (r right) String() string {
 	return text
 }
 
-// UnusedRights are the rights of accounts in manifests that nobody has used, by the API server's
-// audit log.
+// UnusedRights returns the rights in manifests that no account has used, by the API server's audit log.
 func UnusedRights(manifests []byte, audit io.Reader) ([]string, error) {
 	rights, err := rightsOf(manifests)
 	if err != nil {
@@ -57,12 +56,12 @@ func UnusedRights(manifests []byte, audit io.Reader) ([]string, error) {
 	return unused, nil
 }
 
-// eachLine does something with each line of the audit log, until it fails.
+// eachLine calls a function for each line of the audit log, until it fails.
 func eachLine(audit io.Reader, do func(line []byte) error) error {
 	for lines := bufio.NewReader(audit); ; {
 		line, err := lines.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
-			return nil // a line without an end may be written just now
+			return nil // the last line may be incomplete
 		}
 		if err != nil {
 			return fmt.Errorf("reading the audit log: %w", err)
@@ -73,7 +72,7 @@ func eachLine(audit io.Reader, do func(line []byte) error) error {
 	}
 }
 
-// covers says whether a request needed a right.
+// covers reports whether a request needed a right.
 func (r right) covers(used right) bool {
 	if r.name == "" {
 		used.name = ""
@@ -84,7 +83,7 @@ func (r right) covers(used right) bool {
 	return r == used
 }
 
-// usedBy is the right that a request needed.
+// usedBy returns the right that a request needed.
 func usedBy(line []byte) (right, error) {
 	var request struct {
 		Verb      string
@@ -105,7 +104,7 @@ func usedBy(line []byte) (right, error) {
 	}, nil
 }
 
-// rightsOf are the rights that roles and their bindings give to service accounts.
+// rightsOf returns the rights of service accounts from roles and their bindings.
 func rightsOf(manifests []byte) (map[right]bool, error) {
 	type object struct {
 		rbacv1.RoleBinding
@@ -154,8 +153,7 @@ func add(rights map[right]bool, rule rbacv1.PolicyRule, of right) {
 	}
 }
 
-// UnusedRights are the rights of the functions' accounts that have not been used since the cluster
-// came up.
+// UnusedRights returns the rights of the functions' accounts that nobody has used since the cluster started.
 func (i *Installation) UnusedRights() ([]string, error) {
 	manifests, err := os.ReadFile(filepath.Join(i.repository, "config", "200-accounts.yaml"))
 	if err != nil {
@@ -169,8 +167,8 @@ func (i *Installation) UnusedRights() ([]string, error) {
 	return UnusedRights(manifests, audit)
 }
 
-// Requests are how many requests each function's account has made of the API server since the cluster
-// came up, by its name; those for Leases are apart, as "leases".
+// Requests returns the number of API requests of each function's account since the cluster started, with those
+// for Leases apart as "leases".
 func (i *Installation) Requests(ctx context.Context) (map[string]int, error) {
 	audit, err := openAudit()
 	if err != nil {
@@ -188,7 +186,7 @@ func (i *Installation) Requests(ctx context.Context) (map[string]int, error) {
 			return fmt.Errorf("decoding the audit log: %w", err)
 		}
 		if told.Stage != "ResponseComplete" {
-			return nil // what takes long is told of twice
+			return nil // long requests are logged twice
 		}
 		name := strings.TrimPrefix(told.User.Username, "system:serviceaccount:"+Namespace+":")
 		if told.ObjectRef.Resource == "leases" {

@@ -35,20 +35,20 @@ import (
 	"github.com/job-executor/job-executor/test/console"
 )
 
-// The namespaces of an installation.
+// Namespaces of an installation.
 const (
 	Namespace     = "job-executor"
 	JobsNamespace = "job-executor-jobs"
-	// ConformanceNamespace has the conformance test's Broker, and its Jobs.
+	// ConformanceNamespace has the conformance test's Broker and Jobs.
 	ConformanceNamespace = "conformance"
 	token                = "keptn-token" // as in test/keptn/keptn.yaml
 	testHeader           = "X-Test"      // keptn.TestHeader: of requests that are none of the product's
 	httpPort             = 80
-	// settingLimit is after what time Knative uses another setting for its Deployments.
+	// settingLimit is how long Knative may take to apply another setting to its Deployments.
 	settingLimit = 3 * time.Minute
 )
 
-// Installation is an installation on the cluster that KUBECONFIG names.
+// Installation is an installation on the cluster of KUBECONFIG.
 type Installation struct {
 	console.Keptn
 	Kubernetes kubernetes.Interface
@@ -57,7 +57,7 @@ type Installation struct {
 	repository string
 }
 
-// Connect reaches the cluster that KUBECONFIG names.
+// Connect connects to the cluster of KUBECONFIG.
 func Connect() (*Installation, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", os.Getenv("KUBECONFIG"))
 	if err != nil {
@@ -87,7 +87,7 @@ func Connect() (*Installation, error) {
 	return system, nil
 }
 
-// CallKeptnDirectly has Keptn called at its address in the cluster's network, which costs the API server nothing.
+// CallKeptnDirectly calls Keptn in the cluster's network without the API server.
 func (i *Installation) CallKeptnDirectly(ctx context.Context) error {
 	address, err := i.ServiceAddress(ctx, "keptn", "api-gateway-nginx")
 	if err != nil {
@@ -110,7 +110,7 @@ func (i *Installation) Install(ctx context.Context, say func(string)) error {
 	if err := i.command(ctx, "kubectl", "apply", "-f", "config/100-namespace.yaml", "-f", "config/tracing"); err != nil {
 		return err
 	}
-	// Here Jaeger has no pages; what it answers is the trace.
+	// Jaeger has no pages here; its API returns the trace.
 	link, err := json.Marshal(map[string]any{"data": map[string]string{
 		"TRACE_URL": "http://" + jaegerHost + jaegerTraces + "{traceID}", "KEPTN_BRIDGE_URL": "https://keptn.example.com/bridge",
 	}})
@@ -139,11 +139,11 @@ func (i *Installation) applyConfig(ctx context.Context) error {
 			return err
 		}
 	}
-	// A rollout may have left Available true for the old pods.
+	// After a rollout, Available may still be true for the old pods.
 	return i.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/bridge", "--timeout=180s")
 }
 
-// Release builds a release into a directory, and returns its manifests, and its SBOMs by their files' names.
+// Release builds a release into a directory, and returns its manifests and its SBOMs by file name.
 func (i *Installation) Release(ctx context.Context, directory string) (manifests string, sboms map[string]string, err error) {
 	if err := i.command(ctx, "make", "release", "RELEASE="+directory, "VERSION=v0.0.0-test"); err != nil {
 		return "", nil, err
@@ -163,8 +163,8 @@ func (i *Installation) Release(ctx context.Context, directory string) (manifests
 // InstallConformance applies what the Broker's conformance test needs, and waits
 // until it is ready.
 func (i *Installation) InstallConformance(ctx context.Context) (conformance.Broker, error) {
-	// The Broker is made anew: when Triggers change, Knative 1.21 leaves subscribers of
-	// the former ones in the channel at times, so that an event comes twice.
+	// Create the Broker again: when Triggers change, Knative 1.21 sometimes keeps old subscribers in the
+	// channel, which causes duplicates.
 	err := i.command(ctx, "kubectl", "delete", "brokers,triggers", "-n", ConformanceNamespace, "--all", "--ignore-not-found")
 	if err == nil {
 		err = i.wait(ctx, "--for=delete", "-n", ConformanceNamespace, "inmemorychannels", "--all")
@@ -194,7 +194,7 @@ func (i *Installation) command(ctx context.Context, name string, arguments ...st
 	return err
 }
 
-// output runs a command, and returns what it printed.
+// output runs a command and returns its output.
 func (i *Installation) output(ctx context.Context, name string, arguments ...string) ([]byte, error) {
 	command := exec.CommandContext(ctx, name, arguments...)
 	command.Dir = i.repository
@@ -205,7 +205,7 @@ func (i *Installation) output(ctx context.Context, name string, arguments ...str
 	return output, nil
 }
 
-// BuildAndApply builds and pushes the images that manifests of the repository name, and applies them.
+// BuildAndApply builds and pushes the images of manifests, and applies them.
 func (i *Installation) BuildAndApply(ctx context.Context, path string) error {
 	return i.command(ctx, "ko", "apply", "--sbom=none", "-f", path)
 }
