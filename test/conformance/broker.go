@@ -16,7 +16,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Broker is where a Broker with the Triggers of broker.yaml is, and its subscriber.
+// Broker has the addresses of a Broker with the Triggers of broker.yaml and of its subscriber.
 type Broker struct {
 	HTTP               *http.Client
 	URL, SubscriberURL string
@@ -35,7 +35,7 @@ func (b Broker) send(ctx context.Context, sent event.Event) (int, error) {
 	return status, err
 }
 
-// seen returns what the subscribers have seen that stems from an event.
+// seen returns what subscribers have seen of an event and its replies.
 func (b Broker) seen(ctx context.Context, id string) ([]Seen, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, b.SubscriberURL+"/?id="+id, nil)
 	if err != nil {
@@ -69,7 +69,7 @@ func (b Broker) do(request *http.Request) (int, []byte, error) {
 	return response.StatusCode, content, nil
 }
 
-// The types that the Triggers of broker.yaml filter for.
+// Types that the Triggers of broker.yaml filter for.
 const (
 	plainType   = "conformance.plain"
 	deadType    = "conformance.dead"
@@ -86,8 +86,8 @@ func answers(statuses ...int) []Answer {
 	return scripted
 }
 
-// TestBroker sends events whose subscribers answer as the event says, and compares
-// what sender, subscribers and dead letter sink see.
+// TestBroker sends events that script their subscribers' answers, and compares the view of sender, subscribers
+// and dead letter sink.
 func TestBroker(t *testing.T, broker Broker) {
 	type outcome struct {
 		Status int
@@ -99,7 +99,7 @@ func TestBroker(t *testing.T, broker Broker) {
 	)
 	tests := []struct {
 		name string
-		// eventType and attributes are what filters see.
+		// eventType and attributes are visible to filters.
 		eventType  string
 		attributes map[string]string
 		script     Script

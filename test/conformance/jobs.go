@@ -25,41 +25,41 @@ import (
 	"github.com/job-executor/job-executor/test/console"
 )
 
-// jobLimit is how long a Job may take to come to what is expected of it.
+// jobLimit bounds the wait for a Job's expected state.
 const jobLimit = 90 * time.Second
 
-// job is what executor, jobsource and watcher see of a Job.
+// job is the functions' view of a Job.
 type job struct {
 	Phase           run.Phase
-	Reason, Message string // of a failed one
+	Reason, Message string // of a failed Job
 	Began           bool
 	Pods            []pod
 }
 
-// pod is what they see of a pod, and of its containers.
+// pod is the functions' view of a pod and its containers.
 type pod struct {
 	Phase           corev1.PodPhase
 	Reason, Message string
-	// Unscheduled is why it is on no node.
+	// Unscheduled is why it has no node.
 	Unscheduled         string
 	Init, Task, Sidecar container
 }
 
 type container struct {
-	// State is the state's name with its reason, and the exit code of one that ended.
+	// State is the name and reason of the state, and the exit code of a terminated container.
 	State string
 	Log   string
-	// Message is what it wrote to its termination log.
+	// Message is the termination message.
 	Message string
 }
 
-// step is a change of a Job, and what is seen after it.
+// step is a change of a Job and the resulting view.
 type step struct {
 	do   func(ctx context.Context, store *run.Store, job *batchv1.Job) error
 	want job
 }
 
-// gone is the view of a Job that does not exist, nor any of its pods.
+// gone is the view of a deleted Job without pods.
 var gone = job{}
 
 func suspend(ctx context.Context, store *run.Store, job *batchv1.Job) error {
@@ -84,7 +84,7 @@ func podsOf(ctx context.Context, client kubernetes.Interface, job *batchv1.Job) 
 	return pods.Items, nil
 }
 
-// removePods deletes the pods of a Job, as others do.
+// removePods deletes the pods of a Job like another client.
 func removePods(client kubernetes.Interface) func(context.Context, *run.Store, *batchv1.Job) error {
 	return func(ctx context.Context, _ *run.Store, job *batchv1.Job) error {
 		_, err := deletePods(ctx, client, job)
@@ -135,8 +135,8 @@ func awaitGone(ctx context.Context, client kubernetes.Interface, pods []corev1.P
 	return nil
 }
 
-// MissingAccount is a service account that does not exist, so that the pod is refused, and
-// MissingNode a label that no node has, so that there is none for the pod.
+// MissingAccount is a service account that does not exist, so that the pod is rejected. MissingNode is a label
+// of no node, so that the pod cannot be scheduled.
 const (
 	MissingAccount = "conformance-missing"
 	MissingNode    = "conformance.missing/node"
@@ -157,7 +157,7 @@ const (
 	startError           = "StartError"
 )
 
-// newJob is a Job with one container, as executors make them.
+// newJob returns a Job with one container, like an executor's.
 func newJob(namespace, script string, changes ...func(*batchv1.JobSpec)) *batchv1.Job {
 	made := &batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "conformance-" + uuid.NewString()[:8], Labels: map[string]string{"app.kubernetes.io/part-of": "conformance"}},
@@ -188,7 +188,7 @@ func withInit(script string) func(*batchv1.JobSpec) {
 	}
 }
 
-// sidecar is the name of a container next to the task's.
+// sidecar is the name of a second container.
 const sidecar = "sidecar"
 
 func withSidecar(script string) func(*batchv1.JobSpec) {
@@ -205,7 +205,7 @@ func withNativeSidecar(script string) func(*batchv1.JobSpec) {
 	}
 }
 
-// evictPods evicts the pods of a Job, as a drain of their node does, and waits until they are gone.
+// evictPods evicts the pods of a Job like a drain, and waits until they are gone.
 func evictPods(client kubernetes.Interface) func(context.Context, *run.Store, *batchv1.Job) error {
 	return func(ctx context.Context, _ *run.Store, job *batchv1.Job) error {
 		pods, err := podsOf(ctx, client, job)
@@ -222,7 +222,7 @@ func evictPods(client kubernetes.Interface) func(context.Context, *run.Store, *b
 	}
 }
 
-// ignoringDisruptions does not count evicted pods, as in the Jobs of tasks with retries.
+// ignoringDisruptions does not count evicted pods, like the Jobs of tasks with retries.
 func ignoringDisruptions(spec *batchv1.JobSpec) {
 	spec.PodFailurePolicy = &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{{
 		Action:          batchv1.PodFailurePolicyActionIgnore,
@@ -232,10 +232,10 @@ func ignoringDisruptions(spec *batchv1.JobSpec) {
 
 func suspendedFirst(spec *batchv1.JobSpec) { spec.Suspend = new(true) }
 
-// writesLines prints the numbers from 1000001 to 1001000, each on a line of 8 bytes.
+// writesLines prints the numbers from 1000001 to 1001000 in lines of 8 bytes.
 const writesLines = "seq 1000001 1001000"
 
-// lines are the lines after the first of them up to the last that writesLines prints.
+// lines returns the lines of writesLines after the first given one.
 func lines(first, last int) string {
 	var text strings.Builder
 	for number := first; number < last; number++ {
@@ -244,7 +244,7 @@ func lines(first, last int) string {
 	return text.String()
 }
 
-// TestJobs runs Jobs and compares what can be seen of them.
+// TestJobs runs Jobs and compares the functions' view of them.
 func TestJobs(t *testing.T, client kubernetes.Interface, namespace string) {
 	succeeded := job{Phase: run.Succeeded, Began: true, Pods: []pod{{Phase: corev1.PodSucceeded, Task: container{State: completed, Log: "done\n"}}}}
 	suspended := job{Phase: run.Waiting}
@@ -266,7 +266,7 @@ func TestJobs(t *testing.T, client kubernetes.Interface, namespace string) {
 			Phase: run.Succeeded, Began: true, Pods: []pod{{Phase: corev1.PodSucceeded, Task: container{State: completed, Log: "value\n"}}},
 		}}}},
 		{"it fails", newJob(namespace, "echo broken; exit 3"), []step{{want: failed(failedPod)}}},
-		// A number of 7 digits a line.
+		// Each line has 7 digits.
 		{"the end is kept of a long termination message", newJob(namespace, writesLines+" > /dev/termination-log; echo done"), []step{{want: job{
 			Phase: run.Succeeded, Began: true, Pods: []pod{{Phase: corev1.PodSucceeded, Task: container{State: completed, Log: "done\n", Message: lines(488, 1000)}}},
 		}}}},
@@ -386,7 +386,7 @@ func TestJobs(t *testing.T, client kubernetes.Interface, namespace string) {
 	t.Run("calls fail as the API server has them fail", func(t *testing.T) { testFailures(t, client, namespace) })
 }
 
-// look reads a Job and its pods.
+// look reads the view of a Job and its pods.
 func look(ctx context.Context, client kubernetes.Interface, namespace, name string) (job, error) {
 	var view job
 	found, err := client.BatchV1().Jobs(namespace).Get(ctx, name, metav1.GetOptions{})
@@ -450,7 +450,7 @@ func stateOf(state corev1.ContainerState) string {
 	}
 }
 
-// testRefusals creates Jobs of which some are refused for what they are.
+// testRefusals creates Jobs, some of which are rejected.
 func testRefusals(t *testing.T, client kubernetes.Interface, namespace string) {
 	t.Helper()
 	task := func(change func(*corev1.Container)) func(*batchv1.Job) {
@@ -505,8 +505,7 @@ func testRefusals(t *testing.T, client kubernetes.Interface, namespace string) {
 	}
 }
 
-// testTries creates pods without effect in a namespace that enforces pod security
-// "baseline".
+// testTries creates pods in a dry run in a namespace that enforces pod security "baseline".
 func testTries(t *testing.T, client kubernetes.Interface, namespace string) {
 	t.Helper()
 	adding := func(capability corev1.Capability) *corev1.SecurityContext {
@@ -540,7 +539,7 @@ func testTries(t *testing.T, client kubernetes.Interface, namespace string) {
 	}
 }
 
-// testFailures makes calls that fail, and compares how.
+// testFailures makes failing calls and compares the errors.
 func testFailures(t *testing.T, client kubernetes.Interface, namespace string) {
 	t.Helper()
 	ctx, jobs := t.Context(), client.BatchV1().Jobs(namespace)

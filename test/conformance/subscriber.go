@@ -15,42 +15,41 @@ import (
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 )
 
-// Script is an event's data: what the subscriber at each path answers, one answer
-// an attempt. Beyond its end it answers 501.
+// Script is an event's data: the subscriber's answers by path, one per attempt. After the last one it answers
+// 501.
 type Script map[string][]Answer
 
-// Answer is one answer of a subscriber.
+// Answer is an answer of a subscriber.
 type Answer struct {
 	Status int           `json:"status"`
 	Body   string        `json:"body,omitempty"`
 	Delay  time.Duration `json:"delay,omitempty"`
-	// Reply is the type of the event that is replied; it has the same data.
+	// Reply is the type of the reply, which has the same data.
 	Reply string `json:"reply,omitempty"`
 }
 
-// Seen is what a subscriber saw of an event.
+// Seen is a subscriber's view of an event.
 type Seen struct {
 	Path string `json:"path"`
 	Type string `json:"type"`
-	// Attempts is how often it came.
+	// Attempts is the number of deliveries.
 	Attempts int `json:"attempts"`
-	// ErrorCode and ErrorData are what Knative says in a dead letter, decoded.
+	// ErrorCode and ErrorData are Knative's attributes of a dead letter, decoded.
 	ErrorCode string `json:"errorCode,omitempty"`
 	ErrorData string `json:"errorData,omitempty"`
 }
 
-// Subscriber answers events at any path as their scripts say, and tells what it
-// has seen: GET /?id= is a JSON list. Events that stem from another have its
-// subject, or are it.
+// Subscriber answers events at any path by their scripts. GET /?id= lists what it has seen as JSON. An event
+// and its replies have the same subject.
 type Subscriber struct {
 	mutex sync.Mutex
 	seen  map[string]map[string]*Seen
 }
 
-// NewSubscriber returns a subscriber that has seen nothing.
+// NewSubscriber returns a subscriber that has seen no event.
 func NewSubscriber() *Subscriber { return &Subscriber{seen: map[string]map[string]*Seen{}} }
 
-// ServeHTTP takes an event, or tells what was seen.
+// ServeHTTP receives an event, or lists what was seen.
 func (s *Subscriber) ServeHTTP(writer http.ResponseWriter, request *http.Request) {
 	if request.Method == http.MethodGet {
 		writer.Header().Set("Content-Type", "application/json")
@@ -90,7 +89,7 @@ func (s *Subscriber) ServeHTTP(writer http.ResponseWriter, request *http.Request
 	_ = cehttp.WriteResponseWriter(request.Context(), binding.ToMessage(&reply), answer.Status, writer)
 }
 
-// note counts an attempt and returns which one it is.
+// note counts an attempt and returns its number.
 func (s *Subscriber) note(path string, received *event.Event) int {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()

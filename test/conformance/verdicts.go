@@ -20,7 +20,7 @@ const (
 	podPreference = "podAffinity: {" + preferred + ": [{weight: %, podAffinityTerm: {topologyKey: a}}]}"
 )
 
-// nodes is a required node affinity with one term.
+// nodes returns a required node affinity with one term.
 func nodes(term string) string {
 	return "affinity: {nodeAffinity: {" + required + ": {nodeSelectorTerms: [{" + term + "}]}}}"
 }
@@ -31,8 +31,7 @@ func podsBeside(term string) string {
 	return "affinity: {podAntiAffinity: {" + required + ": [" + term + "]}}"
 }
 
-// verdicts are keys of a task, and whether they are refused: by the parser with a line, and by the
-// API server.
+// verdicts are keys of a task, and whether the parser (with a line) and the API server reject them.
 var verdicts = []struct {
 	task    string
 	refused bool
@@ -80,7 +79,7 @@ var verdicts = []struct {
 	{"labels: {a b: c}", true},
 }
 
-// TestVerdicts compares what the parser of job/config.yaml and the API server say of the same keys.
+// TestVerdicts compares the parser of job/config.yaml and the API server for the same keys.
 func TestVerdicts(t *testing.T, client kubernetes.Interface, namespace string) {
 	for _, test := range verdicts {
 		t.Run(test.task, func(t *testing.T) {
@@ -103,7 +102,7 @@ func TestVerdicts(t *testing.T, client kubernetes.Interface, namespace string) {
 	}
 }
 
-// apply gives a Job what a task asks for, whatever is wrong with it.
+// apply sets a task's keys on a Job without validation.
 func apply(job *batchv1.Job, task jobconfig.Task) {
 	spec := &job.Spec.Template.Spec
 	spec.Tolerations, spec.Affinity, spec.NodeSelector = task.Tolerations, task.Affinity, task.NodeSelector

@@ -24,35 +24,34 @@ import (
 	pkgduckv1 "knative.dev/pkg/apis/duck/v1"
 )
 
-// Broker is an http.Handler for CloudEvents that does what Knative 1.21's Broker
-// over the in-memory channel does, as far as senders, subscribers and dead letter
-// sinks see it: it answers with 202 only after every Trigger whose filter passes
-// has been delivered, its reply included; it repeats what Knative repeats; and
-// then gives the event to the dead letter sink, or answers 500.
+// Broker is an http.Handler that behaves like Knative 1.21's Broker over the in-memory channel towards senders,
+// subscribers and dead letter sinks. It answers with 202 only after every matching Trigger has delivered the
+// event and its reply. It retries what Knative retries, and then sends the event to the dead letter sink or
+// answers 500.
 type Broker struct {
-	// URL is the Broker's own address, to which replies go.
+	// URL is the Broker's own address, which receives replies.
 	URL string
 	// Transport delivers.
 	Transport http.RoundTripper
-	// Observe is told of each delivery to a subscriber, after its answer and before
-	// its reply is delivered; nil is told nothing.
+	// Observe is called for each delivery after the subscriber's answer and before the delivery of its reply.
+	// It may be nil.
 	Observe func(Delivery)
-	// Misreads says whether the filter of a Trigger can't read an event; nil is never.
+	// Misreads reports whether a Trigger's filter fails to read an event; nil never does.
 	Misreads func(trigger string, received event.Event) bool
 
 	triggers []subscription
 }
 
-// Delivery is an event that a Trigger brought to its subscriber, or could not.
+// Delivery is the delivery of an event to a Trigger's subscriber.
 type Delivery struct {
 	// Trigger is the Trigger's name.
 	Trigger string
 	Event   event.Event
-	// Reply is what the subscriber replied; nil if nothing.
+	// Reply is the subscriber's reply, nil for none.
 	Reply *event.Event
-	// Attempts is how often it was tried.
+	// Attempts is the number of attempts.
 	Attempts int
-	// Err says why it failed; nil if it did not.
+	// Err is why it failed, nil on success.
 	Err error
 }
 
@@ -68,11 +67,11 @@ type subscription struct {
 
 const (
 	ttlExtension = "knativebrokerttl"
-	// firstTTL is how many hops of replies an event and what follows from it get.
+	// firstTTL bounds the hops of an event and its replies.
 	firstTTL = 255
-	// maxErrorData is how much of a refusal reaches the dead letter sink, encoded.
+	// maxErrorData bounds the part of a refusal that reaches the dead letter sink, encoded.
 	maxErrorData = 1024
-	// maxAnswer bounds what is read of a subscriber's answer.
+	// maxAnswer bounds a subscriber's answer.
 	maxAnswer = 8 << 20
 )
 
@@ -128,8 +127,8 @@ func duration(iso *string) (time.Duration, error) {
 	return parsed.DurationApprox(), nil
 }
 
-// address is where a destination in a Trigger leads to, as Knative resolves it
-// for Kubernetes Services and cluster-local Knative Services.
+// address returns the address of a Trigger's destination as Knative resolves it for Kubernetes Services and
+// cluster-local Knative Services.
 func address(destination pkgduckv1.Destination, namespace string) string {
 	base := ""
 	if reference := destination.Ref; reference != nil {
@@ -144,9 +143,8 @@ func address(destination pkgduckv1.Destination, namespace string) string {
 	return base
 }
 
-// all makes a filter that passes what every one of Knative's own filters passes.
-// (Knative's own all and any reorder themselves in goroutines of their own, which
-// race with their use.)
+// all returns a filter that passes what each of Knative's own filters passes. (Knative's own all and any
+// reorder themselves in goroutines, which race with their use.)
 func all(filters []eventingv1.SubscriptionsAPIFilter) (func(context.Context, event.Event) bool, error) {
 	var parts []func(context.Context, event.Event) bool
 	for _, filter := range filters {
@@ -215,7 +213,7 @@ func anyOf(filters []eventingv1.SubscriptionsAPIFilter) (func(context.Context, e
 	}, nil
 }
 
-// ServeHTTP takes an event.
+// ServeHTTP receives an event.
 func (b *Broker) ServeHTTP(writer http.ResponseWriter, request *http.Request) {
 	if request.Method != http.MethodPost {
 		writer.WriteHeader(http.StatusMethodNotAllowed)
@@ -245,7 +243,7 @@ func (b *Broker) ServeHTTP(writer http.ResponseWriter, request *http.Request) {
 	writer.WriteHeader(http.StatusAccepted)
 }
 
-// fanOut delivers to all Triggers at the same time and says whether all succeeded.
+// fanOut delivers to all Triggers concurrently and reports whether all succeeded.
 func (b *Broker) fanOut(ctx context.Context, received event.Event, hops int32) bool {
 	var group sync.WaitGroup
 	failures := make([]error, len(b.triggers))
@@ -259,7 +257,7 @@ func (b *Broker) fanOut(ctx context.Context, received event.Event, hops int32) b
 		if !trigger.passes(ctx, received) {
 			continue
 		}
-		failures[index] = ErrReset // unless the delivery comes to its end
+		failures[index] = ErrReset // unless the delivery ends
 		group.Go(func() { failures[index] = b.deliver(ctx, trigger, received.Clone(), hops) })
 	}
 	group.Wait()
@@ -300,8 +298,8 @@ func (b *Broker) deliver(ctx context.Context, trigger *subscription, received ev
 	return failed
 }
 
-// misread is what Knative does where the filter of a Trigger could not read an event in time,
-// whether it wants it or not: it is a dead letter, of which nothing more is said.
+// misread handles an event that a Trigger's filter failed to read in time, like Knative: the event is a dead
+// letter without details, even if the Trigger does not want it.
 func (b *Broker) misread(ctx context.Context, trigger *subscription, received event.Event) error {
 	if trigger.deadLetterSink == "" {
 		return &failure{destination: trigger.name, status: http.StatusBadRequest, body: []byte("i/o timeout")}
@@ -319,7 +317,7 @@ func (b *Broker) observe(delivery Delivery) {
 	}
 }
 
-// failure is an answer that is no success, or that there was none.
+// failure is an error response, or none.
 type failure struct {
 	destination string
 	status      int
@@ -334,8 +332,7 @@ func (f *failure) Error() string {
 	return fmt.Sprintf("%s answered %d: %s", f.destination, f.status, bytes.TrimSpace(f.body))
 }
 
-// attempt sends an event until it is taken, refused for good, or was tried often
-// enough; it returns the reply.
+// attempt sends an event until it is accepted, refused for good, or retried often enough. It returns the reply.
 func (b *Broker) attempt(ctx context.Context, trigger *subscription, destination string, outgoing event.Event, attempts *int) (*event.Event, *failure) {
 	for {
 		*attempts++
@@ -393,7 +390,7 @@ func (b *Broker) send(ctx context.Context, timeout time.Duration, destination st
 	message := cehttp.NewMessage(response.Header, io.NopCloser(bytes.NewReader(body)))
 	if message.ReadEncoding() == binding.EncodingUnknown {
 		if len(body) > 0 && destination != b.URL {
-			// Knative takes it for a misunderstanding.
+			// Knative treats this as a malformed reply.
 			return nil, &failure{destination: destination, status: http.StatusBadGateway, body: body}
 		}
 		return nil, nil

@@ -18,55 +18,51 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Container is what a Runtime is asked to run.
+// Container is a container for a Runtime.
 type Container struct {
 	// Job is the name of the container's Job.
 	Job         string
 	Name, Image string
-	// Command is what to run, empty for the image's own, with Arguments.
+	// Command is the command, empty for the image's own, with Arguments.
 	Command, Arguments []string
 	Environment        map[string]string
 	WorkingDir         string
-	// Directory is where the pod's volume is, which the container expects at
-	// MountPath.
+	// Directory is the pod's volume, which the container expects at MountPath.
 	Directory, MountPath string
-	// Projected are the directories with what Kubernetes projects into the pod, by where the
-	// container expects them.
+	// Projected are the directories of projected volumes by mount path.
 	Projected map[string]string
-	// TerminationLog is the file that the container expects as /dev/termination-log.
+	// TerminationLog is the file for /dev/termination-log.
 	TerminationLog string
-	// Terminate writes the termination log where there are no files.
+	// Terminate writes the termination log if there are no files.
 	Terminate func(message string)
 	Output    io.Writer
 }
 
 // Runtime runs containers.
 type Runtime interface {
-	// Run runs a container until it ends, or until the context does, and then ends
-	// it. It returns its exit code, or an error if it could not be started.
+	// Run runs a container until it or the context ends. It returns the exit code, or an error if the container
+	// cannot start.
 	Run(ctx context.Context, container Container) (exitCode int, err error)
 }
 
-// Processes is a Runtime that runs containers as processes of this machine. What
-// a container expects at its mount path it finds in a private directory: the path
-// is replaced wherever it stands in the command and the environment. Files with
-// the path inside are left as they are.
+// Processes is a Runtime that runs containers as processes of this machine. A private directory replaces the
+// mount path wherever the path occurs in the command and the environment, but not inside files.
 type Processes struct {
-	// Programs run in place of images' containers, in this process; by the images' names
-	// without tags, as docker.io/library/busybox.
+	// Programs replace images' containers by functions in this process, by image name without tag, such as
+	// docker.io/library/busybox.
 	Programs map[string]Program
 }
 
-// Program does what an image's container does.
+// Program replaces an image's container.
 type Program func(ctx context.Context, container Container) (exitCode int)
 
-// errNoCommand tells what can't be known without the image.
+// errNoCommand means that only the image knows the command.
 var errNoCommand = errors.New("its command is known to its image only; name it as cmd in job/config.yaml")
 
-// killDelay is the time between SIGTERM and SIGKILL.
+// killDelay is the time from SIGTERM to SIGKILL.
 const killDelay = 5 * time.Second
 
-// Run runs a program of its image if there is one, else its command.
+// Run runs the program of its image, if any, or else its command.
 func (p *Processes) Run(ctx context.Context, container Container) (int, error) {
 	container = p.moved(container)
 	for _, name := range []string{container.Image, nameOf(container.Image)} {
@@ -77,7 +73,7 @@ func (p *Processes) Run(ctx context.Context, container Container) (int, error) {
 	if len(container.Command) == 0 {
 		return 0, errNoCommand
 	}
-	command := exec.CommandContext(ctx, container.Command[0], slices.Concat(container.Command[1:], container.Arguments)...) //nolint:gosec // that is what it is for
+	command := exec.CommandContext(ctx, container.Command[0], slices.Concat(container.Command[1:], container.Arguments)...) //nolint:gosec // the user's own command
 	command.Stdout, command.Stderr = container.Output, container.Output
 	command.Dir = container.Directory
 	if container.WorkingDir != "" {
@@ -87,13 +83,13 @@ func (p *Processes) Run(ctx context.Context, container Container) (int, error) {
 	for name, value := range container.Environment {
 		command.Env = append(command.Env, name+"="+value)
 	}
-	// The whole group ends, as all of a container's processes do.
+	// The whole process group ends, like a container.
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGTERM) }
 	command.WaitDelay = killDelay
 	err := command.Run()
 	if command.Process != nil {
-		_ = syscall.Kill(-command.Process.Pid, syscall.SIGKILL) // what is left of the group
+		_ = syscall.Kill(-command.Process.Pid, syscall.SIGKILL) // remaining processes of the group
 	}
 	var exit *exec.ExitError
 	switch {
@@ -101,7 +97,7 @@ func (p *Processes) Run(ctx context.Context, container Container) (int, error) {
 		return 0, nil
 	case errors.As(err, &exit):
 		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-			const signalled = 128 // as a shell has it
+			const signalled = 128 // as in a shell
 			return signalled + int(status.Signal()), nil
 		}
 		return exit.ExitCode(), nil
@@ -110,7 +106,7 @@ func (p *Processes) Run(ctx context.Context, container Container) (int, error) {
 	}
 }
 
-// moved replaces the mount path by the directory that stands for it.
+// moved replaces the mount path with its directory.
 func (p *Processes) moved(container Container) Container {
 	places := maps.Clone(container.Projected)
 	if places == nil {
@@ -122,7 +118,7 @@ func (p *Processes) moved(container Container) Container {
 	move := func(text string) string {
 		text = strings.ReplaceAll(text, corev1.TerminationMessagePathDefault, container.TerminationLog)
 		for path, directory := range places {
-			// The path itself, not the beginning of another name.
+			// Replace the path itself, but not the prefix of another name.
 			place := regexp.MustCompile(regexp.QuoteMeta(path) + `([^\w.-]|$)`)
 			text = place.ReplaceAllString(text, strings.ReplaceAll(directory, "$", "$$")+"${1}")
 		}
@@ -143,8 +139,7 @@ func (p *Processes) moved(container Container) Container {
 	return container
 }
 
-// nameOf is an image's whole name without its tag: locustio/locust:2 is
-// docker.io/locustio/locust.
+// nameOf returns an image's full name without its tag: locustio/locust:2 is docker.io/locustio/locust.
 func nameOf(image string) string {
 	named, err := reference.ParseNormalizedNamed(image)
 	if err != nil {
@@ -153,13 +148,13 @@ func nameOf(image string) string {
 	return named.Name()
 }
 
-// containerLog is what a container has printed, up to a limit.
+// containerLog is a container's log up to a limit.
 type containerLog struct {
 	mutex   sync.Mutex
 	content []byte
 }
 
-// maxLog is the most that is kept of a log; the kubelet rotates at 10 MiB.
+// maxLog bounds a log. The kubelet rotates logs at 10 MiB.
 const maxLog = 10 << 20
 
 // Write never fails.
@@ -179,8 +174,8 @@ func (c *containerLog) read() []byte {
 	return append([]byte{}, c.content...)
 }
 
-// expand replaces $(NAME) by the variable's value, as the kubelet does in
-// commands, arguments and values; $$ stands for $, and what is not known stays.
+// expand replaces $(NAME) with the variable's value like the kubelet in commands, arguments and values. $$ is
+// $, and unknown names remain.
 func expand(text string, environment map[string]string) string {
 	var expanded strings.Builder
 	for index := 0; index < len(text); index++ {

@@ -30,22 +30,21 @@ import (
 	"github.com/job-executor/job-executor/functions/watcher"
 )
 
-// Environment is what a function is wired to here, where its main would wire it
-// to a cluster.
+// Environment is the outside world of a function, instead of a cluster.
 type Environment struct {
 	Manifests Manifests
-	// Variables are set besides those of the manifests.
+	// Variables are added to those of the manifests.
 	Variables map[string]string
 	// Transport makes its HTTP requests.
 	Transport http.RoundTripper
-	// Kubernetes is its cluster.
+	// Kubernetes is the function's cluster.
 	Kubernetes kubernetes.Interface
 	Telemetry  *telemetry.Signals
-	// TokenFile holds the token that identifies an executor.
+	// TokenFile has the token of an executor.
 	TokenFile string
 	// KeysDirectory has the keys of InstallKeys.
 	KeysDirectory string
-	// Stream is nil where the bridge polls.
+	// Stream is nil if the bridge polls.
 	Stream bridge.Stream
 	// KeptnTransport makes the bridge's requests to Keptn.
 	KeptnTransport http.RoundTripper
@@ -59,14 +58,14 @@ const (
 	executorToken   = "the executor's token"
 	// GrantSecret is the name of the Secret with the key that signs grants.
 	GrantSecret = "bridge-grant-key"
-	// BrokerURL is the Broker's address, which a SinkBinding would tell.
+	// BrokerURL is the Broker's address, which a SinkBinding would set.
 	BrokerURL = "http://broker-ingress.knative-eventing.svc.cluster.local/job-executor/keptn"
 	// FetcherImage is the image of Jobs' init containers.
 	FetcherImage = "fetcher"
 )
 
-// configure reads a function's configuration from what its manifest says, and from what
-// only a pod of a cluster knows.
+// configure parses a function's configuration from its manifest, and from variables that only a cluster's pod
+// has.
 func configure[Configuration any](environment Environment, workload string, signer signature.Name) (Configuration, error) {
 	variables := environment.Manifests.Environment(workload)
 	maps.Copy(variables, map[string]string{
@@ -78,19 +77,19 @@ func configure[Configuration any](environment Environment, workload string, sign
 	return function.Configure[Configuration](variables)
 }
 
-// AllowedLabels are those of Secrets and service accounts that tasks may name, as config/ has it.
+// AllowedLabels are the labels in config/ of Secrets and service accounts that tasks may reference.
 func AllowedLabels() map[string]string {
 	return map[string]string{"job-executor.github.io/allowed": "true"}
 }
 
-// Objects are what an installation needs to find in its cluster.
+// Objects returns the objects that an installation requires in its cluster.
 func Objects(manifests Manifests) []runtime.Object {
 	objects := []runtime.Object{&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: systemNamespace, Name: signature.PublicKeys}}}
 	for _, name := range append(signingSecrets(), GrantSecret) {
 		objects = append(objects, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: systemNamespace, Name: name}})
 	}
 	for _, namespace := range strings.Split(manifests.Settings["JOB_NAMESPACES"], ",") {
-		// Every namespace has the account default.
+		// Every namespace has a service account named default.
 		for _, name := range []string{"default", manifests.Settings["JOB_SERVICE_ACCOUNT"]} {
 			objects = append(objects, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}})
 		}
@@ -98,13 +97,13 @@ func Objects(manifests Manifests) []runtime.Object {
 	return objects
 }
 
-// podToken is the token that is projected into a pod.
+// podToken returns the projected token of a pod.
 func podToken(namespace, account, pod string) string {
 	return strings.Join([]string{"token of a pod", namespace, account, pod}, "/")
 }
 
-// ReviewTokens has a cluster know the executor's token, which is written to a file, and those
-// of pods that are there.
+// ReviewTokens makes a cluster accept the executor's token, which it writes to a file, and those of existing
+// pods.
 func ReviewTokens(cluster *Kubernetes, tokenFile string) error {
 	cluster.React("create", "tokenreviews", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		review := action.(clienttesting.CreateAction).GetObject().(*authenticationv1.TokenReview).DeepCopy()
@@ -136,8 +135,8 @@ func signingSecrets() (names []string) {
 	return names
 }
 
-// InstallKeys makes the keys of all functions, as the first bridge does, and writes them to files
-// of a directory, as the kubelet does for the functions' pods.
+// InstallKeys creates the keys of all functions like the first bridge, and writes them to files like the
+// kubelet.
 func InstallKeys(ctx context.Context, cluster *Kubernetes, directory string) error {
 	client := cluster.Client(nil)
 	if _, err := signature.Make(ctx, clientset.Of(client), systemNamespace); err != nil {
@@ -169,12 +168,12 @@ func InstallKeys(ctx context.Context, cluster *Kubernetes, directory string) err
 	return nil
 }
 
-// Keys is where a function finds the keys that InstallKeys has written.
+// Keys returns the settings for keys of InstallKeys.
 func Keys(directory string, name signature.Name) signature.Settings {
 	return signature.Settings{PrivateFile: filepath.Join(directory, signature.SecretOf(name)+signature.Suffix), PublicDirectory: directory}
 }
 
-// Bridge wires the bridge. It is never taken away, and there is only one.
+// Bridge wires a single bridge that is never uninstalled.
 func Bridge(ctx context.Context, environment Environment) (function.Program, error) {
 	configuration, err := configure[bridge.Configuration](environment, "bridge", signature.Bridge)
 	if err != nil {
@@ -195,7 +194,7 @@ func Bridge(ctx context.Context, environment Environment) (function.Program, err
 	})
 }
 
-// NATS returns the stream of a bridge that is not wired yet.
+// NATS returns the stream for a bridge.
 func NATS(environment Environment) (bridge.Stream, error) {
 	configuration, err := configure[bridge.Configuration](environment, "bridge", signature.Bridge)
 	if err != nil {
@@ -208,7 +207,7 @@ func (e Environment) client() cluster.Client {
 	return clientset.Of(e.Kubernetes)
 }
 
-// Executor wires an executor, by the name that it has in the manifests.
+// Executor wires an executor by its name in the manifests.
 func Executor(environment Environment, name string) (function.Program, error) {
 	configuration, err := configure[executor.Configuration](environment, name, signature.Executor)
 	return executor.New(configuration, executor.Dependencies{
@@ -233,7 +232,7 @@ func Watcher(environment Environment) (function.Program, error) {
 	return watcher.New(configuration, watcher.Dependencies{Kubernetes: environment.client(), Telemetry: environment.Telemetry, Now: time.Now}), err
 }
 
-// Fetcher is the program of Jobs' init containers.
+// Fetcher returns the program of Jobs' init containers.
 func Fetcher(signals *telemetry.Signals, transport http.RoundTripper) Program {
 	return func(ctx context.Context, container Container) int {
 		configuration, err := function.Configure[fetcher.Configuration](container.Environment)

@@ -20,28 +20,28 @@ import (
 
 const (
 	defaultBackoffLimit = 6
-	// backoff is the Job controller's pause before a pod is replaced; it doubles.
+	// backoff is the Job controller's pause before it replaces a pod. It doubles.
 	backoff = 10 * time.Second
-	// deadlineReason is what a Job and a pod that took too long are given.
+	// deadlineReason is the reason of a Job and a pod after their deadline.
 	deadlineReason  = "DeadlineExceeded"
 	deadlineMessage = "Job was active longer than specified deadline"
-	// startError is what the kubelet gives a container that could not be started.
+	// startError is the kubelet's reason for a container that could not start.
 	startError     = "StartError"
 	startErrorCode = 128
 	podSuffix      = 5
 )
 
-// managed is a Job that is looked after, by one goroutine.
+// managed is a Job with its own goroutine.
 type managed struct {
 	namespace, name string
 	uid             types.UID
-	// change and podDeleted have room for one notice: that the Job was changed, and that
-	// others delete its pod, or evict it.
+	// change and podDeleted have room for one notification: that the Job has changed, and that its pod is
+	// deleted or evicted.
 	change     chan struct{}
 	podDeleted chan removal
 }
 
-// removal is how others remove a pod.
+// removal is how a pod is removed.
 type removal int
 
 const (
@@ -73,7 +73,7 @@ func (k *Kubernetes) changed(uid types.UID) {
 	}
 }
 
-// read returns a Job as it is now, nil if it is gone.
+// read returns a Job's current state, nil if it is gone.
 func (k *Kubernetes) read(made *managed) *batchv1.Job {
 	job, err := k.job(made.namespace, made.name)
 	if err != nil || job.UID != made.uid {
@@ -82,13 +82,13 @@ func (k *Kubernetes) read(made *managed) *batchv1.Job {
 	return job
 }
 
-// status changes the status of a Job that is still there.
+// status changes the status of an existing Job.
 func (k *Kubernetes) status(made *managed, change func(job *batchv1.Job)) {
 	k.writes.Lock()
 	defer k.writes.Unlock()
 	if job := k.read(made); job != nil {
 		change(job)
-		_ = k.tracker.Update(jobsResource, job, job.Namespace) // it is there
+		_ = k.tracker.Update(jobsResource, job, job.Namespace) // it exists
 	}
 }
 
@@ -105,12 +105,11 @@ func (k *Kubernetes) setCondition(job *batchv1.Job, kind batchv1.JobConditionTyp
 	job.Status.Conditions = append(job.Status.Conditions, condition)
 }
 
-// control does for one Job what the Job controller, the TTL controller and the
-// garbage collector do.
+// control acts on one Job like the Job controller, the TTL controller and the garbage collector.
 func (k *Kubernetes) control(ctx context.Context, made *managed) {
 	failures := 0
 	for ctx.Err() == nil {
-		k.client.ClearActions() // the fake clientset keeps them all
+		k.client.ClearActions() // the fake clientset records all actions
 		job := k.read(made)
 		switch {
 		case job == nil:
@@ -131,8 +130,7 @@ func (k *Kubernetes) control(ctx context.Context, made *managed) {
 
 func isSuspended(job *batchv1.Job) bool { return job.Spec.Suspend != nil && *job.Spec.Suspend }
 
-// await waits for a change of the Job, for a time unless that is 0; it says
-// whether there was one.
+// await waits for a change of the Job, with a limit unless it is 0. It reports whether there was one.
 func (k *Kubernetes) await(ctx context.Context, made *managed, most time.Duration) bool {
 	var timeout <-chan time.Time
 	if most > 0 {
@@ -158,11 +156,11 @@ func (k *Kubernetes) suspend(made *managed, job *batchv1.Job) {
 	}
 	k.status(made, func(job *batchv1.Job) {
 		k.setCondition(job, batchv1.JobSuspended, corev1.ConditionTrue, "JobSuspended", "Job suspended")
-		job.Status.Active, job.Status.Ready = 0, new(int32(0)) // when it began stays until it is resumed
+		job.Status.Active, job.Status.Ready = 0, new(int32(0)) // the start time remains until it is resumed
 	})
 }
 
-// attempt runs one pod of a Job and says whether the Job has ended with it.
+// attempt runs one pod of a Job and reports whether the Job has ended.
 func (k *Kubernetes) attempt(ctx context.Context, made *managed, job *batchv1.Job, failures *int) (ended bool) {
 	k.sleep(ctx, made, k.options.Delay("start", job.Name))
 	k.status(made, func(job *batchv1.Job) {
@@ -235,8 +233,7 @@ func ignoresDisruptions(job *batchv1.Job) bool {
 	})
 }
 
-// startPod starts a pod, unless it is refused. Kill ends it, and then deletes it if that
-// is wanted.
+// startPod starts a pod unless it is rejected. Kill ends the pod, and deletes it if requested.
 func (k *Kubernetes) startPod(ctx context.Context, job *batchv1.Job, fate Fate) (result chan bool, kill func(deletes bool)) {
 	if fate == Refused {
 		return nil, func(bool) {}
@@ -270,7 +267,7 @@ func (k *Kubernetes) startPod(ctx context.Context, job *batchv1.Job, fate Fate) 
 	}
 }
 
-// settle notes the end of a pod.
+// settle records the end of a pod.
 func (k *Kubernetes) settle(ctx context.Context, made *managed, job *batchv1.Job, succeeded bool, failures *int) (ended bool) {
 	k.sleep(ctx, made, k.options.Delay("settle", job.Name))
 	if succeeded {
@@ -293,7 +290,7 @@ func (k *Kubernetes) settle(ctx context.Context, made *managed, job *batchv1.Job
 	return false
 }
 
-// sleep waits, but not longer than the Job stays as it is.
+// sleep waits until the Job changes, up to a limit.
 func (k *Kubernetes) sleep(ctx context.Context, made *managed, most time.Duration) {
 	until := time.Now().Add(most)
 	for most > 0 && k.await(ctx, made, most) {
@@ -312,7 +309,7 @@ func (k *Kubernetes) fail(made *managed, reason, message string) {
 	})
 }
 
-// expire waits until a Job that has ended is deleted, or does it after its TTL.
+// expire waits until an ended Job is deleted, or deletes it after its TTL.
 func (k *Kubernetes) expire(ctx context.Context, made *managed) {
 	for ctx.Err() == nil {
 		job := k.read(made)
@@ -386,7 +383,7 @@ func (k *Kubernetes) deletePods(ctx context.Context, made *managed) {
 	}
 }
 
-// kubelet runs a pod's containers and says whether all succeeded.
+// kubelet runs a pod's containers and reports whether all succeeded.
 func (k *Kubernetes) kubelet(ctx context.Context, job *batchv1.Job, pod *corev1.Pod) (succeeded bool) {
 	directory := filepath.Join(k.options.Directory, pod.Name)
 	if k.options.Directory != "" {
@@ -432,7 +429,7 @@ func (k *Kubernetes) kubelet(ctx context.Context, job *batchv1.Job, pod *corev1.
 	return running.end(ctx, !slices.ContainsFunc(codes, func(code int) bool { return code != 0 }))
 }
 
-// runningPod is a pod whose containers may run at the same time.
+// runningPod is a pod with concurrent containers.
 type runningPod struct {
 	cluster *Kubernetes
 	job     *batchv1.Job
@@ -450,7 +447,7 @@ func (r *runningPod) change(change func()) {
 	r.cluster.update(r.Pod)
 }
 
-// end notes how a pod ended, unless it is gone.
+// end records how a pod ended, unless it is gone.
 func (r *runningPod) end(ctx context.Context, succeeded bool) bool {
 	switch {
 	case errors.Is(context.Cause(ctx), errDeadline):
@@ -537,7 +534,7 @@ func (r *runningPod) run(ctx context.Context, container *corev1.Container, statu
 	}
 	if err != nil {
 		terminated.ExitCode, terminated.Reason, terminated.Message = startErrorCode, startError, err.Error()
-		terminated.StartedAt = metav1.Unix(0, 0) // as the kubelet has it of a container that never ran
+		terminated.StartedAt = metav1.Unix(0, 0) // the kubelet's value for a container that never ran
 	} else if terminated.ExitCode != 0 {
 		terminated.Reason = "Error"
 	}
@@ -546,7 +543,7 @@ func (r *runningPod) run(ctx context.Context, container *corev1.Container, statu
 	return int(terminated.ExitCode)
 }
 
-// project writes the tokens that a container mounts, and returns in which directory each is.
+// project writes the tokens that a container mounts, and returns their directories.
 func (k *Kubernetes) project(pod *corev1.Pod, container *corev1.Container, directory string) (map[string]string, error) {
 	projected := map[string]string{}
 	if k.options.Directory == "" {
@@ -572,9 +569,9 @@ func (k *Kubernetes) project(pod *corev1.Pod, container *corev1.Container, direc
 	return projected, nil
 }
 
-// terminationMessage returns what the kubelet keeps of a termination log: its last 4 KiB, and of
-// those the beginning, so that all containers of a pod have no more than 12 KiB
-// (kubelet/kuberuntime, getTerminationMessage; kubelet/status, normalizeStatus).
+// terminationMessage returns the part of a termination log that the kubelet keeps: the last 4 KiB, and of those
+// the beginning, so that all containers of a pod have at most 12 KiB (kubelet/kuberuntime,
+// getTerminationMessage; kubelet/status, normalizeStatus).
 func terminationMessage(pod *corev1.Pod, content string) string {
 	const ofFile, ofPod = 4096, 12 << 10
 	message := content[max(0, len(content)-ofFile):]
@@ -619,7 +616,7 @@ func (k *Kubernetes) environment(ctx context.Context, namespace string, containe
 	return environment, nil
 }
 
-// log returns what a container has printed; nil if it has not run.
+// log returns a container's log, nil if it has not run.
 func (k *Kubernetes) log(key logKey) ([]byte, error) {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()

@@ -40,62 +40,60 @@ var (
 	podsResource = corev1.SchemeGroupVersion.WithResource("pods")
 )
 
-// Kubernetes is client-go's fake clientset with what the functions can see of
-// the API server, the Job controller and the kubelet.
+// Kubernetes is client-go's fake clientset with the visible behaviour of the API server, the Job controller and
+// the kubelet.
 type Kubernetes struct {
 	options KubernetesOptions
 	client  *fake.Clientset
 	tracker clienttesting.ObjectTracker
 
-	// writes makes reading and writing a Job one step.
+	// writes makes reading and writing a Job atomic.
 	writes sync.Mutex
 
 	mutex sync.Mutex
 	jobs  map[types.UID]*managed
 	logs  map[logKey]*containerLog
-	// labelled are the names of Jobs and pods by an indexed label and its value.
+	// labelled has the names of Jobs and pods by indexed label and value.
 	labelled map[string]map[types.NamespacedName]bool
 	group    sync.WaitGroup
 }
 
-// KubernetesOptions are what a Kubernetes is made of.
+// KubernetesOptions are the settings of a Kubernetes.
 type KubernetesOptions struct {
-	// Context ends everything that runs.
+	// Context stops everything.
 	Context context.Context
 	// Runtime runs containers.
 	Runtime Runtime
-	// Directory is where each pod gets a directory of its own, as its volume.
+	// Directory has a directory for each pod's volume.
 	Directory string
-	// NewID makes uids and the random part of pods' names.
+	// NewID creates uids and the random part of pods' names.
 	NewID func() string
-	// Delay is how long a step of the control plane or the kubelet takes, such as
-	// "schedule"; nil is no time.
+	// Delay returns the duration of a step of the control plane or the kubelet, such as "schedule"; nil is 0.
 	Delay func(step, name string) time.Duration
-	// Started is told of each pod of a Job that is started.
+	// Started is called for each started pod of a Job.
 	Started func(job *batchv1.Job)
-	// Fate is what becomes of a pod of a Job; nil lets its containers decide.
+	// Fate returns the fate of a Job's pod; nil is Runs.
 	Fate func(job *batchv1.Job) Fate
-	// Reachable says whether watches bring what happens; nil is always.
+	// Reachable reports whether watches receive events; nil is always.
 	Reachable func() bool
-	// Now is its clock; nil is time.Now.
+	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	// Endless reports whether the log of a pod never ends, as if its container printed faster than
 	// anybody reads. Nil means that all logs end.
 	Endless func(pod string) bool
 }
 
-// Fate is what becomes of a pod, whatever its containers do.
+// Fate is the fate of a pod.
 type Fate int
 
 const (
-	// Runs is what its containers decide.
+	// Runs is a pod whose containers decide.
 	Runs Fate = iota
-	// Refused is a pod that is not admitted, so that there is none.
+	// Refused is a pod that is not admitted.
 	Refused
-	// Unschedulable is one for which there is no node.
+	// Unschedulable is a pod without a suitable node.
 	Unschedulable
-	// NodeLost is one whose node is lost: it can't be ended, and so neither can its Job,
-	// until the node is back.
+	// NodeLost is a pod on a lost node. Neither it nor its Job can end until the node is back.
 	NodeLost
 )
 
@@ -121,8 +119,8 @@ func NewKubernetes(options KubernetesOptions, objects ...runtime.Object) (*Kuber
 	if options.Endless == nil {
 		options.Endless = func(string) bool { return false }
 	}
-	// Not fake.NewClientset: its management of fields takes most of a simulation's
-	// time, and nothing here applies objects.
+	// fake.NewClientset's field management would take most of a simulation's time, and nothing here applies
+	// objects.
 	tracker := clienttesting.NewObjectTracker(scheme.Scheme, scheme.Codecs.UniversalDecoder())
 	cluster := &Kubernetes{
 		options: options, client: &fake.Clientset{}, tracker: tracker,
@@ -154,9 +152,8 @@ func NewKubernetes(options KubernetesOptions, objects ...runtime.Object) (*Kuber
 	return cluster, nil
 }
 
-// late is a watch that brings what happens after a while, so that what is read from it
-// is never quite true. While the API server can't be reached it brings nothing, and then
-// only how things are, as a new list does.
+// late is a watch with a delay, so that its view is never current. While the API server is unreachable it
+// receives nothing, and afterwards only the current state, like a new list.
 func (k *Kubernetes) late(watcher watch.Interface, namespace string) watch.Interface {
 	events := make(chan watch.Event)
 	proxy := watch.NewProxyWatcher(events)
@@ -201,7 +198,7 @@ func (k *Kubernetes) late(watcher watch.Interface, namespace string) watch.Inter
 
 const unreachedPause = 100 * time.Millisecond
 
-// latest is the last that happened to each object.
+// latest is the last event of each object.
 func latest(queue []watch.Event) []watch.Event {
 	first, last := map[string]watch.EventType{}, map[string]int{}
 	nameOf := func(happened watch.Event) string {
@@ -227,17 +224,17 @@ func latest(queue []watch.Event) []watch.Event {
 		case first[name] == watch.Added:
 			happened.Type = watch.Added
 		case happened.Type == watch.Added:
-			happened.Type = watch.Modified // it was deleted meanwhile, and there is another one
+			happened.Type = watch.Modified // deleted meanwhile and created again
 		}
 		kept = append(kept, happened)
 	}
 	return kept
 }
 
-// Wait waits until everything has ended that runs, after the context has.
+// Wait waits until everything has ended after the context.
 func (k *Kubernetes) Wait() { k.group.Wait() }
 
-// React has a reaction come before the cluster's own, as client-go's fakes have it.
+// React adds a reaction before the cluster's own, as in client-go's fakes.
 func (k *Kubernetes) React(verb, resource string, reaction clienttesting.ReactionFunc) {
 	k.client.PrependReactor(verb, resource, reaction)
 }
@@ -267,8 +264,7 @@ func (k *Kubernetes) createJob(action clienttesting.Action) (bool, runtime.Objec
 	return true, job.DeepCopy(), nil
 }
 
-// patchJob checks what the real API server checks: a patch that names another
-// uid is invalid.
+// patchJob checks a patch like the API server: one with another uid is invalid.
 func (k *Kubernetes) patchJob(action clienttesting.Action) (bool, runtime.Object, error) {
 	patch, ok := action.(clienttesting.PatchActionImpl)
 	if !ok {
@@ -300,9 +296,9 @@ func (k *Kubernetes) patchJob(action clienttesting.Action) (bool, runtime.Object
 	return handled, object, err
 }
 
-// dateSecret notes when a Secret was created, or its data changed, as the API server does.
+// dateSecret records when a Secret was created, or its data changed, like the API server.
 func (k *Kubernetes) dateSecret(action clienttesting.Action) (bool, runtime.Object, error) {
-	create, ok := action.(clienttesting.CreateActionImpl) // an update is of the same shape
+	create, ok := action.(clienttesting.CreateActionImpl) // an update has the same structure
 	if update, isUpdate := action.(clienttesting.UpdateActionImpl); isUpdate {
 		create.Object, ok = update.Object, true
 	}
@@ -336,7 +332,7 @@ func (k *Kubernetes) deleteJob(action clienttesting.Action) (bool, runtime.Objec
 	return true, nil, nil
 }
 
-// podDeleted tells the Job of a pod that others delete it.
+// podDeleted tells a pod's Job that the pod is being deleted.
 func (k *Kubernetes) podDeleted(action clienttesting.Action) (bool, runtime.Object, error) {
 	removed, ok := action.(clienttesting.DeleteActionImpl)
 	if !ok {
@@ -345,7 +341,7 @@ func (k *Kubernetes) podDeleted(action clienttesting.Action) (bool, runtime.Obje
 	return true, nil, k.removePod(removed.GetNamespace(), removed.GetName(), deletion)
 }
 
-// podEvicted tells the Job of a pod that it is evicted, as when its node is drained.
+// podEvicted tells a pod's Job that the pod is evicted, for example by a drain.
 func (k *Kubernetes) podEvicted(action clienttesting.Action) (bool, runtime.Object, error) {
 	create, ok := action.(clienttesting.CreateActionImpl)
 	evicted, isEviction := create.Object.(*policyv1.Eviction)
@@ -373,7 +369,7 @@ func (k *Kubernetes) removePod(namespace, name string, how removal) error {
 
 // remove deletes a Job with its pods.
 func (k *Kubernetes) remove(job *batchv1.Job) {
-	_ = k.tracker.Delete(jobsResource, job.Namespace, job.Name) // it was there a moment ago
+	_ = k.tracker.Delete(jobsResource, job.Namespace, job.Name) // it existed a moment ago
 	k.index(&job.ObjectMeta, false)
 	k.changed(job.UID)
 }
@@ -386,7 +382,7 @@ func (k *Kubernetes) job(namespace, name string) (*batchv1.Job, error) {
 	return object.(*batchv1.Job).DeepCopy(), nil
 }
 
-// indexedLabels are those by which the functions list Jobs and pods.
+// indexedLabels are the labels by which functions list Jobs and pods.
 var indexedLabels = []string{"keptn.sh/event-id", batchv1.JobNameLabel, "app.kubernetes.io/managed-by"}
 
 func (k *Kubernetes) index(object *metav1.ObjectMeta, present bool) {
@@ -412,8 +408,7 @@ func (k *Kubernetes) index(object *metav1.ObjectMeta, present bool) {
 	}
 }
 
-// listLabelled lists by label without reading everything there is, which is what
-// the fake clientset does.
+// listLabelled lists by label with an index. The fake clientset would read everything.
 func (k *Kubernetes) listLabelled(action clienttesting.Action) (bool, runtime.Object, error) {
 	list, ok := action.(clienttesting.ListActionImpl)
 	if !ok {

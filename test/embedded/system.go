@@ -29,43 +29,41 @@ import (
 
 // Options are the settings of a System.
 type Options struct {
-	// Directory is where everything is kept; the caller removes it.
+	// Directory has all files. The caller removes it.
 	Directory string
 	// Manifests is the directory config/.
 	Manifests string
-	// Programs run in place of images' containers.
+	// Programs replace images' containers.
 	Programs map[string]Program
-	// Settings are in place of those of the manifests' ConfigMaps.
+	// Settings replace those of the manifests' ConfigMaps.
 	Settings map[string]string
-	// Objects are further objects in the cluster, such as Secrets for tasks.
+	// Objects are added to the cluster, such as Secrets for tasks.
 	Objects []runtime.Object
-	// Observe is told of each delivery of the Broker.
+	// Observe is called for each delivery of the Broker.
 	Observe func(Delivery)
-	// Retries is how often a Broker tries again; nil is as often as the manifests say.
+	// Retries is how often the Broker retries; nil follows the manifests.
 	Retries *int32
-	// Before stands before each function, by its host's name; nil is nothing.
+	// Before wraps each function's handler, by host name; nil is none.
 	Before func(name string, handler http.Handler) http.Handler
-	// Log takes what the functions log.
+	// Log receives the functions' logs.
 	Log slog.Handler
-	// Processors returns what gets the functions' spans; nil is System.Spans, and what the
-	// environment names.
+	// Processors returns the functions' span processors; nil is System.Spans and those of the environment.
 	Processors func() []sdktrace.SpanProcessor
 }
 
-// System is everything in one process: Keptn's control plane for tests with a real
-// NATS JetStream, the Broker, the functions, and a cluster that runs containers as
-// processes.
+// System is everything in one process: Keptn's control plane for tests with a real NATS JetStream, the Broker,
+// the functions, and a cluster that runs containers as processes.
 type System struct {
 	Keptn   *keptn.Server
 	Cluster *Kubernetes
-	// Spans are those of all functions and of the Broker.
+	// Spans has the spans of all functions and of the Broker.
 	Spans *tracetest.InMemoryExporter
 
 	network    *Network
 	cancel     context.CancelFunc
 	group      sync.WaitGroup
 	processors []sdktrace.SpanProcessor
-	// startBridge starts a bridge, and endBridge ends it.
+	// startBridge starts a bridge, and endBridge stops it.
 	startBridge func() error
 	endBridge   context.CancelFunc
 }
@@ -80,10 +78,10 @@ const (
 	pingInterval  = time.Second
 )
 
-// executorPrefix begins the name of an executor, and of its Trigger.
+// executorPrefix is the prefix of the names of executors and their Triggers.
 const executorPrefix = "executor-"
 
-// Start starts everything. Close ends it.
+// Start starts everything. Close stops it.
 func Start(ctx context.Context, options Options) (*System, error) {
 	manifests, err := ReadManifests(options.Manifests)
 	if err != nil {
@@ -205,13 +203,13 @@ func (s *System) wire(ctx context.Context, manifests Manifests, network *Network
 	return errors.Join(serve(ctx, "watcher", environment("watcher"), Watcher), serve(ctx, "jobsource", environment("jobsource"), Jobsource))
 }
 
-// ReplaceBridge ends the bridge, with all that it knows, and starts another one.
+// ReplaceBridge stops the bridge with its memory, and starts another one.
 func (s *System) ReplaceBridge() error {
 	s.endBridge()
 	return s.startBridge()
 }
 
-// Trace returns the spans of a trace that have ended, by their start.
+// Trace returns the ended spans of a trace by start.
 func (s *System) Trace(traceID string) []console.Span {
 	var found []console.Span
 	for _, stub := range s.Spans.GetSpans() {
@@ -242,7 +240,7 @@ func (s *System) Trace(traceID string) []console.Span {
 	return found
 }
 
-// Call calls Keptn's API as its user does, at a path below /api.
+// Call calls Keptn's API like a user, at a path below /api.
 func (s *System) Call(ctx context.Context, method, path string, body []byte) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, method, s.Keptn.GatewayURL+path, bytes.NewReader(body))
 	if err != nil {
@@ -264,7 +262,7 @@ func (s *System) Call(ctx context.Context, method, path string, body []byte) ([]
 	return content, nil
 }
 
-// Close ends everything, and exports what is left of the spans.
+// Close stops everything, and exports the remaining spans.
 func (s *System) Close(ctx context.Context) {
 	s.cancel()
 	s.group.Wait()

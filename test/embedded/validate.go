@@ -18,9 +18,8 @@ import (
 	"github.com/job-executor/job-executor/functions/podsecurity"
 )
 
-// validate refuses what the API server refuses of what a task can ask for. The whole of
-// its validation is in k8s.io/kubernetes, which is too much to link; conformance.TestJobs
-// holds these to the real one.
+// validate rejects requests of tasks like the API server, whose validation is too large to link.
+// conformance.TestJobs compares it with the real one.
 func validate(job *batchv1.Job) error {
 	template := field.NewPath("spec", "template")
 	failures := apivalidation.ValidateAnnotations(job.Annotations, field.NewPath("metadata", "annotations"))
@@ -77,8 +76,7 @@ func invalidContainer(container *corev1.Container, path *field.Path) (failures f
 	return failures
 }
 
-// tryPod answers the creation of a pod without effect as a namespace does that enforces
-// pod security "baseline".
+// tryPod answers the dry run of a pod's creation like a namespace that enforces pod security "baseline".
 func tryPod(action clienttesting.Action) (bool, runtime.Object, error) {
 	create, ok := action.(clienttesting.CreateActionImpl)
 	if !ok || len(create.CreateOptions.DryRun) == 0 {
