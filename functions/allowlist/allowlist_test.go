@@ -18,7 +18,7 @@ func TestImagesAreComparedInFull(t *testing.T) {
 		},
 		"one with a tag": {
 			patterns: []string{"busybox:1.36"}, allowed: []string{"busybox:1.36", "docker.io/library/busybox:1.36"},
-			// To Kubernetes the digest is what counts.
+			// Kubernetes ignores the tag next to a digest.
 			forbidden: []string{"busybox", "busybox:1.37", "busybox:1.36@" + digest},
 		},
 		"the newest": {patterns: []string{"busybox:latest"}, allowed: []string{"busybox"}, forbidden: []string{"busybox:1.36"}},

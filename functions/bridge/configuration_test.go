@@ -31,7 +31,7 @@ var settable = map[reflect.Type]struct {
 	reflect.TypeFor[function.Overrides](): {`{"extensions":{"team":"shop"}}`, function.Overrides{"team": "shop"}},
 }
 
-// ofThePod are set by the manifest from what the pod is.
+// ofThePod are the variables that the manifest sets from the pod.
 var ofThePod = []string{"K_SINK", "K_CE_OVERRIDES", "K_CA_CERTS", "POD_NAMESPACE", "POD_NAME", "POD_IP", "NODE_NAME", "PORT"}
 
 func TestEverySettingIsReadAndDocumented(t *testing.T) {
@@ -66,7 +66,7 @@ func TestEverySettingIsReadAndDocumented(t *testing.T) {
 		}
 	}
 	set(reflect.ValueOf(&want).Elem())
-	// Not all of them go together, which is no matter here.
+	// Some combinations would be invalid, which does not matter here.
 	got, _ := function.Configure[Configuration](variables)
 	if difference := cmp.Diff(want, got); difference != "" {
 		t.Errorf("settings (-want +read):\n%s", difference)

@@ -34,8 +34,7 @@ import (
 
 const (
 	token = "keptn-token"
-	// lossTimeout is short: test/keptn counts at once, and what it drops is sent again
-	// after that.
+	// lossTimeout is short, because test/keptn counts at once.
 	lossTimeout = 2 * time.Second
 )
 
@@ -52,8 +51,8 @@ spec:
           tasks: [{name: deployment}, {name: test}]
 `)
 
-// echo is everything behind the bridge: a Broker, an executor and a watcher that
-// answer at once, and each answer twice, until it is taken.
+// echo is a Broker, an executor and a watcher that answer at once, each answer twice, until the bridge accepts
+// it.
 type echo struct {
 	deliver function.Handler
 	party   *signature.Party
@@ -94,9 +93,8 @@ func (e *echo) Send(ctx context.Context, triggered event.Event) error {
 	return nil
 }
 
-// The bridge's own parts, against a control plane that is held to recordings of a
-// real one, over both transports. The HTTP poller is as fast as it can be, so
-// that it answers within the window in which Keptn drops what is sent to it.
+// The bridge against a control plane that matches recordings, over both transports. The HTTP poller is fast
+// enough to answer within the window in which Keptn drops events.
 func TestSequencesEndOverBothTransports(t *testing.T) {
 	for _, transport := range []bridge.Transport{bridge.NATS, bridge.HTTP} {
 		t.Run(string(transport), func(t *testing.T) {
@@ -145,8 +143,8 @@ func startKeptn(t *testing.T, options control.Options) *control.Server {
 	return server
 }
 
-// Keptn's gateway answers with 429 and 500, not at all, or late; and Keptn drops
-// started events that it took. Whatever it is, each answer is counted once.
+// Keptn's gateway answers late, with 429 or 500, or not at all, and Keptn drops accepted started events. Still
+// each answer is counted once.
 func TestSequencesEndWhateverTheGatewayDoes(t *testing.T) {
 	const sequences, seed = 8, 4
 	random := rand.New(rand.NewPCG(seed, seed))
@@ -204,7 +202,7 @@ func TestSequencesEndWhateverTheGatewayDoes(t *testing.T) {
 	}
 }
 
-// testHeader marks the requests of a test itself, which do not fail.
+// testHeader marks requests of a test, which never fail.
 const testHeader = "X-Test"
 
 func run(ctx context.Context, t *testing.T, transport bridge.Transport, server *control.Server) (*echo, func()) {

@@ -33,7 +33,7 @@ func TestBridgeIdentifiesItselfToNATS(t *testing.T) {
 		options *server.Options
 		right   nats.Configuration
 		wrong   nats.Configuration
-		// trusts says whose authority is trusted: where it is right, and where it is wrong.
+		// trusts are the trusted authorities of the right and the wrong configuration.
 		trusts [2]string
 	}{
 		{

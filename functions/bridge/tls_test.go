@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// authority is a certificate authority that nobody knows but who is told.
+// authority is a private certificate authority.
 type authority struct {
 	key         *ecdsa.PrivateKey
 	certificate *x509.Certificate
@@ -137,7 +137,7 @@ func TestTLSIsVerified(t *testing.T) {
 			}
 		})
 	}
-	// Nobody has switched it off for the rest of the process.
+	// TLS verification remains on for the rest of the process.
 	if settings := http.DefaultTransport.(*http.Transport).TLSClientConfig; settings != nil && settings.InsecureSkipVerify {
 		t.Error("TLS is not verified in this process")
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 )
 
-// leading is an Elector whose lead is decided by the test.
+// leading is an Elector under the test's control.
 type leading struct {
 	holder string
 	begin  chan struct{}

@@ -20,11 +20,11 @@ import (
 	"github.com/job-executor/job-executor/functions/cluster/clientset"
 )
 
-// request is what the API server is asked.
+// request is a request to the API server.
 type request struct{ Method, URL, Accept, ContentType, Body string }
 
-// apiServer answers each request with the same; it returns the configuration of its clients, and what it was
-// asked.
+// apiServer is an API server with a constant response. It returns the configuration of its clients, and their
+// requests.
 func apiServer(t *testing.T, status int, answer string) (*rest.Config, *[]request) {
 	t.Helper()
 	var asked []request
@@ -42,7 +42,7 @@ func apiServer(t *testing.T, status int, answer string) (*rest.Config, *[]reques
 	return &rest.Config{Host: server.URL}, &asked
 }
 
-// The client asks the API server what client-go's own asks, and reads the same in the answer.
+// The client makes the same requests as client-go's, and decodes the same objects.
 func TestClientIsAsClientGos(t *testing.T) {
 	job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "jobs", Name: "one"}, Spec: batchv1.JobSpec{Suspend: new(true)}}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "jobs", GenerateName: "dry-run-"}}
@@ -138,7 +138,7 @@ func TestClientIsAsClientGos(t *testing.T) {
 	}
 }
 
-// What the API server refuses is the error that client-go has for it.
+// Errors are the same as client-go's.
 func TestRefusalsAreKnown(t *testing.T) {
 	config, _ := apiServer(t, http.StatusConflict,
 		`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"AlreadyExists","message":"jobs.batch \"one\" already exists","code":409}`)

@@ -53,7 +53,7 @@ func TestOnlyPodSecurityRefusesAPod(t *testing.T) {
 	}
 }
 
-// A privileged pod needs more than that nothing refuses it.
+// A privileged pod must be allowed explicitly.
 func TestPrivilegedPodNeedsANamespaceForIt(t *testing.T) {
 	tests := []struct {
 		name   string

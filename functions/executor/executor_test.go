@@ -53,10 +53,10 @@ func triggered(t *testing.T) event.Event {
 	return made
 }
 
-// file is a job/config.yaml. Later is what the second grant says.
+// file is a job/config.yaml. Later is the second grant.
 type file struct {
 	content string
-	// level is where it is; the stage's if it is empty.
+	// level is its level, by default the stage's.
 	level   files.Level
 	started bool
 	err     error
@@ -75,11 +75,11 @@ func (f file) Grant(context.Context, event.Event) (files.Grant, error) {
 	return files.Grant{Token: "another", Started: f.later.started}, f.later.err
 }
 
-// jobs keeps Jobs in the order of their creation; from the given one on it fails. Those
-// of others have the names of some.
+// jobs records Jobs in the order of their creation. From a given one on, creation fails. Others' Jobs occupy
+// some names.
 type jobs struct {
 	created []batchv1.Job
-	// lists is how often they were listed.
+	// lists counts list requests.
 	lists  int
 	failAt int
 	err    error
@@ -191,7 +191,7 @@ actions:
 
 var manyTasks = "apiVersion: v2\nactions:\n- name: A\n  events: [{name: test}]\n  tasks:\n" + strings.Repeat("  - {name: T, image: busybox}\n", 101)
 
-// What is added to a sentence about something that does not exist, or that tasks may not name.
+// Each sentence about a missing or disallowed object says what to do.
 const (
 	notToUse = `, or tasks may not use it; create it, and allow it with kubectl label %s %s --namespace jobs for=tasks`
 )
@@ -206,7 +206,7 @@ var (
 	errServer     = fmt.Errorf("creating: %w", apierrors.NewInternalError(errors.New("etcd")))
 )
 
-// What is one request less for each task is one less for most of them.
+// Most tasks have one Job, for which no list request is necessary.
 func TestJobsAreListedOnlyWhereThereMayBeOthers(t *testing.T) {
 	tests := []struct {
 		name string
@@ -273,7 +273,7 @@ func TestHandle(t *testing.T) {
 		jobs jobs
 		// reply is the type of the reply, and for a finished event its message.
 		reply, message string
-		// logged is what Keptn's log is told beside it.
+		// logged is the entry in Keptn's log.
 		logged  string
 		created []string
 		err     error
@@ -593,7 +593,7 @@ func TestDeliveringAgain(t *testing.T) {
 	}
 }
 
-// A run that was interrupted under another version of the file is made anew as a whole.
+// A run that was interrupted under another version of the file starts over.
 func TestRunIsOfOneVersionOfTheFile(t *testing.T) {
 	jobs := &jobs{}
 	executor := newExecutor(file{content: twoTasks}, jobs)
@@ -632,9 +632,8 @@ func TestWhatTriggersNothingIsRefusedForGood(t *testing.T) {
 	}
 }
 
-// Of an event that triggers nothing all actions are silent: no started and no finished event
-// is sent, and nobody is told that none matches. Its Jobs are kept for as long as it can be
-// under way.
+// For an observed event all actions are silent, and nobody is told that none matches. Its Jobs are kept as long
+// as the event may be delivered again.
 func TestEventThatWasObservedRunsSilently(t *testing.T) {
 	seen := triggered(t)
 	seen.SetType("sh.keptn.event.test.finished")
@@ -698,7 +697,7 @@ func TestEventThatWasObservedRunsSilently(t *testing.T) {
 	}
 }
 
-// Another delivery may have begun a run since it was asked, and its Jobs be gone already.
+// Another delivery may have begun a run after this one asked, and its Jobs may be gone.
 func TestWhatHasBegunMeanwhileIsNotRunAgain(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -734,7 +733,7 @@ func TestWhatHasBegunMeanwhileIsNotRunAgain(t *testing.T) {
 	}
 }
 
-// What the installation, the action and the trace leave on each Job.
+// The installation, the action and the trace leave labels and annotations on each Job.
 func TestJobsCarryWhatTheOthersNeed(t *testing.T) {
 	const task = "apiVersion: v2\nactions: [{name: A, SILENTevents: [{name: test}], tasks: [{name: T, image: busybox, maxPollDuration: 60}]}]"
 	tests := []struct {
@@ -945,7 +944,7 @@ func TestJobHasAllThatTheTaskWants(t *testing.T) {
 	}
 }
 
-// What a task may have beside what the job-executor-service knows.
+// These keys are extensions of the job-executor-service's format.
 func TestJobHasWhatIsOurs(t *testing.T) {
 	const extended = `apiVersion: v2
 actions:
@@ -1031,8 +1030,8 @@ actions:
 	}
 }
 
-// What Jobs are found and kept account of by, no task may set: jobconfig, which knows
-// nothing of Jobs, refuses each of it.
+// A task cannot set the labels and annotations that identify Jobs. jobconfig, which does not know Jobs, rejects
+// all of them.
 func TestNoTaskSetsWhatJobsAreKeptAccountOfBy(t *testing.T) {
 	made := &jobs{}
 	if _, err := newExecutor(file{content: task("image: busybox")}, made).Handle(t.Context(), triggered(t)); err != nil {
@@ -1049,7 +1048,7 @@ func TestNoTaskSetsWhatJobsAreKeptAccountOfBy(t *testing.T) {
 	}
 }
 
-// What a later task names an earlier one may make.
+// An earlier task may create the objects that a later one references.
 func TestLaterTasksMayNameWhatIsNotThereYet(t *testing.T) {
 	made := &jobs{}
 	const content = `apiVersion: v2
@@ -1071,8 +1070,8 @@ actions:
 	}
 }
 
-// The Jobs of a parallel action are there like those of others, and the plan says that they
-// run at the same time. What they name no task before them can make, if it is the first.
+// The Jobs of a parallel action are created like others, and the plan says that they run concurrently. In the
+// first action, no task before them can create objects.
 func TestTasksOfAParallelActionRunAtTheSameTime(t *testing.T) {
 	const content = `apiVersion: v2
 actions:
@@ -1109,8 +1108,8 @@ actions:
 	}
 }
 
-// Programs in a container find the trace as OpenTelemetry has it, and where to send their
-// spans; what a task sets itself counts. Without a trace there is nothing.
+// Programs in a container get OpenTelemetry's variables for the trace and its endpoint, unless the task sets
+// them. Without a trace they get none.
 func TestContainersKnowTheTrace(t *testing.T) {
 	const content = `apiVersion: v2
 actions:
@@ -1163,7 +1162,7 @@ actions:
 	}
 }
 
-// A silent action beside others may name what an earlier one makes, as any may.
+// A silent action may reference objects that an earlier action creates.
 func TestSilentActionMayNameWhatIsNotThereYet(t *testing.T) {
 	made := &jobs{}
 	const content = `apiVersion: v2
@@ -1176,8 +1175,7 @@ actions:
 	}
 }
 
-// Text of an event is data: nothing in it is expanded, and a label that makes no name of a
-// variable is left out.
+// Text of an event is never expanded. A label that is an invalid variable name is skipped.
 func TestTextOfAnEventIsData(t *testing.T) {
 	event := triggered(t)
 	if err := event.SetData("application/json", map[string]any{
@@ -1200,7 +1198,7 @@ func TestTextOfAnEventIsData(t *testing.T) {
 	}
 }
 
-// Events of older Keptns have no commit; numbers stay as they are written.
+// Events of older Keptns have no commit. Numbers keep their digits.
 func TestEnvelope(t *testing.T) {
 	event := triggered(t)
 	event.SetExtension(keptn.GitCommitIDExtension, nil)
@@ -1217,8 +1215,7 @@ func TestEnvelope(t *testing.T) {
 	}
 }
 
-// Whatever the file is, the executor answers: what it makes of it is bounded, and is what
-// the file's hash and the event decide.
+// The executor answers every file with a bounded result that only depends on the file and the event.
 func FuzzHandle(f *testing.F) {
 	corpus, err := filepath.Glob("../jobconfig/testdata/corpus/*/*.yaml")
 	if err != nil || len(corpus) == 0 {

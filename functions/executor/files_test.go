@@ -24,7 +24,7 @@ func (r *refusing) RoundTrip(request *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusServiceUnavailable, Body: http.NoBody, Request: request, Header: http.Header{}}, nil
 }
 
-// A network may let a pod through only a little after it has started.
+// A network policy may apply to a new pod with a delay.
 func TestBridgeThatCanNotBeReachedIsTriedAgainAtOnce(t *testing.T) {
 	token := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(token, []byte("token"), 0o600); err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/job-executor/job-executor/functions/executor/plan"
 )
 
-// counting is a cluster that has everything but what is called "none", and counts what it is asked.
+// counting is a cluster with every object except "none". It counts requests.
 type counting struct {
 	plan.Cluster
 	asked []string

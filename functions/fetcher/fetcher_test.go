@@ -19,8 +19,7 @@ import (
 	"github.com/job-executor/job-executor/functions/files"
 )
 
-// bridge serves files to who has the grant; the first requests it answers with
-// the given statuses.
+// bridge serves files to holders of the grant. Its first responses have the given statuses.
 func bridge(t *testing.T, repository map[string]string, statuses ...int) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
@@ -176,8 +175,7 @@ func TestNothingIsWrittenOutsideOfTheTarget(t *testing.T) {
 	}
 }
 
-// The task's container may run as another user, who has to be able to change the files
-// and to write beside them.
+// The task's container may run as another user, who must be able to change the files and add others.
 func TestFilesAreTheGroupsToChange(t *testing.T) {
 	before := syscall.Umask(0o077)
 	t.Cleanup(func() { syscall.Umask(before) })

@@ -14,7 +14,7 @@ import (
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
-// answering is a gateway that always answers the same, and keeps what it was asked.
+// answering is a gateway with a constant response. It records requests.
 func answering(t *testing.T, status int, body string) (*Client, *[]string) {
 	t.Helper()
 	var asked []string

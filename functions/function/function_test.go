@@ -206,8 +206,7 @@ func signals(recorder *tracetest.SpanRecorder) *telemetry.Signals {
 	}
 }
 
-// What is under way when the function is told to end is finished, and new
-// requests are no longer asked for.
+// A function finishes requests in flight, and reports not ready.
 func TestServeDrains(t *testing.T) {
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -259,8 +258,7 @@ func wired(program Program) func(context.Context) (Program, error) {
 	return func(context.Context) (Program, error) { return program, nil }
 }
 
-// What is needed at the start may be away: the function is alive meanwhile, and not
-// ready.
+// A function waits for its neighbours at startup: it is alive but not ready.
 func TestFunctionIsAliveWhileItStarts(t *testing.T) {
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -327,8 +325,8 @@ func TestLoopThatFailsEndsTheFunction(t *testing.T) {
 	}
 }
 
-// The trace goes on with an event, whatever a Broker makes of a request's headers, and with
-// the reply; what an event is about that was sent within no trace is none.
+// A trace continues with an event, whatever a Broker does with headers, and with the reply. An event without a
+// trace starts none.
 func TestTraceGoesOnThroughSenderAndReceiver(t *testing.T) {
 	recorder := tracetest.NewSpanRecorder()
 	signals := signals(recorder)
@@ -390,7 +388,7 @@ func TestTraceGoesOnThroughSenderAndReceiver(t *testing.T) {
 	}
 }
 
-// Who asked is in no trace; what is done since is in that which the reply names.
+// The request has no trace, but the reply names one, which the later spans continue.
 func TestReplyNamesItsOwnTraceWhereNobodyElseDoes(t *testing.T) {
 	const its, asked = "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	for _, test := range []struct{ name, asked, trace string }{
@@ -417,7 +415,7 @@ func TestReplyNamesItsOwnTraceWhereNobodyElseDoes(t *testing.T) {
 	}
 }
 
-// What is no event counts, too, under a type that nobody can choose.
+// A request that is no event is counted with a type that no sender can choose.
 func TestEventsAreCountedByTheirType(t *testing.T) {
 	reader := sdkmetric.NewManualReader()
 	counted := *signals(tracetest.NewSpanRecorder())

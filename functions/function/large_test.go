@@ -19,7 +19,7 @@ func TestOfLargeRequestsOnlyAFewAreServedAtATime(t *testing.T) {
 	tests := []struct {
 		name string
 		size int64
-		// given are how many requests come at once, each of which takes some time.
+		// given is the number of concurrent requests.
 		given int
 		takes time.Duration
 		// atATime is how many are served before the first has been.

@@ -16,7 +16,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 )
 
-// What a SinkBinding tells: the address, attributes for each event, and whom to trust.
+// A SinkBinding sets the address, attributes of each event, and certificate authorities.
 func TestEventsGoWhereASinkBindingSays(t *testing.T) {
 	var got event.Event
 	handle := func(_ context.Context, received event.Event) (*event.Event, error) {
@@ -67,8 +67,7 @@ func TestEventsGoWhereASinkBindingSays(t *testing.T) {
 	}
 }
 
-// A SinkBinding mounts a token if Knative authenticates who sends, and writes it anew while the
-// function runs.
+// A SinkBinding mounts a token if Knative authenticates senders, and rotates it.
 func TestSenderShowsItsToken(t *testing.T) {
 	var got []string
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) {

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// What is secret stands in files, as Kubernetes mounts a Secret, and in no environment.
+// Secrets are files, as Kubernetes mounts them, and not in the environment.
 func TestSecretsAreReadFromFiles(t *testing.T) {
 	directory := t.TempDir()
 	mounted := filepath.Join(directory, "..2026")

@@ -61,7 +61,7 @@ func TestParseReadsEveryFieldThatJESDocuments(t *testing.T) {
 	if difference := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Config{}, Action{}, Event{}, Task{}), cmpopts.EquateEmpty()); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
-	// As sha3sum and hashlib have it, and so the job-executor-service.
+	// The hash equals that of sha3sum, hashlib and the job-executor-service.
 	if least := Parse([]byte("apiVersion: v2\n")); least.Hash != "7982304cf0b2743062832ebd6025a98646b23e97cf961837766ca2c8" {
 		t.Errorf("the hash %q is no hexadecimal SHA3-224", least.Hash)
 	}
@@ -432,8 +432,8 @@ func TestParseTakesWhatUsersWrite(t *testing.T) {
 	}
 }
 
-// A mistake is told to whom it concerns: to tasks that an action with a mistake matches,
-// and where a part of the file can't be read, to those that it names.
+// A mistake concerns the tasks of its action. If a part of the file cannot be parsed, it concerns the types
+// that the file contains.
 func TestMistakesAreOfTheActionsThatMatch(t *testing.T) {
 	const good = "- name: Good\n  event: test.triggered\n  image: i\n"
 	tests := []struct {
@@ -851,7 +851,7 @@ func TestMistakesSayWhatToWrite(t *testing.T) {
 	}
 }
 
-// Each level of merges doubles the maps in which a key may be.
+// Each level of merges doubles the maps to search for a key.
 func TestMergesThatMultiplyAreRefused(t *testing.T) {
 	const levels = 60
 	var text strings.Builder

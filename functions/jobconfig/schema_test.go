@@ -104,7 +104,7 @@ func places() []place {
 	}
 }
 
-// values are what may stand there.
+// values are the allowed values.
 var values = []string{
 	"null", "~", "true", "yes", "On", "y", "NO", "off", "1", "0", "-1", "60", "1.5", "1_000", "0x10", "1e3", "5000000000", ".inf", `""`,
 	`" "`, "a", "A", "A B", "a.b", "a_b", `"1"`, `"true"`, "-a", "a/b", "a/B", "a:b", "a:b:c", "/a", "/keptn", "/./keptn/.", "/keptn/a", "//",
@@ -124,7 +124,7 @@ var values = []string{
 	"[{key: a, operator: is}]", "[{key: 1, operator: Exists}]", "{matchLabels: {a: b}}", "{matchLabels: {a: 1}}",
 }
 
-// beyond returns which rules of the parser a schema cannot express, if a file breaks one of those.
+// beyond returns the rules of the parser that a schema cannot express and that a file breaks.
 func beyond(file string, parser Mistakes) string {
 	said := fmt.Sprint(parser)
 	switch {

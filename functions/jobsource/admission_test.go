@@ -20,7 +20,7 @@ import (
 	"github.com/job-executor/job-executor/functions/run"
 )
 
-// ofRun is a Job of a run of a project; if it is queued, since so many seconds.
+// ofRun returns a Job of a project's run. A queued one has waited for a number of seconds.
 func ofRun(project, runID string, state state, queued int) *batchv1.Job {
 	state.name = cmp.Or(state.name, runID)
 	made := job(state)
@@ -221,7 +221,7 @@ func TestRunsOfAProjectBeginInTheirOrder(t *testing.T) {
 	}
 }
 
-// As long as a namespace may have runs that are not known, nobody knows how many are active.
+// While a namespace may have unknown runs, the number of active ones is unknown.
 func TestNothingIsAdmittedBeforeAllJobsAreKnown(t *testing.T) {
 	now, synced := noon, false
 	source := newSource(&broker{}, nil)

@@ -86,8 +86,7 @@ func TestReportedRunIsMarkedAndForgotten(t *testing.T) {
 	}
 }
 
-// Of a run the first Job is remembered that was deleted and had begun: its deletion is
-// what ended the run.
+// The first deleted Job that had begun is remembered: its deletion ended the run.
 func TestOneDeletedJobOfARunIsRemembered(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -143,7 +142,7 @@ func TestHasStarted(t *testing.T) {
 	}
 }
 
-// A person who reads the log sees that all is well, or what is not, and not every second.
+// The log says that all is well, or what is wrong, but not every second.
 func TestNamespacesThatCantBeWatchedAreLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -188,8 +187,8 @@ func TestNamespacesThatCantBeWatchedAreLogged(t *testing.T) {
 	})
 }
 
-// Nobody says when the result of a silent run has arrived, so it is not sent again and
-// again; what happens before its end shows in its Jobs.
+// Nobody confirms the result of a silent run, so its completion is not resent. Its Jobs show what happens
+// before its end.
 func TestCompletionOfASilentRunIsSentOnce(t *testing.T) {
 	for how, want := range map[run.Phase]time.Duration{run.Succeeded: 0, run.Running: firstRepeat} {
 		broker := &broker{}
@@ -207,14 +206,13 @@ func TestCompletionOfASilentRunIsSentOnce(t *testing.T) {
 	}
 }
 
-// A run is looked at again when it wants to be, and after a failure; else only once
-// something changes.
+// A run is reconciled after its own delay, after a failure, and otherwise only after a change.
 func TestRunIsLookedAtAgainWhenItWantsTo(t *testing.T) {
 	tests := []struct {
 		name   string
 		run    *batchv1.Job
 		refuse int
-		// again is after what time it is in the queue again, 0 for never.
+		// again is when it is requeued, 0 for never.
 		again time.Duration
 	}{
 		{name: "one that should have started by then", run: job(state{name: "a", phase: run.Running}), again: logWaitingAfter},
@@ -272,7 +270,8 @@ func TestActiveRunsAreNamed(t *testing.T) {
 			run   string
 			after time.Duration
 		}{
-			// Of young the bridge has just heard after the second hour; what the source knows at its start it names at once.
+			// The bridge has just heard of young runs after the second hour. At its start, jobsource announces
+			// all runs.
 			{"run", time.Hour}, {"run", 2 * time.Hour}, {"run", 3 * time.Hour}, {"young", 3 * time.Hour},
 		} {
 			want = append(want, fmt.Sprintf("%s-active-%d", named.run, noon.Add(named.after).Unix()))

@@ -38,7 +38,7 @@ type state struct {
 	plan              string
 	// parallel says that the Jobs of the plan run at the same time.
 	parallel bool
-	// at is when it ended; noon if it is zero.
+	// at is the end, noon by default.
 	at time.Time
 }
 
@@ -80,7 +80,7 @@ func job(state state) *batchv1.Job {
 	return made
 }
 
-// broker refuses the first events, and keeps the ids of those it takes.
+// broker refuses the first events, and records the ids of the others.
 type broker struct {
 	mutex  sync.Mutex
 	refuse int
@@ -240,7 +240,7 @@ func TestJobThatDoesNotStartIsSent(t *testing.T) {
 	}
 }
 
-// Jobs that run at the same time have it each, whatever the others do.
+// Each concurrent Job has its own start deadline.
 func TestEachOfSeveralJobsHasItsTimeToStart(t *testing.T) {
 	broker := &broker{}
 	source := newSource(broker, &marker{})
@@ -267,8 +267,7 @@ func TestEachOfSeveralJobsHasItsTimeToStart(t *testing.T) {
 	}
 }
 
-// A namespace that can't be watched for long is taken to be gone: else a run that has Jobs
-// in it would never end.
+// An unwatchable namespace counts as deleted after a while. Otherwise a run with Jobs in it would never end.
 func TestRunIsLookedAtThoughANamespaceIsGone(t *testing.T) {
 	there := job(state{name: "a", phase: run.Succeeded})
 	there.Annotations[run.PlanAnnotation] = `[{"namespace":"jobs","name":"a"},{"namespace":"gone","name":"b"}]`
@@ -283,8 +282,7 @@ func TestRunIsLookedAtThoughANamespaceIsGone(t *testing.T) {
 	}
 }
 
-// A list that expires between two pages is read again from its beginning, page by page:
-// whole it does not fit into memory.
+// A list that expires between two pages is read again page by page. As a whole it does not fit into memory.
 func TestJobsAreListedInPagesOnly(t *testing.T) {
 	source, client := newSource(&broker{}, &marker{}), fake.NewClientset()
 	source.Client = clientset.Of(client)
@@ -338,9 +336,8 @@ func TestCompletionIsRepeatedUntilItIsReported(t *testing.T) {
 	}
 }
 
-// A Job that finished while nobody watched is found at the start; one that the
-// Broker refuses is sent again; once they are reported they expire. A namespace that
-// can't be watched stops nothing of that.
+// A Job that finished unwatched is found at the start. A refused completion is resent. Reported Jobs expire. An
+// unwatchable namespace does not interfere.
 func TestRunDeliversEveryCompletion(t *testing.T) {
 	broker := &broker{refuse: 1}
 	source, client := newSource(broker, nil), fake.NewClientset(job(state{name: "before", phase: run.Succeeded}))
@@ -414,7 +411,7 @@ func (b *broker) sent() []string {
 	return slices.Clone(b.taken)
 }
 
-// Thousands of finished Jobs are held for hours: what is not looked at is left out.
+// Thousands of finished Jobs are held for hours, so unused fields are removed.
 func TestWhatIsHeldOfAJobIsSmall(t *testing.T) {
 	whole := job(state{name: "a", phase: run.Succeeded, plan: "a b"})
 	whole.Annotations["somebody.else/annotation"] = strings.Repeat("x", 1000)
@@ -448,7 +445,7 @@ func TestActiveRunsAreNamedOnceEach(t *testing.T) {
 	}
 }
 
-// A run of which a Job is still to come has no result that Keptn could have.
+// A run with a Job to come has no result yet.
 func TestAgeOfTheOldestUnreportedRun(t *testing.T) {
 	ended := func(minute int) state {
 		return state{name: fmt.Sprint("ended-", minute), phase: run.Succeeded, at: noon.Add(time.Duration(minute) * time.Minute)}

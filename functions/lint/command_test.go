@@ -26,7 +26,7 @@ const (
 	warning = `actions[1].files[0] "*" is used as it is, since wildcards are not supported; name the folder to copy all files in it`
 )
 
-// inFolder makes a folder with files, and goes into it.
+// inFolder creates a folder with files, and changes to it.
 func inFolder(t *testing.T) {
 	t.Helper()
 	folder := t.TempDir()
@@ -187,7 +187,7 @@ func TestLevelOfPodSecurityDecidesWhatIsPrivileged(t *testing.T) {
 	}
 }
 
-// An event that triggers nothing runs what matches, too.
+// Actions also run for an event that triggers no task.
 func TestJobsOfAnEventThatTriggersNothing(t *testing.T) {
 	inFolder(t)
 	content, err := os.ReadFile("event.json")
@@ -249,7 +249,7 @@ func TestSARIF(t *testing.T) {
 	}
 }
 
-// GitHub refuses a whole upload for one name that is no URI reference.
+// GitHub rejects a whole upload for one invalid URI reference.
 func TestFilesAreURIs(t *testing.T) {
 	directory := t.TempDir()
 	t.Chdir(directory)
@@ -265,7 +265,7 @@ func TestFilesAreURIs(t *testing.T) {
 	}
 }
 
-// An event needs only what differs from one to the other.
+// A handwritten event may omit the attributes that all events have.
 func TestShortEvent(t *testing.T) {
 	inFolder(t)
 	const short = `{"type": "sh.keptn.event.t.triggered", "data": {"project": "p", "stage": "s", "service": "v"}}`

@@ -14,7 +14,7 @@ import (
 	"github.com/job-executor/job-executor/functions/run"
 )
 
-// Each notice has a type, a source, an id that is the same when it is resent, and data.
+// Each notice has a type, a source, data, and an id that a resend does not change.
 func TestNotices(t *testing.T) {
 	at := time.Unix(1000, 5e6)
 	const plan = `[{"namespace":"jobs","name":"a"},{"namespace":"jobs","name":"b"}]`

@@ -18,7 +18,7 @@ import (
 	"github.com/job-executor/job-executor/functions/cluster"
 )
 
-// newPods reads from an API server that answers with a status, and keeps what it was asked.
+// newPods returns Pods for an API server with a constant status, and its requests.
 func newPods(t *testing.T, status int, answer any) (*Pods, *[]string) {
 	t.Helper()
 	var asked []string

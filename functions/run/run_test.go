@@ -39,13 +39,13 @@ func job(name string, phase Phase) batchv1.Job {
 	default:
 		return made
 	}
-	// What comes before the end is not the end.
+	// A condition before the last one is not the end.
 	made.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobSuccessCriteriaMet, Status: corev1.ConditionTrue}, condition}
 	return made
 }
 
 func TestNext(t *testing.T) {
-	// planned are the Jobs a to c, of which some are there.
+	// planned are the Jobs a to c, some of which exist.
 	planned := func(jobs ...batchv1.Job) []batchv1.Job {
 		for index := range jobs {
 			jobs[index].Annotations[PlanAnnotation] = `[{"namespace":"jobs","name":"a","task":"A"},{"namespace":"jobs","name":"b","task":"B"},` +
@@ -53,8 +53,7 @@ func TestNext(t *testing.T) {
 		}
 		return jobs
 	}
-	// actions are the Jobs a and b of one action, c of another and d of a third, which is
-	// the only one that reports.
+	// actions are the Jobs a and b of one action, c of another, and d of a third, which alone reports.
 	actions := func(jobs ...batchv1.Job) []batchv1.Job {
 		for index := range jobs {
 			jobs[index].Annotations[PlanAnnotation] = `[{"namespace":"jobs","name":"a","task":"A"},{"namespace":"jobs","name":"b","task":"B"},` +
@@ -299,7 +298,7 @@ func TestSortIsByActionThenTask(t *testing.T) {
 	}
 }
 
-// What has finished is not changed twice.
+// A finished Job is patched once.
 func TestReportedJobExpires(t *testing.T) {
 	broken := job("broken", Succeeded)
 	broken.Annotations[TTLAnnotation] = "soon"
@@ -380,7 +379,7 @@ func TestStoreRepeatsWithoutEffect(t *testing.T) {
 		if err := store.Delete(ctx, &first); err != nil {
 			t.Fatal(err)
 		}
-		// What is gone needs no change.
+		// A deleted Job needs no change.
 		if err := store.MarkReported(ctx, &first, time.Unix(0, 0)); err != nil {
 			t.Fatal(err)
 		}
@@ -390,8 +389,7 @@ func TestStoreRepeatsWithoutEffect(t *testing.T) {
 	}
 }
 
-// Kubernetes counts from the Job's end; a delivery may still be under way that
-// would run it again.
+// Kubernetes counts from the Job's end. A delivery in flight must still find the Job.
 func TestJobOutlivesWhatMayBeUnderWay(t *testing.T) {
 	ended := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	tests := []struct {
@@ -475,7 +473,7 @@ func TestInstallationsAreToldApart(t *testing.T) {
 	}
 }
 
-// A namespace that is gone, or has no roles, holds up no run that has no Job there.
+// A namespace that is gone, or lacks roles, does not block runs without Jobs in it.
 func TestOneNamespaceDoesNotHoldUpTheOthers(t *testing.T) {
 	there := job("a", Running)
 	there.Labels[ManagedByLabel], there.Labels[InstanceLabel] = ManagedBy, "ours"

@@ -85,7 +85,7 @@ func finished() event.Event {
 	return made
 }
 
-// sent is an event as it arrives: a Broker has added attributes, and replaced the trace context.
+// sent returns an event on arrival: a Broker has added attributes, and replaced the trace context.
 func sent(t *testing.T, outgoing event.Event) event.Event {
 	t.Helper()
 	request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
@@ -231,7 +231,7 @@ func TestEventThatWasSignedBeforeIsSignedAnew(t *testing.T) {
 	}
 }
 
-// What has never been signed has no attributes that say so.
+// An unsigned event has no attributes of a signature.
 func TestEventWithoutAnAttributeIsNotSignedByLeavingItOut(t *testing.T) {
 	keys := keysOf(t)
 	signed, err := at(fixture.Noon, keys[Watcher]).Sign(finished())
@@ -248,7 +248,7 @@ func TestEventWithoutAnAttributeIsNotSignedByLeavingItOut(t *testing.T) {
 	}
 }
 
-// publicKey verifies as the library of DSSE's authors wants it.
+// publicKey implements the interface of the DSSE authors' library.
 type publicKey ed25519.PublicKey
 
 func (p publicKey) Verify(_ context.Context, data, signature []byte) error {
@@ -260,8 +260,7 @@ func (p publicKey) Verify(_ context.Context, data, signature []byte) error {
 func (publicKey) KeyID() (string, error)     { return "bridge", nil }
 func (p publicKey) Public() crypto.PublicKey { return ed25519.PublicKey(p) }
 
-// The library of DSSE's authors takes what is signed here; the functions do without it, since it
-// brings SSH with it.
+// The DSSE authors' library accepts our signatures. The functions do not use it, because it links SSH.
 func TestEnvelopeIsOneOfDSSE(t *testing.T) {
 	keys := keysOf(t)
 	signed, err := at(fixture.Noon, keys[Bridge]).Sign(finished())
@@ -286,7 +285,7 @@ func TestEnvelopeIsOneOfDSSE(t *testing.T) {
 	}
 }
 
-// Of each type there is one function that sends it, or two.
+// Each type has one or two senders.
 func TestWhoMaySendWhat(t *testing.T) {
 	want := map[string][]Name{
 		"sh.keptn.event.test.triggered": {
@@ -385,7 +384,7 @@ func TestKeysAreMadeOnce(t *testing.T) {
 	if difference := cmp.Diff(first, second); difference != "" || err != nil {
 		t.Errorf("%v (-first +second):\n%s", err, difference)
 	}
-	// One that was emptied is made anew, and the others stay.
+	// An emptied key is created again, and the others remain.
 	emptied := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: SecretOf(Watcher)}}
 	if _, err := client.CoreV1().Secrets(namespace).Update(t.Context(), emptied, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
@@ -405,7 +404,7 @@ func TestKeysAreMadeOnce(t *testing.T) {
 	}
 }
 
-// The keys of a function are files that appear and change while it runs.
+// Key files appear and change while a function runs.
 func TestFilesAreReadAgain(t *testing.T) {
 	client, directory, now := installation(), t.TempDir(), fixture.Noon
 	files := &Files{

@@ -144,7 +144,7 @@ func TestTaskSaysItsResult(t *testing.T) {
 	}
 }
 
-// A Secret's value does not get to Keptn, wherever it stands.
+// A Secret's value never reaches Keptn.
 func TestSecretsAreRedacted(t *testing.T) {
 	const password = "correct horse"
 	failed := job("one", run.Failed)

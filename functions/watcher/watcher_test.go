@@ -95,10 +95,10 @@ type world struct {
 	pods map[string][]corev1.Pod
 	logs map[string]string
 	err  error
-	// events are told of everything; logErr is what reading a log gives.
+	// events are Kubernetes' events about everything; logErr is the error of reading a log.
 	events []corev1.Event
 	logErr error
-	// password is the only value of the only Secret, unless that is gone.
+	// password is the only value of the only Secret, unless the Secret is gone.
 	password string
 	isGone   bool
 
@@ -398,7 +398,7 @@ func TestCancellationDeletesWhatHasNotEnded(t *testing.T) {
 	}
 }
 
-// What is asked of a run of which not all Jobs are there, or have started.
+// The bridge may request the result of a run whose Jobs are missing or have not started.
 func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 	plan := func(job batchv1.Job) batchv1.Job {
 		job.Annotations[run.PlanAnnotation] = `[{"namespace":"jobs","name":"one","task":"First"},{"namespace":"jobs","name":"two","task":"Second"}]`
@@ -528,7 +528,7 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 	}
 }
 
-// Each sentence that tells why a Job failed, from what Kubernetes says of it.
+// Each sentence about a failure follows from Kubernetes' facts.
 func TestReasons(t *testing.T) {
 	failed := func(reason, message string) batchv1.Job {
 		made := job("one", run.Failed)
@@ -693,8 +693,7 @@ func TestReasons(t *testing.T) {
 	}
 }
 
-// However many logs a run has, of whatever characters, its message stays within what the bridge
-// accepts, as JSON.
+// The message stays within the bridge's limit as JSON, for any number of logs and any characters.
 func TestMessageIsBounded(t *testing.T) {
 	for name, character := range map[string]string{"text": "x\n", "what JSON escapes": "<>"} {
 		for _, jobs := range []int{1, 100} {
@@ -771,8 +770,8 @@ func TestActionsOfARunAreToldTogether(t *testing.T) {
 	tests := []struct {
 		name string
 		jobs []batchv1.Job
-		// resumed is what is started next; else these are the result, the message's first
-		// lines, and what Keptn's log is told.
+		// resumed are the Jobs that start next. Otherwise there are a result, the first lines of the message,
+		// and an entry of Keptn's log.
 		resumed                 []string
 		result, message, logged string
 	}{

@@ -87,7 +87,7 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 	}
 }
 
-// For what was only observed nobody waits, but somebody may wonder.
+// Nobody waits for an observed event, but somebody may look in Keptn's log.
 func TestKeptnsLogIsToldOfWhatWasObservedInVain(t *testing.T) {
 	var told []string
 	sink := &Sink{

@@ -23,7 +23,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 )
 
-// candidate is a bridge that stands for election, and notes when it leads.
+// candidate is a bridge that records when it leads.
 type candidate struct {
 	election *Election
 	leads    atomic.Bool
@@ -97,8 +97,7 @@ func TestOneBridgeIsElected(t *testing.T) {
 func TestLosingTheLeaseStopsABridgeWithinTwoLooks(t *testing.T) {
 	elected(t, func(t *testing.T, client kubernetes.Interface) {
 		t.Helper()
-		// As the API server does, which client-go's fake does not: what was changed by
-		// another since it was read is not overwritten.
+		// An update of an outdated object fails, unlike in client-go's fake.
 		var stolen atomic.Bool
 		client.(*fake.Clientset).PrependReactor("update", "leases", func(action clienttesting.Action) (bool, runtime.Object, error) {
 			lease := action.(clienttesting.UpdateAction).GetObject().(*coordinationv1.Lease)
@@ -133,7 +132,7 @@ func TestLosingTheLeaseStopsABridgeWithinTwoLooks(t *testing.T) {
 	})
 }
 
-// heldBy is the Lease as a bridge left it that had no time to release it.
+// heldBy returns the Lease of a bridge that had no time to release it.
 func heldBy(holder *string) *coordinationv1.Lease {
 	return &coordinationv1.Lease{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "job-executor", Name: "bridge"},
@@ -148,7 +147,7 @@ func TestKilledBridgeIsFollowedAtOnce(t *testing.T) {
 	tests := []struct {
 		name string
 		pods []runtime.Object
-		// dies is after what time the holder's pod is gone.
+		// dies is when the holder's pod is deleted.
 		dies time.Duration
 	}{
 		{name: "before the other one stands"},
@@ -187,7 +186,7 @@ func TestLeaseIsReleasedOnlyOnceItsHolderIsGone(t *testing.T) {
 		objects []runtime.Object
 		// reading and writing are the errors of the API server.
 		reading, readingPod, writing error
-		// left is who holds the lease then.
+		// left is the final lease holder.
 		left string
 		err  error
 	}{
@@ -233,7 +232,7 @@ func TestLeaseIsReleasedOnlyOnceItsHolderIsGone(t *testing.T) {
 	}
 }
 
-// A person reads in the log who leads, and what went wrong with the lease.
+// The log says who leads, and why the lease fails.
 func TestWhatHappensToTheLeaseIsLogged(t *testing.T) {
 	tests := []struct {
 		name string

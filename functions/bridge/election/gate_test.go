@@ -94,8 +94,7 @@ func TestGateForwardsToTheElectedBridge(t *testing.T) {
 	}
 }
 
-// Two bridges of which each takes the other for the elected one don't send an event to
-// and fro.
+// Two bridges that each take the other for the leader do not forward an event endlessly.
 func TestGateForwardsOnce(t *testing.T) {
 	gate := &Gate{HTTP: http.DefaultClient, Holder: func() string { return "127.0.0.1:1" }}
 	forwarded := task.Event(keptn.Started, noon, keptn.Outcome{})
@@ -125,7 +124,7 @@ func TestGateHandlesWhileItsBridgeIsElected(t *testing.T) {
 	}
 }
 
-// What an elected bridge began it does not go on with once it is not any more.
+// A bridge stops handling events when it is no longer elected.
 func TestGateEndsWhatWasBegunWithTheTerm(t *testing.T) {
 	gate := &Gate{HTTP: http.DefaultClient, Holder: func() string { return "" }}
 	term, end := context.WithCancel(t.Context())

@@ -25,7 +25,7 @@ import (
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
-// resources answers with what it was asked for.
+// resources echoes the request.
 type resources struct{ err error }
 
 func (r resources) Resource(_ context.Context, scope api.ResourceScope, path string) (io.ReadCloser, error) {
@@ -36,7 +36,7 @@ func (r resources) ResourcePaths(context.Context, api.ResourceScope) ([]string, 
 	return []string{"a", "b/c"}, r.err
 }
 
-// reviewer knows these tokens. The empty one it can't ask about.
+// reviewer knows these tokens. It fails for the empty one.
 type reviewer map[string]Identity
 
 func (r reviewer) Review(_ context.Context, token string) (Identity, error) {
@@ -51,7 +51,7 @@ func (r reviewer) Review(_ context.Context, token string) (Identity, error) {
 
 const jobsNamespace = "jobs"
 
-// podOf is who a pod is, in a namespace and of a name.
+// podOf returns the identity of a pod.
 func podOf(namespace, name string) Identity {
 	return Identity{User: "system:serviceaccount:" + namespace + ":job", Pod: name}
 }
@@ -63,7 +63,7 @@ var identities = reviewer{
 	"user's": {User: "jobs", Pod: "job-1-000-000-abcde"},
 }
 
-// signedBy lets events through that have the attribute, as if it were a signature.
+// signedBy accepts events with the attribute as if they were signed.
 func signedBy(received event.Event) (event.Event, error) {
 	if received.Extensions()["signed"] == nil {
 		return event.Event{}, errors.New("it is not signed")
@@ -363,7 +363,7 @@ func TestGateway(t *testing.T) {
 	}
 }
 
-// An executor is told that a run has begun, so that it does not begin again.
+// The grant says that a run has begun, so that the executor does not begin it again.
 func TestGrantTellsThatARunHasBegun(t *testing.T) {
 	for name, test := range map[string]struct {
 		count keptn.Count
@@ -388,7 +388,7 @@ func TestGrantTellsThatARunHasBegun(t *testing.T) {
 	}
 }
 
-// For what was only observed Keptn waits for nothing, and is not asked.
+// Keptn does not wait for an observed event, and is not asked.
 func TestGrantForWhatWasObserved(t *testing.T) {
 	gateway := &Gateway{
 		Counter: &fixture.Counter{Err: errDown}, Reporter: fixture.Starter(false), Reviewer: identities, Verify: signedBy,
@@ -403,8 +403,7 @@ func TestGrantForWhatWasObserved(t *testing.T) {
 	}
 }
 
-// file is a file of a number of bytes, of which the last can't be read if it is
-// broken.
+// file has a number of bytes. Reading the last one fails if it is broken.
 type file struct {
 	size   int
 	broken bool
@@ -500,7 +499,7 @@ func TestFilesAreStreamedBoundedAndCached(t *testing.T) {
 	}
 }
 
-// slowKeptn counts after a while, and says how often it did.
+// slowKeptn counts after a pause, and counts its calls.
 type slowKeptn struct {
 	pause  time.Duration
 	counts atomic.Int32

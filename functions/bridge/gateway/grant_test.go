@@ -95,7 +95,7 @@ func TestGrantKeyOutlivesRestarts(t *testing.T) {
 	}
 }
 
-// A token that the key has signed is no grant if it is for something else, or for ever.
+// A token for another purpose, or without expiry, is no grant even if the key has signed it.
 func TestGrantsAreNothingElse(t *testing.T) {
 	grants := newGrants(func() time.Time { return noon })
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: grants.Key}, nil)
@@ -164,7 +164,7 @@ func TestTokensForOthersAreNotTaken(t *testing.T) {
 	}
 }
 
-// Kubernetes is asked about a token once a minute, and about one that it has refused after ten seconds.
+// A valid token is reviewed once a minute, and an invalid one after ten seconds.
 func TestTokensAreReviewedOnceAMinute(t *testing.T) {
 	client, asked, now, isValid := fake.NewClientset(), 0, noon, true
 	client.PrependReactor("create", "tokenreviews", func(action clienttesting.Action) (bool, runtime.Object, error) {

@@ -36,8 +36,7 @@ type oneRun struct{}
 
 func (oneRun) IsThere(keptn.Task) bool { return true }
 
-// What a listed event needs: each difference between what Keptn says, what is there and
-// what was done has one answer.
+// Every combination of Keptn's counts, existing Jobs and memory has one answer.
 func TestAnswer(t *testing.T) {
 	asked := remembered{sent: 1, silentSince: noon}
 	tests := []struct {
@@ -106,8 +105,8 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// The result of a task that was started, and of whose run nothing is heard, is asked
-// for; it is never run again. After a while it is said why there may be none.
+// The result of a silent run is requested. The run is never repeated. After a while the request says why there
+// may be no Job.
 func TestResultOfASilentRunIsAskedFor(t *testing.T) {
 	for name, test := range map[string]struct {
 		named bool
@@ -190,7 +189,7 @@ func TestInboxTakesAnEventOnce(t *testing.T) {
 	}
 }
 
-// What was listed before it was dispatched is taken when it is published.
+// An event is published although it was listed before Keptn dispatched its task.
 func TestPublishedEventIsTakenAlthoughItWasListedTooEarly(t *testing.T) {
 	broker := &fixture.Broker{}
 	inbox := newInbox(broker, &fixture.Counter{Answer: keptn.Count{Standing: keptn.Pending}})
@@ -219,8 +218,7 @@ func TestInboxAddsAttributesAndLeavesTheRest(t *testing.T) {
 	}
 }
 
-// What triggers no task goes through the Broker in a type of its own, once; only if it is
-// subscribed to.
+// An event that triggers no task is published once, with a type of its own, and only if it is subscribed to.
 func TestInboxGivesWhatWasObserved(t *testing.T) {
 	broker := &fixture.Broker{Refuse: 1}
 	inbox := newInbox(broker, &fixture.Counter{Answer: completed})
@@ -251,8 +249,8 @@ func TestInboxGivesWhatWasObserved(t *testing.T) {
 	}
 }
 
-// What nobody starts is sent again, ever more seldom; what the Broker refused,
-// after a second.
+// An event that nobody starts is published again after growing pauses; one that the Broker refused, after a
+// second.
 func TestInboxSendsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker := &fixture.Broker{Refuse: 1}
@@ -285,7 +283,7 @@ func TestInboxSendsAgain(t *testing.T) {
 	})
 }
 
-// unreachable is a Broker to which no connection can be made.
+// unreachable is a Broker that accepts no connection.
 type unreachable struct{ posts int }
 
 func (u *unreachable) Send(context.Context, event.Event) error {
@@ -293,7 +291,7 @@ func (u *unreachable) Send(context.Context, event.Event) error {
 	return &url.Error{Op: "Post", Err: errDown}
 }
 
-// A Broker that is down gets a try a minute, however many events wait, and Keptn as few questions.
+// An unreachable Broker gets one try a minute, however many events wait, and Keptn as few questions.
 func TestInboxBacksOffFromABrokenNeighbour(t *testing.T) {
 	for name, test := range map[string]struct {
 		broker      protocol.Sender
@@ -345,7 +343,7 @@ func (c *counting) Count(context.Context, keptn.Task) (keptn.Count, error) {
 	return current, nil
 }
 
-// An event whose names are not valid header values is answered once and never offered again.
+// A name that is invalid in a header causes one answer, and the event is never offered again.
 func TestEventThatCannotBePublishedIsAnswered(t *testing.T) {
 	inbox := newInbox(&fixture.Broker{}, &fixture.Counter{Answer: current})
 	var told []string
@@ -367,7 +365,7 @@ func TestEventThatCannotBePublishedIsAnswered(t *testing.T) {
 	}
 }
 
-// What Keptn has not dispatched is looked at again, ever more seldom.
+// An undispatched event is checked after growing pauses.
 func TestLooksBecomeSeldom(t *testing.T) {
 	inbox := &Inbox{
 		Metrics: &fixture.Metrics{}, Now: func() time.Time { return noon }}

@@ -54,7 +54,7 @@ func TestSubscriptionsMatch(t *testing.T) {
 	}
 }
 
-// registry is Keptn's list of integrations, which forgets one at times.
+// registry is Keptn's list of integrations. It sometimes forgets one.
 type registry struct {
 	mutex         sync.Mutex
 	registered    int

@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 )
 
-// What is held, or was asked for just now, stays; of the rest the oldest falls out.
+// Held and recent values stay. The oldest of the others is evicted.
 func TestTheOldestFallsOutUnlessItIsHeld(t *testing.T) {
 	var memory Memory[string]
 	hold := func(key string) (*string, func()) {

@@ -21,7 +21,7 @@ import (
 // chartVersion is the NATS that the chart of Keptn 1.4.5 pins.
 const chartVersion = "v2.9.11"
 
-// natsServer returns the program of Keptn's NATS; it is compiled once a machine.
+// natsServer returns the program of Keptn's NATS, compiled once per machine.
 func natsServer(t *testing.T) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()
@@ -42,7 +42,7 @@ func natsServer(t *testing.T) string {
 	return program
 }
 
-// Keptn's own NATS is old: it takes one filter subject for a consumer, and no more.
+// Keptn's own NATS is old: it allows one filter subject per consumer.
 func TestEventsAreExchangedWithTheNATSOfKeptnsChart(t *testing.T) {
 	program := natsServer(t)
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -90,7 +90,7 @@ func TestEventsAreExchangedWithTheNATSOfKeptnsChart(t *testing.T) {
 		publishTo(t, published, task.Name, id)
 		taker.await(t, map[string][]string{"1": {"1 0"}, "2": {"1 0", "2 0", "2 1"}}[id]...)
 	}
-	// What is sent twice is stored once, and is none of the events that are taken.
+	// A duplicate is stored once, and our own events are not received.
 	for range 2 {
 		if err := transport.Send(t.Context(), task.Event(keptn.Started, noon, keptn.Outcome{})); err != nil {
 			t.Fatal(err)

@@ -19,7 +19,7 @@ import (
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
-// message is one of NATS, which notes how it was answered, and when.
+// message is a message of NATS that records its answers with their times.
 type message struct {
 	jetstream.Msg
 	content    []byte
@@ -53,7 +53,7 @@ func (m *message) Metadata() (*jetstream.MsgMetadata, error) {
 	return &jetstream.MsgMetadata{NumDelivered: m.deliveries}, nil
 }
 
-// NATS gives a message again whose taker says nothing for AckWait.
+// NATS redelivers a message after AckWait without an answer.
 func TestMessageIsAnsweredByWhatBecameOfItsEvent(t *testing.T) {
 	content, err := keptn.EncodeEvent(triggered(task))
 	if err != nil {
@@ -65,7 +65,7 @@ func TestMessageIsAnsweredByWhatBecameOfItsEvent(t *testing.T) {
 		deliveries uint64
 		takes      time.Duration
 		err        error
-		// want are the answers; origin is what the event is taken for.
+		// want are the answers, and origin is the reported origin.
 		want   []string
 		origin intake.Origin
 	}{

@@ -42,7 +42,7 @@ func makeStream(t *testing.T, address string) jetstream.JetStream {
 	return made
 }
 
-// What NATS does not take in a name is left out.
+// Characters that NATS does not allow are replaced.
 func TestConsumerIsNamedByInstallation(t *testing.T) {
 	for installation, want := range map[string]string{"job-executor-one": "job-executor-one", "a.b c-two": "a_b_c-two"} {
 		if got := durableName(installation); got != want {
@@ -62,7 +62,7 @@ func TestRetryDelayDoublesUpToAMinute(t *testing.T) {
 	}
 }
 
-// taker keeps what it is given; an id fails as often as it is told to.
+// taker records events. An id fails a given number of times.
 type taker struct {
 	mutex sync.Mutex
 	fail  map[string]int
@@ -171,7 +171,7 @@ func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 	publish("test", "4")
 	taker.await(t, "1 0", "2 0", "2 1", "3 0", "4 0")
 
-	// What is under way when it is told to end is finished.
+	// Events in flight are finished at the end.
 	release, begun := make(chan struct{}), make(chan struct{})
 	taker.mutex.Lock()
 	taker.block = func() { close(begun); <-release }

@@ -89,8 +89,8 @@ func TestPollerTellsWhatBringsNothing(t *testing.T) {
 	}
 }
 
-// hundred lists many events of each type; what is broken is not listed, or only after
-// Keptn's longest time, or has an executor that does not come up.
+// hundred lists many events of each type. The broken type fails, is slow, or has an executor that does not come
+// up.
 type hundred struct{ broken string }
 
 const manyEvents = 3 * intake.ConcurrentSends
@@ -158,7 +158,7 @@ func TestOneTypeDoesNotHoldUpTheOthers(t *testing.T) {
 	}
 }
 
-// Keptn lists the newest first; what waits longest is taken first.
+// Keptn lists the newest first, but the oldest is published first.
 func TestPollerTakesTheOldestFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -14,7 +14,7 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn/api"
 )
 
-// What a task needs next, from what is known and what there is to give.
+// The next step follows from Keptn's counts, the memory of the task, and the answer.
 func TestNext(t *testing.T) {
 	const now, old = 10 * time.Minute, -10 * time.Minute // the process began at noon
 	at := func(since time.Duration) time.Time { return noon.Add(since) }
@@ -163,7 +163,7 @@ func TestNext(t *testing.T) {
 	}
 }
 
-// What an error tells about the event that was sent.
+// Errors of sending an event say whether it may have arrived.
 func TestVerdicts(t *testing.T) {
 	status := func(code int, own bool, message string) error {
 		return fmt.Errorf("sending: %w", &api.StatusError{Code: code, Own: own, Message: message})

@@ -153,7 +153,7 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 	}
 }
 
-// What Keptn is given once is measured once, of whichever of the two events a run has.
+// The Jobs of a run are measured once, with whichever answer is sent.
 func TestJobsOfARunAreMeasured(t *testing.T) {
 	jobs := []run.Phases{{run.PhasePending: time.Second, run.PhaseRun: 2 * time.Second}, {run.PhaseQueued: time.Second}}
 	measured := []string{"a Job of 1: map[pending:1s run:2s]", "a Job of 1: map[queued:1s]"}
@@ -186,7 +186,7 @@ func TestJobsOfARunAreMeasured(t *testing.T) {
 	}
 }
 
-// However often the Broker delivers it, and however long Keptn's log can't be written.
+// A log entry is written once, however often the Broker delivers it, and however long Keptn's log fails.
 func TestLogEntryIsWrittenOnce(t *testing.T) {
 	journal := &journal{err: errDown}
 	outbox := &Outbox{
@@ -252,8 +252,8 @@ func TestOutboxSaysWhatIsWorthRepeating(t *testing.T) {
 	}
 }
 
-// Keptn has a result only when it says so; then the run is reported, and not before. A
-// run that begins as its sequence is aborted, which nobody looks after yet, is cancelled.
+// A run is reported only when Keptn has counted its result. A run that begins while its sequence is aborted,
+// and that nobody tracks yet, is cancelled.
 func TestOutboxAnswersForTheRun(t *testing.T) {
 	started, finished := begins(task), ends(task, keptn.Errored(""))
 	tests := []struct {

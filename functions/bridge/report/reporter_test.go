@@ -36,22 +36,22 @@ type control struct {
 	standing keptn.Standing
 	counted  []keptn.Phase
 	sources  []string
-	// lag is after what time it counts what it took; it may differ from event to event.
+	// lag returns the delay before an accepted event is counted.
 	lag func() time.Duration
-	// deduplication is for how long it drops an event of an id that it took.
+	// deduplication is how long an event with a known id is dropped.
 	deduplication time.Duration
 	// drop has that many events taken and never counted.
 	drop int
-	// fail has that many calls fail before they have an effect.
+	// fail is how many calls fail without effect.
 	fail int
-	// lost has that many sends fail after they had it.
+	// lost is how many sends fail after they took effect.
 	lost int
-	// pending is how often it is asked until the task is dispatched.
+	// pending is how many questions are answered before the task is dispatched.
 	pending int
 
 	// refuse returns why Keptn refuses an event; nil refuses none.
 	refuse func(outgoing event.Event) error
-	// sent holds the messages of all events sent to it.
+	// sent has the messages of all sent events.
 	sent []string
 
 	taken     map[string]time.Time
@@ -124,7 +124,7 @@ func (c *control) Count(context.Context, keptn.Task) (keptn.Count, error) {
 	return c.count(), nil
 }
 
-// arrive counts what is due, unless the task is over by then.
+// arrive counts due events, unless the task is over.
 func (c *control) arrive() {
 	slices.SortStableFunc(c.underWay, func(one, other underWay) int { return one.at.Compare(other.at) })
 	for len(c.underWay) > 0 && !time.Now().Before(c.underWay[0].at) {
@@ -169,8 +169,8 @@ func newTestReporter(control *control) *Reporter {
 	return reporter
 }
 
-// fresh is a task that was triggered after the reporter began, so that nobody can have
-// sent anything for it.
+// fresh returns a task that was triggered after the reporter began, so that no earlier bridge has sent events
+// for it.
 func fresh() keptn.Task {
 	task := reportedTask
 	task.TriggeredAt = time.Now().Add(2 * clockSkew)
@@ -179,8 +179,8 @@ func fresh() keptn.Task {
 
 func after(lag time.Duration) func() time.Duration { return func() time.Duration { return lag } }
 
-// At the first delivery for a task that is new, and then every minute as jobsource and
-// the Broker do, until Keptn has what it needs or an hour is over.
+// A new task is delivered once, and then every minute like jobsource and the Broker do, until it is settled or
+// an hour is over.
 func TestReporterDelivers(t *testing.T) {
 	started := begins(reportedTask)
 	finished := ends(reportedTask, keptn.Errored("no"))
@@ -190,7 +190,7 @@ func TestReporterDelivers(t *testing.T) {
 		control *control
 		events  []protocol.Answer
 		want    []keptn.Phase
-		// sends is how often Keptn was given something, 0 for as often as it counted.
+		// sends is how many events Keptn receives, 0 for as many as it counts.
 		sends   int
 		settled bool
 	}{
@@ -340,8 +340,7 @@ func TestReporterDelivers(t *testing.T) {
 	}
 }
 
-// An event that Keptn refuses for good, or never records, is replaced once, and then given up: it
-// is not sent for ever.
+// A refused or unrecorded event is replaced once and then given up. It is not resent for ever.
 func TestRefusedEventIsReplaced(t *testing.T) {
 	const (
 		tooHigh = "could not parse event: json: cannot unmarshal number 1e400 into Go value of type float64"
@@ -460,7 +459,7 @@ func deliverAll(t *testing.T, reporter *Reporter, answers []protocol.Answer) (se
 	return settled
 }
 
-// A bridge that begins does not know what the one before it sent.
+// A new bridge does not know what an earlier one has sent.
 func TestReporterWaitsOutWhatWasSentBeforeIt(t *testing.T) {
 	tests := []struct {
 		name          string
@@ -498,9 +497,8 @@ func TestReporterWaitsOutWhatWasSentBeforeIt(t *testing.T) {
 	}
 }
 
-// However events are repeated, reordered, counted late and interrupted by failures and
-// restarts: as long as the caller repeats what is not settled, Keptn counts as many
-// finished as started events, and one of each unless it lost one.
+// Events are repeated, reordered, counted late, and interrupted by failures and restarts. If the caller repeats
+// unsettled answers, Keptn counts as many finished as started events, and one of each unless it lost one.
 func TestReporterNeverCountsTwice(t *testing.T) {
 	const schedules = 3000
 	synctest.Test(t, func(t *testing.T) {
@@ -542,8 +540,7 @@ func schedule(t *testing.T, seed uint64) {
 	}
 }
 
-// What the process before this one sent is forgotten by the transport before what this
-// one tried to send is (seed 597).
+// The transport forgets an earlier process' event before this one's (seed 597).
 func TestReporterCountsDeduplicationFromTheFirstProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		control := &control{standing: keptn.Current, deduplication: 2 * time.Minute, lag: after(4 * time.Minute)}
@@ -647,7 +644,7 @@ func (a *archive) Published(context.Context, keptn.Task, keptn.Phase) ([]time.Ti
 	return a.published, a.err
 }
 
-// An event is not published twice: all subscribers of core NATS would get it again.
+// An event is not published twice, because all subscribers of core NATS would receive it again.
 func TestArchiveIsAskedBeforeAResend(t *testing.T) {
 	const window = 2 * time.Minute
 	old := func() keptn.Task { // the bridge before this one may have sent something

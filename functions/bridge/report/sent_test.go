@@ -22,7 +22,7 @@ type answering struct{ err error }
 
 func (a answering) Send(context.Context, event.Event) error { return a.err }
 
-// What is remembered of an event that was sent decides when it may be sent again.
+// The memory of a sent event decides when it may be resent.
 func TestWhatWasSentIsRemembered(t *testing.T) {
 	refused := fmt.Errorf("sending: %w", &api.StatusError{Code: http.StatusBadRequest})
 	const pause = time.Minute
@@ -30,7 +30,7 @@ func TestWhatWasSentIsRemembered(t *testing.T) {
 	later := began.Add(pause)
 	tests := []struct {
 		name string
-		// first and second are what Keptn answers; of counted it has counted some before.
+		// first and second are Keptn's answers; counted is how many events it has counted before each.
 		first, second error
 		counted       [2]int
 		want          sent
@@ -69,7 +69,7 @@ func TestWhatWasSentIsRemembered(t *testing.T) {
 	}
 }
 
-// Once Keptn has counted it, its delivery is settled, and was this one's.
+// A delivery is settled, and was sent, once Keptn has counted the event.
 func TestDeliveryOfAFinishedEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		control := &control{standing: keptn.Current}
@@ -81,8 +81,8 @@ func TestDeliveryOfAFinishedEvent(t *testing.T) {
 	})
 }
 
-// Of an event as much stays as may be, whatever that is: its message is cut for each byte
-// that is missing, and its labels go only once nothing of the message is left.
+// The message is truncated by as many bytes as necessary. Labels are left out only if nothing of the message is
+// left.
 func TestEveryLimitIsKept(t *testing.T) {
 	label := map[string]string{"label": strings.Repeat("y", 500)}
 	reporter := newTestReporter(&control{})
@@ -115,7 +115,7 @@ func TestEveryLimitIsKept(t *testing.T) {
 	}
 }
 
-// Less than what Keptn's validation lets pass is not tried.
+// No event is made smaller than Keptn's validation requires.
 func TestRefusalOfTheSmallestEventIsFinal(t *testing.T) {
 	for limit, sends := range map[int]int{validatedBytes: 1, validatedBytes + 1: 2} {
 		refuse, reporter := &refusing{}, newTestReporter(&control{})

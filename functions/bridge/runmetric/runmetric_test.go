@@ -24,8 +24,8 @@ import (
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
-// recorded returns a recorder whose time is the minute's, and what it has measured: each series
-// with its value, or the number and the sum of its values, and its exemplars' traces.
+// recorded returns a recorder with a fixed clock, and a function that returns its series: value, or count and
+// sum, and exemplars' traces.
 func recorded(t *testing.T) (*Recorder, *time.Time, func() []string) {
 	t.Helper()
 	reader := sdkmetric.NewManualReader()
@@ -191,7 +191,7 @@ func TestRunsAreMeasured(t *testing.T) {
 	}
 }
 
-// Silence is not taken for health: what can't be listed is told, too.
+// A type that cannot be listed is visible in the metrics.
 func TestAgeOfWhatWaits(t *testing.T) {
 	const of, others = "sh.keptn.event.test.triggered", "sh.keptn.event.deployment.triggered"
 	old, young := task("old", fixture.Noon), task("young", fixture.Noon.Add(50*time.Second))
@@ -249,7 +249,7 @@ func TestAgeOfWhatWaits(t *testing.T) {
 	want("nor waits")
 }
 
-// Of a counter that begins with its first failure nobody sees that it rose.
+// The increase of a counter is only visible if it starts at 0.
 func TestFailuresOfWhatIsListedBeginAtNone(t *testing.T) {
 	recorder, _, measured := recorded(t)
 	recorder.Listing(t.Context(), "sh.keptn.event.test.triggered")
@@ -264,7 +264,7 @@ func TestFailuresOfWhatIsListedBeginAtNone(t *testing.T) {
 	}
 }
 
-// A series that ends where a task's last run does would look as if it went on.
+// A series that ended with a task's last run would look active for a while.
 func TestTaskThatNoLongerRunsIsMeasuredAsNone(t *testing.T) {
 	recorder, _, measured := recorded(t)
 	counts := map[string]int{"test": 2}

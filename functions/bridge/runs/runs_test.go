@@ -127,7 +127,7 @@ func TestRunsAreBounded(t *testing.T) {
 	}
 }
 
-// without lists nothing of any type but one, which it can't list.
+// without lists nothing, and fails for one type.
 type without string
 
 func (w without) OpenTriggered(_ context.Context, eventType string) ([]event.Event, error) {
@@ -156,8 +156,7 @@ func TestAbortIsSeenThoughAnotherTypeCanNotBeListed(t *testing.T) {
 	})
 }
 
-// jobsource names a run that is not reported: whatever may have happened meanwhile is
-// answered.
+// jobsource announces a run until it is reported. The answer covers everything that may have happened.
 func TestNamedRunIsAnswered(t *testing.T) {
 	annotation, err := json.Marshal(task)
 	if err != nil {
@@ -181,8 +180,7 @@ func TestNamedRunIsAnswered(t *testing.T) {
 		return made
 	}
 	incomplete := named(run.Waiting, "")
-	// observed is the same of the run of an event that triggers nothing, of which Keptn is not
-	// asked.
+	// observed returns the announcement of an observed event's run. Keptn is not asked about it.
 	observed := func(phase run.Phase) event.Event {
 		made := named(phase, "true")
 		notice, err := protocol.NoticeOf(made, protocol.ActiveType)
@@ -262,7 +260,7 @@ func TestNamedRunIsAnswered(t *testing.T) {
 			if reply != nil {
 				id = reply.ID()
 			}
-			// A cancellation is in the trace of its task, of which who named it knows nothing.
+			// A cancellation belongs to its task's trace, which jobsource does not know.
 			if id == "1-cancelled" && telemetry.Parse(t.Context(), reply.Extensions()[telemetry.Extension].(string)).TraceID() != telemetry.TraceID(task.Context) {
 				t.Errorf("it is within %v", reply.Extensions())
 			}
@@ -273,7 +271,7 @@ func TestNamedRunIsAnswered(t *testing.T) {
 	}
 }
 
-// A run that is named is there for a while, and for no longer.
+// An announcement proves for a while that the run exists.
 func TestNamedRunIsThereForAWhile(t *testing.T) {
 	runs := newRuns(nil, nil, nil)
 	runs.add(task, noon)
@@ -285,7 +283,7 @@ func TestNamedRunIsThereForAWhile(t *testing.T) {
 	}
 }
 
-// asked fails, and keeps which tasks it was asked about.
+// asked fails, and records the tasks.
 type asked struct{ tasks []string }
 
 func (a *asked) Count(_ context.Context, task keptn.Task) (keptn.Count, error) {
@@ -293,7 +291,7 @@ func (a *asked) Count(_ context.Context, task keptn.Task) (keptn.Count, error) {
 	return keptn.Count{}, errDown
 }
 
-// A Keptn that is down is not asked about each task, and each look begins with another one.
+// A broken Keptn is not asked about every task, and each check begins with another one.
 func TestLookEndsAfterAFewFailures(t *testing.T) {
 	counter := &asked{}
 	runs := newRuns(nil, open{}, nil)

@@ -17,7 +17,7 @@ import (
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
-// recorded returns a Writer, and what it has written.
+// recorded returns a Writer, and a function that returns its spans.
 func recorded() (*Writer, func() []string) {
 	recorder := tracetest.NewSpanRecorder()
 	tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder), sdktrace.WithIDGenerator(telemetry.IDGenerator{}))
@@ -51,8 +51,7 @@ func recorded() (*Writer, func() []string) {
 	}
 }
 
-// Whatever becomes of a fixture.Task, its span is written once: a root, with the result, and what
-// explains it.
+// The span of a task is written once as a root, with the result and an explanation.
 func TestRunOfATaskIsWrittenOnce(t *testing.T) {
 	const of = "RUN test of 4ed578f61e1e4a119b2e9a7111760f5b/6b86b273ff34fce1, 0s to 1m0s, "
 	const at = " at https://keptn.example.com/bridge/trace/4ed578f6-1e1e-4a11-9b2e-9a7111760f5b"

@@ -42,7 +42,7 @@ func TestWrongRulesOfTheInstallationAreNamed(t *testing.T) {
 	}
 }
 
-// Teams are apart: what is one project's namespace no other may use.
+// No project can use another project's namespace.
 func TestProjectsHaveTheirNamespaces(t *testing.T) {
 	rules := Rules{
 		Settings:          run.Settings{Namespaces: []string{"jobs", "shop", "shop-too", "bank", "more"}},

@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// JSONPath is that of RFC 9535: what users of the job-executor-service write (whose dialect
-// is older than the standard) keeps its meaning.
+// Expressions follow RFC 9535. Those of the job-executor-service, whose dialect is older, keep their meaning.
 func TestTheDialectOfJSONPath(t *testing.T) {
 	event := map[string]any{"data": map[string]any{
 		"a-b": "dash", "a'b": "quote", `a"b`: "double", "deep": map[string]any{"name": "inner", "other": 1.0},

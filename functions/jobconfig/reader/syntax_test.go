@@ -6,7 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// What is no YAML is told with the line and column where the author finds it.
+// A syntax error has the line and column of its cause.
 func TestTreeNamesThePlaceOfWhatIsNoYAML(t *testing.T) {
 	head := "apiVersion: v2\nactions:\n- name: A\n  events: [{name: test}]\n  tasks:\n  - name: T\n    image: alpine\n"
 	const indentation = "this does not fit what stands before it; look at the indentation"

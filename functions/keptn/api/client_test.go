@@ -23,7 +23,7 @@ import (
 
 var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
-// listed is a triggered event as Keptn lists it.
+// listed returns a triggered event as Keptn lists it.
 const listed = `{"specversion":"1.0","id":"1","source":"shipyard-controller","type":"sh.keptn.event.test.triggered","data":{}}`
 
 // answering serves one answer and keeps the last request's method, address and
@@ -54,7 +54,7 @@ func readResource(ctx context.Context, client *Client, scope ResourceScope, path
 	return string(content), errors.Join(err, reader.Close())
 }
 
-// Keptn pages what it lists, whatever page size is asked for.
+// Keptn pages its lists, whatever page size is requested.
 func TestListingIsComplete(t *testing.T) {
 	pages := map[string]string{
 		"":  `{"resources":[{"resourceURI":"/a"},{"resourceURI":"/b"}],"nextPageKey":"2"}`,
@@ -227,8 +227,8 @@ func TestEveryFileNameReachesResourceService(t *testing.T) {
 	}
 }
 
-// throughGateway does what the gateway does with a path: it passes on what it has
-// unescaped once (recording 63-resources: escaped once, a file is not found).
+// throughGateway unescapes a path once, like the gateway (recording 63-resources: escaped once, a file is not
+// found).
 func throughGateway(t *testing.T, path string) string {
 	t.Helper()
 	unescaped, err := url.PathUnescape(path)
@@ -263,7 +263,7 @@ func TestNothingIsCountedForADeletedProject(t *testing.T) {
 	}
 }
 
-// What Keptn counted decides whether something is sent again.
+// Keptn's counts decide whether an event is resent.
 func TestCount(t *testing.T) {
 	task := keptn.Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v"}
 	execution := func(state, current, previous string, events ...string) string {

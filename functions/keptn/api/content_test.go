@@ -54,7 +54,7 @@ func TestContentIsReadFromWhereverItStands(t *testing.T) {
 	}
 }
 
-// Whatever JSON object it is, the content is the one that encoding/json finds.
+// The content equals encoding/json's for every JSON object.
 func FuzzContentReader(f *testing.F) {
 	f.Add(`{"resourceURI":"x","resourceContent":"aGVsbG8=","metadata":{"branch":"main"}}`)
 	f.Add(`{"a":[{"b":"]"}],"resourceContent":"Pz8\/Pw=="}`)

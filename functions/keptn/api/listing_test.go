@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// listedAs is an event as Keptn lists it.
+// listedAs returns an event as Keptn lists it.
 func listedAs(id, data string) string {
 	return fmt.Sprintf(`{"id":%q,"type":"sh.keptn.event.test.triggered","source":"shipyard-controller","specversion":"1.0","data":%s}`, id, data)
 }

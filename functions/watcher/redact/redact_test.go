@@ -27,7 +27,7 @@ var (
 	noon    = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 )
 
-// secrets are Secrets by namespace and name. One that is nil cannot be read at the moment.
+// secrets are Secrets by namespace and name. A nil one cannot be read.
 type secrets map[string]*corev1.Secret
 
 func (s secrets) Secret(_ context.Context, namespace, name string) (*corev1.Secret, error) {
@@ -273,7 +273,7 @@ func TestChangedMembersAreNamed(t *testing.T) {
 	}
 }
 
-// However the text is split into writes, it is redacted as in one.
+// Redaction does not depend on how the text is split into writes.
 func TestValuesAreRedactedWhereverAWriteEnds(t *testing.T) {
 	r := redactorOf(t, "A", "abcabcab", "B", "bcabcabcabc", "C", "staple")
 	for _, text := range []string{
@@ -297,7 +297,7 @@ func TestValuesAreRedactedWhereverAWriteEnds(t *testing.T) {
 	}
 }
 
-// counter counts what is written to it.
+// counter counts written bytes.
 type counter struct {
 	written int
 }

@@ -92,7 +92,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// attempt is a pod whose task ended with an exit code and a message.
+// attempt returns a pod whose task ended with an exit code and a message.
 func attempt(name string, code int32, message string) corev1.Pod {
 	return corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
@@ -206,7 +206,7 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// What passes can be decoded by Keptn, which knows float64 only.
+// Keptn, which only knows float64, can decode everything that passes.
 func FuzzParse(f *testing.F) {
 	f.Add(`{"result": "warning", "labels": {"a": 1}, "get-sli": {"b": [1, {"c": null}]}}`)
 	f.Add("a text")
