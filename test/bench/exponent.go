@@ -2,13 +2,12 @@ package bench
 
 import "math"
 
-// MaxExponent is how the cost of more of something may grow: as it does, and a little for the noise of what is
-// measured.
+// MaxExponent bounds the growth of costs: linear, with a margin for noise.
 const MaxExponent = 1.15
 
-// Exponent is how a cost grows with a size: 0 where it stays, 1 where it grows as the size does, 2 as its square.
-// It is the slope of the line through the logarithms that has the least squares; sizes and costs are positive, and
-// there are two sizes at least.
+// Exponent returns the growth of a cost with a size: 0 is constant, 1 linear, 2 quadratic. It is the slope of
+// the least-squares line through the logarithms. There must be at least two sizes, and all values must be
+// positive.
 func Exponent(sizes, costs []float64) float64 {
 	var sizesMean, costsMean float64
 	for index := range sizes {

@@ -26,13 +26,13 @@ func TestExponent(t *testing.T) {
 	}
 }
 
-// BenchmarkGrowth measures how much CPU a function needs for more of something, in milliseconds, and fails if
-// that grows faster than there is more. Elapsed time would depend on what else the machine does.
+// BenchmarkGrowth measures a function's CPU time for more of something in milliseconds, and fails if it grows
+// faster than linearly. Elapsed time would depend on other load.
 func BenchmarkGrowth(b *testing.B) {
 	keys := installKeys(b)
 	for _, growth := range []struct {
 		name, program string
-		// step is the smallest of four sizes, of which each is twice the one before.
+		// step is the smallest of four sizes, which double.
 		step int
 		load func(size int) load
 		done func(world *world, output string) bool

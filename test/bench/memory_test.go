@@ -34,7 +34,7 @@ func limitOf(t *testing.T, manifest string) (bytes int64, goLimit string) {
 	return quantity.Value(), string(soft[1])
 }
 
-// anonymous is the memory of a process that can't be taken from it, in bytes.
+// anonymous returns a process' unreclaimable memory in bytes.
 func anonymous(t *testing.T, pid int) int64 {
 	t.Helper()
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

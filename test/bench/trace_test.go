@@ -17,10 +17,9 @@ import (
 	"github.com/job-executor/job-executor/test/embedded"
 )
 
-// BenchmarkTask runs one task at a time, from Keptn's triggered event to its finished event,
-// with tracing off, with a collector, and with one that is gone. It reports the medians
-// of how long Keptn waits for the started and the finished event, in milliseconds: they
-// should not differ beyond noise.
+// BenchmarkTask runs one task at a time from Keptn's triggered event to its finished event: without tracing,
+// with a collector, and with one that is down. It reports the median latencies of the started and the finished
+// event in milliseconds. These should not differ beyond noise.
 func BenchmarkTask(b *testing.B) {
 	collector := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer collector.Close()

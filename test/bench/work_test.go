@@ -39,7 +39,7 @@ func (everything) RefusesPod(context.Context, string, *corev1.PodSpec) (string, 
 	return "", nil
 }
 
-// BenchmarkWork is what the functions themselves do for each event, without any of their requests.
+// BenchmarkWork measures the functions' own work for each event, without requests.
 func BenchmarkWork(b *testing.B) {
 	content, err := os.ReadFile("../demo/project/job/config.yaml")
 	if err != nil {

@@ -43,7 +43,7 @@ import (
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
-// load is what a function has to bear at once.
+// load is a concurrent load on a function.
 type load struct {
 	OpenEvents int
 	// FinishedJobs are spread over so many namespaces.
@@ -54,8 +54,8 @@ type load struct {
 	LargeEvents int
 }
 
-// programVariable names the function that this process is to be, and serverVariable the
-// address of all that it talks to.
+// programVariable selects the function of a child process, and serverVariable is the address of all its
+// neighbours.
 const (
 	programVariable = "BENCH_PROGRAM"
 	serverVariable  = "BENCH_SERVER"
@@ -77,7 +77,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// serve runs a function; what it has done it says on its standard output.
+// serve runs a function, which reports on its standard output.
 func serve(program, server string) error {
 	manifests, err := embedded.ReadManifests("../../config")
 	if err != nil {
@@ -160,7 +160,7 @@ func partyOf(environment embedded.Environment, name signature.Name) *signature.P
 	return &signature.Party{Now: time.Now, Keys: &signature.Files{Settings: embedded.Keys(environment.KeysDirectory, name), Own: name, Now: time.Now}}
 }
 
-// atOnce does something a number of times at once, prints that it is done, and then waits to be killed.
+// atOnce runs something concurrently a number of times, reports the end, and waits to be killed.
 func atOnce(ctx context.Context, number int, do func(index int) error) error {
 	var group sync.WaitGroup
 	failures := make([]error, number)
@@ -217,7 +217,7 @@ func execute(ctx context.Context, environment embedded.Environment, load load, s
 	return atOnce(ctx, load.LargeEvents, func(int) error { return post(ctx, receiver.URL, request.Header, body) })
 }
 
-// post sends an event until there is room for it, and wants a finished event that says what is wrong.
+// post sends an event, waiting for memory, and expects a finished event with a mistake.
 func post(ctx context.Context, address string, headers http.Header, body []byte) error {
 	for range 100 {
 		request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
@@ -287,7 +287,7 @@ func newJob(index, taskIndex int, load load) *batchv1.Job {
 			Annotations: map[string]string{
 				run.TaskAnnotation: string(answers), run.TTLAnnotation: "21600", run.ReportedAnnotation: ended.Format(time.RFC3339),
 			},
-			// What Kubernetes notes of who changed what is as large as the Job.
+			// Kubernetes' managed fields are as large as the Job.
 			ManagedFields: []metav1.ManagedFieldsEntry{{
 				Manager: "job-executor", Operation: metav1.ManagedFieldsOperationUpdate, FieldsType: "FieldsV1",
 				FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":"` + strings.Repeat("f", 3000) + `"}`)},
@@ -444,7 +444,7 @@ func (w *world) jobs(writer http.ResponseWriter, request *http.Request) {
 		}
 	}
 	metadata := metav1.ListMeta{ResourceVersion: "1"}
-	// The first page of a list that may be of any age is all of it: it comes from the cache.
+	// The first page of a list at resourceVersion 0 is complete, since it comes from the cache.
 	if limit, _ := strconv.Atoi(query.Get("limit")); limit > 0 && query.Get("resourceVersion") != "0" {
 		first, _ := strconv.Atoi(query.Get("continue"))
 		last := min(first+limit, len(there))
@@ -492,7 +492,7 @@ func (w *world) open(writer http.ResponseWriter, request *http.Request) {
 	_, _ = fmt.Fprintf(buffered, `],"pageSize":%d,"totalCount":%d}`, w.load.OpenEvents, w.load.OpenEvents)
 }
 
-// output is what a process printed, the first of it.
+// output is the beginning of a process' output.
 type output struct {
 	mutex sync.Mutex
 	text  bytes.Buffer
@@ -514,7 +514,7 @@ func (o *output) String() string {
 	return o.text.String()
 }
 
-// gaveAll says whether the Broker has all open events, which were listed several times.
+// gaveAll reports whether the Broker has all open events, which were listed several times.
 func gaveAll(world *world, _ string) bool {
 	return world.count.Load() == int64(world.load.OpenEvents) && world.asked.Load() > 3
 }
@@ -542,8 +542,8 @@ func installKeys(tb testing.TB) string {
 	return keys
 }
 
-// underLoad runs a function in a process of its own until it has done what a load asks of it, and returns how that
-// process ended. Meanwhile look is shown it again and again.
+// underLoad runs a function in its own process until it has completed a load, and returns how the process
+// ended. Meanwhile it calls look repeatedly.
 func underLoad(
 	tb testing.TB,
 	keys, program, goLimit string,

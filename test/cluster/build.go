@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Versions of what is not in a go.mod of ours.
+// Versions of programs that are not in our go.mod files.
 const (
 	koVersion       = "v0.18.1"
 	registryVersion = "v3.1.2"
@@ -27,8 +27,8 @@ const (
 	routerVersion   = "v2.1.0"
 )
 
-// packages are installed by apt, each if a program of it is not there: containerd
-// may have come with Docker, whose package Debian's would remove.
+// packages are installed by apt if one of their programs is missing: containerd may have come with Docker,
+// whose package Debian's would remove.
 var packages = map[string]string{
 	"/bin/busybox": "busybox-static", "/etc/ssl/certs/ca-certificates.crt": "ca-certificates", "/usr/bin/containerd": "containerd",
 	"/usr/bin/nsenter": "util-linux", "/usr/bin/prometheus": "prometheus", "/usr/lib/cni/bridge": "containernetworking-plugins", "/usr/sbin/conntrack": "conntrack",
@@ -36,8 +36,7 @@ var packages = map[string]string{
 	"/usr/sbin/runc": "runc", "/usr/sbin/sysctl": "procps",
 }
 
-// artifact is something that is made once and kept in the cache, until its key
-// changes.
+// artifact is built once and cached until its key changes.
 type artifact struct {
 	name   string
 	key    string
@@ -90,8 +89,7 @@ func (c *cluster) artifacts() []artifact {
 			},
 		},
 		{
-			// They are linked again by ko; this compiles their packages where the
-			// module proxy can be reached.
+			// ko links them again. This compiles their packages while the module proxy is reachable.
 			name: "Knative", key: digest(modules, "addons"), expect: 4 * time.Minute,
 			make: func(ctx context.Context) error { return c.compileKnative(ctx, filepath.Join(modules, "addons")) },
 		},
@@ -109,7 +107,7 @@ func (c *cluster) artifacts() []artifact {
 	}
 }
 
-// build makes what is not in the cache. It can be interrupted at any time.
+// build builds what is missing in the cache. It can be interrupted at any time.
 func (c *cluster) build(ctx context.Context) error {
 	if err := c.check(); err != nil {
 		return err
@@ -131,7 +129,7 @@ func (c *cluster) build(ctx context.Context) error {
 	return nil
 }
 
-// remaining is how long about it takes on two cores to make what is missing.
+// remaining returns the expected build time of missing artifacts on two cores.
 func (c *cluster) remaining() time.Duration {
 	var remaining time.Duration
 	for _, artifact := range c.artifacts() {
@@ -212,8 +210,8 @@ func (c *cluster) compileKnative(ctx context.Context, module string) error {
 	return c.online(ctx, module, append([]string{"go", "build"}, strings.Fields(string(listed))...)...)
 }
 
-// unpack makes a writable copy of a module, which can then be built as the main
-// module: only so its replace directives hold.
+// unpack copies a module to a writable directory and makes it the main module, so that its replace directives
+// apply.
 func (c *cluster) unpack(ctx context.Context, name, module, version string) (string, error) {
 	directory := filepath.Join(c.cache, "source", name)
 	if err := os.RemoveAll(directory); err != nil {
@@ -254,8 +252,8 @@ func copyWritable(source, target string) error {
 	})
 }
 
-// noDNSProviders takes the place of the file with which Traefik's ACME library
-// imports the clients of 180 DNS providers, which are half of Traefik's build.
+// noDNSProviders replaces the file with which Traefik's ACME library imports the clients of 180 DNS providers,
+// half of Traefik's build.
 const noDNSProviders = `package dns
 
 import (
@@ -336,8 +334,7 @@ func (c *cluster) makeLocust(ctx context.Context) error {
 	if _, err := c.output(ctx, "/", environment, bootstrap...); err != nil {
 		return err
 	}
-	// What leads to the mirror here has to lead to it in there, but is no part of
-	// the image.
+	// The build needs the machine's apt settings, which are no part of the image.
 	lent, err := lend(root, "/etc/apt/apt.conf.d/*", "/etc/apt/auth.conf", "/etc/apt/auth.conf.d/*", "/etc/resolv.conf", "/etc/hosts")
 	if err != nil {
 		return err

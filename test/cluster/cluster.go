@@ -28,7 +28,7 @@ const (
 // cluster knows where everything is on this machine.
 type cluster struct {
 	repository string
-	// cache outlives the cluster: programs, images, what was downloaded.
+	// cache survives the cluster: programs, images and downloads.
 	cache string
 	// state is gone after down.
 	state    string
@@ -51,7 +51,7 @@ func (c *cluster) stamp(name string) string {
 	return filepath.Join(c.cache, "stamps", name)
 }
 
-// environment is that of every program which works on the cluster.
+// environment is the environment of all programs that work on the cluster.
 func (c *cluster) environment() []string {
 	return append(os.Environ(),
 		"KUBECONFIG="+c.kubeconfig(), "JOB_EXECUTOR_TEST_CLUSTER=1",
@@ -64,7 +64,7 @@ func (c *cluster) environment() []string {
 	)
 }
 
-// muchToBuild is what tells a first build from one after a small change.
+// muchToBuild distinguishes a first build from one after a small change.
 const muchToBuild = 10 * time.Minute
 
 // check finds out before anything starts whether the machine is fit.
@@ -103,7 +103,7 @@ func (c *cluster) up(ctx context.Context) error {
 		return nil
 	}
 	if ended := c.ended(); len(ended) > 0 {
-		// What it left would pass for alive: a node that was ready, webhooks that nobody answers.
+		// The remains would look alive: a ready node, and webhooks without servers.
 		fmt.Printf("The cluster was up, and %s ended since: it is made anew.\n", strings.Join(ended, ", "))
 		if err := c.down(ctx); err != nil {
 			return err
@@ -187,13 +187,12 @@ func (c *cluster) exec(ctx context.Context, arguments []string) error {
 	return runAttached(ctx, append([]string{"nsenter", "--net=/run/netns/" + namespace}, arguments...), environment)
 }
 
-// inNetwork runs a program inside the cluster's network; its output is only seen
-// if it fails.
+// inNetwork runs a program in the cluster's network, and shows its output only on failure.
 func (c *cluster) inNetwork(ctx context.Context, arguments ...string) error {
 	return c.quiet(ctx, c.repository, append([]string{"nsenter", "--net=/run/netns/" + namespace}, arguments...)...)
 }
 
-// quiet runs a program whose output is only seen if it fails.
+// quiet runs a program, and shows its output only on failure.
 func (c *cluster) quiet(ctx context.Context, directory string, arguments ...string) error {
 	_, err := c.output(ctx, directory, c.environment(), arguments...)
 	return err

@@ -21,7 +21,7 @@ func testCluster(t *testing.T) *cluster {
 	return &cluster{repository: t.TempDir(), cache: cache, state: filepath.Join(cache, "cluster"), progress: newProgress()}
 }
 
-// A process id alone says nothing: it may be another program's by now.
+// Another program may have a process id by now.
 func TestOnlyTheProcessThatWasStartedIsOurs(t *testing.T) {
 	own := startTime(os.Getpid())
 	tests := []struct {
@@ -79,8 +79,8 @@ func TestProcessStartsOnceAndStops(t *testing.T) {
 	}
 }
 
-// Of a cluster whose machine was restarted the files are there: nothing of it works, and what
-// its API server remembers is not true.
+// After a restart of the machine, the cluster's files remain but nothing works, and the API server's state is
+// outdated.
 func TestClusterOfWhichAProgramEndedIsNotUp(t *testing.T) {
 	cluster := testCluster(t)
 	if err := os.MkdirAll(cluster.file("processes"), 0o755); err != nil {

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// down ends everything that up started, in whatever state it is.
+// down stops everything that up started, in any state.
 func (c *cluster) down(ctx context.Context) error {
 	return c.progress.step("taking the cluster down", 10*time.Second, func() error {
 		_ = os.Remove(c.file("up"))
@@ -37,7 +37,7 @@ func (c *cluster) down(ctx context.Context) error {
 			if left := inNamespace(); len(left) > 0 {
 				return fmt.Errorf("still at work in the cluster's network, end them first: %s", strings.Join(left, ", "))
 			}
-			// The interfaces go with it.
+			// This also deletes the interfaces.
 			if err := c.quiet(ctx, "/", "ip", "netns", "delete", namespace); err != nil {
 				return err
 			}
@@ -60,8 +60,8 @@ func (c *cluster) stopProcesses(ctx context.Context, names ...string) error {
 	return nil
 }
 
-// endContainers ends the cluster's containers. They are found by their shims,
-// which name containerd's socket, and outlive containerd.
+// endContainers stops the cluster's containers. It finds them by their shims, which survive containerd and name
+// its socket.
 func (c *cluster) endContainers(ctx context.Context) error {
 	return wait(ctx, 20*time.Second, func() error {
 		shims := c.shims()
@@ -89,8 +89,7 @@ func (c *cluster) shims() []int {
 	return found
 }
 
-// inNamespace names the processes that are in the cluster's network namespace: a
-// command of the user's, that would go on in a namespace without a name.
+// inNamespace returns the processes in the cluster's network namespace, such as a user's command.
 func inNamespace() []string {
 	namespace, err := os.Stat("/run/netns/" + namespace)
 	if err != nil {
@@ -158,10 +157,9 @@ func unmountBelow(directory string) error {
 	return errors.Join(failures...)
 }
 
-// removeTraces removes what containerd, the kubelet and ip leave in places that
-// can't be configured: sockets that nobody listens at, links to logs that are
-// gone, results of CNI, and the mount of an empty /run/netns. None of them does
-// any harm, so what can't be removed stays.
+// removeTraces removes the remains of containerd, the kubelet and ip in places that cannot be configured:
+// unused sockets, dangling links to logs, results of CNI, and the mount of an empty /run/netns. They are
+// harmless, so failures are ignored.
 func removeTraces(state string) {
 	sockets, _ := filepath.Glob("/run/containerd/s/*")
 	for _, socket := range sockets {

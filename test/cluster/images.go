@@ -19,8 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// startRegistry starts the image registry, whose images outlive the cluster, and
-// gives it the images that everything else stands on.
+// startRegistry starts the image registry, whose images survive the cluster, and pushes the base images.
 func (c *cluster) startRegistry(ctx context.Context) error {
 	configuration, err := c.renderRegistry()
 	if err != nil {
@@ -51,9 +50,9 @@ func (c *cluster) startRegistry(ctx context.Context) error {
 		config v1.Config
 	}{
 		"library/busybox": {busybox, v1.Config{Cmd: []string{"/bin/sh"}, Env: []string{path}}},
-		// What a pod's sandbox runs: anything that does nothing.
+		// A pod's sandbox runs any idle program.
 		"pause": {busybox, v1.Config{Entrypoint: []string{"/bin/sleep", "infinity"}}},
-		// What ko builds on: nothing but certificates, and no root.
+		// ko's base image: only certificates, and not root.
 		"base": {base, v1.Config{User: "65532", Env: []string{path, "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"}}},
 	} {
 		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(image.layer)), nil })

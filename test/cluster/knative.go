@@ -26,7 +26,7 @@ func (c *cluster) addons() string {
 	return filepath.Join(c.repository, "test", "cluster", "programs", "addons")
 }
 
-// resolvedManifests are Knative's manifests with images that are in the registry.
+// resolvedManifests are Knative's manifests with images of the registry.
 func (c *cluster) resolvedManifests() string {
 	made := digest(filepath.Join(c.repository, "test", "cluster"), "programs/addons", "knative.go")
 	return filepath.Join(c.cache, "knative-"+made[:16]+".yaml")
@@ -43,7 +43,7 @@ func (c *cluster) resolveKnative(ctx context.Context) error {
 		return fmt.Errorf("making a directory for Knative's manifests: %w", err)
 	}
 	modules := map[string][]string{
-		// Symbolic links are missing in modules: what Knative links, is named here.
+		// Modules have no symbolic links, so this lists Knative's.
 		"knative.dev/eventing": {"config/core", "config/channels/in-memory-channel", "config/brokers/mt-channel-broker", "third_party/eventing-integrations-latest"},
 		"knative.dev/serving":  {"config/core"},
 		"knative.dev/networking": {
@@ -120,7 +120,7 @@ func (c *cluster) installKnative(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		// Settings are checked by Knative's webhooks, which have to be up.
+		// Knative's webhooks validate settings, so they must be ready.
 		if err := wait(ctx, 3*time.Minute, func() error { return c.apply(ctx, path) }); err != nil {
 			return err
 		}
@@ -154,8 +154,7 @@ func (c *cluster) installJaeger(ctx context.Context) error {
 	return c.kubectl(ctx, "wait", "--for=condition=Available", "--timeout=120s", "--namespace", "observability", "deployment/jaeger")
 }
 
-// checkServing runs a function once: when it is ready, images, ingress and
-// autoscaler work.
+// checkServing runs a function once. When it is ready, images, ingress and autoscaler work.
 func (c *cluster) checkServing(ctx context.Context) error {
 	path, err := c.render("hello.yaml")
 	if err != nil {
@@ -177,8 +176,8 @@ func (c *cluster) checkServing(ctx context.Context) error {
 }
 
 func (c *cluster) apply(ctx context.Context, path string) error {
-	// Each file has its own manager: one manager gives up what its second file
-	// does not name.
+	// Each file has its own field manager: with one manager, applying a second file would remove fields of the
+	// first.
 	return c.kubectl(ctx, "apply", "--server-side", "--force-conflicts", "--field-manager", filepath.Base(path), "--filename", path)
 }
 

@@ -81,8 +81,7 @@ func command(ctx context.Context, arguments []string) error {
 	}
 }
 
-// withOwnCluster is for people who have a cluster with Knative: it is used as it
-// is.
+// withOwnCluster uses an existing cluster with Knative.
 func withOwnCluster(ctx context.Context, kubeconfig string, arguments []string) error {
 	if arguments[0] != "exec" {
 		fmt.Printf("KUBECONFIG is set to %s: that cluster is used, nothing is built.\n", kubeconfig)

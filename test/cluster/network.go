@@ -5,9 +5,8 @@ import (
 	"os"
 )
 
-// makeNetwork makes the network namespace: a pair of interfaces, both inside it,
-// the node's address on one of them and the default route to it. Addresses of
-// pods and services so lead nowhere but to this node.
+// makeNetwork creates the network namespace with a pair of interfaces inside it. One has the node's address and
+// the default route, so that addresses of pods and services lead to this node only.
 func (c *cluster) makeNetwork(ctx context.Context) error {
 	if _, err := os.Stat("/run/netns/" + namespace); err != nil {
 		if err := c.quiet(ctx, "/", "ip", "netns", "add", namespace); err != nil {
@@ -30,8 +29,8 @@ func (c *cluster) makeNetwork(ctx context.Context) error {
 		}
 	}
 	for _, setting := range []string{"net.ipv4.ip_forward=1", "net.bridge.bridge-nf-call-iptables=1"} {
-		// The second one is missing where the kernel has no br_netfilter; kube-proxy
-		// then works all the same for what this cluster does.
+		// The second setting needs the kernel's br_netfilter. Without it, kube-proxy still does everything that
+		// this cluster needs.
 		_ = c.inNetwork(ctx, "sysctl", "-qw", setting)
 	}
 	return nil

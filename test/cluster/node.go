@@ -21,8 +21,7 @@ import (
 //go:embed all:files
 var files embed.FS
 
-// render writes one of the embedded files into the state directory, with the
-// cluster's addresses in it.
+// render writes an embedded file with the cluster's addresses into the state directory.
 func (c *cluster) render(name string) (string, error) {
 	parsed, err := template.ParseFS(files, "files/"+name)
 	if err != nil {
@@ -121,7 +120,7 @@ func (c *cluster) startNode(ctx context.Context) error {
 	if err := c.start(ctx, "kube-proxy", nil, c.bin("kube-proxy"), "--config", rendered["kube-proxy.yaml"]); err != nil {
 		return err
 	}
-	// It enforces NetworkPolicies, and does nothing else here.
+	// kube-router only enforces NetworkPolicies here.
 	err = c.start(ctx, "kube-router", func(ctx context.Context) error {
 		return c.inNetwork(ctx, "iptables", "-S", "KUBE-ROUTER-INPUT")
 	}, c.bin("kube-router"), "--run-firewall", "--run-router=false", "--run-service-proxy=false", "--enable-cni=false",

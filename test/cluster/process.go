@@ -12,9 +12,8 @@ import (
 	"time"
 )
 
-// process is a program of the cluster that runs in the background. Its file
-// holds the process id and when it started: an id alone may be another program's
-// by now.
+// process is a background program of the cluster. Its file has the process id and the start time, because ids
+// are reused.
 type process struct {
 	name string
 	file string
@@ -24,8 +23,8 @@ func (c *cluster) process(name string) process {
 	return process{name: name, file: c.file("processes/" + name)}
 }
 
-// start starts a program unless it runs already. Its output goes to the log
-// directory; ready is polled until it returns nil.
+// start starts a program unless it runs. Its output goes to the log directory. Ready is polled until it returns
+// nil.
 func (c *cluster) start(ctx context.Context, name string, ready func(context.Context) error, program string, arguments ...string) error {
 	process := c.process(name)
 	if _, running := process.pid(); !running {
@@ -46,7 +45,7 @@ func (c *cluster) start(ctx context.Context, name string, ready func(context.Con
 		if err := os.WriteFile(process.file, fmt.Appendf(nil, "%d %s", command.Process.Pid, startTime(command.Process.Pid)), 0o600); err != nil {
 			return fmt.Errorf("noting the process of %s: %w", name, err)
 		}
-		// The program is not waited for: it is init's once this one has ended.
+		// Nobody waits for the program: init adopts it.
 		if err := command.Process.Release(); err != nil {
 			return fmt.Errorf("releasing %s: %w", name, err)
 		}
@@ -67,7 +66,7 @@ func (c *cluster) lastLog(name string) string {
 	return lastLines(string(content), 5)
 }
 
-// pid returns the process's id, and whether it runs.
+// pid returns the process id, and whether the process runs.
 func (p process) pid() (int, bool) {
 	content, err := os.ReadFile(p.file)
 	if err != nil {
@@ -90,7 +89,7 @@ func (c *cluster) ended() []string {
 	return names
 }
 
-// pause stops a program for a time: it answers nothing, and its connections stay open.
+// pause stops a program for a time. Its connections stay open, but it answers nothing.
 func (c *cluster) pause(ctx context.Context, name, length string) error {
 	duration, err := time.ParseDuration(length)
 	if err != nil {
@@ -120,7 +119,7 @@ func startTime(pid int) string {
 	if err != nil {
 		return ""
 	}
-	// The name, in parentheses, may hold spaces; the fields after it do not.
+	// The name in parentheses may contain spaces; later fields do not.
 	_, rest, _ := strings.Cut(string(content), ") ")
 	fields := strings.Fields(rest)
 	const stateField, startField = 0, 19

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// progress tells what goes on, how long it will take, and how long it took.
+// progress shows each step with its expected and its actual duration.
 type progress struct {
 	terminal bool
 }
@@ -16,8 +16,7 @@ func newProgress() *progress {
 	return &progress{terminal: err == nil && information.Mode()&os.ModeCharDevice != 0}
 }
 
-// quietPeriod is after what time a long step says that it is still at work,
-// where there is no terminal on which its time runs.
+// quietPeriod is the interval of messages about a long step without a terminal.
 const quietPeriod = time.Minute
 
 func (p *progress) step(name string, expect time.Duration, do func() error) error {

@@ -1,6 +1,5 @@
-// Command demo shows a Keptn sequence that Job Executor answers, all in this
-// process, within seconds and without a cluster: the containers of Jobs are
-// processes of this machine. With --config it tries your own job/config.yaml.
+// Command demo shows a Keptn sequence that Job Executor answers, in this process, within seconds and without a
+// cluster: containers of Jobs are processes of this machine. With --config it runs your own job/config.yaml.
 package main
 
 import (
@@ -151,7 +150,7 @@ func show(ctx context.Context, options options) error {
 	return showResult(ctx, terminal, system, finished, jobs, keptnContext)
 }
 
-// serveShop serves what the example's load test loads.
+// serveShop serves the target of the example's load test.
 func serveShop(ctx context.Context) (address string, closeShop func(), err error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -189,8 +188,8 @@ func showDelivery(terminal *console.Terminal, delivery embedded.Delivery) {
 	terminal.Line(from, to, what)
 }
 
-// follow shows the Jobs until Keptn says that the sequence is over; it returns our
-// last finished event, and the Jobs.
+// follow shows the Jobs until Keptn says that the sequence is over. It returns our last finished event, and the
+// Jobs.
 func follow(ctx context.Context, terminal *console.Terminal, system *embedded.System, keptn console.Keptn, scene scene, keptnContext string) (*console.Event, []batchv1.Job, error) {
 	var jobs []batchv1.Job
 	follower := &console.Follower{Terminal: terminal, Keptn: keptn, Project: scene.project, Context: keptnContext, Interval: interval}
@@ -218,8 +217,7 @@ func follow(ctx context.Context, terminal *console.Terminal, system *embedded.Sy
 	return finished, jobs, err
 }
 
-// nothingRun is why nothing is run for a task, as Keptn's log has it; empty as long as it
-// says nothing of that.
+// nothingRun returns why nothing runs for a task, from Keptn's log; empty if the log does not say so.
 func nothingRun(ctx context.Context, keptn console.Keptn, events []console.Event) (string, error) {
 	var ids []string
 	for _, event := range events {
@@ -319,7 +317,7 @@ func showResult(ctx context.Context, terminal *console.Terminal, system *embedde
 	return nil
 }
 
-// table is what kubectl get jobs would show.
+// table returns the output of kubectl get jobs.
 func table(jobs []batchv1.Job) string {
 	var text strings.Builder
 	columns := tabwriter.NewWriter(&text, 0, 0, 3, ' ', 0) //nolint:mnd // spaces
@@ -336,7 +334,7 @@ func table(jobs []batchv1.Job) string {
 	return strings.TrimRight(text.String(), "\n")
 }
 
-// spans are those of a trace, as soon as its root has ended, which is the last.
+// spans returns the spans of a trace once its root has ended, which is the last one.
 func spans(ctx context.Context, system *embedded.System, traceID string) []console.Span {
 	ctx, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()
@@ -352,7 +350,7 @@ func spans(ctx context.Context, system *embedded.System, traceID string) []conso
 	}
 }
 
-// readFiles reads the files below a directory, by their paths in it.
+// readFiles reads the files below a directory by relative path.
 func readFiles(directory string) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	root := os.DirFS(directory)

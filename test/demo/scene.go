@@ -13,10 +13,10 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 )
 
-// scene is what is shown: a project, and the sequence in it that is triggered.
+// scene is a project and its sequence.
 type scene struct {
 	project, stage, service, sequence string
-	// stages are all of the shipyard, of which stage is the first.
+	// stages are all stages of the shipyard, and stage is the first.
 	stages   []string
 	shipyard string
 	// eventType is the type of the task's triggered event.
@@ -33,7 +33,7 @@ const (
 	maxFileBytes  = 64 << 20
 )
 
-// newScene is the seed's project, or what the options name.
+// newScene returns the default project, or that of the options.
 func newScene(options options, shop string) (scene, error) {
 	made := scene{project: "demo", stage: "production", stages: []string{"production"}, service: "shop", sequence: "pipeline", files: map[string][]byte{}}
 	made.data = map[string]any{"deployment": map[string]any{"deploymentURIsLocal": []string{shop}}}
@@ -89,8 +89,8 @@ spec:
 	return made, nil
 }
 
-// firstEvent is the type of the first event that a job/config.yaml names. What is
-// wrong with the file Job Executor says itself, as it would in Keptn.
+// firstEvent returns the type of the first event in a job/config.yaml. Job Executor itself reports mistakes of
+// the file.
 func firstEvent(content []byte) (string, error) {
 	config := jobconfig.Parse(content)
 	for _, action := range config.Actions {

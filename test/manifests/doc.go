@@ -1,3 +1,2 @@
-// Package manifests holds the tests of what `ko apply -f config/` installs, and of
-// which package may import which.
+// Package manifests tests what `ko apply -f config/` installs, and the imports of packages.
 package manifests

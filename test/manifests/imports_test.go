@@ -38,7 +38,7 @@ func TestWhoMayImportWhom(t *testing.T) {
 		"jobconfig/expression": nil, "jobconfig/reader": nil, "jobconfig/scheduling": nil,
 		"jobconfig": {"jobconfig/expression", "jobconfig/reader", "jobconfig/scheduling"},
 		"allowlist": nil, "excerpt": nil, "files": nil, "podsecurity": nil,
-		// The linter is no function: it plans as the executor does.
+		// The linter plans like the executor, but is no function.
 		"lint": {"executor", "executor/plan", "files", "function", "jobconfig", "keptn", "podsecurity", "protocol", "run"},
 	}
 	shared := []string{"bridge/intake", "bridge/memory", "bridge/report"}
@@ -72,8 +72,8 @@ func TestWhoMayImportWhom(t *testing.T) {
 	}
 }
 
-// A function that starts from zero has to start fast: no informers, no discovery, no leader election,
-// no client-go client, all of which know the types of all APIs, and nothing that is for Keptn's API.
+// A function that scales from zero must start fast: no informers, no discovery, no leader election, no
+// client-go clients, which link the types of all APIs, and no client of Keptn's API.
 func TestFunctionsThatStartFromZeroAreLight(t *testing.T) {
 	heavy := []string{
 		"k8s.io/client-go/kubernetes", "k8s.io/client-go/kubernetes/scheme", "k8s.io/client-go/informers", "k8s.io/client-go/discovery", "k8s.io/client-go/gentype",
@@ -96,8 +96,8 @@ func TestFunctionsThatStartFromZeroAreLight(t *testing.T) {
 	}
 }
 
-// Where one piece of code calls methods by any name, the linker keeps all methods of all types, which made
-// images a fifth to a half larger.
+// If any code calls methods by a dynamic name, the linker keeps all methods of all types, which makes images a
+// fifth to a half larger.
 func TestLinkerLeavesOutMethodsThatNobodyCalls(t *testing.T) {
 	content, err := os.ReadFile("../../.ko.yaml")
 	if err != nil {
@@ -140,7 +140,7 @@ func TestLinkerLeavesOutMethodsThatNobodyCalls(t *testing.T) {
 	}
 }
 
-// What is required says what for, and what is there for tests is in no function.
+// Each requirement has a reason, and functions do not depend on test modules.
 func TestEveryDependencyHasAReason(t *testing.T) {
 	content, err := os.ReadFile("../../go.mod")
 	if err != nil {

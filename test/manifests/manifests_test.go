@@ -170,15 +170,15 @@ func TestEachEventReachesExactlyTheFunctionsItShould(t *testing.T) {
 	}
 }
 
-// passes tells whether an event passes Knative's filters. They are made anew for each event, and not
-// cleaned up: filters reorder themselves in the background after an event, and the next one as
-// well as their Cleanup read them meanwhile (data races in Knative 1.21).
+// passes reports whether an event passes Knative's filters. They are created for each event and not cleaned up:
+// filters reorder themselves in the background, which races with the next event and with Cleanup (Knative
+// 1.21).
 func passes(t *testing.T, filters []eventingv1.SubscriptionsAPIFilter, passing event.Event) bool {
 	t.Helper()
 	return subscriptionsapi.CreateSubscriptionsAPIFilters(zap.NewNop(), filters).Filter(t.Context(), passing) == eventfilter.PassFilter
 }
 
-// eventPolicy is what matters here of Knative's EventPolicy.
+// eventPolicy is the relevant part of Knative's EventPolicy.
 type eventPolicy struct {
 	Metadata struct{ Name string }
 	Spec     struct {
@@ -186,7 +186,7 @@ type eventPolicy struct {
 	}
 }
 
-// Where Knative authenticates who sends, a function may send what the others take from it, and no more.
+// With Knative's authentication, a function may send exactly the types that others receive from it.
 func TestPoliciesAllowWhatFunctionsMaySend(t *testing.T) {
 	policyOf := map[signature.Name]string{
 		signature.Bridge: "bridge", signature.Jobsource: "jobsource", signature.Executor: "executors-and-watcher", signature.Watcher: "executors-and-watcher",

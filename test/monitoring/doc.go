@@ -1,2 +1,2 @@
-// Package monitoring reads what config/monitoring holds: alerts, and a dashboard.
+// Package monitoring parses config/monitoring: alerts and a dashboard.
 package monitoring

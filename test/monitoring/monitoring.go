@@ -23,7 +23,8 @@ type Alert struct {
 // comparison is the end of an alert's expression.
 var comparison = regexp.MustCompile(` [<>] [0-9.]+$`)
 
-// Measured is what the alert compares with its limit. Its error is that it compares nothing.
+// Measured returns the expression that an alert compares with its limit. It returns an error if there is no
+// comparison.
 func (a Alert) Measured() (string, error) {
 	measured := comparison.ReplaceAllString(a.Expression, "")
 	if measured == a.Expression {
@@ -53,7 +54,7 @@ func Alerts(repository string) ([]Alert, []byte, error) {
 	return alerts, file, err
 }
 
-// Panel is what a dashboard shows.
+// Panel is a panel of a dashboard.
 type Panel struct {
 	Title   string `json:"title"`
 	Targets []struct {
@@ -61,7 +62,7 @@ type Panel struct {
 	} `json:"targets"`
 }
 
-// Panels returns what the dashboard below a repository's root shows.
+// Panels returns the panels of the dashboard below a repository's root.
 func Panels(repository string) ([]Panel, error) {
 	var made struct {
 		Data map[string]string `json:"data"`
@@ -77,7 +78,7 @@ func Panels(repository string) ([]Panel, error) {
 	}
 	for _, panel := range dashboard.Panels {
 		for index := range panel.Targets {
-			// Grafana chooses it by what is shown.
+			// Grafana chooses it by the panel.
 			panel.Targets[index].Expression = strings.ReplaceAll(panel.Targets[index].Expression, "$__rate_interval", "1m")
 		}
 	}

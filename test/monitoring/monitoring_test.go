@@ -12,7 +12,7 @@ import (
 
 const repository = "../.."
 
-// Who is woken by an alert finds what to do, under its name.
+// An engineer on call finds each alert under its name.
 func TestEachAlertHasItsRunbook(t *testing.T) {
 	alerts, _, err := Alerts(repository)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// chance decides by the seed, by what is to be decided, and by how often that was
-// decided before; so no decision depends on the order in which goroutines run.
+// chance decides by the seed, the subject and the number of earlier decisions about it, so that the order of
+// goroutines does not matter.
 type chance struct {
 	seed  uint64
 	mutex sync.Mutex

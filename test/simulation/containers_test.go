@@ -19,8 +19,7 @@ const (
 	killed    = "killed"
 )
 
-// script is a Runtime whose containers do nothing but end, after a while and in
-// some way.
+// script is a Runtime whose containers only end, after a while and in some way.
 type script struct{ world *world }
 
 // Run waits.
@@ -68,7 +67,7 @@ func (s script) Run(ctx context.Context, container embedded.Container) (int, err
 	return code, nil
 }
 
-// report is what a task writes to /dev/termination-log, and how it ends if its container succeeds.
+// report is a task's termination message, and the result of the task if its container succeeds.
 type report struct {
 	name, text string
 	verdict    keptn.Result

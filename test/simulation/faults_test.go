@@ -27,18 +27,17 @@ import (
 	"github.com/job-executor/job-executor/test/embedded"
 )
 
-// harshness is how bad a world is, besides what goes wrong in each.
+// harshness is the set of special faults of a world.
 type harshness struct {
 	// busy says that Keptn counts late and answers twenty requests a second.
 	busy bool
-	// asynchronous says that the Broker answers before it delivers.
+	// asynchronous is true if the Broker answers before it delivers.
 	asynchronous bool
 	// stuck says that one executor never answers.
 	stuck bool
 	// skewed says that the clocks of Keptn and Kubernetes jump.
 	skewed bool
-	// many says that there are a hundred namespaces and a hundred types, of each of which
-	// one is broken.
+	// many is true for a hundred namespaces and a hundred types, one of each broken.
 	many bool
 	// capped says that a project may have few active runs at a time.
 	capped bool
@@ -58,14 +57,14 @@ func harshnessOf(seed uint64) harshness {
 	}
 }
 
-// outages are what is down, or worse, now.
+// outages are the current failures.
 type outages struct {
 	keptnDown, apiDown, namespaceDown, keptnSlow atomic.Bool
 	// keptnDeaths is how often Keptn went down.
 	keptnDeaths atomic.Int64
-	// foreign is what answers in Keptn's place: 0 is Keptn itself.
+	// foreign is a proxy's answer instead of Keptn's; 0 is none.
 	foreign atomic.Int32
-	// keptnClock and kubernetesClock are by how much they are wrong.
+	// keptnClock and kubernetesClock are clock errors.
 	keptnClock, kubernetesClock atomic.Int64
 }
 
@@ -82,7 +81,7 @@ const (
 	others          = 97
 )
 
-// namespaces are those in which Jobs may run.
+// namespaces are the namespaces of Jobs.
 func (w *world) namespaces() []string {
 	names := []string{"job-executor-jobs", loadNamespace}
 	if w.many {
@@ -107,10 +106,10 @@ func (w *world) types() []string {
 	return names
 }
 
-// react has the API server refuse what it refuses.
+// react makes the API server reject requests.
 func (w *world) react() {
 	w.cluster.React("list", "jobs", func(action clienttesting.Action) (bool, runtime.Object, error) {
-		// The roles in a namespace are deleted with it.
+		// Roles are deleted with their namespace.
 		refused := action.GetNamespace() == brokenNamespace || action.GetNamespace() == loadNamespace && w.namespaceDown.Load()
 		return refused, nil, apierrors.NewForbidden(jobs, "", errors.New("no role"))
 	})
@@ -125,7 +124,7 @@ func (w *world) react() {
 
 var errAPIDown = &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
 
-// fateOf decides what becomes of a pod of a Job.
+// fateOf decides the fate of a Job's pod.
 func (w *world) fateOf(job *batchv1.Job) embedded.Fate {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
@@ -148,7 +147,7 @@ func (w *world) fateOf(job *batchv1.Job) embedded.Fate {
 	return fate
 }
 
-// deletePod has others delete the pod of a Job after a while; it may just have succeeded.
+// deletePod deletes the pod of a Job after a while; it may just have succeeded.
 func (w *world) deletePod(job *batchv1.Job, random *rand.Rand) {
 	w.mutex.Lock()
 	w.touched[runOf(job.Name)] = true
@@ -254,7 +253,7 @@ func (w *world) touch(job *batchv1.Job) {
 	w.early[runOf(job.Name)] = w.early[runOf(job.Name)] || len(w.counted[job.Labels[run.EventIDLabel]]) == 0
 }
 
-// deleteNamespace deletes all that is in a namespace, which takes nothing new then.
+// deleteNamespace deletes everything in a namespace, which accepts nothing new until then.
 func (w *world) deleteNamespace() {
 	client := w.cluster.Client(nil).BatchV1().Jobs(loadNamespace)
 	list, err := client.List(w.ctx, metav1.ListOptions{LabelSelector: run.Selector})
@@ -289,7 +288,7 @@ func (w *world) meddle() {
 	}
 }
 
-// meddleWith resumes a Job that waits, or deletes it.
+// meddleWith resumes or deletes a waiting Job.
 func (w *world) meddleWith(job *batchv1.Job, resumes bool) {
 	w.touch(job)
 	client := w.cluster.Client(nil).BatchV1().Jobs(job.Namespace)
@@ -312,8 +311,7 @@ func (w *world) isTouched(job string) bool {
 	return w.touched[runOf(job)]
 }
 
-// published is told of each task that Keptn triggers; another integration answers some
-// of them.
+// published is called for each task that Keptn triggers. Another integration answers some of them.
 func (w *world) published(content []byte) {
 	triggered, err := keptn.DecodeEvent(content)
 	if err != nil {
@@ -351,7 +349,7 @@ func (w *world) published(content []byte) {
 	}()
 }
 
-// atGateway is Keptn as the bridge reaches it.
+// atGateway returns Keptn for the bridge.
 func (w *world) atGateway(gateway http.Handler) http.Handler {
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		w.mutex.Lock()
@@ -385,7 +383,7 @@ func (w *world) atGateway(gateway http.Handler) http.Handler {
 	})
 }
 
-// queue lets a request wait until Keptn, which is slow, comes to it.
+// queue delays a request while Keptn is slow.
 func (w *world) queue(request *http.Request) {
 	var pause time.Duration
 	if w.busy && (w.faulty() || w.planned != nil) {
@@ -411,7 +409,7 @@ func (w *world) queue(request *http.Request) {
 	}
 }
 
-// foreignAnswers are what a proxy, or what else stands before Keptn, answers in its place.
+// foreignAnswers are answers of a proxy in front of Keptn.
 var foreignAnswers = []struct {
 	status int
 	body   string
@@ -435,8 +433,8 @@ func (w *world) misreads(trigger string, received event.Event) bool {
 	return true
 }
 
-// laterBroker is a Broker as over Kafka or RabbitMQ: it answers before it delivers, and
-// so may lose what it took; it delivers in any order, and some of it twice.
+// laterBroker is a Broker like Kafka's or RabbitMQ's: it answers before it delivers, and so may lose events. It
+// delivers in any order, and some events twice.
 func (w *world) laterBroker(broker *embedded.Broker, process *process) http.Handler {
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		body, err := io.ReadAll(request.Body)
@@ -461,7 +459,7 @@ func (w *world) laterBroker(broker *embedded.Broker, process *process) http.Hand
 	})
 }
 
-// deliveries is how often a Broker delivers an event that it took.
+// deliveries returns how often a Broker delivers an accepted event.
 func (w *world) deliveries(eventType string, random *rand.Rand) int {
 	if w.planned != nil {
 		return w.planned.deliveries(w, eventType)
@@ -480,7 +478,7 @@ func (w *world) deliveries(eventType string, random *rand.Rand) int {
 	}
 }
 
-// keptnDrops says whether Keptn loses an event that it took, if that is planned.
+// keptnDrops reports whether Keptn loses an accepted event, as planned.
 func (w *world) keptnDrops(eventType string) bool {
 	return w.planned != nil && w.planned.drops(w, eventType)
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/job-executor/job-executor/test/embedded"
 )
 
-// count is told what Keptn counts.
+// count is called for each event that Keptn counts.
 func (w *world) count(triggeredID, eventType, source string) {
 	_, phase, _ := keptn.ParseType(eventType)
 	w.note("Keptn counts %s of %s by %s", eventType, triggeredID, source)
@@ -57,7 +57,7 @@ func times(counted []keptn.Phase, phase keptn.Phase) (number int) {
 	return number
 }
 
-// jobStarted is told of each pod of a Job that starts.
+// jobStarted is called for each started pod of a Job.
 func (w *world) jobStarted(job *batchv1.Job) {
 	w.note("Job %s starts", job.Name)
 	w.mutex.Lock()
@@ -92,11 +92,11 @@ func (w *world) jobStarted(job *batchv1.Job) {
 	}
 }
 
-// maxActiveRuns is how many runs of the project may be active at a time in a world that is capped.
+// maxActiveRuns is the limit of active runs in a capped world.
 const maxActiveRuns = 8
 
-// active is how many runs have begun, and are not over, as Kubernetes sees it. Those do not count of which
-// others have resumed a Job, or suspended one.
+// active returns how many runs have begun and not ended, according to Kubernetes. Runs whose Jobs others
+// resumed or suspended do not count.
 func (w *world) active() int {
 	begun, goesOn := map[string]bool{}, map[string]bool{}
 	for _, namespace := range w.namespaces() {
@@ -122,8 +122,8 @@ func (w *world) active() int {
 	return count
 }
 
-// observe is told of each delivery of the Broker: a run may be cancelled only if its
-// sequence was aborted, or its task is completed.
+// observe is called for each delivery of the Broker. A run may only be cancelled if its sequence was aborted,
+// or its task is completed.
 func (w *world) observe(delivery embedded.Delivery) {
 	w.searchLeaks("event "+delivery.Event.Type(), delivery.Event.Data())
 	_, phase, _ := keptn.ParseType(delivery.Event.Type())

@@ -117,15 +117,15 @@ func (w *world) judge() (tasks int) {
 		}
 		w.mutex.Lock()
 		counted, aborted := w.counted[event.ID], w.aborted[event.Context]
-		// The user may abort between the started and the finished event that give it up.
+		// The user may abort between the started and the finished event of a task that is given up.
 		abortedAsGivenUp := aborted && w.undelivered[event.ID] && times(counted, keptn.Finished) == 0
 		w.mutex.Unlock()
 		if jobsOf[name] == 0 && len(counted) > 0 && !gaveUp(finished[event.ID]) && !abortedAsGivenUp {
 			w.violate("Keptn counted %v for task %s that nothing matches", counted, event.ID)
 		}
 		if aborted || jobsOf[name] == 0 {
-			// A delivery that was under way when its task ended may have begun the run
-			// once more; that run was cancelled, or it would still be there.
+			// A late delivery may have begun the run again after its task ended. That run was cancelled, or it
+			// would still exist.
 			continue
 		}
 		w.mutex.Lock()
@@ -178,9 +178,8 @@ func (w *world) judgeEvaluation(asked taskEvent, events []taskEvent) {
 	}
 }
 
-// judgeObserved looks how often the Job of an event has run that triggers nothing: not
-// twice, and once if it was given to the Broker, and that loses nothing. Over HTTP Keptn
-// tells nobody of it.
+// judgeObserved checks how often an observed event's Job has run: at most once, and exactly once if a lossless
+// Broker got the event. Over HTTP nobody sees such events.
 func (w *world) judgeObserved(id string) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
@@ -223,7 +222,7 @@ func gaveUp(told taskEvent) bool {
 	return told.Data.Result == string(keptn.ResultFail) && strings.HasPrefix(told.Data.Message, "Job Executor could not take this task")
 }
 
-// judgeResult compares what Keptn was told with how the Jobs ended.
+// judgeResult compares Keptn's result with the Jobs' results.
 func (w *world) judgeResult(name, triggeredID string, told taskEvent) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()

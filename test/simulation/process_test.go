@@ -17,8 +17,8 @@ import (
 	"github.com/job-executor/job-executor/test/embedded"
 )
 
-// process is a running program. It dies at one of its await points: whoever of
-// its goroutines waits there, or comes there later, ends.
+// process is a running program. It dies at one of its await points: each of its goroutines ends when it waits
+// there.
 type process struct {
 	world *world
 	name  string
@@ -34,18 +34,18 @@ func (w *world) newProcess(name string) *process {
 
 func (p *process) dead() bool { return p.ctx.Err() != nil }
 
-// fault is what happens to a call.
+// fault is the fault of a call.
 type fault int
 
 const (
 	none fault = iota
-	// before: it fails and had no effect.
+	// before: the call fails without effect.
 	before
-	// after: it had its effect and fails.
+	// after: the call fails after its effect.
 	after
 )
 
-// How likely what is, per call or await point, while faults are allowed.
+// Probabilities of faults per call or await point.
 const (
 	crashChance  = 0.001
 	failChance   = 0.02
@@ -57,7 +57,7 @@ const (
 // requestLimit is the timeoutSeconds of our Knative Services.
 const requestLimit = 90 * time.Second
 
-// await is an await point: time passes, and the process may die before it goes on.
+// await lets time pass. The process may die meanwhile.
 func (p *process) await(ctx context.Context, what string) {
 	if p.dead() {
 		runtime.Goexit()
@@ -79,7 +79,7 @@ func (p *process) await(ctx context.Context, what string) {
 	case <-timer.C:
 	case <-ctx.Done():
 		if !p.dead() { // else that may be why
-			// Many may have waited for the same; they go on one after the other.
+			// Goroutines that waited for the same event continue one after the other.
 			time.Sleep(between(random, 1, time.Millisecond))
 		}
 	case <-p.ctx.Done():
@@ -94,7 +94,7 @@ func (p *process) await(ctx context.Context, what string) {
 	p.world.note("%s %s", p.name, what)
 }
 
-// fails decides what happens to a call.
+// fails decides the fault of a call.
 func (p *process) fails(what string) fault {
 	if !p.world.faulty() {
 		return none
@@ -109,7 +109,7 @@ func (p *process) fails(what string) fault {
 	}
 }
 
-// RoundTrip makes a request, which may fail, and which may arrive once more later.
+// RoundTrip makes a request, which may fail, and may arrive again later.
 func (p *process) RoundTrip(request *http.Request) (*http.Response, error) {
 	what := fmt.Sprintf(
 		"%s %s%s?%s %s %s",

@@ -19,14 +19,14 @@ import (
 // Some tasks have this key of a Secret as an environment variable.
 const secretName, secretKey = "credentials", "TOKEN"
 
-// secretValue is a value of the Secret. Every form of it, apart from base64, has secretCore inside.
+// secretValue is a value of the Secret. Every form of the value except base64 contains secretCore.
 func secretValue(version int) string {
 	return fmt.Sprintf(`p@ss"w\rd/ <%s>&%03d`, secretCore, version)
 }
 
 const secretCore = "Corr3ctHorseBattery"
 
-// makeSecret creates the Secret with a new value, or changes it.
+// makeSecret creates the Secret with a new value, or changes its value.
 func (w *world) makeSecret() {
 	w.mutex.Lock()
 	value := secretValue(w.secretVersion)
@@ -62,7 +62,7 @@ func (w *world) changeSecret(random *rand.Rand) {
 	}
 }
 
-// printSecret writes a value to the log of a container in one of several forms, and returns which.
+// printSecret writes a value to a container's log in one of several forms, and returns the form.
 func printSecret(random *rand.Rand, value string, container embedded.Container) string {
 	quoted, _ := json.Marshal(value) // text always encodes
 	again, _ := json.Marshal(string(quoted))
@@ -106,7 +106,7 @@ func (w *world) searchLeaks(where string, content []byte) {
 	}
 }
 
-// secretCores are the core, and what base64 makes of it wherever it begins.
+// secretCores are the core and its base64 forms at any offset.
 var secretCores = func() []string {
 	cores := []string{secretCore}
 	for before := range 3 {

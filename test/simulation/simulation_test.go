@@ -17,8 +17,7 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 )
 
-// TestMain leaves out what client-go does about errors besides: it logs them by klog, and
-// waits by the real clock.
+// TestMain disables client-go's error handlers, which log with klog and wait by the real clock.
 func TestMain(m *testing.M) {
 	utilruntime.ErrorHandlers = nil
 	os.Exit(m.Run())
@@ -38,7 +37,7 @@ func setting(t *testing.T, name string, otherwise int) int {
 	return number
 }
 
-// gcPercent spends memory, of which worlds need little, for time.
+// gcPercent trades memory for time. Worlds need little memory.
 const gcPercent = 400
 
 // endLimit is longer than the longest timeout of a request.

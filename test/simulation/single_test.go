@@ -22,21 +22,21 @@ import (
 
 // plannedFault is the one thing that goes wrong in a world.
 type plannedFault struct {
-	// name is how README.md tells it.
+	// name is the name in README.md.
 	name string
 	harshness
-	// begin and end are what goes wrong, and what ends it after it has lasted.
+	// begin starts the fault, and end stops it after it has lasted.
 	begin, end func(world *world)
 	lasts      time.Duration
 
-	// What goes wrong with what happens next.
+	// Faults of the next matching event.
 	fate embedded.Fate
 	// hidesLogs says that no log can be read, and deletesPod that the next pod is deleted.
 	hidesLogs, deletesPod bool
 	// lag is by how much Keptn counts late.
 	lag time.Duration
-	// loses, doubles and dropped are event types: of what the Broker loses and delivers
-	// twice, and what Keptn takes and does not count.
+	// loses, doubles and dropped are event types: those that the Broker loses and duplicates, and those that
+	// Keptn accepts and does not count.
 	loses, doubles, dropped string
 }
 
@@ -68,7 +68,7 @@ func (w *world) deletesPod(random *rand.Rand) bool {
 	return deletes
 }
 
-// drops says whether Keptn loses an event that it took.
+// drops reports whether Keptn loses an accepted event.
 func (p *plannedFault) drops(world *world, eventType string) bool {
 	world.mutex.Lock()
 	defer world.mutex.Unlock()
@@ -79,7 +79,7 @@ func (p *plannedFault) drops(world *world, eventType string) bool {
 	return drops
 }
 
-// plan changes what goes wrong with what happens next.
+// plan plans the fault of the next matching event.
 func plan(change func(planned *plannedFault)) func(*world) {
 	return func(world *world) {
 		world.mutex.Lock()
@@ -100,7 +100,7 @@ func dies(name string) func(*world) {
 	}
 }
 
-// toJob meddles with the first Job that is in a phase.
+// toJob acts on the first Job in a phase.
 func toJob(phase run.Phase, resumes bool) func(*world) {
 	return func(world *world) {
 		for range 1000 {
@@ -210,12 +210,10 @@ func singleFaults() []*plannedFault {
 	)
 }
 
-// begun is after what time a bridge has begun: it is sure that none before it sent
-// anything for what is triggered then.
+// begun is when a bridge is sure that no earlier one has sent events for new tasks.
 const begun = 15 * time.Second
 
-// longestOpen runs a world in which one thing goes wrong, and returns the longest that a
-// task was open.
+// longestOpen runs a world with one fault, and returns the longest time that a task was open.
 func longestOpen(t *testing.T, seed int, transport bridge.Transport, planned *plannedFault) (longest time.Duration) {
 	t.Helper()
 	const tasks = 20
@@ -257,9 +255,8 @@ func longestOpen(t *testing.T, seed int, transport bridge.Transport, planned *pl
 // row is one of the table in README.md.
 var row = regexp.MustCompile(`(?m)^\| ([^|]+?) +\| +(\d+) s +\| +(\d+) s +\|$`)
 
-// TestNoTaskStaysOpenLongerThanTheREADMESays measures, for each thing that can go wrong
-// by itself, how long a task of up to three Jobs of 5 s is open. FAULT_SEEDS=20 tries it
-// at twenty moments.
+// TestNoTaskStaysOpenLongerThanTheREADMESays measures for each single fault how long a task of up to three Jobs
+// of 5 s is open. FAULT_SEEDS=20 tries twenty moments.
 func TestNoTaskStaysOpenLongerThanTheREADMESays(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
@@ -298,7 +295,7 @@ func TestNoTaskStaysOpenLongerThanTheREADMESays(t *testing.T) {
 	}
 }
 
-// Keptn that is slow is asked less often, not more.
+// A slow Keptn gets fewer requests.
 func TestASlowKeptnIsAskedLess(t *testing.T) {
 	perMinute := map[bool]float64{}
 	for _, slow := range []bool{false, true} {

@@ -12,12 +12,12 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 )
 
-// stream is Keptn's JetStream stream: what is published is handled by Keptn in
-// its order, and given to the bridge's durable consumer until it acknowledges.
+// stream is Keptn's JetStream stream. Keptn handles published events in its own order, and the bridge's durable
+// consumer receives each until it acknowledges.
 type stream struct {
 	world *world
-	// handle is what shipyard-controller does with an event, and hear what the subscribers of core
-	// NATS do, which get duplicates, too.
+	// handle passes an event to shipyard-controller, and hear to the subscribers of core NATS, which also get
+	// duplicates.
 	handle, hear func(content []byte)
 
 	mutex   sync.Mutex
@@ -31,7 +31,7 @@ type message struct {
 	subject    string
 	content    []byte
 	deliveries int
-	// next is when it may be delivered (again).
+	// next is the time of the next delivery.
 	next time.Time
 }
 
@@ -68,7 +68,7 @@ func (s *stream) publish(subject string, content []byte, id string) {
 	}
 	lag, deaths := s.lag(subject, content), s.world.keptnDeaths.Load()
 	go func() {
-		// Keptn handles events later that were published while it was down.
+		// Keptn later handles events that were published during its downtime.
 		for time.Sleep(lag); s.world.keptnDown.Load() && s.world.ctx.Err() == nil; {
 			time.Sleep(time.Second)
 		}
@@ -80,8 +80,7 @@ func (s *stream) publish(subject string, content []byte, id string) {
 	}()
 }
 
-// hear is what the subscribers of core NATS do with an event of the stream, which they get again if
-// it is published again.
+// hear passes an event of the stream to the subscribers of core NATS, again for each publication.
 func (w *world) hear(content []byte) {
 	if answer, err := keptn.DecodeEvent(content); err == nil && strings.HasPrefix(answer.Source(), keptn.Source) {
 		w.mutex.Lock()
@@ -94,8 +93,8 @@ func (w *world) hear(content []byte) {
 	w.keptn.Hear(content)
 }
 
-// isLost reports whether Keptn never handles an answer of ours that it has acknowledged, for example
-// because it died (K4 of a real Keptn 1.4.5). Its own triggered events are in its database.
+// isLost reports whether Keptn never handles our answer after acknowledging it, for example because it died (K4
+// of a real Keptn 1.4.5). Its own triggered events are in its database.
 func (s *stream) isLost(subject string, content []byte, deaths int64) bool {
 	world := s.world
 	answer, err := keptn.DecodeEvent(content)
@@ -114,10 +113,9 @@ func (s *stream) isLost(subject string, content []byte, deaths int64) bool {
 	return true
 }
 
-// lag is how long Keptn takes until it handles what it has taken. Idle, it holds one
-// event of a hundred for up to five seconds (it fetches ten at a time); busy, each for up
-// to five minutes. So what comes later may be handled first. What Keptn publishes itself
-// it has handled already.
+// lag returns how long Keptn takes to handle an accepted event. Idle, it holds one of a hundred events for up
+// to five seconds (it fetches ten at a time). Busy, it holds each for up to five minutes. So a later event may
+// be handled first. Keptn has already handled its own events.
 func (s *stream) lag(subject string, content []byte) time.Duration {
 	random := s.world.chance.draw("Keptn handles %s", content)
 	quick := between(random, time.Microsecond, time.Millisecond)
@@ -138,7 +136,7 @@ func (s *stream) lag(subject string, content []byte) time.Duration {
 	}
 }
 
-// connection is the stream as one bridge sees it.
+// connection is a bridge's view of the stream.
 type connection struct {
 	stream  *stream
 	process *process
@@ -167,7 +165,7 @@ func (c *connection) Send(ctx context.Context, outgoing event.Event) error {
 // MaxBytes is not known.
 func (c *connection) MaxBytes() int { return 0 }
 
-// Receive delivers what is pending, each again until it was taken, or is not wanted.
+// Receive delivers pending events until they are accepted, or not wanted.
 func (c *connection) Receive(ctx context.Context, intake intake.Intake) error {
 	const interval = 50 * time.Millisecond
 	var group sync.WaitGroup
@@ -216,7 +214,7 @@ func (c *connection) deliver(ctx context.Context, message *message, take intake.
 	if message.deliveries > 1 {
 		origin = intake.Listed
 	}
-	// While it is at work it says so; a process that dies no longer does.
+	// A living process extends its deadline; a dead one does not.
 	working, done := context.WithCancel(ctx)
 	defer done()
 	go func() {

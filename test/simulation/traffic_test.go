@@ -8,7 +8,7 @@ import (
 	"github.com/job-executor/job-executor/functions/bridge"
 )
 
-// traffic is what the functions ask of others.
+// traffic counts the functions' requests.
 type traffic struct {
 	// posts are those to the Broker by event, and questions those to Keptn by its context.
 	posts, questions map[string]int
@@ -55,9 +55,9 @@ func (w *world) volume() volume {
 	return sum
 }
 
-// judgeQuiet looks at the traffic of a time in which nothing is under way. Then Keptn is only
-// pinged, and asked for new events: of each type once a second over HTTP, and every other minute
-// over NATS, with a page for each. Jobs are only listed where they cannot be watched.
+// judgeQuiet checks the traffic of an idle system. Keptn is only pinged and asked for new events: each type
+// once a second over HTTP, and every other minute over NATS, with a page each. Jobs are only listed in
+// namespaces that cannot be watched.
 func (w *world) judgeQuiet(before, after volume, length time.Duration) {
 	perMinute := 5
 	if w.transport == bridge.HTTP {

@@ -25,14 +25,14 @@ spec:
           tasks: [{name: evaluation}]
 `
 
-// slo has lighthouse-service evaluate, which asks for the indicator.
+// slo makes lighthouse-service evaluate, which requests the indicator.
 const slo = "objectives: [{sli: m, pass: [{criteria: ['<=2']}]}]\ntotal_score: {pass: '90%'}\n"
 
-// evaluatedService is the one that has it.
+// evaluatedService is the service with the SLO file.
 var evaluatedService = serviceName(0)
 
-// jobConfig has a task with two Jobs of one action, and one with five of three, of which
-// the first is parallel, and a silent one is in between.
+// jobConfig has a task with two Jobs of one action, and one with five Jobs of three actions: a parallel one, a
+// silent one, and another.
 const jobConfig = `apiVersion: v2
 actions:
   - name: Deploy
@@ -84,7 +84,7 @@ actions:
     maxPollDuration: 60
 `
 
-// observedType is that of an event which triggers nothing, and for which a Job runs.
+// observedType is the type of an event that triggers no task but runs a Job.
 const observedType = "sh.keptn.event.test.finished"
 
 // observing is the end of that Job's name.
@@ -186,7 +186,7 @@ func (w *world) sequence(index int, within time.Duration) {
 		w.mutex.Lock()
 		w.aborted[answer.KeptnContext] = true
 		w.mutex.Unlock()
-		// Keptn, which was down, may not know the sequence yet.
+		// After downtime, Keptn may not know the sequence yet.
 		deadline := time.Now().Add(healLimit)
 		for control("abort"); !w.isOver(answer.KeptnContext) && time.Now().Before(deadline); control("abort") {
 			time.Sleep(10 * time.Second)

@@ -86,14 +86,12 @@ type world struct {
 	traffic       traffic
 	// aborted are Keptn contexts.
 	aborted map[string]bool
-	// questions is how often Keptn was asked about a single task, requests how often it
-	// was asked at all.
+	// questions is the number of questions about single tasks, and requests that of all requests to Keptn.
 	questions, requests int
-	// touched are the runs of which others deleted or resumed a Job, and rivals the tasks
-	// that another integration answers, too. contexts are those of tasks.
+	// touched are the runs whose Jobs others deleted or resumed, rivals the tasks that another integration also
+	// answers, and contexts those of tasks.
 	touched, rivals map[string]bool
-	// early are the runs of which a Job was deleted before Keptn had counted their
-	// started event.
+	// early are the runs with a Job that was deleted before Keptn had counted their started event.
 	early    map[string]bool
 	contexts map[string]string
 
@@ -118,7 +116,7 @@ type world struct {
 // faulty says whether faults are allowed now.
 func (w *world) faulty() bool { return !w.calm.Load() }
 
-// note writes what happened into the history, by which two runs are compared.
+// note records what happened in the history, by which two runs are compared.
 func (w *world) note(format string, arguments ...any) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
@@ -161,8 +159,7 @@ func newWorld(ctx context.Context, t *testing.T, seed uint64, tasks int) *world 
 	return newWorldOf(ctx, t, seed, tasks, transport, harshnessOf(seed), nil)
 }
 
-// newWorldOf makes a world in which what is planned goes wrong, and nothing else; or what
-// the seed decides if nothing is.
+// newWorldOf returns a world with only the planned fault, or with the seed's faults if none is planned.
 func newWorldOf(ctx context.Context, t *testing.T, seed uint64, tasks int, transport bridge.Transport, harshness harshness, planned *plannedFault) *world {
 	t.Helper()
 	world := &world{
@@ -260,7 +257,7 @@ func delayOf(step string, random *rand.Rand) time.Duration {
 	}
 }
 
-// objects are those of an installation, with a key for grants that is no chance.
+// objects returns the objects of an installation, with a fixed key for grants.
 func objects(manifests embedded.Manifests) []runtime.Object {
 	made := embedded.Objects(manifests)
 	for _, object := range made {
@@ -273,7 +270,7 @@ func objects(manifests embedded.Manifests) []runtime.Object {
 
 func serviceName(index int) string { return fmt.Sprintf("service-%d", index%services) }
 
-// keep starts a program, and starts it again whenever it has died.
+// keep runs a program, and restarts it whenever it dies.
 func (w *world) keep(name string, hosts []string, start func(ctx context.Context, process *process) (http.Handler, []func(context.Context) error, error)) {
 	for w.ctx.Err() == nil {
 		process := w.newProcess(name)

@@ -17,8 +17,8 @@ import (
 	"github.com/job-executor/job-executor/test/system"
 )
 
-// bareJobs creates as many copies of one of our Jobs, which belong to nobody, and deletes them once they
-// are as they should be. It returns how long that took.
+// bareJobs creates copies of one of our Jobs without our labels, and deletes them once they are as expected. It
+// returns the elapsed time.
 func (b *bench) bareJobs(ctx context.Context, count, atATime int, suspended bool, isDone func(job *batchv1.Job) bool) (time.Duration, error) {
 	jobs := b.installed.Kubernetes.BatchV1().Jobs(system.JobsNamespace)
 	ours, err := jobs.List(ctx, metav1.ListOptions{LabelSelector: run.Selector, Limit: 1})

@@ -16,16 +16,16 @@ import (
 	growth "github.com/job-executor/job-executor/test/bench"
 )
 
-// figure is what was measured of one thing.
+// figure is a set of measured values.
 type figure struct {
 	Name string `json:"name"`
 	Unit string `json:"unit"`
-	// Limit is the figure that it is compared to.
+	// Limit is the figure for comparison.
 	Limit  string    `json:"limit,omitempty"`
 	Values []float64 `json:"values"`
 }
 
-// quantile is the value below which a share of the values are; NaN if there are none.
+// quantile returns the value above a share of the values; NaN if there are none.
 func (f figure) quantile(share float64) float64 {
 	if len(f.Values) == 0 {
 		return math.NaN()
@@ -47,8 +47,8 @@ func (r *report) add(name, unit, limit string, values ...float64) {
 	r.Figures = append(r.Figures, figure{name, unit, limit, values})
 }
 
-// ratio is how many times its limit something is: by the medians, and what the noise makes of it, by the quartiles.
-// They are NaN where there is no limit.
+// ratio returns the ratio of the medians of a figure and its limit, and the ratios of their quartiles for the
+// noise. They are NaN without a limit.
 type ratio struct{ low, median, high float64 }
 
 func (r *report) ratio(measured figure) ratio {
@@ -82,11 +82,11 @@ func (r *report) write(output io.Writer) error {
 	return table.Flush()
 }
 
-// noise is by what factor a ratio's median may be worse than the one that is stored, if the quartiles do not
-// overlap; otherwise it may be worse by more.
+// noise is by what factor a ratio's median may be worse than the stored one if the quartiles do not overlap.
+// Otherwise it may be worse.
 const noise = 1.5
 
-// tooSteep returns what grows faster than what it is measured by.
+// tooSteep returns the figures that grow faster than their size.
 func (r *report) tooSteep() (steep []string) {
 	for _, figure := range r.Figures {
 		if figure.Unit == exponent && figure.median() > growth.MaxExponent {
@@ -100,8 +100,9 @@ func (r *report) tooSteep() (steep []string) {
 // takes so much longer or shorter by chance.
 const kubeletLooks = 1000
 
-// compare returns what is worse than in an earlier run, by more than the noise. A rate is better if it is larger,
-// anything else if it is smaller. What was measured of another count has another name, and is not compared.
+// compare returns the figures that are worse than in an earlier run by more than the noise. A larger rate is
+// better, and a smaller value of any other figure. Figures of another count have another name and are not
+// compared.
 func (r *report) compare(earlier *report) (worse []string) {
 	for _, measured := range r.Figures {
 		index := slices.IndexFunc(earlier.Figures, func(before figure) bool { return before.Name == measured.Name && before.Limit == measured.Limit })

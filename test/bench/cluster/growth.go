@@ -11,15 +11,15 @@ import (
 )
 
 const (
-	// fewTriggers and maxTriggers are the fewest and the most of a Broker that are measured.
+	// fewTriggers and maxTriggers are the smallest and largest measured numbers of Triggers.
 	fewTriggers = 5
 	maxTriggers = 40
 	// hellosEach is how many events each Broker gets.
 	hellosEach = 200
 )
 
-// triggers measures what an event costs a Broker by how many Triggers there are, of which one wants it: how long
-// it takes, and the CPU of what filters it and of what gives it to the filters.
+// triggers measures the cost of an event by number of Triggers, one of which matches: the latency, and the CPU
+// of the filter and of its sender.
 func (b *bench) triggers(ctx context.Context) error {
 	directory, err := os.MkdirTemp("", "triggers")
 	if err != nil {
@@ -70,7 +70,7 @@ func (b *bench) triggers(ctx context.Context) error {
 // exponent is the unit of how something grows.
 const exponent = "exponent"
 
-// idleTriggers are so many that want nothing of what hello's Broker gets.
+// idleTriggers creates Triggers that match no event of hello's Broker.
 func idleTriggers(count int) string {
 	var manifests []string
 	for index := range count {

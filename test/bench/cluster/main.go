@@ -91,13 +91,13 @@ func benchmark(ctx context.Context) error {
 	return nil
 }
 
-// A step measures one of what is measured.
+// A step is one measurement.
 type step struct {
 	name string
 	run  func(bench *bench, ctx context.Context) error
 }
 
-// stepsOf are those whose names match.
+// stepsOf returns the steps with matching names.
 func stepsOf(sizes sizes, wanted *regexp.Regexp) []step {
 	inState := func(count int, state state) step {
 		return step{fmt.Sprintf("%d times %s", count, state), func(bench *bench, ctx context.Context) error { return bench.latencies(ctx, count, state) }}
@@ -149,15 +149,15 @@ func (b *bench) measure(ctx context.Context, steps []step) error {
 	return nil
 }
 
-// afterwards undoes what was set, also once the time of what needed it is over, so that the cluster is left as it
-// was found. It adds the error of that to another.
+// afterwards undoes a setting, even after the time limit, so that the cluster stays as it was. It joins the
+// errors.
 func afterwards(ctx context.Context, err *error, undo func(ctx context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepLimit)
 	defer cancel()
 	*err = errors.Join(*err, undo(ctx))
 }
 
-// bench is what the steps share.
+// bench is the shared state of the steps.
 type bench struct {
 	installed *system.Installation
 	moments   *moments
@@ -176,7 +176,7 @@ actions:
     cmd: ["true"]
 `
 
-// prepare installs all that is measured, and makes a project.
+// prepare installs everything and creates a project.
 func prepare(ctx context.Context, installed *system.Installation) (*bench, error) {
 	installing, cancel := context.WithTimeout(ctx, installLimit)
 	defer cancel()
@@ -184,7 +184,8 @@ func prepare(ctx context.Context, installed *system.Installation) (*bench, error
 		return nil, err
 	}
 	fmt.Println("bench: a function that does nothing: ko apply -f test/bench/cluster/hello.yaml")
-	// Made anew: what Knative's authentication has left in a Broker that was there before would refuse events.
+	// Create the Broker again: Knative's authentication may have left settings in an old one that reject
+	// events.
 	if err := installed.Remove(installing, "test/bench/cluster/hello.yaml"); err != nil {
 		return nil, err
 	}

@@ -16,8 +16,8 @@ import (
 // bareLoops is how often the bare loop is measured.
 const bareLoops = 3
 
-// bursts measures how fast events become Jobs, which are suspended, since the node would be busy with
-// their pods: events that come at once, and such as came while the bridge was away.
+// bursts measures how fast events become Jobs: events at once, and events during the bridge's absence. The Jobs
+// are suspended, since their pods would load the node.
 func (b *bench) bursts(ctx context.Context, atOnce, caughtUp int) (err error) {
 	if _, err := b.sequences(ctx, 1); err != nil { // a Job to copy
 		return err
@@ -84,9 +84,9 @@ func (b *bench) atOnce(ctx context.Context, count int) error {
 	return b.endAll(ctx, contexts)
 }
 
-// catchUp triggers many sequences while there is no bridge, and measures how fast it catches up.
+// catchUp triggers many sequences without a bridge, and measures how fast a new bridge catches up.
 func (b *bench) catchUp(ctx context.Context, count int) error {
-	// A bridge that has just started does not know what the one before it has sent; this is for how long it waits at most.
+	// A new bridge does not know what an earlier one has sent, and waits for this long at most.
 	if err := b.installed.UseTransport(ctx, "nats", system.CountingTime); err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (b *bench) rates(contexts []string, since time.Time, when string) {
 	b.report.add("events that are started"+when, perSecond, bareLoop, b.rate(contexts, since, started))
 }
 
-// endAll deletes all Jobs, since what waits is of no further use, and waits until all sequences have ended.
+// endAll deletes all Jobs and waits until all sequences have ended.
 func (b *bench) endAll(ctx context.Context, contexts []string) error {
 	if err := b.deleteJobs(ctx, system.JobsNamespace, run.Selector); err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 	"github.com/job-executor/job-executor/functions/function"
 )
 
-// jobSink measures how fast Knative's own JobSink makes Jobs of events, which it is given directly.
+// jobSink measures how fast Knative's JobSink creates Jobs for events that it receives directly.
 func (b *bench) jobSink(ctx context.Context, count int) (err error) {
 	remove, err := b.installed.InstallJobSink(ctx)
 	if remove != nil {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// pause is for how long what goes on in quiet times is measured.
+// pause is the measured quiet time.
 const pause = 30 * time.Second
 
 // wait waits for a time.
@@ -19,7 +19,7 @@ func wait(ctx context.Context, pause time.Duration) error {
 	}
 }
 
-// quiet measures what the functions do while Keptn tells nothing.
+// quiet measures the functions' work while Keptn is idle.
 func (b *bench) quiet(ctx context.Context, when string) error {
 	requests, err := b.requests(ctx)
 	if err != nil {

@@ -18,13 +18,13 @@ import (
 const (
 	// startsEach is how often each function is started.
 	startsEach = 20
-	// startPort is where it listens beside the one that the pod runs.
+	// startPort is the port of the second process in a pod.
 	startPort  = "18080"
 	startLimit = time.Minute
 )
 
-// starts measures how long functions take from the start of their process until they are ready: one more in a
-// pod that runs.
+// starts measures the time from the start of a function's process until it is ready, for a second process in a
+// running pod.
 func (b *bench) starts(ctx context.Context) error {
 	if _, err := b.sequences(ctx, 1); err != nil { // it starts the pods
 		return err
@@ -76,7 +76,7 @@ func runs(path string) (number string, environment []string, err error) {
 	return "", nil, fmt.Errorf("%s does not run", path)
 }
 
-// start starts a program where a process is, and returns how long it takes until it answers that it is ready.
+// start starts a program and returns the time until it reports ready.
 func start(ctx context.Context, where, name string, environment []string, ready string) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
@@ -94,7 +94,7 @@ func start(ctx context.Context, where, name string, environment []string, ready 
 	return took, err
 }
 
-// awaitReady asks each millisecond until the answer is that it is ready.
+// awaitReady polls every millisecond until the function is ready.
 func awaitReady(ctx context.Context, address string) error {
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()

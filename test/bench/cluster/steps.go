@@ -27,7 +27,7 @@ const (
 	concurrency = 16
 )
 
-// A state is in what state the functions are when a task comes, and how Keptn's events do.
+// A state is the state of the functions when a task arrives, and the transport.
 type state string
 
 const (
@@ -37,7 +37,7 @@ const (
 	overHTTP          state = "warm, over HTTP"
 )
 
-// limit is what latencies in that state are compared to.
+// limit is the figure for comparison with latencies in that state.
 func (s state) limit() string {
 	if s.isFromZero() {
 		return "hello, " + string(s)
@@ -76,7 +76,8 @@ func (b *bench) latencies(ctx context.Context, count int, state state) (err erro
 	}
 	var contexts []string
 	var hellos []float64
-	// Pods end, and are ready, when the kubelet looks: what starts then would always meet the same moment of its second.
+	// The kubelet checks pods once a second. Without jitter every start would meet the same moment of that
+	// second.
 	random := rand.New(rand.NewPCG(0, 0)) //nolint:gosec // no secret
 	someTime := func() error {
 		if !state.isFromZero() {
@@ -131,7 +132,7 @@ func (b *bench) latencies(ctx context.Context, count int, state state) (err erro
 		total += each(name)
 	}
 	b.report.add("API requests per task, in all", "1", "", total)
-	// By now the spans of the first are in Jaeger, which get there by the batch.
+	// By now, the batch with the first spans has reached Jaeger.
 	spans, err := b.installed.Trace(ctx, console.TraceID(contexts[0]))
 	if err != nil {
 		return err
@@ -164,7 +165,7 @@ func newEvent(what string) event.Event {
 	return made
 }
 
-// hello sends an event to a function that does nothing, and returns how many milliseconds it took.
+// hello sends an event to an empty function, and returns its latency in milliseconds.
 func (b *bench) hello(ctx context.Context) (float64, error) {
 	sent := newEvent("hello")
 	if err := sent.SetData(event.ApplicationJSON, conformance.Script{"/": {{Status: http.StatusAccepted}}}); err != nil {
@@ -220,7 +221,7 @@ func (b *bench) trigger(ctx context.Context, count int) ([]string, error) {
 	return contexts, group.Wait()
 }
 
-// sequences runs as many sequences at once until they have ended.
+// sequences runs a number of concurrent sequences to their end.
 func (b *bench) sequences(ctx context.Context, count int) ([]string, error) {
 	contexts, err := b.trigger(ctx, count)
 	if err != nil {

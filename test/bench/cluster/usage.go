@@ -25,10 +25,10 @@ type processor map[process]float64
 
 type process struct{ number, name string }
 
-// ticks is how many a second of CPU has (proc(5); it is 100 on every Linux).
+// ticks is the number of CPU ticks per second (proc(5); 100 on every Linux).
 const ticks = 100
 
-// usage reads it of all processes of the machine, on which the cluster is.
+// usage reads the CPU time of all processes of the machine.
 func usage() (processor, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
@@ -61,7 +61,7 @@ func usage() (processor, error) {
 	return used, nil
 }
 
-// byProgram is what was used by each program since an earlier reading.
+// byProgram returns the usage of each program since an earlier reading.
 func (p processor) byProgram(earlier processor) map[string]float64 {
 	programs := map[string]float64{}
 	for process, seconds := range p {
@@ -70,8 +70,7 @@ func (p processor) byProgram(earlier processor) map[string]float64 {
 	return programs
 }
 
-// since is what was used by programs since an earlier reading: those that used the most, and the others
-// together.
+// since returns the usage of the top programs since an earlier reading, and the sum of the others.
 func (p processor) since(earlier processor) map[string]float64 {
 	programs, all := p.byProgram(earlier), 0.0
 	for _, seconds := range programs {
@@ -90,10 +89,10 @@ func (p processor) since(earlier processor) map[string]float64 {
 	return programs
 }
 
-// cgroup is what a pod, or a container of one, has used: bytes of memory now and at most, as the kernel
-// counts them against its limit, and seconds of CPU in all.
+// cgroup is the usage of a pod or container: current and peak memory in bytes, as the kernel counts it against
+// the limit, and CPU seconds.
 type cgroup struct {
-	// function is whose it is.
+	// function is its function.
 	function              string
 	memory, peak, seconds float64
 }
@@ -116,7 +115,7 @@ func (b *bench) pods(ctx context.Context) ([]corev1.Pod, error) {
 	return pods.Items, nil
 }
 
-// cgroups reads what the functions' pods have used, and what of that their queue-proxies, by the cgroup's name.
+// cgroups reads the usage of the functions' pods and of their queue-proxies, by cgroup.
 func (b *bench) cgroups(ctx context.Context) (map[string]cgroup, error) {
 	pods, err := b.pods(ctx)
 	if err != nil {
@@ -151,8 +150,7 @@ func (b *bench) cgroups(ctx context.Context) (map[string]cgroup, error) {
 	return used, nil
 }
 
-// used reports what each function has used in a time: the most memory that a pod of it needed so far, and what
-// all of them need now.
+// used reports each function's usage in a time: the peak memory of one pod, and the current memory of all.
 func (b *bench) used(when string, before, after map[string]cgroup, took time.Duration) {
 	memory, peak, seconds := map[string]float64{}, map[string]float64{}, map[string]float64{}
 	for id, now := range after {

@@ -27,7 +27,7 @@ type moments struct {
 
 type moment struct{ keptnContext, what string }
 
-// What is seen: Keptn's events of the task, as they are on its stream, and what becomes of Jobs.
+// The observations: Keptn's events of a task on its stream, and the states of Jobs.
 const (
 	triggered = "triggered"
 	started   = "started"
@@ -46,7 +46,7 @@ func (m *moments) note(keptnContext, what string) {
 	}
 }
 
-// at is when something was seen of a sequence; zero if it was not.
+// at returns the time of an observation of a sequence; zero if there is none.
 func (m *moments) at(keptnContext, what string) time.Time {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
@@ -96,7 +96,7 @@ func (m *moments) first(keptnContexts []string, what string) (first time.Time) {
 	return first
 }
 
-// watchAll notes what happens until the context ends.
+// watchAll records observations until the context ends.
 func watchAll(ctx context.Context, installed *system.Installation) (*moments, error) {
 	seen := &moments{seen: map[moment]time.Time{}}
 	address, err := installed.ServiceAddress(ctx, "keptn", "keptn-nats")
@@ -121,7 +121,7 @@ func watchAll(ctx context.Context, installed *system.Installation) (*moments, er
 	if err := connection.FlushTimeout(stepLimit); err != nil {
 		return nil, fmt.Errorf("subscribing to Keptn's events: %w", err)
 	}
-	// An informer lists anew what a watch has missed that ended.
+	// An informer lists again what an interrupted watch has missed.
 	factory := informers.NewSharedInformerFactoryWithOptions(installed.Kubernetes, 0, informers.WithNamespace(system.JobsNamespace),
 		informers.WithTweakListOptions(func(options *metav1.ListOptions) { options.LabelSelector = run.ContextLabel }))
 	look := func(object any) {

@@ -1,6 +1,5 @@
-// Command cluster shows a Keptn sequence that Job Executor answers, on the cluster
-// that KUBECONFIG names: what happens as it happens, and at the end the result,
-// the log and the trace.
+// Command cluster shows a Keptn sequence that Job Executor answers on the cluster of KUBECONFIG, as it happens,
+// and finally the result, the log and the trace.
 package main
 
 import (
@@ -52,8 +51,7 @@ func demo(ctx context.Context) error {
 	}
 	terminal.Heading("Installing")
 	say := func(step string) { terminal.Say("• " + step) }
-	// Compiling takes as long as it takes on a busy machine; what waits for the cluster has limits of
-	// its own.
+	// Compiling has no time limit. Waiting for the cluster has its own limits.
 	installing, stop := context.WithCancel(ctx)
 	defer stop()
 	go showSigns(installing, say)
@@ -122,8 +120,7 @@ func demo(ctx context.Context) error {
 	return nil
 }
 
-// follow prints each event, Job and scaling as it happens, until the sequence is
-// over; it returns our finished event.
+// follow prints each event, Job and scaling until the sequence is over. It returns our finished event.
 func follow(ctx context.Context, terminal *console.Terminal, installed *system.Installation, project, keptnContext string) (*console.Event, error) {
 	follower := &console.Follower{Terminal: terminal, Keptn: installed.Keptn, Project: project, Context: keptnContext, Interval: interval}
 	pods := map[string]int{}
@@ -183,8 +180,7 @@ func showLog(ctx context.Context, terminal *console.Terminal, installed *system.
 	return nil
 }
 
-// showTrace reads the trace back from Jaeger, as soon as it is whole: everybody
-// exports a little later.
+// showTrace reads the trace from Jaeger as soon as it is complete: exporters have a delay.
 func showTrace(ctx context.Context, terminal *console.Terminal, installed *system.Installation, keptnContext string) error {
 	terminal.Heading("The trace, whose id is the Keptn context (Knative's inner spans left out)")
 	traceID := console.TraceID(keptnContext)

@@ -1,3 +1,3 @@
-// Package loadtest is a small load generator that reads locust's configuration
-// file, for machines without locust: it makes the requests of the demo's example.
+// Package loadtest is a small load generator that reads locust's configuration file, for machines without
+// locust. It makes the requests of the demo's example.
 package loadtest

@@ -14,9 +14,8 @@ import (
 	"time"
 )
 
-// Run loads the host that locust's command line names, as locust would with the
-// example: each user requests the front page at a constant rate. It returns
-// locust's exit code, 1 if any request failed.
+// Run loads the host of locust's command line like locust with the example: each user requests the front page
+// at a constant rate. It returns locust's exit code, 1 if any request failed.
 func Run(ctx context.Context, arguments []string, output io.Writer) int {
 	settings, err := read(arguments)
 	if err != nil {
@@ -45,7 +44,7 @@ type settings struct {
 	runTime time.Duration
 }
 
-// Bounds of what a configuration may ask for.
+// Limits of a configuration.
 const (
 	maxUsers   = 100
 	maxRunTime = 5 * time.Minute

@@ -12,7 +12,7 @@ import (
 )
 
 func main() {
-	// The order is the one in which a query passes the plugins.
+	// A query passes the plugins in this order.
 	dnsserver.Directives = []string{"bind", "errors", "cache", "kubernetes"}
 	coremain.Run()
 }

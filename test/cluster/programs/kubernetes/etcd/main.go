@@ -1,5 +1,4 @@
-// Command etcd is etcd's own server: its module can't be installed by
-// version, since it has replace directives.
+// Command etcd is etcd's server. Its module has replace directives, so it cannot be installed by version.
 package main
 
 import (
