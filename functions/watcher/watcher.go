@@ -272,7 +272,8 @@ func (w *Watcher) giveUp(ctx context.Context, asked protocol.Notice) (*event.Eve
 	if asked.Silent {
 		answer = protocol.Log(task, w.Now(), why, keptn.RunError)
 	}
-	return new(answer.Event()), nil
+	reply := answer.Event()
+	return &reply, nil
 }
 
 func taskOf(content []byte) (keptn.Task, error) {

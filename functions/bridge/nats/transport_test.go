@@ -70,27 +70,27 @@ type taker struct {
 	block func()
 }
 
-func (t *taker) take(_ context.Context, triggered event.Event, origin intake.Origin) error {
-	t.mutex.Lock()
-	defer t.mutex.Unlock()
-	if t.block != nil {
-		t.block()
+func (tk *taker) take(_ context.Context, triggered event.Event, origin intake.Origin) error {
+	tk.mutex.Lock()
+	defer tk.mutex.Unlock()
+	if tk.block != nil {
+		tk.block()
 	}
-	t.taken = append(t.taken, fmt.Sprintf("%s %d", triggered.ID(), origin))
-	if t.fail[triggered.ID()] > 0 {
-		t.fail[triggered.ID()]--
+	tk.taken = append(tk.taken, fmt.Sprintf("%s %d", triggered.ID(), origin))
+	if tk.fail[triggered.ID()] > 0 {
+		tk.fail[triggered.ID()]--
 		return errDown
 	}
 	return nil
 }
 
-func (ta *taker) await(t *testing.T, want ...string) {
+func (tk *taker) await(t *testing.T, want ...string) {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		ta.mutex.Lock()
-		difference := cmp.Diff(want, ta.taken)
-		ta.mutex.Unlock()
+		tk.mutex.Lock()
+		difference := cmp.Diff(want, tk.taken)
+		tk.mutex.Unlock()
 		if difference == "" {
 			return
 		}
