@@ -635,6 +635,8 @@ actions:
 	}
 }
 
+// The first task must still run when the watcher, which may have to start from zero on a busy node, resumes
+// the second one.
 func TestTasksOfAParallelActionRunAtTheSameTime(t *testing.T) {
 	t.Parallel()
 	installed := connect(t)
@@ -644,8 +646,8 @@ actions:
     events: [{name: sh.keptn.event.action.triggered}]
     parallel: true
     tasks:
-      - {name: first, image: busybox, cmd: [sh, -c], args: ['sleep 10; exit 3']}
-      - {name: second, image: busybox, cmd: [sh, -c], args: ['sleep 10; echo two']}
+      - {name: first, image: busybox, cmd: [sh, -c], args: ['sleep 60; exit 3']}
+      - {name: second, image: busybox, cmd: [sh, -c], args: ['sleep 60; echo two']}
 `})
 	stageState, events := end(t, installed, project, keptnContext)
 	compare(t, "stage", "errored", stageState)
