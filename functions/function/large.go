@@ -12,7 +12,7 @@ import (
 const (
 	// largeAtATime is how many requests of the largest size are served at a time. More requests of a smaller
 	// size fit into the same memory.
-	largeAtATime = 2
+	largeAtATime = 1
 	// smallBytes is the largest size of a small request. Small requests have memory of their own, so that large
 	// ones, which may never arrive, do not delay them.
 	smallBytes = 64 << 10
