@@ -279,17 +279,12 @@ func (p *Party) Handler(handle function.Handler, kept ...string) function.Handle
 	}
 }
 
-// Sender sends events, as function.Sender does.
-type Sender interface {
-	Send(ctx context.Context, outgoing event.Event) error
-}
-
 // Sender returns a sender that signs events.
-func (p *Party) Sender(sender Sender) Sender { return signingSender{p, sender} }
+func (p *Party) Sender(sender protocol.Sender) protocol.Sender { return signingSender{p, sender} }
 
 type signingSender struct {
 	party  *Party
-	sender Sender
+	sender protocol.Sender
 }
 
 // Send signs and sends an event.
