@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 
@@ -11,7 +12,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	batchv1 "k8s.io/api/batch/v1"
 
-	"github.com/job-executor/job-executor/functions/excerpt"
 	"github.com/job-executor/job-executor/functions/executor/plan"
 	"github.com/job-executor/job-executor/functions/files"
 	"github.com/job-executor/job-executor/functions/function"
@@ -23,8 +23,8 @@ import (
 
 // decision is what a triggered event causes.
 type decision struct {
-	// summary is the log line about it.
-	summary string
+	// summary is the log line about it, and reason is why nothing runs.
+	summary, reason string
 	// jobs are the Jobs to create.
 	jobs []batchv1.Job
 	// answer is the reply once the Jobs exist; nil for none.
@@ -33,23 +33,17 @@ type decision struct {
 	isSilent bool
 }
 
-// String lists the Jobs and the answer, for the log.
-func (d decision) String() string {
+// LogValue implements slog.LogValuer: it lists the Jobs and the phase of the answer.
+func (d decision) LogValue() slog.Value {
 	var parts []string
 	for index := range d.jobs {
 		parts = append(parts, "Job "+d.jobs[index].Namespace+"/"+d.jobs[index].Name)
 	}
 	if d.answer != nil {
-		parts = append(parts, fmt.Sprintf("answer %s: %s", d.answer.Phase, strings.TrimSpace(d.answer.Outcome.Message)))
+		parts = append(parts, "answer "+string(d.answer.Phase))
 	}
-	if len(parts) == 0 {
-		return "nothing"
-	}
-	return excerpt.Shorten(strings.Join(parts, ", "), "kubectl get jobs", maxSummaryBytes)
+	return slog.StringValue(strings.Join(parts, ", "))
 }
-
-// maxSummaryBytes bounds a decision in the log.
-const maxSummaryBytes = 4 << 10
 
 // decide decides what to run for an event that was seen. Reading is the error of reading the file:
 // files.ErrNotFound, files.ErrOver, or nil. decide changes nothing.
@@ -59,7 +53,7 @@ func (e *Executor) decide(ctx context.Context, task keptn.Task, seen event.Event
 		return e.nothing(task, fmt.Sprintf("there is no %s for service %s, nor for stage %s or project %s",
 			jobconfig.Path, task.Service, task.Stage, task.Project)), nil
 	case reading != nil:
-		return decision{summary: "nothing to run: Keptn no longer waits for the task"}, nil
+		return decision{summary: "nothing to run", reason: "Keptn no longer waits for the task"}, nil
 	}
 	envelope, err := envelopeOf(seen)
 	if err != nil {
@@ -123,17 +117,17 @@ func (e *Executor) mistake(task keptn.Task, err error, isSilent bool) decision {
 	if isSilent || task.Observed {
 		answer = protocol.Log(task, e.Now(), err.Error(), keptn.RunError)
 	}
-	return decision{summary: "task cannot run", answer: &answer, isSilent: isSilent}
+	return decision{summary: "task cannot run", reason: err.Error(), answer: &answer, isSilent: isSilent}
 }
 
 // nothing answers a task for which nothing runs with an entry of Keptn's log, where users look. Nobody waits
 // for an observed event.
 func (e *Executor) nothing(task keptn.Task, why string) decision {
-	if task.Observed {
-		return decision{summary: "nothing to run: " + why}
+	decided := decision{summary: "nothing to run", reason: why}
+	if !task.Observed {
+		decided.answer = new(protocol.Log(task, e.Now(), fmt.Sprintf("Nothing is run for task %s: %s", task.Name, why), keptn.RunSkip))
 	}
-	answer := protocol.Log(task, e.Now(), fmt.Sprintf("Nothing is run for task %s: %s", task.Name, why), keptn.RunSkip)
-	return decision{summary: "nothing to run", answer: &answer}
+	return decided
 }
 
 // images lists the image of each task, up to a limit.

@@ -86,7 +86,8 @@ func (e *Executor) Handle(ctx context.Context, received event.Event) (*event.Eve
 	if len(decided.jobs) > 0 { // create has logged the run
 		level = slog.LevelDebug
 	}
-	e.Log.Log(ctx, level, decided.summary, "project", task.Project, "stage", task.Stage, "service", task.Service, "task", task.Name, "decision", decided.String())
+	e.Log.Log(ctx, level, decided.summary, "project", task.Project, "stage", task.Stage, "service", task.Service, "task", task.Name,
+		"reason", decided.reason, "decision", decided)
 	if decided.answer == nil {
 		return nil, nil
 	}
