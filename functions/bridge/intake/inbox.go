@@ -83,7 +83,7 @@ type remembered struct {
 	silentSince time.Time
 	nextCheck   time.Time
 	// failures is how often in a row publishing, or asking Keptn, failed.
-	failures int
+	failures uint64
 }
 
 const (
@@ -91,8 +91,8 @@ const (
 	lastBackoff  = time.Minute
 )
 
-// backOff returns the pause after a number of failures in a row.
-func backOff(failures int) time.Duration {
+// Backoff returns the pause after a number of failures in a row, at least one.
+func Backoff(failures uint64) time.Duration {
 	const maxDoublings = 6
 	return min(firstBackoff<<min(failures-1, maxDoublings), lastBackoff)
 }
@@ -100,7 +100,7 @@ func backOff(failures int) time.Duration {
 // breaker blocks calls to an unreachable neighbour, except for one try at a time.
 type breaker struct {
 	mutex    sync.Mutex
-	failures int
+	failures uint64
 	next     time.Time
 }
 
@@ -114,7 +114,7 @@ func (b *breaker) enter(now time.Time) bool {
 	if now.Before(b.next) {
 		return false
 	}
-	b.next = now.Add(backOff(b.failures)) // until this try has ended
+	b.next = now.Add(Backoff(b.failures)) // until this try has ended
 	return true
 }
 
@@ -134,7 +134,7 @@ func (b *breaker) leave(now time.Time, reached bool) {
 		return
 	}
 	b.failures++
-	b.next = now.Add(backOff(b.failures))
+	b.next = now.Add(Backoff(b.failures))
 }
 
 // Take publishes an event to the Broker. It skips events that are already published or not subscribed to, and
@@ -162,7 +162,7 @@ func (i *Inbox) Take(ctx context.Context, triggered event.Event, origin Origin) 
 		entry.failures = 0
 	case !errors.Is(err, ErrBackoff):
 		entry.failures++
-		entry.nextCheck = i.Now().Add(backOff(entry.failures))
+		entry.nextCheck = i.Now().Add(Backoff(entry.failures))
 	}
 	return err
 }

@@ -385,3 +385,14 @@ func TestLooksBecomeSeldom(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
 }
+
+func TestBackoffDoublesUpToAMinute(t *testing.T) {
+	var got []time.Duration
+	for failures := range uint64(8) {
+		got = append(got, Backoff(failures+1))
+	}
+	want := []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second, 32 * time.Second, time.Minute, time.Minute}
+	if difference := cmp.Diff(want, got); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}

@@ -32,13 +32,10 @@ const (
 	unlimited = -1
 	// ackWait is when NATS redelivers an event of a bridge that died. A living bridge extends it every
 	// heartbeat.
-	ackWait   = 30 * time.Second
-	heartbeat = 10 * time.Second
-	// firstRetryDelay and lastRetryDelay bound the pause before a redelivery. It doubles.
-	firstRetryDelay = time.Second
-	lastRetryDelay  = time.Minute
-	setUpPause      = 2 * time.Second
-	lookTimeout     = 5 * time.Second
+	ackWait     = 30 * time.Second
+	heartbeat   = 10 * time.Second
+	setUpPause  = 2 * time.Second
+	lookTimeout = 5 * time.Second
 	// messageHeaders is the part of NATS' payload limit that is reserved for headers.
 	messageHeaders = 4 << 10
 )
@@ -151,7 +148,7 @@ func (t *Transport) consume(ctx context.Context, consumer jetstream.Consumer, in
 			if metadata, err := message.Metadata(); err == nil {
 				delivery = metadata.NumDelivered
 			}
-			t.settle(ctx, func() error { return message.NakWithDelay(retryDelay(delivery)) })
+			t.settle(ctx, func() error { return message.NakWithDelay(intake.Backoff(delivery)) })
 			return
 		}
 		inFlight.Go(func() {
@@ -201,7 +198,7 @@ func (t *Transport) lookForConsumer(ctx context.Context) error {
 func (t *Transport) receive(ctx context.Context, message jetstream.Msg, take intake.Take) {
 	triggered, err := keptn.DecodeEvent(message.Data())
 	if err != nil {
-		t.log.WarnContext(ctx, "ignoring a message that is no event", "subject", message.Subject(), "error", err)
+		t.log.WarnContext(ctx, "ignoring a message: not a CloudEvent", "subject", message.Subject(), "error", err)
 		t.settle(ctx, message.Term)
 		return
 	}
@@ -228,7 +225,7 @@ func (t *Transport) receive(ctx context.Context, message jetstream.Msg, take int
 		}
 	}
 	if err := take(ctx, triggered, origin); err != nil {
-		pause := retryDelay(delivery)
+		pause := intake.Backoff(delivery)
 		if !errors.Is(err, intake.ErrBackoff) {
 			t.log.WarnContext(ctx, "event not published; retrying", "id", triggered.ID(), "type", triggered.Type(), "pause", pause.String(), "error", err)
 		}
@@ -236,12 +233,6 @@ func (t *Transport) receive(ctx context.Context, message jetstream.Msg, take int
 		return
 	}
 	t.settle(ctx, message.Ack)
-}
-
-// retryDelay returns the pause after a failed delivery. The first delivery has number 1.
-func retryDelay(delivery uint64) time.Duration {
-	const doublings = 6
-	return min(firstRetryDelay<<min(delivery-1, doublings), lastRetryDelay)
 }
 
 // settle only logs errors: NATS redelivers a message that is not settled.

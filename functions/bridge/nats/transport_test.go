@@ -51,17 +51,6 @@ func TestConsumerIsNamedByInstallation(t *testing.T) {
 	}
 }
 
-func TestRetryDelayDoublesUpToAMinute(t *testing.T) {
-	var got []time.Duration
-	for delivery := range uint64(8) {
-		got = append(got, retryDelay(delivery+1))
-	}
-	want := []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second, 32 * time.Second, time.Minute, time.Minute}
-	if difference := cmp.Diff(want, got); difference != "" {
-		t.Errorf("(-want +got):\n%s", difference)
-	}
-}
-
 // taker records events. An id fails a given number of times.
 type taker struct {
 	mutex sync.Mutex
