@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"github.com/job-executor/job-executor/functions/bridge/nats"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn/api"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // Configuration is the bridge's environment.
@@ -257,7 +257,7 @@ func (c Configuration) integration() models.Integration {
 		MetaData: models.MetaData{
 			Hostname:           pod.NodeName,
 			Location:           registration.Location,
-			IntegrationVersion: version(),
+			IntegrationVersion: telemetry.Version(),
 			KubernetesMetaData: models.KubernetesMetaData{Namespace: pod.Namespace, PodName: pod.Name, DeploymentName: registration.Deployment},
 		},
 	}
@@ -267,13 +267,4 @@ func (c Configuration) integration() models.Integration {
 		})
 	}
 	return integration
-}
-
-// version returns the version of this program's module.
-func version() string {
-	information, _ := debug.ReadBuildInfo()
-	if information == nil {
-		return ""
-	}
-	return information.Main.Version
 }

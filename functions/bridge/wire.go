@@ -78,9 +78,8 @@ type Dependencies struct {
 	Jitter func(time.Duration) time.Duration
 }
 
-// Connect adds the dependencies of a bridge on a cluster: keys, of which it creates missing ones, the
-// connection to NATS, the election, and whether the bridge is uninstalled. It waits for the cluster until the
-// context ends.
+// Connect adds the dependencies of a bridge on a cluster: keys, the connection to NATS, the election, and
+// whether the bridge is uninstalled. It creates missing keys. It waits for the cluster until the context ends.
 func Connect(ctx context.Context, configuration Configuration, dependencies Dependencies) (Dependencies, error) {
 	cluster, log, pod := dependencies.Kubernetes, dependencies.Telemetry.Log, configuration.Pod
 	var err error
@@ -219,7 +218,7 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 		_, err := outbox.Deliver(ctx, protocol.Errored(task, now(), why))
 		return err
 	}
-	log.Info("bridge configured", "version", version(), "transport", configuration.Keptn.Transport, "keptn", client.Endpoints.ControlPlane,
+	log.Info("bridge configured", "version", telemetry.Version(), "transport", configuration.Keptn.Transport, "keptn", client.Endpoints.ControlPlane,
 		"nats", configuration.NATS.Host(), "subscriptions", configuration.Registration.Subscriptions)
 	deadLetters := &deadletter.Sink{Ask: inbox.Ask, Deliver: outbox.Deliver, BrokerURL: configuration.Broker.URL, Count: dependencies.Telemetry.Events.DeadLettered, Now: now, Log: log}
 	files := &gateway.Gateway{

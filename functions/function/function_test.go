@@ -388,7 +388,7 @@ func TestTraceGoesOnThroughSenderAndReceiver(t *testing.T) {
 	}
 }
 
-// The request has no trace, but the reply names one, which the later spans continue.
+// The request has no trace, but the reply has one, and the later spans continue it.
 func TestReplyNamesItsOwnTraceWhereNobodyElseDoes(t *testing.T) {
 	const its, asked = "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	for _, test := range []struct{ name, asked, trace string }{
@@ -415,11 +415,11 @@ func TestReplyNamesItsOwnTraceWhereNobodyElseDoes(t *testing.T) {
 	}
 }
 
-// A request that is no event is counted with a type that no sender can choose.
+// A request without a valid event is counted with a type that no sender can choose.
 func TestEventsAreCountedByTheirType(t *testing.T) {
 	reader := sdkmetric.NewManualReader()
 	counted := *signals(tracetest.NewSpanRecorder())
-	if err := counted.Measure("test", []telemetry.NewReader{func() (sdkmetric.Reader, error) { return reader, nil }}); err != nil {
+	if err := counted.Measure("test", []telemetry.ReaderFunc{func() (sdkmetric.Reader, error) { return reader, nil }}); err != nil {
 		t.Fatal(err)
 	}
 	answers := []error{nil, errors.New("not now"), Permanent(errors.New("never"))}

@@ -86,7 +86,7 @@ const maxRoutes = 200
 // invalid or startup fails for good, it prints one sentence and exits with code 1. The readers get the metrics,
 // besides those that the environment configures.
 func Main[Configuration any](
-	name string, wire func(ctx context.Context, configuration Configuration, signals *telemetry.Signals) (Program, error), readings ...telemetry.NewReader,
+	name string, wire func(ctx context.Context, configuration Configuration, signals *telemetry.Signals) (Program, error), readers ...telemetry.ReaderFunc,
 ) {
 	Once(name, func(ctx context.Context, configuration Configuration, signals *telemetry.Signals) error {
 		settings, err := ReadVariables(os.Environ())
@@ -102,13 +102,13 @@ func Main[Configuration any](
 			return err
 		}
 		return Serve(ctx, environment, listener, func(ctx context.Context) (Program, error) { return wire(ctx, configuration, signals) }, signals)
-	}, readings...)
+	}, readers...)
 }
 
 // Once runs a program that ends, with the same configuration, telemetry and flush as Main.
-func Once[Configuration any](name string, do func(ctx context.Context, configuration Configuration, signals *telemetry.Signals) error, readings ...telemetry.NewReader) {
+func Once[Configuration any](name string, do func(ctx context.Context, configuration Configuration, signals *telemetry.Signals) error, readers ...telemetry.ReaderFunc) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	err := once(ctx, name, do, readings)
+	err := once(ctx, name, do, readers)
 	stop()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
@@ -116,7 +116,7 @@ func Once[Configuration any](name string, do func(ctx context.Context, configura
 	}
 }
 
-func once[Configuration any](ctx context.Context, name string, do func(context.Context, Configuration, *telemetry.Signals) error, readings []telemetry.NewReader) error {
+func once[Configuration any](ctx context.Context, name string, do func(context.Context, Configuration, *telemetry.Signals) error, readers []telemetry.ReaderFunc) error {
 	type logging struct {
 		Level slog.Level `env:"LOG_LEVEL" envDefault:"info"`
 	}
@@ -129,7 +129,7 @@ func once[Configuration any](ctx context.Context, name string, do func(context.C
 	if err := errors.Join(logsErr, err); err != nil {
 		return err
 	}
-	signals, err := telemetry.New(ctx, name, logs.Level, readings...)
+	signals, err := telemetry.New(ctx, name, logs.Level, readers...)
 	if err != nil {
 		return err
 	}

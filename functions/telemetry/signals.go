@@ -37,7 +37,7 @@ type Signals struct {
 // New returns signals that log JSON to standard error, and export spans and metrics by OTLP over HTTP as
 // OpenTelemetry's environment variables say (OTEL_EXPORTER_OTLP_ENDPOINT and those of each signal,
 // OTEL_TRACES_SAMPLER, OTEL_METRIC_EXPORT_INTERVAL). The readers get the metrics, too.
-func New(ctx context.Context, name string, level slog.Level, readers ...NewReader) (*Signals, error) {
+func New(ctx context.Context, name string, level slog.Level, readers ...ReaderFunc) (*Signals, error) {
 	processors, err := ExportFromEnvironment(ctx)
 	if err != nil {
 		return nil, err
@@ -55,15 +55,15 @@ func New(ctx context.Context, name string, level slog.Level, readers ...NewReade
 	return signals, signals.Measure(name, readers)
 }
 
-// NewReader creates a reader of metrics.
-type NewReader func() (sdkmetric.Reader, error)
+// ReaderFunc creates a reader of metrics.
+type ReaderFunc func() (sdkmetric.Reader, error)
 
 // maxSeries bounds the series of one metric. The others are counted together, with the attribute
 // otel.metric.overflow.
 const maxSeries = 500
 
 // Measure starts to measure for readers. Without readers metrics cost nothing.
-func (s *Signals) Measure(name string, readers []NewReader) error {
+func (s *Signals) Measure(name string, readers []ReaderFunc) error {
 	if len(readers) == 0 {
 		return nil
 	}
@@ -101,7 +101,7 @@ const namespace = "job-executor"
 func resourceOf(name string) *resource.Resource {
 	attributes := []attribute.KeyValue{
 		attribute.String("service.name", namespace+"-"+name), attribute.String("service.namespace", namespace),
-		attribute.String("service.version", version()), attribute.String("host.id", namespace), attribute.String("ip", namespace),
+		attribute.String("service.version", Version()), attribute.String("host.id", namespace), attribute.String("ip", namespace),
 	}
 	if service := os.Getenv("K_SERVICE"); service != "" { // set by Knative Serving
 		attributes = append(attributes, attribute.String("faas.name", service))
@@ -109,8 +109,8 @@ func resourceOf(name string) *resource.Resource {
 	return resource.NewSchemaless(attributes...)
 }
 
-// version returns the version of the module in the program's build information.
-func version() string {
+// Version returns the version of the module in the program's build information, "unknown" without any.
+func Version() string {
 	if built, ok := debug.ReadBuildInfo(); ok {
 		return built.Main.Version
 	}

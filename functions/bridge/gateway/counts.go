@@ -58,7 +58,7 @@ func (c *counts) get(ctx context.Context, task keptn.Task, counter keptn.Counter
 	}
 }
 
-// keep stores a count until it is taken or too old.
+// keep stores a count until get returns it or it is too old.
 func (c *counts) keep(triggeredID string, count keptn.Count) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()

@@ -95,7 +95,7 @@ func TestGrantKeyOutlivesRestarts(t *testing.T) {
 	}
 }
 
-// A token for another purpose, or without expiry, is no grant even if the key has signed it.
+// A token for another purpose, or without expiry, is not accepted as a grant even if the key has signed it.
 func TestGrantsAreNothingElse(t *testing.T) {
 	grants := newGrants(func() time.Time { return noon })
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: grants.Key}, nil)

@@ -43,7 +43,7 @@ type Runs interface {
 type Outbox struct {
 	Keptn   Deliverer
 	Journal Journal
-	// IntegrationID returns the id of the registration, empty if there is none yet.
+	// IntegrationID returns the id of the registration, empty before the first one.
 	IntegrationID func() string
 	Runs          Runs
 	RunSpans      RunSpans

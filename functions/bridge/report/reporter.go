@@ -259,29 +259,29 @@ func (r *Reporter) drop(ctx context.Context, answer protocol.Answer, sent bool) 
 		"task", answer.Task.Name, "phase", answer.Phase, "triggeredid", answer.Task.TriggeredID, "keptncontext", answer.Task.Context)
 }
 
-// send sends the event of an answer, of whose kind Keptn has counted some. After an error that is no clear
-// refusal, the event may have arrived.
+// send sends the event of an answer. Counted is how many events of its kind Keptn has counted. Unless an error is a
+// clear refusal, the event may have arrived.
 func (r *Reporter) send(ctx context.Context, answer protocol.Answer, counted int, before *sent) error {
 	now := r.Now()
-	next := *before
-	if next.times == 0 || counted >= next.before+next.times {
-		next = sent{before: counted, first: now, refusal: before.refusal}
+	attempt := *before
+	if attempt.times == 0 || counted >= attempt.before+attempt.times {
+		attempt = sent{before: counted, first: now, refusal: before.refusal}
 	}
-	if !next.failed && next.times > 0 {
-		if next.lost++; next.lost >= maxLost {
-			before.lost = next.lost
+	if !attempt.failed && attempt.times > 0 {
+		if attempt.lost++; attempt.lost >= maxLost {
+			before.lost = attempt.lost
 			return fmt.Errorf("send %s: %w", answer.EventType(), errLost)
 		}
 		r.Log.WarnContext(ctx, "event accepted but not recorded by Keptn; resending",
-			"type", answer.EventType(), "triggeredid", answer.Task.TriggeredID, "after", now.Sub(next.last).String())
-		next.first = now
+			"type", answer.EventType(), "triggeredid", answer.Task.TriggeredID, "after", now.Sub(attempt.last).String())
+		attempt.first = now
 	}
 	err := r.sendFitting(ctx, answer, counted, before.refusal, now)
-	r.Metrics.Sent(ctx, answer, next.times > 0, err)
+	r.Metrics.Sent(ctx, answer, attempt.times > 0, err)
 	r.Log.DebugContext(ctx, "event sent to Keptn", "type", answer.EventType(), "triggeredid", answer.Task.TriggeredID, "error", err)
-	next.times, next.last, next.failed = 1, r.Now(), err != nil
+	attempt.times, attempt.last, attempt.failed = 1, r.Now(), err != nil
 	if verdict := verdictOf(err); verdict == accepted || verdict == unclear {
-		*before = next
+		*before = attempt
 	}
 	if err != nil {
 		return fmt.Errorf("send %s: %w", answer.EventType(), err)

@@ -12,8 +12,8 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 )
 
-// waiting has the listed events that have not started. An event that is no longer listed was started elsewhere,
-// or never will be.
+// waiting has the listed events that have not started. An event that disappears from the list was started
+// elsewhere, or never will be.
 type waiting struct {
 	mutex sync.Mutex
 	types map[string]listed

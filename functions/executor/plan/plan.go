@@ -309,8 +309,7 @@ func tooLarge() error {
 }
 
 const (
-	// maxRunJobs, maxJobBytes and maxRunBytes bound the Jobs of one event, all of which exist from the
-	// beginning.
+	// maxRunJobs, maxJobBytes and maxRunBytes bound the Jobs of one event. All Jobs exist from the beginning.
 	maxRunJobs  = 100
 	maxJobBytes = 256 << 10
 	maxRunBytes = 4 << 20
