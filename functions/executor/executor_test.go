@@ -335,7 +335,7 @@ func TestHandle(t *testing.T) {
 			name:    "a mistake in an action that matches",
 			file:    file{content: twoTasks + "- name: Third\n  event: test\n  img: busybox\n"},
 			reply:   "finished",
-			message: "job/config.yaml is not valid: line 11, column 3: actions[2].img is not known; did you mean image?",
+			message: "job/config.yaml is not valid: line 11, column 3: actions[2].img is not a known key; did you mean image?",
 		},
 		{
 			name:    "a mistake in an action that does not",
@@ -350,7 +350,7 @@ func TestHandle(t *testing.T) {
 			},
 			reply:   "started",
 			created: []string{"000-002", "001-001", "000-001"},
-			logged: "job/config.yaml is not valid: line 9, column 44: actions[2].img is not known; did you mean image?\n" +
+			logged: "job/config.yaml is not valid: line 9, column 44: actions[2].img is not a known key; did you mean image?\n" +
 				"action \"Fourth\", task \"Fourth\" (line 10): Forbidden: Image nginx does not match configured image allowlist (ALLOWED_IMAGES: busybox*,  " +
 				"docker.io/locustio/*)\n",
 		},
@@ -364,20 +364,20 @@ func TestHandle(t *testing.T) {
 			name:    "a privileged container",
 			file:    file{content: task("image: busybox\n    securityContext: {privileged: true}")},
 			reply:   "finished",
-			message: `action "A", task "T" (line 6): its pod is not let in: it violates PodSecurity "baseline:latest"`,
+			message: `action "A", task "T" (line 6): Kubernetes would reject its pod: it violates PodSecurity "baseline:latest"`,
 		},
 		{
 			name:    "more tasks than one event may run",
 			file:    file{content: manyTasks},
 			reply:   "finished",
-			message: "the matching actions have 101 tasks, more than the 100 that one event may run",
+			message: "the matching actions have 101 tasks; the limit per event is 100",
 		},
 		{
 			name: "more bytes than one event may make",
 			file: file{content: "apiVersion: v2\nx-v: &v " + strings.Repeat("y", 100<<10) + "\nactions:\n- name: A\n  event: test\n  tasks:\n" +
 				strings.Repeat("  - {name: T, image: busybox, args: [*v]}\n", 50)},
 			reply:   "finished",
-			message: "the Jobs of the matching actions would have more than the 4194304 bytes that one event may make",
+			message: "the Jobs of the matching actions exceed the limit of 4194304 bytes per event",
 		},
 		{
 			name:  "what has been started is not run again, even if its Jobs are gone",
@@ -385,16 +385,16 @@ func TestHandle(t *testing.T) {
 			reply: "started",
 		},
 		{
-			name:    "a pod that its namespace does not let in",
+			name:    "a pod that the pod security of its namespace forbids",
 			file:    file{content: task("image: busybox\n    securityContext: {capabilities: {add: [SYS_ADMIN]}}")},
 			reply:   "finished",
-			message: `action "A", task "T" (line 6): its pod is not let in: it violates PodSecurity "baseline:latest"`,
+			message: `action "A", task "T" (line 6): Kubernetes would reject its pod: it violates PodSecurity "baseline:latest"`,
 		},
 		{
 			name:    "a namespace that is not ours",
 			file:    file{content: task("image: busybox\n    namespace: kube-system")},
 			reply:   "finished",
-			message: `action "A", task "T" (line 6): namespace "kube-system" is not one of those in which Jobs may run: jobs, others`,
+			message: `action "A", task "T" (line 6): namespace "kube-system" is not allowed. Jobs may run in: jobs, others`,
 		},
 		{
 			name:    "an account that does not exist",
@@ -461,7 +461,7 @@ func TestHandle(t *testing.T) {
 				`- action "A", task "T" (line 7): could not add env with name nothing: Secret nothing does not exist in namespace "jobs"` +
 				fmt.Sprintf(notToUse, "secret", "nothing") + "\n" +
 				`- action "A", task "T" (line 7): could not add env with name X, value $.data.x of the event: unknown key x` + "\n" +
-				`- action "A", task "U" (line 8): namespace "kube-system" is not one of those in which Jobs may run: jobs, others` + "\n" +
+				`- action "A", task "U" (line 8): namespace "kube-system" is not allowed. Jobs may run in: jobs, others` + "\n" +
 				`- action "B", task "V" (line 11): Forbidden: Image httpd does not match configured image allowlist (ALLOWED_IMAGES: busybox*,  docker.io/locustio/*)`,
 		},
 		{
@@ -494,7 +494,7 @@ func TestHandle(t *testing.T) {
 			name:    "a volume that is larger than may be",
 			file:    file{content: task("image: busybox\n    volumeSize: 2Gi")},
 			reply:   "finished",
-			message: `action "A", task "T" (line 6): volumeSize 2Gi is more than the 1Gi that the installation allows (MAX_JOB_VOLUME_SIZE)`,
+			message: `action "A", task "T" (line 6): volumeSize 2Gi exceeds the limit of 1Gi (MAX_JOB_VOLUME_SIZE)`,
 		},
 		{
 			name:    "a value that the event does not have",

@@ -5,9 +5,6 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v4"
-
-	"github.com/job-executor/job-executor/functions/jobconfig/expression"
-	"github.com/job-executor/job-executor/functions/jobconfig/reader"
 )
 
 // shortAction is an action as written. The short form has one event, and the keys of one task.
@@ -38,7 +35,7 @@ func shortFields() (short []property[shortAction]) {
 	for _, of := range taskFields() {
 		if of.name != "name" {
 			reference := func() schema { return schema{"$ref": "#/$defs/task/properties/" + of.name} }
-			short = append(short, property[shortAction]{of.name, reference, func(d *decoder, at reader.Value, into *shortAction) { of.read(d, at, &into.task) }})
+			short = append(short, property[shortAction]{of.name, reference, func(d *decoder, at yamlValue, into *shortAction) { of.read(d, at, &into.task) }})
 		}
 	}
 	return short
@@ -48,7 +45,7 @@ func shortFields() (short []property[shortAction]) {
 func action() kind[Action] {
 	fields, short := longFields(), shortFields()
 	names := namesOf(short)
-	check := func(d *decoder, at reader.Value, given members, read *shortAction) {
+	check := func(d *decoder, at yamlValue, given members, read *shortAction) {
 		d.checkAction(at, names, given, read)
 	}
 	of := object(slices.Concat(fields, short), check, func() schema {
@@ -56,54 +53,54 @@ func action() kind[Action] {
 		for _, name := range names {
 			isShort = append(isShort, schema{"required": []string{name}})
 		}
-		const onlyOne = "the keys of a task belong below tasks, or all of them to the action, with an image"
+		const onlyOne = "write the keys of a task below tasks, or all of them at the action, with an image"
 		return schema{
 			"description":      "Runs its tasks when one of its events happens. In its short form, the keys of its one task stand here. (Extension.)",
-			"dependentSchemas": schema{"event": schema{"properties": schema{"events": false}, "errorMessage": "event cannot stand beside events"}},
+			"dependentSchemas": schema{"event": schema{"properties": schema{"events": false}, "errorMessage": "event and events are mutually exclusive"}},
 			"if":               schema{"type": "object", "anyOf": isShort},
 			"then":             schema{"required": []string{"image"}, "properties": schema{"tasks": false}, "errorMessage": onlyOne},
 		}
 	})
-	return kind[Action]{of.schema, func(d *decoder, at reader.Value, into *Action) {
-		before := d.Mistakes
-		d.Mistakes = nil
-		defer func() { d.Mistakes = before }()
+	return kind[Action]{of.schema, func(d *decoder, at yamlValue, into *Action) {
+		before := d.mistakes
+		d.mistakes = nil
+		defer func() { d.mistakes = before }()
 		var read shortAction
 		of.read(d, at, &read)
 		*into = read.Action
-		into.Mistakes = Mistakes(d.Mistakes).sorted()
+		into.Mistakes = d.mistakes.sorted()
 		// An unknown key may be a misspelled key for events.
 		into.unread = slices.ContainsFunc(into.Mistakes, func(mistake Mistake) bool {
-			return !read.hasEvents || strings.HasPrefix(mistake.Path, at.Path+".event")
+			return !read.hasEvents || strings.HasPrefix(mistake.Path, at.path+".event")
 		})
 	}}
 }
 
-func (d *decoder) checkAction(at reader.Value, short []string, given members, read *shortAction) {
+func (d *decoder) checkAction(at yamlValue, short []string, given members, read *shortAction) {
 	one, several := given["event"], given["events"]
-	read.hasEvents = one.Node != nil || several.Node != nil
-	if one.Node != nil {
+	read.hasEvents = one.node != nil || several.node != nil
+	if one.node != nil {
 		read.Events = append(read.Events, read.event)
-		if several.Node != nil {
-			d.Wrong(one, "can't stand beside events: write it as one of them, {name: …}")
+		if several.node != nil {
+			d.wrong(one, "and events are mutually exclusive: add it to events as {name: …}")
 		}
 	}
-	var ofTask []reader.Value
+	var ofTask []yamlValue
 	for _, name := range short {
-		if value := given[name]; value.Node != nil {
+		if value := given[name]; value.node != nil {
 			ofTask = append(ofTask, value)
 		}
 	}
 	switch {
 	case len(ofTask) == 0 && len(read.Tasks) > 0 && read.Name == "":
-		d.Warn(at, "has no name; messages and labels of its Jobs would be easier to find with one")
+		d.warn(at, "should have a name, which appears in messages and in the labels of its Jobs")
 	case len(ofTask) == 0:
-	case given["tasks"].Node != nil:
+	case given["tasks"].node != nil:
 		for _, value := range ofTask {
-			d.Wrong(value, "belongs to a task: write it below tasks, or all keys of the one task at the action")
+			d.wrong(value, "belongs to a task: write it below tasks, or write all keys of a single task at the action")
 		}
 	default:
-		read.task.Name, read.task.line = read.Name, at.Node.Line
+		read.task.Name, read.task.line = read.Name, at.node.Line
 		d.checkTask(at, nil, &read.task)
 		read.Tasks = append(read.Tasks, read.task)
 	}
@@ -117,8 +114,8 @@ func event() kind[Event] {
 	return object([]property[Event]{
 		key("name", "A regular expression that must match somewhere in the event's type.", eventName(), func(e *Event) *Event { return e }, example("sh.keptn.event.test.triggered")),
 		key("jsonpath", "A value that the event must have.", path, func(e *Event) *JSONPath { return &e.JSONPath }),
-	}, func(d *decoder, at reader.Value, given members, event *Event) {
-		if given["name"].Node == nil {
+	}, func(d *decoder, at yamlValue, given members, event *Event) {
+		if given["name"].node == nil {
 			d.compile(at, event) // an empty pattern matches every event
 		}
 	}, nil)
@@ -128,10 +125,10 @@ func event() kind[Event] {
 func eventName() kind[Event] {
 	return kind[Event]{
 		func() schema {
-			return noContainer().with(schema{"maxLength": expression.MaxPatternBytes, "format": "regex"}, message("must be the type of an event, or a regular expression for several"))
+			return noContainer().with(schema{"maxLength": maxPatternBytes, "format": "regex"}, message("must be the type of an event, or a regular expression for several"))
 		},
-		func(d *decoder, at reader.Value, into *Event) {
-			into.Name = d.Text(at)
+		func(d *decoder, at yamlValue, into *Event) {
+			into.Name = d.text(at)
 			d.compile(at, into)
 			d.warnOfEvent(at, into)
 		},
@@ -143,7 +140,7 @@ var phases = []string{"triggered", "started", "finished", "status.changed"}
 
 // warnOfEvent warns about a pattern that also matches its task's started and finished events, or events of a
 // sequence.
-func (d *decoder) warnOfEvent(at reader.Value, event *Event) {
+func (d *decoder) warnOfEvent(at yamlValue, event *Event) {
 	if event.pattern == nil || event.Name == "" {
 		return
 	}
@@ -152,28 +149,28 @@ func (d *decoder) warnOfEvent(at reader.Value, event *Event) {
 	switch parts := strings.Split(plain, "."); {
 	case strings.ContainsAny(plain, `*+?|[](){}\`):
 	case !slices.ContainsFunc(phases, func(phase string) bool { return strings.HasSuffix(plain, phase) }):
-		d.Warn(at, "%q also matches started and finished events; write sh.keptn.event.%s.triggered", reader.Cut(event.Name), parts[0])
+		d.warn(at, "%q also matches started and finished events; write sh.keptn.event.%s.triggered", cut(event.Name), parts[0])
 	case len(parts) == 3 && strings.HasPrefix(name, "sh.keptn.event.") && parts[2] == "triggered":
-		d.Warn(at, "%q is the event of sequence %s in stage %s, not of a task; tasks have sh.keptn.event.TASK.triggered", reader.Cut(event.Name), parts[1], parts[0])
+		d.warn(at, "%q is the event of sequence %s in stage %s, not of a task; a task's event is sh.keptn.event.TASK.triggered", cut(event.Name), parts[1], parts[0])
 	}
 }
 
-func (d *decoder) compile(at reader.Value, event *Event) {
-	pattern, size, err := expression.Compile(event.Name)
+func (d *decoder) compile(at yamlValue, event *Event) {
+	pattern, size, err := compilePattern(event.Name)
 	d.patternsSize += size
 	switch {
 	case err != nil:
 		advice := ""
 		if strings.HasPrefix(event.Name, "*") {
-			advice = "; write .* for any text, or the whole event type"
+			advice = "; write .* for any text, or the complete event type"
 		}
-		d.Wrong(at, "%q is not a regular expression: %s%s", reader.Cut(event.Name), err, advice)
+		d.wrong(at, "%q is not a regular expression: %s%s", cut(event.Name), err, advice)
 	case d.patternsSize > maxPatternsSize:
-		d.Wrong(at, "is too much: the names of all events together are too large")
+		d.wrong(at, "exceeds the limit: the regular expressions of all events together are too large")
 	default:
 		event.pattern = pattern
 	}
 }
 
 // isMapOrNothing reports whether a value may be a map.
-func isMapOrNothing(at reader.Value) bool { return at.Node.Kind == yaml.MappingNode || at.IsNull() }
+func isMapOrNothing(at yamlValue) bool { return at.node.Kind == yaml.MappingNode || at.isNull() }

@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-
-	"github.com/job-executor/job-executor/functions/jobconfig/reader"
 )
 
 const (
@@ -180,10 +178,10 @@ func Parse(content []byte) *Config {
 	config := &Config{Hash: hex.EncodeToString(hash[:]), text: string(content)}
 	if len(content) > MaxBytes {
 		config.text = "" // release memory
-		config.Mistakes = Mistakes{{Text: fmt.Sprintf("it has %d bytes, more than the %d that are allowed", len(content), MaxBytes)}}
+		config.Mistakes = Mistakes{{Text: fmt.Sprintf("it has %d bytes; the limit is %d", len(content), MaxBytes)}}
 		return config
 	}
-	root, wrong := reader.Tree(content)
+	root, wrong := parseTree(content)
 	if wrong != nil {
 		config.Mistakes = Mistakes{*wrong}
 		return config

@@ -84,8 +84,7 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 		{
 			name: "the old version, before all else", content: "apiVersion: v1\nactions: 5",
 			want: []string{
-				"line 1, column 13: apiVersion v1 is not supported, use v2; in v2, cmd is a list of the program and its arguments, such as [jmeter, -n], or cmd " +
-					"is the program and args the list",
+				"line 1, column 13: apiVersion v1 is not supported, use v2; in v2, write cmd as a list with its arguments, such as [jmeter, -n], or put the arguments into args",
 			},
 		},
 		{name: "text", content: "hello", want: []string{`line 1, column 1: it must be a map that begins with apiVersion: v2, not "hello"`}},
@@ -94,11 +93,11 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 			name: "many at once", content: "apiVersion: v2\nactons: []\nactions:\n- nam: A\n  events: [{nme: x}]\n  tasks:\n" +
 				"  - {name: T, img: x, maxPollDuration: abc, env: [{name: X, valueFrom: evnt}]}\n  -\n  - x\n",
 			want: []string{
-				"line 2, column 1: actons is not known; did you mean actions?",
-				"line 4, column 3: actions[0].nam is not known; did you mean name?",
-				"line 5, column 13: actions[0].events[0].nme is not known; did you mean name?",
+				"line 2, column 1: actons is not a known key; did you mean actions?",
+				"line 4, column 3: actions[0].nam is not a known key; did you mean name?",
+				"line 5, column 13: actions[0].events[0].nme is not a known key; did you mean name?",
 				"line 7, column 5: actions[0].tasks[0] needs an image: image must be specified",
-				"line 7, column 15: actions[0].tasks[0].img is not known; did you mean image?",
+				"line 7, column 15: actions[0].tasks[0].img is not a known key; did you mean image?",
 				`line 7, column 40: actions[0].tasks[0].maxPollDuration must be a whole number, not "abc"; write it without quotes and unit, for example 300`,
 				`line 7, column 72: actions[0].tasks[0].env[0].valueFrom "evnt" must be one of event, secret, string; did you mean event?`,
 				"line 8, column 4: actions[0].tasks[1] needs an image: image must be specified",
@@ -107,14 +106,14 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 		},
 		{
 			name: "a key that is like no other", content: inTask("resources: {limits: {disk: 1}}"),
-			want: []string{"line 7, column 26: actions[0].tasks[0].resources.limits.disk is not known; there are cpu, memory"},
+			want: []string{"line 7, column 26: actions[0].tasks[0].resources.limits.disk is not a known key; valid keys are cpu, memory"},
 		},
-		{name: "a key twice", content: inTask("image: j"), want: []string{"line 7, column 5: actions[0].tasks[0].image is given twice, first in line 6"}},
+		{name: "a key twice", content: inTask("image: j"), want: []string{"line 7, column 5: actions[0].tasks[0].image is a duplicate of line 6"}},
 		{
 			name: "an event name that is no expression", content: named("*.triggered"),
 			want: []string{
 				`line 4, column 19: actions[0].events[0].name "*.triggered" is not a regular expression: missing argument to repetition operator: *; write .* for ` +
-					`any text, or the whole event type`,
+					`any text, or the complete event type`,
 			},
 		},
 		{
@@ -133,11 +132,11 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 			content: inTask("namespace: a/b\nserviceAccount: ..\nenv:\n- {name: a/b, valueFrom: secret}\n- {name: A=B, value: x, valueFrom: string}\n" +
 				"- {name: größe, value: x, valueFrom: string}"),
 			want: []string{
-				`line 7, column 16: actions[0].tasks[0].namespace "a/b" is not the name of a namespace: it may have small letters, digits, and - between them`,
-				`line 8, column 21: actions[0].tasks[0].serviceAccount ".." is not the name of a service account: it may have small letters, digits, and - between them`,
-				`line 10, column 14: actions[0].tasks[0].env[0].name "a/b" is not the name of a Secret: it may have small letters, digits, and - between them`,
-				`line 11, column 14: actions[0].tasks[0].env[1].name "A=B" is not the name of a variable: it may have letters, digits, and signs of ASCII but =`,
-				`line 12, column 14: actions[0].tasks[0].env[2].name "größe" is not the name of a variable: it may have letters, digits, and signs of ASCII but =`,
+				`line 7, column 16: actions[0].tasks[0].namespace "a/b" is not a valid name of a namespace: use lower-case letters, digits and -`,
+				`line 8, column 21: actions[0].tasks[0].serviceAccount ".." is not a valid name of a service account: use lower-case letters, digits and -`,
+				`line 10, column 14: actions[0].tasks[0].env[0].name "a/b" is not a valid name of a Secret: use lower-case letters, digits and -`,
+				`line 11, column 14: actions[0].tasks[0].env[1].name "A=B" is not a valid variable name: use printable ASCII characters except =`,
+				`line 12, column 14: actions[0].tasks[0].env[2].name "größe" is not a valid variable name: use printable ASCII characters except =`,
 			},
 		},
 		{
@@ -147,8 +146,8 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 		{
 			name: "JSONPaths that are none", content: inTask("env: [{name: X, value: '$.[', valueFrom: event}, {name: Y, valueFrom: event}]"),
 			want: []string{
-				"line 7, column 28: actions[0].tasks[0].env[0].value \"$.[\" is no JSONPath; write it as $.data.service, $.data.list[0] or $.data.labels['build-id']",
-				"line 7, column 54: actions[0].tasks[0].env[1] needs a value: a JSONPath, as $.data.service",
+				"line 7, column 28: actions[0].tasks[0].env[0].value \"$.[\" is not a JSONPath; write, for example, $.data.service, $.data.list[0] or $.data.labels['build-id']",
+				"line 7, column 54: actions[0].tasks[0].env[1] needs a value: a JSONPath, for example $.data.service",
 			},
 		},
 		{
@@ -182,7 +181,7 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 		{
 			name: "a profile that is not named", content: inTask("securityContext: {seccompProfile: {type: Localhost}}"),
 			want: []string{
-				"line 7, column 39: actions[0].tasks[0].securityContext.seccompProfile needs localhostProfile with type Localhost, and only with it",
+				"line 7, column 39: actions[0].tasks[0].securityContext.seccompProfile needs localhostProfile if, and only if, the type is Localhost",
 			},
 		},
 		{
@@ -200,18 +199,18 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 		{
 			name: "files that are not in the repository", content: inTask("files: [../x, a/../b, ~/c, 'd\\e']"),
 			want: []string{
-				`line 7, column 13: actions[0].tasks[0].files[0] "../x" has .. in it: files are named by their path in the project's repository`,
-				`line 7, column 19: actions[0].tasks[0].files[1] "a/../b" has .. in it: files are named by their path in the project's repository`,
-				`line 7, column 27: actions[0].tasks[0].files[2] "~/c" has a character that Keptn takes in no path: ~ or \`,
-				`line 7, column 32: actions[0].tasks[0].files[3] "d\\e" has a character that Keptn takes in no path: ~ or \`,
+				`line 7, column 13: actions[0].tasks[0].files[0] "../x" contains ..: use a path in the project's repository`,
+				`line 7, column 19: actions[0].tasks[0].files[1] "a/../b" contains ..: use a path in the project's repository`,
+				`line 7, column 27: actions[0].tasks[0].files[2] "~/c" contains ~ or \, which Keptn does not allow in paths`,
+				`line 7, column 32: actions[0].tasks[0].files[3] "d\\e" contains ~ or \, which Keptn does not allow in paths`,
 			},
 		},
 		{
 			name: "annotations of ours, and such as are none", content: inTask("annotations: {Job-Executor.github.io/silent: 'true', 'a b': c}"),
 			want: []string{
 				"line 7, column 19: actions[0].tasks[0].annotations.Job-Executor.github.io/silent is reserved: " +
-					"Job Executor keeps account of its Jobs by annotations below job-executor.github.io/",
-				"line 7, column 58: actions[0].tasks[0].annotations.a b is not the name of an annotation, as example.com/team",
+					"Job Executor keeps its own annotations below job-executor.github.io/",
+				"line 7, column 58: actions[0].tasks[0].annotations.a b is not a valid annotation name, for example example.com/team",
 			},
 		},
 		{
@@ -219,15 +218,15 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 			content: inTask("labels: {keptn.sh/context: x, job-name: x, a b: x, team: 'x y'}\nimagePullSecrets: [~, A/B]\nnodeSelector: {disk: 'x y'}\n" +
 				"tolerations: [{kee: x}]\naffinity: 5\nvolumeSize: big\nretries: 11"),
 			want: []string{
-				`line 7, column 13: actions[0].tasks[0].labels has "x y" for team: a label may have 63 letters, digits, and - _ . between them`,
-				"line 7, column 14: actions[0].tasks[0].labels.keptn.sh/context is reserved: Jobs and their pods are found by it",
-				"line 7, column 35: actions[0].tasks[0].labels.job-name is reserved: Jobs and their pods are found by it",
-				"line 7, column 48: actions[0].tasks[0].labels.a b is not the name of a label, as example.com/team",
-				"line 8, column 24: actions[0].tasks[0].imagePullSecrets[0] needs the name of a Secret",
-				`line 8, column 27: actions[0].tasks[0].imagePullSecrets[1] "A/B" is not the name of a Secret: it may have small letters, digits, and - between them`,
-				`line 9, column 19: actions[0].tasks[0].nodeSelector has "x y" for disk: a label may have 63 letters, digits, and - _ . between them`,
-				`line 10, column 19: actions[0].tasks[0].tolerations[0] is not as Kubernetes has it: there is no "kee"`,
-				"line 11, column 15: actions[0].tasks[0].affinity is not as Kubernetes has it: must be a map, not number",
+				`line 7, column 13: actions[0].tasks[0].labels has "x y" for team: a label value has at most 63 letters, digits, - _ or .`,
+				"line 7, column 14: actions[0].tasks[0].labels.keptn.sh/context is reserved: Job Executor finds Jobs and pods by this label",
+				"line 7, column 35: actions[0].tasks[0].labels.job-name is reserved: Job Executor finds Jobs and pods by this label",
+				"line 7, column 48: actions[0].tasks[0].labels.a b is not a valid label name, for example example.com/team",
+				"line 8, column 24: actions[0].tasks[0].imagePullSecrets[0] must name a Secret",
+				`line 8, column 27: actions[0].tasks[0].imagePullSecrets[1] "A/B" is not a valid name of a Secret: use lower-case letters, digits and -`,
+				`line 9, column 19: actions[0].tasks[0].nodeSelector has "x y" for disk: a label value has at most 63 letters, digits, - _ or .`,
+				`line 10, column 19: actions[0].tasks[0].tolerations[0] does not match Kubernetes' format: unknown field "kee"`,
+				"line 11, column 15: actions[0].tasks[0].affinity does not match Kubernetes' format: must be a map, not number",
 				`line 12, column 17: actions[0].tasks[0].volumeSize "big" is not a quantity: write it as 500m, 2, 128Mi or 1Gi`,
 				"line 13, column 14: actions[0].tasks[0].retries must be from 0 to 10, not 11",
 			},
@@ -237,12 +236,12 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 			content: inTask("volumes:\n- {claim: c}\n- {mountPath: /x}\n- {claim: c, mountPath: /keptn/}\n- {claim: c, mountPath: /}\n" +
 				"- {claim: c, mountPath: /x, subPath: ../y}"),
 			want: []string{
-				"line 8, column 7: actions[0].tasks[0].volumes[0] needs a claim, and a mountPath as /data",
-				"line 9, column 7: actions[0].tasks[0].volumes[1] needs a claim, and a mountPath as /data",
-				"line 10, column 7: actions[0].tasks[0].volumes[2] can't be at /keptn",
-				"line 11, column 7: actions[0].tasks[0].volumes[3] can't be at /",
-				`line 12, column 7: actions[0].tasks[0].volumes[4] has a subPath that leaves the volume: "../y"`,
-				"line 12, column 7: actions[0].tasks[0].volumes[4] is mounted at /x, like another volume before it",
+				"line 8, column 7: actions[0].tasks[0].volumes[0] needs a claim and a mountPath, for example /data",
+				"line 9, column 7: actions[0].tasks[0].volumes[1] needs a claim and a mountPath, for example /data",
+				"line 10, column 7: actions[0].tasks[0].volumes[2] cannot be mounted at /keptn",
+				"line 11, column 7: actions[0].tasks[0].volumes[3] cannot be mounted at /",
+				`line 12, column 7: actions[0].tasks[0].volumes[4] has a subPath outside of the volume: "../y"`,
+				"line 12, column 7: actions[0].tasks[0].volumes[4] is mounted at /x, which another volume already uses",
 			},
 		},
 		{
@@ -251,15 +250,15 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 				"- {name: C, secretKeyRef: {name: s, key: k}, configMapKeyRef: {name: c, key: k}}"),
 			want: []string{
 				"line 8, column 31: actions[0].tasks[0].env[0].secretKeyRef needs a name and a key of a Secret",
-				"line 9, column 7: actions[0].tasks[0].env[1] needs one of valueFrom, secretKeyRef and configMapKeyRef, not several",
-				"line 10, column 7: actions[0].tasks[0].env[2] needs one of valueFrom, secretKeyRef and configMapKeyRef, not several",
+				"line 9, column 7: actions[0].tasks[0].env[1] valueFrom, secretKeyRef and configMapKeyRef are mutually exclusive",
+				"line 10, column 7: actions[0].tasks[0].env[2] valueFrom, secretKeyRef and configMapKeyRef are mutually exclusive",
 			},
 		},
 		{
 			name: "both forms of an action", content: "apiVersion: v2\nactions:\n- event: x\n  events: [{name: y}]\n  image: a\n  tasks: []\n",
 			want: []string{
-				"line 3, column 10: actions[0].event can't stand beside events: write it as one of them, {name: …}",
-				"line 5, column 10: actions[0].image belongs to a task: write it below tasks, or all keys of the one task at the action",
+				"line 3, column 10: actions[0].event and events are mutually exclusive: add it to events as {name: …}",
+				"line 5, column 10: actions[0].image belongs to a task: write it below tasks, or write all keys of a single task at the action",
 			},
 		},
 		{
@@ -271,14 +270,14 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 			content: "apiVersion: v2\nactions: &a\n- *a\n",
 			want:    []string{"line 2, column 10: actions[0] must be a map, not a list"},
 		},
-		{name: "too large", content: strings.Repeat("#", MaxBytes+1), want: []string{"it has 262145 bytes, more than the 262144 that are allowed"}},
+		{name: "too large", content: strings.Repeat("#", MaxBytes+1), want: []string{"it has 262145 bytes; the limit is 262144"}},
 		{
 			name: "an event name that is too long", content: named(strings.Repeat("a", 513)),
 			want: []string{
 				`line 4, column 19: actions[0].events[0].name "` + strings.Repeat(
 					"a",
 					80,
-				) + `…" is not a regular expression: it has 513 characters, more than 512`,
+				) + `…" is not a regular expression: it has 513 characters; the limit is 512`,
 			},
 		},
 		{
@@ -294,18 +293,18 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 		},
 		{
 			name: "a JSONPath that is too long", content: inTask("env: [{name: X, valueFrom: event, value: $." + strings.Repeat("a", 600) + "}]"),
-			want: []string{"line 7, column 46: actions[0].tasks[0].env[0].value is a JSONPath of 602 characters, more than 512"},
+			want: []string{"line 7, column 46: actions[0].tasks[0].env[0].value is a JSONPath of 602 characters; the limit is 512"},
 		},
 		{
 			name: "too many tasks", content: "apiVersion: v2\nactions:\n- name: A\n  tasks:\n" + strings.Repeat("  - {image: i}\n", 1001),
-			want: []string{"line 1005, column 5: actions[0].tasks[1000] is too much: the file has more than 1000 tasks"},
+			want: []string{"line 1005, column 5: actions[0].tasks[1000] exceeds the limit: the file has more than 1000 tasks"},
 		},
 		{
 			name: "aliases that multiply",
 			content: "apiVersion: v2\nx-a: &a [" + strings.Repeat("x,", 200) + "]\nactions:\n- name: A\n  tasks:\n" +
 				strings.Repeat("  - {image: i, cmd: *a, args: *a}\n", 200),
 			want: []string{
-				"line 2, column 204: actions[0].tasks[123].args[97] is too much: the file has more than 50000 values, with those that its aliases repeat",
+				"line 2, column 204: actions[0].tasks[123].args[97] exceeds the limit: the file has more than 50000 values, counting each use of an alias",
 			},
 		},
 	}
@@ -344,7 +343,7 @@ func TestParseTakesWhatUsersWrite(t *testing.T) {
 		{
 			name: "a command as text is one word", content: inTask("cmd: sh -c\nargs: x"),
 			want:     task(Task{Name: "T", Image: "i", Cmd: []string{"sh -c"}, Args: []string{"x"}}),
-			warnings: []string{"line 7, column 10: actions[0].tasks[0].cmd is one word, blanks and all; write a list for several: [sh, -c]"},
+			warnings: []string{"line 7, column 10: actions[0].tasks[0].cmd is one word, including the spaces; write a list for several words: [sh, -c]"},
 		},
 		{
 			name: "items that are nothing are empty texts", content: inTask("cmd: [a, ~, null, '']\nargs:\n- x\n-\n- y\nfiles: [~]"),
@@ -402,7 +401,7 @@ func TestParseTakesWhatUsersWrite(t *testing.T) {
 			content: inTask("files: ['*.txt']"),
 			want:    task(Task{Name: "T", Image: "i", Files: []string{"*.txt"}}),
 			warnings: []string{
-				`line 7, column 13: actions[0].tasks[0].files[0] "*.txt" is used as it is, since wildcards are not supported; name the folder to copy all files in it`,
+				`line 7, column 13: actions[0].tasks[0].files[0] "*.txt" is used literally: wildcards are not supported; name the folder to copy all its files`,
 			},
 		},
 		{
@@ -450,15 +449,15 @@ func TestMistakesAreOfTheActionsThatMatch(t *testing.T) {
 		{name: "only such, which does not name the event", content: "- name: Bad\n  event: '*.triggered'\n  image: i\n"},
 		{
 			name: "only such, which names it", content: "- name: Bad\n  evnt: sh.keptn.event.test.triggered\n  image: i\n",
-			want: []string{"line 4, column 3: actions[0].evnt is not known; did you mean event?"},
+			want: []string{"line 4, column 3: actions[0].evnt is not a known key; did you mean event?"},
 		},
 		{
-			name: "a key that is not known at the top", content: good + "acton: x\n",
-			want: []string{"line 6, column 1: acton is not known; did you mean actions?"},
+			name: "a key that is not a known key at the top", content: good + "acton: x\n",
+			want: []string{"line 6, column 1: acton is not a known key; did you mean actions?"},
 		},
 		{
 			name: "no YAML, which names the event", content: good + "  cmd: [sh.keptn.event.test.triggered\n",
-			want: []string{"line 6, column 8: this list is not closed by ], or a comma is missing in it"},
+			want: []string{"line 6, column 8: a closing ] or a comma is missing in this list"},
 		},
 		{name: "no YAML, which does not name it", content: good + "  cmd: [a\n"},
 		{
@@ -490,11 +489,11 @@ func TestMistakesAreToldTogetherButNotAllOfVeryMany(t *testing.T) {
 		{name: "one", mistakes: Mistakes{one}, want: "job/config.yaml is not valid: line 3, column 4: x is wrong"},
 		{
 			name: "two", mistakes: Mistakes{one, {Text: "y"}},
-			want: "job/config.yaml is not valid, it has 2 mistakes:\n- line 3, column 4: x is wrong\n- y",
+			want: "job/config.yaml is not valid: 2 mistakes:\n- line 3, column 4: x is wrong\n- y",
 		},
 		{
 			name: "very many", mistakes: slices.Repeat(Mistakes{{Text: "y"}}, 22),
-			want: "job/config.yaml is not valid, it has 22 mistakes:" + strings.Repeat("\n- y", 20) + "\n- and 2 more",
+			want: "job/config.yaml is not valid: 22 mistakes:" + strings.Repeat("\n- y", 20) + "\n- and 2 more",
 		},
 	}
 	for _, test := range tests {
@@ -666,8 +665,8 @@ func TestMistakesSayWhatToWrite(t *testing.T) {
 	action := func(text string) string {
 		return "apiVersion: v2\nactions:\n- " + strings.ReplaceAll(text, "\n", "\n  ") + "\n"
 	}
-	const refused = "actions[0].tolerations[0] is refused by Kubernetes: "
-	const affinity = "actions[0].affinity is refused by Kubernetes: "
+	const refused = "actions[0].tolerations[0] would be rejected by Kubernetes: "
+	const affinity = "actions[0].affinity would be rejected by Kubernetes: "
 	tests := []struct{ name, content, mistake, warning string }{
 		{name: "a toleration", content: task("tolerations: [{key: spot, operator: Exists, effect: NoExecute, tolerationSeconds: 5}, {operator: Exists}]")},
 		{
@@ -698,7 +697,7 @@ func TestMistakesSayWhatToWrite(t *testing.T) {
 		{
 			name:    "a toleration's type",
 			content: task(`tolerations: [{key: a, operator: Exists, tolerationSeconds: "5"}]`),
-			mistake: "actions[0].tolerations[0] is not as Kubernetes has it: tolerationSeconds: must be a whole number without quotes, not string",
+			mistake: "actions[0].tolerations[0] does not match Kubernetes' format: tolerationSeconds: must be a whole number without quotes, not string",
 		},
 		{
 			name:    "an affinity without terms",
@@ -734,43 +733,42 @@ func TestMistakesSayWhatToWrite(t *testing.T) {
 		{
 			name:    "a mount path twice",
 			content: task("volumes: [{claim: data, mountPath: /data}, {claim: other, mountPath: /data/}]"),
-			mistake: "actions[0].volumes[1] is mounted at /data, like another volume before it",
+			mistake: "actions[0].volumes[1] is mounted at /data, which another volume already uses",
 		},
 		{
 			name:    "requests above limits",
 			content: task("resources: {requests: {cpu: 200m}, limits: {cpu: 100m}}"),
-			mistake: "actions[0].resources requests 200m of cpu, more than its limit of 100m",
+			mistake: "actions[0].resources requests 200m of cpu, which exceeds its limit of 100m",
 		},
 		{
 			name:    "an unmasked /proc",
 			content: task("securityContext: {procMount: Unmasked}"),
-			mistake: "actions[0].securityContext.procMount Unmasked is refused by Kubernetes, as the pod would need hostUsers: false",
+			mistake: "actions[0].securityContext.procMount Unmasked needs hostUsers: false, which is not supported",
 		},
 		{
 			name:    "a capability",
 			content: task("securityContext: {capabilities: {add: [CAP_SYS_ADMIN]}}"),
-			mistake: "actions[0].securityContext capability CAP_SYS_ADMIN is refused by Kubernetes without allowPrivilegeEscalation: true; capabilities are " +
-				"written without CAP_",
+			mistake: "actions[0].securityContext capability CAP_SYS_ADMIN needs allowPrivilegeEscalation: true; write capabilities without CAP_",
 		},
 		{name: "a pull secret as Kubernetes has it", content: task("imagePullSecrets: [{name: regcred}]")},
-		{name: "another format's key", content: task("workingDirectory: /"), mistake: "actions[0].workingDirectory is not known; did you mean workingDir?"},
-		{name: "another format's command", content: task("command: ls"), mistake: "actions[0].command is not known; did you mean cmd?"},
+		{name: "another format's key", content: task("workingDirectory: /"), mistake: "actions[0].workingDirectory is not a known key; did you mean workingDir?"},
+		{name: "another format's command", content: task("command: ls"), mistake: "actions[0].command is not a known key; did you mean cmd?"},
 		{
 			name:    "another format's account",
 			content: task("serviceAccountName: a"),
-			mistake: "actions[0].serviceAccountName is not known; did you mean serviceAccount?",
+			mistake: "actions[0].serviceAccountName is not a known key; did you mean serviceAccount?",
 		},
-		{name: "another format's policy", content: task("pullPolicy: Always"), mistake: "actions[0].pullPolicy is not known; did you mean imagePullPolicy?"},
-		{name: "another format's event", content: action("name: A\non: test\nimage: i"), mistake: "actions[0].on is not known; did you mean event?"},
+		{name: "another format's policy", content: task("pullPolicy: Always"), mistake: "actions[0].pullPolicy is not a known key; did you mean imagePullPolicy?"},
+		{name: "another format's event", content: action("name: A\non: test\nimage: i"), mistake: "actions[0].on is not a known key; did you mean event?"},
 		{
 			name:    "another format's tasks",
 			content: action("name: A\nevent: a.test.triggered\nsteps: []"),
-			mistake: "actions[0].steps is not known; did you mean tasks?",
+			mistake: "actions[0].steps is not a known key; did you mean tasks?",
 		},
 		{
 			name:    "an action's key",
 			content: action("name: A\nevent: a.test.triggered\ntasks: [{image: i, parallel: true}]"),
-			mistake: "actions[0].tasks[0].parallel is not known; it belongs to the action",
+			mistake: "actions[0].tasks[0].parallel is not a known key; move it to the action",
 		},
 		{
 			name:    "a source as Kubernetes has it",
@@ -790,7 +788,7 @@ func TestMistakesSayWhatToWrite(t *testing.T) {
 		{
 			name:    "a template",
 			content: action("name: A\nevent: a.test.triggered\nimage: {{ .Values.image }}"),
-			mistake: "actions[0].image must be text, not a map; this looks like a template that was not filled in",
+			mistake: "actions[0].image must be text, not a map; this looks like a template without its values",
 		},
 		{
 			name:    "a key of a Secret",
@@ -812,18 +810,18 @@ func TestMistakesSayWhatToWrite(t *testing.T) {
 		{
 			name:    "a sequence's event",
 			content: action("name: A\nevent: sh.keptn.event.dev.delivery.triggered\nimage: i"),
-			warning: `actions[0].event "sh.keptn.event.dev.delivery.triggered" is the event of sequence delivery in stage dev, not of a task; tasks have ` +
+			warning: `actions[0].event "sh.keptn.event.dev.delivery.triggered" is the event of sequence delivery in stage dev, not of a task; a task's event is ` +
 				`sh.keptn.event.TASK.triggered`,
 		},
 		{
 			name:    "a shell's command",
 			content: task("cmd: echo hi && echo there"),
-			warning: `actions[0].cmd is one word, and no shell reads it; write [sh, -c, "echo hi && echo there"]`,
+			warning: `actions[0].cmd is one word and does not run in a shell; write [sh, -c, "echo hi && echo there"]`,
 		},
 		{
 			name:    "an action without a name",
 			content: action("event: a.test.triggered\ntasks: [{image: i}]"),
-			warning: "actions[0] has no name; messages and labels of its Jobs would be easier to find with one",
+			warning: "actions[0] should have a name, which appears in messages and in the labels of its Jobs",
 		},
 	}
 	for _, test := range tests {
@@ -862,7 +860,7 @@ func TestMergesThatMultiplyAreRefused(t *testing.T) {
 	merged := fmt.Sprintf("<<: *level%d", levels)
 	fmt.Fprintf(&text, "actions: [{name: a, %s, tasks: [{image: i, %s, env: [{name: A, %s}]}]}]\n", merged, merged, merged)
 	found := fmt.Sprint(Parse([]byte(text.String())).All())
-	if !strings.Contains(found, "is too much: the file has more than 50000 values") {
+	if !strings.Contains(found, "exceeds the limit: the file has more than 50000 values") {
 		t.Errorf("got %s", found)
 	}
 }

@@ -6,9 +6,6 @@ import (
 
 	"go.yaml.in/yaml/v4"
 	"k8s.io/apimachinery/pkg/util/validation"
-
-	"github.com/job-executor/job-executor/functions/jobconfig/expression"
-	"github.com/job-executor/job-executor/functions/jobconfig/reader"
 )
 
 func env() kind[Env] {
@@ -37,7 +34,7 @@ func envRules() schema {
 	}
 	from := func(source string) schema { return given("valueFrom", schema{"const": source}) }
 	secret := schema{"minimum": 0, "pattern": "^" + subdomainNaming().pattern + "$", "maxLength": validation.DNS1123SubdomainMaxLength}
-	path := schema{"type": "string", "pattern": pathPattern, "maxLength": expression.MaxPathBytes}
+	path := schema{"type": "string", "pattern": pathPattern, "maxLength": maxPathBytes}
 	return schema{
 		"type": "object", "required": []string{"name"}, "description": "An environment variable, or with valueFrom secret one for each key of a Secret.",
 		"oneOf": []schema{
@@ -59,9 +56,9 @@ func envRules() schema {
 
 func valueFrom() kind[string] {
 	of := oneOf(ValueFromEvent, ValueFromSecret, ValueFromString)
-	return kind[string]{of.schema, func(d *decoder, at reader.Value, into *string) {
-		if at.Node.Kind == yaml.MappingNode && len(at.Node.Content) > 0 {
-			d.Wrong(at, "must be one of %s, %s, %s; put %s next to name, without valueFrom", ValueFromEvent, ValueFromSecret, ValueFromString, reader.Cut(at.Node.Content[0].Value))
+	return kind[string]{of.schema, func(d *decoder, at yamlValue, into *string) {
+		if at.node.Kind == yaml.MappingNode && len(at.node.Content) > 0 {
+			d.wrong(at, "must be one of %s, %s, %s; put %s next to name, without valueFrom", ValueFromEvent, ValueFromSecret, ValueFromString, cut(at.node.Content[0].Value))
 			return
 		}
 		of.read(d, at, into)
@@ -78,43 +75,43 @@ func form() kind[string] {
 				"errorMessage": "must be one of string, json, yaml",
 			}
 		},
-		func(d *decoder, at reader.Value, into *string) { *into = strings.ToLower(d.Text(at)) },
+		func(d *decoder, at yamlValue, into *string) { *into = strings.ToLower(d.text(at)) },
 	}
 }
 
-func (d *decoder) checkEnv(at reader.Value, given members, env *Env) {
+func (d *decoder) checkEnv(at yamlValue, given members, env *Env) {
 	name, value := given["name"], given["value"]
 	switch env.As {
 	case "", AsString, AsJSON, AsYAML:
 	default:
-		d.Wrong(given["as"], "%q must be one of %s, %s, %s", reader.Cut(env.As), AsString, AsJSON, AsYAML)
+		d.wrong(given["as"], "%q must be one of %s, %s, %s", cut(env.As), AsString, AsJSON, AsYAML)
 	}
 	sources := []bool{env.ValueFrom != "", env.SecretKeyRef != nil, env.ConfigMapKeyRef != nil}
 	number := len(slices.DeleteFunc(sources, func(given bool) bool { return !given }))
 	switch {
 	case env.Name == "":
-		d.Wrong(at, "needs a name")
+		d.wrong(at, "needs a name")
 	case number > 1:
-		d.Wrong(at, "needs one of valueFrom, secretKeyRef and configMapKeyRef, not several")
-	case number == 0 && !d.hasMistake(at.Path+".valueFrom"):
+		d.wrong(at, "valueFrom, secretKeyRef and configMapKeyRef are mutually exclusive")
+	case number == 0 && !d.hasMistake(at.path+".valueFrom"):
 		advice := ""
-		if value.Node != nil {
+		if value.node != nil {
 			advice = "; for a fixed text: valueFrom: " + ValueFromString
 		}
-		d.Wrong(at, "needs valueFrom: one of %s, %s, %s%s", ValueFromEvent, ValueFromSecret, ValueFromString, advice)
+		d.wrong(at, "needs valueFrom: one of %s, %s, %s%s", ValueFromEvent, ValueFromSecret, ValueFromString, advice)
 	case env.ValueFrom == ValueFromSecret:
 		d.checkName(name, env.Name, "a Secret", subdomainNaming())
 	case len(validation.IsRelaxedEnvVarName(env.Name)) > 0:
-		d.Wrong(name, "%q is not the name of a variable: it may have letters, digits, and signs of ASCII but =", reader.Cut(env.Name))
+		d.wrong(name, "%q is not a valid variable name: use printable ASCII characters except =", cut(env.Name))
 	}
 	if env.ValueFrom != ValueFromEvent {
 		return
 	}
-	if value.Node == nil {
+	if value.node == nil {
 		value = at
 	}
 	if env.Value = strings.TrimSpace(env.Value); env.Value == "" {
-		d.Wrong(at, "needs a value: a JSONPath, as $.data.service")
+		d.wrong(at, "needs a value: a JSONPath, for example $.data.service")
 	} else {
 		d.checkPath(value, env.Value)
 	}
@@ -127,15 +124,15 @@ func keyRef(what string) kind[*KeyRef] {
 		key("name", "Its name.", required(what), func(r *KeyRef) *string { return &r.Name }, example("credentials")),
 		key("key", "Its key.", text(), func(r *KeyRef) *string { return &r.Key }, noContainer("null"), schema{"pattern": pattern, "maxLength": validation.DNS1123SubdomainMaxLength},
 			message("must be a key: letters, digits, -, _ and ."), example("token")),
-	}, func(d *decoder, at reader.Value, _ members, ref *KeyRef) {
+	}, func(d *decoder, at yamlValue, _ members, ref *KeyRef) {
 		switch {
 		case ref.Name == "" || ref.Key == "":
-			d.Wrong(at, "needs a name and a key of %s", what)
+			d.wrong(at, "needs a name and a key of %s", what)
 		case len(validation.IsConfigMapKey(ref.Key)) > 0:
-			d.Wrong(at, "has key %q: a key may contain letters, digits, -, _ and .", reader.Cut(ref.Key))
+			d.wrong(at, "has key %q: a key may contain letters, digits, -, _ and .", cut(ref.Key))
 		}
 	}, func() schema { return schema{"type": "object", "required": []string{"name", "key"}} })
-	return kind[*KeyRef]{of.schema, func(d *decoder, at reader.Value, into **KeyRef) {
+	return kind[*KeyRef]{of.schema, func(d *decoder, at yamlValue, into **KeyRef) {
 		*into = &KeyRef{}
 		of.read(d, at, *into)
 	}}

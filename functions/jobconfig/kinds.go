@@ -11,9 +11,6 @@ import (
 	"go.yaml.in/yaml/v4"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
-
-	"github.com/job-executor/job-executor/functions/jobconfig/expression"
-	"github.com/job-executor/job-executor/functions/jobconfig/reader"
 )
 
 // noContainer is the schema of scalars. It does not list their types, because editors would then
@@ -26,7 +23,7 @@ func noContainer(more ...string) schema {
 func text() kind[string] {
 	return kind[string]{
 		func() schema { return noContainer().with(message("must be text")) },
-		func(d *decoder, at reader.Value, into *string) { *into = d.Text(at) },
+		func(d *decoder, at yamlValue, into *string) { *into = d.text(at) },
 	}
 }
 
@@ -40,7 +37,7 @@ func oneOf(allowed ...string) kind[string] {
 		func() schema {
 			return schema{"anyOf": []schema{{"enum": values}, {"enum": []any{"", nil}, "doNotSuggest": true}}, "errorMessage": "must be one of " + strings.Join(allowed, ", ")}
 		},
-		func(d *decoder, at reader.Value, into *string) { *into = d.OneOf(at, allowed...) },
+		func(d *decoder, at yamlValue, into *string) { *into = d.oneOf(at, allowed...) },
 	}
 }
 
@@ -68,13 +65,13 @@ func truth() kind[*bool] {
 				"errorMessage": "must be true or false",
 			}
 		},
-		func(d *decoder, at reader.Value, into **bool) { *into = d.Boolean(at) },
+		func(d *decoder, at yamlValue, into **bool) { *into = d.boolean(at) },
 	}
 }
 
 // toggle is true or false. Null is false.
 func toggle() kind[bool] {
-	return kind[bool]{func() schema { return truth().schema().with(otherwise(false)) }, func(d *decoder, at reader.Value, into *bool) { *into = isTrue(d.Boolean(at)) }}
+	return kind[bool]{func() schema { return truth().schema().with(otherwise(false)) }, func(d *decoder, at yamlValue, into *bool) { *into = isTrue(d.boolean(at)) }}
 }
 
 func isTrue(truth *bool) bool { return truth != nil && *truth }
@@ -91,7 +88,7 @@ func integer(least, most int64, unit string) kind[*int64] {
 				"errorMessage": "must be a whole number" + unit + ", without quotes",
 			}
 		},
-		func(d *decoder, at reader.Value, into **int64) { *into = d.Integer(at, least, most) },
+		func(d *decoder, at yamlValue, into **int64) { *into = d.integer(at, least, most) },
 	}
 }
 
@@ -101,7 +98,7 @@ const maxSeconds = math.MaxInt32
 // seconds is a whole number of seconds that 32 bits can hold, or null.
 func seconds(least int64) kind[*int32] {
 	whole := integer(least, maxSeconds, " of seconds")
-	return kind[*int32]{whole.schema, func(d *decoder, at reader.Value, into **int32) {
+	return kind[*int32]{whole.schema, func(d *decoder, at yamlValue, into **int32) {
 		var number *int64
 		if whole.read(d, at, &number); number != nil {
 			*into = new(int32(*number)) //nolint:gosec // within the limits
@@ -115,7 +112,7 @@ func words() kind[[]string] {
 		func() schema {
 			return schema{"anyOf": []schema{{"type": "array", "items": text().schema()}, noContainer(), {"type": "object", "maxProperties": 0}}, "errorMessage": "must be a list of words, or one word"}
 		},
-		func(d *decoder, at reader.Value, into *[]string) { *into = d.Words(at) },
+		func(d *decoder, at yamlValue, into *[]string) { *into = d.words(at) },
 	}
 }
 
@@ -127,10 +124,10 @@ func quantity() kind[string] {
 		func() schema {
 			return noContainer("boolean").with(schema{"minimum": 0, "pattern": quantityPattern}, message("must be a quantity, such as 500m, 2, 128Mi or 1Gi"))
 		},
-		func(d *decoder, at reader.Value, into *string) {
-			*into = d.Text(at)
+		func(d *decoder, at yamlValue, into *string) {
+			*into = d.text(at)
 			if parsed, err := resource.ParseQuantity(*into); *into != "" && (err != nil || parsed.Sign() < 0) {
-				d.Wrong(at, "%q is not a quantity: write it as 500m, 2, 128Mi or 1Gi", reader.Cut(*into))
+				d.wrong(at, "%q is not a quantity: write it as 500m, 2, 128Mi or 1Gi", cut(*into))
 			}
 		},
 	}
@@ -158,17 +155,17 @@ func nameOf(what string, rule naming) kind[string] {
 		func() schema {
 			return noContainer().with(rule.numbers, schema{"pattern": "^(" + rule.pattern + ")?$"}, message("must be the name of "+what))
 		},
-		func(d *decoder, at reader.Value, into *string) {
-			if *into = d.Text(at); *into != "" {
+		func(d *decoder, at yamlValue, into *string) {
+			if *into = d.text(at); *into != "" {
 				d.checkName(at, *into, what, rule)
 			}
 		},
 	}
 }
 
-func (d *decoder) checkName(at reader.Value, name, what string, rule naming) {
+func (d *decoder) checkName(at yamlValue, name, what string, rule naming) {
 	if len(rule.check(name)) > 0 {
-		d.Wrong(at, "%q is not the name of %s: it may have small letters, digits, and - between them", reader.Cut(name), what)
+		d.wrong(at, "%q is not a valid name of %s: use lower-case letters, digits and -", cut(name), what)
 	}
 }
 
@@ -180,10 +177,10 @@ func required(what string) kind[string] {
 		func() schema {
 			return of.schema().with(noContainer("null"), schema{"pattern": "^" + rule.pattern + "$"})
 		},
-		func(d *decoder, at reader.Value, into *string) {
+		func(d *decoder, at yamlValue, into *string) {
 			of.read(d, at, into)
-			if *into == "" && at.Node.Kind == yaml.ScalarNode {
-				d.Wrong(at, "needs the name of %s", what)
+			if *into == "" && at.node.Kind == yaml.ScalarNode {
+				d.wrong(at, "must name %s", what)
 			}
 		},
 	}
@@ -195,10 +192,10 @@ func image() kind[string] {
 		func() schema {
 			return noContainer("null").with(schema{"pattern": reference.ReferenceRegexp.String(), "minimum": 0}, message("must be the name of an image"))
 		},
-		func(d *decoder, at reader.Value, into *string) {
-			*into = d.Text(at)
+		func(d *decoder, at yamlValue, into *string) {
+			*into = d.text(at)
 			if _, err := reference.ParseNormalizedNamed(*into); err != nil && *into != "" {
-				d.Wrong(at, "%q is not the name of an image: %s", reader.Cut(*into), err)
+				d.wrong(at, "%q is not the name of an image: %s", cut(*into), err)
 			}
 		},
 	}
@@ -211,15 +208,15 @@ func file() kind[string] {
 			return noContainer().with(schema{"allOf": []schema{{"not": schema{"type": "string", "pattern": `(^|/)\.\.(/|$)|[~\\\x00]`}}}},
 				message("must be a path in the project's repository, without .., ~ and \\"))
 		},
-		func(d *decoder, at reader.Value, into *string) {
-			*into = d.Text(at)
+		func(d *decoder, at yamlValue, into *string) {
+			*into = d.text(at)
 			switch clean := path.Clean("/" + *into); {
 			case strings.Contains("/"+*into+"/", "/../"):
-				d.Wrong(at, "%q has .. in it: files are named by their path in the project's repository", reader.Cut(*into))
+				d.wrong(at, "%q contains ..: use a path in the project's repository", cut(*into))
 			case strings.ContainsAny(*into, "~\\\x00"):
-				d.Wrong(at, "%q has a character that Keptn takes in no path: ~ or \\", reader.Cut(*into))
+				d.wrong(at, "%q contains ~ or \\, which Keptn does not allow in paths", cut(*into))
 			case strings.ContainsAny(clean, "*?"):
-				d.Warn(at, "%q is used as it is, since wildcards are not supported; name the folder to copy all files in it", reader.Cut(*into))
+				d.warn(at, "%q is used literally: wildcards are not supported; name the folder to copy all its files", cut(*into))
 			}
 		},
 	}
@@ -232,19 +229,19 @@ const pathPattern = `^\s*\$`
 func jsonPath() kind[string] {
 	return kind[string]{
 		func() schema {
-			return noContainer("boolean", "number").with(schema{"pattern": pathPattern + `|^\s*$`, "maxLength": expression.MaxPathBytes}, message("must be a JSONPath, such as $.data.service"))
+			return noContainer("boolean", "number").with(schema{"pattern": pathPattern + `|^\s*$`, "maxLength": maxPathBytes}, message("must be a JSONPath, such as $.data.service"))
 		},
-		func(d *decoder, at reader.Value, into *string) {
-			if *into = strings.TrimSpace(d.Text(at)); *into != "" {
+		func(d *decoder, at yamlValue, into *string) {
+			if *into = strings.TrimSpace(d.text(at)); *into != "" {
 				d.checkPath(at, *into)
 			}
 		},
 	}
 }
 
-func (d *decoder) checkPath(at reader.Value, text string) {
-	if err := expression.CheckPath(text); err != nil {
-		d.Wrong(at, "%s", err)
+func (d *decoder) checkPath(at yamlValue, text string) {
+	if err := checkPath(text); err != nil {
+		d.wrong(at, "%s", err)
 	}
 }
 
@@ -259,7 +256,7 @@ func pairs(wrong func(name string) string, names func() schema, values schema) k
 	}
 	return kind[map[string]string]{
 		func() schema { return schema{"anyOf": []schema{of(), {"type": "array", "items": of()}}} },
-		func(d *decoder, at reader.Value, into *map[string]string) { *into = d.Pairs(at, wrong) },
+		func(d *decoder, at yamlValue, into *map[string]string) { *into = d.pairs(at, wrong) },
 	}
 }
 
@@ -277,9 +274,9 @@ func annotations() kind[map[string]string] {
 	return pairs(func(name string) string {
 		switch {
 		case strings.HasPrefix(strings.ToLower(name), reservedPrefix):
-			return "is reserved: Job Executor keeps account of its Jobs by annotations below " + reservedPrefix
+			return "is reserved: Job Executor keeps its own annotations below " + reservedPrefix
 		case len(validation.IsQualifiedName(strings.ToLower(name))) > 0:
-			return "is not the name of an annotation, as example.com/team"
+			return "is not a valid annotation name, for example example.com/team"
 		}
 		return ""
 	}, func() schema {
@@ -300,17 +297,17 @@ func labels(reserved ...string) kind[map[string]string] {
 		prefix, _, _ := strings.Cut(name, "/")
 		switch {
 		case slices.Contains(reserved, prefix), slices.Contains(reserved, name):
-			return "is reserved: Jobs and their pods are found by it"
+			return "is reserved: Job Executor finds Jobs and pods by this label"
 		case len(validation.IsQualifiedName(name)) > 0:
-			return "is not the name of a label, as example.com/team"
+			return "is not a valid label name, for example example.com/team"
 		}
 		return ""
 	}, names, schema{"pattern": labelValue, "minimum": 0})
-	return kind[map[string]string]{of.schema, func(d *decoder, at reader.Value, into *map[string]string) {
+	return kind[map[string]string]{of.schema, func(d *decoder, at yamlValue, into *map[string]string) {
 		of.read(d, at, into)
 		for _, name := range slices.Sorted(maps.Keys(*into)) {
 			if len(validation.IsValidLabelValue((*into)[name])) > 0 {
-				d.Wrong(at, "has %q for %s: a label may have 63 letters, digits, and - _ . between them", reader.Cut((*into)[name]), name)
+				d.wrong(at, "has %q for %s: a label value has at most 63 letters, digits, - _ or .", cut((*into)[name]), name)
 			}
 		}
 	}}

@@ -5,15 +5,13 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-
-	"github.com/job-executor/job-executor/functions/jobconfig/reader"
 )
 
 // kubernetes is a value of a type of the Kubernetes API. As in JSON, keys must have their exact
 // spelling, and texts need quotes if they look like numbers.
-func kubernetes[T any](check func(d *decoder, at reader.Value, read *T)) kind[T] {
-	return kind[T]{func() schema { return schemaOf(reflect.TypeFor[T](), kubernetesRules()) }, func(d *decoder, at reader.Value, into *T) {
-		if d.Strict(at, into) {
+func kubernetes[T any](check func(d *decoder, at yamlValue, read *T)) kind[T] {
+	return kind[T]{func() schema { return schemaOf(reflect.TypeFor[T](), kubernetesRules()) }, func(d *decoder, at yamlValue, into *T) {
+		if d.strict(at, into) {
 			check(d, at, into)
 		}
 	}}

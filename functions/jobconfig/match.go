@@ -3,8 +3,6 @@ package jobconfig
 import (
 	"fmt"
 	"strings"
-
-	"github.com/job-executor/job-executor/functions/jobconfig/expression"
 )
 
 // Envelope is an event as JSONPaths see it: an object with the members id, type, source, time, specversion,
@@ -72,7 +70,7 @@ func (e *Event) matches(envelope Envelope, known map[string]looked) bool {
 	}
 	found, isKnown := known[e.JSONPath.Property]
 	if !isKnown {
-		found.value, found.err = expression.Lookup(e.JSONPath.Property, envelope)
+		found.value, found.err = lookup(e.JSONPath.Property, envelope)
 		known[e.JSONPath.Property] = found
 	}
 	if found.err != nil {
@@ -82,7 +80,7 @@ func (e *Event) matches(envelope Envelope, known map[string]looked) bool {
 	case map[string]any, []any, nil:
 		return false
 	default:
-		return expression.Text(found.value) == e.JSONPath.Match
+		return renderText(found.value) == e.JSONPath.Match
 	}
 }
 
@@ -106,13 +104,13 @@ func (c *Config) CheckCost(size int) error {
 	searches := map[string]bool{}
 	for _, action := range c.Actions {
 		for _, event := range action.Events {
-			searches[event.JSONPath.Property] = expression.Searches(event.JSONPath.Property)
+			searches[event.JSONPath.Property] = searchesAll(event.JSONPath.Property)
 		}
 		for _, task := range action.Tasks {
 			for _, env := range task.Env {
 				if env.ValueFrom == ValueFromEvent {
 					// Each variable is rendered separately.
-					searches[env.Value+" "+task.Name+" "+env.Name] = expression.Searches(env.Value)
+					searches[env.Value+" "+task.Name+" "+env.Name] = searchesAll(env.Value)
 				}
 			}
 		}
@@ -124,7 +122,7 @@ func (c *Config) CheckCost(size int) error {
 		}
 	}
 	if count*size > maxSearched {
-		return fmt.Errorf("%s has %d JSONPaths with .., * or ?, too many for an event of %d bytes; name the place of each value, such as $.data.service", Path, count, size)
+		return fmt.Errorf("%s has %d JSONPaths with .., * or ?, too many for an event of %d bytes; write the full path of each value, such as $.data.service", Path, count, size)
 	}
 	return nil
 }
@@ -132,24 +130,24 @@ func (c *Config) CheckCost(size int) error {
 // EventValue renders the value of a variable from an event: scalars as in JSON, objects and lists as JSON, or
 // as YAML if the variable says so. It returns an error if the expression finds nothing.
 func (e *Env) EventValue(envelope Envelope) (string, error) {
-	value, err := expression.Lookup(e.Value, envelope)
+	value, err := lookup(e.Value, envelope)
 	if err != nil {
 		return "", fmt.Errorf("could not add env with name %s, value %s of the event: %w", e.Name, e.Value, err)
 	}
 	// The length as JSON is checked before a larger form is rendered.
-	if most := maxValueBytes(e.As); len(expression.JSON(value)) > most {
-		return "", fmt.Errorf("could not add env with name %s, value %s of the event: it has more than %d bytes; take less of the event", e.Name, e.Value, most)
+	if most := maxValueBytes(e.As); len(renderJSON(value)) > most {
+		return "", fmt.Errorf("could not add env with name %s, value %s of the event: it has more than %d bytes; select a smaller part of the event", e.Name, e.Value, most)
 	}
 	switch e.As {
 	case AsYAML:
-		content, err := expression.YAML(value)
+		content, err := renderYAML(value)
 		if err != nil {
 			return "", fmt.Errorf("could not add env with name %s as YAML: %w", e.Name, err)
 		}
 		return content, nil
 	case AsJSON:
-		return expression.JSON(value), nil
+		return renderJSON(value), nil
 	default:
-		return expression.Text(value), nil
+		return renderText(value), nil
 	}
 }

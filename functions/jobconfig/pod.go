@@ -7,9 +7,6 @@ import (
 	"go.yaml.in/yaml/v4"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-
-	"github.com/job-executor/job-executor/functions/jobconfig/reader"
-	"github.com/job-executor/job-executor/functions/jobconfig/scheduling"
 )
 
 // pullSecret is a name, or as Kubernetes has it, {name: …}.
@@ -17,13 +14,13 @@ func pullSecret() kind[string] {
 	name := required("a Secret")
 	of := object([]property[string]{
 		key("name", "Its name.", name, func(s *string) *string { return s }),
-	}, func(d *decoder, at reader.Value, given members, _ *string) {
-		if given["name"].Node == nil {
-			d.Wrong(at, "needs the name of a Secret")
+	}, func(d *decoder, at yamlValue, given members, _ *string) {
+		if given["name"].node == nil {
+			d.wrong(at, "needs the name of a Secret")
 		}
 	}, func() schema { return schema{"type": "object", "required": []string{"name"}} })
-	return kind[string]{func() schema { return schema{"anyOf": []schema{name.schema(), of.schema()}} }, func(d *decoder, at reader.Value, into *string) {
-		if at.Node.Kind == yaml.MappingNode {
+	return kind[string]{func() schema { return schema{"anyOf": []schema{name.schema(), of.schema()}} }, func(d *decoder, at yamlValue, into *string) {
+		if at.node.Kind == yaml.MappingNode {
 			of.read(d, at, into)
 		} else {
 			name.read(d, at, into)
@@ -36,35 +33,35 @@ func tolerationsOf(task *Task) *[]corev1.Toleration { return &task.Tolerations }
 func affinityOf(task *Task) **corev1.Affinity { return &task.Affinity }
 
 func tolerations() kind[[]corev1.Toleration] {
-	return list(kubernetes(func(d *decoder, at reader.Value, toleration *corev1.Toleration) {
-		d.refused(at, scheduling.Toleration(toleration, nil))
+	return list(kubernetes(func(d *decoder, at yamlValue, toleration *corev1.Toleration) {
+		d.refused(at, ValidateToleration(toleration, nil))
 	}))
 }
 
 func affinity() kind[*corev1.Affinity] {
-	return kubernetes(func(d *decoder, at reader.Value, affinity **corev1.Affinity) {
+	return kubernetes(func(d *decoder, at yamlValue, affinity **corev1.Affinity) {
 		if *affinity != nil {
-			d.refused(at, scheduling.Affinity(*affinity, nil))
+			d.refused(at, ValidateAffinity(*affinity, nil))
 		}
 	})
 }
 
 // refused adds the API server's objections as mistakes.
-func (d *decoder) refused(at reader.Value, wrong field.ErrorList) {
+func (d *decoder) refused(at yamlValue, wrong field.ErrorList) {
 	for _, problem := range wrong {
 		place := strings.Trim(strings.TrimPrefix(problem.Field, "<nil>"), ".")
-		d.Wrong(at, "is refused by Kubernetes: %s: %s", place, problem.ErrorBody())
+		d.wrong(at, "would be rejected by Kubernetes: %s: %s", place, problem.ErrorBody())
 	}
 }
 
 func volumes() kind[[]Volume] {
 	of := list(volume())
-	return kind[[]Volume]{of.schema, func(d *decoder, at reader.Value, into *[]Volume) {
+	return kind[[]Volume]{of.schema, func(d *decoder, at yamlValue, into *[]Volume) {
 		of.read(d, at, into)
 		paths := map[string]bool{}
 		for index, volume := range *into {
 			if clean := path.Clean(volume.MountPath); volume.MountPath != "" && paths[clean] {
-				d.Wrong(at.Item(index), "is mounted at %s, like another volume before it", clean)
+				d.wrong(at.item(index), "is mounted at %s, which another volume already uses", clean)
 			} else {
 				paths[clean] = true
 			}
@@ -82,16 +79,16 @@ func volume() kind[Volume] {
 		key("subPath", "A folder of it.", text(), func(v *Volume) *string { return &v.SubPath },
 			schema{"allOf": []schema{{"not": schema{"type": "string", "pattern": `^/|(^|/)\.\.(/|$)`}}}}, message("must be a relative path without .."), example("team")),
 		key("readOnly", "Whether the task may only read it.", toggle(), func(v *Volume) *bool { return &v.ReadOnly }),
-	}, func(d *decoder, at reader.Value, _ members, volume *Volume) {
+	}, func(d *decoder, at yamlValue, _ members, volume *Volume) {
 		switch mount := path.Clean(volume.MountPath); {
 		case volume.Claim == "" || !path.IsAbs(volume.MountPath) || strings.Contains(mount, ":"):
-			d.Wrong(at, "needs a claim, and a mountPath as /data")
+			d.wrong(at, "needs a claim and a mountPath, for example /data")
 		case mount == "/" || mount == "/keptn":
-			d.Wrong(at, "can't be at %s", mount)
+			d.wrong(at, "cannot be mounted at %s", mount)
 		case strings.Contains(volume.MountPath+"/", "/../"):
-			d.Wrong(at, "has .. in its mountPath: %q", reader.Cut(volume.MountPath))
+			d.wrong(at, "has a mountPath with ..: %q", cut(volume.MountPath))
 		case strings.HasPrefix(volume.SubPath, "/") || strings.Contains("/"+volume.SubPath+"/", "/../"):
-			d.Wrong(at, "has a subPath that leaves the volume: %q", reader.Cut(volume.SubPath))
+			d.wrong(at, "has a subPath outside of the volume: %q", cut(volume.SubPath))
 		}
 	}, func() schema { return schema{"type": "object", "required": []string{"claim", "mountPath"}} })
 }

@@ -3,8 +3,6 @@ package jobconfig
 import (
 	"math"
 	"slices"
-
-	"github.com/job-executor/job-executor/functions/jobconfig/reader"
 )
 
 func securityContext() kind[SecurityContext] {
@@ -53,23 +51,23 @@ func securityRules() schema {
 	}}
 }
 
-func (d *decoder) checkSecurity(at reader.Value, _ members, context *SecurityContext) {
+func (d *decoder) checkSecurity(at yamlValue, _ members, context *SecurityContext) {
 	if context.RunAsUser != nil && *context.RunAsUser == 0 && (context.RunAsNonRoot == nil || *context.RunAsNonRoot) {
-		d.Wrong(at, "runAsUser 0 needs runAsNonRoot: false")
+		d.wrong(at, "runAsUser 0 needs runAsNonRoot: false")
 	}
 	if capabilities := context.Capabilities; capabilities != nil && slices.Contains(capabilities.Add, "CAP_SYS_ADMIN") && !isTrue(context.AllowPrivilegeEscalation) {
-		d.Wrong(at, "capability CAP_SYS_ADMIN is refused by Kubernetes without allowPrivilegeEscalation: true; capabilities are written without CAP_")
+		d.wrong(at, "capability CAP_SYS_ADMIN needs allowPrivilegeEscalation: true; write capabilities without CAP_")
 	}
 	if isTrue(context.Privileged) && context.AllowPrivilegeEscalation != nil && !*context.AllowPrivilegeEscalation {
-		d.Wrong(at, "privileged: true needs allowPrivilegeEscalation: true")
+		d.wrong(at, "privileged: true needs allowPrivilegeEscalation: true")
 	}
 }
 
 func procMount() kind[*string] {
-	return kind[*string]{oneOf("Default").schema, func(d *decoder, at reader.Value, into **string) {
-		mount := d.OneOf(at, "Default", "Unmasked")
+	return kind[*string]{oneOf("Default").schema, func(d *decoder, at yamlValue, into **string) {
+		mount := d.oneOf(at, "Default", "Unmasked")
 		if mount == "Unmasked" {
-			d.Wrong(at, "Unmasked is refused by Kubernetes, as the pod would need hostUsers: false")
+			d.wrong(at, "Unmasked needs hostUsers: false, which is not supported")
 		}
 		if mount != "" {
 			*into = &mount
@@ -78,8 +76,8 @@ func procMount() kind[*string] {
 }
 
 func seccompProfile() kind[SeccompProfile] {
-	profile := kind[*string]{text().schema, func(d *decoder, at reader.Value, into **string) {
-		if path := d.Text(at); path != "" {
+	profile := kind[*string]{text().schema, func(d *decoder, at yamlValue, into **string) {
+		if path := d.text(at); path != "" {
 			*into = &path
 		}
 	}}
@@ -87,12 +85,12 @@ func seccompProfile() kind[SeccompProfile] {
 	return object([]property[SeccompProfile]{
 		key("type", "The kind of profile.", oneOf(types...), func(p *SeccompProfile) *string { return &p.Type }),
 		key("localhostProfile", "The path of a profile on the node.", profile, func(p *SeccompProfile) **string { return &p.LocalhostProfile }, example("profiles/audit.json")),
-	}, func(d *decoder, at reader.Value, _ members, profile *SeccompProfile) {
+	}, func(d *decoder, at yamlValue, _ members, profile *SeccompProfile) {
 		switch {
-		case profile.Type == "" && !d.hasMistake(at.Path+".type"):
-			d.Wrong(at, "needs a type")
+		case profile.Type == "" && !d.hasMistake(at.path+".type"):
+			d.wrong(at, "needs a type")
 		case (profile.Type == "Localhost") != (profile.LocalhostProfile != nil):
-			d.Wrong(at, "needs localhostProfile with type Localhost, and only with it")
+			d.wrong(at, "needs localhostProfile if, and only if, the type is Localhost")
 		}
 	}, seccompRules)
 }

@@ -3,8 +3,6 @@ package jobconfig
 import (
 	"maps"
 	"slices"
-
-	"github.com/job-executor/job-executor/functions/jobconfig/reader"
 )
 
 // schema is a JSON Schema.
@@ -24,21 +22,21 @@ func (s schema) with(more ...schema) schema {
 type kind[T any] struct {
 	// schema is a function because parsing a file does not need it.
 	schema func() schema
-	read   func(d *decoder, at reader.Value, into *T)
+	read   func(d *decoder, at yamlValue, into *T)
 }
 
 // property is a key of a map.
 type property[S any] struct {
 	name   string
 	schema func() schema
-	read   func(d *decoder, at reader.Value, into *S)
+	read   func(d *decoder, at yamlValue, into *S)
 }
 
 // key returns a property for a member of S. Editors show the text about it.
 func key[S, T any](name, about string, of kind[T], member func(*S) *T, more ...schema) property[S] {
 	return property[S]{
 		name: name, schema: func() schema { return of.schema().with(schema{"description": about}).with(more...) },
-		read: func(d *decoder, at reader.Value, into *S) { of.read(d, at, member(into)) },
+		read: func(d *decoder, at yamlValue, into *S) { of.read(d, at, member(into)) },
 	}
 }
 
@@ -51,11 +49,11 @@ func otherwise(value any) schema { return schema{"default": value} }
 func message(text string) schema { return schema{"errorMessage": text} }
 
 // members are the values of a map. A missing key has a nil node.
-type members map[string]reader.Value
+type members map[string]yamlValue
 
 // object is a map with known keys, or null. Check examines the map as a whole, and rules are the same checks as
 // members of a schema; both may be nil. Keys with the prefix x- are ignored.
-func object[S any](fields []property[S], check func(d *decoder, at reader.Value, given members, read *S), rules func() schema) kind[S] {
+func object[S any](fields []property[S], check func(d *decoder, at yamlValue, given members, read *S), rules func() schema) kind[S] {
 	return kind[S]{
 		schema: func() schema {
 			of := schema{
@@ -66,9 +64,9 @@ func object[S any](fields []property[S], check func(d *decoder, at reader.Value,
 			}
 			return of
 		},
-		read: func(d *decoder, at reader.Value, into *S) {
+		read: func(d *decoder, at yamlValue, into *S) {
 			given := members{}
-			d.Object(at, readersOf(d, fields, given, into))
+			d.object(at, readersOf(d, fields, given, into))
 			if check != nil {
 				check(d, at, given, into)
 			}
@@ -93,10 +91,10 @@ func namesOf[S any](fields []property[S]) (names []string) {
 }
 
 // readersOf returns the parser of each key of S. It also records the value as given.
-func readersOf[S any](d *decoder, fields []property[S], given members, into *S) reader.Fields {
-	readers := reader.Fields{}
+func readersOf[S any](d *decoder, fields []property[S], given members, into *S) keyReaders {
+	readers := keyReaders{}
 	for _, field := range fields {
-		readers[field.name] = func(at reader.Value) {
+		readers[field.name] = func(at yamlValue) {
 			given[field.name] = at
 			field.read(d, at, into)
 		}
@@ -110,8 +108,8 @@ func list[T any](of kind[T]) kind[[]T] {
 		schema: func() schema {
 			return schema{"type": []string{"array", "object", "null"}, "items": of.schema(), "maxProperties": 0, "errorMessage": "must be a list"}
 		},
-		read: func(d *decoder, at reader.Value, into *[]T) {
-			d.List(at, func(at reader.Value) {
+		read: func(d *decoder, at yamlValue, into *[]T) {
+			d.list(at, func(at yamlValue) {
 				var item T
 				of.read(d, at, &item)
 				*into = append(*into, item)
@@ -122,8 +120,8 @@ func list[T any](of kind[T]) kind[[]T] {
 
 // optional is a value or null, for which the pointer stays nil.
 func optional[T any](of kind[T]) kind[*T] {
-	return kind[*T]{of.schema, func(d *decoder, at reader.Value, into **T) {
-		if !at.IsNull() {
+	return kind[*T]{of.schema, func(d *decoder, at yamlValue, into **T) {
+		if !at.isNull() {
 			*into = new(T)
 			of.read(d, at, *into)
 		}

@@ -4,8 +4,6 @@ import (
 	"math"
 
 	"k8s.io/apimachinery/pkg/api/resource"
-
-	"github.com/job-executor/job-executor/functions/jobconfig/reader"
 )
 
 const (
@@ -56,19 +54,19 @@ func task() kind[Task] {
 	of := object(taskFields(), (*decoder).checkTask, func() schema {
 		return schema{"type": "object", "required": []string{"image"}, "description": "One container, as a Kubernetes Job."}
 	})
-	return kind[Task]{of.schema, func(d *decoder, at reader.Value, into *Task) {
-		into.line = at.Node.Line
+	return kind[Task]{of.schema, func(d *decoder, at yamlValue, into *Task) {
+		into.line = at.node.Line
 		of.read(d, at, into)
 	}}
 }
 
 // checkTask adds a mistake for each required key that a task lacks.
-func (d *decoder) checkTask(at reader.Value, _ members, task *Task) {
+func (d *decoder) checkTask(at yamlValue, _ members, task *Task) {
 	if d.tasks++; d.tasks == maxTasks+1 {
-		d.Wrong(at, "is too much: the file has more than %d tasks", maxTasks)
+		d.wrong(at, "exceeds the limit: the file has more than %d tasks", maxTasks)
 	}
-	if isMapOrNothing(at) && task.Image == "" && !d.hasMistake(at.Path+".image") {
-		d.Wrong(at, "needs an image: image must be specified")
+	if isMapOrNothing(at) && task.Image == "" && !d.hasMistake(at.path+".image") {
+		d.wrong(at, "needs an image: image must be specified")
 	}
 }
 
@@ -84,14 +82,14 @@ func resources() kind[Resources] {
 }
 
 // compareResources refuses requests above the limits, as the API server does.
-func (d *decoder) compareResources(at reader.Value, _ members, wanted *Resources) {
+func (d *decoder) compareResources(at yamlValue, _ members, wanted *Resources) {
 	for _, of := range []struct{ name, request, limit string }{
 		{"cpu", wanted.Requests.CPU, wanted.Limits.CPU}, {"memory", wanted.Requests.Memory, wanted.Limits.Memory},
 	} {
 		request, requestErr := resource.ParseQuantity(of.request)
 		limit, limitErr := resource.ParseQuantity(of.limit)
 		if requestErr == nil && limitErr == nil && request.Cmp(limit) > 0 {
-			d.Wrong(at, "requests %s of %s, more than its limit of %s", of.request, of.name, of.limit)
+			d.wrong(at, "requests %s of %s, which exceeds its limit of %s", of.request, of.name, of.limit)
 		}
 	}
 }

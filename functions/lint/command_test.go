@@ -21,9 +21,9 @@ const (
 )
 
 const (
-	first   = "actions[0].imag is not known; did you mean image?"
+	first   = "actions[0].imag is not a known key; did you mean image?"
 	second  = `actions[1].image "a b" is not the name of an image: invalid reference format`
-	warning = `actions[1].files[0] "*" is used as it is, since wildcards are not supported; name the folder to copy all files in it`
+	warning = `actions[1].files[0] "*" is used literally: wildcards are not supported; name the folder to copy all its files`
 )
 
 // inFolder creates a folder with files, and changes to it.
@@ -90,7 +90,7 @@ func TestCommand(t *testing.T) {
 		},
 		{
 			name: "a file that is too large", arguments: []string{"large.yaml"},
-			want: "large.yaml:1:1: it has 307200 bytes, more than the 262144 that are allowed\n", err: "there are mistakes",
+			want: "large.yaml:1:1: it has 307200 bytes; the limit is 262144\n", err: "there are mistakes",
 		},
 		{name: "a file that is not there", arguments: []string{"nowhere"}, err: "read the file: open nowhere: no such file or directory"},
 		{name: "an unknown format", arguments: []string{"--format", "xml"}, err: `--format "xml" must be one of github, json, sarif, text`},
@@ -134,7 +134,7 @@ func TestCommand(t *testing.T) {
 			name:      "what the namespace does not allow",
 			input:     strings.Replace(good, "image: busybox", "image: busybox, securityContext: {privileged: true}", 1),
 			arguments: []string{"--event", "event.json", "-"},
-			want: "# sh.keptn.event.test.triggered makes no Jobs: action \"A\", task \"A\" (line 3): its pod is not let in: it violates PodSecurity " +
+			want: "# sh.keptn.event.test.triggered makes no Jobs: action \"A\", task \"A\" (line 3): Kubernetes would reject its pod: it violates PodSecurity " +
 				"\"baseline:latest\": " +
 				"privileged (container \"task\" must not set securityContext.privileged=true)\n",
 			err: "there are mistakes",

@@ -549,7 +549,7 @@ func TestMalformedConfigurationIsReportedInASentence(t *testing.T) {
 	stageState, events := end(t, installed, project, keptnContext)
 	compare(t, "stage", "errored", stageState)
 	compare(t, "events", []summary{{Type: "release.started"}, {"release.finished", "errored", "fail"}}, summaries(events))
-	const mistake = "job/config.yaml is not valid: line 4, column 5: actions[0].imag is not known; did you mean image?"
+	const mistake = "job/config.yaml is not valid: line 4, column 5: actions[0].imag is not a known key; did you mean image?"
 	compare(t, "message", mistake, events[len(events)-1].Data.Message)
 	// It is in Keptn's page of the integration, too.
 	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {

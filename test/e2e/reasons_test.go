@@ -83,7 +83,7 @@ func TestReasons(t *testing.T) {
 		{
 			name:  "pod security",
 			tasks: `{name: T, image: busybox, securityContext: {capabilities: {add: [NET_ADMIN]}}}`,
-			want:  []string{"its pod is not let in", "violates PodSecurity"},
+			want:  []string{"Kubernetes would reject its pod", "violates PodSecurity"},
 		},
 		{
 			name:  "no node is large enough",
@@ -235,7 +235,7 @@ func testPrivileged(t *testing.T, installed *system.Installation, namespace stri
 		compare(t, "stage", want, stageState)
 		return events[len(events)-1].Data.Message
 	}
-	contains(t, message("errored"), "its pod is not let in: it is privileged", "pod-security.kubernetes.io/enforce")
+	contains(t, message("errored"), "Kubernetes would reject its pod: it is privileged", "pod-security.kubernetes.io/enforce")
 	label := []byte(`{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":"privileged"}}}`)
 	_, err := installed.Kubernetes.CoreV1().Namespaces().Patch(t.Context(), namespace, types.MergePatchType, label, metav1.PatchOptions{})
 	must(t, err)

@@ -109,7 +109,7 @@ func TestSequences(t *testing.T) {
 			name: "a mistake in the configuration is told in a sentence", tasks: []string{"rollback"},
 			files: map[string]string{"job/config.yaml": action("rollback", "    task: []\n")},
 			want:  told{"errored", []string{"rollback.started ", "rollback.finished fail"}},
-			says:  []string{"job/config.yaml is not valid: line 5, column 5: actions[0].task is not known; did you mean tasks?"},
+			says:  []string{"job/config.yaml is not valid: line 5, column 5: actions[0].task is not a known key; did you mean tasks?"},
 		},
 		{
 			name: "each task of a sequence is answered, any other by the executor for all others", tasks: []string{"test", "anything"},

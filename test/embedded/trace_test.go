@@ -182,8 +182,8 @@ SERVER bridge RUN test = failure ! Task 'two' failed: container task ended (Reas
 		{
 			name:   "a mistake in the file",
 			config: "apiVersion: v2\nactions:\n- {name: A, event: test.triggered, imag: alpine}\n",
-			want: failed + `job/config.yaml is not valid: line 3, column 36: actions[0].imag is not known; did you mean image?
-SERVER bridge RUN test = error ! job/config.yaml is not valid: line 3, column 36: actions[0].imag is not known; did you mean image?
+			want: failed + `job/config.yaml is not valid: line 3, column 36: actions[0].imag is not a known key; did you mean image?
+SERVER bridge RUN test = error ! job/config.yaml is not valid: line 3, column 36: actions[0].imag is not a known key; did you mean image?
   PRODUCER bridge send sh.keptn.event.test.triggered
     CONSUMER executor process sh.keptn.event.test.triggered
       CONSUMER bridge process sh.keptn.event.test.finished

@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	clienttesting "k8s.io/client-go/testing"
 
-	"github.com/job-executor/job-executor/functions/jobconfig/scheduling"
+	"github.com/job-executor/job-executor/functions/jobconfig"
 	"github.com/job-executor/job-executor/functions/podsecurity"
 )
 
@@ -30,10 +30,10 @@ func validate(job *batchv1.Job) error {
 	}
 	pod := &job.Spec.Template.Spec
 	for index := range pod.Tolerations {
-		failures = append(failures, scheduling.Toleration(&pod.Tolerations[index], template.Child("spec", "tolerations").Index(index))...)
+		failures = append(failures, jobconfig.ValidateToleration(&pod.Tolerations[index], template.Child("spec", "tolerations").Index(index))...)
 	}
 	if pod.Affinity != nil {
-		failures = append(failures, scheduling.Affinity(pod.Affinity, template.Child("spec", "affinity"))...)
+		failures = append(failures, jobconfig.ValidateAffinity(pod.Affinity, template.Child("spec", "affinity"))...)
 	}
 	failures = append(failures, metav1validation.ValidateLabels(pod.NodeSelector, template.Child("spec", "nodeSelector"))...)
 	for _, container := range slices.Concat(job.Spec.Template.Spec.InitContainers, job.Spec.Template.Spec.Containers) {

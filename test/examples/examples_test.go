@@ -160,7 +160,7 @@ func TestEveryKeyIsKnownEverywhere(t *testing.T) {
 		if len(mistakes) != 1 {
 			t.Fatal(mistakes)
 		}
-		_, known, _ := strings.Cut(mistakes[0].Text, unknown+" is not known; there are ")
+		_, known, _ := strings.Cut(mistakes[0].Text, unknown+" is not a known key; valid keys are ")
 		if difference := cmp.Diff(keys, strings.Split(known, ", ")); difference != "" {
 			t.Errorf("keys of an %s (-schema +parser):\n%s", part, difference)
 		}

@@ -35,9 +35,7 @@ func TestWhoMayImportWhom(t *testing.T) {
 		"cluster": nil, "cluster/clientset": {"cluster"}, "run": {"cluster"},
 		"telemetry": {"keptn"}, "function": {"telemetry"}, "telemetry/prometheus": {"function", "telemetry"},
 		"protocol": {"keptn", "run"}, "signature": {"cluster", "function", "keptn", "protocol", "telemetry"},
-		"jobconfig/expression": nil, "jobconfig/reader": nil, "jobconfig/scheduling": nil,
-		"jobconfig": {"jobconfig/expression", "jobconfig/reader", "jobconfig/scheduling"},
-		"allowlist": nil, "excerpt": nil, "files": nil, "podsecurity": nil,
+		"jobconfig": nil, "allowlist": nil, "excerpt": nil, "files": nil, "podsecurity": nil,
 		// The linter plans like the executor, but is no function.
 		"lint": {"executor", "executor/plan", "files", "function", "jobconfig", "keptn", "podsecurity", "protocol", "run"},
 	}

@@ -91,7 +91,7 @@ var reports = []report{
 	{"deep nesting", strings.Repeat(`{"a":`, 200) + "1" + strings.Repeat("}", 200), keptn.ResultFail},
 	{"a NUL in a name", `{"a\u0000":1}`, keptn.ResultFail},
 	{"labels that are a list", `{"labels":["a"]}`, keptn.ResultFail},
-	{"a member that is given twice", `{"result":"fail","result":"pass"}`, keptn.ResultFail},
+	{"a duplicate member", `{"result":"fail","result":"pass"}`, keptn.ResultFail},
 }
 
 // reportOf draws a report; most tasks write nothing.

@@ -157,7 +157,7 @@ func tasksOf(actions []jobconfig.MatchedAction) (count int) {
 }
 
 func tooMany(tasks int) error {
-	return Mistakef("the matching actions have %d tasks, more than the %d that one event may run", tasks, maxRunJobs)
+	return Mistakef("the matching actions have %d tasks; the limit per event is %d", tasks, maxRunJobs)
 }
 
 // jobs plans the Jobs of an action. First is true if no action before it has Jobs.
@@ -206,7 +206,7 @@ func (p Plan) jobOf(
 		return batchv1.Job{}, err
 	}
 	if why != "" {
-		return batchv1.Job{}, wrong.add(Mistakef("its pod is not let in: %s", why))
+		return batchv1.Job{}, wrong.add(Mistakef("Kubernetes would reject its pod: %s", why))
 	}
 	job := p.job(action, taskIndex, task, keptnTask, spec, suspend)
 	job.Annotations[run.DeadlineAnnotation] = deadlineSource
@@ -224,7 +224,7 @@ func (p Plan) jobOf(
 		}
 	}
 	if size := job.Size(); size > maxJobBytes {
-		return batchv1.Job{}, wrong.add(Mistakef("its Job would have %d bytes, more than the %d that are allowed; take less of the event into its env", size, maxJobBytes))
+		return batchv1.Job{}, wrong.add(Mistakef("its Job would have %d bytes; the limit is %d. Pass a smaller part of the event to env", size, maxJobBytes))
 	}
 	return job, nil
 }
@@ -305,7 +305,7 @@ func sizeOf(jobs []batchv1.Job) (total int) {
 }
 
 func tooLarge() error {
-	return Mistakef("the Jobs of the matching actions would have more than the %d bytes that one event may make", maxRunBytes)
+	return Mistakef("the Jobs of the matching actions exceed the limit of %d bytes per event", maxRunBytes)
 }
 
 const (

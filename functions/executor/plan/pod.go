@@ -36,7 +36,7 @@ func (p Plan) podSpec(ctx context.Context, task jobconfig.Task, later bool, wron
 	}
 	if allowed := p.NamespacesOf(p.Task.Project); !slices.Contains(allowed, namespace) {
 		// Return before looking anything up: the namespace belongs to another project.
-		return nil, "", wrong.add(Mistakef("namespace %q is not one of those in which Jobs may run: %s", namespace, strings.Join(allowed, ", ")))
+		return nil, "", wrong.add(Mistakef("namespace %q is not allowed. Jobs may run in: %s", namespace, strings.Join(allowed, ", ")))
 	}
 	serviceAccount := *cmp.Or(task.ServiceAccount, &p.ServiceAccount)
 	if serviceAccount == "" {
@@ -160,7 +160,7 @@ func (p Plan) volumeSize(task jobconfig.Task) (*resource.Quantity, error) {
 		return nil, Mistakef("volumeSize %q is not a quantity", task.VolumeSize)
 	}
 	if most := p.MaxVolumeSize.Quantity; wanted.Cmp(most) > 0 {
-		return nil, Mistakef("volumeSize %s is more than the %s that the installation allows (MAX_JOB_VOLUME_SIZE)", task.VolumeSize, most.String())
+		return nil, Mistakef("volumeSize %s exceeds the limit of %s (MAX_JOB_VOLUME_SIZE)", task.VolumeSize, most.String())
 	}
 	return &wanted, nil
 }

@@ -94,7 +94,7 @@ func (r *reader) object(path string, depth int) (any, error) {
 			r.mistake("the name of member %q contains a NUL character", member)
 		}
 		if _, known := members[name]; known {
-			r.mistake("member %s is given twice", member)
+			r.mistake("member %s is a duplicate", member)
 		}
 		if members[name], err = r.value(member, depth+1); err != nil {
 			return nil, err

@@ -63,7 +63,7 @@ func TestParse(t *testing.T) {
 		{name: "an empty list", message: `[]`, want: mistakes("it is not a JSON object, but a list; write {…}")},
 		{name: "a number that no float64 holds", message: `{"a":{"value":[1, 1e400]}}`, want: mistakes("a.value[1] has the number 1e400, which is out of range")},
 		{name: "a NUL in a name", message: `{"a\u0000":1}`, want: mistakes(`the name of member "a\x00" contains a NUL character`)},
-		{name: "a member that is given twice", message: `{"result":"fail","result":"pass"}`, want: mistakes("member result is given twice")},
+		{name: "a duplicate member", message: `{"result":"fail","result":"pass"}`, want: mistakes("member result is a duplicate")},
 		{name: "too deep", message: deep, want: mistakes(strings.TrimSuffix(strings.Repeat("a.", maxDepth+1), ".") + " is nested deeper than 32 levels")},
 		{
 			name: "wrong types", message: `{"result": false, "status": {}, "message": 5, "labels": ["report=http://x"]}`,

@@ -1,4 +1,4 @@
-package expression
+package jobconfig
 
 import (
 	"strings"
@@ -45,10 +45,10 @@ func TestTheDialectOfJSONPath(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.path, func(t *testing.T) {
-			value, err := Lookup(test.path, event)
+			value, err := lookup(test.path, event)
 			got := ""
 			if err == nil {
-				got = Text(value)
+				got = renderText(value)
 			}
 			if got != test.want || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
 				t.Errorf("got %q, %v", got, err)
@@ -69,12 +69,12 @@ func TestPathsThatCouldSelectTooMuchAreRefused(t *testing.T) {
 		"$.data.a[?$.data.b[*]]":             "a second $",
 		"$[0,0,0][0,0,0][0,0,0][0,0,0]":      "", // 81 values at most
 		"$[0,0,0][0,0,0][0,0,0][0,0,0][0,0]": "more than 8 commas",
-		"$.a[?search(@.b, '(a{1000}){9}')]":  "is no JSONPath",
-		"$.a['b]":                            "is no JSONPath",
+		"$.a[?search(@.b, '(a{1000}){9}')]":  "is not a JSONPath",
+		"$.a['b]":                            "is not a JSONPath",
 	}
 	for path, want := range tests {
 		t.Run(path, func(t *testing.T) {
-			err := CheckPath(path)
+			err := checkPath(path)
 			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 				t.Errorf("got %v, want %q", err, want)
 			}
@@ -89,10 +89,10 @@ func FuzzPath(f *testing.F) {
 		f.Add(path)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
-		if CheckPath(path) != nil {
+		if checkPath(path) != nil {
 			return
 		}
-		if _, err := Lookup(path, event); err != nil && strings.HasPrefix(err.Error(), "parsing ") {
+		if _, err := lookup(path, event); err != nil && strings.HasPrefix(err.Error(), "parsing ") {
 			t.Errorf("%q is taken, but: %v", path, err)
 		}
 	})

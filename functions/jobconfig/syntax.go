@@ -1,4 +1,4 @@
-package reader
+package jobconfig
 
 import (
 	"bytes"
@@ -10,8 +10,8 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// Tree returns the root of a file, nil if the file is empty, or its syntax error.
-func Tree(content []byte) (*yaml.Node, *Mistake) {
+// parseTree returns the root of a file, nil if the file is empty, or its syntax error.
+func parseTree(content []byte) (*yaml.Node, *Mistake) {
 	if wrong := unprintable(content); wrong != nil {
 		return nil, wrong
 	}
@@ -26,19 +26,19 @@ func Tree(content []byte) (*yaml.Node, *Mistake) {
 		return nil, tabOr(content, syntaxMistake(err))
 	}
 	if err := loader.Load(&next); err == nil && !isEmpty(&next) {
-		return nil, &Mistake{Line: next.Line, Column: next.Column, Text: "a second document begins here (---), which nobody reads; put its actions into the first"}
+		return nil, &Mistake{Line: next.Line, Column: next.Column, Text: "a second document (---) is ignored; move its actions into the first"}
 	} else if err != nil && !errors.Is(err, io.EOF) {
 		return nil, syntaxMistake(err)
 	}
 	if document.Kind == yaml.DocumentNode && len(document.Content) == 1 {
-		return Follow(document.Content[0]), nil
+		return follow(document.Content[0]), nil
 	}
 	return &document, nil
 }
 
 // isEmpty reports whether a document is empty, as after a last ---.
 func isEmpty(document *yaml.Node) bool {
-	return document.Kind == yaml.DocumentNode && len(document.Content) == 1 && Value{Node: document.Content[0]}.IsNull()
+	return document.Kind == yaml.DocumentNode && len(document.Content) == 1 && yamlValue{node: document.Content[0]}.isNull()
 }
 
 // unprintable returns the first character that YAML does not allow.
@@ -48,9 +48,9 @@ func unprintable(content []byte) *Mistake {
 		char, size := utf8.DecodeRune(content[index:])
 		switch {
 		case char == utf8.RuneError && size <= 1:
-			return &Mistake{Line: line, Column: column, Text: "this is no UTF-8 text"}
+			return &Mistake{Line: line, Column: column, Text: "invalid UTF-8"}
 		case char < ' ' && char != '\n' && char != '\r' && char != '\t' || char == '\x7f':
-			return &Mistake{Line: line, Column: column, Text: "there is a control character here, which can't be in a file"}
+			return &Mistake{Line: line, Column: column, Text: "control characters are not allowed"}
 		case char == '\n':
 			line, column = line+1, 0
 		}
@@ -65,21 +65,21 @@ var syntaxWords = []struct {
 	isBegin bool
 	told    string
 }{
-	{"',' or ']'", true, "this list is not closed by ], or a comma is missing in it"},
-	{"',' or '}'", true, "this map is not closed by }, or a comma is missing in it"},
-	{"end of stream", true, "this text in quotes is not closed"},
-	{"document indicator", true, "this text in quotes is not closed"},
-	{"expected ':'", true, "there is no colon with a blank after this key"},
-	{"expected key", false, "this does not fit what stands before it; look at the indentation"},
-	{"expected '-'", false, "this does not fit what stands before it; look at the indentation"},
-	{"block sequence entries", false, "there can't be an item of a list here; look at the indentation"},
-	{"mapping values", false, "there can't be a key here; look at the indentation, and quote a text that has a colon"},
+	{"',' or ']'", true, "a closing ] or a comma is missing in this list"},
+	{"',' or '}'", true, "a closing } or a comma is missing in this map"},
+	{"end of stream", true, "the closing quote is missing"},
+	{"document indicator", true, "the closing quote is missing"},
+	{"expected ':'", true, "a colon and a space are missing after this key"},
+	{"expected key", false, "this does not match the lines above; check the indentation"},
+	{"expected '-'", false, "this does not match the lines above; check the indentation"},
+	{"block sequence entries", false, "a list item is not allowed here; check the indentation"},
+	{"mapping values", false, "a key is not allowed here; check the indentation, and quote text that contains a colon"},
 	{"tab", false, "tab character; indent with spaces"},
-	{"cannot start any token", false, "no value can begin by this character; quote the text"},
-	{"escape", false, "there is no such escape in a text in double quotes"},
-	{"unknown anchor", false, "there is no anchor (&) of this name; quote a text that begins by *"},
+	{"cannot start any token", false, "a value cannot begin with this character; quote the text"},
+	{"escape", false, "unknown escape in double quotes"},
+	{"unknown anchor", false, "unknown anchor (&); quote text that begins with *"},
 	{"alias or anchor", false, "the name of an anchor (&) or alias (*) is missing; quote the text"},
-	{"node content", false, "there is no value here; quote a text that begins by such a character"},
+	{"node content", false, "the value is missing; quote text that begins with a special character"},
 	{"contains itself", false, "this anchor contains itself"},
 }
 
@@ -103,9 +103,9 @@ func tabOr(content []byte, wrong *Mistake) *Mistake {
 func syntaxMistake(err error) *Mistake {
 	failure, ok := errors.AsType[*yaml.LoadError](err)
 	if !ok {
-		return &Mistake{Text: "it is no YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}
+		return &Mistake{Text: "invalid YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}
 	}
-	told := Mistake{Line: failure.Mark.Line, Column: failure.Mark.Column, Text: "this is no YAML: " + failure.Message}
+	told := Mistake{Line: failure.Mark.Line, Column: failure.Mark.Column, Text: "invalid YAML: " + failure.Message}
 	for _, words := range syntaxWords {
 		if !strings.Contains(failure.Message, words.part) {
 			continue

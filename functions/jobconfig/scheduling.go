@@ -1,4 +1,4 @@
-package scheduling
+package jobconfig
 
 import (
 	corev1 "k8s.io/api/core/v1"
@@ -8,8 +8,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// Toleration validates a toleration.
-func Toleration(toleration *corev1.Toleration, at *field.Path) (wrong field.ErrorList) {
+// ValidateToleration and ValidateAffinity follow the API server (k8s.io/kubernetes/pkg/apis/core/validation, 1.34),
+// whose code is too large to link. test/conformance compares them with a real API server.
+func ValidateToleration(toleration *corev1.Toleration, at *field.Path) (wrong field.ErrorList) {
 	if toleration.Key != "" {
 		wrong = append(wrong, metav1validation.ValidateLabelName(toleration.Key, at.Child("key"))...)
 	}
@@ -40,8 +41,8 @@ func Toleration(toleration *corev1.Toleration, at *field.Path) (wrong field.Erro
 	return wrong
 }
 
-// Affinity validates an affinity.
-func Affinity(affinity *corev1.Affinity, at *field.Path) (wrong field.ErrorList) {
+// ValidateAffinity validates an affinity.
+func ValidateAffinity(affinity *corev1.Affinity, at *field.Path) (wrong field.ErrorList) {
 	if nodes := affinity.NodeAffinity; nodes != nil {
 		at := at.Child("nodeAffinity")
 		if required := nodes.RequiredDuringSchedulingIgnoredDuringExecution; required != nil {
@@ -79,7 +80,7 @@ func weight(weight int32, at *field.Path) field.ErrorList {
 
 func nodeSelectorTerm(term *corev1.NodeSelectorTerm, at *field.Path, isRequired bool) (wrong field.ErrorList) {
 	for index := range term.MatchExpressions {
-		wrong = append(wrong, expression(&term.MatchExpressions[index], at.Child("matchExpressions").Index(index), isRequired)...)
+		wrong = append(wrong, nodeSelectorRequirement(&term.MatchExpressions[index], at.Child("matchExpressions").Index(index), isRequired)...)
 	}
 	for index := range term.MatchFields {
 		requirement, at := &term.MatchFields[index], at.Child("matchFields").Index(index)
@@ -95,7 +96,7 @@ func nodeSelectorTerm(term *corev1.NodeSelectorTerm, at *field.Path, isRequired 
 	return wrong
 }
 
-func expression(requirement *corev1.NodeSelectorRequirement, at *field.Path, isRequired bool) (wrong field.ErrorList) {
+func nodeSelectorRequirement(requirement *corev1.NodeSelectorRequirement, at *field.Path, isRequired bool) (wrong field.ErrorList) {
 	switch requirement.Operator {
 	case corev1.NodeSelectorOpIn, corev1.NodeSelectorOpNotIn:
 		if len(requirement.Values) == 0 {

@@ -1,4 +1,4 @@
-package expression
+package jobconfig
 
 import (
 	"encoding/json"
@@ -8,8 +8,8 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// YAML renders a value as YAML.
-func YAML(value any) (string, error) {
+// renderYAML renders a value as YAML.
+func renderYAML(value any) (string, error) {
 	content, err := yaml.Marshal(withNumbers(value))
 	return string(content), err
 }
@@ -36,16 +36,16 @@ func withNumbers(value any) any {
 	}
 }
 
-// Text renders a value as text: a text as it is, anything else as JSON.
-func Text(value any) string {
+// renderText renders a value as text: a text as it is, anything else as JSON.
+func renderText(value any) string {
 	if text, ok := value.(string); ok {
 		return text
 	}
-	return JSON(value)
+	return renderJSON(value)
 }
 
-// JSON renders a value as JSON without HTML escapes.
-func JSON(value any) string {
+// renderJSON renders a value as JSON without HTML escapes.
+func renderJSON(value any) string {
 	var text strings.Builder
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)

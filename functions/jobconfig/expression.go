@@ -1,4 +1,4 @@
-package expression
+package jobconfig
 
 import (
 	"errors"
@@ -14,21 +14,21 @@ import (
 
 // Limits of one expression, since all projects share the executor.
 const (
-	// MaxPatternBytes and maxPatternSize bound a regular expression: its text, and its compiled instructions.
-	MaxPatternBytes = 512
+	// maxPatternBytes and maxPatternSize bound a regular expression: its text, and its compiled instructions.
+	maxPatternBytes = 512
 	maxPatternSize  = 5000
-	// MaxPathBytes, maxPathWildcards and maxPathUnions bound a JSONPath. Each wildcard and each comma
+	// maxPathBytes, maxPathWildcards and maxPathUnions bound a JSONPath. Each wildcard and each comma
 	// multiplies the results.
-	MaxPathBytes     = 512
+	maxPathBytes     = 512
 	maxPathWildcards = 2
 	maxPathUnions    = 8
 )
 
-// Compile measures and compiles a regular expression. The size is about the number of instructions. The text of
+// compilePattern measures and compiles a regular expression. The size is about the number of instructions. The text of
 // its error follows "is no regular expression: ".
-func Compile(pattern string) (compiled *regexp.Regexp, size int, err error) {
-	if len(pattern) > MaxPatternBytes {
-		return nil, 0, fmt.Errorf("it has %d characters, more than %d", len(pattern), MaxPatternBytes)
+func compilePattern(pattern string) (compiled *regexp.Regexp, size int, err error) {
+	if len(pattern) > maxPatternBytes {
+		return nil, 0, fmt.Errorf("it has %d characters; the limit is %d", len(pattern), maxPatternBytes)
 	}
 	parsed, err := syntax.Parse(pattern, syntax.Perl)
 	if failure, ok := errors.AsType[*syntax.Error](err); ok {
@@ -53,11 +53,11 @@ func sizeOf(parsed *syntax.Regexp) int {
 	return size
 }
 
-// CheckPath returns an error for an invalid JSONPath, or one that could select too much. The text of the error
+// checkPath returns an error for an invalid JSONPath, or one that could select too much. The text of the error
 // follows the path of the value.
-func CheckPath(path string) error {
-	if len(path) > MaxPathBytes {
-		return fmt.Errorf("is a JSONPath of %d characters, more than %d", len(path), MaxPathBytes)
+func checkPath(path string) error {
+	if len(path) > maxPathBytes {
+		return fmt.Errorf("is a JSONPath of %d characters; the limit is %d", len(path), maxPathBytes)
 	}
 	bare := withoutTexts(path)
 	wildcards := strings.Count(bare, "*") + strings.Count(bare, "..") + strings.Count(bare, "?")
@@ -67,47 +67,47 @@ func CheckPath(path string) error {
 	case strings.Count(bare, ",") > maxPathUnions:
 		return fmt.Errorf("is a JSONPath with more than %d commas: %s", maxPathUnions, path)
 	case strings.Count(bare, "$") > 1:
-		return fmt.Errorf("is a JSONPath that begins anew within itself, by a second $: %s", path)
+		return fmt.Errorf("is a JSONPath with a second $: %s", path)
 	}
-	if _, err := parse(path); err != nil {
-		return fmt.Errorf("%q is no JSONPath; write it as $.data.service, $.data.list[0] or $.data.labels['build-id']", path)
+	if _, err := parsePath(path); err != nil {
+		return fmt.Errorf("%q is not a JSONPath; write, for example, $.data.service, $.data.list[0] or $.data.labels['build-id']", path)
 	}
 	return nil
 }
 
-// Searches reports whether a JSONPath searches the whole event.
-func Searches(path string) bool {
+// searchesAll reports whether a JSONPath searches the whole event.
+func searchesAll(path string) bool {
 	bare := withoutTexts(path)
 	return strings.ContainsAny(bare, "*?") || strings.Contains(bare, "..")
 }
 
-// texts are the quoted parts of a JSONPath.
-var texts = regexp.MustCompile(`'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"`)
+// quoted are the quoted parts of a JSONPath.
+var quoted = regexp.MustCompile(`'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"`)
 
 // withoutTexts returns a JSONPath without its quoted parts, which must not be counted.
-func withoutTexts(path string) string { return texts.ReplaceAllString(path, "") }
+func withoutTexts(path string) string { return quoted.ReplaceAllString(path, "") }
 
-// parse parses a JSONPath of RFC 9535 without functions: the job-executor-service has none, and two of them
+// parsePath parses a JSONPath of RFC 9535 without functions: the job-executor-service has none, and two of them
 // evaluate unbounded regular expressions.
-func parse(path string) (*jsonpath.Path, error) {
+func parsePath(path string) (*jsonpath.Path, error) {
 	return jsonpath.NewParser(jsonpath.WithRegistry(&registry.Registry{})).Parse(path)
 }
 
-// Lookup returns the selection of a JSONPath: a value if it can select only one, otherwise a list. If the only
+// lookup returns the selection of a JSONPath: a value if it can select only one, otherwise a list. If the only
 // value does not exist, the error names what is missing.
-func Lookup(path string, event map[string]any) (any, error) {
-	parsed, err := parse(path)
+func lookup(path string, event map[string]any) (any, error) {
+	parsed, err := parsePath(path)
 	if err != nil {
 		return nil, fmt.Errorf("parsing a JSONPath: %w", err)
 	}
 	selected := parsed.SelectLocated(event)
 	if parsed.Query().Singular() != nil {
 		if len(selected) == 0 {
-			return nil, missing(parsed.Query().Segments(), event)
+			return nil, missingIn(parsed.Query().Segments(), event)
 		}
 		return selected[0].Node, nil
 	}
-	if Searches(path) {
+	if searchesAll(path) {
 		selected.Sort() // members of an object have no order
 	}
 	values := make([]any, 0, len(selected))
@@ -117,8 +117,8 @@ func Lookup(path string, event map[string]any) (any, error) {
 	return values, nil
 }
 
-// missing returns the first name or index of a path that does not exist in the event.
-func missing(path []*spec.Segment, event map[string]any) error {
+// missingIn returns the first name or index of a path that does not exist in the event.
+func missingIn(path []*spec.Segment, event map[string]any) error {
 	for index, segment := range path {
 		if len(jsonpath.New(spec.Query(true, path[:index+1]...)).Select(event)) > 0 {
 			continue
@@ -130,5 +130,5 @@ func missing(path []*spec.Segment, event map[string]any) error {
 			return fmt.Errorf("index %d out of bounds", int(selector))
 		}
 	}
-	return errors.New("there is nothing")
+	return errors.New("not found")
 }
