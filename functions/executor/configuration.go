@@ -37,7 +37,7 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 		Files: &BridgeFiles{Namespaces: configuration.Namespaces, Gateway: files.Client{
 			URL: configuration.BridgeURL, TokenFile: configuration.TokenFile, HTTP: &http.Client{Transport: dependencies.Transport, Timeout: files.CallTimeout},
 		}},
-		Jobs: configuration.Store(dependencies.Kubernetes),
+		Jobs: configuration.Jobs(dependencies.Kubernetes),
 		Cluster: &RememberingCluster{
 			Cluster: &KubernetesCluster{Client: dependencies.Kubernetes}, Allowed: configuration.MayBeNamed, Now: dependencies.Now,
 		},

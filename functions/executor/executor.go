@@ -37,7 +37,7 @@ type File struct {
 	Grant files.Grant
 }
 
-// Jobs creates the Jobs of the cluster, as run.Store does.
+// Jobs creates the Jobs of the cluster, as store.Jobs does.
 type Jobs interface {
 	List(ctx context.Context, runID string) ([]batchv1.Job, error)
 	Create(ctx context.Context, job *batchv1.Job) (created *batchv1.Job, err error)

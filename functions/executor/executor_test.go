@@ -34,6 +34,7 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/run/store"
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
@@ -168,7 +169,7 @@ func newExecutor(file file, jobs *jobs) *Executor {
 	return &Executor{
 		Files: file, Jobs: jobs, Cluster: fakeCluster{}, Tracer: noop.NewTracerProvider().Tracer(""),
 		Configuration: Configuration{Rules: plan.Rules{
-			Settings:                run.Settings{Namespaces: []string{"jobs", "others"}, Installation: "ours"},
+			Settings:                store.Settings{Namespaces: []string{"jobs", "others"}, Installation: "ours"},
 			TerminationGraceSeconds: 5, ServiceAccount: "default-account", AllowedImages: []string{"busybox*", " docker.io/locustio/*"},
 			AllowedSecrets: []string{"made*"}, AllowedServiceAccounts: []string{"made"}, AllowedLabel: tasksLabel(),
 			VolumeSize: quantity("20Mi"), MaxVolumeSize: quantity("1Gi"), TemporarySize: quantity("100Mi"),

@@ -18,6 +18,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/cluster/clientset"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/run/store"
 )
 
 // ofRun returns a Job of a project's run. A queued one has waited for a number of seconds.
@@ -168,7 +169,7 @@ func TestRunsOfAProjectBeginInTheirOrder(t *testing.T) {
 	source, client := newSource(&broker{}, nil), fake.NewClientset()
 	source.Client = clientset.Of(client)
 	source.MaxActiveRuns = most
-	source.Marker = &run.Store{Client: source.Client, Namespaces: source.Namespaces, Installation: "ours"}
+	source.Marker = &store.Jobs{Client: source.Client, Namespaces: source.Namespaces, Installation: "ours"}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	jobs := client.BatchV1().Jobs("jobs")

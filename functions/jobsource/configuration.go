@@ -7,7 +7,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/cluster"
 	"github.com/job-executor/job-executor/functions/function"
-	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/run/store"
 	"github.com/job-executor/job-executor/functions/signature"
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
@@ -16,7 +16,7 @@ import (
 type Configuration struct {
 	// Broker is where events go.
 	Broker function.Sink
-	run.Settings
+	store.Settings
 	Signing signature.Settings
 	// MaxActiveRuns is how many runs of a project may be active at a time; 0 is no limit.
 	MaxActiveRuns int `env:"MAX_ACTIVE_RUNS_PER_PROJECT" envDefault:"0"`
@@ -50,7 +50,7 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 		Client: dependencies.Kubernetes, Namespaces: configuration.Namespaces, Installation: configuration.Installation,
 		ActiveInterval: configuration.ActiveInterval, StartDeadline: configuration.StartDeadline, MaxActiveRuns: configuration.MaxActiveRuns,
 		Sender: party.Sender(sender),
-		Marker: configuration.Store(dependencies.Kubernetes),
+		Marker: configuration.Jobs(dependencies.Kubernetes),
 		Tracer: signals.Tracers.Tracer("jobsource"), Meter: signals.Meters.Meter("jobsource"), Events: signals.Events,
 		Now: dependencies.Now, Log: signals.Log,
 	}

@@ -29,6 +29,7 @@ import (
 	"github.com/job-executor/job-executor/functions/cluster/clientset"
 	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/run/store"
 )
 
 type state struct {
@@ -346,7 +347,7 @@ func TestRunDeliversEveryCompletion(t *testing.T) {
 		return action.GetNamespace() == "broken", nil, apierrors.NewForbidden(batchv1.Resource("jobs"), "", errors.New("no role"))
 	})
 	jobs := source.Client.Jobs("jobs")
-	source.Marker = &run.Store{Client: source.Client, Namespaces: source.Namespaces, Installation: "ours"}
+	source.Marker = &store.Jobs{Client: source.Client, Namespaces: source.Namespaces, Installation: "ours"}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	done := make(chan error, 1)
 	go func() { done <- source.Run(ctx) }()

@@ -20,7 +20,7 @@ import (
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
-// Marker changes Jobs, as run.Store does.
+// Marker changes Jobs, as store.Jobs does.
 type Marker interface {
 	MarkReported(ctx context.Context, job *batchv1.Job, at time.Time) error
 	Expire(ctx context.Context, job *batchv1.Job, now time.Time) error

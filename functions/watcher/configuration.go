@@ -7,7 +7,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/cluster"
 	"github.com/job-executor/job-executor/functions/function"
-	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/run/store"
 	"github.com/job-executor/job-executor/functions/signature"
 	"github.com/job-executor/job-executor/functions/telemetry"
 	"github.com/job-executor/job-executor/functions/watcher/redact"
@@ -15,7 +15,7 @@ import (
 
 // Configuration is the watcher's environment.
 type Configuration struct {
-	run.Settings
+	store.Settings
 	Signing signature.Settings
 	// MaxLogBytes is how much of one container's log goes into the finished event.
 	MaxLogBytes int `env:"MAX_LOG_BYTES" envDefault:"262144"`
@@ -38,8 +38,8 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 	signals := dependencies.Telemetry
 	party := configuration.Signing.Party(signature.Watcher, dependencies.Now, signals)
 	watcher := &Watcher{
-		Runs:        configuration.Store(dependencies.Kubernetes),
-		Pods:        &run.Pods{Client: dependencies.Kubernetes},
+		Runs:        configuration.Jobs(dependencies.Kubernetes),
+		Pods:        &store.Pods{Client: dependencies.Kubernetes},
 		Secrets:     &redact.KubernetesSecrets{Client: dependencies.Kubernetes, Log: signals.Log},
 		Rules:       &Admission{Client: dependencies.Kubernetes},
 		MaxLogBytes: configuration.MaxLogBytes, LogTimeout: configuration.LogTimeout,

@@ -21,11 +21,12 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/run/store"
 	"github.com/job-executor/job-executor/functions/watcher/jobspan"
 	"github.com/job-executor/job-executor/functions/watcher/redact"
 )
 
-// Runs reads and changes the Jobs of runs, as run.Store does.
+// Runs reads and changes the Jobs of runs, as store.Jobs does.
 type Runs interface {
 	List(ctx context.Context, runID string) ([]batchv1.Job, error)
 	Resume(ctx context.Context, job *batchv1.Job) error
@@ -35,7 +36,7 @@ type Runs interface {
 	MarkReported(ctx context.Context, job *batchv1.Job, at time.Time) error
 }
 
-// Pods reads the pods of a Job and what they printed, as run.Pods does.
+// Pods reads the pods of a Job and what they printed, as store.Pods does.
 type Pods interface {
 	List(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error)
 	Log(ctx context.Context, pod *corev1.Pod, container string, to io.Writer) error
@@ -151,7 +152,7 @@ func (w *Watcher) delete(ctx context.Context, jobs []batchv1.Job) error {
 // run has ended.
 func (w *Watcher) next(ctx context.Context, asked protocol.Notice) (*event.Event, error) {
 	jobs, err := w.Runs.List(ctx, asked.RunID)
-	refused, isRefused := errors.AsType[*run.RefusedError](err)
+	refused, isRefused := errors.AsType[*store.RefusedError](err)
 	if err != nil && !isRefused {
 		return nil, err
 	}

@@ -27,6 +27,7 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/run/store"
 )
 
 var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -295,7 +296,7 @@ func TestHandle(t *testing.T) {
 		{name: "what can't be read is tried again", world: world{err: errDown}, of: "one", want: outcome{}, err: errDown},
 		{
 			name:  "so is what is refused, as long as nobody has seen it deleted",
-			world: world{err: &run.RefusedError{Err: errDown}},
+			world: world{err: &store.RefusedError{Err: errDown}},
 			of:    "one",
 			want:  outcome{},
 			err:   errDown,
@@ -419,7 +420,7 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 	running.Status.InitContainerStatuses = []corev1.ContainerStatus{
 		{Name: "fetch-files", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
 	}
-	refused := &run.RefusedError{Namespaces: []string{"jobs"}, Err: errDown}
+	refused := &store.RefusedError{Namespaces: []string{"jobs"}, Err: errDown}
 	gone := "The Jobs of this task were deleted before it was finished, and with them its result. Run the sequence again."
 	tests := []struct {
 		name             string

@@ -22,6 +22,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/cluster/clientset"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/run/store"
 	"github.com/job-executor/job-executor/test/console"
 )
 
@@ -55,23 +56,23 @@ type container struct {
 
 // step is a change of a Job and the resulting view.
 type step struct {
-	do   func(ctx context.Context, store *run.Store, job *batchv1.Job) error
+	do   func(ctx context.Context, store *store.Jobs, job *batchv1.Job) error
 	want job
 }
 
 // gone is the view of a deleted Job without pods.
 var gone = job{}
 
-func suspend(ctx context.Context, store *run.Store, job *batchv1.Job) error {
+func suspend(ctx context.Context, store *store.Jobs, job *batchv1.Job) error {
 	_, err := store.Client.Jobs(job.Namespace).Patch(ctx, job.Name, types.MergePatchType, []byte(`{"spec":{"suspend":true}}`), metav1.PatchOptions{})
 	return err
 }
 
-func resume(ctx context.Context, store *run.Store, job *batchv1.Job) error {
+func resume(ctx context.Context, store *store.Jobs, job *batchv1.Job) error {
 	return store.Resume(ctx, job)
 }
 
-func remove(ctx context.Context, store *run.Store, job *batchv1.Job) error {
+func remove(ctx context.Context, store *store.Jobs, job *batchv1.Job) error {
 	return store.Delete(ctx, job)
 }
 
@@ -85,8 +86,8 @@ func podsOf(ctx context.Context, client kubernetes.Interface, job *batchv1.Job) 
 }
 
 // removePods deletes the pods of a Job like another client.
-func removePods(client kubernetes.Interface) func(context.Context, *run.Store, *batchv1.Job) error {
-	return func(ctx context.Context, _ *run.Store, job *batchv1.Job) error {
+func removePods(client kubernetes.Interface) func(context.Context, *store.Jobs, *batchv1.Job) error {
+	return func(ctx context.Context, _ *store.Jobs, job *batchv1.Job) error {
 		_, err := deletePods(ctx, client, job)
 		return err
 	}
@@ -108,8 +109,8 @@ func deletePods(ctx context.Context, client kubernetes.Interface, job *batchv1.J
 }
 
 // replacePods deletes the pods of a Job and waits until they are gone.
-func replacePods(client kubernetes.Interface) func(context.Context, *run.Store, *batchv1.Job) error {
-	return func(ctx context.Context, _ *run.Store, job *batchv1.Job) error {
+func replacePods(client kubernetes.Interface) func(context.Context, *store.Jobs, *batchv1.Job) error {
+	return func(ctx context.Context, _ *store.Jobs, job *batchv1.Job) error {
 		pods, err := deletePods(ctx, client, job)
 		if err != nil {
 			return err
@@ -142,7 +143,7 @@ const (
 	MissingNode    = "conformance.missing/node"
 )
 
-func expire(ctx context.Context, store *run.Store, job *batchv1.Job) error {
+func expire(ctx context.Context, store *store.Jobs, job *batchv1.Job) error {
 	_, err := store.Client.Jobs(job.Namespace).Patch(ctx, job.Name, types.MergePatchType, []byte(`{"spec":{"ttlSecondsAfterFinished":1}}`), metav1.PatchOptions{})
 	return err
 }
@@ -206,8 +207,8 @@ func withNativeSidecar(script string) func(*batchv1.JobSpec) {
 }
 
 // evictPods evicts the pods of a Job like a drain, and waits until they are gone.
-func evictPods(client kubernetes.Interface) func(context.Context, *run.Store, *batchv1.Job) error {
-	return func(ctx context.Context, _ *run.Store, job *batchv1.Job) error {
+func evictPods(client kubernetes.Interface) func(context.Context, *store.Jobs, *batchv1.Job) error {
+	return func(ctx context.Context, _ *store.Jobs, job *batchv1.Job) error {
 		pods, err := podsOf(ctx, client, job)
 		if err != nil {
 			return err
@@ -353,7 +354,7 @@ func TestJobs(t *testing.T, client kubernetes.Interface, namespace string) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			store := &run.Store{Client: clientset.Of(client), Namespaces: []string{namespace}}
+			store := &store.Jobs{Client: clientset.Of(client), Namespaces: []string{namespace}}
 			if _, err := store.Create(t.Context(), test.job); err != nil {
 				t.Fatal(err)
 			}
@@ -397,7 +398,7 @@ func look(ctx context.Context, client kubernetes.Interface, namespace, name stri
 	case !apierrors.IsNotFound(err):
 		return job{}, err
 	}
-	reader := &run.Pods{Client: clientset.Of(client)}
+	reader := &store.Pods{Client: clientset.Of(client)}
 	pods, err := reader.List(ctx, &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}})
 	if err != nil {
 		return job{}, err

@@ -32,7 +32,7 @@ func golist(t *testing.T, arguments ...string) []string {
 func TestWhoMayImportWhom(t *testing.T) {
 	libraries := map[string][]string{
 		"keptn": nil, "keptn/api": {"keptn"},
-		"cluster": nil, "cluster/clientset": {"cluster"}, "run": {"cluster"},
+		"cluster": nil, "cluster/clientset": {"cluster"}, "run": nil, "run/store": {"cluster", "run"},
 		"telemetry": {"keptn"}, "function": {"telemetry"}, "telemetry/prometheus": {"function", "telemetry"},
 		"protocol": {"keptn", "run"}, "signature": {"cluster", "function", "keptn", "protocol", "telemetry"},
 		"jobconfig": nil, "allowlist": nil, "excerpt": nil, "files": nil, "podsecurity": nil,

@@ -11,13 +11,13 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/job-executor/job-executor/functions/allowlist"
-	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/run/store"
 )
 
 // Rules are what the installation allows and what holds where a task says
 // nothing. The defaults are those of the job-executor-service's chart.
 type Rules struct {
-	run.Settings
+	store.Settings
 	// ServiceAccount is the default service account of Jobs.
 	ServiceAccount string `env:"JOB_SERVICE_ACCOUNT" envDefault:"job-executor-job"`
 	// AllowedImages are glob patterns; an empty list allows every image.

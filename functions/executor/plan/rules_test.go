@@ -7,11 +7,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/job-executor/job-executor/functions/function"
-	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/run/store"
 )
 
 func TestWrongRulesOfTheInstallationAreNamed(t *testing.T) {
-	namespaces := run.Settings{Namespaces: []string{"jobs", "shop"}}
+	namespaces := store.Settings{Namespaces: []string{"jobs", "shop"}}
 	for name, test := range map[string]struct {
 		rules Rules
 		want  string
@@ -45,7 +45,7 @@ func TestWrongRulesOfTheInstallationAreNamed(t *testing.T) {
 // No project can use another project's namespace.
 func TestProjectsHaveTheirNamespaces(t *testing.T) {
 	rules := Rules{
-		Settings:          run.Settings{Namespaces: []string{"jobs", "shop", "shop-too", "bank", "more"}},
+		Settings:          store.Settings{Namespaces: []string{"jobs", "shop", "shop-too", "bank", "more"}},
 		ProjectNamespaces: map[string]string{"shop": "shop+shop-too", "bank": "bank"},
 	}
 	for project, want := range map[string][]string{"shop": {"shop", "shop-too"}, "bank": {"bank"}, "other": {"jobs", "more"}} {
