@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -62,13 +63,13 @@ type echo struct {
 	seen  []string
 }
 
-func (e *echo) Send(ctx context.Context, triggered event.Event) error {
+func (e *echo) handle(ctx context.Context, triggered event.Event) (*event.Event, error) {
 	e.mutex.Lock()
 	e.seen = append(e.seen, triggered.Type())
 	e.mutex.Unlock()
 	task, _, err := keptn.ParseTask(triggered)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	started := protocol.Answer{Task: task, Phase: keptn.Started, At: e.now()}.Event()
 	passed := keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass}
@@ -78,19 +79,19 @@ func (e *echo) Send(ctx context.Context, triggered event.Event) error {
 			_, phase, _ := keptn.ParseType(answer.Type())
 			signed, err := e.party.Sign(answer)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			if reply, err := e.deliver(ctx, signed); err == nil && (reply != nil || phase == keptn.Started) {
 				break
 			}
 			select {
 			case <-ctx.Done():
-				return ctx.Err()
+				return nil, ctx.Err()
 			case <-time.After(time.Millisecond):
 			}
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // The bridge against a control plane that matches recordings, over both transports. The HTTP poller is fast
@@ -237,21 +238,23 @@ func run(ctx context.Context, t *testing.T, transport bridge.Transport, server *
 	}
 	keys := signature.Keys{Own: signature.Watcher, Private: private, Public: map[signature.Name]ed25519.PublicKey{signature.Watcher: public}}
 	behind := &echo{now: time.Now, party: &signature.Party{Keys: keys, Now: time.Now}}
+	broker := httptest.NewServer(function.Receiver(behind.handle, 1<<20, telemetry.To("broker", slog.DiscardHandler)))
+	t.Cleanup(broker.Close)
+	configuration.Broker.URL = broker.URL
 	dependencies := bridge.Dependencies{
-		Kubernetes: fake.NewClientset(), KeptnTransport: http.DefaultTransport, Transport: http.DefaultTransport, Broker: behind, Keys: keys,
-		Telemetry: telemetry.To("bridge", slog.DiscardHandler), Now: time.Now,
-		Uninstalled: func(context.Context) bool { return false },
-		Jitter:      func(limit time.Duration) time.Duration { return limit },
+		Kubernetes: fake.NewClientset(), KeptnTransport: http.DefaultTransport, Transport: http.DefaultTransport,
+		Telemetry: telemetry.To("bridge", slog.DiscardHandler), Now: time.Now, Jitter: func(limit time.Duration) time.Duration { return limit },
 	}
+	connections := bridge.Connections{Keys: keys}
 	if transport == bridge.NATS {
 		stream, err := bridge.ConnectNATS(configuration, dependencies)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(stream.Close)
-		dependencies.Stream = stream
+		connections.Stream = stream
 	}
-	program, err := bridge.New(configuration, dependencies)
+	program, err := bridge.New(configuration, dependencies, connections)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,25 +51,13 @@ type Elector interface {
 	Holder() string
 }
 
-// Dependencies are the outside world of a bridge.
+// Dependencies are the outside world of a bridge, for Connect and New.
 type Dependencies struct {
 	Kubernetes kubernetes.Interface
-	// GrantKey signs grants.
-	GrantKey []byte
-	// Keys sign sent events and verify received ones.
-	Keys signature.Source
 	// Transport makes requests to the Broker and to the elected bridge.
 	Transport http.RoundTripper
 	// KeptnTransport makes requests to Keptn; nil is one that verifies TLS as configured.
 	KeptnTransport http.RoundTripper
-	// Broker replaces the configured Broker if it is not nil.
-	Broker protocol.Sender
-	// Stream is nil if events are exchanged over HTTP.
-	Stream Stream
-	// Elector is nil if there is only one bridge.
-	Elector Elector
-	// Uninstalled reports whether the installation is being removed.
-	Uninstalled func(ctx context.Context) bool
 	// Reload reads the configuration again, for rotated secrets; nil if they never change.
 	Reload    func() (Configuration, error)
 	Telemetry *telemetry.Signals
@@ -78,30 +66,48 @@ type Dependencies struct {
 	Jitter func(time.Duration) time.Duration
 }
 
-// Connect adds the dependencies of a bridge on a cluster: keys, the connection to NATS, the election, and
-// whether the bridge is uninstalled. It creates missing keys. It waits for the cluster until the context ends.
-func Connect(ctx context.Context, configuration Configuration, dependencies Dependencies) (Dependencies, error) {
-	cluster, log, pod := dependencies.Kubernetes, dependencies.Telemetry.Log, configuration.Pod
-	var err error
-	if dependencies.GrantKey, err = function.Retry(ctx, log, func(ctx context.Context) ([]byte, error) {
-		return gateway.LoadGrantKey(ctx, cluster.CoreV1().Secrets(pod.Namespace), configuration.Grants.Secret)
-	}); err != nil {
-		return Dependencies{}, err
+// Connections are what a bridge obtains from its cluster and from NATS when it starts.
+type Connections struct {
+	// GrantKey signs grants.
+	GrantKey []byte
+	// Keys sign sent events and verify received ones.
+	Keys signature.Source
+	// Stream is nil if events are exchanged over HTTP.
+	Stream Stream
+	// Elector is nil if there is only one bridge.
+	Elector Elector
+	// Uninstalled reports whether the installation is being removed; nil never is.
+	Uninstalled func(ctx context.Context) bool
+}
+
+// Connect reads or creates the keys, and prepares the election and the connection to NATS. It waits for the
+// cluster until the context ends.
+func Connect(ctx context.Context, configuration Configuration, dependencies Dependencies) (Connections, error) {
+	log, pod := dependencies.Telemetry.Log, configuration.Pod
+	grantKey, err := function.Retry(ctx, log, func(ctx context.Context) ([]byte, error) {
+		return gateway.LoadGrantKey(ctx, dependencies.Kubernetes.CoreV1().Secrets(pod.Namespace), configuration.Grants.Secret)
+	})
+	if err != nil {
+		return Connections{}, err
 	}
-	if dependencies.Keys, err = function.Retry(ctx, log, func(ctx context.Context) (signature.Source, error) {
-		return signature.Make(ctx, clientset.Of(cluster), pod.Namespace)
-	}); err != nil {
-		return Dependencies{}, err
+	keys, err := function.Retry(ctx, log, func(ctx context.Context) (signature.Source, error) {
+		return signature.Make(ctx, clientset.Of(dependencies.Kubernetes), pod.Namespace)
+	})
+	if err != nil {
+		return Connections{}, err
 	}
-	dependencies.Elector = &election.Election{
-		Leases: cluster.CoordinationV1(), Pods: cluster.CoreV1(), Namespace: pod.Namespace, Name: pod.Lease,
-		PodName: pod.Name, PodIP: pod.IP, Port: pod.Port, Log: log,
+	connections := Connections{
+		GrantKey: grantKey, Keys: keys,
+		Elector: &election.Election{
+			Leases: dependencies.Kubernetes.CoordinationV1(), Pods: dependencies.Kubernetes.CoreV1(), Namespace: pod.Namespace, Name: pod.Lease,
+			PodName: pod.Name, PodIP: pod.IP, Port: pod.Port, Log: log,
+		},
+		Uninstalled: Uninstalled(ctx, dependencies.Kubernetes.AppsV1().Deployments(pod.Namespace), configuration.Registration.Deployment),
 	}
-	dependencies.Uninstalled = Uninstalled(ctx, cluster.AppsV1().Deployments(pod.Namespace), configuration.Registration.Deployment)
 	if configuration.Keptn.Transport == NATS {
-		dependencies.Stream, err = ConnectNATS(configuration, dependencies)
+		connections.Stream, err = ConnectNATS(configuration, dependencies)
 	}
-	return dependencies, err
+	return connections, err
 }
 
 // ConnectNATS returns a stream that connects in the background and reconnects for ever. Its error names the
@@ -148,23 +154,21 @@ func sourceOf(configuration Configuration, grantKey []byte) string {
 }
 
 // New wires a bridge. Its error names the invalid setting.
-func New(configuration Configuration, dependencies Dependencies) (function.Program, error) {
-	source, now, log := sourceOf(configuration, dependencies.GrantKey), dependencies.Now, dependencies.Telemetry.Log
+func New(configuration Configuration, dependencies Dependencies, connections Connections) (function.Program, error) {
+	source, now, log := sourceOf(configuration, connections.GrantKey), dependencies.Now, dependencies.Telemetry.Log
 	tracer, timing := dependencies.Telemetry.Tracers.Tracer("bridge"), configuration.Timing
 	client, err := configuration.client(dependencies.KeptnTransport, source, newSecrets(configuration, dependencies), log)
 	if err != nil {
 		return function.Program{}, err
 	}
 	peers := &http.Client{Transport: dependencies.Transport, Timeout: function.BrokerTimeout}
-	broker := dependencies.Broker
-	if broker == nil {
-		if broker, err = configuration.Broker.Sender(dependencies.Transport, function.BrokerTimeout, dependencies.Telemetry.Events); err != nil {
-			return function.Program{}, err
-		}
+	sink, err := configuration.Broker.Sender(dependencies.Transport, function.BrokerTimeout, dependencies.Telemetry.Events)
+	if err != nil {
+		return function.Program{}, err
 	}
-	party := &signature.Party{Keys: dependencies.Keys, Now: now, Events: dependencies.Telemetry.Events, Log: log}
-	broker = party.Sender(broker)
-	subscriptions := intake.NewSubscriptions(client, configuration.integration(), timing.PingInterval, dependencies.Uninstalled, log)
+	party := &signature.Party{Keys: connections.Keys, Now: now, Events: dependencies.Telemetry.Events, Log: log}
+	broker := party.Sender(sink)
+	subscriptions := intake.NewSubscriptions(client, configuration.integration(), timing.PingInterval, connections.Uninstalled, log)
 	subscriptions.Registered = func(ctx context.Context, types []string) {
 		if err := client.CheckDatastore(ctx); err != nil && slices.Contains(types, getSLI) {
 			log.WarnContext(ctx, "get-sli events of lighthouse-service are not answered: mongodb-datastore cannot be asked; they need KEPTN_TRANSPORT nats", "error", err)
@@ -177,7 +181,7 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	}
 	spans := &runspan.Writer{Tracer: tracer, Ended: metrics.Ended, Now: now, Page: configuration.Keptn.page()}
 	waiting := report.Timing{Loss: timing.LossTimeout, Interval: countInterval, Limit: countLimit}
-	if stream := dependencies.Stream; stream != nil {
+	if stream := connections.Stream; stream != nil {
 		sender, maxBytes, waiting.Deduplication = stream, stream.MaxBytes, deduplication
 	}
 	reporter := &report.Reporter{
@@ -199,10 +203,10 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	lanes := &intake.Lanes{}
 	poller := &poll.Poller{
 		Lister: client, Subscriptions: subscriptions, Take: inbox.Take, Lanes: lanes,
-		Interval: timing.PollInterval, Alone: dependencies.Stream == nil, Jitter: dependencies.Jitter, Metrics: metrics, Log: log,
+		Interval: timing.PollInterval, Alone: connections.Stream == nil, Jitter: dependencies.Jitter, Metrics: metrics, Log: log,
 	}
 	loops := []func(context.Context) error{subscriptions.Run, poller.Run, active.Run}
-	if stream := dependencies.Stream; stream != nil {
+	if stream := connections.Stream; stream != nil {
 		// Listing only finds what the stream did not bring.
 		poller.Interval = timing.ResyncInterval
 		in := intake.Intake{Receiving: poller.Soon, Wants: loggingUnwanted(subscriptions.Wants, log), Lanes: lanes, Take: inbox.Take}
@@ -225,7 +229,7 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 		Resources: client, Counter: client, Reporter: reporter,
 		Reviewer: gateway.NewTokenReviewer(dependencies.Kubernetes.AuthenticationV1().TokenReviews(), now),
 		Verify:   party.Verify,
-		Grants:   &gateway.Grants{Key: dependencies.GrantKey, Lifetime: configuration.Grants.Lifetime, Now: now},
+		Grants:   &gateway.Grants{Key: connections.GrantKey, Lifetime: configuration.Grants.Lifetime, Now: now},
 		Subjects: configuration.Grants.Subjects, Cache: gateway.NewCache(), Log: log,
 	}
 	handlers := map[string]function.Handler{
@@ -233,8 +237,8 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 		"/undelivered": party.Handler(deadLetters.Handle, deadletter.Extensions()...),
 		"/active":      party.Handler(active.Handle),
 	}
-	if dependencies.Elector != nil {
-		loops = elected(dependencies.Elector, peers, handlers, loops, reporter.Begin)
+	if connections.Elector != nil {
+		loops = elected(connections.Elector, peers, handlers, loops, reporter.Begin)
 	}
 	return function.Program{Handlers: handlers, Routes: files.Routes(), RoutesPort: configuration.Grants.FilesPort, Loops: loops, Ready: client.Ready}, nil
 }

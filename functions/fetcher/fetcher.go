@@ -101,7 +101,7 @@ func (f *Fetcher) fetch(ctx context.Context, root *os.Root, entry string) (err e
 	for _, level := range files.Levels() {
 		found, err := f.fetchFrom(ctx, root, level, strings.Trim(entry, "/"))
 		if err != nil {
-			return fmt.Errorf("fetching %s: %w", entry, err)
+			return fmt.Errorf("fetch %s: %w", entry, err)
 		}
 		if found {
 			trace.SpanFromContext(ctx).SetAttributes(attribute.String("job_executor.file.level", string(level)))
@@ -179,7 +179,7 @@ func modeOf(content []byte) os.FileMode {
 
 func (f *Fetcher) write(root *os.Root, name string, content []byte) error {
 	if err := makeDirectory(root, filepath.Dir(name)); err != nil {
-		return fmt.Errorf("making the directory of %s: %w", name, err)
+		return fmt.Errorf("create the directory of %s: %w", name, err)
 	}
 	mode := modeOf(content)
 	err := root.WriteFile(name, content, mode)
@@ -187,7 +187,7 @@ func (f *Fetcher) write(root *os.Root, name string, content []byte) error {
 		err = root.Chmod(name, mode) // whatever the umask
 	}
 	if err != nil {
-		return fmt.Errorf("writing %s: %w", name, err)
+		return fmt.Errorf("write %s: %w", name, err)
 	}
 	f.Log.Info("file fetched", "path", filepath.Join(f.Configuration.Target, name), "bytes", len(content))
 	return nil

@@ -112,14 +112,14 @@ func (c *Client) Grant(ctx context.Context, received event.Event, namespaces []s
 		return Grant{}, err
 	}
 	if err := cehttp.WriteRequest(ctx, binding.ToMessage(&received), request); err != nil {
-		return Grant{}, fmt.Errorf("encoding event %s: %w", received.ID(), err)
+		return Grant{}, fmt.Errorf("encode event %s: %w", received.ID(), err)
 	}
 	content, header, err := c.call(request, maxGrantBytes)
 	if status, ok := errors.AsType[*StatusError](err); ok && status.Code == http.StatusGone {
 		return Grant{}, ErrOver
 	}
 	if err != nil {
-		return Grant{}, fmt.Errorf("getting a grant: %w", err)
+		return Grant{}, fmt.Errorf("get a grant: %w", err)
 	}
 	return Grant{Token: string(content), Started: header.Get(StartedHeader) != ""}, nil
 }
@@ -138,7 +138,7 @@ func (c *Client) Paths(ctx context.Context, grant string, level Level) ([]string
 	}
 	var paths []string
 	if err := json.Unmarshal(content, &paths); err != nil {
-		return nil, fmt.Errorf("reading the list of files: %w", err)
+		return nil, fmt.Errorf("read the list of files: %w", err)
 	}
 	return paths, nil
 }
@@ -159,11 +159,11 @@ func (c *Client) resource(ctx context.Context, grant string, query url.Values, m
 func (c *Client) request(ctx context.Context, method, path string) (*http.Request, error) {
 	token, err := os.ReadFile(c.TokenFile)
 	if err != nil {
-		return nil, fmt.Errorf("reading the token for the bridge: %w", err)
+		return nil, fmt.Errorf("read the token for the bridge: %w", err)
 	}
 	request, err := http.NewRequestWithContext(ctx, method, c.URL+path, nil)
 	if err != nil {
-		return nil, fmt.Errorf("making a request to the bridge: %w", err)
+		return nil, fmt.Errorf("create a request to the bridge: %w", err)
 	}
 	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	return request, nil
@@ -172,12 +172,12 @@ func (c *Client) request(ctx context.Context, method, path string) (*http.Reques
 func (c *Client) call(request *http.Request, maxBytes int64) ([]byte, http.Header, error) {
 	response, err := c.HTTP.Do(request)
 	if err != nil {
-		return nil, nil, fmt.Errorf("asking the bridge: %w", err)
+		return nil, nil, fmt.Errorf("ask the bridge: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	content, err := io.ReadAll(io.LimitReader(response.Body, maxBytes+1))
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading the bridge's answer: %w", err)
+		return nil, nil, fmt.Errorf("read the bridge's answer: %w", err)
 	}
 	if response.StatusCode != http.StatusOK {
 		return nil, nil, &StatusError{Code: response.StatusCode, Message: strings.TrimSpace(string(content))}

@@ -95,14 +95,14 @@ func TestReceiverAnswersWhatKnativeActsOn(t *testing.T) {
 			name:   "what is no event is not, either",
 			method: "POST",
 			body:   "{}",
-			want:   answer{Status: 400, Body: "reading the event: unknown Message encoding\n"},
+			want:   answer{Status: 400, Body: "read the event: unknown Message encoding\n"},
 		},
 		{
 			name:    "nor what is too large",
 			method:  "POST",
 			version: binary,
 			body:    strings.Repeat("x", 2000),
-			want:    answer{Status: 413, Body: "reading the event: it is too large: more than 1000 bytes\n"},
+			want:    answer{Status: 413, Body: "read the event: it is too large: more than 1000 bytes\n"},
 		},
 		{name: "events come by POST", method: "GET", version: binary, want: answer{Status: 405, Body: "events are received by POST\n"}},
 	}

@@ -44,7 +44,7 @@ func Receiver(handle Handler, maxBytes int64, signals *telemetry.Signals) http.H
 			err = fmt.Errorf("%w: more than %d bytes", errTooLarge, maxBytes)
 		}
 		if err != nil {
-			err = Permanent(fmt.Errorf("reading the event: %w", err))
+			err = Permanent(fmt.Errorf("read the event: %w", err))
 			signals.Events.Received(ctx, unknownType, began, ErrorType(err))
 			fail(ctx, writer, log, err)
 			return

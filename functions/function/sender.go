@@ -49,7 +49,7 @@ func (s *Sender) Send(ctx context.Context, outgoing event.Event) error {
 	}
 	defer func() { _ = response.Body.Close() }()
 	if _, err := io.Copy(io.Discard, io.LimitReader(response.Body, maxRefusalBytes)); err != nil {
-		return fmt.Errorf("reading the answer to event %s: %w", outgoing.ID(), err)
+		return fmt.Errorf("read the answer to event %s: %w", outgoing.ID(), err)
 	}
 	return nil
 }
@@ -67,7 +67,7 @@ func (s *Sender) Request(ctx context.Context, outgoing event.Event) (*event.Even
 	}
 	reply, err := binding.ToEvent(ctx, message)
 	if err != nil {
-		return nil, fmt.Errorf("reading the reply to event %s: %w", outgoing.ID(), err)
+		return nil, fmt.Errorf("read the reply to event %s: %w", outgoing.ID(), err)
 	}
 	return reply, nil
 }
@@ -77,24 +77,24 @@ func (s *Sender) post(ctx context.Context, outgoing event.Event) (_ *http.Respon
 	defer func() { s.Events.Sent(ctx, outgoing.Type(), ErrorType(err)) }()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL, nil)
 	if err != nil {
-		return nil, fmt.Errorf("making a request to %s: %w", s.URL, err)
+		return nil, fmt.Errorf("create a request to %s: %w", s.URL, err)
 	}
 	outgoing = s.Overrides.Add(within(ctx, outgoing))
 	if traceparent := telemetry.Text(ctx); traceparent != "" {
 		request.Header.Set(telemetry.Extension, traceparent) // for Knative's own spans
 	}
 	if err := cehttp.WriteRequest(ctx, binding.ToMessage(&outgoing), request); err != nil {
-		return nil, fmt.Errorf("encoding event %s: %w", outgoing.ID(), err)
+		return nil, fmt.Errorf("encode event %s: %w", outgoing.ID(), err)
 	}
 	token, err := os.ReadFile(s.TokenFile)
 	if err == nil {
 		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("reading the token for %s: %w", s.URL, err)
+		return nil, fmt.Errorf("read the token for %s: %w", s.URL, err)
 	}
 	response, err := s.HTTP.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("posting event %s: %w", outgoing.ID(), err)
+		return nil, fmt.Errorf("post event %s: %w", outgoing.ID(), err)
 	}
 	if response.StatusCode >= 200 && response.StatusCode <= 299 {
 		return response, nil
@@ -102,7 +102,7 @@ func (s *Sender) post(ctx context.Context, outgoing event.Event) (_ *http.Respon
 	defer func() { _ = response.Body.Close() }()
 	content, err := io.ReadAll(io.LimitReader(response.Body, maxRefusalBytes))
 	if err != nil {
-		return nil, fmt.Errorf("reading the answer to event %s: %w", outgoing.ID(), err)
+		return nil, fmt.Errorf("read the answer to event %s: %w", outgoing.ID(), err)
 	}
 	err = fmt.Errorf("%s answered event %s with %d: %s", s.URL, outgoing.ID(), response.StatusCode, strings.TrimSpace(string(content)))
 	if response.StatusCode == http.StatusBadRequest {

@@ -90,7 +90,7 @@ func TestSenderShowsItsToken(t *testing.T) {
 		t.Errorf("Authorization (-want +got):\n%s", difference)
 	}
 	sender.TokenFile = t.TempDir()
-	if err := sender.Send(t.Context(), *reply()); err == nil || !strings.Contains(err.Error(), "reading the token for "+server.URL) {
+	if err := sender.Send(t.Context(), *reply()); err == nil || !strings.Contains(err.Error(), "read the token for "+server.URL) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -98,7 +98,7 @@ func parsePath(path string) (*jsonpath.Path, error) {
 func lookup(path string, event map[string]any) (any, error) {
 	parsed, err := parsePath(path)
 	if err != nil {
-		return nil, fmt.Errorf("parsing a JSONPath: %w", err)
+		return nil, fmt.Errorf("parse a JSONPath: %w", err)
 	}
 	selected := parsed.SelectLocated(event)
 	if parsed.Query().Singular() != nil {

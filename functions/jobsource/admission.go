@@ -83,7 +83,7 @@ func (s *Source) admit(ctx context.Context, project string, admitted map[types.U
 	var failures []error
 	for _, job := range queued {
 		if err := s.Marker.Admit(ctx, job); err != nil {
-			failures = append(failures, fmt.Errorf("admitting run %s of project %s: %w", job.Labels[run.EventIDLabel], project, err))
+			failures = append(failures, fmt.Errorf("admit run %s of project %s: %w", job.Labels[run.EventIDLabel], project, err))
 			continue
 		}
 		still[job.UID] = true

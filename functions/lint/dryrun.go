@@ -119,7 +119,7 @@ func write(output io.Writer, eventType string, job *batchv1.Job) error {
 	job.APIVersion, job.Kind = "batch/v1", "Job"
 	content, err := sigsyaml.Marshal(job)
 	if err != nil {
-		return fmt.Errorf("encoding Job %s: %w", job.Name, err)
+		return fmt.Errorf("encode Job %s: %w", job.Name, err)
 	}
 	_, err = fmt.Fprintf(output, "---\n# %s runs task %q of action %q\n%s",
 		eventType, job.Annotations[run.TaskNameAnnotation], job.Annotations[run.ActionNameAnnotation], content)

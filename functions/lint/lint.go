@@ -86,7 +86,7 @@ func contentOf(input io.Reader, path string, most int64) (content []byte, err er
 	}
 	content, err = io.ReadAll(io.LimitReader(input, most+1))
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", path, err)
+		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
 	if int64(len(content)) > most {
 		return nil, fmt.Errorf("read %s: more than %d bytes", path, most)
@@ -116,7 +116,7 @@ func configurations(directory string) (paths []string, err error) {
 		err = errors.New("there is no " + jobconfig.Path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("looking into %s: %w", directory, err)
+		return nil, fmt.Errorf("look into %s: %w", directory, err)
 	}
 	return paths, nil
 }

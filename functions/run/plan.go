@@ -56,14 +56,14 @@ func EncodePlan(runID string, plan []Planned) (string, error) {
 		}
 		first, err := strconv.Atoi(planned.Name[strings.LastIndex(planned.Name, "-")+1:])
 		if err != nil {
-			return "", fmt.Errorf("encoding the plan: the name of Job %s: %w", planned.Name, err)
+			return "", fmt.Errorf("encode the plan: the name of Job %s: %w", planned.Name, err)
 		}
 		planned.Task, planned.Name = "", ""
 		entries = append(entries, plannedTasks{Planned: planned, First: first, Tasks: []string{task}})
 	}
 	content, err := json.Marshal(entries)
 	if err != nil {
-		return "", fmt.Errorf("encoding the plan: %w", err)
+		return "", fmt.Errorf("encode the plan: %w", err)
 	}
 	return string(content), nil
 }

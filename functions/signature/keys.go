@@ -143,7 +143,7 @@ func Make(ctx context.Context, client cluster.Client, namespace string) (Keys, e
 	made := Keys{Own: Bridge, Public: map[Name]ed25519.PublicKey{}}
 	public, err := client.ConfigMaps(namespace).Get(ctx, PublicKeys, metav1.GetOptions{})
 	if err != nil {
-		return Keys{}, fmt.Errorf("reading the public keys: %w", err)
+		return Keys{}, fmt.Errorf("read the public keys: %w", err)
 	}
 	changed := false
 	for _, name := range Names() {
@@ -157,7 +157,7 @@ func Make(ctx context.Context, client cluster.Client, namespace string) (Keys, e
 		made.Public[name] = private.Public().(ed25519.PublicKey)
 		encoded, err := x509.MarshalPKIXPublicKey(made.Public[name])
 		if err != nil {
-			return Keys{}, fmt.Errorf("encoding the public key of %s: %w", name, err)
+			return Keys{}, fmt.Errorf("encode the public key of %s: %w", name, err)
 		}
 		content := string(pem.EncodeToMemory(&pem.Block{Type: publicBlock, Bytes: encoded}))
 		if public.Data[string(name)+Suffix] != content {
@@ -169,7 +169,7 @@ func Make(ctx context.Context, client cluster.Client, namespace string) (Keys, e
 	}
 	if changed {
 		if _, err := client.ConfigMaps(namespace).Update(ctx, public, metav1.UpdateOptions{}); err != nil {
-			return Keys{}, fmt.Errorf("storing the public keys: %w", err)
+			return Keys{}, fmt.Errorf("store the public keys: %w", err)
 		}
 	}
 	return made, nil
@@ -179,7 +179,7 @@ func Make(ctx context.Context, client cluster.Client, namespace string) (Keys, e
 func makeOne(ctx context.Context, secrets cluster.Objects[*corev1.Secret, *corev1.SecretList], name Name) (ed25519.PrivateKey, error) {
 	secret, err := secrets.Get(ctx, SecretOf(name), metav1.GetOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("reading the key of %s: %w", name, err)
+		return nil, fmt.Errorf("read the key of %s: %w", name, err)
 	}
 	if content := secret.Data[PrivateField]; len(content) > 0 {
 		private, err := parsePrivate(content)
@@ -190,7 +190,7 @@ func makeOne(ctx context.Context, secrets cluster.Objects[*corev1.Secret, *corev
 	}
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("making a key for %s: %w", name, err)
+		return nil, fmt.Errorf("create a key for %s: %w", name, err)
 	}
 	return private, store(ctx, secrets, secret, private)
 }
@@ -199,11 +199,11 @@ func makeOne(ctx context.Context, secrets cluster.Objects[*corev1.Secret, *corev
 func store(ctx context.Context, secrets cluster.Objects[*corev1.Secret, *corev1.SecretList], secret *corev1.Secret, private ed25519.PrivateKey) error {
 	encoded, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
-		return fmt.Errorf("encoding a key: %w", err)
+		return fmt.Errorf("encode a key: %w", err)
 	}
 	secret.Data = map[string][]byte{PrivateField: pem.EncodeToMemory(&pem.Block{Type: privateBlock, Bytes: encoded})}
 	if _, err := secrets.Update(ctx, secret, metav1.UpdateOptions{}); err != nil {
-		return fmt.Errorf("storing a key in Secret %s: %w", secret.Name, err)
+		return fmt.Errorf("store a key in Secret %s: %w", secret.Name, err)
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ var ErrUnproven = errors.New("nothing proves that the event comes from a functio
 
 // ErrNoKeys means that keys are missing. The bridge creates them at installation, and Kubernetes takes up to a
 // minute to mount them into running pods.
-var ErrNoKeys = errors.New("signing keys are missing; the bridge creates them when it starts")
+var ErrNoKeys = errors.New("sign keys are missing; the bridge creates them when it starts")
 
 // envelope is a DSSE envelope (DSSE 1.0.2). encoding/json encodes its bytes in Base64.
 type envelope struct {
@@ -72,10 +72,10 @@ type Party struct {
 func (p *Party) Sign(outgoing event.Event) (event.Event, error) {
 	keys, err := p.Keys.Keys()
 	if err != nil {
-		return event.Event{}, fmt.Errorf("signing event %s: %w", outgoing.ID(), err)
+		return event.Event{}, fmt.Errorf("sign event %s: %w", outgoing.ID(), err)
 	}
 	if keys.Private == nil {
-		return event.Event{}, fmt.Errorf("signing event %s: %w", outgoing.ID(), ErrNoKeys)
+		return event.Event{}, fmt.Errorf("sign event %s: %w", outgoing.ID(), ErrNoKeys)
 	}
 	signed := outgoing.Clone()
 	signed.SetExtension(MaterialExtension, nil)
@@ -90,14 +90,14 @@ func (p *Party) Sign(outgoing event.Event) (event.Event, error) {
 	slices.Sort(names)
 	digest, err := digestOf(signed, names)
 	if err != nil {
-		return event.Event{}, fmt.Errorf("signing event %s: %w", outgoing.ID(), err)
+		return event.Event{}, fmt.Errorf("sign event %s: %w", outgoing.ID(), err)
 	}
 	content, err := json.Marshal(envelope{
 		PayloadType: payloadType, Payload: digest,
 		Signatures: []keySignature{{KeyID: string(keys.Own), Sig: ed25519.Sign(keys.Private, preAuthenticationEncoding(digest))}},
 	})
 	if err != nil {
-		return event.Event{}, fmt.Errorf("encoding the signature of event %s: %w", outgoing.ID(), err)
+		return event.Event{}, fmt.Errorf("encode the signature of event %s: %w", outgoing.ID(), err)
 	}
 	signed.SetExtension(SignedExtension, strings.Join(names, ","))
 	signed.SetExtension(MaterialExtension, base64.StdEncoding.EncodeToString(content))
@@ -109,11 +109,11 @@ func (p *Party) Sign(outgoing event.Event) (event.Event, error) {
 func (p *Party) Verify(received event.Event) (event.Event, error) {
 	keys, err := p.Keys.Keys()
 	if err != nil {
-		return event.Event{}, fmt.Errorf("verifying event %s: %w", received.ID(), err)
+		return event.Event{}, fmt.Errorf("verify event %s: %w", received.ID(), err)
 	}
 	verified, err := verify(received, keys, Senders(received.Type()), p.Now())
 	if err != nil {
-		return event.Event{}, fmt.Errorf("verifying event %s: %w", received.ID(), err)
+		return event.Event{}, fmt.Errorf("verify event %s: %w", received.ID(), err)
 	}
 	return verified, nil
 }

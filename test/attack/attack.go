@@ -96,7 +96,7 @@ func (r Request) Do(client *http.Client) (int, error) {
 	}
 	made, err := http.NewRequest(method, r.URL, strings.NewReader(r.Body)) //nolint:noctx // the client has a timeout
 	if err != nil {
-		return 0, fmt.Errorf("making a request: %w", err)
+		return 0, fmt.Errorf("create a request: %w", err)
 	}
 	for name, value := range r.Header {
 		made.Header.Set(name, value)

@@ -113,7 +113,7 @@ func (c *cluster) build(ctx context.Context) error {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Join(c.cache, "stamps"), 0o755); err != nil {
-		return fmt.Errorf("making the cache: %w", err)
+		return fmt.Errorf("create the cache: %w", err)
 	}
 	for _, artifact := range c.artifacts() {
 		if c.isMade(artifact) {
@@ -123,7 +123,7 @@ func (c *cluster) build(ctx context.Context) error {
 			return err
 		}
 		if err := os.WriteFile(c.stamp(artifact.name), []byte(artifact.fullKey()), 0o600); err != nil {
-			return fmt.Errorf("noting what was built: %w", err)
+			return fmt.Errorf("record what was built: %w", err)
 		}
 	}
 	return nil
@@ -215,7 +215,7 @@ func (c *cluster) compileKnative(ctx context.Context, module string) error {
 func (c *cluster) unpack(ctx context.Context, name, module, version string) (string, error) {
 	directory := filepath.Join(c.cache, "source", name)
 	if err := os.RemoveAll(directory); err != nil {
-		return "", fmt.Errorf("removing an old copy of %s: %w", name, err)
+		return "", fmt.Errorf("remove an old copy of %s: %w", name, err)
 	}
 	downloaded, err := c.output(ctx, "/", append(os.Environ(), "GOFLAGS="), "go", "mod", "download", "-x=false", "-json", module+"@"+version)
 	if err != nil {
@@ -227,7 +227,7 @@ func (c *cluster) unpack(ctx context.Context, name, module, version string) (str
 		return "", fmt.Errorf("module %s@%s was not downloaded", module, version)
 	}
 	if err := copyWritable(source, directory); err != nil {
-		return "", fmt.Errorf("copying %s: %w", name, err)
+		return "", fmt.Errorf("copy %s: %w", name, err)
 	}
 	return directory, nil
 }
@@ -276,7 +276,7 @@ func (c *cluster) compileTraefik(ctx context.Context) error {
 	const acme = "github.com/go-acme/lego/v4"
 	modules, err := os.ReadFile(filepath.Join(traefik, "go.mod")) //nolint:gosec // of our own making
 	if err != nil {
-		return fmt.Errorf("reading Traefik's go.mod: %w", err)
+		return fmt.Errorf("read Traefik's go.mod: %w", err)
 	}
 	_, rest, found := strings.Cut(string(modules), acme+" ")
 	version, _, _ := strings.Cut(rest, "\n")
@@ -297,7 +297,7 @@ func (c *cluster) compileTraefik(ctx context.Context) error {
 		os.WriteFile(providers, []byte(noDNSProviders), 0o600),
 		os.WriteFile(page, []byte("<p>Traefik's web pages are not part of its Go module.</p>\n"), 0o600),
 	); err != nil {
-		return fmt.Errorf("preparing Traefik: %w", err)
+		return fmt.Errorf("prepare Traefik: %w", err)
 	}
 	if err := c.online(ctx, traefik, "go", "mod", "edit", "-replace", acme+"="+lego); err != nil {
 		return err
@@ -324,7 +324,7 @@ func (c *cluster) makeLocust(ctx context.Context) error {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(root), 0o755); err != nil {
-		return fmt.Errorf("making the directory of locust's image: %w", err)
+		return fmt.Errorf("create the directory of locust's image: %w", err)
 	}
 	bootstrap := []string{"debootstrap", "--variant=minbase", "bookworm", root}
 	if mirror := debianMirror(); mirror != "" {
@@ -346,11 +346,11 @@ func (c *cluster) makeLocust(ctx context.Context) error {
 	}
 	for _, name := range lent {
 		if err := os.Remove(name); err != nil {
-			return fmt.Errorf("removing what is no part of the image: %w", err)
+			return fmt.Errorf("remove what is no part of the image: %w", err)
 		}
 	}
 	if err := os.MkdirAll(filepath.Join(c.cache, "images"), 0o755); err != nil {
-		return fmt.Errorf("making the directory of images: %w", err)
+		return fmt.Errorf("create the directory of images: %w", err)
 	}
 	if _, err := c.output(ctx, "/", environment, "tar", "--create", "--file", c.locustLayer(), "--directory", root,
 		"--exclude=./proc/*", "--exclude=./dev/*", "--exclude=./usr/share/doc/*", "--exclude=./usr/share/locale/*", "."); err != nil {
@@ -365,16 +365,16 @@ func lend(root string, patterns ...string) ([]string, error) {
 	for _, pattern := range patterns {
 		names, err := filepath.Glob(pattern)
 		if err != nil {
-			return nil, fmt.Errorf("looking for %s: %w", pattern, err)
+			return nil, fmt.Errorf("look for %s: %w", pattern, err)
 		}
 		for _, name := range names {
 			content, err := os.ReadFile(name) //nolint:gosec // the machine's own files
 			if err != nil {
-				return nil, fmt.Errorf("reading %s: %w", name, err)
+				return nil, fmt.Errorf("read %s: %w", name, err)
 			}
 			target := filepath.Join(root, name)
 			if err := errors.Join(os.MkdirAll(filepath.Dir(target), 0o755), os.WriteFile(target, content, 0o600)); err != nil {
-				return nil, fmt.Errorf("lending %s: %w", name, err)
+				return nil, fmt.Errorf("lend %s: %w", name, err)
 			}
 			copies = append(copies, target)
 		}

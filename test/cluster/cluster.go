@@ -38,7 +38,7 @@ type cluster struct {
 func newCluster(repository string) (*cluster, error) {
 	base, err := os.UserCacheDir()
 	if err != nil {
-		return nil, fmt.Errorf("finding the cache directory: %w", err)
+		return nil, fmt.Errorf("find the cache directory: %w", err)
 	}
 	cache := filepath.Join(base, "job-executor")
 	return &cluster{repository: repository, cache: cache, state: filepath.Join(cache, "cluster"), progress: newProgress()}, nil
@@ -83,11 +83,11 @@ func (c *cluster) check() error {
 		need = 25
 	}
 	if err := os.MkdirAll(c.cache, 0o755); err != nil {
-		return fmt.Errorf("making the cache: %w", err)
+		return fmt.Errorf("create the cache: %w", err)
 	}
 	var disk syscall.Statfs_t
 	if err := syscall.Statfs(c.cache, &disk); err != nil {
-		return fmt.Errorf("looking at the free space of %s: %w", c.cache, err)
+		return fmt.Errorf("look at the free space of %s: %w", c.cache, err)
 	}
 	if free := disk.Bavail * uint64(disk.Bsize) >> 30; free < need { //nolint:gosec // a block size is positive
 		return fmt.Errorf("%s has %d GB free, %d are needed", c.cache, free, need)
@@ -121,7 +121,7 @@ func (c *cluster) up(ctx context.Context) error {
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("finding this program: %w", err)
+		return fmt.Errorf("find this program: %w", err)
 	}
 	if err := runAttached(ctx, []string{"nsenter", "--net=/run/netns/" + namespace, self, "up-node"}, c.environment()); err != nil {
 		for _, name := range c.ended() {

@@ -45,7 +45,7 @@ func (c *cluster) down(ctx context.Context) error {
 		removeControlGroups()
 		removeTraces(c.state)
 		if err := os.RemoveAll(c.state); err != nil {
-			return fmt.Errorf("removing the cluster's state: %w", err)
+			return fmt.Errorf("remove the cluster's state: %w", err)
 		}
 		return nil
 	})
@@ -138,7 +138,7 @@ func descendants(parent int) []int {
 func unmountBelow(directory string) error {
 	mounts, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
-		return fmt.Errorf("reading the mounts: %w", err)
+		return fmt.Errorf("read the mounts: %w", err)
 	}
 	defer func() { _ = mounts.Close() }()
 	var points []string
@@ -151,7 +151,7 @@ func unmountBelow(directory string) error {
 	var failures []error
 	for _, point := range slices.Backward(points) {
 		if err := syscall.Unmount(point, syscall.MNT_DETACH); err != nil && !errors.Is(err, syscall.EINVAL) {
-			failures = append(failures, fmt.Errorf("unmounting %s: %w", point, err))
+			failures = append(failures, fmt.Errorf("unmount %s: %w", point, err))
 		}
 	}
 	return errors.Join(failures...)

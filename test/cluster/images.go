@@ -34,7 +34,7 @@ func (c *cluster) startRegistry(ctx context.Context) error {
 	}
 	certificates, err := os.ReadFile("/etc/ssl/certs/ca-certificates.crt")
 	if err != nil {
-		return fmt.Errorf("reading the machine's certificates: %w", err)
+		return fmt.Errorf("read the machine's certificates: %w", err)
 	}
 	base, err := tarOf([]entry{
 		{name: "tmp/", mode: 0o1777},
@@ -57,7 +57,7 @@ func (c *cluster) startRegistry(ctx context.Context) error {
 	} {
 		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(image.layer)), nil })
 		if err != nil {
-			return fmt.Errorf("making the layer of %s: %w", reference, err)
+			return fmt.Errorf("create the layer of %s: %w", reference, err)
 		}
 		if err := push(ctx, reference, layer, image.config); err != nil {
 			return err
@@ -71,7 +71,7 @@ func (c *cluster) renderRegistry() (string, error) {
 	content := fmt.Sprintf("version: 0.1\nlog: {level: warn, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q}\n",
 		filepath.Join(c.cache, "registry"), registry)
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		return "", fmt.Errorf("writing the registry's configuration: %w", err)
+		return "", fmt.Errorf("write the registry's configuration: %w", err)
 	}
 	return path, nil
 }
@@ -80,7 +80,7 @@ func (c *cluster) renderRegistry() (string, error) {
 func (c *cluster) pushImages(ctx context.Context) error {
 	jaeger, err := os.ReadFile(c.bin("jaeger"))
 	if err != nil {
-		return fmt.Errorf("reading Jaeger: %w", err)
+		return fmt.Errorf("read Jaeger: %w", err)
 	}
 	content, err := tarOf([]entry{{name: "jaeger", mode: 0o755, content: string(jaeger)}})
 	if err != nil {
@@ -88,7 +88,7 @@ func (c *cluster) pushImages(ctx context.Context) error {
 	}
 	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil })
 	if err != nil {
-		return fmt.Errorf("making the layer of jaeger: %w", err)
+		return fmt.Errorf("create the layer of jaeger: %w", err)
 	}
 	if err := push(ctx, "jaeger", layer, v1.Config{User: "65532", Entrypoint: []string{"/jaeger"}}); err != nil {
 		return err
@@ -98,7 +98,7 @@ func (c *cluster) pushImages(ctx context.Context) error {
 	}
 	layer, err = tarball.LayerFromFile(c.locustLayer())
 	if err != nil {
-		return fmt.Errorf("making the layer of locust: %w", err)
+		return fmt.Errorf("create the layer of locust: %w", err)
 	}
 	return push(ctx, "locustio/locust", layer, v1.Config{
 		Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/tmp", "PYTHONUNBUFFERED=1"},
@@ -108,7 +108,7 @@ func (c *cluster) pushImages(ctx context.Context) error {
 func reference(repository string) (name.Reference, error) {
 	parsed, err := name.ParseReference(registry+"/"+repository+":latest", name.Insecure)
 	if err != nil {
-		return nil, fmt.Errorf("naming image %s: %w", repository, err)
+		return nil, fmt.Errorf("name image %s: %w", repository, err)
 	}
 	return parsed, nil
 }
@@ -129,17 +129,17 @@ func push(ctx context.Context, repository string, layer v1.Layer, config v1.Conf
 	}
 	image, err := mutate.AppendLayers(empty.Image, layer)
 	if err != nil {
-		return fmt.Errorf("making image %s: %w", repository, err)
+		return fmt.Errorf("create image %s: %w", repository, err)
 	}
 	image, err = mutate.ConfigFile(image, &v1.ConfigFile{
 		Architecture: runtime.GOARCH, OS: "linux", Config: config,
 		RootFS: v1.RootFS{Type: "layers", DiffIDs: diffIDs(image)},
 	})
 	if err != nil {
-		return fmt.Errorf("making image %s: %w", repository, err)
+		return fmt.Errorf("create image %s: %w", repository, err)
 	}
 	if err := remote.Write(parsed, image, remote.WithContext(ctx)); err != nil {
-		return fmt.Errorf("pushing image %s: %w", repository, err)
+		return fmt.Errorf("push image %s: %w", repository, err)
 	}
 	return nil
 }
@@ -156,7 +156,7 @@ func diffIDs(image v1.Image) []v1.Hash {
 func (c *cluster) busyboxLayer(ctx context.Context) ([]byte, error) {
 	program, err := os.ReadFile("/bin/busybox")
 	if err != nil {
-		return nil, fmt.Errorf("reading busybox: %w", err)
+		return nil, fmt.Errorf("read busybox: %w", err)
 	}
 	listed, err := c.output(ctx, "/", os.Environ(), "/bin/busybox", "--list")
 	if err != nil {
@@ -194,14 +194,14 @@ func tarOf(entries []entry) ([]byte, error) {
 			header.Typeflag = tar.TypeDir
 		}
 		if err := writer.WriteHeader(header); err != nil {
-			return nil, fmt.Errorf("making a layer: %w", err)
+			return nil, fmt.Errorf("create a layer: %w", err)
 		}
 		if _, err := writer.Write([]byte(entry.content)); err != nil {
-			return nil, fmt.Errorf("making a layer: %w", err)
+			return nil, fmt.Errorf("create a layer: %w", err)
 		}
 	}
 	if err := writer.Close(); err != nil {
-		return nil, fmt.Errorf("making a layer: %w", err)
+		return nil, fmt.Errorf("create a layer: %w", err)
 	}
 	return content.Bytes(), nil
 }

@@ -40,7 +40,7 @@ func (c *cluster) resolveKnative(ctx context.Context) error {
 	}
 	source := c.file("knative-source")
 	if err := errors.Join(os.RemoveAll(source), os.MkdirAll(source, 0o755)); err != nil {
-		return fmt.Errorf("making a directory for Knative's manifests: %w", err)
+		return fmt.Errorf("create a directory for Knative's manifests: %w", err)
 	}
 	modules := map[string][]string{
 		// Modules have no symbolic links, so this lists Knative's.
@@ -72,7 +72,7 @@ func (c *cluster) resolveKnative(ctx context.Context) error {
 				return os.WriteFile(filepath.Join(source, fmt.Sprintf("%03d-%s", count, filepath.Base(file))), content, 0o600)
 			})
 			if err != nil {
-				return fmt.Errorf("reading the manifests of %s: %w", module, err)
+				return fmt.Errorf("read the manifests of %s: %w", module, err)
 			}
 		}
 	}
@@ -91,7 +91,7 @@ var first = regexp.MustCompile(`(?m)^kind: (CustomResourceDefinition|Namespace)$
 func (c *cluster) installKnative(ctx context.Context) error {
 	resolved, err := os.ReadFile(c.resolvedManifests())
 	if err != nil {
-		return fmt.Errorf("reading Knative's manifests: %w", err)
+		return fmt.Errorf("read Knative's manifests: %w", err)
 	}
 	var definitions, others []string
 	for document := range strings.SplitSeq(string(resolved), "\n---") {
@@ -103,7 +103,7 @@ func (c *cluster) installKnative(ctx context.Context) error {
 	}
 	for name, documents := range map[string][]string{"knative-definitions.yaml": definitions, "knative-others.yaml": others} {
 		if err := os.WriteFile(c.file(name), []byte(strings.Join(documents, "\n---")), 0o600); err != nil {
-			return fmt.Errorf("writing Knative's manifests: %w", err)
+			return fmt.Errorf("write Knative's manifests: %w", err)
 		}
 	}
 	if err := c.apply(ctx, c.file("knative-definitions.yaml")); err != nil {
@@ -170,7 +170,7 @@ func (c *cluster) checkServing(ctx context.Context) error {
 		return err
 	}
 	if err := os.WriteFile(c.file("up"), nil, 0o600); err != nil {
-		return fmt.Errorf("noting that the cluster is up: %w", err)
+		return fmt.Errorf("record that the cluster is up: %w", err)
 	}
 	return nil
 }

@@ -25,12 +25,12 @@ var files embed.FS
 func (c *cluster) render(name string) (string, error) {
 	parsed, err := template.ParseFS(files, "files/"+name)
 	if err != nil {
-		return "", fmt.Errorf("reading %s: %w", name, err)
+		return "", fmt.Errorf("read %s: %w", name, err)
 	}
 	path := c.file(name)
 	target, err := os.Create(path) //nolint:gosec // our own directory
 	if err != nil {
-		return "", fmt.Errorf("writing %s: %w", name, err)
+		return "", fmt.Errorf("write %s: %w", name, err)
 	}
 	defer func() { _ = target.Close() }()
 	err = parsed.Execute(target, map[string]string{
@@ -38,7 +38,7 @@ func (c *cluster) render(name string) (string, error) {
 		"Pods": podNetwork, "Token": adminToken,
 	})
 	if err != nil {
-		return "", fmt.Errorf("writing %s: %w", name, err)
+		return "", fmt.Errorf("write %s: %w", name, err)
 	}
 	return path, nil
 }
@@ -46,7 +46,7 @@ func (c *cluster) render(name string) (string, error) {
 func (c *cluster) startControlPlane(ctx context.Context) error {
 	for _, directory := range []string{"processes", "log", "pki", "network", "registries/_default"} {
 		if err := os.MkdirAll(c.file(directory), 0o755); err != nil {
-			return fmt.Errorf("making the state directory: %w", err)
+			return fmt.Errorf("create the state directory: %w", err)
 		}
 	}
 	if err := c.makeKeys(); err != nil {
@@ -178,25 +178,25 @@ func (c *cluster) makeKeys() error {
 func (c *cluster) makeKey(name string, certificate, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("making a key: %w", err)
+		return nil, fmt.Errorf("create a key: %w", err)
 	}
 	if parentKey == nil {
 		parentKey = key
 	}
 	signed, err := x509.CreateCertificate(rand.Reader, certificate, parent, &key.PublicKey, parentKey)
 	if err != nil {
-		return nil, fmt.Errorf("making a certificate: %w", err)
+		return nil, fmt.Errorf("create a certificate: %w", err)
 	}
 	encoded, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return nil, fmt.Errorf("encoding a key: %w", err)
+		return nil, fmt.Errorf("encode a key: %w", err)
 	}
 	for ending, block := range map[string]*pem.Block{
 		".key": {Type: "PRIVATE KEY", Bytes: encoded}, ".crt": {Type: "CERTIFICATE", Bytes: signed},
 	} {
 		path := filepath.Join(c.state, "pki", name+ending)
 		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			return nil, fmt.Errorf("writing a key: %w", err)
+			return nil, fmt.Errorf("write a key: %w", err)
 		}
 	}
 	return key, nil

@@ -30,7 +30,7 @@ func (c *cluster) start(ctx context.Context, name string, ready func(context.Con
 	if _, running := process.pid(); !running {
 		log, err := os.OpenFile(c.file("log/"+name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644) //nolint:gosec // a log to be read
 		if err != nil {
-			return fmt.Errorf("opening the log of %s: %w", name, err)
+			return fmt.Errorf("open the log of %s: %w", name, err)
 		}
 		defer func() { _ = log.Close() }()
 		// Not CommandContext: the program outlives this one.
@@ -40,14 +40,14 @@ func (c *cluster) start(ctx context.Context, name string, ready func(context.Con
 		command.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
 		command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		if err := command.Start(); err != nil {
-			return fmt.Errorf("starting %s: %w", name, err)
+			return fmt.Errorf("start %s: %w", name, err)
 		}
 		if err := os.WriteFile(process.file, fmt.Appendf(nil, "%d %s", command.Process.Pid, startTime(command.Process.Pid)), 0o600); err != nil {
-			return fmt.Errorf("noting the process of %s: %w", name, err)
+			return fmt.Errorf("record the process of %s: %w", name, err)
 		}
 		// Nobody waits for the program: init adopts it.
 		if err := command.Process.Release(); err != nil {
-			return fmt.Errorf("releasing %s: %w", name, err)
+			return fmt.Errorf("release %s: %w", name, err)
 		}
 	}
 	if ready == nil {
@@ -93,14 +93,14 @@ func (c *cluster) ended() []string {
 func (c *cluster) pause(ctx context.Context, name, length string) error {
 	duration, err := time.ParseDuration(length)
 	if err != nil {
-		return fmt.Errorf("reading for how long: %w", err)
+		return fmt.Errorf("read for how long: %w", err)
 	}
 	pid, running := c.process(name).pid()
 	if !running {
 		return fmt.Errorf("%s does not run", name)
 	}
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		return fmt.Errorf("stopping %s: %w", name, err)
+		return fmt.Errorf("stop %s: %w", name, err)
 	}
 	select {
 	case <-ctx.Done():

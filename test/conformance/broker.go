@@ -26,10 +26,10 @@ type Broker struct {
 func (b Broker) send(ctx context.Context, sent event.Event) (int, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, b.URL, nil)
 	if err != nil {
-		return 0, fmt.Errorf("making a request: %w", err)
+		return 0, fmt.Errorf("create a request: %w", err)
 	}
 	if err := cehttp.WriteRequest(ctx, binding.ToMessage(&sent), request); err != nil {
-		return 0, fmt.Errorf("encoding event %s: %w", sent.ID(), err)
+		return 0, fmt.Errorf("encode event %s: %w", sent.ID(), err)
 	}
 	status, _, err := b.do(request)
 	return status, err
@@ -39,7 +39,7 @@ func (b Broker) send(ctx context.Context, sent event.Event) (int, error) {
 func (b Broker) seen(ctx context.Context, id string) ([]Seen, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, b.SubscriberURL+"/?id="+id, nil)
 	if err != nil {
-		return nil, fmt.Errorf("making a request: %w", err)
+		return nil, fmt.Errorf("create a request: %w", err)
 	}
 	status, content, err := b.do(request)
 	if err == nil && status != http.StatusOK {
@@ -50,7 +50,7 @@ func (b Broker) seen(ctx context.Context, id string) ([]Seen, error) {
 	}
 	var seen []Seen
 	if err := json.Unmarshal(content, &seen); err != nil {
-		return nil, fmt.Errorf("decoding what was seen: %w", err)
+		return nil, fmt.Errorf("decode what was seen: %w", err)
 	}
 	return seen, nil
 }
@@ -58,13 +58,13 @@ func (b Broker) seen(ctx context.Context, id string) ([]Seen, error) {
 func (b Broker) do(request *http.Request) (int, []byte, error) {
 	response, err := b.HTTP.Do(request)
 	if err != nil {
-		return 0, nil, fmt.Errorf("calling %s: %w", request.URL.Host, err)
+		return 0, nil, fmt.Errorf("call %s: %w", request.URL.Host, err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	const most = 1 << 20
 	content, err := io.ReadAll(io.LimitReader(response.Body, most))
 	if err != nil {
-		return 0, nil, fmt.Errorf("reading the answer: %w", err)
+		return 0, nil, fmt.Errorf("read the answer: %w", err)
 	}
 	return response.StatusCode, content, nil
 }

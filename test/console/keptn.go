@@ -24,14 +24,14 @@ type Keptn struct {
 func (k Keptn) exchange(ctx context.Context, method, path string, body, answer any) error {
 	content, err := json.Marshal(body)
 	if err != nil {
-		return fmt.Errorf("encoding a request: %w", err)
+		return fmt.Errorf("encode a request: %w", err)
 	}
 	received, err := k.Call(ctx, method, path, content)
 	if err != nil || answer == nil {
 		return err
 	}
 	if err := json.Unmarshal(received, answer); err != nil {
-		return fmt.Errorf("decoding the answer to %s: %w", path, err)
+		return fmt.Errorf("decode the answer to %s: %w", path, err)
 	}
 	return nil
 }

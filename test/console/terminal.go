@@ -119,7 +119,7 @@ func (t *Terminal) print(text string) {
 func (t *Terminal) ShowEvent(finished Event) error {
 	var event map[string]any
 	if err := json.Unmarshal(finished.Raw, &event); err != nil {
-		return fmt.Errorf("reading the finished event: %w", err)
+		return fmt.Errorf("read the finished event: %w", err)
 	}
 	data, _ := event["data"].(map[string]any)
 	message := []rune(finished.Data.Message)
@@ -129,7 +129,7 @@ func (t *Terminal) ShowEvent(finished Event) error {
 	}
 	content, err := json.MarshalIndent(event, "", "  ")
 	if err != nil {
-		return fmt.Errorf("printing the finished event: %w", err)
+		return fmt.Errorf("print the finished event: %w", err)
 	}
 	t.Indented(string(content))
 	return nil

@@ -86,7 +86,7 @@ func show(ctx context.Context, options options) error {
 	terminal := console.NewTerminal(os.Stdout)
 	directory, err := os.MkdirTemp("", "job-executor-demo-")
 	if err != nil {
-		return fmt.Errorf("making a directory: %w", err)
+		return fmt.Errorf("create a directory: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(directory) }()
 	shop, closeShop, err := serveShop(ctx)
@@ -202,7 +202,7 @@ func follow(ctx context.Context, terminal *console.Terminal, system *embedded.Sy
 		}
 		list, err := system.Cluster.Client(nil).BatchV1().Jobs("").List(ctx, metav1.ListOptions{LabelSelector: run.Selector})
 		if err != nil {
-			return fmt.Errorf("listing Jobs: %w", err)
+			return fmt.Errorf("list Jobs: %w", err)
 		}
 		jobs = list.Items
 		status := "waiting for an event"
@@ -356,7 +356,7 @@ func readFiles(directory string) (map[string][]byte, error) {
 	root := os.DirFS(directory)
 	err := walk(root, func(path string, content []byte) { files[filepath.ToSlash(path)] = content })
 	if err != nil {
-		return nil, fmt.Errorf("reading the files in %s: %w", directory, err)
+		return nil, fmt.Errorf("read the files in %s: %w", directory, err)
 	}
 	return files, nil
 }

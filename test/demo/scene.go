@@ -44,7 +44,7 @@ func newScene(options options, shop string) (scene, error) {
 		}
 		shipyard, err := os.ReadFile("test/demo/shipyard.yaml")
 		if err != nil {
-			return scene{}, fmt.Errorf("reading the shipyard: %w", err)
+			return scene{}, fmt.Errorf("read the shipyard: %w", err)
 		}
 		made.shipyard, made.eventType = string(shipyard), keptn.TypeOf("test", keptn.Triggered)
 		made.files, err = readFiles("test/demo/project")
@@ -57,7 +57,7 @@ func newScene(options options, shop string) (scene, error) {
 	}
 	content, err := os.ReadFile(options.config)
 	if err != nil {
-		return scene{}, fmt.Errorf("reading --config: %w", err)
+		return scene{}, fmt.Errorf("read --config: %w", err)
 	}
 	made.files[jobconfig.Path] = content
 	if made.eventType, err = firstEvent(content); err != nil {
@@ -109,7 +109,7 @@ func firstEvent(content []byte) (string, error) {
 func (s *scene) readShipyard(path string) error {
 	content, err := os.ReadFile(path) //nolint:gosec // the person's own
 	if err != nil {
-		return fmt.Errorf("reading --shipyard: %w", err)
+		return fmt.Errorf("read --shipyard: %w", err)
 	}
 	var shipyard struct {
 		Spec struct {
@@ -120,7 +120,7 @@ func (s *scene) readShipyard(path string) error {
 		}
 	}
 	if err := yaml.Unmarshal(content, &shipyard); err != nil {
-		return fmt.Errorf("reading --shipyard: %w", err)
+		return fmt.Errorf("read --shipyard: %w", err)
 	}
 	s.shipyard, s.stages = string(content), nil
 	for _, stage := range shipyard.Spec.Stages {
@@ -137,7 +137,7 @@ func (s *scene) readShipyard(path string) error {
 func (s *scene) readEvent(path string) error {
 	content, err := os.ReadFile(path) //nolint:gosec // the person's own
 	if err != nil {
-		return fmt.Errorf("reading --event: %w", err)
+		return fmt.Errorf("read --event: %w", err)
 	}
 	if len(content) > maxEventBytes {
 		return fmt.Errorf("the event in %s has more than %d bytes", path, maxEventBytes)
@@ -147,7 +147,7 @@ func (s *scene) readEvent(path string) error {
 		Data map[string]any `json:"data"`
 	}
 	if err := json.Unmarshal(content, &event); err != nil {
-		return fmt.Errorf("reading the event in %s: %w", path, err)
+		return fmt.Errorf("read the event in %s: %w", path, err)
 	}
 	if event.Type != "" {
 		s.eventType = event.Type
@@ -173,7 +173,7 @@ func walk(root fs.FS, each func(path string, content []byte)) error {
 		}
 		information, err := entry.Info()
 		if err != nil {
-			return fmt.Errorf("reading %s: %w", path, err)
+			return fmt.Errorf("read %s: %w", path, err)
 		}
 		if information.Size() > maxFileBytes {
 			return fmt.Errorf("%s has more than %d bytes", path, maxFileBytes)

@@ -53,7 +53,7 @@ func installAndRun(m *testing.M) (code int, err error) {
 	}
 	directory, err := os.MkdirTemp("", "job-executor-prometheus-")
 	if err != nil {
-		return 0, fmt.Errorf("making a directory for Prometheus: %w", err)
+		return 0, fmt.Errorf("create a directory for Prometheus: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(directory)) }()
 	prometheus, err := installed.StartPrometheus(ctx, directory)

@@ -187,7 +187,7 @@ func one(filter eventingv1.SubscriptionsAPIFilter) (func(context.Context, event.
 		err = errors.New("a filter that is none of Knative's")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("making a filter: %w", err)
+		return nil, fmt.Errorf("create a filter: %w", err)
 	}
 	return func(ctx context.Context, candidate event.Event) bool {
 		return made.Filter(ctx, candidate) == eventfilter.PassFilter

@@ -123,7 +123,7 @@ func ReviewTokens(cluster *Kubernetes, tokenFile string) error {
 		return true, review, nil
 	})
 	if err := os.WriteFile(tokenFile, []byte(executorToken), 0o600); err != nil {
-		return fmt.Errorf("writing the executor's token: %w", err)
+		return fmt.Errorf("write the executor's token: %w", err)
 	}
 	return nil
 }
@@ -146,23 +146,23 @@ func InstallKeys(ctx context.Context, cluster *Kubernetes, directory string) err
 	for _, name := range signingSecrets() {
 		secret, err := client.CoreV1().Secrets(systemNamespace).Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
-			return fmt.Errorf("reading a key: %w", err)
+			return fmt.Errorf("read a key: %w", err)
 		}
 		files[name+signature.Suffix] = secret.Data[signature.PrivateField]
 	}
 	public, err := client.CoreV1().ConfigMaps(systemNamespace).Get(ctx, signature.PublicKeys, metav1.GetOptions{})
 	if err != nil {
-		return fmt.Errorf("reading the public keys: %w", err)
+		return fmt.Errorf("read the public keys: %w", err)
 	}
 	for name, content := range public.Data {
 		files[name] = []byte(content)
 	}
 	if err := os.MkdirAll(directory, 0o700); err != nil {
-		return fmt.Errorf("making the directory for keys: %w", err)
+		return fmt.Errorf("create the directory for keys: %w", err)
 	}
 	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(directory, name), content, 0o600); err != nil {
-			return fmt.Errorf("writing a key: %w", err)
+			return fmt.Errorf("write a key: %w", err)
 		}
 	}
 	return nil
@@ -188,10 +188,9 @@ func Bridge(ctx context.Context, environment Environment) (function.Program, err
 		return function.Program{}, err
 	}
 	return bridge.New(configuration, bridge.Dependencies{
-		Kubernetes: environment.Kubernetes, GrantKey: key, Keys: keys, Transport: environment.Transport, KeptnTransport: environment.KeptnTransport,
-		Stream: environment.Stream, Uninstalled: func(context.Context) bool { return false },
+		Kubernetes: environment.Kubernetes, Transport: environment.Transport, KeptnTransport: environment.KeptnTransport,
 		Telemetry: environment.Telemetry, Now: time.Now, Jitter: environment.Jitter,
-	})
+	}, bridge.Connections{GrantKey: key, Keys: keys, Stream: environment.Stream})
 }
 
 // NATS returns the stream for a bridge.

@@ -556,12 +556,12 @@ func (k *Kubernetes) project(pod *corev1.Pod, container *corev1.Container, direc
 		}
 		place := directory + "." + volume.Name
 		if err := os.MkdirAll(place, 0o700); err != nil {
-			return nil, fmt.Errorf("making a directory for a token: %w", err)
+			return nil, fmt.Errorf("create a directory for a token: %w", err)
 		}
 		for _, source := range volume.Projected.Sources {
 			token := podToken(pod.Namespace, pod.Spec.ServiceAccountName, pod.Name)
 			if err := os.WriteFile(filepath.Join(place, source.ServiceAccountToken.Path), []byte(token), 0o600); err != nil {
-				return nil, fmt.Errorf("writing a token: %w", err)
+				return nil, fmt.Errorf("write a token: %w", err)
 			}
 		}
 		projected[container.VolumeMounts[mounted].MountPath] = place

@@ -128,7 +128,7 @@ func NewKubernetes(options KubernetesOptions, objects ...runtime.Object) (*Kuber
 	}
 	for _, object := range objects {
 		if err := tracker.Add(object); err != nil {
-			return nil, fmt.Errorf("adding an object: %w", err)
+			return nil, fmt.Errorf("add an object: %w", err)
 		}
 	}
 	cluster.client.AddReactor("create", "jobs", cluster.createJob)

@@ -43,16 +43,16 @@ func ReadManifests(directory string) (Manifests, error) {
 		err = os.ErrNotExist
 	}
 	if err != nil {
-		return Manifests{}, fmt.Errorf("looking for manifests in %s: %w", directory, err)
+		return Manifests{}, fmt.Errorf("look for manifests in %s: %w", directory, err)
 	}
 	manifests := Manifests{Settings: map[string]string{}, variables: map[string]map[string]string{}}
 	for _, file := range files {
 		content, err := os.ReadFile(file) //nolint:gosec // the caller's directory
 		if err != nil {
-			return Manifests{}, fmt.Errorf("reading a manifest: %w", err)
+			return Manifests{}, fmt.Errorf("read a manifest: %w", err)
 		}
 		if err := manifests.read(content); err != nil {
-			return Manifests{}, fmt.Errorf("reading %s: %w", file, err)
+			return Manifests{}, fmt.Errorf("read %s: %w", file, err)
 		}
 	}
 	return manifests, nil
@@ -65,7 +65,7 @@ func (m *Manifests) read(content []byte) error {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("splitting it into documents: %w", err)
+			return fmt.Errorf("split it into documents: %w", err)
 		}
 		if err := m.add(document); err != nil {
 			return err
@@ -80,7 +80,7 @@ func (m *Manifests) add(document []byte) error {
 		Items            []runtime.RawExtension
 	}
 	if err := yaml.Unmarshal(document, &kind); err != nil {
-		return fmt.Errorf("decoding a document: %w", err)
+		return fmt.Errorf("decode a document: %w", err)
 	}
 	switch kind.Kind {
 	case "List":
@@ -95,7 +95,7 @@ func (m *Manifests) add(document []byte) error {
 			Spec     struct{ Template corev1.PodTemplateSpec }
 		}
 		if err := yaml.Unmarshal(document, &workload); err != nil {
-			return fmt.Errorf("decoding a workload: %w", err)
+			return fmt.Errorf("decode a workload: %w", err)
 		}
 		for _, container := range workload.Spec.Template.Spec.Containers {
 			variables := map[string]string{}
@@ -109,13 +109,13 @@ func (m *Manifests) add(document []byte) error {
 	case "Trigger":
 		var trigger eventingv1.Trigger
 		if err := yaml.UnmarshalStrict(document, &trigger); err != nil {
-			return fmt.Errorf("decoding a Trigger: %w", err)
+			return fmt.Errorf("decode a Trigger: %w", err)
 		}
 		m.Triggers = append(m.Triggers, trigger)
 	case "ConfigMap":
 		var settings corev1.ConfigMap
 		if err := yaml.UnmarshalStrict(document, &settings); err != nil {
-			return fmt.Errorf("decoding a ConfigMap: %w", err)
+			return fmt.Errorf("decode a ConfigMap: %w", err)
 		}
 		for name, value := range settings.Data {
 			m.Settings[name] = value

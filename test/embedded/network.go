@@ -79,7 +79,7 @@ func (n *Network) RoundTrip(request *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		if !ok {
-			return nil, fmt.Errorf("waiting for %s: %w", request.URL.Host, ErrReset)
+			return nil, fmt.Errorf("wait for %s: %w", request.URL.Host, ErrReset)
 		}
 		return response, nil
 	case <-request.Context().Done():

@@ -244,17 +244,17 @@ func (s *System) Trace(traceID string) []console.Span {
 func (s *System) Call(ctx context.Context, method, path string, body []byte) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, method, s.Keptn.GatewayURL+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, fmt.Errorf("making a request: %w", err)
+		return nil, fmt.Errorf("create a request: %w", err)
 	}
 	request.Header.Set("x-token", Token)
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("calling Keptn: %w", err)
+		return nil, fmt.Errorf("call Keptn: %w", err)
 	}
 	defer discard(response)
 	content, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
-		return nil, fmt.Errorf("reading Keptn's answer: %w", err)
+		return nil, fmt.Errorf("read Keptn's answer: %w", err)
 	}
 	if response.StatusCode < 200 || response.StatusCode > 299 {
 		return nil, fmt.Errorf("Keptn answered %s %s with %s: %s", method, path, response.Status, content)

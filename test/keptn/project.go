@@ -57,14 +57,14 @@ func (s *Server) CreateProject(name string, shipyardYAML []byte, services ...str
 func (s *Server) createProject(name string, shipyardYAML []byte) error {
 	created := &project{name: name, shipyardYAML: shipyardYAML, createdAt: time.Now(), known: map[[2]string][]byte{}}
 	if err := yaml.Unmarshal(shipyardYAML, &created.shipyard); err != nil {
-		return fmt.Errorf("reading the shipyard: %w", err)
+		return fmt.Errorf("read the shipyard: %w", err)
 	}
 	var err error
 	if created.directory, err = repositoryDirectory(s.options, name); err != nil {
 		return err
 	}
 	if created.repository, err = git.PlainInit(created.directory, false); err != nil {
-		return fmt.Errorf("making the repository: %w", err)
+		return fmt.Errorf("create the repository: %w", err)
 	}
 	if _, err := created.write("", map[string][]byte{"shipyard.yaml": shipyardYAML, "metadata.yaml": []byte("projectname: " + name + "\n")}); err != nil {
 		return err
@@ -99,16 +99,16 @@ func (p *project) createServices(names ...string) error {
 func (p *project) write(directory string, files map[string][]byte) (string, error) {
 	tree, err := p.repository.Worktree()
 	if err != nil {
-		return "", fmt.Errorf("opening the work tree: %w", err)
+		return "", fmt.Errorf("open the work tree: %w", err)
 	}
 	for name, content := range files {
 		target := filepath.Join(p.directory, directory, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(target), 0o755), os.WriteFile(target, content, 0o600)); err != nil {
-			return "", fmt.Errorf("writing %s: %w", name, err)
+			return "", fmt.Errorf("write %s: %w", name, err)
 		}
 		// Skip the status of other files, which takes longer the more files there are.
 		if err := tree.AddWithOptions(&git.AddOptions{Path: path.Join(directory, name), SkipStatus: true}); err != nil {
-			return "", fmt.Errorf("adding %s: %w", name, err)
+			return "", fmt.Errorf("add %s: %w", name, err)
 		}
 	}
 	commit, err := tree.Commit("Updated resource", &git.CommitOptions{
@@ -142,14 +142,14 @@ func (p *project) file(name, commitID string) ([]byte, error) {
 	}
 	commit, err := p.repository.CommitObject(plumbing.NewHash(commitID))
 	if err != nil {
-		return nil, fmt.Errorf("reading commit %s: %w", commitID, err)
+		return nil, fmt.Errorf("read commit %s: %w", commitID, err)
 	}
 	found, err := commit.File(name)
 	if errors.Is(err, object.ErrFileNotFound) {
 		return nil, fs.ErrNotExist
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", name, err)
+		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	content, err := found.Contents()
 	if err == nil {

@@ -249,11 +249,11 @@ func (s *Server) startNATS(ctx context.Context) error {
 	}
 	s.NATSURL = s.nats.ClientURL()
 	if s.conn, err = nats.Connect(s.NATSURL); err != nil {
-		return fmt.Errorf("connecting to NATS: %w", err)
+		return fmt.Errorf("connect to NATS: %w", err)
 	}
 	s.publisher = s.conn.Publish
 	if _, err = s.conn.Subscribe("sh.keptn.>", func(message *nats.Msg) { s.Hear(message.Data) }); err != nil {
-		return fmt.Errorf("subscribing to NATS: %w", err)
+		return fmt.Errorf("subscribe to NATS: %w", err)
 	}
 	if s.stream, err = jetstream.New(s.conn); err != nil {
 		return fmt.Errorf("JetStream: %w", err)
@@ -361,7 +361,7 @@ func decode(writer http.ResponseWriter, request *http.Request, body any) bool {
 func repositoryDirectory(options Options, name string) (string, error) {
 	directory := filepath.Join(options.Directory, "repositories", name)
 	if err := os.MkdirAll(directory, 0o755); err != nil {
-		return "", fmt.Errorf("making the repository's directory: %w", err)
+		return "", fmt.Errorf("create the repository's directory: %w", err)
 	}
 	return directory, nil
 }

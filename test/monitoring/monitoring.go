@@ -74,7 +74,7 @@ func Panels(repository string) ([]Panel, error) {
 		Panels []Panel `json:"panels"`
 	}
 	if err := json.Unmarshal([]byte(made.Data["job-executor.json"]), &dashboard); err != nil {
-		return nil, fmt.Errorf("reading the dashboard: %w", err)
+		return nil, fmt.Errorf("read the dashboard: %w", err)
 	}
 	for _, panel := range dashboard.Panels {
 		for index := range panel.Targets {
@@ -91,7 +91,7 @@ func read(repository, name string, into any) error {
 		err = yaml.Unmarshal(content, into)
 	}
 	if err != nil {
-		return fmt.Errorf("reading config/monitoring/%s: %w", name, err)
+		return fmt.Errorf("read config/monitoring/%s: %w", name, err)
 	}
 	return nil
 }

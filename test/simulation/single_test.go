@@ -106,7 +106,7 @@ func toJob(phase run.Phase, resumes bool) func(*world) {
 		for range 1000 {
 			list, err := world.cluster.Client(nil).BatchV1().Jobs("").List(world.ctx, metav1.ListOptions{LabelSelector: run.Selector})
 			if err != nil {
-				world.violate("listing Jobs: %v", err)
+				world.violate("list Jobs: %v", err)
 				return
 			}
 			run.Sort(list.Items)

@@ -31,10 +31,10 @@ func (i *Installation) Authenticate(ctx context.Context, on bool) error {
 	}
 	change, err := json.Marshal(map[string]any{"data": map[string]string{"authentication-oidc": value}})
 	if err != nil {
-		return fmt.Errorf("encoding a feature of Knative: %w", err)
+		return fmt.Errorf("encode a feature of Knative: %w", err)
 	}
 	if _, err := i.Kubernetes.CoreV1().ConfigMaps("knative-eventing").Patch(ctx, "config-features", types.MergePatchType, change, metav1.PatchOptions{}); err != nil {
-		return fmt.Errorf("setting a feature of Knative: %w", err)
+		return fmt.Errorf("set a feature of Knative: %w", err)
 	}
 	if err := i.command(ctx, "kubectl", "delete", "brokers,triggers,sinkbindings", "-n", Namespace, "--all"); err != nil {
 		return err
@@ -76,11 +76,11 @@ func (i *Installation) PostToBroker(ctx context.Context, namespace, account stri
 	}
 	content, err := posted.MarshalJSON()
 	if err != nil {
-		return 0, fmt.Errorf("encoding an event: %w", err)
+		return 0, fmt.Errorf("encode an event: %w", err)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/"+Namespace+"/keptn", bytes.NewReader(content))
 	if err != nil {
-		return 0, fmt.Errorf("making a request: %w", err)
+		return 0, fmt.Errorf("create a request: %w", err)
 	}
 	request.Header.Set("Content-Type", event.ApplicationCloudEventsJSON)
 	if token != "" {
@@ -88,7 +88,7 @@ func (i *Installation) PostToBroker(ctx context.Context, namespace, account stri
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return 0, fmt.Errorf("posting an event to the Broker: %w", err)
+		return 0, fmt.Errorf("post an event to the Broker: %w", err)
 	}
 	return response.StatusCode, response.Body.Close()
 }
@@ -102,7 +102,7 @@ func (i *Installation) brokerToken(ctx context.Context, brokerNamespace, broker,
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Audiences: []string{string(audience)}}}
 	answer, err := i.Kubernetes.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, account, request, metav1.CreateOptions{})
 	if err != nil {
-		return "", fmt.Errorf("requesting a token of account %s: %w", account, err)
+		return "", fmt.Errorf("request a token of account %s: %w", account, err)
 	}
 	return answer.Status.Token, nil
 }
@@ -111,7 +111,7 @@ func (i *Installation) brokerToken(ctx context.Context, brokerNamespace, broker,
 func (i *Installation) ServiceAddress(ctx context.Context, namespace, name string) (string, error) {
 	service, err := i.Kubernetes.CoreV1().Services(namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
-		return "", fmt.Errorf("looking for the address of %s in namespace %s: %w", name, namespace, err)
+		return "", fmt.Errorf("look for the address of %s in namespace %s: %w", name, namespace, err)
 	}
 	return service.Spec.ClusterIP, nil
 }
@@ -153,7 +153,7 @@ func (i *Installation) SigningKeys(ctx context.Context) (map[string][]byte, erro
 	for _, name := range signature.Names() {
 		secret, err := i.Kubernetes.CoreV1().Secrets(Namespace).Get(ctx, signature.SecretOf(name), metav1.GetOptions{})
 		if err != nil {
-			return nil, fmt.Errorf("reading the key of %s: %w", name, err)
+			return nil, fmt.Errorf("read the key of %s: %w", name, err)
 		}
 		for _, key := range secret.Data {
 			keys[secret.Name] = key

@@ -47,18 +47,18 @@ func (i *Installation) StartPrometheus(ctx context.Context, directory string) (*
 	}
 	path := filepath.Join(directory, "prometheus.yaml")
 	if err := os.WriteFile(path, settings, 0o600); err != nil {
-		return nil, fmt.Errorf("configuring Prometheus: %w", err)
+		return nil, fmt.Errorf("configure Prometheus: %w", err)
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, fmt.Errorf("finding a port for Prometheus: %w", err)
+		return nil, fmt.Errorf("find a port for Prometheus: %w", err)
 	}
 	address := listener.Addr().String()
 	_ = listener.Close()
 	prometheus := &Prometheus{url: "http://" + address, discovery: discovery, ended: make(chan error, 1), log: filepath.Join(directory, "prometheus.log")}
 	log, err := os.Create(prometheus.log)
 	if err != nil {
-		return nil, fmt.Errorf("making Prometheus' log: %w", err)
+		return nil, fmt.Errorf("create Prometheus' log: %w", err)
 	}
 	defer func() { _ = log.Close() }()
 	// Not CommandContext: the context ends once it is ready.
@@ -66,7 +66,7 @@ func (i *Installation) StartPrometheus(ctx context.Context, directory string) (*
 		"--storage.tsdb.path", filepath.Join(directory, "data"), "--enable-feature", "exemplar-storage")
 	prometheus.command.Stdout, prometheus.command.Stderr = log, log
 	if err := prometheus.command.Start(); err != nil {
-		return nil, fmt.Errorf("starting Prometheus (Debian's package prometheus): %w", err)
+		return nil, fmt.Errorf("start Prometheus (Debian's package prometheus): %w", err)
 	}
 	go func() { prometheus.ended <- prometheus.command.Wait() }()
 	err = console.Eventually(ctx, time.Minute, func(ctx context.Context) error {
@@ -81,7 +81,7 @@ func (i *Installation) StartPrometheus(ctx context.Context, directory string) (*
 		return err
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("waiting for Prometheus: %w", err), prometheus.Stop())
+		return nil, errors.Join(fmt.Errorf("wait for Prometheus: %w", err), prometheus.Stop())
 	}
 	return prometheus, nil
 }
@@ -89,7 +89,7 @@ func (i *Installation) StartPrometheus(ctx context.Context, directory string) (*
 // Stop stops the Prometheus.
 func (p *Prometheus) Stop() error {
 	if err := p.command.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("ending Prometheus: %w", err)
+		return fmt.Errorf("end Prometheus: %w", err)
 	}
 	<-p.ended
 	p.discovery.Close()
@@ -100,7 +100,7 @@ func (p *Prometheus) Stop() error {
 func scraping(config *rest.Config, discovery, directory string) ([]byte, error) {
 	server, err := url.Parse(config.Host)
 	if err != nil {
-		return nil, fmt.Errorf("reading the API server's address: %w", err)
+		return nil, fmt.Errorf("read the API server's address: %w", err)
 	}
 	secure := map[string]any{"insecure_skip_verify": config.Insecure}
 	write := func(name string, content []byte, file string) (string, error) {
@@ -118,7 +118,7 @@ func scraping(config *rest.Config, discovery, directory string) ([]byte, error) 
 	} {
 		path, err := write(name, given.content, given.file)
 		if err != nil {
-			return nil, fmt.Errorf("writing Prometheus' %s: %w", name, err)
+			return nil, fmt.Errorf("write Prometheus' %s: %w", name, err)
 		}
 		if path != "" {
 			secure[name] = path
@@ -131,7 +131,7 @@ func scraping(config *rest.Config, discovery, directory string) ([]byte, error) 
 		"tls_config":      secure,
 	}
 	if token, err := write("token", []byte(config.BearerToken), config.BearerTokenFile); err != nil {
-		return nil, fmt.Errorf("writing Prometheus' token: %w", err)
+		return nil, fmt.Errorf("write Prometheus' token: %w", err)
 	} else if token != "" {
 		job["authorization"] = map[string]any{"credentials_file": token}
 	}
@@ -175,7 +175,7 @@ func (p *Prometheus) Range(ctx context.Context, query string, from, to time.Time
 		}
 	}
 	if err := json.Unmarshal(content, &answer); err != nil {
-		return nil, fmt.Errorf("decoding what Prometheus answered: %w", err)
+		return nil, fmt.Errorf("decode what Prometheus answered: %w", err)
 	}
 	var values []float64
 	for _, series := range answer.Data.Result {
@@ -186,7 +186,7 @@ func (p *Prometheus) Range(ctx context.Context, query string, from, to time.Time
 			}
 			value, err := strconv.ParseFloat(fmt.Sprint(sample[1]), 64)
 			if err != nil {
-				return nil, fmt.Errorf("decoding a sample: %w", err)
+				return nil, fmt.Errorf("decode a sample: %w", err)
 			}
 			values = append(values, value)
 		}
@@ -208,7 +208,7 @@ func (p *Prometheus) ExemplarTraces(ctx context.Context, query string, from, to 
 		}
 	}
 	if err := json.Unmarshal(content, &answer); err != nil {
-		return nil, fmt.Errorf("decoding what Prometheus answered: %w", err)
+		return nil, fmt.Errorf("decode what Prometheus answered: %w", err)
 	}
 	var traces []string
 	for _, series := range answer.Data {
@@ -222,16 +222,16 @@ func (p *Prometheus) ExemplarTraces(ctx context.Context, query string, from, to 
 func (p *Prometheus) get(ctx context.Context, path string, query url.Values) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+path+"?"+query.Encode(), nil)
 	if err != nil {
-		return nil, fmt.Errorf("asking Prometheus: %w", err)
+		return nil, fmt.Errorf("ask Prometheus: %w", err)
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("asking Prometheus: %w", err)
+		return nil, fmt.Errorf("ask Prometheus: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	content, err := io.ReadAll(response.Body)
 	if err != nil {
-		return nil, fmt.Errorf("reading what Prometheus answered: %w", err)
+		return nil, fmt.Errorf("read what Prometheus answered: %w", err)
 	}
 	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("Prometheus answered %d: %s", response.StatusCode, strings.TrimSpace(string(content)))

@@ -64,7 +64,7 @@ func eachLine(audit io.Reader, do func(line []byte) error) error {
 			return nil // the last line may be incomplete
 		}
 		if err != nil {
-			return fmt.Errorf("reading the audit log: %w", err)
+			return fmt.Errorf("read the audit log: %w", err)
 		}
 		if err := do(line); err != nil {
 			return err
@@ -91,7 +91,7 @@ func usedBy(line []byte) (right, error) {
 		ObjectRef struct{ Resource, Subresource, APIGroup, Namespace, Name string }
 	}
 	if err := json.Unmarshal(line, &request); err != nil {
-		return right{}, fmt.Errorf("decoding the audit log: %w", err)
+		return right{}, fmt.Errorf("decode the audit log: %w", err)
 	}
 	object := request.ObjectRef
 	resource := object.Resource
@@ -117,7 +117,7 @@ func rightsOf(manifests []byte) (map[right]bool, error) {
 		if err := decoder.Decode(&decoded); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
-			return nil, fmt.Errorf("decoding the accounts: %w", err)
+			return nil, fmt.Errorf("decode the accounts: %w", err)
 		}
 		switch decoded.Kind {
 		case "Role", "ClusterRole":
@@ -157,7 +157,7 @@ func add(rights map[right]bool, rule rbacv1.PolicyRule, of right) {
 func (i *Installation) UnusedRights() ([]string, error) {
 	manifests, err := os.ReadFile(filepath.Join(i.repository, "config", "200-accounts.yaml"))
 	if err != nil {
-		return nil, fmt.Errorf("reading the accounts: %w", err)
+		return nil, fmt.Errorf("read the accounts: %w", err)
 	}
 	audit, err := openAudit()
 	if err != nil {
@@ -183,7 +183,7 @@ func (i *Installation) Requests(ctx context.Context) (map[string]int, error) {
 			Stage     string
 		}
 		if err := json.Unmarshal(line, &told); err != nil {
-			return fmt.Errorf("decoding the audit log: %w", err)
+			return fmt.Errorf("decode the audit log: %w", err)
 		}
 		if told.Stage != "ResponseComplete" {
 			return nil // long requests are logged twice
@@ -201,7 +201,7 @@ func (i *Installation) Requests(ctx context.Context) (map[string]int, error) {
 func openAudit() (*os.File, error) {
 	audit, err := os.Open(filepath.Join(filepath.Dir(os.Getenv("KUBECONFIG")), "log", "audit.json"))
 	if err != nil {
-		return nil, fmt.Errorf("opening the audit log: %w", err)
+		return nil, fmt.Errorf("open the audit log: %w", err)
 	}
 	return audit, nil
 }

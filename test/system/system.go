@@ -67,15 +67,15 @@ func Connect() (*Installation, error) {
 	config.QPS, config.Burst = requestsPerSecond, 2*requestsPerSecond
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
-		return nil, fmt.Errorf("connecting to the cluster: %w", err)
+		return nil, fmt.Errorf("connect to the cluster: %w", err)
 	}
 	transport, err := rest.TransportFor(config)
 	if err != nil {
-		return nil, fmt.Errorf("connecting to the cluster: %w", err)
+		return nil, fmt.Errorf("connect to the cluster: %w", err)
 	}
 	repository, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output() //nolint:noctx // reads a file only
 	if err != nil {
-		return nil, fmt.Errorf("finding the repository: %w", err)
+		return nil, fmt.Errorf("find the repository: %w", err)
 	}
 	system := &Installation{
 		Kubernetes: client, config: config, http: &http.Client{Transport: transport},
@@ -115,10 +115,10 @@ func (i *Installation) Install(ctx context.Context, say func(string)) error {
 		"TRACE_URL": "http://" + jaegerHost + jaegerTraces + "{traceID}", "KEPTN_BRIDGE_URL": "https://keptn.example.com/bridge",
 	}})
 	if err != nil {
-		return fmt.Errorf("encoding the address of traces: %w", err)
+		return fmt.Errorf("encode the address of traces: %w", err)
 	}
 	if _, err := i.Kubernetes.CoreV1().ConfigMaps(Namespace).Patch(ctx, "telemetry", types.MergePatchType, link, metav1.PatchOptions{}); err != nil {
-		return fmt.Errorf("setting the address of traces: %w", err)
+		return fmt.Errorf("set the address of traces: %w", err)
 	}
 	if err := i.wait(ctx, "--for=condition=Available", "-n", "keptn", "deployment", "--all"); err != nil {
 		return err
@@ -262,7 +262,7 @@ func (i *Installation) MakeToken(ctx context.Context) error {
 func (i *Installation) Token(ctx context.Context) (string, error) {
 	secret, err := i.Kubernetes.CoreV1().Secrets(Namespace).Get(ctx, "keptn", metav1.GetOptions{})
 	if err != nil {
-		return "", fmt.Errorf("reading the token: %w", err)
+		return "", fmt.Errorf("read the token: %w", err)
 	}
 	return string(secret.Data["KEPTN_API_TOKEN"]), nil
 }
@@ -274,38 +274,38 @@ func (i *Installation) AddJobNamespace(ctx context.Context, name string) error {
 	if _, err := core.Namespaces().Create(ctx, &corev1.Namespace{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"job-executor.github.io/jobs": "true"}},
 	}, metav1.CreateOptions{}); err != nil {
-		return fmt.Errorf("creating namespace %s: %w", name, err)
+		return fmt.Errorf("create namespace %s: %w", name, err)
 	}
 	roles, err := rbac.Roles(JobsNamespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return fmt.Errorf("listing roles: %w", err)
+		return fmt.Errorf("list roles: %w", err)
 	}
 	for index := range roles.Items {
 		role := &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: roles.Items[index].Name}, Rules: roles.Items[index].Rules}
 		if _, err := rbac.Roles(name).Create(ctx, role, metav1.CreateOptions{}); err != nil {
-			return fmt.Errorf("creating a role: %w", err)
+			return fmt.Errorf("create a role: %w", err)
 		}
 	}
 	bindings, err := rbac.RoleBindings(JobsNamespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return fmt.Errorf("listing role bindings: %w", err)
+		return fmt.Errorf("list role bindings: %w", err)
 	}
 	for index := range bindings.Items {
 		binding := &rbacv1.RoleBinding{
 			ObjectMeta: metav1.ObjectMeta{Name: bindings.Items[index].Name}, Subjects: bindings.Items[index].Subjects, RoleRef: bindings.Items[index].RoleRef,
 		}
 		if _, err := rbac.RoleBindings(name).Create(ctx, binding, metav1.CreateOptions{}); err != nil {
-			return fmt.Errorf("creating a role binding: %w", err)
+			return fmt.Errorf("create a role binding: %w", err)
 		}
 	}
 	accounts, err := core.ServiceAccounts(JobsNamespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return fmt.Errorf("listing service accounts: %w", err)
+		return fmt.Errorf("list service accounts: %w", err)
 	}
 	for index := range accounts.Items {
 		account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: accounts.Items[index].Name}}
 		if _, err := core.ServiceAccounts(name).Create(ctx, account, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
-			return fmt.Errorf("creating a service account: %w", err)
+			return fmt.Errorf("create a service account: %w", err)
 		}
 	}
 	return i.SetJobNamespaces(ctx, JobsNamespace, name)
@@ -346,7 +346,7 @@ func (i *Installation) setOfJobs(ctx context.Context, name, value string) error 
 		_, err = i.Kubernetes.CoreV1().ConfigMaps(Namespace).Patch(ctx, "jobs", types.MergePatchType, change, metav1.PatchOptions{})
 	}
 	if err != nil {
-		return fmt.Errorf("setting %s: %w", name, err)
+		return fmt.Errorf("set %s: %w", name, err)
 	}
 	return nil
 }
@@ -367,7 +367,7 @@ func (i *Installation) TraceKnative(ctx context.Context, on bool) error {
 	}
 	change, err := json.Marshal(map[string]any{"data": setting})
 	if err != nil {
-		return fmt.Errorf("encoding a setting of Knative: %w", err)
+		return fmt.Errorf("encode a setting of Knative: %w", err)
 	}
 	writing := map[string][]string{
 		"knative-eventing": {"mt-broker-ingress", "mt-broker-filter", "imc-dispatcher"},
@@ -383,7 +383,7 @@ func (i *Installation) TraceKnative(ctx context.Context, on bool) error {
 	return console.Eventually(ctx, settingLimit, func(ctx context.Context) error {
 		deployments, err := i.Kubernetes.AppsV1().Deployments(Namespace).List(ctx, metav1.ListOptions{LabelSelector: "serving.knative.dev/service"})
 		if err != nil {
-			return fmt.Errorf("listing the Deployments of functions: %w", err)
+			return fmt.Errorf("list the Deployments of functions: %w", err)
 		}
 		for _, deployment := range deployments.Items {
 			for _, container := range deployment.Spec.Template.Spec.Containers {
@@ -401,7 +401,7 @@ func (i *Installation) TraceKnative(ctx context.Context, on bool) error {
 // observe changes how Knative is observed in a namespace, and waits until its Deployments do as is set.
 func (i *Installation) observe(ctx context.Context, namespace string, change []byte, deployments []string) error {
 	if _, err := i.Kubernetes.CoreV1().ConfigMaps(namespace).Patch(ctx, "config-observability", types.MergePatchType, change, metav1.PatchOptions{}); err != nil {
-		return fmt.Errorf("setting the tracing of %s: %w", namespace, err)
+		return fmt.Errorf("set the tracing of %s: %w", namespace, err)
 	}
 	for _, name := range deployments {
 		if err := i.command(ctx, "kubectl", "rollout", "restart", "-n", namespace, "deployment/"+name); err != nil {
@@ -422,11 +422,11 @@ func (i *Installation) endTerminating(ctx context.Context, namespace string, dep
 	for _, name := range deployments {
 		deployment, err := i.Kubernetes.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
-			return fmt.Errorf("reading Deployment %s: %w", name, err)
+			return fmt.Errorf("read Deployment %s: %w", name, err)
 		}
 		pods, err := i.Kubernetes.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(deployment.Spec.Selector)})
 		if err != nil {
-			return fmt.Errorf("listing the pods of %s: %w", name, err)
+			return fmt.Errorf("list the pods of %s: %w", name, err)
 		}
 		if len(pods.Items) == int(*deployment.Spec.Replicas) {
 			continue
@@ -438,7 +438,7 @@ func (i *Installation) endTerminating(ctx context.Context, namespace string, dep
 			// Without any period it would only be forgotten, and go on for a while.
 			err := i.Kubernetes.CoreV1().Pods(namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(1))})
 			if err != nil && !apierrors.IsNotFound(err) {
-				return fmt.Errorf("ending pod %s/%s: %w", namespace, pod.Name, err)
+				return fmt.Errorf("end pod %s/%s: %w", namespace, pod.Name, err)
 			}
 		}
 		return fmt.Errorf("%s has %d pods", name, len(pods.Items))
@@ -459,11 +459,11 @@ func (i *Installation) UseTransport(ctx context.Context, transport string, loss 
 	}}
 	content, err := json.Marshal(change)
 	if err != nil {
-		return fmt.Errorf("encoding the transport: %w", err)
+		return fmt.Errorf("encode the transport: %w", err)
 	}
 	core := i.Kubernetes.CoreV1()
 	if _, err := core.ConfigMaps(Namespace).Patch(ctx, "keptn", types.MergePatchType, content, metav1.PatchOptions{}); err != nil {
-		return fmt.Errorf("setting the transport: %w", err)
+		return fmt.Errorf("set the transport: %w", err)
 	}
 	if err := i.MakeToken(ctx); err != nil {
 		return err
@@ -475,7 +475,7 @@ func (i *Installation) UseTransport(ctx context.Context, transport string, loss 
 func (i *Installation) Pods(ctx context.Context, service string) (int, error) {
 	pods, err := i.Kubernetes.CoreV1().Pods(Namespace).List(ctx, metav1.ListOptions{LabelSelector: "serving.knative.dev/service=" + service})
 	if err != nil {
-		return 0, fmt.Errorf("listing the pods of %s: %w", service, err)
+		return 0, fmt.Errorf("list the pods of %s: %w", service, err)
 	}
 	return len(pods.Items), nil
 }
@@ -501,7 +501,7 @@ func (i *Installation) Kill(ctx context.Context, selector string) error {
 	err := i.Kubernetes.CoreV1().Pods(Namespace).DeleteCollection(ctx,
 		metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}, metav1.ListOptions{LabelSelector: selector})
 	if err != nil {
-		return fmt.Errorf("killing the pods of %s: %w", selector, err)
+		return fmt.Errorf("kill the pods of %s: %w", selector, err)
 	}
 	return nil
 }
@@ -536,7 +536,7 @@ func (i *Installation) DeleteBridge(ctx context.Context) error {
 func (i *Installation) ElectedBridge(ctx context.Context) (string, error) {
 	lease, err := i.Kubernetes.CoordinationV1().Leases(Namespace).Get(ctx, "bridge", metav1.GetOptions{})
 	if err != nil {
-		return "", fmt.Errorf("reading the Lease: %w", err)
+		return "", fmt.Errorf("read the Lease: %w", err)
 	}
 	if lease.Spec.HolderIdentity == nil {
 		return "", nil
@@ -548,7 +548,7 @@ func (i *Installation) ElectedBridge(ctx context.Context) (string, error) {
 // KillPod ends a pod without a grace period, as SIGKILL does.
 func (i *Installation) KillPod(ctx context.Context, name string) error {
 	if err := i.Kubernetes.CoreV1().Pods(Namespace).Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}); err != nil {
-		return fmt.Errorf("killing pod %s: %w", name, err)
+		return fmt.Errorf("kill pod %s: %w", name, err)
 	}
 	return nil
 }
@@ -557,7 +557,7 @@ func (i *Installation) KillPod(ctx context.Context, name string) error {
 func (i *Installation) Jobs(ctx context.Context, keptnContext string) ([]batchv1.Job, error) {
 	list, err := i.Kubernetes.BatchV1().Jobs(JobsNamespace).List(ctx, metav1.ListOptions{LabelSelector: run.ContextLabel + "=" + keptnContext})
 	if err != nil {
-		return nil, fmt.Errorf("listing Jobs: %w", err)
+		return nil, fmt.Errorf("list Jobs: %w", err)
 	}
 	run.Sort(list.Items)
 	return list.Items, nil
@@ -573,13 +573,13 @@ func (i *Installation) Log(ctx context.Context, job *batchv1.Job) (string, error
 	core := i.Kubernetes.CoreV1()
 	pods, err := core.Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
 	if err != nil {
-		return "", fmt.Errorf("listing the pods of Job %s: %w", job.Name, err)
+		return "", fmt.Errorf("list the pods of Job %s: %w", job.Name, err)
 	}
 	var log strings.Builder
 	for _, pod := range pods.Items {
 		content, err := core.Pods(job.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: run.TaskContainer}).DoRaw(ctx)
 		if err != nil {
-			return "", fmt.Errorf("reading the log of pod %s: %w", pod.Name, err)
+			return "", fmt.Errorf("read the log of pod %s: %w", pod.Name, err)
 		}
 		log.Write(content)
 	}
@@ -599,17 +599,17 @@ func (i *Installation) SendToBroker(ctx context.Context, content []byte) error {
 	// What is signed is the data as it stands in the event below.
 	var data bytes.Buffer
 	if err := json.Compact(&data, outgoing.Data()); err != nil {
-		return fmt.Errorf("reading the data of an event: %w", err)
+		return fmt.Errorf("read the data of an event: %w", err)
 	}
 	if err := outgoing.SetData(event.ApplicationJSON, data.Bytes()); err != nil {
-		return fmt.Errorf("setting the data of an event: %w", err)
+		return fmt.Errorf("set the data of an event: %w", err)
 	}
 	signed, err := (&signature.Party{Keys: keys, Now: time.Now}).Sign(outgoing)
 	if err != nil {
 		return err
 	}
 	if content, err = signed.MarshalJSON(); err != nil {
-		return fmt.Errorf("encoding an event: %w", err)
+		return fmt.Errorf("encode an event: %w", err)
 	}
 	client, address, err := i.toBroker(ctx, Namespace, "keptn", bridgeSender)
 	if err == nil {
@@ -626,19 +626,19 @@ func (i *Installation) proxy(namespace, service string, port int) string {
 func call(ctx context.Context, client *http.Client, method, address, contentType string, body []byte) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
 	if err != nil {
-		return nil, fmt.Errorf("making a request: %w", err)
+		return nil, fmt.Errorf("create a request: %w", err)
 	}
 	request.Header.Set("Content-Type", contentType)
 	request.Header.Set("x-token", token)
 	request.Header.Set(testHeader, "yes")
 	response, err := client.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("calling the cluster: %w", err)
+		return nil, fmt.Errorf("call the cluster: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	content, err := io.ReadAll(response.Body)
 	if err != nil {
-		return nil, fmt.Errorf("reading the answer of %s: %w", address, err)
+		return nil, fmt.Errorf("read the answer of %s: %w", address, err)
 	}
 	if response.StatusCode < 200 || response.StatusCode > 299 {
 		return nil, fmt.Errorf("%s %s: %s: %s", method, address, response.Status, content)
@@ -662,7 +662,7 @@ func (i *Installation) ReadFiles(directory string) (map[string][]byte, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", directory, err)
+		return nil, fmt.Errorf("read %s: %w", directory, err)
 	}
 	return files, nil
 }

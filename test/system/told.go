@@ -51,7 +51,7 @@ func (i *Installation) Leaks(ctx context.Context) ([]string, error) {
 	for id := range contexts {
 		events, err := i.Events(ctx, id)
 		if err != nil {
-			return nil, fmt.Errorf("reading the events of context %s: %w", id, err)
+			return nil, fmt.Errorf("read the events of context %s: %w", id, err)
 		}
 		for _, event := range events {
 			look("an event of Keptn's context "+id, event.Raw)
@@ -71,7 +71,7 @@ func (i *Installation) secrets(ctx context.Context) (map[string][]byte, error) {
 	for _, name := range names {
 		secret, err := i.Kubernetes.CoreV1().Secrets(Namespace).Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
-			return nil, fmt.Errorf("reading Secret %s: %w", name, err)
+			return nil, fmt.Errorf("read Secret %s: %w", name, err)
 		}
 		for key, content := range secret.Data {
 			if lines := strings.Split(string(content), "\n"); len(lines) > 1 && strings.HasPrefix(lines[0], "-----BEGIN") {
@@ -96,7 +96,7 @@ func (i *Installation) lookAt(ctx context.Context, namespace string, look func(w
 	}
 	pods, err := i.Kubernetes.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return fmt.Errorf("listing the pods of %s: %w", namespace, err)
+		return fmt.Errorf("list the pods of %s: %w", namespace, err)
 	}
 	for _, pod := range pods.Items {
 		for _, container := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
@@ -123,7 +123,7 @@ func (i *Installation) searched(ctx context.Context, service string) (content []
 		} `json:"data"`
 	}
 	if err := json.Unmarshal(content, &answer); err != nil {
-		return nil, nil, fmt.Errorf("decoding traces: %w", err)
+		return nil, nil, fmt.Errorf("decode traces: %w", err)
 	}
 	for _, trace := range answer.Data {
 		id, err := uuid.Parse(trace.TraceID)

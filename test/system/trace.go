@@ -83,7 +83,7 @@ func (i *Installation) traces(ctx context.Context, query string) ([][]console.Sp
 		} `json:"data"`
 	}
 	if err := json.Unmarshal(content, &answer); err != nil {
-		return nil, fmt.Errorf("decoding traces: %w", err)
+		return nil, fmt.Errorf("decode traces: %w", err)
 	}
 	var traces [][]console.Span
 	for _, trace := range answer.Data {

@@ -57,7 +57,7 @@ func (g *Grants) Sign(says Grant) (string, error) {
 		IssuedAt: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(now.Add(g.Lifetime)),
 	}).Claims(says).Serialize()
 	if err != nil {
-		return "", fmt.Errorf("signing a grant: %w", err)
+		return "", fmt.Errorf("sign a grant: %w", err)
 	}
 	return grant, nil
 }

@@ -40,8 +40,8 @@ type Subscriptions struct {
 	changed chan struct{}
 }
 
-// NewSubscriptions returns the integration's own subscriptions, until Run gets Keptn's. Run calls uninstalled
-// at its end, to know whether to unregister.
+// NewSubscriptions returns the integration's own subscriptions, until Run gets Keptn's. At its end, Run
+// unregisters if uninstalled returns true; a nil uninstalled never does.
 func NewSubscriptions(registry Registry, integration models.Integration, interval time.Duration, uninstalled func(context.Context) bool, log *slog.Logger) *Subscriptions {
 	return &Subscriptions{
 		registry: registry, integration: integration, interval: interval, uninstalled: uninstalled, log: log,
@@ -80,7 +80,7 @@ func (s *Subscriptions) Run(ctx context.Context) error {
 
 func (s *Subscriptions) leave(ctx context.Context) {
 	id := s.ID()
-	if id == "" || !s.uninstalled(ctx) {
+	if id == "" || s.uninstalled == nil || !s.uninstalled(ctx) {
 		return
 	}
 	if err := s.registry.Unregister(ctx, id); err != nil {

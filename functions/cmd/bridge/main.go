@@ -41,12 +41,13 @@ func wire(ctx context.Context, configuration bridge.Configuration, signals *tele
 	if err != nil {
 		return function.Program{}, err
 	}
-	dependencies, err := bridge.Connect(ctx, configuration, bridge.Dependencies{
+	dependencies := bridge.Dependencies{
 		Kubernetes: client, Transport: http.DefaultTransport, Telemetry: signals, Now: time.Now, Reload: reload,
 		Jitter: func(limit time.Duration) time.Duration { return rand.N(limit + 1) }, //nolint:gosec // no secret
-	})
+	}
+	connections, err := bridge.Connect(ctx, configuration, dependencies)
 	if err != nil {
 		return function.Program{}, err
 	}
-	return bridge.New(configuration, dependencies)
+	return bridge.New(configuration, dependencies, connections)
 }

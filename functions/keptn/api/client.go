@@ -366,12 +366,12 @@ func (c *Client) do(ctx context.Context, method, address string, body []byte) (*
 	isGated := token != "" && (c.Endpoints.Datastore == "" || !strings.HasPrefix(address, c.Endpoints.Datastore))
 	if isGated {
 		if err := c.gate.enter(token, time.Now()); err != nil {
-			return nil, fmt.Errorf("calling Keptn: %w", err)
+			return nil, fmt.Errorf("call Keptn: %w", err)
 		}
 	}
 	response, err := c.HTTP.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("calling Keptn: %w", err)
+		return nil, fmt.Errorf("call Keptn: %w", err)
 	}
 	if isGated && c.gate.leave(token, response.StatusCode, time.Now()) && c.Logger != nil {
 		c.Logger.ErrorContext(ctx, "Keptn refuses the API token; set KEPTN_API_TOKEN in Secret keptn to the one of Keptn's Secret keptn-api-token", "request", method+" "+request.URL.Path)

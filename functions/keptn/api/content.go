@@ -23,12 +23,12 @@ func newContentReader(answer io.Reader) (io.Reader, error) {
 	for decoder.More() {
 		name, err := decoder.Token()
 		if err != nil {
-			return nil, fmt.Errorf("looking for %s: %w", contentMember, err)
+			return nil, fmt.Errorf("look for %s: %w", contentMember, err)
 		}
 		if name == contentMember {
 			rest := bufio.NewReader(io.MultiReader(decoder.Buffered(), answer))
 			if _, err := rest.ReadString(':'); err != nil {
-				return nil, fmt.Errorf("reading %s: %w", contentMember, err)
+				return nil, fmt.Errorf("read %s: %w", contentMember, err)
 			}
 			return base64.NewDecoder(base64.StdEncoding, &textReader{reader: rest}), nil
 		}

@@ -72,7 +72,7 @@ func (j *Jobs) Expire(ctx context.Context, job *batchv1.Job, now time.Time) erro
 func expiry(job *batchv1.Job, now time.Time) (map[string]any, error) {
 	seconds, err := strconv.ParseInt(job.Annotations[run.TTLAnnotation], 10, 32)
 	if err != nil {
-		return nil, fmt.Errorf("reading annotation %s of Job %s/%s: %w", run.TTLAnnotation, job.Namespace, job.Name, err)
+		return nil, fmt.Errorf("read annotation %s of Job %s/%s: %w", run.TTLAnnotation, job.Namespace, job.Name, err)
 	}
 	// Kubernetes counts from the end of the Job, which may be long ago.
 	seconds = max(seconds, int64((now.Sub(run.FinishedAt(job)) + expireAfter).Seconds()))
@@ -90,11 +90,11 @@ func (j *Jobs) patch(ctx context.Context, job *batchv1.Job, change map[string]an
 	change["metadata"] = metadata
 	content, err := json.Marshal(change)
 	if err != nil {
-		return fmt.Errorf("encoding a change of Job %s/%s: %w", job.Namespace, job.Name, err)
+		return fmt.Errorf("encode a change of Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
 	_, err = j.Client.Jobs(job.Namespace).Patch(ctx, job.Name, types.MergePatchType, content, metav1.PatchOptions{})
 	if err != nil && !apierrors.IsNotFound(err) && !isOther(err) {
-		return fmt.Errorf("changing Job %s/%s: %w", job.Namespace, job.Name, err)
+		return fmt.Errorf("change Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
 	return nil
 }

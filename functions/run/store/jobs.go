@@ -71,7 +71,7 @@ func (j *Jobs) List(ctx context.Context, runID string) ([]batchv1.Job, error) {
 			mutex.Lock()
 			defer mutex.Unlock()
 			if err != nil {
-				err = fmt.Errorf("listing the Jobs of run %s in namespace %s: %w", runID, namespace, err)
+				err = fmt.Errorf("list the Jobs of run %s in namespace %s: %w", runID, namespace, err)
 				if !apierrors.IsForbidden(err) && !apierrors.IsNotFound(err) {
 					return err
 				}
@@ -106,7 +106,7 @@ func (j *Jobs) Create(ctx context.Context, job *batchv1.Job) (created *batchv1.J
 		return nil, j.own(ctx, job)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("creating Job %s/%s: %w", job.Namespace, job.Name, err)
+		return nil, fmt.Errorf("create Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
 	return created, nil
 }
@@ -115,7 +115,7 @@ func (j *Jobs) Create(ctx context.Context, job *batchv1.Job) (created *batchv1.J
 func (j *Jobs) own(ctx context.Context, job *batchv1.Job) error {
 	there, err := j.Client.Jobs(job.Namespace).Get(ctx, job.Name, metav1.GetOptions{})
 	if err != nil {
-		return fmt.Errorf("reading Job %s/%s: %w", job.Namespace, job.Name, err)
+		return fmt.Errorf("read Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
 	if owner := there.Labels[run.InstanceLabel]; owner != j.Installation {
 		return apierrors.NewForbidden(batchv1.Resource("jobs"), job.Name, fmt.Errorf("installation %q has a Job of this name in namespace %s; let the two run their Jobs in different namespaces", owner, job.Namespace))
@@ -133,7 +133,7 @@ func (j *Jobs) Delete(ctx context.Context, job *batchv1.Job) error {
 	}
 	err := j.Client.Jobs(job.Namespace).Delete(ctx, job.Name, options)
 	if err != nil && !apierrors.IsNotFound(err) && !isOther(err) {
-		return fmt.Errorf("deleting Job %s/%s: %w", job.Namespace, job.Name, err)
+		return fmt.Errorf("delete Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ type Pods struct {
 func (p *Pods) Events(ctx context.Context, namespace string, of types.UID) ([]corev1.Event, error) {
 	list, err := p.Client.Events(namespace).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.uid=" + string(of), Limit: maxEvents})
 	if err != nil {
-		return nil, fmt.Errorf("listing the events of %s in namespace %s: %w", of, namespace, err)
+		return nil, fmt.Errorf("list the events of %s in namespace %s: %w", of, namespace, err)
 	}
 	slices.SortStableFunc(list.Items, func(one, other corev1.Event) int { return lastSeen(one).Compare(lastSeen(other)) })
 	return list.Items, nil
@@ -52,7 +52,7 @@ func lastSeen(told corev1.Event) time.Time {
 func (p *Pods) List(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error) {
 	list, err := p.Client.Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})
 	if err != nil {
-		return nil, fmt.Errorf("listing the pods of Job %s/%s: %w", job.Namespace, job.Name, err)
+		return nil, fmt.Errorf("list the pods of Job %s/%s: %w", job.Namespace, job.Name, err)
 	}
 	slices.SortFunc(list.Items, func(one, other corev1.Pod) int {
 		return cmp.Or(one.CreationTimestamp.Compare(other.CreationTimestamp.Time), cmp.Compare(one.Name, other.Name))

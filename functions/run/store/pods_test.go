@@ -55,7 +55,7 @@ func TestPodsOfAJobAreListed(t *testing.T) {
 		t.Errorf("asked (-want +got):\n%s", difference)
 	}
 	pods, _ = newPods(t, http.StatusForbidden, "no")
-	if _, err := pods.List(t.Context(), &of); err == nil || !strings.HasPrefix(err.Error(), "listing the pods of Job jobs/a: ") {
+	if _, err := pods.List(t.Context(), &of); err == nil || !strings.HasPrefix(err.Error(), "list the pods of Job jobs/a: ") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -23,7 +23,7 @@ func (b *bench) bareJobs(ctx context.Context, count, atATime int, suspended bool
 	jobs := b.installed.Kubernetes.BatchV1().Jobs(system.JobsNamespace)
 	ours, err := jobs.List(ctx, metav1.ListOptions{LabelSelector: run.Selector, Limit: 1})
 	if err != nil {
-		return 0, fmt.Errorf("looking for a Job to copy: %w", err)
+		return 0, fmt.Errorf("look for a Job to copy: %w", err)
 	}
 	if len(ours.Items) == 0 {
 		return 0, errors.New("there is no Job to copy")
@@ -46,7 +46,7 @@ func (b *bench) bareJobs(ctx context.Context, count, atATime int, suspended bool
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return 0, fmt.Errorf("creating Jobs in a bare loop: %w", err)
+		return 0, fmt.Errorf("create Jobs in a bare loop: %w", err)
 	}
 	selected := metav1.ListOptions{LabelSelector: labels.SelectorFromSet(label).String()}
 	if isDone != nil {
@@ -73,7 +73,7 @@ func (b *bench) deleteJobs(ctx context.Context, namespace, selector string) erro
 	selected := metav1.ListOptions{LabelSelector: selector}
 	return console.Eventually(ctx, stepLimit, func(ctx context.Context) error {
 		if err := jobs.DeleteCollection(ctx, metav1.DeleteOptions{PropagationPolicy: &background}, selected); err != nil {
-			return fmt.Errorf("deleting Jobs: %w", err)
+			return fmt.Errorf("delete Jobs: %w", err)
 		}
 		there, err := jobs.List(ctx, selected)
 		if err == nil && len(there.Items) > 0 {

@@ -139,11 +139,11 @@ func read(path string) (*report, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading an earlier report: %w", err)
+		return nil, fmt.Errorf("read an earlier report: %w", err)
 	}
 	stored := &report{}
 	if err := json.Unmarshal(content, stored); err != nil {
-		return nil, fmt.Errorf("decoding %s: %w", path, err)
+		return nil, fmt.Errorf("decode %s: %w", path, err)
 	}
 	return stored, nil
 }

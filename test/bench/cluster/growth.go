@@ -23,14 +23,14 @@ const (
 func (b *bench) triggers(ctx context.Context) error {
 	directory, err := os.MkdirTemp("", "triggers")
 	if err != nil {
-		return fmt.Errorf("making a directory for Triggers: %w", err)
+		return fmt.Errorf("create a directory for Triggers: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(directory) }()
 	path := filepath.Join(directory, "triggers.yaml")
 	var sizes, costs []float64
 	for size := fewTriggers; size <= maxTriggers; size *= 2 {
 		if err := os.WriteFile(path, []byte(idleTriggers(size-1)), 0o600); err != nil {
-			return fmt.Errorf("writing Triggers: %w", err)
+			return fmt.Errorf("write Triggers: %w", err)
 		}
 		if err := b.installed.Apply(ctx, path); err != nil {
 			return err

@@ -26,15 +26,15 @@ func (b *bench) images(ctx context.Context) error {
 	for _, function := range slices.Sorted(maps.Keys(images)) {
 		reference, err := name.ParseReference(images[function])
 		if err != nil {
-			return fmt.Errorf("reading the name of an image: %w", err)
+			return fmt.Errorf("read the name of an image: %w", err)
 		}
 		image, err := remote.Image(reference, remote.WithContext(ctx))
 		if err != nil {
-			return fmt.Errorf("asking the registry for %s: %w", reference, err)
+			return fmt.Errorf("ask the registry for %s: %w", reference, err)
 		}
 		manifest, err := image.Manifest()
 		if err != nil {
-			return fmt.Errorf("reading the manifest of %s: %w", reference, err)
+			return fmt.Errorf("read the manifest of %s: %w", reference, err)
 		}
 		var size int64
 		for _, layer := range manifest.Layers {

@@ -75,7 +75,7 @@ func benchmark(ctx context.Context) error {
 			err = os.WriteFile(*written, append(content, '\n'), 0o600)
 		}
 		if err != nil {
-			return fmt.Errorf("writing the report: %w", err)
+			return fmt.Errorf("write the report: %w", err)
 		}
 	}
 	if steep := bench.report.tooSteep(); len(steep) > 0 {

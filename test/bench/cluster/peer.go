@@ -45,7 +45,7 @@ func (b *bench) jobSink(ctx context.Context, count int) (err error) {
 	jobs := b.installed.Kubernetes.BatchV1().Jobs("bench")
 	there, err := jobs.List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return fmt.Errorf("listing JobSink's Jobs: %w", err)
+		return fmt.Errorf("list JobSink's Jobs: %w", err)
 	}
 	if len(there.Items) != count {
 		return fmt.Errorf("of %d events JobSink has made %d Jobs", count, len(there.Items))

@@ -60,7 +60,7 @@ func (b *bench) starts(ctx context.Context) error {
 func runs(path string) (number string, environment []string, err error) {
 	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
-		return "", nil, fmt.Errorf("listing processes: %w", err)
+		return "", nil, fmt.Errorf("list processes: %w", err)
 	}
 	for _, file := range found {
 		command, _ := os.ReadFile(file) //nolint:gosec // of a process, which may have ended
@@ -69,7 +69,7 @@ func runs(path string) (number string, environment []string, err error) {
 		}
 		content, err := os.ReadFile(filepath.Join(filepath.Dir(file), "environ"))
 		if err != nil {
-			return "", nil, fmt.Errorf("reading the environment of %s: %w", path, err)
+			return "", nil, fmt.Errorf("read the environment of %s: %w", path, err)
 		}
 		return filepath.Base(filepath.Dir(file)), strings.Split(strings.TrimRight(string(content), "\x00"), "\x00"), nil
 	}
@@ -85,7 +85,7 @@ func start(ctx context.Context, where, name string, environment []string, ready 
 	command.Env = environment
 	began := time.Now()
 	if err := command.Start(); err != nil {
-		return 0, fmt.Errorf("starting %s: %w", name, err)
+		return 0, fmt.Errorf("start %s: %w", name, err)
 	}
 	err := awaitReady(ctx, ready)
 	took := time.Since(began)
@@ -101,7 +101,7 @@ func awaitReady(ctx context.Context, address string) error {
 	for {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 		if err != nil {
-			return fmt.Errorf("asking whether a function is ready: %w", err)
+			return fmt.Errorf("ask whether a function is ready: %w", err)
 		}
 		response, err := http.DefaultClient.Do(request)
 		if err == nil {
@@ -113,7 +113,7 @@ func awaitReady(ctx context.Context, address string) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("asking whether a function is ready: %w", err)
+			return fmt.Errorf("ask whether a function is ready: %w", err)
 		case <-ticker.C:
 		}
 	}

@@ -169,7 +169,7 @@ func newEvent(what string) event.Event {
 func (b *bench) hello(ctx context.Context) (float64, error) {
 	sent := newEvent("hello")
 	if err := sent.SetData(event.ApplicationJSON, conformance.Script{"/": {{Status: http.StatusAccepted}}}); err != nil {
-		return 0, fmt.Errorf("encoding an event for hello: %w", err)
+		return 0, fmt.Errorf("encode an event for hello: %w", err)
 	}
 	began := time.Now()
 	if err := (&function.Sender{URL: b.broker, HTTP: http.DefaultClient}).Send(ctx, sent); err != nil {

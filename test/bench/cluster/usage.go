@@ -32,7 +32,7 @@ const ticks = 100
 func usage() (processor, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
-		return nil, fmt.Errorf("listing processes: %w", err)
+		return nil, fmt.Errorf("list processes: %w", err)
 	}
 	used := processor{}
 	for _, path := range stats {
@@ -41,7 +41,7 @@ func usage() (processor, error) {
 			continue // it has ended
 		}
 		if err != nil {
-			return nil, fmt.Errorf("reading what a process has used: %w", err)
+			return nil, fmt.Errorf("read what a process has used: %w", err)
 		}
 		head, tail, _ := strings.Cut(string(content), ") ")
 		number, name, _ := strings.Cut(head, " (")
@@ -54,7 +54,7 @@ func usage() (processor, error) {
 		inUser, userErr := strconv.ParseFloat(fields[user], 64)
 		inKernel, kernelErr := strconv.ParseFloat(fields[kernel], 64)
 		if err := errors.Join(userErr, kernelErr); err != nil {
-			return nil, fmt.Errorf("reading what process %s has used: %w", number, err)
+			return nil, fmt.Errorf("read what process %s has used: %w", number, err)
 		}
 		used[process{number, name}] = (inUser + inKernel) / ticks
 	}
@@ -110,7 +110,7 @@ func functionOf(pod *corev1.Pod) string {
 func (b *bench) pods(ctx context.Context) ([]corev1.Pod, error) {
 	pods, err := b.installed.Kubernetes.CoreV1().Pods(system.Namespace).List(ctx, metav1.ListOptions{FieldSelector: "status.phase=Running"})
 	if err != nil {
-		return nil, fmt.Errorf("listing the functions' pods: %w", err)
+		return nil, fmt.Errorf("list the functions' pods: %w", err)
 	}
 	return pods.Items, nil
 }
@@ -142,7 +142,7 @@ func (b *bench) cgroups(ctx context.Context) (map[string]cgroup, error) {
 				if found.DeletionTimestamp != nil || found.Labels["serving.knative.dev/service"] != "" {
 					continue // it ends
 				}
-				return nil, fmt.Errorf("reading what %s has used: %w", found.Name, err)
+				return nil, fmt.Errorf("read what %s has used: %w", found.Name, err)
 			}
 			used[id] = cgroup{function, memory, peak, seconds}
 		}
@@ -218,7 +218,7 @@ func number(path, prefix string) (float64, error) {
 func load() (float64, error) {
 	content, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
-		return 0, fmt.Errorf("reading the load average: %w", err)
+		return 0, fmt.Errorf("read the load average: %w", err)
 	}
 	first, _, _ := strings.Cut(string(content), " ")
 	return strconv.ParseFloat(first, 64)

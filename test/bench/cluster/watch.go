@@ -105,7 +105,7 @@ func watchAll(ctx context.Context, installed *system.Installation) (*moments, er
 	}
 	connection, err := nats.Connect("nats://" + address + ":4222")
 	if err != nil {
-		return nil, fmt.Errorf("connecting to Keptn's NATS: %w", err)
+		return nil, fmt.Errorf("connect to Keptn's NATS: %w", err)
 	}
 	context.AfterFunc(ctx, connection.Close)
 	if _, err := connection.Subscribe("sh.keptn.event."+task+".>", func(message *nats.Msg) {
@@ -116,10 +116,10 @@ func watchAll(ctx context.Context, installed *system.Installation) (*moments, er
 			seen.note(event.Context, message.Subject[strings.LastIndex(message.Subject, ".")+1:])
 		}
 	}); err != nil {
-		return nil, fmt.Errorf("subscribing to Keptn's events: %w", err)
+		return nil, fmt.Errorf("subscribe to Keptn's events: %w", err)
 	}
 	if err := connection.FlushTimeout(stepLimit); err != nil {
-		return nil, fmt.Errorf("subscribing to Keptn's events: %w", err)
+		return nil, fmt.Errorf("subscribe to Keptn's events: %w", err)
 	}
 	// An informer lists again what an interrupted watch has missed.
 	factory := informers.NewSharedInformerFactoryWithOptions(installed.Kubernetes, 0, informers.WithNamespace(system.JobsNamespace),
@@ -137,7 +137,7 @@ func watchAll(ctx context.Context, installed *system.Installation) (*moments, er
 	}
 	informer := factory.Batch().V1().Jobs().Informer()
 	if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: look, UpdateFunc: func(_, job any) { look(job) }}); err != nil {
-		return nil, fmt.Errorf("watching Jobs: %w", err)
+		return nil, fmt.Errorf("watch Jobs: %w", err)
 	}
 	factory.Start(ctx.Done())
 	factory.WaitForCacheSync(ctx.Done())

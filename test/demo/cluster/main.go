@@ -197,7 +197,7 @@ func showTrace(ctx context.Context, terminal *console.Terminal, installed *syste
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("reading trace %s: %w", traceID, err)
+		return fmt.Errorf("read trace %s: %w", traceID, err)
 	}
 	terminal.Say(console.Tree(spans, console.IsOurs))
 	terminal.Say(fmt.Sprintf("%d spans in all.", len(spans)))

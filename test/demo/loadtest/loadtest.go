@@ -63,7 +63,7 @@ func read(arguments []string) (settings, error) {
 	if path := given["config"]; path != "" {
 		file, err := os.Open(path) //nolint:gosec // the task's own file
 		if err != nil {
-			return settings{}, fmt.Errorf("reading the configuration: %w", err)
+			return settings{}, fmt.Errorf("read the configuration: %w", err)
 		}
 		defer func() { _ = file.Close() }()
 		for lines := bufio.NewScanner(file); lines.Scan(); {

@@ -26,7 +26,7 @@ func show(ctx context.Context, arguments []string) error {
 	}
 	all, err := installed.Trace(ctx, console.TraceID(arguments[0]))
 	if err != nil {
-		return fmt.Errorf("reading the trace of %s: %w", arguments[0], err)
+		return fmt.Errorf("read the trace of %s: %w", arguments[0], err)
 	}
 	spans := console.OfOurs(all)
 	terminal := console.NewTerminal(os.Stdout)
