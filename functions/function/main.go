@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -15,6 +16,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
@@ -142,11 +144,13 @@ func once[Configuration any](ctx context.Context, name string, do func(context.C
 // Retry repeats a step of startup until it succeeds, fails permanently, or the context ends. The pause doubles.
 // A neighbour that is down for a while must not end the process.
 func Retry[Value any](ctx context.Context, log *slog.Logger, do func(context.Context) (Value, error)) (Value, error) {
-	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
+	pauses := wait.Backoff{Duration: firstRetry, Factor: 2, Steps: math.MaxInt32, Cap: lastRetry}
+	for {
 		value, err := do(ctx)
 		if err == nil || IsPermanent(err) {
 			return value, err
 		}
+		pause := pauses.Step()
 		// The first failures are expected: a network policy may apply to a new pod with a delay.
 		level := slog.LevelInfo
 		if pause > quietPause {

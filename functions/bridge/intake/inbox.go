@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"sync"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -42,12 +41,12 @@ type Inbox struct {
 
 	// events is the memory of events. An evicted event is looked up in Keptn again.
 	events memory.Memory[remembered]
-	// broker stops publishing while the Broker cannot be reached.
-	broker breaker
+	// breaker stops publishing while the Broker cannot be reached.
+	breaker function.Breaker
 }
 
-// ErrBackoff means that an event is not published yet, because it or the Broker failed recently.
-var ErrBackoff = errors.New("backing off")
+// theBroker is the only key of the breaker.
+const theBroker = "broker"
 
 // Metrics measure waiting events, as runmetric.Recorder does.
 type Metrics interface {
@@ -97,46 +96,6 @@ func Backoff(failures uint64) time.Duration {
 	return min(firstBackoff<<min(failures-1, maxDoublings), lastBackoff)
 }
 
-// breaker blocks calls to an unreachable neighbour, except for one try at a time.
-type breaker struct {
-	mutex    sync.Mutex
-	failures uint64
-	next     time.Time
-}
-
-// enter returns false if the neighbour must not be tried now.
-func (b *breaker) enter(now time.Time) bool {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	if b.failures == 0 {
-		return true
-	}
-	if now.Before(b.next) {
-		return false
-	}
-	b.next = now.Add(Backoff(b.failures)) // until this try has ended
-	return true
-}
-
-// isShut reports whether enter would return false, without starting a try.
-func (b *breaker) isShut(now time.Time) bool {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return b.failures > 0 && now.Before(b.next)
-}
-
-// leave records the outcome of a try.
-func (b *breaker) leave(now time.Time, reached bool) {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	if reached {
-		b.failures = 0
-		return
-	}
-	b.failures++
-	b.next = now.Add(Backoff(b.failures))
-}
-
 // Take publishes an event to the Broker. It skips events that are already published or not subscribed to, and
 // wraps events that trigger no task. After an error the event must be offered again.
 func (i *Inbox) Take(ctx context.Context, triggered event.Event, origin Origin) error {
@@ -153,14 +112,14 @@ func (i *Inbox) Take(ctx context.Context, triggered event.Event, origin Origin) 
 		return err
 	}
 	defer release()
-	if entry.failures > 0 && i.Now().Before(entry.nextCheck) || i.broker.isShut(i.Now()) {
-		return fmt.Errorf("event %s: %w", triggered.ID(), ErrBackoff)
+	if entry.failures > 0 && i.Now().Before(entry.nextCheck) || i.breaker.IsShut(theBroker) {
+		return fmt.Errorf("event %s: %w", triggered.ID(), function.ErrBackoff)
 	}
 	err = i.take(ctx, task, triggered, origin, entry)
 	switch {
 	case err == nil:
 		entry.failures = 0
-	case !errors.Is(err, ErrBackoff):
+	case !errors.Is(err, function.ErrBackoff):
 		entry.failures++
 		entry.nextCheck = i.Now().Add(Backoff(entry.failures))
 	}
@@ -318,12 +277,12 @@ func (i *Inbox) send(ctx context.Context, task keptn.Task, triggered event.Event
 	if err := checkAttributes(task); err != nil {
 		return err
 	}
-	if !i.broker.enter(i.Now()) {
-		return fmt.Errorf("publish event %s: the Broker cannot be reached: %w", triggered.ID(), ErrBackoff)
+	if !i.breaker.Enter(theBroker) {
+		return fmt.Errorf("publish event %s: the Broker cannot be reached: %w", triggered.ID(), function.ErrBackoff)
 	}
 	defer func() {
 		_, unreached := errors.AsType[*url.Error](err)
-		i.broker.leave(i.Now(), !unreached)
+		i.breaker.Leave(theBroker, !unreached)
 	}()
 	ctx, span := telemetry.StartSend(ctx, i.Tracer, task, triggered.Type(), telemetry.EventAttributes(triggered)...)
 	defer span.End()

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/test/fixture"
@@ -263,7 +264,7 @@ func TestInboxSendsAgain(t *testing.T) {
 		began := time.Now()
 		for range 10 * 60 {
 			before := len(broker.Taken)
-			if err := inbox.Take(t.Context(), triggered(task), Listed); err != nil && !errors.Is(err, ErrBackoff) {
+			if err := inbox.Take(t.Context(), triggered(task), Listed); err != nil && !errors.Is(err, function.ErrBackoff) {
 				t.Fatal(err)
 			}
 			if len(broker.Taken) > before {
@@ -291,14 +292,14 @@ func (u *unreachable) Send(context.Context, event.Event) error {
 	return &url.Error{Op: "Post", Err: errDown}
 }
 
-// An unreachable Broker gets one try a minute, however many events wait, and Keptn as few questions.
+// An unreachable Broker gets two tries a minute, however many events wait, and Keptn as few questions.
 func TestInboxBacksOffFromABrokenNeighbour(t *testing.T) {
 	for name, test := range map[string]struct {
 		broker      protocol.Sender
 		events      int
 		posts, asks int
 	}{
-		"the Broker cannot be reached":          {&unreachable{}, 500, 16, 500 * 17},
+		"the Broker cannot be reached":          {&unreachable{}, 500, 26, 500 * 27},
 		"the executor fails":                    {&fixture.Broker{Refuse: 1 << 30}, 1, 16, 16},
 		"Keptn cannot be asked about the event": {&fixture.Broker{}, 1, 0, 16},
 	} {
@@ -315,7 +316,7 @@ func TestInboxBacksOffFromABrokenNeighbour(t *testing.T) {
 						if err == nil {
 							t.Fatal("it was taken")
 						}
-						if !errors.Is(err, ErrBackoff) && !counter.fails {
+						if !errors.Is(err, function.ErrBackoff) && !counter.fails {
 							posts++
 						}
 					}

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/job-executor/job-executor/functions/bridge/intake"
+	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 )
 
@@ -226,7 +227,7 @@ func (t *Transport) receive(ctx context.Context, message jetstream.Msg, take int
 	}
 	if err := take(ctx, triggered, origin); err != nil {
 		pause := intake.Backoff(delivery)
-		if !errors.Is(err, intake.ErrBackoff) {
+		if !errors.Is(err, function.ErrBackoff) {
 			t.log.WarnContext(ctx, "event not published; retrying", "id", triggered.ID(), "type", triggered.Type(), "pause", pause.String(), "error", err)
 		}
 		t.settle(ctx, func() error { return message.NakWithDelay(pause) })

@@ -12,6 +12,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/job-executor/job-executor/functions/bridge/intake"
+	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/keptn/api"
 )
@@ -151,7 +152,7 @@ func (p *Poller) start(ctx context.Context, listed event.Event) {
 			p.inFlight.Delete(listed.ID())
 			leave()
 		}()
-		if err := p.Take(ctx, listed, intake.Listed); err != nil && ctx.Err() == nil && !errors.Is(err, intake.ErrBackoff) {
+		if err := p.Take(ctx, listed, intake.Listed); err != nil && ctx.Err() == nil && !errors.Is(err, function.ErrBackoff) {
 			p.Log.WarnContext(ctx, "event not published; retrying", "id", listed.ID(), "type", listed.Type(), "error", err)
 		}
 	})

@@ -19,6 +19,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/keptn/go-utils/pkg/api/models"
 
+	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 )
 
@@ -71,11 +72,18 @@ type Client struct {
 	// Logger logs what listings leave out, and refused tokens. It may be nil.
 	Logger *slog.Logger
 
-	gate     tokenGate
-	contexts contextGate
+	// tokens stops requests with a token that Keptn refuses: after many wrong tokens Keptn answers even the right
+	// one with 429. OAuth tokens are renewed automatically.
+	tokens function.Breaker
+	// contexts stops questions about a Keptn context that fail: each task and Job of the context asks separately,
+	// and the Broker retries each. Other contexts may belong to other projects.
+	contexts function.Breaker
 	// left is what the last listing of each type left out.
 	left sync.Map
 }
+
+// ErrTokenRefused means that Keptn refused the token a moment ago, and was not asked again.
+var ErrTokenRefused = errors.New("Keptn refuses the API token")
 
 // NewHTTPClient returns an HTTP client that follows no redirects: Go would send x-token to the host of the
 // redirect.
@@ -355,25 +363,22 @@ func (c *Client) do(ctx context.Context, method, address string, body []byte) (*
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	token := ""
-	if c.Token != nil {
-		token = c.Token()
-	}
+	token := c.token()
 	if token != "" {
 		request.Header.Set("x-token", token)
 	}
 	// Access to mongodb-datastore may be restricted on its own, see CheckDatastore.
 	isGated := token != "" && (c.Endpoints.Datastore == "" || !strings.HasPrefix(address, c.Endpoints.Datastore))
 	if isGated {
-		if err := c.gate.enter(token, time.Now()); err != nil {
-			return nil, fmt.Errorf("call Keptn: %w", err)
+		if !c.tokens.Enter(token) {
+			return nil, fmt.Errorf("call Keptn: %w", ErrTokenRefused)
 		}
 	}
 	response, err := c.HTTP.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("call Keptn: %w", err)
 	}
-	if isGated && c.gate.leave(token, response.StatusCode, time.Now()) && c.Logger != nil {
+	if isGated && c.isFirstRefusal(token, response.StatusCode) && c.Logger != nil {
 		c.Logger.ErrorContext(ctx, "Keptn refuses the API token; set KEPTN_API_TOKEN in Secret keptn to the one of Keptn's Secret keptn-api-token", "request", method+" "+request.URL.Path)
 	}
 	if response.StatusCode < 200 || response.StatusCode > 299 {
@@ -387,6 +392,26 @@ func (c *Client) do(ctx context.Context, method, address string, body []byte) (*
 	}
 	response.Body = http.MaxBytesReader(nil, response.Body, maxAnswerBytes)
 	return response, nil
+}
+
+func (c *Client) token() string {
+	if c.Token == nil {
+		return ""
+	}
+	return c.Token()
+}
+
+// isFirstRefusal records whether Keptn accepted a token, and returns true if it is the first refusal in a row.
+func (c *Client) isFirstRefusal(token string, status int) bool {
+	return status != http.StatusTooManyRequests && c.tokens.Leave(token, status != http.StatusUnauthorized)
+}
+
+// Ready returns an error while Keptn refuses the token.
+func (c *Client) Ready(context.Context) error {
+	if c.tokens.IsFailing(c.token()) {
+		return ErrTokenRefused
+	}
+	return nil
 }
 
 // statusMessage returns the message of an error response: that of Keptn's JSON, if it is Keptn's own, or the

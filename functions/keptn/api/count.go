@@ -3,8 +3,8 @@ package api
 import (
 	"context"
 	"fmt"
-	"time"
 
+	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 )
 
@@ -16,15 +16,15 @@ const (
 	statePaused   = "paused"
 )
 
-// Count returns the task's state from Keptn's sequence executions. After a failure it returns the same error
-// for up to 15 s without asking Keptn.
+// Count returns the task's state from Keptn's sequence executions. After a failure it returns ErrBackoff for a
+// while, without asking Keptn.
 func (c *Client) Count(ctx context.Context, task keptn.Task) (keptn.Count, error) {
-	if err := c.contexts.enter(task.Context, time.Now()); err != nil {
-		return keptn.Count{}, fmt.Errorf("ask Keptn about task %s: %w", task.TriggeredID, err)
+	if !c.contexts.Enter(task.Context) {
+		return keptn.Count{}, fmt.Errorf("ask Keptn about task %s: %w", task.TriggeredID, function.ErrBackoff)
 	}
 	count, err := c.count(ctx, task)
 	if ctx.Err() == nil { // otherwise the caller gave up, and Keptn may be fine
-		c.contexts.leave(task.Context, err, time.Now())
+		c.contexts.Leave(task.Context, err == nil)
 	}
 	if err != nil {
 		return keptn.Count{}, fmt.Errorf("ask Keptn about task %s: %w", task.TriggeredID, err)
