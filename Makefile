@@ -24,16 +24,16 @@ demo-cluster: cluster-up ## Show the sequence on a one-node cluster, which it st
 	$(CLUSTER) exec go run ./test/demo/cluster
 
 .PHONY: test
-test: unit lint simulate ## Unit tests, whole sequences in one process, lint, and a few simulations
+test: unit $(if $(RUN),,lint simulate) ## Unit tests, whole sequences in one process, lint, and a few simulations; RUN=TestName runs one test
 
-# A failure prints its seed. Repeat it with SEED=<seed> SEEDS=1. SIMULATION_LOG=1 prints all events.
+# A failure prints the last events of its task and the command that repeats it. LOG=debug prints all events.
 SEED ?= 1
 SEEDS ?= 10
 TASKS ?= 100
 
 .PHONY: simulate
 simulate: ## Simulate SEEDS=10 times about TASKS=100 tasks with faults, on a virtual clock
-	SEED=$(SEED) SEEDS=$(SEEDS) TASKS=$(TASKS) go test -count=1 -timeout=2h -run 'TestEveryTask' -v ./test/simulation
+	SEED=$(SEED) SEEDS=$(SEEDS) TASKS=$(TASKS) LOG=$(LOG) go test -count=1 -timeout=2h -run 'TestEveryTask' -v ./test/simulation
 
 .PHONY: unit
 unit: ## Unit tests, and whole sequences in one process; RUN=TestName runs one

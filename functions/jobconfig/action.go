@@ -19,13 +19,13 @@ type shortAction struct {
 
 func longFields() []property[shortAction] {
 	return []property[shortAction]{
-		key("name", "The action's name in messages, and in the short form the task's.", text(), func(a *shortAction) *string { return &a.Name }, example("Run the load tests")),
-		key("silent", "Runs without a started and a finished event.", toggle(), func(a *shortAction) *bool { return &a.Silent }),
-		key("parallel", "Runs all its tasks at the same time, each to its end. (Extension.)", toggle(), func(a *shortAction) *bool { return &a.Parallel }),
-		key("event", "The event for which it runs: a regular expression, as events[].name. (Extension.)", eventName(), func(a *shortAction) *Event { return &a.event },
+		key("name", "Name in messages. In the short form it is also the task's name.", text(), func(a *shortAction) *string { return &a.Name }, example("Run the load tests")),
+		key("silent", "Sends no started and finished events. Errors appear in Keptn's log of the integration.", toggle(), func(a *shortAction) *bool { return &a.Silent }, example(true)),
+		key("parallel", "Runs all tasks at the same time, each to its end. (Extension.)", toggle(), func(a *shortAction) *bool { return &a.Parallel }, example(true)),
+		key("event", "The event that starts the action: a regular expression, like events[].name. (Extension.)", eventName(), func(a *shortAction) *Event { return &a.event },
 			example("sh.keptn.event.test.triggered")),
-		key("events", "The events for which it runs: any of these.", list(defined("event", event())), func(a *shortAction) *[]Event { return &a.Events }),
-		key("tasks", "The tasks that it runs: one after the other until one fails, or all at the same time if it is parallel.", list(defined("task", task())),
+		key("events", "The events that start the action. One match is enough.", list(defined("event", event())), func(a *shortAction) *[]Event { return &a.Events }),
+		key("tasks", "Tasks that run one after the other until one fails, or at the same time if parallel is true.", list(defined("task", task())),
 			func(a *shortAction) *[]Task { return &a.Tasks }),
 	}
 }
@@ -55,7 +55,7 @@ func action() kind[Action] {
 		}
 		const onlyOne = "write the keys of a task below tasks, or all of them at the action, with an image"
 		return schema{
-			"description":      "Runs its tasks when one of its events happens. In its short form, the keys of its one task stand here. (Extension.)",
+			"description":      "Runs its tasks when one of its events happens. In the short form, the keys of its only task are keys of the action. (Extension.)",
 			"dependentSchemas": schema{"event": schema{"properties": schema{"events": false}, "errorMessage": "event and events are mutually exclusive"}},
 			"if":               schema{"type": "object", "anyOf": isShort},
 			"then":             schema{"required": []string{"image"}, "properties": schema{"tasks": false}, "errorMessage": onlyOne},
@@ -108,12 +108,12 @@ func (d *decoder) checkAction(at yamlValue, short []string, given members, read 
 
 func event() kind[Event] {
 	path := object([]property[JSONPath]{
-		key("property", "A JSONPath (RFC 9535) of the event.", jsonPath(), func(p *JSONPath) *string { return &p.Property }, example("$.data.test.teststrategy")),
-		key("match", "The value that it must have, as text.", text(), func(p *JSONPath) *string { return &p.Match }, example("performance")),
+		key("property", "A JSONPath (RFC 9535) into the event.", jsonPath(), func(p *JSONPath) *string { return &p.Property }, example("$.data.test.teststrategy")),
+		key("match", "The required value, as text.", text(), func(p *JSONPath) *string { return &p.Match }, example("performance")),
 	}, nil, nil)
 	return object([]property[Event]{
-		key("name", "A regular expression that must match somewhere in the event's type.", eventName(), func(e *Event) *Event { return e }, example("sh.keptn.event.test.triggered")),
-		key("jsonpath", "A value that the event must have.", path, func(e *Event) *JSONPath { return &e.JSONPath }),
+		key("name", "A regular expression that must match somewhere in the event's type. Without it, every event matches.", eventName(), func(e *Event) *Event { return e }, example("sh.keptn.event.test.triggered")),
+		key("jsonpath", "Matches only events with a certain value.", path, func(e *Event) *JSONPath { return &e.JSONPath }),
 	}, func(d *decoder, at yamlValue, given members, event *Event) {
 		if given["name"].node == nil {
 			d.compile(at, event) // an empty pattern matches every event

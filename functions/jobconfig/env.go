@@ -10,18 +10,18 @@ import (
 
 func env() kind[Env] {
 	const (
-		name      = "The variable's name; with valueFrom secret, the Secret's."
-		value     = "Text; with valueFrom event, a JSONPath of the event."
-		source    = "The source of the value: the event by a JSONPath, all keys of a Secret, or the text in value."
-		as        = "How a value of the event is written; objects and lists are JSON by default."
+		name      = "Name of the variable. With valueFrom secret, name of the Secret."
+		value     = "The text. With valueFrom event, a JSONPath into the event: $.data, $.id, $.type, $.source, $.time, $.shkeptncontext or $.gitcommitid."
+		source    = "Source of the value: event (value is a JSONPath), secret (all keys of the Secret), or string (value is the text)."
+		as        = "Format of a value of the event: string, json or yaml. Without it, lists and objects become JSON."
 		oneKey    = "One key of a Secret. (Extension.)"
 		configMap = "One key of a ConfigMap. (Extension.)"
 	)
 	return object([]property[Env]{
 		key("name", name, text(), func(e *Env) *string { return &e.Name }, noContainer("null"), schema{"minLength": 1}, example("HOST")),
 		key("value", value, text(), func(e *Env) *string { return &e.Value }, example("$.data.deployment.deploymentURIsPublic[0]")),
-		key("valueFrom", source, valueFrom(), func(e *Env) *string { return &e.ValueFrom }),
-		key("as", as, form(), func(e *Env) *string { return &e.As }),
+		key("valueFrom", source, valueFrom(), func(e *Env) *string { return &e.ValueFrom }, example(ValueFromEvent)),
+		key("as", as, form(), func(e *Env) *string { return &e.As }, example(AsYAML)),
 		key("secretKeyRef", oneKey, keyRef("a Secret"), func(e *Env) **KeyRef { return &e.SecretKeyRef }),
 		key("configMapKeyRef", configMap, keyRef("a ConfigMap"), func(e *Env) **KeyRef { return &e.ConfigMapKeyRef }),
 	}, (*decoder).checkEnv, envRules)
@@ -121,8 +121,8 @@ func (d *decoder) checkEnv(at yamlValue, given members, env *Env) {
 func keyRef(what string) kind[*KeyRef] {
 	const pattern = `^(\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*)$`
 	of := object([]property[KeyRef]{
-		key("name", "Its name.", required(what), func(r *KeyRef) *string { return &r.Name }, example("credentials")),
-		key("key", "Its key.", text(), func(r *KeyRef) *string { return &r.Key }, noContainer("null"), schema{"pattern": pattern, "maxLength": validation.DNS1123SubdomainMaxLength},
+		key("name", "Name of the object.", required(what), func(r *KeyRef) *string { return &r.Name }, example("credentials")),
+		key("key", "Key in the object.", text(), func(r *KeyRef) *string { return &r.Key }, noContainer("null"), schema{"pattern": pattern, "maxLength": validation.DNS1123SubdomainMaxLength},
 			message("must be a key: letters, digits, -, _ and ."), example("token")),
 	}, func(d *decoder, at yamlValue, _ members, ref *KeyRef) {
 		switch {

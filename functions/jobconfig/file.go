@@ -32,7 +32,7 @@ func (c *Config) read(root *yaml.Node) {
 func fileFields() []property[Config] {
 	version := kind[string]{func() schema { return schema{"const": APIVersion} }, func(*decoder, yamlValue, *string) {}}
 	return []property[Config]{
-		key("apiVersion", "The version of the format.", version, func(*Config) *string { return nil }),
+		key("apiVersion", "The version of the format.", version, func(*Config) *string { return nil }, example(APIVersion)),
 		key("actions", "The actions.", list(defined("action", action())), func(c *Config) *[]Action { return &c.Actions }),
 	}
 }

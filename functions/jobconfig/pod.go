@@ -73,12 +73,12 @@ func volume() kind[Volume] {
 	const root = `^(/+\.)*/*(keptn(/+\.)*/*)?$`
 	isRoot := []schema{{"not": schema{"type": "string", "pattern": root}}, {"not": schema{"type": "string", "pattern": `(^|/)\.\.(/|$)`}}}
 	return object([]property[Volume]{
-		key("claim", "The claim's name.", required("a PersistentVolumeClaim"), func(v *Volume) *string { return &v.Claim }, example("maven-cache")),
-		key("mountPath", "Where it is in the container; not / or /keptn.", text(), func(v *Volume) *string { return &v.MountPath },
+		key("claim", "Name of the claim.", required("a PersistentVolumeClaim"), func(v *Volume) *string { return &v.Claim }, example("maven-cache")),
+		key("mountPath", "Absolute path in the container; not / or /keptn.", text(), func(v *Volume) *string { return &v.MountPath },
 			schema{"type": "string", "pattern": "^/[^:]*$", "allOf": isRoot}, message("must be an absolute path without : and .., and not / or /keptn"), example("/cache")),
-		key("subPath", "A folder of it.", text(), func(v *Volume) *string { return &v.SubPath },
+		key("subPath", "Folder of the volume to mount.", text(), func(v *Volume) *string { return &v.SubPath },
 			schema{"allOf": []schema{{"not": schema{"type": "string", "pattern": `^/|(^|/)\.\.(/|$)`}}}}, message("must be a relative path without .."), example("team")),
-		key("readOnly", "Whether the task may only read it.", toggle(), func(v *Volume) *bool { return &v.ReadOnly }),
+		key("readOnly", "Mounts the volume read-only.", toggle(), func(v *Volume) *bool { return &v.ReadOnly }, example(true)),
 	}, func(d *decoder, at yamlValue, _ members, volume *Volume) {
 		switch mount := path.Clean(volume.MountPath); {
 		case volume.Claim == "" || !path.IsAbs(volume.MountPath) || strings.Contains(mount, ":"):

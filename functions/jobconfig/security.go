@@ -12,22 +12,22 @@ func securityContext() kind[SecurityContext] {
 		key("drop", "Capabilities to drop.", names, func(c *Capabilities) *[]string { return &c.Drop }, example([]string{"ALL"})),
 	}, nil, nil)
 	const (
-		replace    = "They replace the installation's as a whole."
-		user       = "The id of the user as which it runs."
-		group      = "The id of the group as which it runs."
-		escalation = "Lets its processes gain more rights."
+		replace    = "Capabilities. They replace all of the installation's defaults."
+		user       = "User id of the process."
+		group      = "Group id of the process."
+		escalation = "Allows processes to gain more privileges."
 	)
 	id := integer(0, math.MaxInt32, "")
 	return object([]property[SecurityContext]{
 		key("capabilities", replace, optional(capabilities), func(s *SecurityContext) **Capabilities { return &s.Capabilities }),
-		key("privileged", "Runs with all rights on its node.", truth(), func(s *SecurityContext) **bool { return &s.Privileged }),
+		key("privileged", "Runs with all privileges on the node.", truth(), func(s *SecurityContext) **bool { return &s.Privileged }, example(true)),
 		key("runAsUser", user, id, func(s *SecurityContext) **int64 { return &s.RunAsUser }, example(1000)),
 		key("runAsGroup", group, id, func(s *SecurityContext) **int64 { return &s.RunAsGroup }, example(1000)),
-		key("runAsNonRoot", "Refuses to run as root.", truth(), func(s *SecurityContext) **bool { return &s.RunAsNonRoot }),
-		key("readOnlyRootFilesystem", "Makes all but its volumes read-only.", truth(), func(s *SecurityContext) **bool { return &s.ReadOnlyRootFilesystem }),
-		key("allowPrivilegeEscalation", escalation, truth(), func(s *SecurityContext) **bool { return &s.AllowPrivilegeEscalation }),
-		key("procMount", "How /proc is mounted.", procMount(), func(s *SecurityContext) **string { return &s.ProcMount }),
-		key("seccompProfile", "Its seccomp profile.", optional(seccompProfile()), func(s *SecurityContext) **SeccompProfile { return &s.SeccompProfile }),
+		key("runAsNonRoot", "Refuses to run as root.", truth(), func(s *SecurityContext) **bool { return &s.RunAsNonRoot }, example(true)),
+		key("readOnlyRootFilesystem", "Makes everything read-only except volumes, such as /tmp.", truth(), func(s *SecurityContext) **bool { return &s.ReadOnlyRootFilesystem }, example(false)),
+		key("allowPrivilegeEscalation", escalation, truth(), func(s *SecurityContext) **bool { return &s.AllowPrivilegeEscalation }, example(false)),
+		key("procMount", "How /proc is mounted.", procMount(), func(s *SecurityContext) **string { return &s.ProcMount }, example("Default")),
+		key("seccompProfile", "Seccomp profile.", optional(seccompProfile()), func(s *SecurityContext) **SeccompProfile { return &s.SeccompProfile }),
 	}, (*decoder).checkSecurity, securityRules)
 }
 
@@ -83,8 +83,8 @@ func seccompProfile() kind[SeccompProfile] {
 	}}
 	types := []string{"RuntimeDefault", "Localhost", "Unconfined"}
 	return object([]property[SeccompProfile]{
-		key("type", "The kind of profile.", oneOf(types...), func(p *SeccompProfile) *string { return &p.Type }),
-		key("localhostProfile", "The path of a profile on the node.", profile, func(p *SeccompProfile) **string { return &p.LocalhostProfile }, example("profiles/audit.json")),
+		key("type", "Type of the profile.", oneOf(types...), func(p *SeccompProfile) *string { return &p.Type }, example("RuntimeDefault")),
+		key("localhostProfile", "Path of a profile on the node, for type Localhost.", profile, func(p *SeccompProfile) **string { return &p.LocalhostProfile }, example("profiles/audit.json")),
 	}, func(d *decoder, at yamlValue, _ members, profile *SeccompProfile) {
 		switch {
 		case profile.Type == "" && !d.hasMistake(at.path+".type"):

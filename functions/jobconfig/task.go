@@ -15,38 +15,41 @@ const (
 
 func taskFields() []property[Task] {
 	return []property[Task]{
-		key("name", "The task's name in messages.", text(), func(t *Task) *string { return &t.Name }, example("Run locust")),
-		key("files", "Files and folders of the project's repository that are copied to /keptn; / is all of them.", list(file()), func(t *Task) *[]string { return &t.Files },
+		key("name", "Name in messages.", text(), func(t *Task) *string { return &t.Name }, example("Run locust")),
+		key("files", "Files and folders of the Git repository to copy to /keptn. / copies all of them. Wildcards are not supported.", list(file()), func(t *Task) *[]string { return &t.Files },
 			example([]string{"locust"})),
-		key("image", "The container's image.", image(), func(t *Task) *string { return &t.Image }, example("locustio/locust:2.32.4")),
-		key("imagePullPolicy", "When the image is pulled.", oneOf("Always", "IfNotPresent", "Never"), func(t *Task) *string { return &t.ImagePullPolicy }),
-		key("cmd", "The command in place of the image's own: a list of words, or one word.", words(), func(t *Task) *[]string { return &t.Cmd }, example([]string{"locust"})),
-		key("args", "Its arguments: a list of words, or one word.", words(), func(t *Task) *[]string { return &t.Args }, example([]string{"--headless", "--run-time=2m"})),
-		key("workingDir", "The directory in which the command runs.", text(), func(t *Task) *string { return &t.WorkingDir }, example("/keptn")),
-		key("env", "Environment variables.", list(defined("env", env())), func(t *Task) *[]Env { return &t.Env }),
-		key("resources", "The container's limits and requests. They replace the installation's defaults as a whole.", optional(resources()), func(t *Task) **Resources { return &t.Resources }),
-		key("maxPollDuration", "How long the task may take, in seconds.", integer(1, maxSeconds, " of seconds"), func(t *Task) **int64 { return &t.MaxPollDuration },
+		key("image", "Image of the container.", image(), func(t *Task) *string { return &t.Image }, example("locustio/locust:2.32.4")),
+		key("imagePullPolicy", "When Kubernetes pulls the image.", oneOf("Always", "IfNotPresent", "Never"), func(t *Task) *string { return &t.ImagePullPolicy }, example("Always")),
+		key("cmd", "Command that replaces the image's entrypoint: a list of words, or one word.", words(), func(t *Task) *[]string { return &t.Cmd }, example([]string{"locust"})),
+		key("args", "Arguments of the command: a list of words, or one word. $(NAME) inserts a variable of env.", words(), func(t *Task) *[]string { return &t.Args }, example([]string{"--headless", "--run-time=2m"})),
+		key("workingDir", "Directory in which the command runs.", text(), func(t *Task) *string { return &t.WorkingDir }, example("/keptn")),
+		key("env", "Environment variables.", list(defined("env", env())), func(t *Task) *[]Env { return &t.Env },
+			example([]schema{{"name": "LEVEL", "value": "debug", "valueFrom": ValueFromString}})),
+		key("resources", "Limits and requests of the container. They replace all of the installation's defaults.", optional(resources()), func(t *Task) **Resources { return &t.Resources }),
+		key("maxPollDuration", "Time limit of the task, in seconds. Then its container is stopped.", integer(1, maxSeconds, " of seconds"), func(t *Task) **int64 { return &t.MaxPollDuration },
 			otherwise(defaultPollDuration), example(900)),
-		key("namespace", "The namespace of its Job: one of those that the installation allows.", nameOf("a namespace", labelNaming()), func(t *Task) *string { return &t.Namespace },
+		key("namespace", "Namespace of the Job. The installation must allow it (JOB_NAMESPACES).", nameOf("a namespace", labelNaming()), func(t *Task) *string { return &t.Namespace },
 			example("keptn-jobs")),
-		key("ttlSecondsAfterFinished", "How long its Job is kept once it was reported, in seconds; at least 60.", seconds(math.MinInt32), func(t *Task) **int32 { return &t.TTLSecondsAfterFinished },
+		key("ttlSecondsAfterFinished", "How long the Job is kept after its result was reported, in seconds; at least 60.", seconds(math.MinInt32), func(t *Task) **int32 { return &t.TTLSecondsAfterFinished },
 			otherwise(defaultTTL), example(3600)),
-		key("securityContext", "The container's security context. What it leaves out keeps the installation's default.", securityContext(),
+		key("securityContext", "Security context of the container. Other fields keep the installation's defaults.", securityContext(),
 			func(t *Task) *SecurityContext { return &t.SecurityContext }),
-		key("serviceAccount", "The service account of its pod.", optional(nameOf("a service account", subdomainNaming())), func(t *Task) **string { return &t.ServiceAccount },
+		key("serviceAccount", "Service account of the pod. An empty text means default.", optional(nameOf("a service account", subdomainNaming())), func(t *Task) **string { return &t.ServiceAccount },
 			example("helm")),
-		key("annotations", "Annotations of its Job and pods.", annotations(), func(t *Task) *map[string]string { return &t.Annotations }, example(schema{"example.com/team": "shop"})),
-		key("labels", "Labels of its Job and pods. (Extension.)", labels(reservedLabels()...), func(t *Task) *map[string]string { return &t.Labels }, example(schema{"team": "shop"})),
-		key("imagePullSecrets", "Secrets for the image's registry, as names or as {name: …}. (Extension.)", list(pullSecret()), func(t *Task) *[]string { return &t.ImagePullSecrets },
+		key("annotations", "Annotations of the Job and its pods: a map, or a list of maps.", annotations(), func(t *Task) *map[string]string { return &t.Annotations }, example(schema{"example.com/team": "shop"})),
+		key("labels", "Labels of the Job and its pods. (Extension.)", labels(reservedLabels()...), func(t *Task) *map[string]string { return &t.Labels }, example(schema{"team": "shop"})),
+		key("imagePullSecrets", "Secrets for the image's registry: names, or maps like {name: …}. (Extension.)", list(pullSecret()), func(t *Task) *[]string { return &t.ImagePullSecrets },
 			example([]string{"registry"})),
-		key("nodeSelector", "Labels of the nodes on which it may run. (Extension.)", labels(), func(t *Task) *map[string]string { return &t.NodeSelector },
+		key("nodeSelector", "Labels of the nodes that may run the task. (Extension.)", labels(), func(t *Task) *map[string]string { return &t.NodeSelector },
 			example(schema{"kubernetes.io/arch": "amd64"})),
-		key("tolerations", "Tolerations of its pod, as Kubernetes has them. (Extension.)", tolerations(), tolerationsOf),
-		key("affinity", "The affinity of its pod, as Kubernetes has it. (Extension.)", affinity(), affinityOf),
-		key("volumes", "PersistentVolumeClaims to mount. (Extension.)", volumes(), func(t *Task) *[]Volume { return &t.Volumes }),
-		key("retries", "How often the task is tried again if it fails; a drained node does not count. (Extension.)", integer(0, maxRetries, ""), func(t *Task) **int64 { return &t.Retries },
+		key("tolerations", "Tolerations of the pod, as in Kubernetes. (Extension.)", tolerations(), tolerationsOf,
+			example([]schema{{"key": "dedicated", "operator": "Exists"}})),
+		key("affinity", "Affinity of the pod, as in Kubernetes. (Extension.)", affinity(), affinityOf,
+			example(schema{"podAntiAffinity": schema{"requiredDuringSchedulingIgnoredDuringExecution": []schema{{"topologyKey": "kubernetes.io/hostname"}}}})),
+		key("volumes", "Existing PersistentVolumeClaims to mount. (Extension.)", volumes(), func(t *Task) *[]Volume { return &t.Volumes }),
+		key("retries", "How often a failed task is retried, at most 10. Each attempt has the full time limit. An evicted pod is not a failure. (Extension.)", integer(0, maxRetries, ""), func(t *Task) **int64 { return &t.Retries },
 			otherwise(0), example(1)),
-		key("volumeSize", "The size limit of the volume at /keptn. (Extension.)", quantity(), func(t *Task) *string { return &t.VolumeSize }, otherwise(defaultVolumeSize), example("200Mi")),
+		key("volumeSize", "Size limit of the volume at /keptn. (Extension.)", quantity(), func(t *Task) *string { return &t.VolumeSize }, otherwise(defaultVolumeSize), example("200Mi")),
 	}
 }
 
@@ -72,12 +75,12 @@ func (d *decoder) checkTask(at yamlValue, _ members, task *Task) {
 
 func resources() kind[Resources] {
 	amounts := object([]property[ResourceList]{
-		key("cpu", "CPUs, or thousandths of one.", quantity(), func(l *ResourceList) *string { return &l.CPU }, example("500m")),
-		key("memory", "Bytes.", quantity(), func(l *ResourceList) *string { return &l.Memory }, example("256Mi")),
+		key("cpu", "CPUs, or thousandths of a CPU.", quantity(), func(l *ResourceList) *string { return &l.CPU }, example("500m")),
+		key("memory", "Memory in bytes.", quantity(), func(l *ResourceList) *string { return &l.Memory }, example("256Mi")),
 	}, nil, nil)
 	return object([]property[Resources]{
-		key("limits", "The highest amounts that it may use.", amounts, func(r *Resources) *ResourceList { return &r.Limits }),
-		key("requests", "The amounts that a node must have free.", amounts, func(r *Resources) *ResourceList { return &r.Requests }),
+		key("limits", "Highest amounts that the container may use.", amounts, func(r *Resources) *ResourceList { return &r.Limits }),
+		key("requests", "Amounts that must be free on a node.", amounts, func(r *Resources) *ResourceList { return &r.Requests }),
 	}, (*decoder).compareResources, nil)
 }
 

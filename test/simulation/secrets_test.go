@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -116,10 +117,11 @@ var secretCores = func() []string {
 	return cores
 }()
 
-// leakWriter searches the lines of a log for values of the Secret.
+// leakWriter searches the lines of a log for values of the Secret, and remembers them.
 type leakWriter struct{ world *world }
 
 func (w leakWriter) Write(content []byte) (int, error) {
+	w.world.recent.add(strings.TrimSpace(string(content)))
 	w.world.searchLeaks("a log line", content)
 	return len(content), nil
 }

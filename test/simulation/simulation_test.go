@@ -47,8 +47,10 @@ type outcome struct {
 	tasks, steps int
 	history      uint64
 	violations   []string
-	took         time.Duration
-	happened     map[string]int
+	// about returns the last events of a violation.
+	about    func(violation string) []string
+	took     time.Duration
+	happened map[string]int
 }
 
 // simulate runs one seed in a bubble of virtual time.
@@ -67,7 +69,7 @@ func simulate(t *testing.T, seed, tasks int) (result outcome) {
 		judged := world.judge()
 		cancel()
 		time.Sleep(endLimit) // timers of requests whose callers have died
-		result = outcome{tasks: judged, steps: world.steps, history: world.history.Sum64(), violations: world.violations,
+		result = outcome{tasks: judged, steps: world.steps, history: world.history.Sum64(), violations: world.violations, about: world.recent.about,
 			took: time.Since(world.began), happened: world.happened}
 	})
 	return result
@@ -116,10 +118,10 @@ func TestEveryTaskEndsOnceWhateverFails(t *testing.T) {
 				total.add(what, times)
 			}
 			for _, violation := range result.violations {
-				t.Error(violation)
+				t.Errorf("%s\n\t%s", violation, strings.Join(result.about(violation), "\n\t"))
 			}
 			if t.Failed() {
-				t.Logf("again: make simulate SEED=%d SEEDS=1 TASKS=%d", seed, tasks)
+				t.Logf("repeat with: make simulate SEED=%d SEEDS=1 TASKS=%d LOG=debug", seed, tasks)
 			}
 		})
 	}

@@ -71,6 +71,7 @@ type world struct {
 	history    hash.Hash64
 	steps      int
 	violations []string
+	recent     recent
 	counted    map[string][]keptn.Phase
 	// starts and ends are of Jobs, by their names.
 	starts map[string]int
@@ -123,6 +124,7 @@ func (w *world) note(format string, arguments ...any) {
 	w.steps++
 	line := fmt.Sprintf("%d "+format+"\n", append([]any{time.Since(w.began)}, arguments...)...)
 	_, _ = w.history.Write([]byte(line))
+	w.recent.add(strings.TrimSpace(line))
 	w.log.Debug(strings.TrimSpace(line))
 }
 
@@ -192,10 +194,14 @@ func newWorldOf(ctx context.Context, t *testing.T, seed uint64, tasks int, trans
 		network:     embedded.NewNetwork(),
 	}
 	world.calm.Store(planned != nil)
-	world.log = slog.New(slog.NewTextHandler(leakWriter{world}, nil))
-	if os.Getenv("SIMULATION_LOG") != "" {
-		told := clockHandler{slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}), world.began}
-		world.log = slog.New(slog.NewMultiHandler(world.log.Handler(), told))
+	world.log = slog.New(clockHandler{slog.NewTextHandler(leakWriter{world}, nil), world.began})
+	if level := os.Getenv("LOG"); level != "" {
+		var least slog.Level
+		if err := least.UnmarshalText([]byte(level)); err != nil {
+			t.Fatalf("environment variable LOG: %v", err)
+		}
+		printed := clockHandler{slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: least}), world.began}
+		world.log = slog.New(slog.NewMultiHandler(world.log.Handler(), printed))
 	}
 	directory := t.TempDir()
 	world.tokenFile, world.keys = filepath.Join(directory, "token"), filepath.Join(directory, "keys")
