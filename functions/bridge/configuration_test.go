@@ -35,7 +35,7 @@ var settable = map[reflect.Type]struct {
 var ofThePod = []string{"K_SINK", "K_CE_OVERRIDES", "K_CA_CERTS", "POD_NAMESPACE", "POD_NAME", "POD_IP", "NODE_NAME", "PORT"}
 
 func TestEverySettingIsReadAndDocumented(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+	readme, err := os.ReadFile("../../config/README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestEverySettingIsReadAndDocumented(t *testing.T) {
 		t.Errorf("settings (-want +read):\n%s", difference)
 	}
 	if difference := cmp.Diff(defaults, documented); difference != "" {
-		t.Errorf("settings and their defaults (-in the code +in README.md):\n%s", difference)
+		t.Errorf("settings and their defaults (-in the code +in config/README.md):\n%s", difference)
 	}
 }
 

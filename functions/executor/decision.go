@@ -99,7 +99,7 @@ func (e *Executor) decide(ctx context.Context, task keptn.Task, seen event.Event
 func (e *Executor) started(task keptn.Task, planned plan.Run) *protocol.Answer {
 	message := images(planned.Jobs)
 	if most := e.Configuration.MaxActiveRuns; most > 0 {
-		message += fmt.Sprintf("It begins once fewer than %d of project %s are under way.\n", most, task.Project)
+		message += fmt.Sprintf("It starts when fewer than %d runs of project %s are active.\n", most, task.Project)
 	}
 	answer := protocol.Answer{Task: task, Phase: keptn.Started, At: e.Now(), Outcome: keptn.Outcome{Message: message}}
 	if !slices.ContainsFunc(planned.Actions, func(action jobconfig.MatchedAction) bool { return plan.IsLoud(action) && len(action.Tasks) > 0 }) {

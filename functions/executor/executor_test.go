@@ -262,7 +262,7 @@ func TestRunIsQueuedWhereAProjectMayHaveFew(t *testing.T) {
 	if difference := cmp.Diff(want, got); difference != "" {
 		t.Errorf("Jobs (-want +got):\n%s", difference)
 	}
-	if says := "It begins once fewer than 3 of project seed are under way."; !strings.Contains(string(keptnEvent(t, reply).Data()), says) {
+	if says := "It starts when fewer than 3 runs of project seed are active."; !strings.Contains(string(keptnEvent(t, reply).Data()), says) {
 		t.Errorf("%q is missing in %s", says, keptnEvent(t, reply).Data())
 	}
 }

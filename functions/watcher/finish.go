@@ -135,5 +135,5 @@ func missing(planned run.Planned, reason string) string {
 	if reason != "" {
 		return reason
 	}
-	return fmt.Sprintf("its job %s in namespace %s was deleted before the task had ended; run the sequence again", planned.Name, planned.Namespace)
+	return fmt.Sprintf("Job %s in namespace %s was deleted before the task ended. Run the sequence again.", planned.Name, planned.Namespace)
 }

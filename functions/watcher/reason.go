@@ -36,7 +36,7 @@ const (
 	invalidImageName    = "InvalidImageName"
 )
 
-const podDeleted = "its pod was deleted before it had ended, by hand, or with its node or namespace; run the sequence again"
+const podDeleted = "The pod was deleted before the task ended, by hand or with its node or namespace. Run the sequence again."
 
 // failure returns a sentence about why a Job failed, from the most specific fact, and what to do about it.
 func (e evidence) failure() string {
@@ -112,22 +112,22 @@ func (e evidence) unstarted(now time.Time) string {
 			return ""
 		}
 	}
-	sentence := fmt.Sprintf("it could not start within %s", now.Sub(since).Round(time.Second))
+	sentence := fmt.Sprintf("The pod did not start within %s. ", now.Sub(since).Round(time.Second))
 	if pod != nil {
 		if why := e.unable(pod); why != "" {
-			return sentence + ": " + why
+			return sentence + why
 		}
 		if why := unscheduled(pod); why != "" {
-			return sentence + ": " + why
+			return sentence + why
 		}
 	}
 	if why := e.refused(); why != "" {
-		return sentence + ": " + why
+		return sentence + why
 	}
-	if told := e.told(eventFailedMount, eventUnschedulable, eventFailed); told != "" {
-		return sentence + ": " + told
+	if message := e.told(eventFailedMount, eventUnschedulable, eventFailed); message != "" {
+		return sentence + message
 	}
-	return sentence + ", and Kubernetes does not say why"
+	return sentence + "Kubernetes reports no reason."
 }
 
 // ended returns how the task's own container failed. The exit code of another container, such as a sidecar, says
@@ -145,9 +145,9 @@ func (e evidence) ended(pod *corev1.Pod) string {
 			return ""
 		}
 		if terminated.Reason == containerOOMKilled {
-			return fmt.Sprintf("its container was killed (%s) since it needed more memory than its limit%s; set resources.limits.memory higher", containerOOMKilled, e.memoryLimit())
+			return fmt.Sprintf("The container ran out of memory (%s%s). Raise resources.limits.memory.", containerOOMKilled, e.memoryLimit())
 		}
-		return fmt.Sprintf("container %s ended (%s)", status.Name, reasonOf(terminated))
+		return fmt.Sprintf("Container %s failed (%s).", status.Name, reasonOf(terminated))
 	}
 	return ""
 }
@@ -155,7 +155,7 @@ func (e evidence) ended(pod *corev1.Pod) string {
 func (e evidence) memoryLimit() string {
 	for _, container := range e.job.Spec.Template.Spec.Containers {
 		if limit, ok := container.Resources.Limits[corev1.ResourceMemory]; ok && container.Name == run.TaskContainer {
-			return " of " + limit.String()
+			return ", limit " + limit.String()
 		}
 	}
 	return ""
@@ -176,12 +176,12 @@ func disrupted(pod *corev1.Pod) string {
 	condition := disruption(pod)
 	switch {
 	case pod.Status.Reason == podEvicted:
-		return fmt.Sprintf("its pod was evicted (%s)", pod.Status.Message) + evictionAdvice(pod.Status.Message)
+		return fmt.Sprintf("The pod was evicted (%s).", pod.Status.Message) + evictionAdvice(pod.Status.Message)
 	case pod.Status.Reason == podNodeLost,
 		condition != nil && (condition.Reason == "DeletionByTaintManager" || condition.Reason == "DeletionByPodGC"):
-		return fmt.Sprintf("its node %s was lost; run the sequence again", pod.Spec.NodeName)
+		return fmt.Sprintf("Node %s was lost. Run the sequence again.", pod.Spec.NodeName)
 	case condition != nil:
-		return fmt.Sprintf("its pod was stopped by Kubernetes (%s: %s); run the sequence again", condition.Reason, condition.Message)
+		return fmt.Sprintf("Kubernetes stopped the pod (%s: %s). Run the sequence again.", condition.Reason, condition.Message)
 	case pod.DeletionTimestamp != nil && stillRuns(pod):
 		return podDeleted
 	default:
@@ -197,10 +197,14 @@ func stillRuns(pod *corev1.Pod) bool {
 }
 
 func evictionAdvice(message string) string {
-	if strings.Contains(message, "EmptyDir") {
-		return "; the task's volume at /keptn is limited by its volumeSize, or else by JOB_VOLUME_SIZE of the installation"
+	switch {
+	case !strings.Contains(message, "EmptyDir"):
+		return ""
+	case strings.Contains(message, `"tmp"`):
+		return " The volume at /tmp is full. Raise JOB_TMP_SIZE of the installation."
+	default:
+		return " The volume at /keptn is full. Raise volumeSize, or JOB_VOLUME_SIZE of the installation."
 	}
-	return ""
 }
 
 // overdue returns a sentence if the pod was stopped at its time limit.
@@ -230,9 +234,9 @@ func (e evidence) couldNotStart(pod *corev1.Pod, reasons ...string) string {
 		if pod == nil {
 			pod = &corev1.Pod{}
 		}
-		return "it could not start: " + e.unpulled(pod, run.TaskContainer, answer)
+		return "The task could not start. " + e.unpulled(pod, run.TaskContainer, answer)
 	}
-	return "it could not start: " + told
+	return "The task could not start. " + told
 }
 
 // Sources of a time limit in DeadlineAnnotation.
@@ -245,7 +249,7 @@ func (e evidence) tooLong() string {
 	if source == "" {
 		source = "maxPollDuration"
 	}
-	return fmt.Sprintf("it did not finish within %d seconds (%s)", seconds, source)
+	return fmt.Sprintf("The task did not finish within %d seconds (%s).", seconds, source)
 }
 
 // unable returns why a container cannot start. For an image that cannot be pulled, it names the image and
@@ -258,7 +262,7 @@ func (e evidence) unable(pod *corev1.Pod) string {
 		case slices.Contains([]string{imagePullBackOff, errImagePull, invalidImageName}, waiting.Reason):
 			return e.unpulled(pod, status.Name, waiting.Message)
 		case waiting.Message != "":
-			return fmt.Sprintf("container %s could not start (%s: %s)", status.Name, waiting.Reason, waiting.Message)
+			return fmt.Sprintf("Container %s cannot start (%s: %s).", status.Name, waiting.Reason, waiting.Message)
 		}
 	}
 	return ""
@@ -266,10 +270,10 @@ func (e evidence) unable(pod *corev1.Pod) string {
 
 // unpulled names the image of a container, and the registry's answer.
 func (e evidence) unpulled(pod *corev1.Pod, container, message string) string {
-	image := "the image"
+	image := "The image"
 	for _, spec := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers, e.job.Spec.Template.Spec.InitContainers, e.job.Spec.Template.Spec.Containers) {
 		if spec.Name == container && spec.Image != "" {
-			image = "image " + spec.Image
+			image = "Image " + spec.Image
 		}
 	}
 	if answer := e.toldContaining(eventFailed, "image"); answer != "" {
@@ -293,7 +297,7 @@ func (e evidence) toldContaining(reason, word string) string {
 func unscheduled(pod *corev1.Pod) string {
 	for _, condition := range pod.Status.Conditions {
 		if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse && condition.Message != "" {
-			return fmt.Sprintf("no node could take it (%s: %s)", condition.Reason, condition.Message)
+			return fmt.Sprintf("No node can run the pod (%s: %s).", condition.Reason, condition.Message)
 		}
 	}
 	return ""
@@ -303,7 +307,7 @@ func unscheduled(pod *corev1.Pod) string {
 func (e evidence) fetched(pod *corev1.Pod) string {
 	for _, status := range pod.Status.InitContainerStatuses {
 		if terminated := status.State.Terminated; status.Name == run.FetcherContainer && terminated != nil && terminated.ExitCode != 0 {
-			return "its files could not be fetched"
+			return "The files of the task could not be fetched."
 		}
 	}
 	return ""
@@ -314,12 +318,12 @@ func (e evidence) others(pod *corev1.Pod) string {
 	if pod.Status.Phase == corev1.PodFailed {
 		for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 			if terminated := status.State.Terminated; terminated != nil && terminated.ExitCode != 0 {
-				return fmt.Sprintf("container %s ended (%s)", status.Name, reasonOf(terminated))
+				return fmt.Sprintf("Container %s failed (%s).", status.Name, reasonOf(terminated))
 			}
 		}
 	}
 	if pod.Status.Reason != "" {
-		return fmt.Sprintf("pod %s failed (%s: %s)", pod.Name, pod.Status.Reason, pod.Status.Message)
+		return fmt.Sprintf("Pod %s failed (%s: %s).", pod.Name, pod.Status.Reason, pod.Status.Message)
 	}
 	return ""
 }
@@ -331,7 +335,7 @@ func (e evidence) refused() string {
 		return ""
 	}
 	if told := e.told(eventFailedCreate); told != "" {
-		return "its pod was refused (" + told + ")"
+		return "The pod was rejected (" + told + ")."
 	}
 	return ""
 }

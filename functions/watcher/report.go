@@ -105,22 +105,22 @@ func (w *Watcher) report(ctx context.Context, found evidence, logs *budget) (rep
 	case len(made.result.Mistakes) > 0:
 		made.runResult, made.isErrored, made.failure = keptn.RunError, true, cannotBeUsed(made.result.Mistakes)
 	case made.result.Status == keptn.StatusErrored:
-		made.runResult, made.isErrored, made.failure = keptn.RunError, true, "it reported the status errored"
+		made.runResult, made.isErrored, made.failure = keptn.RunError, true, "The task reported the status errored."
 	case made.result.Result == keptn.ResultFail:
-		made.runResult, made.failure = keptn.RunFailure, "it reported the result fail"
+		made.runResult, made.failure = keptn.RunFailure, "The task reported the result fail."
 	}
 	made.failure = excerpt.Shorten(redactor.Text(made.failure), "the Job's events", maxSentenceBytes)
 	if redacted := redactor.Found(); len(redacted) > 0 {
 		made.notes = append(made.notes, fmt.Sprintf("*** stands for the value of %s.", strings.Join(redacted, ", ")))
 	}
 	if len(found.pods) == 0 && run.PhaseOf(job) == run.Succeeded {
-		made.logs = append(made.logs, logged{title: "The log is missing: the pod of job " + job.Name + " is gone"})
+		made.logs = append(made.logs, logged{title: "The log is missing: the pod of Job " + job.Name + " is gone"})
 	}
 	return made, nil
 }
 
 func cannotBeUsed(mistakes []string) string {
-	return "what it wrote to /dev/termination-log cannot be used: " + strings.Join(mistakes, "; ")
+	return "The report in /dev/termination-log is invalid: " + strings.Join(mistakes, "; ")
 }
 
 // withhold removes everything that the task wrote, but not its status and result.
@@ -136,7 +136,7 @@ func (r *report) withhold(why string) {
 			}
 		}
 	}
-	r.notes = append(r.notes, fmt.Sprintf("The log and the reported data are withheld, since %s. To read the log: %s", why, r.evidence.kubectl()))
+	r.notes = append(r.notes, fmt.Sprintf("The log and the reported data are withheld: %s. To read the log: %s", why, r.evidence.kubectl()))
 }
 
 // kubectl returns the command that prints the logs of a Job.

@@ -22,7 +22,7 @@ func said(message string, code int32) corev1.ContainerStatus {
 }
 
 func TestTaskSaysItsResult(t *testing.T) {
-	const wrong = "Task 'one' failed: what it wrote to /dev/termination-log cannot be used: "
+	const wrong = "Task 'one' failed: The report in /dev/termination-log is invalid: "
 	tests := []struct {
 		name     string
 		messages []string
@@ -58,22 +58,22 @@ func TestTaskSaysItsResult(t *testing.T) {
 		},
 		{
 			name: "it may fail", messages: []string{`{"result": "fail"}`},
-			want: `{"status": "succeeded", "result": "fail", "message": "Task 'one' failed: it reported the result fail\n", "labels": {"build": "17"}}`,
+			want: `{"status": "succeeded", "result": "fail", "message": "Task 'one' failed: The task reported the result fail.\n", "labels": {"build": "17"}}`,
 		},
 		{
 			name: "what is errored has failed", messages: []string{`{"status": "errored"}`},
-			want: `{"status": "errored", "result": "fail", "message": "Task 'one' failed: it reported the status errored\n", "labels": {"build": "17"}}`,
+			want: `{"status": "errored", "result": "fail", "message": "Task 'one' failed: The task reported the status errored.\n", "labels": {"build": "17"}}`,
 		},
 		{
 			name: "what failed does not pass", messages: []string{`{"status": "succeeded", "result": "pass", "message": "all is well"}`}, code: 3,
 			want: `{"status": "errored", "result": "fail", "labels": {"build": "17"},
-				"message": "Task 'one' failed: container task ended (Reason: Error, ExitCode: 3)\nall is well\n\nLogs:\n` +
+				"message": "Task 'one' failed: Container task failed (Reason: Error, ExitCode: 3).\nall is well\n\nLogs:\n` +
 				`Container task of pod pod terminated with an error (Reason: Error, ExitCode: 3):\n\n"}`,
 		},
 		{
 			name: "a text of what failed is its reason", messages: []string{"no route"}, code: 3,
 			want: `{"status": "errored", "result": "fail", "labels": {"build": "17"},
-				"message": "Task 'one' failed: container task ended (Reason: Error, Message: no route, ExitCode: 3)\n\nLogs:\n` +
+				"message": "Task 'one' failed: Container task failed (Reason: Error, Message: no route, ExitCode: 3).\n\nLogs:\n` +
 				`Container task of pod pod terminated with an error (Reason: Error, Message: no route, ExitCode: 3):\n\n"}`,
 		},
 		{
@@ -195,7 +195,7 @@ func TestLogIsWithheldIfASecretIsGone(t *testing.T) {
 	if err := json.Unmarshal(keptnEvent(t, reply).Data(), &got); err != nil {
 		t.Fatal(err)
 	}
-	want := "Task 'one' finished with a warning!\nThe log and the reported data are withheld, since Secret credentials was deleted while the task ran, " +
+	want := "Task 'one' finished with a warning!\nThe log and the reported data are withheld: Secret credentials was deleted while the task ran, " +
 		"or cannot be read. " +
 		"To read the log: kubectl logs --namespace jobs --selector batch.kubernetes.io/job-name=one --container task --tail -1\n"
 	if difference := cmp.Diff(want, got["message"]); difference != "" || got["result"] != "warning" || strings.Contains(reply.String(), "s3cr3t") {

@@ -234,7 +234,7 @@ func (w *Watcher) waiting(ctx context.Context, job *batchv1.Job) (*event.Event, 
 	}
 	why = excerpt.Shorten(redact.Clean(why), "the Job's events", maxSentenceBytes)
 	w.Log.InfoContext(ctx, "Job waits", "job", job.Name, "reason", why)
-	answer := protocol.Log(task, w.Now(), fmt.Sprintf("Task '%s' waits: %s", job.Annotations[run.TaskNameAnnotation], why), "")
+	answer := protocol.Log(task, w.Now(), fmt.Sprintf("Task '%s' is waiting: %s", job.Annotations[run.TaskNameAnnotation], why), "")
 	answer.Phase = protocol.LogWaiting
 	return new(answer.Event()), nil
 }
@@ -264,7 +264,7 @@ func (w *Watcher) giveUp(ctx context.Context, asked protocol.Notice) (*event.Eve
 	if err != nil {
 		return nil, function.Permanent(err)
 	}
-	why := "The Jobs of this task were deleted before it was finished, and with them its result. Run the sequence again."
+	why := "The Jobs of this task were deleted before its result was read. Run the sequence again."
 	if asked.Reason != "" {
 		why = asked.Reason
 	}

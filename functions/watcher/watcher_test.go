@@ -245,7 +245,7 @@ func TestHandle(t *testing.T) {
 			}, of: "one", want: outcome{Data: finished(
 				"errored",
 				"fail",
-				"Task 'one' failed: container task ended (Reason: Error, ExitCode: 3)\n\nLogs:\n"+
+				"Task 'one' failed: Container task failed (Reason: Error, ExitCode: 3).\n\nLogs:\n"+
 					"Container task of pod pod terminated with an error (Reason: Error, ExitCode: 3):\nboom\n",
 			), Deleted: []string{"three", "two"}},
 		},
@@ -259,7 +259,7 @@ func TestHandle(t *testing.T) {
 			}, of: "one", want: outcome{Data: finished(
 				"errored",
 				"fail",
-				"Task 'one' failed: its files could not be fetched\n\nLogs:\n"+
+				"Task 'one' failed: The files of the task could not be fetched.\n\nLogs:\n"+
 					"Container fetch-files of pod pod terminated with an error (Reason: Error, ExitCode: 1):\nno x.py\n",
 			)},
 		},
@@ -278,7 +278,7 @@ func TestHandle(t *testing.T) {
 			world: world{jobs: []batchv1.Job{job("one", run.Succeeded)}},
 			of:    "one",
 			want: outcome{
-				Data: finished("succeeded", "pass", "Task 'one' finished successfully!\n\nLogs:\nThe log is missing: the pod of job one is gone:\n\n", span),
+				Data: finished("succeeded", "pass", "Task 'one' finished successfully!\n\nLogs:\nThe log is missing: the pod of Job one is gone:\n\n", span),
 			},
 		},
 		{name: "a silent run ends silently", world: world{jobs: []batchv1.Job{silent}}, of: "one", want: outcome{}},
@@ -289,7 +289,7 @@ func TestHandle(t *testing.T) {
 			want: outcome{
 				Data: map[string]any{
 					"labels": map[string]any{"build": "17"}, "project": "p", "stage": "s", "service": "v",
-					"message": "Task 'one' failed: its pod was deleted before it had ended, by hand, or with its node or namespace; run the sequence again\n",
+					"message": "Task 'one' failed: The pod was deleted before the task ended, by hand or with its node or namespace. Run the sequence again.\n",
 				},
 			},
 		},
@@ -346,17 +346,17 @@ func TestTaskThatDoesNotStartIsGivenUp(t *testing.T) {
 		{Reason: "Failed", Message: `Failed to pull image "locust:nope": docker.io/library/locust:nope: not found`}, {Reason: "Failed", Message: "Error: " +
 			"ImagePullBackOff"},
 	}
-	const why = `: image locust:nope of container task cannot be pulled: Failed to pull image "locust:nope": docker.io/library/locust:nope: not found`
+	const why = `Image locust:nope of container task cannot be pulled: Failed to pull image "locust:nope": docker.io/library/locust:nope: not found`
 	tests := []struct {
 		name string
 		pods []corev1.Pod
 		want string
 	}{
-		{name: "its files are fetched", pods: []corev1.Pod{pulling(exited(run.FetcherContainer, 0))}, want: "it could not start within 4m59s" + why},
+		{name: "its files are fetched", pods: []corev1.Pod{pulling(exited(run.FetcherContainer, 0))}, want: "The pod did not start within 4m59s. " + why},
 		{name: "its files are being fetched", pods: []corev1.Pod{pulling(running(run.FetcherContainer))}},
-		{name: "a native sidecar runs", pods: []corev1.Pod{pulling(running("istio-proxy"))}, want: "it could not start within 4m59s" + why},
-		{name: "an init container has ended", pods: []corev1.Pod{pulling(exited("istio-init", 0))}, want: "it could not start within 4m59s" + why},
-		{name: "an attempt failed before", pods: []corev1.Pod{podAt("first", 1, exited("task", 1)), pulling()}, want: "it could not start within 1m0s" + why},
+		{name: "a native sidecar runs", pods: []corev1.Pod{pulling(running("istio-proxy"))}, want: "The pod did not start within 4m59s. " + why},
+		{name: "an init container has ended", pods: []corev1.Pod{pulling(exited("istio-init", 0))}, want: "The pod did not start within 4m59s. " + why},
+		{name: "an attempt failed before", pods: []corev1.Pod{podAt("first", 1, exited("task", 1)), pulling()}, want: "The pod did not start within 1m0s. " + why},
 		{name: "the task runs", pods: []corev1.Pod{{Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{running("task")}}}}},
 		{name: "the task has ended", pods: []corev1.Pod{pod(exited("task", 0))}},
 	}
@@ -421,7 +421,7 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 		{Name: "fetch-files", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
 	}
 	refused := &store.RefusedError{Namespaces: []string{"jobs"}, Err: errDown}
-	gone := "The Jobs of this task were deleted before it was finished, and with them its result. Run the sequence again."
+	gone := "The Jobs of this task were deleted before its result was read. Run the sequence again."
 	tests := []struct {
 		name             string
 		event            event.Event
@@ -447,7 +447,7 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 			name:  "one of two was deleted with its namespace",
 			event: completed("two", protocol.JobDeleted),
 			world: world{err: refused, jobs: []batchv1.Job{plan(job("one", run.Succeeded))}, pods: map[string][]corev1.Pod{"one": {pod()}}},
-			message: "Task 'Second' failed: its job two in namespace jobs was deleted before the task had ended; run the sequence again\n" +
+			message: "Task 'Second' failed: Job two in namespace jobs was deleted before the task ended. Run the sequence again.\n" +
 				"Task 'one' finished successfully!\n",
 		},
 		{
@@ -460,21 +460,21 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 			name:    "the running Job was deleted",
 			event:   completed("one", protocol.JobDeleted),
 			world:   world{jobs: []batchv1.Job{plan(job("two", run.Waiting))}},
-			message: "Task 'First' failed: its job one in namespace jobs was deleted before the task had ended; run the sequence again\n",
+			message: "Task 'First' failed: Job one in namespace jobs was deleted before the task ended. Run the sequence again.\n",
 			deleted: []string{"two"},
 		},
 		{
 			name:  "a waiting Job was deleted",
 			event: completed("one", protocol.JobFinished),
 			world: world{jobs: []batchv1.Job{plan(job("one", run.Succeeded))}, pods: map[string][]corev1.Pod{"one": {pod()}}},
-			message: "Task 'Second' failed: its job two in namespace jobs was deleted before the task had ended; run the sequence again\n" +
+			message: "Task 'Second' failed: Job two in namespace jobs was deleted before the task ended. Run the sequence again.\n" +
 				"Task 'one' finished successfully!\n",
 		},
 		{
 			name:    "a Job could not start",
 			event:   completed("one", protocol.JobUnstarted),
 			world:   world{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}, pods: map[string][]corev1.Pod{"one": {pulling}}},
-			message: "Task 'one' failed: it could not start within 4m59s: the image of container task cannot be pulled: Back-off pulling image \"nothing\"\n",
+			message: "Task 'one' failed: The pod did not start within 4m59s. The image of container task cannot be pulled: Back-off pulling image \"nothing\"\n",
 			givenUp: []string{"one"},
 			deleted: []string{"two"},
 		},
@@ -560,7 +560,7 @@ func TestReasons(t *testing.T) {
 	limited := failed("BackoffLimitExceeded", "")
 	limited.Annotations[run.DeadlineAnnotation] = "TASK_DEADLINE_SECONDS of the installation"
 	givenUp := job("one", run.Running)
-	givenUp.Annotations[run.FailureAnnotation] = "it could not start within 5m0s: no image"
+	givenUp.Annotations[run.FailureAnnotation] = "The pod did not start within 5m0s. no image"
 	killed := exited("task", 137)
 	killed.State.Terminated.Reason = "OOMKilled"
 	stopped := exited("task", 137)
@@ -578,77 +578,80 @@ func TestReasons(t *testing.T) {
 			name: "an exit code",
 			job:  failed("BackoffLimitExceeded", ""),
 			pods: []corev1.Pod{pod(exited("task", 3))},
-			want: "container task ended (Reason: Error, ExitCode: 3)",
+			want: "Container task failed (Reason: Error, ExitCode: 3).",
 		},
 		{
 			name: "a sidecar's exit code is not the task's",
 			job:  failed("BackoffLimitExceeded", ""),
 			pods: []corev1.Pod{pod(exited("task", 3), exited("istio-proxy", 143))},
-			want: "container task ended (Reason: Error, ExitCode: 3)",
+			want: "Container task failed (Reason: Error, ExitCode: 3).",
 		},
 		{
 			name: "a sidecar that failed before the task began",
 			job:  failed("BackoffLimitExceeded", ""),
 			pods: []corev1.Pod{proxy},
-			want: "container istio-proxy ended (Reason: Error, ExitCode: 143)",
+			want: "Container istio-proxy failed (Reason: Error, ExitCode: 143).",
 		},
 		{
 			name: "out of memory",
 			job:  failed("BackoffLimitExceeded", ""),
 			pods: []corev1.Pod{pod(killed)},
-			want: "its container was killed (OOMKilled) since it needed more memory than its limit of 64Mi; set resources.limits.memory higher",
+			want: "The container ran out of memory (OOMKilled, limit 64Mi). Raise resources.limits.memory.",
 		},
 		{
 			name: "its own time limit",
 			job:  failed("BackoffLimitExceeded", ""),
 			pods: changed(pod(exited("task", 137)), overdue),
-			want: "it did not finish within 300 seconds (maxPollDuration)",
+			want: "The task did not finish within 300 seconds (maxPollDuration).",
 		},
 		{
 			name: "the installation's time limit",
 			job:  limited,
 			pods: changed(pod(exited("task", 137)), overdue),
-			want: "it did not finish within 300 seconds (TASK_DEADLINE_SECONDS of the installation)",
+			want: "The task did not finish within 300 seconds (TASK_DEADLINE_SECONDS of the installation).",
 		},
 		{
 			name:   "an image that could not be pulled until the time was over",
 			job:    failed("BackoffLimitExceeded", ""),
 			pods:   changed(pod(stopped), overdue),
 			events: told("Failed", `Failed to pull image "x"`),
-			want:   `it could not start: the image of container task cannot be pulled: Failed to pull image "x"`,
+			want:   `The task could not start. The image of container task cannot be pulled: Failed to pull image "x"`,
 		},
 		{
 			name: "the Job's time limit, and its pod is gone",
 			job:  failed("DeadlineExceeded", ""),
-			want: "it did not finish within 300 seconds (maxPollDuration)",
+			want: "The task did not finish within 300 seconds (maxPollDuration).",
 		},
 		{
 			name:   "a volume that could not be mounted",
 			job:    failed("DeadlineExceeded", ""),
 			events: told("FailedMount", "MountVolume.SetUp failed"),
-			want:   "it could not start: FailedMount: MountVolume.SetUp failed",
+			want:   "The task could not start. FailedMount: MountVolume.SetUp failed",
 		},
 		{
 			name:   "no node took it",
 			job:    failed("DeadlineExceeded", ""),
 			events: told("FailedScheduling", "0/1 nodes are available"),
-			want:   "it could not start: FailedScheduling: 0/1 nodes are available",
+			want:   "The task could not start. FailedScheduling: 0/1 nodes are available",
 		},
 		{
 			name: "a container that can't be made",
 			job:  failed("BackoffLimitExceeded", ""),
 			pods: []corev1.Pod{pod(waiting)},
-			want: `container task could not start (CreateContainerConfigError: secret "x" not found)`,
+			want: `Container task cannot start (CreateContainerConfigError: secret "x" not found).`,
 		},
 		{name: "evicted", job: failed("BackoffLimitExceeded", ""), pods: changed(pod(exited("task", 137)), func(pod *corev1.Pod) {
 			pod.Status.Reason, pod.Status.Message = "Evicted", `Usage of EmptyDir volume "keptn-files" exceeds the limit "20Mi". `
-		}), want: `its pod was evicted (Usage of EmptyDir volume "keptn-files" exceeds the limit "20Mi". ); ` +
-			`the task's volume at /keptn is limited by its volumeSize, or else by JOB_VOLUME_SIZE of the installation`},
+		}), want: `The pod was evicted (Usage of EmptyDir volume "keptn-files" exceeds the limit "20Mi". ). ` +
+			"The volume at /keptn is full. Raise volumeSize, or JOB_VOLUME_SIZE of the installation."},
+		{name: "evicted because of /tmp", job: failed("BackoffLimitExceeded", ""), pods: changed(pod(exited("task", 137)), func(pod *corev1.Pod) {
+			pod.Status.Reason, pod.Status.Message = "Evicted", `Usage of EmptyDir volume "tmp" exceeds the limit "100Mi". `
+		}), want: `The pod was evicted (Usage of EmptyDir volume "tmp" exceeds the limit "100Mi". ). The volume at /tmp is full. Raise JOB_TMP_SIZE of the installation.`},
 		{
 			name: "its node was lost",
 			job:  failed("BackoffLimitExceeded", ""),
 			pods: changed(pod(), disrupted("DeletionByTaintManager", "")),
-			want: "its node node-1 was lost; run the sequence again",
+			want: "Node node-1 was lost. Run the sequence again.",
 		},
 		{
 			name: "its pod is being deleted",
@@ -663,22 +666,22 @@ func TestReasons(t *testing.T) {
 			name: "it was preempted",
 			job:  failed("BackoffLimitExceeded", ""),
 			pods: changed(pod(exited("task", 137)), disrupted("PreemptionByScheduler", "more important")),
-			want: "its pod was stopped by Kubernetes (PreemptionByScheduler: more important); run the sequence again",
+			want: "Kubernetes stopped the pod (PreemptionByScheduler: more important). Run the sequence again.",
 		},
 		{
 			name:   "its pod was refused",
 			job:    failed("DeadlineExceeded", ""),
 			events: told("FailedCreate", "exceeded quota: small"),
-			want:   "its pod was refused (FailedCreate: exceeded quota: small)",
+			want:   "The pod was rejected (FailedCreate: exceeded quota: small).",
 		},
 		{name: "its pod was deleted", job: failed("BackoffLimitExceeded", ""), want: podDeleted},
 		{
 			name: "its files",
 			job:  failed("BackoffLimitExceeded", ""),
 			pods: []corev1.Pod{pod(exited("fetch-files", 1))},
-			want: "its files could not be fetched",
+			want: "The files of the task could not be fetched.",
 		},
-		{name: "it was given up", job: givenUp, want: "it could not start within 5m0s: no image"},
+		{name: "it was given up", job: givenUp, want: "The pod did not start within 5m0s. no image"},
 		{
 			name: "anything else in Kubernetes' words",
 			job:  failed("PodFailurePolicy", "rule 1"),
@@ -799,7 +802,7 @@ func TestActionsOfARunAreToldTogether(t *testing.T) {
 			name:   "so is what is gone silently",
 			jobs:   []batchv1.Job{made("two", run.Succeeded), made("three", run.Succeeded)},
 			result: "pass", message: "Task 'two' finished successfully!\nTask 'three' finished successfully!\n",
-			logged: "Task 'First' failed: its job one in namespace jobs was deleted before the task had ended; run the sequence again\n",
+			logged: "Task 'First' failed: Job one in namespace jobs was deleted before the task ended. Run the sequence again.\n",
 		},
 	}
 	for _, test := range tests {

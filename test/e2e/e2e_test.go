@@ -440,11 +440,11 @@ actions:
 		}
 		return err
 	}))
-	traced(t, installed, keptnContext, `SERVER bridge RUN deployment = failure ! Task 'Break' failed: container task ended (Reason: Error, ExitCode: 3)
-  INTERNAL watcher Break = failure ! container task ended (Reason: Error, ExitCode: 3)
+	traced(t, installed, keptnContext, `SERVER bridge RUN deployment = failure ! Task 'Break' failed: Container task failed (Reason: Error, ExitCode: 3).
+  INTERNAL watcher Break = failure ! Container task failed (Reason: Error, ExitCode: 3).
     INTERNAL watcher pending
-    INTERNAL watcher run ! container task ended (Reason: Error, ExitCode: 3)`+sentAndStarted("deployment")+completedAndFinished("deployment")+
-		`SERVER bridge RUN production.pipeline = failure ! Task 'Break' failed: container task ended (Reason: Error, ExitCode: 3)
+    INTERNAL watcher run ! Container task failed (Reason: Error, ExitCode: 3).`+sentAndStarted("deployment")+completedAndFinished("deployment")+
+		`SERVER bridge RUN production.pipeline = failure ! Task 'Break' failed: Container task failed (Reason: Error, ExitCode: 3).
 `)
 }
 
@@ -507,7 +507,7 @@ actions:
       - {name: Two, image: busybox, cmd: [sh, -c], args: ['exit 4']}
 `})
 	end(t, installed, project, keptnContext)
-	const failure = "container task ended (Reason: Error, ExitCode: 4)"
+	const failure = "Container task failed (Reason: Error, ExitCode: 4)."
 	traced(t, installed, keptnContext, `SERVER bridge RUN deployment = success
   INTERNAL watcher Deploy = success
     INTERNAL watcher pending
@@ -534,7 +534,7 @@ actions:
 `})
 	_, events := end(t, installed, project, keptnContext)
 	compare(t, "events", []summary{{Type: "rollback.started"}, {"rollback.finished", "errored", "fail"}}, summaries(events))
-	contains(t, events[len(events)-1].Data.Message, "its files could not be fetched", "could not find file or directory nowhere.txt")
+	contains(t, events[len(events)-1].Data.Message, "The files of the task could not be fetched.", "could not find file or directory nowhere.txt")
 }
 
 func TestMalformedConfigurationIsReportedInASentence(t *testing.T) {
@@ -821,7 +821,7 @@ func TestUndeliverableTaskEndsWithTheReason(t *testing.T) {
 	stageState, events := end(t, installed, project, keptnContext)
 	compare(t, "stage", "errored", stageState)
 	compare(t, "events", []summary{{Type: "unheard.started"}, {"unheard.finished", "errored", "fail"}}, summaries(events))
-	contains(t, events[len(events)-1].Data.Message, "Job Executor could not take this task", "reading job/config.yaml", "Internal server error")
+	contains(t, events[len(events)-1].Data.Message, "No executor accepted this task", "reading job/config.yaml", "Internal server error")
 	reason, _, _ := strings.Cut(events[len(events)-1].Data.Message, "\n")
 	traced(t, installed, keptnContext, "SERVER bridge RUN production.pipeline = failure ! "+reason+"\nSERVER bridge RUN unheard = error ! "+reason+`
   PRODUCER bridge send io.github.job-executor.run.awaited

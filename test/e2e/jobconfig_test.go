@@ -53,8 +53,8 @@ func TestJobConfig(t *testing.T) {
 - {name: Two, event: test, image: busybox, cmd: [echo, second]}
 `,
 			want: []summary{{Type: "test.started"}, {"test.finished", "errored", "fail"}},
-			says: []string{"Task 'breaks' failed: container task ended (Reason: Error, ExitCode: 3)", "Task 'Two' finished successfully!", "second"},
-			logs: "Task 'Note' failed: container task ended (Reason: Error, ExitCode: 1)\n",
+			says: []string{"Task 'breaks' failed: Container task failed (Reason: Error, ExitCode: 3).", "Task 'Two' finished successfully!", "second"},
+			logs: "Task 'Note' failed: Container task failed (Reason: Error, ExitCode: 1).\n",
 		},
 		{
 			name: "files can be changed, and written beside, by any user",
@@ -105,7 +105,7 @@ func TestJobConfig(t *testing.T) {
 			actions: `- {name: Try, event: test, image: busybox, retries: 1, cmd: [sh, -c, 'echo "$HOSTNAME is no good"; exit 3']}
 `,
 			want: []summary{{Type: "test.started"}, {"test.finished", "errored", "fail"}},
-			says: []string{"Task 'Try' failed: container task ended (Reason: Error, ExitCode: 3)", " is no good\n\nContainer task of pod "},
+			says: []string{"Task 'Try' failed: Container task failed (Reason: Error, ExitCode: 3).", " is no good\n\nContainer task of pod "},
 		},
 		{
 			name: "a task says its result",

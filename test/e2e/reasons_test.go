@@ -78,7 +78,7 @@ func TestReasons(t *testing.T) {
 		{
 			name:  "a quota",
 			tasks: `{name: T, image: busybox, resources: {requests: {cpu: "200"}, limits: {cpu: "200"}}}`,
-			want:  []string{"it could not start within", "its pod was refused (FailedCreate", "exceeded quota: e2e"},
+			want:  []string{"The pod did not start within", "The pod was rejected (FailedCreate", "exceeded quota: e2e"},
 		},
 		{
 			name:  "pod security",
@@ -88,12 +88,12 @@ func TestReasons(t *testing.T) {
 		{
 			name:  "no node is large enough",
 			tasks: `{name: T, image: busybox, resources: {requests: {cpu: 50m, memory: 500Gi}, limits: {memory: 500Gi}}}`,
-			want:  []string{"it could not start within", "no node could take it (Unschedulable", "Insufficient memory"},
+			want:  []string{"The pod did not start within", "No node can run the pod (Unschedulable", "Insufficient memory"},
 		},
 		{
 			name:  "an image that does not exist",
 			tasks: `{name: T, image: "registry.invalid/nothing:1"}`,
-			want:  []string{"it could not start within", "image registry.invalid/nothing:1 of container task cannot be pulled"},
+			want:  []string{"The pod did not start within", "Image registry.invalid/nothing:1 of container task cannot be pulled"},
 		},
 		{
 			name:  "a command that does not exist",
@@ -103,12 +103,12 @@ func TestReasons(t *testing.T) {
 		{
 			name:  "a volume that is full",
 			tasks: `{name: T, image: busybox, cmd: [sh, -c], args: ["head -c 40000000 /dev/zero > /keptn/large; sleep 200"]}`,
-			want:  []string{"its pod was evicted", `Usage of EmptyDir volume "keptn-files" exceeds the limit "20Mi"`, "JOB_VOLUME_SIZE"},
+			want:  []string{"The pod was evicted", `Usage of EmptyDir volume "keptn-files" exceeds the limit "20Mi"`, "JOB_VOLUME_SIZE"},
 		},
 		{
 			name:  "too little memory",
 			tasks: `{name: T, image: busybox, cmd: [tail, /dev/zero], resources: {requests: {cpu: 50m}, limits: {memory: 16Mi}}}`,
-			want:  []string{"OOMKilled", "its limit of 16Mi", "resources.limits.memory"},
+			want:  []string{"OOMKilled", "limit 16Mi", "resources.limits.memory"},
 		},
 		{
 			name:  "it ends as if it was killed",
@@ -123,32 +123,32 @@ func TestReasons(t *testing.T) {
 		{
 			name:  "its time is over",
 			tasks: `{name: T, image: busybox, cmd: [sleep], args: ["200"], maxPollDuration: 5}`,
-			want:  []string{"it did not finish within 5 seconds (maxPollDuration)"},
+			want:  []string{"The task did not finish within 5 seconds (maxPollDuration)."},
 		},
 		{
 			name:  "a file that does not exist",
 			tasks: `{name: T, image: busybox, files: [nowhere.txt]}`,
-			want:  []string{"its files could not be fetched", "could not find file or directory nowhere.txt"},
+			want:  []string{"The files of the task could not be fetched.", "could not find file or directory nowhere.txt"},
 		},
 		{name: "its pod is evicted", tasks: sleeping, then: func(ctx context.Context, _ []batchv1.Job, pod string) error {
 			return pods.EvictV1(ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod, Namespace: system.JobsNamespace}})
-		}, want: []string{"Task 'T' failed: its pod was"}},
+		}, want: []string{"Task 'T' failed: ", "pod"}},
 		{name: "its pod is deleted", tasks: sleeping, then: func(ctx context.Context, _ []batchv1.Job, pod string) error {
 			return pods.Delete(ctx, pod, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))})
-		}, want: []string{"its pod was deleted before it had ended"}},
+		}, want: []string{"The pod was deleted before the task ended"}},
 		{
 			name:  "the running Job is deleted",
 			tasks: sleeping + ", {name: Next, image: busybox}",
 			then:  deleteJob(0),
-			want:  []string{"Task 'T' failed: its job", "was deleted before the task had ended"},
+			want:  []string{"Task 'T' failed: Job", "was deleted before the task ended"},
 		},
 		{
 			name:  "the waiting Job is deleted",
 			tasks: `{name: T, image: busybox, cmd: [sleep], args: ["5"]}, {name: Next, image: busybox}`,
 			then:  deleteJob(1),
-			want:  []string{"Task 'Next' failed: its job", "was deleted before the task had ended", "Task 'T' finished successfully!"},
+			want:  []string{"Task 'Next' failed: Job", "was deleted before the task ended", "Task 'T' finished successfully!"},
 		},
-		{name: "the only Job is deleted", tasks: sleeping, then: deleteJob(0), want: []string{"The Jobs of this task were deleted before it was finished"}},
+		{name: "the only Job is deleted", tasks: sleeping, then: deleteJob(0), want: []string{"The Jobs of this task were deleted before its result was read"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

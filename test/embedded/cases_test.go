@@ -55,7 +55,7 @@ func TestCasesOfJobConfig(t *testing.T) {
 		{name: "01-second-action-is-dropped", task: test, want: errored, says: []string{"Task 'one' failed", "Task 'two' finished successfully!", "\ntwo\n"}},
 		{
 			name: "02-silent-failure-fails-the-tests", task: test, want: passed, says: []string{"Task 'tests' finished successfully!", "all pass"},
-			hides: []string{"post"}, logs: []string{"Task 'post' failed: container task ended (Reason: Error, ExitCode: 1)\n"},
+			hides: []string{"post"}, logs: []string{"Task 'post' failed: Container task failed (Reason: Error, ExitCode: 1).\n"},
 		},
 		{name: "03-empty-list-items-vanish", task: test, want: passed, says: []string{"[--user]\n[]\n[--password]\n[x]\n"}},
 		{
@@ -262,7 +262,7 @@ func TestEventThatTriggersNothingRunsSilently(t *testing.T) {
 	}
 	err = console.Eventually(t.Context(), flowLimit, func(ctx context.Context) error {
 		logged, err := logOf(ctx, keptn, noted)
-		if err == nil && !strings.Contains(logged, "Task 'Note' failed: container task ended (Reason: Error, ExitCode: 3)") {
+		if err == nil && !strings.Contains(logged, "Task 'Note' failed: Container task failed (Reason: Error, ExitCode: 3).") {
 			err = fmt.Errorf("Keptn's log says %q", logged)
 		}
 		return err

@@ -95,7 +95,7 @@ func TestSequences(t *testing.T) {
 			says: []string{
 				"Task 'First' finished successfully!",
 				"one",
-				"Task 'Break' failed: container task ended (Reason: Error, ExitCode: 3)",
+				"Task 'Break' failed: Container task failed (Reason: Error, ExitCode: 3).",
 				"what went wrong",
 			},
 		},
@@ -103,7 +103,7 @@ func TestSequences(t *testing.T) {
 			name: "a file that does not exist is named", tasks: []string{"release"},
 			files: map[string]string{"job/config.yaml": action("release", "    tasks: [{name: Use it, image: busybox, cmd: [echo], files: [nowhere.txt]}]\n")},
 			want:  told{"errored", []string{"release.started ", "release.finished fail"}}, jobs: 1,
-			says: []string{"its files could not be fetched", "could not find file or directory nowhere.txt"},
+			says: []string{"The files of the task could not be fetched.", "could not find file or directory nowhere.txt"},
 		},
 		{
 			name: "a mistake in the configuration is told in a sentence", tasks: []string{"rollback"},

@@ -57,7 +57,7 @@ func TestTraceOfATaskThatNobodyTakes(t *testing.T) {
 		return handler
 	}})
 	keptnContext := begin(t, console.Keptn{Call: system.Call}, "untaken", "apiVersion: v2\nactions:\n- {name: A, event: test.triggered, image: alpine}\n")
-	const why = "Job Executor could not take this task: status 503: no memory on any node"
+	const why = "No executor accepted this task: status 503: no memory on any node"
 	awaitTrace(t, system, keptnContext, "SERVER bridge RUN dev.pipeline = failure ! "+why+"\nSERVER bridge RUN test = error ! "+why+`
   PRODUCER bridge send sh.keptn.event.test.triggered
     CONSUMER bridge process sh.keptn.event.test.triggered
@@ -149,11 +149,11 @@ func TestTraces(t *testing.T) {
 		{
 			name:   "a task whose time is over",
 			config: "apiVersion: v2\nactions:\n- {name: A, event: test.triggered, image: alpine, cmd: [sleep, '100'], maxPollDuration: 1}\n",
-			want: failed + `Task 'A' failed: it did not finish within 1 seconds (maxPollDuration)
-SERVER bridge RUN test = timeout ! Task 'A' failed: it did not finish within 1 seconds (maxPollDuration)
-  INTERNAL watcher A = timeout ! it did not finish within 1 seconds (maxPollDuration)
+			want: failed + `Task 'A' failed: The task did not finish within 1 seconds (maxPollDuration).
+SERVER bridge RUN test = timeout ! Task 'A' failed: The task did not finish within 1 seconds (maxPollDuration).
+  INTERNAL watcher A = timeout ! The task did not finish within 1 seconds (maxPollDuration).
     INTERNAL watcher pending
-    INTERNAL watcher run ! it did not finish within 1 seconds (maxPollDuration)` + sent + completed(finished+logs),
+    INTERNAL watcher run ! The task did not finish within 1 seconds (maxPollDuration).` + sent + completed(finished+logs),
 		},
 		{
 			name:   "a task with a file",
@@ -169,15 +169,15 @@ SERVER bridge RUN test = timeout ! Task 'A' failed: it did not finish within 1 s
 			name: "two Jobs, of which the second fails",
 			config: "apiVersion: v2\nactions:\n- name: A\n  events: [{name: test.triggered}]\n  tasks:\n" +
 				"  - {name: one, image: alpine, cmd: ['true']}\n  - {name: two, image: alpine, cmd: [sh, -c, exit 3]}\n",
-			want: failed + `Task 'two' failed: container task ended (Reason: Error, ExitCode: 3)
-SERVER bridge RUN test = failure ! Task 'two' failed: container task ended (Reason: Error, ExitCode: 3)
+			want: failed + `Task 'two' failed: Container task failed (Reason: Error, ExitCode: 3).
+SERVER bridge RUN test = failure ! Task 'two' failed: Container task failed (Reason: Error, ExitCode: 3).
   INTERNAL watcher one = success
     INTERNAL watcher pending
     INTERNAL watcher run
-  INTERNAL watcher two = failure ! container task ended (Reason: Error, ExitCode: 3)
+  INTERNAL watcher two = failure ! Container task failed (Reason: Error, ExitCode: 3).
     INTERNAL watcher pending
     INTERNAL watcher queued
-    INTERNAL watcher run ! container task ended (Reason: Error, ExitCode: 3)` + sent + completed(finished+logs),
+    INTERNAL watcher run ! Container task failed (Reason: Error, ExitCode: 3).` + sent + completed(finished+logs),
 		},
 		{
 			name:   "a mistake in the file",

@@ -18,14 +18,14 @@ func TestEachAlertHasItsRunbook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	readme, err := os.ReadFile(repository + "/README.md")
+	readme, err := os.ReadFile(repository + "/config/monitoring/README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var named []string
 	for _, alert := range alerts {
 		named = append(named, alert.Alert)
-		if want := "https://github.com/job-executor/job-executor#" + strings.ToLower(alert.Alert); alert.Annotations["runbook_url"] != want {
+		if want := "https://github.com/job-executor/job-executor/blob/main/config/monitoring/README.md#" + strings.ToLower(alert.Alert); alert.Annotations["runbook_url"] != want {
 			t.Errorf("%s: runbook_url is %s", alert.Alert, alert.Annotations["runbook_url"])
 		}
 		if alert.Annotations["summary"] == "" || !slices.Contains([]string{"critical", "warning"}, alert.Labels["severity"]) {
@@ -36,11 +36,11 @@ func TestEachAlertHasItsRunbook(t *testing.T) {
 		}
 	}
 	var told []string
-	for _, heading := range regexp.MustCompile(`(?m)^#### (JobExecutor\w+)$`).FindAllStringSubmatch(string(readme), -1) {
+	for _, heading := range regexp.MustCompile(`(?m)^## (JobExecutor\w+)$`).FindAllStringSubmatch(string(readme), -1) {
 		told = append(told, heading[1])
 	}
 	if difference := cmp.Diff(named, told); difference != "" {
-		t.Errorf("runbooks in README.md (-alerts +headings):\n%s", difference)
+		t.Errorf("runbooks in config/monitoring/README.md (-alerts +headings):\n%s", difference)
 	}
 }
 

@@ -219,7 +219,7 @@ func (w *world) judgeRuns(name, triggeredID string) {
 
 // gaveUp says whether a task ended since the Broker could not deliver its event.
 func gaveUp(told taskEvent) bool {
-	return told.Data.Result == string(keptn.ResultFail) && strings.HasPrefix(told.Data.Message, "Job Executor could not take this task")
+	return told.Data.Result == string(keptn.ResultFail) && strings.HasPrefix(told.Data.Message, "No executor accepted this task")
 }
 
 // judgeResult compares Keptn's result with the Jobs' results.

@@ -22,7 +22,7 @@ import (
 
 // plannedFault is the one thing that goes wrong in a world.
 type plannedFault struct {
-	// name is the name in README.md.
+	// name is the name in functions/README.md.
 	name string
 	harshness
 	// begin starts the fault, and end stops it after it has lasted.
@@ -252,13 +252,13 @@ func longestOpen(t *testing.T, seed int, transport bridge.Transport, planned *pl
 	return longest
 }
 
-// row is one of the table in README.md.
+// row is one of the table in functions/README.md.
 var row = regexp.MustCompile(`(?m)^\| ([^|]+?) +\| +(\d+) s +\| +(\d+) s +\|$`)
 
-// TestNoTaskStaysOpenLongerThanTheREADMESays measures for each single fault how long a task of up to three Jobs
+// TestNoTaskStaysOpenLongerThanDocumented measures for each single fault how long a task of up to three Jobs
 // of 5 s is open. FAULT_SEEDS=20 tries twenty moments.
-func TestNoTaskStaysOpenLongerThanTheREADMESays(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+func TestNoTaskStaysOpenLongerThanDocumented(t *testing.T) {
+	readme, err := os.ReadFile("../../functions/README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,9 +285,9 @@ func TestNoTaskStaysOpenLongerThanTheREADMESays(t *testing.T) {
 				}
 				measured = append(measured, longest)
 				if len(told[name]) == 0 {
-					t.Error("README.md does not tell how long")
+					t.Error("functions/README.md does not say how long")
 				} else if bound, err := time.ParseDuration(told[name][index] + "s"); err != nil || longest > bound {
-					t.Errorf("over %s a task was open for %s, but README.md says %s", transport, longest, bound)
+					t.Errorf("over %s a task was open for %s, but functions/README.md says %s", transport, longest, bound)
 				}
 			}
 			t.Logf("| %s | %.0f s | %.0f s |", name, measured[0].Seconds(), measured[1].Seconds())

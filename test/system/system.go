@@ -205,6 +205,11 @@ func (i *Installation) output(ctx context.Context, name string, arguments ...str
 	return output, nil
 }
 
+// Run runs commands of a shell in the repository.
+func (i *Installation) Run(ctx context.Context, commands string) error {
+	return i.command(ctx, "sh", "-e", "-c", commands)
+}
+
 // BuildAndApply builds and pushes the images of manifests, and applies them.
 func (i *Installation) BuildAndApply(ctx context.Context, path string) error {
 	return i.command(ctx, "ko", "apply", "--sbom=none", "-f", path)

@@ -69,9 +69,9 @@ func (s *Sink) Handle(ctx context.Context, returned event.Event) (*event.Event, 
 	}
 	s.Log.WarnContext(ctx, "no executor accepted a task", "id", returned.ID(), "type", returned.Type(), "reason", reason)
 	if task.Observed {
-		return s.Deliver(ctx, protocol.Log(task, s.Now(), fmt.Sprintf("Job Executor could not take event %s: %s", returned.Type(), reason), ""))
+		return s.Deliver(ctx, protocol.Log(task, s.Now(), fmt.Sprintf("No executor accepted event %s: %s", returned.Type(), reason), ""))
 	}
-	return nil, s.Ask(ctx, task, "Job Executor could not take this task: "+reason)
+	return nil, s.Ask(ctx, task, "No executor accepted this task: "+reason)
 }
 
 // isBroker reports whether an address is the Broker's, or its channel's.

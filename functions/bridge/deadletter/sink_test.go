@@ -29,26 +29,26 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 		{
 			name:        "no executor could take it",
 			destination: "http://executor-test.job-executor.svc.cluster.local",
-			want:        []string{"1: Job Executor could not take this task: status 503: reading job/config.yaml: 502"},
+			want:        []string{"1: No executor accepted this task: status 503: reading job/config.yaml: 502"},
 		},
 		{
 			name: "Knative does not say where it failed",
-			want: []string{"1: Job Executor could not take this task: status 503: reading job/config.yaml: 502"},
+			want: []string{"1: No executor accepted this task: status 503: reading job/config.yaml: 502"},
 		},
 		{name: "an executor took it, and its reply failed", destination: brokerURL},
 		{name: "no executor was asked", unanswered: true},
 		{
 			name:        "it says nothing of an address",
 			destination: "://",
-			want:        []string{"1: Job Executor could not take this task: status 503: reading job/config.yaml: 502"},
+			want:        []string{"1: No executor accepted this task: status 503: reading job/config.yaml: 502"},
 		},
 		{
-			name: "why is not known", destination: "http://executor", data: "no base64", want: []string{"1: Job Executor could not take this task: status 503"},
+			name: "why is not known", destination: "http://executor", data: "no base64", want: []string{"1: No executor accepted this task: status 503"},
 		},
-		{name: "nor is it said", destination: "http://executor", data: "-", want: []string{"1: Job Executor could not take this task: status 503"}},
+		{name: "nor is it said", destination: "http://executor", data: "-", want: []string{"1: No executor accepted this task: status 503"}},
 		{
 			name: "a Broker without a path is no other host", destination: "http://executor", broker: "http://broker",
-			want: []string{"1: Job Executor could not take this task: status 503: reading job/config.yaml: 502"},
+			want: []string{"1: No executor accepted this task: status 503: reading job/config.yaml: 502"},
 		},
 		{name: "its reply failed at the Broker's channel", destination: "http://broker-ingress.knative-eventing.svc.cluster.local/other"},
 	}
@@ -103,7 +103,7 @@ func TestKeptnsLogIsToldOfWhatWasObservedInVain(t *testing.T) {
 	if _, err := sink.Handle(t.Context(), undelivered); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"counted: " + keptn.ObservedType, "sh.keptn.log.error: Job Executor could not take event sh.keptn.event.test.finished: status 503"}
+	want := []string{"counted: " + keptn.ObservedType, "sh.keptn.log.error: No executor accepted event sh.keptn.event.test.finished: status 503"}
 	if difference := cmp.Diff(want, told); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}

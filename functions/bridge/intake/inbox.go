@@ -214,7 +214,7 @@ func (i *Inbox) do(ctx context.Context, wanted wanted, task keptn.Task, triggere
 	case askForResult:
 		reason := ""
 		if entry.asked >= patientQuestions {
-			reason = "Nothing was heard of this task's Jobs for too long: they were deleted, or Job Executor can't read them where they run. Run the sequence again."
+			reason = "Job Executor cannot find the Jobs of this task. They were deleted, or their namespace cannot be read. Run the sequence again."
 		}
 		if err := i.Ask(ctx, task, reason); err != nil {
 			return err

@@ -242,7 +242,7 @@ func (r *Reporter) reduce(ctx context.Context, answer protocol.Answer, err error
 
 // RefusalMessage says that Keptn refused a task's finished event, and where to find the result.
 func RefusalMessage(task keptn.Task, refusal string) string {
-	return fmt.Sprintf("Keptn refused the result of this task: %s. What it reported is in the status of its pods: kubectl get pods --all-namespaces --selector %s=%s",
+	return fmt.Sprintf("Keptn refused the result of this task: %s. The report is in the status of its pods: kubectl get pods --all-namespaces --selector %s=%s",
 		excerpt.Shorten(refusal, "the log of the bridge", maxRefusalBytes), run.EventIDLabel, run.ID(task.TriggeredID))
 }
 

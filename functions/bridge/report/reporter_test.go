@@ -344,7 +344,7 @@ func TestReporterDelivers(t *testing.T) {
 func TestRefusedEventIsReplaced(t *testing.T) {
 	const (
 		tooHigh = "could not parse event: json: cannot unmarshal number 1e400 into Go value of type float64"
-		pods    = ". What it reported is in the status of its pods: kubectl get pods --all-namespaces --selector keptn.sh/event-id=1"
+		pods    = ". The report is in the status of its pods: kubectl get pods --all-namespaces --selector keptn.sh/event-id=1"
 	)
 	refused := func(code int, message string) error {
 		return &api.StatusError{Code: code, Message: message, Request: "POST /v1/event", Own: true}

@@ -92,7 +92,7 @@ func Fit(task keptn.Task, outcome keptn.Outcome, size, limit int) (keptn.Task, k
 		task.Labels, outcome.Labels = nil, nil
 	}
 	if len(left) > 0 {
-		outcome.Message = fmt.Sprintf("Left out, since Keptn accepts events of at most %d bytes: %s.\n%s", limit, strings.Join(left, ", "), outcome.Message)
+		outcome.Message = fmt.Sprintf("Keptn accepts events of at most %d bytes. Left out: %s.\n%s", limit, strings.Join(left, ", "), outcome.Message)
 	}
 	logs := fmt.Sprintf("the logs of kubectl get pods --all-namespaces --selector %s=%s", run.EventIDLabel, run.ID(task.TriggeredID))
 	outcome.Message = excerpt.Shorten(outcome.Message, logs, limit-rest)

@@ -71,7 +71,7 @@ func TestEventsFitIntoWhatKeptnTakes(t *testing.T) {
 			name:   "labels go before the event does",
 			answer: finishedWith("hello", map[string]string{"large": long("l", 70<<10)}),
 			limit:  64 << 10,
-			has:    []string{`"Left out, since Keptn accepts events of at most 65536 bytes: labels (71692 bytes).\nhello"`},
+			has:    []string{`"Keptn accepts events of at most 65536 bytes. Left out: labels (71692 bytes).\nhello"`},
 			not:    []string{"large"},
 		},
 		{
@@ -82,7 +82,7 @@ func TestEventsFitIntoWhatKeptnTakes(t *testing.T) {
 			}),
 			limit: 64 << 10,
 			least: 20 << 10,
-			has: []string{`"Left out, since Keptn accepts events of at most 65536 bytes: larger (51202 bytes), large (40962 ` +
+			has: []string{`"Keptn accepts events of at most 65536 bytes. Left out: larger (51202 bytes), large (40962 ` +
 				`bytes).\nx`, `"small":"s"`, `"get-sli"`, `"a":"b"`},
 			not: []string{`"large":`, `"larger":`},
 		},
@@ -90,7 +90,7 @@ func TestEventsFitIntoWhatKeptnTakes(t *testing.T) {
 			name: "a started event has labels, too", answer: begins(keptn.Task{
 				TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v", Labels: map[string]string{"large": long("l", 70<<10)},
 			}),
-			limit: 64 << 10, has: []string{`"Left out, since Keptn accepts events of at most 65536 bytes: labels (71692 bytes).\n"`}, not: []string{"large"},
+			limit: 64 << 10, has: []string{`"Keptn accepts events of at most 65536 bytes. Left out: labels (71692 bytes).\n"`}, not: []string{"large"},
 		},
 		{name: "a little too much", answer: finishedWith(long("x", 64<<10), nil), limit: 64 << 10, least: 60 << 10, has: []string{"left out"}},
 	}
