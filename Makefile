@@ -5,7 +5,7 @@ GREMLINS_VERSION = v0.6.0
 GOVULNCHECK_VERSION = v1.9.0
 CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/job-executor
 LINT = $(CACHE)/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangci-lint
-CLUSTER = go run ./test/cluster
+CLUSTER = go -C test/cluster run .
 # ko and the test cluster compile with the same flags, so that nothing compiles twice.
 export CGO_ENABLED ?= 0
 
@@ -38,6 +38,7 @@ simulate: ## Simulate SEEDS=10 times about TASKS=100 tasks with faults, on a vir
 .PHONY: unit
 unit: ## Unit tests, and whole sequences in one process; RUN=TestName runs one
 	go test -timeout=30m -shuffle=on $(if $(RUN),-run '$(RUN)') ./...
+	go -C test/cluster test -timeout=10m -shuffle=on $(if $(RUN),-run '$(RUN)') .
 
 # Packages with concurrency. The race detector finds nothing in the others, and compiles them again.
 CONCURRENT = ./functions/bridge/... ./functions/executor/... ./functions/function/... ./functions/jobsource/... ./functions/keptn/... \
@@ -51,6 +52,7 @@ race: ## Unit tests of packages with concurrency, with the race detector
 lint: $(LINT) ## gofmt and golangci-lint
 	@test -z "$$(gofmt -l functions test)" || { echo "gofmt these:"; gofmt -l functions test; exit 1; }
 	$(LINT) run --build-tags e2e ./...
+	cd test/cluster && $(LINT) run --config ../../.golangci.yml ./...
 
 $(LINT):
 	GOBIN=$(dir $(LINT)) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)

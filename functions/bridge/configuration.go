@@ -47,7 +47,7 @@ type KeptnConfiguration struct {
 	ControlPlaneURL    string `env:"KEPTN_CONTROL_PLANE_URL"`
 	ResourceServiceURL string `env:"KEPTN_RESOURCE_SERVICE_URL"`
 	DatastoreURL       string `env:"KEPTN_DATASTORE_URL"`
-	// CACertificates are PEM certificate authorities that are trusted besides the system's, for Keptn's API,
+	// CACertificates are PEM certificate authorities, trusted besides the system's, for Keptn's API,
 	// the identity provider and NATS.
 	CACertificates string `env:"KEPTN_CA_CERTIFICATES"`
 	// MaxEventBytes is the largest event that Keptn accepts. Larger events are truncated. With Keptn's event

@@ -332,7 +332,7 @@ func wait(ctx context.Context, t *testing.T, server *control.Server, keptnContex
 	}
 }
 
-// counted counts our answers in a sequence that has ended.
+// counted counts our answers in an ended sequence.
 func counted(ctx context.Context, t *testing.T, server *control.Server, keptnContext string) map[string]int {
 	t.Helper()
 	var counts map[string]int

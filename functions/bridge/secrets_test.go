@@ -22,7 +22,7 @@ func withToken(token string) Configuration {
 	return Configuration{Keptn: KeptnConfiguration{Transport: HTTP, APIToken: token}}
 }
 
-// A token that was replaced is used without a restart; one that can't be read leaves the last.
+// A replaced token is used without a restart. An unreadable one does not replace the last one.
 func TestTokenIsReadAgain(t *testing.T) {
 	var got string
 	keptn := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
@@ -62,7 +62,7 @@ func TestTokenIsReadAgain(t *testing.T) {
 	}
 }
 
-// A password that was replaced is used at the next attempt, whatever NATS said to the one before.
+// A replaced password is used at the next attempt, whatever NATS answered before.
 func TestPasswordOfNATSIsReadAgain(t *testing.T) {
 	_, address := fixture.StartNATS(t, &server.Options{Username: "bridge", Password: "new", JetStream: true, StoreDir: t.TempDir()})
 	configuration := Configuration{NATS: nats.Configuration{URL: address, User: "bridge", Password: "old"}}

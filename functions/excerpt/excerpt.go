@@ -29,7 +29,7 @@ func Shorten(text, whole string, room int) string {
 	return cut(tooMuch - 1)
 }
 
-// Writer keeps the beginning and the end of everything that is written, in bounded memory.
+// Writer keeps the beginning and the end of its input, in bounded memory.
 type Writer struct {
 	// Limit is how many bytes it keeps.
 	Limit int

@@ -45,7 +45,7 @@ func (d decision) LogValue() slog.Value {
 	return slog.StringValue(strings.Join(parts, ", "))
 }
 
-// decide decides what to run for an event that was seen. Reading is the error of reading the file:
+// decide decides what to run for an event. Reading is the error of reading the file:
 // files.ErrNotFound, files.ErrOver, or nil. decide changes nothing.
 func (e *Executor) decide(ctx context.Context, task keptn.Task, seen event.Event, file File, reading error) (decision, error) {
 	switch {

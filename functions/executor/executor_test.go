@@ -594,7 +594,7 @@ func TestDeliveringAgain(t *testing.T) {
 	}
 }
 
-// A run that was interrupted under another version of the file starts over.
+// A run interrupted under another version of the file starts over.
 func TestRunIsOfOneVersionOfTheFile(t *testing.T) {
 	jobs := &jobs{}
 	executor := newExecutor(file{content: twoTasks}, jobs)
@@ -1176,7 +1176,7 @@ actions:
 	}
 }
 
-// Text of an event is never expanded. A label that is an invalid variable name is skipped.
+// Text of an event is never expanded. An invalid variable name is skipped as a label.
 func TestTextOfAnEventIsData(t *testing.T) {
 	event := triggered(t)
 	if err := event.SetData("application/json", map[string]any{

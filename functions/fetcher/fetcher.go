@@ -86,7 +86,7 @@ func (f *Fetcher) Run(ctx context.Context) error {
 	return nil
 }
 
-// fetch fetches an entry from the first level that has it: the service's, the stage's, then the project's.
+// fetch fetches an entry from the first level with it: the service's, the stage's, then the project's.
 func (f *Fetcher) fetch(ctx context.Context, root *os.Root, entry string) (err error) {
 	if trace.SpanContextFromContext(ctx).IsValid() {
 		var span trace.Span

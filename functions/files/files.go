@@ -51,7 +51,7 @@ const (
 	TokenAudience = "job-executor-bridge"
 	// GrantHeader is the header of a request that holds the grant.
 	GrantHeader = "Grant"
-	// StartedHeader is the header of a grant that is set if Keptn has a started event of ours for the task.
+	// StartedHeader is a grant's header, set if Keptn has a started event of ours for the task.
 	StartedHeader = "Task-Started"
 	// MaxFileBytes bounds a file, and maxPathsBytes the list of all paths.
 	MaxFileBytes  = 64 << 20

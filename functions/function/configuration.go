@@ -13,7 +13,7 @@ import (
 
 // Validator is a configuration that checks its settings.
 type Validator interface {
-	// Validate returns an error that names every variable that is wrong.
+	// Validate returns an error that names every invalid variable.
 	Validate() error
 }
 

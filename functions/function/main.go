@@ -35,7 +35,7 @@ const (
 	// firstRetry and lastRetry bound the pause between attempts at startup.
 	firstRetry = 500 * time.Millisecond
 	lastRetry  = 30 * time.Second
-	// quietPause is the longest pause that is logged without a warning.
+	// quietPause is the longest pause without a warning in the log.
 	quietPause = 4 * time.Second
 )
 
@@ -142,7 +142,7 @@ func once[Configuration any](ctx context.Context, name string, do func(context.C
 }
 
 // Retry repeats a step of startup until it succeeds, fails permanently, or the context ends. The pause doubles.
-// A neighbour that is down for a while must not end the process.
+// A neighbour's outage must not end the process.
 func Retry[Value any](ctx context.Context, log *slog.Logger, do func(context.Context) (Value, error)) (Value, error) {
 	pauses := wait.Backoff{Duration: firstRetry, Factor: 2, Steps: math.MaxInt32, Cap: lastRetry}
 	for {

@@ -78,7 +78,7 @@ func Receiver(handle Handler, maxBytes int64, signals *telemetry.Signals) http.H
 	})
 }
 
-// unknownType is the type of a request that is no event.
+// unknownType is the type of a request without an event.
 const unknownType = "_OTHER"
 
 func fail(ctx context.Context, writer http.ResponseWriter, log *slog.Logger, err error) {
@@ -88,7 +88,7 @@ func fail(ctx context.Context, writer http.ResponseWriter, log *slog.Logger, err
 	http.Error(writer, err.Error(), status)
 }
 
-// process starts the span of handling an event that was sent within a trace. Only a permanent error marks the
+// process starts the span of handling an event within a trace. Only a permanent error marks the
 // span, because any other event is delivered again.
 func process(ctx context.Context, tracer trace.Tracer, received *event.Event, isFirst bool) (context.Context, func(error)) {
 	traceparent, _ := received.Extensions()[telemetry.Extension].(string)

@@ -36,7 +36,7 @@ type Sender struct {
 const BrokerTimeout = 3 * time.Minute
 
 const (
-	// maxRefusalBytes bounds the answer that is read of a refusal, and maxReplyBytes that of a reply.
+	// maxRefusalBytes bounds the body of a refusal, and maxReplyBytes that of a reply.
 	maxRefusalBytes = 1 << 10
 	maxReplyBytes   = 4 << 20
 )

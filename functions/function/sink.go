@@ -20,7 +20,7 @@ type Sink struct {
 	URL string `env:"K_SINK,notEmpty"`
 	// Overrides are added to each event.
 	Overrides Overrides `env:"K_CE_OVERRIDES"`
-	// CACertificates are PEM certificate authorities that are trusted besides the system's.
+	// CACertificates are PEM certificate authorities, trusted besides the system's.
 	CACertificates string `env:"K_CA_CERTS"`
 }
 

@@ -15,7 +15,7 @@ const (
 	Path = "job/config.yaml"
 	// APIVersion is the only version of the format.
 	APIVersion = "v2"
-	// MaxBytes is the largest configuration that is parsed.
+	// MaxBytes is the size limit of a configuration.
 	MaxBytes = 256 << 10
 )
 

@@ -50,7 +50,7 @@ func (s *Source) admitAll(ctx context.Context, projects workqueue.TypedRateLimit
 	}
 }
 
-// awaitsAny reports whether there may be Jobs that are not known yet.
+// awaitsAny reports whether there may be unknown Jobs.
 func (s *Source) awaitsAny() bool {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()

@@ -21,7 +21,7 @@ const (
 	announceTimeout         = 30 * time.Second
 )
 
-// announceAll announces the runs that are not reported, at the start and at every interval. So a new bridge learns of
+// announceAll announces unreported runs, at the start and at every interval. So a new bridge learns of
 // runs that started before it, and the runs learn that Keptn no longer waits. Young runs are skipped: the bridge has
 // just heard of them, and many end before the next interval.
 func (s *Source) announceAll(ctx context.Context) {
@@ -54,7 +54,7 @@ func (s *Source) announceAll(ctx context.Context) {
 	}
 }
 
-// activeRuns returns the Jobs of each run that is not reported, sorted by name.
+// activeRuns returns the Jobs of each unreported run, sorted by name.
 func activeRuns(jobs []*batchv1.Job) [][]*batchv1.Job {
 	slices.SortFunc(jobs, func(one, other *batchv1.Job) int { return cmp.Compare(one.Name, other.Name) })
 	runs := map[string][]*batchv1.Job{}

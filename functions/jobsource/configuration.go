@@ -38,7 +38,7 @@ type Dependencies struct {
 	Now       func() time.Time
 }
 
-// New wires jobsource. Its error names the setting that is wrong.
+// New wires jobsource. Its error names the invalid setting.
 func New(configuration Configuration, dependencies Dependencies) (function.Program, error) {
 	signals := dependencies.Telemetry
 	party := configuration.Signing.Party(signature.Jobsource, dependencies.Now, signals)

@@ -50,7 +50,7 @@ func TestReportedRunIsMarkedAndForgotten(t *testing.T) {
 		marker Marker
 		synced bool
 		marked []string
-		// remembered says that a Job of the run that was deleted is remembered still.
+		// remembered says that a deleted Job of the run is still remembered.
 		remembered bool
 		err        error
 	}{

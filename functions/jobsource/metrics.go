@@ -31,7 +31,7 @@ func (s *Source) observe() {
 	}
 }
 
-// unreportedFor returns the age of the oldest result that is not reported.
+// unreportedFor returns the age of the oldest unreported result.
 func unreportedFor(runs [][]*batchv1.Job, now time.Time) time.Duration {
 	oldest := now
 	for _, jobs := range runs {

@@ -52,7 +52,7 @@ type Source struct {
 	mutex sync.Mutex
 	// namespaces are the watched namespaces by name.
 	namespaces map[string]*watched
-	// runs is the memory of runs that are not reported.
+	// runs is the memory of unreported runs.
 	runs map[string]remembered
 }
 

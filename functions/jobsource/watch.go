@@ -25,7 +25,7 @@ type watched struct {
 	since time.Time
 }
 
-// byRun is the index of Jobs by run. byProject is the index of Jobs that are active or not reported, by project.
+// byRun is the index of Jobs by run. byProject is the index of active or unreported Jobs, by project.
 const byRun, byProject = "run", "project"
 
 func indexers() cache.Indexers {
@@ -120,7 +120,7 @@ func runsOf(object any) []string {
 	return nil
 }
 
-// projectsOf returns the project of a Job that is active or not reported, for the index.
+// projectsOf returns the project of an active or unreported Job, for the index.
 func projectsOf(object any) []string {
 	if job := jobOf(object); job != nil && (!run.IsReported(job) || run.IsActive(job)) {
 		return []string{projectOf(job)}
@@ -128,7 +128,7 @@ func projectsOf(object any) []string {
 	return nil
 }
 
-// enqueue requeues the run and the project of a changed Job. It remembers a Job that was deleted before its run was
+// enqueue requeues the run and the project of a changed Job. It remembers a Job deleted before its run was
 // reported.
 func (s *Source) enqueue(queue, projects workqueue.TypedInterface[string]) cache.ResourceEventHandler {
 	add := func(object any) {

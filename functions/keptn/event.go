@@ -120,7 +120,7 @@ func ParseType(eventType string) (task string, phase Phase, ok bool) {
 	}
 }
 
-// Task is a task of Keptn, with everything that is needed to answer it. The Jobs of its run store it as JSON.
+// Task is a task of Keptn, with all data for an answer. The Jobs of its run store it as JSON.
 type Task struct {
 	// TriggeredID is the id of the triggered event.
 	TriggeredID string `json:"triggeredID"`

@@ -222,7 +222,7 @@ func QueuedAt(job *batchv1.Job) time.Time {
 	return at
 }
 
-// Queue queues a Job that is not created yet.
+// Queue queues a Job before its creation.
 func Queue(job *batchv1.Job, at time.Time) {
 	job.Spec.Suspend = new(true)
 	job.Annotations[QueuedAnnotation] = at.UTC().Format(time.RFC3339Nano)
@@ -258,7 +258,7 @@ type Step struct {
 	mixed, isUnderWay bool
 }
 
-// Ran is a Job that has ended.
+// Ran is an ended Job.
 type Ran struct {
 	Planned
 	Job *batchv1.Job

@@ -84,7 +84,7 @@ func (s *Signals) Measure(name string, readers []ReaderFunc) error {
 	return err
 }
 
-// Flush exports everything that is not exported yet.
+// Flush exports all pending data.
 func (s *Signals) Flush(ctx context.Context) error { return s.flush(ctx) }
 
 // hasEndpoint reports whether a variable sets the endpoint of a signal.

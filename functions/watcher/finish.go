@@ -17,7 +17,7 @@ import (
 	"github.com/job-executor/job-executor/functions/watcher/jobspan"
 )
 
-// finish answers for a run that has ended.
+// finish answers for an ended run.
 func (w *Watcher) finish(ctx context.Context, asked protocol.Notice, jobs []batchv1.Job, step run.Step) (*event.Event, error) {
 	task, err := taskOf([]byte(jobs[0].Annotations[run.TaskAnnotation]))
 	if err != nil {

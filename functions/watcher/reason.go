@@ -189,7 +189,7 @@ func disrupted(pod *corev1.Pod) string {
 	}
 }
 
-// stillRuns says whether the last that was heard of a pod is that its task runs.
+// stillRuns reports whether the task ran according to the pod's last status.
 func stillRuns(pod *corev1.Pod) bool {
 	return slices.ContainsFunc(pod.Status.ContainerStatuses, func(status corev1.ContainerStatus) bool {
 		return status.Name == run.TaskContainer && status.State.Running != nil
@@ -340,7 +340,7 @@ func (e evidence) refused() string {
 	return ""
 }
 
-// told returns the newest event of the first reason that has one.
+// told returns the newest event of the first reason with an event.
 func (e evidence) told(reasons ...string) string {
 	for _, reason := range reasons {
 		for _, told := range slices.Backward(e.events) {

@@ -203,7 +203,7 @@ func TestLogIsWithheldIfASecretIsGone(t *testing.T) {
 	}
 }
 
-// podAt is a pod that was created at a second after noon.
+// podAt is a pod, created at a second after noon.
 func podAt(name string, second int, statuses ...corev1.ContainerStatus) corev1.Pod {
 	made := pod(statuses...)
 	made.Name, made.CreationTimestamp = name, at(second)

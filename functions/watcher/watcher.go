@@ -258,7 +258,7 @@ func (w *Watcher) unstarted(ctx context.Context, asked protocol.Notice, job *bat
 	return w.next(ctx, asked)
 }
 
-// giveUp answers for a run that has no Jobs any more.
+// giveUp answers for a run without Jobs.
 func (w *Watcher) giveUp(ctx context.Context, asked protocol.Notice) (*event.Event, error) {
 	task, err := taskOf(asked.Task)
 	if err != nil {

@@ -375,7 +375,7 @@ func TestTaskThatDoesNotStartIsGivenUp(t *testing.T) {
 			if reply == nil {
 				return
 			}
-			// Else a bridge that has just started would hold the answer back for minutes.
+			// Otherwise a new bridge would hold the answer back for minutes.
 			if answer, err := protocol.ParseAnswer(*reply); err != nil || !answer.EndedAt.Equal(noon.Add(5*time.Minute)) {
 				t.Errorf("it ended at %v, %v", answer.EndedAt, err)
 			}

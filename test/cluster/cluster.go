@@ -123,7 +123,7 @@ func (c *cluster) up(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	if err := runAttached(ctx, []string{"nsenter", "--net=/run/netns/" + namespace, self, "up-node"}, c.environment()); err != nil {
+	if err := runAttached(ctx, c.repository, []string{"nsenter", "--net=/run/netns/" + namespace, self, "up-node"}, c.environment()); err != nil {
 		for _, name := range c.ended() {
 			fmt.Printf("%s has ended. The end of its log:\n%s\n", name, c.lastLog(name))
 		}
@@ -166,7 +166,7 @@ func (c *cluster) status(ctx context.Context) error {
 	if err := c.inNetwork(ctx, c.bin("kubectl"), "get", "--raw", "/readyz"); err != nil {
 		return fmt.Errorf("the cluster is not well, take it down and up again: %w", err)
 	}
-	fmt.Printf("The cluster is up. In its network: go run ./test/cluster exec kubectl get pods -A\n")
+	fmt.Printf("The cluster is up. In its network: go -C test/cluster run . exec kubectl get pods -A\n")
 	return nil
 }
 
@@ -184,7 +184,7 @@ func (c *cluster) exec(ctx context.Context, arguments []string) error {
 			arguments[0] = c.bin(arguments[0])
 		}
 	}
-	return runAttached(ctx, append([]string{"nsenter", "--net=/run/netns/" + namespace}, arguments...), environment)
+	return runAttached(ctx, c.repository, append([]string{"nsenter", "--net=/run/netns/" + namespace}, arguments...), environment)
 }
 
 // inNetwork runs a program in the cluster's network, and shows its output only on failure.

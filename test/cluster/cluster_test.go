@@ -186,15 +186,15 @@ func TestLayerHasFilesDirectoriesAndLinks(t *testing.T) {
 
 func TestOwnClusterIsUsedAsItIs(t *testing.T) {
 	t.Setenv("KO_DOCKER_REPO", "")
-	if err := withOwnCluster(t.Context(), "/my/kubeconfig", []string{"up"}); err != nil {
+	if err := withOwnCluster(t.Context(), t.TempDir(), "/my/kubeconfig", []string{"up"}); err != nil {
 		t.Errorf("up: %v", err)
 	}
-	err := withOwnCluster(t.Context(), "/my/kubeconfig", []string{"exec", "true"})
+	err := withOwnCluster(t.Context(), t.TempDir(), "/my/kubeconfig", []string{"exec", "true"})
 	if err == nil || !strings.Contains(err.Error(), "KO_DOCKER_REPO") {
 		t.Errorf("without a registry: %v", err)
 	}
 	t.Setenv("KO_DOCKER_REPO", "registry.example.com")
-	if err := withOwnCluster(t.Context(), "/my/kubeconfig", []string{"exec", "true"}); err != nil {
+	if err := withOwnCluster(t.Context(), t.TempDir(), "/my/kubeconfig", []string{"exec", "true"}); err != nil {
 		t.Errorf("exec: %v", err)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"syscall"
 )
 
-const usage = `usage: go run ./test/cluster COMMAND
+const usage = `usage: go -C test/cluster run . COMMAND
 
   up              bring the cluster up; where it is up already, check it
   up-node         the second half of up, which runs inside the cluster's network
@@ -54,7 +54,7 @@ func command(ctx context.Context, arguments []string) error {
 		return err
 	}
 	if own := os.Getenv("KUBECONFIG"); own != "" && own != cluster.kubeconfig() {
-		return withOwnCluster(ctx, own, arguments)
+		return withOwnCluster(ctx, repository, own, arguments)
 	}
 	switch arguments[0] {
 	case "up":
@@ -82,7 +82,7 @@ func command(ctx context.Context, arguments []string) error {
 }
 
 // withOwnCluster uses an existing cluster with Knative.
-func withOwnCluster(ctx context.Context, kubeconfig string, arguments []string) error {
+func withOwnCluster(ctx context.Context, repository, kubeconfig string, arguments []string) error {
 	if arguments[0] != "exec" {
 		fmt.Printf("KUBECONFIG is set to %s: that cluster is used, nothing is built.\n", kubeconfig)
 		return nil
@@ -93,12 +93,13 @@ func withOwnCluster(ctx context.Context, kubeconfig string, arguments []string) 
 	if os.Getenv("KO_DOCKER_REPO") == "" {
 		return errors.New("KUBECONFIG is set, so KO_DOCKER_REPO must name a registry that the cluster can pull from")
 	}
-	return runAttached(ctx, arguments[1:], os.Environ())
+	return runAttached(ctx, repository, arguments[1:], os.Environ())
 }
 
-func runAttached(ctx context.Context, arguments, environment []string) error {
+// runAttached runs a command in the repository with the terminal of this process.
+func runAttached(ctx context.Context, repository string, arguments, environment []string) error {
 	command := exec.CommandContext(ctx, arguments[0], arguments[1:]...) //nolint:gosec // the user's own command
-	command.Env = environment
+	command.Dir, command.Env = repository, environment
 	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
 	return command.Run()

@@ -127,7 +127,7 @@ func (g *Gateway) grant(writer http.ResponseWriter, request *http.Request) {
 		http.Error(writer, "the grant could not be signed", http.StatusInternalServerError)
 		return
 	}
-	// A bridge that is not elected does not know of started runs.
+	// A standby bridge does not know started runs.
 	if begun, err := g.Reporter.HasStarted(request.Context(), task); count.Started > 0 || err == nil && begun {
 		// A run has begun. It must not begin again, even if its Jobs are gone.
 		writer.Header().Set(files.StartedHeader, "true")

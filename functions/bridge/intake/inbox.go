@@ -22,7 +22,7 @@ import (
 )
 
 // Inbox publishes triggered events to the Broker, each once, and again while Keptn has no started event of
-// ours. It also asks for the result of a run that is silent for too long.
+// ours. It also asks for the result of a run after too long a silence.
 type Inbox struct {
 	Broker        protocol.Sender
 	Counter       keptn.Counter
@@ -52,7 +52,7 @@ const theBroker = "broker"
 type Metrics interface {
 	// Waits records whether a listed task must still be started.
 	Waits(task keptn.Task, waits bool)
-	// GivenAgain counts an event that is published again.
+	// GivenAgain counts a republished event.
 	GivenAgain(ctx context.Context, eventType string)
 }
 
@@ -96,7 +96,7 @@ func Backoff(failures uint64) time.Duration {
 	return min(firstBackoff<<min(failures-1, maxDoublings), lastBackoff)
 }
 
-// Take publishes an event to the Broker. It skips events that are already published or not subscribed to, and
+// Take publishes an event to the Broker. It skips published and unsubscribed events, and
 // wraps events that trigger no task. After an error the event must be offered again.
 func (i *Inbox) Take(ctx context.Context, triggered event.Event, origin Origin) error {
 	task, err := keptn.ParseEvent(triggered)

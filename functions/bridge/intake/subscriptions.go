@@ -162,7 +162,7 @@ func (s *Subscriptions) Wants(eventType string) bool {
 }
 
 // Match reports whether any subscription matches a task's events: their type, and the project, stage and
-// service of each filter that is not empty.
+// service of each non-empty filter.
 func (s *Subscriptions) Match(eventType string, task keptn.Task) bool {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()

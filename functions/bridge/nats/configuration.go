@@ -76,7 +76,7 @@ func (c Configuration) Options(settings *tls.Config, current func() Configuratio
 	return append(options, natsclient.Secure(settings)), nil
 }
 
-// authentication returns the option of the one way that is configured, if any.
+// authentication returns the option of the configured method, if any.
 func (c Configuration) authentication(current func() Configuration) ([]natsclient.Option, error) {
 	pair, err := nkeys.FromSeed([]byte(strings.TrimSpace(c.NkeySeed)))
 	if err != nil && c.NkeySeed != "" {

@@ -37,7 +37,7 @@ const (
 	heartbeat   = 10 * time.Second
 	setUpPause  = 2 * time.Second
 	lookTimeout = 5 * time.Second
-	// messageHeaders is the part of NATS' payload limit that is reserved for headers.
+	// messageHeaders is the part of NATS' payload limit for headers.
 	messageHeaders = 4 << 10
 )
 
@@ -236,7 +236,7 @@ func (t *Transport) receive(ctx context.Context, message jetstream.Msg, take int
 	t.settle(ctx, message.Ack)
 }
 
-// settle only logs errors: NATS redelivers a message that is not settled.
+// settle only logs errors: NATS redelivers unsettled messages.
 func (t *Transport) settle(ctx context.Context, settle func() error) {
 	if err := settle(); err != nil {
 		t.log.WarnContext(ctx, "settling a message of NATS failed", "error", err)

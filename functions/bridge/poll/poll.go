@@ -137,7 +137,7 @@ func (p *Poller) list(ctx context.Context, eventType string) {
 }
 
 // start publishes an event in the background once its lane has a place: the Broker may answer only after a
-// cold start. It skips an event that is already in flight.
+// cold start. It skips events in flight.
 func (p *Poller) start(ctx context.Context, listed event.Event) {
 	if _, loaded := p.inFlight.LoadOrStore(listed.ID(), true); loaded {
 		return

@@ -289,7 +289,7 @@ func (r *Reporter) send(ctx context.Context, answer protocol.Answer, counted int
 	return nil
 }
 
-// sendFitting sends an event that is small enough for Keptn. If Keptn refuses it as too large, it sends
+// sendFitting sends an event within Keptn's size limit. If Keptn refuses it as too large, it sends
 // a smaller one.
 func (r *Reporter) sendFitting(ctx context.Context, answer protocol.Answer, counted int, refusal string, now time.Time) error {
 	for {

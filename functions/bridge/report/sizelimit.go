@@ -55,7 +55,7 @@ func (l *SizeLimit) lower(ctx context.Context, limit int, err error) bool {
 	return true
 }
 
-// minMessageBytes is the part of the message that is kept before any reported data.
+// minMessageBytes is the part of the message with precedence over reported data.
 const minMessageBytes = 4 << 10
 
 // Fit reduces a task and its outcome, whose event has size bytes, so that the event has at most limit bytes. It

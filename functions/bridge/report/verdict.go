@@ -11,7 +11,7 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn/api"
 )
 
-// verdict is what an error says about the event that was sent.
+// verdict is what an error says about the sent event.
 type verdict int
 
 const (

@@ -120,7 +120,7 @@ func failedAs(result keptn.RunResult) attribute.KeyValue {
 
 func executing() attribute.KeyValue { return attribute.String("cicd.pipeline.run.state", "executing") }
 
-// Ended measures a run that is over. It must be called once per run.
+// Ended measures an ended run. Call it once per run.
 func (r *Recorder) Ended(ctx context.Context, task keptn.Task, result keptn.RunResult) {
 	if task.Observed {
 		return
@@ -170,7 +170,7 @@ func (r *Recorder) Jobs(ctx context.Context, task keptn.Task, jobs []run.Phases)
 	}
 }
 
-// GivenAgain counts an event that is published again.
+// GivenAgain counts a republished event.
 func (r *Recorder) GivenAgain(ctx context.Context, eventType string) {
 	r.events.Retried(ctx, eventType)
 }

@@ -25,7 +25,7 @@ type listed struct {
 	at time.Time
 	// since has the waiting events by id, with the start of the wait.
 	since map[string]time.Time
-	// over has open events that are answered, for example because nothing matches. Others may still work on
+	// over has answered open events, for example because nothing matches. Others may still work on
 	// them.
 	over map[string]bool
 }

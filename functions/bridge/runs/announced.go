@@ -67,7 +67,7 @@ func (s situation) next() step {
 	}
 }
 
-// result returns the result of a run that has ended without a finished event; false if it has not, or
+// result returns the result of an ended run without a finished event; false if it has not, or
 // if the result is unknown and the run is not over.
 func (s situation) result() (keptn.RunResult, bool) {
 	switch {

@@ -58,7 +58,7 @@ const announcementLifetime = 150 * time.Second
 // maxRuns bounds how many runs are tracked. Jobsource announces the others again.
 const maxRuns = 10000
 
-// Add tracks the run of a task that was started.
+// Add tracks the run of a started task.
 func (r *Runs) Add(task keptn.Task) { r.add(task, time.Time{}) }
 
 func (r *Runs) add(task keptn.Task, announced time.Time) {
@@ -173,7 +173,7 @@ func (r *Runs) checkListed(ctx context.Context, name string, tasks []keptn.Task)
 	return errors.Join(failures...)
 }
 
-// check cancels the run of a task that is not listed, if its sequence was aborted.
+// check cancels the run of an unlisted task if its sequence was aborted.
 func (r *Runs) check(ctx context.Context, task keptn.Task) error {
 	count, err := r.Counter.Count(ctx, task)
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 // It is the root of the task's other spans, which are written earlier.
 type Writer struct {
 	Tracer trace.Tracer
-	// Ended is called once for each run that is over, with its span in the context.
+	// Ended is called once for each ended run, with its span in the context.
 	Ended func(ctx context.Context, task keptn.Task, result keptn.RunResult)
 	Now   func() time.Time
 	// Page is the address of Keptn's web page, which shows a context below /trace; empty if unknown.

@@ -88,7 +88,7 @@ func (r Rules) MayBeNamed(name string, labels map[string]string) bool {
 	return err == nil && listed || r.AllowedLabel.Selects(labels)
 }
 
-// unchecked returns what the watcher must check before a later task starts: everything that is not allowed by
+// unchecked returns what the watcher must check before a later task starts: everything not allowed by
 // name.
 func (p Plan) unchecked(spec *corev1.PodSpec) (run.Unchecked, error) {
 	unchecked := run.Unchecked{Label: p.AllowedLabel.Text()}

@@ -121,7 +121,7 @@ func IsNotFound(err error) bool {
 // ErrForeign means that a successful response is not Keptn's. A proxy may have answered.
 var ErrForeign = errors.New("not a response of Keptn")
 
-// OpenTriggered lists the open triggered events of one exact type: those of tasks that are not completed,
+// OpenTriggered lists the open triggered events of one exact type: those of uncompleted tasks,
 // started or not, and those of lighthouse-service for open evaluations.
 func (c *Client) OpenTriggered(ctx context.Context, eventType string) ([]event.Event, error) {
 	events, err := c.openTriggered(ctx, eventType, url.Values{})

@@ -254,7 +254,7 @@ func TestTokenIsNotSentToWhereARedirectLeads(t *testing.T) {
 	}
 }
 
-// A project that was deleted waits for nothing.
+// A deleted project waits for nothing.
 func TestNothingIsCountedForADeletedProject(t *testing.T) {
 	client, _ := answering(t, http.StatusNotFound, `{"code":404,"message":"project not found"}`)
 	got, err := client.Count(t.Context(), keptn.Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v"})

@@ -79,7 +79,7 @@ func expiry(job *batchv1.Job, now time.Time) (map[string]any, error) {
 	return map[string]any{"ttlSecondsAfterFinished": seconds}, nil
 }
 
-// patch changes a Job with the uid that was read, not a later Job of the same name. If the Job is gone, it
+// patch changes the Job with the given uid, not a later Job of the same name. If the Job is gone, it
 // returns nil.
 func (j *Jobs) patch(ctx context.Context, job *batchv1.Job, change map[string]any) error {
 	metadata, _ := change["metadata"].(map[string]any)

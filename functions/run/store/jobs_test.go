@@ -220,7 +220,7 @@ func TestInstallationsAreSeparate(t *testing.T) {
 	}
 }
 
-// A namespace that is gone, or lacks roles, does not block runs without Jobs in it.
+// A deleted namespace, or one without roles, does not block runs without Jobs in it.
 func TestABrokenNamespaceDoesNotBlockOthers(t *testing.T) {
 	there := job("a", run.Running)
 	there.Labels[run.ManagedByLabel], there.Labels[run.InstanceLabel] = run.ManagedBy, "ours"

@@ -60,7 +60,7 @@ func (p *Pods) List(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error)
 	return list.Items, nil
 }
 
-// maxLogRead bounds the part of a log that is read. The kubelet rotates logs at 10 MiB.
+// maxLogRead bounds how much of a log is read. The kubelet rotates logs at 10 MiB.
 const maxLogRead = 32 << 20
 
 // Log copies the log of a container to a writer until the context ends. If it fails, the part before has been

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// minBytes is the length of the shortest value that is redacted: shorter ones are part of
+// minBytes is the length of the shortest redacted value: shorter ones are part of
 // ordinary text.
 const minBytes = 6
 

@@ -234,7 +234,7 @@ type writer struct {
 	base int
 	// covered are the values that were found in them, in their order, none touching another.
 	covered []span
-	// redacting is true if the last byte that was written was part of a value.
+	// redacting is true if the last written byte was part of a value.
 	redacting bool
 }
 

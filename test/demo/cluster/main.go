@@ -216,7 +216,7 @@ func goOn(terminal *console.Terminal, keptnContext string) {
 		terminal.Say(fmt.Sprintf("%-28s %s", line[0], line[1]))
 	}
 	if os.Getenv("JOB_EXECUTOR_TEST_CLUSTER") != "" {
-		terminal.Say("\nThe cluster is in a network of its own: put   go run ./test/cluster exec   before each kubectl.")
+		terminal.Say("\nThe cluster is in a network of its own: put   go -C test/cluster run . exec   before each kubectl.")
 		terminal.Say("It goes away, and leaves nothing behind, with   make cluster-down")
 	}
 }
