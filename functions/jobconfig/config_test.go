@@ -84,7 +84,8 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 		{
 			name: "the old version, before all else", content: "apiVersion: v1\nactions: 5",
 			want: []string{
-				"line 1, column 13: apiVersion v1 is not supported, use v2; in v2, write cmd as a list with its arguments, such as [jmeter, -n], or put the arguments into args",
+				"line 1, column 13: apiVersion v1 is not supported, use v2; in v2, write cmd as a list with its arguments, such as [jmeter, -n], " +
+					"or put the arguments into args",
 			},
 		},
 		{name: "text", content: "hello", want: []string{`line 1, column 1: it must be a map that begins with apiVersion: v2, not "hello"`}},
@@ -146,7 +147,8 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 		{
 			name: "JSONPaths that are none", content: inTask("env: [{name: X, value: '$.[', valueFrom: event}, {name: Y, valueFrom: event}]"),
 			want: []string{
-				"line 7, column 28: actions[0].tasks[0].env[0].value \"$.[\" is not a JSONPath; write, for example, $.data.service, $.data.list[0] or $.data.labels['build-id']",
+				"line 7, column 28: actions[0].tasks[0].env[0].value \"$.[\" is not a JSONPath; write, for example, " +
+					"$.data.service, $.data.list[0] or $.data.labels['build-id']",
 				"line 7, column 54: actions[0].tasks[0].env[1] needs a value: a JSONPath, for example $.data.service",
 			},
 		},

@@ -646,7 +646,8 @@ func TestReasons(t *testing.T) {
 			"The volume at /keptn is full. Raise volumeSize, or JOB_VOLUME_SIZE of the installation."},
 		{name: "evicted because of /tmp", job: failed("BackoffLimitExceeded", ""), pods: changed(pod(exited("task", 137)), func(pod *corev1.Pod) {
 			pod.Status.Reason, pod.Status.Message = "Evicted", `Usage of EmptyDir volume "tmp" exceeds the limit "100Mi". `
-		}), want: `The pod was evicted (Usage of EmptyDir volume "tmp" exceeds the limit "100Mi". ). The volume at /tmp is full. Raise JOB_TMP_SIZE of the installation.`},
+		}), want: `The pod was evicted (Usage of EmptyDir volume "tmp" exceeds the limit "100Mi". ). ` +
+			`The volume at /tmp is full. Raise JOB_TMP_SIZE of the installation.`},
 		{
 			name: "its node was lost",
 			job:  failed("BackoffLimitExceeded", ""),

@@ -36,6 +36,9 @@ spec:
   versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}]
 `
 
+// settled waits until the functions that always run are ready.
+const settled = "kubectl rollout status --namespace job-executor deployment/bridge deployment/jobsource --timeout=180s"
+
 // The commands of the documents work on an installation, and leave it working.
 func TestDocumentedCommands(t *testing.T) {
 	installed := connect(t)
@@ -49,7 +52,7 @@ func TestDocumentedCommands(t *testing.T) {
 	afterTest(t, func(ctx context.Context) error { return installed.Remove(ctx, types) })
 	must(t, installed.Run(t.Context(), "kubectl wait --for=condition=Established crd/podmonitors.monitoring.coreos.com crd/prometheusrules.monitoring.coreos.com"))
 	afterTest(t, func(ctx context.Context) error {
-		return installed.Run(ctx, "kubectl scale --namespace job-executor deployment/bridge --replicas=1 && kubectl rollout status --namespace job-executor deployment/bridge --timeout=180s")
+		return installed.Run(ctx, "kubectl scale --namespace job-executor deployment/bridge --replicas=1\n"+settled)
 	})
 	ran := 0
 	for _, name := range []string{"README.md", "config/README.md", "config/monitoring/README.md", "config/tracing/README.md"} {
@@ -61,7 +64,7 @@ func TestDocumentedCommands(t *testing.T) {
 			}
 			t.Logf("%s: %s", block, block.Text)
 			must(t, installed.Run(t.Context(), block.Text))
-			must(t, installed.Run(t.Context(), "kubectl rollout status --namespace job-executor deployment/bridge deployment/jobsource --timeout=180s"))
+			must(t, installed.Run(t.Context(), settled))
 			ran++
 		}
 	}

@@ -12,6 +12,8 @@ import (
 
 const repository = "../.."
 
+const runbooks = "https://github.com/job-executor/job-executor/blob/main/config/monitoring/README.md#"
+
 // An engineer on call finds each alert under its name.
 func TestEachAlertHasItsRunbook(t *testing.T) {
 	alerts, _, err := Alerts(repository)
@@ -25,7 +27,7 @@ func TestEachAlertHasItsRunbook(t *testing.T) {
 	var named []string
 	for _, alert := range alerts {
 		named = append(named, alert.Alert)
-		if want := "https://github.com/job-executor/job-executor/blob/main/config/monitoring/README.md#" + strings.ToLower(alert.Alert); alert.Annotations["runbook_url"] != want {
+		if alert.Annotations["runbook_url"] != runbooks+strings.ToLower(alert.Alert) {
 			t.Errorf("%s: runbook_url is %s", alert.Alert, alert.Annotations["runbook_url"])
 		}
 		if alert.Annotations["summary"] == "" || !slices.Contains([]string{"critical", "warning"}, alert.Labels["severity"]) {
