@@ -113,7 +113,7 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 		{name: "no OAuth provider", configuration: Configuration{Keptn: anonymous, OAuth: OAuthConfiguration{ClientID: "id", ClientSecret: "secret"}},
 			want: "environment variable KEPTN_OAUTH_DISCOVERY_URL: required if KEPTN_OAUTH_CLIENT_ID is set and KEPTN_OAUTH_TOKEN_URL is not"},
 		{
-			name:          "two ways to NATS",
+			name:          "several NATS credentials",
 			configuration: overNATS(nats.Configuration{User: "u", Token: "t"}),
 			want:          "environment variables KEPTN_NATS_USER and KEPTN_NATS_TOKEN: set one of them",
 		},
@@ -184,11 +184,11 @@ func TestIntegrationTellsWhoItIs(t *testing.T) {
 
 func TestTracesLinkToKeptnsPage(t *testing.T) {
 	for _, test := range []struct{ name, api, bridge, want string }{
-		{name: "beside its API", api: "https://keptn.example.com/api", want: "https://keptn.example.com/bridge"},
-		{name: "whose address ends in a slash", api: "https://keptn.example.com/api/", want: "https://keptn.example.com/bridge"},
-		{name: "elsewhere", api: "https://keptn.example.com/api", bridge: "https://page.example.com/bridge/", want: "https://page.example.com/bridge"},
-		{name: "in the same cluster it is not known", api: ""},
-		{name: "nor where the API is not where Keptn has it", api: "https://keptn.example.com/gateway"},
+		{name: "derived from the API's address", api: "https://keptn.example.com/api", want: "https://keptn.example.com/bridge"},
+		{name: "address with a trailing slash", api: "https://keptn.example.com/api/", want: "https://keptn.example.com/bridge"},
+		{name: "configured", api: "https://keptn.example.com/api", bridge: "https://page.example.com/bridge/", want: "https://page.example.com/bridge"},
+		{name: "unknown in the same cluster", api: ""},
+		{name: "unknown behind another path", api: "https://keptn.example.com/gateway"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := (KeptnConfiguration{APIURL: test.api, BridgeURL: test.bridge}).page(); got != test.want {

@@ -106,11 +106,11 @@ func TestTLSIsVerified(t *testing.T) {
 	tests := []struct {
 		name, address, authorities, want string
 	}{
-		{name: "an own authority is trusted", address: own.URL, authorities: trusted.pem},
-		{name: "no other is", address: foreign.URL, authorities: trusted.pem, want: "certificate signed by unknown authority"},
-		{name: "without one, the system's are", address: own.URL, want: "certificate signed by unknown authority"},
+		{name: "a configured authority is trusted", address: own.URL, authorities: trusted.pem},
+		{name: "another authority is not trusted", address: foreign.URL, authorities: trusted.pem, want: "certificate signed by unknown authority"},
+		{name: "without a configured authority, the system's are trusted", address: own.URL, want: "certificate signed by unknown authority"},
 		{
-			name:        "the name has to be right",
+			name:        "the host name must match",
 			address:     strings.Replace(own.URL, "127.0.0.1", "localhost", 1),
 			authorities: trusted.pem,
 			want:        "certificate is not valid for any names",

@@ -14,9 +14,9 @@ func TestExcerptKeepsTheBeginningAndTheEnd(t *testing.T) {
 		name, content, want string
 		limit               int
 	}{
-		{name: "what fits stays whole", content: "0123456789", want: "0123456789", limit: 10},
+		{name: "short text is unchanged", content: "0123456789", want: "0123456789", limit: 10},
 		{
-			name:    "the middle of what does not fit is left out",
+			name:    "long text is truncated in the middle",
 			content: "0123456789abcdef",
 			want:    "0123\n[… 8 bytes are left out here; all of it: there …]\ncdef",
 			limit:   8,

@@ -26,14 +26,14 @@ func TestOnlyPodSecurityRefusesAPod(t *testing.T) {
 		want   string
 		err    error
 	}{
-		{name: "it is let in"},
+		{name: "it is admitted"},
 		{
 			name: "pod security", answer: forbidden(`violates PodSecurity "baseline:latest": non-default capabilities`),
 			want: `it violates PodSecurity "baseline:latest": non-default capabilities`,
 		},
 		{name: "a quota", answer: forbidden("exceeded quota: compute")},
-		{name: "no right to ask", answer: forbidden("User \"x\" cannot create resource \"pods\"")},
-		{name: "what is wrong with it the Job tells", answer: apierrors.NewBadRequest("no")},
+		{name: "the right for the dry run is missing", answer: forbidden("User \"x\" cannot create resource \"pods\"")},
+		{name: "other refusals are left to the Job", answer: apierrors.NewBadRequest("no")},
 		{name: "the API server is down", answer: errors.New("connection refused"), err: errors.New("")},
 	}
 	for _, test := range tests {
@@ -61,10 +61,10 @@ func TestPrivilegedPodNeedsANamespaceForIt(t *testing.T) {
 		answer error
 		want   string
 	}{
-		{name: "the namespace is for it", labels: map[string]string{enforceLabel: "privileged"}},
-		{name: "nothing is enforced", want: `it is privileged, and namespace "jobs" does not have the label pod-security.kubernetes.io/enforce: privileged`},
+		{name: "the namespace allows it", labels: map[string]string{enforceLabel: "privileged"}},
+		{name: "the namespace enforces no level", want: `it is privileged, and namespace "jobs" does not have the label pod-security.kubernetes.io/enforce: privileged`},
 		{
-			name: "it can't be read", answer: apierrors.NewForbidden(corev1.Resource("namespaces"), "jobs", errors.New("no")),
+			name: "the namespace cannot be read", answer: apierrors.NewForbidden(corev1.Resource("namespaces"), "jobs", errors.New("no")),
 			want: `it is privileged, and the executor may not read whether namespace "jobs" allows that: namespaces "jobs" is forbidden: no`,
 		},
 	}

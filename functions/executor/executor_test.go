@@ -217,10 +217,10 @@ func TestJobsAreListedOnlyWhereThereMayBeOthers(t *testing.T) {
 		want   int
 	}{
 		{name: "one Job", file: file{content: task("image: busybox")}, commit: "f24899"},
-		{name: "one of a file that may have been another one", file: file{content: task("image: busybox")}, want: 1},
-		{name: "or is the project's", file: file{content: task("image: busybox"), level: files.ProjectLevel}, commit: "f24899", want: 1},
-		{name: "several", file: file{content: twoTasks}, commit: "f24899", want: 1},
-		{name: "of a task that has been started there are none to make", file: file{content: twoTasks, started: true}, commit: "f24899"},
+		{name: "one Job of a file without a commit", file: file{content: task("image: busybox")}, want: 1},
+		{name: "one Job of the project's file", file: file{content: task("image: busybox"), level: files.ProjectLevel}, commit: "f24899", want: 1},
+		{name: "several Jobs", file: file{content: twoTasks}, commit: "f24899", want: 1},
+		{name: "no Jobs for a started task", file: file{content: twoTasks, started: true}, commit: "f24899"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -287,65 +287,65 @@ func TestHandle(t *testing.T) {
 			created: []string{"000-002", "001-001", "000-001"},
 		},
 		{
-			name: "no configuration is told to Keptn's log", file: file{err: files.ErrNotFound}, reply: "sh.keptn.log.error",
+			name: "a missing file is logged in Keptn", file: file{err: files.ErrNotFound}, reply: "sh.keptn.log.error",
 			message: "Nothing is run for task test: there is no job/config.yaml for service svc, nor for stage production or project seed",
 		},
-		{name: "a task that is over, nothing to do", file: file{err: files.ErrOver}},
+		{name: "a completed task needs nothing", file: file{err: files.ErrOver}},
 		{
-			name:  "so is that no action matches",
+			name:  "an unmatched event is logged in Keptn",
 			file:  file{content: strings.ReplaceAll(twoTasks, "test", "release")},
 			reply: "sh.keptn.log.error",
 			message: "Nothing is run for task test: no action of job/config.yaml matches sh.keptn.event.test.triggered: " +
 				`"First" is for sh.keptn.event.release.triggered; "Second" is for release`,
 		},
 		{
-			name:    "so is a file that can't be read and does not name the event",
+			name:    "an invalid file without the event's type is logged in Keptn",
 			file:    file{content: "apiVersion: v3"},
 			reply:   "sh.keptn.log.error",
 			message: "Nothing is run for task test: job/config.yaml is not valid: line 1, column 13: apiVersion v3 is not supported, use v2",
 		},
 		{
-			name:    "silent actions run, but say nothing",
+			name:    "silent actions run without a started event",
 			file:    file{content: "apiVersion: v2\nactions: [{name: A, silent: true, events: [{name: test}], tasks: [{name: T, image: busybox}]}]"},
 			created: []string{"000-001"},
 		},
 		{
-			name:    "a mistake in a silent action is told to Keptn's log only",
+			name:    "a mistake in a silent action is only logged in Keptn",
 			file:    file{content: "apiVersion: v2\nactions: [{name: A, silent: true, events: [{name: test}], tasks: [{name: T, image: nginx}]}]"},
 			reply:   "sh.keptn.log.error",
 			message: `action "A", task "T" (line 2): Forbidden: Image nginx does not match configured image allowlist (ALLOWED_IMAGES: busybox*,  docker.io/locustio/*)`,
 		},
 		{
-			name:    "an action without tasks is done",
+			name:    "an action without tasks passes",
 			file:    file{content: "apiVersion: v2\nactions: [{name: A, events: [{name: test}]}]"},
 			reply:   "finished",
 			message: "The matching actions have no tasks.",
 		},
 		{
-			name:  "one without tasks beside a silent one is done, which runs all the same",
+			name:  "an action without tasks passes beside a silent one that runs",
 			file:  file{content: "apiVersion: v2\nactions: [{name: A, event: test}, {name: B, silent: true, event: test, image: busybox}]"},
 			reply: "finished", message: "The matching actions have no tasks.", created: []string{"001-001"},
 		},
 		{
-			name:    "a file that can't be read and names the event",
+			name:    "an invalid file with the event's type",
 			file:    file{content: "apiVersion: v3 # sh.keptn.event.test.triggered"},
 			reply:   "finished",
 			message: "job/config.yaml is not valid: line 1, column 13: apiVersion v3 is not supported, use v2",
 		},
 		{
-			name:    "a mistake in an action that matches",
+			name:    "a mistake in a matching action",
 			file:    file{content: twoTasks + "- name: Third\n  event: test\n  img: busybox\n"},
 			reply:   "finished",
 			message: "job/config.yaml is not valid: line 11, column 3: actions[2].img is not a known key; did you mean image?",
 		},
 		{
-			name:    "a mistake in an action that does not",
+			name:    "a mistake in another action",
 			file:    file{content: twoTasks + "- name: Third\n  event: release\n  img: busybox\n"},
 			reply:   "started",
 			created: []string{"000-002", "001-001", "000-001"},
 		},
 		{
-			name: "a silent action with a mistake does not keep others from running",
+			name: "a silent action with a mistake does not block others",
 			file: file{
 				content: twoTasks + "- {name: Third, silent: true, event: test, img: busybox}\n- {name: Fourth, silent: true, event: test, image: nginx}\n",
 			},
@@ -356,7 +356,7 @@ func TestHandle(t *testing.T) {
 				"docker.io/locustio/*)\n",
 		},
 		{
-			name:    "an image that is not allowed",
+			name:    "a forbidden image",
 			file:    file{content: task("image: nginx")},
 			reply:   "finished",
 			message: `action "A", task "T" (line 6): Forbidden: Image nginx does not match configured image allowlist (ALLOWED_IMAGES: busybox*,  docker.io/locustio/*)`,
@@ -368,20 +368,20 @@ func TestHandle(t *testing.T) {
 			message: `action "A", task "T" (line 6): Kubernetes would reject its pod: it violates PodSecurity "baseline:latest"`,
 		},
 		{
-			name:    "more tasks than one event may run",
+			name:    "too many tasks for one event",
 			file:    file{content: manyTasks},
 			reply:   "finished",
 			message: "the matching actions have 101 tasks; the limit per event is 100",
 		},
 		{
-			name: "more bytes than one event may make",
+			name: "Jobs that are too large for one event",
 			file: file{content: "apiVersion: v2\nx-v: &v " + strings.Repeat("y", 100<<10) + "\nactions:\n- name: A\n  event: test\n  tasks:\n" +
 				strings.Repeat("  - {name: T, image: busybox, args: [*v]}\n", 50)},
 			reply:   "finished",
 			message: "the Jobs of the matching actions exceed the limit of 4194304 bytes per event",
 		},
 		{
-			name:  "what has been started is not run again, even if its Jobs are gone",
+			name:  "a started task is not run again, even without Jobs",
 			file:  file{content: twoTasks, started: true},
 			reply: "started",
 		},
@@ -392,53 +392,53 @@ func TestHandle(t *testing.T) {
 			message: `action "A", task "T" (line 6): Kubernetes would reject its pod: it violates PodSecurity "baseline:latest"`,
 		},
 		{
-			name:    "a namespace that is not ours",
+			name:    "a forbidden namespace",
 			file:    file{content: task("image: busybox\n    namespace: kube-system")},
 			reply:   "finished",
 			message: `action "A", task "T" (line 6): namespace "kube-system" is not allowed. Jobs may run in: jobs, others`,
 		},
 		{
-			name:    "an account that does not exist",
+			name:    "a missing service account",
 			file:    file{content: task("image: busybox\n    serviceAccount: root")},
 			reply:   "finished",
 			message: `action "A", task "T" (line 6): service account root does not exist in namespace "jobs"` + fmt.Sprintf(notToUse, "serviceaccount", "root"),
 		},
 		{
-			name:  "a Secret that does not exist",
+			name:  "a missing Secret",
 			file:  file{content: task("image: busybox\n    env: [{name: nothing, valueFrom: secret}]")},
 			reply: "finished",
 			message: `action "A", task "T" (line 6): could not add env with name nothing: Secret nothing does not exist in namespace ` +
 				`"jobs"` + fmt.Sprintf(notToUse, "secret", "nothing"),
 		},
 		{
-			name:  "a key of a Secret that does not exist",
+			name:  "a key of a missing Secret",
 			file:  file{content: task("image: busybox\n    env: [{name: X, secretKeyRef: {name: nothing, key: k}}]")},
 			reply: "finished",
 			message: `action "A", task "T" (line 6): could not add env with name X: Secret nothing does not exist in namespace ` +
 				`"jobs"` + fmt.Sprintf(notToUse, "secret", "nothing"),
 		},
 		{
-			name:  "a Secret that tasks may not use is as one that does not exist",
+			name:  "a forbidden Secret looks like a missing one",
 			file:  file{content: task("image: busybox\n    env: [{name: others, valueFrom: secret}]")},
 			reply: "finished",
 			message: `action "A", task "T" (line 6): could not add env with name others: Secret others does not exist in namespace ` +
 				`"jobs"` + fmt.Sprintf(notToUse, "secret", "others"),
 		},
 		{
-			name:  "nor by one of its keys",
+			name:  "a key of a forbidden Secret",
 			file:  file{content: task("image: busybox\n    env: [{name: X, secretKeyRef: {name: others, key: user}}]")},
 			reply: "finished",
 			message: `action "A", task "T" (line 6): could not add env with name X: Secret others does not exist in namespace ` +
 				`"jobs"` + fmt.Sprintf(notToUse, "secret", "others"),
 		},
 		{
-			name:    "nor to pull its image",
+			name:    "a forbidden Secret for the registry",
 			file:    file{content: task("image: busybox\n    imagePullSecrets: [others]")},
 			reply:   "finished",
 			message: `action "A", task "T" (line 6): imagePullSecrets: Secret others does not exist in namespace "jobs"` + fmt.Sprintf(notToUse, "secret", "others"),
 		},
 		{
-			name: "later it may be, like one that does not exist: the watcher checks it",
+			name: "a missing Secret of a later task is left to the watcher",
 			file: file{
 				content: "apiVersion: v2\nactions:\n- name: A\n  event: test\n  tasks: [{name: one, image: busybox}, {name: T, image: busybox, " +
 					"env: [{name: X, secretKeyRef: {name: others, key: user}}, {name: Y, secretKeyRef: {name: missing, key: user}}]}]\n",
@@ -448,7 +448,7 @@ func TestHandle(t *testing.T) {
 			created: []string{"000-002", "000-001"},
 		},
 		{
-			name: "all mistakes are told at once",
+			name: "all mistakes are reported at once",
 			file: file{
 				content: "apiVersion: v2\nactions:\n- name: A\n  event: test\n  parallel: true\n  tasks:\n" +
 					"  - {name: T, image: nginx, serviceAccount: root, env: [{name: nothing, valueFrom: secret}, {name: X, value: $.data.x, valueFrom: event}]}\n" +
@@ -466,72 +466,72 @@ func TestHandle(t *testing.T) {
 				`- action "B", task "V" (line 11): Forbidden: Image httpd does not match configured image allowlist (ALLOWED_IMAGES: busybox*,  docker.io/locustio/*)`,
 		},
 		{
-			name:    "a Secret whose name is listed",
+			name:    "a listed Secret",
 			file:    file{content: task("image: busybox\n    env: [{name: made-of-others, valueFrom: secret}]")},
 			reply:   "started",
 			message: "Task 'T' runs busybox\n",
 			created: []string{"000-001"},
 		},
 		{
-			name:  "a listed Secret that does not exist",
+			name:  "a listed, missing Secret",
 			file:  file{content: task("image: busybox\n    env: [{name: made-before, valueFrom: secret}]")},
 			reply: "finished",
 			message: `action "A", task "T" (line 6): could not add env with name made-before: Secret made-before does not exist in namespace ` +
 				`"jobs"` + fmt.Sprintf(notToUse, "secret", "made-before"),
 		},
 		{
-			name:    "an account that tasks may not run as",
+			name:    "a forbidden service account",
 			file:    file{content: task("image: busybox\n    serviceAccount: others")},
 			reply:   "finished",
 			message: `action "A", task "T" (line 6): service account others does not exist in namespace "jobs"` + fmt.Sprintf(notToUse, "serviceaccount", "others"),
 		},
 		{
-			name:    "a key that a Secret does not have",
+			name:    "a missing key of a Secret",
 			file:    file{content: task("image: busybox\n    env: [{name: X, secretKeyRef: {name: credentials, key: k}}]")},
 			reply:   "finished",
 			message: `action "A", task "T" (line 6): could not add env with name X: Secret credentials in namespace "jobs" has no key k`,
 		},
 		{
-			name:    "a volume that is larger than may be",
+			name:    "a volume above the limit",
 			file:    file{content: task("image: busybox\n    volumeSize: 2Gi")},
 			reply:   "finished",
 			message: `action "A", task "T" (line 6): volumeSize 2Gi exceeds the limit of 1Gi (MAX_JOB_VOLUME_SIZE)`,
 		},
 		{
-			name:    "a value that the event does not have",
+			name:    "a value missing in the event",
 			file:    file{content: task("image: busybox\n    env: [{name: X, value: $.data.x, valueFrom: event}]")},
 			reply:   "finished",
 			message: `action "A", task "T" (line 6): could not add env with name X, value $.data.x of the event: unknown key x`,
 		},
 		{
-			name:    "what Kubernetes refuses leaves no Job behind",
+			name:    "a refused Job leaves no other Job behind",
 			file:    file{content: twoTasks},
 			jobs:    jobs{failAt: 2, err: errForbidden},
 			reply:   "finished",
 			message: `Error while creating job: creating: jobs.batch "x" is forbidden: no role`,
 		},
 		{
-			name:    "so does what another installation has a Job for, whose Job stays",
+			name:    "a Job of another installation stays",
 			file:    file{content: twoTasks},
 			jobs:    jobs{others: []string{"000-001"}},
 			reply:   "finished",
 			message: `Error while creating job: creating: jobs.batch "x" is forbidden: no role`,
 		},
 		{
-			name:    "nothing is said before nothing is left",
+			name:    "the answer waits until the created Jobs are deleted",
 			file:    file{content: twoTasks},
 			jobs:    jobs{failAt: 1, err: errForbidden, stays: errServer},
 			created: []string{"000-002"},
 			err:     errServer,
 		},
 		{
-			name:    "what fails for now is tried again",
+			name:    "a temporary failure is retried",
 			file:    file{content: twoTasks},
 			jobs:    jobs{failAt: 1, err: errServer},
 			created: []string{"000-002"},
 			err:     errServer,
 		},
-		{name: "so is a configuration that can't be read", file: file{err: errServer}, err: errServer},
+		{name: "an unreadable configuration is retried", file: file{err: errServer}, err: errServer},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -567,9 +567,9 @@ func TestDeliveringAgain(t *testing.T) {
 		between func(*jobs)
 		want    []string
 	}{
-		{name: "changes nothing", between: func(*jobs) {}, want: all},
-		{name: "completes what was interrupted", between: func(jobs *jobs) { jobs.created = jobs.created[:1] }, want: all},
-		{name: "does not bring back what the watcher deleted", between: func(jobs *jobs) { jobs.created = jobs.created[2:] }, want: all[2:]},
+		{name: "a complete run is unchanged", between: func(*jobs) {}, want: all},
+		{name: "an interrupted run is completed", between: func(jobs *jobs) { jobs.created = jobs.created[:1] }, want: all},
+		{name: "a Job deleted by the watcher is not recreated", between: func(jobs *jobs) { jobs.created = jobs.created[2:] }, want: all[2:]},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -648,12 +648,12 @@ func TestEventThatWasObservedRunsSilently(t *testing.T) {
 		{name: "it runs", content: fmt.Sprintf(action, "test.finished", "busybox"), wrapped: keptn.Observed(seen), jobs: []string{"-000-001"}},
 		{name: "no action matches", content: fmt.Sprintf(action, "test.triggered", "busybox"), wrapped: keptn.Observed(seen)},
 		{
-			name: "a mistake is for Keptn's log", content: fmt.Sprintf(action, "test.finished", "forbidden"), wrapped: keptn.Observed(seen),
+			name: "a mistake is logged in Keptn", content: fmt.Sprintf(action, "test.finished", "forbidden"), wrapped: keptn.Observed(seen),
 			reply: "sh.keptn.log.error: action \"A\", task \"A\" (line 3): Forbidden: Image forbidden does not match configured image allowlist " +
 				"(ALLOWED_IMAGES: busybox*,  docker.io/locustio/*)",
 		},
 		{
-			name:    "so is that the file can't be read, if it is about it",
+			name:    "an invalid file with the event's type is logged in Keptn",
 			content: "apiVersion: v2\nactions: [{event: sh.keptn.event.test.finished",
 			wrapped: keptn.Observed(seen),
 			reply:   "sh.keptn.log.error: job/config.yaml is not valid: ",
@@ -707,11 +707,11 @@ func TestWhatHasBegunMeanwhileIsNotRunAgain(t *testing.T) {
 		want  []string
 		err   error
 	}{
-		{name: "it is not asked again at once", took: freshFor, later: file{err: errServer}, want: []string{"000-002", "001-001", "000-001"}},
-		{name: "nobody has begun it", took: time.Minute, want: []string{"000-002", "001-001", "000-001"}},
-		{name: "it has begun", took: time.Minute, later: file{started: true}, want: []string{"000-002", "001-001"}},
-		{name: "it is over", took: time.Minute, later: file{err: files.ErrOver}, want: []string{"000-002", "001-001"}},
-		{name: "the bridge can't be asked", took: time.Minute, later: file{err: errServer}, want: []string{"000-002", "001-001"}, err: errServer},
+		{name: "the bridge is not asked again at once", took: freshFor, later: file{err: errServer}, want: []string{"000-002", "001-001", "000-001"}},
+		{name: "the task has not started", took: time.Minute, want: []string{"000-002", "001-001", "000-001"}},
+		{name: "the task has started", took: time.Minute, later: file{started: true}, want: []string{"000-002", "001-001"}},
+		{name: "the task is completed", took: time.Minute, later: file{err: files.ErrOver}, want: []string{"000-002", "001-001"}},
+		{name: "the bridge does not answer", took: time.Minute, later: file{err: errServer}, want: []string{"000-002", "001-001"}, err: errServer},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -744,27 +744,27 @@ func TestJobsCarryWhatTheOthersNeed(t *testing.T) {
 		annotations map[string]string
 		seconds     int64
 	}{
-		{name: "a task's own time", annotations: map[string]string{run.DeadlineAnnotation: "maxPollDuration"}, seconds: 60},
+		{name: "a task's own limit", annotations: map[string]string{run.DeadlineAnnotation: "maxPollDuration"}, seconds: 60},
 		{
-			name:        "the installation's, which is shorter",
+			name:        "the installation's shorter limit",
 			deadline:    30,
 			annotations: map[string]string{run.DeadlineAnnotation: "TASK_DEADLINE_SECONDS of the installation"},
 			seconds:     30,
 		},
 		{
-			name:        "not the installation's, which is as long",
+			name:        "an equal limit of the installation",
 			deadline:    60,
 			annotations: map[string]string{run.DeadlineAnnotation: "maxPollDuration"},
 			seconds:     60,
 		},
 		{
-			name:        "not the installation's, which is longer",
+			name:        "a longer limit of the installation",
 			deadline:    90,
 			annotations: map[string]string{run.DeadlineAnnotation: "maxPollDuration"},
 			seconds:     60,
 		},
 		{
-			name:        "that it is silent",
+			name:        "silent",
 			silent:      "silent: true, ",
 			annotations: map[string]string{run.DeadlineAnnotation: "maxPollDuration", run.SilentAnnotation: "true"},
 			seconds:     60,

@@ -53,15 +53,15 @@ func TestWhatTasksNameIsReadOnceInAFewSeconds(t *testing.T) {
 		want  []string
 	}{
 		{name: "each is read", want: []string{"Secret a/x", "Secret b/x", "ServiceAccount a/x", "Secret a/none"}},
-		{name: "what exists is not read again", after: time.Second, want: []string{"Secret a/none"}},
-		{name: "until it is old", after: 2 * time.Second, want: []string{"Secret a/x", "Secret b/x", "ServiceAccount a/x", "Secret a/none"}},
+		{name: "an existing object is not read again", after: time.Second, want: []string{"Secret a/none"}},
+		{name: "an old object is read again", after: 2 * time.Second, want: []string{"Secret a/x", "Secret b/x", "ServiceAccount a/x", "Secret a/none"}},
 		{
-			name:  "an error is no answer",
+			name:  "an error is returned",
 			after: time.Minute,
 			err:   errors.New("away"),
 			want:  []string{"Secret a/x", "Secret b/x", "ServiceAccount a/x", "Secret a/none"},
 		},
-		{name: "and is not remembered", want: []string{"Secret a/x", "Secret b/x", "ServiceAccount a/x", "Secret a/none"}},
+		{name: "an error is not remembered", want: []string{"Secret a/x", "Secret b/x", "ServiceAccount a/x", "Secret a/none"}},
 	}
 	for _, test := range tests {
 		now = now.Add(test.after)

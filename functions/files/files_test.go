@@ -71,16 +71,16 @@ func TestClientTellsAnswersApart(t *testing.T) {
 		grant, file error
 		temporary   bool
 	}{
-		{name: "it is not there", status: http.StatusNotFound, grant: &StatusError{http.StatusNotFound, "no"}, file: ErrNotFound},
-		{name: "the task is over", status: http.StatusGone, grant: ErrOver, file: &StatusError{http.StatusGone, "no"}},
+		{name: "a missing file", status: http.StatusNotFound, grant: &StatusError{http.StatusNotFound, "no"}, file: ErrNotFound},
+		{name: "a completed task", status: http.StatusGone, grant: ErrOver, file: &StatusError{http.StatusGone, "no"}},
 		{
-			name:   "it is not allowed",
+			name:   "forbidden",
 			status: http.StatusForbidden,
 			grant:  &StatusError{http.StatusForbidden, "no"},
 			file:   &StatusError{http.StatusForbidden, "no"},
 		},
 		{
-			name:   "it is not known whose token it is",
+			name:   "an unknown token",
 			status: http.StatusUnauthorized,
 			grant:  &StatusError{http.StatusUnauthorized, "no"},
 			file:   &StatusError{http.StatusUnauthorized, "no"},
@@ -93,7 +93,7 @@ func TestClientTellsAnswersApart(t *testing.T) {
 			temporary: true,
 		},
 		{
-			name:      "there are too many",
+			name:      "too many paths",
 			status:    http.StatusTooManyRequests,
 			grant:     &StatusError{http.StatusTooManyRequests, "no"},
 			file:      &StatusError{http.StatusTooManyRequests, "no"},

@@ -68,7 +68,7 @@ func TestReceiverAnswersWhatKnativeActsOn(t *testing.T) {
 			want:    answer{Status: 200, Type: "reply"},
 		},
 		{
-			name:    "an error is repeated by Knative",
+			name:    "an error is retried by Knative",
 			method:  "POST",
 			version: binary,
 			body:    "{}",
@@ -76,7 +76,7 @@ func TestReceiverAnswersWhatKnativeActsOn(t *testing.T) {
 			want:    answer{Status: 503, Body: "for now\n"},
 		},
 		{
-			name:    "so is running out of time",
+			name:    "a timeout is retried by Knative",
 			method:  "POST",
 			version: binary,
 			body:    "{}",
@@ -84,7 +84,7 @@ func TestReceiverAnswersWhatKnativeActsOn(t *testing.T) {
 			want:    answer{Status: 504, Body: "asking: context deadline exceeded\n"},
 		},
 		{
-			name:    "a permanent one is not",
+			name:    "a permanent error is not retried",
 			method:  "POST",
 			version: binary,
 			body:    "{}",
@@ -92,19 +92,19 @@ func TestReceiverAnswersWhatKnativeActsOn(t *testing.T) {
 			want:    answer{Status: 400, Body: "it is: wrong\n"},
 		},
 		{
-			name:   "what is no event is not, either",
+			name:   "an invalid event is not retried",
 			method: "POST",
 			body:   "{}",
 			want:   answer{Status: 400, Body: "read the event: unknown Message encoding\n"},
 		},
 		{
-			name:    "nor what is too large",
+			name:    "an event that is too large is not retried",
 			method:  "POST",
 			version: binary,
 			body:    strings.Repeat("x", 2000),
 			want:    answer{Status: 413, Body: "read the event: it is too large: more than 1000 bytes\n"},
 		},
-		{name: "events come by POST", method: "GET", version: binary, want: answer{Status: 405, Body: "events are received by POST\n"}},
+		{name: "other methods than POST are refused", method: "GET", version: binary, want: answer{Status: 405, Body: "events are received by POST\n"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -176,10 +176,10 @@ func TestConfigureNamesEveryVariable(t *testing.T) {
 			environment: map[string]string{"NEEDED": "x", "A_NUMBER": "one"},
 			want:        `environment variable A_NUMBER: strconv.ParseInt: parsing "one": invalid syntax`,
 		},
-		{name: "a missing one", environment: map[string]string{}, want: "environment variable NEEDED: required"},
-		{name: "an empty one", environment: map[string]string{"NEEDED": ""}, want: "environment variable NEEDED: required"},
+		{name: "a missing value", environment: map[string]string{}, want: "environment variable NEEDED: required"},
+		{name: "an empty value", environment: map[string]string{"NEEDED": ""}, want: "environment variable NEEDED: required"},
 		{
-			name:        "all of them at once, also in a group",
+			name:        "all mistakes at once, also in nested structures",
 			environment: map[string]string{"A_NUMBER": "3", "PAUSE": "long"},
 			want: "environment variable NEEDED: required\n" +
 				"environment variable PAUSE: unable to parse duration: time: invalid duration \"long\"\nenvironment variable A_NUMBER: too much",
@@ -339,19 +339,19 @@ func TestTraceGoesOnThroughSenderAndReceiver(t *testing.T) {
 		ctx      context.Context
 		want     []string
 	}{
-		{name: "below what it was sent for", ctx: telemetry.WithRun(t.Context(), task), want: []string{"process reply below RUN, Unset"}},
+		{name: "below the span of the sender", ctx: telemetry.WithRun(t.Context(), task), want: []string{"process reply below RUN, Unset"}},
 		{
-			name: "what is final is marked", ctx: telemetry.WithRun(t.Context(), task), err: Permanent(errors.New("no")),
+			name: "a permanent error is marked", ctx: telemetry.WithRun(t.Context(), task), err: Permanent(errors.New("no")),
 			want: []string{"process reply below RUN, Error"},
 		},
 		{
-			name: "what comes again is not",
+			name: "a retried error is not marked",
 			ctx:  telemetry.WithRun(t.Context(), task),
 			err:  errors.New("not now"),
 			want: []string{"process reply below RUN, Unset"},
 		},
-		{name: "not outside of a trace", ctx: t.Context()},
-		{name: "not what is bookkeeping", ctx: telemetry.WithRun(t.Context(), task), untraced: true},
+		{name: "no span outside of a trace", ctx: t.Context()},
+		{name: "no span for notices", ctx: telemetry.WithRun(t.Context(), task), untraced: true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -392,8 +392,8 @@ func TestTraceGoesOnThroughSenderAndReceiver(t *testing.T) {
 func TestReplyNamesItsOwnTraceWhereNobodyElseDoes(t *testing.T) {
 	const its, asked = "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	for _, test := range []struct{ name, asked, trace string }{
-		{name: "who asked is in none", trace: "4ed578f61e1e4a119b2e9a7111760f5b"},
-		{name: "it is in one", asked: asked, trace: "0af7651916cd43dd8448eb211c80319c"},
+		{name: "a caller without a trace", trace: "4ed578f61e1e4a119b2e9a7111760f5b"},
+		{name: "a caller with a trace", asked: asked, trace: "0af7651916cd43dd8448eb211c80319c"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			server := httptest.NewServer(Receiver(func(context.Context, event.Event) (*event.Event, error) {

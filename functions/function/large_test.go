@@ -26,14 +26,14 @@ func TestOfLargeRequestsOnlyAFewAreServedAtATime(t *testing.T) {
 		atATime int64
 		want    counts
 	}{
-		{name: "of the largest", size: largest, given: 9, takes: time.Second, atATime: largeAtATime, want: counts{Served: 9}},
-		{name: "of such as are too large", size: 5 * largest, given: 9, takes: time.Second, atATime: largeAtATime, want: counts{Served: 9}},
-		{name: "of such whose size is not told", size: -1, given: 9, takes: time.Second, atATime: largeAtATime, want: counts{Served: 9}},
-		{name: "of half their size twice as many", size: largest / 2, given: 9, takes: time.Second, atATime: 2 * largeAtATime, want: counts{Served: 9}},
-		{name: "of small ones all", size: 2, given: 200, takes: time.Second, atATime: 200, want: counts{Served: 200}},
-		{name: "of empty ones all", size: 0, given: 5000, takes: time.Second, atATime: 5000, want: counts{Served: 5000}},
+		{name: "largest requests", size: largest, given: 9, takes: time.Second, atATime: largeAtATime, want: counts{Served: 9}},
+		{name: "requests that are too large", size: 5 * largest, given: 9, takes: time.Second, atATime: largeAtATime, want: counts{Served: 9}},
+		{name: "requests of unknown size", size: -1, given: 9, takes: time.Second, atATime: largeAtATime, want: counts{Served: 9}},
+		{name: "half the size, twice as many", size: largest / 2, given: 9, takes: time.Second, atATime: 2 * largeAtATime, want: counts{Served: 9}},
+		{name: "all small requests", size: 2, given: 200, takes: time.Second, atATime: 200, want: counts{Served: 200}},
+		{name: "all empty requests", size: 0, given: 5000, takes: time.Second, atATime: 5000, want: counts{Served: 5000}},
 		{
-			name: "those that would wait too long are refused", size: largest, given: 9, takes: memoryTimeout + time.Second,
+			name: "requests that wait too long are refused", size: largest, given: 9, takes: memoryTimeout + time.Second,
 			atATime: largeAtATime, want: counts{Served: largeAtATime, Refused: 9 - largeAtATime},
 		},
 	}

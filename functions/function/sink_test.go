@@ -32,9 +32,9 @@ func TestEventsGoWhereASinkBindingSays(t *testing.T) {
 	}{
 		{name: "with attributes", overrides: `{"extensions":{"team":"shop"}}`, certificates: certificate, want: map[string]any{"team": "shop"}},
 		{name: "without", certificates: certificate},
-		{name: "not to whom nobody trusts", err: "certificate signed by unknown authority"},
-		{name: "certificates that are none", certificates: "none", err: "environment variable K_CA_CERTS: no PEM certificate found"},
-		{name: "attributes that are none", overrides: "none", err: "environment variable K_CE_OVERRIDES: invalid character"},
+		{name: "an untrusted sink is refused", err: "certificate signed by unknown authority"},
+		{name: "invalid certificates", certificates: "none", err: "environment variable K_CA_CERTS: no PEM certificate found"},
+		{name: "invalid attributes", overrides: "none", err: "environment variable K_CE_OVERRIDES: invalid character"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

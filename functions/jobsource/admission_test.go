@@ -61,44 +61,44 @@ func TestOldestQueuedRunsOfAProjectAreAdmitted(t *testing.T) {
 		still   []string
 		err     error
 	}{
-		{name: "as many as may be active", most: 2, jobs: three, want: []string{"old", "middle"}, still: []string{"middle", "old"}},
-		{name: "all, if there is no limit any more", jobs: three, want: []string{"old", "middle", "new"}, still: []string{"middle", "new", "old"}},
+		{name: "up to the limit", most: 2, jobs: three, want: []string{"old", "middle"}, still: []string{"middle", "old"}},
+		{name: "all, without a limit", jobs: three, want: []string{"old", "middle", "new"}, still: []string{"middle", "new", "old"}},
 		{
-			name:  "one that runs counts",
+			name:  "an active run counts",
 			most:  2,
 			jobs:  append([]*batchv1.Job{ofRun("shop", "a", running, 0)}, three...),
 			want:  []string{"old"},
 			still: []string{"old"},
 		},
 		{
-			name: "as often as one run has Jobs, it is one", most: 2,
+			name: "a run with several Jobs counts once", most: 2,
 			jobs: append([]*batchv1.Job{ofRun("shop", "a", running, 0), ofRun("shop", "a", state{name: "a-2", phase: run.Waiting}, 0)}, three...),
 			want: []string{"old"}, still: []string{"old"},
 		},
 		{
-			name: "one between two of its Jobs counts", most: 1,
+			name: "a run between two Jobs counts", most: 1,
 			jobs: append([]*batchv1.Job{ofRun("shop", "a", succeeded, 0), ofRun("shop", "a", state{name: "a-2", phase: run.Waiting}, 0)}, three...),
 		},
 		{
-			name:  "one that has ended does not",
+			name:  "an ended run does not count",
 			most:  1,
 			jobs:  append([]*batchv1.Job{ofRun("shop", "a", succeeded, 0)}, three...),
 			want:  []string{"old"},
 			still: []string{"old"},
 		},
 		{
-			name: "nor one that is still being made, which has no first Job", most: 1,
+			name: "a run without its first Job does not count", most: 1,
 			jobs: append([]*batchv1.Job{ofRun("shop", "a", state{name: "a-2", phase: run.Waiting}, 0)}, three...), want: []string{"old"}, still: []string{"old"},
 		},
 		{
-			name:  "another project's does not",
+			name:  "a run of another project does not count",
 			most:  1,
 			jobs:  append([]*batchv1.Job{ofRun("bank", "a", running, 0)}, three...),
 			want:  []string{"old"},
 			still: []string{"old"},
 		},
 		{
-			name:   "one that was admitted counts before the watch tells so",
+			name:   "an admitted run counts before the watch shows it",
 			most:   2,
 			jobs:   three,
 			before: []string{"old"},
@@ -106,7 +106,7 @@ func TestOldestQueuedRunsOfAProjectAreAdmitted(t *testing.T) {
 			still:  []string{"middle", "old"},
 		},
 		{
-			name:   "one that runs by now was admitted",
+			name:   "a started run counts as admitted",
 			most:   2,
 			jobs:   append([]*batchv1.Job{ofRun("shop", "a", running, 0)}, three...),
 			before: []string{"a"},
@@ -114,12 +114,12 @@ func TestOldestQueuedRunsOfAProjectAreAdmitted(t *testing.T) {
 			still:  []string{"old"},
 		},
 		{
-			name: "more than that are active, by another setting",
+			name: "more runs are active than the limit",
 			most: 1,
 			jobs: append([]*batchv1.Job{ofRun("shop", "a", running, 0), ofRun("shop", "b", running, 0)}, three...),
 		},
 		{
-			name:    "one that can't be changed does not hold up the others",
+			name:    "a failing change does not block others",
 			most:    2,
 			jobs:    three,
 			refused: "old",

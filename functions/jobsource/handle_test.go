@@ -54,9 +54,9 @@ func TestReportedRunIsMarkedAndForgotten(t *testing.T) {
 		remembered bool
 		err        error
 	}{
-		{name: "what is not marked is", marker: &marker{}, synced: true, marked: []string{"b"}},
-		{name: "it is not forgotten while not all of it is known", marker: &marker{}, marked: []string{"b"}, remembered: true},
-		{name: "nor if it can't be marked", marker: &failing{}, synced: true, remembered: true, err: errRefused},
+		{name: "an unmarked Job is marked", marker: &marker{}, synced: true, marked: []string{"b"}},
+		{name: "a run is kept while some Jobs are unknown", marker: &marker{}, marked: []string{"b"}, remembered: true},
+		{name: "a run is kept if a Job cannot be marked", marker: &failing{}, synced: true, remembered: true, err: errRefused},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -94,7 +94,7 @@ func TestOneDeletedJobOfARunIsRemembered(t *testing.T) {
 		want    string
 	}{
 		{name: "the first", deleted: []state{{name: "a", phase: run.Running}, {name: "b", phase: run.Running}}, want: "a"},
-		{name: "but one that had begun before one that waited", deleted: []state{{name: "a", phase: run.Waiting}, {name: "b", phase: run.Running}}, want: "b"},
+		{name: "an active run precedes a waiting one", deleted: []state{{name: "a", phase: run.Waiting}, {name: "b", phase: run.Running}}, want: "b"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -128,7 +128,7 @@ func TestHasStarted(t *testing.T) {
 		want   bool
 	}{
 		{name: "nothing is known"},
-		{name: "its pod is there, and not ready", status: batchv1.JobStatus{Active: 1, Ready: new(int32(0))}},
+		{name: "its pod is not ready", status: batchv1.JobStatus{Active: 1, Ready: new(int32(0))}},
 		{name: "its pod is ready", status: batchv1.JobStatus{Active: 1, Ready: new(int32(1))}, want: true},
 		{name: "one has succeeded", status: batchv1.JobStatus{Ready: new(int32(0)), Succeeded: 1}, want: true},
 		{name: "one has failed", status: batchv1.JobStatus{Failed: 1}, want: true},
@@ -215,9 +215,9 @@ func TestRunIsLookedAtAgainWhenItWantsTo(t *testing.T) {
 		// again is when it is requeued, 0 for never.
 		again time.Duration
 	}{
-		{name: "one that should have started by then", run: job(state{name: "a", phase: run.Running}), again: logWaitingAfter},
-		{name: "one whose completion was not taken", run: job(state{name: "a", phase: run.Succeeded}), refuse: 1, again: firstRetry},
-		{name: "one that was reported", run: job(state{name: "a", phase: run.Succeeded, reported: true, expires: true})},
+		{name: "a Job that should have started", run: job(state{name: "a", phase: run.Running}), again: logWaitingAfter},
+		{name: "an undelivered completion", run: job(state{name: "a", phase: run.Succeeded}), refuse: 1, again: firstRetry},
+		{name: "a reported run", run: job(state{name: "a", phase: run.Succeeded, reported: true, expires: true})},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -138,50 +138,50 @@ func TestReconcile(t *testing.T) {
 		err    error
 	}{
 		{
-			name: "a Job that runs is left alone until it should have started",
+			name: "a running Job needs nothing until its start deadline",
 			run:  []state{{name: "a", phase: run.Running}},
 			want: outcome{Again: logWaitingAfter},
 		},
 		{
-			name: "a finished Job is sent, and again until its run is reported",
+			name: "a completion is resent until its run is reported",
 			run:  []state{{name: "a", phase: run.Succeeded}},
 			want: outcome{Sent: []string{"a-completed"}, Again: firstRepeat},
 		},
-		{name: "what the Broker refuses is an error", run: []state{{name: "a", phase: run.Succeeded}}, refuse: 1, want: outcome{}, err: errRefused},
+		{name: "a refusal of the Broker is an error", run: []state{{name: "a", phase: run.Succeeded}}, refuse: 1, want: outcome{}, err: errRefused},
 		{
-			name: "the last that finished stands for all",
+			name: "the last finished Job is sent",
 			run:  []state{{name: "a", phase: run.Succeeded, plan: plan}, {name: "b", phase: run.Succeeded, plan: plan}},
 			want: outcome{Sent: []string{"b-completed"}, Again: firstRepeat},
 		},
 		{
-			name: "the one before a waiting Job is sent",
+			name: "the Job before a waiting one is sent",
 			run:  []state{{name: "a", phase: run.Succeeded, plan: plan}, {name: "b", phase: run.Waiting, plan: plan}},
 			want: outcome{Sent: []string{"a-completed"}, Again: firstRepeat},
 		},
 		{
-			name: "a Job that is gone is sent",
+			name: "a deleted Job is sent",
 			run:  []state{{name: "a", phase: run.Succeeded, plan: plan}},
 			gone: &state{name: "b", plan: plan},
 			want: outcome{Sent: []string{"b-deleted"}, Again: firstRepeat},
 		},
-		{name: "so is the only one", gone: &state{name: "a"}, want: outcome{Sent: []string{"a-deleted"}, Again: firstRepeat}},
+		{name: "the only Job, deleted, is sent", gone: &state{name: "a"}, want: outcome{Sent: []string{"a-deleted"}, Again: firstRepeat}},
 		{
-			name: "one that was gone before anybody watched is missed in the plan",
+			name: "a Job deleted before the watch is missing in the plan",
 			run:  []state{{name: "a", phase: run.Succeeded, plan: plan}},
 			want: outcome{Sent: []string{"a-deleted"}, Again: firstRepeat},
 		},
 		{
-			name: "a run that is being created is left alone",
+			name: "a run in creation needs nothing",
 			run:  []state{{name: "b", phase: run.Waiting, plan: plan}},
 			want: outcome{},
 		},
 		{
-			name: "that others are to run at the same time is sent",
+			name: "parallel Jobs are requested",
 			run:  []state{{name: "a", phase: run.Running, plan: plan, parallel: true}, {name: "b", phase: run.Waiting, plan: plan, parallel: true}},
 			want: outcome{Sent: []string{"a-begun"}, Again: firstRepeat},
 		},
 		{
-			name: "not before the first one is there",
+			name: "parallel Jobs wait for the first one",
 			run:  []state{{name: "b", phase: run.Waiting, plan: plan, parallel: true}},
 			want: outcome{},
 		},
@@ -190,7 +190,7 @@ func TestReconcile(t *testing.T) {
 			run:  []state{{name: "a", phase: run.Succeeded, reported: true}, {name: "c", phase: run.Succeeded, reported: true, expires: true}},
 			want: outcome{Expired: []string{"a"}},
 		},
-		{name: "a run that is gone is forgotten", want: outcome{}},
+		{name: "a deleted run is forgotten", want: outcome{}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -456,11 +456,11 @@ func TestAgeOfTheOldestUnreportedRun(t *testing.T) {
 		runs [][]state
 		want time.Duration
 	}{
-		{name: "there is none"},
-		{name: "it is the last of its Jobs that counts", runs: [][]state{{ended(1), ended(5), ended(3)}}, want: 5 * time.Minute},
+		{name: "no run"},
+		{name: "the last of its Jobs counts", runs: [][]state{{ended(1), ended(5), ended(3)}}, want: 5 * time.Minute},
 		{name: "the oldest of all", runs: [][]state{{ended(4)}, {ended(2)}, {ended(3)}}, want: 8 * time.Minute},
-		{name: "not one that goes on", runs: [][]state{{ended(4), {name: "b", phase: run.Running}}, {ended(2), {name: "b", phase: run.Waiting}}}},
-		{name: "nor one by a clock that is ahead", runs: [][]state{{ended(11)}}},
+		{name: "an active run does not count", runs: [][]state{{ended(4), {name: "b", phase: run.Running}}, {ended(2), {name: "b", phase: run.Waiting}}}},
+		{name: "a run in the future does not count", runs: [][]state{{ended(11)}}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

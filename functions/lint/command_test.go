@@ -83,16 +83,16 @@ func TestCommand(t *testing.T) {
 			err:       "there are mistakes",
 		},
 		{
-			name:      "a warning is no mistake",
+			name:      "a warning does not fail",
 			input:     "apiVersion: v2\nactions: {}",
 			arguments: []string{"-"},
 			want:      "-:2:10: warning: actions must be a list, not a map\n",
 		},
 		{
-			name: "a file that is too large", arguments: []string{"large.yaml"},
+			name: "a large file", arguments: []string{"large.yaml"},
 			want: "large.yaml:1:1: it has 307200 bytes; the limit is 262144\n", err: "there are mistakes",
 		},
-		{name: "a file that is not there", arguments: []string{"nowhere"}, err: "read the file: open nowhere: no such file or directory"},
+		{name: "a missing file", arguments: []string{"nowhere"}, err: "read the file: open nowhere: no such file or directory"},
 		{name: "an unknown format", arguments: []string{"--format", "xml"}, err: `--format "xml" must be one of github, json, sarif, text`},
 		{name: "its version", arguments: []string{"--version"}, want: "job-executor-lint version v1.2.3\n"},
 		{
@@ -116,7 +116,7 @@ func TestCommand(t *testing.T) {
 				"sh.keptn.event.test.triggered: \"A\" is for release.triggered\n",
 		},
 		{
-			name: "what the cluster does not have", arguments: []string{"--event", "event.json", "--service-account", "deployer", "secret.yaml"},
+			name: "objects missing in the cluster", arguments: []string{"--event", "event.json", "--service-account", "deployer", "secret.yaml"},
 			want: "# sh.keptn.event.test.triggered makes no Jobs: action \"A\", task \"A\" (line 3): could not add env with name one: " +
 				"Secret one does not exist in namespace \"job-executor-jobs\", or tasks may not use it; create it, and allow it with " +
 				"kubectl label secret one --namespace job-executor-jobs job-executor.github.io/allowed=true\n" +
@@ -124,14 +124,14 @@ func TestCommand(t *testing.T) {
 			err: "there are mistakes",
 		},
 		{
-			name:      "what the installation does not allow",
+			name:      "rules of the installation",
 			arguments: []string{"--event", "event.json", "--settings", "settings.yaml", "good"},
 			want: "# sh.keptn.event.test.triggered makes no Jobs: action \"A\", task \"A\" (line 3): Forbidden: Image busybox does not match configured " +
 				"image allowlist (ALLOWED_IMAGES: nginx*)\n",
 			err: "there are mistakes",
 		},
 		{
-			name:      "what the namespace does not allow",
+			name:      "rules of the namespace",
 			input:     strings.Replace(good, "image: busybox", "image: busybox, securityContext: {privileged: true}", 1),
 			arguments: []string{"--event", "event.json", "-"},
 			want: "# sh.keptn.event.test.triggered makes no Jobs: action \"A\", task \"A\" (line 3): Kubernetes would reject its pod: it violates PodSecurity " +
@@ -140,10 +140,10 @@ func TestCommand(t *testing.T) {
 			err: "there are mistakes",
 		},
 		{
-			name: "a level that there is not", arguments: []string{"--event", "event.json", "--pod-security", "strict", "good"},
+			name: "an unknown level", arguments: []string{"--event", "event.json", "--pod-security", "strict", "good"},
 			err: "--pod-security: level \"strict\": ",
 		},
-		{name: "an event that is none", arguments: []string{"--event", "good/job/config.yaml", "good"}, err: "read the event in good/job/config.yaml: "},
+		{name: "an invalid event", arguments: []string{"--event", "good/job/config.yaml", "good"}, err: "read the event in good/job/config.yaml: "},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

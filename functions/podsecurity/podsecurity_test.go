@@ -15,14 +15,14 @@ func TestRefusal(t *testing.T) {
 		context     *corev1.SecurityContext
 		want        string
 	}{
-		{name: "baseline lets an ordinary pod in", level: "baseline"},
+		{name: "baseline admits an ordinary pod", level: "baseline"},
 		{
-			name: "and none that is privileged", level: "baseline", context: privileged,
+			name: "baseline rejects a privileged pod", level: "baseline", context: privileged,
 			want: `violates PodSecurity "baseline:latest": privileged (container "task" must not set securityContext.privileged=true)`,
 		},
-		{name: "privileged lets it in", level: "privileged", context: privileged},
+		{name: "privileged admits a privileged pod", level: "privileged", context: privileged},
 		{
-			name: "a capability is told", level: "baseline", context: admin,
+			name: "a forbidden capability is named", level: "baseline", context: admin,
 			want: `violates PodSecurity "baseline:latest": non-default capabilities (container "task" must not include "SYS_ADMIN" in securityContext.capabilities.add)`,
 		},
 	}

@@ -56,7 +56,7 @@ func TestNotices(t *testing.T) {
 			want:   Notice{RunID: "run", Job: "a", Task: []byte(task), Deleted: true},
 		},
 		{
-			name:   "a Job can't start",
+			name:   "a Job cannot start",
 			event:  Completed(job("a", run.Running), JobUnstarted, at),
 			id:     "uid-a-unstarted",
 			source: source,
@@ -70,7 +70,7 @@ func TestNotices(t *testing.T) {
 			want:   Notice{RunID: "run", Job: "a", Task: []byte(task), Silent: true},
 		},
 		{
-			name:   "its task can't be read",
+			name:   "its task cannot be read",
 			event:  Completed(job("a", run.Running, run.TaskAnnotation, "{"), JobDeleted, at),
 			id:     "uid-a-deleted",
 			source: source,
@@ -84,14 +84,14 @@ func TestNotices(t *testing.T) {
 			want:   Notice{RunID: "run", Task: []byte(task)},
 		},
 		{
-			name:   "its first Job is there",
+			name:   "its first Job exists",
 			event:  Active([]*batchv1.Job{job("a", run.Waiting), job("b", run.Waiting)}, at),
 			id:     "run-active-1000",
 			source: source,
 			want:   Notice{RunID: "run", Task: []byte(task), Begun: true},
 		},
 		{
-			name:   "its first Job is gone, and the second runs",
+			name:   "its first Job is deleted, and the second runs",
 			event:  Active([]*batchv1.Job{job("b", run.Running)}, at),
 			id:     "run-active-1000",
 			source: source,
@@ -105,7 +105,7 @@ func TestNotices(t *testing.T) {
 			want:   Notice{RunID: "run", Task: []byte(task), Begun: true, Ended: true},
 		},
 		{
-			name:   "its result is asked for",
+			name:   "its result is requested",
 			event:  Awaited("bridge", "run", []byte(task), "why", at),
 			id:     "run-awaited-1000005",
 			source: "bridge",
@@ -124,7 +124,7 @@ func TestNotices(t *testing.T) {
 				t.Fatal(err)
 			}
 			within, wantWithin := test.event.Extensions()["shkeptncontext"], any("c")
-			if test.name == "its task can't be read" {
+			if test.name == "its task cannot be read" {
 				wantWithin = nil
 			}
 			if difference := cmp.Diff([]any{test.id, test.source, wantWithin, test.want}, []any{test.event.ID(), test.event.Source(), within, got}); difference != "" {

@@ -35,11 +35,11 @@ func TestLateStarts(t *testing.T) {
 		want bool
 	}{
 		{name: "soon", pods: []corev1.Pod{of(running(109))}},
-		{name: "soon, and it has ended", pods: []corev1.Pod{of(ended(103))}},
-		{name: "only its init container, while the other waits", pods: []corev1.Pod{of(ended(103), waiting)}},
-		{name: "at last", pods: []corev1.Pod{of(running(110))}, want: true},
+		{name: "soon, and ended", pods: []corev1.Pod{of(ended(103))}},
+		{name: "only its init container started", pods: []corev1.Pod{of(ended(103), waiting)}},
+		{name: "late", pods: []corev1.Pod{of(running(110))}, want: true},
 		{name: "never", pods: []corev1.Pod{of(waiting)}, want: true},
-		{name: "its pod is gone", want: true},
+		{name: "no pod", want: true},
 		{name: "one of two pods", pods: []corev1.Pod{of(ended(140)), of(ended(104))}},
 	}
 	for _, test := range tests {

@@ -80,9 +80,9 @@ func TestNext(t *testing.T) {
 		want  outcome
 	}{
 		{name: "a run without Jobs needs nothing", want: outcome{}},
-		{name: "while a Job runs nothing is done", jobs: []batchv1.Job{job("a", Running), job("b", Waiting)}, want: outcome{}},
+		{name: "a running Job needs nothing", jobs: []batchv1.Job{job("a", Running), job("b", Waiting)}, want: outcome{}},
 		{
-			name: "after a success the next one starts",
+			name: "a success starts the next Job",
 			jobs: []batchv1.Job{job("a", Succeeded), job("b", Waiting), job("c", Waiting)},
 			want: outcome{Resume: []string{"b"}, Ran: []string{"a"}},
 		},
@@ -98,100 +98,100 @@ func TestNext(t *testing.T) {
 			want: outcome{Ended: true, Ran: []string{"a", "b"}, Unneeded: []string{"c"}},
 		},
 		{
-			name: "one that was given up has failed",
+			name: "a Job given up has failed",
 			jobs: []batchv1.Job{givenUp, job("b", Waiting)},
 			want: outcome{Ended: true, Ran: []string{"a"}, Unneeded: []string{"b"}},
 		},
 		{
-			name: "one that Kubernetes has given up has failed, though its node is lost",
+			name: "a Job failed by Kubernetes has failed, though its node is lost",
 			jobs: []batchv1.Job{lost, job("b", Waiting)},
 			want: outcome{Ended: true, Ran: []string{"a"}, Unneeded: []string{"b"}},
 		},
 		{
-			name: "a waiting Job that was deleted ends the run when it is its turn",
+			name: "a deleted waiting Job ends the run at its turn",
 			jobs: planned(job("a", Succeeded), job("c", Waiting)),
 			want: outcome{Ended: true, Missing: []string{"b"}, Ran: []string{"a"}, Unneeded: []string{"c"}},
 		},
-		{name: "not before", jobs: planned(job("a", Running), job("c", Waiting)), want: outcome{}},
+		{name: "a deleted waiting Job does not end the run before its turn", jobs: planned(job("a", Running), job("c", Waiting)), want: outcome{}},
 		{
-			name: "the last one that was deleted is no success",
+			name: "the last Job, deleted, is no success",
 			jobs: planned(job("a", Succeeded), job("b", Succeeded)),
 			want: outcome{Ended: true, Missing: []string{"c"}, Ran: []string{"a", "b"}},
 		},
 		{
-			name:  "the first that was deleted ends the run",
+			name:  "the first Job, deleted, ends the run",
 			jobs:  planned(job("b", Waiting), job("c", Waiting)),
 			begun: true,
 			want:  outcome{Ended: true, Missing: []string{"a"}, Unneeded: []string{"b", "c"}},
 		},
-		{name: "if it is known to have been there", jobs: planned(job("b", Waiting), job("c", Waiting)), want: outcome{}},
+		{name: "a started run misses its first Job", jobs: planned(job("b", Waiting), job("c", Waiting)), want: outcome{}},
 		{
-			name: "as it is if another has begun",
+			name: "a run with a later Job misses its first Job",
 			jobs: planned(job("b", Succeeded), job("c", Waiting)),
 			want: outcome{Ended: true, Missing: []string{"a"}, Unneeded: []string{"b", "c"}},
 		},
 		{
-			name: "one that somebody else resumed may end first",
+			name: "a Job resumed by others may end first",
 			jobs: planned(job("a", Running), job("b", Succeeded), job("c", Waiting)),
 			want: outcome{},
 		},
 		{
-			name: "then the run goes on behind it",
+			name: "the run continues after a Job resumed by others",
 			jobs: planned(job("a", Succeeded), job("b", Succeeded), job("c", Waiting)),
 			want: outcome{Resume: []string{"c"}, Ran: []string{"a", "b"}},
 		},
 		{
-			name: "a failure ends its action, and the next one's turn comes",
+			name: "a failure ends its action and starts the next one",
 			jobs: actions(job("a", Failed), job("b", Waiting), job("c", Waiting), job("d", Waiting)),
 			want: outcome{Resume: []string{"c"}, Ran: []string{"a"}, Silent: []string{"a"}},
 		},
 		{
-			name: "so does one that is missing",
+			name: "a missing Job ends its action and starts the next one",
 			jobs: actions(job("a", Succeeded), job("c", Succeeded), job("d", Waiting)),
 			want: outcome{Resume: []string{"d"}, Ran: []string{"a", "c"}, Silent: []string{"a", "c"}, Missing: []string{"b"}},
 		},
 		{
-			name: "nothing is done while a Job of a later action runs",
+			name: "a running Job of a later action needs nothing",
 			jobs: actions(job("a", Failed), job("b", Waiting), job("c", Running), job("d", Waiting)),
 			want: outcome{Ran: []string{"a"}, Silent: []string{"a"}},
 		},
 		{
-			name: "the last action's end is the run's",
+			name: "the end of the last action ends the run",
 			jobs: actions(job("a", Failed), job("b", Waiting), job("d", Succeeded)),
 			want: outcome{Ended: true, Ran: []string{"a", "d"}, Silent: []string{"a"}, Missing: []string{"c"}, Unneeded: []string{"b"}},
 		},
 		{
-			name: "the others of a parallel action start as soon as its first one is there",
+			name: "parallel Jobs start with the first one",
 			jobs: parallel(job("a", Running), job("b", Waiting), job("c", Waiting), job("d", Waiting)),
 			want: outcome{Resume: []string{"b", "c"}},
 		},
 		{
-			name: "not before it is there",
+			name: "parallel Jobs wait for the first one",
 			jobs: parallel(job("b", Waiting), job("c", Waiting), job("d", Waiting)),
 			want: outcome{},
 		},
 		{
-			name: "nor while it is queued",
+			name: "parallel Jobs wait while the run is queued",
 			jobs: parallel(queued, job("b", Waiting), job("c", Waiting), job("d", Waiting)),
 			want: outcome{},
 		},
 		{
-			name: "one that was deleted while it was queued is missing", begun: true,
+			name: "a Job deleted while queued is missing", begun: true,
 			jobs: planned(job("b", Waiting), job("c", Waiting)),
 			want: outcome{Ended: true, Missing: []string{"a"}, Unneeded: []string{"b", "c"}},
 		},
 		{
-			name: "a start that was interrupted goes on",
+			name: "an interrupted start continues",
 			jobs: parallel(job("a", Succeeded), job("b", Running), job("c", Waiting), job("d", Waiting)),
 			want: outcome{Resume: []string{"c"}, Ran: []string{"a"}},
 		},
 		{
-			name: "what fails in a parallel action ends none of the others",
+			name: "a failed parallel Job does not end the others",
 			jobs: parallel(job("a", Failed), job("b", Running), job("c", Succeeded), job("d", Waiting)),
 			want: outcome{Ran: []string{"a", "c"}},
 		},
 		{
-			name: "the next action's turn comes when all have ended",
+			name: "the next action starts when all parallel Jobs ended",
 			jobs: parallel(job("a", Failed), job("c", Succeeded), job("d", Waiting)),
 			want: outcome{Resume: []string{"d"}, Ran: []string{"a", "c"}, Missing: []string{"b"}},
 		},
@@ -201,7 +201,7 @@ func TestNext(t *testing.T) {
 			want: outcome{Ended: true, Ran: []string{"a", "b", "c", "d"}},
 		},
 		{
-			name: "a first one that somebody suspended is left alone",
+			name: "a first Job suspended by others needs nothing",
 			jobs: planned(job("a", Waiting), job("b", Waiting), job("c", Waiting)),
 			want: outcome{},
 		},
@@ -247,10 +247,10 @@ func TestPodsOfARunAreKnownByTheirNames(t *testing.T) {
 
 func TestNamesAreStableAndFitKubernetes(t *testing.T) {
 	tests := []struct{ name, eventID, want string }{
-		{name: "Keptn's UUIDs stand as they are", eventID: "48b872a9-5c79-430f-bef2-3e5990627fa3", want: "job-48b872a9-5c79-430f-bef2-3e5990627fa3-000-001"},
-		{name: "a short id stands as it is", eventID: "a", want: "job-a-000-001"},
-		{name: "an id that no name can hold becomes a UUID", eventID: "Of/Somebody Else", want: "job-297732bb-09de-50e4-b528-abaeaa12445e-000-001"},
-		{name: "so does one that is too long", eventID: strings.Repeat("a", 41), want: "job-8f96c836-d223-5fc4-87b7-68260c5015de-000-001"},
+		{name: "Keptn's UUIDs are unchanged", eventID: "48b872a9-5c79-430f-bef2-3e5990627fa3", want: "job-48b872a9-5c79-430f-bef2-3e5990627fa3-000-001"},
+		{name: "a short id is unchanged", eventID: "a", want: "job-a-000-001"},
+		{name: "an id invalid in names becomes a UUID", eventID: "Of/Somebody Else", want: "job-297732bb-09de-50e4-b528-abaeaa12445e-000-001"},
+		{name: "an id that is too long becomes a UUID", eventID: strings.Repeat("a", 41), want: "job-8f96c836-d223-5fc4-87b7-68260c5015de-000-001"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -40,12 +40,12 @@ func TestWhatAnEarlierTaskMayCreateIsCheckedBeforeItIsUsed(t *testing.T) {
 		want       string
 		fails      bool
 	}{
-		{name: "nothing is left to check"},
-		{name: "a Secret that may be used", unchecked: needsSecret, exists: []runtime.Object{secret(allowed)}},
+		{name: "nothing to check"},
+		{name: "an allowed Secret", unchecked: needsSecret, exists: []runtime.Object{secret(allowed)}},
 		{name: "a Secret without the label", unchecked: needsSecret, exists: []runtime.Object{secret(nil)}, want: noSecret + create},
-		{name: "a Secret that nobody created", unchecked: needsSecret, want: noSecret + create},
+		{name: "a missing Secret", unchecked: needsSecret, want: noSecret + create},
 		{
-			name: "a Secret that may not be read", unchecked: needsSecret,
+			name: "an unreadable Secret", unchecked: needsSecret,
 			answer: apierrors.NewForbidden(schema.GroupResource{Resource: "secrets"}, "made", errors.New("no")), want: noSecret + create,
 		},
 		{
@@ -53,7 +53,7 @@ func TestWhatAnEarlierTaskMayCreateIsCheckedBeforeItIsUsed(t *testing.T) {
 			want: noSecret + "; create it, or list it in the settings of the installation",
 		},
 		{name: "the API server is down", unchecked: needsSecret, answer: errors.New("connection refused"), fails: true},
-		{name: "a service account that may be used", unchecked: needsAccount, exists: []runtime.Object{account(allowed)}},
+		{name: "an allowed service account", unchecked: needsAccount, exists: []runtime.Object{account(allowed)}},
 		{
 			name: "a service account without the label", unchecked: needsAccount, exists: []runtime.Object{account(nil)},
 			want: `service account robot does not exist in namespace "jobs", or tasks may not use it; create it, and allow it with ` +

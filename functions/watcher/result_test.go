@@ -48,7 +48,7 @@ func TestTaskSaysItsResult(t *testing.T) {
 				"labels": {"build": "17", "report": "http://x", "n": "5"}, "get-sli": {"indicatorValues": [1.5]}}`,
 		},
 		{
-			name: "the worst of several tasks wins, and what they say is put together", messages: []string{
+			name: "the worst result wins, and messages are joined", messages: []string{
 				`{"result": "warning", "message": "first", "a": {"x": 1, "y": 1}}`, `{"result": "pass", "message": "second", "a": {"y": 2}, "b": 3}`,
 			},
 			want: `{"status": "succeeded", "result": "warning",
@@ -57,32 +57,32 @@ func TestTaskSaysItsResult(t *testing.T) {
 				"labels": {"build": "17"}, "a": {"x": 1, "y": 2}, "b": 3}`,
 		},
 		{
-			name: "it may fail", messages: []string{`{"result": "fail"}`},
+			name: "it reports a failure", messages: []string{`{"result": "fail"}`},
 			want: `{"status": "succeeded", "result": "fail", "message": "Task 'one' failed: The task reported the result fail.\n", "labels": {"build": "17"}}`,
 		},
 		{
-			name: "what is errored has failed", messages: []string{`{"status": "errored"}`},
+			name: "errored implies fail", messages: []string{`{"status": "errored"}`},
 			want: `{"status": "errored", "result": "fail", "message": "Task 'one' failed: The task reported the status errored.\n", "labels": {"build": "17"}}`,
 		},
 		{
-			name: "what failed does not pass", messages: []string{`{"status": "succeeded", "result": "pass", "message": "all is well"}`}, code: 3,
+			name: "a failed container cannot report a pass", messages: []string{`{"status": "succeeded", "result": "pass", "message": "all is well"}`}, code: 3,
 			want: `{"status": "errored", "result": "fail", "labels": {"build": "17"},
 				"message": "Task 'one' failed: Container task failed (Reason: Error, ExitCode: 3).\nall is well\n\nLogs:\n` +
 				`Container task of pod pod terminated with an error (Reason: Error, ExitCode: 3):\n\n"}`,
 		},
 		{
-			name: "a text of what failed is its reason", messages: []string{"no route"}, code: 3,
+			name: "the text of a failed container is its reason", messages: []string{"no route"}, code: 3,
 			want: `{"status": "errored", "result": "fail", "labels": {"build": "17"},
 				"message": "Task 'one' failed: Container task failed (Reason: Error, Message: no route, ExitCode: 3).\n\nLogs:\n` +
 				`Container task of pod pod terminated with an error (Reason: Error, Message: no route, ExitCode: 3):\n\n"}`,
 		},
 		{
-			name: "a report that cannot be used is an error", messages: []string{`{"result": "green", "status": 5, "message": "m"}`},
+			name: "an invalid report is an error", messages: []string{`{"result": "green", "status": 5, "message": "m"}`},
 			want: `{"status": "errored", "result": "fail", "labels": {"build": "17"},
 				"message": "` + wrong + `status must be text, not 5; result \"green\" must be pass, warning or fail\nm\n"}`,
 		},
 		{
-			name: "so is one that was cut off", messages: []string{`{"result": "fail`},
+			name: "a truncated report is an error", messages: []string{`{"result": "fail`},
 			want: `{"status": "errored", "result": "fail", "labels": {"build": "17"},
 				"message": "` + wrong + `it is not a JSON object: unexpected end of JSON input at byte 16\n"}`,
 		},
@@ -93,7 +93,7 @@ func TestTaskSaysItsResult(t *testing.T) {
 			test: `{"start": "2026-11-24T12:00:03Z", "end": "2026-11-24T12:00:09Z"}`,
 		},
 		{
-			name: "its own property has the times of the test, too", messages: []string{`{"test": {"users": 5, "end": "later"}}`},
+			name: "the member test also gets the times", messages: []string{`{"test": {"users": 5, "end": "later"}}`},
 			want: `{"status": "succeeded", "result": "pass", "message": "Task 'one' finished successfully!\n", "labels": {"build": "17"}}`,
 			test: `{"users": 5, "start": "2026-11-24T12:00:03Z", "end": "later"}`,
 		},

@@ -208,12 +208,12 @@ func TestHandle(t *testing.T) {
 			want:  outcome{Resumed: []string{"two"}},
 		},
 		{
-			name:  "while a Job runs nothing is done",
+			name:  "a running Job needs nothing",
 			world: world{jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Running)}},
 			of:    "one",
 			want:  outcome{},
 		},
-		{name: "a run whose Jobs are gone was reported", world: world{}, of: "one", want: outcome{}},
+		{name: "a run without Jobs counts as reported", world: world{}, of: "one", want: outcome{}},
 		{
 			name: "the last success is the run's", world: world{
 				jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Succeeded)},
@@ -230,7 +230,7 @@ func TestHandle(t *testing.T) {
 			)},
 		},
 		{
-			name: "an earlier Job that ends last is told all the same",
+			name: "an earlier Job that ends last is reported, too",
 			world: world{
 				jobs: []batchv1.Job{job("one", run.Succeeded), job("two", run.Succeeded)},
 				pods: map[string][]corev1.Pod{"one": {pod()}, "two": {pod()}},
@@ -239,7 +239,7 @@ func TestHandle(t *testing.T) {
 			want: outcome{Data: finished("succeeded", "pass", "Task 'one' finished successfully!\nTask 'two' finished successfully!\n", span)},
 		},
 		{
-			name: "the first failed Job ends the run and nothing after it is started", world: world{
+			name: "the first failed Job ends the run", world: world{
 				jobs: []batchv1.Job{job("one", run.Failed), job("two", run.Waiting), job("three", run.Waiting)},
 				pods: map[string][]corev1.Pod{"one": {pod(exited("task", 3))}}, logs: map[string]string{"task": "boom"},
 			}, of: "one", want: outcome{Data: finished(
@@ -250,7 +250,7 @@ func TestHandle(t *testing.T) {
 			), Deleted: []string{"three", "two"}},
 		},
 		{
-			name: "files that could not be fetched are told with the init container's log", world: world{
+			name: "missing files are reported with the log of the init container", world: world{
 				jobs: []batchv1.Job{
 					job("one", run.Failed),
 				},
@@ -264,7 +264,7 @@ func TestHandle(t *testing.T) {
 			)},
 		},
 		{
-			name: "a log that can't be read is named, and holds nothing back", world: world{
+			name: "an unreadable log does not delay the result", world: world{
 				jobs: []batchv1.Job{job("one", run.Succeeded)}, pods: map[string][]corev1.Pod{"one": {pod(exited("task", 0))}}, logErr: errDown,
 			}, of: "one", want: outcome{Data: finished(
 				"succeeded",
@@ -274,7 +274,7 @@ func TestHandle(t *testing.T) {
 			)},
 		},
 		{
-			name:  "a pod that is gone has a log that is missing",
+			name:  "the log of a deleted pod is missing",
 			world: world{jobs: []batchv1.Job{job("one", run.Succeeded)}},
 			of:    "one",
 			want: outcome{
@@ -283,7 +283,7 @@ func TestHandle(t *testing.T) {
 		},
 		{name: "a silent run ends silently", world: world{jobs: []batchv1.Job{silent}}, of: "one", want: outcome{}},
 		{
-			name:  "a silent run that fails is told to Keptn's log only",
+			name:  "a failed silent run appears in Keptn's log only",
 			world: world{jobs: []batchv1.Job{silentFailed}},
 			of:    "one",
 			want: outcome{
@@ -293,9 +293,9 @@ func TestHandle(t *testing.T) {
 				},
 			},
 		},
-		{name: "what can't be read is tried again", world: world{err: errDown}, of: "one", want: outcome{}, err: errDown},
+		{name: "unreadable Jobs are retried", world: world{err: errDown}, of: "one", want: outcome{}, err: errDown},
 		{
-			name:  "so is what is refused, as long as nobody has seen it deleted",
+			name:  "a forbidden namespace is retried until its deletion is seen",
 			world: world{err: &store.RefusedError{Err: errDown}},
 			of:    "one",
 			want:  outcome{},
@@ -430,10 +430,10 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 		givenUp, deleted []string
 	}{
 		{name: "the only Job was deleted", event: completed("one", protocol.JobDeleted), world: world{}, message: gone},
-		{name: "nobody saw that all were deleted", event: awaited(""), world: world{}, message: gone},
-		{name: "no executor could take it", event: awaited("status 503"), world: world{}, message: "status 503"},
+		{name: "an unseen deletion of all Jobs", event: awaited(""), world: world{}, message: gone},
+		{name: "no executor accepted it", event: awaited("status 503"), world: world{}, message: "status 503"},
 		{
-			name:  "none could, but its Jobs are there",
+			name:  "no executor answered, and its Jobs exist",
 			event: awaited("status 503"),
 			world: world{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}},
 		},
@@ -451,7 +451,7 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 				"Task 'one' finished successfully!\n",
 		},
 		{
-			name:    "nothing was heard for too long of Jobs that can't be read",
+			name:    "unreadable Jobs, silent for too long",
 			event:   awaited("nothing was heard"),
 			world:   world{err: refused},
 			message: "nothing was heard",
@@ -479,17 +479,17 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 			deleted: []string{"two"},
 		},
 		{
-			name:  "a Job that fetches its files has started",
+			name:  "fetching files counts as started",
 			event: completed("one", protocol.JobUnstarted),
 			world: world{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}, pods: map[string][]corev1.Pod{"one": {running}}},
 		},
 		{
-			name:  "one that goes on where it can be read goes on",
+			name:  "a readable Job continues",
 			event: completed("one", protocol.JobFinished),
 			world: world{err: refused, jobs: []batchv1.Job{plan(job("one", run.Running))}},
 		},
 		{
-			name:  "a run that goes on is left alone",
+			name:  "an active run needs nothing",
 			event: awaited(""),
 			world: world{jobs: []batchv1.Job{plan(job("one", run.Running)), plan(job("two", run.Waiting))}},
 		},
@@ -611,31 +611,31 @@ func TestReasons(t *testing.T) {
 			want: "The task did not finish within 300 seconds (TASK_DEADLINE_SECONDS of the installation).",
 		},
 		{
-			name:   "an image that could not be pulled until the time was over",
+			name:   "an image not pulled within the time limit",
 			job:    failed("BackoffLimitExceeded", ""),
 			pods:   changed(pod(stopped), overdue),
 			events: told("Failed", `Failed to pull image "x"`),
 			want:   `The task could not start. The image of container task cannot be pulled: Failed to pull image "x"`,
 		},
 		{
-			name: "the Job's time limit, and its pod is gone",
+			name: "the Job's time limit, without a pod",
 			job:  failed("DeadlineExceeded", ""),
 			want: "The task did not finish within 300 seconds (maxPollDuration).",
 		},
 		{
-			name:   "a volume that could not be mounted",
+			name:   "a volume cannot be mounted",
 			job:    failed("DeadlineExceeded", ""),
 			events: told("FailedMount", "MountVolume.SetUp failed"),
 			want:   "The task could not start. FailedMount: MountVolume.SetUp failed",
 		},
 		{
-			name:   "no node took it",
+			name:   "no node can run it",
 			job:    failed("DeadlineExceeded", ""),
 			events: told("FailedScheduling", "0/1 nodes are available"),
 			want:   "The task could not start. FailedScheduling: 0/1 nodes are available",
 		},
 		{
-			name: "a container that can't be made",
+			name: "a container cannot be created",
 			job:  failed("BackoffLimitExceeded", ""),
 			pods: []corev1.Pod{pod(waiting)},
 			want: `Container task cannot start (CreateContainerConfigError: secret "x" not found).`,
@@ -677,14 +677,14 @@ func TestReasons(t *testing.T) {
 		},
 		{name: "its pod was deleted", job: failed("BackoffLimitExceeded", ""), want: podDeleted},
 		{
-			name: "its files",
+			name: "its files cannot be fetched",
 			job:  failed("BackoffLimitExceeded", ""),
 			pods: []corev1.Pod{pod(exited("fetch-files", 1))},
 			want: "The files of the task could not be fetched.",
 		},
 		{name: "it was given up", job: givenUp, want: "The pod did not start within 5m0s. no image"},
 		{
-			name: "anything else in Kubernetes' words",
+			name: "any other reason, in Kubernetes' words",
 			job:  failed("PodFailurePolicy", "rule 1"),
 			want: "job one failed. Reason: PodFailurePolicy, Message: rule 1",
 		},
@@ -785,22 +785,22 @@ func TestActionsOfARunAreToldTogether(t *testing.T) {
 			jobs: []batchv1.Job{made("one", run.Failed), made("two", run.Waiting), made("three", run.Waiting)}, resumed: []string{"two"},
 		},
 		{
-			name: "so does one whose Job is gone",
+			name: "an action with a deleted Job starts the next one",
 			jobs: []batchv1.Job{made("one", run.Succeeded), made("three", run.Waiting)}, resumed: []string{"three"},
 		},
 		{
-			name:   "what failed in one is the result of all",
+			name:   "one failed action fails the run",
 			jobs:   []batchv1.Job{made("one", run.Succeeded), made("two", run.Failed), made("three", run.Succeeded)},
 			result: "fail", message: "Task 'two' failed: " + podDeleted + "\nTask 'three' finished successfully!\n",
 		},
 		{
-			name:   "what failed silently is told to the log",
+			name:   "a failed silent action is logged",
 			jobs:   []batchv1.Job{made("one", run.Failed), made("two", run.Succeeded), made("three", run.Succeeded)},
 			result: "pass", message: "Task 'two' finished successfully!\nTask 'three' finished successfully!\n",
 			logged: "Task 'one' failed: " + podDeleted + "\n",
 		},
 		{
-			name:   "so is what is gone silently",
+			name:   "a deleted silent action is logged",
 			jobs:   []batchv1.Job{made("two", run.Succeeded), made("three", run.Succeeded)},
 			result: "pass", message: "Task 'two' finished successfully!\nTask 'three' finished successfully!\n",
 			logged: "Task 'First' failed: Job one in namespace jobs was deleted before the task ended. Run the sequence again.\n",

@@ -27,7 +27,7 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 		want       []string
 	}{
 		{
-			name:        "no executor could take it",
+			name:        "no executor accepted it",
 			destination: "http://executor-test.job-executor.svc.cluster.local",
 			want:        []string{"1: No executor accepted this task: status 503: reading job/config.yaml: 502"},
 		},
@@ -35,22 +35,22 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 			name: "Knative does not say where it failed",
 			want: []string{"1: No executor accepted this task: status 503: reading job/config.yaml: 502"},
 		},
-		{name: "an executor took it, and its reply failed", destination: brokerURL},
+		{name: "its reply failed", destination: brokerURL},
 		{name: "no executor was asked", unanswered: true},
 		{
-			name:        "it says nothing of an address",
+			name:        "no destination",
 			destination: "://",
 			want:        []string{"1: No executor accepted this task: status 503: reading job/config.yaml: 502"},
 		},
 		{
-			name: "why is not known", destination: "http://executor", data: "no base64", want: []string{"1: No executor accepted this task: status 503"},
+			name: "an unreadable reason", destination: "http://executor", data: "no base64", want: []string{"1: No executor accepted this task: status 503"},
 		},
-		{name: "nor is it said", destination: "http://executor", data: "-", want: []string{"1: No executor accepted this task: status 503"}},
+		{name: "no reason", destination: "http://executor", data: "-", want: []string{"1: No executor accepted this task: status 503"}},
 		{
-			name: "a Broker without a path is no other host", destination: "http://executor", broker: "http://broker",
+			name: "a Broker without a path", destination: "http://executor", broker: "http://broker",
 			want: []string{"1: No executor accepted this task: status 503: reading job/config.yaml: 502"},
 		},
-		{name: "its reply failed at the Broker's channel", destination: "http://broker-ingress.knative-eventing.svc.cluster.local/other"},
+		{name: "its reply failed at the channel", destination: "http://broker-ingress.knative-eventing.svc.cluster.local/other"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -150,8 +150,8 @@ func TestKilledBridgeIsFollowedAtOnce(t *testing.T) {
 		// dies is when the holder's pod is deleted.
 		dies time.Duration
 	}{
-		{name: "before the other one stands"},
-		{name: "while the other one waits", pods: []runtime.Object{podNamed("killed")}, dies: 2 * time.Second},
+		{name: "before the other candidate"},
+		{name: "while the other candidate waits", pods: []runtime.Object{podNamed("killed")}, dies: 2 * time.Second},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -191,12 +191,12 @@ func TestLeaseIsReleasedOnlyOnceItsHolderIsGone(t *testing.T) {
 		err  error
 	}{
 		{name: "there is no lease"},
-		{name: "nobody has it", objects: []runtime.Object{heldBy(nil)}},
-		{name: "nobody has it any more", objects: []runtime.Object{heldBy(new(""))}},
-		{name: "its holder is there", objects: []runtime.Object{heldBy(new(held)), podNamed("other")}, left: held},
+		{name: "it has no holder", objects: []runtime.Object{heldBy(nil)}},
+		{name: "it was released", objects: []runtime.Object{heldBy(new(""))}},
+		{name: "its holder runs", objects: []runtime.Object{heldBy(new(held)), podNamed("other")}, left: held},
 		{name: "its holder is gone", objects: []runtime.Object{heldBy(new(held))}},
-		{name: "its holder is this pod, which was restarted", objects: []runtime.Object{heldBy(new("one_10.0.0.1:8080"))}, left: "one_10.0.0.1:8080"},
-		{name: "whether its holder is there is not known", objects: []runtime.Object{heldBy(new(held))}, readingPod: errDown, left: held, err: errDown},
+		{name: "its holder is this pod before a restart", objects: []runtime.Object{heldBy(new("one_10.0.0.1:8080"))}, left: "one_10.0.0.1:8080"},
+		{name: "its holder cannot be read", objects: []runtime.Object{heldBy(new(held))}, readingPod: errDown, left: held, err: errDown},
 		{name: "the lease can't be read", objects: []runtime.Object{heldBy(new(held))}, reading: errDown, left: held, err: errDown},
 		{name: "another bridge was faster", objects: []runtime.Object{heldBy(new(held))}, writing: conflict, left: held},
 		{name: "the lease can't be written", objects: []runtime.Object{heldBy(new(held))}, writing: errDown, left: held, err: errDown},
@@ -244,12 +244,12 @@ func TestWhatHappensToTheLeaseIsLogged(t *testing.T) {
 	}{
 		{name: "it leads", want: []string{"INFO elected", "INFO lease released"}},
 		{
-			name: "it leads once the lease can be read", failsFirst: "get",
+			name: "it leads after the lease becomes readable", failsFirst: "get",
 			want: []string{"WARN checking the lease failed; retrying", "INFO elected", "INFO lease released"},
 		},
 		{name: "another one leads", holder: new("other_10.0.0.9:8080"), want: []string{"INFO another bridge is elected"}},
 		{
-			name: "it can't hand over", failsLast: "update",
+			name: "the lease cannot be handed over", failsLast: "update",
 			want: []string{"INFO elected", "WARN handing the lease over failed; another bridge takes it when this pod is gone"},
 		},
 	}

@@ -30,22 +30,22 @@ func TestGateForwardsToTheElectedBridge(t *testing.T) {
 		err       string
 		permanent bool
 	}{
-		{name: "its reply comes back", answer: func(writer http.ResponseWriter, request *http.Request) {
+		{name: "a reply is returned", answer: func(writer http.ResponseWriter, request *http.Request) {
 			signals := telemetry.To("bridge", slog.DiscardHandler)
 			function.Receiver(func(context.Context, event.Event) (*event.Event, error) { return &replied, nil }, 1<<20, signals).
 				ServeHTTP(writer, request)
 		}, holder: true, sent: task.Event(keptn.Started, noon, keptn.Outcome{}), reply: replied.Type()},
 		{
-			name:   "or that there is none",
+			name:   "no reply is returned",
 			answer: func(writer http.ResponseWriter, _ *http.Request) { writer.WriteHeader(http.StatusAccepted) },
 			holder: true,
 			sent:   task.Event(keptn.Started, noon, keptn.Outcome{}),
 		},
-		{name: "an error is repeated", answer: func(writer http.ResponseWriter, _ *http.Request) {
+		{name: "an error is retried", answer: func(writer http.ResponseWriter, _ *http.Request) {
 			http.Error(writer, "not now", http.StatusServiceUnavailable)
 		}, holder: true, sent: task.Event(keptn.Started, noon, keptn.Outcome{}), err: "with 503: not now"},
 		{
-			name:      "a permanent one is not",
+			name:      "a permanent error is not retried",
 			answer:    func(writer http.ResponseWriter, _ *http.Request) { http.Error(writer, "never", http.StatusBadRequest) },
 			holder:    true,
 			sent:      task.Event(keptn.Started, noon, keptn.Outcome{}),

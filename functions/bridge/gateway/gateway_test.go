@@ -115,7 +115,7 @@ func TestGateway(t *testing.T) {
 			body:   valid,
 		},
 		{
-			name:   "nobody else does",
+			name:   "other accounts get no grant",
 			asking: func(*http.Request) {},
 			bearer: "other's",
 			count:  current,
@@ -123,7 +123,7 @@ func TestGateway(t *testing.T) {
 			body:   "other may not ask for grants\n",
 		},
 		{
-			name:   "nor who is not known",
+			name:   "an unknown token gets no grant",
 			asking: func(*http.Request) {},
 			bearer: "nobody's",
 			count:  current,
@@ -131,14 +131,14 @@ func TestGateway(t *testing.T) {
 			body:   "a service account token for the audience job-executor-bridge is needed: it is not valid\n",
 		},
 		{
-			name:   "nor anybody while Kubernetes can't be asked",
+			name:   "no grant while Kubernetes does not answer",
 			asking: func(request *http.Request) { request.Header.Del("Authorization") },
 			count:  current,
 			status: 503,
 			body:   "it is down\n",
 		},
 		{
-			name:   "a grant is for an event",
+			name:   "a grant needs an event",
 			asking: func(request *http.Request) { request.Header.Del("Ce-Specversion") },
 			bearer: "executor's",
 			count:  current,
@@ -146,7 +146,7 @@ func TestGateway(t *testing.T) {
 			body:   "the event cannot be read: unknown Message encoding\n",
 		},
 		{
-			name:   "that the bridge has signed",
+			name:   "a grant needs a signature of the bridge",
 			asking: func(request *http.Request) { request.Header.Del("Ce-Signed") },
 			bearer: "executor's",
 			count:  current,
@@ -154,7 +154,7 @@ func TestGateway(t *testing.T) {
 			body:   "it is not signed\n",
 		},
 		{
-			name:   "and that is a task's",
+			name:   "a grant needs an event of a task",
 			asking: func(request *http.Request) { request.Header.Set("Ce-Type", "sh.keptn.event.test.finished") },
 			bearer: "executor's",
 			count:  current,
@@ -162,7 +162,7 @@ func TestGateway(t *testing.T) {
 			body:   "the event triggers no task: event 1 of type sh.keptn.event.test.finished: it triggers nothing\n",
 		},
 		{
-			name:   "that Keptn waits for",
+			name:   "no grant for a completed task",
 			asking: func(*http.Request) {},
 			bearer: "executor's",
 			count:  over,
@@ -170,7 +170,7 @@ func TestGateway(t *testing.T) {
 			body:   "Keptn no longer waits for task 1\n",
 		},
 		{
-			name:   "and that it knows",
+			name:   "no grant for an unknown task",
 			asking: func(*http.Request) {},
 			bearer: "executor's",
 			count:  keptn.Count{},
@@ -178,7 +178,7 @@ func TestGateway(t *testing.T) {
 			body:   "Keptn does not know task 1\n",
 		},
 		{
-			name:   "if it is known",
+			name:   "a grant for a task that becomes known",
 			asking: func(*http.Request) {},
 			bearer: "executor's",
 			count:  over,
@@ -223,7 +223,7 @@ func TestGateway(t *testing.T) {
 			body:   `["a","b/c"]`,
 		},
 		{
-			name:   "no other level",
+			name:   "an unknown level is refused",
 			path:   "/resource?level=all",
 			bearer: "pod's",
 			grant:  valid,
@@ -232,7 +232,7 @@ func TestGateway(t *testing.T) {
 			body:   "level must be service, stage or project\n",
 		},
 		{
-			name:   "nothing without a grant",
+			name:   "a file needs a grant",
 			path:   "/resource?level=service&path=x",
 			bearer: "executor's",
 			count:  current,
@@ -240,7 +240,7 @@ func TestGateway(t *testing.T) {
 			body:   "a grant of the bridge is needed: it is no grant\n",
 		},
 		{
-			name:   "an executor reads what it has a grant for",
+			name:   "an executor reads files with a grant",
 			path:   "/resource?level=service&path=x",
 			bearer: "executor's",
 			grant:  valid,
@@ -249,7 +249,7 @@ func TestGateway(t *testing.T) {
 			body:   "{Project:p Stage:s Service:v GitCommitID:c} x",
 		},
 		{
-			name:   "a grant is of no use to the pod of another run",
+			name:   "a pod of another run is refused",
 			path:   "/resource?level=service&path=x",
 			bearer: "other pod's",
 			grant:  valid,
@@ -258,7 +258,7 @@ func TestGateway(t *testing.T) {
 			body:   "the grant is for the pods of run 1, and not for system:serviceaccount:jobs:job\n",
 		},
 		{
-			name:   "nor to one in another namespace",
+			name:   "a pod in another namespace is refused",
 			path:   "/resource?level=service&path=x",
 			bearer: "other namespace's",
 			grant:  valid,
@@ -267,7 +267,7 @@ func TestGateway(t *testing.T) {
 			body:   "the grant is for the pods of run 1, and not for system:serviceaccount:others:job\n",
 		},
 		{
-			name:   "nor to the account without a pod",
+			name:   "an account without a pod is refused",
 			path:   "/resource?level=service&path=x",
 			bearer: "account's",
 			grant:  valid,
@@ -276,7 +276,7 @@ func TestGateway(t *testing.T) {
 			body:   "the grant is for the pods of run 1, and not for system:serviceaccount:jobs:job\n",
 		},
 		{
-			name:   "nor to who is no service account",
+			name:   "a user is refused",
 			path:   "/resource?level=service&path=x",
 			bearer: "user's",
 			grant:  valid,
@@ -285,7 +285,7 @@ func TestGateway(t *testing.T) {
 			body:   "the grant is for the pods of run 1, and not for jobs\n",
 		},
 		{
-			name:   "nor to who has no token",
+			name:   "a request without a token is refused",
 			path:   "/resource?level=service&path=x",
 			bearer: "nobody's",
 			grant:  valid,
@@ -294,7 +294,7 @@ func TestGateway(t *testing.T) {
 			body:   "a service account token for the audience job-executor-bridge is needed: it is not valid\n",
 		},
 		{
-			name:   "what Keptn does not have",
+			name:   "a missing file",
 			path:   "/resource?level=service&path=x",
 			bearer: "pod's",
 			grant:  valid,
@@ -304,7 +304,7 @@ func TestGateway(t *testing.T) {
 			body:   "Keptn answered GET /x with 404: Resource not found\n",
 		},
 		{
-			name:   "what a proxy says it does not have",
+			name:   "a 404 of a proxy is an error",
 			path:   "/resource?level=service&path=x",
 			bearer: "pod's",
 			grant:  valid,
@@ -314,7 +314,7 @@ func TestGateway(t *testing.T) {
 			body:   "Keptn answered GET /x with 404: <html>\n",
 		},
 		{
-			name:   "what Keptn can't give",
+			name:   "an unreadable file",
 			path:   "/resource?level=service&path=x",
 			bearer: "pod's",
 			grant:  valid,
@@ -434,18 +434,18 @@ func TestFilesAreStreamedBoundedAndCached(t *testing.T) {
 		commit string
 		want   []any // status, bytes, complete, times that Keptn was asked for two requests
 	}{
-		{name: "a small file at a commit is asked for once", file: file{size: 1000}, commit: "c", want: []any{200, int64(1000), true, 1}},
-		{name: "at no commit it may have changed", file: file{size: 1000}, want: []any{200, int64(1000), true, 2}},
-		{name: "a large file is not kept", file: file{size: 10 << 20}, commit: "c", want: []any{200, int64(10 << 20), true, 2}},
+		{name: "a small file at a commit is read once", file: file{size: 1000}, commit: "c", want: []any{200, int64(1000), true, 1}},
+		{name: "a file without a commit is read again", file: file{size: 1000}, want: []any{200, int64(1000), true, 2}},
+		{name: "a large file is not cached", file: file{size: 10 << 20}, commit: "c", want: []any{200, int64(10 << 20), true, 2}},
 		{
-			name:   "a too large file is cut off, not cut short",
+			name:   "a response over the limit is aborted",
 			file:   file{size: files.MaxFileBytes + 1},
 			commit: "c",
 			want:   []any{200, int64(0), false, 2},
 		},
-		{name: "so is one that breaks off", file: file{size: 10 << 20, broken: true}, commit: "c", want: []any{200, int64(0), false, 2}},
+		{name: "a broken response is aborted", file: file{size: 10 << 20, broken: true}, commit: "c", want: []any{200, int64(0), false, 2}},
 		{
-			name:   "one that breaks off early is an error",
+			name:   "a response that breaks early is an error",
 			file:   file{size: 10, broken: true},
 			commit: "c",
 			want:   []any{502, int64(len("it is down\n")), true, 2},

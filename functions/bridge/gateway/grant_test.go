@@ -37,23 +37,23 @@ func TestGrantsAreGoodForWhatWasSignedUntilTheyExpire(t *testing.T) {
 		err    string
 	}{
 		{name: "at once", signed: newGrants(at(0))},
-		{name: "shortly before the end", signed: newGrants(at(0)), when: time.Hour},
+		{name: "valid shortly before its expiry", signed: newGrants(at(0)), when: time.Hour},
 		{
-			name:   "not after it",
+			name:   "invalid after its expiry",
 			signed: newGrants(at(0)),
 			when:   time.Hour + 2*time.Minute,
 			err:    "it is not valid: go-jose/go-jose/jwt: validation failed, token is expired (exp)",
 		},
-		{name: "not if another signed it", signed: other, err: "invalid signature"},
+		{name: "invalid with another key", signed: other, err: "invalid signature"},
 		{
-			name:   "not if it was changed",
+			name:   "invalid after a change",
 			signed: newGrants(at(0)),
 			change: func(grant string) string { return grant[:len(grant)-4] + "AAAA" },
 			err:    "invalid signature",
 		},
-		{name: "not if it is something else", signed: newGrants(at(0)), change: func(string) string { return "password" }, err: "it is no grant"},
+		{name: "invalid as another token", signed: newGrants(at(0)), change: func(string) string { return "password" }, err: "it is no grant"},
 		{
-			name:   "not without a signature",
+			name:   "invalid without a signature",
 			signed: newGrants(at(0)),
 			change: func(string) string { return "eyJhbGciOiJub25lIn0.e30." },
 			err:    "it is no grant",
@@ -112,7 +112,7 @@ func TestGrantsAreNothingElse(t *testing.T) {
 		{name: "for another audience", claims: jwt.Claims{Issuer: grantIssuer, Audience: jwt.Audience{"others"}, Expiry: soon}},
 		{name: "for no audience", claims: jwt.Claims{Issuer: grantIssuer, Expiry: soon}},
 		{name: "of another issuer", claims: jwt.Claims{Issuer: "others", Audience: jwt.Audience{grantAudience}, Expiry: soon}},
-		{name: "for ever", claims: jwt.Claims{Issuer: grantIssuer, Audience: jwt.Audience{grantAudience}}},
+		{name: "without an expiry", claims: jwt.Claims{Issuer: grantIssuer, Audience: jwt.Audience{grantAudience}}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -49,7 +49,7 @@ func TestAnswer(t *testing.T) {
 		want             wanted
 	}{
 		{name: "nobody has answered", count: current, entry: remembered{}, now: noon, want: give},
-		{name: "again, if nothing came of it", count: current, entry: remembered{sent: 1}, now: noon, want: give},
+		{name: "nobody has answered the second time", count: current, entry: remembered{sent: 1}, now: noon, want: give},
 		{name: "it is completed", count: completed, entry: remembered{}, now: noon, want: leave},
 		{name: "it was aborted", count: aborted, started: true, isThere: true, entry: remembered{}, now: noon, want: leave},
 		{
@@ -60,9 +60,9 @@ func TestAnswer(t *testing.T) {
 			want:  lookAgain,
 		},
 		{name: "Keptn does not know it", count: keptn.Count{}, entry: remembered{}, now: noon, want: lookAgain},
-		{name: "its run is there", count: running, started: true, isThere: true, entry: remembered{sent: 1}, now: noon, want: goesOn},
+		{name: "its run exists", count: running, started: true, isThere: true, entry: remembered{sent: 1}, now: noon, want: goesOn},
 		{
-			name:    "its run is there, and its started event lost",
+			name:    "its run exists, and its started event is lost",
 			count:   current,
 			started: true,
 			isThere: true,
@@ -70,19 +70,19 @@ func TestAnswer(t *testing.T) {
 			now:     noon,
 			want:    goesOn,
 		},
-		{name: "a silent run is there", count: current, isThere: true, entry: remembered{sent: 1}, now: noon, want: goesOn},
+		{name: "a silent run exists", count: current, isThere: true, entry: remembered{sent: 1}, now: noon, want: goesOn},
 		{
-			name:    "we are done, and others are not",
+			name:    "ours finished, others did not",
 			count:   keptn.Count{Standing: keptn.Current, Started: 1, Finished: 1},
 			started: true,
 			entry:   remembered{sent: 1},
 			now:     noon,
 			want:    goesOn,
 		},
-		{name: "nothing is heard of its run yet", count: running, started: true, entry: remembered{sent: 1}, now: noon, want: giveTime},
-		{name: "nothing is heard of it for long", count: running, started: true, entry: asked, now: noon.Add(silence), want: askForResult},
+		{name: "its run was silent for a short time", count: running, started: true, entry: remembered{sent: 1}, now: noon, want: giveTime},
+		{name: "its run was silent for too long", count: running, started: true, entry: asked, now: noon.Add(silence), want: askForResult},
 		{
-			name:    "nor of one of which the started event is not counted",
+			name:    "its run was silent, and its started event is not counted",
 			count:   current,
 			started: true,
 			entry:   asked,
@@ -156,23 +156,23 @@ func TestInboxTakesAnEventOnce(t *testing.T) {
 		want   []string
 	}{
 		{
-			name:   "however often it is published",
+			name:   "published several times",
 			events: []event.Event{triggered(task), triggered(task)},
 			origin: Published,
 			count:  current,
 			want:   []string{"1"},
 		},
-		{name: "or listed", events: []event.Event{triggered(task), triggered(task)}, origin: Listed, count: current, want: []string{"1"}},
-		{name: "not what is not subscribed to", events: []event.Event{triggered(other)}, origin: Published, count: current},
-		{name: "not what is no triggered event", events: []event.Event{task.Event(keptn.Started, noon, keptn.Outcome{})}, origin: Published, count: current},
+		{name: "listed several times", events: []event.Event{triggered(task), triggered(task)}, origin: Listed, count: current, want: []string{"1"}},
+		{name: "an unsubscribed event is ignored", events: []event.Event{triggered(other)}, origin: Published, count: current},
+		{name: "a started event is ignored", events: []event.Event{task.Event(keptn.Started, noon, keptn.Outcome{})}, origin: Published, count: current},
 		{
-			name:   "not before a paused sequence goes on",
+			name:   "a paused sequence waits",
 			events: []event.Event{triggered(task)},
 			origin: Listed,
 			count:  keptn.Count{Standing: keptn.Pending},
 		},
-		{name: "not what we have started", events: []event.Event{triggered(task)}, origin: Listed, count: running},
-		{name: "not what is over", events: []event.Event{triggered(task)}, origin: Listed, count: completed},
+		{name: "a started task is not published again", events: []event.Event{triggered(task)}, origin: Listed, count: running},
+		{name: "a completed task is ignored", events: []event.Event{triggered(task)}, origin: Listed, count: completed},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -34,15 +34,15 @@ func TestSubscriptionsMatch(t *testing.T) {
 		{name: "another type", subscriptions: []models.EventSubscription{to("sh.keptn.event.release.triggered")}},
 		{name: "one token for any", subscriptions: []models.EventSubscription{to("sh.keptn.event.*.triggered")}, want: true},
 		{name: "the rest for any", subscriptions: []models.EventSubscription{to("sh.keptn.>")}, want: true},
-		{name: "the rest is not nothing", subscriptions: []models.EventSubscription{to(exact + ".>")}},
+		{name: "a pattern for the rest needs one token", subscriptions: []models.EventSubscription{to(exact + ".>")}},
 		{name: "a longer type", subscriptions: []models.EventSubscription{to(exact + ".x")}},
 		{
-			name:          "a filter names it among others",
+			name:          "a filter lists it",
 			subscriptions: []models.EventSubscription{filtered(exact, []string{"x", "p"}, []string{"s"}, []string{"v"})},
 			want:          true,
 		},
-		{name: "a filter that does not", subscriptions: []models.EventSubscription{filtered(exact, []string{"p"}, []string{"x"}, nil)}},
-		{name: "any subscription is enough", subscriptions: []models.EventSubscription{to("x"), to(exact)}, want: true},
+		{name: "a filter does not list it", subscriptions: []models.EventSubscription{filtered(exact, []string{"p"}, []string{"x"}, nil)}},
+		{name: "one of several subscriptions matches", subscriptions: []models.EventSubscription{to("x"), to(exact)}, want: true},
 		{name: "none"},
 	}
 	for _, test := range tests {

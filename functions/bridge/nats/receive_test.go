@@ -69,17 +69,17 @@ func TestMessageIsAnsweredByWhatBecameOfItsEvent(t *testing.T) {
 		want   []string
 		origin intake.Origin
 	}{
-		{name: "what is taken is acknowledged", deliveries: 1, want: []string{"ack after 0s"}, origin: intake.Published},
+		{name: "a published event is acknowledged", deliveries: 1, want: []string{"ack after 0s"}, origin: intake.Published},
 		{
-			name: "while it takes long, NATS is told", deliveries: 1, takes: 25 * time.Second,
+			name: "a slow publication extends the deadline", deliveries: 1, takes: 25 * time.Second,
 			want: []string{"in progress after 10s", "in progress after 20s", "ack after 25s"}, origin: intake.Published,
 		},
-		{name: "what comes again may be over", deliveries: 2, want: []string{"ack after 0s"}, origin: intake.Listed},
-		{name: "so may what is not known to come the first time", want: []string{"ack after 0s"}, origin: intake.Listed},
-		{name: "what fails comes again", deliveries: 1, err: errDown, want: []string{"nak for 1s after 0s"}, origin: intake.Published},
-		{name: "after ever longer pauses", deliveries: 4, err: errDown, want: []string{"nak for 8s after 0s"}, origin: intake.Listed},
-		{name: "up to a minute", deliveries: 90, err: errDown, want: []string{"nak for 1m0s after 0s"}, origin: intake.Listed},
-		{name: "what is no event does not", content: "{", deliveries: 1, want: []string{"term after 0s"}},
+		{name: "a redelivered event counts as listed", deliveries: 2, want: []string{"ack after 0s"}, origin: intake.Listed},
+		{name: "a delivery of unknown number counts as listed", want: []string{"ack after 0s"}, origin: intake.Listed},
+		{name: "a failed publication is retried", deliveries: 1, err: errDown, want: []string{"nak for 1s after 0s"}, origin: intake.Published},
+		{name: "pauses double", deliveries: 4, err: errDown, want: []string{"nak for 8s after 0s"}, origin: intake.Listed},
+		{name: "pauses end at a minute", deliveries: 90, err: errDown, want: []string{"nak for 1m0s after 0s"}, origin: intake.Listed},
+		{name: "an invalid message is dropped", content: "{", deliveries: 1, want: []string{"term after 0s"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -77,39 +77,39 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 		wantError bool
 	}{
 		{
-			name: "a finished event that is errored",
+			name: "an errored finished event is logged",
 			told: ends(task, keptn.Errored("it broke")),
 			id:   "id",
 			want: entry("it broke"),
 		},
 		{
-			name: "even if the log can't be written, it has been sent",
+			name: "a failing log does not resend the event",
 			told: ends(task, keptn.Errored("it broke")),
 			id:   "id",
 			err:  errDown,
 			want: entry("it broke"),
 		},
 		{
-			name:    "not one that was dropped",
+			name:    "a dropped event is not logged",
 			told:    ends(task, keptn.Errored("it broke")),
 			id:      "id",
 			dropped: true,
 		},
 		{
-			name: "nor one that passed",
+			name: "a passed event is not logged",
 			told: ends(task, keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass}),
 			id:   "id",
 		},
-		{name: "nor a started one", told: begins(task), id: "id"},
+		{name: "a started event is not logged", told: begins(task), id: "id"},
 		{
-			name: "what a silent action beside it has to say", told: logging(begins(task), "it can't be run\nät all"), id: "id",
+			name: "the error of a silent action is logged", told: logging(begins(task), "it can't be run\nät all"), id: "id",
 			want: entry("it can't be run\nät all"),
 		},
 		{
-			name: "that before the error", told: logging(ends(task, keptn.Errored("it broke")), "a silent one broke"), id: "id",
+			name: "it is logged before the event's own error", told: logging(ends(task, keptn.Errored("it broke")), "a silent one broke"), id: "id",
 			want: append(entry("a silent one broke"), entry("it broke")...),
 		},
-		{name: "not of one that was dropped", told: logging(begins(task), "it can't be run"), id: "id", dropped: true},
+		{name: "nothing is logged for a dropped event", told: logging(begins(task), "it can't be run"), id: "id", dropped: true},
 		{
 			name: "an error without a finished event",
 			told: protocol.Log(task, noon, "silent, but broken", ""),
@@ -117,7 +117,7 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 			want: entry("silent, but broken"),
 		},
 		{
-			name:      "which is repeated if the log can't be written",
+			name:      "it is retried if the log cannot be written",
 			told:      protocol.Log(task, noon, "silent, but broken", ""),
 			id:        "id",
 			err:       errDown,
@@ -125,7 +125,7 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 			wantError: true,
 		},
 		{
-			name:      "or if there is no registration yet",
+			name:      "it is retried without a registration",
 			told:      protocol.Log(task, noon, "silent, but broken", ""),
 			wantError: true,
 		},
@@ -226,7 +226,7 @@ func TestOutboxSaysWhatIsWorthRepeating(t *testing.T) {
 		err       error
 		permanent bool
 	}{
-		{name: "Keptn took it"},
+		{name: "accepted"},
 		{name: "Keptn is down", err: errDown},
 		{name: "Keptn is busy", err: status(429)},
 		{name: "the token is wrong for now", err: status(401)},
@@ -264,10 +264,10 @@ func TestOutboxAnswersForTheRun(t *testing.T) {
 	}{
 		{name: "Keptn has counted its result", answer: finished, settled: true, want: "1-reported"},
 		{name: "Keptn has only taken its result", answer: finished},
-		{name: "it ended, and its sequence was aborted", answer: finished, settled: true, aborted: true, want: "1-reported"},
-		{name: "it begins", answer: started},
-		{name: "it begins, and its sequence was aborted", answer: started, settled: true, aborted: true, want: "1-cancelled"},
-		{name: "Keptn is told that it began, and has its result", answer: started, settled: true},
+		{name: "an ended run of an aborted sequence", answer: finished, settled: true, aborted: true, want: "1-reported"},
+		{name: "a started run", answer: started},
+		{name: "a started run of an aborted sequence", answer: started, settled: true, aborted: true, want: "1-cancelled"},
+		{name: "a started run with a recorded result", answer: started, settled: true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

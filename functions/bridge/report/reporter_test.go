@@ -202,35 +202,35 @@ func TestReporterDelivers(t *testing.T) {
 			settled: true,
 		},
 		{
-			name:    "each once, however often it is given",
+			name:    "each is sent once",
 			control: &control{standing: keptn.Current},
 			events:  []protocol.Answer{started, started, finished, finished, started},
 			want:    both,
 			settled: true,
 		},
 		{
-			name:    "a finished event brings the started one",
+			name:    "a finished event sends a missing started event first",
 			control: &control{standing: keptn.Current},
 			events:  []protocol.Answer{finished},
 			want:    both,
 			settled: true,
 		},
 		{
-			name:    "what Keptn counts late is not sent again",
+			name:    "an event counted late is not resent",
 			control: &control{standing: keptn.Current, lag: after(5 * time.Second)},
 			events:  []protocol.Answer{started, started, finished, finished},
 			want:    both,
 			settled: true,
 		},
 		{
-			name:    "nor what it counts very late",
+			name:    "an event counted very late is not resent",
 			control: &control{standing: keptn.Current, lag: after(5 * time.Minute)},
 			events:  []protocol.Answer{started, started, finished, finished},
 			want:    both,
 			settled: true,
 		},
 		{
-			name:    "what is lost is sent again once that is certain",
+			name:    "a lost event is resent after the timeout",
 			control: &control{standing: keptn.Current, drop: 1},
 			events:  []protocol.Answer{started, finished},
 			want:    both,
@@ -238,7 +238,7 @@ func TestReporterDelivers(t *testing.T) {
 			settled: true,
 		},
 		{
-			name:    "a finished event, too",
+			name:    "a lost finished event is resent",
 			control: &control{standing: keptn.Current, counted: []keptn.Phase{keptn.Started}, drop: 1},
 			events:  []protocol.Answer{finished},
 			want:    both,
@@ -246,19 +246,19 @@ func TestReporterDelivers(t *testing.T) {
 			settled: true,
 		},
 		{
-			name:    "nothing is sent for a task that is completed",
+			name:    "nothing is sent for a completed task",
 			control: &control{standing: keptn.Completed},
 			events:  []protocol.Answer{started, finished},
 			settled: true,
 		},
 		{
-			name:    "nor for one that was aborted",
+			name:    "nothing is sent for an aborted task",
 			control: &control{standing: keptn.Aborted},
 			events:  []protocol.Answer{started, finished},
 			settled: true,
 		},
 		{
-			name:    "nor for one that Keptn does not know, which is over some time",
+			name:    "nothing is sent for an unknown task",
 			control: &control{standing: keptn.Unknown},
 			events:  []protocol.Answer{finished},
 			settled: true,
@@ -276,7 +276,7 @@ func TestReporterDelivers(t *testing.T) {
 			events:  []protocol.Answer{started},
 		},
 		{
-			name:    "two that were counted are two that are finished",
+			name:    "two counted started events need two finished events",
 			control: &control{standing: keptn.Current, counted: []keptn.Phase{keptn.Started, keptn.Started}},
 			events:  []protocol.Answer{finished},
 			want:    []keptn.Phase{keptn.Started, keptn.Started, keptn.Finished, keptn.Finished},
@@ -284,7 +284,7 @@ func TestReporterDelivers(t *testing.T) {
 			settled: true,
 		},
 		{
-			name:    "also where one of them is finished",
+			name:    "two counted started events, one finished",
 			control: &control{standing: keptn.Current, counted: []keptn.Phase{keptn.Started, keptn.Started, keptn.Finished}},
 			events:  []protocol.Answer{finished},
 			want:    []keptn.Phase{keptn.Started, keptn.Started, keptn.Finished, keptn.Finished},
@@ -292,7 +292,7 @@ func TestReporterDelivers(t *testing.T) {
 			settled: true,
 		},
 		{
-			name:    "Keptn was not there",
+			name:    "Keptn is down",
 			control: &control{standing: keptn.Current, fail: 5},
 			events:  []protocol.Answer{started, finished},
 			want:    both,
@@ -300,14 +300,14 @@ func TestReporterDelivers(t *testing.T) {
 			settled: true,
 		},
 		{
-			name:    "one that may have arrived is not sent again",
+			name:    "an event without an answer is not resent",
 			control: &control{standing: keptn.Current, lost: 1, lag: after(time.Minute)},
 			events:  []protocol.Answer{started, finished},
 			want:    both,
 			settled: true,
 		},
 		{
-			name:    "or may be, where the transport recognises it",
+			name:    "an event without an answer is resent with deduplication",
 			control: &control{standing: keptn.Current, lost: 1, deduplication: 2 * time.Minute, lag: after(time.Minute)},
 			events:  []protocol.Answer{started, finished},
 			want:    both,
@@ -467,11 +467,11 @@ func TestReporterWaitsOutWhatWasSentBeforeIt(t *testing.T) {
 		deduplication time.Duration
 		wait          time.Duration // until it sends
 	}{
-		{name: "an older task", triggered: time.Minute, wait: testLoss},
-		{name: "a task of which it is not known how old it is", triggered: -1, wait: testLoss},
-		{name: "a task that is triggered later", triggered: -time.Minute},
-		{name: "an older task, where the transport recognises what it got", triggered: time.Minute, deduplication: 2 * time.Minute},
-		{name: "not where that was too long ago", triggered: 3 * time.Minute, deduplication: 2 * time.Minute, wait: testLoss},
+		{name: "a task older than the bridge", triggered: time.Minute, wait: testLoss},
+		{name: "a task of unknown age", triggered: -1, wait: testLoss},
+		{name: "a task triggered later", triggered: -time.Minute},
+		{name: "an older task, within the deduplication window", triggered: time.Minute, deduplication: 2 * time.Minute},
+		{name: "an older task, after the deduplication window", triggered: 3 * time.Minute, deduplication: 2 * time.Minute, wait: testLoss},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -660,7 +660,7 @@ func TestArchiveIsAskedBeforeAResend(t *testing.T) {
 		sends     int
 		questions int
 	}{
-		{name: "a new task needs no question", task: fresh, archive: func() *archive { return &archive{} }, sends: 1},
+		{name: "a new task needs no query", task: fresh, archive: func() *archive { return &archive{} }, sends: 1},
 		{name: "it was not published", task: old, archive: func() *archive { return &archive{} }, sends: 1, questions: 1},
 		{
 			name: "it was published", task: old, questions: 1,
@@ -706,11 +706,11 @@ func TestLinkToTheTraceIsALabel(t *testing.T) {
 		want          map[string]string
 	}{
 		{
-			name: "beside others", pattern: pattern, task: labelled, reported: map[string]string{"a": "b"},
+			name: "besides other links", pattern: pattern, task: labelled, reported: map[string]string{"a": "b"},
 			want: map[string]string{"build": "17", "a": "b", "trace": link},
 		},
 		{name: "alone", pattern: pattern, task: task, want: map[string]string{"trace": link}},
-		{name: "not without an address", task: labelled, want: labelled.Labels},
+		{name: "no link without an address", task: labelled, want: labelled.Labels},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			reporter := newTestReporter(&control{})

@@ -35,13 +35,13 @@ func TestWhatWasSentIsRemembered(t *testing.T) {
 		counted       [2]int
 		want          sent
 	}{
-		{name: "it was counted, and is one more", counted: [2]int{0, 1}, want: sent{times: 1, before: 1, first: later, last: later}},
-		{name: "it was taken and not counted, and so begins anew", want: sent{times: 1, first: later, last: later, lost: 1}},
-		{name: "it may not have arrived, and so began when it was sent first", first: errDown, want: sent{times: 1, first: began, last: later}},
-		{name: "nor may it then", first: errDown, second: errDown, want: sent{times: 1, first: began, last: later, failed: true}},
-		{name: "it failed, and was counted all the same", first: errDown, counted: [2]int{0, 1}, want: sent{times: 1, before: 1, first: later, last: later}},
-		{name: "what Keptn refuses is forgotten", first: refused, second: refused, want: sent{}},
-		{name: "what it refuses then was sent before", second: refused, want: sent{times: 1, first: began, last: began}},
+		{name: "a further event after a counted one", counted: [2]int{0, 1}, want: sent{times: 1, before: 1, first: later, last: later}},
+		{name: "an accepted, uncounted event restarts the wait", want: sent{times: 1, first: later, last: later, lost: 1}},
+		{name: "an event without an answer keeps its first time", first: errDown, want: sent{times: 1, first: began, last: later}},
+		{name: "a second event without an answer keeps its first time", first: errDown, second: errDown, want: sent{times: 1, first: began, last: later, failed: true}},
+		{name: "a failed event that was counted", first: errDown, counted: [2]int{0, 1}, want: sent{times: 1, before: 1, first: later, last: later}},
+		{name: "a refused event is forgotten", first: refused, second: refused, want: sent{}},
+		{name: "a refused event after an accepted one is kept", second: refused, want: sent{times: 1, first: began, last: began}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

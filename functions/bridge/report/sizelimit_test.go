@@ -36,7 +36,7 @@ func TestEventsFitIntoWhatKeptnTakes(t *testing.T) {
 		has, not []string
 	}{
 		{
-			name:   "what is small enough stays as it is",
+			name:   "a small event is unchanged",
 			answer: finishedWith("hello", nil),
 			limit:  1 << 10,
 			has:    []string{`"hello"`},
@@ -54,28 +54,28 @@ func TestEventsFitIntoWhatKeptnTakes(t *testing.T) {
 			},
 		},
 		{
-			name:   "what has to be escaped needs more room",
+			name:   "escaped characters count",
 			answer: finishedWith("begin"+long("\n\"\x01", 1<<20)+"end", nil),
 			limit:  64 << 10,
 			least:  64<<10 - 16,
 			has:    []string{`"begin`, `end"`, "left out"},
 		},
 		{
-			name:   "no character is cut in two",
+			name:   "characters stay complete",
 			answer: finishedWith(long("äöü€", 1<<20), nil),
 			limit:  64 << 10,
 			least:  64<<10 - 16,
 			has:    []string{"left out"},
 		},
 		{
-			name:   "labels go before the event does",
+			name:   "labels are removed first",
 			answer: finishedWith("hello", map[string]string{"large": long("l", 70<<10)}),
 			limit:  64 << 10,
 			has:    []string{`"Keptn accepts events of at most 65536 bytes. Left out: labels (71692 bytes).\nhello"`},
 			not:    []string{"large"},
 		},
 		{
-			name: "reported data goes before labels do, the largest first",
+			name: "the largest reported data is removed first",
 			answer: ends(labelled, keptn.Outcome{
 				Status: keptn.StatusSucceeded, Result: keptn.ResultPass, Message: long("x", 8<<10),
 				Data: map[string]any{"small": "s", "large": long("l", 40<<10), "larger": long("l", 50<<10), "get-sli": long("l", 20<<10)},
@@ -87,7 +87,7 @@ func TestEventsFitIntoWhatKeptnTakes(t *testing.T) {
 			not: []string{`"large":`, `"larger":`},
 		},
 		{
-			name: "a started event has labels, too", answer: begins(keptn.Task{
+			name: "labels of a started event are removed", answer: begins(keptn.Task{
 				TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v", Labels: map[string]string{"large": long("l", 70<<10)},
 			}),
 			limit: 64 << 10, has: []string{`"Keptn accepts events of at most 65536 bytes. Left out: labels (71692 bytes).\n"`}, not: []string{"large"},
@@ -188,7 +188,7 @@ func TestLimitIsLearntFromARefusal(t *testing.T) {
 			want: []int{63, 63},
 		},
 		{name: "NATS refuses", keptn: picky{limit: 64 << 10, refusal: nats.ErrMaxPayload}, size: mebibyte, want: []int{63, 63}},
-		{name: "NATS says so before", keptn: picky{limit: 300 << 10}, transport: 300 << 10, size: mebibyte, want: []int{299, 299}},
+		{name: "NATS announces a limit", keptn: picky{limit: 300 << 10}, transport: 300 << 10, size: mebibyte, want: []int{299, 299}},
 		{
 			name:      "another refusal",
 			keptn:     picky{limit: 64 << 10, refusal: refused(http.StatusBadRequest, "result field is not set")},

@@ -111,23 +111,23 @@ func TestRunsAreMeasured(t *testing.T) {
 			want: []string{"cicd.pipeline.run.duration{timeout executing test timeout} 1, 60 as in 4ed5", "cicd.pipeline.run.errors{test timeout} 1"},
 		},
 		{
-			name: "a cancellation is no error", what: func(ctx context.Context, recorder *Recorder) { recorder.Ended(ctx, began, keptn.RunCancellation) },
+			name: "a cancellation is not an error", what: func(ctx context.Context, recorder *Recorder) { recorder.Ended(ctx, began, keptn.RunCancellation) },
 			want: []string{"cicd.pipeline.run.duration{cancellation executing test} 1, 60 as in 4ed5"},
 		},
 		{
-			name: "one of which nobody knows when it was triggered", what: func(ctx context.Context, recorder *Recorder) {
+			name: "an unknown trigger time", what: func(ctx context.Context, recorder *Recorder) {
 				recorder.Ended(ctx, fixture.Task, keptn.RunError)
 			},
 			want: []string{"cicd.pipeline.run.errors{test error} 1"},
 		},
 		{
-			name: "a clock that is behind", what: func(ctx context.Context, recorder *Recorder) {
+			name: "a slow clock", what: func(ctx context.Context, recorder *Recorder) {
 				recorder.Ended(ctx, task("2", fixture.Noon.Add(time.Hour)), keptn.RunSuccess)
 			},
 			want: []string{"cicd.pipeline.run.duration{success executing test} 1, 0 as in 4ed5"},
 		},
 		{
-			name: "what was only observed is no task", what: func(ctx context.Context, recorder *Recorder) {
+			name: "an observed event is not a task", what: func(ctx context.Context, recorder *Recorder) {
 				observed := began
 				observed.Observed = true
 				recorder.Ended(ctx, observed, keptn.RunSuccess)
@@ -150,7 +150,7 @@ func TestRunsAreMeasured(t *testing.T) {
 			},
 		},
 		{
-			name: "one that is refused", what: func(ctx context.Context, recorder *Recorder) {
+			name: "a refused event", what: func(ctx context.Context, recorder *Recorder) {
 				recorder.Sent(ctx, started, false, function.Permanent(errors.New("400")))
 			},
 			want: []string{"messaging.client.sent.messages{sh.keptn.event.test.started permanent} 1"},
@@ -165,14 +165,14 @@ func TestRunsAreMeasured(t *testing.T) {
 			},
 		},
 		{
-			name: "what is dropped, or given to the Broker again", what: func(ctx context.Context, recorder *Recorder) {
+			name: "a dropped and a republished event", what: func(ctx context.Context, recorder *Recorder) {
 				recorder.Dropped(ctx, keptn.Started)
 				recorder.GivenAgain(ctx, "sh.keptn.event.test.triggered")
 			},
 			want: []string{"job_executor.events.retried{sh.keptn.event.test.triggered} 1", "keptn.events.dropped{started} 1"},
 		},
 		{
-			name: "what is active", what: func(_ context.Context, recorder *Recorder) {
+			name: "active runs", what: func(_ context.Context, recorder *Recorder) {
 				if err := recorder.Active(func() map[string]int { return map[string]int{"test": 2, "deployment": 1} }); err != nil {
 					panic(err)
 				}

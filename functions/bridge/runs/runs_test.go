@@ -72,20 +72,20 @@ func TestRunIsCancelledWhenItsSequenceWasAborted(t *testing.T) {
 		want    []string
 	}{
 		{
-			name:    "a task that was aborted",
+			name:    "an aborted task is cancelled",
 			counter: fixture.Counter{Answer: aborted},
 			want:    []string{"1-cancelled"},
 		},
-		{name: "not one that is open", open: open{task}, counter: fixture.Counter{Answer: aborted}},
+		{name: "an open task is not", open: open{task}, counter: fixture.Counter{Answer: aborted}},
 		{
-			name:    "not one that is only missing in the list",
+			name:    "a task missing in the list is not",
 			counter: fixture.Counter{Answer: running},
 		},
-		{name: "not one that Keptn does not know", counter: fixture.Counter{}},
-		{name: "not one that is completed", counter: fixture.Counter{Answer: completed}},
-		{name: "not while Keptn can't be asked", counter: fixture.Counter{Err: errDown}},
+		{name: "an unknown task is not", counter: fixture.Counter{}},
+		{name: "a completed task is not", counter: fixture.Counter{Answer: completed}},
+		{name: "no task while Keptn does not answer", counter: fixture.Counter{Err: errDown}},
 		{
-			name:    "not one that was reported",
+			name:    "a reported run is not",
 			ended:   true,
 			counter: fixture.Counter{Answer: aborted},
 		},
@@ -221,18 +221,18 @@ func TestNamedRunIsAnswered(t *testing.T) {
 			reply:   "1-reported",
 		},
 		{
-			name:    "it runs, though others finished the task",
+			name:    "it runs, and others finished the task",
 			event:   named(run.Running, ""),
 			counter: fixture.Counter{Answer: completed},
 		},
 		{name: "it runs", event: named(run.Running, ""), counter: fixture.Counter{Answer: running}, isThere: true},
 		{
-			name:    "its first Job is not there, and Keptn has a result",
+			name:    "its first Job is missing, and Keptn has a result",
 			event:   incomplete,
 			counter: fixture.Counter{Answer: completed},
 			reply:   "1-cancelled",
 		},
-		{name: "its first Job is not there", event: incomplete, counter: fixture.Counter{Answer: current}},
+		{name: "its first Job is missing", event: incomplete, counter: fixture.Counter{Answer: current}},
 		{
 			name:      "it runs, and Keptn has no started event",
 			event:     named(run.Running, ""),
@@ -241,8 +241,8 @@ func TestNamedRunIsAnswered(t *testing.T) {
 			delivered: keptn.Started,
 		},
 		{name: "it is silent", event: named(run.Running, "true"), counter: fixture.Counter{Answer: current}, isThere: true},
-		{name: "it is of what was only observed", event: observed(run.Running), counter: fixture.Counter{Err: errDown}},
-		{name: "that has ended", event: observed(run.Succeeded), counter: fixture.Counter{Err: errDown}, reply: "1-reported"},
+		{name: "a run of an observed event", event: observed(run.Running), counter: fixture.Counter{Err: errDown}},
+		{name: "an ended run of an observed event", event: observed(run.Succeeded), counter: fixture.Counter{Err: errDown}, reply: "1-reported"},
 		{name: "Keptn does not know it", event: named(run.Running, ""), counter: fixture.Counter{}, isThere: true},
 		{
 			name:    "Keptn can't be asked",

@@ -307,12 +307,12 @@ func TestCount(t *testing.T) {
 			want:       keptn.Count{Standing: keptn.Current, Started: 2},
 		},
 		{
-			name:       "another one started it, which is none of ours",
+			name:       "another integration started it",
 			executions: execution("started", "1", "0", started, "other"),
 			want:       keptn.Count{Standing: keptn.Current},
 		},
 		{
-			name:       "another installation did",
+			name:       "another installation started it",
 			executions: execution("started", "1", "0", started, keptn.Source+"-0badcafe", finished, keptn.Source+"-0badcafe"),
 			want:       keptn.Count{Standing: keptn.Current},
 		},
@@ -322,12 +322,12 @@ func TestCount(t *testing.T) {
 			want:       keptn.Count{Standing: keptn.Current, Finished: 1},
 		},
 		{
-			name:       "it was paused before anybody started",
+			name:       "it was paused before its start",
 			executions: execution("paused", "1", "0"),
 			want:       keptn.Count{Standing: keptn.Pending},
 		},
 		{
-			name:       "it was paused just now, which only the page tells",
+			name:       "it was paused just now, according to the sequence only",
 			executions: execution("started", "1", "0"),
 			states:     state("paused"),
 			want:       keptn.Count{Standing: keptn.Pending},
@@ -346,7 +346,7 @@ func TestCount(t *testing.T) {
 			want:       keptn.Count{Standing: keptn.Aborted},
 		},
 		{
-			name:       "that it was aborted is not confirmed",
+			name:       "an unconfirmed abort",
 			executions: execution("finished", "1", "0", started, keptn.Source),
 			states:     none,
 			want:       keptn.Count{Standing: keptn.Unknown},

@@ -91,7 +91,7 @@ func TestOAuthTokenIsFetchedAndUsed(t *testing.T) {
 			},
 		},
 		{
-			name:   "a refusal does not tell what the provider said",
+			name:   "a refusal hides the provider's answer",
 			oauth:  func(provider *provider) OAuth { return OAuth{TokenURL: provider.URL + "/token"} },
 			before: func(provider *provider) { provider.refuse = true },
 			calls:  1,

@@ -54,7 +54,7 @@ func TestReportedJobExpires(t *testing.T) {
 		job  batchv1.Job
 		want *int32
 	}{
-		{name: "once it has finished", job: job("a", run.Succeeded), want: new(int32(180))},
+		{name: "after its end", job: job("a", run.Succeeded), want: new(int32(180))},
 		{name: "not while it runs", job: job("a", run.Running)},
 		{name: "not with an invalid TTL", job: broken},
 	}
@@ -145,8 +145,8 @@ func TestJobOutlivesDeliveriesInFlight(t *testing.T) {
 		reported time.Duration
 		want     int32
 	}{
-		{name: "its own time is long enough", ttl: "21600", reported: time.Minute, want: 21600},
-		{name: "its own time is short", ttl: "60", want: 180},
+		{name: "its TTL is long enough", ttl: "21600", reported: time.Minute, want: 21600},
+		{name: "its TTL is short", ttl: "60", want: 180},
 		{name: "it was reported late", ttl: "60", reported: time.Hour, want: 3780},
 	}
 	for _, test := range tests {

@@ -58,15 +58,15 @@ func TestJobBecomesSpansBelowTheRuns(t *testing.T) {
 		want        []string
 	}{
 		{
-			name: "all that its pod did", job: job(first), pods: []corev1.Pod{pod(fetched, passed)},
+			name: "each phase of a pod", job: job(first), pods: []corev1.Pod{pod(fetched, passed)},
 			want: []string{"pending 1-2 FailedScheduling Pulling", "fetch files 2-3", "run 3-8", "greet 0-9 below RUN"},
 		},
 		{
-			name: "it waited for another one", job: job(`[{"name":"another"},{"name":"job-1-000-001"}]`), pods: []corev1.Pod{pod(nil, passed)},
+			name: "it waited for an earlier Job", job: job(`[{"name":"another"},{"name":"job-1-000-001"}]`), pods: []corev1.Pod{pod(nil, passed)},
 			want: []string{"queued 0-1", "pending 1-3 FailedScheduling Pulling", "run 3-8", "greet 0-9 below RUN"},
 		},
 		{
-			name: "what failed is marked", job: job(first), pods: []corev1.Pod{pod(fetched, failed)}, failure: "it broke\nand more",
+			name: "a failure is marked", job: job(first), pods: []corev1.Pod{pod(fetched, failed)}, failure: "it broke\nand more",
 			want: []string{"pending 1-2 FailedScheduling Pulling", "fetch files 2-3", "run 3-8 Error: it broke", "greet 0-9 Error: it broke below RUN"},
 		},
 		{
@@ -76,16 +76,16 @@ func TestJobBecomesSpansBelowTheRuns(t *testing.T) {
 			want: []string{"pending 1-2 FailedScheduling Pulling", "fetch files 2-3", "run 4-9", "greet 0-9 below RUN"},
 		},
 		{
-			name: "a container that is killed when its run is cancelled has not failed", job: job(first),
+			name: "a container killed by a cancellation has not failed", job: job(first),
 			pods: []corev1.Pod{pod(fetched, []corev1.ContainerStatus{ended(3, 8, 137)})},
 			want: []string{"pending 1-2 FailedScheduling Pulling", "fetch files 2-3", "run 3-8", "greet 0-9 below RUN"},
 		},
 		{
-			name: "a pod that never began", job: job(first), pods: []corev1.Pod{pod(nil, nil)}, failure: "no image",
+			name: "a pod that never started", job: job(first), pods: []corev1.Pod{pod(nil, nil)}, failure: "no image",
 			want: []string{"pending 1-9 FailedScheduling Pulling", "greet 0-9 Error: no image below RUN"},
 		},
 		{
-			name: "there is no pod", job: job(first), failure: "refused",
+			name: "no pod", job: job(first), failure: "refused",
 			want: []string{"pending 1-9 FailedScheduling Pulling", "greet 0-9 Error: refused below RUN"},
 		},
 		{
@@ -99,12 +99,12 @@ func TestJobBecomesSpansBelowTheRuns(t *testing.T) {
 			want: []string{"pending 1-1 FailedScheduling Pulling", "fetch files 1-6", "run 6-8 Error: it broke", "greet 0-9 Error: it broke below RUN"},
 		},
 		{
-			name: "nothing is before its task was triggered, though Kubernetes' seconds are", job: job(first), pods: []corev1.Pod{pod(fetched, passed)},
+			name: "no span starts before the trigger, though Kubernetes' seconds do", job: job(first), pods: []corev1.Pod{pod(fetched, passed)},
 			triggeredAt: noon.Add(2500 * time.Millisecond),
 			want:        []string{"pending 2.5-2.5", "fetch files 2.5-3", "run 3-8", "greet 2.5-9 below RUN"},
 		},
 		{
-			name: "nor after its end", job: job(first), pods: []corev1.Pod{pod(fetched, passed)}, triggeredAt: noon.Add(9500 * time.Millisecond),
+			name: "no span ends after the task", job: job(first), pods: []corev1.Pod{pod(fetched, passed)}, triggeredAt: noon.Add(9500 * time.Millisecond),
 			want: []string{"pending 9.5-9.5", "fetch files 9.5-9.5", "run 9.5-9.5", "greet 9.5-9.5 below RUN"},
 		},
 	}

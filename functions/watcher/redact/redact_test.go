@@ -105,7 +105,7 @@ func TestValuesAreRedacted(t *testing.T) {
 			name: "a whole Secret and one of its keys", env: []corev1.EnvVar{key("one", "OTHER")}, envFrom: []corev1.EnvFromSource{all("one")},
 			text: "correct horse, staple", want: "***, ***", found: []string{"OTHER of Secret one", "PASSWORD of Secret one"},
 		},
-		{name: "short values stay", envFrom: []corev1.EnvFromSource{all("one")}, text: "1234", want: "1234"},
+		{name: "short values are not redacted", envFrom: []corev1.EnvFromSource{all("one")}, text: "1234", want: "1234"},
 		{
 			name: "each line of a value", envFrom: []corev1.EnvFromSource{all("two")},
 			text: "log: -----BEGIN-----\nlog: first line\nlog: ab\nlog: -----END-----", want: "log: ***\nlog: ***\nlog: ab\nlog: ***",
@@ -119,7 +119,7 @@ func TestValuesAreRedacted(t *testing.T) {
 			name: "a deleted Secret withholds the log", envFrom: []corev1.EnvFromSource{all("gone")}, text: "staple", want: "staple",
 			withheld: "Secret gone was deleted while the task ran, or cannot be read",
 		},
-		{name: "an API server that is down is an error", envFrom: []corev1.EnvFromSource{all("bad")}, err: errDown},
+		{name: "an unreachable API server is an error", envFrom: []corev1.EnvFromSource{all("bad")}, err: errDown},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -205,7 +205,7 @@ func TestLogIsWithheldIfASecretChanged(t *testing.T) {
 		want   string
 	}{
 		{name: "created before", secret: secret("A", "staple")},
-		{name: "created in the second in which it started", secret: createdAt(noon.Add(started))},
+		{name: "created in the second of the start", secret: createdAt(noon.Add(started))},
 		{name: "created while it ran", secret: createdAt(noon.Add(started + time.Second)), want: "Secret one was changed while the task ran"},
 		{name: "updated before", secret: updated(started-clockSkew, data)},
 		{name: "updated at nearly the same time", secret: updated(started-clockSkew+time.Second, data), want: "Secret one was changed while the task ran"},

@@ -31,20 +31,20 @@ func TestParse(t *testing.T) {
 			},
 		},
 		{name: "a byte order mark", message: "\ufeff{\"result\":\"fail\"}", want: Result{Result: "fail", Data: map[string]any{}}},
-		{name: "null is like nothing", message: `{"result":null,"labels":null}`, want: Result{Data: map[string]any{}}},
+		{name: "null counts as no report", message: `{"result":null,"labels":null}`, want: Result{Data: map[string]any{}}},
 		{
-			name: "labels that are no text", message: `{"labels": {"null": null, "n": 5, "o": {"a": 1}, "l": [1, "<"], "big": 12345678901234567890, "b": true}}`,
+			name: "labels of other types", message: `{"labels": {"null": null, "n": 5, "o": {"a": 1}, "l": [1, "<"], "big": 12345678901234567890, "b": true}}`,
 			want: Result{
 				Data:   map[string]any{},
 				Labels: map[string]string{"n": "5", "o": `{"a":1}`, "l": `[1,"\u003c"]`, "big": "12345678901234567890", "b": "true"},
 			},
 		},
 		{
-			name: "a comma too many", message: `{"result": "fail", "message": "2 of 5 checks failed",}`,
+			name: "a trailing comma", message: `{"result": "fail", "message": "2 of 5 checks failed",}`,
 			want: mistakes("it is not a JSON object: invalid character '}' looking for beginning of object key string at byte 54"),
 		},
 		{
-			name: "an object that was cut off", message: `{"result": "fail`,
+			name: "a truncated object", message: `{"result": "fail`,
 			want: mistakes("it is not a JSON object: unexpected end of JSON input at byte 16"),
 		},
 		{
@@ -61,7 +61,7 @@ func TestParse(t *testing.T) {
 		},
 		{name: "a list", message: `[{"result":"fail"}]`, want: mistakes("it is not a JSON object, but a list; write {…}")},
 		{name: "an empty list", message: `[]`, want: mistakes("it is not a JSON object, but a list; write {…}")},
-		{name: "a number that no float64 holds", message: `{"a":{"value":[1, 1e400]}}`, want: mistakes("a.value[1] has the number 1e400, which is out of range")},
+		{name: "a number beyond float64", message: `{"a":{"value":[1, 1e400]}}`, want: mistakes("a.value[1] has the number 1e400, which is out of range")},
 		{name: "a NUL in a name", message: `{"a\u0000":1}`, want: mistakes(`the name of member "a\x00" contains a NUL character`)},
 		{name: "a duplicate member", message: `{"result":"fail","result":"pass"}`, want: mistakes("member result is a duplicate")},
 		{name: "too deep", message: deep, want: mistakes(strings.TrimSuffix(strings.Repeat("a.", maxDepth+1), ".") + " is nested deeper than 32 levels")},
@@ -136,11 +136,11 @@ func TestAttempt(t *testing.T) {
 		result    Result
 	}{
 		{name: "the one that succeeded", pods: []corev1.Pod{failed, passed}, succeeded: true, want: "passed"},
-		{name: "also if another was replaced", pods: []corev1.Pod{passed, running}, succeeded: true, want: "passed"},
+		{name: "the successful attempt, though another was replaced", pods: []corev1.Pod{passed, running}, succeeded: true, want: "passed"},
 		{name: "the last of a Job that failed", pods: []corev1.Pod{failed, last}, want: "last"},
-		{name: "what it reported", pods: []corev1.Pod{last, failed}, want: "failed", result: Result{Result: "fail", Data: map[string]any{}}},
-		{name: "none that succeeded is left", pods: []corev1.Pod{failed}, succeeded: true},
-		{name: "none is left"},
+		{name: "its report", pods: []corev1.Pod{last, failed}, want: "failed", result: Result{Result: "fail", Data: map[string]any{}}},
+		{name: "no successful attempt is left", pods: []corev1.Pod{failed}, succeeded: true},
+		{name: "no attempt is left"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
