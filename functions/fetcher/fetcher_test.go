@@ -120,7 +120,7 @@ func TestRun(t *testing.T) {
 			files: []string{"other"},
 			fault: []int{401},
 			want:  map[string]string{},
-			err:   "fetching other: the bridge answered 401: a fault",
+			err:   "fetch other: the bridge answered 401: a fault",
 		},
 	}
 	for _, test := range tests {
@@ -152,7 +152,7 @@ func TestAFileThatIsTooLargeIsNotWritten(t *testing.T) {
 		Gateway:       gateway(t, bridge(t, map[string]string{"large": strings.Repeat("x", files.MaxFileBytes+1)})),
 		Log:           slog.New(slog.DiscardHandler),
 	}
-	if err := fetcher.Run(t.Context()); err == nil || err.Error() != "fetching large: it has more than 67108864 bytes" {
+	if err := fetcher.Run(t.Context()); err == nil || err.Error() != "fetch large: it has more than 67108864 bytes" {
 		t.Errorf("got %v", err)
 	}
 	if difference := cmp.Diff(map[string]string{}, written(t, target)); difference != "" {

@@ -74,7 +74,7 @@ func TestCommand(t *testing.T) {
 		},
 		{name: "a folder", arguments: []string{"good"}},
 		{name: "the folder job itself", arguments: []string{"good/job"}},
-		{name: "a folder without any", arguments: []string{"empty"}, err: "looking into empty: there is no job/config.yaml"},
+		{name: "a folder without any", arguments: []string{"empty"}, err: "look into empty: there is no job/config.yaml"},
 		{
 			name:      "the standard input",
 			input:     "apiVersion: v3",
