@@ -19,7 +19,7 @@ import (
 
 // Versions of programs that are not in our go.mod files.
 const (
-	koVersion       = "v0.18.1"
+	koVersion       = "v0.19.1"
 	registryVersion = "v3.1.2"
 	traefikVersion  = "v3.6.12"
 	jaegerVersion   = "v1.76.0"

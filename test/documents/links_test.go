@@ -91,3 +91,28 @@ func TestEveryDocumentIsLinkedFromTheFirstPage(t *testing.T) {
 		}
 	}
 }
+
+// The first page requires the versions that the tests use.
+func TestRequiredVersionsAreTested(t *testing.T) {
+	readme := documents(t)["README.md"]
+	for _, required := range []struct {
+		name, file        string
+		tested, mentioned *regexp.Regexp
+	}{
+		{"Go", "go.mod", regexp.MustCompile(`(?m)^go (\d+\.\d+)`), regexp.MustCompile(`Go (\d+\.\d+)`)},
+		{"ko", "test/cluster/build.go", regexp.MustCompile(`koVersion += "v(\d+\.\d+)`), regexp.MustCompile(`ko\.build\) (\d+\.\d+)`)},
+		// Knative 1.21 has the modules of version 0.48.
+		{"Knative", "go.mod", regexp.MustCompile(`knative\.dev/serving v0\.(48)\.`), regexp.MustCompile(`install/\) 1\.(21)`)},
+	} {
+		content, err := os.ReadFile(filepath.Join(root, required.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tested, mentioned := required.tested.FindSubmatch(content), required.mentioned.FindStringSubmatch(readme)
+		if tested == nil || mentioned == nil {
+			t.Errorf("%s: no version in %s, or none in README.md", required.name, required.file)
+		} else if required.name != "Knative" && string(tested[1]) != mentioned[1] {
+			t.Errorf("%s: README.md requires %s, and the tests use %s", required.name, mentioned[1], tested[1])
+		}
+	}
+}

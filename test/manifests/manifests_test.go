@@ -313,3 +313,25 @@ func TestBaseImageIsNamedByItsDigest(t *testing.T) {
 		t.Errorf("it is not in:\n%s", content)
 	}
 }
+
+// Images contain the license. ko rejects symbolic links that leave kodata since version 0.19.
+func TestImagesContainTheLicense(t *testing.T) {
+	want, err := os.ReadFile("../../LICENSE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folders, err := filepath.Glob("../../functions/cmd/*/kodata")
+	if err != nil || len(folders) == 0 {
+		t.Fatalf("no kodata was found: %v", err)
+	}
+	for _, folder := range append(folders, "../../kodata") {
+		name := filepath.Join(folder, "LICENSE")
+		if info, err := os.Lstat(name); err != nil || !info.Mode().IsRegular() {
+			t.Errorf("%s is not a regular file: %v", name, err)
+			continue
+		}
+		if got, err := os.ReadFile(name); err != nil || string(got) != string(want) {
+			t.Errorf("%s differs from LICENSE: %v", name, err)
+		}
+	}
+}
