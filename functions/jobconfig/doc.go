@@ -1,4 +1,4 @@
-// Package jobconfig parses and validates job/config.yaml, the file in a Keptn project's Git repository that
-// defines which containers run for which events, and matches its actions against an event. It depends neither
-// on Kubernetes' nor on Keptn's API, so that authors can check a file without them.
+// Package jobconfig parses and validates job/config.yaml, the file in a Keptn project's Git repository with the
+// containers to run for each event. It also matches actions against events. Authors can use it without
+// Kubernetes and Keptn.
 package jobconfig

@@ -62,8 +62,8 @@ func (s *Source) awaitsAny() bool {
 	return false
 }
 
-// admit starts the oldest queued runs of a project, up to MaxActiveRuns. Admitted are the Jobs that it has started and
-// that the watch may not show yet. It returns which these are now.
+// admit starts the oldest queued runs of a project, up to MaxActiveRuns. Admitted are the started Jobs that the
+// watch may not show yet; admit returns the current ones.
 func (s *Source) admit(ctx context.Context, project string, admitted map[types.UID]bool) (still map[types.UID]bool, err error) {
 	still = map[types.UID]bool{}
 	queued, active := s.queuedOf(project)

@@ -21,8 +21,8 @@ import (
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
-// Reconcile advances a run, given all of its Jobs. It sends what has happened, and resends it until the run is
-// reported. Then it lets the Jobs expire. It returns when to reconcile again, 0 for not before a Job changes.
+// Reconcile advances a run, given all of its Jobs. It sends a completion and resends it until the run is
+// reported. Then it lets the Jobs expire. It returns when to reconcile again; 0 means when a Job changes.
 func (s *Source) Reconcile(ctx context.Context, runID string, jobs []*batchv1.Job) (again time.Duration, err error) {
 	if len(jobs) > 0 && !slices.ContainsFunc(jobs, func(job *batchv1.Job) bool { return !run.IsReported(job) || run.IsActive(job) }) {
 		s.forget(runID)

@@ -46,8 +46,8 @@ type source struct {
 	content []byte
 }
 
-// read reads files. For a folder it reads each job/config.yaml below it; - is the standard input. Its error
-// names what cannot be read.
+// read reads files. In a folder, it reads each job/config.yaml below; - is the standard input. Its error names
+// the unreadable file.
 func read(input io.Reader, names []string) (sources []source, err error) {
 	for _, name := range names {
 		paths := []string{name}

@@ -21,8 +21,8 @@ const (
 // LogType is the event type of both. The job-executor-service has it, too (pkg/eventhandler).
 const LogType = "sh.keptn.log.error"
 
-// Answer is what an executor or the watcher answers for a task. The bridge decodes it once, and
-// encodes Keptn's event from it only when it sends that event.
+// Answer is the answer of an executor or the watcher to a task. The bridge decodes it once, and encodes Keptn's
+// event last.
 type Answer struct {
 	Task  keptn.Task  `json:"task"`
 	Phase keptn.Phase `json:"phase"`

@@ -322,9 +322,9 @@ func turns(plan []Planned) [][]Planned {
 	return turns
 }
 
-// take adds a Job whose turn it is to the step; nil is a missing Job. It returns true if the Jobs behind it in
-// its action must wait or will not run. The very first Job is never resumed: it was created running, and others
-// have suspended it.
+// take adds a Job to the step when its turn has come; nil is a missing Job. It returns true if the Jobs behind
+// it in its action must wait or will not run. The very first Job is never resumed: it was created running, so
+// others have suspended it.
 func (s *Step) take(planned Planned, job *batchv1.Job, isFirst bool) (isLast bool) {
 	if job == nil {
 		s.Missing = append(s.Missing, planned)

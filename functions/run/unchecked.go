@@ -7,8 +7,8 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 )
 
-// Unchecked lists what a Job references that an earlier task may still create. The watcher checks
-// it before it starts the Job.
+// Unchecked lists objects that a Job references and an earlier task may still create. The watcher checks them
+// before the start of the Job.
 type Unchecked struct {
 	// Secrets and ServiceAccount are names in the Job's namespace.
 	Secrets        []string `json:"secrets,omitempty"`
@@ -32,9 +32,8 @@ func UncheckedOf(job *batchv1.Job) (unchecked Unchecked, err error) {
 	return unchecked, nil
 }
 
-// NotAllowed returns a message that an object does not exist or that tasks may not use it, and what
-// to do. It does not reveal which of the two is true. Label selects the objects that tasks may use;
-// it is empty if no selector is configured.
+// NotAllowed returns a message that an object is missing or forbidden, and the remedy. It does not reveal which
+// of the two is true. Label selects the allowed objects; it is empty if no selector is configured.
 func NotAllowed(kind, resource, namespace, name, label string) string {
 	text := fmt.Sprintf("%s %s does not exist in namespace %q, or tasks may not use it", kind, name, namespace)
 	if label == "" {

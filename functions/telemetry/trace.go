@@ -153,9 +153,9 @@ func (IDGenerator) NewSpanID(ctx context.Context, _ trace.TraceID) trace.SpanID 
 	return id
 }
 
-// Extension is the attribute of an event that holds the span in which it was sent (CloudEvents Distributed
-// Tracing extension). Unlike the HTTP header of the same name, which a Broker replaces with its own span, it
-// passes every Broker, and it also works for replies.
+// Extension is the attribute of an event with the sender's span (CloudEvents Distributed Tracing extension). A
+// Broker replaces the HTTP header of the same name by its own span, but passes this attribute on, also in
+// replies.
 const Extension = keptn.TraceparentExtension
 
 // Text returns the context's span as a traceparent (W3C Trace Context); empty if there is none.

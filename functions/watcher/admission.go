@@ -13,9 +13,8 @@ import (
 	"github.com/job-executor/job-executor/functions/run"
 )
 
-// Admission checks Secrets and service accounts that the executor could not check, since an earlier
-// task of the run may create them. It answers the same for what does not exist and for what may not
-// be used.
+// Admission checks Secrets and service accounts that an earlier task of the run may have created. Missing and
+// forbidden objects get the same answer.
 type Admission struct {
 	Client cluster.Client
 }

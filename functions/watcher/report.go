@@ -36,8 +36,8 @@ type report struct {
 	result result.Result
 }
 
-// reports collects the reports of ended Jobs. It mentions in them what cannot be read, which never holds a
-// result back.
+// reports collects the reports of ended Jobs. An unreadable part is mentioned in the report, and never delays a
+// result.
 func (w *Watcher) reports(ctx context.Context, ran []run.Ran) ([]report, error) {
 	var found []evidence
 	logs := 0
@@ -171,8 +171,8 @@ func startOf(job *batchv1.Job, attempt *corev1.Pod) time.Time {
 	return job.CreationTimestamp.Time
 }
 
-// evidence reads what Kubernetes says about a Job. It reads events only where they matter, since
-// the API server searches a whole namespace for them.
+// evidence reads the pods and events of a Job. It reads events only where they matter, because the API server
+// searches a whole namespace for them.
 func (w *Watcher) evidence(ctx context.Context, job *batchv1.Job, withEvents func(pods []corev1.Pod) bool) (evidence, error) {
 	pods, err := w.Pods.List(ctx, job)
 	if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) {

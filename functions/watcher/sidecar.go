@@ -44,7 +44,7 @@ func (w *Watcher) settleSidecars(ctx context.Context, jobs []batchv1.Job) error 
 	return nil
 }
 
-// sidecarNote says which containers failed a pod whose task succeeded, and what to do about it.
+// sidecarNote names the containers that failed a pod with a successful task, and the remedy.
 func sidecarNote(pod *corev1.Pod) string {
 	var names []string
 	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {

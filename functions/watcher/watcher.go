@@ -186,8 +186,7 @@ func (w *Watcher) next(ctx context.Context, asked protocol.Notice) (*event.Event
 	return nil, nil
 }
 
-// resume starts the Jobs whose turn it is. It gives up a Job that may not start, and the run advances without
-// it.
+// resume starts the next Jobs. A forbidden Job is given up, and the run advances without it.
 func (w *Watcher) resume(ctx context.Context, log *slog.Logger, asked protocol.Notice, jobs []*batchv1.Job) (*event.Event, error) {
 	var failures []error
 	givenUp := false

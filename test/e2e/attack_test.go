@@ -25,8 +25,8 @@ import (
 	"github.com/job-executor/job-executor/test/system"
 )
 
-// Somebody who can run containers in the Jobs' namespace, or in another one, and knows all of a task,
-// can neither end nor stop it, nor run anything in its name, nor read its files.
+// An attacker who runs containers in any namespace and knows everything about a task cannot end or stop the
+// task, run anything in its name, or read its files.
 func TestAttacksFromAContainer(t *testing.T) {
 	t.Parallel()
 	installed := connect(t)
@@ -135,8 +135,8 @@ func isAuthenticated[Value any](yes, no Value) Value {
 	return no
 }
 
-// New keys are made as the README tells; what is under way is sent again until each function has read those
-// of the others.
+// Keys are replaced as config/README.md says. Events in flight are resent until each function has read the new
+// keys.
 func TestKeysAreMadeAnew(t *testing.T) {
 	installed := connect(t)
 	before, err := installed.SigningKeys(t.Context())
@@ -170,8 +170,8 @@ actions:
 	ends(project, keptnContext, "hello from Git")
 }
 
-// Where Knative authenticates who sends, everything works as it does elsewhere, and the Broker itself
-// refuses what config/authentication does not allow.
+// With Knative's authentication of senders, everything works as without, and the Broker rejects events that
+// config/authentication does not allow.
 func TestKnativeAuthenticatesWhoSends(t *testing.T) {
 	installed := connect(t)
 	afterTest(t, func(ctx context.Context) error { return installed.Authenticate(ctx, isAuthenticated(true, false)) })

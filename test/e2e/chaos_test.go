@@ -38,12 +38,11 @@ func chaosSetting(t *testing.T, name string, otherwise float64) float64 {
 }
 
 const (
-	// countingLag is the longest that Keptn counts late; what it has not counted after
-	// lossTimeout is sent again.
+	// countingLag is the longest delay of Keptn's counting. Uncounted events are resent after lossTimeout.
 	countingLag = 30 * time.Second
 	lossTimeout = time.Minute
-	// chaosLimit is the time in which all has to have ended. Most of it goes into starting
-	// pods: three of each sequence, one or two a second.
+	// chaosLimit bounds the time until everything has ended. Most of it is needed to start pods: three per
+	// sequence, one or two a second.
 	chaosLimit = time.Hour
 )
 
@@ -201,8 +200,7 @@ func chaos(t *testing.T, installed *system.Installation, random *rand.Rand, sequ
 	)
 }
 
-// harm kills, stops and delays until the context ends, and returns how often. What it
-// does it prints.
+// harm kills, stops and delays until the context ends, prints each fault, and returns their number.
 func harm(ctx context.Context, t *testing.T, installed *system.Installation, random *rand.Rand) (number int) {
 	t.Helper()
 	kill := func(namespace, selector string) func(context.Context) error {
@@ -244,7 +242,7 @@ func harm(ctx context.Context, t *testing.T, installed *system.Installation, ran
 		}
 		fault := faults[random.IntN(len(faults))]
 		t.Logf("%s: %s", time.Now().Format(time.TimeOnly), fault.name)
-		// It ends by itself: it must not be left half done.
+		// It must not be interrupted halfway.
 		err := fault.do(context.WithoutCancel(ctx))
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			t.Logf("%s: %v", fault.name, err)

@@ -9,7 +9,7 @@ import (
 	"github.com/job-executor/job-executor/test/system"
 )
 
-// What test/embedded does is right if it is what Kubernetes and Knative do.
+// test/embedded must behave like Kubernetes and Knative.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	installed := connect(t)

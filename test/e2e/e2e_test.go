@@ -77,8 +77,7 @@ func installAndRun(m *testing.M) (code int, err error) {
 	return 0, afterwards(installed)
 }
 
-// afterwards looks at what the tests have left: nothing of it tells what is secret, and in all of
-// them together each right was needed.
+// afterwards checks all output of the tests for secrets, and that together they used every right.
 func afterwards(installed *system.Installation) error {
 	ctx, cancel := context.WithTimeout(context.Background(), runLimit)
 	defer cancel()
@@ -200,7 +199,7 @@ func succeeds(t *testing.T, installed *system.Installation, project, keptnContex
 	return events
 }
 
-// afterTest does something when a test has ended, which restores what it has changed.
+// afterTest runs a cleanup when a test has ended.
 func afterTest(t *testing.T, restore func(ctx context.Context) error) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -348,7 +347,7 @@ func TestTreeIsTheSameWithoutKnativesSpans(t *testing.T) {
 	isReadable(t, all)
 }
 
-// compareTimes compares the spans of a context's only Job with what Kubernetes says of it.
+// compareTimes compares the spans of a context's only Job with Kubernetes' times.
 func compareTimes(t *testing.T, installed *system.Installation, keptnContext string, spans []console.Span) {
 	t.Helper()
 	jobs, err := installed.Jobs(t.Context(), keptnContext)
@@ -448,8 +447,7 @@ actions:
 `)
 }
 
-// A program in a user's container writes a span, with nothing but what it finds in its
-// environment: it is a child of the container's run.
+// A program in a user's container finds the environment for a span below the container's run.
 func TestSpanOfAProgramIsBelowItsRun(t *testing.T) {
 	t.Parallel()
 	installed := connect(t)
@@ -740,8 +738,7 @@ actions:
 	compare(t, "events", []summary{{Type: name + ".started"}, {name + ".finished", "succeeded", "pass"}}, summaries(events))
 }
 
-// The end of a task triggers nothing; an action for it runs once it is subscribed to, and
-// Keptn is told nothing of it.
+// An action for the end of a task runs once it is subscribed to, and sends nothing to Keptn.
 func TestEventThatTriggersNothingRunsSilently(t *testing.T) {
 	t.Parallel()
 	installed := connect(t)
@@ -774,7 +771,7 @@ actions:
 	compare(t, "events after the end", summaries(events), summaries(console.Ours(again)))
 }
 
-// What the README says: the token is the user's, and applying again leaves it alone.
+// Applying again does not change the user's token.
 func TestApplyingTwiceLeavesTheTokenAlone(t *testing.T) {
 	installed := connect(t)
 	must(t, installed.MakeToken(t.Context()))
@@ -788,7 +785,7 @@ func TestApplyingTwiceLeavesTheTokenAlone(t *testing.T) {
 	}
 }
 
-// A release names its images, what is in them and what they stand on by digests.
+// A release lists its images, their contents and their base images by digest.
 func TestReleaseNamesEverythingByDigest(t *testing.T) {
 	t.Parallel()
 	manifests, sboms, err := connect(t).Release(t.Context(), t.TempDir())

@@ -46,8 +46,7 @@ actions:
 `}
 }
 
-// Whatever goes wrong with a Job on a real cluster, Keptn is told why, in Kubernetes'
-// own words and with what to do.
+// For each failure of a Job on a real cluster, Keptn's message has Kubernetes' reason and a remedy.
 func TestReasons(t *testing.T) {
 	installed := connect(t)
 	setStartDeadline(t, installed, startDeadline)
@@ -172,9 +171,8 @@ func TestReasons(t *testing.T) {
 	}
 }
 
-// With a namespace its roles are gone, so that nobody can see any more what was there; the
-// tasks whose Jobs ran in it end all the same, also those that had one in another. Whether
-// a Job fails since its pod is gone before it is gone itself is Kubernetes' chance.
+// Deleting a namespace also deletes its roles. Tasks with Jobs in it end all the same, also those with further
+// Jobs elsewhere. Whether a Job fails before it is deleted itself is up to Kubernetes.
 func TestNamespaceIsDeleted(t *testing.T) {
 	installed := connect(t)
 	namespace := "e2e-" + uuid.NewString()[:8]
@@ -223,8 +221,8 @@ func TestNamespaceIsDeleted(t *testing.T) {
 	}
 }
 
-// testPrivileged has a privileged task run in a namespace that enforces nothing, which it
-// may not, and then in the same one as it is for such tasks.
+// testPrivileged runs a privileged task in a namespace without a pod security level, where it must be rejected,
+// and then in a privileged one.
 func testPrivileged(t *testing.T, installed *system.Installation, namespace string) {
 	t.Helper()
 	files := acting(`{name: T, image: busybox, cmd: [grep], args: [CapEff, /proc/self/status], namespace: ` + namespace +

@@ -32,8 +32,7 @@ func overEachTransport(t *testing.T, installed *system.Installation, loss time.D
 	}
 }
 
-// What has to hold however the bridge reaches Keptn. It runs alone, not in parallel,
-// since it changes that for all, and kills the bridge.
+// These tests hold for both transports. They run alone, because they change the transport and kill the bridge.
 func TestTransports(t *testing.T) {
 	installed := connect(t)
 	overEachTransport(t, installed, system.CountingTime, func(t *testing.T, transport string) {
@@ -197,8 +196,8 @@ func testKilledBridge(t *testing.T, installed *system.Installation) {
 	}
 }
 
-// The bridge that began a task is killed before it ends: the trace is one tree all the same, but
-// for the sequence's own span, of which the next bridge has not seen the beginning.
+// If the bridge is killed during a task, the trace is still one tree, except for the sequence's own span: the
+// next bridge has not seen its start.
 func TestTraceGoesOnWithAnotherBridge(t *testing.T) {
 	installed := connect(t)
 	project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": `apiVersion: v2
@@ -221,8 +220,8 @@ actions:
     INTERNAL watcher run`+sentAndStarted("test")+completedAndFinished("test"))
 }
 
-// Of two bridges one is at work. When it is killed the other goes on, and what
-// reaches a standby is handled by the one that is elected.
+// One of two bridges is elected. When it is killed, the other takes over. A standby forwards events to the
+// elected bridge.
 func TestStandbyTakesOver(t *testing.T) {
 	installed := connect(t)
 	must(t, installed.Scale(t.Context(), 2))
@@ -243,8 +242,8 @@ func TestStandbyTakesOver(t *testing.T) {
 	}
 }
 
-// Keptn forgets the integration when it is uninstalled; a restart leaves it, with the
-// subscriptions that were edited.
+// Keptn forgets an uninstalled integration. After a restart, the integration and its edited subscriptions
+// remain.
 func TestIntegrationIsUnregisteredOnlyWhenUninstalled(t *testing.T) {
 	installed := connect(t)
 	t.Cleanup(func() {

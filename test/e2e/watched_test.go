@@ -38,8 +38,8 @@ func promtool(t *testing.T, arguments ...string) {
 	}
 }
 
-// fired is by which values of a series an alert does not fire, by which it does, of which task,
-// and what it says then. Lines of values may name their own series.
+// fired has, for an alert, series for which it does not fire, series for which it does, the task, and the
+// message. Lines of values may name their own series.
 type fired struct{ series, quiet, loud, task, summary string }
 
 func TestAlertsFire(t *testing.T) {
@@ -140,8 +140,7 @@ func slow(which, summary string) fired {
 	}
 }
 
-// What is shown, and what alerts go by, is there, by the names that they use: of all that the
-// tests did, up to here.
+// The dashboard and the alerts use existing metrics: after the tests so far, each has values.
 func TestEveryQueryHasData(t *testing.T) {
 	alerts, _, err := monitoring.Alerts(repository)
 	must(t, err)

@@ -173,8 +173,8 @@ func TestCasesOfJobConfig(t *testing.T) {
 	}
 }
 
-// What triggers nothing runs silently, once it is subscribed to: the end of a task, and an
-// event of three parts.
+// Events that trigger nothing run silently once they are subscribed to: the end of a task, and an event of
+// three parts.
 func TestEventThatTriggersNothingRunsSilently(t *testing.T) {
 	system := start(t, Options{})
 	keptn := console.Keptn{Call: system.Call}

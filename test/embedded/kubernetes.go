@@ -462,8 +462,8 @@ func (k *Kubernetes) listed(resource schema.GroupVersionResource, namespace, key
 // after it did.
 type Call func(ctx context.Context, operation string, do func() error) error
 
-// Client is the cluster as one program sees it: each call of Jobs and pods, but
-// not watches, is made by call. It is nil where nothing comes in between.
+// Client returns the cluster as one program sees it. Each call of Jobs and pods, but not watches, goes through
+// call; a nil call does nothing.
 func (k *Kubernetes) Client(call Call) kubernetes.Interface {
 	if call == nil {
 		call = func(_ context.Context, _ string, do func() error) error { return do() }

@@ -28,8 +28,8 @@ type Manifests struct {
 	variables map[string]map[string]string
 }
 
-// Environment is that of a workload's container, as far as it does not depend on its pod:
-// all settings, and what its manifest gives it.
+// Environment returns the environment of a workload's container, without values of its pod: all settings, and
+// the variables of its manifest.
 func (m Manifests) Environment(workload string) map[string]string {
 	variables := maps.Clone(m.Settings)
 	maps.Copy(variables, m.variables[workload])

@@ -60,7 +60,7 @@ func (n *Network) RoundTrip(request *http.Request) (*http.Response, error) {
 	go func() {
 		defer close(answered)
 		defer cancel()
-		// As net/http has it: who panics with it wants the connection to be reset.
+		// net/http resets the connection after this panic.
 		defer func() {
 			if reason := recover(); reason != nil && reason != http.ErrAbortHandler { //nolint:errorlint // it is the value itself
 				panic(reason)

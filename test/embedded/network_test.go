@@ -8,8 +8,7 @@ import (
 	"testing/synctest"
 )
 
-// A bridge that ends gives up what it was sending; what the Broker would do next for it reaches
-// nobody, as with http.Transport.
+// A stopped bridge abandons its requests. The Broker's later answer reaches nobody, as with http.Transport.
 func TestARequestThatIsOverReachesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

@@ -204,8 +204,8 @@ func start(t *testing.T, options Options) *System {
 	return system
 }
 
-// awaitTaken waits until an executor has seen the event of a context, and, if it has
-// something to run, until a container runs and Keptn knows that it was started.
+// awaitTaken waits until an executor has seen the event of a context. If the event has an action, it also waits
+// for a running container and for Keptn's started event.
 func awaitTaken(t *testing.T, system *System, keptn console.Keptn, project, keptnContext string, runs bool) {
 	t.Helper()
 	err := console.Eventually(t.Context(), flowLimit, func(ctx context.Context) error {

@@ -45,7 +45,7 @@ func awaitTrace(t *testing.T, system *System, keptnContext, want string) {
 	}
 }
 
-// No executor takes the task: what tells so is in the trace, and where it was tried.
+// If no executor accepts the task, the trace shows the reason and the attempts.
 func TestTraceOfATaskThatNobodyTakes(t *testing.T) {
 	refusing := http.HandlerFunc(func(writer http.ResponseWriter, _ *http.Request) {
 		http.Error(writer, "no memory on any node", http.StatusServiceUnavailable)
@@ -68,8 +68,8 @@ func TestTraceOfATaskThatNobodyTakes(t *testing.T) {
             PRODUCER bridge send sh.keptn.event.test.started`)
 }
 
-// The bridge that began a task is gone when it ends: its trace is one tree all the same, but for
-// the sequence's span, of which the other bridge has not seen the beginning.
+// If the bridge is replaced during a task, its trace is still one tree, except for the sequence's span: the
+// next bridge has not seen its start.
 func TestTraceGoesOnWithAnotherBridge(t *testing.T) {
 	system := start(t, Options{})
 	keptn := console.Keptn{Call: system.Call}

@@ -24,8 +24,8 @@ const (
 	corpus     = "../../functions/jobconfig/testdata/corpus"
 )
 
-// beyond are invalid files of the corpus of which the schema can't know it: it evaluates no
-// expression, counts nothing over the whole file, and compares no two places.
+// beyond are invalid files of the corpus that a schema cannot reject: it evaluates no expression, counts
+// nothing over the whole file, and compares no two places.
 func beyond() []string {
 	return []string{
 		"a-JSONPath-that-multiplies-what-it-selects", "aliases-that-multiply", "an-event-name-that-is-no-expression",

@@ -86,8 +86,7 @@ spec:
             - name: evaluation
 `)
 
-// start starts a control plane; it has the recordings' projects unless it is to be
-// empty.
+// start starts a control plane, empty or with the recordings' projects.
 func start(t *testing.T, options keptn.Options, empty bool) *keptn.Server {
 	t.Helper()
 	options.Directory, options.Token, options.Log = t.TempDir(), token, slog.New(slog.DiscardHandler)
@@ -120,8 +119,7 @@ type scenario struct {
 	empty bool
 	// publishes says that the recorded client published on the stream itself.
 	publishes bool
-	// early leaves answers where they were recorded, before the dispatch of what they
-	// answer.
+	// early leaves answers at their recorded place, before the dispatch.
 	early bool
 	// before is done before the step at a time.
 	before map[float64]func(t *testing.T, server *keptn.Server)
@@ -129,13 +127,9 @@ type scenario struct {
 	adapt func(recorded recording) recording
 }
 
-// scenarios are all recordings but 57-poison-no-source, in which Keptn's process
-// crashes again and again: there is no answer to compare, and what would crash it is
-// never sent (TestEncodeEvent). 56-jetstream has a test of its own. In 53, the
-// oversize message itself is not in the timeline: NATS is a real one here, too. 58,
-// 60, 61, 62 and 70 have their first steps only, as they were recorded; and in 61
-// it depends on milliseconds whether an answer was too early, so here none is (30 and
-// 31 have those that are).
+// scenarios are all recordings except 57-poison-no-source, in which Keptn's process crashes repeatedly: there
+// is no answer to compare, and the cause is never sent (TestEncodeEvent). 56-jetstream has its own test. In 53,
+// the timeline lacks the oversize message: NATS is a real one in both.
 var scenarios = append(plain(
 	"02-pass", "03-errored", "04-failed", "05-warning", "10-chain", "11-chain-errored", "12-chain-warning",
 	"20-double-started", "21-double-started-mixed", "22-finished-before-started", "23-finished-only",
@@ -180,8 +174,7 @@ func plain(names ...string) []scenario {
 	return all
 }
 
-// knownIntegration begins with the registration that Keptn had from an earlier
-// recording, and leaves out what was logged in it.
+// knownIntegration begins with Keptn's registration from an earlier recording, and leaves its log entries out.
 func knownIntegration(recorded recording) recording {
 	first := recorded.Timeline[0]
 	first.Status = http.StatusCreated
@@ -203,8 +196,7 @@ func knownIntegration(recorded recording) recording {
 	return recorded
 }
 
-// withDispatch adds that the task was dispatched, which was not recorded although it
-// was answered.
+// withDispatch adds the unrecorded dispatch of a task.
 func withDispatch(recorded recording) recording {
 	for index, listed := range recorded.Timeline {
 		var answer struct{ Events []map[string]any }
@@ -312,8 +304,7 @@ func TestStreamIsAsRecorded(t *testing.T) {
 
 var elided = regexp.MustCompile(`\{\s*"\$elided": true,\s*"length": (\d+),\s*"sha256": "([0-9a-f]+)",\s*"head": "(x+)"\s*\}`)
 
-// restored has the long texts that were left out of a recording, which are of one
-// letter each; their digests say whether they are right.
+// restored returns a recording with its long texts, which consist of one letter each. Their digests prove them.
 func restored(content []byte) []byte {
 	return elided.ReplaceAllFunc(content, func(match []byte) []byte {
 		parts := elided.FindSubmatch(match)
@@ -326,9 +317,8 @@ func restored(content []byte) []byte {
 	})
 }
 
-// replay sends what clients sent, and compares every answer and every message of
-// the stream, ids and times aside. Where the recording waited, it waits for the
-// recorded answer.
+// replay sends the clients' requests, and compares every answer and every message of the stream, except for ids
+// and times. Where the recording waited, it waits for the recorded answer.
 func replay(t *testing.T, server *keptn.Server, recorded recording, scenario scenario) {
 	t.Helper()
 	connection, err := nats.Connect(server.NATSURL)
@@ -432,9 +422,8 @@ func sent(body json.RawMessage) string {
 	return string(body)
 }
 
-// afterDispatch moves the publication of a triggered event before what was sent
-// in answer to it: in some recordings the answer was on its way already, and
-// still counted, since shipyard-controller publishes after it has taken note.
+// afterDispatch moves the publication of a triggered event before its answers. In some recordings an answer was
+// in flight already and still counted, because shipyard-controller publishes after it has stored the event.
 func afterDispatch(timeline []step) []step {
 	for index := range timeline {
 		var published struct {

@@ -117,7 +117,7 @@ type world struct {
 // faulty says whether faults are allowed now.
 func (w *world) faulty() bool { return !w.calm.Load() }
 
-// note records what happened in the history, by which two runs are compared.
+// note records a step in the history. Two runs of a seed must have the same history.
 func (w *world) note(format string, arguments ...any) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()

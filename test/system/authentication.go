@@ -162,7 +162,7 @@ func (i *Installation) SigningKeys(ctx context.Context) (map[string][]byte, erro
 	return keys, nil
 }
 
-// RemoveSigningKeys empties the Secrets with the functions' keys by the README's command.
+// RemoveSigningKeys empties the Secrets with the functions' keys by the command of config/README.md.
 func (i *Installation) RemoveSigningKeys(ctx context.Context) error {
 	for _, name := range signature.Names() {
 		err := i.command(ctx, "kubectl", "patch", "secret", signature.SecretOf(name), "-n", Namespace, "--type=json", "-p", `[{"op": "remove", "path": "/data"}]`)

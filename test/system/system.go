@@ -160,8 +160,7 @@ func (i *Installation) Release(ctx context.Context, directory string) (manifests
 	return manifests, sboms, err
 }
 
-// InstallConformance applies what the Broker's conformance test needs, and waits
-// until it is ready.
+// InstallConformance applies the objects of the Broker's conformance test, and waits until they are ready.
 func (i *Installation) InstallConformance(ctx context.Context) (conformance.Broker, error) {
 	// Create the Broker again: when Triggers change, Knative 1.21 sometimes keeps old subscribers in the
 	// channel, which causes duplicates.
@@ -215,8 +214,8 @@ func (i *Installation) BuildAndApply(ctx context.Context, path string) error {
 	return i.command(ctx, "ko", "apply", "--sbom=none", "-f", path)
 }
 
-// InstallJobSink builds and applies Knative's JobSink, of which the cluster has only the definition, and returns
-// what takes it away again.
+// InstallJobSink builds and applies Knative's JobSink, and returns a function that removes it. The cluster only
+// has its definition.
 func (i *Installation) InstallJobSink(ctx context.Context) (remove func(context.Context) error, err error) {
 	addons := filepath.Join(i.repository, "test", "cluster", "programs", "addons")
 	within := *i
@@ -253,8 +252,7 @@ func (i *Installation) Remove(ctx context.Context, path string) error {
 	return i.command(ctx, "kubectl", "delete", "--ignore-not-found", "-f", path)
 }
 
-// MakeToken makes the Secret with Keptn's token by the README's command, as its reader
-// does.
+// MakeToken creates the Secret with Keptn's token by the command of config/README.md.
 func (i *Installation) MakeToken(ctx context.Context) error {
 	err := i.command(ctx, "kubectl", "create", "secret", "generic", "keptn", "--namespace", Namespace, "--from-literal=KEPTN_API_TOKEN="+token)
 	if err != nil && strings.Contains(err.Error(), "already exists") {
@@ -272,8 +270,8 @@ func (i *Installation) Token(ctx context.Context) (string, error) {
 	return string(secret.Data["KEPTN_API_TOKEN"]), nil
 }
 
-// AddJobNamespace makes a namespace in which Jobs may run, as README.md tells: with the
-// roles and accounts of the first one, and named in JOB_NAMESPACES.
+// AddJobNamespace creates a namespace for Jobs as config/README.md says: with the roles and accounts of the
+// first one, and listed in JOB_NAMESPACES.
 func (i *Installation) AddJobNamespace(ctx context.Context, name string) error {
 	core, rbac := i.Kubernetes.CoreV1(), i.Kubernetes.RbacV1()
 	if _, err := core.Namespaces().Create(ctx, &corev1.Namespace{
@@ -335,8 +333,7 @@ func (i *Installation) SetStartDeadline(ctx context.Context, deadline time.Durat
 	return i.restartJobsource(ctx)
 }
 
-// SetMaxActiveRuns sets how many runs of a project may be active at a time. Executors know it once they have
-// started again.
+// SetMaxActiveRuns limits the active runs of a project. Executors read it when they start.
 func (i *Installation) SetMaxActiveRuns(ctx context.Context, most int) error {
 	if err := i.setOfJobs(ctx, "MAX_ACTIVE_RUNS_PER_PROJECT", strconv.Itoa(most)); err != nil {
 		return err
@@ -363,8 +360,8 @@ func (i *Installation) restartJobsource(ctx context.Context) error {
 	return i.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/jobsource", "--timeout=120s")
 }
 
-// TraceKnative has Knative write its own spans, or not: its pods read the setting when they
-// start, and those of our functions get it with the next Deployment of their revision.
+// TraceKnative enables or disables Knative's own spans. Knative's pods read the setting when they start; our
+// functions get it with the next Deployment of their revision.
 func (i *Installation) TraceKnative(ctx context.Context, on bool) error {
 	setting := map[string]any{"tracing-protocol": "none", "tracing-endpoint": nil}
 	if on { // as in test/cluster/files/knative-settings.yaml
@@ -421,8 +418,8 @@ func (i *Installation) observe(ctx context.Context, namespace string, change []b
 	return console.Eventually(ctx, settingLimit, func(ctx context.Context) error { return i.endTerminating(ctx, namespace, deployments) })
 }
 
-// endTerminating ends at once the pods of Deployments that are on their way out: they may go on for
-// minutes with what is under way. Its error is that there are more pods than there are to be.
+// endTerminating deletes terminating pods of Deployments at once. They could finish their work for minutes. It
+// returns an error if there are more pods than replicas.
 func (i *Installation) endTerminating(ctx context.Context, namespace string, deployments []string) error {
 	for _, name := range deployments {
 		deployment, err := i.Kubernetes.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
@@ -451,8 +448,8 @@ func (i *Installation) endTerminating(ctx context.Context, namespace string, dep
 	return nil
 }
 
-// CountingTime is after what time an event that Keptn for tests took, and has not counted,
-// is lost, unless it is told to count late.
+// CountingTime is the time after which test/keptn treats an accepted, uncounted event as lost, unless it counts
+// late on request.
 const CountingTime = 30 * time.Second
 
 // UseTransport has the bridge talk to Keptn over NATS or HTTP, and give up an event that
@@ -601,7 +598,7 @@ func (i *Installation) SendToBroker(ctx context.Context, content []byte) error {
 	if err != nil {
 		return err
 	}
-	// What is signed is the data as it stands in the event below.
+	// The signature covers the data as it appears in the event below.
 	var data bytes.Buffer
 	if err := json.Compact(&data, outgoing.Data()); err != nil {
 		return fmt.Errorf("read the data of an event: %w", err)

@@ -61,7 +61,7 @@ func (i *Installation) Leaks(ctx context.Context) ([]string, error) {
 	return slices.Compact(leaks), nil
 }
 
-// secrets are what nobody is to be told, as texts in which it would stand.
+// secrets are texts that no output may contain.
 func (i *Installation) secrets(ctx context.Context) (map[string][]byte, error) {
 	secrets := map[string][]byte{"Keptn's token": []byte(token)}
 	names := []string{embedded.GrantSecret}

@@ -43,12 +43,12 @@ func Extensions() []string {
 	return []string{errorCodeExtension, errorDataExtension, errorDestinationExtension}
 }
 
-// Handle ends a task as errored if no executor accepted its triggered event. It asks the watcher to do so,
-// because there may be Jobs all the same. It does nothing if an executor accepted the event and only its reply
-// was not delivered, because the inbox resends the event. It also does nothing if the Broker does not say what
-// the executor answered: then it has not asked one. (Knative's filter refuses an event for good if it cannot
-// read it in time, even for a Trigger that does not want it.) An observed event that its executor refused
-// becomes an entry of Keptn's log. Any other event is refused, so that its sender keeps and resends it.
+// Handle ends a task as errored if no executor accepted its triggered event, by asking the watcher: there may
+// be Jobs all the same. If an executor accepted the event and only its reply was not delivered, Handle does
+// nothing, because the inbox resends the event. The same holds if the Broker does not report an executor's
+// answer: no executor was asked. (Knative's filter replaces an event that it cannot read in time, even for a
+// Trigger that does not want it.) An observed event that its executor refused becomes an entry of Keptn's log.
+// Any other event is refused, so that its sender keeps and resends it.
 func (s *Sink) Handle(ctx context.Context, returned event.Event) (*event.Event, error) {
 	s.Count(ctx, returned.Type())
 	task, returned, err := keptn.ParseReceived(returned)

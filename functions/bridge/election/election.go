@@ -137,7 +137,7 @@ func (e *Election) Run(ctx context.Context, lead func(context.Context) error) er
 	return nil
 }
 
-// lock reports the holder whenever the Lease is read. A holder reads it whenever it cannot renew it at once.
+// lock reports the holder whenever the Lease is read. A holder that cannot renew the Lease reads it.
 type lock struct {
 	resourcelock.Interface
 	seen func(holder string)

@@ -56,9 +56,9 @@ type Outbox struct {
 	logged memory.Memory[bool]
 }
 
-// Handle decodes one answer and delivers it. It replies that the run is reported once Keptn has counted
-// its result, or that the run is cancelled if its sequence was aborted when it began. The Broker
-// redelivers the answer after an error that is not permanent.
+// Handle decodes one answer and delivers it. It replies that the run is reported once Keptn has counted the
+// result, or that the run is cancelled if its sequence was aborted before the start. After a retriable error,
+// the Broker redelivers the answer.
 func (o *Outbox) Handle(ctx context.Context, received event.Event) (*event.Event, error) {
 	answer, err := protocol.ParseAnswer(received)
 	if err != nil {

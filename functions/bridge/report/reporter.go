@@ -90,9 +90,8 @@ var ErrPending = errors.New("Keptn has not dispatched the task, or its sequence 
 type Delivery struct {
 	// Sent is true if an event of the answer's type was sent.
 	Sent bool
-	// Settled is true if Keptn has counted everything that it needs, including a finished event, or no
-	// longer waits for the task. If it is false without an error, Keptn has accepted the event and not
-	// counted it yet.
+	// Settled is true if Keptn needs nothing more for the task. If it is false without an error, Keptn has
+	// accepted the event and not counted it yet.
 	Settled bool
 	// Aborted is true if the task is settled because its sequence was aborted or timed out.
 	Aborted bool
@@ -305,8 +304,8 @@ func (r *Reporter) sendFitting(ctx context.Context, answer protocol.Answer, coun
 	}
 }
 
-// event builds Keptn's event of at most limit bytes. After a refusal it has nothing in it that the task or
-// the triggered event contributed. Its time is the time of sending: over NATS it must not run backwards.
+// event builds Keptn's event of at most limit bytes. After a refusal, it contains nothing from the task or the
+// triggered event. Its time is the time of sending: over NATS, times must not run backwards.
 func (r *Reporter) event(answer protocol.Answer, counted int, refusal string, now time.Time, limit int) (event.Event, error) {
 	task, outcome := answer.Task, answer.Outcome
 	if refusal != "" {

@@ -58,9 +58,9 @@ func (l *SizeLimit) lower(ctx context.Context, limit int, err error) bool {
 // minMessageBytes is the part of the message with precedence over reported data.
 const minMessageBytes = 4 << 10
 
-// Fit reduces a task and its outcome, whose event has size bytes, so that the event has at most limit bytes. It
-// truncates the message in the middle, with a note where all of it is. If that is not enough, it leaves out
-// reported data, the largest member first, and names it in the message; and finally the labels.
+// Fit reduces a task and its outcome, whose event has size bytes, to at most limit bytes. It truncates the
+// message in the middle, with a note about the full text. If that is not enough, it leaves out reported data,
+// the largest member first, and finally the labels. The message names what is left out.
 func Fit(task keptn.Task, outcome keptn.Outcome, size, limit int) (keptn.Task, keptn.Outcome) {
 	outcome.Data = maps.Clone(outcome.Data)
 	messageBytes := encodedSize(outcome.Message)

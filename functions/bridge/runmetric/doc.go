@@ -1,2 +1,2 @@
-// Package runmetric measures runs and waiting events for operators: what is stuck, what is slow, what fails.
+// Package runmetric measures runs and waiting events for operators: stuck, slow and failed ones.
 package runmetric

@@ -82,9 +82,9 @@ func (s situation) result() (keptn.RunResult, bool) {
 	}
 }
 
-// Handle answers jobsource's announcement of a run, which it repeats until the run is reported. It
-// replies that the run is cancelled or reported, if it is; and it resends a started event that Keptn
-// lacks. So a bridge catches up with everything that happened while no bridge ran.
+// Handle answers jobsource's announcement of a run, which is repeated until the run is reported. It replies
+// that the run is cancelled or reported, and resends a started event that Keptn lacks. So a new bridge catches
+// up with everything that happened while no bridge ran.
 func (r *Runs) Handle(ctx context.Context, received event.Event) (*event.Event, error) {
 	announced, err := protocol.NoticeOf(received, protocol.ActiveType)
 	if err != nil {

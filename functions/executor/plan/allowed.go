@@ -28,9 +28,9 @@ func (p Plan) checkImage(image string) error {
 	return nil
 }
 
-// secret returns a Secret that a task may reference: its name is listed, or it has the label. For a later task
-// it returns nil if neither is true yet, because an earlier task may create the Secret; the watcher checks it
-// before the task starts. It does not reveal whether a disallowed Secret exists.
+// secret returns a Secret that a task may reference: its name is listed, or it has the label. For a later task,
+// a missing or disallowed Secret is nil, because an earlier task may create it; the watcher checks it before
+// the task starts. The message does not reveal whether a disallowed Secret exists.
 func (p Plan) secret(ctx context.Context, namespace, name string, later bool) (*Object, error) {
 	found, err := p.Cluster.Secret(ctx, namespace, name)
 	if err != nil {

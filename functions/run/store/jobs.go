@@ -99,7 +99,7 @@ func (j *Jobs) List(ctx context.Context, runID string) ([]batchv1.Job, error) {
 	return jobs, nil
 }
 
-// Create creates a Job and returns it. It returns nil if the Job already exists, which is a success.
+// Create creates a Job and returns it; nil means that the Job already exists, which is a success.
 func (j *Jobs) Create(ctx context.Context, job *batchv1.Job) (created *batchv1.Job, err error) {
 	created, err = j.Client.Jobs(job.Namespace).Create(ctx, job, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {

@@ -136,8 +136,8 @@ func (r *Redactor) values(text string) string {
 	return redacted.String()
 }
 
-// Through returns a writer that cleans and redacts what is written to it, however it is split
-// into writes. Close writes the rest; it does not close the underlying writer.
+// Through returns a writer that cleans and redacts its input, in writes of any size. Close writes the rest, and
+// does not close the underlying writer.
 func (r *Redactor) Through(to io.Writer) io.WriteCloser {
 	values := &writer{redactor: r, to: to}
 	return &pipe{cleaner{to: values}, values}
@@ -223,7 +223,7 @@ func (r *Redactor) leaf(path string, value any, text string, changed func(path s
 // span is a part of a text, from its first byte until before its last.
 type span struct{ from, until int }
 
-// writer redacts what is written to it. It holds back only what may be the beginning of a value.
+// writer redacts its input. It holds back only a possible beginning of a value.
 type writer struct {
 	redactor *Redactor
 	to       io.Writer

@@ -16,9 +16,9 @@ import (
 // which has at most 100 levels.
 const maxDepth = 32
 
-// decode reads an object of JSON and returns what Keptn could not decode or store of it, each
-// with its place: it has to be well-formed, without a repeated member, a NUL in a member's name,
-// too deep a nesting, or a number that no float64 holds.
+// decode decodes a JSON object and returns its mistakes with their places. The object must be well-formed and
+// storable by Keptn: without duplicate members, NUL characters in names, too many levels, or numbers beyond
+// float64.
 func decode(text string) (data map[string]any, mistakes []string) {
 	var object map[string]any
 	if err := json.Unmarshal([]byte(text), &object); err != nil {

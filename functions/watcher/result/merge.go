@@ -10,9 +10,8 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 )
 
-// Merge adds what a task reports to the outcome of its run. The worst status and result win.
-// Objects are merged, and lists of the same member are appended. It returns the members that
-// other tasks reported with another value, which the task's value replaces.
+// Merge adds a task's report to the outcome of its run. The worst status and result win. Objects are merged,
+// and lists of the same member are appended. It returns the members of other tasks that the report replaces.
 func (r Result) Merge(outcome *keptn.Outcome) (replaced []string) {
 	if r.Status == keptn.StatusErrored || len(r.Mistakes) > 0 {
 		outcome.Status = keptn.StatusErrored
@@ -82,8 +81,8 @@ type Redactor interface {
 	Value(path string, value any, changed func(path string, keys []string)) any
 }
 
-// Redact redacts everything that a person or Keptn is shown of a report. It adds to the message
-// which members it changed, since others rely on their values.
+// Redact redacts all texts of a report for people and Keptn. It names changed members in the message, because
+// others rely on their values.
 func (r *Result) Redact(redactor Redactor) {
 	var changed []string
 	note := func(path string, keys []string) {
