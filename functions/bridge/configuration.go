@@ -121,7 +121,7 @@ type RegistrationConfiguration struct {
 	Deployment string `env:"DEPLOYMENT_NAME" envDefault:"bridge"`
 }
 
-// GrantConfiguration is who gets grants, and how they are signed.
+// GrantConfiguration has the receivers of grants and the key's Secret.
 type GrantConfiguration struct {
 	// FilesPort serves files to executors and Jobs, apart from events.
 	FilesPort int `env:"FILES_PORT" envDefault:"8081"`

@@ -66,7 +66,7 @@ type Dependencies struct {
 	Jitter func(time.Duration) time.Duration
 }
 
-// Connections are what a bridge obtains from its cluster and from NATS when it starts.
+// Connections are a bridge's keys and connections, obtained at its start.
 type Connections struct {
 	// GrantKey signs grants.
 	GrantKey []byte

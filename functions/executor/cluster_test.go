@@ -26,7 +26,7 @@ func TestOnlyPodSecurityRefusesAPod(t *testing.T) {
 		want   string
 		err    error
 	}{
-		{name: "it is admitted"},
+		{name: "admitted"},
 		{
 			name: "pod security", answer: forbidden(`violates PodSecurity "baseline:latest": non-default capabilities`),
 			want: `it violates PodSecurity "baseline:latest": non-default capabilities`,

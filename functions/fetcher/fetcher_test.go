@@ -114,9 +114,9 @@ func TestRun(t *testing.T) {
 			want:  map[string]string{"other": "4"},
 			err:   "could not find file or directory nowhere in the files of the service, the stage or the project",
 		},
-		{name: "it retries while the bridge is unreachable", files: []string{"other"}, fault: []int{503}, want: map[string]string{"other": "4"}},
+		{name: "retries while the bridge is unreachable", files: []string{"other"}, fault: []int{503}, want: map[string]string{"other": "4"}},
 		{
-			name:  "it does not retry a refusal",
+			name:  "no retry after a refusal",
 			files: []string{"other"},
 			fault: []int{401},
 			want:  map[string]string{},

@@ -18,7 +18,7 @@ const (
 )
 
 // Breaker stops calls that keep failing, by key: of a neighbour, a token or a sequence. After each pause it
-// allows one try. Pauses double. The zero value is ready, and it is safe for concurrent use.
+// allows one try. Pauses double. The zero value is ready. Safe for concurrent use.
 type Breaker struct {
 	mutex   sync.Mutex
 	backoff *flowcontrol.Backoff

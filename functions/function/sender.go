@@ -41,7 +41,7 @@ const (
 	maxReplyBytes   = 4 << 20
 )
 
-// Send posts an event within the context's span. It returns nil after a 2xx. It does not retry.
+// Send posts an event within the context's span. The error is nil after a 2xx. Send does not retry.
 func (s *Sender) Send(ctx context.Context, outgoing event.Event) error {
 	response, err := s.post(ctx, outgoing)
 	if err != nil {

@@ -106,12 +106,12 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 			},
 		},
 		{
-			name: "a key that is like no other", content: inTask("resources: {limits: {disk: 1}}"),
+			name: "an unknown key without a similar one", content: inTask("resources: {limits: {disk: 1}}"),
 			want: []string{"line 7, column 26: actions[0].tasks[0].resources.limits.disk is not a known key; valid keys are cpu, memory"},
 		},
 		{name: "a key twice", content: inTask("image: j"), want: []string{"line 7, column 5: actions[0].tasks[0].image is a duplicate of line 6"}},
 		{
-			name: "an event name that is no expression", content: named("*.triggered"),
+			name: "an invalid regular expression", content: named("*.triggered"),
 			want: []string{
 				`line 4, column 19: actions[0].events[0].name "*.triggered" is not a regular expression: missing argument to repetition operator: *; write .* for ` +
 					`any text, or the complete event type`,
@@ -129,7 +129,7 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 			want: []string{"line 7, column 11: actions[0].tasks[0].env[0] needs a name"},
 		},
 		{
-			name: "names that Kubernetes does not take",
+			name: "names that are invalid in Kubernetes",
 			content: inTask("namespace: a/b\nserviceAccount: ..\nenv:\n- {name: a/b, valueFrom: secret}\n- {name: A=B, value: x, valueFrom: string}\n" +
 				"- {name: größe, value: x, valueFrom: string}"),
 			want: []string{
@@ -145,7 +145,7 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 			want: []string{`line 7, column 56: actions[0].tasks[0].env[0].as "xml" must be one of string, json, yaml`},
 		},
 		{
-			name: "JSONPaths that are none", content: inTask("env: [{name: X, value: '$.[', valueFrom: event}, {name: Y, valueFrom: event}]"),
+			name: "invalid JSONPaths", content: inTask("env: [{name: X, value: '$.[', valueFrom: event}, {name: Y, valueFrom: event}]"),
 			want: []string{
 				"line 7, column 28: actions[0].tasks[0].env[0].value \"$.[\" is not a JSONPath; write, for example, " +
 					"$.data.service, $.data.list[0] or $.data.labels['build-id']",
@@ -181,7 +181,7 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 			},
 		},
 		{
-			name: "a profile that is not named", content: inTask("securityContext: {seccompProfile: {type: Localhost}}"),
+			name: "a profile without a path", content: inTask("securityContext: {seccompProfile: {type: Localhost}}"),
 			want: []string{
 				"line 7, column 39: actions[0].tasks[0].securityContext.seccompProfile needs localhostProfile if, and only if, the type is Localhost",
 			},
@@ -195,11 +195,11 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 			},
 		},
 		{
-			name: "an image that is none", content: "apiVersion: v2\nactions: [{tasks: [{image: 'a b'}]}]",
+			name: "an invalid image", content: "apiVersion: v2\nactions: [{tasks: [{image: 'a b'}]}]",
 			want: []string{`line 2, column 28: actions[0].tasks[0].image "a b" is not the name of an image: invalid reference format`},
 		},
 		{
-			name: "files that are not in the repository", content: inTask("files: [../x, a/../b, ~/c, 'd\\e']"),
+			name: "files outside of the repository", content: inTask("files: [../x, a/../b, ~/c, 'd\\e']"),
 			want: []string{
 				`line 7, column 13: actions[0].tasks[0].files[0] "../x" contains ..: use a path in the project's repository`,
 				`line 7, column 19: actions[0].tasks[0].files[1] "a/../b" contains ..: use a path in the project's repository`,
@@ -208,7 +208,7 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 			},
 		},
 		{
-			name: "annotations of ours, and such as are none", content: inTask("annotations: {Job-Executor.github.io/silent: 'true', 'a b': c}"),
+			name: "reserved and invalid annotations", content: inTask("annotations: {Job-Executor.github.io/silent: 'true', 'a b': c}"),
 			want: []string{
 				"line 7, column 19: actions[0].tasks[0].annotations.Job-Executor.github.io/silent is reserved: " +
 					"Job Executor keeps its own annotations below job-executor.github.io/",
@@ -216,7 +216,7 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 			},
 		},
 		{
-			name: "what is ours, in its place",
+			name: "extensions with mistakes",
 			content: inTask("labels: {keptn.sh/context: x, job-name: x, a b: x, team: 'x y'}\nimagePullSecrets: [~, A/B]\nnodeSelector: {disk: 'x y'}\n" +
 				"tolerations: [{kee: x}]\naffinity: 5\nvolumeSize: big\nretries: 11"),
 			want: []string{
@@ -274,7 +274,7 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 		},
 		{name: "too large", content: strings.Repeat("#", MaxBytes+1), want: []string{"it has 262145 bytes; the limit is 262144"}},
 		{
-			name: "an event name that is too long", content: named(strings.Repeat("a", 513)),
+			name: "a regular expression that is too long", content: named(strings.Repeat("a", 513)),
 			want: []string{
 				`line 4, column 19: actions[0].events[0].name "` + strings.Repeat(
 					"a",
@@ -287,14 +287,14 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 			want: []string{`line 4, column 19: actions[0].events[0].name "(abcdefgh){900}" is not a regular expression: its repetitions are too large`},
 		},
 		{
-			name:    "a JSONPath that multiplies what it selects",
+			name:    "a JSONPath with too many wildcards",
 			content: "apiVersion: v2\nactions:\n- name: A\n  events: [{name: x, jsonpath: {property: '$..*..*..*', match: x}}]\n",
 			want: []string{
 				"line 4, column 43: actions[0].events[0].jsonpath.property is a JSONPath with more than one .. or more than 2 wildcards: $..*..*..*",
 			},
 		},
 		{
-			name: "a JSONPath that is too long", content: inTask("env: [{name: X, valueFrom: event, value: $." + strings.Repeat("a", 600) + "}]"),
+			name: "a long JSONPath", content: inTask("env: [{name: X, valueFrom: event, value: $." + strings.Repeat("a", 600) + "}]"),
 			want: []string{"line 7, column 46: actions[0].tasks[0].env[0].value is a JSONPath of 602 characters; the limit is 512"},
 		},
 		{
@@ -348,7 +348,7 @@ func TestParseTakesWhatUsersWrite(t *testing.T) {
 			warnings: []string{"line 7, column 10: actions[0].tasks[0].cmd is one word, including the spaces; write a list for several words: [sh, -c]"},
 		},
 		{
-			name: "items that are nothing are empty texts", content: inTask("cmd: [a, ~, null, '']\nargs:\n- x\n-\n- y\nfiles: [~]"),
+			name: "empty items are empty texts", content: inTask("cmd: [a, ~, null, '']\nargs:\n- x\n-\n- y\nfiles: [~]"),
 			want: task(Task{Name: "T", Image: "i", Cmd: []string{"a", "", "", ""}, Args: []string{"x", "", "y"}, Files: []string{""}}),
 		},
 		{
@@ -399,7 +399,7 @@ func TestParseTakesWhatUsersWrite(t *testing.T) {
 		},
 		{name: "all files", content: inTask("files: [/, a/]"), want: task(Task{Name: "T", Image: "i", Files: []string{"/", "a/"}})},
 		{
-			name:    "wildcards, which are none",
+			name:    "literal wildcards",
 			content: inTask("files: ['*.txt']"),
 			want:    task(Task{Name: "T", Image: "i", Files: []string{"*.txt"}}),
 			warnings: []string{
@@ -448,9 +448,9 @@ func TestMistakesAreOfTheActionsThatMatch(t *testing.T) {
 		},
 		{name: "one that matches another event", content: "- name: Bad\n  event: release\n  image: i\n  cmd: {a: b}\n" + good},
 		{name: "one whose event can't be read, beside one that matches", content: "- name: Bad\n  event: '*.triggered'\n  image: i\n" + good},
-		{name: "only such, which does not name the event", content: "- name: Bad\n  event: '*.triggered'\n  image: i\n"},
+		{name: "only mistakes, without the event's type", content: "- name: Bad\n  event: '*.triggered'\n  image: i\n"},
 		{
-			name: "only such, which names it", content: "- name: Bad\n  evnt: sh.keptn.event.test.triggered\n  image: i\n",
+			name: "only mistakes, with the event's type", content: "- name: Bad\n  evnt: sh.keptn.event.test.triggered\n  image: i\n",
 			want: []string{"line 4, column 3: actions[0].evnt is not a known key; did you mean event?"},
 		},
 		{
@@ -458,12 +458,12 @@ func TestMistakesAreOfTheActionsThatMatch(t *testing.T) {
 			want: []string{"line 6, column 1: acton is not a known key; did you mean actions?"},
 		},
 		{
-			name: "no YAML, which names the event", content: good + "  cmd: [sh.keptn.event.test.triggered\n",
+			name: "invalid YAML with the event's type", content: good + "  cmd: [sh.keptn.event.test.triggered\n",
 			want: []string{"line 6, column 8: a closing ] or a comma is missing in this list"},
 		},
-		{name: "no YAML, which does not name it", content: good + "  cmd: [a\n"},
+		{name: "invalid YAML without the event's type", content: good + "  cmd: [a\n"},
 		{
-			name:    "a mistake in an action that could be read and is for another, which names the event",
+			name:    "a mistake in another action, with the event's type",
 			content: "- name: Bad\n  event: release\n  image: i\n  cmd: {sh.keptn.event.test.triggered: b}\n",
 		},
 	}
@@ -752,7 +752,7 @@ func TestMistakesSayWhatToWrite(t *testing.T) {
 			content: task("securityContext: {capabilities: {add: [CAP_SYS_ADMIN]}}"),
 			mistake: "actions[0].securityContext capability CAP_SYS_ADMIN needs allowPrivilegeEscalation: true; write capabilities without CAP_",
 		},
-		{name: "a pull secret as Kubernetes has it", content: task("imagePullSecrets: [{name: regcred}]")},
+		{name: "a pull secret in Kubernetes' form", content: task("imagePullSecrets: [{name: regcred}]")},
 		{name: "another format's key", content: task("workingDirectory: /"), mistake: "actions[0].workingDirectory is not a known key; did you mean workingDir?"},
 		{name: "another format's command", content: task("command: ls"), mistake: "actions[0].command is not a known key; did you mean cmd?"},
 		{
@@ -773,7 +773,7 @@ func TestMistakesSayWhatToWrite(t *testing.T) {
 			mistake: "actions[0].tasks[0].parallel is not a known key; move it to the action",
 		},
 		{
-			name:    "a source as Kubernetes has it",
+			name:    "a source in Kubernetes' form",
 			content: task("env: [{name: A, valueFrom: {secretKeyRef: {name: s, key: k}}}]"),
 			mistake: "actions[0].env[0].valueFrom must be one of event, secret, string; put secretKeyRef next to name, without valueFrom",
 		},

@@ -2,7 +2,7 @@ package jobconfig
 
 import "fmt"
 
-// decoder parses a file into a Config. It continues after invalid values, so that it finds all mistakes.
+// decoder parses a file into a Config. It continues after invalid values to find all mistakes.
 type decoder struct {
 	mistakes, warnings Mistakes
 	// visited counts values, including those that aliases repeat.

@@ -6,7 +6,7 @@ import (
 )
 
 // Envelope is an event as JSONPaths see it: an object with the members id, type, source, time, specversion,
-// shkeptncontext, gitcommitid and data. Numbers are json.Number, so that they keep their digits.
+// shkeptncontext, gitcommitid and data. Numbers are json.Number, with all digits.
 type Envelope map[string]any
 
 // MatchedAction is a matching action with its index in the file.

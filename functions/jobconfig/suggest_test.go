@@ -11,8 +11,8 @@ func TestDidYouMean(t *testing.T) {
 		{name: "the nearest", given: "imge", known: []string{"args", "image"}, want: "; did you mean image?"},
 		{name: "of several the first", given: "ame", known: []string{"name", "same"}, want: "; did you mean name?"},
 		{name: "a name with the same first letter is preferred", given: "sme", known: []string{"ame", "smp"}, want: "; did you mean smp?"},
-		{name: "not a name in which every letter differs", given: "xy", known: []string{"as"}},
-		{name: "not a name that is too different", given: "imaxxxx", known: []string{"image"}},
+		{name: "not a name with other letters only", given: "xy", known: []string{"as"}},
+		{name: "not a very different name", given: "imaxxxx", known: []string{"image"}},
 		{name: "in letters of any size", given: "Image", known: []string{"image"}, want: "; did you mean image?"},
 	}
 	for _, test := range tests {

@@ -98,7 +98,7 @@ func TestOldestQueuedRunsOfAProjectAreAdmitted(t *testing.T) {
 			still: []string{"old"},
 		},
 		{
-			name:   "an admitted run counts before the watch shows it",
+			name:   "an admitted run counts before the watch",
 			most:   2,
 			jobs:   three,
 			before: []string{"old"},

@@ -11,7 +11,7 @@ import (
 
 // remembered is the memory of a run that its Jobs do not hold.
 type remembered struct {
-	// sent is what was sent last, times is how often, and next is when it is sent again.
+	// sent is the last completion, times the number of attempts, and next the time of the next one.
 	sent  string
 	times int
 	next  time.Time
@@ -20,7 +20,7 @@ type remembered struct {
 	// pending is when each Job without a started pod was first seen. Kubernetes' own times are by another
 	// clock, which may be wrong or jump.
 	pending map[types.UID]time.Time
-	// logged has the Jobs for which Keptn's log already says why they wait.
+	// logged has the waiting Jobs with an entry in Keptn's log.
 	logged map[types.UID]bool
 }
 

@@ -143,19 +143,19 @@ func TestWhatProvesNothingIsRefused(t *testing.T) {
 		"its signature is no envelope": {
 			change: func(changed *event.Event) { changed.SetExtension(MaterialExtension, "e30=") }, want: "none of CloudEvents'",
 		},
-		"its signature is of something else": {change: withEnvelope(`{"payloadType":"x","signatures":[{}]}`), want: "none of CloudEvents'"},
-		"it has two signatures":              {change: withEnvelope(`{"payloadType":"` + payloadType + `","signatures":[{},{}]}`), want: "none of CloudEvents'"},
-		"its envelope has no signature":      {change: withEnvelope(`{"payloadType":"` + payloadType + `","signatures":[]}`), want: "none of CloudEvents'"},
-		"a function signed it that may not":  {signed: keys[Jobsource], want: `it is signed by "jobsource"`},
-		"another installation signed it":     {signed: others[Watcher], want: "its signature is wrong"},
-		"its id was changed":                 {change: func(changed *event.Event) { changed.SetID("2") }, want: "it was changed"},
-		"its source was changed":             {change: func(changed *event.Event) { changed.SetSource("x") }, want: "it was changed"},
-		"its type was changed":               {change: func(changed *event.Event) { changed.SetType("sh.keptn.event.test.started") }, want: "it was changed"},
-		"its type is nobody's":               {change: func(changed *event.Event) { changed.SetType("x") }, want: `it is signed by "watcher"`},
-		"its subject was changed":            {change: func(changed *event.Event) { changed.SetSubject("x") }, want: "it was changed"},
-		"its schema was changed":             {change: func(changed *event.Event) { changed.SetDataSchema("x:y") }, want: "it was changed"},
-		"its time was changed":               {change: func(changed *event.Event) { changed.SetTime(time.Unix(9, 0)) }, want: "it was changed"},
-		"its data was changed":               {change: func(changed *event.Event) { _ = changed.SetData("application/json", []byte(`{}`)) }, want: "it was changed"},
+		"its signature is of something else":     {change: withEnvelope(`{"payloadType":"x","signatures":[{}]}`), want: "none of CloudEvents'"},
+		"it has two signatures":                  {change: withEnvelope(`{"payloadType":"` + payloadType + `","signatures":[{},{}]}`), want: "none of CloudEvents'"},
+		"its envelope has no signature":          {change: withEnvelope(`{"payloadType":"` + payloadType + `","signatures":[]}`), want: "none of CloudEvents'"},
+		"signed by a function without the right": {signed: keys[Jobsource], want: `it is signed by "jobsource"`},
+		"signed by another installation":         {signed: others[Watcher], want: "its signature is wrong"},
+		"its id was changed":                     {change: func(changed *event.Event) { changed.SetID("2") }, want: "it was changed"},
+		"its source was changed":                 {change: func(changed *event.Event) { changed.SetSource("x") }, want: "it was changed"},
+		"its type was changed":                   {change: func(changed *event.Event) { changed.SetType("sh.keptn.event.test.started") }, want: "it was changed"},
+		"its type is nobody's":                   {change: func(changed *event.Event) { changed.SetType("x") }, want: `it is signed by "watcher"`},
+		"its subject was changed":                {change: func(changed *event.Event) { changed.SetSubject("x") }, want: "it was changed"},
+		"its schema was changed":                 {change: func(changed *event.Event) { changed.SetDataSchema("x:y") }, want: "it was changed"},
+		"its time was changed":                   {change: func(changed *event.Event) { changed.SetTime(time.Unix(9, 0)) }, want: "it was changed"},
+		"its data was changed":                   {change: func(changed *event.Event) { _ = changed.SetData("application/json", []byte(`{}`)) }, want: "it was changed"},
 		"its kind of data was changed": {
 			change: func(changed *event.Event) { _ = changed.SetData("text/plain", changed.Data()) }, want: "it was changed",
 		},
@@ -468,9 +468,9 @@ func TestFilesAreReadAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	second := write()
-	check("at once after they changed", first)
+	check("at once after a change", first)
 	now = now.Add(freshFor)
-	check("a while after they changed", second)
+	check("a while after a change", second)
 	if err := os.WriteFile(filepath.Join(directory, "key.pem"), []byte("a password"), 0o600); err != nil {
 		t.Fatal(err)
 	}

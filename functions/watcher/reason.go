@@ -38,7 +38,7 @@ const (
 
 const podDeleted = "The pod was deleted before the task ended, by hand or with its node or namespace. Run the sequence again."
 
-// failure returns a sentence about why a Job failed, from the most specific fact, and what to do about it.
+// failure returns a sentence about why a Job failed, from the most specific fact, and the remedy.
 func (e evidence) failure() string {
 	if why := e.job.Annotations[run.FailureAnnotation]; why != "" {
 		return why

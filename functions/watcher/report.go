@@ -171,7 +171,7 @@ func startOf(job *batchv1.Job, attempt *corev1.Pod) time.Time {
 	return job.CreationTimestamp.Time
 }
 
-// evidence reads the pods and events of a Job. It reads events only where they matter, because the API server
+// evidence reads the pods and events of a Job. Events are read only where they matter, because the API server
 // searches a whole namespace for them.
 func (w *Watcher) evidence(ctx context.Context, job *batchv1.Job, withEvents func(pods []corev1.Pod) bool) (evidence, error) {
 	pods, err := w.Pods.List(ctx, job)

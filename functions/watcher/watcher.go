@@ -36,7 +36,7 @@ type Runs interface {
 	MarkReported(ctx context.Context, job *batchv1.Job, at time.Time) error
 }
 
-// Pods reads the pods of a Job and what they printed, as store.Pods does.
+// Pods reads the pods of a Job and their logs, as store.Pods does.
 type Pods interface {
 	List(ctx context.Context, job *batchv1.Job) ([]corev1.Pod, error)
 	Log(ctx context.Context, pod *corev1.Pod, container string, to io.Writer) error
@@ -49,7 +49,7 @@ type Watcher struct {
 	Pods Pods
 	// Secrets are redacted in everything that Keptn gets.
 	Secrets redact.Reader
-	// Rules decide whether a Job may still use what it names when its turn comes; nil allows all.
+	// Rules decide whether a Job may use its Secrets and account when its turn comes; nil allows all.
 	Rules Rules
 	// MaxLogBytes bounds the excerpt of one container's log.
 	MaxLogBytes int

@@ -649,7 +649,7 @@ func TestReasons(t *testing.T) {
 		}), want: `The pod was evicted (Usage of EmptyDir volume "tmp" exceeds the limit "100Mi". ). ` +
 			`The volume at /tmp is full. Raise JOB_TMP_SIZE of the installation.`},
 		{
-			name: "its node was lost",
+			name: "lost node",
 			job:  failed("BackoffLimitExceeded", ""),
 			pods: changed(pod(), disrupted("DeletionByTaintManager", "")),
 			want: "Node node-1 was lost. Run the sequence again.",
@@ -664,7 +664,7 @@ func TestReasons(t *testing.T) {
 			want: podDeleted,
 		},
 		{
-			name: "it was preempted",
+			name: "preempted",
 			job:  failed("BackoffLimitExceeded", ""),
 			pods: changed(pod(exited("task", 137)), disrupted("PreemptionByScheduler", "more important")),
 			want: "Kubernetes stopped the pod (PreemptionByScheduler: more important). Run the sequence again.",
@@ -682,7 +682,7 @@ func TestReasons(t *testing.T) {
 			pods: []corev1.Pod{pod(exited("fetch-files", 1))},
 			want: "The files of the task could not be fetched.",
 		},
-		{name: "it was given up", job: givenUp, want: "The pod did not start within 5m0s. no image"},
+		{name: "given up", job: givenUp, want: "The pod did not start within 5m0s. no image"},
 		{
 			name: "any other reason, in Kubernetes' words",
 			job:  failed("PodFailurePolicy", "rule 1"),

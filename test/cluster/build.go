@@ -107,7 +107,7 @@ func (c *cluster) artifacts() []artifact {
 	}
 }
 
-// build builds what is missing in the cache. It can be interrupted at any time.
+// build builds the missing parts of the cache. It may be interrupted at any time.
 func (c *cluster) build(ctx context.Context) error {
 	if err := c.check(); err != nil {
 		return err

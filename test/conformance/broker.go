@@ -35,7 +35,7 @@ func (b Broker) send(ctx context.Context, sent event.Event) (int, error) {
 	return status, err
 }
 
-// seen returns what subscribers have seen of an event and its replies.
+// seen returns the subscribers' records of an event and its replies.
 func (b Broker) seen(ctx context.Context, id string) ([]Seen, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, b.SubscriberURL+"/?id="+id, nil)
 	if err != nil {

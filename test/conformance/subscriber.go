@@ -39,8 +39,8 @@ type Seen struct {
 	ErrorData string `json:"errorData,omitempty"`
 }
 
-// Subscriber answers events at any path by their scripts. GET /?id= lists what it has seen as JSON. An event
-// and its replies have the same subject.
+// Subscriber answers events at any path by their scripts. GET /?id= lists its records as JSON. An event and its
+// replies have the same subject.
 type Subscriber struct {
 	mutex sync.Mutex
 	seen  map[string]map[string]*Seen
@@ -49,7 +49,7 @@ type Subscriber struct {
 // NewSubscriber returns a subscriber that has seen no event.
 func NewSubscriber() *Subscriber { return &Subscriber{seen: map[string]map[string]*Seen{}} }
 
-// ServeHTTP receives an event, or lists what was seen.
+// ServeHTTP receives an event, or lists the records.
 func (s *Subscriber) ServeHTTP(writer http.ResponseWriter, request *http.Request) {
 	if request.Method == http.MethodGet {
 		writer.Header().Set("Content-Type", "application/json")

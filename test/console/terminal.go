@@ -66,7 +66,7 @@ func (t *Terminal) Indented(text string) {
 	t.print("    " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n    "))
 }
 
-// Line prints an occurrence: who, to whom (if anybody), and what.
+// Line prints an occurrence: its actor, the recipient (if any), and the action.
 func (t *Terminal) Line(from, to, what string) {
 	colour := ""
 	switch {

@@ -36,7 +36,7 @@ func TestEveryMessageIsExplained(t *testing.T) {
 	}
 }
 
-// verb matches what fmt replaces.
+// verb matches the verbs of fmt.
 var verb = regexp.MustCompile(`%[a-z]`)
 
 // isExplained reports whether a line of the page has the fixed parts of a message in their order.

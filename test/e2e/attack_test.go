@@ -55,8 +55,8 @@ actions:
 	for namespace, want := range map[string]map[string]string{
 		// From there only the bridge's files can be reached, which Jobs get.
 		system.JobsNamespace: {"bridge-files.": "401"},
-		// From another one the Broker can be, and takes events from everybody, unless Knative
-		// authenticates who sends.
+		// From another namespace the Broker can be reached. It accepts events from everybody, unless Knative
+		// authenticates senders.
 		"default": {"broker-ingress.": isAuthenticated("401", "202")},
 	} {
 		answers, wanted := tryAll(t, installed, namespace, requests), map[string]string{}
@@ -86,8 +86,7 @@ actions:
 	}))
 }
 
-// tryAll tries attacks from a container in a namespace, and returns what status was answered to each,
-// or nothing.
+// tryAll tries attacks from a container in a namespace, and returns the status of each response, if any.
 func tryAll(t *testing.T, installed *system.Installation, namespace string, attacks []attack.Request) map[string]string {
 	t.Helper()
 	pods := installed.Kubernetes.CoreV1().Pods(namespace)
@@ -126,8 +125,8 @@ func tryAll(t *testing.T, installed *system.Installation, namespace string, atta
 	return answers
 }
 
-// isAuthenticated returns the first value if all tests run on a Knative that authenticates who sends
-// (AUTHENTICATION=1), else the second.
+// isAuthenticated returns the first value if Knative authenticates senders in all tests (AUTHENTICATION=1),
+// otherwise the second.
 func isAuthenticated[Value any](yes, no Value) Value {
 	if os.Getenv("AUTHENTICATION") != "" {
 		return yes

@@ -98,7 +98,7 @@ actions:
 
 const (
 	chaosSLO = "objectives: [{sli: errors, pass: [{criteria: ['<=1']}]}]\ntotal_score: {pass: '90%'}\n"
-	// chaosSecret is the Secret that is rotated, and chaosValue what all its values begin with.
+	// chaosSecret is the rotated Secret, and chaosValue the beginning of all its values.
 	chaosSecret, chaosValue = "chaos", "the-value-in-chaos-"
 	// evaluatedEach is how many sequences there are for one with an evaluation.
 	evaluatedEach = 4

@@ -97,9 +97,8 @@ func afterwards(installed *system.Installation) error {
 	if err != nil {
 		return err
 	}
-	// What only happens seldom: that Kubernetes refuses a run half-way, that two deliveries make the
-	// same Job at once, and that nothing enforces pod security where a privileged task is to run.
-	// Tests of the executor have each of them.
+	// Rare events need these rights: Kubernetes refuses a run halfway, two deliveries create the same Job at
+	// once, and a privileged task meets a namespace without a level. Tests of the executor cover them.
 	seldom := []string{
 		"job-executor:executor may delete jobs in job-executor-jobs", "job-executor:executor may get jobs in job-executor-jobs",
 		"job-executor:executor may get namespaces in job-executor-jobs",

@@ -19,7 +19,7 @@ import (
 	"github.com/job-executor/job-executor/test/system"
 )
 
-// What a job/config.yaml may say that only a real kubelet can show to work.
+// Only a real kubelet can show that these parts of job/config.yaml work.
 func TestJobConfig(t *testing.T) {
 	t.Parallel()
 	installed := connect(t)

@@ -25,7 +25,7 @@ import (
 	"github.com/job-executor/job-executor/test/system"
 )
 
-// startDeadline is short here, so that what can't start is soon told.
+// startDeadline is short, so that failures to start are reported soon.
 const startDeadline = 20 * time.Second
 
 // setStartDeadline sets the time in which a Job's pod has to start, for as long as a test

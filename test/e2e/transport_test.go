@@ -46,7 +46,7 @@ func TestTransports(t *testing.T) {
 // An abort alone, for a quick look.
 func TestAbort(t *testing.T) { testAbort(t, connect(t), "nats") }
 
-// Two stages, the second of which waits for an approval-like task of the first.
+// Two stages. The second one waits for an approval-like task of the first.
 func testTwoStages(t *testing.T, installed *system.Installation) {
 	t.Helper()
 	const approval = "sh.keptn.event.sign-off.triggered"
@@ -204,7 +204,7 @@ func TestTraceGoesOnWithAnotherBridge(t *testing.T) {
 actions:
   - {name: Wait, event: test.triggered, image: busybox, cmd: [sleep], args: ["20"]}
 `})
-	// What is not exported yet goes with the process.
+	// Spans in memory end with the process.
 	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		spans, err := installed.Trace(ctx, console.TraceID(keptnContext))
 		if err == nil && !slices.ContainsFunc(spans, func(span console.Span) bool { return span.Name == "process sh.keptn.event.test.started" }) {

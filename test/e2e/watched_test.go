@@ -127,7 +127,7 @@ func TestAlertsFire(t *testing.T) {
 	promtool(t, "test", "rules", file)
 }
 
-// slow is a histogram of which, loud, three values of four are above a minute.
+// slow is a histogram with three of four values above a minute.
 func slow(which, summary string) fired {
 	bucket := func(boundary, values string) string {
 		return fmt.Sprintf(`job_executor_task_%s_duration_seconds_bucket{le=%q} <- %s`, which, boundary, values)
@@ -176,7 +176,7 @@ func TestEveryQueryHasData(t *testing.T) {
 	}
 }
 
-// From what was slow one click leads to why.
+// One click leads from a slow task to the reason.
 func TestExemplarsNameTracesThatAreInJaeger(t *testing.T) {
 	installed := connect(t)
 	project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "hello\n"})
@@ -195,7 +195,7 @@ func TestExemplarsNameTracesThatAreInJaeger(t *testing.T) {
 	}))
 }
 
-// What is no delivery is no trace: neither Leases nor pings, polls and health checks are.
+// Only deliveries are traced: no Leases, pings, polls or health checks.
 func TestSearchInJaegerListsTasksOnly(t *testing.T) {
 	installed := connect(t)
 	for _, function := range system.Functions() {

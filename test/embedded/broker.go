@@ -143,8 +143,8 @@ func address(destination pkgduckv1.Destination, namespace string) string {
 	return base
 }
 
-// all returns a filter that passes what each of Knative's own filters passes. (Knative's own all and any
-// reorder themselves in goroutines, which race with their use.)
+// all returns a filter that combines Knative's own filters. (Knative's own all and any reorder themselves in
+// goroutines and race with their use.)
 func all(filters []eventingv1.SubscriptionsAPIFilter) (func(context.Context, event.Event) bool, error) {
 	var parts []func(context.Context, event.Event) bool
 	for _, filter := range filters {

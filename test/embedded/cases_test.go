@@ -272,7 +272,7 @@ func TestEventThatTriggersNothingRunsSilently(t *testing.T) {
 	}
 }
 
-// logOf is what Keptn's log of the integration says of the task of a context.
+// logOf returns the entries of Keptn's log of the integration about the task of a context.
 func logOf(ctx context.Context, keptn console.Keptn, keptnContext string) (string, error) {
 	events, err := keptn.Events(ctx, keptnContext)
 	if err != nil {

@@ -566,7 +566,7 @@ func (s *secrets) Get(ctx context.Context, name string, options metav1.GetOption
 	return result(ctx, s.client, "get secret "+name, func() (*corev1.Secret, error) { return s.SecretInterface.Get(ctx, name, options) })
 }
 
-// GetLogs returns a request for what a container has printed so far.
+// GetLogs returns a request for a container's output so far.
 func (p *pods) GetLogs(name string, options *corev1.PodLogOptions) *rest.Request {
 	read := func(request *http.Request) (*http.Response, error) {
 		content, err := result(request.Context(), p.client, "log "+name+" "+options.Container, func() ([]byte, error) {

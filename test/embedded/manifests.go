@@ -23,8 +23,7 @@ type Manifests struct {
 	Triggers []eventingv1.Trigger
 	// Settings are the data of all ConfigMaps of the installation.
 	Settings map[string]string
-	// variables are what containers are given besides, by the name of their Deployment or
-	// Knative Service.
+	// variables are further variables of containers, by the name of their Deployment or Knative Service.
 	variables map[string]map[string]string
 }
 

@@ -26,7 +26,7 @@ const (
 	flowLimit = 30 * time.Second
 )
 
-// told is what Keptn was told of a sequence, by us.
+// told has our events of a sequence in Keptn.
 type told struct {
 	Stage  string
 	Events []string

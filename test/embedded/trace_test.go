@@ -116,7 +116,7 @@ func TestTraces(t *testing.T) {
       INTERNAL executor read job/config.yaml`
 	const sent = `
   PRODUCER bridge send sh.keptn.event.test.triggered` + started
-	// completed is what the completion of a Job leads to.
+	// completed returns the spans after the completion of a Job.
 	completed := func(below string) string {
 		return `
   PRODUCER jobsource send io.github.job-executor.job.completed
@@ -166,7 +166,7 @@ SERVER bridge RUN test = timeout ! Task 'A' failed: The task did not finish with
     INTERNAL watcher run` + sent + completed(finished+logs),
 		},
 		{
-			name: "two Jobs, of which the second fails",
+			name: "two Jobs, and the second one fails",
 			config: "apiVersion: v2\nactions:\n- name: A\n  events: [{name: test.triggered}]\n  tasks:\n" +
 				"  - {name: one, image: alpine, cmd: ['true']}\n  - {name: two, image: alpine, cmd: [sh, -c, exit 3]}\n",
 			want: failed + `Task 'two' failed: Container task failed (Reason: Error, ExitCode: 3).

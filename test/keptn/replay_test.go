@@ -625,7 +625,7 @@ func normalized(body []byte) any {
 	return value
 }
 
-// normalizedMessages remembers messages, some of which are large and asked for often.
+// normalizedMessages remembers messages. Some of them are large and requested often.
 var normalizedMessages sync.Map
 
 // normalizedAll compares messages as a set: the API and the controller publish

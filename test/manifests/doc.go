@@ -1,2 +1,2 @@
-// Package manifests tests what `ko apply -f config/` installs, and the imports of packages.
+// Package manifests tests the installation by `ko apply -f config/`, and the imports of packages.
 package manifests

@@ -247,7 +247,7 @@ func (i *Installation) Apply(ctx context.Context, path string) error {
 	return i.command(ctx, "kubectl", "apply", "-f", path)
 }
 
-// Remove deletes what a manifest has.
+// Remove deletes the objects of a manifest.
 func (i *Installation) Remove(ctx context.Context, path string) error {
 	return i.command(ctx, "kubectl", "delete", "--ignore-not-found", "-f", path)
 }
@@ -570,7 +570,7 @@ func (i *Installation) Exec(ctx context.Context, job *batchv1.Job, command ...st
 	return i.command(ctx, "kubectl", append([]string{"exec", "-n", job.Namespace, "-c", run.TaskContainer, "job/" + job.Name, "--"}, command...)...)
 }
 
-// Log is what a Job's container printed.
+// Log returns the output of a Job's container.
 func (i *Installation) Log(ctx context.Context, job *batchv1.Job) (string, error) {
 	core := i.Kubernetes.CoreV1()
 	pods, err := core.Pods(job.Namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + job.Name})

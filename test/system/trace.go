@@ -99,7 +99,7 @@ func (i *Installation) traces(ctx context.Context, query string) ([][]console.Sp
 			var attributes []string
 			for _, tag := range span.Tags {
 				tags[tag.Key] = fmt.Sprint(tag.Value)
-				// Others are what Jaeger makes of the rest of a span.
+				// Others are Jaeger's further fields of a span.
 				if tag.Key != "span.kind" && tag.Key != "error" && !strings.HasPrefix(tag.Key, "otel.") {
 					attributes = append(attributes, tag.Key)
 				}

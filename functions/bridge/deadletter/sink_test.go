@@ -20,7 +20,7 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 	const brokerURL = "http://broker-ingress.knative-eventing.svc.cluster.local/job-executor/keptn"
 	tests := []struct {
 		name, destination string
-		// data and broker are in place of what they are in other cases; - is none.
+		// data and broker replace those of other cases; - means none.
 		data, broker string
 		// unanswered says that the Broker has asked no executor.
 		unanswered bool

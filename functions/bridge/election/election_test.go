@@ -242,9 +242,9 @@ func TestWhatHappensToTheLeaseIsLogged(t *testing.T) {
 		holder                *string
 		want                  []string
 	}{
-		{name: "it leads", want: []string{"INFO elected", "INFO lease released"}},
+		{name: "leading", want: []string{"INFO elected", "INFO lease released"}},
 		{
-			name: "it leads after the lease becomes readable", failsFirst: "get",
+			name: "leading after the lease becomes readable", failsFirst: "get",
 			want: []string{"WARN checking the lease failed; retrying", "INFO elected", "INFO lease released"},
 		},
 		{name: "another one leads", holder: new("other_10.0.0.9:8080"), want: []string{"INFO another bridge is elected"}},

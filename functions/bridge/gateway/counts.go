@@ -58,7 +58,7 @@ func (c *counts) get(ctx context.Context, task keptn.Task, counter keptn.Counter
 	}
 }
 
-// keep stores a count until get returns it or it is too old.
+// keep stores a count for get, for a short time.
 func (c *counts) keep(triggeredID string, count keptn.Count) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
@@ -75,7 +75,7 @@ func (c *counts) keep(triggeredID string, count keptn.Count) {
 	}
 }
 
-// take removes a stored count and returns it, if it is not too old.
+// take removes and returns a stored count, unless too old.
 func (c *counts) take(triggeredID string) (keptn.Count, bool) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()

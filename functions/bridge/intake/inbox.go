@@ -157,7 +157,7 @@ func (i *Inbox) take(ctx context.Context, task keptn.Task, triggered event.Event
 type wanted int
 
 const (
-	// leave it alone for a long time: it is over.
+	// leave the event for a long time: its task is over.
 	leave wanted = iota
 	// lookAgain soon: Keptn has not dispatched it.
 	lookAgain

@@ -50,16 +50,16 @@ func TestAnswer(t *testing.T) {
 	}{
 		{name: "nobody has answered", count: current, entry: remembered{}, now: noon, want: give},
 		{name: "nobody has answered the second time", count: current, entry: remembered{sent: 1}, now: noon, want: give},
-		{name: "it is completed", count: completed, entry: remembered{}, now: noon, want: leave},
-		{name: "it was aborted", count: aborted, started: true, isThere: true, entry: remembered{}, now: noon, want: leave},
+		{name: "completed", count: completed, entry: remembered{}, now: noon, want: leave},
+		{name: "aborted", count: aborted, started: true, isThere: true, entry: remembered{}, now: noon, want: leave},
 		{
-			name:  "it is paused, or not dispatched",
+			name:  "paused, or not dispatched",
 			count: keptn.Count{Standing: keptn.Pending},
 			entry: remembered{},
 			now:   noon,
 			want:  lookAgain,
 		},
-		{name: "Keptn does not know it", count: keptn.Count{}, entry: remembered{}, now: noon, want: lookAgain},
+		{name: "unknown to Keptn", count: keptn.Count{}, entry: remembered{}, now: noon, want: lookAgain},
 		{name: "its run exists", count: running, started: true, isThere: true, entry: remembered{sent: 1}, now: noon, want: goesOn},
 		{
 			name:    "its run exists, and its started event is lost",

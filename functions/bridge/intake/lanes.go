@@ -11,7 +11,7 @@ import (
 const ConcurrentSends = 32
 
 // Lanes bound the events in flight for each event type separately, so that an executor that does not come up
-// does not delay events of other types. The zero value is ready. It is safe for concurrent use.
+// does not delay events of other types. The zero value is ready. Safe for concurrent use.
 type Lanes struct{ lanes sync.Map }
 
 // Enter takes a place in the lane of a type, and returns a function that frees it; false if the lane is full.

@@ -23,7 +23,7 @@ type Registry interface {
 	Unregister(ctx context.Context, id string) error
 }
 
-// Subscriptions are the integration's current subscriptions in Keptn. It is safe for concurrent use.
+// Subscriptions are the integration's current subscriptions in Keptn. Safe for concurrent use.
 type Subscriptions struct {
 	registry    Registry
 	integration models.Integration
@@ -61,7 +61,7 @@ const leaveTimeout = 5 * time.Second
 
 // Run registers the integration, renews it and follows its subscriptions in Keptn until the context ends. It
 // registers again if Keptn has forgotten the integration. At the end it unregisters an uninstalled integration,
-// but not one that only restarts. It always returns nil.
+// but not one that only restarts. The error is always nil.
 func (s *Subscriptions) Run(ctx context.Context) error {
 	ticker := time.NewTicker(s.interval)
 	defer ticker.Stop()

@@ -41,7 +41,7 @@ const (
 	messageHeaders = 4 << 10
 )
 
-// Transport exchanges events with Keptn over its JetStream stream. It is safe for concurrent use.
+// Transport exchanges events with Keptn over its JetStream stream. Safe for concurrent use.
 type Transport struct {
 	connection *natsclient.Conn
 	stream     jetstream.JetStream
@@ -105,7 +105,7 @@ func (t *Transport) Send(ctx context.Context, outgoing event.Event) error {
 
 // Receive passes events of the stream to the intake until the context ends. It acknowledges an event only
 // after the intake has taken it. If a NATS without storage lost the consumer, Receive creates it again and
-// lists the events that were published meanwhile. It always returns nil.
+// lists the events that were published meanwhile. The error is always nil.
 func (t *Transport) Receive(ctx context.Context, in intake.Intake) error {
 	for ctx.Err() == nil {
 		consumer, err := t.consumer(ctx)
@@ -219,7 +219,7 @@ func (t *Transport) receive(ctx context.Context, message jetstream.Msg, take int
 	}()
 	origin, delivery := intake.Published, uint64(1)
 	if metadata, err := message.Metadata(); err != nil || metadata.NumDelivered > 1 {
-		// A process may have published it and died before it acknowledged. The task may be over.
+		// A process may have published the event and died before the acknowledgement. The task may be over.
 		origin = intake.Listed
 		if err == nil {
 			delivery = metadata.NumDelivered

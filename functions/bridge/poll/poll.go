@@ -61,7 +61,7 @@ func (p *Poller) Soon() {
 }
 
 // Run polls until the context ends. Each type is listed separately, so that a type that fails or is slow does
-// not delay the others. It always returns nil.
+// not delay the others. The error is always nil.
 func (p *Poller) Run(ctx context.Context) error {
 	defer p.group.Wait()
 	listed := map[string]context.CancelFunc{}

@@ -87,7 +87,7 @@ const (
 	over
 )
 
-// known is the basis of a decision: what was sent, what Keptn has counted, and when this process began.
+// known is the basis of a decision: sent events, counted events, and the start of this process.
 type known struct {
 	reported
 	count      keptn.Count

@@ -34,29 +34,29 @@ func TestNext(t *testing.T) {
 		now           time.Duration
 		want          step
 	}{
-		{name: "it is completed", count: completed, given: keptn.Finished, want: over},
-		{name: "it was aborted", count: aborted, given: keptn.Started, want: over},
-		{name: "it is paused", count: keptn.Count{Standing: keptn.Pending}, given: keptn.Started, want: wait},
+		{name: "completed", count: completed, given: keptn.Finished, want: over},
+		{name: "aborted", count: aborted, given: keptn.Started, want: over},
+		{name: "paused", count: keptn.Count{Standing: keptn.Pending}, given: keptn.Started, want: wait},
 		{name: "Keptn does not know it", given: keptn.Started, want: wait},
 		{name: "unknown for a while", known: reported{unknownSince: at(now - testLoss)}, given: keptn.Started, want: wait},
 		{name: "unknown for too long", known: reported{unknownSince: at(now - testLoss - 1)}, given: keptn.Started, want: over},
 
 		{name: "nothing was sent", count: current, given: keptn.Started, want: sendStarted},
-		{name: "nothing was sent, and it has ended", count: current, given: keptn.Finished, want: sendStarted},
-		{name: "started is on its way", known: reported{started: justSent}, count: current, given: keptn.Started, want: wait},
-		{name: "started is on its way, and it has ended", known: reported{started: justSent}, count: current, given: keptn.Finished, want: wait},
+		{name: "nothing was sent, and the run has ended", count: current, given: keptn.Finished, want: sendStarted},
+		{name: "started is in flight", known: reported{started: justSent}, count: current, given: keptn.Started, want: wait},
+		{name: "started is in flight, and the run has ended", known: reported{started: justSent}, count: current, given: keptn.Finished, want: wait},
 		{name: "started is lost", known: reported{started: longSent}, count: current, given: keptn.Started, want: sendStarted},
 		{name: "started is counted", count: running, given: keptn.Started, want: enough},
 
-		{name: "it has ended", count: running, given: keptn.Finished, want: sendFinished},
-		{name: "finished is on its way", known: reported{finished: justSent}, count: running, given: keptn.Finished, want: wait},
+		{name: "the run has ended", count: running, given: keptn.Finished, want: sendFinished},
+		{name: "finished is in flight", known: reported{finished: justSent}, count: running, given: keptn.Finished, want: wait},
 		{name: "finished is lost", known: reported{finished: longSent}, count: running, given: keptn.Finished, want: sendFinished},
 		{name: "ours is counted, another's is not", count: counted(1, 1), given: keptn.Finished, want: over},
 		{name: "two were started and one is finished", known: reported{finished: justSent}, count: counted(2, 1), given: keptn.Finished, want: sendFinished},
-		{name: "the second finished is on its way", known: reported{finished: more(justSent, 1)}, count: counted(2, 1), given: keptn.Finished, want: wait},
+		{name: "the second finished is in flight", known: reported{finished: more(justSent, 1)}, count: counted(2, 1), given: keptn.Finished, want: wait},
 
 		{
-			name:  "a predecessor may have sent it",
+			name:  "an earlier bridge may have sent the event",
 			known: reported{triggeredAt: at(old)},
 			count: current,
 			given: keptn.Started,
@@ -65,7 +65,7 @@ func TestNext(t *testing.T) {
 		},
 		{name: "the trigger time is unknown", count: current, given: keptn.Started, now: time.Minute, want: wait},
 		{
-			name:  "a predecessor cannot have sent it",
+			name:  "an earlier bridge cannot have sent the event",
 			known: reported{triggeredAt: at(clockSkew + 1)},
 			count: current,
 			given: keptn.Started,
@@ -81,14 +81,14 @@ func TestNext(t *testing.T) {
 			want:  wait,
 		},
 		{
-			name:  "it ended after the start of this bridge",
+			name:  "the run ended after the start of this bridge",
 			known: reported{triggeredAt: at(old), endedAt: at(clockSkew + 1)},
 			count: running,
 			given: keptn.Finished,
 			now:   time.Minute,
 			want:  sendFinished,
 		},
-		{name: "it ended before the start of this bridge", known: reported{triggeredAt: at(old), endedAt: at(0)}, count: running, given: keptn.Finished, now: time.Minute, want: wait},
+		{name: "the run ended before the start of this bridge", known: reported{triggeredAt: at(old), endedAt: at(0)}, count: running, given: keptn.Finished, now: time.Minute, want: wait},
 		{
 			name:  "an end before its start is ignored",
 			known: reported{triggeredAt: at(clockSkew + 1), endedAt: at(old)},
@@ -108,7 +108,7 @@ func TestNext(t *testing.T) {
 			want:          sendStarted,
 		},
 		{
-			name:          "the transport no longer recognizes it",
+			name:          "the transport no longer recognizes the event",
 			known:         reported{triggeredAt: at(-time.Minute)},
 			count:         current,
 			given:         keptn.Started,

@@ -128,7 +128,7 @@ func (o *Outbox) logErrors(ctx context.Context, answer protocol.Answer) {
 	}
 }
 
-// logOnce writes the entry of a log answer, unless it has written it before.
+// logOnce writes the entry of a log answer, once.
 func (o *Outbox) logOnce(ctx context.Context, answer protocol.Answer) error {
 	if answer.RunResult != "" {
 		defer o.RunSpans.Write(ctx, answer.Task, answer.RunResult, answer.Outcome.Message)

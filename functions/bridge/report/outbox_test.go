@@ -106,7 +106,7 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 			want: entry("it can't be run\nät all"),
 		},
 		{
-			name: "it is logged before the event's own error", told: logging(ends(task, keptn.Errored("it broke")), "a silent one broke"), id: "id",
+			name: "logged before the event's own error", told: logging(ends(task, keptn.Errored("it broke")), "a silent one broke"), id: "id",
 			want: append(entry("a silent one broke"), entry("it broke")...),
 		},
 		{name: "nothing is logged for a dropped event", told: logging(begins(task), "it can't be run"), id: "id", dropped: true},
@@ -117,7 +117,7 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 			want: entry("silent, but broken"),
 		},
 		{
-			name:      "it is retried if the log cannot be written",
+			name:      "retried if the log cannot be written",
 			told:      protocol.Log(task, noon, "silent, but broken", ""),
 			id:        "id",
 			err:       errDown,
@@ -125,7 +125,7 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 			wantError: true,
 		},
 		{
-			name:      "it is retried without a registration",
+			name:      "retried without a registration",
 			told:      protocol.Log(task, noon, "silent, but broken", ""),
 			wantError: true,
 		},
@@ -231,7 +231,7 @@ func TestOutboxSaysWhatIsWorthRepeating(t *testing.T) {
 		{name: "Keptn is busy", err: status(429)},
 		{name: "the token is wrong for now", err: status(401)},
 		{name: "Keptn refuses the event", err: status(400), permanent: true},
-		{name: "it is too large for Keptn", err: status(413), permanent: true},
+		{name: "too large for Keptn", err: status(413), permanent: true},
 		{name: "Keptn can't process it", err: status(422), permanent: true},
 	}
 	for _, test := range tests {

@@ -60,7 +60,7 @@ type Archive interface {
 
 // Timing is how long the reporter waits for Keptn.
 type Timing struct {
-	// Loss is how long Keptn may take to count an event that it accepted. It is longer than any event
+	// Loss is how long Keptn may take to count an accepted event. It is longer than any event
 	// stays in Keptn's stream.
 	Loss time.Duration
 	// Deduplication is how long the transport recognises a resent event; 0 if it does not.
@@ -79,7 +79,7 @@ type Metrics interface {
 }
 
 // Begin records that this bridge starts to work now. Call it before the first delivery, and again when
-// the bridge is elected: the reporter does not know what an earlier bridge has sent.
+// the bridge is elected: the reporter does not know an earlier bridge's events.
 func (r *Reporter) Begin() { r.begun = r.Now() }
 
 // ErrPending is returned when Keptn has not dispatched a task yet, or has paused its sequence. The

@@ -264,7 +264,7 @@ func TestReporterDelivers(t *testing.T) {
 			settled: true,
 		},
 		{
-			name:    "it waits until the task is dispatched",
+			name:    "an event waits for the dispatch",
 			control: &control{standing: keptn.Current, pending: 3},
 			events:  []protocol.Answer{started, finished},
 			want:    both,
@@ -366,7 +366,7 @@ func TestRefusedEventIsReplaced(t *testing.T) {
 		refusal string
 	}{
 		{
-			name: "it cannot be parsed", control: &control{standing: keptn.Current, refuse: if500},
+			name: "unparsable", control: &control{standing: keptn.Current, refuse: if500},
 			want: []string{"", "all is well", refusal(refused(http.StatusInternalServerError, tooHigh))}, counted: []keptn.Phase{keptn.Started, keptn.Finished},
 			refusal: refused(http.StatusInternalServerError, tooHigh).Error(),
 		},
@@ -379,7 +379,7 @@ func TestRefusedEventIsReplaced(t *testing.T) {
 			refusal: refused(http.StatusBadRequest, "no").Error(),
 		},
 		{
-			name:    "it is never recorded",
+			name:    "never recorded",
 			control: &control{standing: keptn.Current, counted: []keptn.Phase{keptn.Started}, drop: 1000},
 			want:    slices.Concat(slices.Repeat([]string{"all is well"}, maxLost), slices.Repeat([]string{refusal(errLost)}, maxLost)),
 			counted: []keptn.Phase{keptn.Started}, refusal: errLost.Error(),
@@ -661,18 +661,18 @@ func TestArchiveIsAskedBeforeAResend(t *testing.T) {
 		questions int
 	}{
 		{name: "a new task needs no query", task: fresh, archive: func() *archive { return &archive{} }, sends: 1},
-		{name: "it was not published", task: old, archive: func() *archive { return &archive{} }, sends: 1, questions: 1},
+		{name: "not published", task: old, archive: func() *archive { return &archive{} }, sends: 1, questions: 1},
 		{
-			name: "it was published", task: old, questions: 1,
+			name: "published", task: old, questions: 1,
 			archive: func() *archive { return &archive{published: []time.Time{time.Now().Add(-5 * time.Second)}} },
 		},
 		{
-			name: "it was published so long ago that it is lost", task: old, sends: 1, questions: 1,
+			name: "published, and certainly lost", task: old, sends: 1, questions: 1,
 			archive: func() *archive { return &archive{published: []time.Time{time.Now().Add(-testLoss)}} },
 		},
 		{name: "the archive is away", task: old, archive: func() *archive { return &archive{err: errDown} }, sends: 1, questions: 1},
 		{
-			name: "it was published without an answer", task: fresh, lost: 1, sends: 1, questions: 1,
+			name: "published without an answer", task: fresh, lost: 1, sends: 1, questions: 1,
 			archive: func() *archive { return &archive{published: []time.Time{time.Now()}} },
 		},
 	}

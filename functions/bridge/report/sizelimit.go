@@ -20,7 +20,7 @@ import (
 // 71-validation-on).
 const validatedBytes = 64 << 10
 
-// SizeLimit is the largest event that Keptn accepts, in bytes. It is safe for concurrent use.
+// SizeLimit is the largest event that Keptn accepts, in bytes. Safe for concurrent use.
 type SizeLimit struct {
 	// transport returns the limit of the transport, 0 if it is unknown.
 	transport func() int

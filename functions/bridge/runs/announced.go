@@ -26,7 +26,7 @@ type situation struct {
 type step int
 
 const (
-	// leave the run alone: nobody waits for it, and it still runs.
+	// leave the run: it is active, and nobody waits for its result.
 	leave step = iota
 	// confirm to jobsource that the run is reported.
 	confirm

@@ -23,7 +23,7 @@ import (
 
 // Runs tracks the runs whose results Keptn waits for. Keptn sends no event when a sequence is aborted;
 // it only stops listing the task (recordings 40 to 42). So Runs compares the tracked runs with the list,
-// and asks for the sequence's state before it cancels a run. It is safe for concurrent use.
+// and asks for the sequence's state before it cancels a run. Safe for concurrent use.
 type Runs struct {
 	Lister  keptn.Lister
 	Counter keptn.Counter
@@ -103,7 +103,7 @@ func (r *Runs) Remove(task keptn.Task) {
 	delete(r.tasks, task.TriggeredID)
 }
 
-// Run checks the tracked runs until the context ends. It always returns nil.
+// Run checks the tracked runs until the context ends. The error is always nil.
 func (r *Runs) Run(ctx context.Context) error {
 	pause := r.Interval
 	for {

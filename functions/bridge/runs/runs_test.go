@@ -203,29 +203,29 @@ func TestNamedRunIsAnswered(t *testing.T) {
 		delivered keptn.Phase
 	}{
 		{
-			name:    "it was aborted",
+			name:    "aborted",
 			event:   named(run.Running, ""),
 			counter: fixture.Counter{Answer: aborted},
 			reply:   "1-cancelled",
 		},
 		{
-			name:    "it ended, and was aborted",
+			name:    "ended, and aborted",
 			event:   named(run.Succeeded, ""),
 			counter: fixture.Counter{Answer: aborted},
 			reply:   "1-reported",
 		},
 		{
-			name:    "it ended, and Keptn has its result",
+			name:    "ended, with a recorded result",
 			event:   named(run.Succeeded, ""),
 			counter: fixture.Counter{Answer: completed},
 			reply:   "1-reported",
 		},
 		{
-			name:    "it runs, and others finished the task",
+			name:    "active, and finished by others",
 			event:   named(run.Running, ""),
 			counter: fixture.Counter{Answer: completed},
 		},
-		{name: "it runs", event: named(run.Running, ""), counter: fixture.Counter{Answer: running}, isThere: true},
+		{name: "active", event: named(run.Running, ""), counter: fixture.Counter{Answer: running}, isThere: true},
 		{
 			name:    "its first Job is missing, and Keptn has a result",
 			event:   incomplete,
@@ -234,16 +234,16 @@ func TestNamedRunIsAnswered(t *testing.T) {
 		},
 		{name: "its first Job is missing", event: incomplete, counter: fixture.Counter{Answer: current}},
 		{
-			name:      "it runs, and Keptn has no started event",
+			name:      "active, without a started event in Keptn",
 			event:     named(run.Running, ""),
 			counter:   fixture.Counter{Answer: current},
 			isThere:   true,
 			delivered: keptn.Started,
 		},
-		{name: "it is silent", event: named(run.Running, "true"), counter: fixture.Counter{Answer: current}, isThere: true},
+		{name: "silent", event: named(run.Running, "true"), counter: fixture.Counter{Answer: current}, isThere: true},
 		{name: "a run of an observed event", event: observed(run.Running), counter: fixture.Counter{Err: errDown}},
 		{name: "an ended run of an observed event", event: observed(run.Succeeded), counter: fixture.Counter{Err: errDown}, reply: "1-reported"},
-		{name: "Keptn does not know it", event: named(run.Running, ""), counter: fixture.Counter{}, isThere: true},
+		{name: "unknown to Keptn", event: named(run.Running, ""), counter: fixture.Counter{}, isThere: true},
 		{
 			name:    "Keptn can't be asked",
 			event:   named(run.Running, ""),

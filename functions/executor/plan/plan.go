@@ -193,7 +193,7 @@ func lineOf(task jobconfig.Task) string {
 	return fmt.Sprintf(" (line %d)", task.Line())
 }
 
-// jobOf plans one Job. It adds all mistakes to wrong. It returns an error if the cluster cannot be read.
+// jobOf plans one Job. All mistakes are added to wrong. The error means that the cluster cannot be read.
 func (p Plan) jobOf(
 	ctx context.Context, action jobconfig.MatchedAction, taskIndex int, task jobconfig.Task, keptnTask string, later, suspend bool, wrong *mistakes,
 ) (batchv1.Job, error) {

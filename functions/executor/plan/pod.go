@@ -181,7 +181,7 @@ const (
 	tokenVolume = "bridge-token"
 	tokenPath   = "/var/run/secrets/bridge" //nolint:gosec // a path
 	tokenFile   = "token"
-	// tokenSeconds is the lifetime of the token. Kubernetes replaces it earlier, and it ends with the pod.
+	// tokenSeconds is the lifetime of the token. Kubernetes rotates the token earlier, and revokes it with the pod.
 	tokenSeconds = 3600
 )
 

@@ -18,8 +18,8 @@ func TestWrongRulesOfTheInstallationAreNamed(t *testing.T) {
 	}{
 		"a label":                       {rules: Rules{JobLabels: map[string]string{"team": "shop"}}},
 		"what is no label":              {Rules{JobLabels: map[string]string{"team": "a shop"}}, "environment variable JOB_LABELS: invalid label team=a shop: "},
-		"what is no pattern of images":  {Rules{AllowedImages: []string{"a", "[b"}}, "environment variable ALLOWED_IMAGES: pattern \"[b\": "},
-		"what is no pattern of Secrets": {Rules{AllowedSecrets: []string{"[b"}}, "environment variable ALLOWED_SECRETS: pattern \"[b\": "},
+		"an invalid pattern of images":  {Rules{AllowedImages: []string{"a", "[b"}}, "environment variable ALLOWED_IMAGES: pattern \"[b\": "},
+		"an invalid pattern of Secrets": {Rules{AllowedSecrets: []string{"[b"}}, "environment variable ALLOWED_SECRETS: pattern \"[b\": "},
 		"a project's namespace":         {rules: Rules{Settings: namespaces, ProjectNamespaces: map[string]string{"shop": "shop"}}},
 		"a project's unknown namespace": {
 			Rules{Settings: namespaces, ProjectNamespaces: map[string]string{"shop": "shop+other"}},

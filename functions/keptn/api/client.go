@@ -69,7 +69,7 @@ type Client struct {
 	HTTP *http.Client
 	// Source is the source of this installation's events, which identifies them.
 	Source string
-	// Logger logs what listings leave out, and refused tokens. It may be nil.
+	// Logger logs incomplete listings and refused tokens; may be nil.
 	Logger *slog.Logger
 
 	// tokens stops requests with a token that Keptn refuses: after many wrong tokens Keptn answers even the right
@@ -221,7 +221,7 @@ func (c *Client) Ping(ctx context.Context, id string) (models.Integration, error
 	return integration, err
 }
 
-// Unregister removes an integration with its subscriptions. It returns nil if Keptn does not know it.
+// Unregister removes an integration with its subscriptions. An unknown integration is no error.
 func (c *Client) Unregister(ctx context.Context, id string) error {
 	err := c.call(ctx, http.MethodDelete, c.Endpoints.ControlPlane+"/uniform/registration/"+url.PathEscape(id), nil, nil)
 	if IsNotFound(err) {

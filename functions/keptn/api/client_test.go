@@ -291,7 +291,7 @@ func TestCount(t *testing.T) {
 		err                            error
 	}{
 		{
-			name:       "it waits for us",
+			name:       "waiting for us",
 			executions: execution("started", "1", "0"),
 			states:     state("started"),
 			want:       keptn.Count{Standing: keptn.Current},
@@ -307,12 +307,12 @@ func TestCount(t *testing.T) {
 			want:       keptn.Count{Standing: keptn.Current, Started: 2},
 		},
 		{
-			name:       "another integration started it",
+			name:       "started by another integration",
 			executions: execution("started", "1", "0", started, "other"),
 			want:       keptn.Count{Standing: keptn.Current},
 		},
 		{
-			name:       "another installation started it",
+			name:       "started by another installation",
 			executions: execution("started", "1", "0", started, keptn.Source+"-0badcafe", finished, keptn.Source+"-0badcafe"),
 			want:       keptn.Count{Standing: keptn.Current},
 		},
@@ -322,25 +322,25 @@ func TestCount(t *testing.T) {
 			want:       keptn.Count{Standing: keptn.Current, Finished: 1},
 		},
 		{
-			name:       "it was paused before its start",
+			name:       "paused before its start",
 			executions: execution("paused", "1", "0"),
 			want:       keptn.Count{Standing: keptn.Pending},
 		},
 		{
-			name:       "it was paused just now, according to the sequence only",
+			name:       "paused just now, according to the sequence only",
 			executions: execution("started", "1", "0"),
 			states:     state("paused"),
 			want:       keptn.Count{Standing: keptn.Pending},
 		},
-		{name: "it is done", executions: execution("started", "2", "1"), want: keptn.Count{Standing: keptn.Completed}},
+		{name: "completed", executions: execution("started", "2", "1"), want: keptn.Count{Standing: keptn.Completed}},
 		{
-			name:       "it was aborted",
+			name:       "aborted",
 			executions: execution("finished", "1", "0", started, keptn.Source),
 			states:     state("aborted"),
 			want:       keptn.Count{Standing: keptn.Aborted},
 		},
 		{
-			name:       "it timed out",
+			name:       "timed out",
 			executions: execution("timedOut", "1", "0", started, keptn.Source),
 			states:     state("timedOut"),
 			want:       keptn.Count{Standing: keptn.Aborted},
@@ -352,13 +352,13 @@ func TestCount(t *testing.T) {
 			want:       keptn.Count{Standing: keptn.Unknown},
 		},
 		{
-			name:       "it was aborted before it was dispatched",
+			name:       "aborted before the dispatch",
 			executions: `{"sequenceExecutions":[]}`,
 			states:     state("aborted"),
 			want:       keptn.Count{Standing: keptn.Aborted},
 		},
 		{
-			name:       "it is listed, but not dispatched",
+			name:       "listed, but not dispatched",
 			executions: execution("started", "", "0"),
 			open:       listed,
 			want:       keptn.Count{Standing: keptn.Pending},

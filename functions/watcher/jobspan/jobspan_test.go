@@ -62,7 +62,7 @@ func TestJobBecomesSpansBelowTheRuns(t *testing.T) {
 			want: []string{"pending 1-2 FailedScheduling Pulling", "fetch files 2-3", "run 3-8", "greet 0-9 below RUN"},
 		},
 		{
-			name: "it waited for an earlier Job", job: job(`[{"name":"another"},{"name":"job-1-000-001"}]`), pods: []corev1.Pod{pod(nil, passed)},
+			name: "waiting for an earlier Job", job: job(`[{"name":"another"},{"name":"job-1-000-001"}]`), pods: []corev1.Pod{pod(nil, passed)},
 			want: []string{"queued 0-1", "pending 1-3 FailedScheduling Pulling", "run 3-8", "greet 0-9 below RUN"},
 		},
 		{

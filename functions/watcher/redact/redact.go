@@ -169,7 +169,7 @@ func (r *Redactor) named(found []bool) (names []string) {
 	return names
 }
 
-// member redacts one text of a JSON value, and returns which keys' values it had.
+// member redacts one text of a JSON value, and returns the keys of the found values.
 func (r *Redactor) member(text string) (redacted string, names []string) {
 	before := r.found
 	r.found = make([]bool, len(before))

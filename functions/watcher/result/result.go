@@ -23,7 +23,7 @@ type Result struct {
 	Mistakes []string
 }
 
-// Of returns what the task reported in the pod that decides its Job, which may be nil.
+// Of returns the report of a task, from the pod that decides its Job; the pod may be nil.
 func Of(pod *corev1.Pod) Result {
 	if pod == nil {
 		return Result{}

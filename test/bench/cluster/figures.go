@@ -82,8 +82,8 @@ func (r *report) write(output io.Writer) error {
 	return table.Flush()
 }
 
-// noise is by what factor a ratio's median may be worse than the stored one if the quartiles do not overlap.
-// Otherwise it may be worse.
+// noise is the factor by which a ratio's median may exceed the stored one if the quartiles do not overlap.
+// Overlapping quartiles are no difference.
 const noise = 1.5
 
 // tooSteep returns the figures that grow faster than their size.

@@ -86,7 +86,7 @@ func (b *bench) atOnce(ctx context.Context, count int) error {
 
 // catchUp triggers many sequences without a bridge, and measures how fast a new bridge catches up.
 func (b *bench) catchUp(ctx context.Context, count int) error {
-	// A new bridge does not know what an earlier one has sent, and waits for this long at most.
+	// A new bridge waits for events of an earlier one for this long at most.
 	if err := b.installed.UseTransport(ctx, "nats", system.CountingTime); err != nil {
 		return err
 	}

@@ -121,7 +121,7 @@ func watchAll(ctx context.Context, installed *system.Installation) (*moments, er
 	if err := connection.FlushTimeout(stepLimit); err != nil {
 		return nil, fmt.Errorf("subscribe to Keptn's events: %w", err)
 	}
-	// An informer lists again what an interrupted watch has missed.
+	// An informer lists again after an interrupted watch.
 	factory := informers.NewSharedInformerFactoryWithOptions(installed.Kubernetes, 0, informers.WithNamespace(system.JobsNamespace),
 		informers.WithTweakListOptions(func(options *metav1.ListOptions) { options.LabelSelector = run.ContextLabel }))
 	look := func(object any) {

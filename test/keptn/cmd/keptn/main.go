@@ -14,7 +14,7 @@ import (
 	"github.com/job-executor/job-executor/test/keptn"
 )
 
-// dispatchDelay is what was measured of a real Keptn (recording 58-latency).
+// dispatchDelay was measured with a real Keptn (recording 58-latency).
 const dispatchDelay = 60 * time.Millisecond
 
 func main() {
