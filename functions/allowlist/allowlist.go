@@ -54,18 +54,18 @@ func Name(patterns []string, name string) (bool, error) {
 // docker.io/library/busybox:latest, in patterns and in images. A pattern without a tag matches any tag. If an
 // image has a digest, its tag is ignored, as by Kubernetes.
 func Image(patterns []string, image string) (bool, error) {
-	named, err := reference.ParseNormalizedNamed(image)
+	parsed, err := reference.ParseNormalizedNamed(image)
 	if err != nil {
 		return false, nil // an invalid image name matches nothing
 	}
-	full := named.Name() + ":latest"
-	if digested, ok := named.(reference.Digested); ok {
-		full = named.Name() + "@" + digested.Digest().String()
-	} else if tagged, ok := named.(reference.Tagged); ok {
-		full = named.Name() + ":" + tagged.Tag()
+	full := parsed.Name() + ":latest"
+	if digested, ok := parsed.(reference.Digested); ok {
+		full = parsed.Name() + "@" + digested.Digest().String()
+	} else if tagged, ok := parsed.(reference.Tagged); ok {
+		full = parsed.Name() + ":" + tagged.Tag()
 	}
 	patterns = inFull(patterns)
-	for _, name := range []string{named.Name(), full} {
+	for _, name := range []string{parsed.Name(), full} {
 		if allowed, err := Name(patterns, name); err != nil || allowed {
 			return allowed, err
 		}

@@ -202,14 +202,14 @@ func New(configuration Configuration, dependencies Dependencies, connections Con
 	}
 	lanes := &intake.Lanes{}
 	poller := &poll.Poller{
-		Lister: client, Subscriptions: subscriptions, Take: inbox.Take, Lanes: lanes,
+		Lister: client, Subscriptions: subscriptions, Publish: inbox.Publish, Lanes: lanes,
 		Interval: timing.PollInterval, Alone: connections.Stream == nil, Jitter: dependencies.Jitter, Metrics: metrics, Log: log,
 	}
 	loops := []func(context.Context) error{subscriptions.Run, poller.Run, active.Run}
 	if stream := connections.Stream; stream != nil {
 		// Listing only finds what the stream did not bring.
 		poller.Interval = timing.ResyncInterval
-		in := intake.Intake{Receiving: poller.Soon, Wants: loggingUnwanted(subscriptions.Wants, log), Lanes: lanes, Take: inbox.Take}
+		in := intake.Intake{Receiving: poller.Soon, Wants: loggingUnwanted(subscriptions.Wants, log), Lanes: lanes, Publish: inbox.Publish}
 		if dependencies.Telemetry.IsTraced {
 			in = withSequences(in, spans)
 		}
@@ -262,13 +262,13 @@ const unwantedTypes = 1000
 
 // withSequences also passes events of sequences to the writer of their spans.
 func withSequences(in intake.Intake, spans *runspan.Writer) intake.Intake {
-	wants, take := in.Wants, in.Take
+	wants, publish := in.Wants, in.Publish
 	in.Wants = func(eventType string) bool { return runspan.IsSequence(eventType) || wants(eventType) }
-	in.Take = func(ctx context.Context, seen event.Event, origin intake.Origin) error {
+	in.Publish = func(ctx context.Context, seen event.Event, origin intake.Origin) error {
 		if runspan.IsSequence(seen.Type()) {
 			spans.See(ctx, seen)
 		}
-		return take(ctx, seen, origin)
+		return publish(ctx, seen, origin)
 	}
 	return in
 }

@@ -26,10 +26,10 @@ type RememberingCluster struct {
 	Now     func() time.Time
 
 	mutex sync.Mutex
-	known map[named]known
+	known map[objectKey]known
 }
 
-type named struct{ kind, namespace, name string }
+type objectKey struct{ kind, namespace, name string }
 
 type known struct {
 	object *plan.Object
@@ -38,16 +38,16 @@ type known struct {
 
 // Secret implements plan.Cluster.
 func (r *RememberingCluster) Secret(ctx context.Context, namespace, name string) (*plan.Object, error) {
-	return r.recall(ctx, named{"Secret", namespace, name}, r.Cluster.Secret)
+	return r.recall(ctx, objectKey{"Secret", namespace, name}, r.Cluster.Secret)
 }
 
 // ServiceAccount implements plan.Cluster.
 func (r *RememberingCluster) ServiceAccount(ctx context.Context, namespace, name string) (*plan.Object, error) {
-	return r.recall(ctx, named{"ServiceAccount", namespace, name}, r.Cluster.ServiceAccount)
+	return r.recall(ctx, objectKey{"ServiceAccount", namespace, name}, r.Cluster.ServiceAccount)
 }
 
 func (r *RememberingCluster) recall(
-	ctx context.Context, which named, read func(ctx context.Context, namespace, name string) (*plan.Object, error),
+	ctx context.Context, which objectKey, read func(ctx context.Context, namespace, name string) (*plan.Object, error),
 ) (*plan.Object, error) {
 	r.mutex.Lock()
 	found, ok := r.known[which]
@@ -62,7 +62,7 @@ func (r *RememberingCluster) recall(
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	if r.known == nil || len(r.known) >= maxRemembered {
-		r.known = map[named]known{}
+		r.known = map[objectKey]known{}
 	}
 	r.known[which] = known{object, r.Now()}
 	return object, nil

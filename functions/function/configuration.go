@@ -26,7 +26,7 @@ func Configure[Configuration any](environment map[string]string) (Configuration,
 	var failures []error
 	if all, ok := errors.AsType[env.AggregateError](err); ok {
 		for _, failure := range all.Errors {
-			failures = append(failures, named(failure, reflect.TypeFor[Configuration]()))
+			failures = append(failures, withVariable(failure, reflect.TypeFor[Configuration]()))
 		}
 	}
 	if validator, ok := any(configuration).(Validator); ok {
@@ -63,7 +63,7 @@ func trimLists(structure reflect.Type, environment map[string]string) {
 }
 
 // named adds the variable to an error that only has the field.
-func named(failure error, structure reflect.Type) error {
+func withVariable(failure error, structure reflect.Type) error {
 	if empty, ok := errors.AsType[env.EmptyVarError](failure); ok {
 		return fmt.Errorf("environment variable %s: required", empty.Key)
 	}

@@ -36,9 +36,9 @@ func (o *Overrides) UnmarshalText(text []byte) error {
 	if len(text) == 0 {
 		return nil
 	}
-	var told struct{ Extensions map[string]string }
-	err := json.Unmarshal(text, &told)
-	*o = told.Extensions
+	var parsed struct{ Extensions map[string]string }
+	err := json.Unmarshal(text, &parsed)
+	*o = parsed.Extensions
 	return err
 }
 

@@ -18,7 +18,7 @@ type MatchedAction struct {
 // Match returns the actions that match an event in the order of the file.
 func (c *Config) Match(envelope Envelope) []MatchedAction {
 	var matched []MatchedAction
-	known := map[string]looked{} // the results of JSONPaths
+	known := map[string]selection{} // the results of JSONPaths
 	for index, action := range c.Actions {
 		for _, event := range action.Events {
 			if event.matches(envelope, known) {
@@ -35,32 +35,32 @@ const maxSelectors = 20
 
 // Selectors describes the events of all actions, for the case that none matched.
 func (c *Config) Selectors() string {
-	var told []string
+	var selectors []string
 	for _, action := range c.Actions {
 		for _, event := range action.Events {
 			selector := fmt.Sprintf("%q is for %s", action.Name, event.Name)
 			if event.JSONPath.Property != "" {
 				selector += fmt.Sprintf(" where %s is %q", event.JSONPath.Property, event.JSONPath.Match)
 			}
-			told = append(told, selector)
+			selectors = append(selectors, selector)
 		}
 	}
 	switch {
-	case len(told) == 0:
+	case len(selectors) == 0:
 		return "none names an event"
-	case len(told) > maxSelectors:
-		told = append(told[:maxSelectors], fmt.Sprintf("and %d more", len(told)-maxSelectors))
+	case len(selectors) > maxSelectors:
+		selectors = append(selectors[:maxSelectors], fmt.Sprintf("and %d more", len(selectors)-maxSelectors))
 	}
-	return strings.Join(told, "; ")
+	return strings.Join(selectors, "; ")
 }
 
 // looked is the result of a JSONPath.
-type looked struct {
+type selection struct {
 	value any
 	err   error
 }
 
-func (e *Event) matches(envelope Envelope, known map[string]looked) bool {
+func (e *Event) matches(envelope Envelope, known map[string]selection) bool {
 	eventType, _ := envelope["type"].(string)
 	if e.pattern == nil || !e.pattern.MatchString(eventType) {
 		return false

@@ -263,14 +263,14 @@ func (d *decoder) strict(at yamlValue, into any) bool {
 	if err == nil {
 		return true
 	}
-	told := ""
+	detail := ""
 	if mismatch, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		told = strings.TrimSuffix(": "+mismatch.Field, ": ") + fmt.Sprintf(": must be %s, not %s", kindOf(mismatch.Type), mismatch.Value)
+		detail = strings.TrimSuffix(": "+mismatch.Field, ": ") + fmt.Sprintf(": must be %s, not %s", kindOf(mismatch.Type), mismatch.Value)
 	} else if _, name, found := strings.Cut(err.Error(), "unknown field "); found {
 		name, _, _ = strings.Cut(name, "\n")
-		told = ": unknown field " + name
+		detail = ": unknown field " + name
 	}
-	d.wrong(at, "does not match Kubernetes' format%s", told)
+	d.wrong(at, "does not match Kubernetes' format%s", detail)
 	return false
 }
 

@@ -20,17 +20,17 @@ func withNumbers(value any) any {
 	case json.Number:
 		return &yaml.Node{Kind: yaml.ScalarNode, Value: value.String()}
 	case map[string]any:
-		made := make(map[string]any, len(value))
+		converted := make(map[string]any, len(value))
 		for name, member := range value {
-			made[name] = withNumbers(member)
+			converted[name] = withNumbers(member)
 		}
-		return made
+		return converted
 	case []any:
-		made := make([]any, len(value))
+		converted := make([]any, len(value))
 		for index, item := range value {
-			made[index] = withNumbers(item)
+			converted[index] = withNumbers(item)
 		}
-		return made
+		return converted
 	default:
 		return value
 	}

@@ -63,7 +63,7 @@ func unprintable(content []byte) *Mistake {
 var syntaxWords = []struct {
 	part    string
 	isBegin bool
-	told    string
+	text    string
 }{
 	{"',' or ']'", true, "a closing ] or a comma is missing in this list"},
 	{"',' or '}'", true, "a closing } or a comma is missing in this map"},
@@ -105,16 +105,16 @@ func syntaxMistake(err error) *Mistake {
 	if !ok {
 		return &Mistake{Text: "invalid YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}
 	}
-	told := Mistake{Line: failure.Mark.Line, Column: failure.Mark.Column, Text: "invalid YAML: " + failure.Message}
+	text := Mistake{Line: failure.Mark.Line, Column: failure.Mark.Column, Text: "invalid YAML: " + failure.Message}
 	for _, words := range syntaxWords {
 		if !strings.Contains(failure.Message, words.part) {
 			continue
 		}
-		told.Text = words.told
+		text.Text = words.text
 		if words.isBegin && failure.ContextMark.Line != 0 {
-			told.Line, told.Column = failure.ContextMark.Line, failure.ContextMark.Column
+			text.Line, text.Column = failure.ContextMark.Line, failure.ContextMark.Column
 		}
 		break
 	}
-	return &told
+	return &text
 }

@@ -59,16 +59,16 @@ func (d *dryRun) show(ctx context.Context, input io.Reader, output io.Writer, so
 	if err != nil {
 		return fmt.Errorf("--pod-security: %w", err)
 	}
-	made := &jobs{}
+	created := &jobs{}
 	runner := &executor.Executor{
-		Files: configFile(source.content), Jobs: made, Cluster: d.cluster(configuration, level), Configuration: configuration,
+		Files: configFile(source.content), Jobs: created, Cluster: d.cluster(configuration, level), Configuration: configuration,
 		Tracer: noop.NewTracerProvider().Tracer(""), Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	}
 	reply, err := runner.Handle(ctx, triggered)
 	if err != nil {
 		return fmt.Errorf("the event in %s: %w", d.event, err)
 	}
-	if len(made.all) == 0 && reply != nil {
+	if len(created.all) == 0 && reply != nil {
 		answer, err := protocol.ParseAnswer(*reply)
 		if err != nil {
 			return fmt.Errorf("read the answer to the event: %w", err)
@@ -87,9 +87,9 @@ func (d *dryRun) show(ctx context.Context, input io.Reader, output io.Writer, so
 		}
 		return nil
 	}
-	run.Sort(made.all)
-	for index := range made.all {
-		if err := write(output, eventType, &made.all[index]); err != nil {
+	run.Sort(created.all)
+	for index := range created.all {
+		if err := write(output, eventType, &created.all[index]); err != nil {
 			return err
 		}
 	}
@@ -163,13 +163,13 @@ func (d *dryRun) configuration(input io.Reader) (executor.Configuration, error) 
 
 // cluster has the Secrets and service accounts of the command line, and those of every installation.
 func (d *dryRun) cluster(configuration executor.Configuration, level podsecurity.Level) cluster {
-	made := cluster{secrets: map[string][]string{}, accounts: append(slices.Clone(d.accounts), configuration.ServiceAccount, "default"), level: level}
+	created := cluster{secrets: map[string][]string{}, accounts: append(slices.Clone(d.accounts), configuration.ServiceAccount, "default"), level: level}
 	for _, secret := range d.secrets {
 		name, keys, _ := strings.Cut(secret, "=")
-		made.secrets[name] = strings.FieldsFunc(keys, func(char rune) bool { return char == ',' })
-		slices.Sort(made.secrets[name])
+		created.secrets[name] = strings.FieldsFunc(keys, func(char rune) bool { return char == ',' })
+		slices.Sort(created.secrets[name])
 	}
-	return made
+	return created
 }
 
 type cluster struct {

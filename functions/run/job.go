@@ -295,7 +295,7 @@ func Next(jobs []batchv1.Job, begun bool) Step {
 	step := Step{mixed: isMixed(plan)}
 	for _, turn := range turns(plan) {
 		for _, planned := range turn {
-			if step.take(planned, byName[planned.Name], planned.Name == plan[0].Name) {
+			if step.add(planned, byName[planned.Name], planned.Name == plan[0].Name) {
 				break
 			}
 		}
@@ -322,10 +322,10 @@ func turns(plan []Planned) [][]Planned {
 	return turns
 }
 
-// take adds a Job to the step when its turn has come; nil is a missing Job. It returns true if the Jobs behind
+// add adds a Job to the step when its turn has come; nil is a missing Job. It returns true if the Jobs behind
 // it in its action must wait or will not run. The very first Job is never resumed: it was created running, so
 // others have suspended it.
-func (s *Step) take(planned Planned, job *batchv1.Job, isFirst bool) (isLast bool) {
+func (s *Step) add(planned Planned, job *batchv1.Job, isFirst bool) (isLast bool) {
 	if job == nil {
 		s.Missing = append(s.Missing, planned)
 		return !planned.Parallel

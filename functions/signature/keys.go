@@ -140,7 +140,7 @@ func optional(path string) ([]byte, error) {
 // ConfigMap, and returns the bridge's. An emptied Secret gets a new key. It returns a permanent error for an
 // invalid key, and a retriable one if Kubernetes cannot be reached or another bridge was faster.
 func Make(ctx context.Context, client cluster.Client, namespace string) (Keys, error) {
-	made := Keys{Own: Bridge, Public: map[Name]ed25519.PublicKey{}}
+	keys := Keys{Own: Bridge, Public: map[Name]ed25519.PublicKey{}}
 	public, err := client.ConfigMaps(namespace).Get(ctx, PublicKeys, metav1.GetOptions{})
 	if err != nil {
 		return Keys{}, fmt.Errorf("read the public keys: %w", err)
@@ -152,10 +152,10 @@ func Make(ctx context.Context, client cluster.Client, namespace string) (Keys, e
 			return Keys{}, err
 		}
 		if name == Bridge {
-			made.Private = private
+			keys.Private = private
 		}
-		made.Public[name] = private.Public().(ed25519.PublicKey)
-		encoded, err := x509.MarshalPKIXPublicKey(made.Public[name])
+		keys.Public[name] = private.Public().(ed25519.PublicKey)
+		encoded, err := x509.MarshalPKIXPublicKey(keys.Public[name])
 		if err != nil {
 			return Keys{}, fmt.Errorf("encode the public key of %s: %w", name, err)
 		}
@@ -172,7 +172,7 @@ func Make(ctx context.Context, client cluster.Client, namespace string) (Keys, e
 			return Keys{}, fmt.Errorf("store the public keys: %w", err)
 		}
 	}
-	return made, nil
+	return keys, nil
 }
 
 // makeOne returns a function's private key, and creates it if it is missing.

@@ -128,11 +128,11 @@ func verify(received event.Event, keys Keys, from []Name, now time.Time) (event.
 	if err != nil {
 		return unproven("its signature can't be read")
 	}
-	var told envelope
-	if err := json.Unmarshal(decoded, &told); err != nil || told.PayloadType != payloadType || len(told.Signatures) != 1 {
+	var parsed envelope
+	if err := json.Unmarshal(decoded, &parsed); err != nil || parsed.PayloadType != payloadType || len(parsed.Signatures) != 1 {
 		return unproven("its signature is none of CloudEvents'")
 	}
-	signer := Name(told.Signatures[0].KeyID)
+	signer := Name(parsed.Signatures[0].KeyID)
 	if !slices.Contains(from, signer) {
 		return unproven(fmt.Sprintf("it is signed by %q", signer))
 	}
@@ -140,7 +140,7 @@ func verify(received event.Event, keys Keys, from []Name, now time.Time) (event.
 	if public == nil {
 		return event.Event{}, ErrNoKeys
 	}
-	if !ed25519.Verify(public, preAuthenticationEncoding(told.Payload), told.Signatures[0].Sig) {
+	if !ed25519.Verify(public, preAuthenticationEncoding(parsed.Payload), parsed.Signatures[0].Sig) {
 		return unproven("its signature is wrong")
 	}
 	names, err := signedNames(received)
@@ -148,7 +148,7 @@ func verify(received event.Event, keys Keys, from []Name, now time.Time) (event.
 		return unproven(err.Error())
 	}
 	digest, err := digestOf(received, names)
-	if err != nil || string(digest) != string(told.Payload) {
+	if err != nil || string(digest) != string(parsed.Payload) {
 		return unproven("it was changed")
 	}
 	verified := received.Clone()

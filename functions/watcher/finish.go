@@ -35,26 +35,26 @@ func (w *Watcher) finish(ctx context.Context, asked protocol.Notice, jobs []batc
 		return nil, err
 	}
 	var reports, silent []report // silent actions next to actions that report
-	add := func(planned run.Planned, made report) {
+	add := func(planned run.Planned, r report) {
 		if step.IsSilent(planned) {
-			silent = append(silent, made)
+			silent = append(silent, r)
 		} else {
-			reports = append(reports, made)
+			reports = append(reports, r)
 		}
 	}
 	var began, ended time.Time
 	var phases []run.Phases
-	for index, made := range ran {
+	for index, r := range ran {
 		job := step.Ran[index].Job
 		phases = append(phases, jobspan.Write(ctx, w.Tracer, jobspan.Job{
-			Task: task, Job: job, Pods: made.evidence.pods, Events: made.evidence.events, Result: made.runResult, Failure: made.failure,
+			Task: task, Job: job, Pods: r.evidence.pods, Events: r.evidence.events, Result: r.runResult, Failure: r.failure,
 		}, w.Now()))
-		add(step.Ran[index].Planned, made)
+		add(step.Ran[index].Planned, r)
 		if end := run.EndedAt(job); end.After(ended) {
 			ended = end // the Jobs of a parallel action end in any order
 		}
 		if began.IsZero() && !step.IsSilent(step.Ran[index].Planned) {
-			began = made.began
+			began = r.began
 		}
 	}
 	for _, planned := range step.Missing {
@@ -84,12 +84,12 @@ func (w *Watcher) finish(ctx context.Context, asked protocol.Notice, jobs []batc
 func outcomeOf(task keptn.Task, reports []report, began, ended time.Time) keptn.Outcome {
 	outcome := keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass}
 	var notes []string
-	for _, made := range reports {
-		if made.isErrored {
+	for _, r := range reports {
+		if r.isErrored {
 			outcome = errored(outcome)
 		}
-		for _, member := range made.result.Merge(&outcome) {
-			notes = append(notes, fmt.Sprintf("Task '%s' replaced the %s that an earlier task reported.", made.task, member))
+		for _, member := range r.result.Merge(&outcome) {
+			notes = append(notes, fmt.Sprintf("Task '%s' replaced the %s that an earlier task reported.", r.task, member))
 		}
 	}
 	if task.Name == testTask && outcome.Status == keptn.StatusSucceeded {
@@ -119,16 +119,16 @@ func errored(outcome keptn.Outcome) keptn.Outcome {
 
 // runResultOf returns how a run ended: like the first task that did not succeed.
 func runResultOf(reports []report) keptn.RunResult {
-	for _, made := range reports {
-		if made.failure != "" {
-			return made.runResult
+	for _, r := range reports {
+		if r.failure != "" {
+			return r.runResult
 		}
 	}
 	return keptn.RunSuccess
 }
 
 func hasFailed(reports []report) bool {
-	return slices.ContainsFunc(reports, func(made report) bool { return made.failure != "" })
+	return slices.ContainsFunc(reports, func(r report) bool { return r.failure != "" })
 }
 
 func missing(planned run.Planned, reason string) string {

@@ -58,10 +58,10 @@ func (e evidence) logged(pod *corev1.Pod) []corev1.ContainerStatus {
 }
 
 // readLogs adds the logs of a Job's pods to its report.
-func (w *Watcher) readLogs(ctx context.Context, made *report, redactor *redact.Redactor, logs *budget) error {
-	for index := range made.evidence.pods {
-		pod := &made.evidence.pods[index]
-		for _, status := range made.evidence.logged(pod) {
+func (w *Watcher) readLogs(ctx context.Context, r *report, redactor *redact.Redactor, logs *budget) error {
+	for index := range r.evidence.pods {
+		pod := &r.evidence.pods[index]
+		for _, status := range r.evidence.logged(pod) {
 			limit := logs.next(w.Now())
 			whole := fmt.Sprintf("kubectl logs --namespace %s %s --container %s", pod.Namespace, pod.Name, status.Name)
 			text := excerpt.Writer{Limit: logs.excerpt, Whole: whole}
@@ -79,7 +79,7 @@ func (w *Watcher) readLogs(ctx context.Context, made *report, redactor *redact.R
 			const maxTitleBytes = 512
 			title = excerpt.Shorten(redactor.Text(title), "the pod's status", min(maxTitleBytes, logs.bytes/2))
 			room := logs.bytes - 2*len(title)
-			made.logs = append(made.logs, logged{title: title, text: excerpt.Shorten(text.String(), whole, room), whole: whole})
+			r.logs = append(r.logs, logged{title: title, text: excerpt.Shorten(text.String(), whole, room), whole: whole})
 		}
 	}
 	return nil

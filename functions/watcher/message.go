@@ -35,20 +35,20 @@ func (r report) sentence() string {
 func sentences(reports []report, notes []string) string {
 	var text strings.Builder
 	for _, failed := range []bool{true, false} {
-		for _, made := range reports {
-			if (made.failure != "") == failed {
-				text.WriteString(made.sentence())
+		for _, r := range reports {
+			if (r.failure != "") == failed {
+				text.WriteString(r.sentence())
 			}
 		}
 	}
-	for _, made := range reports {
-		said := made.notes
-		if made.result.Message != "" {
-			said = append([]string{made.result.Message}, said...)
+	for _, r := range reports {
+		lines := r.notes
+		if r.result.Message != "" {
+			lines = append([]string{r.result.Message}, lines...)
 		}
-		for _, line := range said {
+		for _, line := range lines {
 			if len(reports) > 1 {
-				fmt.Fprintf(&text, "Task '%s': ", made.task)
+				fmt.Fprintf(&text, "Task '%s': ", r.task)
 			}
 			fmt.Fprintln(&text, line)
 		}
@@ -63,11 +63,11 @@ func sentences(reports []report, notes []string) string {
 func message(reports []report, notes []string) string {
 	var logs strings.Builder
 	text := sentences(reports, notes)
-	for _, made := range reports {
-		if len(reports) > 1 && len(made.logs) > 0 {
-			fmt.Fprintf(&logs, "Task '%s':\n", made.task)
+	for _, r := range reports {
+		if len(reports) > 1 && len(r.logs) > 0 {
+			fmt.Fprintf(&logs, "Task '%s':\n", r.task)
 		}
-		for _, log := range made.logs {
+		for _, log := range r.logs {
 			fmt.Fprintf(&logs, "%s:\n%s\n", log.title, log.text)
 		}
 	}

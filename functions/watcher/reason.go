@@ -57,8 +57,8 @@ func (e evidence) failure() string {
 	reason, message := run.FailureOf(e.job)
 	switch {
 	case reason == batchv1.JobReasonDeadlineExceeded:
-		if told := e.couldNotStart(nil, eventFailedMount, eventUnschedulable, eventFailed); told != "" {
-			return told
+		if found := e.couldNotStart(nil, eventFailedMount, eventUnschedulable, eventFailed); found != "" {
+			return found
 		}
 		return e.tooLong()
 	case reason == batchv1.JobReasonBackoffLimitExceeded && len(e.pods) == 0:
@@ -124,7 +124,7 @@ func (e evidence) unstarted(now time.Time) string {
 	if why := e.refused(); why != "" {
 		return sentence + why
 	}
-	if message := e.told(eventFailedMount, eventUnschedulable, eventFailed); message != "" {
+	if message := e.latest(eventFailedMount, eventUnschedulable, eventFailed); message != "" {
 		return sentence + message
 	}
 	return sentence + "Kubernetes reports no reason."
@@ -216,8 +216,8 @@ func (e evidence) overdue(pod *corev1.Pod) string {
 	if !slices.ContainsFunc(pod.Status.ContainerStatuses, func(status corev1.ContainerStatus) bool {
 		return status.State.Running != nil || status.State.Terminated != nil && !status.State.Terminated.StartedAt.IsZero()
 	}) {
-		if told := e.couldNotStart(pod, eventFailed, eventFailedMount); told != "" {
-			return told
+		if found := e.couldNotStart(pod, eventFailed, eventFailedMount); found != "" {
+			return found
 		}
 	}
 	return e.tooLong()
@@ -226,17 +226,17 @@ func (e evidence) overdue(pod *corev1.Pod) string {
 // couldNotStart returns why a task did not start in time, from events; empty if there is no such event. The pod
 // is nil if it is gone.
 func (e evidence) couldNotStart(pod *corev1.Pod, reasons ...string) string {
-	told := e.told(reasons...)
-	if told == "" {
+	found := e.latest(reasons...)
+	if found == "" {
 		return ""
 	}
-	if answer := e.toldContaining(eventFailed, "pull image"); answer != "" {
+	if answer := e.latestContaining(eventFailed, "pull image"); answer != "" {
 		if pod == nil {
 			pod = &corev1.Pod{}
 		}
 		return "The task could not start. " + e.unpulled(pod, run.TaskContainer, answer)
 	}
-	return "The task could not start. " + told
+	return "The task could not start. " + found
 }
 
 // Sources of a time limit in DeadlineAnnotation.
@@ -276,7 +276,7 @@ func (e evidence) unpulled(pod *corev1.Pod, container, message string) string {
 			image = "Image " + spec.Image
 		}
 	}
-	if answer := e.toldContaining(eventFailed, "image"); answer != "" {
+	if answer := e.latestContaining(eventFailed, "image"); answer != "" {
 		message = answer // "Back-off pulling image" does not say why
 	}
 	return fmt.Sprintf("%s of container %s cannot be pulled: %s", image, container, message)
@@ -284,10 +284,10 @@ func (e evidence) unpulled(pod *corev1.Pod, container, message string) string {
 
 // toldContaining returns the message of the newest event of a reason whose text contains a word;
 // messages that only count errors say less.
-func (e evidence) toldContaining(reason, word string) string {
-	for _, told := range slices.Backward(e.events) {
-		if told.Reason == reason && strings.Contains(told.Message, word) && !strings.HasPrefix(told.Message, "Error: ") {
-			return told.Message
+func (e evidence) latestContaining(reason, word string) string {
+	for _, found := range slices.Backward(e.events) {
+		if found.Reason == reason && strings.Contains(found.Message, word) && !strings.HasPrefix(found.Message, "Error: ") {
+			return found.Message
 		}
 	}
 	return ""
@@ -334,18 +334,18 @@ func (e evidence) refused() string {
 	if len(e.pods) > 0 {
 		return ""
 	}
-	if told := e.told(eventFailedCreate); told != "" {
-		return "The pod was rejected (" + told + ")."
+	if found := e.latest(eventFailedCreate); found != "" {
+		return "The pod was rejected (" + found + ")."
 	}
 	return ""
 }
 
 // told returns the newest event of the first reason with an event.
-func (e evidence) told(reasons ...string) string {
+func (e evidence) latest(reasons ...string) string {
 	for _, reason := range reasons {
-		for _, told := range slices.Backward(e.events) {
-			if told.Reason == reason {
-				return told.Reason + ": " + told.Message
+		for _, found := range slices.Backward(e.events) {
+			if found.Reason == reason {
+				return found.Reason + ": " + found.Message
 			}
 		}
 	}

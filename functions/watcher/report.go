@@ -59,11 +59,11 @@ func (w *Watcher) reports(ctx context.Context, ran []run.Ran) ([]report, error) 
 	budget := w.budget(logs)
 	var reports []report
 	for _, about := range found {
-		made, err := w.report(ctx, about, budget)
+		r, err := w.report(ctx, about, budget)
 		if err != nil {
 			return nil, err
 		}
-		reports = append(reports, made)
+		reports = append(reports, r)
 	}
 	return reports, nil
 }
@@ -72,12 +72,12 @@ func (w *Watcher) report(ctx context.Context, found evidence, logs *budget) (rep
 	job := found.job
 	failed := run.PhaseOf(job) == run.Failed
 	attempt := result.Attempt(found.pods, !failed)
-	made := report{
+	r := report{
 		task: job.Annotations[run.TaskNameAnnotation], runResult: keptn.RunSuccess, evidence: found, began: startOf(job, attempt),
 		result: result.Of(attempt),
 	}
 	if note := job.Annotations[run.SucceededAnnotation]; note != "" {
-		made.notes = append(made.notes, note)
+		r.notes = append(r.notes, note)
 	}
 	redactor := &redact.Redactor{}
 	if started := firstStart(found.pods); !started.IsZero() && redact.UsesSecrets(job) {
@@ -87,36 +87,36 @@ func (w *Watcher) report(ctx context.Context, found evidence, logs *budget) (rep
 		}
 	}
 	if why := redactor.Withheld; why != "" {
-		made.withhold(why)
+		r.withhold(why)
 	} else {
-		made.result.Redact(redactor)
-		if err := w.readLogs(ctx, &made, redactor, logs); err != nil {
+		r.result.Redact(redactor)
+		if err := w.readLogs(ctx, &r, redactor, logs); err != nil {
 			return report{}, err
 		}
 	}
-	made.result.Message = excerpt.Shorten(made.result.Message, "the pod's status", maxSentenceBytes)
+	r.result.Message = excerpt.Shorten(r.result.Message, "the pod's status", maxSentenceBytes)
 	switch {
 	case failed:
-		made.runResult, made.isErrored = found.runResult(), true
-		made.failure = found.failure()
-		if len(made.result.Mistakes) > 0 {
-			made.notes = append(made.notes, cannotBeUsed(made.result.Mistakes))
+		r.runResult, r.isErrored = found.runResult(), true
+		r.failure = found.failure()
+		if len(r.result.Mistakes) > 0 {
+			r.notes = append(r.notes, cannotBeUsed(r.result.Mistakes))
 		}
-	case len(made.result.Mistakes) > 0:
-		made.runResult, made.isErrored, made.failure = keptn.RunError, true, cannotBeUsed(made.result.Mistakes)
-	case made.result.Status == keptn.StatusErrored:
-		made.runResult, made.isErrored, made.failure = keptn.RunError, true, "The task reported the status errored."
-	case made.result.Result == keptn.ResultFail:
-		made.runResult, made.failure = keptn.RunFailure, "The task reported the result fail."
+	case len(r.result.Mistakes) > 0:
+		r.runResult, r.isErrored, r.failure = keptn.RunError, true, cannotBeUsed(r.result.Mistakes)
+	case r.result.Status == keptn.StatusErrored:
+		r.runResult, r.isErrored, r.failure = keptn.RunError, true, "The task reported the status errored."
+	case r.result.Result == keptn.ResultFail:
+		r.runResult, r.failure = keptn.RunFailure, "The task reported the result fail."
 	}
-	made.failure = excerpt.Shorten(redactor.Text(made.failure), "the Job's events", maxSentenceBytes)
+	r.failure = excerpt.Shorten(redactor.Text(r.failure), "the Job's events", maxSentenceBytes)
 	if redacted := redactor.Found(); len(redacted) > 0 {
-		made.notes = append(made.notes, fmt.Sprintf("*** stands for the value of %s.", strings.Join(redacted, ", ")))
+		r.notes = append(r.notes, fmt.Sprintf("*** stands for the value of %s.", strings.Join(redacted, ", ")))
 	}
 	if len(found.pods) == 0 && run.PhaseOf(job) == run.Succeeded {
-		made.logs = append(made.logs, logged{title: "The log is missing: the pod of Job " + job.Name + " is gone"})
+		r.logs = append(r.logs, logged{title: "The log is missing: the pod of Job " + job.Name + " is gone"})
 	}
-	return made, nil
+	return r, nil
 }
 
 func cannotBeUsed(mistakes []string) string {

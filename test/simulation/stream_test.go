@@ -178,7 +178,7 @@ func (c *connection) Receive(ctx context.Context, intake intake.Intake) error {
 				c.stream.acknowledge(message)
 				continue
 			}
-			group.Go(func() { c.deliver(ctx, message, intake.Take) })
+			group.Go(func() { c.deliver(ctx, message, intake.Publish) })
 		}
 		select {
 		case <-ctx.Done():
@@ -202,7 +202,7 @@ func (s *stream) due() []*message {
 	return due
 }
 
-func (c *connection) deliver(ctx context.Context, message *message, take intake.Take) {
+func (c *connection) deliver(ctx context.Context, message *message, take intake.Publish) {
 	stream := c.stream
 	triggered, err := keptn.DecodeEvent(message.content)
 	if err != nil {

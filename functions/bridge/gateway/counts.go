@@ -37,7 +37,7 @@ type lateCount struct {
 
 // get counts a task, or returns a count that came too late for the caller before.
 func (c *counts) get(ctx context.Context, task keptn.Task, counter keptn.Counter) (keptn.Count, error) {
-	if count, ok := c.take(task.TriggeredID); ok {
+	if count, ok := c.pop(task.TriggeredID); ok {
 		return count, nil
 	}
 	counted := c.flights.DoChan(task.TriggeredID, func() (any, error) {
@@ -76,7 +76,7 @@ func (c *counts) keep(triggeredID string, count keptn.Count) {
 }
 
 // take removes and returns a stored count, unless too old.
-func (c *counts) take(triggeredID string) (keptn.Count, bool) {
+func (c *counts) pop(triggeredID string) (keptn.Count, bool) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	late, ok := c.late[triggeredID]

@@ -52,8 +52,8 @@ const theBroker = "broker"
 type Metrics interface {
 	// Waits records whether a listed task must still be started.
 	Waits(task keptn.Task, waits bool)
-	// GivenAgain counts a republished event.
-	GivenAgain(ctx context.Context, eventType string)
+	// Republished counts a republished event.
+	Republished(ctx context.Context, eventType string)
 }
 
 // Runs knows the active runs, as runs.Runs does.
@@ -64,9 +64,9 @@ type Runs interface {
 const (
 	// maxDoublings bounds how often a pause doubles.
 	maxDoublings = 8
-	// firstLook and lastLook bound the pause before an event is checked again that Keptn has not dispatched.
-	firstLook = 200 * time.Millisecond
-	lastLook  = 30 * time.Second
+	// firstCheck and lastCheck bound the pause before an event is checked again that Keptn has not dispatched.
+	firstCheck = 200 * time.Millisecond
+	lastCheck  = 30 * time.Second
 	// patientQuestions is how often the result of a run is requested before unreadable Jobs count as deleted.
 	patientQuestions = 3
 	// silence is how long a run may be silent before its result is requested.
@@ -77,7 +77,7 @@ const (
 type remembered struct {
 	// sent, looks and asked count how often the event was published, was checked before Keptn had dispatched
 	// it, and its result was requested.
-	sent, looks, asked int
+	sent, checks, asked int
 	// silentSince is when Keptn started to wait for the result of a silent run.
 	silentSince time.Time
 	nextCheck   time.Time
@@ -96,9 +96,9 @@ func Backoff(failures uint64) time.Duration {
 	return min(firstBackoff<<min(failures-1, maxDoublings), lastBackoff)
 }
 
-// Take publishes an event to the Broker. It skips published and unsubscribed events, and
+// Publish publishes an event to the Broker. It skips published and unsubscribed events, and
 // wraps events that trigger no task. After an error the event must be offered again.
-func (i *Inbox) Take(ctx context.Context, triggered event.Event, origin Origin) error {
+func (i *Inbox) Publish(ctx context.Context, triggered event.Event, origin Origin) error {
 	task, err := keptn.ParseEvent(triggered)
 	if err != nil {
 		i.Log.DebugContext(ctx, "ignoring event: nothing can run for it", "type", triggered.Type(), "error", err)
@@ -115,7 +115,7 @@ func (i *Inbox) Take(ctx context.Context, triggered event.Event, origin Origin) 
 	if entry.failures > 0 && i.Now().Before(entry.nextCheck) || i.breaker.IsShut(theBroker) {
 		return fmt.Errorf("event %s: %w", triggered.ID(), function.ErrBackoff)
 	}
-	err = i.take(ctx, task, triggered, origin, entry)
+	err = i.publish(ctx, task, triggered, origin, entry)
 	switch {
 	case err == nil:
 		entry.failures = 0
@@ -126,18 +126,18 @@ func (i *Inbox) Take(ctx context.Context, triggered event.Event, origin Origin) 
 	return err
 }
 
-func (i *Inbox) take(ctx context.Context, task keptn.Task, triggered event.Event, origin Origin, entry *remembered) error {
+func (i *Inbox) publish(ctx context.Context, task keptn.Task, triggered event.Event, origin Origin, entry *remembered) error {
 	if task.Observed {
 		if entry.sent > 0 {
 			return nil
 		}
-		return i.do(ctx, give, task, keptn.Observed(triggered), entry)
+		return i.do(ctx, publishNow, task, keptn.Observed(triggered), entry)
 	}
 	// A published event is dispatched, whatever was planned when it was listed.
 	if origin == Published && entry.sent > 0 || origin == Listed && i.Now().Before(entry.nextCheck) {
 		return nil
 	}
-	wanted := give
+	wanted := publishNow
 	if origin == Listed {
 		count, err := i.Counter.Count(ctx, task)
 		if err != nil {
@@ -148,7 +148,7 @@ func (i *Inbox) take(ctx context.Context, task keptn.Task, triggered event.Event
 			return err
 		}
 		wanted = answer(count, started, i.Runs.IsThere(task), *entry, i.Now())
-		i.Metrics.Waits(task, wanted == give)
+		i.Metrics.Waits(task, wanted == publishNow)
 	}
 	return i.do(ctx, wanted, task, triggered, entry)
 }
@@ -159,16 +159,16 @@ type wanted int
 const (
 	// leave the event for a long time: its task is over.
 	leave wanted = iota
-	// lookAgain soon: Keptn has not dispatched it.
-	lookAgain
-	// goesOn: its run exists, or others work on it.
-	goesOn
-	// giveTime: its run should be announced soon.
-	giveTime
-	// askForResult: its run was silent for too long.
-	askForResult
-	// give it to the Broker.
-	give
+	// checkSoon, because Keptn has not dispatched it.
+	checkSoon
+	// keep the event: its run exists, or others work on it.
+	keep
+	// awaitRun, because the run should be announced soon.
+	awaitRun
+	// requestResult, because the run was silent for too long.
+	requestResult
+	// publishNow, to the Broker.
+	publishNow
 )
 
 // answer returns what a listed event needs, given Keptn's counts, whether its started event was sent, whether
@@ -178,40 +178,40 @@ func answer(count keptn.Count, started, isThere bool, entry remembered, now time
 	case count.Over():
 		return leave
 	case count.Standing != keptn.Current:
-		return lookAgain
+		return checkSoon
 	case isThere:
-		return goesOn
+		return keep
 	case count.Started == 0 && !started:
-		return give
+		return publishNow
 	case count.Started > 0 && count.Finished >= count.Started:
-		return goesOn
+		return keep
 	case entry.silentSince.IsZero() || now.Sub(entry.silentSince) < silence:
-		return giveTime
+		return awaitRun
 	default:
-		return askForResult
+		return requestResult
 	}
 }
 
 func (i *Inbox) do(ctx context.Context, wanted wanted, task keptn.Task, triggered event.Event, entry *remembered) error {
 	now := i.Now()
-	if wanted != giveTime && wanted != askForResult {
+	if wanted != awaitRun && wanted != requestResult {
 		entry.silentSince = time.Time{}
 	}
 	switch wanted {
 	case leave:
 		entry.sent = max(entry.sent, 1)
 		entry.nextCheck = now.Add(i.Resend << maxDoublings)
-	case lookAgain:
-		entry.nextCheck = now.Add(min(firstLook<<min(entry.looks, maxDoublings), lastLook))
-		entry.looks++
-	case goesOn:
+	case checkSoon:
+		entry.nextCheck = now.Add(min(firstCheck<<min(entry.checks, maxDoublings), lastCheck))
+		entry.checks++
+	case keep:
 		entry.nextCheck = now.Add(i.Resend)
-	case giveTime:
+	case awaitRun:
 		if entry.silentSince.IsZero() {
 			entry.silentSince = now
 		}
 		entry.nextCheck = now.Add(min(i.Resend, silence))
-	case askForResult:
+	case requestResult:
 		reason := ""
 		if entry.asked >= patientQuestions {
 			reason = "Job Executor cannot find the Jobs of this task. They were deleted, or their namespace cannot be read. Run the sequence again."
@@ -221,9 +221,9 @@ func (i *Inbox) do(ctx context.Context, wanted wanted, task keptn.Task, triggere
 		}
 		entry.nextCheck = now.Add(i.Resend << min(entry.asked, 3))
 		entry.asked++
-	case give:
+	case publishNow:
 		if entry.sent > 0 {
-			i.Metrics.GivenAgain(ctx, triggered.Type())
+			i.Metrics.Republished(ctx, triggered.Type())
 		}
 		err := i.send(ctx, task, triggered)
 		if function.IsPermanent(err) {

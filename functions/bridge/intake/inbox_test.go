@@ -48,8 +48,8 @@ func TestAnswer(t *testing.T) {
 		now              time.Time
 		want             wanted
 	}{
-		{name: "nobody has answered", count: current, entry: remembered{}, now: noon, want: give},
-		{name: "nobody has answered the second time", count: current, entry: remembered{sent: 1}, now: noon, want: give},
+		{name: "nobody has answered", count: current, entry: remembered{}, now: noon, want: publishNow},
+		{name: "nobody has answered the second time", count: current, entry: remembered{sent: 1}, now: noon, want: publishNow},
 		{name: "completed", count: completed, entry: remembered{}, now: noon, want: leave},
 		{name: "aborted", count: aborted, started: true, isThere: true, entry: remembered{}, now: noon, want: leave},
 		{
@@ -57,10 +57,10 @@ func TestAnswer(t *testing.T) {
 			count: keptn.Count{Standing: keptn.Pending},
 			entry: remembered{},
 			now:   noon,
-			want:  lookAgain,
+			want:  checkSoon,
 		},
-		{name: "unknown to Keptn", count: keptn.Count{}, entry: remembered{}, now: noon, want: lookAgain},
-		{name: "its run exists", count: running, started: true, isThere: true, entry: remembered{sent: 1}, now: noon, want: goesOn},
+		{name: "unknown to Keptn", count: keptn.Count{}, entry: remembered{}, now: noon, want: checkSoon},
+		{name: "its run exists", count: running, started: true, isThere: true, entry: remembered{sent: 1}, now: noon, want: keep},
 		{
 			name:    "its run exists, and its started event is lost",
 			count:   current,
@@ -68,33 +68,33 @@ func TestAnswer(t *testing.T) {
 			isThere: true,
 			entry:   remembered{sent: 1},
 			now:     noon,
-			want:    goesOn,
+			want:    keep,
 		},
-		{name: "a silent run exists", count: current, isThere: true, entry: remembered{sent: 1}, now: noon, want: goesOn},
+		{name: "a silent run exists", count: current, isThere: true, entry: remembered{sent: 1}, now: noon, want: keep},
 		{
 			name:    "ours finished, others did not",
 			count:   keptn.Count{Standing: keptn.Current, Started: 1, Finished: 1},
 			started: true,
 			entry:   remembered{sent: 1},
 			now:     noon,
-			want:    goesOn,
+			want:    keep,
 		},
-		{name: "its run was silent for a short time", count: running, started: true, entry: remembered{sent: 1}, now: noon, want: giveTime},
-		{name: "its run was silent for too long", count: running, started: true, entry: asked, now: noon.Add(silence), want: askForResult},
+		{name: "its run was silent for a short time", count: running, started: true, entry: remembered{sent: 1}, now: noon, want: awaitRun},
+		{name: "its run was silent for too long", count: running, started: true, entry: asked, now: noon.Add(silence), want: requestResult},
 		{
 			name:    "its run was silent, and its started event is not counted",
 			count:   current,
 			started: true,
 			entry:   asked,
 			now:     noon.Add(silence),
-			want:    askForResult,
+			want:    requestResult,
 		},
 		{
 			name:  "two were started and one finished",
 			count: keptn.Count{Standing: keptn.Current, Started: 2, Finished: 1},
 			entry: asked,
 			now:   noon.Add(silence),
-			want:  askForResult,
+			want:  requestResult,
 		},
 	}
 	for _, test := range tests {
@@ -121,7 +121,7 @@ func TestResultOfASilentRunIsAskedFor(t *testing.T) {
 				broker := &fixture.Broker{}
 				inbox := newInbox(broker, &fixture.Counter{Answer: running})
 				for minute := range 25 {
-					if err := inbox.Take(t.Context(), triggered(task), Listed); err != nil {
+					if err := inbox.Publish(t.Context(), triggered(task), Listed); err != nil {
 						t.Fatal(err)
 					}
 					if minute == 0 && test.named {
@@ -179,7 +179,7 @@ func TestInboxTakesAnEventOnce(t *testing.T) {
 			broker := &fixture.Broker{}
 			inbox := newInbox(broker, &fixture.Counter{Answer: test.count})
 			for _, triggered := range test.events {
-				if err := inbox.Take(t.Context(), triggered, test.origin); err != nil {
+				if err := inbox.Publish(t.Context(), triggered, test.origin); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -195,7 +195,7 @@ func TestPublishedEventIsTakenAlthoughItWasListedTooEarly(t *testing.T) {
 	broker := &fixture.Broker{}
 	inbox := newInbox(broker, &fixture.Counter{Answer: keptn.Count{Standing: keptn.Pending}})
 	for _, origin := range []Origin{Listed, Published} {
-		if err := inbox.Take(t.Context(), triggered(task), origin); err != nil {
+		if err := inbox.Publish(t.Context(), triggered(task), origin); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -207,7 +207,7 @@ func TestPublishedEventIsTakenAlthoughItWasListedTooEarly(t *testing.T) {
 func TestInboxAddsAttributesAndLeavesTheRest(t *testing.T) {
 	broker := &fixture.Broker{}
 	sent := triggered(task)
-	if err := newInbox(broker, &fixture.Counter{}).Take(t.Context(), sent, Published); err != nil {
+	if err := newInbox(broker, &fixture.Counter{}).Publish(t.Context(), sent, Published); err != nil {
 		t.Fatal(err)
 	}
 	want := sent.Clone()
@@ -225,12 +225,12 @@ func TestInboxGivesWhatWasObserved(t *testing.T) {
 	inbox := newInbox(broker, &fixture.Counter{Answer: completed})
 	inbox.Subscriptions = subscribed(to("sh.keptn.event.*.finished"))
 	finished := task.Event(keptn.Finished, noon, keptn.Errored("no"))
-	if err := inbox.Take(t.Context(), finished, Published); !errors.Is(err, errDown) {
+	if err := inbox.Publish(t.Context(), finished, Published); !errors.Is(err, errDown) {
 		t.Fatalf("got %v", err)
 	}
 	inbox.Now = func() time.Time { return time.Now().Add(firstBackoff) }
 	for _, seen := range []event.Event{finished, finished, task.Event(keptn.Started, noon, keptn.Outcome{})} {
-		if err := inbox.Take(t.Context(), seen, Listed); err != nil {
+		if err := inbox.Publish(t.Context(), seen, Listed); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -257,14 +257,14 @@ func TestInboxSendsAgain(t *testing.T) {
 		broker := &fixture.Broker{Refuse: 1}
 		counter := &fixture.Counter{Answer: keptn.Count{Standing: keptn.Current}}
 		inbox := newInbox(broker, counter)
-		if err := inbox.Take(t.Context(), triggered(task), Listed); !errors.Is(err, errDown) {
+		if err := inbox.Publish(t.Context(), triggered(task), Listed); !errors.Is(err, errDown) {
 			t.Fatalf("got %v", err)
 		}
 		var sentAt []time.Duration
 		began := time.Now()
 		for range 10 * 60 {
 			before := len(broker.Taken)
-			if err := inbox.Take(t.Context(), triggered(task), Listed); err != nil && !errors.Is(err, function.ErrBackoff) {
+			if err := inbox.Publish(t.Context(), triggered(task), Listed); err != nil && !errors.Is(err, function.ErrBackoff) {
 				t.Fatal(err)
 			}
 			if len(broker.Taken) > before {
@@ -278,7 +278,7 @@ func TestInboxSendsAgain(t *testing.T) {
 		}
 		counter.Answer.Started = 1
 		time.Sleep(time.Hour)
-		if err := inbox.Take(t.Context(), triggered(task), Listed); err != nil || len(broker.Taken) != 4 {
+		if err := inbox.Publish(t.Context(), triggered(task), Listed); err != nil || len(broker.Taken) != 4 {
 			t.Errorf("%v, %d sent", err, len(broker.Taken))
 		}
 	})
@@ -312,7 +312,7 @@ func TestInboxBacksOffFromABrokenNeighbour(t *testing.T) {
 					for index := range test.events {
 						made := task
 						made.TriggeredID = strconv.Itoa(index)
-						err := inbox.Take(t.Context(), triggered(made), Listed)
+						err := inbox.Publish(t.Context(), triggered(made), Listed)
 						if err == nil {
 							t.Fatal("it was taken")
 						}
@@ -355,7 +355,7 @@ func TestEventThatCannotBePublishedIsAnswered(t *testing.T) {
 	odd := task
 	odd.Stage = "produc\ntion"
 	for range 3 {
-		if err := inbox.Take(t.Context(), triggered(odd), Listed); err != nil {
+		if err := inbox.Publish(t.Context(), triggered(odd), Listed); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -373,7 +373,7 @@ func TestLooksBecomeSeldom(t *testing.T) {
 	var entry remembered
 	var pauses []time.Duration
 	for range 10 {
-		if err := inbox.do(t.Context(), lookAgain, task, triggered(task), &entry); err != nil {
+		if err := inbox.do(t.Context(), checkSoon, task, triggered(task), &entry); err != nil {
 			t.Fatal(err)
 		}
 		pauses = append(pauses, entry.nextCheck.Sub(noon))

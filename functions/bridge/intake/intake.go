@@ -6,8 +6,8 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 )
 
-// Take publishes a triggered event from Keptn to the Broker. After an error the event must be offered again.
-type Take func(ctx context.Context, triggered event.Event, origin Origin) error
+// Publish publishes a triggered event from Keptn to the Broker. After an error the event must be offered again.
+type Publish func(ctx context.Context, triggered event.Event, origin Origin) error
 
 // Origin is how the bridge got an event.
 type Origin int
@@ -26,6 +26,6 @@ type Intake struct {
 	// Wants reports whether events of a type are wanted at all.
 	Wants func(eventType string) bool
 	// Lanes bound the number of events in flight for each type.
-	Lanes *Lanes
-	Take  Take
+	Lanes   *Lanes
+	Publish Publish
 }

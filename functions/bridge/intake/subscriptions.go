@@ -169,11 +169,11 @@ func (s *Subscriptions) Match(eventType string, task keptn.Task) bool {
 	return slices.ContainsFunc(s.current, func(subscription models.EventSubscription) bool {
 		filter := subscription.Filter
 		return subjectMatches(subscription.Event, eventType) &&
-			named(filter.Projects, task.Project) && named(filter.Stages, task.Stage) && named(filter.Services, task.Service)
+			isListed(filter.Projects, task.Project) && isListed(filter.Stages, task.Stage) && isListed(filter.Services, task.Service)
 	})
 }
 
-func named(names []string, name string) bool {
+func isListed(names []string, name string) bool {
 	return len(names) == 0 || slices.Contains(names, name)
 }
 

@@ -83,7 +83,7 @@ func TestEventsAreExchangedWithTheNATSOfKeptnsChart(t *testing.T) {
 	taker := &taker{fail: map[string]int{"2": 1}}
 	receiving, done := make(chan struct{}), make(chan error, 1)
 	go func() {
-		done <- transport.Receive(ctx, intake.Intake{Receiving: func() { close(receiving) }, Wants: isTriggered, Lanes: &intake.Lanes{}, Take: taker.take})
+		done <- transport.Receive(ctx, intake.Intake{Receiving: func() { close(receiving) }, Wants: isTriggered, Lanes: &intake.Lanes{}, Publish: taker.publish})
 	}()
 	<-receiving
 	for _, id := range []string{"1", "2"} {

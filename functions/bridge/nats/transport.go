@@ -154,7 +154,7 @@ func (t *Transport) consume(ctx context.Context, consumer jetstream.Consumer, in
 		}
 		inFlight.Go(func() {
 			defer leave()
-			t.receive(ctx, message, in.Take)
+			t.receive(ctx, message, in.Publish)
 		})
 	}, jetstream.PullMaxMessages(intake.ConcurrentSends), jetstream.PullHeartbeat(pullHeartbeat), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 		select {
@@ -196,7 +196,7 @@ func (t *Transport) lookForConsumer(ctx context.Context) error {
 	return nil
 }
 
-func (t *Transport) receive(ctx context.Context, message jetstream.Msg, take intake.Take) {
+func (t *Transport) receive(ctx context.Context, message jetstream.Msg, publish intake.Publish) {
 	triggered, err := keptn.DecodeEvent(message.Data())
 	if err != nil {
 		t.log.WarnContext(ctx, "ignoring a message: not a CloudEvent", "subject", message.Subject(), "error", err)
@@ -225,7 +225,7 @@ func (t *Transport) receive(ctx context.Context, message jetstream.Msg, take int
 			delivery = metadata.NumDelivered
 		}
 	}
-	if err := take(ctx, triggered, origin); err != nil {
+	if err := publish(ctx, triggered, origin); err != nil {
 		pause := intake.Backoff(delivery)
 		if !errors.Is(err, function.ErrBackoff) {
 			t.log.WarnContext(ctx, "event not published; retrying", "id", triggered.ID(), "type", triggered.Type(), "pause", pause.String(), "error", err)

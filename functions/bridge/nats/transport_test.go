@@ -59,7 +59,7 @@ type taker struct {
 	block func()
 }
 
-func (tk *taker) take(_ context.Context, triggered event.Event, origin intake.Origin) error {
+func (tk *taker) publish(_ context.Context, triggered event.Event, origin intake.Origin) error {
 	tk.mutex.Lock()
 	defer tk.mutex.Unlock()
 	if tk.block != nil {
@@ -118,7 +118,7 @@ func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- transport.Receive(ctx, intake.Intake{Receiving: func() {}, Wants: isTriggered, Lanes: &intake.Lanes{}, Take: taker.take})
+		done <- transport.Receive(ctx, intake.Intake{Receiving: func() {}, Wants: isTriggered, Lanes: &intake.Lanes{}, Publish: taker.publish})
 	}()
 	consuming := func() {
 		t.Helper()
@@ -192,7 +192,7 @@ func TestFailingEventsOfOneTypeDelayNoOther(t *testing.T) {
 	t.Cleanup(transport.Close)
 	ctx, cancel := context.WithCancel(t.Context())
 	ready, failed, taken, done := make(chan struct{}), make(chan struct{}, 1<<20), make(chan struct{}), make(chan error, 1)
-	take := func(_ context.Context, triggered event.Event, _ intake.Origin) error {
+	publish := func(_ context.Context, triggered event.Event, _ intake.Origin) error {
 		if triggered.Type() == keptn.TypeOf("good", keptn.Triggered) {
 			close(taken)
 			return nil
@@ -202,7 +202,7 @@ func TestFailingEventsOfOneTypeDelayNoOther(t *testing.T) {
 	}
 	go func() {
 		receiving := sync.OnceFunc(func() { close(ready) })
-		done <- transport.Receive(ctx, intake.Intake{Receiving: receiving, Wants: isTriggered, Lanes: &intake.Lanes{}, Take: take})
+		done <- transport.Receive(ctx, intake.Intake{Receiving: receiving, Wants: isTriggered, Lanes: &intake.Lanes{}, Publish: publish})
 	}()
 	<-ready
 	const failing = 1200

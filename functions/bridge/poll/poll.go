@@ -31,7 +31,7 @@ type Metrics interface {
 type Poller struct {
 	Lister        keptn.Lister
 	Subscriptions *intake.Subscriptions
-	Take          intake.Take
+	Publish       intake.Publish
 	Interval      time.Duration
 	// Alone is true if events arrive in no other way.
 	Alone bool
@@ -152,7 +152,7 @@ func (p *Poller) start(ctx context.Context, listed event.Event) {
 			p.inFlight.Delete(listed.ID())
 			leave()
 		}()
-		if err := p.Take(ctx, listed, intake.Listed); err != nil && ctx.Err() == nil && !errors.Is(err, function.ErrBackoff) {
+		if err := p.Publish(ctx, listed, intake.Listed); err != nil && ctx.Err() == nil && !errors.Is(err, function.ErrBackoff) {
 			p.Log.WarnContext(ctx, "event not published; retrying", "id", listed.ID(), "type", listed.Type(), "error", err)
 		}
 	})

@@ -43,7 +43,7 @@ func TestPollerGoesOnAfterAFailure(t *testing.T) {
 			Metrics:       &fixture.Metrics{},
 			Lister:        lister,
 			Subscriptions: inbox.Subscriptions,
-			Take:          inbox.Take,
+			Publish:       inbox.Publish,
 			Lanes:         &intake.Lanes{},
 			Interval:      time.Second,
 			Jitter:        func(most time.Duration) time.Duration { return most },
@@ -131,7 +131,7 @@ func TestOneTypeDoesNotHoldUpTheOthers(t *testing.T) {
 				poller := &Poller{
 					Metrics: &fixture.Metrics{},
 					Lister:  hundred{broken}, Subscriptions: subscribed(subscriptions...), Lanes: &intake.Lanes{}, Interval: time.Second,
-					Take: func(ctx context.Context, triggered event.Event, _ intake.Origin) error {
+					Publish: func(ctx context.Context, triggered event.Event, _ intake.Origin) error {
 						if triggered.Type() == stuckType {
 							<-ctx.Done()
 							return ctx.Err()
@@ -171,7 +171,7 @@ func TestPollerTakesTheOldestFirst(t *testing.T) {
 		poller := &Poller{
 			Metrics: &fixture.Metrics{},
 			Lister:  hundred{}, Subscriptions: subscribed(to("sh.keptn.event.test.triggered")), Lanes: lanes, Interval: time.Hour,
-			Take: func(_ context.Context, triggered event.Event, _ intake.Origin) error {
+			Publish: func(_ context.Context, triggered event.Event, _ intake.Origin) error {
 				taken <- triggered.ID()
 				return nil
 			},
@@ -216,7 +216,7 @@ func TestPollerListsOnlyWhatIsSubscribed(t *testing.T) {
 		poller := &Poller{
 			Metrics: &fixture.Metrics{},
 			Lister:  hundred{}, Subscriptions: subscriptions, Lanes: &intake.Lanes{}, Interval: time.Hour,
-			Take: func(_ context.Context, triggered event.Event, _ intake.Origin) error {
+			Publish: func(_ context.Context, triggered event.Event, _ intake.Origin) error {
 				taken <- triggered.Type()
 				return nil
 			},
@@ -254,7 +254,7 @@ func TestWhatIsNotTakenIsLogged(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			poller := &Poller{
 				Metrics: &fixture.Metrics{}, Lanes: &intake.Lanes{}, Log: slog.New(slog.NewTextHandler(&log, nil)),
-				Take: func(context.Context, event.Event, intake.Origin) error {
+				Publish: func(context.Context, event.Event, intake.Origin) error {
 					if ends {
 						cancel()
 					}

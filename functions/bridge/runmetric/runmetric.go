@@ -40,14 +40,14 @@ func New(meters metric.MeterProvider, events *telemetry.Counters, now func() tim
 	meter := meters.Meter("bridge")
 	var failures []error
 	histogram := func(name, description string, boundaries metric.HistogramOption) metric.Float64Histogram {
-		made, err := meter.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(description), boundaries)
+		created, err := meter.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(description), boundaries)
 		failures = append(failures, err)
-		return made
+		return created
 	}
 	counter := func(name, unit, description string) metric.Int64Counter {
-		made, err := meter.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description))
+		created, err := meter.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description))
 		failures = append(failures, err)
-		return made
+		return created
 	}
 	recorder := &Recorder{
 		events: events, now: now, meter: meter,
@@ -170,8 +170,8 @@ func (r *Recorder) Jobs(ctx context.Context, task keptn.Task, jobs []run.Phases)
 	}
 }
 
-// GivenAgain counts a republished event.
-func (r *Recorder) GivenAgain(ctx context.Context, eventType string) {
+// Republished counts a republished event.
+func (r *Recorder) Republished(ctx context.Context, eventType string) {
 	r.events.Retried(ctx, eventType)
 }
 

@@ -167,7 +167,7 @@ func TestRunsAreMeasured(t *testing.T) {
 		{
 			name: "a dropped and a republished event", what: func(ctx context.Context, recorder *Recorder) {
 				recorder.Dropped(ctx, keptn.Started)
-				recorder.GivenAgain(ctx, "sh.keptn.event.test.triggered")
+				recorder.Republished(ctx, "sh.keptn.event.test.triggered")
 			},
 			want: []string{"job_executor.events.retried{sh.keptn.event.test.triggered} 1", "keptn.events.dropped{started} 1"},
 		},

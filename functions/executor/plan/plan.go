@@ -116,23 +116,23 @@ func (p Plan) Run(ctx context.Context, config *jobconfig.Config, actions []jobco
 	if room < 0 {
 		return Run{}, tooMany(tasksOf(deciding))
 	}
-	made, total, found := Run{}, 0, &mistakes{}
+	result, total, found := Run{}, 0, &mistakes{}
 	for _, action := range actions {
-		jobs, err := p.jobs(ctx, action, len(made.Jobs) == 0)
+		jobs, err := p.jobs(ctx, action, len(result.Jobs) == 0)
 		if isLoud && action.Silent {
 			if room -= len(jobs); err == nil && room < 0 {
 				err = tooMany(maxRunJobs - room)
 			}
 			if IsMistake(err) {
 				p.Log.WarnContext(ctx, "leaving out a silent action: it cannot run", "action", action.Name, "error", err)
-				made.Logged += err.Error() + "\n"
+				result.Logged += err.Error() + "\n"
 				continue
 			}
 		}
 		if err := found.add(err); err != nil {
 			return Run{}, err
 		}
-		made.Actions, made.Jobs = append(made.Actions, action), append(made.Jobs, jobs...)
+		result.Actions, result.Jobs = append(result.Actions, action), append(result.Jobs, jobs...)
 		if total += sizeOf(jobs); total > maxRunBytes {
 			return Run{}, tooLarge() // before planning many more
 		}
@@ -140,13 +140,13 @@ func (p Plan) Run(ctx context.Context, config *jobconfig.Config, actions []jobco
 	if err := found.err(); err != nil {
 		return Run{}, err
 	}
-	if err := p.note(made); err != nil {
+	if err := p.note(result); err != nil {
 		return Run{}, err
 	}
-	if sizeOf(made.Jobs) > maxRunBytes { // including the plan
+	if sizeOf(result.Jobs) > maxRunBytes { // including the plan
 		return Run{}, tooLarge()
 	}
-	return made, nil
+	return result, nil
 }
 
 func tasksOf(actions []jobconfig.MatchedAction) (count int) {
@@ -276,10 +276,10 @@ func (m *mistakes) err() error {
 const maxTold = 20
 
 // note writes the plan of the run to each of its Jobs.
-func (p Plan) note(made Run) error {
-	isMixed := slices.ContainsFunc(made.Actions, IsSilent) && slices.ContainsFunc(made.Actions, IsLoud)
+func (p Plan) note(result Run) error {
+	isMixed := slices.ContainsFunc(result.Actions, IsSilent) && slices.ContainsFunc(result.Actions, IsLoud)
 	var planned []run.Planned
-	for _, action := range made.Actions {
+	for _, action := range result.Actions {
 		for taskIndex, task := range action.Tasks {
 			planned = append(planned, run.Planned{
 				Namespace: p.namespace(task), Name: run.Name(run.ID(p.Task.TriggeredID), action.Index, taskIndex+1), Task: task.Name,
@@ -291,8 +291,8 @@ func (p Plan) note(made Run) error {
 	if err != nil {
 		return err
 	}
-	for index := range made.Jobs {
-		made.Jobs[index].Annotations[run.PlanAnnotation] = encoded
+	for index := range result.Jobs {
+		result.Jobs[index].Annotations[run.PlanAnnotation] = encoded
 	}
 	return nil
 }

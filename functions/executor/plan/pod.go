@@ -315,18 +315,18 @@ func (p Plan) environment(ctx context.Context, namespace string, task jobconfig.
 			environment = append(environment, corev1.EnvVar{Name: variable.Name, Value: literal(value)})
 		case jobconfig.ValueFromSecret:
 			secret := corev1.LocalObjectReference{Name: variable.Name}
-			named, err := p.secret(ctx, namespace, variable.Name, later)
+			found, err := p.secret(ctx, namespace, variable.Name, later)
 			if err != nil {
 				if err := wrong.add(fmt.Errorf("could not add env with name %s: %w", variable.Name, err)); err != nil {
 					return nil, nil, err
 				}
 				continue
 			}
-			if named == nil { // its keys are unknown yet
+			if found == nil { // its keys are unknown yet
 				secrets = append(secrets, corev1.EnvFromSource{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: secret}})
 				continue
 			}
-			for _, key := range named.Keys {
+			for _, key := range found.Keys {
 				environment = append(environment, corev1.EnvVar{Name: key, ValueFrom: &corev1.EnvVarSource{
 					SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: secret, Key: key},
 				}})
@@ -357,11 +357,11 @@ func (p Plan) checkKey(ctx context.Context, namespace string, variable jobconfig
 	if ref == nil {
 		return nil
 	}
-	named, err := p.secret(ctx, namespace, ref.Name, later)
+	found, err := p.secret(ctx, namespace, ref.Name, later)
 	if err != nil {
 		return fmt.Errorf("could not add env with name %s: %w", variable.Name, err)
 	}
-	if !later && !slices.Contains(named.Keys, ref.Key) {
+	if !later && !slices.Contains(found.Keys, ref.Key) {
 		return Mistakef("could not add env with name %s: Secret %s in namespace %q has no key %s", variable.Name, ref.Name, namespace, ref.Key)
 	}
 	return nil

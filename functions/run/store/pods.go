@@ -35,17 +35,17 @@ func (p *Pods) Events(ctx context.Context, namespace string, of types.UID) ([]co
 // maxEvents bounds how many events of one object are read.
 const maxEvents = 100
 
-func lastSeen(told corev1.Event) time.Time {
-	if !told.LastTimestamp.IsZero() {
-		return told.LastTimestamp.Time
+func lastSeen(seen corev1.Event) time.Time {
+	if !seen.LastTimestamp.IsZero() {
+		return seen.LastTimestamp.Time
 	}
-	if told.Series != nil {
-		return told.Series.LastObservedTime.Time
+	if seen.Series != nil {
+		return seen.Series.LastObservedTime.Time
 	}
-	if !told.EventTime.IsZero() {
-		return told.EventTime.Time
+	if !seen.EventTime.IsZero() {
+		return seen.EventTime.Time
 	}
-	return told.CreationTimestamp.Time
+	return seen.CreationTimestamp.Time
 }
 
 // List returns the pods of a Job, the oldest first.

@@ -182,15 +182,15 @@ func (w written) phase(name string, from, to time.Time, part *part) {
 			mark(span, w.of)
 		}
 	case name == run.PhasePending:
-		for _, told := range w.of.Events {
-			at := told.LastTimestamp.Time
+		for _, seen := range w.of.Events {
+			at := seen.LastTimestamp.Time
 			if at.IsZero() {
-				at = told.EventTime.Time
+				at = seen.EventTime.Time
 			}
 			if at.Before(from) || at.After(to) {
 				continue // such as that the container has started, or of another attempt
 			}
-			span.AddEvent(told.Reason, trace.WithTimestamp(at), trace.WithAttributes(attribute.String("message", told.Message)))
+			span.AddEvent(seen.Reason, trace.WithTimestamp(at), trace.WithAttributes(attribute.String("message", seen.Message)))
 		}
 	}
 	span.End(trace.WithTimestamp(after(from, to)))

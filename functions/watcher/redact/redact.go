@@ -158,9 +158,9 @@ func (p *pipe) Close() error {
 }
 
 // Found returns the keys whose values were redacted so far, such as "TOKEN of Secret cluster".
-func (r *Redactor) Found() []string { return r.named(r.found) }
+func (r *Redactor) Found() []string { return r.namesOf(r.found) }
 
-func (r *Redactor) named(found []bool) (names []string) {
+func (r *Redactor) namesOf(found []bool) (names []string) {
 	for index, source := range r.sources {
 		if found[index] {
 			names = append(names, source)
@@ -174,7 +174,7 @@ func (r *Redactor) member(text string) (redacted string, names []string) {
 	before := r.found
 	r.found = make([]bool, len(before))
 	redacted = r.values(text)
-	names = r.named(r.found)
+	names = r.namesOf(r.found)
 	for index := range before {
 		r.found[index] = r.found[index] || before[index]
 	}
