@@ -17,6 +17,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -28,6 +29,7 @@ import (
 	"github.com/job-executor/job-executor/functions/bridge"
 	"github.com/job-executor/job-executor/functions/executor"
 	"github.com/job-executor/job-executor/functions/jobsource"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/watcher"
 	"github.com/job-executor/job-executor/test/console"
@@ -119,9 +121,16 @@ func show(ctx context.Context, options options) error {
 	if err != nil {
 		return err
 	}
+	reported := make(chan struct{})
+	reportedOnce := sync.OnceFunc(func() { close(reported) })
 	system, err := embedded.Start(ctx, embedded.Options{
 		Directory: directory, Manifests: "config", Programs: programs, Log: handler, Settings: settings, Objects: objects,
-		Observe: func(delivery embedded.Delivery) { showDelivery(terminal, delivery) },
+		Observe: func(delivery embedded.Delivery) {
+			showDelivery(terminal, delivery)
+			if delivery.Event.Type() == protocol.ReportedType {
+				reportedOnce()
+			}
+		},
 	})
 	if err != nil {
 		return err
@@ -146,6 +155,10 @@ func show(ctx context.Context, options options) error {
 	finished, jobs, err := follow(ctx, terminal, system, keptn, scene, keptnContext)
 	if err != nil {
 		return err
+	}
+	select { // the last event belongs above the next heading
+	case <-reported:
+	case <-time.After(settleLimit):
 	}
 	return showResult(ctx, terminal, system, finished, jobs, keptnContext)
 }
@@ -173,10 +186,15 @@ func showDelivery(terminal *console.Terminal, delivery embedded.Delivery) {
 		from = "jobsource"
 	case from == "job-executor":
 		from = "Broker"
+	case strings.HasPrefix(from, "job-executor-"):
+		from = "bridge"
 	}
 	to := delivery.Trigger
-	if to == "keptn" {
+	switch to {
+	case "keptn":
 		to = "bridge → Keptn"
+	case "reported":
+		to = "jobsource"
 	}
 	what := delivery.Event.Type()
 	switch {
@@ -307,7 +325,7 @@ func showResult(ctx context.Context, terminal *console.Terminal, system *embedde
 	}
 	terminal.Heading("Jobs")
 	terminal.Say(table(jobs))
-	terminal.Heading("What Keptn is told, with the log")
+	terminal.Heading("The message in Keptn, with the log")
 	terminal.Indented(finished.Data.Message)
 	terminal.Heading("The trace, whose id is the Keptn context " + keptnContext)
 	terminal.Say(console.Tree(spans(ctx, system, console.TraceID(keptnContext)), console.IsOurs))
