@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -221,14 +220,10 @@ func (k KeptnConfiguration) tls() (*tls.Config, error) {
 	if k.CACertificates == "" {
 		return settings, nil
 	}
-	authorities, err := x509.SystemCertPool()
-	if err != nil {
-		return nil, fmt.Errorf("read the system's certificate authorities: %w", err)
+	var err error
+	if settings.RootCAs, err = function.Authorities(k.CACertificates); err != nil {
+		return nil, fmt.Errorf("environment variable KEPTN_CA_CERTIFICATES: %w", err)
 	}
-	if !authorities.AppendCertsFromPEM([]byte(k.CACertificates)) {
-		return nil, errors.New("environment variable KEPTN_CA_CERTIFICATES: no PEM certificate found")
-	}
-	settings.RootCAs = authorities
 	return settings, nil
 }
 

@@ -3,7 +3,6 @@ package executor
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -81,7 +80,7 @@ func (e *Executor) create(ctx context.Context, jobs []batchv1.Job, received even
 			}
 			// This is RBAC's message. A webhook, or a Job of another installation, also causes Forbidden.
 			if apierrors.IsForbidden(err) && strings.Contains(err.Error(), "cannot create resource") || apierrors.IsNotFound(err) {
-				err = fmt.Errorf("namespace %q does not exist, or lacks the roles of Job Executor: %w", job.Namespace, err)
+				err = noNamespace(job.Namespace, err)
 			}
 			return plan.Mistakef("Error while creating job: %w", err)
 		case err != nil:

@@ -54,15 +54,25 @@ func (o Overrides) Add(outgoing event.Event) event.Event {
 	return outgoing
 }
 
+// Authorities returns the system's certificate authorities, if it has any, and those of a text in PEM. It
+// returns an error if the text has no certificate.
+func Authorities(pem string) (*x509.CertPool, error) {
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM([]byte(pem)) {
+		return nil, errors.New("no PEM certificate found")
+	}
+	return pool, nil
+}
+
 // Sender returns a sender to the sink. It returns an error if a certificate is invalid.
 func (s Sink) Sender(transport http.RoundTripper, timeout time.Duration, events *telemetry.Counters) (*Sender, error) {
 	if s.CACertificates != "" {
-		roots, err := x509.SystemCertPool()
+		roots, err := Authorities(s.CACertificates)
 		if err != nil {
-			roots = x509.NewCertPool()
-		}
-		if !roots.AppendCertsFromPEM([]byte(s.CACertificates)) {
-			return nil, errors.New("environment variable K_CA_CERTS: no PEM certificate found")
+			return nil, fmt.Errorf("environment variable K_CA_CERTS: %w", err)
 		}
 		base, ok := transport.(*http.Transport)
 		if !ok {
