@@ -46,17 +46,26 @@ func Main[Settings any](name string, wire func(ctx context.Context, configuratio
 			return function.Program{}, err
 		}
 		program, err := wire(ctx, configuration, signals)
-		if port := metrics.Port; err == nil && port > 0 {
-			program.Loops = append(program.Loops, func(ctx context.Context) error {
-				listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(port)))
-				if err != nil {
-					return fmt.Errorf("environment variable METRICS_PORT: %w", err)
-				}
-				return Serve(ctx, listener, registry, signals.Log)
-			})
+		if err != nil {
+			return function.Program{}, err
 		}
-		return program, err
+		program.Loops = append(program.Loops, metrics.loops(registry, signals.Log)...)
+		return program, nil
 	}, func() (sdkmetric.Reader, error) { return NewReader(registry) })
+}
+
+// loops returns the loop that serves the metrics, none for port 0.
+func (c Configuration) loops(registry *prometheus.Registry, log *slog.Logger) []func(context.Context) error {
+	if c.Port == 0 {
+		return nil
+	}
+	return []func(context.Context) error{func(ctx context.Context) error {
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(c.Port)))
+		if err != nil {
+			return fmt.Errorf("environment variable METRICS_PORT: %w", err)
+		}
+		return Serve(ctx, listener, registry, log)
+	}}
 }
 
 // NewReader returns a reader that exports metrics to a registry, with names that every Prometheus accepts. It

@@ -67,3 +67,21 @@ func TestMetricsAreServedAsPrometheusReadsThem(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestMetricsPort(t *testing.T) {
+	taken, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	if loops := (Configuration{}).loops(prometheus.NewRegistry(), slog.New(slog.DiscardHandler)); len(loops) > 0 {
+		t.Error("port 0 serves metrics")
+	}
+	loops := Configuration{Port: taken.Addr().(*net.TCPAddr).Port}.loops(prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	if len(loops) != 1 {
+		t.Fatalf("got %d loops", len(loops))
+	}
+	if err := loops[0](t.Context()); err == nil || !strings.Contains(err.Error(), "METRICS_PORT") {
+		t.Errorf("a port in use: %v", err)
+	}
+}
