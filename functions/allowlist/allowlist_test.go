@@ -69,6 +69,9 @@ func TestSelectorsSelectByLabels(t *testing.T) {
 		if err := parsed.UnmarshalText([]byte(selector)); err != nil || parsed.Selects(map[string]string{"a": "b"}) != want {
 			t.Errorf("%q: %v, %v", selector, parsed, err)
 		}
+		if got := parsed.Text(); got != selector {
+			t.Errorf("%q is shown as %q", selector, got)
+		}
 	}
 	if err := new(Selector).UnmarshalText([]byte("==")); err == nil {
 		t.Error("there is no error")

@@ -296,6 +296,11 @@ func TestWhatAJobSaysOfItself(t *testing.T) {
 	if reason, message := FailureOf(&failed); reason != "BackoffLimitExceeded" || message != "it failed" {
 		t.Errorf("got %s, %s", reason, message)
 	}
+	reported := job("a", Succeeded)
+	reported.Annotations[ReportedAnnotation] = "2026-11-24T12:00:00Z"
+	if IsReported(&failed) || !IsReported(&reported) {
+		t.Error("only a Job with the annotation is reported")
+	}
 	for name, test := range map[string]struct {
 		job    batchv1.Job
 		phase  Phase

@@ -529,16 +529,18 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 	}
 }
 
+// failed returns a failed Job with the reason and message of its condition.
+func failed(reason, message string) batchv1.Job {
+	made := job("one", run.Failed)
+	made.Status.Conditions[0].Reason, made.Status.Conditions[0].Message = reason, message
+	made.Spec.Template.Spec.Containers = []corev1.Container{
+		{Name: "task", Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")}}},
+	}
+	return made
+}
+
 // Each sentence about a failure follows from Kubernetes' facts.
 func TestReasons(t *testing.T) {
-	failed := func(reason, message string) batchv1.Job {
-		made := job("one", run.Failed)
-		made.Status.Conditions[0].Reason, made.Status.Conditions[0].Message = reason, message
-		made.Spec.Template.Spec.Containers = []corev1.Container{
-			{Name: "task", Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")}}},
-		}
-		return made
-	}
 	changed := func(made corev1.Pod, change func(*corev1.Pod)) []corev1.Pod {
 		made.Spec.NodeName = "node-1"
 		change(&made)
@@ -693,6 +695,33 @@ func TestReasons(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			if difference := cmp.Diff(test.want, evidence{&test.job, test.pods, test.events}.failure()); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+// A dashboard counts runs by these results.
+func TestResultOfAFailedJob(t *testing.T) {
+	givenUp := failed("DeadlineExceeded", "")
+	givenUp.Annotations[run.FailureAnnotation] = "why"
+	overdue := pod()
+	overdue.Status.Reason = podDeadlineExceeded
+	tests := []struct {
+		name string
+		job  batchv1.Job
+		pods []corev1.Pod
+		want keptn.RunResult
+	}{
+		{name: "its container failed", job: failed("BackoffLimitExceeded", ""), pods: []corev1.Pod{pod(exited("task", 3))}, want: keptn.RunFailure},
+		{name: "its time was over", job: failed("DeadlineExceeded", ""), want: keptn.RunTimeout},
+		{name: "the time of its pod was over", job: failed("BackoffLimitExceeded", ""), pods: []corev1.Pod{overdue}, want: keptn.RunTimeout},
+		{name: "it was given up", job: givenUp, want: keptn.RunError},
+		{name: "its pod is gone", job: failed("BackoffLimitExceeded", ""), want: keptn.RunError},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if got := (evidence{&test.job, test.pods, nil}).runResult(); got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
 			}
 		})
 	}

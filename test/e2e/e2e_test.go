@@ -618,7 +618,7 @@ actions:
 	var jobs []batchv1.Job
 	for _, keptnContext := range contexts {
 		events := succeeds(t, installed, project, keptnContext)
-		contains(t, events[0].Data.Message, "It begins once fewer than 1 of project "+project+" are under way.")
+		contains(t, events[0].Data.Message, "It starts when fewer than 1 runs of project "+project+" are active.")
 		of, err := installed.Jobs(t.Context(), keptnContext)
 		must(t, err)
 		jobs = append(jobs, of...)

@@ -97,7 +97,7 @@ func TestReasons(t *testing.T) {
 		{
 			name:  "a command that does not exist",
 			tasks: `{name: T, image: busybox, cmd: [nothing-like-it]}`,
-			want:  []string{"container task ended", "nothing-like-it"},
+			want:  []string{"Container task failed", "nothing-like-it"},
 		},
 		{
 			name:  "a volume that is full",
@@ -112,7 +112,7 @@ func TestReasons(t *testing.T) {
 		{
 			name:  "it ends as if it was killed",
 			tasks: `{name: T, image: busybox, cmd: [sh, -c], args: ["exit 137"]}`,
-			want:  []string{"container task ended", "ExitCode: 137"},
+			want:  []string{"Container task failed", "ExitCode: 137"},
 		},
 		{
 			name:  "it fails",

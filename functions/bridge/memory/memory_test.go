@@ -46,6 +46,29 @@ func TestTheOldestFallsOutUnlessItIsHeld(t *testing.T) {
 	}
 }
 
+// Values in use are skipped at an eviction, and others are evicted at once.
+func TestHeldValuesDoNotKeepOthers(t *testing.T) {
+	var memory Memory[int]
+	for _, key := range []string{"held", "held, too"} {
+		if _, _, err := memory.Hold(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for number := range 2 * size {
+		_, release, err := memory.Hold(t.Context(), strconv.Itoa(number))
+		if err != nil {
+			t.Fatal(err)
+		}
+		release()
+		if length := memory.values.Len(); length > size+1 {
+			t.Fatalf("it has %d values, more than %d", length, size+1)
+		}
+	}
+	if !memory.values.Contains("held") || !memory.values.Contains("held, too") {
+		t.Error("a value in use was evicted")
+	}
+}
+
 func TestAValueIsForOneAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var memory Memory[int]
