@@ -62,7 +62,10 @@ func TestPrivilegedPodNeedsANamespaceForIt(t *testing.T) {
 		want   string
 	}{
 		{name: "the namespace allows it", labels: map[string]string{enforceLabel: "privileged"}},
-		{name: "the namespace enforces no level", want: `it is privileged, and namespace "jobs" does not have the label pod-security.kubernetes.io/enforce: privileged`},
+		{
+			name: "the namespace enforces no level",
+			want: `it is privileged, and namespace "jobs" does not have the label pod-security.kubernetes.io/enforce: privileged`,
+		},
 		{
 			name: "the namespace cannot be read", answer: apierrors.NewForbidden(corev1.Resource("namespaces"), "jobs", errors.New("no")),
 			want: `it is privileged, and the executor may not read whether namespace "jobs" allows that: namespaces "jobs" is forbidden: no`,

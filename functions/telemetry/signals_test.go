@@ -7,7 +7,9 @@ import (
 )
 
 func TestSpansAreExportedOnlyToAnEndpoint(t *testing.T) {
-	for variable, want := range map[string]int{"": 0, "OTEL_EXPORTER_OTLP_ENDPOINT": 1, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": 1, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": 0} {
+	for variable, want := range map[string]int{
+		"": 0, "OTEL_EXPORTER_OTLP_ENDPOINT": 1, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": 1, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": 0,
+	} {
 		t.Run("with "+variable, func(t *testing.T) {
 			if variable != "" {
 				t.Setenv(variable, "http://127.0.0.1:1/")

@@ -88,7 +88,10 @@ func TestNext(t *testing.T) {
 			now:   time.Minute,
 			want:  sendFinished,
 		},
-		{name: "the run ended before the start of this bridge", known: reported{triggeredAt: at(old), endedAt: at(0)}, count: running, given: keptn.Finished, now: time.Minute, want: wait},
+		{
+			name: "the run ended before the start of this bridge", known: reported{triggeredAt: at(old), endedAt: at(0)}, count: running, given: keptn.Finished, now: time.Minute,
+			want: wait,
+		},
 		{
 			name:  "an end before its start is ignored",
 			known: reported{triggeredAt: at(clockSkew + 1), endedAt: at(old)},
@@ -140,7 +143,10 @@ func TestNext(t *testing.T) {
 			deduplication: 90 * time.Second,
 			want:          wait,
 		},
-		{name: "a failed event is not resent without deduplication", known: reported{triggeredAt: at(now), started: failed(justSent)}, count: current, given: keptn.Started, want: wait},
+		{
+			name: "a failed event is not resent without deduplication", known: reported{triggeredAt: at(now), started: failed(justSent)}, count: current, given: keptn.Started,
+			want: wait,
+		},
 		{
 			name:          "an event of a predecessor is not resent",
 			known:         reported{triggeredAt: at(old), started: failed(justSent)},

@@ -38,7 +38,10 @@ func TestWhatWasSentIsRemembered(t *testing.T) {
 		{name: "a further event after a counted one", counted: [2]int{0, 1}, want: sent{times: 1, before: 1, first: later, last: later}},
 		{name: "an accepted, uncounted event restarts the wait", want: sent{times: 1, first: later, last: later, lost: 1}},
 		{name: "an event without an answer keeps its first time", first: errDown, want: sent{times: 1, first: began, last: later}},
-		{name: "a second event without an answer keeps its first time", first: errDown, second: errDown, want: sent{times: 1, first: began, last: later, failed: true}},
+		{
+			name: "a second event without an answer keeps its first time", first: errDown, second: errDown,
+			want: sent{times: 1, first: began, last: later, failed: true},
+		},
 		{name: "a failed event that was counted", first: errDown, counted: [2]int{0, 1}, want: sent{times: 1, before: 1, first: later, last: later}},
 		{name: "a refused event is forgotten", first: refused, second: refused, want: sent{}},
 		{name: "a refused event after an accepted one is kept", second: refused, want: sent{times: 1, first: began, last: began}},
