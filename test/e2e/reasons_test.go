@@ -191,7 +191,7 @@ func TestNamespaceIsDeleted(t *testing.T) {
 		{
 			name:  "one was, one was not",
 			tasks: `{name: First, image: busybox}, {name: T, image: busybox, cmd: [sleep], args: ["200"], namespace: ` + namespace + `}`,
-			want:  []string{"Task 'T' failed: its ", "was deleted before", "Task 'First' finished successfully!"},
+			want:  []string{"Task 'T' failed: ", "was deleted before", "Task 'First' finished successfully!"},
 		},
 	}
 	type sequence struct{ project, keptnContext string }
