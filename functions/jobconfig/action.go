@@ -162,7 +162,7 @@ func (d *decoder) compile(at yamlValue, event *Event) {
 	case err != nil:
 		advice := ""
 		if strings.HasPrefix(event.Name, "*") {
-			advice = "; write .* for any text, or the complete event type"
+			advice = "; write .* for any text, or the whole event type"
 		}
 		d.wrong(at, "%q is not a regular expression: %s%s", cut(event.Name), err, advice)
 	case d.patternsSize > maxPatternsSize:

@@ -84,8 +84,8 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 		{
 			name: "the old version, before all else", content: "apiVersion: v1\nactions: 5",
 			want: []string{
-				"line 1, column 13: apiVersion v1 is not supported, use v2; in v2, write cmd as a list with its arguments, such as [jmeter, -n], " +
-					"or put the arguments into args",
+				"line 1, column 13: apiVersion v1 is not supported, use v2; in v2, cmd is a list of the program and its arguments, " +
+					"such as [jmeter, -n], or args has the arguments",
 			},
 		},
 		{name: "text", content: "hello", want: []string{`line 1, column 1: it must be a map that begins with apiVersion: v2, not "hello"`}},
@@ -114,7 +114,7 @@ func TestParseNamesEachMistakeAndItsPlace(t *testing.T) {
 			name: "an invalid regular expression", content: named("*.triggered"),
 			want: []string{
 				`line 4, column 19: actions[0].events[0].name "*.triggered" is not a regular expression: missing argument to repetition operator: *; write .* for ` +
-					`any text, or the complete event type`,
+					`any text, or the whole event type`,
 			},
 		},
 		{
@@ -790,7 +790,7 @@ func TestMistakesSayWhatToWrite(t *testing.T) {
 		{
 			name:    "a template",
 			content: action("name: A\nevent: a.test.triggered\nimage: {{ .Values.image }}"),
-			mistake: "actions[0].image must be text, not a map; this looks like a template without its values",
+			mistake: "actions[0].image must be text, not a map; this looks like a template that was not filled in",
 		},
 		{
 			name:    "a key of a Secret",

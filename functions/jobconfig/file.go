@@ -53,7 +53,7 @@ func (d *decoder) isVersion(top yamlValue) bool {
 	case version.node == nil || version.isNull():
 		d.wrong(top, "apiVersion must be specified: begin the file with apiVersion: %s", APIVersion)
 	case version.node.Value == "v1":
-		d.wrong(version, "v1 is not supported, use %s; in %s, write cmd as a list with its arguments, such as [jmeter, -n], or put the arguments into args", APIVersion, APIVersion)
+		d.wrong(version, "v1 is not supported, use %s; in %s, cmd is a list of the program and its arguments, such as [jmeter, -n], or args has the arguments", APIVersion, APIVersion)
 	case version.node.Value != APIVersion:
 		d.wrong(version, "%s is not supported, use %s", cut(version.node.Value), APIVersion)
 	default:

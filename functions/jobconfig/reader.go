@@ -127,7 +127,7 @@ func (d *decoder) text(at yamlValue) string {
 // template reports whether a map is {{ … }} of a template, which YAML parses as a map in a map.
 func template(node *yaml.Node) string {
 	if node.Kind == yaml.MappingNode && len(node.Content) > 0 && follow(node.Content[0]).Kind == yaml.MappingNode {
-		return "; this looks like a template without its values"
+		return "; this looks like a template that was not filled in"
 	}
 	return ""
 }

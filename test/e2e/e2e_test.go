@@ -409,8 +409,10 @@ func traced(t *testing.T, installed *system.Installation, keptnContext, want str
 		return err
 	}))
 	for _, span := range spans {
-		if len(span.Warnings) > 0 {
-			t.Errorf("Jaeger says of %s: %v", span.Name, span.Warnings)
+		// On a busy machine the Broker repeats a slow delivery, which writes the same spans again.
+		isRepeated := func(warning string) bool { return strings.HasPrefix(warning, "duplicate span IDs") }
+		if warnings := slices.DeleteFunc(slices.Clone(span.Warnings), isRepeated); len(warnings) > 0 {
+			t.Errorf("Jaeger's warnings about %s: %v", span.Name, warnings)
 		}
 	}
 	return spans
