@@ -14,7 +14,7 @@ var ErrBackoff = errors.New("backing off after a failure")
 // firstBackoff and lastBackoff bound the pause after a failed call.
 const (
 	firstBackoff = time.Second
-	lastBackoff  = 30 * time.Second
+	lastBackoff  = 15 * time.Second
 )
 
 // Breaker stops calls that keep failing, by key: of a neighbour, a token or a sequence. After each pause it

@@ -25,7 +25,7 @@ func TestBreakerAllowsOneTryAfterEachPause(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 		}
-		want := []string{"0s", "1s", "3s", "7s", "15s", "31s", "1m1s", "1m31s"}
+		want := []string{"0s", "1s", "3s", "7s", "15s", "30s", "45s", "1m0s", "1m15s", "1m30s", "1m45s"}
 		if difference := cmp.Diff(want, tries); difference != "" {
 			t.Errorf("tries (-want +got):\n%s", difference)
 		}

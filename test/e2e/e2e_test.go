@@ -819,7 +819,7 @@ func TestUndeliverableTaskEndsWithTheReason(t *testing.T) {
 	stageState, events := end(t, installed, project, keptnContext)
 	compare(t, "stage", "errored", stageState)
 	compare(t, "events", []summary{{Type: "unheard.started"}, {"unheard.finished", "errored", "fail"}}, summaries(events))
-	contains(t, events[len(events)-1].Data.Message, "No executor accepted this task", "reading job/config.yaml", "Internal server error")
+	contains(t, events[len(events)-1].Data.Message, "No executor accepted this task", "read job/config.yaml", "Internal server error")
 	reason, _, _ := strings.Cut(events[len(events)-1].Data.Message, "\n")
 	traced(t, installed, keptnContext, "SERVER bridge RUN production.pipeline = failure ! "+reason+"\nSERVER bridge RUN unheard = error ! "+reason+`
   PRODUCER bridge send io.github.job-executor.run.awaited

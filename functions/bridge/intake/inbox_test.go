@@ -292,14 +292,14 @@ func (u *unreachable) Send(context.Context, event.Event) error {
 	return &url.Error{Op: "Post", Err: errDown}
 }
 
-// An unreachable Broker gets two tries a minute, however many events wait, and Keptn as few questions.
+// An unreachable Broker gets four tries a minute, however many events wait, and Keptn as few questions.
 func TestInboxBacksOffFromABrokenNeighbour(t *testing.T) {
 	for name, test := range map[string]struct {
 		broker      protocol.Sender
 		events      int
 		posts, asks int
 	}{
-		"the Broker cannot be reached":          {&unreachable{}, 500, 26, 500 * 27},
+		"the Broker cannot be reached":          {&unreachable{}, 500, 45, 500 * 46},
 		"the executor fails":                    {&fixture.Broker{Refuse: 1 << 30}, 1, 16, 16},
 		"Keptn cannot be asked about the event": {&fixture.Broker{}, 1, 0, 16},
 	} {
