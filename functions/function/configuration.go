@@ -62,7 +62,7 @@ func trimLists(structure reflect.Type, environment map[string]string) {
 	}
 }
 
-// named adds the variable to an error that only has the field.
+// withVariable adds the variable to an error that only has the field.
 func withVariable(failure error, structure reflect.Type) error {
 	if empty, ok := errors.AsType[env.EmptyVarError](failure); ok {
 		return fmt.Errorf("environment variable %s: required", empty.Key)

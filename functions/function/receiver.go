@@ -88,8 +88,8 @@ func fail(ctx context.Context, writer http.ResponseWriter, log *slog.Logger, err
 	http.Error(writer, err.Error(), status)
 }
 
-// process starts the span of handling an event within a trace. Only a permanent error marks the
-// span, because any other event is delivered again.
+// process starts the span of handling an event within a trace. Only a permanent error marks the span, because
+// any other event is delivered again.
 func process(ctx context.Context, tracer trace.Tracer, received *event.Event, isFirst bool) (context.Context, func(error)) {
 	traceparent, _ := received.Extensions()[telemetry.Extension].(string)
 	parent := telemetry.Parse(ctx, traceparent)

@@ -45,6 +45,7 @@ func shortFields() (short []property[shortAction]) {
 func action() kind[Action] {
 	fields, short := longFields(), shortFields()
 	names := namesOf(short)
+	slices.Sort(names)
 	check := func(d *decoder, at yamlValue, given members, read *shortAction) {
 		d.checkAction(at, names, given, read)
 	}

@@ -54,7 +54,7 @@ func (c *Config) Selectors() string {
 	return strings.Join(selectors, "; ")
 }
 
-// looked is the result of a JSONPath.
+// selection is the result of a JSONPath.
 type selection struct {
 	value any
 	err   error

@@ -22,7 +22,7 @@ func TestReferenceIsThatOfTheTable(t *testing.T) {
 	before, rest, found := strings.Cut(string(content), begin)
 	got, after, ended := strings.Cut(rest, end)
 	if !found || !ended {
-		t.Fatal("README.md has no marks around the reference")
+		t.Fatal("README.md lacks the marks around the reference")
 	}
 	want := keysAsTables(t)
 	if *update {
@@ -48,20 +48,13 @@ func keysAsTables(t *testing.T) string {
 	}
 	order := func(properties schema) []string { return slices.Sorted(maps.Keys(properties)) }
 	section("The file", []string{"apiVersion", "actions"}, propertiesOf(fileFields()))
-	section("actions[]", inOrder(longFields()), propertiesOf(longFields()))
+	section("actions[]", namesOf(longFields()), propertiesOf(longFields()))
 	events := event().schema()["properties"].(schema)
 	section("actions[].events[]", order(events), events)
-	section("actions[].tasks[]", inOrder(taskFields()), propertiesOf(taskFields()))
+	section("actions[].tasks[]", namesOf(taskFields()), propertiesOf(taskFields()))
 	variables := env().schema()["properties"].(schema)
 	section("actions[].tasks[].env[]", order(variables), variables)
 	return text.String()
-}
-
-func inOrder[S any](fields []property[S]) (names []string) {
-	for _, field := range fields {
-		names = append(names, field.name)
-	}
-	return names
 }
 
 // writeRows writes a key, and the keys of the map or of the list of maps that is its value.
@@ -99,8 +92,8 @@ func writeRows(t *testing.T, text *strings.Builder, name string, of schema) {
 }
 
 func items(of schema) schema {
-	items, _ := of["items"].(schema)
-	return items
+	each, _ := of["items"].(schema)
+	return each
 }
 
 // flow writes a value as YAML in one line.
@@ -126,8 +119,8 @@ func TestExamplesOfTaskKeysAreValid(t *testing.T) {
 			continue
 		}
 		t.Run(field.name, func(t *testing.T) {
-			task := map[string]any{"image": "i", field.name: examples[0]}
-			content, err := yaml.Marshal(map[string]any{"apiVersion": APIVersion, "actions": []any{map[string]any{"name": "a", "tasks": []any{task}}}})
+			written := map[string]any{"image": "i", field.name: examples[0]}
+			content, err := yaml.Marshal(map[string]any{"apiVersion": APIVersion, "actions": []any{map[string]any{"name": "a", "tasks": []any{written}}}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -2,7 +2,6 @@ package jobconfig
 
 import (
 	"maps"
-	"slices"
 )
 
 // schema is a JSON Schema.
@@ -82,11 +81,11 @@ func propertiesOf[S any](fields []property[S]) schema {
 	return properties
 }
 
+// namesOf returns the keys in the order of the table.
 func namesOf[S any](fields []property[S]) (names []string) {
 	for _, field := range fields {
 		names = append(names, field.name)
 	}
-	slices.Sort(names)
 	return names
 }
 

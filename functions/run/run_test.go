@@ -114,12 +114,12 @@ func TestNext(t *testing.T) {
 		},
 		{name: "a deleted waiting Job does not end the run before its turn", jobs: planned(job("a", Running), job("c", Waiting)), want: outcome{}},
 		{
-			name: "the last Job, deleted, is no success",
+			name: "a deleted last Job is not a success",
 			jobs: planned(job("a", Succeeded), job("b", Succeeded)),
 			want: outcome{Ended: true, Missing: []string{"c"}, Ran: []string{"a", "b"}},
 		},
 		{
-			name:  "the first Job, deleted, ends the run",
+			name:  "a deleted first Job ends the run",
 			jobs:  planned(job("b", Waiting), job("c", Waiting)),
 			begun: true,
 			want:  outcome{Ended: true, Missing: []string{"a"}, Unneeded: []string{"b", "c"}},

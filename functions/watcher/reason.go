@@ -239,7 +239,7 @@ func (e evidence) couldNotStart(pod *corev1.Pod, reasons ...string) string {
 	return "The task could not start. " + found
 }
 
-// Sources of a time limit in DeadlineAnnotation.
+// tooLong returns a sentence with the exceeded time limit and the setting it comes from.
 func (e evidence) tooLong() string {
 	seconds := int64(0)
 	if limit := e.job.Spec.Template.Spec.ActiveDeadlineSeconds; limit != nil {
@@ -282,8 +282,8 @@ func (e evidence) unpulled(pod *corev1.Pod, container, message string) string {
 	return fmt.Sprintf("%s of container %s cannot be pulled: %s", image, container, message)
 }
 
-// toldContaining returns the message of the newest event of a reason whose text contains a word;
-// messages that only count errors say less.
+// latestContaining returns the message of the newest event of a reason whose text contains a word. Messages
+// that only count errors say less.
 func (e evidence) latestContaining(reason, word string) string {
 	for _, found := range slices.Backward(e.events) {
 		if found.Reason == reason && strings.Contains(found.Message, word) && !strings.HasPrefix(found.Message, "Error: ") {
@@ -340,7 +340,7 @@ func (e evidence) refused() string {
 	return ""
 }
 
-// told returns the newest event of the first reason with an event.
+// latest returns the newest event of the first reason with an event.
 func (e evidence) latest(reasons ...string) string {
 	for _, reason := range reasons {
 		for _, found := range slices.Backward(e.events) {

@@ -24,12 +24,12 @@ func TestEveryMessageIsExplained(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	messages := messages(t)
+	found := messages(t)
 	const least = 150
-	if len(messages) < least {
-		t.Fatalf("only %d messages were found", len(messages))
+	if len(found) < least {
+		t.Fatalf("only %d messages were found", len(found))
 	}
-	for _, message := range messages {
+	for _, message := range found {
 		if !isExplained(string(page), message) {
 			t.Errorf("TROUBLESHOOTING.md does not explain %q", message)
 		}
@@ -120,11 +120,11 @@ func (i inspector) visit(node ast.Node) bool {
 		return false
 	case *ast.CallExpr:
 		name := ""
-		switch function := node.Fun.(type) {
+		switch called := node.Fun.(type) {
 		case *ast.SelectorExpr:
-			name = function.Sel.Name
+			name = called.Sel.Name
 		case *ast.Ident:
-			name = function.Name
+			name = called.Name
 		}
 		if name == "InfoContext" || name == "Info" {
 			return false

@@ -55,24 +55,24 @@ func (r *recent) about(violation string) []string {
 
 func TestAViolationIsExplainedByItsLastEvents(t *testing.T) {
 	const ours, other = "11111111-2222-3333-4444-555555555555", "99999999-2222-3333-4444-555555555555"
-	var recent recent
+	var remembered recent
 	for index := range maxRecent + 10 {
-		recent.add("step " + strconv.Itoa(index))
+		remembered.add("step " + strconv.Itoa(index))
 	}
-	recent.add("published " + ours)
-	recent.add("published " + other)
-	recent.add("Job job-" + ours + "-000-000 succeeded")
+	remembered.add("published " + ours)
+	remembered.add("published " + other)
+	remembered.add("Job job-" + ours + "-000-000 succeeded")
 	want := []string{"published " + ours, "Job job-" + ours + "-000-000 succeeded"}
-	if difference := cmp.Diff(want, recent.about("after 5s: Keptn counted [] for task "+ours)); difference != "" {
+	if difference := cmp.Diff(want, remembered.about("after 5s: Keptn counted [] for task "+ours)); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
-	if len(recent.lines) != maxRecent || len(recent.about("3 have not ended")) > 0 {
-		t.Errorf("%d lines, or lines about no id", len(recent.lines))
+	if len(remembered.lines) != maxRecent || len(remembered.about("3 have not ended")) > 0 {
+		t.Errorf("%d lines, or lines about no id", len(remembered.lines))
 	}
 	for index := range maxReported + 1 {
-		recent.add("again " + ours + " " + strconv.Itoa(index))
+		remembered.add("again " + ours + " " + strconv.Itoa(index))
 	}
-	if lines := recent.about(ours); len(lines) != maxReported || lines[maxReported-1] != "again "+ours+" 40" {
+	if lines := remembered.about(ours); len(lines) != maxReported || lines[maxReported-1] != "again "+ours+" 40" {
 		t.Errorf("got %d lines", len(lines))
 	}
 }

@@ -134,17 +134,17 @@ func singleFaults() []*plannedFault {
 	later := harshness{asynchronous: true}
 	for name, eventType := range map[string]string{
 		"a triggered event": "." + string(keptn.Triggered), "a started event": started, "a finished event": finished,
-		"a Job's completion": protocol.CompletedType, "that a run is reported": protocol.ReportedType,
+		"a Job's completion": protocol.CompletedType, "a notice that a run is reported": protocol.ReportedType,
 	} {
 		faults = append(
 			faults,
 			&plannedFault{
-				name:      "a Broker that answers before it delivers loses " + name,
+				name:      "an asynchronous Broker loses " + name,
 				harshness: later,
 				begin:     plan(func(planned *plannedFault) { planned.loses = eventType }),
 			},
 			&plannedFault{
-				name:      "the Broker delivers twice " + name,
+				name:      "the Broker duplicates " + name,
 				harshness: later,
 				begin:     plan(func(planned *plannedFault) { planned.doubles = eventType }),
 			},
@@ -174,10 +174,10 @@ func singleFaults() []*plannedFault {
 			name: "Keptn counts 5 min late, for 5 min", lasts: 5 * time.Minute,
 			begin: plan(func(planned *plannedFault) { planned.lag = 5 * time.Minute }), end: plan(func(planned *plannedFault) { planned.lag = 0 }),
 		},
-		&plannedFault{name: "Keptn takes a started event and loses it", begin: plan(func(planned *plannedFault) { planned.dropped = started })},
-		&plannedFault{name: "Keptn takes a finished event and loses it", begin: plan(func(planned *plannedFault) { planned.dropped = finished })},
-		&plannedFault{name: "Keptn's clock goes 10 min fast", begin: func(world *world) { world.keptnClock.Store(int64(10 * time.Minute)) }},
-		&plannedFault{name: "Kubernetes' clock goes 10 min fast", begin: func(world *world) { world.kubernetesClock.Store(int64(10 * time.Minute)) }},
+		&plannedFault{name: "Keptn accepts a started event and loses it", begin: plan(func(planned *plannedFault) { planned.dropped = started })},
+		&plannedFault{name: "Keptn accepts a finished event and loses it", begin: plan(func(planned *plannedFault) { planned.dropped = finished })},
+		&plannedFault{name: "Keptn's clock is 10 min fast", begin: func(world *world) { world.keptnClock.Store(int64(10 * time.Minute)) }},
+		&plannedFault{name: "Kubernetes' clock is 10 min fast", begin: func(world *world) { world.kubernetesClock.Store(int64(10 * time.Minute)) }},
 		&plannedFault{
 			name: "the API server is away for a minute", lasts: time.Minute,
 			begin: func(world *world) { world.apiDown.Store(true) }, end: func(world *world) { world.apiDown.Store(false) },
@@ -193,7 +193,7 @@ func singleFaults() []*plannedFault {
 		&plannedFault{name: "a node is lost, with a Job whose limit is 10 min", begin: plan(func(planned *plannedFault) { planned.fate = embedded.NodeLost })},
 		&plannedFault{name: "no log can be read", begin: plan(func(planned *plannedFault) { planned.hidesLogs = true })},
 		&plannedFault{
-			name: "a namespace is deleted, and there again after a minute", lasts: time.Minute,
+			name: "a namespace is deleted, and recreated after a minute", lasts: time.Minute,
 			begin: (*world).deleteNamespace, end: func(world *world) { world.namespaceDown.Store(false) },
 		},
 		&plannedFault{name: "a namespace is deleted", begin: (*world).deleteNamespace},
@@ -203,7 +203,7 @@ func singleFaults() []*plannedFault {
 		}},
 		&plannedFault{name: "an executor for another task never answers", harshness: harshness{stuck: true}, begin: func(*world) {}},
 		&plannedFault{
-			name:      "one of a hundred task types can't be listed, and one of a hundred namespaces not be watched",
+			name:      "one of 100 task types cannot be listed, and one of 100 namespaces cannot be watched",
 			harshness: harshness{many: true},
 			begin:     func(*world) {},
 		},

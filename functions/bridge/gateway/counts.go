@@ -75,7 +75,7 @@ func (c *counts) keep(triggeredID string, count keptn.Count) {
 	}
 }
 
-// take removes and returns a stored count, unless too old.
+// pop removes and returns a stored count, unless it is too old.
 func (c *counts) pop(triggeredID string) (keptn.Count, bool) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()

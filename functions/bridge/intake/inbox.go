@@ -75,8 +75,8 @@ const (
 
 // remembered is the memory of an event.
 type remembered struct {
-	// sent, looks and asked count how often the event was published, was checked before Keptn had dispatched
-	// it, and its result was requested.
+	// sent counts publications, checks those before Keptn dispatched the event, and asked the requests of its
+	// result.
 	sent, checks, asked int
 	// silentSince is when Keptn started to wait for the result of a silent run.
 	silentSince time.Time
@@ -96,8 +96,8 @@ func Backoff(failures uint64) time.Duration {
 	return min(firstBackoff<<min(failures-1, maxDoublings), lastBackoff)
 }
 
-// Publish publishes an event to the Broker. It skips published and unsubscribed events, and
-// wraps events that trigger no task. After an error the event must be offered again.
+// Publish publishes an event to the Broker. It skips published and unsubscribed events, and wraps events that
+// trigger no task. After an error the event must be offered again.
 func (i *Inbox) Publish(ctx context.Context, triggered event.Event, origin Origin) error {
 	task, err := keptn.ParseEvent(triggered)
 	if err != nil {

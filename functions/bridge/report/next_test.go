@@ -89,7 +89,8 @@ func TestNext(t *testing.T) {
 			want:  sendFinished,
 		},
 		{
-			name: "the run ended before the start of this bridge", known: reported{triggeredAt: at(old), endedAt: at(0)}, count: running, given: keptn.Finished, now: time.Minute,
+			name:  "the run ended before the start of this bridge",
+			known: reported{triggeredAt: at(old), endedAt: at(0)}, count: running, given: keptn.Finished, now: time.Minute,
 			want: wait,
 		},
 		{
@@ -144,7 +145,8 @@ func TestNext(t *testing.T) {
 			want:          wait,
 		},
 		{
-			name: "a failed event is not resent without deduplication", known: reported{triggeredAt: at(now), started: failed(justSent)}, count: current, given: keptn.Started,
+			name:  "a failed event is not resent without deduplication",
+			known: reported{triggeredAt: at(now), started: failed(justSent)}, count: current, given: keptn.Started,
 			want: wait,
 		},
 		{

@@ -221,7 +221,7 @@ func (c *Client) Ping(ctx context.Context, id string) (models.Integration, error
 	return integration, err
 }
 
-// Unregister removes an integration with its subscriptions. An unknown integration is no error.
+// Unregister removes an integration with its subscriptions. Unregistering an unknown integration succeeds.
 func (c *Client) Unregister(ctx context.Context, id string) error {
 	err := c.call(ctx, http.MethodDelete, c.Endpoints.ControlPlane+"/uniform/registration/"+url.PathEscape(id), nil, nil)
 	if IsNotFound(err) {

@@ -84,7 +84,7 @@ func TestEventsAreInTheirOrder(t *testing.T) {
 	}
 	pods, _ = newPods(t, http.StatusForbidden, "no")
 	if _, err := pods.Events(t.Context(), "jobs", "uid"); err == nil {
-		t.Error("that it is forbidden is no error")
+		t.Error("a forbidden list must be an error")
 	}
 }
 
