@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/leaderelection"
 )
 
 // candidate is a bridge that records when it leads.
@@ -85,7 +86,7 @@ func TestOneBridgeIsElected(t *testing.T) {
 		if err := <-one.done; err != nil {
 			t.Error(err)
 		}
-		time.Sleep(3 * retryPeriod) // not the lease's duration
+		time.Sleep(takeover) // not the lease's duration
 		if !other.leads.Load() {
 			t.Error("it was not handed over")
 		}
@@ -132,6 +133,10 @@ func TestLosingTheLeaseStopsABridgeWithinTwoLooks(t *testing.T) {
 	})
 }
 
+// takeover is the longest time until a candidate follows a holder whose pod is gone. client-go varies the
+// retryPeriod at random by the JitterFactor.
+const takeover = gonePeriod + time.Duration((1+leaderelection.JitterFactor)*float64(retryPeriod))
+
 // heldBy returns the Lease of a bridge that had no time to release it.
 func heldBy(holder *string) *coordinationv1.Lease {
 	return &coordinationv1.Lease{
@@ -167,7 +172,7 @@ func TestKilledBridgeIsFollowedAtOnce(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				time.Sleep(gonePeriod + 2*retryPeriod) // not the lease's duration
+				time.Sleep(takeover) // not the lease's duration
 				if !other.leads.Load() {
 					t.Error("it waits for the lease of a pod that does not exist")
 				}
