@@ -19,21 +19,21 @@ require (
 	github.com/nats-io/nats-server/v2 v2.15.3 // tests: a real JetStream
 	github.com/nats-io/nats.go v1.55.0 // Keptn's stream of events
 	github.com/nats-io/nkeys v0.4.17 // credentials for NATS
-	github.com/prometheus/client_golang v1.23.2 // metrics of what always runs
+	github.com/prometheus/client_golang v1.24.1 // metrics of what always runs
 	github.com/prometheus/otlptranslator v1.0.0 // their names
 	github.com/rickb777/date v1.13.0 // tests: periods, as Knative itself reads them with this version
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3 // tests: the JSON Schema of job/config.yaml
 	github.com/secure-systems-lab/go-securesystemslib v0.11.1 // tests: signatures are DSSE's
 	github.com/spf13/cobra v1.10.2 // command lines
 	github.com/theory/jsonpath v0.12.3 // JSONPath of RFC 9535, in place of PaesslerAG/jsonpath, whose evaluator has the linker keep every method in the image
-	go.opentelemetry.io/otel v1.39.0 // traces and metrics, of the release that Knative has
-	go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp v1.39.0 // the same
-	go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp v1.39.0 // the same
-	go.opentelemetry.io/otel/exporters/prometheus v0.61.0 // the same
-	go.opentelemetry.io/otel/metric v1.39.0 // the same
-	go.opentelemetry.io/otel/sdk v1.39.0 // the same
-	go.opentelemetry.io/otel/sdk/metric v1.39.0 // the same
-	go.opentelemetry.io/otel/trace v1.39.0 // the same
+	go.opentelemetry.io/otel v1.45.0 // traces and metrics, with the newest semantic conventions
+	go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp v1.45.0 // the same
+	go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp v1.45.0 // the same
+	go.opentelemetry.io/otel/exporters/prometheus v0.67.0 // the same
+	go.opentelemetry.io/otel/metric v1.45.0 // the same
+	go.opentelemetry.io/otel/sdk v1.45.0 // the same
+	go.opentelemetry.io/otel/sdk/metric v1.45.0 // the same
+	go.opentelemetry.io/otel/trace v1.45.0 // the same
 	go.uber.org/zap v1.27.1 // the logger of Knative's filters
 	go.yaml.in/yaml/v4 v4.0.0 // YAML with the places of mistakes
 	golang.org/x/net v0.62.0 // which texts may be headers
@@ -79,7 +79,7 @@ require (
 	github.com/fxamacker/cbor/v2 v2.9.0 // indirect
 	github.com/go-git/gcfg v1.5.1-0.20230307220236-3a3c6141e376 // indirect
 	github.com/go-git/go-billy/v5 v5.9.2 // indirect
-	github.com/go-logr/logr v1.4.3 // indirect
+	github.com/go-logr/logr v1.4.4 // indirect
 	github.com/go-logr/stdr v1.2.2 // indirect
 	github.com/go-openapi/jsonpointer v0.21.0 // indirect
 	github.com/go-openapi/jsonreference v0.21.0 // indirect
@@ -88,7 +88,7 @@ require (
 	github.com/golang/groupcache v0.0.0-20241129210726-2c02b8208cf8 // indirect
 	github.com/google/gnostic-models v0.7.0 // indirect
 	github.com/google/go-tpm v0.9.8 // indirect
-	github.com/grpc-ecosystem/grpc-gateway/v2 v2.27.3 // indirect
+	github.com/grpc-ecosystem/grpc-gateway/v2 v2.29.0 // indirect
 	github.com/hashicorp/golang-lru v1.0.2 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/jbenet/go-context v0.0.0-20150711004518-d14ea06fba99 // indirect
@@ -110,8 +110,8 @@ require (
 	github.com/pkg/errors v0.9.1 // indirect
 	github.com/pmezard/go-difflib v1.0.1-0.20181226105442-5d4384ee4fb2 // indirect
 	github.com/prometheus/client_model v0.6.2 // indirect
-	github.com/prometheus/common v0.67.4 // indirect
-	github.com/prometheus/procfs v0.19.2 // indirect
+	github.com/prometheus/common v0.70.1 // indirect
+	github.com/prometheus/procfs v0.21.1 // indirect
 	github.com/rickb777/plural v1.2.1 // indirect
 	github.com/robfig/cron/v3 v3.0.1 // indirect
 	github.com/sergi/go-diff v1.3.2-0.20230802210424-5b0b94c5c0d3 // indirect
@@ -123,20 +123,20 @@ require (
 	github.com/xanzy/ssh-agent v0.3.3 // indirect
 	go.opentelemetry.io/auto/sdk v1.2.1 // indirect
 	go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp v0.64.0 // indirect
-	go.opentelemetry.io/otel/exporters/otlp/otlptrace v1.39.0 // indirect
-	go.opentelemetry.io/proto/otlp v1.9.0 // indirect
+	go.opentelemetry.io/otel/exporters/otlp/otlptrace v1.45.0 // indirect
+	go.opentelemetry.io/proto/otlp v1.11.0 // indirect
 	go.uber.org/atomic v1.10.0 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
-	go.yaml.in/yaml/v2 v2.4.3 // indirect
+	go.yaml.in/yaml/v2 v2.4.4 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/sys v0.50.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/time v0.16.0 // indirect
 	gomodules.xyz/jsonpatch/v2 v2.5.0 // indirect
-	google.golang.org/genproto/googleapis/api v0.0.0-20251202230838-ff82c1b0f217 // indirect
-	google.golang.org/genproto/googleapis/rpc v0.0.0-20251202230838-ff82c1b0f217 // indirect
-	google.golang.org/grpc v1.79.3 // indirect
+	google.golang.org/genproto/googleapis/api v0.0.0-20260803160001-6ac0973c030d // indirect
+	google.golang.org/genproto/googleapis/rpc v0.0.0-20260803160001-6ac0973c030d // indirect
+	google.golang.org/grpc v1.83.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 	gopkg.in/evanphx/json-patch.v4 v4.12.0 // indirect
 	gopkg.in/inf.v0 v0.9.1 // indirect
