@@ -11,7 +11,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
@@ -179,25 +178,30 @@ func New(configuration Configuration, dependencies Dependencies, connections Con
 	if err != nil {
 		return function.Program{}, err
 	}
-	spans := &runspan.Writer{Tracer: tracer, Ended: metrics.Ended, Now: now, Page: configuration.Keptn.page()}
+	spans := &runspan.Writer{Tracer: tracer, JobTracer: dependencies.Telemetry.JobTracers.Tracer("bridge"), Ended: metrics.Ended, Now: now}
+	counter := keptn.Counter(client)
+	if dependencies.Telemetry.IsTraced {
+		spans.Keptn = client
+		counter = spans.Counter()
+	}
 	waiting := report.Timing{Loss: timing.LossTimeout, Interval: countInterval, Limit: countLimit}
 	if stream := connections.Stream; stream != nil {
 		sender, maxBytes, waiting.Deduplication = stream, stream.MaxBytes, deduplication
 	}
 	reporter := &report.Reporter{
-		Sender: sender, Counter: client, Archive: client, Source: source, TraceURL: configuration.TraceURL,
+		Sender: sender, Counter: counter, Archive: client, Source: source, TraceURL: configuration.TraceURL,
 		Limit: report.NewSizeLimit(configuration.Keptn.MaxEventBytes, maxBytes, log), Timing: waiting, Tracer: tracer, Now: now, Metrics: metrics, Log: log,
 	}
 	reporter.Begin()
 	active := &runs.Runs{
-		Lister: client, Counter: client, Keptn: reporter, Broker: broker, Source: source,
+		Lister: client, Counter: counter, Keptn: reporter, Broker: broker, Source: source,
 		Interval: min(max(timing.PollInterval, minLookInterval), maxLookInterval), Tracer: tracer, RunSpans: spans, Now: now, Log: log,
 	}
 	if err := metrics.Active(active.Active); err != nil {
 		return function.Program{}, err
 	}
 	inbox := &intake.Inbox{
-		Broker: broker, Counter: client, Reporter: reporter, Subscriptions: subscriptions, Runs: active, Metrics: metrics, Source: source,
+		Broker: broker, Counter: counter, Reporter: reporter, Subscriptions: subscriptions, Runs: active, Metrics: metrics, Source: source, Page: configuration.Keptn.page(),
 		Resend: timing.ResyncInterval, Tracer: tracer, Now: now, Log: log,
 	}
 	lanes := &intake.Lanes{}
@@ -206,13 +210,13 @@ func New(configuration Configuration, dependencies Dependencies, connections Con
 		Interval: timing.PollInterval, Alone: connections.Stream == nil, Jitter: dependencies.Jitter, Metrics: metrics, Log: log,
 	}
 	loops := []func(context.Context) error{subscriptions.Run, poller.Run, active.Run}
+	if dependencies.Telemetry.IsTraced {
+		loops = append(loops, spans.Run)
+	}
 	if stream := connections.Stream; stream != nil {
 		// Listing only finds what the stream did not bring.
 		poller.Interval = timing.ResyncInterval
 		in := intake.Intake{Receiving: poller.Soon, Wants: loggingUnwanted(subscriptions.Wants, log), Lanes: lanes, Publish: inbox.Publish}
-		if dependencies.Telemetry.IsTraced {
-			in = withSequences(in, spans)
-		}
 		loops = append(loops, func(ctx context.Context) error { return stream.Receive(ctx, in) })
 	}
 	outbox := &report.Outbox{
@@ -226,7 +230,7 @@ func New(configuration Configuration, dependencies Dependencies, connections Con
 		"nats", configuration.NATS.Host(), "subscriptions", configuration.Registration.Subscriptions)
 	deadLetters := &deadletter.Sink{Ask: inbox.Ask, Deliver: outbox.Deliver, BrokerURL: configuration.Broker.URL, Count: dependencies.Telemetry.Events.DeadLettered, Now: now, Log: log}
 	files := &gateway.Gateway{
-		Resources: client, Counter: client, Reporter: reporter,
+		Resources: client, Counter: counter, Reporter: reporter,
 		Reviewer: gateway.NewTokenReviewer(dependencies.Kubernetes.AuthenticationV1().TokenReviews(), now),
 		Verify:   party.Verify,
 		Grants:   &gateway.Grants{Key: connections.GrantKey, Lifetime: configuration.Grants.Lifetime, Now: now},
@@ -259,19 +263,6 @@ func loggingUnwanted(wants func(eventType string) bool, log *slog.Logger) func(e
 
 // unwantedTypes bounds the remembered types.
 const unwantedTypes = 1000
-
-// withSequences also passes events of sequences to the writer of their spans.
-func withSequences(in intake.Intake, spans *runspan.Writer) intake.Intake {
-	wants, publish := in.Wants, in.Publish
-	in.Wants = func(eventType string) bool { return runspan.IsSequence(eventType) || wants(eventType) }
-	in.Publish = func(ctx context.Context, seen event.Event, origin intake.Origin) error {
-		if runspan.IsSequence(seen.Type()) {
-			spans.See(ctx, seen)
-		}
-		return publish(ctx, seen, origin)
-	}
-	return in
-}
 
 // elected runs handlers and loops only while this bridge is elected. Every bridge serves files.
 func elected(elector Elector, peers *http.Client, handlers map[string]function.Handler, loops []func(context.Context) error, begin func()) []func(context.Context) error {

@@ -14,7 +14,9 @@ import (
 
 	"github.com/job-executor/job-executor/functions/executor/plan"
 	"github.com/job-executor/job-executor/functions/files"
+	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // create creates the first Job last. Until it exists nothing runs, and another delivery continues where this
@@ -43,6 +45,7 @@ func (e *Executor) create(ctx context.Context, jobs []batchv1.Job, received even
 			return err
 		}
 	}
+	begunAt := e.Now().UTC().Format(time.RFC3339Nano)
 	begun := false
 	for index := range there {
 		begun = begun || there[index].Name == first.Name || run.PhaseOf(&there[index]) != run.Waiting
@@ -68,6 +71,7 @@ func (e *Executor) create(ctx context.Context, jobs []batchv1.Job, received even
 				return err
 			}
 		}
+		job.Annotations[run.CreatedAnnotation] = begunAt
 		created, err := e.Jobs.Create(ctx, job)
 		switch {
 		case err == nil && created != nil:
@@ -82,6 +86,7 @@ func (e *Executor) create(ctx context.Context, jobs []batchv1.Job, received even
 			if apierrors.IsForbidden(err) && strings.Contains(err.Error(), "cannot create resource") || apierrors.IsNotFound(err) {
 				err = noNamespace(job.Namespace, err)
 			}
+			telemetry.Fail(span, string(keptn.RunError), err.Error())
 			return plan.Mistakef("Error while creating job: %w", err)
 		case err != nil:
 			return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"go.opentelemetry.io/otel/attribute"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 	batchv1 "k8s.io/api/batch/v1"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/jobconfig"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // Files reads the configuration of a task.
@@ -66,11 +68,7 @@ func (e *Executor) Handle(ctx context.Context, received event.Event) (*event.Eve
 		return nil, function.Permanent(err)
 	}
 	asked := e.Now()
-	file, err := e.read(ctx, task, received)
-	if err != nil && !errors.Is(err, files.ErrNotFound) && !errors.Is(err, files.ErrOver) {
-		return nil, fmt.Errorf("read %s: %w", jobconfig.Path, err)
-	}
-	decided, err := e.decide(ctx, task, seen, file, err)
+	file, decided, err := e.read(ctx, task, received, seen)
 	if err != nil {
 		return nil, err
 	}
@@ -94,16 +92,23 @@ func (e *Executor) Handle(ctx context.Context, received event.Event) (*event.Eve
 	return new(decided.answer.Event()), nil
 }
 
-// read reads the file within a span.
-func (e *Executor) read(ctx context.Context, task keptn.Task, received event.Event) (File, error) {
-	ctx, span := e.Tracer.Start(ctx, "read "+jobconfig.Path)
+// read reads the file and decides what to run, within a span. A mistake in the file fails the span.
+func (e *Executor) read(ctx context.Context, task keptn.Task, received, seen event.Event) (File, decision, error) {
+	reading, span := e.Tracer.Start(ctx, "read "+jobconfig.Path)
 	defer span.End()
-	file, err := e.Files.Configuration(ctx, received)
+	file, err := e.Files.Configuration(reading, received)
 	if err == nil {
 		span.SetAttributes(
 			attribute.String("job_executor.file.level", string(file.Level)), attribute.Int("job_executor.file.bytes", len(file.Content)),
-			attribute.String("vcs.ref.head.revision", task.GitCommitID),
+			semconv.VCSRefHeadRevision(task.GitCommitID),
 		)
 	}
-	return file, err
+	if err != nil && !errors.Is(err, files.ErrNotFound) && !errors.Is(err, files.ErrOver) {
+		return File{}, decision{}, fmt.Errorf("read %s: %w", jobconfig.Path, err)
+	}
+	decided, err := e.decide(ctx, task, seen, file, err)
+	if decided.answer != nil && decided.answer.RunResult == keptn.RunError {
+		telemetry.Fail(span, string(keptn.RunError), decided.reason)
+	}
+	return file, decided, err
 }

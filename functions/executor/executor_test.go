@@ -854,6 +854,7 @@ func TestJobHasAllThatTheTaskWants(t *testing.T) {
 				run.PlanAnnotation:       `[{"namespace":"others","first":1,"tasks":["T"]}]`,
 				run.DeadlineAnnotation:   "maxPollDuration",
 				run.ActionNameAnnotation: "A", run.TaskNameAnnotation: "T", run.TTLAnnotation: "60",
+				run.CreatedAnnotation: "2026-11-24T12:00:00Z",
 			},
 		},
 		Spec: batchv1.JobSpec{
@@ -1136,19 +1137,15 @@ actions:
 	}
 	const members = "keptn.context=4ed578f6-1e1e-4a11-9b2e-9a7111760f5b,keptn.project=seed,keptn.stage=production,keptn.service=svc,keptn.task=test"
 	want := map[string]string{
-		"TRACEPARENT": "00-4ed578f61e1e4a119b2e9a7111760f5b-" + telemetry.SpanID(
-			"jobs",
-			name,
-			"run",
-		).String() + "-01", "TRACESTATE": "", "BAGGAGE": members,
-		"OTEL_SERVICE_NAME": "mine", "OTEL_RESOURCE_ATTRIBUTES": members + ",host.id=job-executor,ip=job-executor,k8s.namespace.name=jobs,k8s.job.name=" + name,
+		"TRACEPARENT": "00-4ed578f61e1e4a119b2e9a7111760f5b-" + telemetry.JobSpanID("jobs", name).String() + "-01", "TRACESTATE": "", "BAGGAGE": members,
+		"OTEL_SERVICE_NAME": "mine", "OTEL_RESOURCE_ATTRIBUTES": members + ",host.name=job-executor,ip=job-executor,k8s.namespace.name=jobs,k8s.job.name=" + name,
 		"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318/",
 	}
 	if difference := cmp.Diff(want, last(spec.Containers[0].Env)); difference != "" {
 		t.Errorf("the task's (-want +got):\n%s", difference)
 	}
 	want = map[string]string{
-		"TRACEPARENT":                        "00-4ed578f61e1e4a119b2e9a7111760f5b-" + telemetry.SpanID("jobs", name, "fetch").String() + "-01",
+		"TRACEPARENT":                        "00-4ed578f61e1e4a119b2e9a7111760f5b-" + telemetry.JobSpanID("jobs", name).String() + "-01",
 		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318/v1/traces",
 	}
 	if difference := cmp.Diff(want, last(spec.InitContainers[0].Env)); difference != "" {

@@ -14,7 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudevents/sdk-go/v2/binding"
 	"github.com/cloudevents/sdk-go/v2/event"
+	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/otel/attribute"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
@@ -357,10 +359,10 @@ func TestTraceGoesOnThroughSenderAndReceiver(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			recorder.Reset()
 			handle := func(context.Context, event.Event) (*event.Event, error) { return reply(), test.err }
-			program := Program{Handlers: map[string]Handler{"/": handle}, Untraced: test.untraced}
+			handler := Program{Handlers: map[string]Handler{"/": handle}, Untraced: test.untraced}.HTTPHandler(1000, signals)
 			broker := func(writer http.ResponseWriter, request *http.Request) {
 				request.Header.Set("Traceparent", "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01") // Knative's own
-				program.HTTPHandler(1000, signals).ServeHTTP(writer, request)
+				handler.ServeHTTP(writer, request)
 			}
 			server := httptest.NewServer(http.HandlerFunc(broker))
 			defer server.Close()
@@ -380,6 +382,50 @@ func TestTraceGoesOnThroughSenderAndReceiver(t *testing.T) {
 					telemetry.Parse(t.Context(), within.Extensions()["traceparent"].(string)).SpanID() != ended.SpanContext().SpanID() {
 					t.Errorf("the reply is within %v", within.Extensions())
 				}
+			}
+			if difference := cmp.Diff(test.want, got); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+// The first event that was sent before the function started has a span of the wait.
+func TestColdStartIsASpan(t *testing.T) {
+	handle := func(context.Context, event.Event) (*event.Event, error) { return nil, nil }
+	ago := func(since time.Duration) string { return time.Now().Add(-since).UTC().Format(time.RFC3339Nano) }
+	for name, test := range map[string]struct {
+		sentAt []string
+		want   []string
+	}{
+		"the function started for the event": {sentAt: []string{ago(5 * time.Second)}, want: []string{"cold start true", "process reply true"}},
+		"only the first event waited":        {sentAt: []string{ago(5 * time.Second), ago(5 * time.Second)}, want: []string{"cold start true", "process reply true", "process reply false"}},
+		"the function ran before":            {sentAt: []string{ago(-time.Minute)}, want: []string{"process reply false"}},
+		"the sender's clock is far behind":   {sentAt: []string{ago(time.Hour)}, want: []string{"process reply false"}},
+		"the sender does not say when":       {sentAt: []string{""}, want: []string{"process reply false"}},
+		"what the sender says is not a time": {sentAt: []string{"yesterday"}, want: []string{"process reply false"}},
+		"an event of an earlier version":     {sentAt: []string{"", ago(5 * time.Second)}, want: []string{"process reply false", "process reply false"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			recorder := tracetest.NewSpanRecorder()
+			receiver := Receiver(handle, 1000, signals(recorder))
+			for _, sentAt := range test.sentAt {
+				sent := *reply()
+				sent.SetExtension(telemetry.Extension, "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01")
+				if sentAt != "" {
+					sent.SetExtension(telemetry.SentExtension, sentAt)
+				}
+				request := httptest.NewRequest(http.MethodPost, "/", nil)
+				if err := cehttp.WriteRequest(t.Context(), binding.ToMessage(&sent), request); err != nil {
+					t.Fatal(err)
+				}
+				receiver.ServeHTTP(httptest.NewRecorder(), request)
+			}
+			var got []string
+			for _, span := range recorder.Ended() {
+				attributes := attribute.NewSet(span.Attributes()...)
+				isCold, _ := attributes.Value("faas.coldstart")
+				got = append(got, fmt.Sprintf("%s %v", span.Name(), isCold.AsBool()))
 			}
 			if difference := cmp.Diff(test.want, got); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)

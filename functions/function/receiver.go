@@ -12,7 +12,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/binding"
 	"github.com/cloudevents/sdk-go/v2/event"
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
-	"go.opentelemetry.io/otel/attribute"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/job-executor/job-executor/functions/telemetry"
@@ -27,6 +27,7 @@ type Handler func(ctx context.Context, received event.Event) (*event.Event, erro
 func Receiver(handle Handler, maxBytes int64, signals *telemetry.Signals) http.Handler {
 	log, tracer := signals.Log, signals.Tracers.Tracer("function")
 	var started atomic.Bool
+	created := time.Now()
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		if request.Method != http.MethodPost {
 			http.Error(writer, "events are received by POST", http.StatusMethodNotAllowed)
@@ -51,7 +52,7 @@ func Receiver(handle Handler, maxBytes int64, signals *telemetry.Signals) http.H
 		}
 		log := log.With("type", received.Type(), "source", received.Source())
 		ctx = telemetry.WithEvent(ctx, *received)
-		ctx, end := process(ctx, tracer, received, !started.Swap(true))
+		ctx, end := process(ctx, tracer, received, created, !started.Swap(true))
 		reply, err := handle(ctx, *received)
 		end(err)
 		signals.Events.Received(ctx, received.Type(), began, ErrorType(err))
@@ -88,17 +89,26 @@ func fail(ctx context.Context, writer http.ResponseWriter, log *slog.Logger, err
 	http.Error(writer, err.Error(), status)
 }
 
-// process starts the span of handling an event within a trace. Only a permanent error marks the span, because
-// any other event is delivered again.
-func process(ctx context.Context, tracer trace.Tracer, received *event.Event, isFirst bool) (context.Context, func(error)) {
+// process starts the span of handling an event within a trace. If the event waited for this function to start
+// from zero, it also writes a span of the wait. Only a permanent error marks the span, because any other event is
+// delivered again.
+func process(ctx context.Context, tracer trace.Tracer, received *event.Event, created time.Time, isFirst bool) (context.Context, func(error)) {
 	traceparent, _ := received.Extensions()[telemetry.Extension].(string)
 	parent := telemetry.Parse(ctx, traceparent)
 	if !parent.IsValid() {
 		return ctx, func(error) {}
 	}
-	ctx, span := tracer.Start(trace.ContextWithRemoteSpanContext(ctx, parent), "process "+received.Type(),
-		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(telemetry.EventAttributes(*received)...),
-		trace.WithAttributes(attribute.String("messaging.operation.type", "process"), attribute.Bool("faas.coldstart", isFirst)))
+	sentAt, _ := received.Extensions()[telemetry.SentExtension].(string)
+	isCold := false
+	if sent, err := time.Parse(time.RFC3339Nano, sentAt); isFirst && err == nil {
+		wait := created.Sub(sent)
+		if isCold = wait > 0 && wait < BrokerTimeout; isCold {
+			_, span := tracer.Start(trace.ContextWithRemoteSpanContext(ctx, parent), "cold start", trace.WithTimestamp(sent), trace.WithAttributes(semconv.FaaSColdstart(true)))
+			span.AddEvent("process started", trace.WithTimestamp(created))
+			span.End()
+		}
+	}
+	ctx, span := telemetry.StartProcess(ctx, tracer, parent, *received, isCold)
 	return ctx, func(err error) {
 		switch {
 		case err == nil:
@@ -111,12 +121,14 @@ func process(ctx context.Context, tracer trace.Tracer, received *event.Event, is
 	}
 }
 
-// within adds the context's span to an event, if there is one.
+// within adds the context's span and the time to an event, if there is a span.
 func within(ctx context.Context, outgoing event.Event) event.Event {
 	outgoing = outgoing.Clone()
 	outgoing.SetExtension(telemetry.Extension, nil)
+	outgoing.SetExtension(telemetry.SentExtension, nil)
 	if traceparent := telemetry.Text(ctx); traceparent != "" {
 		outgoing.SetExtension(telemetry.Extension, traceparent)
+		outgoing.SetExtension(telemetry.SentExtension, time.Now().UTC().Format(time.RFC3339Nano))
 	}
 	return outgoing
 }

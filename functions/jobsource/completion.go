@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
-	"go.opentelemetry.io/otel/attribute"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	batchv1 "k8s.io/api/batch/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -116,9 +116,9 @@ func (s *Source) send(ctx context.Context, job *batchv1.Job, how string) error {
 	completed := protocol.Completed(job, how, s.Now())
 	var task keptn.Task // without a task there is no trace
 	_ = json.Unmarshal([]byte(job.Annotations[run.TaskAnnotation]), &task)
-	ctx, span := telemetry.StartSend(ctx, s.Tracer, task, protocol.CompletedType,
-		append(telemetry.EventAttributes(completed), attribute.String("k8s.job.name", job.Name), attribute.String("k8s.namespace.name", job.Namespace))...)
+	ctx, span := telemetry.StartSend(ctx, s.Tracer, task, completed, telemetry.ToBroker)
 	defer span.End()
+	span.SetAttributes(semconv.K8SJobName(job.Name), semconv.K8SNamespaceName(job.Namespace))
 	if err := s.Sender.Send(ctx, completed); err != nil {
 		telemetry.Note(span, "not accepted; retrying", err)
 		return fmt.Errorf("send the completion of Job %s/%s: %w", job.Namespace, job.Name, err)

@@ -24,12 +24,14 @@ const (
 	SpecVersionExtension = "shkeptnspecversion"
 )
 
-// Attributes that the bridge adds for Triggers, which cannot filter on data.
+// Attributes that the bridge adds: those for Triggers, which cannot filter on data, and Keptn's page of the
+// sequence.
 const (
 	ProjectExtension = "keptnproject"
 	StageExtension   = "keptnstage"
 	ServiceExtension = "keptnservice"
 	TaskExtension    = "keptntask"
+	URLExtension     = "keptnurl"
 )
 
 // TraceparentExtension is the span in which an event was sent (CloudEvents Distributed Tracing extension).
@@ -137,10 +139,21 @@ type Task struct {
 	TriggeredAt time.Time `json:"triggeredAt,omitzero"`
 	// Traceparent is the span in which Keptn sent the event, if any (W3C Trace Context).
 	Traceparent string `json:"traceparent,omitempty"`
+	// URL is Keptn's page of the sequence; empty if the bridge does not know it.
+	URL string `json:"url,omitempty"`
 	// Observed is true for an event that triggers no task. TriggeredID is its id, and Name the rest of its
 	// type.
 	Observed bool `json:"observed,omitempty"`
 }
+
+// Pipeline returns the project and stage of a task, the name of its pipeline in OpenTelemetry's terms.
+func (t Task) Pipeline() string { return t.Project + "/" + t.Stage }
+
+// Kind is what tasks have in common that metrics group by.
+type Kind struct{ Pipeline, Task string }
+
+// Kind returns the kind of a task.
+func (t Task) Kind() Kind { return Kind{t.Pipeline(), t.Name} }
 
 // eventData is the common part of every Keptn event's data.
 type eventData struct {
@@ -184,6 +197,7 @@ func (t *Task) read(taskEvent event.Event) (eventData, error) {
 	}
 	t.Context, t.GitCommitID = extension(taskEvent, ContextExtension), extension(taskEvent, GitCommitIDExtension)
 	t.Project, t.Stage, t.Service, t.Labels = data.Project, data.Stage, data.Service, data.Labels
+	t.URL = extension(taskEvent, URLExtension)
 	for what, value := range map[string]string{
 		"id of the triggered event": t.TriggeredID, "Keptn context": t.Context,
 		"project": t.Project, "stage": t.Stage, "service": t.Service,
@@ -271,13 +285,17 @@ func extension(taskEvent event.Event, name string) string {
 
 // Attributes returns the attributes that the bridge adds to a triggered event for Triggers.
 func (t Task) Attributes() map[string]string {
-	return map[string]string{
+	attributes := map[string]string{
 		TriggeredWithinExtension: cmp.Or(t.Traceparent, noTraceparent),
 		ProjectExtension:         t.Project,
 		StageExtension:           t.Stage,
 		ServiceExtension:         t.Service,
 		TaskExtension:            t.Name,
 	}
+	if t.URL != "" {
+		attributes[URLExtension] = t.URL
+	}
+	return attributes
 }
 
 // Outcome is how a task ended.

@@ -9,7 +9,6 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/job-executor/job-executor/functions/keptn"
-	"github.com/job-executor/job-executor/functions/run"
 )
 
 // The phases of answers that become an entry of Keptn's log instead of an event.
@@ -18,7 +17,10 @@ const (
 	LogWaiting keptn.Phase = "log.waiting"
 )
 
-// LogType is the event type of both. The job-executor-service has it, too (pkg/eventhandler).
+// JobsCancelled is the phase of an answer about the Jobs of a cancelled run. Keptn gets nothing.
+const JobsCancelled keptn.Phase = "jobs.cancelled"
+
+// LogType is the event type of all three. The job-executor-service has it, too (pkg/eventhandler).
 const LogType = "sh.keptn.log.error"
 
 // Answer is the answer of an executor or the watcher to a task. The bridge decodes it once, and encodes Keptn's
@@ -36,15 +38,14 @@ type Answer struct {
 	RunResult keptn.RunResult `json:"runResult,omitempty"`
 	// EndedAt is when the run's last Job ended; zero if unknown.
 	EndedAt time.Time `json:"endedAt,omitzero"`
-	// Jobs are the phases of the run's Jobs. The bridge measures them, since the watcher scales to
-	// zero and cannot be scraped.
-	Jobs []run.Phases `json:"jobs,omitempty"`
+	// Jobs are the run's ended Jobs.
+	Jobs []Job `json:"endedJobs,omitempty"`
 }
 
 // EventType returns the type of the event. For a started or finished task it is the type of the
 // event that Keptn gets.
 func (a Answer) EventType() string {
-	if a.IsLog() {
+	if a.Phase != keptn.Started && a.Phase != keptn.Finished {
 		return LogType
 	}
 	return keptn.TypeOf(a.Task.Name, a.Phase)
@@ -90,7 +91,7 @@ func ParseAnswer(received event.Event) (Answer, error) {
 		}
 	}
 	switch answer.Phase {
-	case keptn.Started, keptn.Finished, LogError, LogWaiting:
+	case keptn.Started, keptn.Finished, LogError, LogWaiting, JobsCancelled:
 	default:
 		return Answer{}, fmt.Errorf("answer %s has phase %q", received.ID(), answer.Phase)
 	}

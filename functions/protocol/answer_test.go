@@ -10,7 +10,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/job-executor/job-executor/functions/keptn"
-	"github.com/job-executor/job-executor/functions/run"
 )
 
 var (
@@ -29,7 +28,13 @@ func TestAnswersSurviveTheBroker(t *testing.T) {
 			Data: map[string]any{"number": json.Number("9007199254740993.0"), "list": []any{nil, true, "x"}, "object": map[string]any{"a": json.Number("1e-7")}},
 		},
 		Logged: "a silent action failed", RunResult: keptn.RunFailure, EndedAt: noon.Add(time.Nanosecond),
-		Jobs: []run.Phases{{run.PhasePending: time.Second, run.PhaseRun: 2 * time.Second}, {run.PhaseQueued: time.Nanosecond}},
+		Jobs: []Job{{Namespace: "jobs", Name: "job-1", UID: "uid", Action: "A", Task: "T", Result: keptn.RunFailure, Failure: "no", Began: noon, Ended: noon.Add(time.Second), Phases: []Phase{
+			{Name: PhaseQueued, Began: noon, Ended: noon.Add(time.Nanosecond)},
+			{
+				Name: PhaseRun, Attempt: 1, Began: noon, Ended: noon, Failure: "no", Pod: "pod", Node: "node", ExitCode: new(int32(3)),
+				Events: []PodEvent{{At: noon, Reason: "Pulling", Message: "an image"}},
+			},
+		}}},
 	}
 	started := Answer{Task: task, Phase: keptn.Started, At: noon, Outcome: keptn.Outcome{Message: "Task 'A' runs alpine"}}
 	for name, test := range map[string]struct {
@@ -40,6 +45,7 @@ func TestAnswersSurviveTheBroker(t *testing.T) {
 		"started":                   {started, "sh.keptn.event.test.started"},
 		"errored":                   {Errored(task, noon, "no"), "sh.keptn.event.test.finished"},
 		"an entry of the log":       {Log(task, noon, "no", keptn.RunSkip), "sh.keptn.log.error"},
+		"a cancelled run":           {Answer{Task: task, Phase: JobsCancelled, At: noon}, "sh.keptn.log.error"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sent := test.answer.Event()
@@ -57,7 +63,7 @@ func TestAnswersSurviveTheBroker(t *testing.T) {
 
 func TestAnswersHaveTheSameIDEveryTime(t *testing.T) {
 	ids := map[string]string{}
-	for _, phase := range []keptn.Phase{keptn.Started, keptn.Finished, LogError, LogWaiting} {
+	for _, phase := range []keptn.Phase{keptn.Started, keptn.Finished, LogError, LogWaiting, JobsCancelled} {
 		one, other := Answer{Task: task, Phase: phase, At: noon}.Event(), Answer{Task: task, Phase: phase, At: noon.Add(time.Hour), Logged: "x"}.Event()
 		if one.ID() != other.ID() || ids[one.ID()] != "" {
 			t.Errorf("%s: %s and %s, which also %s has", phase, one.ID(), other.ID(), ids[one.ID()])

@@ -79,6 +79,11 @@ const (
 	// QueuedAnnotation is on the first Job of a run that waits for its project to have fewer active runs. It is
 	// the start of the wait (RFC 3339 with nanoseconds).
 	QueuedAnnotation = "job-executor.github.io/queued"
+	// AdmittedAnnotation replaces QueuedAnnotation, with the same value, once the Job may start.
+	AdmittedAnnotation = "job-executor.github.io/was-queued"
+	// CreatedAnnotation is when the executor began to create the Jobs of the run (RFC 3339 with nanoseconds).
+	// Kubernetes' creationTimestamp is a whole second.
+	CreatedAnnotation = "job-executor.github.io/created"
 	// SilentAnnotation is "true" on a Job of a silent action.
 	SilentAnnotation = "job-executor.github.io/silent"
 )

@@ -7,10 +7,11 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
-// Counters count events by type and measure their processing (OpenTelemetry semantic conventions 1.37,
-// messaging; other names start with job_executor). The SDK bounds the number of types. A nil pointer counts
+// Counters count events by type and measure their processing (OpenTelemetry semantic conventions, messaging;
+// other names start with job_executor). The SDK bounds the number of types. A nil pointer counts
 // nothing.
 type Counters struct {
 	received, sent, retried, deadLettered, unproven metric.Int64Counter
@@ -45,7 +46,7 @@ func (c *Counters) Received(ctx context.Context, eventType string, began time.Ti
 	if c == nil {
 		return
 	}
-	attributes := attributesOf(eventType, errorType)
+	attributes := attributesOf(eventType, errorType, semconv.MessagingOperationName("process"))
 	c.received.Add(ctx, 1, attributes)
 	c.processed.Record(ctx, time.Since(began).Seconds(), attributes)
 }
@@ -53,7 +54,7 @@ func (c *Counters) Received(ctx context.Context, eventType string, began time.Ti
 // Sent counts an attempt to send an event. The error type is empty on success.
 func (c *Counters) Sent(ctx context.Context, eventType, errorType string) {
 	if c != nil {
-		c.sent.Add(ctx, 1, attributesOf(eventType, errorType))
+		c.sent.Add(ctx, 1, attributesOf(eventType, errorType, semconv.MessagingOperationName("send")))
 	}
 }
 
@@ -89,13 +90,13 @@ func (c *Counters) Unproven(ctx context.Context) {
 }
 
 func unproven() metric.MeasurementOption {
-	return metric.WithAttributeSet(attribute.NewSet(attribute.String("messaging.system", "cloudevents")))
+	return metric.WithAttributeSet(attribute.NewSet(semconv.MessagingSystemKey.String(MessagingSystem)))
 }
 
-func attributesOf(eventType, errorType string) metric.MeasurementOption {
-	attributes := []attribute.KeyValue{attribute.String("messaging.system", "cloudevents"), attribute.String("cloudevents.event_type", eventType)}
+func attributesOf(eventType, errorType string, more ...attribute.KeyValue) metric.MeasurementOption {
+	attributes := append(more, semconv.MessagingSystemKey.String(MessagingSystem), semconv.CloudEventsEventType(eventType))
 	if errorType != "" {
-		attributes = append(attributes, attribute.String("error.type", errorType))
+		attributes = append(attributes, semconv.ErrorTypeKey.String(errorType))
 	}
 	return metric.WithAttributeSet(attribute.NewSet(attributes...))
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -17,6 +18,7 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 )
@@ -25,7 +27,9 @@ import (
 type Signals struct {
 	Log     *slog.Logger
 	Tracers trace.TracerProvider
-	Meters  metric.MeterProvider
+	// JobTracers write the spans of users' Jobs, under a service name of their own.
+	JobTracers trace.TracerProvider
+	Meters     metric.MeterProvider
 	// IsTraced is true if spans are exported.
 	IsTraced bool
 	// Events counts events.
@@ -60,7 +64,7 @@ type ReaderFunc func() (sdkmetric.Reader, error)
 
 // maxSeries bounds the series of one metric. The others are counted together, with the attribute
 // otel.metric.overflow.
-const maxSeries = 500
+const maxSeries = 2000
 
 // Measure starts to measure for readers. Without readers metrics cost nothing.
 func (s *Signals) Measure(name string, readers []ReaderFunc) error {
@@ -92,21 +96,29 @@ func hasEndpoint(signal string) bool {
 	return os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_"+signal+"_ENDPOINT") != ""
 }
 
-// namespace is the namespace of all services, and their host.
+// namespace is the namespace of all services.
 const namespace = "job-executor"
 
-// resourceOf returns the resource of a function. All functions have the same host, in the attributes that
-// Jaeger's two clock adjusters read. Otherwise Jaeger takes a span that starts after its parent's end for a
-// clock skew, and moves it.
+// JobService is the service of users' Jobs.
+const JobService = "jobs"
+
+// Host returns attributes that make Jaeger treat all functions as one host. Otherwise Jaeger takes a span that
+// starts after its parent's end for a clock skew, and warns of it or moves it. Its two clock adjusters read
+// host.name, which a user may choose, and its own attribute ip.
+func Host() []attribute.KeyValue {
+	return []attribute.KeyValue{semconv.HostName(namespace), attribute.String("ip", namespace)}
+}
+
+// resourceOf returns the resource of a function.
 func resourceOf(name string) *resource.Resource {
-	attributes := []attribute.KeyValue{
-		attribute.String("service.name", namespace+"-"+name), attribute.String("service.namespace", namespace),
-		attribute.String("service.version", Version()), attribute.String("host.id", namespace), attribute.String("ip", namespace),
+	attributes := append(Host(), semconv.ServiceName(namespace+"-"+name), semconv.ServiceNamespace(namespace), semconv.ServiceVersion(Version()))
+	if pod, err := os.Hostname(); err == nil {
+		attributes = append(attributes, semconv.ServiceInstanceID(pod))
 	}
 	if service := os.Getenv("K_SERVICE"); service != "" { // set by Knative Serving
-		attributes = append(attributes, attribute.String("faas.name", service))
+		attributes = append(attributes, semconv.FaaSName(service))
 	}
-	return resource.NewSchemaless(attributes...)
+	return resource.NewWithAttributes(semconv.SchemaURL, attributes...)
 }
 
 // Version returns the version of the module in the program's build information, "unknown" without any.
@@ -139,13 +151,14 @@ func To(name string, handler slog.Handler, processors ...sdktrace.SpanProcessor)
 	log := slog.New(logHandler{handler}).With("function", name)
 	if len(processors) == 0 {
 		return &Signals{
-			Log: log, Tracers: tracenoop.NewTracerProvider(), Meters: noop.NewMeterProvider(), flush: func(context.Context) error { return nil },
+			Log: log, Tracers: tracenoop.NewTracerProvider(), JobTracers: tracenoop.NewTracerProvider(), Meters: noop.NewMeterProvider(), flush: func(context.Context) error { return nil },
 		}
 	}
-	options := []sdktrace.TracerProviderOption{sdktrace.WithIDGenerator(IDGenerator{}), sdktrace.WithResource(resourceOf(name))}
+	options := []sdktrace.TracerProviderOption{sdktrace.WithIDGenerator(IDGenerator{})}
 	for _, processor := range processors {
 		options = append(options, sdktrace.WithSpanProcessor(processor))
 	}
-	provider := sdktrace.NewTracerProvider(options...)
-	return &Signals{Log: log, Tracers: provider, IsTraced: true, Meters: noop.NewMeterProvider(), flush: provider.Shutdown}
+	provider := sdktrace.NewTracerProvider(append(options, sdktrace.WithResource(resourceOf(name)))...)
+	jobs := sdktrace.NewTracerProvider(append(slices.Clone(options), sdktrace.WithResource(resourceOf(JobService)))...)
+	return &Signals{Log: log, Tracers: provider, JobTracers: jobs, IsTraced: true, Meters: noop.NewMeterProvider(), flush: provider.Shutdown}
 }

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/job-executor/job-executor/functions/keptn"
@@ -38,12 +39,8 @@ func SpanID(about ...string) trace.SpanID {
 	return id
 }
 
-// Parts of a Job whose span ids are needed before the Job exists. They are derived from the Job's name, since
-// it has no uid yet.
-const (
-	Fetch = "fetch"
-	Run   = "run"
-)
+// JobSpanID returns the id of the span of a Job. Containers get it before the Job exists, so it has no uid yet.
+func JobSpanID(namespace, name string) trace.SpanID { return SpanID(namespace, name) }
 
 // WithParent returns a context whose spans are children of a span that may not exist yet.
 func WithParent(ctx context.Context, traceID trace.TraceID, id trace.SpanID) context.Context {
@@ -52,66 +49,110 @@ func WithParent(ctx context.Context, traceID trace.TraceID, id trace.SpanID) con
 	}))
 }
 
-// WithRun returns a context whose spans are children of the task's RUN span. The bridge writes that span when
-// Keptn no longer waits for the task.
+// WithRun returns a context whose spans are children of the task's span. The bridge writes that span when Keptn
+// no longer waits for the task.
 func WithRun(ctx context.Context, task keptn.Task) context.Context {
 	return WithParent(ctx, TraceID(task.Context), SpanID(task.TriggeredID))
 }
 
-// TaskAttributes returns the attributes of a span about a task (OpenTelemetry semantic conventions 1.37, CICD
-// and VCS, and Keptn's terms).
+// TaskAttributes returns the attributes of a span about a task (OpenTelemetry semantic conventions, CICD and VCS,
+// and Keptn's terms). A pipeline is a stage of a project, and a run of it is a sequence.
 func TaskAttributes(task keptn.Task) []attribute.KeyValue {
 	attributes := []attribute.KeyValue{
-		attribute.String("cicd.pipeline.name", task.Project+"/"+task.Stage), attribute.String("cicd.pipeline.run.id", task.Context),
-		attribute.String("cicd.pipeline.task.name", task.Name), attribute.String("cicd.pipeline.task.run.id", task.TriggeredID),
+		semconv.CICDPipelineName(task.Pipeline()), semconv.CICDPipelineRunID(task.Context),
+		semconv.CICDPipelineTaskName(task.Name), semconv.CICDPipelineTaskRunID(task.TriggeredID),
 		attribute.String("keptn.context", task.Context), attribute.String("keptn.project", task.Project), attribute.String("keptn.stage", task.Stage),
 		attribute.String("keptn.service", task.Service), attribute.String("keptn.task", task.Name),
 	}
+	if kind, ok := taskTypes()[task.Name]; ok {
+		attributes = append(attributes, kind)
+	}
+	if task.URL != "" {
+		attributes = append(attributes, semconv.CICDPipelineRunURLFull(task.URL), semconv.CICDPipelineTaskRunURLFull(task.URL))
+	}
 	if task.GitCommitID != "" {
-		attributes = append(attributes, attribute.String("vcs.ref.head.revision", task.GitCommitID))
+		attributes = append(attributes, semconv.VCSRefHeadRevision(task.GitCommitID))
 	}
 	return attributes
 }
 
+// taskTypes returns the types of tasks with the names that Keptn's own documentation uses.
+func taskTypes() map[string]attribute.KeyValue {
+	return map[string]attribute.KeyValue{
+		"build": semconv.CICDPipelineTaskTypeBuild, "test": semconv.CICDPipelineTaskTypeTest,
+		"deployment": semconv.CICDPipelineTaskTypeDeploy, "release": semconv.CICDPipelineTaskTypeDeploy, "rollback": semconv.CICDPipelineTaskTypeDeploy,
+	}
+}
+
+// Destination is where an event goes (messaging.destination.name).
+type Destination string
+
+// The destinations of events.
+const (
+	ToBroker Destination = "broker"
+	ToKeptn  Destination = "keptn"
+)
+
+// ShortType returns an event type without the prefix that all types of its kind share, so that names of spans
+// begin with what differs.
+func ShortType(eventType string) string {
+	for _, prefix := range []string{"sh.keptn.event.", "sh.keptn.", "io.github.job-executor."} {
+		if short, ok := strings.CutPrefix(eventType, prefix); ok {
+			return short
+		}
+	}
+	return eventType
+}
+
 // StartSend starts the span of sending an event about a task. Its parent is the context's span, or else the
-// task's RUN span.
-func StartSend(
-	ctx context.Context, tracer trace.Tracer, task keptn.Task, eventType string, attributes ...attribute.KeyValue,
-) (context.Context, trace.Span) {
+// task's span.
+func StartSend(ctx context.Context, tracer trace.Tracer, task keptn.Task, outgoing event.Event, to Destination) (context.Context, trace.Span) {
 	if !trace.SpanContextFromContext(ctx).IsValid() {
 		ctx = WithRun(ctx, task)
 	}
-	return tracer.Start(ctx, "send "+eventType, trace.WithSpanKind(trace.SpanKindProducer),
-		trace.WithAttributes(attribute.String("messaging.operation.type", "send")), trace.WithAttributes(attributes...), trace.WithAttributes(TaskAttributes(task)...))
+	return tracer.Start(ctx, "send "+ShortType(outgoing.Type()), trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(TaskAttributes(task)...),
+		trace.WithAttributes(EventAttributes(outgoing)...), trace.WithAttributes(
+			semconv.MessagingOperationName("send"), semconv.MessagingOperationTypeSend, semconv.MessagingDestinationName(string(to))))
 }
 
-// Reply adds the task's RUN span to a reply. It is for replies to untraced events that continue a trace.
+// StartProcess starts the span of processing an event that a remote span sent.
+func StartProcess(ctx context.Context, tracer trace.Tracer, sender trace.SpanContext, received event.Event, isFirst bool) (context.Context, trace.Span) {
+	return tracer.Start(trace.ContextWithRemoteSpanContext(ctx, sender), "process "+ShortType(received.Type()),
+		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(EventAttributes(received)...), trace.WithAttributes(
+			semconv.MessagingOperationName("process"), semconv.MessagingOperationTypeProcess, semconv.MessagingDestinationName(string(ToBroker)),
+			semconv.FaaSColdstart(isFirst)))
+}
+
+// Reply adds the task's span to a reply. It is for replies to untraced events that continue a trace.
 func Reply(ctx context.Context, tracer trace.Tracer, task keptn.Task, reply *event.Event) *event.Event {
-	ctx, span := StartSend(ctx, tracer, task, reply.Type())
+	ctx, span := StartSend(ctx, tracer, task, *reply, ToBroker)
 	defer span.End()
 	reply.SetExtension(Extension, Text(ctx))
 	return reply
 }
 
-// EventAttributes returns the attributes of a span about an event (OpenTelemetry semantic conventions 1.37,
+// MessagingSystem is the messaging system of all events: any Broker of Knative, or Keptn.
+const MessagingSystem = "cloudevents"
+
+// EventAttributes returns the attributes of a span about an event (OpenTelemetry semantic conventions,
 // CloudEvents and messaging).
 func EventAttributes(of event.Event) []attribute.KeyValue {
 	return []attribute.KeyValue{
-		attribute.String("messaging.system", "cloudevents"), attribute.String("messaging.message.id", of.ID()),
-		attribute.String("cloudevents.event_id", of.ID()), attribute.String("cloudevents.event_source", of.Source()),
-		attribute.String("cloudevents.event_type", of.Type()),
+		semconv.MessagingSystemKey.String(MessagingSystem), semconv.MessagingMessageID(of.ID()),
+		semconv.CloudEventsEventID(of.ID()), semconv.CloudEventsEventSource(of.Source()), semconv.CloudEventsEventType(of.Type()),
+		semconv.CloudEventsEventSpecVersion(of.SpecVersion()),
 	}
 }
 
 // Fail marks a span as failed, with the type of the error and a sentence.
 func Fail(span trace.Span, errorType, sentence string) {
 	span.SetStatus(codes.Error, sentence)
-	span.SetAttributes(attribute.String("error.type", errorType))
+	span.SetAttributes(semconv.ErrorTypeKey.String(errorType))
 }
 
 // Note adds an error to a span that does not mark it as failed, because the operation is retried.
 func Note(span trace.Span, what string, err error) {
-	span.AddEvent(what, trace.WithAttributes(attribute.String("exception.message", err.Error())))
+	span.AddEvent(what, trace.WithAttributes(semconv.ExceptionMessage(err.Error())))
 }
 
 type idsKey struct{}
@@ -157,6 +198,10 @@ func (IDGenerator) NewSpanID(ctx context.Context, _ trace.TraceID) trace.SpanID 
 // Broker replaces the HTTP header of the same name by its own span, but passes this attribute on, also in
 // replies.
 const Extension = keptn.TraceparentExtension
+
+// SentExtension is the attribute of an event with the time when it was sent in a trace (RFC 3339 with
+// nanoseconds). It shows how long the event waited for a function that starts from zero.
+const SentExtension = "sentat"
 
 // Text returns the context's span as a traceparent (W3C Trace Context); empty if there is none.
 func Text(ctx context.Context) string {

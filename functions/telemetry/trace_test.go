@@ -30,7 +30,7 @@ func TestSpansHaveTheIDsThatWereDerived(t *testing.T) {
 	tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder), sdktrace.WithIDGenerator(IDGenerator{})).Tracer("")
 	const keptnContext, triggeredID = "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", "1"
 	task := keptn.Task{Context: keptnContext, TriggeredID: triggeredID}
-	child, below := Start(WithRun(t.Context(), task), tracer, TraceID(keptnContext), SpanID("job", Run), "run")
+	child, below := Start(WithRun(t.Context(), task), tracer, TraceID(keptnContext), JobSpanID("jobs", "job-1"), "job")
 	_, random := tracer.Start(child, "in the container")
 	_, root := Start(t.Context(), tracer, TraceID(keptnContext), SpanID(triggeredID), "RUN")
 	for _, span := range []trace.Span{random, below, root} {
@@ -41,7 +41,7 @@ func TestSpansHaveTheIDsThatWereDerived(t *testing.T) {
 	for _, span := range recorder.Ended() {
 		of := named{span.Name(), span.SpanContext().TraceID().String(), span.SpanContext().SpanID().String(), span.Parent().SpanID().String()}
 		if of.Name == "in the container" {
-			if of.ID == SpanID("job", Run).String() || !span.SpanContext().IsValid() {
+			if of.ID == JobSpanID("jobs", "job-1").String() || !span.SpanContext().IsValid() {
 				t.Errorf("it has the id %s", of.ID)
 			}
 			of.ID = "random"
@@ -50,8 +50,8 @@ func TestSpansHaveTheIDsThatWereDerived(t *testing.T) {
 	}
 	const traceID = "4ed578f61e1e4a119b2e9a7111760f5b"
 	want := []named{
-		{"in the container", traceID, "random", SpanID("job", Run).String()},
-		{"run", traceID, SpanID("job", Run).String(), "6b86b273ff34fce1"},
+		{"in the container", traceID, "random", JobSpanID("jobs", "job-1").String()},
+		{"job", traceID, JobSpanID("jobs", "job-1").String(), "6b86b273ff34fce1"},
 		{"RUN", traceID, "6b86b273ff34fce1", "0000000000000000"},
 	}
 	if difference := cmp.Diff(want, got); difference != "" {

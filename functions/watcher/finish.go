@@ -14,7 +14,7 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
-	"github.com/job-executor/job-executor/functions/watcher/jobspan"
+	"github.com/job-executor/job-executor/functions/watcher/timeline"
 )
 
 // finish answers for an ended run.
@@ -42,16 +42,19 @@ func (w *Watcher) finish(ctx context.Context, asked protocol.Notice, jobs []batc
 			reports = append(reports, r)
 		}
 	}
-	var began, ended time.Time
-	var phases []run.Phases
+	var began, last time.Time
+	var ended []protocol.Job
 	for index, r := range ran {
-		job := step.Ran[index].Job
-		phases = append(phases, jobspan.Write(ctx, w.Tracer, jobspan.Job{
-			Task: task, Job: job, Pods: r.evidence.pods, Events: r.evidence.events, Result: r.runResult, Failure: r.failure,
+		job, failure := step.Ran[index].Job, r.failure
+		if failure != "" && r.result.Message != "" {
+			failure += "\n" + r.result.Message
+		}
+		ended = append(ended, timeline.Of(timeline.Evidence{
+			Task: task, Job: job, Pods: r.evidence.pods, Events: r.evidence.events, Result: r.runResult, Failure: failure, Ended: r.evidence.ended,
 		}, w.Now()))
 		add(step.Ran[index].Planned, r)
-		if end := run.EndedAt(job); end.After(ended) {
-			ended = end // the Jobs of a parallel action end in any order
+		if end := run.EndedAt(job); end.After(last) {
+			last = end // the Jobs of a parallel action end in any order
 		}
 		if began.IsZero() && !step.IsSilent(step.Ran[index].Planned) {
 			began = r.began
@@ -68,15 +71,15 @@ func (w *Watcher) finish(ctx context.Context, asked protocol.Notice, jobs []batc
 	}
 	answer := protocol.Log(task, w.Now(), message(reports, nil), runResultOf(reports))
 	if !run.IsSilent(&jobs[0]) {
-		answer = protocol.Finished(task, w.Now(), outcomeOf(task, reports, began, ended), runResultOf(reports))
+		answer = protocol.Finished(task, w.Now(), outcomeOf(task, reports, began, last), runResultOf(reports))
 		if hasFailed(silent) {
 			answer.Logged = sentences(silent, nil)
 		}
 		if len(step.Missing) == 0 {
-			answer.EndedAt = ended.UTC() // tells the bridge whether an earlier bridge may have reported this
+			answer.EndedAt = last.UTC() // tells the bridge whether an earlier bridge may have reported this
 		}
 	}
-	answer.Jobs = phases
+	answer.Jobs = ended
 	return new(answer.Event()), nil
 }
 

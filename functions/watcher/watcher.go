@@ -22,8 +22,8 @@ import (
 	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/run/store"
-	"github.com/job-executor/job-executor/functions/watcher/jobspan"
 	"github.com/job-executor/job-executor/functions/watcher/redact"
+	"github.com/job-executor/job-executor/functions/watcher/timeline"
 )
 
 // Runs reads and changes the Jobs of runs, as store.Jobs does.
@@ -90,7 +90,7 @@ func (w *Watcher) Handle(ctx context.Context, received event.Event) (*event.Even
 	}
 	switch eventType {
 	case protocol.CancelledType:
-		return nil, w.cancel(ctx, notice.RunID)
+		return w.cancel(ctx, notice.RunID)
 	case protocol.AwaitedType:
 		notice.Begun = true // its started event was sent
 	default:
@@ -99,38 +99,46 @@ func (w *Watcher) Handle(ctx context.Context, received event.Event) (*event.Even
 	return w.next(ctx, notice)
 }
 
-// cancel deletes the Jobs of a run that have not ended. It marks them as reported first, since
-// nobody wants to hear of their deletion.
-func (w *Watcher) cancel(ctx context.Context, runID string) error {
+// cancel deletes the Jobs of a run that have not ended, and replies with those that were running. It marks them
+// as reported first, since nobody wants to hear of their deletion.
+func (w *Watcher) cancel(ctx context.Context, runID string) (*event.Event, error) {
 	jobs, listing := w.Runs.List(ctx, runID)
-	w.writeCancelled(ctx, jobs)
+	answer := w.cancelled(ctx, jobs)
 	failures := []error{listing} // cancel those that can be listed
 	for index := range jobs {
 		if !run.IsReported(&jobs[index]) {
 			failures = append(failures, w.Runs.MarkReported(ctx, &jobs[index], w.Now()))
 		}
 	}
-	return errors.Join(append(failures, w.delete(ctx, jobs))...)
+	if err := errors.Join(append(failures, w.delete(ctx, jobs))...); err != nil || answer == nil {
+		return nil, err
+	}
+	return new(answer.Event()), nil
 }
 
-// writeCancelled writes the spans of Jobs that run when their run is cancelled. The spans of
-// their containers are below them.
-func (w *Watcher) writeCancelled(ctx context.Context, jobs []batchv1.Job) {
+// cancelled returns the answer about the Jobs that run when their run is cancelled; nil if none does, or without
+// a trace.
+func (w *Watcher) cancelled(ctx context.Context, jobs []batchv1.Job) *protocol.Answer {
 	if !trace.SpanFromContext(ctx).IsRecording() {
-		return
+		return nil
 	}
+	var answer *protocol.Answer
 	for index := range jobs {
 		job := &jobs[index]
 		task, err := taskOf([]byte(job.Annotations[run.TaskAnnotation]))
 		if err != nil || run.PhaseOf(job) != run.Running {
 			continue
 		}
+		if answer == nil {
+			answer = &protocol.Answer{Task: task, Phase: protocol.JobsCancelled, At: w.Now()}
+		}
 		pods, err := w.Pods.List(ctx, job)
 		if err != nil {
 			w.Log.WarnContext(ctx, "listing the pods of a cancelled Job failed", "job", job.Name, "error", err)
 		}
-		jobspan.Write(ctx, w.Tracer, jobspan.Job{Task: task, Job: job, Pods: pods, Result: keptn.RunCancellation}, w.Now())
+		answer.Jobs = append(answer.Jobs, timeline.Of(timeline.Evidence{Task: task, Job: job, Pods: pods, Result: keptn.RunCancellation}, w.Now()))
 	}
+	return answer
 }
 
 // delete deletes the Jobs that have not ended, the last one first: a waiting Job must not start

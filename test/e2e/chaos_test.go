@@ -227,7 +227,7 @@ func harm(ctx context.Context, t *testing.T, installed *system.Installation, ran
 			return err
 		}},
 		{"the API server is stopped for 5 s", func(ctx context.Context) error {
-			if output, err := exec.CommandContext(ctx, "go", "run", "../cluster", "pause", "kube-apiserver", "5s").CombinedOutput(); err != nil {
+			if output, err := exec.CommandContext(ctx, "go", "-C", "../cluster", "run", ".", "pause", "kube-apiserver", "5s").CombinedOutput(); err != nil {
 				return fmt.Errorf("%w: %s", err, output)
 			}
 			return nil
@@ -245,7 +245,7 @@ func harm(ctx context.Context, t *testing.T, installed *system.Installation, ran
 		// It must not be interrupted halfway.
 		err := fault.do(context.WithoutCancel(ctx))
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-			t.Logf("%s: %v", fault.name, err)
+			t.Errorf("%s: %v", fault.name, err)
 		}
 		number++
 	}

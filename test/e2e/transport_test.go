@@ -17,6 +17,7 @@ import (
 
 	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/system"
+	"github.com/job-executor/job-executor/test/traces"
 )
 
 // overEachTransport runs a test over HTTP and over NATS, with a time after which an event
@@ -35,16 +36,16 @@ func overEachTransport(t *testing.T, installed *system.Installation, loss time.D
 // These tests hold for both transports. They run alone, because they change the transport and kill the bridge.
 func TestTransports(t *testing.T) {
 	installed := connect(t)
-	overEachTransport(t, installed, system.CountingTime, func(t *testing.T, transport string) {
+	overEachTransport(t, installed, system.CountingTime, func(t *testing.T, _ string) {
 		t.Helper()
 		t.Run("a sequence of two stages passes", func(t *testing.T) { testTwoStages(t, installed) })
-		t.Run("an abort removes the Job", func(t *testing.T) { testAbort(t, installed, transport) })
+		t.Run("an abort removes the Job", func(t *testing.T) { testAbort(t, installed) })
 		t.Run("each task ends while the bridge is killed", func(t *testing.T) { testKilledBridge(t, installed) })
 	})
 }
 
 // An abort alone, for a quick look.
-func TestAbort(t *testing.T) { testAbort(t, connect(t), "nats") }
+func TestAbort(t *testing.T) { testAbort(t, connect(t)) }
 
 // Two stages. The second one waits for an approval-like task of the first.
 func testTwoStages(t *testing.T, installed *system.Installation) {
@@ -91,7 +92,7 @@ actions:
 	contains(t, ours[len(ours)-1].Data.Message, "production")
 }
 
-func testAbort(t *testing.T, installed *system.Installation, transport string) {
+func testAbort(t *testing.T, installed *system.Installation) {
 	t.Helper()
 	project, keptnContext := begin(t, installed, []string{"deployment"}, map[string]string{"job/config.yaml": `apiVersion: v2
 actions:
@@ -133,16 +134,6 @@ actions:
 	events, err := installed.Events(t.Context(), keptnContext)
 	must(t, err)
 	compare(t, "events", []summary{{Type: "deployment.started"}}, summaries(console.Ours(events)))
-	want := `SERVER bridge RUN deployment = cancellation
-  INTERNAL watcher Forever = cancellation
-    INTERNAL watcher pending
-    INTERNAL watcher run
-  PRODUCER bridge send io.github.job-executor.run.cancelled
-    CONSUMER watcher process io.github.job-executor.run.cancelled` + sentAndStarted("deployment") + "\n"
-	if transport == "nats" {
-		want += "SERVER bridge RUN production.pipeline = cancellation\n"
-	}
-	traced(t, installed, keptnContext, want)
 }
 
 // Whatever line the bridge is killed in, each task ends with exactly one started and
@@ -196,28 +187,13 @@ func testKilledBridge(t *testing.T, installed *system.Installation) {
 	}
 }
 
-// If the bridge is killed during a task, the trace is still one tree, except for the sequence's own span: the
-// next bridge has not seen its start.
-func TestTraceGoesOnWithAnotherBridge(t *testing.T) {
+// The questions of package traces, answered by Jaeger.
+func TestTraces(t *testing.T) {
 	installed := connect(t)
-	project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": `apiVersion: v2
-actions:
-  - {name: Wait, event: test.triggered, image: busybox, cmd: [sleep], args: ["20"]}
-`})
-	// Spans in memory end with the process.
-	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
-		spans, err := installed.Trace(ctx, console.TraceID(keptnContext))
-		if err == nil && !slices.ContainsFunc(spans, func(span console.Span) bool { return span.Name == "process sh.keptn.event.test.started" }) {
-			err = errors.New("its beginning is not in Jaeger yet")
-		}
-		return err
-	}))
-	must(t, installed.Kill(t.Context(), "app.kubernetes.io/name=bridge"))
-	end(t, installed, project, keptnContext)
-	traced(t, installed, keptnContext, `SERVER bridge RUN test = success
-  INTERNAL watcher Wait = success
-    INTERNAL watcher pending
-    INTERNAL watcher run`+sentAndStarted("test")+completedAndFinished("test"))
+	overEachTransport(t, installed, system.CountingTime, func(t *testing.T, _ string) {
+		t.Helper()
+		traces.Test(t, tracesOf(installed))
+	})
 }
 
 // One of two bridges is elected. When it is killed, the other takes over. A standby forwards events to the

@@ -2,25 +2,43 @@ package embedded
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
-	"github.com/google/go-cmp/cmp"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/job-executor/job-executor/functions/telemetry"
 	"github.com/job-executor/job-executor/test/console"
+	"github.com/job-executor/job-executor/test/traces"
 )
+
+// tracesOf returns a system for the questions of package traces.
+func tracesOf(system *System) traces.System {
+	return traces.System{
+		Keptn:         console.Keptn{Call: system.Call},
+		Trace:         func(_ context.Context, traceID string) ([]console.Span, error) { return system.Trace(traceID), nil },
+		Kubernetes:    system.Cluster.Client(nil),
+		ReplaceBridge: func(context.Context) error { return system.ReplaceBridge() },
+		Limit:         2 * time.Minute, // Kubernetes retries after 10 and 20 s
+	}
+}
+
+func TestTraces(t *testing.T) {
+	for _, transport := range []string{"nats", "http"} {
+		t.Run(transport, func(t *testing.T) {
+			traces.Test(t, tracesOf(start(t, Options{Settings: map[string]string{"KEPTN_TRANSPORT": transport}})))
+		})
+	}
+}
 
 // begin creates a project, whose sequence has a task test, and triggers it.
 func begin(t *testing.T, keptn console.Keptn, project, config string) (keptnContext string) {
 	t.Helper()
-	files := map[string][]byte{"job/config.yaml": []byte(config), "a.txt": []byte("a")}
+	files := map[string][]byte{"job/config.yaml": []byte(config)}
 	if err := keptn.CreateProject(t.Context(), project, console.Shipyard("dev", "test"), "cart", []string{"dev"}, files); err != nil {
 		t.Fatal(err)
 	}
@@ -29,20 +47,6 @@ func begin(t *testing.T, keptn console.Keptn, project, config string) (keptnCont
 		t.Fatal(err)
 	}
 	return keptnContext
-}
-
-// awaitTrace waits until a context's trace is the wanted one.
-func awaitTrace(t *testing.T, system *System, keptnContext, want string) {
-	t.Helper()
-	err := console.Eventually(t.Context(), flowLimit, func(context.Context) error {
-		if difference := cmp.Diff(want+"\n", console.Outline(system.Trace(console.TraceID(keptnContext)))); difference != "" {
-			return errors.New("(-want +got):\n" + difference)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Error(err)
-	}
 }
 
 // If no executor accepts the task, the trace shows the reason and the attempts.
@@ -58,46 +62,18 @@ func TestTraceOfATaskThatNobodyTakes(t *testing.T) {
 	}})
 	keptnContext := begin(t, console.Keptn{Call: system.Call}, "untaken", "apiVersion: v2\nactions:\n- {name: A, event: test.triggered, image: alpine}\n")
 	const why = "No executor accepted this task: status 503: no memory on any node"
-	awaitTrace(t, system, keptnContext, "SERVER bridge RUN dev.pipeline = failure ! "+why+"\nSERVER bridge RUN test = error ! "+why+`
-  PRODUCER bridge send sh.keptn.event.test.triggered
-    CONSUMER bridge process sh.keptn.event.test.triggered
-      PRODUCER bridge send io.github.job-executor.run.awaited
-        CONSUMER watcher process io.github.job-executor.run.awaited
-          CONSUMER bridge process sh.keptn.event.test.finished
-            PRODUCER bridge send sh.keptn.event.test.finished
-            PRODUCER bridge send sh.keptn.event.test.started`)
+	tracesOf(system).Await(t, keptnContext, "SERVER bridge RUN untaken/dev/cart pipeline = failure ! "+why+"\n  INTERNAL bridge test = error ! "+why+`
+    PRODUCER bridge send test.triggered
+      CONSUMER bridge process test.triggered
+        PRODUCER bridge send run.awaited
+          CONSUMER watcher process run.awaited
+            CONSUMER bridge process test.finished
+              PRODUCER bridge send test.finished
+              PRODUCER bridge send test.started`)
 }
 
-// If the bridge is replaced during a task, its trace is still one tree, except for the sequence's span: the
-// next bridge has not seen its start.
-func TestTraceGoesOnWithAnotherBridge(t *testing.T) {
-	system := start(t, Options{})
-	keptn := console.Keptn{Call: system.Call}
-	keptnContext := begin(t, keptn, "replaced", "apiVersion: v2\nactions:\n- {name: A, event: test.triggered, image: alpine, cmd: [sleep, '4']}\n")
-	awaitTaken(t, system, keptn, "replaced", keptnContext, true)
-	if err := system.ReplaceBridge(); err != nil {
-		t.Fatal(err)
-	}
-	awaitTrace(t, system, keptnContext, `SERVER bridge RUN test = success
-  INTERNAL watcher A = success
-    INTERNAL watcher pending
-    INTERNAL watcher run
-  PRODUCER bridge send sh.keptn.event.test.triggered
-    CONSUMER executor process sh.keptn.event.test.triggered
-      CONSUMER bridge process sh.keptn.event.test.started
-        PRODUCER bridge send sh.keptn.event.test.started
-      INTERNAL executor create Jobs
-      INTERNAL executor read job/config.yaml
-  PRODUCER jobsource send io.github.job-executor.job.completed
-    CONSUMER watcher process io.github.job-executor.job.completed
-      CONSUMER bridge process sh.keptn.event.test.finished
-        PRODUCER bridge send sh.keptn.event.test.finished
-      INTERNAL watcher read logs`)
-}
-
-// Each task is one tree that a person can read.
-func TestTraces(t *testing.T) {
-	// traced is a program in a container that writes a span, as OpenTelemetry's libraries do.
+// A program in a container writes a span, as OpenTelemetry's libraries do.
+func TestSpanOfAProgramIsBelowItsJob(t *testing.T) {
 	var system *System
 	traced := func(ctx context.Context, container Container) int {
 		signals := telemetry.To("program", slog.DiscardHandler, sdktrace.NewSimpleSpanProcessor(system.Spans))
@@ -107,132 +83,38 @@ func TestTraces(t *testing.T) {
 		return 0
 	}
 	system = start(t, Options{Programs: map[string]Program{"docker.io/library/traced": traced}})
-	keptn := console.Keptn{Call: system.Call}
-	const started = `
-    CONSUMER executor process sh.keptn.event.test.triggered
-      CONSUMER bridge process sh.keptn.event.test.started
-        PRODUCER bridge send sh.keptn.event.test.started
-      INTERNAL executor create Jobs
-      INTERNAL executor read job/config.yaml`
-	const sent = `
-  PRODUCER bridge send sh.keptn.event.test.triggered` + started
-	// completed returns the spans after the completion of a Job.
-	completed := func(below string) string {
-		return `
-  PRODUCER jobsource send io.github.job-executor.job.completed
-    CONSUMER watcher process io.github.job-executor.job.completed` + below
+	keptnContext := begin(t, console.Keptn{Call: system.Call}, "traced", "apiVersion: v2\nactions:\n- {name: Load, event: test.triggered, image: traced}\n")
+	tracesOf(system).Await(t, keptnContext, "SERVER bridge RUN traced/dev/cart pipeline = success\n  INTERNAL bridge test = success"+
+		traces.Job("Load", "success", "")+"\n      INTERNAL program Load works"+traces.Sent("test")+traces.Completed("test"))
+}
+
+// A get-sli event of lighthouse-service is no task of the sequence, but belongs to it.
+func TestTraceOfAnEvaluation(t *testing.T) {
+	system := start(t, Options{})
+	asked := tracesOf(system)
+	files := map[string][]byte{
+		"slo.yaml": []byte("spec_version: '1.0'\ncomparison: {aggregate_function: avg}\nobjectives:\n- {sli: errors, pass: [{criteria: ['<=1']}]}\ntotal_score: {pass: '90%', warning: '75%'}\n"),
+		"job/config.yaml": []byte("apiVersion: v2\nactions:\n- {name: SLI, event: get-sli.triggered, image: busybox, " +
+			`cmd: [sh, -c, 'echo ''{"get-sli": {"indicatorValues": [{"metric": "errors", "value": 0.5, "success": true}]}}'' > /dev/termination-log']}` + "\n"),
 	}
-	const finished = `
-      CONSUMER bridge process sh.keptn.event.test.finished
-        PRODUCER bridge send sh.keptn.event.test.finished`
-	// passed and failed are the sequence's own span.
-	const (
-		passed = "SERVER bridge RUN dev.pipeline = success\n"
-		failed = "SERVER bridge RUN dev.pipeline = failure ! "
-	)
-	const logs = `
-      INTERNAL watcher read logs`
-	tests := []struct {
-		name, config string
-		aborts       bool
-		want         string
-	}{
-		{
-			name:   "a program that writes spans",
-			config: "apiVersion: v2\nactions:\n- {name: Load, event: test.triggered, image: traced}\n",
-			want: passed + `SERVER bridge RUN test = success
-  INTERNAL watcher Load = success
-    INTERNAL watcher pending
-    INTERNAL watcher run
-      INTERNAL program Load works` + sent + completed(finished+logs),
-		},
-		{
-			name:   "a task whose time is over",
-			config: "apiVersion: v2\nactions:\n- {name: A, event: test.triggered, image: alpine, cmd: [sleep, '100'], maxPollDuration: 1}\n",
-			want: failed + `Task 'A' failed: The task did not finish within 1 seconds (maxPollDuration).
-SERVER bridge RUN test = timeout ! Task 'A' failed: The task did not finish within 1 seconds (maxPollDuration).
-  INTERNAL watcher A = timeout ! The task did not finish within 1 seconds (maxPollDuration).
-    INTERNAL watcher pending
-    INTERNAL watcher run ! The task did not finish within 1 seconds (maxPollDuration).` + sent + completed(finished+logs),
-		},
-		{
-			name:   "a task with a file",
-			config: "apiVersion: v2\nactions:\n- {name: Greet, event: test.triggered, image: alpine, cmd: [cat, /keptn/a.txt], files: [a.txt]}\n",
-			want: passed + `SERVER bridge RUN test = success
-  INTERNAL watcher Greet = success
-    INTERNAL watcher fetch files
-      INTERNAL fetcher read a.txt
-    INTERNAL watcher pending
-    INTERNAL watcher run` + sent + completed(finished+logs),
-		},
-		{
-			name: "two Jobs, and the second one fails",
-			config: "apiVersion: v2\nactions:\n- name: A\n  events: [{name: test.triggered}]\n  tasks:\n" +
-				"  - {name: one, image: alpine, cmd: ['true']}\n  - {name: two, image: alpine, cmd: [sh, -c, exit 3]}\n",
-			want: failed + `Task 'two' failed: Container task failed (Reason: Error, ExitCode: 3).
-SERVER bridge RUN test = failure ! Task 'two' failed: Container task failed (Reason: Error, ExitCode: 3).
-  INTERNAL watcher one = success
-    INTERNAL watcher pending
-    INTERNAL watcher run
-  INTERNAL watcher two = failure ! Container task failed (Reason: Error, ExitCode: 3).
-    INTERNAL watcher pending
-    INTERNAL watcher queued
-    INTERNAL watcher run ! Container task failed (Reason: Error, ExitCode: 3).` + sent + completed(finished+logs),
-		},
-		{
-			name:   "a mistake in the file",
-			config: "apiVersion: v2\nactions:\n- {name: A, event: test.triggered, imag: alpine}\n",
-			want: failed + `job/config.yaml is not valid: line 3, column 36: actions[0].imag is not a known key; did you mean image?
-SERVER bridge RUN test = error ! job/config.yaml is not valid: line 3, column 36: actions[0].imag is not a known key; did you mean image?
-  PRODUCER bridge send sh.keptn.event.test.triggered
-    CONSUMER executor process sh.keptn.event.test.triggered
-      CONSUMER bridge process sh.keptn.event.test.finished
-        PRODUCER bridge send sh.keptn.event.test.finished
-        PRODUCER bridge send sh.keptn.event.test.started
-      INTERNAL executor read job/config.yaml`,
-		},
-		{
-			name:   "nothing matches",
-			config: "apiVersion: v2\nactions:\n- {name: A, event: release.triggered, image: alpine}\n",
-			aborts: true,
-			want: `SERVER bridge RUN dev.pipeline = cancellation
-SERVER bridge RUN test = skip
-  PRODUCER bridge send sh.keptn.event.test.triggered
-    CONSUMER executor process sh.keptn.event.test.triggered
-      CONSUMER bridge process sh.keptn.log.error
-      INTERNAL executor read job/config.yaml`,
-		},
-		{
-			name:   "an abort",
-			config: "apiVersion: v2\nactions:\n- {name: A, event: test.triggered, image: alpine, cmd: [sleep, '100']}\n",
-			aborts: true,
-			want: `SERVER bridge RUN dev.pipeline = cancellation
-SERVER bridge RUN test = cancellation
-  INTERNAL watcher A = cancellation
-    INTERNAL watcher pending
-    INTERNAL watcher run
-  PRODUCER bridge send io.github.job-executor.run.cancelled
-    CONSUMER watcher process io.github.job-executor.run.cancelled` + sent,
-		},
+	if err := asked.CreateProject(t.Context(), "shop", console.Shipyard("dev", "evaluation"), "cart", []string{"dev"}, files); err != nil {
+		t.Fatal(err)
 	}
-	for index, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			project := fmt.Sprintf("traced-%d", index)
-			keptnContext := begin(t, keptn, project, test.config)
-			if test.aborts {
-				awaitTaken(t, system, keptn, project, keptnContext, strings.Contains(test.want, "create Jobs"))
-				if err := keptn.Abort(t.Context(), project, keptnContext); err != nil {
-					t.Fatal(err)
-				}
-			}
-			awaitTrace(t, system, keptnContext, test.want)
-			if test.name == "a task with a file" {
-				spans := system.Trace(console.TraceID(keptnContext))
-				if difference := cmp.Diff(console.AttributesOfATask, console.Attributes(spans)); difference != "" {
-					t.Errorf("attributes (-want +got):\n%s\n%s", difference, console.Attributes(spans))
-				}
-			}
-		})
+	keptnContext, err := asked.Trigger(t.Context(), "shop", "dev", "pipeline", "cart", nil)
+	if err != nil {
+		t.Fatal(err)
 	}
+	asked.Await(t, keptnContext, "SERVER bridge RUN shop/dev/cart pipeline = success\n  INTERNAL bridge evaluation = skip"+
+		strings.Replace(traces.Sent("evaluation"), "        CONSUMER bridge process evaluation.started\n          PRODUCER bridge send evaluation.started\n        INTERNAL executor create Jobs", "        CONSUMER bridge process log.error", 1)+
+		"\n  INTERNAL bridge get-sli = success"+
+		traces.Job("SLI", "success", "")+traces.Sent("get-sli")+traces.Completed("get-sli"))
+}
+
+// A run that waits for others of its project shows the wait.
+func TestTraceOfAQueuedRun(t *testing.T) {
+	system := start(t, Options{Settings: map[string]string{"MAX_ACTIVE_RUNS_PER_PROJECT": "1"}})
+	asked := tracesOf(system)
+	keptnContext := begin(t, asked.Keptn, "queued", "apiVersion: v2\nactions:\n- {name: A, event: test.triggered, image: busybox, cmd: ['true']}\n")
+	asked.Await(t, keptnContext, "SERVER bridge RUN queued/dev/cart pipeline = success\n  INTERNAL bridge test = success"+
+		traces.Job("A", "success", "", "finalizing", "pending", "queued", "run")+traces.Sent("test")+traces.Completed("test"))
 }

@@ -364,7 +364,7 @@ func (i *Installation) restartJobsource(ctx context.Context) error {
 // functions get it with the next Deployment of their revision.
 func (i *Installation) TraceKnative(ctx context.Context, on bool) error {
 	setting := map[string]any{"tracing-protocol": "none", "tracing-endpoint": nil}
-	if on { // as in test/cluster/files/knative-settings.yaml
+	if on {
 		setting = map[string]any{"tracing-protocol": "http/protobuf", "tracing-endpoint": "http://" + jaegerName + ":4318/v1/traces"}
 	}
 	change, err := json.Marshal(map[string]any{"data": setting})

@@ -31,6 +31,8 @@ type Inbox struct {
 	Runs          Runs
 	Metrics       Metrics
 	Source        string
+	// Page is the address of Keptn's page, empty if unknown.
+	Page string
 	// Fail answers a task with an error if its event can never be published.
 	Fail func(ctx context.Context, task keptn.Task, why string) error
 	// Resend is the pause before an event that nobody started is published again.
@@ -106,6 +108,9 @@ func (i *Inbox) Publish(ctx context.Context, triggered event.Event, origin Origi
 	}
 	if !i.Subscriptions.Match(triggered.Type(), task) {
 		return nil
+	}
+	if i.Page != "" {
+		task.URL = i.Page + "/trace/" + url.PathEscape(task.Context)
 	}
 	entry, release, err := i.events.Hold(ctx, triggered.ID())
 	if err != nil {
@@ -240,14 +245,15 @@ func (i *Inbox) do(ctx context.Context, wanted wanted, task keptn.Task, triggere
 
 // Ask requests the result of a task's run from the watcher. Reason is why there may be no Job.
 func (i *Inbox) Ask(ctx context.Context, task keptn.Task, reason string) error {
-	ctx, span := telemetry.StartSend(ctx, i.Tracer, task, protocol.AwaitedType)
-	defer span.End()
 	content, err := json.Marshal(task)
 	if err != nil {
 		return fmt.Errorf("encode task %s: %w", task.TriggeredID, err)
 	}
+	awaited := protocol.Awaited(i.Source, run.ID(task.TriggeredID), content, reason, i.Now())
+	ctx, span := telemetry.StartSend(ctx, i.Tracer, task, awaited, telemetry.ToBroker)
+	defer span.End()
 	i.Log.WarnContext(ctx, "requesting the result of a silent run", "triggeredid", task.TriggeredID, "keptncontext", task.Context, "reason", reason)
-	if err := i.Broker.Send(ctx, protocol.Awaited(i.Source, run.ID(task.TriggeredID), content, reason, i.Now())); err != nil {
+	if err := i.Broker.Send(ctx, awaited); err != nil {
 		return fmt.Errorf("request the result of task %s: %w", task.TriggeredID, err)
 	}
 	return nil
@@ -284,7 +290,7 @@ func (i *Inbox) send(ctx context.Context, task keptn.Task, triggered event.Event
 		_, unreached := errors.AsType[*url.Error](err)
 		i.breaker.Leave(theBroker, !unreached)
 	}()
-	ctx, span := telemetry.StartSend(ctx, i.Tracer, task, triggered.Type(), telemetry.EventAttributes(triggered)...)
+	ctx, span := telemetry.StartSend(ctx, i.Tracer, task, triggered, telemetry.ToBroker)
 	defer span.End()
 	outgoing := triggered.Clone()
 	for name, value := range task.Attributes() {

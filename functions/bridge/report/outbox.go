@@ -27,9 +27,10 @@ type Journal interface {
 	Log(ctx context.Context, entry models.LogEntry) error
 }
 
-// RunSpans writes the span of a task's run once it is over, as runspan.Writer does.
+// RunSpans writes the spans of a task and its Jobs once they are over, as runspan.Writer does.
 type RunSpans interface {
 	Write(ctx context.Context, task keptn.Task, result keptn.RunResult, message string)
+	Jobs(ctx context.Context, task keptn.Task, jobs []protocol.Job)
 }
 
 // Runs tracks the runs that Keptn waits for, as runs.Runs does.
@@ -69,10 +70,14 @@ func (o *Outbox) Handle(ctx context.Context, received event.Event) (*event.Event
 
 // Deliver is Handle for a decoded answer.
 func (o *Outbox) Deliver(ctx context.Context, answer protocol.Answer) (*event.Event, error) {
-	if answer.IsLog() {
+	task := answer.Task
+	o.RunSpans.Jobs(ctx, task, answer.Jobs)
+	switch {
+	case answer.Phase == protocol.JobsCancelled:
+		return nil, nil
+	case answer.IsLog():
 		return nil, o.logOnce(ctx, answer)
 	}
-	task := answer.Task
 	delivery, err := o.Keptn.Deliver(ctx, answer)
 	if delivery.Refusal != "" && answer.Phase == keptn.Finished {
 		answer = protocol.Errored(task, answer.At, RefusalMessage(task, delivery.Refusal))

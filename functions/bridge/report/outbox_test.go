@@ -14,7 +14,6 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/keptn/api"
 	"github.com/job-executor/job-executor/functions/protocol"
-	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
@@ -47,6 +46,7 @@ func integrationID() string { return "id" }
 type noSpans struct{}
 
 func (noSpans) Write(context.Context, keptn.Task, keptn.RunResult, string) {}
+func (noSpans) Jobs(context.Context, keptn.Task, []protocol.Job)           {}
 
 // noRuns tracks no runs.
 type noRuns struct{}
@@ -155,11 +155,11 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 
 // The Jobs of a run are measured once, with whichever answer is sent.
 func TestJobsOfARunAreMeasured(t *testing.T) {
-	jobs := []run.Phases{{run.PhasePending: time.Second, run.PhaseRun: 2 * time.Second}, {run.PhaseQueued: time.Second}}
-	measured := []string{"a Job of 1: map[pending:1s run:2s]", "a Job of 1: map[queued:1s]"}
+	jobs := []protocol.Job{{Name: "job-1"}, {Name: "job-2"}}
+	measured := []string{"job-1 of 1", "job-2 of 1"}
 	for name, test := range map[string]struct {
 		told protocol.Answer
-		jobs []run.Phases
+		jobs []protocol.Job
 		want []string
 	}{
 		"a finished event": {told: ends(task, keptn.Outcome{}), jobs: jobs, want: measured},

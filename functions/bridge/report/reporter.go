@@ -75,7 +75,7 @@ type Timing struct {
 type Metrics interface {
 	Sent(ctx context.Context, answer protocol.Answer, isResend bool, err error)
 	Dropped(ctx context.Context, phase keptn.Phase)
-	Jobs(ctx context.Context, task keptn.Task, jobs []run.Phases)
+	Jobs(ctx context.Context, task keptn.Task, jobs []protocol.Job)
 }
 
 // Begin records that this bridge starts to work now. Call it before the first delivery, and again when
@@ -338,7 +338,7 @@ func (r *Reporter) encode(task keptn.Task, phase keptn.Phase, now time.Time, out
 
 // sendTraced sends an event within a span. Only a final error marks the span: others are retried.
 func (r *Reporter) sendTraced(ctx context.Context, task keptn.Task, outgoing event.Event) error {
-	ctx, span := telemetry.StartSend(ctx, r.Tracer, task, outgoing.Type(), telemetry.EventAttributes(outgoing)...)
+	ctx, span := telemetry.StartSend(ctx, r.Tracer, task, outgoing, telemetry.ToKeptn)
 	defer span.End()
 	err := r.Sender.Send(ctx, outgoing)
 	switch {

@@ -753,7 +753,7 @@ func TestEachAttemptIsASpan(t *testing.T) {
 	for _, span := range recorder.Ended() {
 		got = append(got, fmt.Sprintf("%s below %s, %s, %d events", span.Name(), span.Parent().SpanID(), span.Status().Code, len(span.Events())))
 	}
-	of := "send sh.keptn.event.test.started below " + telemetry.SpanID(task.TriggeredID).String()
+	of := "send test.started below " + telemetry.SpanID(task.TriggeredID).String()
 	if difference := cmp.Diff([]string{of + ", Unset, 1 events", of + ", Unset, 0 events", of + ", Error, 0 events"}, got); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}

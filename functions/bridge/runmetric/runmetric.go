@@ -8,17 +8,17 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/protocol"
-	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
-// Recorder measures runs (OpenTelemetry semantic conventions 1.37, CICD; other names start with job_executor).
-// Its only attributes are the task's name and others with few values. Projects and services would be too many:
-// the traces of exemplars have them.
+// Recorder measures runs (OpenTelemetry semantic conventions, CICD; other names start with job_executor). Its
+// attributes are the pipeline, where the conventions require it, the task's name, and others with few values.
+// Services would be too many: the traces of exemplars have them.
 type Recorder struct {
 	events          *telemetry.Counters
 	now             func() time.Time
@@ -54,7 +54,7 @@ func New(meters metric.MeterProvider, events *telemetry.Counters, now func() tim
 		run:     histogram("cicd.pipeline.run.duration", "Time from a task's triggered event until Keptn no longer waits for it.", minutes()),
 		start:   histogram("job_executor.task.start.duration", "Time from a task's triggered event until Keptn accepted its started event.", telemetry.Seconds()),
 		end:     histogram("job_executor.task.finish.duration", "Time from the end of a task's last Job until Keptn accepted its finished event.", telemetry.Seconds()),
-		job:     histogram("job_executor.job.duration", "Time that a Job waited for the Jobs before it (queued) and for its pod (pending), and that its container ran (run).", minutes()),
+		job:     histogram("job_executor.job.duration", "Time that a Job spent in each phase, in all attempts: queued, pending, fetch files, starting, run, back-off and finalizing.", minutes()),
 		errors:  counter("cicd.pipeline.run.errors", "{error}", "Tasks that failed."),
 		dropped: counter("keptn.events.dropped", "{event}", "Started and finished events that were not sent because Keptn has them or no longer waits for them."),
 	}
@@ -85,40 +85,44 @@ func (r *Recorder) observe() error {
 	return errors.Join(undeliveredErr, listingErr, err)
 }
 
-// Active registers a gauge of active runs by task. A task that once had runs stays in the metric with 0. It
+// Active registers a gauge of active runs by kind. A kind that once had runs stays in the metric with 0. It
 // returns an error if the name is invalid.
-func (r *Recorder) Active(count func() map[string]int) error {
+func (r *Recorder) Active(count func() map[keptn.Kind]int) error {
 	var mutex sync.Mutex
-	known := map[string]bool{}
+	known := map[keptn.Kind]bool{}
 	_, err := r.meter.Int64ObservableUpDownCounter("cicd.pipeline.run.active", metric.WithUnit("{run}"),
 		metric.WithDescription("Tasks that were started and have not finished."),
 		metric.WithInt64Callback(func(_ context.Context, observer metric.Int64Observer) error {
 			counted := count()
 			mutex.Lock()
 			defer mutex.Unlock()
-			for task := range counted {
-				if len(known) < maxTasks {
-					known[task] = true
+			for kind := range counted {
+				if len(known) < maxKinds {
+					known[kind] = true
 				}
 			}
-			for task := range known {
-				observer.Observe(int64(counted[task]), metric.WithAttributes(ofTask(task), executing()))
+			for kind := range known {
+				observer.Observe(int64(counted[kind]), metric.WithAttributes(append(ofKind(kind), executing())...))
 			}
 			return nil
 		}))
 	return err
 }
 
-// maxTasks bounds the number of tasks in that metric.
-const maxTasks = 500
+// maxKinds bounds the number of kinds in that metric.
+const maxKinds = 500
 
-func ofTask(name string) attribute.KeyValue { return attribute.String("cicd.pipeline.task.name", name) }
+func ofTask(name string) attribute.KeyValue { return semconv.CICDPipelineTaskName(name) }
 
-func failedAs(result keptn.RunResult) attribute.KeyValue {
-	return attribute.String("error.type", string(result))
+func ofKind(kind keptn.Kind) []attribute.KeyValue {
+	return []attribute.KeyValue{semconv.CICDPipelineName(kind.Pipeline), ofTask(kind.Task)}
 }
 
-func executing() attribute.KeyValue { return attribute.String("cicd.pipeline.run.state", "executing") }
+func failedAs(result keptn.RunResult) attribute.KeyValue {
+	return semconv.ErrorTypeKey.String(string(result))
+}
+
+func executing() attribute.KeyValue { return semconv.CICDPipelineRunStateExecuting }
 
 // Ended measures an ended run. Call it once per run.
 func (r *Recorder) Ended(ctx context.Context, task keptn.Task, result keptn.RunResult) {
@@ -126,13 +130,13 @@ func (r *Recorder) Ended(ctx context.Context, task keptn.Task, result keptn.RunR
 		return
 	}
 	r.waiting.end(task)
-	attributes := []attribute.KeyValue{ofTask(task.Name), executing()}
+	attributes := append(ofKind(task.Kind()), executing())
 	if result != "" {
-		attributes = append(attributes, attribute.String("cicd.pipeline.result", string(result)))
+		attributes = append(attributes, semconv.CICDPipelineResultKey.String(string(result)))
 	}
 	if result.IsFailed() {
 		attributes = append(attributes, failedAs(result))
-		r.errors.Add(ctx, 1, metric.WithAttributes(ofTask(task.Name), failedAs(result)))
+		r.errors.Add(ctx, 1, metric.WithAttributes(append(ofKind(task.Kind()), failedAs(result))...))
 	}
 	if !task.TriggeredAt.IsZero() {
 		r.run.Record(ctx, seconds(task.TriggeredAt, r.now()), metric.WithAttributes(attributes...))
@@ -152,6 +156,12 @@ func (r *Recorder) Sent(ctx context.Context, answer protocol.Answer, isResend bo
 	r.waiting.remove(answer.Task)
 	ctx = telemetry.WithRun(ctx, answer.Task)
 	task := metric.WithAttributes(ofTask(answer.Task.Name))
+	if answer.Phase == keptn.Started {
+		// The increase of a counter is only visible if it starts at 0.
+		for _, result := range keptn.FailedResults() {
+			r.errors.Add(ctx, 0, metric.WithAttributes(append(ofKind(answer.Task.Kind()), failedAs(result))...))
+		}
+	}
 	if answer.Phase == keptn.Started && !answer.Task.TriggeredAt.IsZero() {
 		r.start.Record(ctx, seconds(answer.Task.TriggeredAt, r.now()), task)
 	}
@@ -161,10 +171,14 @@ func (r *Recorder) Sent(ctx context.Context, answer protocol.Answer, isResend bo
 }
 
 // Jobs measures the Jobs of a task whose run has ended.
-func (r *Recorder) Jobs(ctx context.Context, task keptn.Task, jobs []run.Phases) {
+func (r *Recorder) Jobs(ctx context.Context, task keptn.Task, jobs []protocol.Job) {
 	ctx = telemetry.WithRun(ctx, task)
 	for _, job := range jobs {
-		for phase, took := range job {
+		total := map[string]time.Duration{} // of all attempts
+		for _, phase := range job.Phases {
+			total[phase.Name] += phase.Ended.Sub(phase.Began)
+		}
+		for phase, took := range total {
 			r.job.Record(ctx, took.Seconds(), metric.WithAttributes(ofTask(task.Name), attribute.String("job_executor.job.phase", phase)))
 		}
 	}

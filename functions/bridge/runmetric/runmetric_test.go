@@ -19,7 +19,6 @@ import (
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/protocol"
-	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/telemetry"
 	"github.com/job-executor/job-executor/test/fixture"
 )
@@ -104,27 +103,27 @@ func TestRunsAreMeasured(t *testing.T) {
 	}{
 		{
 			name: "a success", what: func(ctx context.Context, recorder *Recorder) { recorder.Ended(ctx, began, keptn.RunSuccess) },
-			want: []string{"cicd.pipeline.run.duration{success executing test} 1, 60 as in 4ed5"},
+			want: []string{"cicd.pipeline.run.duration{p/s success executing test} 1, 60 as in 4ed5"},
 		},
 		{
 			name: "a failure", what: func(ctx context.Context, recorder *Recorder) { recorder.Ended(ctx, began, keptn.RunTimeout) },
-			want: []string{"cicd.pipeline.run.duration{timeout executing test timeout} 1, 60 as in 4ed5", "cicd.pipeline.run.errors{test timeout} 1"},
+			want: []string{"cicd.pipeline.run.duration{p/s timeout executing test timeout} 1, 60 as in 4ed5", "cicd.pipeline.run.errors{p/s test timeout} 1"},
 		},
 		{
 			name: "a cancellation is not an error", what: func(ctx context.Context, recorder *Recorder) { recorder.Ended(ctx, began, keptn.RunCancellation) },
-			want: []string{"cicd.pipeline.run.duration{cancellation executing test} 1, 60 as in 4ed5"},
+			want: []string{"cicd.pipeline.run.duration{p/s cancellation executing test} 1, 60 as in 4ed5"},
 		},
 		{
 			name: "an unknown trigger time", what: func(ctx context.Context, recorder *Recorder) {
 				recorder.Ended(ctx, fixture.Task, keptn.RunError)
 			},
-			want: []string{"cicd.pipeline.run.errors{test error} 1"},
+			want: []string{"cicd.pipeline.run.errors{p/s test error} 1"},
 		},
 		{
 			name: "a slow clock", what: func(ctx context.Context, recorder *Recorder) {
 				recorder.Ended(ctx, task("2", fixture.Noon.Add(time.Hour)), keptn.RunSuccess)
 			},
-			want: []string{"cicd.pipeline.run.duration{success executing test} 1, 0 as in 4ed5"},
+			want: []string{"cicd.pipeline.run.duration{p/s success executing test} 1, 0 as in 4ed5"},
 		},
 		{
 			name: "an observed event is not a task", what: func(ctx context.Context, recorder *Recorder) {
@@ -135,7 +134,10 @@ func TestRunsAreMeasured(t *testing.T) {
 		},
 		{
 			name: "a started event", what: func(ctx context.Context, recorder *Recorder) { recorder.Sent(ctx, started, false, nil) },
-			want: []string{"job_executor.task.start.duration{test} 1, 60 as in 4ed5", "messaging.client.sent.messages{sh.keptn.event.test.started} 1"},
+			want: []string{
+				"cicd.pipeline.run.errors{p/s test error} 0", "cicd.pipeline.run.errors{p/s test failure} 0", "cicd.pipeline.run.errors{p/s test timeout} 0",
+				"job_executor.task.start.duration{test} 1, 60 as in 4ed5", "messaging.client.sent.messages{sh.keptn.event.test.started send} 1",
+			},
 		},
 		{
 			name: "a finished event, at the second attempt", what: func(ctx context.Context, recorder *Recorder) {
@@ -145,19 +147,24 @@ func TestRunsAreMeasured(t *testing.T) {
 			want: []string{
 				"job_executor.events.retried{sh.keptn.event.test.finished} 1",
 				"job_executor.task.finish.duration{test} 1, 2 as in 4ed5",
-				"messaging.client.sent.messages{sh.keptn.event.test.finished retriable} 1",
-				"messaging.client.sent.messages{sh.keptn.event.test.finished} 1",
+				"messaging.client.sent.messages{sh.keptn.event.test.finished retriable send} 1",
+				"messaging.client.sent.messages{sh.keptn.event.test.finished send} 1",
 			},
 		},
 		{
 			name: "a refused event", what: func(ctx context.Context, recorder *Recorder) {
 				recorder.Sent(ctx, started, false, function.Permanent(errors.New("400")))
 			},
-			want: []string{"messaging.client.sent.messages{sh.keptn.event.test.started permanent} 1"},
+			want: []string{"messaging.client.sent.messages{sh.keptn.event.test.started permanent send} 1"},
 		},
 		{
 			name: "Jobs", what: func(ctx context.Context, recorder *Recorder) {
-				recorder.Jobs(ctx, began, []run.Phases{{"pending": time.Second, "run": 3 * time.Second}, {"queued": 2 * time.Second, "run": 4 * time.Second}})
+				phase := func(name string, seconds int) protocol.Phase {
+					return protocol.Phase{Name: name, Began: fixture.Noon, Ended: fixture.Noon.Add(time.Duration(seconds) * time.Second)}
+				}
+				recorder.Jobs(ctx, began, []protocol.Job{
+					{Phases: []protocol.Phase{phase("pending", 1), phase("run", 3)}}, {Phases: []protocol.Phase{phase("queued", 2), phase("run", 1), phase("run", 3)}},
+				})
 			},
 			want: []string{
 				"job_executor.job.duration{test pending} 1, 1 as in 4ed5", "job_executor.job.duration{test queued} 1, 2 as in 4ed5",
@@ -173,11 +180,13 @@ func TestRunsAreMeasured(t *testing.T) {
 		},
 		{
 			name: "active runs", what: func(_ context.Context, recorder *Recorder) {
-				if err := recorder.Active(func() map[string]int { return map[string]int{"test": 2, "deployment": 1} }); err != nil {
+				if err := recorder.Active(func() map[keptn.Kind]int {
+					return map[keptn.Kind]int{{Pipeline: "p/s", Task: "test"}: 2, {Pipeline: "p/s", Task: "deployment"}: 1}
+				}); err != nil {
 					panic(err)
 				}
 			},
-			want: []string{"cicd.pipeline.run.active{executing deployment} 1", "cicd.pipeline.run.active{executing test} 2"},
+			want: []string{"cicd.pipeline.run.active{p/s executing deployment} 1", "cicd.pipeline.run.active{p/s executing test} 2"},
 		},
 	}
 	for _, test := range tests {
@@ -254,7 +263,6 @@ func TestFailuresOfWhatIsListedBeginAtNone(t *testing.T) {
 	recorder, _, measured := recorded(t)
 	recorder.Listing(t.Context(), "sh.keptn.event.test.triggered")
 	want := []string{
-		"cicd.pipeline.run.errors{test error} 0", "cicd.pipeline.run.errors{test failure} 0", "cicd.pipeline.run.errors{test timeout} 0",
 		"job_executor.event.undelivered.age{} 0",
 		"job_executor.events.dead_lettered{sh.keptn.event.test.triggered} 0", "job_executor.events.retried{sh.keptn.event.test.triggered} 0",
 		"job_executor.events.unproven{} 0", "job_executor.keptn.listing.age{} 0", "keptn.events.dropped{finished} 0", "keptn.events.dropped{started} 0",
@@ -267,13 +275,13 @@ func TestFailuresOfWhatIsListedBeginAtNone(t *testing.T) {
 // A series that ended with a task's last run would look active for a while.
 func TestTaskThatNoLongerRunsIsMeasuredAsNone(t *testing.T) {
 	recorder, _, measured := recorded(t)
-	counts := map[string]int{"test": 2}
-	if err := recorder.Active(func() map[string]int { return counts }); err != nil {
+	counts := map[keptn.Kind]int{{Pipeline: "p/s", Task: "test"}: 2}
+	if err := recorder.Active(func() map[keptn.Kind]int { return counts }); err != nil {
 		t.Fatal(err)
 	}
 	measured()
-	counts = map[string]int{"deployment": 1}
-	want := []string{"cicd.pipeline.run.active{executing deployment} 1", "cicd.pipeline.run.active{executing test} 0"}
+	counts = map[keptn.Kind]int{{Pipeline: "p/s", Task: "deployment"}: 1}
+	want := []string{"cicd.pipeline.run.active{p/s executing deployment} 1", "cicd.pipeline.run.active{p/s executing test} 0"}
 	if difference := cmp.Diff(want, measured()); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
@@ -281,15 +289,15 @@ func TestTaskThatNoLongerRunsIsMeasuredAsNone(t *testing.T) {
 
 func TestNoMoreThanSoManyTasksAreRemembered(t *testing.T) {
 	recorder, _, measured := recorded(t)
-	counts := map[string]int{}
-	for index := range maxTasks + 1 {
-		counts[fmt.Sprintf("task-%d", index)] = 1
+	counts := map[keptn.Kind]int{}
+	for index := range maxKinds + 1 {
+		counts[keptn.Kind{Pipeline: "p/s", Task: fmt.Sprintf("task-%d", index)}] = 1
 	}
-	if err := recorder.Active(func() map[string]int { return counts }); err != nil {
+	if err := recorder.Active(func() map[keptn.Kind]int { return counts }); err != nil {
 		t.Fatal(err)
 	}
-	if got := len(measured()); got != maxTasks {
-		t.Errorf("got %d series, want %d", got, maxTasks)
+	if got := len(measured()); got != maxKinds {
+		t.Errorf("got %d series, want %d", got, maxKinds)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
-	"go.opentelemetry.io/otel/metric"
 
 	"github.com/job-executor/job-executor/functions/keptn"
 )
@@ -33,11 +32,6 @@ type listed struct {
 // Listing starts to measure a type. Counters of failures start at 0: nobody notices a counter that starts at 1.
 func (r *Recorder) Listing(ctx context.Context, eventType string) {
 	r.events.Expect(ctx, eventType)
-	if task, _, ok := keptn.ParseType(eventType); ok {
-		for _, result := range keptn.FailedResults() {
-			r.errors.Add(ctx, 0, metric.WithAttributes(ofTask(task), failedAs(result)))
-		}
-	}
 	for _, phase := range []keptn.Phase{keptn.Started, keptn.Finished} {
 		r.dropped.Add(ctx, 0, ofPhase(phase))
 	}

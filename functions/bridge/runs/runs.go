@@ -77,13 +77,13 @@ func (r *Runs) add(task keptn.Task, announced time.Time) {
 	r.tasks[task.TriggeredID] = tracked{task, announced}
 }
 
-// Active returns the number of tracked runs by task name.
-func (r *Runs) Active() map[string]int {
+// Active returns the number of tracked runs by kind.
+func (r *Runs) Active() map[keptn.Kind]int {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	active := map[string]int{}
+	active := map[keptn.Kind]int{}
 	for _, known := range r.tasks {
-		active[known.Name]++
+		active[known.Kind()]++
 	}
 	return active
 }
@@ -189,8 +189,9 @@ func (r *Runs) check(ctx context.Context, task keptn.Task) error {
 	if count.Standing != keptn.Aborted || !known {
 		return nil // this bridge has reported it meanwhile
 	}
-	sending, span := telemetry.StartSend(ctx, r.Tracer, task, protocol.CancelledType)
-	err = r.Broker.Send(sending, r.Cancel(ctx, task))
+	cancelled := r.Cancel(ctx, task)
+	sending, span := telemetry.StartSend(ctx, r.Tracer, task, cancelled, telemetry.ToBroker)
+	err = r.Broker.Send(sending, cancelled)
 	span.End()
 	if err != nil {
 		return fmt.Errorf("publish the cancellation of task %s: %w", task.TriggeredID, err)

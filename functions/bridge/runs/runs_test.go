@@ -44,6 +44,7 @@ func (d *delivered) Deliver(_ context.Context, answer protocol.Answer) (report.D
 type noSpans struct{}
 
 func (noSpans) Write(context.Context, keptn.Task, keptn.RunResult, string) {}
+func (noSpans) Jobs(context.Context, keptn.Task, []protocol.Job)           {}
 
 func newRuns(broker *fixture.Broker, lister keptn.Lister, counter *fixture.Counter) *Runs {
 	return &Runs{

@@ -1,2 +1,2 @@
-// Package runspan writes the spans of runs and sequences, the roots of their traces.
+// Package runspan writes the spans of sequences, tasks and Jobs, each once and when it is over.
 package runspan

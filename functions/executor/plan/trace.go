@@ -16,10 +16,7 @@ import (
 // (OpenTelemetry specification, environment variables as context propagation carriers). A task may override
 // them.
 func (p Plan) trace(spec *corev1.PodSpec, task jobconfig.Task, namespace, name string) {
-	within := func(part string) []corev1.EnvVar {
-		id := telemetry.SpanID(namespace, name, part)
-		return []corev1.EnvVar{{Name: "TRACEPARENT", Value: fmt.Sprintf("00-%s-%s-01", telemetry.TraceID(p.Task.Context), id)}}
-	}
+	within := corev1.EnvVar{Name: "TRACEPARENT", Value: fmt.Sprintf("00-%s-%s-01", telemetry.TraceID(p.Task.Context), telemetry.JobSpanID(namespace, name))}
 	var baggage []string
 	for _, member := range [][2]string{
 		{"keptn.context", p.Task.Context}, {"keptn.project", p.Task.Project}, {"keptn.stage", p.Task.Stage},
@@ -28,10 +25,14 @@ func (p Plan) trace(spec *corev1.PodSpec, task jobconfig.Task, namespace, name s
 		baggage = append(baggage, member[0]+"="+url.PathEscape(member[1]))
 	}
 	members := literal(strings.Join(baggage, ","))
-	environment := append(within(telemetry.Run),
-		corev1.EnvVar{Name: "TRACESTATE"}, corev1.EnvVar{Name: "BAGGAGE", Value: members}, corev1.EnvVar{Name: "OTEL_SERVICE_NAME", Value: literal(task.Name)},
-		corev1.EnvVar{Name: "OTEL_RESOURCE_ATTRIBUTES", Value: members + ",host.id=job-executor,ip=job-executor,k8s.namespace.name=" + namespace + ",k8s.job.name=" + name},
-	)
+	resource := members
+	for _, host := range telemetry.Host() {
+		resource += "," + string(host.Key) + "=" + host.Value.AsString()
+	}
+	environment := []corev1.EnvVar{
+		within, {Name: "TRACESTATE"}, {Name: "BAGGAGE", Value: members}, {Name: "OTEL_SERVICE_NAME", Value: literal(task.Name)},
+		{Name: "OTEL_RESOURCE_ATTRIBUTES", Value: resource + ",k8s.namespace.name=" + namespace + ",k8s.job.name=" + name},
+	}
 	if p.TaskOTLPEndpoint != "" {
 		environment = append(environment, corev1.EnvVar{Name: "OTEL_EXPORTER_OTLP_ENDPOINT", Value: p.TaskOTLPEndpoint})
 	}
@@ -39,7 +40,7 @@ func (p Plan) trace(spec *corev1.PodSpec, task jobconfig.Task, namespace, name s
 		spec.Containers[index].Env = slices.Concat(environment, spec.Containers[index].Env)
 	}
 	for index := range spec.InitContainers {
-		fetching := within(telemetry.Fetch)
+		fetching := []corev1.EnvVar{within}
 		if p.TaskOTLPEndpoint != "" {
 			fetching = append(fetching, corev1.EnvVar{Name: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", Value: strings.TrimSuffix(p.TaskOTLPEndpoint, "/") + "/v1/traces"})
 		}

@@ -156,12 +156,18 @@ func (c *Client) Send(ctx context.Context, outgoing event.Event) error {
 // Execution is one sequence of a Keptn context, with the events that Keptn has counted (GET
 // /sequence-execution).
 type Execution struct {
-	Status struct {
-		State         string `json:"state"`
-		PreviousTasks []struct {
-			TriggeredID string `json:"triggeredID"`
-		} `json:"previousTasks"`
-		CurrentTask struct {
+	Scope struct {
+		Stage       string `json:"stage"`
+		TriggeredID string `json:"triggeredId"`
+	} `json:"scope"`
+	Sequence struct {
+		Name string `json:"name"`
+	} `json:"sequence"`
+	TriggeredAt lenientTime `json:"triggeredAt"`
+	Status      struct {
+		State         string         `json:"state"`
+		PreviousTasks []previousTask `json:"previousTasks"`
+		CurrentTask   struct {
 			TriggeredID string `json:"triggeredID"`
 			Events      []struct {
 				EventType string `json:"eventType"`
@@ -169,6 +175,23 @@ type Execution struct {
 			} `json:"events"`
 		} `json:"currentTask"`
 	} `json:"status"`
+}
+
+// lenientTime is a time that only traces need, zero if it is invalid.
+type lenientTime struct{ time.Time }
+
+func (t *lenientTime) UnmarshalJSON(content []byte) error {
+	if json.Unmarshal(content, &t.Time) != nil {
+		t.Time = time.Time{}
+	}
+	return nil
+}
+
+type previousTask struct {
+	TriggeredID string       `json:"triggeredID"`
+	Name        string       `json:"name"`
+	Result      keptn.Result `json:"result"`
+	Status      keptn.Status `json:"status"`
 }
 
 // Executions returns the sequences of a Keptn context.
@@ -185,17 +208,45 @@ func (c *Client) Executions(ctx context.Context, project, keptnContext string) (
 // finished, aborted, timedOut; empty if Keptn knows none. It is paused before the execution is (recording
 // 44-pause-resume).
 func (c *Client) SequenceState(ctx context.Context, project, keptnContext string) (string, error) {
+	state, err := c.sequenceState(ctx, project, keptnContext)
+	return state.State, err
+}
+
+// SequenceEndedAt returns when the sequence of a task ended, by the latest event of its stage.
+func (c *Client) SequenceEndedAt(ctx context.Context, task keptn.Task) (time.Time, error) {
+	state, err := c.sequenceState(ctx, task.Project, task.Context)
+	if err != nil {
+		return time.Time{}, err
+	}
+	for _, stage := range state.Stages {
+		if stage.Name == task.Stage && !stage.LatestEvent.Time.IsZero() && strings.HasSuffix(stage.LatestEvent.Type, "."+string(keptn.Finished)) {
+			return stage.LatestEvent.Time.Time, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("Keptn does not know when the sequence of task %s ended", task.TriggeredID)
+}
+
+type sequenceState struct {
+	State  string `json:"state"`
+	Stages []struct {
+		Name        string `json:"name"`
+		LatestEvent struct {
+			Type string      `json:"type"`
+			Time lenientTime `json:"time"`
+		} `json:"latestEvent"`
+	} `json:"stages"`
+}
+
+func (c *Client) sequenceState(ctx context.Context, project, keptnContext string) (sequenceState, error) {
 	var answer struct {
-		States []struct {
-			State string `json:"state"`
-		} `json:"states"`
+		States []sequenceState `json:"states"`
 	}
 	address := c.Endpoints.ControlPlane + "/sequence/" + url.PathEscape(project) + "?" + url.Values{"keptnContext": {keptnContext}}.Encode()
 	err := c.call(ctx, http.MethodGet, address, nil, &answer, "states", "totalCount")
 	if err != nil || len(answer.States) == 0 {
-		return "", err
+		return sequenceState{}, err
 	}
-	return answer.States[0].State, nil
+	return answer.States[0], nil
 }
 
 // Register registers an integration and returns its id. For a known name and namespace, Keptn keeps the

@@ -337,13 +337,13 @@ func TestCount(t *testing.T) {
 			name:       "aborted",
 			executions: execution("finished", "1", "0", started, keptn.Source),
 			states:     state("aborted"),
-			want:       keptn.Count{Standing: keptn.Aborted},
+			want:       keptn.Count{Standing: keptn.Aborted, Sequence: keptn.Sequence{Result: keptn.RunCancellation}},
 		},
 		{
 			name:       "timed out",
 			executions: execution("timedOut", "1", "0", started, keptn.Source),
 			states:     state("timedOut"),
-			want:       keptn.Count{Standing: keptn.Aborted},
+			want:       keptn.Count{Standing: keptn.Aborted, Sequence: keptn.Sequence{Result: keptn.RunTimeout}},
 		},
 		{
 			name:       "an unconfirmed abort",
@@ -355,7 +355,7 @@ func TestCount(t *testing.T) {
 			name:       "aborted before the dispatch",
 			executions: `{"sequenceExecutions":[]}`,
 			states:     state("aborted"),
-			want:       keptn.Count{Standing: keptn.Aborted},
+			want:       keptn.Count{Standing: keptn.Aborted, Sequence: keptn.Sequence{Result: keptn.RunCancellation}},
 		},
 		{
 			name:       "listed, but not dispatched",
@@ -401,6 +401,81 @@ func TestCount(t *testing.T) {
 			}
 			if difference := cmp.Diff(test.want, got); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
+	}
+}
+
+// The sequences are those of recordings 02-pass, 03-errored and 40-abort-after-started.
+func TestSequenceOfATask(t *testing.T) {
+	const (
+		passed = `{"scope":{"stage":"dev","triggeredId":"dev-1"},"sequence":{"name":"delivery"},"triggeredAt":"2026-11-23T23:13:01.284Z","status":{"state":"finished",
+			"previousTasks":[{"name":"test","result":"pass","status":"succeeded","triggeredID":"1"}],"currentTask":{"events":[],"name":"","triggeredID":""}}}`
+		next = `{"scope":{"stage":"prod","triggeredId":"prod-1"},"sequence":{"name":"delivery"},"triggeredAt":"2026-11-23T23:14:00.000Z","status":{"state":"started",
+			"previousTasks":[],"currentTask":{"events":[],"name":"release","triggeredID":"2"}}}`
+		errored = `{"scope":{"stage":"dev","triggeredId":"dev-1"},"sequence":{"name":"delivery"},"triggeredAt":"2026-11-23T23:13:01.284Z","status":{"state":"finished",
+			"previousTasks":[{"name":"deployment","result":"pass","status":"succeeded","triggeredID":"1"},{"name":"test","result":"fail","status":"errored","triggeredID":"9"}],
+			"currentTask":{"events":[],"name":"","triggeredID":""}}}`
+		interrupted = `{"scope":{"stage":"dev","triggeredId":"dev-1"},"sequence":{"name":"delivery"},"triggeredAt":"2026-11-23T23:13:01.284Z","status":{"state":"finished",
+			"previousTasks":[{"name":"test","result":"pass","status":"succeeded","triggeredID":"1"}],"currentTask":{"events":[],"name":"approval","triggeredID":"9"}}}`
+	)
+	triggered := time.Date(2026, 11, 23, 23, 13, 1, 284000000, time.UTC)
+	dev := keptn.Sequence{ID: "dev-1", Name: "delivery", TriggeredAt: triggered}
+	with := func(of keptn.Sequence, result keptn.RunResult, failed string) keptn.Sequence {
+		of.Result, of.FailedTask = result, failed
+		return of
+	}
+	tests := []struct {
+		name, executions string
+		task             keptn.Task
+		want             keptn.Sequence
+	}{
+		{name: "it passed", executions: passed, task: keptn.Task{TriggeredID: "1"}, want: with(dev, keptn.RunSuccess, "")},
+		{name: "a later task failed", executions: errored, task: keptn.Task{TriggeredID: "1"}, want: with(dev, keptn.RunFailure, "test")},
+		{name: "it was aborted in a later task", executions: interrupted, task: keptn.Task{TriggeredID: "1"}, want: with(dev, keptn.RunCancellation, "")},
+		{
+			name: "the second stage runs", executions: next + "," + passed, task: keptn.Task{TriggeredID: "2"},
+			want: keptn.Sequence{ID: "prod-1", Name: "delivery", TriggeredAt: time.Date(2026, 11, 23, 23, 14, 0, 0, time.UTC), Previous: "dev-1"},
+		},
+		{
+			name: "a task that no sequence triggered belongs to the sequence before it in its stage", executions: next + "," + passed,
+			task: keptn.Task{TriggeredID: "sli", Stage: "dev", TriggeredAt: triggered.Add(time.Hour)}, want: with(dev, keptn.RunSuccess, ""),
+		},
+		{
+			name: "a task that was triggered before all sequences", executions: passed,
+			task: keptn.Task{TriggeredID: "sli", Stage: "dev", TriggeredAt: triggered.Add(-time.Hour)},
+		},
+		{
+			name: "an invalid time only concerns traces", task: keptn.Task{TriggeredID: "1"},
+			executions: strings.ReplaceAll(passed, "2026-11-23T23:13:01.284Z", "yesterday"), want: keptn.Sequence{ID: "dev-1", Name: "delivery", Result: keptn.RunSuccess},
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			mux := http.NewServeMux()
+			answer := func(pattern, body string) {
+				mux.HandleFunc(pattern, func(writer http.ResponseWriter, _ *http.Request) { _, _ = writer.Write([]byte(body)) })
+			}
+			answer("/controlPlane/v1/sequence-execution", `{"sequenceExecutions":[`+test.executions+`]}`)
+			answer("/controlPlane/v1/event/triggered/{type}", `{"events":[]}`)
+			answer("/controlPlane/v1/sequence/p", `{"states":[{"state":"finished","stages":[{"name":"dev","latestEvent":`+
+				`{"type":"sh.keptn.event.dev.delivery.finished","time":"2026-11-23T23:13:03.076Z"}},{"name":"prod","latestEvent":{"type":"sh.keptn.event.release.triggered"}}]}]}`)
+			server := httptest.NewServer(mux)
+			defer server.Close()
+			client := &Client{Endpoints: GatewayEndpoints(server.URL), HTTP: http.DefaultClient, Source: keptn.Source}
+			task := test.task
+			task.Project, task.Context = "p", "c"
+			got, err := client.Count(t.Context(), task)
+			if difference := cmp.Diff(test.want, got.Sequence); err != nil || difference != "" {
+				t.Errorf("%v (-want +got):\n%s", err, difference)
+			}
+			task.Stage = "dev"
+			if ended, err := client.SequenceEndedAt(t.Context(), task); err != nil || ended.Sub(triggered) != 1792*time.Millisecond {
+				t.Errorf("it ended at %s, %v", ended, err)
+			}
+			task.Stage = "prod"
+			if ended, err := client.SequenceEndedAt(t.Context(), task); err == nil {
+				t.Errorf("it ended at %s, though it runs", ended)
 			}
 		})
 	}

@@ -1,8 +1,11 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
@@ -37,6 +40,69 @@ func (c *Client) count(ctx context.Context, task keptn.Task) (keptn.Count, error
 	if err != nil && !IsNotFound(err) {
 		return keptn.Count{}, err
 	}
+	count, err := c.counted(ctx, task, executions)
+	if err != nil {
+		return keptn.Count{}, err
+	}
+	interruption := count.Sequence.Result
+	count.Sequence = sequenceOf(task, executions)
+	count.Sequence.Result = cmp.Or(interruption, count.Sequence.Result)
+	if !count.Over() { // an abort may not be confirmed yet
+		count.Sequence.Result, count.Sequence.FailedTask = "", ""
+	}
+	return count, nil
+}
+
+// sequenceOf returns the sequence that a task belongs to. An event that no sequence triggered, such as one of
+// lighthouse-service, belongs to the sequence that was triggered last before it in its stage.
+func sequenceOf(task keptn.Task, executions []Execution) keptn.Sequence {
+	var found *Execution
+	for index := range executions {
+		execution := &executions[index]
+		isPrevious := func(previous previousTask) bool { return previous.TriggeredID == task.TriggeredID }
+		if execution.Status.CurrentTask.TriggeredID == task.TriggeredID || slices.ContainsFunc(execution.Status.PreviousTasks, isPrevious) {
+			found = execution
+			break
+		}
+		isBefore := task.TriggeredAt.IsZero() || !execution.TriggeredAt.After(task.TriggeredAt)
+		if execution.Scope.Stage == task.Stage && isBefore && (found == nil || execution.TriggeredAt.After(found.TriggeredAt.Time)) {
+			found = execution
+		}
+	}
+	if found == nil {
+		return keptn.Sequence{}
+	}
+	sequence := keptn.Sequence{ID: found.Scope.TriggeredID, Name: found.Sequence.Name, TriggeredAt: found.TriggeredAt.Time}
+	sequence.Result, sequence.FailedTask = found.result()
+	var before time.Time
+	for _, execution := range executions {
+		if at := execution.TriggeredAt.Time; at.Before(found.TriggeredAt.Time) && at.After(before) {
+			before, sequence.Previous = at, execution.Scope.TriggeredID
+		}
+	}
+	return sequence
+}
+
+// result returns how a sequence ended, and the task with which it failed.
+func (e *Execution) result() (keptn.RunResult, string) {
+	switch e.Status.State {
+	case stateFinished, stateAborted, stateTimedOut:
+	default:
+		return "", ""
+	}
+	if e.Status.CurrentTask.TriggeredID != "" { // recording 40-abort-after-started
+		return keptn.RunCancellation, ""
+	}
+	if count := len(e.Status.PreviousTasks); count > 0 {
+		last := e.Status.PreviousTasks[count-1]
+		if last.Result == keptn.ResultFail || last.Status == keptn.StatusErrored {
+			return keptn.RunFailure, last.Name
+		}
+	}
+	return keptn.RunSuccess, ""
+}
+
+func (c *Client) counted(ctx context.Context, task keptn.Task, executions []Execution) (keptn.Count, error) {
 	for _, execution := range executions {
 		for _, previous := range execution.Status.PreviousTasks {
 			if previous.TriggeredID == task.TriggeredID {
@@ -75,8 +141,10 @@ func (c *Client) interrupted(ctx context.Context, task keptn.Task, finished kept
 		return keptn.Count{}, err
 	}
 	switch state {
-	case stateAborted, stateTimedOut:
-		return keptn.Count{Standing: keptn.Aborted}, nil
+	case stateAborted:
+		return keptn.Count{Standing: keptn.Aborted, Sequence: keptn.Sequence{Result: keptn.RunCancellation}}, nil
+	case stateTimedOut:
+		return keptn.Count{Standing: keptn.Aborted, Sequence: keptn.Sequence{Result: keptn.RunTimeout}}, nil
 	case stateFinished:
 		return keptn.Count{Standing: finished}, nil
 	default:

@@ -24,7 +24,7 @@ func (j *Jobs) Resume(ctx context.Context, job *batchv1.Job) error {
 // Admit starts a queued Job.
 func (j *Jobs) Admit(ctx context.Context, job *batchv1.Job) error {
 	return j.patch(ctx, job, map[string]any{
-		"metadata": map[string]any{"annotations": map[string]any{run.QueuedAnnotation: nil}},
+		"metadata": map[string]any{"annotations": map[string]any{run.QueuedAnnotation: nil, run.AdmittedAnnotation: job.Annotations[run.QueuedAnnotation]}},
 		"spec":     map[string]any{"suspend": false},
 	})
 }

@@ -91,7 +91,7 @@ func TestQueuedJobIsAdmitted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if run.IsQueued(admitted) || run.PhaseOf(admitted) != run.Running || !run.QueuedAt(admitted).IsZero() {
+	if run.IsQueued(admitted) || run.PhaseOf(admitted) != run.Running || !run.QueuedAt(admitted).IsZero() || admitted.Annotations[run.AdmittedAnnotation] == "" {
 		t.Errorf("got %s, %v", run.PhaseOf(admitted), admitted.Annotations)
 	}
 }

@@ -1,3 +1,3 @@
-// Package jobspan writes the spans of ended Jobs from Kubernetes' timestamps, because Kubernetes itself writes
-// none.
-package jobspan
+// Package timeline derives the phases of an ended Job from Kubernetes' timestamps, because Kubernetes itself
+// writes no spans.
+package timeline

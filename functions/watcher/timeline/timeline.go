@@ -1,22 +1,20 @@
-package jobspan
+package timeline
 
 import (
-	"context"
-	"strings"
+	"slices"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/trace"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/job-executor/job-executor/functions/excerpt"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
-	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
-// Job is an ended Job with everything that its spans need.
-type Job struct {
+// Evidence is an ended Job with everything that its timeline needs.
+type Evidence struct {
 	// Task is that of its run.
 	Task keptn.Task
 	Job  *batchv1.Job
@@ -26,46 +24,72 @@ type Job struct {
 	// Result is the result of the Job, and Failure the user's message about it, empty on success.
 	Result  keptn.RunResult
 	Failure string
+	// Ended returns how the task's container in a pod failed, empty if it did not.
+	Ended func(pod *corev1.Pod) string
 }
 
-// Write writes the span of a Job below its task's RUN span, and its phases below that: waiting for the Jobs
-// before it, for its pod and for its files, and running. All times are Kubernetes' own, so repeated calls write
-// the same spans. They are whole seconds, so no phase begins before the end of the one before it, nor the Job
-// before its task was triggered. A Job that never ended ends now. It returns the duration of each phase.
-func Write(ctx context.Context, tracer trace.Tracer, of Job, now time.Time) run.Phases {
+const (
+	// maxAttempts bounds the attempts of a Job with phases of their own. Those before them become one back-off.
+	maxAttempts = 5
+	// maxEvents bounds the events of a phase, and maxMessageBytes the message of one.
+	maxEvents       = 10
+	maxMessageBytes = 300
+)
+
+// Of returns how a Job ended, with its phases. A Job that never ended ends now. Kubernetes' times are whole
+// seconds, so causes come first: no phase begins before the one before it ends, and the Job begins after the
+// executor began to create it. Jobs of a run begin in the order of its plan.
+func Of(of Evidence, now time.Time) protocol.Job {
 	job := of.Job
-	ended := run.FinishedAt(job)
+	ended := run.EndedAt(job)
 	if ended.IsZero() {
 		ended = now
 	}
+	began := job.CreationTimestamp.Time
+	if created := createdAt(job); created.After(began) {
+		began = created
+	}
 	clock := &clock{at: of.Task.TriggeredAt, end: ended}
-	began := clock.reach(job.CreationTimestamp.Time)
-	traceID := telemetry.TraceID(of.Task.Context)
-	ctx, span := telemetry.Start(telemetry.WithRun(ctx, of.Task), tracer, traceID, telemetry.SpanID(string(job.UID)), job.Annotations[run.TaskNameAnnotation],
-		trace.WithTimestamp(began), trace.WithAttributes(telemetry.TaskAttributes(of.Task)...), trace.WithAttributes(
-			attribute.String("cicd.pipeline.action.name", job.Annotations[run.ActionNameAnnotation]), attribute.String("cicd.pipeline.task.run.result", string(of.Result)),
-			attribute.String("k8s.job.name", job.Name), attribute.String("k8s.job.uid", string(job.UID)), attribute.String("k8s.namespace.name", job.Namespace)))
-	written := written{ctx: ctx, tracer: tracer, traceID: traceID, of: of, took: run.Phases{}}
-	phases := phasesOf(of)
-	if waited := run.PlanOf(job)[0].Name != job.Name; waited && !phases.started.IsZero() {
-		written.phase(run.PhaseQueued, began, clock.reach(phases.started), nil)
+	line := &line{Evidence: of, clock: clock, isCancelled: of.Result == keptn.RunCancellation}
+	line.Job = protocol.Job{
+		Namespace: job.Namespace, Name: job.Name, UID: string(job.UID), Result: of.Result, Failure: of.Failure,
+		Action: job.Annotations[run.ActionNameAnnotation], Task: job.Annotations[run.TaskNameAnnotation], Began: clock.reach(began),
 	}
-	from := clock.reach(phases.started)
-	written.phase(run.PhasePending, from, clock.reach(phases.firstContainer()), nil)
-	for _, container := range []struct {
-		name, part string
-		of         times
-	}{{"fetch files", telemetry.Fetch, phases.fetch}, {run.PhaseRun, telemetry.Run, phases.run}} {
-		if !container.of.began.IsZero() {
-			from := clock.reach(container.of.began)
-			written.phase(container.name, from, clock.reach(container.of.ended), &part{container.part, container.of})
+	if started := startedAt(job); !started.IsZero() && (run.PlanOf(job)[0].Name != job.Name || job.Annotations[run.AdmittedAnnotation] != "") {
+		line.add(protocol.Phase{Name: protocol.PhaseQueued}, started)
+	}
+	first := max(0, len(of.Pods)-maxAttempts)
+	for index := first; index < len(of.Pods); index++ {
+		if index > 0 {
+			line.add(protocol.Phase{Name: protocol.PhaseBackOff}, of.Pods[index].CreationTimestamp.Time)
 		}
+		line.attempt(index)
 	}
-	if of.Failure != "" {
-		mark(span, of)
+	if len(of.Pods) == 0 {
+		line.add(protocol.Phase{Name: protocol.PhasePending, Failure: of.Failure, Events: line.events(clock.at, ended)}, ended)
 	}
-	span.End(trace.WithTimestamp(after(began, clock.end)))
-	return written.took
+	if line.hasRun {
+		line.add(protocol.Phase{Name: protocol.PhaseFinalizing}, ended)
+	}
+	line.Job.Ended = clock.reach(ended)
+	return line.Job
+}
+
+// createdAt returns when the executor began to create the run, plus a microsecond for each Job before this one.
+func createdAt(job *batchv1.Job) time.Time {
+	created, err := time.Parse(time.RFC3339Nano, job.Annotations[run.CreatedAnnotation])
+	if err != nil {
+		return time.Time{} // a Job of an earlier version
+	}
+	number := slices.IndexFunc(run.PlanOf(job), func(planned run.Planned) bool { return planned.Name == job.Name })
+	return created.Add(time.Duration(number) * time.Microsecond)
+}
+
+func startedAt(job *batchv1.Job) time.Time {
+	if job.Status.StartTime == nil {
+		return time.Time{}
+	}
+	return job.Status.StartTime.Time
 }
 
 // clock only goes forwards, up to the end.
@@ -82,31 +106,109 @@ func (c *clock) reach(at time.Time) time.Time {
 	return c.at
 }
 
+// line is a timeline under construction.
+type line struct {
+	Evidence
+
+	Job         protocol.Job
+	clock       *clock
+	isCancelled bool
+	// hasRun is true once a container has run.
+	hasRun bool
+}
+
+// add adds a phase from the end of the one before it until a time.
+func (l *line) add(phase protocol.Phase, until time.Time) {
+	phase.Began = l.clock.at
+	phase.Ended = l.clock.reach(until)
+	l.Job.Phases = append(l.Job.Phases, phase)
+}
+
+// attempt adds the phases of a pod.
+func (l *line) attempt(index int) {
+	pod := &l.Pods[index]
+	isLast := index == len(l.Pods)-1
+	fetch, task := timesOf(pod.Status.InitContainerStatuses), timesOf(pod.Status.ContainerStatuses)
+	failure := ""
+	switch {
+	case isLast:
+		failure = l.Failure
+	case l.Ended != nil:
+		failure = l.Ended(pod)
+	}
+	phase := protocol.Phase{Attempt: index + 1, Pod: pod.Name, Node: pod.Spec.NodeName}
+	// wait adds the wait for containers, which fails if none of them began.
+	wait := func(name string, containers ...times) {
+		phase := phase
+		phase.Name = name
+		until := l.clock.end
+		if !isLast {
+			until = l.Pods[index+1].CreationTimestamp.Time
+		}
+		began := slices.IndexFunc(containers, func(t times) bool { return !t.began.IsZero() })
+		if began >= 0 {
+			until = containers[began].began
+		} else {
+			phase.Failure = failure
+		}
+		phase.Events = l.events(l.clock.at, until)
+		l.add(phase, until)
+	}
+	wait(protocol.PhasePending, fetch, task)
+	if !fetch.began.IsZero() {
+		l.containers(phase, protocol.PhaseFetch, fetch, failure)
+		if fetch.last == nil || fetch.last.ExitCode != 0 {
+			return
+		}
+		wait(protocol.PhaseStarting, task)
+	}
+	if !task.began.IsZero() {
+		l.containers(phase, protocol.PhaseRun, task, failure)
+	}
+}
+
+// containers adds the phase of containers that began.
+func (l *line) containers(phase protocol.Phase, name string, of times, failure string) {
+	phase.Name = name
+	hasFailed := name == protocol.PhaseRun // its report may fail the task, too
+	if of.last != nil {
+		phase.ExitCode = &of.last.ExitCode
+		hasFailed = hasFailed || of.last.ExitCode != 0
+	}
+	if hasFailed && !l.isCancelled {
+		phase.Failure = failure
+	}
+	l.hasRun = true
+	l.add(phase, of.ended)
+}
+
 // times are when the first of some containers began, and the last ended.
 type times struct {
 	began, ended time.Time
-	// last is how the last container ended, nil if it has not, and its pod.
+	// last is how the last container ended, nil if it has not.
 	last *corev1.ContainerStateTerminated
-	pod  *corev1.Pod
 }
 
-func (t *times) add(pod *corev1.Pod, state corev1.ContainerState) {
-	var began, ended time.Time
-	switch {
-	case state.Terminated != nil:
-		began, ended = state.Terminated.StartedAt.Time, state.Terminated.FinishedAt.Time
-	case state.Running != nil: // its run was cancelled
-		began, ended = state.Running.StartedAt.Time, never()
+func timesOf(statuses []corev1.ContainerStatus) times {
+	var t times
+	for index := range statuses {
+		state := &statuses[index].State
+		began := run.StartedAt(*state)
+		if began.IsZero() {
+			continue
+		}
+		ended := never() // its run was cancelled
+		if state.Terminated != nil {
+			ended = state.Terminated.FinishedAt.Time
+		}
+		if t.began.IsZero() || began.Before(t.began) {
+			t.began = began
+		}
+		if !ended.Before(t.ended) {
+			t.ended, t.last = ended, state.Terminated
+		}
 	}
-	if began.IsZero() {
-		return
-	}
-	if t.began.IsZero() || began.Before(t.began) {
-		t.began = began
-	}
-	if !ended.Before(t.ended) {
-		t.ended, t.last, t.pod = ended, state.Terminated, pod
-	}
+	return t
 }
 
 // never is later than any other time.
@@ -115,98 +217,18 @@ func never() time.Time {
 	return time.Unix(late, 0)
 }
 
-type phases struct {
-	started    time.Time
-	fetch, run times
-}
-
-func phasesOf(of Job) phases {
-	phases := phases{started: of.Job.CreationTimestamp.Time}
-	if of.Job.Status.StartTime != nil {
-		phases.started = of.Job.Status.StartTime.Time
-	}
-	for index := range of.Pods {
-		pod := &of.Pods[index]
-		for _, status := range pod.Status.InitContainerStatuses {
-			phases.fetch.add(pod, status.State)
+// events returns the first of Kubernetes' events in a span of time.
+func (l *line) events(from, to time.Time) []protocol.PodEvent {
+	var found []protocol.PodEvent
+	for _, seen := range l.Events {
+		at := seen.LastTimestamp.Time
+		if at.IsZero() {
+			at = seen.EventTime.Time // the scheduler uses events.k8s.io
 		}
-		for _, status := range pod.Status.ContainerStatuses {
-			phases.run.add(pod, status.State)
+		if at.Before(from) || at.After(to) || len(found) == maxEvents {
+			continue // such as that the container has started, or of another attempt
 		}
+		found = append(found, protocol.PodEvent{At: at, Reason: seen.Reason, Message: excerpt.Shorten(seen.Message, "the pod's events", maxMessageBytes)})
 	}
-	return phases
-}
-
-// firstContainer returns when the first container started; zero if none did.
-func (p phases) firstContainer() time.Time {
-	first := never()
-	for _, began := range []time.Time{p.fetch.began, p.run.began} {
-		if !began.IsZero() && began.Before(first) {
-			first = began
-		}
-	}
-	return first
-}
-
-type part struct {
-	name string
-	times
-}
-
-// written is where phases go.
-type written struct {
-	ctx     context.Context
-	tracer  trace.Tracer
-	traceID trace.TraceID
-	of      Job
-	// took is how long the phases took that were written.
-	took run.Phases
-}
-
-// phase writes the span of a phase. A part gives the span an id that others know.
-func (w written) phase(name string, from, to time.Time, part *part) {
-	job := w.of.Job
-	w.took[name] = to.Sub(from)
-	id := telemetry.SpanID(string(job.UID), name)
-	if part != nil {
-		id = telemetry.SpanID(job.Namespace, job.Name, part.name)
-	}
-	_, span := telemetry.Start(w.ctx, w.tracer, w.traceID, id, name, trace.WithTimestamp(from))
-	switch {
-	case part != nil:
-		span.SetAttributes(attribute.String("k8s.pod.name", part.pod.Name), attribute.String("k8s.node.name", part.pod.Spec.NodeName))
-		if part.last != nil {
-			span.SetAttributes(attribute.Int("process.exit.code", int(part.last.ExitCode)))
-		}
-		if part.last != nil && part.last.ExitCode != 0 && w.of.Failure != "" {
-			mark(span, w.of)
-		}
-	case name == run.PhasePending:
-		for _, seen := range w.of.Events {
-			at := seen.LastTimestamp.Time
-			if at.IsZero() {
-				at = seen.EventTime.Time
-			}
-			if at.Before(from) || at.After(to) {
-				continue // such as that the container has started, or of another attempt
-			}
-			span.AddEvent(seen.Reason, trace.WithTimestamp(at), trace.WithAttributes(attribute.String("message", seen.Message)))
-		}
-	}
-	span.End(trace.WithTimestamp(after(from, to)))
-}
-
-// after returns the end of a span, at least slightly after its beginning: Jaeger treats an empty span as a
-// mistake.
-func after(from, to time.Time) time.Time {
-	if !to.After(from) {
-		return from.Add(time.Nanosecond)
-	}
-	return to
-}
-
-// mark marks the span of a failure.
-func mark(span trace.Span, of Job) {
-	sentence, _, _ := strings.Cut(of.Failure, "\n")
-	telemetry.Fail(span, string(of.Result), sentence)
+	return found
 }

@@ -1,27 +1,26 @@
-package jobspan
+package timeline
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.opentelemetry.io/otel/codes"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
-	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 var noon = time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
 
 func at(second int) metav1.Time { return metav1.NewTime(noon.Add(time.Duration(second) * time.Second)) }
 
+// job returns a Job that ran from second 1 to second 9.
 func job(plan string) *batchv1.Job {
 	return &batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{
@@ -35,134 +34,211 @@ func job(plan string) *batchv1.Job {
 	}
 }
 
-func ended(from, to int, exitCode int32) corev1.ContainerStatus {
-	return corev1.ContainerStatus{
-		State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{StartedAt: at(from), FinishedAt: at(to), ExitCode: exitCode}},
+func annotated(job *batchv1.Job, name, value string) *batchv1.Job {
+	job.Annotations[name] = value
+	return job
+}
+
+// ended returns the status of a container; one that did not start has no beginning.
+func ended(from, to int, exitCode int32) []corev1.ContainerStatus {
+	state := &corev1.ContainerStateTerminated{StartedAt: at(from), FinishedAt: at(to), ExitCode: exitCode}
+	return []corev1.ContainerStatus{{Name: run.TaskContainer, State: corev1.ContainerState{Terminated: state}}}
+}
+
+// pod returns a pod that was created at a second.
+func pod(created int, init, task []corev1.ContainerStatus) corev1.Pod {
+	return corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("pod-%d", created), CreationTimestamp: at(created)},
+		Spec:       corev1.PodSpec{NodeName: "node"}, Status: corev1.PodStatus{InitContainerStatuses: init, ContainerStatuses: task},
 	}
 }
 
-func pod(init, task []corev1.ContainerStatus) corev1.Pod {
-	return corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "pod"}, Status: corev1.PodStatus{InitContainerStatuses: init, ContainerStatuses: task}}
+// draw returns a line for each phase: its attempt, name, seconds, exit code, failure and events.
+func draw(job protocol.Job) []string {
+	seconds := func(at time.Time) string { return fmt.Sprint(at.Sub(noon).Seconds()) }
+	lines := []string{"Job " + seconds(job.Began) + "-" + seconds(job.Ended)}
+	for _, phase := range job.Phases {
+		line := fmt.Sprintf("%d %s %s-%s", phase.Attempt, phase.Name, seconds(phase.Began), seconds(phase.Ended))
+		if phase.Pod != "" {
+			line += " " + phase.Pod + "@" + phase.Node
+		}
+		if phase.ExitCode != nil {
+			line += fmt.Sprintf(" exit %d", *phase.ExitCode)
+		}
+		if phase.Failure != "" {
+			line += " ! " + phase.Failure
+		}
+		for _, seen := range phase.Events {
+			line += " (" + seen.Reason + ")"
+		}
+		lines = append(lines, line)
+	}
+	return lines
 }
 
-func TestJobBecomesSpansBelowTheRuns(t *testing.T) {
+func TestPhasesOfAJob(t *testing.T) {
 	const first = `[{"namespace":"jobs","name":"job-1-000-001"}]`
-	fetched, failed := []corev1.ContainerStatus{ended(2, 3, 0)}, []corev1.ContainerStatus{ended(3, 8, 3)}
-	passed := []corev1.ContainerStatus{ended(3, 8, 0)}
+	running := []corev1.ContainerStatus{{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: at(4)}}}}
+	// notStarted is how the kubelet reports a StartError.
+	notStarted := ended(0, 5, 128)
+	notStarted[0].State.Terminated.StartedAt = metav1.Unix(0, 0)
+	attempts := func(count int) (pods []corev1.Pod) {
+		for number := range count {
+			pods = append(pods, pod(number, nil, ended(number, number, 3)))
+		}
+		return pods
+	}
 	tests := []struct {
 		name        string
 		job         *batchv1.Job
 		pods        []corev1.Pod
 		triggeredAt time.Time
+		result      keptn.RunResult
 		failure     string
 		want        []string
 	}{
 		{
-			name: "each phase of a pod", job: job(first), pods: []corev1.Pod{pod(fetched, passed)},
-			want: []string{"pending 1-2 FailedScheduling Pulling", "fetch files 2-3", "run 3-8", "greet 0-9 below RUN"},
+			name: "with files", job: job(first), pods: []corev1.Pod{pod(1, ended(2, 3, 0), ended(4, 8, 0))},
+			want: []string{
+				"Job 0-9", "1 pending 0-2 pod-1@node (FailedScheduling) (Pulling)", "1 fetch files 2-3 pod-1@node exit 0",
+				"1 starting 3-4 pod-1@node", "1 run 4-8 pod-1@node exit 0", "0 finalizing 8-9",
+			},
 		},
 		{
-			name: "waiting for an earlier Job", job: job(`[{"name":"another"},{"name":"job-1-000-001"}]`), pods: []corev1.Pod{pod(nil, passed)},
-			want: []string{"queued 0-1", "pending 1-3 FailedScheduling Pulling", "run 3-8", "greet 0-9 below RUN"},
+			name: "after an earlier Job", job: job(`[{"name":"another"},{"name":"job-1-000-001"}]`), pods: []corev1.Pod{pod(1, nil, ended(3, 8, 0))},
+			want: []string{"Job 0-9", "0 queued 0-1", "1 pending 1-3 pod-1@node (FailedScheduling) (Pulling)", "1 run 3-8 pod-1@node exit 0", "0 finalizing 8-9"},
 		},
 		{
-			name: "a failure is marked", job: job(first), pods: []corev1.Pod{pod(fetched, failed)}, failure: "it broke\nand more",
-			want: []string{"pending 1-2 FailedScheduling Pulling", "fetch files 2-3", "run 3-8 Error: it broke", "greet 0-9 Error: it broke below RUN"},
+			name: "after other runs of its project", job: annotated(job(first), run.AdmittedAnnotation, noon.Format(time.RFC3339Nano)),
+			pods: []corev1.Pod{pod(1, nil, ended(3, 8, 0))},
+			want: []string{"Job 0-9", "0 queued 0-1", "1 pending 1-3 pod-1@node (FailedScheduling) (Pulling)", "1 run 3-8 pod-1@node exit 0", "0 finalizing 8-9"},
 		},
 		{
-			name: "a container that runs when its run is cancelled", job: job(first), pods: []corev1.Pod{pod(fetched, []corev1.ContainerStatus{
-				{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: at(4)}}},
-			})},
-			want: []string{"pending 1-2 FailedScheduling Pulling", "fetch files 2-3", "run 4-9", "greet 0-9 below RUN"},
+			name: "a failing container", job: job(first), pods: []corev1.Pod{pod(1, ended(2, 3, 0), ended(3, 8, 3))}, failure: "it broke",
+			want: []string{
+				"Job 0-9", "1 pending 0-2 pod-1@node (FailedScheduling) (Pulling)", "1 fetch files 2-3 pod-1@node exit 0",
+				"1 starting 3-3 pod-1@node", "1 run 3-8 pod-1@node exit 3 ! it broke", "0 finalizing 8-9",
+			},
 		},
 		{
-			name: "a container killed by a cancellation has not failed", job: job(first),
-			pods: []corev1.Pod{pod(fetched, []corev1.ContainerStatus{ended(3, 8, 137)})},
-			want: []string{"pending 1-2 FailedScheduling Pulling", "fetch files 2-3", "run 3-8", "greet 0-9 below RUN"},
+			name: "a task that reports its failure", job: job(first), pods: []corev1.Pod{pod(1, nil, ended(3, 8, 0))}, failure: "it is too slow",
+			want: []string{
+				"Job 0-9", "1 pending 0-3 pod-1@node (FailedScheduling) (Pulling)", "1 run 3-8 pod-1@node exit 0 ! it is too slow", "0 finalizing 8-9",
+			},
 		},
 		{
-			name: "a pod that never started", job: job(first), pods: []corev1.Pod{pod(nil, nil)}, failure: "no image",
-			want: []string{"pending 1-9 FailedScheduling Pulling", "greet 0-9 Error: no image below RUN"},
+			name: "a failing fetcher", job: job(first), pods: []corev1.Pod{pod(1, ended(2, 3, 1), nil)}, failure: "no such file",
+			want: []string{
+				"Job 0-9", "1 pending 0-2 pod-1@node (FailedScheduling) (Pulling)", "1 fetch files 2-3 pod-1@node exit 1 ! no such file", "0 finalizing 3-9",
+			},
+		},
+		{
+			name: "a container that could not start, though it has an end", job: job(first), pods: []corev1.Pod{pod(1, nil, notStarted)}, failure: "no such command",
+			want: []string{"Job 0-9", "1 pending 0-9 pod-1@node ! no such command (FailedScheduling) (Pulling)"},
+		},
+		{
+			name: "a container that could not start after its files were fetched", job: job(first),
+			pods: []corev1.Pod{pod(1, ended(2, 3, 0), notStarted)}, failure: "no such command",
+			want: []string{
+				"Job 0-9", "1 pending 0-2 pod-1@node (FailedScheduling) (Pulling)", "1 fetch files 2-3 pod-1@node exit 0",
+				"1 starting 3-9 pod-1@node ! no such command", "0 finalizing 9-9",
+			},
+		},
+		{
+			name: "a container that runs when its run is cancelled", job: job(first), pods: []corev1.Pod{pod(1, nil, running)}, result: keptn.RunCancellation,
+			want: []string{"Job 0-9", "1 pending 0-4 pod-1@node (FailedScheduling) (Pulling)", "1 run 4-9 pod-1@node", "0 finalizing 9-9"},
+		},
+		{
+			name: "a container killed by a cancellation has not failed", job: job(first), result: keptn.RunCancellation,
+			pods: []corev1.Pod{pod(1, nil, ended(3, 8, 137))},
+			want: []string{"Job 0-9", "1 pending 0-3 pod-1@node (FailedScheduling) (Pulling)", "1 run 3-8 pod-1@node exit 137", "0 finalizing 8-9"},
+		},
+		{
+			name: "a pod that never started", job: job(first), pods: []corev1.Pod{pod(1, nil, nil)}, failure: "no image",
+			want: []string{"Job 0-9", "1 pending 0-9 pod-1@node ! no image (FailedScheduling) (Pulling)"},
 		},
 		{
 			name: "no pod", job: job(first), failure: "refused",
-			want: []string{"pending 1-9 FailedScheduling Pulling", "greet 0-9 Error: refused below RUN"},
+			want: []string{"Job 0-9", "0 pending 0-9 ! refused (FailedScheduling) (Pulling)"},
 		},
 		{
-			name:    "the attempts of all pods together",
-			job:     job(first),
-			failure: "it broke",
-			pods: []corev1.Pod{
-				pod([]corev1.ContainerStatus{ended(1, 2, 0)}, []corev1.ContainerStatus{ended(2, 4, 3)}),
-				pod([]corev1.ContainerStatus{ended(5, 6, 0)}, []corev1.ContainerStatus{ended(6, 8, 3)}),
+			name: "three attempts", job: job(first), failure: "it broke for good",
+			pods: []corev1.Pod{pod(1, nil, ended(1, 2, 3)), pod(4, nil, ended(5, 5, 3)), pod(7, nil, ended(7, 8, 4))},
+			want: []string{
+				"Job 0-9", "1 pending 0-1 pod-1@node (FailedScheduling) (Pulling)", "1 run 1-2 pod-1@node exit 3 ! pod-1 broke", "0 back-off 2-4",
+				"2 pending 4-5 pod-4@node", "2 run 5-5 pod-4@node exit 3 ! pod-4 broke", "0 back-off 5-7",
+				"3 pending 7-7 pod-7@node", "3 run 7-8 pod-7@node exit 4 ! it broke for good", "0 finalizing 8-9",
 			},
-			want: []string{"pending 1-1 FailedScheduling Pulling", "fetch files 1-6", "run 6-8 Error: it broke", "greet 0-9 Error: it broke below RUN"},
 		},
 		{
-			name: "no span starts before the trigger, though Kubernetes' seconds do", job: job(first), pods: []corev1.Pod{pod(fetched, passed)},
+			name: "an attempt that could not start before one that did", job: job(first),
+			pods: []corev1.Pod{pod(1, nil, notStarted), pod(6, nil, ended(6, 8, 0))},
+			want: []string{
+				"Job 0-9", "1 pending 0-6 pod-1@node ! pod-1 broke (FailedScheduling) (Pulling)", "0 back-off 6-6",
+				"2 pending 6-6 pod-6@node", "2 run 6-8 pod-6@node exit 0", "0 finalizing 8-9",
+			},
+		},
+		{
+			name: "the last of many attempts", job: job(first), pods: attempts(8), failure: "it broke",
+			want: []string{
+				"Job 0-9", "0 back-off 0-3", "4 pending 3-3 pod-3@node", "4 run 3-3 pod-3@node exit 3 ! pod-3 broke", "0 back-off 3-4",
+				"5 pending 4-4 pod-4@node", "5 run 4-4 pod-4@node exit 3 ! pod-4 broke", "0 back-off 4-5",
+				"6 pending 5-5 pod-5@node", "6 run 5-5 pod-5@node exit 3 ! pod-5 broke", "0 back-off 5-6",
+				"7 pending 6-6 pod-6@node", "7 run 6-6 pod-6@node exit 3 ! pod-6 broke", "0 back-off 6-7",
+				"8 pending 7-7 pod-7@node", "8 run 7-7 pod-7@node exit 3 ! it broke", "0 finalizing 7-9",
+			},
+		},
+		{
+			name: "nothing begins before the trigger, though Kubernetes' seconds do", job: job(first), pods: []corev1.Pod{pod(1, nil, ended(2, 8, 0))},
 			triggeredAt: noon.Add(2500 * time.Millisecond),
-			want:        []string{"pending 2.5-2.5", "fetch files 2.5-3", "run 3-8", "greet 2.5-9 below RUN"},
+			want:        []string{"Job 2.5-9", "1 pending 2.5-2.5 pod-1@node", "1 run 2.5-8 pod-1@node exit 0", "0 finalizing 8-9"},
 		},
 		{
-			name: "no span ends after the task", job: job(first), pods: []corev1.Pod{pod(fetched, passed)}, triggeredAt: noon.Add(9500 * time.Millisecond),
-			want: []string{"pending 9.5-9.5", "fetch files 9.5-9.5", "run 9.5-9.5", "greet 9.5-9.5 below RUN"},
+			name: "the Job begins after its creation began", job: annotated(job(first), run.CreatedAnnotation, noon.Add(600*time.Millisecond).Format(time.RFC3339Nano)),
+			pods: []corev1.Pod{pod(1, nil, ended(2, 8, 0))},
+			want: []string{"Job 0.6-9", "1 pending 0.6-2 pod-1@node (FailedScheduling) (Pulling)", "1 run 2-8 pod-1@node exit 0", "0 finalizing 8-9"},
+		},
+		{
+			name: "Jobs created at once begin in the order of the plan",
+			job: annotated(job(`[{"name":"another","action":1,"parallel":true},{"name":"job-1-000-001","action":1,"parallel":true}]`),
+				run.CreatedAnnotation, noon.Format(time.RFC3339Nano)),
+			pods: []corev1.Pod{pod(1, nil, ended(2, 8, 0))},
+			want: []string{
+				"Job 1e-06-9", "0 queued 1e-06-1", "1 pending 1-2 pod-1@node (FailedScheduling) (Pulling)", "1 run 2-8 pod-1@node exit 0", "0 finalizing 8-9",
+			},
+		},
+		{
+			name: "nothing ends after the Job", job: job(first), pods: []corev1.Pod{pod(1, nil, ended(3, 8, 0))}, triggeredAt: noon.Add(9500 * time.Millisecond),
+			want: []string{"Job 9.5-9.5", "1 pending 9.5-9.5 pod-1@node", "1 run 9.5-9.5 pod-1@node exit 0", "0 finalizing 9.5-9.5"},
 		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			recorder := tracetest.NewSpanRecorder()
-			tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder), sdktrace.WithIDGenerator(telemetry.IDGenerator{})).Tracer("")
-			task := keptn.Task{TriggeredID: "1", Context: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", Name: "test", TriggeredAt: test.triggeredAt}
 			// The scheduler uses events.k8s.io, whose events have no lastTimestamp.
 			events := []corev1.Event{
 				{Reason: "FailedScheduling", EventTime: metav1.NewMicroTime(at(1).Time)},
 				{Reason: "Pulling", LastTimestamp: at(1)}, {Reason: "Later", LastTimestamp: at(30)},
 			}
-			for range 2 { // the same each time
-				Write(
-					t.Context(),
-					tracer,
-					Job{Task: task, Job: test.job, Pods: test.pods, Events: events, Result: keptn.RunFailure, Failure: test.failure},
-					noon.Add(time.Minute),
-				)
-			}
-			ids := map[string]string{
-				telemetry.SpanID("1").String():                              "RUN",
-				telemetry.SpanID("uid").String():                            "greet",
-				telemetry.SpanID("uid", "pending").String():                 "pending",
-				telemetry.SpanID("uid", "queued").String():                  "queued",
-				telemetry.SpanID("jobs", "job-1-000-001", "fetch").String(): "fetch files",
-				telemetry.SpanID("jobs", "job-1-000-001", "run").String():   "run",
-			}
-			var got []string
-			for _, span := range recorder.Ended() {
-				text := fmt.Sprintf(
-					"%s %v-%v",
-					span.Name(),
-					span.StartTime().Sub(noon).Seconds(),
-					span.EndTime().Truncate(time.Millisecond).Sub(noon).Seconds(),
-				)
-				if !span.EndTime().After(span.StartTime()) {
-					t.Errorf("%s takes no time at all", span.Name())
-				}
-				if span.Status().Code == codes.Error {
-					text += " Error: " + span.Status().Description
-				}
-				for _, told := range span.Events() {
-					text += " " + told.Name
-				}
-				parent := ids[span.Parent().SpanID().String()]
-				if parent != "greet" {
-					text += " below " + parent
-				}
-				if ids[span.SpanContext().SpanID().String()] != span.Name() {
-					t.Errorf("%s has the id %s", span.Name(), span.SpanContext().SpanID())
-				}
-				got = append(got, text)
-			}
-			if difference := cmp.Diff(append(append([]string{}, test.want...), test.want...), got); difference != "" {
+			broke := func(pod *corev1.Pod) string { return pod.Name + " broke" }
+			got := Of(Evidence{
+				Task: keptn.Task{TriggeredAt: test.triggeredAt}, Job: test.job, Pods: test.pods, Events: events,
+				Result: test.result, Failure: test.failure, Ended: broke,
+			}, noon.Add(time.Minute))
+			if difference := cmp.Diff(test.want, draw(got)); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
 			}
 		})
+	}
+}
+
+func TestTimelineIsBounded(t *testing.T) {
+	var events []corev1.Event
+	for range 50 {
+		events = append(events, corev1.Event{Reason: "FailedMount", LastTimestamp: at(1), Message: strings.Repeat("x", 10000)})
+	}
+	got := Of(Evidence{Job: job(""), Pods: []corev1.Pod{pod(1, nil, nil)}, Events: events}, noon)
+	pending := got.Phases[0]
+	if len(pending.Events) != maxEvents || len(pending.Events[0].Message) > maxMessageBytes {
+		t.Errorf("%d events of %d bytes", len(pending.Events), len(pending.Events[0].Message))
 	}
 }

@@ -63,7 +63,6 @@ func benchmark(ctx context.Context) error {
 		return err
 	}
 	err = bench.measure(ctx, steps)
-	afterwards(ctx, &err, func(ctx context.Context) error { return installed.TraceKnative(ctx, true) })
 	fmt.Println()
 	if err := errors.Join(err, bench.report.write(os.Stdout)); err != nil {
 		return err
@@ -193,10 +192,6 @@ func prepare(ctx context.Context, installed *system.Installation) (*bench, error
 		return nil, err
 	}
 	if err := installed.AwaitReady(installing, "bench", "services.serving.knative.dev,brokers,triggers"); err != nil {
-		return nil, err
-	}
-	fmt.Println("bench: Knative's own spans off, as they are on most clusters")
-	if err := installed.TraceKnative(installing, false); err != nil {
 		return nil, err
 	}
 	if err := installed.CallKeptnDirectly(ctx); err != nil {
