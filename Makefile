@@ -61,7 +61,7 @@ $(LINT):
 job-executor-lint: ## Build job-executor-lint, which checks job/config.yaml, into this directory
 	go build -o $@ ./functions/cmd/lint
 
-# The versions of Kubernetes and OpenTelemetry follow the Knative release that config/ is tested with.
+# The versions of Kubernetes follow the Knative release that config/ is tested with.
 .PHONY: outdated
 outdated: ## List modules with a newer version
 	@go list -m -u -e -f '{{with .Update}}{{$$.Path}} {{$$.Version}} -> {{.Version}}{{end}}' \

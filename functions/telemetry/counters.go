@@ -26,14 +26,14 @@ func Seconds() metric.HistogramOption {
 // NewCounters returns counters. It returns an error if a name is invalid.
 func NewCounters(meters metric.MeterProvider) (*Counters, error) {
 	meter := meters.Meter("events")
-	counter := func(name, description string) (metric.Int64Counter, error) {
-		return meter.Int64Counter(name, metric.WithUnit("{event}"), metric.WithDescription(description))
+	counter := func(name, unit, description string) (metric.Int64Counter, error) {
+		return meter.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description))
 	}
-	received, receivedErr := counter("messaging.client.consumed.messages", "Received events.")
-	sent, sentErr := counter("messaging.client.sent.messages", "Attempts to send an event, including replies.")
-	retried, retriedErr := counter("job_executor.events.retried", "Events that were resent because it is unknown whether they arrived.")
-	dead, deadErr := counter("job_executor.events.dead_lettered", "Events that the Broker could not deliver.")
-	dropped, droppedErr := counter("job_executor.events.unproven", "Events that were dropped because their signature is missing or invalid.")
+	received, receivedErr := counter("messaging.client.consumed.messages", "{message}", "Received events.")
+	sent, sentErr := counter("messaging.client.sent.messages", "{message}", "Attempts to send an event, including replies.")
+	retried, retriedErr := counter("job_executor.events.retried", "{event}", "Events that were resent because it is unknown whether they arrived.")
+	dead, deadErr := counter("job_executor.events.dead_lettered", "{event}", "Events that the Broker could not deliver.")
+	dropped, droppedErr := counter("job_executor.events.unproven", "{event}", "Events that were dropped because their signature is missing or invalid.")
 	processed, processedErr := meter.Float64Histogram("messaging.process.duration", metric.WithUnit("s"),
 		metric.WithDescription("Duration of processing an event."), Seconds())
 	return &Counters{received: received, sent: sent, retried: retried, deadLettered: dead, unproven: dropped, processed: processed},

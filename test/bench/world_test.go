@@ -100,7 +100,7 @@ func serve(program, server string) error {
 		Manifests: manifests, Transport: http.DefaultTransport, Kubernetes: client, KeptnTransport: http.DefaultTransport,
 		Telemetry: &telemetry.Signals{
 			Log:     slog.New(slog.NewTextHandler(os.Stdout, nil)),
-			Tracers: noop.NewTracerProvider(), Meters: noopmetric.NewMeterProvider(),
+			Tracers: noop.NewTracerProvider(), JobTracers: noop.NewTracerProvider(), Meters: noopmetric.NewMeterProvider(),
 		},
 		Jitter:        func(time.Duration) time.Duration { return 0 },
 		KeysDirectory: os.Getenv(keysVariable),

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -24,9 +25,13 @@ type Follower struct {
 	seen map[string]bool
 }
 
+// storeLimit is how long Keptn may take to store an event that it has counted.
+const storeLimit = 5 * time.Second
+
 // Follow shows the sequence until Keptn says that it is over. It returns our last finished event, nil if there
 // is none, and an error if the context ends first.
 func (f *Follower) Follow(ctx context.Context) (*Event, error) {
+	var over time.Time
 	for {
 		// The state is read first, so that the events include all that led to it.
 		state, stageState, err := f.Keptn.State(ctx, f.Project, f.Context)
@@ -43,13 +48,15 @@ func (f *Follower) Follow(ctx context.Context) (*Event, error) {
 			}
 		}
 		if state == "finished" {
-			f.Terminal.Line("Keptn", "", fmt.Sprintf("sequence %s, stage %s", state, stageState))
+			f.Once("over", "Keptn", fmt.Sprintf("sequence %s, stage %s", state, stageState))
 			for _, event := range slices.Backward(Ours(events)) {
 				if strings.HasSuffix(event.Type, ".finished") {
 					return &event, nil
 				}
 			}
-			return nil, nil
+			if over = cmp.Or(over, time.Now()); time.Since(over) > storeLimit {
+				return nil, nil
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -1,6 +1,7 @@
 package documents
 
 import (
+	"encoding/json"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -75,6 +76,37 @@ func TestLinksLeadSomewhere(t *testing.T) {
 }
 
 // A user reads the first page before anything else.
+// Jaeger finds nothing for a misspelled attribute.
+func TestSearchesForTracesUseAttributesOfSpans(t *testing.T) {
+	var content string
+	for _, name := range []string{"config/tracing/README.md", "config/monitoring/dashboard.yaml"} {
+		file, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		content += strings.NewReplacer("%7B", "{", "%7D", "}", "%22", `"`, "%3A", ":").Replace(string(file))
+	}
+	emitted, err := os.ReadFile(filepath.Join(root, "test/traces/attributes.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	links := regexp.MustCompile(`/search\?service=(job-executor-[a-z]+)&tags=(\{[^}]*\})`).FindAllStringSubmatch(content, -1)
+	if len(links) < 5 {
+		t.Fatalf("only %d searches were found", len(links))
+	}
+	for _, link := range links {
+		var tags map[string]string
+		if err := json.Unmarshal([]byte(link[2]), &tags); err != nil || len(tags) != 1 {
+			t.Errorf("%s: %v", link[2], err)
+		}
+		for key := range tags {
+			if !regexp.MustCompile(`[ \n]` + regexp.QuoteMeta(key) + `[ \n]`).Match(emitted) {
+				t.Errorf("%s: no span has the attribute %s", link[0], key)
+			}
+		}
+	}
+}
+
 func TestFirstPageIsShort(t *testing.T) {
 	const most = 180
 	if lines := strings.Count(documents(t)["README.md"], "\n"); lines > most {

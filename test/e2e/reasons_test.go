@@ -73,6 +73,8 @@ func TestReasons(t *testing.T) {
 		// then is done once the first Job's pod runs.
 		then func(ctx context.Context, jobs []batchv1.Job, pod string) error
 		want []string
+		// red is the phase of the Job that is marked as failed in the trace, if that is tested.
+		red string
 	}{
 		{
 			name:  "a quota",
@@ -87,17 +89,17 @@ func TestReasons(t *testing.T) {
 		{
 			name:  "no node is large enough",
 			tasks: `{name: T, image: busybox, resources: {requests: {cpu: 50m, memory: 500Gi}, limits: {memory: 500Gi}}}`,
-			want:  []string{"The pod did not start within", "No node can run the pod (Unschedulable", "Insufficient memory"},
+			want:  []string{"The pod did not start within", "No node can run the pod (Unschedulable", "Insufficient memory"}, red: "pending",
 		},
 		{
 			name:  "an image that does not exist",
 			tasks: `{name: T, image: "registry.invalid/nothing:1"}`,
-			want:  []string{"The pod did not start within", "Image registry.invalid/nothing:1 of container task cannot be pulled"},
+			want:  []string{"The pod did not start within", "Image registry.invalid/nothing:1 of container task cannot be pulled"}, red: "pending",
 		},
 		{
 			name:  "a command that does not exist",
 			tasks: `{name: T, image: busybox, cmd: [nothing-like-it]}`,
-			want:  []string{"Container task failed", "nothing-like-it"},
+			want:  []string{"Container task failed", "nothing-like-it"}, red: "pending",
 		},
 		{
 			name:  "a volume that is full",
@@ -127,7 +129,7 @@ func TestReasons(t *testing.T) {
 		{
 			name:  "a file that does not exist",
 			tasks: `{name: T, image: busybox, files: [nowhere.txt]}`,
-			want:  []string{"The files of the task could not be fetched.", "could not find file or directory nowhere.txt"},
+			want:  []string{"The files of the task could not be fetched.", "could not find file or directory nowhere.txt"}, red: "fetch files",
 		},
 		{name: "its pod is evicted", tasks: sleeping, then: func(ctx context.Context, _ []batchv1.Job, pod string) error {
 			return pods.EvictV1(ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod, Namespace: system.JobsNamespace}})
@@ -167,8 +169,33 @@ func TestReasons(t *testing.T) {
 				t.Errorf("the message does not begin with what happened: %s", message)
 			}
 			t.Logf("%s: %s", time.Since(began).Round(time.Second), message)
+			if test.red != "" {
+				isRed(t, installed, keptnContext, test.red)
+			}
 		})
 	}
+}
+
+// isRed checks that a phase of a context's only Job failed, and was written once, however often its end was
+// reported.
+func isRed(t *testing.T, installed *system.Installation, keptnContext, phase string) {
+	t.Helper()
+	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		spans, err := installed.Trace(ctx, console.TraceID(keptnContext))
+		if err != nil {
+			return err
+		}
+		var found []console.Span
+		for _, span := range spans {
+			if span.Service == "job-executor-jobs" && span.Name == phase {
+				found = append(found, span)
+			}
+		}
+		if len(found) != 1 || found[0].Error == "" {
+			return fmt.Errorf("the spans %q are %+v", phase, found)
+		}
+		return nil
+	}))
 }
 
 // Deleting a namespace also deletes its roles. Tasks with Jobs in it end all the same, also those with further

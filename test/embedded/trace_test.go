@@ -30,7 +30,9 @@ func tracesOf(system *System) traces.System {
 func TestTraces(t *testing.T) {
 	for _, transport := range []string{"nats", "http"} {
 		t.Run(transport, func(t *testing.T) {
-			traces.Test(t, tracesOf(start(t, Options{Settings: map[string]string{"KEPTN_TRANSPORT": transport}})))
+			system := start(t, Options{Settings: map[string]string{"KEPTN_TRANSPORT": transport}})
+			traces.Test(t, tracesOf(system))
+			checkConventions(t, system.Spans.GetSpans())
 		})
 	}
 }

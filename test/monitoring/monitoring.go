@@ -79,7 +79,7 @@ func Panels(repository string) ([]Panel, error) {
 	for _, panel := range dashboard.Panels {
 		for index := range panel.Targets {
 			// Grafana chooses it by the panel.
-			panel.Targets[index].Expression = strings.ReplaceAll(panel.Targets[index].Expression, "$__rate_interval", "1m")
+			panel.Targets[index].Expression = strings.NewReplacer("$__rate_interval", "1m", "$pipeline", ".*").Replace(panel.Targets[index].Expression)
 		}
 	}
 	return dashboard.Panels, nil

@@ -332,8 +332,8 @@ func (w *world) environment(process *process) embedded.Environment {
 		KeptnTransport: process,
 		Telemetry: &telemetry.Signals{
 			Log:     w.log.With("function", process.name),
-			Tracers: noop.NewTracerProvider(),
-			Meters:  noopmetric.NewMeterProvider(),
+			Tracers: noop.NewTracerProvider(), JobTracers: noop.NewTracerProvider(),
+			Meters: noopmetric.NewMeterProvider(),
 		},
 		Jitter: func(most time.Duration) time.Duration {
 			return between(w.chance.draw("jitter of %s", process.name), 0, most)

@@ -15,6 +15,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.opentelemetry.io/otel/semconv/v1.43.0/cicdconv"
+	"go.opentelemetry.io/otel/semconv/v1.43.0/messagingconv"
 
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
@@ -311,4 +313,82 @@ func TestTimesThatAreNotKnownAreNotMeasured(t *testing.T) {
 			t.Errorf("got %s", series)
 		}
 	}
+}
+
+// The metrics that OpenTelemetry defines have its names, units and required attributes.
+func TestMetricsFollowTheConventions(t *testing.T) {
+	reader := sdkmetric.NewManualReader()
+	meters := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+	events, err := telemetry.NewCounters(meters)
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorder, err := New(meters, events, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, of := t.Context(), task("1", fixture.Noon)
+	if err := recorder.Active(func() map[keptn.Kind]int { return map[keptn.Kind]int{of.Kind(): 1} }); err != nil {
+		t.Fatal(err)
+	}
+	recorder.Ended(ctx, of, keptn.RunFailure)
+	recorder.Sent(ctx, protocol.Answer{Task: of, Phase: keptn.Started}, false, nil)
+	events.Received(ctx, "test", fixture.Noon, "")
+	var measured metricdata.ResourceMetrics
+	if err := reader.Collect(ctx, &measured); err != nil {
+		t.Fatal(err)
+	}
+	type convention interface{ Unit() string }
+	conventions := map[string]struct {
+		convention
+
+		required []attribute.Key
+	}{
+		cicdconv.PipelineRunDuration{}.Name():         {cicdconv.PipelineRunDuration{}, []attribute.Key{"cicd.pipeline.name", "cicd.pipeline.run.state"}},
+		cicdconv.PipelineRunActive{}.Name():           {cicdconv.PipelineRunActive{}, []attribute.Key{"cicd.pipeline.name", "cicd.pipeline.run.state"}},
+		cicdconv.PipelineRunErrors{}.Name():           {cicdconv.PipelineRunErrors{}, []attribute.Key{"cicd.pipeline.name", "error.type"}},
+		messagingconv.ClientSentMessages{}.Name():     {messagingconv.ClientSentMessages{}, []attribute.Key{"messaging.operation.name", "messaging.system"}},
+		messagingconv.ClientConsumedMessages{}.Name(): {messagingconv.ClientConsumedMessages{}, []attribute.Key{"messaging.operation.name", "messaging.system"}},
+		messagingconv.ProcessDuration{}.Name():        {messagingconv.ProcessDuration{}, []attribute.Key{"messaging.operation.name", "messaging.system"}},
+	}
+	for _, scope := range measured.ScopeMetrics {
+		for _, metric := range scope.Metrics {
+			of, ok := conventions[metric.Name]
+			if !ok {
+				if !strings.HasPrefix(metric.Name, "job_executor.") {
+					t.Errorf("%s is in no registry", metric.Name)
+				}
+				continue
+			}
+			delete(conventions, metric.Name)
+			if metric.Unit != of.Unit() {
+				t.Errorf("%s is in %s, not %s", metric.Name, metric.Unit, of.Unit())
+			}
+			for _, attributes := range attributesOf(metric) {
+				for _, key := range of.required {
+					if !attributes.HasValue(key) {
+						t.Errorf("%s lacks %s", metric.Name, key)
+					}
+				}
+			}
+		}
+	}
+	if len(conventions) > 0 {
+		t.Errorf("not measured: %v", conventions)
+	}
+}
+
+// attributesOf returns the attributes of each series of a metric.
+func attributesOf(measured metricdata.Metrics) (sets []attribute.Set) {
+	switch data := measured.Data.(type) {
+	case metricdata.Sum[int64]:
+		for _, point := range data.DataPoints {
+			sets = append(sets, point.Attributes)
+		}
+	case metricdata.Histogram[float64]:
+		for _, point := range data.DataPoints {
+			sets = append(sets, point.Attributes)
+		}
+	}
+	return sets
 }

@@ -33,7 +33,7 @@ func show(ctx context.Context, arguments []string) error {
 	terminal.Say(console.Tree(spans, console.IsOurs))
 	terminal.Say(fmt.Sprintf("%d spans, and %d of Knative and others.", len(spans), len(all)-len(spans)))
 	if !console.IsWhole(spans) {
-		terminal.Say("Some of their parents are missing: the task has not ended, or its functions have not told yet.")
+		terminal.Say("Some parents are missing: the sequence has not ended, or its functions have not exported their spans yet.")
 	}
 	return nil
 }
