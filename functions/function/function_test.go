@@ -400,11 +400,11 @@ func TestColdStartIsASpan(t *testing.T) {
 	}{
 		"the function started for the event": {sentAt: []string{ago(5 * time.Second)}, want: []string{"cold start true", "process reply true"}},
 		"only the first event waited":        {sentAt: []string{ago(5 * time.Second), ago(5 * time.Second)}, want: []string{"cold start true", "process reply true", "process reply false"}},
-		"the function ran before":            {sentAt: []string{ago(-time.Minute)}, want: []string{"process reply false"}},
-		"the sender's clock is far behind":   {sentAt: []string{ago(time.Hour)}, want: []string{"process reply false"}},
-		"the sender does not say when":       {sentAt: []string{""}, want: []string{"process reply false"}},
-		"what the sender says is not a time": {sentAt: []string{"yesterday"}, want: []string{"process reply false"}},
-		"an event of an earlier version":     {sentAt: []string{"", ago(5 * time.Second)}, want: []string{"process reply false", "process reply false"}},
+		"the function ran before":            {sentAt: []string{ago(-time.Minute)}, want: []string{"process reply true"}},
+		"the sender's clock is far behind":   {sentAt: []string{ago(time.Hour)}, want: []string{"process reply true"}},
+		"the sender does not say when":       {sentAt: []string{""}, want: []string{"process reply true"}},
+		"what the sender says is not a time": {sentAt: []string{"yesterday"}, want: []string{"process reply true"}},
+		"an event of an earlier version":     {sentAt: []string{"", ago(5 * time.Second)}, want: []string{"process reply true", "process reply false"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			recorder := tracetest.NewSpanRecorder()

@@ -89,26 +89,19 @@ func fail(ctx context.Context, writer http.ResponseWriter, log *slog.Logger, err
 	http.Error(writer, err.Error(), status)
 }
 
-// process starts the span of handling an event within a trace. If the event waited for this function to start
-// from zero, it also writes a span of the wait. Only a permanent error marks the span, because any other event is
-// delivered again.
+// process starts the span of handling an event within a trace. Only a permanent error marks the span, because any
+// other event is delivered again. The first event may also have a span of its wait for this function to start.
 func process(ctx context.Context, tracer trace.Tracer, received *event.Event, created time.Time, isFirst bool) (context.Context, func(error)) {
 	traceparent, _ := received.Extensions()[telemetry.Extension].(string)
 	parent := telemetry.Parse(ctx, traceparent)
 	if !parent.IsValid() {
 		return ctx, func(error) {}
 	}
-	sentAt, _ := received.Extensions()[telemetry.SentExtension].(string)
-	isCold := false
-	if sent, err := time.Parse(time.RFC3339Nano, sentAt); isFirst && err == nil {
-		wait := created.Sub(sent)
-		if isCold = wait > 0 && wait < BrokerTimeout; isCold {
-			_, span := tracer.Start(trace.ContextWithRemoteSpanContext(ctx, parent), "cold start", trace.WithTimestamp(sent), trace.WithAttributes(semconv.FaaSColdstart(true)))
-			span.AddEvent("process started", trace.WithTimestamp(created))
-			span.End()
-		}
+	ctx = trace.ContextWithRemoteSpanContext(ctx, parent)
+	if isFirst {
+		writeColdStart(ctx, tracer, received, created)
 	}
-	ctx, span := telemetry.StartProcess(ctx, tracer, parent, *received, isCold)
+	ctx, span := telemetry.StartProcess(ctx, tracer, *received, isFirst)
 	return ctx, func(err error) {
 		switch {
 		case err == nil:
@@ -119,6 +112,19 @@ func process(ctx context.Context, tracer trace.Tracer, received *event.Event, cr
 		}
 		span.End()
 	}
+}
+
+// writeColdStart writes the span of an event's wait, if the event was sent before this function was created. A
+// longer wait than the Broker's timeout comes from a wrong clock.
+func writeColdStart(ctx context.Context, tracer trace.Tracer, received *event.Event, created time.Time) {
+	sentAt, _ := received.Extensions()[telemetry.SentExtension].(string)
+	sent, err := time.Parse(time.RFC3339Nano, sentAt)
+	if wait := created.Sub(sent); err != nil || wait <= 0 || wait > BrokerTimeout {
+		return
+	}
+	_, span := tracer.Start(ctx, "cold start", trace.WithTimestamp(sent), trace.WithAttributes(semconv.FaaSColdstart(true)))
+	span.AddEvent("process started", trace.WithTimestamp(created))
+	span.End()
 }
 
 // within adds the context's span and the time to an event, if there is a span.

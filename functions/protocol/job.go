@@ -42,7 +42,7 @@ type Job struct {
 	Phases []Phase `json:"phases,omitempty"`
 }
 
-// Phase is a part of a Job's time. Kubernetes' times are whole seconds, so it may have no duration.
+// Phase is a part of a Job's time. Its duration may be zero, because Kubernetes' times are whole seconds.
 type Phase struct {
 	Name string `json:"name"`
 	// Attempt is the number of the pod, from 1; 0 for a phase between or outside attempts.

@@ -39,7 +39,8 @@ func SpanID(about ...string) trace.SpanID {
 	return id
 }
 
-// JobSpanID returns the id of the span of a Job. Containers get it before the Job exists, so it has no uid yet.
+// JobSpanID returns the id of the span of a Job. It is derived from the Job's name, because containers get it
+// before the Job exists.
 func JobSpanID(namespace, name string) trace.SpanID { return SpanID(namespace, name) }
 
 // WithParent returns a context whose spans are children of a span that may not exist yet.
@@ -115,9 +116,9 @@ func StartSend(ctx context.Context, tracer trace.Tracer, task keptn.Task, outgoi
 			semconv.MessagingOperationName("send"), semconv.MessagingOperationTypeSend, semconv.MessagingDestinationName(string(to))))
 }
 
-// StartProcess starts the span of processing an event that a remote span sent.
-func StartProcess(ctx context.Context, tracer trace.Tracer, sender trace.SpanContext, received event.Event, isFirst bool) (context.Context, trace.Span) {
-	return tracer.Start(trace.ContextWithRemoteSpanContext(ctx, sender), "process "+ShortType(received.Type()),
+// StartProcess starts the span of processing an event, which may be the first one of its function.
+func StartProcess(ctx context.Context, tracer trace.Tracer, received event.Event, isFirst bool) (context.Context, trace.Span) {
+	return tracer.Start(ctx, "process "+ShortType(received.Type()),
 		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(EventAttributes(received)...), trace.WithAttributes(
 			semconv.MessagingOperationName("process"), semconv.MessagingOperationTypeProcess, semconv.MessagingDestinationName(string(ToBroker)),
 			semconv.FaaSColdstart(isFirst)))

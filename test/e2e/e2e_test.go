@@ -439,7 +439,8 @@ actions:
         IFS=- read -r version trace parent flags <<END
         $TRACEPARENT
         END
-        now=$(date +%s)
+        sleep 2 # the span must be within the Job's whole seconds
+        now=$(($(date +%s) - 1))
         wget -q -O - --header 'Content-Type: application/json' --post-data '{"resourceSpans": [{
           "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "'"$OTEL_SERVICE_NAME"'"}}]},
           "scopeSpans": [{"spans": [{"traceId": "'$trace'", "spanId": "00000000000000ab", "parentSpanId": "'$parent'", "name": "work", "kind": 1,
@@ -467,7 +468,7 @@ actions:
 	}))
 }
 
-// Two tasks of a sequence are one tree. Of the second task's two Jobs one waits for the other, and fails.
+// Two tasks of a sequence are one tree. The second task has two Jobs: one waits for the other, and fails.
 func TestTasksOfASequenceAreOneTree(t *testing.T) {
 	t.Parallel()
 	installed := connect(t)
@@ -590,6 +591,10 @@ actions:
 			t.Errorf("Job %s started at %s, before %s had ended at %s", jobs[index].Name, started, jobs[index-1].Name, ended)
 		}
 	}
+	for index, keptnContext := range contexts {
+		traced(t, installed, keptnContext, "SERVER bridge RUN "+project+"/"+stages[index]+"/"+service+" pipeline = success\n  INTERNAL bridge test = success"+
+			traces.Job("Wait", "success", "", "finalizing", "pending", "queued", "run")+traces.Sent("test")+traces.Completed("test"))
+	}
 }
 
 // The first task must still run when the watcher, which may have to start from zero on a busy node, resumes
@@ -643,11 +648,7 @@ func TestOnlyKeptnsLogIsToldWhereNoActionMatches(t *testing.T) {
 	must(t, err)
 	compare(t, "Jobs", 0, len(jobs))
 	must(t, installed.Abort(t.Context(), project, keptnContext))
-	traced(t, installed, keptnContext, "SERVER bridge RUN "+project+"/production/shop pipeline (aborted) = cancellation\n  INTERNAL bridge get-sli = skip"+`
-    PRODUCER bridge send get-sli.triggered
-      CONSUMER executor process get-sli.triggered
-        CONSUMER bridge process log.error
-        INTERNAL executor read job/config.yaml`)
+	traced(t, installed, keptnContext, "SERVER bridge RUN "+project+"/production/shop pipeline (aborted) = cancellation\n  INTERNAL bridge get-sli = skip"+traces.Skipped("get-sli"))
 }
 
 func TestEventDeliveredThreeTimesRunsOnce(t *testing.T) {

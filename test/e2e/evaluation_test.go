@@ -12,6 +12,7 @@ import (
 
 	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/system"
+	"github.com/job-executor/job-executor/test/traces"
 )
 
 // lighthouse-service asks for SLIs by an event that is no task of the shipyard. Over HTTP
@@ -48,6 +49,11 @@ func TestJobsProvideTheSLIsOfAnEvaluation(t *testing.T) {
 				if event.Type == "sh.keptn.event.evaluation.finished" {
 					compare(t, "evaluation of "+errorRate, result, event.Data.Result)
 				}
+			}
+			if errorRate == "0.5" {
+				traced(t, installed, keptnContext, treeOf(project, "evaluation", "skip", "", traces.Skipped("evaluation"))+
+					"\n  INTERNAL bridge get-sli = success"+traces.Job("error rate", "success", "")+
+					traces.Job("response time", "success", "", "finalizing", "pending", "queued", "run")+traces.Sent("get-sli")+traces.Completed("get-sli"))
 			}
 		}
 	})

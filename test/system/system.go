@@ -363,9 +363,9 @@ func (i *Installation) restartJobsource(ctx context.Context) error {
 // TraceKnative enables or disables Knative's own spans. Knative's pods read the setting when they start; our
 // functions get it with the next Deployment of their revision.
 func (i *Installation) TraceKnative(ctx context.Context, on bool) error {
-	setting := map[string]any{"tracing-protocol": "none", "tracing-endpoint": nil}
+	setting := map[string]any{"tracing-protocol": "none", "tracing-endpoint": nil, "tracing-sampling-rate": nil}
 	if on {
-		setting = map[string]any{"tracing-protocol": "http/protobuf", "tracing-endpoint": "http://" + jaegerName + ":4318/v1/traces"}
+		setting = map[string]any{"tracing-protocol": "http/protobuf", "tracing-endpoint": "http://" + jaegerName + ":4318/v1/traces", "tracing-sampling-rate": "1"}
 	}
 	change, err := json.Marshal(map[string]any{"data": setting})
 	if err != nil {

@@ -95,7 +95,7 @@ func (w jobWriter) start(
 	}
 }
 
-// attempt writes the span of an attempt and of its phases, the first of which has an index in the Job.
+// attempt writes the span of an attempt and the spans of its phases. First is the index of its first phase in the Job.
 func (w jobWriter) attempt(ctx context.Context, first int, phases []protocol.Phase) {
 	number, failure, pod := phases[0].Attempt, "", semconv.K8SPodName(phases[0].Pod)
 	for _, phase := range phases {

@@ -24,8 +24,8 @@ type Sequences interface {
 	SequenceEndedAt(ctx context.Context, task keptn.Task) (time.Time, error)
 }
 
-// Counter returns a counter that also tells the writer the sequences of tasks. So the bridge asks Keptn nothing
-// more about sequences whose last task is ours.
+// Counter returns a counter from which the writer also learns the sequences of tasks. So Keptn gets no further
+// requests about sequences whose last task is ours.
 func (w *Writer) Counter() keptn.Counter { return counter{w.Keptn, &w.known} }
 
 type counter struct {
@@ -46,13 +46,13 @@ func (c counter) Count(ctx context.Context, task keptn.Task) (keptn.Count, error
 const (
 	// flushInterval is how often ended sequences are written.
 	flushInterval = time.Second
-	// firstQuestion and lastQuestion bound the pause before Keptn is asked whether a sequence has ended that has
-	// no running task of ours. It doubles.
+	// firstQuestion and lastQuestion bound the pause before Keptn is asked whether a sequence without a running
+	// task of ours has ended. The pause doubles.
 	firstQuestion = 10 * time.Second
 	lastQuestion  = 5 * time.Minute
 	// maxSequenceAge is when a sequence is written although Keptn does not say that it ended.
 	maxSequenceAge = 24 * time.Hour
-	// maxSequences bounds the sequences that wait for their end. Tasks of others are roots.
+	// maxSequences bounds the sequences that wait for their end. Beyond it, tasks are roots.
 	maxSequences = 10000
 )
 
@@ -122,8 +122,8 @@ func (w *Writer) writeEnded(ctx context.Context) {
 	}
 }
 
-// sequenceOf returns the sequence of a task, without an ID if it is unknown. Nobody asks Keptn about the task of
-// a silent action before.
+// sequenceOf returns the sequence of a task, without an ID if it is unknown. It asks Keptn about tasks that nobody
+// counted, such as those of silent actions.
 func (w *Writer) sequenceOf(ctx context.Context, task keptn.Task) keptn.Sequence {
 	if w.Keptn == nil || task.Observed {
 		return keptn.Sequence{}

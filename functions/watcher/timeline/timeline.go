@@ -36,7 +36,7 @@ const (
 	maxMessageBytes = 300
 )
 
-// Of returns how a Job ended, with its phases. A Job that never ended ends now. Kubernetes' times are whole
+// Of derives the report of an ended Job from its objects. A Job that never ended ends now. Kubernetes' times are whole
 // seconds, so causes come first: no phase begins before the one before it ends, and the Job begins after the
 // executor began to create it. Jobs of a run begin in the order of its plan.
 func Of(of Evidence, now time.Time) protocol.Job {

@@ -39,7 +39,7 @@ func annotated(job *batchv1.Job, name, value string) *batchv1.Job {
 	return job
 }
 
-// ended returns the status of a container; one that did not start has no beginning.
+// ended returns the status of a container that ran.
 func ended(from, to int, exitCode int32) []corev1.ContainerStatus {
 	state := &corev1.ContainerStateTerminated{StartedAt: at(from), FinishedAt: at(to), ExitCode: exitCode}
 	return []corev1.ContainerStatus{{Name: run.TaskContainer, State: corev1.ContainerState{Terminated: state}}}
