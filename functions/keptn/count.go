@@ -44,21 +44,21 @@ type Count struct {
 	Standing Standing
 	// Started and Finished are the numbers of our counted events.
 	Started, Finished int
-	// Sequence is that of the task; its ID is empty if it is unknown.
+	// Sequence is the sequence of the task; without an ID if unknown.
 	Sequence Sequence
 }
 
 // Sequence is a run of a stage's sequence. One Keptn context has a sequence for each stage.
 type Sequence struct {
-	// ID is the id of its triggered event.
+	// ID is the id of the triggered event.
 	ID string
 	// Name is the name in the shipyard, without the stage.
 	Name        string
 	TriggeredAt time.Time
-	// Result is how it ended; empty while it runs. FailedTask is the task with which it failed, if any.
+	// Result is empty while the sequence runs. FailedTask is the failed task, if any.
 	Result     RunResult
 	FailedTask string
-	// Previous is the ID of the sequence before it in the same context; empty for the first one.
+	// Previous is the ID of the previous sequence in the same context; empty for the first one.
 	Previous string
 }
 

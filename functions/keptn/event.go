@@ -139,7 +139,7 @@ type Task struct {
 	TriggeredAt time.Time `json:"triggeredAt,omitzero"`
 	// Traceparent is the span in which Keptn sent the event, if any (W3C Trace Context).
 	Traceparent string `json:"traceparent,omitempty"`
-	// URL is Keptn's page of the sequence; empty if the bridge does not know it.
+	// URL is Keptn's page of the sequence; empty if unknown.
 	URL string `json:"url,omitempty"`
 	// Observed is true for an event that triggers no task. TriggeredID is its id, and Name the rest of its
 	// type.
@@ -149,7 +149,7 @@ type Task struct {
 // Pipeline returns the project and stage of a task, the name of its pipeline in OpenTelemetry's terms.
 func (t Task) Pipeline() string { return t.Project + "/" + t.Stage }
 
-// Kind is what tasks have in common that metrics group by.
+// Kind groups tasks in metrics.
 type Kind struct{ Pipeline, Task string }
 
 // Kind returns the kind of a task.

@@ -20,7 +20,7 @@ const (
 // JobsCancelled is the phase of an answer about the Jobs of a cancelled run. Keptn gets nothing.
 const JobsCancelled keptn.Phase = "jobs.cancelled"
 
-// LogType is the event type of all three. The job-executor-service has it, too (pkg/eventhandler).
+// LogType is the event type of all three, as in the job-executor-service (pkg/eventhandler).
 const LogType = "sh.keptn.log.error"
 
 // Answer is the answer of an executor or the watcher to a task. The bridge decodes it once, and encodes Keptn's

@@ -24,7 +24,7 @@ const (
 	PhaseFinalizing = "finalizing"
 )
 
-// Job is how a Job of a run ended. The watcher sends it, and the bridge writes its spans and measures it once,
+// Job is the report of an ended Job. The watcher sends it. The bridge writes the spans and metrics once,
 // because the watcher may report the end of a Job several times.
 type Job struct {
 	Namespace string `json:"namespace"`
@@ -45,11 +45,11 @@ type Job struct {
 // Phase is a part of a Job's time. Its duration may be zero, because Kubernetes' times are whole seconds.
 type Phase struct {
 	Name string `json:"name"`
-	// Attempt is the number of the pod, from 1; 0 for a phase between or outside attempts.
+	// Attempt is the number of the pod, from 1; 0 outside attempts.
 	Attempt int       `json:"attempt,omitempty"`
 	Began   time.Time `json:"began"`
 	Ended   time.Time `json:"ended"`
-	// Failure is why the phase failed, empty if it did not.
+	// Failure is the reason of a failed phase.
 	Failure string `json:"failure,omitempty"`
 	Pod     string `json:"pod,omitempty"`
 	Node    string `json:"node,omitempty"`

@@ -39,8 +39,8 @@ func SpanID(about ...string) trace.SpanID {
 	return id
 }
 
-// JobSpanID returns the id of the span of a Job. It is derived from the Job's name, because containers get it
-// before the Job exists.
+// JobSpanID returns the id of the span of a Job, derived from the Job's name: containers need the id before the
+// Job exists.
 func JobSpanID(namespace, name string) trace.SpanID { return SpanID(namespace, name) }
 
 // WithParent returns a context whose spans are children of a span that may not exist yet.
@@ -94,8 +94,8 @@ const (
 	ToKeptn  Destination = "keptn"
 )
 
-// ShortType returns an event type without the prefix that all types of its kind share, so that names of spans
-// begin with what differs.
+// ShortType returns an event type without the prefix that all types of its kind share. So names of spans begin
+// with the distinguishing part.
 func ShortType(eventType string) string {
 	for _, prefix := range []string{"sh.keptn.event.", "sh.keptn.", "io.github.job-executor."} {
 		if short, ok := strings.CutPrefix(eventType, prefix); ok {
@@ -116,7 +116,7 @@ func StartSend(ctx context.Context, tracer trace.Tracer, task keptn.Task, outgoi
 			semconv.MessagingOperationName("send"), semconv.MessagingOperationTypeSend, semconv.MessagingDestinationName(string(to))))
 }
 
-// StartProcess starts the span of processing an event, which may be the first one of its function.
+// StartProcess starts the span of processing an event, perhaps the first one of this process.
 func StartProcess(ctx context.Context, tracer trace.Tracer, received event.Event, isFirst bool) (context.Context, trace.Span) {
 	return tracer.Start(ctx, "process "+ShortType(received.Type()),
 		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(EventAttributes(received)...), trace.WithAttributes(
@@ -201,7 +201,7 @@ func (IDGenerator) NewSpanID(ctx context.Context, _ trace.TraceID) trace.SpanID 
 const Extension = keptn.TraceparentExtension
 
 // SentExtension is the attribute of an event with the time when it was sent in a trace (RFC 3339 with
-// nanoseconds). It shows how long the event waited for a function that starts from zero.
+// nanoseconds). A function that starts from zero shows the wait.
 const SentExtension = "sentat"
 
 // Text returns the context's span as a traceparent (W3C Trace Context); empty if there is none.

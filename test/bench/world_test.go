@@ -77,7 +77,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// serve runs a function, which reports on its standard output.
+// serve runs a function that reports on standard output.
 func serve(program, server string) error {
 	manifests, err := embedded.ReadManifests("../../config")
 	if err != nil {

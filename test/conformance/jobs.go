@@ -451,7 +451,7 @@ func stateOf(state corev1.ContainerState) string {
 	}
 }
 
-// testRefusals creates Jobs, some of which are rejected.
+// testRefusals creates valid and invalid Jobs.
 func testRefusals(t *testing.T, client kubernetes.Interface, namespace string) {
 	t.Helper()
 	task := func(change func(*corev1.Container)) func(*batchv1.Job) {

@@ -51,17 +51,13 @@ func installAndRun(m *testing.M) (code int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	directory, err := os.MkdirTemp("", "job-executor-prometheus-")
-	if err != nil {
-		return 0, fmt.Errorf("create a directory for Prometheus: %w", err)
+	if needsPrometheus(flag.Lookup("test.run").Value.String()) {
+		stop, err := startPrometheus(ctx, installed)
+		if err != nil {
+			return 0, err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(directory)) }()
-	prometheus, err := installed.StartPrometheus(ctx, directory)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, prometheus.Stop()) }()
-	watched = watch{prometheus, time.Now()}
 	if err := installed.Install(ctx, func(step string) { fmt.Println("e2e:", step) }); err != nil {
 		return 0, err
 	}
@@ -388,7 +384,7 @@ func traced(t *testing.T, installed *system.Installation, keptnContext, want str
 	t.Helper()
 	spans := tracesOf(installed).Await(t, keptnContext, want)
 	for _, span := range spans {
-		// On a busy machine the Broker repeats a slow delivery, which writes the same spans again.
+		// On a busy machine the Broker repeats a slow delivery, and the same spans are written again.
 		isRepeated := func(warning string) bool { return strings.HasPrefix(warning, "duplicate span IDs") }
 		if warnings := slices.DeleteFunc(slices.Clone(span.Warnings), isRepeated); len(warnings) > 0 {
 			t.Errorf("Jaeger's warnings about %s: %v", span.Name, warnings)

@@ -28,7 +28,7 @@ import (
 // startDeadline is short, so that failures to start are reported soon.
 const startDeadline = 20 * time.Second
 
-// setStartDeadline sets the time in which a Job's pod has to start, for as long as a test
+// setStartDeadline sets the time for the start of a Job's pod, for as long as a test
 // runs.
 func setStartDeadline(t *testing.T, installed *system.Installation, deadline time.Duration) {
 	t.Helper()
@@ -36,7 +36,7 @@ func setStartDeadline(t *testing.T, installed *system.Installation, deadline tim
 	must(t, installed.SetStartDeadline(t.Context(), deadline))
 }
 
-// acting are the files of a project in which a deployment runs tasks.
+// acting are the files of a project whose deployment runs tasks.
 func acting(tasks string) map[string]string {
 	return map[string]string{"job/config.yaml": `apiVersion: v2
 actions:

@@ -5,10 +5,12 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -27,8 +29,28 @@ type watch struct {
 	since time.Time
 }
 
-// watched is started by TestMain.
+// watched is started by TestMain if a test needs it.
 var watched watch //nolint:gochecknoglobals // TestMain passes nothing else
+
+// needsPrometheus reports whether a pattern of tests selects one that reads metrics.
+func needsPrometheus(pattern string) bool {
+	selected, err := regexp.Compile(pattern)
+	return err == nil && slices.ContainsFunc([]string{"TestEveryQueryHasData", "TestExemplarsNameTracesThatAreInJaeger"}, selected.MatchString)
+}
+
+// startPrometheus starts to scrape the installation. Stop ends it.
+func startPrometheus(ctx context.Context, installed *system.Installation) (stop func() error, err error) {
+	directory, err := os.MkdirTemp("", "job-executor-prometheus-")
+	if err != nil {
+		return nil, fmt.Errorf("create a directory for Prometheus: %w", err)
+	}
+	prometheus, err := installed.StartPrometheus(ctx, directory)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(directory))
+	}
+	watched = watch{prometheus, time.Now()}
+	return func() error { return errors.Join(prometheus.Stop(), os.RemoveAll(directory)) }, nil
+}
 
 // promtool runs Prometheus' own checks.
 func promtool(t *testing.T, arguments ...string) {

@@ -12,7 +12,7 @@ import (
 	"github.com/job-executor/job-executor/test/console"
 )
 
-// An event names the commit from which files are read. Without a commit, Keptn reads the newest one (J4).
+// Files are read at the event's commit. Without a commit, Keptn reads the newest one (J4).
 func TestRunUsesTheCommitOfItsEvent(t *testing.T) {
 	system := start(t, Options{})
 	k := console.Keptn{Call: system.Call}

@@ -58,7 +58,7 @@ const (
 	executorToken   = "the executor's token"
 	// GrantSecret is the name of the Secret with the key that signs grants.
 	GrantSecret = "bridge-grant-key"
-	// BrokerURL is the Broker's address, which a SinkBinding would set.
+	// BrokerURL is the Broker's address. A SinkBinding would set it.
 	BrokerURL = "http://broker-ingress.knative-eventing.svc.cluster.local/job-executor/keptn"
 	// FetcherImage is the image of Jobs' init containers.
 	FetcherImage = "fetcher"

@@ -34,7 +34,7 @@ type project struct {
 
 	directory  string
 	repository *git.Repository
-	// known are files at commits, which never change.
+	// known are files at commits. They never change.
 	known map[[2]string][]byte
 }
 

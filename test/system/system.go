@@ -325,7 +325,7 @@ func (i *Installation) SetJobNamespaces(ctx context.Context, names ...string) er
 	return i.restartJobsource(ctx)
 }
 
-// SetStartDeadline sets the time in which a Job's pod has to start.
+// SetStartDeadline sets the time for the start of a Job's pod.
 func (i *Installation) SetStartDeadline(ctx context.Context, deadline time.Duration) error {
 	if err := i.setOfJobs(ctx, "START_DEADLINE", deadline.String()); err != nil {
 		return err

@@ -33,7 +33,7 @@ type System struct {
 	Trace func(ctx context.Context, traceID string) ([]console.Span, error)
 	// Kubernetes is the cluster with the Jobs.
 	Kubernetes kubernetes.Interface
-	// ReplaceBridge stops the bridge, which starts again.
+	// ReplaceBridge stops the bridge. Another one starts.
 	ReplaceBridge func(ctx context.Context) error
 	// Limit bounds the time until a trace is complete.
 	Limit time.Duration
@@ -59,7 +59,7 @@ type question struct {
 	want string
 }
 
-// Sent is the part of an outline in which a task's Jobs are created.
+// Sent is the part of an outline from a task's event to the Jobs.
 func Sent(task string) string {
 	return strings.ReplaceAll(`
     PRODUCER bridge send TASK.triggered
@@ -70,7 +70,7 @@ func Sent(task string) string {
         INTERNAL executor read job/config.yaml`, "TASK", task)
 }
 
-// Skipped is the part of an outline in which nothing runs for a task.
+// Skipped is the part of an outline for a task without matching actions.
 func Skipped(task string) string {
 	return strings.ReplaceAll(`
     PRODUCER bridge send TASK.triggered
@@ -79,7 +79,7 @@ func Skipped(task string) string {
         INTERNAL executor read job/config.yaml`, "TASK", task)
 }
 
-// Completed is the part of an outline in which Keptn gets a task's result.
+// Completed is the part of an outline from the last Job to Keptn.
 func Completed(task string) string {
 	return strings.ReplaceAll(`
     PRODUCER jobsource send job.completed

@@ -27,7 +27,7 @@ type Journal interface {
 	Log(ctx context.Context, entry models.LogEntry) error
 }
 
-// RunSpans writes the spans of a task and its Jobs once they are over, as runspan.Writer does.
+// RunSpans writes the spans of ended tasks and Jobs, as runspan.Writer does.
 type RunSpans interface {
 	Write(ctx context.Context, task keptn.Task, result keptn.RunResult, message string)
 	Jobs(ctx context.Context, task keptn.Task, jobs []protocol.Job)

@@ -1,2 +1,2 @@
-// Package runspan writes the spans of sequences, tasks and Jobs, each once and when it is over.
+// Package runspan writes the spans of ended sequences, tasks and Jobs, each once.
 package runspan

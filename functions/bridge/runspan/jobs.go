@@ -15,8 +15,8 @@ import (
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
-// Jobs writes the spans of a task's ended Jobs once: a span of each Job below the task's, and its phases below
-// that. If a Job had several attempts, each has a span around its phases.
+// Jobs writes the spans of a task's ended Jobs once: a span for each Job below the task's, with a child for each
+// phase. Several attempts of a Job have spans around their phases.
 func (w *Writer) Jobs(ctx context.Context, task keptn.Task, jobs []protocol.Job) {
 	if len(jobs) == 0 {
 		return

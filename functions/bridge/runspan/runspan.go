@@ -14,13 +14,13 @@ import (
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
-// Writer writes the spans of sequences, tasks and Jobs, each once and when it is over. Other functions write
-// their children earlier.
+// Writer writes the spans of ended sequences, tasks and Jobs, each once. Other functions write their children
+// earlier.
 type Writer struct {
 	Tracer trace.Tracer
 	// JobTracer writes the spans of Jobs.
 	JobTracer trace.Tracer
-	// Keptn knows the sequences of tasks. If it is nil, every task is a root.
+	// Keptn knows the sequences of tasks. Without Keptn, every task is a root.
 	Keptn Sequences
 	// Ended is called once for each ended run, with its span in the context.
 	Ended func(ctx context.Context, task keptn.Task, result keptn.RunResult)
@@ -73,8 +73,8 @@ func (w *Writer) Write(ctx context.Context, task keptn.Task, result keptn.RunRes
 	w.known.addChild(sequence, child{task: task, ended: ended, result: result, message: message})
 }
 
-// titleOf returns the name of a root, which viewers show as the title of the trace (OpenTelemetry semantic
-// conventions, pipeline run: the action and the pipeline). Viewers do not show results.
+// titleOf returns the name of a root: the title of the trace in viewers, which do not show results (OpenTelemetry
+// semantic conventions, pipeline run: the action and the pipeline).
 func titleOf(task keptn.Task, what string, result keptn.RunResult) string {
 	title := "RUN " + task.Pipeline() + "/" + task.Service + " " + what
 	if result == keptn.RunCancellation {
@@ -83,8 +83,8 @@ func titleOf(task keptn.Task, what string, result keptn.RunResult) string {
 	return title
 }
 
-// beginning returns the beginning of a span, slightly before its end if it is unknown or later, because Jaeger
-// treats an empty span as a mistake.
+// beginning returns the beginning of a span. An unknown or later beginning is moved slightly before the end,
+// because Jaeger treats an empty span as a mistake.
 func beginning(began, ended time.Time) time.Time {
 	if began.IsZero() || !began.Before(ended) {
 		return ended.Add(-time.Nanosecond)

@@ -3,8 +3,6 @@ package runspan
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +42,7 @@ func (k *keptnOf) SequenceEndedAt(context.Context, keptn.Task) (time.Time, error
 	return k.ended, nil
 }
 
-// recorded returns a Writer whose clock is stopped, and its spans.
+// recorded returns a Writer with a stopped clock, and a recorder of spans.
 func recorded(asked Sequences) (*Writer, *tracetest.SpanRecorder) {
 	recorder := tracetest.NewSpanRecorder()
 	tracers := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder), sdktrace.WithIDGenerator(telemetry.IDGenerator{}))
@@ -54,7 +52,7 @@ func recorded(asked Sequences) (*Writer, *tracetest.SpanRecorder) {
 	}, recorder
 }
 
-// draw returns a line for each span: its kind, name, id, parent, times, links, result and status.
+// draw returns a line for each span: kind, name, id, parent, times, links, result and status.
 func draw(recorder *tracetest.SpanRecorder) []string {
 	var lines []string
 	for _, span := range recorder.Ended() {
@@ -138,7 +136,7 @@ func TestSequenceIsTheParentOfItsTasks(t *testing.T) {
 	const one, two = ", 0s to 1m0s = success", ", 30s to 1m0s = success"
 	tests := []struct {
 		name string
-		// tasks end one after the other; first is Keptn's answer about each by then, and after its answer later.
+		// tasks end one after the other. Keptn's answers are those of first, and later those of after.
 		tasks  []string
 		result keptn.RunResult
 		first  map[string]keptn.Count
@@ -250,7 +248,7 @@ func TestSequenceIsTheParentOfItsTasks(t *testing.T) {
 	}
 }
 
-// While a task of ours runs, Keptn is not asked whether its sequence has ended.
+// While a task of ours runs, Keptn is not asked about the end of the sequence.
 func TestKeptnIsNotAskedAboutASequenceWithARunningTask(t *testing.T) {
 	sequence := keptn.Sequence{ID: "sequence", Name: "delivery", TriggeredAt: fixture.Noon}
 	asked := &keptnOf{counts: map[string]keptn.Count{"1": {Standing: keptn.Completed, Sequence: sequence}, "2": {Standing: keptn.Current, Sequence: sequence}}}
@@ -288,7 +286,7 @@ func TestALateChildDoesNotRepeatItsSequence(t *testing.T) {
 	}
 }
 
-// Without a place for the sequence, its tasks are roots: no parent is missing.
+// Tasks of sequences beyond the limit are roots: no parent is missing.
 func TestSequencesAreBounded(t *testing.T) {
 	counts := map[string]keptn.Count{}
 	for number := range maxSequences + 1 {
@@ -307,8 +305,17 @@ func TestSequencesAreBounded(t *testing.T) {
 			roots++
 		}
 	}
-	if roots != 1 || len(slices.Collect(maps.Keys(writer.known.open))) != maxSequences {
+	if roots != 1 || len(writer.known.open) != maxSequences {
 		t.Errorf("%d roots", roots)
+	}
+	asked := map[string]bool{}
+	for range 2 {
+		for _, due := range writer.known.due(fixture.Noon.Add(time.Hour)) {
+			asked[due.sequence.ID] = true
+		}
+	}
+	if len(asked) != 2*maxQuestions {
+		t.Errorf("%d sequences were asked about in two rounds", len(asked))
 	}
 }
 

@@ -50,8 +50,10 @@ const (
 	// task of ours has ended. The pause doubles.
 	firstQuestion = 10 * time.Second
 	lastQuestion  = 5 * time.Minute
-	// maxSequenceAge is when a sequence is written although Keptn does not say that it ended.
+	// maxSequenceAge is when a sequence is written although Keptn does not report its end.
 	maxSequenceAge = 24 * time.Hour
+	// maxQuestions bounds the questions at a time.
+	maxQuestions = 10
 	// maxSequences bounds the sequences that wait for their end. Beyond it, tasks are roots.
 	maxSequences = 10000
 )
@@ -77,11 +79,11 @@ func (w *Writer) ask(ctx context.Context) {
 	for _, due := range w.known.due(w.Now()) {
 		count, err := w.Counter().Count(ctx, due.task)
 		if err != nil {
-			continue // it is due again
+			continue // asked again later
 		}
 		result := count.Sequence.Result
 		if count.Sequence.ID == "" && count.Over() {
-			result = keptn.RunCancellation // its project was deleted
+			result = keptn.RunCancellation // the project was deleted
 		}
 		if result == "" {
 			continue
@@ -140,7 +142,7 @@ func (w *Writer) sequenceOf(ctx context.Context, task keptn.Task) keptn.Sequence
 	return sequence
 }
 
-// sequences are the sequences of tasks. It is safe for concurrent use, and its zero value is ready.
+// sequences are the sequences of tasks. The zero value is ready, and safe for concurrent use.
 type sequences struct {
 	mutex sync.Mutex
 	// byTask has the sequence of each task.
@@ -154,7 +156,7 @@ type openSequence struct {
 	sequence keptn.Sequence
 	// task is the last task of ours that ended.
 	task keptn.Task
-	// began is when the sequence was triggered, and at when it ended.
+	// began and at are the beginning and the end of the sequence.
 	began, at time.Time
 	// failure is the message of a failed task of ours.
 	failure string
@@ -178,7 +180,7 @@ func (s *sequences) learn(task keptn.Task, count keptn.Count) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.byTask == nil {
-		s.byTask, _ = lru.New[string, keptn.Sequence](maxSequences) // it fails only for a size that is not positive
+		s.byTask, _ = lru.New[string, keptn.Sequence](maxSequences) // fails only for sizes below 1
 	}
 	s.byTask.Add(task.TriggeredID, count.Sequence)
 	if known := s.open[count.Sequence.ID]; known != nil {
@@ -229,15 +231,20 @@ func (s *sequences) addChild(sequence keptn.Sequence, of child) {
 	}
 }
 
-// due returns the sequences that Keptn must be asked about now, and schedules the next question.
+// due returns sequences that Keptn must be asked about now, those that wait longest, and schedules their next
+// question.
 func (s *sequences) due(now time.Time) []openSequence {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	var due []openSequence
+	var waiting []*openSequence
 	for _, known := range s.open {
-		if known.nextQuestion.IsZero() || now.Before(known.nextQuestion) {
-			continue
+		if !known.nextQuestion.IsZero() && !now.Before(known.nextQuestion) {
+			waiting = append(waiting, known)
 		}
+	}
+	slices.SortFunc(waiting, func(one, other *openSequence) int { return one.nextQuestion.Compare(other.nextQuestion) })
+	var due []openSequence
+	for _, known := range waiting[:min(len(waiting), maxQuestions)] {
 		known.pause = min(2*known.pause, lastQuestion)
 		known.nextQuestion = now.Add(known.pause)
 		due = append(due, *known)

@@ -177,7 +177,7 @@ type Execution struct {
 	} `json:"status"`
 }
 
-// lenientTime is a time that only traces need, zero if it is invalid.
+// lenientTime is a time that only traces need. An invalid time is zero.
 type lenientTime struct{ time.Time }
 
 func (t *lenientTime) UnmarshalJSON(content []byte) error {
@@ -212,7 +212,7 @@ func (c *Client) SequenceState(ctx context.Context, project, keptnContext string
 	return state.State, err
 }
 
-// SequenceEndedAt returns when the sequence of a task ended, by the latest event of its stage.
+// SequenceEndedAt returns the end of a task's sequence: the time of the latest event of the stage.
 func (c *Client) SequenceEndedAt(ctx context.Context, task keptn.Task) (time.Time, error) {
 	state, err := c.sequenceState(ctx, task.Project, task.Context)
 	if err != nil {

@@ -83,7 +83,7 @@ func sequenceOf(task keptn.Task, executions []Execution) keptn.Sequence {
 	return sequence
 }
 
-// result returns how a sequence ended, and the task with which it failed.
+// result returns the result of an ended sequence, and the failed task, if any.
 func (e *Execution) result() (keptn.RunResult, string) {
 	switch e.Status.State {
 	case stateFinished, stateAborted, stateTimedOut:

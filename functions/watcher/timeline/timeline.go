@@ -13,7 +13,7 @@ import (
 	"github.com/job-executor/job-executor/functions/run"
 )
 
-// Evidence is an ended Job with everything that its timeline needs.
+// Evidence is an ended Job with everything that the timeline needs.
 type Evidence struct {
 	// Task is that of its run.
 	Task keptn.Task
@@ -24,7 +24,7 @@ type Evidence struct {
 	// Result is the result of the Job, and Failure the user's message about it, empty on success.
 	Result  keptn.RunResult
 	Failure string
-	// Ended returns how the task's container in a pod failed, empty if it did not.
+	// Ended returns how the task's container in a pod failed; empty on success.
 	Ended func(pod *corev1.Pod) string
 }
 
