@@ -106,6 +106,13 @@ func (c *clock) reach(at time.Time) time.Time {
 	return c.at
 }
 
+// pass moves the clock to a time, even after the end.
+func (c *clock) pass(at time.Time) {
+	if at.After(c.at) {
+		c.at = at
+	}
+}
+
 // line is a timeline under construction.
 type line struct {
 	Evidence
@@ -117,8 +124,12 @@ type line struct {
 	hasRun bool
 }
 
-// add adds a phase from the end of the one before it until a time.
+// add adds a phase from the end of the one before it until a time. Phases of the same second begin a microsecond
+// apart, so that viewers show them in their order.
 func (l *line) add(phase protocol.Phase, until time.Time) {
+	if count := len(l.Job.Phases); count > 0 {
+		l.clock.pass(l.Job.Phases[count-1].Began.Add(time.Microsecond))
+	}
 	phase.Began = l.clock.at
 	phase.Ended = l.clock.reach(until)
 	l.Job.Phases = append(l.Job.Phases, phase)

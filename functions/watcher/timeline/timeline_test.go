@@ -56,7 +56,8 @@ func pod(created int, init, task []corev1.ContainerStatus) corev1.Pod {
 // draw returns a line for each phase: its attempt, name, seconds, exit code, failure and events.
 func draw(job protocol.Job) []string {
 	seconds := func(at time.Time) string { return fmt.Sprint(at.Sub(noon).Seconds()) }
-	lines := []string{"Job " + seconds(job.Began) + "-" + seconds(job.Ended)}
+	lines := []string{"Job " + seconds(job.Began) + "-" + seconds(job.Ended.Truncate(time.Millisecond))}
+	seconds = func(at time.Time) string { return fmt.Sprint(at.Truncate(time.Millisecond).Sub(noon).Seconds()) }
 	for _, phase := range job.Phases {
 		line := fmt.Sprintf("%d %s %s-%s", phase.Attempt, phase.Name, seconds(phase.Began), seconds(phase.Ended))
 		if phase.Pod != "" {
@@ -204,7 +205,7 @@ func TestPhasesOfAJob(t *testing.T) {
 				run.CreatedAnnotation, noon.Format(time.RFC3339Nano)),
 			pods: []corev1.Pod{pod(1, nil, ended(2, 8, 0))},
 			want: []string{
-				"Job 1e-06-9", "0 queued 1e-06-1", "1 pending 1-2 pod-1@node (FailedScheduling) (Pulling)", "1 run 2-8 pod-1@node exit 0", "0 finalizing 8-9",
+				"Job 1e-06-9", "0 queued 0-1", "1 pending 1-2 pod-1@node (FailedScheduling) (Pulling)", "1 run 2-8 pod-1@node exit 0", "0 finalizing 8-9",
 			},
 		},
 		{
@@ -226,6 +227,14 @@ func TestPhasesOfAJob(t *testing.T) {
 			}, noon.Add(time.Minute))
 			if difference := cmp.Diff(test.want, draw(got)); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
+			}
+			for index := 1; index < len(got.Phases); index++ {
+				if before, after := got.Phases[index-1], got.Phases[index]; !after.Began.After(before.Began) || after.Began.Before(before.Ended) {
+					t.Errorf("%s begins at %s, and %s lasts from %s to %s", after.Name, after.Began, before.Name, before.Began, before.Ended)
+				}
+			}
+			if last := got.Phases[len(got.Phases)-1]; got.Ended.Before(last.Ended) {
+				t.Errorf("%s ends at %s, after the Job at %s", last.Name, last.Ended, got.Ended)
 			}
 		})
 	}
