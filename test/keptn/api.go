@@ -110,6 +110,7 @@ func (s *Server) controlPlane() http.Handler {
 	locked("GET /v1/sequence/{project}", s.listSequences)
 	locked("GET /v1/sequence-execution", s.listExecutions)
 	locked("GET /v1/project", s.listProjects)
+	locked("GET /v1/project/{project}", s.getProject)
 	locked("POST /v1/project", s.postProject)
 	locked("POST /v1/project/{project}/service", s.postService)
 	locked("POST /v1/uniform/registration", s.register)
@@ -353,21 +354,34 @@ func (s *Server) postService(writer http.ResponseWriter, request *http.Request) 
 func (s *Server) listProjects(writer http.ResponseWriter, _ *http.Request) {
 	projects := []any{}
 	for _, name := range slices.Sorted(maps.Keys(s.projects)) {
-		project := s.projects[name]
-		stages := []any{}
-		for _, stage := range project.shipyard.Spec.Stages {
-			services := []any{}
-			for _, service := range project.services {
-				services = append(services, map[string]any{"serviceName": service, "creationDate": project.created(), "openRemediations": nil})
-			}
-			stages = append(stages, map[string]any{"stageName": stage.Name, "services": services})
-		}
-		projects = append(projects, map[string]any{
-			"projectName": name, "shipyard": string(project.shipyardYAML), "shipyardVersion": project.shipyard.ApiVersion, "stages": stages,
-			"creationDate": project.created(), "gitCredentials": project.credentials, "isUpstreamAutoProvisioned": false,
-		})
+		projects = append(projects, s.projects[name].describe(name))
 	}
 	answer(writer, http.StatusOK, map[string]any{"projects": projects, "nextPageKey": "0", "totalCount": len(projects)})
+}
+
+// getProject returns one entry of the list.
+func (s *Server) getProject(writer http.ResponseWriter, request *http.Request) {
+	name := request.PathValue("project")
+	if s.projects[name] == nil {
+		refuse(writer, http.StatusNotFound, "project not found")
+		return
+	}
+	answer(writer, http.StatusOK, s.projects[name].describe(name))
+}
+
+func (p *project) describe(name string) map[string]any {
+	stages := []any{}
+	for _, stage := range p.shipyard.Spec.Stages {
+		services := []any{}
+		for _, service := range p.services {
+			services = append(services, map[string]any{"serviceName": service, "creationDate": p.created(), "openRemediations": nil})
+		}
+		stages = append(stages, map[string]any{"stageName": stage.Name, "services": services})
+	}
+	return map[string]any{
+		"projectName": name, "shipyard": string(p.shipyardYAML), "shipyardVersion": p.shipyard.ApiVersion, "stages": stages,
+		"creationDate": p.created(), "gitCredentials": p.credentials, "isUpstreamAutoProvisioned": false,
+	}
 }
 
 func (s *Server) register(writer http.ResponseWriter, request *http.Request) {

@@ -22,8 +22,8 @@ import (
 type keptnOf struct {
 	counts map[string]keptn.Count
 	// ended is when sequences ended; zero if Keptn does not know.
-	ended time.Time
-	asked int
+	ended               time.Time
+	asked, repositories int
 }
 
 func (k *keptnOf) Count(_ context.Context, task keptn.Task) (keptn.Count, error) {
@@ -40,6 +40,11 @@ func (k *keptnOf) SequenceEndedAt(context.Context, keptn.Task) (time.Time, error
 		return time.Time{}, fixture.ErrDown
 	}
 	return k.ended, nil
+}
+
+func (k *keptnOf) RepositoryURL(context.Context, string) (string, error) {
+	k.repositories++
+	return "https://git.example.com/shop.git", nil
 }
 
 // recorded returns a Writer with a stopped clock, and a recorder of spans.
@@ -265,6 +270,20 @@ func TestKeptnIsNotAskedAboutASequenceWithARunningTask(t *testing.T) {
 	writer.ask(t.Context())
 	if asked.asked != 0 {
 		t.Errorf("Keptn was asked %d times", asked.asked)
+	}
+}
+
+func TestKeptnIsAskedForARepositoryOnceAnHour(t *testing.T) {
+	asked := &keptnOf{}
+	writer, _ := recorded(asked)
+	for _, test := range []struct {
+		after time.Duration
+		asked int
+	}{{0, 1}, {repositoryAge, 1}, {repositoryAge + time.Second, 2}} {
+		writer.Now = func() time.Time { return fixture.Noon.Add(test.after) }
+		if got := writer.repositoryOf(t.Context(), "p"); got != "https://git.example.com/shop.git" || asked.repositories != test.asked {
+			t.Errorf("after %s: got %s, asked %d times", test.after, got, asked.repositories)
+		}
 	}
 }
 

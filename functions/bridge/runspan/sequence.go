@@ -22,6 +22,8 @@ type Sequences interface {
 	keptn.Counter
 	// SequenceEndedAt returns when the sequence of a task ended.
 	SequenceEndedAt(ctx context.Context, task keptn.Task) (time.Time, error)
+	// RepositoryURL returns the URL of a project's Git repository, empty if there is none.
+	RepositoryURL(ctx context.Context, project string) (string, error)
 }
 
 // Counter returns a counter from which the writer also learns the sequences of tasks. So Keptn gets no further
@@ -52,6 +54,8 @@ const (
 	lastQuestion  = 5 * time.Minute
 	// maxSequenceAge is when a sequence is written although Keptn does not report its end.
 	maxSequenceAge = 24 * time.Hour
+	// repositoryAge is how long the URL of a repository is remembered.
+	repositoryAge = time.Hour
 	// maxQuestions bounds the questions at a time.
 	maxQuestions = 10
 	// maxSequences bounds the sequences that wait for their end. Beyond it, tasks are roots.
@@ -108,6 +112,9 @@ func (w *Writer) writeEnded(ctx context.Context) {
 		if task.URL != "" {
 			attributes = append(attributes, semconv.CICDPipelineRunURLFull(task.URL))
 		}
+		if repository := w.repositoryOf(ctx, task.Project); repository != "" {
+			attributes = append(attributes, semconv.VCSRepositoryURLFull(repository))
+		}
 		if sequence.Result != "" {
 			attributes = append(attributes, semconv.CICDPipelineResultKey.String(string(sequence.Result)))
 		}
@@ -122,6 +129,30 @@ func (w *Writer) writeEnded(ctx context.Context) {
 		fail(span, sequence.Result, cmp.Or(ended.failure, fmt.Sprintf("Task %s failed.", sequence.FailedTask)))
 		span.End(trace.WithTimestamp(ended.at))
 	}
+}
+
+// repository is the URL of a project's repository, and when Keptn was asked for it.
+type repository struct {
+	url string
+	at  time.Time
+}
+
+// repositoryOf returns the URL of a project's repository, empty if it is unknown. It asks Keptn once per
+// repositoryAge.
+func (w *Writer) repositoryOf(ctx context.Context, project string) string {
+	if w.repositories == nil {
+		w.repositories, _ = lru.New[string, repository](maxSequences)
+	}
+	known, ok := w.repositories.Get(project)
+	if !ok || w.Now().Sub(known.at) > repositoryAge {
+		address, err := w.Keptn.RepositoryURL(ctx, project)
+		if err != nil {
+			address = known.url // the span lacks it, or has an old one
+		}
+		known = repository{address, w.Now()}
+		w.repositories.Add(project, known)
+	}
+	return known.url
 }
 
 // sequenceOf returns the sequence of a task, without an ID if it is unknown. It asks Keptn about tasks that nobody

@@ -249,6 +249,21 @@ func (c *Client) sequenceState(ctx context.Context, project, keptnContext string
 	return answer.States[0], nil
 }
 
+// RepositoryURL returns the URL of a project's Git repository, without credentials; empty if Keptn has none.
+func (c *Client) RepositoryURL(ctx context.Context, project string) (string, error) {
+	var answer models.Project
+	address := c.Endpoints.ControlPlane + "/project/" + url.PathEscape(project)
+	if err := c.call(ctx, http.MethodGet, address, nil, &answer, "projectName"); err != nil || answer.GitCredentials == nil {
+		return "", err
+	}
+	parsed, err := url.Parse(answer.GitCredentials.RemoteURL)
+	if err != nil {
+		return "", errors.New("the URL of the project's Git repository is invalid") // without the URL: it may have credentials
+	}
+	parsed.User, parsed.RawQuery, parsed.Fragment = nil, "", ""
+	return parsed.String(), nil
+}
+
 // Register registers an integration and returns its id. For a known name and namespace, Keptn keeps the
 // subscriptions.
 func (c *Client) Register(ctx context.Context, integration models.Integration) (string, error) {

@@ -481,6 +481,26 @@ func TestSequenceOfATask(t *testing.T) {
 	}
 }
 
+func TestRepositoryHasNoCredentials(t *testing.T) {
+	for remote, want := range map[string]string{
+		`{"remoteURL":"https://user:secret@git.example.com/shop.git?token=secret#secret","user":"keptn"}`: "https://git.example.com/shop.git",
+		`{"remoteURL":"ssh://git@git.example.com/shop.git"}`:                                              "ssh://git.example.com/shop.git",
+		`null`: "",
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+			if request.URL.Path != "/controlPlane/v1/project/p" {
+				http.NotFound(writer, request)
+			}
+			_, _ = writer.Write([]byte(`{"projectName":"p","gitCredentials":` + remote + `}`))
+		}))
+		client := &Client{Endpoints: GatewayEndpoints(server.URL), HTTP: http.DefaultClient}
+		if got, err := client.RepositoryURL(t.Context(), "p"); err != nil || got != want {
+			t.Errorf("%s: got %s, %v", remote, got, err)
+		}
+		server.Close()
+	}
+}
+
 // A slow Keptn, and one that fails, is asked less often, but not for ever less.
 func TestKeptnIsAskedLessOftenThanItCanBear(t *testing.T) {
 	const interval = time.Second
