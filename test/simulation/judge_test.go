@@ -94,6 +94,7 @@ type taskEvent struct {
 // judge looks at how each task ended.
 func (w *world) judge() (tasks int) {
 	w.judgeTraffic()
+	w.judgeSpans()
 	var answer struct{ Events []taskEvent }
 	w.ask(http.MethodGet, "/mongodb-datastore/event", nil, &answer)
 	finished := map[string]taskEvent{}

@@ -19,7 +19,6 @@ import (
 	"time"
 
 	noopmetric "go.opentelemetry.io/otel/metric/noop"
-	"go.opentelemetry.io/otel/trace/noop"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -109,6 +108,10 @@ type world struct {
 	processes map[string]*process
 	// planned is the one thing that goes wrong, nil where chance decides.
 	planned *plannedFault
+
+	spans spans
+	// deaths counts the processes that died before the end.
+	deaths int
 
 	harshness
 	outages
@@ -307,6 +310,11 @@ func (w *world) keep(name string, hosts []string, start func(ctx context.Context
 			}
 		}()
 		<-process.ctx.Done()
+		if w.ctx.Err() == nil {
+			w.mutex.Lock()
+			w.deaths++
+			w.mutex.Unlock()
+		}
 		for _, host := range hosts {
 			w.network.Handle(host, nil)
 		}
@@ -332,7 +340,7 @@ func (w *world) environment(process *process) embedded.Environment {
 		KeptnTransport: process,
 		Telemetry: &telemetry.Signals{
 			Log:     w.log.With("function", process.name),
-			Tracers: noop.NewTracerProvider(), JobTracers: noop.NewTracerProvider(),
+			Tracers: tracers(process), JobTracers: tracers(process), IsTraced: true,
 			Meters: noopmetric.NewMeterProvider(),
 		},
 		Jitter: func(most time.Duration) time.Duration {
