@@ -21,13 +21,7 @@ func TestJobsProvideTheSLIsOfAnEvaluation(t *testing.T) {
 	installed := connect(t)
 	overEachTransport(t, installed, system.CountingTime, func(t *testing.T, _ string) {
 		t.Helper()
-		files := map[string]string{}
-		for name, path := range map[string]string{"job/config.yaml": "evaluation.yaml", "slo.yaml": "evaluation/slo.yaml"} {
-			content, err := os.ReadFile(filepath.Join("../examples", path))
-			must(t, err)
-			files[name] = string(content)
-		}
-		project := createProject(t, installed, []string{"evaluation"}, files)
+		project := createProject(t, installed, []string{"evaluation"}, evaluating(t))
 		for errorRate, result := range map[string]string{"0.5": "pass", "3": "warning", "7": "fail", "unknown": "fail"} {
 			keptnContext := triggerWith(t, installed, project, map[string]any{"labels": map[string]string{"errors": errorRate, "time": "310"}})
 			var events []console.Event
@@ -50,10 +44,27 @@ func TestJobsProvideTheSLIsOfAnEvaluation(t *testing.T) {
 					compare(t, "evaluation of "+errorRate, result, event.Data.Result)
 				}
 			}
-			if errorRate == "0.5" {
-				traced(t, installed, keptnContext, treeOf(project, "get-sli", "success", "", traces.Job("error rate", "success", "")+
-					traces.Job("response time", "success", "", "finalizing", "pending", "queued", "run")+traces.Sent("get-sli")+traces.Completed("get-sli")))
-			}
 		}
 	})
+}
+
+// evaluating are the files of the example of an evaluation.
+func evaluating(t *testing.T) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	for name, path := range map[string]string{"job/config.yaml": "evaluation.yaml", "slo.yaml": "evaluation/slo.yaml"} {
+		content, err := os.ReadFile(filepath.Join("../examples", path))
+		must(t, err)
+		files[name] = string(content)
+	}
+	return files
+}
+
+// A get-sli event of lighthouse-service belongs to the sequence that is evaluated.
+func TestTraceOfAnEvaluation(t *testing.T) {
+	installed := connect(t)
+	project := createProject(t, installed, []string{"evaluation"}, evaluating(t))
+	keptnContext := triggerWith(t, installed, project, map[string]any{"labels": map[string]string{"errors": "0.5", "time": "310"}})
+	traced(t, installed, keptnContext, treeOf(project, "get-sli", "success", "", traces.Job("error rate", "success", "")+
+		traces.Job("response time", "success", "", "finalizing", "pending", "queued", "run")+traces.Sent("get-sli")+traces.Completed("get-sli")))
 }
