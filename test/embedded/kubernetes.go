@@ -93,6 +93,8 @@ const (
 	Refused
 	// Unschedulable is a pod without a suitable node.
 	Unschedulable
+	// Unpullable is a pod whose image does not exist.
+	Unpullable
 	// NodeLost is a pod on a lost node. Neither it nor its Job can end until the node is back.
 	NodeLost
 )

@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	batchv1 "k8s.io/api/batch/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/job-executor/job-executor/functions/function"
@@ -33,8 +34,9 @@ type Options struct {
 	Directory string
 	// Manifests is the directory config/.
 	Manifests string
-	// Programs replace images' containers.
+	// Programs replace images' containers, and Fate decides what happens to pods; nil runs all.
 	Programs map[string]Program
+	Fate     func(job *batchv1.Job) Fate
 	// Settings replace those of the manifests' ConfigMaps.
 	Settings map[string]string
 	// Objects are added to the cluster, such as Secrets for tasks.
@@ -116,6 +118,7 @@ func Start(ctx context.Context, options Options) (*System, error) {
 		programs[image] = program
 	}
 	system.Cluster, err = NewKubernetes(KubernetesOptions{
+		Fate:    options.Fate,
 		Context: ctx, Runtime: &Processes{Programs: programs}, Directory: filepath.Join(options.Directory, "pods"), NewID: uuid.NewString,
 	}, append(Objects(manifests), options.Objects...)...)
 	tokenFile := filepath.Join(options.Directory, "token")

@@ -1,7 +1,9 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -10,6 +12,7 @@ import (
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
+	batchv1 "k8s.io/api/batch/v1"
 
 	"github.com/job-executor/job-executor/functions/telemetry"
 	"github.com/job-executor/job-executor/test/console"
@@ -118,4 +121,30 @@ func TestTraceOfAQueuedRun(t *testing.T) {
 	keptnContext := begin(t, asked.Keptn, "queued", "apiVersion: v2\nactions:\n- {name: A, event: test.triggered, image: busybox, cmd: ['true']}\n")
 	asked.Await(t, keptnContext, "SERVER bridge RUN queued/dev/cart pipeline = success\n  INTERNAL bridge test = success"+
 		traces.Job("A", "success", "", "finalizing", "pending", "queued", "run")+traces.Sent("test")+traces.Completed("test"))
+}
+
+// However often the end of a Job is reported, its trace shows once why the Job could not start.
+func TestTraceOfAJobWhoseImageCannotBePulled(t *testing.T) {
+	system := start(t, Options{Settings: map[string]string{"START_DEADLINE": "2s"}, Fate: func(*batchv1.Job) Fate { return Unpullable }})
+	asked := tracesOf(system)
+	keptnContext := begin(t, asked.Keptn, "unpullable", "apiVersion: v2\nactions:\n- {name: A, event: test.triggered, image: 'registry.invalid/nothing:1'}\n")
+	var message string
+	if err := console.Eventually(t.Context(), flowLimit, func(ctx context.Context) error {
+		events, err := asked.Events(ctx, keptnContext)
+		for _, event := range console.Ours(events) {
+			if event.Type == "sh.keptn.event.test.finished" {
+				message = strings.TrimSpace(event.Data.Message)
+				return nil
+			}
+		}
+		return cmp.Or(err, errors.New("the task has not finished"))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	reason, ok := strings.CutPrefix(message, "Task 'A' failed: ")
+	if !ok || !strings.Contains(reason, "Image registry.invalid/nothing:1 of container task cannot be pulled: manifest unknown") {
+		t.Fatal(message)
+	}
+	asked.Await(t, keptnContext, "SERVER bridge RUN unpullable/dev/cart pipeline = failure ! "+message+"\n  INTERNAL bridge test = error ! "+message+
+		traces.Job("A", "error", reason, "pending ! "+reason)+traces.Sent("test")+traces.Completed("test"))
 }
