@@ -192,6 +192,10 @@ func TestTraces(t *testing.T) {
 	installed := connect(t)
 	overEachTransport(t, installed, system.CountingTime, func(t *testing.T, _ string) {
 		t.Helper()
+		// A bridge that was just replaced holds events back until its predecessor's are counted. They are sent late,
+		// and so elsewhere in the tree.
+		project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "hello\n"})
+		succeeds(t, installed, project, keptnContext)
 		traces.Test(t, tracesOf(installed))
 	})
 }
