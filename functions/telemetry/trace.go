@@ -56,20 +56,29 @@ func WithRun(ctx context.Context, task keptn.Task) context.Context {
 	return WithParent(ctx, TraceID(task.Context), SpanID(task.TriggeredID))
 }
 
-// TaskAttributes returns the attributes of a span about a task (OpenTelemetry semantic conventions, CICD and VCS,
-// and Keptn's terms). A pipeline is a stage of a project, and a run of it is a sequence.
-func TaskAttributes(task keptn.Task) []attribute.KeyValue {
+// SequenceAttributes returns the attributes of a span about the sequence of a task (OpenTelemetry semantic
+// conventions, CICD, and Keptn's terms). A pipeline is a stage of a project, and a run of the pipeline is a sequence.
+func SequenceAttributes(task keptn.Task) []attribute.KeyValue {
 	attributes := []attribute.KeyValue{
-		semconv.CICDPipelineName(task.Pipeline()), semconv.CICDPipelineRunID(task.Context),
-		semconv.CICDPipelineTaskName(task.Name), semconv.CICDPipelineTaskRunID(task.TriggeredID),
-		attribute.String("keptn.context", task.Context), attribute.String("keptn.project", task.Project), attribute.String("keptn.stage", task.Stage),
-		attribute.String("keptn.service", task.Service), attribute.String("keptn.task", task.Name),
+		semconv.CICDPipelineName(task.Pipeline()), semconv.CICDPipelineRunID(task.Context), attribute.String("keptn.context", task.Context),
+		attribute.String("keptn.project", task.Project), attribute.String("keptn.stage", task.Stage), attribute.String("keptn.service", task.Service),
 	}
+	if task.URL != "" {
+		attributes = append(attributes, semconv.CICDPipelineRunURLFull(task.URL))
+	}
+	return attributes
+}
+
+// TaskAttributes returns the attributes of a span about a task, besides those of its sequence (OpenTelemetry
+// semantic conventions, CICD and VCS).
+func TaskAttributes(task keptn.Task) []attribute.KeyValue {
+	attributes := append(SequenceAttributes(task), semconv.CICDPipelineTaskName(task.Name), semconv.CICDPipelineTaskRunID(task.TriggeredID),
+		attribute.String("keptn.task", task.Name))
 	if kind, ok := taskTypes()[task.Name]; ok {
 		attributes = append(attributes, kind)
 	}
 	if task.URL != "" {
-		attributes = append(attributes, semconv.CICDPipelineRunURLFull(task.URL), semconv.CICDPipelineTaskRunURLFull(task.URL))
+		attributes = append(attributes, semconv.CICDPipelineTaskRunURLFull(task.URL))
 	}
 	if task.GitCommitID != "" {
 		attributes = append(attributes, semconv.VCSRefHeadRevision(task.GitCommitID))

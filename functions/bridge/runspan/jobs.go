@@ -37,13 +37,10 @@ func (w *Writer) Jobs(ctx context.Context, task keptn.Task, jobs []protocol.Job)
 
 func (w *Writer) job(ctx context.Context, task keptn.Task, job protocol.Job) {
 	writer := jobWriter{tracer: w.JobTracer, traceID: telemetry.TraceID(task.Context), job: job}
-	attributes := []attribute.KeyValue{
-		semconv.CICDPipelineName(task.Pipeline()), semconv.CICDPipelineRunID(task.Context),
+	attributes := append(telemetry.SequenceAttributes(task),
 		semconv.CICDPipelineTaskName(job.Task), semconv.CICDPipelineTaskRunID(job.UID), semconv.CICDPipelineTaskRunResultKey.String(string(job.Result)),
 		semconv.K8SJobName(job.Name), semconv.K8SJobUID(job.UID), semconv.K8SNamespaceName(job.Namespace),
-		attribute.String("keptn.context", task.Context), attribute.String("keptn.project", task.Project), attribute.String("keptn.stage", task.Stage),
-		attribute.String("keptn.service", task.Service), attribute.String("keptn.task", task.Name), attribute.String("job_executor.action", job.Action),
-	}
+		attribute.String("keptn.task", task.Name), attribute.String("job_executor.action", job.Action))
 	if task.URL != "" {
 		attributes = append(attributes, semconv.CICDPipelineTaskRunURLFull(task.URL))
 	}
@@ -114,7 +111,10 @@ func (w jobWriter) attempt(ctx context.Context, first int, phases []protocol.Pha
 func (w jobWriter) phase(ctx context.Context, index int, phase protocol.Phase) {
 	var attributes []attribute.KeyValue
 	if phase.Pod != "" {
-		attributes = append(attributes, semconv.K8SPodName(phase.Pod), semconv.K8SNodeName(phase.Node))
+		attributes = append(attributes, semconv.K8SPodName(phase.Pod))
+	}
+	if phase.Node != "" { // otherwise no node could run the pod
+		attributes = append(attributes, semconv.K8SNodeName(phase.Node))
 	}
 	if phase.ExitCode != nil {
 		attributes = append(attributes, semconv.ProcessExitCode(int(*phase.ExitCode)))

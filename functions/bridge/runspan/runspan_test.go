@@ -182,6 +182,14 @@ func TestSequenceIsTheParentOfItsTasks(t *testing.T) {
 			},
 		},
 		{
+			name: "it timed out in a task of others", tasks: []string{"1"}, asked: 1, ended: fixture.Noon.Add(90 * time.Second),
+			first: map[string]keptn.Count{"1": counted(sequence(""))}, after: map[string]keptn.Count{"1": counted(sequence(keptn.RunTimeout))},
+			want: []string{
+				"internal test " + taskOne + " below " + sequenceID + one,
+				"server RUN p/s/v delivery " + sequenceID + ", -1s to 1m30s = timeout ! The sequence timed out.",
+			},
+		},
+		{
 			name: "it was aborted", tasks: []string{"1"}, result: keptn.RunCancellation, first: map[string]keptn.Count{"1": counted(sequence(keptn.RunCancellation))},
 			want: []string{
 				"internal test " + taskOne + " below " + sequenceID + ", 0s to 1m0s = cancellation",

@@ -104,14 +104,7 @@ func (w *Writer) ask(ctx context.Context) {
 func (w *Writer) writeEnded(ctx context.Context) {
 	for _, ended := range w.known.removeEnded(w.Now()) {
 		task, sequence := ended.task, ended.sequence
-		attributes := []attribute.KeyValue{
-			semconv.CICDPipelineActionNameRun, semconv.CICDPipelineName(task.Pipeline()), semconv.CICDPipelineRunID(task.Context),
-			attribute.String("keptn.context", task.Context), attribute.String("keptn.project", task.Project), attribute.String("keptn.stage", task.Stage),
-			attribute.String("keptn.service", task.Service), attribute.String("keptn.sequence", sequence.Name),
-		}
-		if task.URL != "" {
-			attributes = append(attributes, semconv.CICDPipelineRunURLFull(task.URL))
-		}
+		attributes := append(telemetry.SequenceAttributes(task), semconv.CICDPipelineActionNameRun, attribute.String("keptn.sequence", sequence.Name))
 		if repository := w.repositoryOf(ctx, task.Project); repository != "" {
 			attributes = append(attributes, semconv.VCSRepositoryURLFull(repository))
 		}
@@ -126,7 +119,7 @@ func (w *Writer) writeEnded(ctx context.Context) {
 			options = append(options, trace.WithLinks(trace.LinkFromContext(previous)))
 		}
 		_, span := telemetry.Start(ctx, w.Tracer, telemetry.TraceID(task.Context), telemetry.SpanID(sequence.ID), titleOf(task, sequence.Name, sequence.Result), options...)
-		fail(span, sequence.Result, cmp.Or(ended.failure, fmt.Sprintf("Task %s failed.", sequence.FailedTask)))
+		fail(span, sequence.Result, ended.reason())
 		span.End(trace.WithTimestamp(ended.at))
 	}
 }
@@ -194,6 +187,18 @@ type openSequence struct {
 	// nextQuestion is when Keptn is asked whether the sequence has ended; zero while a task of ours runs.
 	nextQuestion time.Time
 	pause        time.Duration
+}
+
+// reason returns why the sequence failed.
+func (o *openSequence) reason() string {
+	switch {
+	case o.failure != "":
+		return o.failure
+	case o.sequence.FailedTask != "":
+		return fmt.Sprintf("Task %s failed.", o.sequence.FailedTask)
+	default:
+		return "The sequence timed out."
+	}
 }
 
 // child is an ended task.
