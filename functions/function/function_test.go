@@ -399,7 +399,9 @@ func TestColdStartIsASpan(t *testing.T) {
 		want   []string
 	}{
 		"the function started for the event": {sentAt: []string{ago(5 * time.Second)}, want: []string{"cold start true", "process reply true"}},
-		"only the first event waited":        {sentAt: []string{ago(5 * time.Second), ago(5 * time.Second)}, want: []string{"cold start true", "process reply true", "process reply false"}},
+		"only the first event waited": {
+			sentAt: []string{ago(5 * time.Second), ago(5 * time.Second)}, want: []string{"cold start true", "process reply true", "process reply false"},
+		},
 		"the function ran before":            {sentAt: []string{ago(-time.Minute)}, want: []string{"process reply true"}},
 		"the sender's clock is far behind":   {sentAt: []string{ago(time.Hour)}, want: []string{"process reply true"}},
 		"the sender does not say when":       {sentAt: []string{""}, want: []string{"process reply true"}},

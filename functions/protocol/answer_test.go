@@ -28,13 +28,16 @@ func TestAnswersSurviveTheBroker(t *testing.T) {
 			Data: map[string]any{"number": json.Number("9007199254740993.0"), "list": []any{nil, true, "x"}, "object": map[string]any{"a": json.Number("1e-7")}},
 		},
 		Logged: "a silent action failed", RunResult: keptn.RunFailure, EndedAt: noon.Add(time.Nanosecond),
-		Jobs: []Job{{Namespace: "jobs", Name: "job-1", UID: "uid", Action: "A", Task: "T", Result: keptn.RunFailure, Failure: "no", Began: noon, Ended: noon.Add(time.Second), Phases: []Phase{
-			{Name: PhaseQueued, Began: noon, Ended: noon.Add(time.Nanosecond)},
-			{
-				Name: PhaseRun, Attempt: 1, Began: noon, Ended: noon, Failure: "no", Pod: "pod", Node: "node", ExitCode: new(int32(3)),
-				Events: []PodEvent{{At: noon, Reason: "Pulling", Message: "an image"}},
+		Jobs: []Job{{
+			Namespace: "jobs", Name: "job-1", UID: "uid", Action: "A", Task: "T", Result: keptn.RunFailure, Failure: "no", Began: noon, Ended: noon.Add(time.Second),
+			Phases: []Phase{
+				{Name: PhaseQueued, Began: noon, Ended: noon.Add(time.Nanosecond)},
+				{
+					Name: PhaseRun, Attempt: 1, Began: noon, Ended: noon, Failure: "no", Pod: "pod", Node: "node", ExitCode: new(int32(3)),
+					Events: []PodEvent{{At: noon, Reason: "Pulling", Message: "an image"}},
+				},
 			},
-		}}},
+		}},
 	}
 	started := Answer{Task: task, Phase: keptn.Started, At: noon, Outcome: keptn.Outcome{Message: "Task 'A' runs alpine"}}
 	for name, test := range map[string]struct {

@@ -478,10 +478,11 @@ actions:
 `})
 	end(t, installed, project, keptnContext)
 	const failure = "Container task failed (Reason: Error, ExitCode: 4)."
-	traced(t, installed, keptnContext, "SERVER bridge RUN "+project+"/production/shop pipeline = failure ! Task 'Two' failed: "+failure+"\nTask 'One' finished successfully!"+
+	const message = "Task 'Two' failed: " + failure + "\nTask 'One' finished successfully!"
+	traced(t, installed, keptnContext, "SERVER bridge RUN "+project+"/production/shop pipeline = failure ! "+message+
 		"\n  INTERNAL bridge deployment = success"+traces.Job("Deploy", "success", "")+traces.Sent("deployment")+traces.Completed("deployment")+
-		"\n  INTERNAL bridge test = failure ! Task 'Two' failed: "+failure+"\nTask 'One' finished successfully!"+
-		traces.Job("One", "success", "")+traces.Job("Two", "failure", failure, "finalizing", "pending", "queued", "run ! "+failure)+traces.Sent("test")+traces.Completed("test"))
+		"\n  INTERNAL bridge test = failure ! "+message+traces.Job("One", "success", "")+
+		traces.Job("Two", "failure", failure, "finalizing", "pending", "queued", "run ! "+failure)+traces.Sent("test")+traces.Completed("test"))
 }
 
 func TestMissingFileEndsTheTaskWithItsName(t *testing.T) {
@@ -643,7 +644,8 @@ func TestOnlyKeptnsLogIsToldWhereNoActionMatches(t *testing.T) {
 	must(t, err)
 	compare(t, "Jobs", 0, len(jobs))
 	must(t, installed.Abort(t.Context(), project, keptnContext))
-	traced(t, installed, keptnContext, "SERVER bridge RUN "+project+"/production/shop pipeline (aborted) = cancellation\n  INTERNAL bridge get-sli = skip"+traces.Skipped("get-sli"))
+	traced(t, installed, keptnContext, "SERVER bridge RUN "+project+"/production/shop pipeline (aborted) = cancellation"+
+		"\n  INTERNAL bridge get-sli = skip"+traces.Skipped("get-sli"))
 }
 
 func TestEventDeliveredThreeTimesRunsOnce(t *testing.T) {

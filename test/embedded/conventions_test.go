@@ -118,7 +118,7 @@ func groups() []group {
 func valueOf(span tracetest.SpanStub, key string) string {
 	for _, attribute := range span.Attributes {
 		if string(attribute.Key) == key {
-			return attribute.Value.Emit()
+			return attribute.Value.String()
 		}
 	}
 	return ""
@@ -133,7 +133,7 @@ func checkConventions(t *testing.T, spans tracetest.SpanStubs) {
 	for _, span := range spans {
 		resource := map[string]string{}
 		for _, attribute := range span.Resource.Attributes() {
-			resource[string(attribute.Key)] = attribute.Value.Emit()
+			resource[string(attribute.Key)] = attribute.Value.String()
 		}
 		if !strings.HasPrefix(resource["service.name"], "job-executor-") {
 			continue

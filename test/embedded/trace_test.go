@@ -98,7 +98,8 @@ func TestTraceOfAnEvaluation(t *testing.T) {
 	system := start(t, Options{})
 	asked := tracesOf(system)
 	files := map[string][]byte{
-		"slo.yaml": []byte("spec_version: '1.0'\ncomparison: {aggregate_function: avg}\nobjectives:\n- {sli: errors, pass: [{criteria: ['<=1']}]}\ntotal_score: {pass: '90%', warning: '75%'}\n"),
+		"slo.yaml": []byte("spec_version: '1.0'\ncomparison: {aggregate_function: avg}\nobjectives:\n- {sli: errors, pass: [{criteria: ['<=1']}]}\n" +
+			"total_score: {pass: '90%', warning: '75%'}\n"),
 		"job/config.yaml": []byte("apiVersion: v2\nactions:\n- {name: SLI, event: get-sli.triggered, image: busybox, " +
 			`cmd: [sh, -c, 'echo ''{"get-sli": {"indicatorValues": [{"metric": "errors", "value": 0.5, "success": true}]}}'' > /dev/termination-log']}` + "\n"),
 	}

@@ -117,7 +117,7 @@ func abort(ctx context.Context, system System, project, keptnContext string) err
 }
 
 func questions() []question {
-	const passed, failed = "SERVER bridge RUN PROJECT/dev/cart pipeline = success\n", "SERVER bridge RUN PROJECT/dev/cart pipeline = failure ! "
+	const success, failure = "SERVER bridge RUN PROJECT/dev/cart pipeline = success\n", "SERVER bridge RUN PROJECT/dev/cart pipeline = failure ! "
 	action := func(rest string) string {
 		return "apiVersion: v2\nactions:\n- {name: A, event: test.triggered, image: " + image + ", " + rest + "}\n"
 	}
@@ -128,7 +128,7 @@ func questions() []question {
 		{
 			name: "which project, service and sequence is it, and where did the time go", files: map[string]string{"a.txt": "a"},
 			config: "apiVersion: v2\nactions:\n- {name: Greet, event: test.triggered, image: busybox, cmd: [cat, /keptn/a.txt], files: [a.txt]}\n",
-			want: passed + `  INTERNAL bridge test = success
+			want: success + `  INTERNAL bridge test = success
     INTERNAL jobs Greet = success
       INTERNAL fetcher read a.txt` + strings.TrimPrefix(Job("Greet", "success", "", withFiles()...), "\n    INTERNAL jobs Greet = success") +
 				Sent("test") + Completed("test"),
@@ -136,19 +136,19 @@ func questions() []question {
 		{
 			name:   "which reason did the failing task report",
 			config: action(`cmd: [sh, -c, 'echo ''{"result": "fail", "message": "p95 is 900 ms"}'' > /dev/termination-log']`),
-			want: failed + "Task 'A' failed: The task reported the result fail.\np95 is 900 ms\n  INTERNAL bridge test = failure ! Task 'A' failed: The task reported the result fail.\np95 is 900 ms" +
+			want: failure + "Task 'A' failed: The task reported the result fail.\np95 is 900 ms\n  INTERNAL bridge test = failure ! Task 'A' failed: The task reported the result fail.\np95 is 900 ms" +
 				Job("A", "failure", "The task reported the result fail.\np95 is 900 ms") + Sent("test") + Completed("test"),
 		},
 		{
 			name:   "which container failed",
 			config: action("cmd: [sh, -c, exit 3]"),
-			want: failed + "Task 'A' failed: " + exit3 + "\n  INTERNAL bridge test = failure ! Task 'A' failed: " + exit3 +
+			want: failure + "Task 'A' failed: " + exit3 + "\n  INTERNAL bridge test = failure ! Task 'A' failed: " + exit3 +
 				Job("A", "failure", exit3) + Sent("test") + Completed("test"),
 		},
 		{
 			name:   "which mistakes does the file have",
 			config: "apiVersion: v2\nactions:\n- {name: A, event: test.triggered, imag: busybox, parallell: true}\n",
-			want: failed + mistakes + "\n  INTERNAL bridge test = error ! " + mistakes + `
+			want: failure + mistakes + "\n  INTERNAL bridge test = error ! " + mistakes + `
     PRODUCER bridge send test.triggered
       CONSUMER executor process test.triggered
         CONSUMER bridge process test.finished
@@ -159,7 +159,7 @@ func questions() []question {
 		{
 			name:   "which attempt was it",
 			config: action("cmd: [sh, -c, exit 3], retries: 2"),
-			want: failed + "Task 'A' failed: " + exit3 + "\n  INTERNAL bridge test = failure ! Task 'A' failed: " + exit3 + "\n    INTERNAL jobs A = failure ! " + exit3 + strings.Repeat(`
+			want: failure + "Task 'A' failed: " + exit3 + "\n  INTERNAL bridge test = failure ! Task 'A' failed: " + exit3 + "\n    INTERNAL jobs A = failure ! " + exit3 + strings.Repeat(`
       INTERNAL jobs attempt N ! `+exit3+`
         INTERNAL jobs pending
         INTERNAL jobs run ! `+exit3, 3) + "\n      INTERNAL jobs back-off\n      INTERNAL jobs finalizing" + Sent("test") + Completed("test"),
@@ -168,7 +168,7 @@ func questions() []question {
 			name: "which of the parallel tasks failed",
 			config: "apiVersion: v2\nactions:\n- name: A\n  event: test.triggered\n  parallel: true\n  tasks:\n" +
 				"  - {name: one, image: busybox, cmd: [sh, -c, exit 3]}\n  - {name: two, image: busybox, cmd: ['true']}\n",
-			want: failed + "Task 'one' failed: " + exit3 + "\nTask 'two' finished successfully!\n  INTERNAL bridge test = failure ! Task 'one' failed: " + exit3 + "\nTask 'two' finished successfully!" +
+			want: failure + "Task 'one' failed: " + exit3 + "\nTask 'two' finished successfully!\n  INTERNAL bridge test = failure ! Task 'one' failed: " + exit3 + "\nTask 'two' finished successfully!" +
 				Job("one", "failure", exit3) + Job("two", "success", "", "finalizing", "pending", "queued", "run") + Sent("test") + Completed("test"),
 		},
 		{
@@ -184,7 +184,7 @@ func questions() []question {
 		{
 			name:   "which limit was exceeded",
 			config: action("cmd: [sleep, '100'], maxPollDuration: 1"),
-			want: failed + "Task 'A' failed: The task did not finish within 1 seconds (maxPollDuration).\n" +
+			want: failure + "Task 'A' failed: The task did not finish within 1 seconds (maxPollDuration).\n" +
 				"  INTERNAL bridge test = timeout ! Task 'A' failed: The task did not finish within 1 seconds (maxPollDuration)." +
 				Job("A", "timeout", "The task did not finish within 1 seconds (maxPollDuration).") + Sent("test") + Completed("test"),
 		},
@@ -198,7 +198,7 @@ func questions() []question {
 			name:   "does it continue after the bridge was replaced",
 			config: action("cmd: [sleep, '4']"),
 			during: func(ctx context.Context, system System, _, _ string) error { return system.ReplaceBridge(ctx) },
-			want:   passed + "  INTERNAL bridge test = success" + Job("A", "success", "") + Sent("test") + Completed("test"),
+			want:   success + "  INTERNAL bridge test = success" + Job("A", "success", "") + Sent("test") + Completed("test"),
 		},
 		{
 			name: "which stage and task of a delivery is it", stages: []string{"dev", "prod"}, sequence: "delivery",

@@ -62,7 +62,7 @@ func seriesOf(measured metricdata.Metrics) []string {
 		var pairs []string
 		for _, pair := range attributes.ToSlice() {
 			if pair.Key != "messaging.system" {
-				pairs = append(pairs, pair.Value.Emit())
+				pairs = append(pairs, pair.Value.String())
 			}
 		}
 		told = append(told, measured.Name+"{"+strings.Join(pairs, " ")+"} "+fmt.Sprintf(format, values...))

@@ -355,7 +355,8 @@ func TestJobsAreWrittenOnceWithTheirPhases(t *testing.T) {
 	once, retried := job, job
 	once.Phases = []protocol.Phase{phase(1, "pending", 0, 2, ""), phase(1, "run", 2, 8, ""), phase(0, "finalizing", 8, 8, "")}
 	retried.Phases = []protocol.Phase{
-		phase(1, "pending", 0, 1, ""), phase(1, "run", 1, 2, "it broke\n- here"), phase(0, "back-off", 2, 5, ""), phase(2, "pending", 5, 6, ""), phase(2, "run", 6, 8, ""),
+		phase(1, "pending", 0, 1, ""), phase(1, "run", 1, 2, "it broke\n- here"), phase(0, "back-off", 2, 5, ""),
+		phase(2, "pending", 5, 6, ""), phase(2, "run", 6, 8, ""),
 	}
 	failed := once
 	failed.Result, failed.Failure = keptn.RunTimeout, "too long"

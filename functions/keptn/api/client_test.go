@@ -409,14 +409,18 @@ func TestCount(t *testing.T) {
 // The sequences are those of recordings 02-pass, 03-errored and 40-abort-after-started.
 func TestSequenceOfATask(t *testing.T) {
 	const (
-		passed = `{"scope":{"stage":"dev","triggeredId":"dev-1"},"sequence":{"name":"delivery"},"triggeredAt":"2026-11-23T23:13:01.284Z","status":{"state":"finished",
+		passed = `{"scope":{"stage":"dev","triggeredId":"dev-1"},"sequence":{"name":"delivery"},
+			"triggeredAt":"2026-11-23T23:13:01.284Z","status":{"state":"finished",
 			"previousTasks":[{"name":"test","result":"pass","status":"succeeded","triggeredID":"1"}],"currentTask":{"events":[],"name":"","triggeredID":""}}}`
 		next = `{"scope":{"stage":"prod","triggeredId":"prod-1"},"sequence":{"name":"delivery"},"triggeredAt":"2026-11-23T23:14:00.000Z","status":{"state":"started",
 			"previousTasks":[],"currentTask":{"events":[],"name":"release","triggeredID":"2"}}}`
-		errored = `{"scope":{"stage":"dev","triggeredId":"dev-1"},"sequence":{"name":"delivery"},"triggeredAt":"2026-11-23T23:13:01.284Z","status":{"state":"finished",
-			"previousTasks":[{"name":"deployment","result":"pass","status":"succeeded","triggeredID":"1"},{"name":"test","result":"fail","status":"errored","triggeredID":"9"}],
+		errored = `{"scope":{"stage":"dev","triggeredId":"dev-1"},"sequence":{"name":"delivery"},
+			"triggeredAt":"2026-11-23T23:13:01.284Z","status":{"state":"finished",
+			"previousTasks":[{"name":"deployment","result":"pass","status":"succeeded","triggeredID":"1"},
+			{"name":"test","result":"fail","status":"errored","triggeredID":"9"}],
 			"currentTask":{"events":[],"name":"","triggeredID":""}}}`
-		interrupted = `{"scope":{"stage":"dev","triggeredId":"dev-1"},"sequence":{"name":"delivery"},"triggeredAt":"2026-11-23T23:13:01.284Z","status":{"state":"finished",
+		interrupted = `{"scope":{"stage":"dev","triggeredId":"dev-1"},"sequence":{"name":"delivery"},
+			"triggeredAt":"2026-11-23T23:13:01.284Z","status":{"state":"finished",
 			"previousTasks":[{"name":"test","result":"pass","status":"succeeded","triggeredID":"1"}],"currentTask":{"events":[],"name":"approval","triggeredID":"9"}}}`
 	)
 	triggered := time.Date(2026, 11, 23, 23, 13, 1, 284000000, time.UTC)
@@ -447,7 +451,8 @@ func TestSequenceOfATask(t *testing.T) {
 		},
 		{
 			name: "an invalid time only concerns traces", task: keptn.Task{TriggeredID: "1"},
-			executions: strings.ReplaceAll(passed, "2026-11-23T23:13:01.284Z", "yesterday"), want: keptn.Sequence{ID: "dev-1", Name: "delivery", Result: keptn.RunSuccess},
+			executions: strings.ReplaceAll(passed, "2026-11-23T23:13:01.284Z", "yesterday"),
+			want:       keptn.Sequence{ID: "dev-1", Name: "delivery", Result: keptn.RunSuccess},
 		},
 	}
 	for _, test := range tests {
@@ -459,7 +464,8 @@ func TestSequenceOfATask(t *testing.T) {
 			answer("/controlPlane/v1/sequence-execution", `{"sequenceExecutions":[`+test.executions+`]}`)
 			answer("/controlPlane/v1/event/triggered/{type}", `{"events":[]}`)
 			answer("/controlPlane/v1/sequence/p", `{"states":[{"state":"finished","stages":[{"name":"dev","latestEvent":`+
-				`{"type":"sh.keptn.event.dev.delivery.finished","time":"2026-11-23T23:13:03.076Z"}},{"name":"prod","latestEvent":{"type":"sh.keptn.event.release.triggered"}}]}]}`)
+				`{"type":"sh.keptn.event.dev.delivery.finished","time":"2026-11-23T23:13:03.076Z"}},`+
+				`{"name":"prod","latestEvent":{"type":"sh.keptn.event.release.triggered"}}]}]}`)
 			server := httptest.NewServer(mux)
 			defer server.Close()
 			client := &Client{Endpoints: GatewayEndpoints(server.URL), HTTP: http.DefaultClient, Source: keptn.Source}
