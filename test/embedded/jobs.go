@@ -239,6 +239,9 @@ func (k *Kubernetes) startPod(ctx context.Context, job *batchv1.Job, fate Fate) 
 		return nil, func(bool) {}
 	}
 	pod := k.newPod(job)
+	if fate == Unschedulable {
+		pod.Spec.NodeName = ""
+	}
 	if fate == Unschedulable || fate == Unpullable {
 		pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses = nil, nil
 		pod.Status.Conditions = []corev1.PodCondition{{
@@ -351,6 +354,7 @@ func (k *Kubernetes) newPod(job *batchv1.Job) *corev1.Pod {
 		Spec:   template.Spec,
 		Status: corev1.PodStatus{Phase: corev1.PodPending},
 	}
+	pod.Spec.NodeName = "node"
 	waiting := func(reason string) corev1.ContainerState {
 		return corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}
 	}
