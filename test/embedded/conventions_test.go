@@ -26,7 +26,7 @@ func private() map[string]string {
 		"keptn.context":                 "Keptn's own id, which users search for: cicd.pipeline.run.id has the same value",
 		"keptn.project":                 "Keptn's own term; cicd.pipeline.name has the stage, too",
 		"keptn.stage":                   "Keptn's own term",
-		"keptn.service":                 "the conventions have no name for what a pipeline delivers",
+		"keptn.service":                 "the conventions do not name what a pipeline delivers",
 		"keptn.task":                    "Keptn's task, also on the spans of Jobs, whose cicd.pipeline.task.name is their own",
 		"keptn.sequence":                "Keptn's own term; cicd.pipeline.name has project and stage only",
 		"job_executor.action":           "job/config.yaml has actions around its tasks",

@@ -239,16 +239,14 @@ func (k *Kubernetes) startPod(ctx context.Context, job *batchv1.Job, fate Fate) 
 		return nil, func(bool) {}
 	}
 	pod := k.newPod(job)
-	if fate == Unschedulable {
-		pod.Spec.NodeName = ""
-	}
 	if fate == Unschedulable || fate == Unpullable {
 		pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses = nil, nil
-		pod.Status.Conditions = []corev1.PodCondition{{
-			Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: "0/1 nodes are available",
-		}}
-		if fate == Unpullable {
-			pod.Status.Conditions = nil
+		if fate == Unschedulable {
+			pod.Spec.NodeName = ""
+			pod.Status.Conditions = []corev1.PodCondition{{
+				Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: "0/1 nodes are available",
+			}}
+		} else {
 			pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: pod.Spec.Containers[0].Name, State: corev1.ContainerState{
 				Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull", Message: "manifest unknown"},
 			}}}

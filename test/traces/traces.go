@@ -61,21 +61,23 @@ type question struct {
 
 // Sent is the part of an outline from a task's event to the Jobs.
 func Sent(task string) string {
-	return strings.ReplaceAll(`
-    PRODUCER bridge send TASK.triggered
-      CONSUMER executor process TASK.triggered
+	return received(task, `
         CONSUMER bridge process TASK.started
           PRODUCER bridge send TASK.started
-        INTERNAL executor create Jobs
-        INTERNAL executor read job/config.yaml`, "TASK", task)
+        INTERNAL executor create Jobs`)
 }
 
 // Skipped is the part of an outline for a task without matching actions.
 func Skipped(task string) string {
+	return received(task, `
+        CONSUMER bridge process log.error`)
+}
+
+// received is the part of an outline in which an executor receives a task's event, reads the file and answers.
+func received(task, answer string) string {
 	return strings.ReplaceAll(`
     PRODUCER bridge send TASK.triggered
-      CONSUMER executor process TASK.triggered
-        CONSUMER bridge process log.error
+      CONSUMER executor process TASK.triggered`+answer+`
         INTERNAL executor read job/config.yaml`, "TASK", task)
 }
 
@@ -89,7 +91,7 @@ func Completed(task string) string {
         INTERNAL watcher read logs`, "TASK", task)
 }
 
-// Job is the part of an outline about a Job with one attempt; error is empty on success.
+// Job is the part of an outline about a Job with one attempt. Failure is empty on success.
 func Job(name, result, failure string, phases ...string) string {
 	mark := ""
 	if failure != "" {
@@ -148,13 +150,10 @@ func questions() []question {
 		{
 			name:   "which mistakes does the file have",
 			config: "apiVersion: v2\nactions:\n- {name: A, event: test.triggered, imag: busybox, parallell: true}\n",
-			want: failure + mistakes + "\n  INTERNAL bridge test = error ! " + mistakes + `
-    PRODUCER bridge send test.triggered
-      CONSUMER executor process test.triggered
-        CONSUMER bridge process test.finished
-          PRODUCER bridge send test.finished
-          PRODUCER bridge send test.started
-        INTERNAL executor read job/config.yaml ! ` + mistakes,
+			want: failure + mistakes + "\n  INTERNAL bridge test = error ! " + mistakes + received("test", `
+        CONSUMER bridge process TASK.finished
+          PRODUCER bridge send TASK.finished
+          PRODUCER bridge send TASK.started`) + " ! " + mistakes,
 		},
 		{
 			name:   "which attempt was it",
@@ -278,8 +277,8 @@ func ask(t *testing.T, system System, asked question) {
 	checkOrder(t, spans)
 }
 
-// Await waits until the outline of a context's trace is the wanted one, and returns the spans. The outline has no
-// cold starts, because a function may run for another event, and no numbers of attempts.
+// Await waits until the outline of a context's trace is the wanted one, and returns the spans. The outline
+// leaves out cold starts, because another event may have started a function, and the numbers of attempts.
 func (s System) Await(t *testing.T, keptnContext, want string) []console.Span {
 	t.Helper()
 	var spans []console.Span
@@ -340,7 +339,7 @@ func (s System) awaitRunning(ctx context.Context, keptnContext string, runs bool
 			return err
 		}
 		if !slices.ContainsFunc(spans, func(span console.Span) bool { return span.Name == wanted }) {
-			return fmt.Errorf("the trace has no span %q yet", wanted)
+			return fmt.Errorf("span %q is missing", wanted)
 		}
 		if !runs {
 			return nil

@@ -22,7 +22,7 @@ type Sequences interface {
 	keptn.Counter
 	// SequenceEndedAt returns when the sequence of a task ended.
 	SequenceEndedAt(ctx context.Context, task keptn.Task) (time.Time, error)
-	// RepositoryURL returns the URL of a project's Git repository, empty if there is none.
+	// RepositoryURL returns the URL of a project's Git repository, if any.
 	RepositoryURL(ctx context.Context, project string) (string, error)
 }
 
@@ -171,7 +171,7 @@ type sequences struct {
 	mutex sync.Mutex
 	// byTask has the sequence of each task.
 	byTask *lru.Cache[string, keptn.Sequence]
-	// open are the sequences that must be written, because a child is. Written are those that have been.
+	// open are the sequences that are not written yet, but have a written child. The others are in written.
 	open    map[string]*openSequence
 	written *lru.Cache[string, bool]
 }

@@ -249,7 +249,7 @@ func (c *Client) sequenceState(ctx context.Context, project, keptnContext string
 	return answer.States[0], nil
 }
 
-// RepositoryURL returns the URL of a project's Git repository, without credentials; empty if Keptn has none.
+// RepositoryURL returns the URL of a project's Git repository without credentials, if Keptn knows the URL.
 func (c *Client) RepositoryURL(ctx context.Context, project string) (string, error) {
 	var answer models.Project
 	address := c.Endpoints.ControlPlane + "/project/" + url.PathEscape(project)

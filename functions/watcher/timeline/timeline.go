@@ -21,7 +21,7 @@ type Evidence struct {
 	// Pods are its pods, the oldest first, and Events its Kubernetes events.
 	Pods   []corev1.Pod
 	Events []corev1.Event
-	// Result is the result of the Job, and Failure the user's message about it, empty on success.
+	// Result is the result of the Job, and Failure the user's message about a failure. A cancelled Job has none.
 	Result  keptn.RunResult
 	Failure string
 	// Ended returns how the task's container in a pod failed; empty on success.
@@ -45,18 +45,18 @@ func Of(of Evidence, now time.Time) protocol.Job {
 	if ended.IsZero() {
 		ended = now
 	}
-	began := job.CreationTimestamp.Time
-	if created := createdAt(job); created.After(began) {
+	plan, began := run.PlanOf(job), job.CreationTimestamp.Time
+	if created := createdAt(job, plan); created.After(began) {
 		began = created
 	}
 	clock := &clock{at: of.Task.TriggeredAt, end: ended}
-	line := &line{Evidence: of, clock: clock, isCancelled: of.Result == keptn.RunCancellation}
+	line := &line{Evidence: of, clock: clock}
 	line.Job = protocol.Job{
 		Namespace: job.Namespace, Name: job.Name, UID: string(job.UID), Result: of.Result, Failure: of.Failure,
 		Action: job.Annotations[run.ActionNameAnnotation], Task: job.Annotations[run.TaskNameAnnotation], Began: clock.reach(began),
 	}
-	if started := startedAt(job); !started.IsZero() && (run.PlanOf(job)[0].Name != job.Name || job.Annotations[run.AdmittedAnnotation] != "") {
-		line.add(protocol.Phase{Name: protocol.PhaseQueued}, started)
+	if started := job.Status.StartTime; started != nil && (plan[0].Name != job.Name || job.Annotations[run.AdmittedAnnotation] != "") {
+		line.add(protocol.Phase{Name: protocol.PhaseQueued}, started.Time)
 	}
 	first := max(0, len(of.Pods)-maxAttempts)
 	for index := first; index < len(of.Pods); index++ {
@@ -76,33 +76,24 @@ func Of(of Evidence, now time.Time) protocol.Job {
 }
 
 // createdAt returns when the executor began to create the run, plus a microsecond for each Job before this one.
-func createdAt(job *batchv1.Job) time.Time {
+func createdAt(job *batchv1.Job, plan []run.Planned) time.Time {
 	created, err := time.Parse(time.RFC3339Nano, job.Annotations[run.CreatedAnnotation])
 	if err != nil {
 		return time.Time{} // a Job of an earlier version
 	}
-	number := slices.IndexFunc(run.PlanOf(job), func(planned run.Planned) bool { return planned.Name == job.Name })
+	number := slices.IndexFunc(plan, func(planned run.Planned) bool { return planned.Name == job.Name })
 	return created.Add(time.Duration(number) * time.Microsecond)
 }
 
-func startedAt(job *batchv1.Job) time.Time {
-	if job.Status.StartTime == nil {
-		return time.Time{}
-	}
-	return job.Status.StartTime.Time
-}
-
-// clock only goes forwards, up to the end.
+// clock only goes forwards.
 type clock struct{ at, end time.Time }
 
-// reach returns a time, or the latest earlier result if that is later.
+// reach moves the clock to a time, but not past the end, and returns the clock's time.
 func (c *clock) reach(at time.Time) time.Time {
 	if at.After(c.end) {
 		at = c.end
 	}
-	if at.After(c.at) {
-		c.at = at
-	}
+	c.pass(at)
 	return c.at
 }
 
@@ -117,9 +108,8 @@ func (c *clock) pass(at time.Time) {
 type line struct {
 	Evidence
 
-	Job         protocol.Job
-	clock       *clock
-	isCancelled bool
+	Job   protocol.Job
+	clock *clock
 	// hasRun is true once a container has run.
 	hasRun bool
 }
@@ -186,7 +176,7 @@ func (l *line) containers(phase protocol.Phase, name string, of times, failure s
 		phase.ExitCode = &of.last.ExitCode
 		hasFailed = hasFailed || of.last.ExitCode != 0
 	}
-	if hasFailed && !l.isCancelled {
+	if hasFailed {
 		phase.Failure = failure
 	}
 	l.hasRun = true
