@@ -57,9 +57,9 @@ lint: $(LINT) ## gofmt and golangci-lint
 $(LINT):
 	GOBIN=$(dir $(LINT)) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 
-.PHONY: job-executor-lint
-job-executor-lint: ## Build job-executor-lint, which checks job/config.yaml, into this directory
-	go build -o $@ ./functions/cmd/lint
+.PHONY: job-executor
+job-executor: ## Build job-executor, the command line, into this directory
+	go build -o $@ ./functions/cmd/job-executor
 
 # The versions of Kubernetes follow the Knative release that config/ is tested with.
 .PHONY: outdated
@@ -106,7 +106,7 @@ bench: cluster-up ## Measure the functions' growth, and latencies and rates on t
 
 .PHONY: trace
 trace: ## Print the trace of CONTEXT=<Keptn context> from the cluster's Jaeger
-	@$(CLUSTER) exec go run ./test/demo/trace "$(CONTEXT)"
+	@$(CLUSTER) exec go run ./functions/cmd/job-executor trace "$(CONTEXT)" --jaeger observability/jaeger:16686
 
 .PHONY: cluster-up
 cluster-up: ## Start the one-node cluster (compiled at the first start)

@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
 )
 
 const (
@@ -50,11 +53,18 @@ func inFolder(t *testing.T) {
 
 func call(t *testing.T, input string, arguments ...string) (output string, err error) {
 	t.Helper()
-	command := Command("v1.2.3")
+	command := &cobra.Command{SilenceUsage: true, SilenceErrors: true}
+	command.AddCommand(Command(), PlanCommand())
+	name := "lint"
+	if slices.Contains(arguments, "--event") {
+		name = "plan"
+	}
+	arguments = append([]string{name}, arguments...)
 	var written bytes.Buffer
 	command.SetArgs(arguments)
 	command.SetIn(strings.NewReader(input))
 	command.SetOut(&written)
+	command.SetErr(io.Discard)
 	err = command.ExecuteContext(t.Context())
 	return written.String(), err
 }
@@ -94,7 +104,6 @@ func TestCommand(t *testing.T) {
 		},
 		{name: "a missing file", arguments: []string{"nowhere"}, err: "read the file: open nowhere: no such file or directory"},
 		{name: "an unknown format", arguments: []string{"--format", "xml"}, err: `--format "xml" must be one of github, json, sarif, text`},
-		{name: "its version", arguments: []string{"--version"}, want: "job-executor-lint version v1.2.3\n"},
 		{
 			name: "for GitHub", arguments: []string{"--format", "github", "wrong"},
 			want: "::error file=wrong/job/config.yaml,line=3,col=33::" + first + "\n::error file=wrong/job/config.yaml,line=4,col=20::" + second +

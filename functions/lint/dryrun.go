@@ -103,7 +103,7 @@ func completed(content []byte) []byte {
 		return content // its mistake is reported later
 	}
 	for name, value := range map[string]string{
-		"specversion": event.CloudEventsVersionV1, "id": "00000000-0000-4000-8000-000000000000", "source": "job-executor-lint",
+		"specversion": event.CloudEventsVersionV1, "id": "00000000-0000-4000-8000-000000000000", "source": tool,
 		"shkeptncontext": "00000000-0000-4000-8000-000000000001",
 	} {
 		if _, given := members[name]; !given {

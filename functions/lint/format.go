@@ -115,7 +115,7 @@ func writeSARIF(writer io.Writer, findings []Finding) error {
 		"$schema": "https://json.schemastore.org/sarif-2.1.0.json", "version": "2.1.0",
 		"runs": []any{map[string]any{
 			"tool": map[string]any{"driver": map[string]any{
-				"name": name, "rules": []any{map[string]any{"id": "job-config", "shortDescription": text{"job/config.yaml is valid"}}},
+				"name": tool, "rules": []any{map[string]any{"id": "job-config", "shortDescription": text{"job/config.yaml is valid"}}},
 			}},
 			"results": results,
 		}},

@@ -46,9 +46,12 @@ type source struct {
 	content []byte
 }
 
-// read reads files. In a folder, it reads each job/config.yaml below; - is the standard input. Its error names
-// the unreadable file.
+// read reads files. In a folder, it reads each job/config.yaml below; - is the standard input. Without names, it reads the
+// working directory. Its error names the unreadable file.
 func read(input io.Reader, names []string) (sources []source, err error) {
+	if len(names) == 0 {
+		names = []string{"."}
+	}
 	for _, name := range names {
 		paths := []string{name}
 		if info, err := os.Stat(name); name != stdin && err == nil && info.IsDir() {

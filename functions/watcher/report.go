@@ -73,7 +73,7 @@ func (w *Watcher) report(ctx context.Context, found evidence, logs *budget) (rep
 	failed := run.PhaseOf(job) == run.Failed
 	attempt := result.Attempt(found.pods, !failed)
 	r := report{
-		task: job.Annotations[run.TaskNameAnnotation], runResult: keptn.RunSuccess, evidence: found, began: startOf(job, attempt),
+		task: job.Annotations[run.TaskNameAnnotation], evidence: found, began: startOf(job, attempt),
 		result: result.Of(attempt),
 	}
 	if note := job.Annotations[run.SucceededAnnotation]; note != "" {
@@ -95,19 +95,14 @@ func (w *Watcher) report(ctx context.Context, found evidence, logs *budget) (rep
 		}
 	}
 	r.result.Message = excerpt.Shorten(r.result.Message, "the pod's status", maxSentenceBytes)
-	switch {
-	case failed:
+	if failed {
 		r.runResult, r.isErrored = found.runResult(), true
 		r.failure = found.failure()
 		if len(r.result.Mistakes) > 0 {
 			r.notes = append(r.notes, cannotBeUsed(r.result.Mistakes))
 		}
-	case len(r.result.Mistakes) > 0:
-		r.runResult, r.isErrored, r.failure = keptn.RunError, true, cannotBeUsed(r.result.Mistakes)
-	case r.result.Status == keptn.StatusErrored:
-		r.runResult, r.isErrored, r.failure = keptn.RunError, true, "The task reported the status errored."
-	case r.result.Result == keptn.ResultFail:
-		r.runResult, r.failure = keptn.RunFailure, "The task reported the result fail."
+	} else {
+		r.runResult, r.isErrored, r.failure = judge(r.result)
 	}
 	r.failure = excerpt.Shorten(redactor.Text(r.failure), "the Job's events", maxSentenceBytes)
 	if redacted := redactor.Found(); len(redacted) > 0 {
@@ -117,6 +112,20 @@ func (w *Watcher) report(ctx context.Context, found evidence, logs *budget) (rep
 		r.logs = append(r.logs, logged{title: "The log is missing: the pod of Job " + job.Name + " is gone"})
 	}
 	return r, nil
+}
+
+// judge returns what the report of a succeeded Job means for its run.
+func judge(reported result.Result) (runResult keptn.RunResult, isErrored bool, failure string) {
+	switch {
+	case len(reported.Mistakes) > 0:
+		return keptn.RunError, true, cannotBeUsed(reported.Mistakes)
+	case reported.Status == keptn.StatusErrored:
+		return keptn.RunError, true, "The task reported the status errored."
+	case reported.Result == keptn.ResultFail:
+		return keptn.RunFailure, false, "The task reported the result fail."
+	default:
+		return keptn.RunSuccess, false, ""
+	}
 }
 
 func cannotBeUsed(mistakes []string) string {

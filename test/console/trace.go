@@ -5,35 +5,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
+
+	"github.com/job-executor/job-executor/functions/cli/jaeger"
 )
 
 // Span is a span of a trace.
-type Span struct {
-	ID, ParentID  string
-	Service, Name string
-	// Kind is the OpenTelemetry kind, such as SERVER.
-	Kind     string
-	Start    time.Time
-	Duration time.Duration
-	// Result is the result of a run or Job, and Error the error of the span, if any.
-	Result, Error string
-	// Attributes are the keys of the attributes.
-	Attributes []string
-	// Warnings are a viewer's warnings.
-	Warnings []string
-}
-
-// ours is the prefix of our services' names.
-const ours = "job-executor-"
-
-// IsOurs reports whether a span belongs to a function, and not to Knative.
-func IsOurs(span Span) bool { return strings.HasPrefix(span.Service, ours) }
-
-// OfOurs returns the spans of our functions.
-func OfOurs(spans []Span) []Span {
-	return slices.DeleteFunc(slices.Clone(spans), func(span Span) bool { return !IsOurs(span) })
-}
+type Span = jaeger.Span
 
 // Outline draws the spans of a trace as trees without varying details. Each line has a span's kind, function
 // and name, the result of a run or Job, and an error. Siblings are sorted, and equal ones drawn once, because
@@ -65,7 +42,7 @@ func outline(text *strings.Builder, children map[string][]Span, parents []string
 	alike := map[string][]string{} // ids by line
 	for _, parent := range parents {
 		for _, span := range children[parent] {
-			line := indent + span.Kind + " " + strings.TrimPrefix(span.Service, ours) + " " + span.Name
+			line := indent + span.Kind + " " + strings.TrimPrefix(span.Service, "job-executor-") + " " + span.Name
 			if span.Result != "" {
 				line += " = " + span.Result
 			}
@@ -118,68 +95,5 @@ func Depth(spans []Span) int {
 
 // HasEnded reports whether a trace is complete and has a root, which is written last.
 func HasEnded(spans []Span) bool {
-	return slices.ContainsFunc(spans, func(span Span) bool { return span.ParentID == "" }) && IsWhole(spans)
-}
-
-// IsWhole reports whether every span's parent exists.
-func IsWhole(spans []Span) bool {
-	known := map[string]bool{"": true}
-	for _, span := range spans {
-		known[span.ID] = true
-	}
-	return !slices.ContainsFunc(spans, func(span Span) bool { return !known[span.ParentID] })
-}
-
-// Tree draws spans as a tree with durations. The children of spans that keep rejects move up.
-func Tree(spans []Span, keep func(Span) bool) string {
-	byID := map[string]Span{}
-	for _, span := range spans {
-		byID[span.ID] = span
-	}
-	children := map[string][]Span{}
-	for _, span := range spans {
-		if !keep(span) {
-			continue
-		}
-		parent := span.ParentID
-		for parent != "" {
-			above, known := byID[parent]
-			if !known {
-				parent = ""
-			} else if keep(above) {
-				break
-			} else {
-				parent = above.ParentID
-			}
-		}
-		children[parent] = append(children[parent], span)
-	}
-	var text strings.Builder
-	draw(&text, children, "", "")
-	return text.String()
-}
-
-const nameWidth = 86
-
-func draw(text *strings.Builder, children map[string][]Span, parent, indent string) {
-	for index, span := range children[parent] {
-		branch, below := "├─ ", "│  "
-		if index == len(children[parent])-1 {
-			branch, below = "└─ ", "   "
-		}
-		if parent == "" {
-			branch, below = "", ""
-		}
-		line := indent + branch + span.Service + ": " + span.Name
-		padding := max(1, nameWidth-len([]rune(line)))
-		fmt.Fprintf(text, "%s%s%10s\n", line, strings.Repeat(" ", padding), rounded(span.Duration))
-		draw(text, children, span.ID, indent+below)
-	}
-}
-
-func rounded(duration time.Duration) string {
-	if duration < time.Second {
-		return fmt.Sprintf("%.1f ms", float64(duration.Microseconds())/1000) //nolint:mnd // microseconds to milliseconds
-	}
-	return fmt.Sprintf("%.2f s", duration.Seconds())
+	return slices.ContainsFunc(spans, func(span Span) bool { return span.ParentID == "" }) && jaeger.IsWhole(spans)
 }

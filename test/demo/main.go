@@ -27,6 +27,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/job-executor/job-executor/functions/bridge"
+	"github.com/job-executor/job-executor/functions/cli/jaeger"
 	"github.com/job-executor/job-executor/functions/executor"
 	"github.com/job-executor/job-executor/functions/jobsource"
 	"github.com/job-executor/job-executor/functions/protocol"
@@ -328,7 +329,7 @@ func showResult(ctx context.Context, terminal *console.Terminal, system *embedde
 	terminal.Heading("The message in Keptn, with the log")
 	terminal.Indented(finished.Data.Message)
 	terminal.Heading("The trace, whose id is the Keptn context " + keptnContext)
-	terminal.Say(console.Tree(spans(ctx, system, console.TraceID(keptnContext)), console.IsOurs))
+	terminal.Say(jaeger.Tree(spans(ctx, system, console.TraceID(keptnContext)), jaeger.IsOurs))
 	if finished.Data.Status != "succeeded" {
 		return fmt.Errorf("the task ended %s/%s", finished.Data.Status, finished.Data.Result)
 	}

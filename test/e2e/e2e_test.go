@@ -20,6 +20,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/job-executor/job-executor/functions/cli/jaeger"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/system"
@@ -285,7 +286,7 @@ func TestTaskRunsFromZeroToZero(t *testing.T) {
 		compareTimes(t, installed, keptnContext, spans)
 		followed, err := installed.Follow(t.Context(), events[len(events)-1].Data.Labels["trace"])
 		must(t, err)
-		compare(t, "where the finished event's link leads", console.Outline(spans), console.Outline(console.OfOurs(followed)))
+		compare(t, "where the finished event's link leads", console.Outline(spans), console.Outline(jaeger.OfOurs(followed)))
 	})
 	t.Run("the Job expires only after it was reported", func(t *testing.T) {
 		must(t, console.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
@@ -371,7 +372,7 @@ func tracesOf(installed *system.Installation) traces.System {
 		Keptn: installed.Keptn, Kubernetes: installed.Kubernetes, Limit: runLimit,
 		Trace: func(ctx context.Context, traceID string) ([]console.Span, error) {
 			all, err := installed.Trace(ctx, traceID)
-			return console.OfOurs(all), err
+			return jaeger.OfOurs(all), err
 		},
 		ReplaceBridge: func(ctx context.Context) error { return installed.Kill(ctx, "app.kubernetes.io/name=bridge") },
 	}

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/job-executor/job-executor/functions/cli/jaeger"
 	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/monitoring"
 	"github.com/job-executor/job-executor/test/system"
@@ -229,7 +230,7 @@ func TestSearchInJaegerListsTasksOnly(t *testing.T) {
 		roots := map[string]int{}
 		for _, spans := range traces {
 			for _, span := range spans {
-				if span.ParentID == "" && console.IsOurs(span) {
+				if span.ParentID == "" && jaeger.IsOurs(span) {
 					roots[span.Name]++
 				}
 			}

@@ -1,16 +1,13 @@
 package system
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
-	"time"
 
+	"github.com/job-executor/job-executor/functions/cli/jaeger"
 	"github.com/job-executor/job-executor/test/console"
 )
 
@@ -59,62 +56,5 @@ func (i *Installation) traces(ctx context.Context, query string) ([][]console.Sp
 	if err != nil {
 		return nil, err
 	}
-	var answer struct {
-		Data []struct {
-			Spans []struct {
-				SpanID        string   `json:"spanID"`
-				OperationName string   `json:"operationName"`
-				ProcessID     string   `json:"processID"`
-				StartTime     int64    `json:"startTime"`
-				Duration      int64    `json:"duration"`
-				Warnings      []string `json:"warnings"`
-				Tags          []struct {
-					Key   string `json:"key"`
-					Value any    `json:"value"`
-				} `json:"tags"`
-				References []struct {
-					RefType string `json:"refType"`
-					SpanID  string `json:"spanID"`
-				} `json:"references"`
-			} `json:"spans"`
-			Processes map[string]struct {
-				ServiceName string `json:"serviceName"`
-			} `json:"processes"`
-		} `json:"data"`
-	}
-	if err := json.Unmarshal(content, &answer); err != nil {
-		return nil, fmt.Errorf("decode traces: %w", err)
-	}
-	var traces [][]console.Span
-	for _, trace := range answer.Data {
-		var spans []console.Span
-		for _, span := range trace.Spans {
-			parent := ""
-			for _, reference := range span.References {
-				if reference.RefType == "CHILD_OF" {
-					parent = reference.SpanID
-				}
-			}
-			tags := map[string]string{}
-			var attributes []string
-			for _, tag := range span.Tags {
-				tags[tag.Key] = fmt.Sprint(tag.Value)
-				// Others are Jaeger's further fields of a span.
-				if tag.Key != "span.kind" && tag.Key != "error" && !strings.HasPrefix(tag.Key, "otel.") {
-					attributes = append(attributes, tag.Key)
-				}
-			}
-			kind := strings.ToUpper(cmp.Or(tags["span.kind"], "internal"))
-			spans = append(spans, console.Span{
-				ID: span.SpanID, ParentID: parent, Name: span.OperationName, Service: trace.Processes[span.ProcessID].ServiceName, Kind: kind,
-				Start: time.UnixMicro(span.StartTime), Duration: time.Duration(span.Duration) * time.Microsecond,
-				Result: cmp.Or(tags["cicd.pipeline.task.run.result"], tags["cicd.pipeline.result"]), Error: tags["otel.status_description"], Warnings: span.Warnings, Attributes: attributes,
-			})
-		}
-		slices.SortFunc(spans, func(one, other console.Span) int {
-			return cmp.Or(one.Start.Compare(other.Start), cmp.Compare(other.Duration, one.Duration))
-		})
-		traces = append(traces, spans)
-	}
-	return traces, nil
+	return jaeger.Parse(content)
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/job-executor/job-executor/functions/cli/jaeger"
 	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/system"
 )
@@ -190,7 +191,7 @@ func showTrace(ctx context.Context, terminal *console.Terminal, installed *syste
 		if spans, err = installed.Trace(ctx, traceID); err != nil {
 			return err
 		}
-		spans = console.OfOurs(spans)
+		spans = jaeger.OfOurs(spans)
 		if !console.HasEnded(spans) {
 			return errors.New("spans are missing")
 		}
@@ -199,7 +200,7 @@ func showTrace(ctx context.Context, terminal *console.Terminal, installed *syste
 	if err != nil {
 		return fmt.Errorf("read trace %s: %w", traceID, err)
 	}
-	terminal.Say(console.Tree(spans, console.IsOurs))
+	terminal.Say(jaeger.Tree(spans, jaeger.IsOurs))
 	terminal.Say(fmt.Sprintf("%d spans in all.", len(spans)))
 	return nil
 }
