@@ -25,6 +25,7 @@ require (
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3 // tests: the JSON Schema of job/config.yaml
 	github.com/secure-systems-lab/go-securesystemslib v0.11.1 // tests: signatures are DSSE's
 	github.com/spf13/cobra v1.10.2 // command lines
+	github.com/spf13/pflag v1.0.10 // the same
 	github.com/theory/jsonpath v0.12.3 // JSONPath of RFC 9535, in place of PaesslerAG/jsonpath, whose evaluator has the linker keep every method in the image
 	go.opentelemetry.io/otel v1.45.0 // traces and metrics, with the newest semantic conventions
 	go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp v1.45.0 // the same
@@ -42,19 +43,17 @@ require (
 	golang.org/x/term v0.47.0 // the width of a terminal
 	k8s.io/api v0.34.4 // Kubernetes, of the release that Knative has
 	k8s.io/apimachinery v0.34.4 // the same
-	k8s.io/client-go v0.34.4 // the same
+	k8s.io/cli-runtime v0.34.4 // flags and output like kubectl's
+	k8s.io/client-go v0.34.4 // clients of Kubernetes
 	k8s.io/klog/v2 v2.130.1 // what client-go logs comes into our log
 	k8s.io/pod-security-admission v0.34.4 // what a namespace lets in, as Kubernetes itself decides it
 	knative.dev/eventing v0.48.2 // tests: Knative's types and filters
 	knative.dev/pkg v0.0.0-20260120122510-4a022ed9999a // tests: the same
 	knative.dev/serving v0.48.0 // tests: the same
 	sigs.k8s.io/json v0.0.0-20241014173422-cfa47c3a1cc8 // Kubernetes objects, strictly
+	sigs.k8s.io/kustomize/api v0.20.1 // overlays, as kubectl builds them
+	sigs.k8s.io/kustomize/kyaml v0.20.1 // the same
 	sigs.k8s.io/yaml v1.6.0 // objects of Kubernetes as YAML
-)
-
-require (
-	github.com/spf13/pflag v1.0.10
-	k8s.io/cli-runtime v0.34.4
 )
 
 require (
@@ -161,8 +160,6 @@ require (
 	k8s.io/kube-openapi v0.0.0-20250710124328-f3f2b991d03b // indirect
 	k8s.io/utils v0.0.0-20250604170112-4c0f3b243397 // indirect
 	knative.dev/networking v0.0.0-20260120131110-a7cdca238a0d // indirect
-	sigs.k8s.io/kustomize/api v0.20.1 // indirect
-	sigs.k8s.io/kustomize/kyaml v0.20.1 // indirect
 	sigs.k8s.io/randfill v1.0.0 // indirect
 	sigs.k8s.io/structured-merge-diff/v6 v6.3.0 // indirect
 )

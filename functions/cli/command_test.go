@@ -324,7 +324,10 @@ func TestStatus(t *testing.T) {
 			State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: "back-off 5m0s"}},
 		}}},
 	}
+	scaled := starting.DeepCopy()
+	scaled.Name, scaled.Labels = "watcher-00001-deployment", map[string]string{"app.kubernetes.io/part-of": "job-executor", "serving.knative.dev/service": "watcher"}
 	healthy := []runtime.Object{
+		knative("eventing.knative.dev", "Trigger", "active", "True", "", ""), knative("eventing.knative.dev", "Trigger", "watcher", "True", "", ""),
 		knative("serving.knative.dev", "Service", "watcher", "True", "", ""), knative("eventing.knative.dev", "Broker", "keptn", "True", "", ""),
 	}
 	const integrations = `[{"id": "1", "name": "job-executor", "metadata": {"integrationversion": "v1.2.3", "lastseen": "2026-11-30T11:59:57Z"},
@@ -341,11 +344,12 @@ func TestStatus(t *testing.T) {
 		code      int
 	}{
 		{
-			name: "all is well", objects: append(runs(), bridge), knative: healthy, variables: access, body: integrations, httpCode: http.StatusOK,
+			name: "all is well", objects: append(runs(), bridge, scaled), knative: healthy, variables: access, body: integrations, httpCode: http.StatusOK,
 			want: `KIND        NAME     READY  VERSION  REASON
 Deployment  bridge   yes    v1.2.3
 Service     watcher  yes    sha256:0123456789ab
 Broker      keptn    yes
+Trigger     all 2    yes
 
 Keptn: integration job-executor, version v1.2.3, last seen 3s ago
   sh.keptn.event.test.triggered, only projects shop

@@ -181,7 +181,7 @@ func (c *commander) writeTimeline(found *taskRun, explained map[string]protocol.
 // isTelling reports whether a Kubernetes event says more than the phases do.
 func isTelling(reason string) bool {
 	switch reason {
-	case "Scheduled", "Pulled", "Created", "Started", "SuccessfulCreate", "Completed", "Resumed", "Suspended":
+	case "Scheduled", "Pulling", "Pulled", "Created", "Started", "SuccessfulCreate", "Completed", "Resumed", "Suspended":
 		return false
 	default:
 		return true

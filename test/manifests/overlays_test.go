@@ -1,0 +1,323 @@
+package manifests
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+)
+
+// build builds the base with components.
+func build(t *testing.T, components ...string) []runtime.Object {
+	t.Helper()
+	directory := t.TempDir()
+	text := "resources: [config]\ncomponents:\n"
+	for _, name := range components {
+		text += "- config/overlays/" + name + "\n"
+	}
+	err := os.CopyFS(filepath.Join(directory, "config"), os.DirFS(config)) // kustomize refuses absolute paths
+	if err == nil {
+		err = os.WriteFile(filepath.Join(directory, "kustomization.yaml"), []byte(text), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kustomize(t, directory)
+}
+
+// example builds one of the examples of overlays.
+func example(t *testing.T, name string) []runtime.Object {
+	t.Helper()
+	return kustomize(t, filepath.Join("../examples/overlays", name))
+}
+
+// kustomize builds a directory like kubectl kustomize, and decodes the objects strictly.
+func kustomize(t *testing.T, directory string) []runtime.Object {
+	t.Helper()
+	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), directory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := built.AsYaml()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return decode(t, "kustomize", content)
+}
+
+// named returns the object of a type and name.
+func named[Kind interface {
+	runtime.Object
+	GetName() string
+}](t *testing.T, objects []runtime.Object, name string) Kind {
+	t.Helper()
+	for _, object := range objects {
+		if found, ok := object.(Kind); ok && found.GetName() == name {
+			return found
+		}
+	}
+	t.Fatalf("no %T is named %s", *new(Kind), name)
+	panic("unreachable")
+}
+
+// keys returns kind, namespace and name of each object.
+func keys(t *testing.T, objects []runtime.Object) []string {
+	t.Helper()
+	var found []string
+	for _, object := range objects {
+		accessor, err := meta.Accessor(object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = append(found, fmt.Sprintf("%T %s/%s", object, accessor.GetNamespace(), accessor.GetName()))
+	}
+	slices.Sort(found)
+	return found
+}
+
+// The base has what ko apply -f config/ installs.
+func TestBaseHasEveryManifest(t *testing.T) {
+	var want []runtime.Object
+	files, err := filepath.Glob(config + "/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, decode(t, file, content)...)
+	}
+	if difference := cmp.Diff(keys(t, want), keys(t, build(t))); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
+	}
+}
+
+func TestComponents(t *testing.T) {
+	settings := func(t *testing.T, objects []runtime.Object, name string) map[string]string {
+		t.Helper()
+		return named[*corev1.ConfigMap](t, objects, name).Data
+	}
+	tests := map[string]func(t *testing.T, objects []runtime.Object){
+		"remote-keptn": func(t *testing.T, objects []runtime.Object) {
+			got := settings(t, objects, "keptn")
+			delete(got, "KEPTN_SUBSCRIPTIONS")
+			if difference := cmp.Diff(map[string]string{"KEPTN_TRANSPORT": "http", "KEPTN_API_URL": "https://keptn.example.com/api"}, got); difference != "" {
+				t.Error(difference)
+			}
+		},
+		"oauth": func(t *testing.T, objects []runtime.Object) {
+			if got := settings(t, objects, "keptn")["KEPTN_OAUTH_CLIENT_ID"]; got != "job-executor" {
+				t.Errorf("the client is %q", got)
+			}
+		},
+		"monitoring": func(t *testing.T, objects []runtime.Object) {
+			if !slices.ContainsFunc(keys(t, objects), func(key string) bool { return strings.HasSuffix(key, "/job-executor-dashboard") }) {
+				t.Errorf("no dashboard: %v", keys(t, objects))
+			}
+		},
+		"tracing": func(t *testing.T, objects []runtime.Object) {
+			if got := settings(t, objects, "telemetry"); got["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] == "" || got["OTEL_TRACES_SAMPLER"] != "always_on" {
+				t.Errorf("got %v", got)
+			}
+		},
+		"limits": func(t *testing.T, objects []runtime.Object) {
+			if got := named[*corev1.ResourceQuota](t, objects, "jobs").Spec.Hard[corev1.ResourcePods]; got.Value() != 50 {
+				t.Errorf("%s pods", got.String())
+			}
+		},
+		"authentication": func(t *testing.T, objects []runtime.Object) {
+			if !slices.ContainsFunc(keys(t, objects), func(key string) bool {
+				return strings.HasSuffix(key, "/executors-and-watcher") && strings.HasPrefix(key, "*unstructured")
+			}) {
+				t.Errorf("no policy: %v", keys(t, objects))
+			}
+		},
+		"high-availability": func(t *testing.T, objects []runtime.Object) {
+			if got := named[*appsv1.Deployment](t, objects, "bridge").Spec; *got.Replicas != 2 || got.Strategy.Type != appsv1.RollingUpdateDeploymentStrategyType {
+				t.Errorf("%d bridges, %s", *got.Replicas, got.Strategy.Type)
+			}
+			for _, name := range []string{"watcher", "executor-test", "executor-custom"} {
+				if got := named[*servingv1.Service](t, objects, name).Spec.Template.Annotations["autoscaling.knative.dev/min-scale"]; got != "2" {
+					t.Errorf("%s has a minimum of %s", name, got)
+				}
+			}
+		},
+		"kafka": func(t *testing.T, objects []runtime.Object) {
+			if got := named[*eventingv1.Broker](t, objects, "keptn"); got.Annotations["eventing.knative.dev/broker.class"] != "Kafka" || got.Spec.Config.Name != "broker-kafka" {
+				t.Errorf("got %v", got)
+			}
+		},
+		"rabbitmq": func(t *testing.T, objects []runtime.Object) {
+			if got := named[*eventingv1.Broker](t, objects, "keptn"); got.Annotations["eventing.knative.dev/broker.class"] != "RabbitMQBroker" || got.Spec.Config.Name != "broker-rabbitmq" {
+				t.Errorf("got %v", got)
+			}
+		},
+		"mirror": func(t *testing.T, objects []runtime.Object) {
+			images := 0
+			for _, object := range objects {
+				var containers []corev1.Container
+				switch workload := object.(type) {
+				case *appsv1.Deployment:
+					containers = workload.Spec.Template.Spec.Containers
+				case *servingv1.Service:
+					containers = workload.Spec.Template.Spec.Containers
+				}
+				for _, container := range containers {
+					for _, variable := range append(container.Env, corev1.EnvVar{Value: container.Image}) {
+						if strings.HasPrefix(variable.Value, "ko://") {
+							t.Errorf("%s of %s is not in the mirror", variable.Value, container.Name)
+						} else if strings.HasPrefix(variable.Value, "registry.example.com/") {
+							images++
+						}
+					}
+				}
+			}
+			if want := 3 + 8*2; images != want {
+				t.Errorf("%d images are in the mirror, not %d", images, want)
+			}
+		},
+		"namespaces": func(*testing.T, []runtime.Object) {}, // see the tests below
+		"only-jobs": func(t *testing.T, objects []runtime.Object) {
+			for _, key := range keys(t, objects) {
+				if !strings.Contains(key, " job-executor-jobs/") && key != "*v1.Namespace /job-executor-jobs" {
+					t.Errorf("%s is left", key)
+				}
+			}
+		},
+		"only-system": func(t *testing.T, objects []runtime.Object) {
+			for _, key := range keys(t, objects) {
+				if strings.Contains(key, "job-executor-jobs") {
+					t.Errorf("%s is left", key)
+				}
+			}
+		},
+	}
+	entries, err := os.ReadDir(config + "/overlays")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		content, err := os.ReadFile(filepath.Join(config, "overlays", entry.Name(), "kustomization.yaml"))
+		if err != nil || !strings.Contains(string(content), "kind: Component") {
+			continue
+		}
+		check, known := tests[entry.Name()]
+		if !known {
+			t.Errorf("component %s has no test", entry.Name())
+			continue
+		}
+		t.Run(entry.Name(), func(t *testing.T) { check(t, build(t, entry.Name())) })
+	}
+	t.Run("several at once", func(t *testing.T) {
+		build(t, "remote-keptn", "oauth", "monitoring", "tracing", "limits", "authentication", "high-availability", "kafka", "mirror")
+	})
+}
+
+// The component namespaces leaves an installation with its usual names alone.
+func TestNamespacesAreCopiedToWhereTheyAreInTheBase(t *testing.T) {
+	if difference := cmp.Diff(build(t), build(t, "namespaces")); difference != "" {
+		t.Errorf("(-without +with):\n%s", difference)
+	}
+}
+
+func TestTypicalOverlay(t *testing.T) {
+	objects := example(t, "typical")
+	if got := named[*corev1.ConfigMap](t, objects, "keptn").Data["KEPTN_API_URL"]; got != "https://keptn.shop.example.com/api" {
+		t.Errorf("Keptn is at %s", got)
+	}
+	named[*corev1.ConfigMap](t, objects, "telemetry")
+	named[*corev1.ResourceQuota](t, objects, "jobs")
+}
+
+// A further namespace of Jobs has what the first one has, for the accounts of the same functions.
+func TestSeveralNamespacesOfJobs(t *testing.T) {
+	objects := example(t, "several-namespaces")
+	if got := named[*corev1.ConfigMap](t, objects, "jobs").Data["JOB_NAMESPACES"]; got != "job-executor-jobs,shop-jobs" {
+		t.Errorf("the namespaces are %q", got)
+	}
+	known, alike := keys(t, objects), 0
+	for _, key := range known {
+		if kind, name, ok := strings.Cut(key, " job-executor-jobs/"); ok {
+			alike++
+			if !slices.Contains(known, kind+" shop-jobs/"+name) {
+				t.Errorf("namespace shop-jobs lacks %s", key)
+			}
+		}
+	}
+	if want := 8; alike != want {
+		t.Errorf("%d objects are alike, not %d", alike, want)
+	}
+	if got := named[*corev1.Namespace](t, objects, "shop-jobs").Labels["job-executor.github.io/jobs"]; got != "true" {
+		t.Errorf("the label is %q", got)
+	}
+	for _, object := range objects {
+		if binding, ok := object.(*rbacv1.RoleBinding); ok && binding.Subjects[0].Namespace != "job-executor" {
+			t.Errorf("%s/%s is for an account in %s", binding.Namespace, binding.Name, binding.Subjects[0].Namespace)
+		}
+	}
+}
+
+// A second installation shares nothing with the first one.
+func TestSecondInstallationSharesNothing(t *testing.T) {
+	first, second := build(t), example(t, "second-keptn")
+	known := keys(t, first)
+	for _, key := range keys(t, second) {
+		if slices.Contains(known, key) {
+			t.Errorf("both have %s", key)
+		}
+	}
+	if len(second) != len(first) {
+		t.Errorf("the second installation has %d objects, and the first %d", len(second), len(first))
+	}
+	for _, name := range []string{"executor", "jobs"} {
+		for key, value := range named[*corev1.ConfigMap](t, second, name).Data {
+			if strings.Contains(strings.ReplaceAll(value, "job-executor-job ", ""), "job-executor") && key != "JOB_SERVICE_ACCOUNT" && key != "ALLOWED_LABEL" {
+				t.Errorf("%s is %s", key, value)
+			}
+		}
+	}
+	for _, object := range second {
+		switch typed := object.(type) {
+		case *rbacv1.RoleBinding:
+			if got := typed.Subjects[0].Namespace; got != "other-executor" {
+				t.Errorf("%s is for an account in %s", typed.Name, got)
+			}
+		case *rbacv1.ClusterRoleBinding:
+			if typed.Name != "other-executor-bridge" || typed.RoleRef.Name != "other-executor-bridge" || typed.Subjects[0].Namespace != "other-executor" {
+				t.Errorf("got %v", typed)
+			}
+		case *appsv1.Deployment:
+			for _, variable := range typed.Spec.Template.Spec.Containers[0].Env {
+				if variable.Name == "GRANT_SUBJECTS" && variable.Value != "system:serviceaccount:other-executor:executor" {
+					t.Errorf("grants are for %s", variable.Value)
+				}
+			}
+		case *networkingv1.NetworkPolicy:
+			if typed.Name == "jobs" {
+				egress := typed.Spec.Egress
+				if got := egress[1].To[0].NamespaceSelector.MatchLabels["kubernetes.io/metadata.name"]; got != "other-executor" {
+					t.Errorf("Jobs reach the bridge in %s", got)
+				}
+				if got := egress[3].To[0].NamespaceSelector.MatchExpressions[0].Values[0]; got != "other-executor" {
+					t.Errorf("Jobs do not reach %s", got)
+				}
+			}
+		}
+	}
+}
