@@ -116,15 +116,14 @@ cluster-up: ## Start the one-node cluster (compiled at the first start)
 cluster-down: ## Stop the cluster; only the cache of builds remains
 	$(CLUSTER) down
 
-# For installations without ko: manifests with images by digest, and an SBOM (SPDX) of each image with the
-# digest of its base image.
+# For installations without ko and Go: manifests with images by digest, one for each overlay, the command line for each
+# platform, SBOMs (SPDX), notes and checksums.
 RELEASE ?= release
 VERSION ?= $(shell git describe --tags --always --dirty)
 
 .PHONY: release
-release: ## Build the images of VERSION into KO_DOCKER_REPO, and write their manifests and SBOMs into RELEASE=release
-	@mkdir -p $(RELEASE)/sboms
-	ko resolve --tags "$(VERSION)" --sbom spdx --sbom-dir $(RELEASE)/sboms --filename config/ > $(RELEASE)/job-executor.yaml
+release: ## Build the images of VERSION=v1.2.3 into KO_DOCKER_REPO, and everything else of the release into RELEASE=release
+	go run ./test/release --version "$(VERSION)" --directory "$(RELEASE)"
 
 .PHONY: install
 install: ## Install on the cluster that KUBECONFIG names, with images in KO_DOCKER_REPO

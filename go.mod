@@ -24,6 +24,7 @@ require (
 	github.com/rickb777/date v1.13.0 // tests: periods, as Knative itself reads them with this version
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3 // tests: the JSON Schema of job/config.yaml
 	github.com/secure-systems-lab/go-securesystemslib v0.11.1 // tests: signatures are DSSE's
+	github.com/spdx/tools-golang v0.5.7 // tests: SBOMs of a release
 	github.com/spf13/cobra v1.10.2 // command lines
 	github.com/spf13/pflag v1.0.10 // the same
 	github.com/theory/jsonpath v0.12.3 // JSONPath of RFC 9535, in place of PaesslerAG/jsonpath, whose evaluator has the linker keep every method in the image
@@ -61,6 +62,7 @@ require (
 	github.com/Azure/go-ansiterm v0.0.0-20230124172434-306776ec8161 // indirect
 	github.com/Microsoft/go-winio v0.6.2 // indirect
 	github.com/ProtonMail/go-crypto v1.1.6 // indirect
+	github.com/anchore/go-struct-converter v0.1.0 // indirect
 	github.com/antithesishq/antithesis-sdk-go v0.9.0-default-no-op // indirect
 	github.com/antlr/antlr4/runtime/Go/antlr v1.4.10 // indirect
 	github.com/benbjohnson/clock v1.3.5 // indirect

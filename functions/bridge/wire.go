@@ -226,7 +226,7 @@ func New(configuration Configuration, dependencies Dependencies, connections Con
 		_, err := outbox.Deliver(ctx, protocol.Errored(task, now(), why))
 		return err
 	}
-	log.Info("bridge configured", "version", telemetry.Version(), "transport", configuration.Keptn.Transport, "keptn", client.Endpoints.ControlPlane,
+	log.Info("bridge configured", "transport", configuration.Keptn.Transport, "keptn", client.Endpoints.ControlPlane,
 		"nats", configuration.NATS.Host(), "subscriptions", configuration.Registration.Subscriptions)
 	deadLetters := &deadletter.Sink{Ask: inbox.Ask, Deliver: outbox.Deliver, BrokerURL: configuration.Broker.URL, Count: dependencies.Telemetry.Events.DeadLettered, Now: now, Log: log}
 	files := &gateway.Gateway{

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -107,8 +108,13 @@ func Main[Configuration any](
 	}, readers...)
 }
 
-// Once runs a program that ends, with the same configuration, telemetry and flush as Main.
+// Once runs a program that ends, with the same configuration, telemetry and flush as Main. With the argument --version it only prints
+// its name and version.
 func Once[Configuration any](name string, do func(ctx context.Context, configuration Configuration, signals *telemetry.Signals) error, readers ...telemetry.ReaderFunc) {
+	if slices.Contains(os.Args[1:], "--version") {
+		fmt.Println(name, telemetry.Version())
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	err := once(ctx, name, do, readers)
 	stop()
@@ -135,6 +141,7 @@ func once[Configuration any](ctx context.Context, name string, do func(context.C
 	if err != nil {
 		return err
 	}
+	signals.Log.InfoContext(ctx, "starting", "version", telemetry.Version())
 	err = do(ctx, configuration, signals)
 	flushCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 	defer cancel()

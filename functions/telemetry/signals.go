@@ -121,8 +121,15 @@ func resourceOf(name string) *resource.Resource {
 	return resource.NewWithAttributes(semconv.SchemaURL, attributes...)
 }
 
-// Version returns the version of the module in the program's build information, "unknown" without any.
+// version is set by the linker in a release.
+var version string //nolint:gochecknoglobals // as -ldflags=-X needs it
+
+// Version returns the version of a release, or else that of the module in the program's build information: a tag or
+// commit of Git, "(devel)" without Git, and "unknown" without such information.
 func Version() string {
+	if version != "" {
+		return version
+	}
 	if built, ok := debug.ReadBuildInfo(); ok {
 		return built.Main.Version
 	}

@@ -742,23 +742,6 @@ func TestApplyingTwiceLeavesTheTokenAlone(t *testing.T) {
 	}
 }
 
-// A release lists its images, their contents and their base images by digest.
-func TestReleaseNamesEverythingByDigest(t *testing.T) {
-	t.Parallel()
-	manifests, sboms, err := connect(t).Release(t.Context(), t.TempDir())
-	must(t, err)
-	for _, line := range strings.Split(manifests, "\n") {
-		isImage := strings.Contains(line, "image: ") || strings.Contains(line, "FETCHER_IMAGE")
-		if strings.Contains(line, "ko://") || isImage && !strings.Contains(line, "@sha256:") {
-			t.Errorf("not by its digest: %s", line)
-		}
-	}
-	compare(t, "SBOMs", 5, len(sboms))
-	for _, sbom := range sboms {
-		contains(t, sbom, "github.com/cloudevents/sdk-go/v2", "base@sha256:")
-	}
-}
-
 // A task that no executor can take does not hang: here its configuration can't be
 // read, since its commit does not exist.
 func TestUndeliverableTaskEndsWithTheReason(t *testing.T) {

@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -131,6 +131,10 @@ func (i *Installation) applyConfig(ctx context.Context) error {
 	if err := i.BuildAndApply(ctx, "config/"); err != nil {
 		return err
 	}
+	return i.awaitConfig(ctx)
+}
+
+func (i *Installation) awaitConfig(ctx context.Context) error {
 	for _, arguments := range [][]string{
 		{"--for=condition=Available", "-n", Namespace, "deployment", "--all"},
 		{"--for=condition=Ready", "-n", Namespace, "services.serving.knative.dev,brokers,triggers,sinkbindings", "--all"},
@@ -143,21 +147,28 @@ func (i *Installation) applyConfig(ctx context.Context) error {
 	return i.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/bridge", "--timeout=180s")
 }
 
-// Release builds a release into a directory, and returns its manifests and its SBOMs by file name.
-func (i *Installation) Release(ctx context.Context, directory string) (manifests string, sboms map[string]string, err error) {
-	if err := i.command(ctx, "make", "release", "RELEASE="+directory, "VERSION=v0.0.0-test"); err != nil {
-		return "", nil, err
+// Release builds a release into a directory.
+func (i *Installation) Release(ctx context.Context, directory, version string) error {
+	return i.command(ctx, "go", "run", "./test/release", "--directory", directory, "--version", version, "--platforms", runtime.GOOS+"/"+runtime.GOARCH)
+}
+
+// InstallRelease applies a release with kubectl alone, and waits until the functions run its images.
+func (i *Installation) InstallRelease(ctx context.Context, directory string) error {
+	if err := i.command(ctx, "kubectl", "apply", "-f", filepath.Join(directory, "job-executor.yaml")); err != nil {
+		return err
 	}
-	sboms = map[string]string{}
-	files, err := filepath.Glob(filepath.Join(directory, "sboms", "*"))
-	for _, file := range append(files, filepath.Join(directory, "job-executor.yaml")) {
-		content, readErr := os.ReadFile(file) //nolint:gosec // that make has written
-		err = errors.Join(err, readErr)
-		sboms[filepath.Base(file)] = string(content)
-	}
-	manifests = sboms["job-executor.yaml"]
-	delete(sboms, "job-executor.yaml")
-	return manifests, sboms, err
+	return i.awaitConfig(ctx)
+}
+
+// Uninstall deletes a release, and waits until both namespaces are gone.
+func (i *Installation) Uninstall(ctx context.Context, directory string) error {
+	return i.command(ctx, "kubectl", "delete", "--timeout=180s", "-f", filepath.Join(directory, "job-executor.yaml"))
+}
+
+// Kubectl returns the output of kubectl.
+func (i *Installation) Kubectl(ctx context.Context, arguments ...string) (string, error) {
+	output, err := i.output(ctx, "kubectl", arguments...)
+	return string(output), err
 }
 
 // InstallConformance applies the objects of the Broker's conformance test, and waits until they are ready.

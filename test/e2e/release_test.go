@@ -1,0 +1,109 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/job-executor/job-executor/test/console"
+	"github.com/job-executor/job-executor/test/system"
+)
+
+// A release installs without Go and ko, replaces another one while tasks run, and is replaced by it. Nothing is left of it once it is
+// deleted.
+func TestReleases(t *testing.T) {
+	installed := connect(t)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), installLimit)
+		defer cancel()
+		if err := installed.Install(ctx, func(string) {}); err != nil {
+			t.Error(err)
+		}
+	})
+	former, newer := t.TempDir(), t.TempDir()
+	must(t, installed.Release(t.Context(), former, "v0.0.1-test"))
+	must(t, installed.Release(t.Context(), newer, "v0.0.2-test"))
+	namesEverythingByDigest(t, newer)
+	must(t, installed.InstallRelease(t.Context(), former))
+	has(t, installed, "v0.0.1-test")
+	project := createProject(t, installed, []string{"test"}, map[string]string{
+		"job/config.yaml": "apiVersion: v2\nactions:\n- {name: Sleep, event: test.triggered, image: busybox, cmd: [sleep, '15']}\n",
+	})
+	for _, release := range []struct{ version, directory string }{{"v0.0.2-test", newer}, {"v0.0.1-test", former}} {
+		t.Run("replaced by "+release.version, func(t *testing.T) {
+			const count = 20
+			var contexts []string
+			for range count {
+				contexts = append(contexts, trigger(t, installed, project))
+			}
+			must(t, installed.InstallRelease(t.Context(), release.directory))
+			for _, keptnContext := range contexts {
+				succeeds(t, installed, project, keptnContext)
+			}
+			has(t, installed, release.version)
+		})
+	}
+	must(t, installed.Uninstall(t.Context(), former))
+	for _, what := range [][]string{{"namespaces", system.Namespace, "job-executor-jobs"}, {"clusterroles,clusterrolebindings", "job-executor-bridge"}} {
+		if left, err := installed.Kubectl(t.Context(), append([]string{"get", "--ignore-not-found", "--output=name"}, what...)...); err != nil || left != "" {
+			t.Errorf("%v: %v, %s", what, err, left)
+		}
+	}
+	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		integration, err := installed.Integration(ctx, "job-executor")
+		if err == nil && integration != nil {
+			err = errors.New("it is registered still")
+		}
+		return err
+	}))
+}
+
+// has waits until the bridge of a version has started, and says so first.
+func has(t *testing.T, installed *system.Installation, version string) {
+	t.Helper()
+	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		log, err := installed.Kubectl(ctx, "logs", "--namespace", system.Namespace, "deployment/bridge")
+		if err != nil {
+			return err
+		}
+		if first, _, _ := strings.Cut(log, "\n"); !strings.Contains(first, `"msg":"starting"`) || !strings.Contains(first, fmt.Sprintf(`"version":%q`, version)) {
+			return fmt.Errorf("the first line is %s", first)
+		}
+		return nil
+	}))
+}
+
+// namesEverythingByDigest checks that a release names its images, their contents and their base images by digest.
+func namesEverythingByDigest(t *testing.T, directory string) {
+	t.Helper()
+	manifests, err := filepath.Glob(filepath.Join(directory, "*.yaml"))
+	must(t, err)
+	for _, name := range manifests {
+		content, err := os.ReadFile(name)
+		must(t, err)
+		for _, line := range strings.Split(string(content), "\n") {
+			isImage := strings.Contains(line, "image: ")
+			if strings.Contains(line, "ko://") || isImage && !strings.Contains(line, "@sha256:") {
+				t.Errorf("%s: not by its digest: %s", name, line)
+			}
+		}
+	}
+	sboms, err := filepath.Glob(filepath.Join(directory, "sboms", "*"))
+	must(t, err)
+	compare(t, "SBOMs of five images and one program", 6, len(sboms))
+	for _, name := range sboms {
+		content, err := os.ReadFile(name)
+		must(t, err)
+		contains(t, string(content), "github.com/cloudevents/sdk-go/v2")
+		if !strings.HasSuffix(name, "job-executor-"+runtime.GOOS+"-"+runtime.GOARCH+".spdx.json") {
+			contains(t, string(content), "base@sha256:")
+		}
+	}
+}
