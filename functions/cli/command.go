@@ -136,7 +136,7 @@ func New(surroundings Surroundings) *cobra.Command {
 	root.SetOut(surroundings.Out)
 	root.SetErr(surroundings.ErrOut)
 	root.AddGroup(&cobra.Group{ID: groupRuns, Title: "Runs:"}, &cobra.Group{ID: groupFiles, Title: "job/config.yaml:"}, &cobra.Group{ID: groupInstallation, Title: "Installation:"})
-	cluster := []*cobra.Command{c.list(), c.describe(), c.logs(), c.wait(), c.cancel(), c.rerun(), c.trace(), c.status()}
+	cluster := []*cobra.Command{c.list(), c.describe(), c.logs(), c.wait(), c.cancel(), c.rerun(), c.trace(), c.status(), c.migrate()}
 	for _, command := range cluster {
 		flags.AddFlags(command.Flags())
 	}

@@ -70,6 +70,21 @@ func read(input io.Reader, names []string) (sources []source, err error) {
 	return sources, nil
 }
 
+// Content returns the content of a file; - is the standard input.
+func Content(input io.Reader, name string) ([]byte, error) {
+	return contentOf(input, name, maxFileBytes)
+}
+
+// Contents returns the content of each file, and of each job/config.yaml in folders, by its name.
+func Contents(input io.Reader, names []string) (map[string][]byte, error) {
+	sources, err := read(input, names)
+	contents := map[string][]byte{}
+	for _, source := range sources {
+		contents[source.name] = source.content
+	}
+	return contents, err
+}
+
 const (
 	// maxFileBytes exceeds the limit of a configuration, so that messages have the real size.
 	maxFileBytes = 16 << 20

@@ -33,18 +33,19 @@ func TestReleases(t *testing.T) {
 	namesEverythingByDigest(t, newer)
 	must(t, installed.InstallRelease(t.Context(), former))
 	has(t, installed, "v0.0.1-test")
-	project := createProject(t, installed, []string{"test"}, map[string]string{
+	files := map[string]string{
 		"job/config.yaml": "apiVersion: v2\nactions:\n- {name: Sleep, event: test.triggered, image: busybox, cmd: [sleep, '15']}\n",
-	})
+	}
 	for _, release := range []struct{ version, directory string }{{"v0.0.2-test", newer}, {"v0.0.1-test", former}} {
 		t.Run("replaced by "+release.version, func(t *testing.T) {
 			const count = 20
-			var contexts []string
+			contexts := map[string]string{} // by project: Keptn runs the sequences of a service one after the other
 			for range count {
-				contexts = append(contexts, trigger(t, installed, project))
+				project, keptnContext := begin(t, installed, []string{"test"}, files)
+				contexts[project] = keptnContext
 			}
 			must(t, installed.InstallRelease(t.Context(), release.directory))
-			for _, keptnContext := range contexts {
+			for project, keptnContext := range contexts {
 				succeeds(t, installed, project, keptnContext)
 			}
 			has(t, installed, release.version)

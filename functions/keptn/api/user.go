@@ -134,6 +134,52 @@ func (c *Client) Integrations(ctx context.Context, name string) ([]models.Integr
 	return slices.DeleteFunc(integrations, func(found models.Integration) bool { return found.Name != name }), nil
 }
 
+// maxConfigBytes bounds a job/config.yaml.
+const maxConfigBytes = 1 << 20
+
+// Configurations returns job/config.yaml of all projects, stages and services, by project/stage/service.
+func (c *Client) Configurations(ctx context.Context) (map[string][]byte, error) {
+	var answer models.Projects
+	if err := c.call(ctx, http.MethodGet, c.Endpoints.ControlPlane+"/project?"+url.Values{"pageSize": {strconv.Itoa(pageSize)}}.Encode(), nil, &answer, "projects", "totalCount"); err != nil {
+		return nil, err
+	}
+	found := map[string][]byte{}
+	for _, project := range answer.Projects {
+		scopes := []ResourceScope{{Project: project.ProjectName}}
+		for _, stage := range project.Stages {
+			scopes = append(scopes, ResourceScope{Project: project.ProjectName, Stage: stage.StageName})
+			for _, service := range stage.Services {
+				scopes = append(scopes, ResourceScope{Project: project.ProjectName, Stage: stage.StageName, Service: service.ServiceName})
+			}
+		}
+		for _, scope := range scopes {
+			content, err := c.configuration(ctx, scope)
+			if err != nil {
+				return nil, fmt.Errorf("read %s of project %s, stage %s, service %s: %w", configPath, scope.Project, scope.Stage, scope.Service, err)
+			}
+			if content != nil {
+				found[strings.TrimRight(scope.Project+"/"+scope.Stage+"/"+scope.Service, "/")] = content
+			}
+		}
+	}
+	return found, nil
+}
+
+const configPath = "job/config.yaml"
+
+// configuration returns a scope's own job/config.yaml, nil if it has none.
+func (c *Client) configuration(ctx context.Context, scope ResourceScope) ([]byte, error) {
+	body, err := c.Resource(ctx, scope, configPath)
+	if IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = body.Close() }()
+	return io.ReadAll(io.LimitReader(body, maxConfigBytes))
+}
+
 // LogEntries returns Keptn's log about a Keptn context, the oldest entry first.
 func (c *Client) LogEntries(ctx context.Context, keptnContext string) ([]models.LogEntry, error) {
 	var answer models.GetLogsResponse
