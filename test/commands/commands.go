@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -63,7 +64,7 @@ func (s System) Call(ctx context.Context, input string, arguments ...string) (ou
 // gateway is Keptn's api-gateway in front of a system's Keptn.
 type gateway struct{ keptn console.Keptn }
 
-// RoundTrip answers 502 if the system's Keptn refuses a request.
+// RoundTrip passes a request on. An answer of Keptn that is no success is a part of the error's text.
 func (g gateway) RoundTrip(request *http.Request) (*http.Response, error) {
 	if request.URL.Host != "keptn.example.com" || request.Header.Get("x-token") != Token {
 		return nil, fmt.Errorf("a request to %s with token %q", request.URL.Host, request.Header.Get("x-token"))
@@ -76,6 +77,10 @@ func (g gateway) RoundTrip(request *http.Request) (*http.Response, error) {
 	answer, err := g.keptn.Call(request.Context(), request.Method, strings.TrimPrefix(request.URL.RequestURI(), "/api"), content)
 	if err != nil {
 		status, answer = http.StatusBadGateway, []byte(err.Error())
+		var refusal struct{ Code int }
+		if at := strings.Index(err.Error(), `{"code":`); at >= 0 && json.Unmarshal(answer[at:], &refusal) == nil {
+			status, answer = refusal.Code, answer[at:]
+		}
 	}
 	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(answer)), Request: request}, nil
 }
@@ -209,9 +214,14 @@ func (told story) check(t *testing.T, s System) {
 		}
 	}
 	for number, command := range told.commands {
-		output, code := s.Call(ctx, "", strings.Fields(strings.ReplaceAll(command, "CONTEXT", keptnContext))...)
 		name := path.Join("testdata", strings.ReplaceAll(told.name, " ", "-"), fmt.Sprintf("%d-%s.txt", number+1, strings.Fields(command)[0]))
-		compare(t, name, fmt.Sprintf("$ job-executor %s\n%s(exit code %d)\n", command, normal(output, project, keptnContext), code))
+		// Keptn stores some of what it shows a little later.
+		if err := console.Eventually(ctx, storeLimit, func(ctx context.Context) error {
+			output, code := s.Call(ctx, "", strings.Fields(strings.ReplaceAll(command, "CONTEXT", keptnContext))...)
+			return compare(name, fmt.Sprintf("$ job-executor %s\n%s(exit code %d)\n", command, normal(output, project, keptnContext), code))
+		}); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -243,23 +253,21 @@ func normal(output, project, keptnContext string) string {
 	return strings.Join(lines, "\n")
 }
 
-func compare(t *testing.T, name, got string) {
-	t.Helper()
+// storeLimit is how long Keptn may take to store an event.
+const storeLimit = 10 * time.Second
+
+// compare compares an output with the golden file of a name, or writes it.
+func compare(name, got string) error {
 	if os.Getenv("UPDATE_GOLDEN") != "" {
 		file := path.Join("../commands", name)
-		if err := os.MkdirAll(path.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return
+		return errors.Join(os.MkdirAll(path.Dir(file), 0o755), os.WriteFile(file, []byte(got), 0o600))
 	}
 	want, err := golden.ReadFile(name)
 	if err != nil {
-		t.Fatalf("%v; got:\n%s", err, got)
+		return fmt.Errorf("%w; got:\n%s", err, got)
 	}
 	if difference := cmp.Diff(string(want), got); difference != "" {
-		t.Errorf("%s (-want +got):\n%s", name, difference)
+		return fmt.Errorf("%s (-want +got):\n%s", name, difference)
 	}
+	return nil
 }

@@ -47,6 +47,8 @@ type Options struct {
 	Retries *int32
 	// Before wraps each function's handler, by host name; nil is none.
 	Before func(name string, handler http.Handler) http.Handler
+	// WithoutBridge leaves the bridge to StartBridge.
+	WithoutBridge bool
 	// Log receives the functions' logs.
 	Log slog.Handler
 	// Processors returns the functions' span processors; nil is System.Spans and those of the environment.
@@ -139,8 +141,9 @@ func Start(ctx context.Context, options Options) (*System, error) {
 }
 
 func (s *System) wire(ctx context.Context, manifests Manifests, network *Network, options Options, tokenFile string, signals func(string) *telemetry.Signals) error {
+	isRemote := options.Settings["KEPTN_TRANSPORT"] == "http"
 	environment := func(name string) Environment {
-		return Environment{
+		common := Environment{
 			Manifests: manifests, Transport: network, Kubernetes: s.Cluster.Client(nil), Telemetry: signals(name), TokenFile: tokenFile,
 			KeysDirectory:  filepath.Join(options.Directory, keysDirectory),
 			KeptnTransport: http.DefaultTransport, Jitter: func(most time.Duration) time.Duration { return rand.N(most + 1) }, //nolint:gosec // no secret
@@ -151,6 +154,14 @@ func (s *System) wire(ctx context.Context, manifests Manifests, network *Network
 				"KEPTN_BRIDGE_URL": "https://keptn.example.com/bridge",
 			},
 		}
+		if isRemote {
+			delete(common.Variables, "KEPTN_SUBSCRIPTIONS") // over HTTP, only events of exact types can be listed
+			maps.Copy(common.Variables, map[string]string{
+				"KEPTN_API_URL": s.Keptn.GatewayURL, "KEPTN_API_TOKEN": Token, "KEPTN_POLL_INTERVAL": "100ms",
+			})
+		}
+		maps.Copy(common.Variables, options.Settings)
+		return common
 	}
 	if options.Retries != nil {
 		for index := range manifests.Triggers {
@@ -184,16 +195,20 @@ func (s *System) wire(ctx context.Context, manifests Manifests, network *Network
 	}
 	s.startBridge = func() error {
 		environment := environment("bridge")
-		var err error
-		if environment.Stream, err = NATS(environment); err != nil {
-			return err
+		if !isRemote {
+			var err error
+			if environment.Stream, err = NATS(environment); err != nil {
+				return err
+			}
 		}
 		var alive context.Context
 		alive, s.endBridge = context.WithCancel(ctx)
 		return serve(alive, "bridge", environment, func(environment Environment) (function.Program, error) { return Bridge(alive, environment) })
 	}
-	if err := s.startBridge(); err != nil {
-		return err
+	if !options.WithoutBridge {
+		if err := s.startBridge(); err != nil {
+			return err
+		}
 	}
 	for _, trigger := range manifests.Triggers {
 		if strings.HasPrefix(trigger.Name, executorPrefix) {
@@ -205,6 +220,9 @@ func (s *System) wire(ctx context.Context, manifests Manifests, network *Network
 	}
 	return errors.Join(serve(ctx, "watcher", environment("watcher"), Watcher), serve(ctx, "jobsource", environment("jobsource"), Jobsource))
 }
+
+// StartBridge starts the bridge of a System without one.
+func (s *System) StartBridge() error { return s.startBridge() }
 
 // ReplaceBridge stops the bridge with its memory, and starts another one.
 func (s *System) ReplaceBridge() error {

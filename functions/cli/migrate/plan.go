@@ -58,10 +58,10 @@ func plan(input Input, o *overlay, used used) string {
 	write("Check the overlay", "The API server checks every object, and changes nothing.", "kubectl apply --dry-run=server -k .")
 	write("Remove the old subscriptions", "From now on, new tasks wait in Keptn. Keptn gives up on a task that nobody starts only after its own timeout (20 minutes by default), so go on.",
 		unsubscribing(input)...)
-	write("Wait until the old Jobs have ended", "The old service reads its subscriptions about every 10 seconds. Wait a minute, then until this prints nothing:",
+	write("Wait until the old Jobs have ended", "The old service reads its subscriptions about every 10 seconds. Wait a minute, then until this prints nothing, and then another minute, in which Keptn counts the last results:",
 		fmt.Sprintf("kubectl get jobs --namespace %s --selector app.kubernetes.io/managed-by=%s --output jsonpath='{range .items[?(@.status.active)]}{.metadata.name}{\"\\n\"}{end}'", input.Namespace, input.Release))
 	write("Uninstall the old service", "Its finished Jobs expire on their own.", fmt.Sprintf("helm uninstall %s --namespace %s", input.Release, input.Namespace))
-	write("Install Job Executor", "It registers with the subscriptions of the overlay, and runs the tasks that have waited.",
+	write("Install Job Executor", "It registers with the subscriptions of the overlay. Within two minutes it runs the tasks that have waited.",
 		"kubectl apply -k .", "kubectl rollout status --namespace job-executor deployment/bridge", "job-executor status")
 	if hasFilters(input.Former) {
 		write("Move the subscriptions with their filters", "The bridge has registered with a placeholder. Each command adds a subscription; the tasks that have waited run then.", subscribing(input)...)

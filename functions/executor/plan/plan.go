@@ -376,6 +376,8 @@ func (p Plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconfig.
 		},
 	}
 	if retries > 0 {
+		// Attempts must not overlap: the next one waits until the pod of the last one has ended.
+		job.Spec.PodReplacementPolicy = new(batchv1.Failed)
 		// A drained node is not the task's failure.
 		job.Spec.PodFailurePolicy = &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{{
 			Action:          batchv1.PodFailurePolicyActionIgnore,
