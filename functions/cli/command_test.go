@@ -129,7 +129,8 @@ func TestList(t *testing.T) {
 	}{
 		{
 			name: "the newest first",
-			want: header + row(4, "queued    0/1    20s    20s") + row(3, "running   0/1    30s    30s") + row(2, "errored   1/1    60s    10s") + row(1, "pass      1/1    120m   10s"),
+			want: header + row(4, "queued    0/1    20s    20s") + row(3, "running   0/1    30s    30s") + row(2, "errored   1/1    60s    10s") + row(1,
+				"pass      1/1    120m   10s"),
 		},
 		{
 			name: "by status and age", arguments: []string{"--status", "pass", "--since", "3h", "--no-headers"},
@@ -137,14 +138,16 @@ func TestList(t *testing.T) {
 		},
 		{name: "of another project", arguments: []string{"--project", "bank"}, want: "No runs found in namespace job-executor-jobs.\n"},
 		{name: "of another age", arguments: []string{"--since", "1s", "-A"}, want: "No runs found in all namespaces.\n"},
-		{name: "the beginning of a context", arguments: []string{"c0000003", "-o", "name"}, want: "run.job-executor.github.io/00000003-0000-4000-8000-000000000000\n"},
+		{name: "the beginning of a context", arguments: []string{"c0000003", "-o", "name"},
+			want: "run.job-executor.github.io/00000003-0000-4000-8000-000000000000\n"},
 		{
 			name: "by a path", arguments: []string{"-o", "jsonpath={range .items[*]}{.spec.project} {.status.phase} {.status.jobs[0].phase}{'\\n'}{end}"},
 			want: "shop queued waiting\nshop running running\nshop errored failed\nshop pass succeeded\n",
 		},
 		{
 			name: "wide", arguments: []string{"c0000001", "-o", "wide", "--no-headers"},
-			want: "c0000001-0000-4000-8000-000000000000   shop   dev   cart   test   pass   1/1   120m   10s   119m ago   job-executor-jobs   00000001-0000-4000-8000-000000000000\n",
+			want: "c0000001-0000-4000-8000-000000000000   shop   dev   cart   test   pass   1/1   120m   10s   119m ago   " +
+				"job-executor-jobs   00000001-0000-4000-8000-000000000000\n",
 		},
 		{
 			name: "as YAML", arguments: []string{"c0000001", "-o", "yaml"}, want: `apiVersion: job-executor.github.io/v1
@@ -173,7 +176,8 @@ items:
 kind: RunList
 `,
 		},
-		{name: "an unknown status", arguments: []string{"--status", "done"}, err: `--status "done" must be one of creating, queued, running, pass, warning, fail, errored`},
+		{name: "an unknown status", arguments: []string{"--status", "done"},
+			err: `--status "done" must be one of creating, queued, running, pass, warning, fail, errored`},
 		{name: "an unknown format", arguments: []string{"-o", "xml"}, err: `--output: unable to match a printer suitable for the output format "xml"`},
 	}
 	for _, test := range tests {
@@ -242,17 +246,20 @@ func TestDescribeSaysWhatARunWaitsFor(t *testing.T) {
 func TestDescribeNamesAMissingJob(t *testing.T) {
 	two := func(made *batchv1.Job) {
 		ended(batchv1.JobComplete, true)(made)
-		made.Annotations[run.PlanAnnotation] = fmt.Sprintf(`[{"namespace": "jobs", "name": %q, "task": "hello"}, {"namespace": "jobs", "name": "job-1-000-002", "task": "bye"}]`, made.Name)
+		made.Annotations[run.PlanAnnotation] = fmt.Sprintf(`[{"namespace": "jobs", "name": %q, "task": "hello"},
+			{"namespace": "jobs", "name": "job-1-000-002", "task": "bye"}]`, made.Name)
 	}
 	w := &world{objects: []runtime.Object{job(1, 60, two)}}
 	got, err := w.call(t, "job-executor", "describe", "c0000001")
-	if want := "Job job-1-000-002 in namespace jobs was deleted before the task ended"; err != nil || !strings.Contains(got, want) || !strings.Contains(got, "Task test: errored") {
+	if want := "Job job-1-000-002 in namespace jobs was deleted before the task ended"; err != nil || !strings.Contains(got, want) ||
+		!strings.Contains(got, "Task test: errored") {
 		t.Errorf("%v, %s", err, got)
 	}
 }
 
 const aTrace = `{"data": [{"spans": [
-	{"spanID": "1", "operationName": "RUN shop/dev/cart", "processID": "p1", "startTime": 1, "duration": 1500000, "tags": [{"key": "cicd.pipeline.result", "value": "failure"}]},
+	{"spanID": "1", "operationName": "RUN shop/dev/cart", "processID": "p1", "startTime": 1, "duration": 1500000,
+		"tags": [{"key": "cicd.pipeline.result", "value": "failure"}]},
 	{"spanID": "2", "operationName": "hop", "processID": "p2", "startTime": 2, "duration": 1000, "references": [{"refType": "CHILD_OF", "spanID": "1"}]}],
 	"processes": {"p1": {"serviceName": "job-executor-bridge"}, "p2": {"serviceName": "broker"}}}]}`
 
@@ -265,20 +272,23 @@ func TestTrace(t *testing.T) {
 		body, want, err       string
 		opened                string
 	}{
-		{name: "of a run with a link", argument: "c0000001", asked: "https://jaeger.example.com/api/traces/c0000001000040008000000000000000", body: aTrace, want: drawn},
+		{name: "of a run with a link", argument: "c0000001", asked: "https://jaeger.example.com/api/traces/c0000001000040008000000000000000", body: aTrace,
+			want: drawn},
 		{
 			name: "of a context without Jobs", argument: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", arguments: []string{"--jaeger", "http://jaeger:16686/"},
 			asked: "http://jaeger:16686/api/traces/4ed578f61e1e4a119b2e9a7111760f5b", body: aTrace, want: drawn,
 		},
 		{
 			name: "from the environment", argument: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", variables: map[string]string{jaegerVariable: "http://there"},
-			asked: "http://there/api/traces/4ed578f61e1e4a119b2e9a7111760f5b", body: `{"data": []}`, err: "Jaeger has no trace of context 4ed578f6-1e1e-4a11-9b2e-9a7111760f5b",
+			asked: "http://there/api/traces/4ed578f61e1e4a119b2e9a7111760f5b", body: `{"data": []}`,
+			err: "Jaeger has no trace of context 4ed578f6-1e1e-4a11-9b2e-9a7111760f5b",
 		},
 		{name: "in a browser", argument: "c0000001", arguments: []string{"--open"}, opened: "https://jaeger.example.com/trace/abc"},
 		{name: "of nothing", argument: "d", err: "namespace job-executor-jobs has no run of Keptn context d"},
 		{name: "without Jaeger", argument: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", err: "set --jaeger or JAEGER_URL to Jaeger's address"},
-		{name: "of a wrong Service", argument: "c0000001", arguments: []string{"--jaeger", "jaeger"}, err: "ask Jaeger for the trace of context c0000001-0000-4000-8000-000000000000: " +
-			`"jaeger" is neither an address nor NAMESPACE/NAME:PORT`},
+		{name: "of a wrong Service", argument: "c0000001", arguments: []string{"--jaeger", "jaeger"},
+			err: "ask Jaeger for the trace of context c0000001-0000-4000-8000-000000000000: " +
+				`"jaeger" is neither an address nor NAMESPACE/NAME:PORT`},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -301,7 +311,9 @@ func TestTrace(t *testing.T) {
 func knative(group, kind, name, status, reason, message string) runtime.Object {
 	return &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": group + "/v1", "kind": kind, "metadata": map[string]any{"namespace": defaultSystemNamespace, "name": name},
-		"spec":   map[string]any{"template": map[string]any{"spec": map[string]any{"containers": []any{map[string]any{"image": "registry/executor:v1.2.3@sha256:0123456789abcdef"}}}}},
+		"spec": map[string]any{"template": map[string]any{"spec": map[string]any{"containers": []any{
+			map[string]any{"image": "registry/executor:v1.2.3@sha256:0123456789abcdef"},
+		}}}},
 		"status": map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": status, "reason": reason, "message": message}}},
 	}}
 }
@@ -325,7 +337,8 @@ func TestStatus(t *testing.T) {
 		}}},
 	}
 	scaled := starting.DeepCopy()
-	scaled.Name, scaled.Labels = "watcher-00001-deployment", map[string]string{"app.kubernetes.io/part-of": "job-executor", "serving.knative.dev/service": "watcher"}
+	scaled.Name, scaled.Labels = "watcher-00001-deployment", map[string]string{"app.kubernetes.io/part-of": "job-executor",
+		"serving.knative.dev/service": "watcher"}
 	healthy := []runtime.Object{
 		knative("eventing.knative.dev", "Trigger", "active", "True", "", ""), knative("eventing.knative.dev", "Trigger", "watcher", "True", "", ""),
 		knative("serving.knative.dev", "Service", "watcher", "True", "", ""), knative("eventing.knative.dev", "Broker", "keptn", "True", "", ""),
@@ -372,7 +385,8 @@ Runs: nothing runs or waits
 `,
 		},
 		{
-			name: "a token that Keptn refuses", objects: []runtime.Object{bridge}, variables: access, httpCode: http.StatusUnauthorized, body: `{"code": 401, "message": "unauthorized"}`, code: exitFail,
+			name: "a token that Keptn refuses", objects: []runtime.Object{bridge}, variables: access, httpCode: http.StatusUnauthorized,
+			body: `{"code": 401, "message": "unauthorized"}`, code: exitFail,
 			want: `KIND        NAME    READY  VERSION  REASON
 Deployment  bridge  yes    v1.2.3
 
@@ -408,7 +422,8 @@ Runs: nothing runs or waits
 		})
 	}
 	w := &world{}
-	if _, err := w.call(t, "job-executor", "status"); err == nil || err.Error() != "namespace job-executor has no Job Executor; name its namespace with --system-namespace" {
+	if _, err := w.call(t, "job-executor", "status"); err == nil ||
+		err.Error() != "namespace job-executor has no Job Executor; name its namespace with --system-namespace" {
 		t.Errorf("without an installation: %v", err)
 	}
 }
@@ -428,7 +443,8 @@ not JSON
 func TestHelp(t *testing.T) {
 	w := &world{}
 	for program, name := range map[string]string{
-		"/usr/bin/job-executor": "job-executor", "kubectl-job_executor": "kubectl job-executor", "kn-job-executor": "kn job-executor", "kubectl-job_executor.exe": "kubectl job-executor",
+		"/usr/bin/job-executor": "job-executor", "kubectl-job_executor": "kubectl job-executor", "kn-job-executor": "kn job-executor",
+		"kubectl-job_executor.exe": "kubectl job-executor",
 	} {
 		got, err := w.call(t, program, "describe", "--help")
 		if err != nil || !strings.Contains(got, "\n  "+name+" describe CONTEXT") || !strings.Contains(got, "\n  "+name+" describe 4ed5\n") {
@@ -449,12 +465,14 @@ func TestHelp(t *testing.T) {
 // Cancel and rerun change something, so they ask. Nobody answers here.
 func TestNothingIsChangedUnasked(t *testing.T) {
 	for _, command := range []string{"cancel", "rerun"} {
-		w := &world{variables: map[string]string{endpointVariable: "https://keptn.example.com/api/", tokenVariable: "token"}, answer: func(request *http.Request) (int, string) {
-			if request.Method != http.MethodGet {
-				t.Errorf("%s %s", request.Method, request.URL)
-			}
-			return http.StatusOK, `{"events": [{"specversion": "1.0", "id": "1", "source": "user", "type": "sh.keptn.event.dev.pipeline.triggered", "data": {"project": "shop", "service": "cart"}}]}`
-		}}
+		w := &world{variables: map[string]string{endpointVariable: "https://keptn.example.com/api/", tokenVariable: "token"},
+			answer: func(request *http.Request) (int, string) {
+				if request.Method != http.MethodGet {
+					t.Errorf("%s %s", request.Method, request.URL)
+				}
+				return http.StatusOK, `{"events": [{"specversion": "1.0", "id": "1", "source": "user",
+					"type": "sh.keptn.event.dev.pipeline.triggered", "data": {"project": "shop", "service": "cart"}}]}`
+			}}
 		got, err := w.call(t, "job-executor", command, "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b")
 		if !errors.Is(err, errDeclined) || !strings.Contains(got, "sequence pipeline of service cart in project shop, stage dev") {
 			t.Errorf("%s: %v, %s", command, err, got)

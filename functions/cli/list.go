@@ -48,7 +48,7 @@ func (c *commander) list() *cobra.Command {
 			if only.status != "" && !slices.Contains(statuses(), only.status) {
 				return fmt.Errorf("--status %q must be one of %s", only.status, strings.Join(statuses(), ", "))
 			}
-			print, err := c.runPrinter(output, noHeaders)
+			write, err := c.runPrinter(output, noHeaders)
 			if err != nil {
 				return err
 			}
@@ -70,7 +70,7 @@ func (c *commander) list() *cobra.Command {
 				return err
 			}
 			if !follow {
-				return print(runs)
+				return write(runs)
 			}
 			printed := map[string]string{}
 			return watch(ctx, clients.Kubernetes, namespace, run.Selector, 0, func(ctx context.Context) (bool, error) {
@@ -90,7 +90,7 @@ func (c *commander) list() *cobra.Command {
 				if len(changed) == 0 {
 					return false, nil
 				}
-				return false, print(changed)
+				return false, write(changed)
 			})
 		},
 	}

@@ -88,13 +88,13 @@ func readKeptn(ctx context.Context, client *api.Client, input *migrate.Input) (e
 }
 
 func writeOverlay(directory string, migration migrate.Migration) error {
-	if err := os.MkdirAll(directory, 0o755); err != nil { //nolint:gosec // the user's directory, without secrets
+	if err := os.MkdirAll(directory, 0o755); err != nil {
 		return fmt.Errorf("make the directory of the overlay: %w", err)
 	}
 	files := maps.Clone(migration.Overlay)
 	files["PLAN.md"] = migration.Plan
 	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(directory, name), []byte(content), 0o644); err != nil { //nolint:gosec // no secrets
+		if err := os.WriteFile(filepath.Join(directory, name), []byte(content), 0o644); err != nil {
 			return fmt.Errorf("write the overlay: %w", err)
 		}
 	}

@@ -979,7 +979,8 @@ actions:
 		OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue}},
 	}}}
 	jobSpec := made.created[0].Spec
-	if difference := cmp.Diff(policy, jobSpec.PodFailurePolicy); difference != "" || *jobSpec.BackoffLimit != 2 || *jobSpec.PodReplacementPolicy != batchv1.Failed ||
+	if difference := cmp.Diff(policy, jobSpec.PodFailurePolicy); difference != "" || *jobSpec.BackoffLimit != 2 ||
+		*jobSpec.PodReplacementPolicy != batchv1.Failed ||
 		*jobSpec.ActiveDeadlineSeconds != 3*660 {
 		t.Errorf("it fails after %d, is over after %d s; (-want +got):\n%s", *jobSpec.BackoffLimit, *jobSpec.ActiveDeadlineSeconds, difference)
 	}

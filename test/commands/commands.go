@@ -46,7 +46,7 @@ const Token = "the caller's token"
 func (s System) Call(ctx context.Context, input string, arguments ...string) (output string, code int) {
 	var written bytes.Buffer
 	variables := map[string]string{"KEPTN_ENDPOINT": "https://keptn.example.com", "KEPTN_API_TOKEN": Token}
-	command := cli.New(cli.Surroundings{
+	command := cli.New(cli.Surroundings{ //nolint:contextcheck // a command gets its context when it is executed
 		IOStreams: genericiooptions.IOStreams{In: strings.NewReader(input), Out: &written, ErrOut: &written},
 		Name:      "job-executor", Version: "v1.2.3", Now: func() time.Time { return time.Now().UTC() },
 		Getenv:    func(name string) string { return variables[name] },

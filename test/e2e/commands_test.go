@@ -25,7 +25,8 @@ func TestCommands(t *testing.T) {
 	t.Run("status", func(t *testing.T) {
 		if err := console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 			output, code := s.Call(ctx, "", "status")
-			if code != 0 || !strings.Contains(output, "Keptn: integration job-executor, version ") || !strings.Contains(output, "Trigger     all 12 ") || !strings.Contains(output, "Broker      keptn") {
+			if code != 0 || !strings.Contains(output, "Keptn: integration job-executor, version ") || !strings.Contains(output, "Trigger     all 12 ") ||
+				!strings.Contains(output, "Broker      keptn") {
 				return fmt.Errorf("exit code %d, %s", code, output)
 			}
 			return nil
@@ -38,7 +39,8 @@ func TestCommands(t *testing.T) {
 		succeeds(t, installed, project, keptnContext)
 		if err := console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 			output, code := s.Call(ctx, "", "trace", keptnContext, "--jaeger", "observability/jaeger:16686")
-			if code != 0 || !strings.HasPrefix(output, "job-executor-bridge: RUN "+project) || !strings.Contains(output, "job-executor-jobs: ") || strings.Contains(output, "missing") {
+			if code != 0 || !strings.HasPrefix(output, "job-executor-bridge: RUN "+project) || !strings.Contains(output, "job-executor-jobs: ") ||
+				strings.Contains(output, "missing") {
 				return fmt.Errorf("exit code %d, %s", code, output)
 			}
 			return nil

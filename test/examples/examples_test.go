@@ -101,7 +101,7 @@ func TestCorpus(t *testing.T) {
 				if mistakes := jobconfig.Parse(content).All(); (len(mistakes) == 0) != isValid {
 					t.Errorf("the parser: %v", mistakes)
 				}
-				command := lint.Command("")
+				command := lint.Command()
 				command.SetArgs([]string{path})
 				var output bytes.Buffer
 				command.SetOut(&output)

@@ -115,6 +115,7 @@ func TestComponents(t *testing.T) {
 	}
 	tests := map[string]func(t *testing.T, objects []runtime.Object){
 		"remote-keptn": func(t *testing.T, objects []runtime.Object) {
+			t.Helper()
 			got := settings(t, objects, "keptn")
 			delete(got, "KEPTN_SUBSCRIPTIONS")
 			if difference := cmp.Diff(map[string]string{"KEPTN_TRANSPORT": "http", "KEPTN_API_URL": "https://keptn.example.com/api"}, got); difference != "" {
@@ -122,26 +123,31 @@ func TestComponents(t *testing.T) {
 			}
 		},
 		"oauth": func(t *testing.T, objects []runtime.Object) {
+			t.Helper()
 			if got := settings(t, objects, "keptn")["KEPTN_OAUTH_CLIENT_ID"]; got != "job-executor" {
 				t.Errorf("the client is %q", got)
 			}
 		},
 		"monitoring": func(t *testing.T, objects []runtime.Object) {
+			t.Helper()
 			if !slices.ContainsFunc(keys(t, objects), func(key string) bool { return strings.HasSuffix(key, "/job-executor-dashboard") }) {
 				t.Errorf("no dashboard: %v", keys(t, objects))
 			}
 		},
 		"tracing": func(t *testing.T, objects []runtime.Object) {
+			t.Helper()
 			if got := settings(t, objects, "telemetry"); got["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] == "" || got["OTEL_TRACES_SAMPLER"] != "always_on" {
 				t.Errorf("got %v", got)
 			}
 		},
 		"limits": func(t *testing.T, objects []runtime.Object) {
+			t.Helper()
 			if got := named[*corev1.ResourceQuota](t, objects, "jobs").Spec.Hard[corev1.ResourcePods]; got.Value() != 50 {
 				t.Errorf("%s pods", got.String())
 			}
 		},
 		"authentication": func(t *testing.T, objects []runtime.Object) {
+			t.Helper()
 			if !slices.ContainsFunc(keys(t, objects), func(key string) bool {
 				return strings.HasSuffix(key, "/executors-and-watcher") && strings.HasPrefix(key, "*unstructured")
 			}) {
@@ -149,6 +155,7 @@ func TestComponents(t *testing.T) {
 			}
 		},
 		"high-availability": func(t *testing.T, objects []runtime.Object) {
+			t.Helper()
 			if got := named[*appsv1.Deployment](t, objects, "bridge").Spec; *got.Replicas != 2 || got.Strategy.Type != appsv1.RollingUpdateDeploymentStrategyType {
 				t.Errorf("%d bridges, %s", *got.Replicas, got.Strategy.Type)
 			}
@@ -159,16 +166,21 @@ func TestComponents(t *testing.T) {
 			}
 		},
 		"kafka": func(t *testing.T, objects []runtime.Object) {
-			if got := named[*eventingv1.Broker](t, objects, "keptn"); got.Annotations["eventing.knative.dev/broker.class"] != "Kafka" || got.Spec.Config.Name != "broker-kafka" {
+			t.Helper()
+			if got := named[*eventingv1.Broker](t, objects, "keptn"); got.Annotations["eventing.knative.dev/broker.class"] != "Kafka" ||
+				got.Spec.Config.Name != "broker-kafka" {
 				t.Errorf("got %v", got)
 			}
 		},
 		"rabbitmq": func(t *testing.T, objects []runtime.Object) {
-			if got := named[*eventingv1.Broker](t, objects, "keptn"); got.Annotations["eventing.knative.dev/broker.class"] != "RabbitMQBroker" || got.Spec.Config.Name != "broker-rabbitmq" {
+			t.Helper()
+			if got := named[*eventingv1.Broker](t, objects, "keptn"); got.Annotations["eventing.knative.dev/broker.class"] != "RabbitMQBroker" ||
+				got.Spec.Config.Name != "broker-rabbitmq" {
 				t.Errorf("got %v", got)
 			}
 		},
 		"mirror": func(t *testing.T, objects []runtime.Object) {
+			t.Helper()
 			images := 0
 			for _, object := range objects {
 				var containers []corev1.Container
@@ -194,6 +206,7 @@ func TestComponents(t *testing.T) {
 		},
 		"namespaces": func(*testing.T, []runtime.Object) {}, // see the tests below
 		"only-jobs": func(t *testing.T, objects []runtime.Object) {
+			t.Helper()
 			for _, key := range keys(t, objects) {
 				if !strings.Contains(key, " job-executor-jobs/") && key != "*v1.Namespace /job-executor-jobs" {
 					t.Errorf("%s is left", key)
@@ -201,6 +214,7 @@ func TestComponents(t *testing.T) {
 			}
 		},
 		"only-system": func(t *testing.T, objects []runtime.Object) {
+			t.Helper()
 			for _, key := range keys(t, objects) {
 				if strings.Contains(key, "job-executor-jobs") {
 					t.Errorf("%s is left", key)

@@ -63,7 +63,7 @@ func (r release) build(ctx context.Context) error {
 func (r release) path(name string) string { return filepath.Join(r.directory, name) }
 
 func (r release) write(name string, content []byte) error {
-	if err := os.WriteFile(r.path(name), content, 0o644); err != nil { //nolint:gosec // a release is public
+	if err := os.WriteFile(r.path(name), content, 0o644); err != nil {
 		return fmt.Errorf("write a file of the release: %w", err)
 	}
 	return nil

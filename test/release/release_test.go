@@ -36,7 +36,8 @@ func TestReleaseWithoutImages(t *testing.T) {
 		}
 		manifests = append(append(manifests, "---\n"...), content...)
 	}
-	if err := r.write(manifest, bytes.ReplaceAll(manifests, []byte("ko://github.com/job-executor/job-executor/functions/cmd/"), []byte("registry.example.com/"))); err != nil {
+	if err := r.write(manifest, bytes.ReplaceAll(manifests, []byte("ko://github.com/job-executor/job-executor/functions/cmd/"),
+		[]byte("registry.example.com/"))); err != nil {
 		t.Fatal(err)
 	}
 	for _, err := range []error{r.overlays(t.Context()), r.programs(t.Context()), r.checksums(t.Context())} {

@@ -24,7 +24,8 @@ subscription: {pubsubTopic: "sh.keptn.event.remote-task.triggered"}
 remoteControlPlane:
   autoDetect: {enabled: false, namespace: ""}
   topicSubscription: ""
-  api: {protocol: http, hostname: "", token: "", apiValidateTls: true, authMode: token, oauth: {clientId: "", clientSecret: "", clientDiscovery: "", scopes: ""}}
+  api: {protocol: http, hostname: "", token: "", apiValidateTls: true, authMode: token, oauth: {clientId: "",
+        clientSecret: "", clientDiscovery: "", scopes: ""}}
 jobConfig:
   serviceAccount: {create: true, annotations: {}, name: ""}
   allowedImageList: ""
@@ -121,8 +122,9 @@ func TestMigration(t *testing.T) {
 	}{
 		{
 			name: "the chart's defaults", values: defaults, reach: everything, level: "baseline",
-			keptn: settings{"KEPTN_TRANSPORT": "nats", "KEPTN_SUBSCRIPTIONS": "sh.keptn.event.remote-task.triggered", "KEPTN_NATS_URL": "nats://keptn-nats.keptn.svc.cluster.local:4222"},
-			plan:  []string{"over NATS in namespace keptn", "helm uninstall job-executor-service --namespace keptn", "No job/config.yaml was read"},
+			keptn: settings{"KEPTN_TRANSPORT": "nats", "KEPTN_SUBSCRIPTIONS": "sh.keptn.event.remote-task.triggered",
+				"KEPTN_NATS_URL": "nats://keptn-nats.keptn.svc.cluster.local:4222"},
+			plan: []string{"over NATS in namespace keptn", "helm uninstall job-executor-service --namespace keptn", "No job/config.yaml was read"},
 		},
 		{name: "no values at all", values: "", reach: everything, level: "baseline", keptn: settings{"KEPTN_TRANSPORT": "nats"}},
 		{
@@ -148,12 +150,15 @@ func TestMigration(t *testing.T) {
 		},
 		{
 			name: "Keptn in another namespace of the cluster", values: "remoteControlPlane: {autoDetect: {enabled: true, namespace: delivery}}",
-			keptn: settings{"KEPTN_TRANSPORT": "nats", "KEPTN_NATS_URL": "nats://keptn-nats.delivery.svc.cluster.local:4222", "KEPTN_DATASTORE_URL": "http://mongodb-datastore.delivery.svc.cluster.local:8080"},
+			keptn: settings{"KEPTN_TRANSPORT": "nats", "KEPTN_NATS_URL": "nats://keptn-nats.delivery.svc.cluster.local:4222",
+				"KEPTN_DATASTORE_URL": "http://mongodb-datastore.delivery.svc.cluster.local:8080"},
 			reach: everything, level: "baseline", plan: []string{"over NATS in namespace delivery"},
 		},
 		{
-			name: "rules for tasks", values: "jobConfig: {allowedImageList: 'docker.io/busybox*,registry/*', taskDeadlineSeconds: 600, labels: {team: shop, cost-center: 7}}",
-			executor: settings{"ALLOWED_IMAGES": "docker.io/busybox*,registry/*", "TASK_DEADLINE_SECONDS": "600", "JOB_LABELS": "cost-center=7,team=shop"}, reach: everything, level: "baseline",
+			name:   "rules for tasks",
+			values: "jobConfig: {allowedImageList: 'docker.io/busybox*,registry/*', taskDeadlineSeconds: 600, labels: {team: shop, cost-center: 7}}",
+			executor: settings{"ALLOWED_IMAGES": "docker.io/busybox*,registry/*", "TASK_DEADLINE_SECONDS": "600",
+				"JOB_LABELS": "cost-center=7,team=shop"}, reach: everything, level: "baseline",
 		},
 		{name: "privileged Jobs", values: "jobConfig: {allowPrivilegedJobs: true}", reach: everything, level: "privileged"},
 		{
@@ -162,7 +167,8 @@ func TestMigration(t *testing.T) {
 			plan: []string{"kubectl get serviceaccount runner --namespace keptn", "Bind the roles"},
 		},
 		{
-			name: "an account of the chart with a role of the cloud", values: "jobConfig: {serviceAccount: {create: true, name: runner, annotations: {eks.amazonaws.com/role-arn: 'arn:aws:1'}}}",
+			name:     "an account of the chart with a role of the cloud",
+			values:   "jobConfig: {serviceAccount: {create: true, name: runner, annotations: {eks.amazonaws.com/role-arn: 'arn:aws:1'}}}",
 			executor: settings{"JOB_SERVICE_ACCOUNT": "job-executor-job"}, reach: everything, level: "baseline",
 		},
 		{
@@ -175,7 +181,8 @@ func TestMigration(t *testing.T) {
 		},
 		{
 			name: "what is not in the chart, or has no counterpart",
-			values: "distributor: {projectFilter: shop, stageFilter: '', logLevel: debug}\nfoo: {bar: 1}\nnodeSelector: {pool: ci}\njobConfig: {jobSecurityContext: {runAsUser: 1000}}\n" +
+			values: "distributor: {projectFilter: shop, stageFilter: '', logLevel: debug}\nfoo: {bar: 1}\nnodeSelector: {pool: ci}\n" +
+				"jobConfig: {jobSecurityContext: {runAsUser: 1000}}\n" +
 				"image: {repository: registry.example.com/jes}\nimagePullSecrets: [{name: registry}]",
 			reach: everything, level: "baseline",
 			decide: []string{"distributor.projectFilter", "foo.bar", "image.repository", "imagePullSecrets", "jobConfig.jobSecurityContext", "nodeSelector"},
@@ -183,7 +190,8 @@ func TestMigration(t *testing.T) {
 		{
 			name: "what Keptn and the files say", values: defaults, former: []models.Integration{subscribed(former, "sh.keptn.event.test.triggered")},
 			files: map[string][]byte{
-				"shop/dev/cart": []byte("apiVersion: v2\nactions:\n- {name: A, event: test.triggered, image: i, serviceAccount: deployer, env: [{name: aws, valueFrom: secret}, " +
+				"shop/dev/cart": []byte("apiVersion: v2\nactions:\n- {name: A, event: test.triggered, image: i, serviceAccount: deployer, " +
+					"env: [{name: aws, valueFrom: secret}, " +
 					"{name: X, valueFrom: string, value: x}], imagePullSecrets: [registry], namespace: shop-jobs}\n"),
 				"bank": []byte("apiVersion: v2\nactions:\n- {name: A, event: test.triggered, imag: i}\n"),
 			},
@@ -197,7 +205,8 @@ func TestMigration(t *testing.T) {
 		{
 			name: "subscriptions with filters", values: defaults, former: []models.Integration{subscribed(former, "sh.keptn.event.test.triggered", "shop", "bank")},
 			keptn: settings{"KEPTN_SUBSCRIPTIONS": placeholder}, reach: everything, level: "baseline",
-			plan: []string{"## 9. Move the subscriptions with their filters", `--data '{"event":"sh.keptn.event.test.triggered","filter":{"projects":["shop","bank"],"stages":null,"services":null}}'`},
+			plan: []string{"## 9. Move the subscriptions with their filters",
+				`--data '{"event":"sh.keptn.event.test.triggered","filter":{"projects":["shop","bank"],"stages":null,"services":null}}'`},
 		},
 	}
 	for _, test := range tests {
@@ -271,7 +280,8 @@ func checkShell(t *testing.T, plan string) {
 
 // The steps are in the only order in which no task runs twice, or not at all.
 func TestOrderOfThePlan(t *testing.T) {
-	migration, err := Of(Input{Namespace: "keptn", Release: former, Base: "config", Former: []models.Integration{subscribed(former, "sh.keptn.event.test.triggered", "shop")}})
+	migration, err := Of(Input{Namespace: "keptn", Release: former, Base: "config",
+		Former: []models.Integration{subscribed(former, "sh.keptn.event.test.triggered", "shop")}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,7 +301,8 @@ func TestNothingIsPlannedWhileBothAreActive(t *testing.T) {
 	if !errors.Is(err, ErrBothActive) || !strings.HasSuffix(err.Error(), ": "+eventType) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := Of(Input{Former: []models.Integration{subscribed(former, eventType)}, Own: []models.Integration{subscribed("job-executor", "sh.keptn.event.other.triggered")}}); err != nil {
+	if _, err := Of(Input{Former: []models.Integration{subscribed(former, eventType)},
+		Own: []models.Integration{subscribed("job-executor", "sh.keptn.event.other.triggered")}}); err != nil {
 		t.Errorf("with different events: %v", err)
 	}
 }

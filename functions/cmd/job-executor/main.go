@@ -42,7 +42,7 @@ func open(ctx context.Context, address string) error {
 	case "windows":
 		program, arguments = "rundll32", []string{"url.dll,FileProtocolHandler", address}
 	}
-	if err := exec.CommandContext(ctx, program, arguments...).Run(); err != nil {
+	if err := exec.CommandContext(ctx, program, arguments...).Run(); err != nil { //nolint:gosec // the address of the user's Jaeger
 		return fmt.Errorf("open %s: %w", address, err)
 	}
 	return nil
