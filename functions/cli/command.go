@@ -187,3 +187,13 @@ func (c *commander) connect() (Cluster, string, error) {
 	}
 	return clients, namespace, err
 }
+
+// runsOf returns the runs of a Keptn context or of its beginning, as find does, and the clients.
+func (c *commander) runsOf(ctx context.Context, keptnContext string) (Cluster, []taskRun, error) {
+	clients, namespace, err := c.connect()
+	if err != nil {
+		return Cluster{}, nil, err
+	}
+	runs, err := find(ctx, clients.Kubernetes, namespace, keptnContext)
+	return clients, runs, err
+}

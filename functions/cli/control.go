@@ -40,7 +40,7 @@ func (c *commander) cancel() *cobra.Command {
 			return err
 		},
 	}
-	command.Flags().StringVar(&project, "project", "", "the project, if Keptn's events no longer have it")
+	command.Flags().StringVar(&project, "project", "", "the project, in place of that of the event which triggered the sequence")
 	command.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	c.keptn.add(command.Flags())
 	return command
@@ -83,11 +83,7 @@ func (c *commander) sequence(ctx context.Context, argument string) (*api.Client,
 		return nil, api.Sequence{}, err
 	}
 	if len(argument) < contextBytes {
-		clients, namespace, err := c.connect()
-		if err != nil {
-			return nil, api.Sequence{}, err
-		}
-		runs, err := find(ctx, clients.Kubernetes, namespace, argument)
+		_, runs, err := c.runsOf(ctx, argument)
 		if err != nil {
 			return nil, api.Sequence{}, err
 		}
@@ -108,7 +104,7 @@ func (c *commander) confirm(question string, yes bool) error {
 		return nil
 	}
 	if file, isFile := c.In.(*os.File); isFile && !term.IsTerminal(int(file.Fd())) {
-		return fmt.Errorf("%w: add --yes, as there is no terminal to ask at", errDeclined)
+		return fmt.Errorf("%w: add --yes: without a terminal, nobody can answer", errDeclined)
 	}
 	if _, err := fmt.Fprintf(c.ErrOut, "%s [y/N] ", question); err != nil {
 		return err

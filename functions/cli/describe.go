@@ -29,12 +29,8 @@ func (c *commander) describe() *cobra.Command {
 			"With Keptn's API, it also shows the state of the sequence there, and Keptn's answers for tasks without Jobs.",
 		Example: "  job-executor describe 4ed578f6-1e1e-4a11-9b2e-9a7111760f5b\n  job-executor describe 4ed5",
 		RunE: func(command *cobra.Command, arguments []string) error {
-			clients, namespace, err := c.connect()
-			if err != nil {
-				return err
-			}
 			ctx := command.Context()
-			runs, err := find(ctx, clients.Kubernetes, namespace, arguments[0])
+			clients, runs, err := c.runsOf(ctx, arguments[0])
 			if missing, ok := errors.AsType[*notFoundError](err); ok {
 				return c.describeFromKeptn(ctx, missing)
 			}
@@ -86,7 +82,7 @@ const traceLabel = "trace"
 // writeRun writes a run: its status, why it failed or waits, what to do, and its timeline.
 func (c *commander) writeRun(ctx context.Context, pods watcher.Pods, found *taskRun) error {
 	now := c.Now()
-	fmt.Fprintf(c.Out, "\nTask %s: %s, %s%s\n", found.Task.Name, c.paint(found.Status), cmp.Or(durationOf(found.duration(now)), "0s"), c.reported(found))
+	fmt.Fprintf(c.Out, "\nTask %s: %s, %s%s\n", found.Task.Name, c.paint(found.Status), cmp.Or(durationOf(found.duration(now)), "0s"), found.reported())
 	explained := map[string]protocol.Job{}
 	var reasons []string
 	for index := range found.Jobs {
@@ -119,14 +115,14 @@ func (c *commander) writeRun(ctx context.Context, pods watcher.Pods, found *task
 	return nil
 }
 
-// reported returns whether Keptn has an ended run's result.
-func (c *commander) reported(found *taskRun) string {
+// reported says whether Keptn has an ended run's result.
+func (t *taskRun) reported() string {
 	switch {
-	case !found.HasEnded:
+	case !t.HasEnded:
 		return ""
-	case run.IsSilent(&found.Jobs[0]):
+	case run.IsSilent(&t.Jobs[0]):
 		return "; silent, so Keptn gets no result"
-	case found.ReportedAt.IsZero():
+	case t.ReportedAt.IsZero():
 		return "; Keptn has no result yet (job-executor status says whether Keptn can be reached)"
 	default:
 		return "; Keptn has the result"
@@ -260,11 +256,7 @@ func (c *commander) describeFromKeptn(ctx context.Context, missing *notFoundErro
 		row(entry.Time, "log of task "+entry.Task, "", entry.Message)
 	}
 	for _, answer := range answers {
-		result := string(answer.Result)
-		if answer.Status == keptn.StatusErrored {
-			result = statusErrored
-		}
-		row(answer.At, strings.TrimPrefix(answer.Type, "sh.keptn.event."), result, answer.Message)
+		row(answer.At, strings.TrimPrefix(answer.Type, keptn.TypePrefix), answered(answer.Status, answer.Result), answer.Message)
 	}
 	return table.Flush()
 }

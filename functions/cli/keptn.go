@@ -16,7 +16,7 @@ const (
 	tokenVariable    = "KEPTN_API_TOKEN" //nolint:gosec // the name of a variable
 )
 
-// keptnFlags are the caller's access to Keptn. The token is no flag, because other users of the machine can list flags.
+// keptnFlags are the caller's access to Keptn. The token has no flag, because other users of the machine can list flags.
 type keptnFlags struct{ endpoint string }
 
 func (k *keptnFlags) add(flags *pflag.FlagSet) {
@@ -28,7 +28,7 @@ const keptnTimeout = 30 * time.Second
 
 var errNoKeptn = errors.New("set " + endpointVariable + " and " + tokenVariable + " to Keptn's API and your token, as for keptn auth")
 
-// client returns a client of Keptn. It returns errNoKeptn if the caller names none.
+// keptnClient returns a client of Keptn. It returns errNoKeptn if the caller sets no address or token.
 func (c *commander) keptnClient() (*api.Client, error) {
 	endpoint, token := c.keptn.endpoint, c.Getenv(tokenVariable)
 	if endpoint == "" {

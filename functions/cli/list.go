@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/printers"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/job-executor/job-executor/functions/run"
 )
@@ -61,37 +62,18 @@ func (c *commander) list() *cobra.Command {
 				return slices.DeleteFunc(runs, func(found taskRun) bool { return !only.keeps(&found, c.Now()) }), err
 			}
 			ctx := command.Context()
+			if follow {
+				return c.follow(ctx, clients.Kubernetes, namespace, read, write)
+			}
 			runs, err := read(ctx)
 			if err != nil {
 				return err
 			}
-			if len(runs) == 0 && !follow && *output.OutputFormat == "" {
+			if len(runs) == 0 && *output.OutputFormat == "" {
 				_, err := fmt.Fprintf(c.ErrOut, "No runs found in %s.\n", placeOf(namespace))
 				return err
 			}
-			if !follow {
-				return write(runs)
-			}
-			printed := map[string]string{}
-			return watch(ctx, clients.Kubernetes, namespace, run.Selector, 0, func(ctx context.Context) (bool, error) {
-				runs, err := read(ctx)
-				if err != nil {
-					return false, err
-				}
-				slices.Reverse(runs)
-				var changed []taskRun
-				for _, found := range runs {
-					state := fmt.Sprint(found.Status, found.done(), found.isSettled())
-					if printed[found.ID] != state {
-						printed[found.ID] = state
-						changed = append(changed, found)
-					}
-				}
-				if len(changed) == 0 {
-					return false, nil
-				}
-				return false, write(changed)
-			})
+			return write(runs)
 		},
 	}
 	flags := command.Flags()
@@ -107,6 +89,30 @@ func (c *commander) list() *cobra.Command {
 	output.AddFlags(command)
 	_ = command.RegisterFlagCompletionFunc("status", cobra.FixedCompletions(statuses(), cobra.ShellCompDirectiveNoFileComp))
 	return command
+}
+
+// follow writes the runs, and again those that have changed, until the context ends.
+func (c *commander) follow(ctx context.Context, client kubernetes.Interface, namespace string, read func(context.Context) ([]taskRun, error), write func([]taskRun) error) error {
+	printed := map[string]string{}
+	return watch(ctx, client, namespace, run.Selector, 0, func(ctx context.Context) (bool, error) {
+		runs, err := read(ctx)
+		if err != nil {
+			return false, err
+		}
+		slices.Reverse(runs)
+		var changed []taskRun
+		for _, found := range runs {
+			state := fmt.Sprint(found.Status, found.done(), found.isSettled())
+			if printed[found.ID] != state {
+				printed[found.ID] = state
+				changed = append(changed, found)
+			}
+		}
+		if len(changed) == 0 {
+			return false, nil
+		}
+		return false, write(changed)
+	})
 }
 
 // runPrinter returns a function that prints runs in the format of the flag --output: a table, or objects.

@@ -73,8 +73,7 @@ type logPrinter struct {
 	printed map[string]bool
 }
 
-// print prints the logs that can be read. With follow, it prints each until its container ends, and stops at the
-// first Job that others wait for.
+// print prints the logs of the containers that have started. With follow, it prints each log until its container ends.
 func (l *logPrinter) print(ctx context.Context, runs []taskRun, follow bool) error {
 	for index := range runs {
 		found := &runs[index]

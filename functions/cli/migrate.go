@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/job-executor/job-executor/functions/cli/migrate"
+	"github.com/job-executor/job-executor/functions/jobconfig"
 	"github.com/job-executor/job-executor/functions/keptn/api"
 	"github.com/job-executor/job-executor/functions/lint"
 )
@@ -79,7 +80,7 @@ func readKeptn(ctx context.Context, client *api.Client, input *migrate.Input) (e
 	if input.Own, err = client.Integrations(ctx, "job-executor"); err != nil {
 		return fmt.Errorf("read the subscriptions of job-executor: %w", err)
 	}
-	files, err := client.Configurations(ctx)
+	files, err := client.Configurations(ctx, jobconfig.Path)
 	if err != nil {
 		return fmt.Errorf("read job/config.yaml of all projects: %w", err)
 	}

@@ -165,7 +165,7 @@ func statusOf(step run.Step, pods map[string][]corev1.Pod) string {
 	for _, ran := range step.Ran {
 		if !step.IsSilent(ran.Planned) {
 			outcome := watcher.OutcomeOf(ran.Job, pods[ran.Name])
-			worst = worse(worst, outcome.Status, outcome.Result)
+			worst = worse(worst, answered(outcome.Status, outcome.Result))
 		}
 	}
 	return worst
@@ -174,31 +174,30 @@ func statusOf(step run.Step, pods map[string][]corev1.Pod) string {
 // fetch reads the runs that a selector selects in a namespace; empty for all.
 func fetch(ctx context.Context, client kubernetes.Interface, namespace, selector string) ([]taskRun, error) {
 	options := metav1.ListOptions{LabelSelector: selector}
-	var jobs []batchv1.Job
-	err := pager.New(func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+	jobs, err := collect[batchv1.Job](ctx, options, func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 		return client.BatchV1().Jobs(namespace).List(ctx, options)
-	}).EachListItem(ctx, options, func(object runtime.Object) error {
-		if job, ok := object.(*batchv1.Job); ok {
-			jobs = append(jobs, *job)
-		}
-		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list the Jobs in %s: %w", placeOf(namespace), err)
 	}
-	var pods []corev1.Pod
-	err = pager.New(func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+	pods, err := collect[corev1.Pod](ctx, options, func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 		return client.CoreV1().Pods(namespace).List(ctx, options)
-	}).EachListItem(ctx, options, func(object runtime.Object) error {
-		if pod, ok := object.(*corev1.Pod); ok {
-			pods = append(pods, *pod)
-		}
-		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list the pods in %s: %w", placeOf(namespace), err)
 	}
 	return runsOf(jobs, pods), nil
+}
+
+// collect returns the objects of all pages of a list.
+func collect[T any](ctx context.Context, options metav1.ListOptions, list pager.ListPageFunc) (all []T, err error) {
+	err = pager.New(list).EachListItem(ctx, options, func(object runtime.Object) error {
+		if found, ok := any(object).(*T); ok {
+			all = append(all, *found)
+		}
+		return nil
+	})
+	return all, err
 }
 
 func placeOf(namespace string) string {
@@ -211,21 +210,25 @@ func placeOf(namespace string) string {
 // contextBytes is the length of a Keptn context. Shorter arguments are the beginning of one.
 const contextBytes = 36
 
-// NotFoundError means that the cluster has no run of a Keptn context.
+// notFoundError means that a namespace lacks runs of a Keptn context.
 type notFoundError struct{ keptnContext, namespace string }
 
 func (n *notFoundError) Error() string {
 	return fmt.Sprintf("%s has no run of Keptn context %s; runs are deleted some time after their end, and a task without a matching action has none", placeOf(n.namespace), n.keptnContext)
 }
 
+// selectorOf selects the Jobs and pods of a Keptn context, or all if the argument may be the beginning of one.
+func selectorOf(keptnContext string) string {
+	if len(keptnContext) < contextBytes {
+		return run.Selector
+	}
+	return run.Selector + "," + run.ContextLabel + "=" + run.LabelValue(keptnContext)
+}
+
 // find returns the runs of a Keptn context, or of the only one that begins with the argument, the oldest first. Without any it returns
 // a notFoundError.
 func find(ctx context.Context, client kubernetes.Interface, namespace, keptnContext string) ([]taskRun, error) {
-	selector := run.Selector
-	if len(keptnContext) >= contextBytes {
-		selector += "," + run.ContextLabel + "=" + run.LabelValue(keptnContext)
-	}
-	runs, err := fetch(ctx, client, namespace, selector)
+	runs, err := fetch(ctx, client, namespace, selectorOf(keptnContext))
 	if err != nil {
 		return nil, err
 	}

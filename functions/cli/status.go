@@ -95,7 +95,7 @@ func partsOf(ctx context.Context, clients Cluster, namespace string) ([]part, er
 	for index := range deployments.Items {
 		found := &deployments.Items[index]
 		isReady := found.Status.ReadyReplicas > 0 && found.Status.UpdatedReplicas == found.Status.Replicas
-		p := part{kind: "Deployment", name: found.Name, version: versionOf(found.Labels, found.Spec.Template.Spec.Containers), isReady: isReady}
+		p := part{kind: "Deployment", name: found.Name, version: versionOf(found.Labels, found.Spec.Template.Spec.Containers[0].Image), isReady: isReady}
 		if !isReady {
 			p.why = whyNotReady(ctx, clients, found)
 		}
@@ -118,7 +118,7 @@ func partsOf(ctx context.Context, clients Cluster, namespace string) ([]part, er
 			p := part{kind: kind.name, name: object.GetName()}
 			p.isReady, p.why = readyOf(object)
 			if kind.name == "Service" {
-				p.version = versionOfService(object)
+				p.version = versionOf(object.GetLabels(), imageOf(object))
 			}
 			parts = append(parts, p)
 		}
@@ -145,34 +145,28 @@ func readyOf(object unstructured.Unstructured) (isReady bool, why string) {
 	return false, "Knative has not looked at it yet"
 }
 
-// versionOf returns the version of a function: the label of a release, or what its image is named by.
-func versionOf(labels map[string]string, containers []corev1.Container) string {
-	if version := labels["app.kubernetes.io/version"]; version != "" || len(containers) == 0 {
+// versionOf returns the version of a function: its label, or else the digest or tag of its image.
+func versionOf(labels map[string]string, image string) string {
+	if version := labels["app.kubernetes.io/version"]; version != "" {
 		return version
 	}
-	return versionOfImage(containers[0].Image)
-}
-
-func versionOfService(object unstructured.Unstructured) string {
-	if version := object.GetLabels()["app.kubernetes.io/version"]; version != "" {
-		return version
-	}
-	containers, _, _ := unstructured.NestedSlice(object.Object, "spec", "template", "spec", "containers")
-	for _, entry := range containers {
-		container, _ := entry.(map[string]any)
-		image, _ := container["image"].(string)
-		return versionOfImage(image)
-	}
-	return ""
-}
-
-func versionOfImage(image string) string {
 	const shown = len("sha256:") + 12
 	if _, digest, hasDigest := strings.Cut(image, "@"); hasDigest {
 		return digest[:min(len(digest), shown)]
 	}
 	_, tag, _ := strings.Cut(image[strings.LastIndex(image, "/")+1:], ":")
 	return tag
+}
+
+// imageOf returns the image of a Service of Knative.
+func imageOf(service unstructured.Unstructured) string {
+	containers, _, _ := unstructured.NestedSlice(service.Object, "spec", "template", "spec", "containers")
+	if len(containers) == 0 {
+		return ""
+	}
+	container, _ := containers[0].(map[string]any)
+	image, _ := container["image"].(string)
+	return image
 }
 
 // whyNotReady returns why the pods of a Deployment are not ready, from their containers or Kubernetes' events.

@@ -2,17 +2,17 @@ package cli
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/job-executor/job-executor/functions/cli/jaeger"
+	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
 // jaegerVariable names Jaeger, as --jaeger does.
@@ -33,7 +33,7 @@ func (c *commander) trace() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			traceID := strings.ReplaceAll(keptnContext, "-", "")
+			traceID := telemetry.TraceID(keptnContext).String()
 			if address == "" {
 				address = c.Getenv(jaegerVariable)
 			}
@@ -88,14 +88,11 @@ func (c *commander) drawTrace(spans []jaeger.Span, all bool) error {
 
 // traceOf returns the whole Keptn context, and the link to its trace, if a run has one. A trace outlives the Jobs.
 func (c *commander) traceOf(ctx context.Context, argument string) (keptnContext, link string, err error) {
-	clients, namespace, err := c.connect()
+	_, runs, err := c.runsOf(ctx, argument)
 	if err == nil {
-		var runs []taskRun
-		if runs, err = find(ctx, clients.Kubernetes, namespace, argument); err == nil {
-			return runs[0].Task.Context, runs[0].Task.Labels[traceLabel], nil
-		}
+		return runs[0].Task.Context, runs[0].Task.Labels[traceLabel], nil
 	}
-	if id, _ := hex.DecodeString(strings.ReplaceAll(argument, "-", "")); len(id) == len(trace.TraceID{}) {
+	if uuid.Validate(argument) == nil {
 		return argument, "", nil
 	}
 	return "", "", err

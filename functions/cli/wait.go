@@ -13,7 +13,6 @@ import (
 
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/keptn/api"
-	"github.com/job-executor/job-executor/functions/run"
 )
 
 func (c *commander) wait() *cobra.Command {
@@ -87,7 +86,7 @@ func (c *commander) untilOver(ctx context.Context, client kubernetes.Interface, 
 	if over.keptn, err = c.keptnClient(); err != nil && !errors.Is(err, errNoKeptn) {
 		return "", err
 	}
-	err = watch(ctx, client, namespace, run.Selector, overInterval, func(ctx context.Context) (bool, error) {
+	err = watch(ctx, client, namespace, selectorOf(keptnContext), overInterval, func(ctx context.Context) (bool, error) {
 		found, err := find(ctx, client, namespace, keptnContext)
 		if _, isMissing := errors.AsType[*notFoundError](err); err != nil && !isMissing {
 			return false, err
@@ -131,7 +130,7 @@ func (o *overCheck) check(ctx context.Context, keptnContext string, found []task
 	return o.now().Sub(o.settled) >= o.next, status, nil
 }
 
-// ask asks Keptn whether a sequence is over. Of a sequence without runs, Keptn's own events have the status.
+// ask asks Keptn whether a sequence is over. The status of a sequence without runs comes from Keptn's own events.
 func (o *overCheck) ask(ctx context.Context, keptnContext string, found []taskRun, status string) (bool, string, error) {
 	project := ""
 	if len(found) > 0 {
@@ -143,7 +142,7 @@ func (o *overCheck) ask(ctx context.Context, keptnContext string, found []taskRu
 		}
 		project = answers[0].Project
 		for _, answer := range answers {
-			status = worse(status, answer.Status, answer.Result)
+			status = worse(status, strings.ToLower(answered(answer.Status, answer.Result)))
 		}
 	}
 	state, err := o.keptn.SequenceState(ctx, project, keptnContext)
@@ -161,19 +160,21 @@ func (o *overCheck) ask(ctx context.Context, keptnContext string, found []taskRu
 func worstOf(runs []taskRun) string {
 	worst := ""
 	for _, found := range runs {
-		worst = worseStatus(worst, found.Status)
+		worst = worse(worst, found.Status)
 	}
 	return worst
 }
 
-func worse(status string, answered keptn.Status, result keptn.Result) string {
-	if answered == keptn.StatusErrored {
-		return worseStatus(status, statusErrored)
+// answered returns the status of a run with such an answer.
+func answered(status keptn.Status, result keptn.Result) string {
+	if status == keptn.StatusErrored {
+		return statusErrored
 	}
-	return worseStatus(status, strings.ToLower(string(result)))
+	return string(result)
 }
 
-func worseStatus(one, other string) string {
+// worse returns the worse of two statuses.
+func worse(one, other string) string {
 	order := statuses()
 	if slices.Index(order, other) > slices.Index(order, one) {
 		return other

@@ -14,8 +14,8 @@ import (
 // calm is how long a watch waits for further changes before it looks: a Job and its pods change together.
 const calm = 200 * time.Millisecond
 
-// watch calls look at once, when a selected Job or pod in a namespace changes, and at an interval (0 for never), until look is
-// done or fails, or the context ends, which is no error.
+// watch calls look at once, after each change of a selected Job or pod in a namespace, and at an interval (0 for never). It
+// returns when look is done or fails. The end of the context is not an error.
 func watch(ctx context.Context, client kubernetes.Interface, namespace, selector string, interval time.Duration, look func(context.Context) (done bool, err error)) error {
 	changed := make(chan struct{}, 1)
 	changed <- struct{}{}

@@ -96,17 +96,18 @@ const (
 	Finished  Phase = "finished"
 )
 
-const typePrefix = "sh.keptn.event."
+// TypePrefix begins the type of every event of a task or sequence.
+const TypePrefix = "sh.keptn.event."
 
 // TypeOf returns the type of a task's event.
 func TypeOf(task string, phase Phase) string {
-	return typePrefix + task + "." + string(phase)
+	return TypePrefix + task + "." + string(phase)
 }
 
 // ParseType splits the type of a task's event. It returns false for any other type, including types of
 // sequences (sh.keptn.event.<stage>.<sequence>.<phase>).
 func ParseType(eventType string) (task string, phase Phase, ok bool) {
-	rest, ok := strings.CutPrefix(eventType, typePrefix)
+	rest, ok := strings.CutPrefix(eventType, TypePrefix)
 	if !ok {
 		return "", "", false
 	}
@@ -239,7 +240,7 @@ func ParseEvent(seen event.Event) (Task, error) {
 		task, _, err := ParseTask(seen)
 		return task, err
 	}
-	name, ok := strings.CutPrefix(seen.Type(), typePrefix)
+	name, ok := strings.CutPrefix(seen.Type(), TypePrefix)
 	if !ok || name == "" {
 		return Task{}, fmt.Errorf("event type %q is not one of Keptn's", seen.Type())
 	}

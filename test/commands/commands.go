@@ -39,13 +39,13 @@ type System struct {
 	Limit time.Duration
 }
 
-// Token is the caller's token. The system's own token replaces it.
-const Token = "the caller's token"
+// token is the caller's token. The system's own token replaces it.
+const token = "the caller's token"
 
 // Call runs a command and returns its output and exit code. The input is what the user types.
 func (s System) Call(ctx context.Context, input string, arguments ...string) (output string, code int) {
 	var written bytes.Buffer
-	variables := map[string]string{"KEPTN_ENDPOINT": "https://keptn.example.com", "KEPTN_API_TOKEN": Token}
+	variables := map[string]string{"KEPTN_ENDPOINT": "https://keptn.example.com", "KEPTN_API_TOKEN": token}
 	command := cli.New(cli.Surroundings{ //nolint:contextcheck // a command gets its context when it is executed
 		IOStreams: genericiooptions.IOStreams{In: strings.NewReader(input), Out: &written, ErrOut: &written},
 		Name:      "job-executor", Version: "v1.2.3", Now: func() time.Time { return time.Now().UTC() },
@@ -66,7 +66,7 @@ type gateway struct{ keptn console.Keptn }
 
 // RoundTrip passes a request on. An answer of Keptn that is no success is a part of the error's text.
 func (g gateway) RoundTrip(request *http.Request) (*http.Response, error) {
-	if request.URL.Host != "keptn.example.com" || request.Header.Get("x-token") != Token {
+	if request.URL.Host != "keptn.example.com" || request.Header.Get("x-token") != token {
 		return nil, fmt.Errorf("a request to %s with token %q", request.URL.Host, request.Header.Get("x-token"))
 	}
 	content, err := io.ReadAll(request.Body)
@@ -96,8 +96,8 @@ type story struct {
 	tasks  []string
 	config string
 	// during is called once the first Job exists; nil for stories whose end matters.
-	during func(t *testing.T, s System, project, keptnContext string)
-	// code is the exit code of wait. Keptn waits for ever if no action matches; then the commands run once it has a log entry.
+	during func(t *testing.T, s System, keptnContext string)
+	// code is the exit code of wait. If no action matches, Keptn waits for ever, and the commands run once its log says so.
 	code      int
 	unmatched bool
 	// again is true if the sequence is also triggered again.
@@ -145,7 +145,7 @@ func stories() []story {
 		{
 			name: "aborted", tasks: []string{"test"}, code: 2,
 			config: action("Slow", "test", "cmd: [sleep, '600']"),
-			during: func(t *testing.T, s System, _, keptnContext string) {
+			during: func(t *testing.T, s System, keptnContext string) {
 				t.Helper()
 				if output, code := s.Call(t.Context(), "n\n", "cancel", keptnContext); code != 2 || !strings.Contains(output, "nothing was changed") {
 					t.Errorf("declined: exit code %d, %s", code, output)
@@ -154,7 +154,6 @@ func stories() []story {
 					t.Errorf("exit code %d, %s", code, output)
 				}
 			},
-			commands: []string{},
 		},
 	}
 }
@@ -189,7 +188,7 @@ func (told story) check(t *testing.T, s System) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		told.during(t, s, project, keptnContext)
+		told.during(t, s, keptnContext)
 	}
 	if told.unmatched {
 		if err := console.Eventually(ctx, s.Limit, func(ctx context.Context) error {
@@ -215,7 +214,7 @@ func (told story) check(t *testing.T, s System) {
 	}
 	for number, command := range told.commands {
 		name := path.Join("testdata", strings.ReplaceAll(told.name, " ", "-"), fmt.Sprintf("%d-%s.txt", number+1, strings.Fields(command)[0]))
-		// Keptn stores some of what it shows a little later.
+		// Keptn stores some events a little later.
 		if err := console.Eventually(ctx, storeLimit, func(ctx context.Context) error {
 			output, code := s.Call(ctx, "", strings.Fields(strings.ReplaceAll(command, "CONTEXT", keptnContext))...)
 			return compare(name, fmt.Sprintf("$ job-executor %s\n%s(exit code %d)\n", command, normal(output, project, keptnContext), code))

@@ -42,7 +42,7 @@ func outline(text *strings.Builder, children map[string][]Span, parents []string
 	alike := map[string][]string{} // ids by line
 	for _, parent := range parents {
 		for _, span := range children[parent] {
-			line := indent + span.Kind + " " + strings.TrimPrefix(span.Service, "job-executor-") + " " + span.Name
+			line := indent + span.Kind + " " + strings.TrimPrefix(span.Service, jaeger.ServicePrefix) + " " + span.Name
 			if span.Result != "" {
 				line += " = " + span.Result
 			}

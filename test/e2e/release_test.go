@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,13 +19,7 @@ import (
 // deleted.
 func TestReleases(t *testing.T) {
 	installed := connect(t)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), installLimit)
-		defer cancel()
-		if err := installed.Install(ctx, func(string) {}); err != nil {
-			t.Error(err)
-		}
-	})
+	reinstallAfter(t, installed)
 	former, newer := t.TempDir(), t.TempDir()
 	must(t, installed.Release(t.Context(), former, "v0.0.1-test"))
 	must(t, installed.Release(t.Context(), newer, "v0.0.2-test"))
@@ -57,16 +50,10 @@ func TestReleases(t *testing.T) {
 			t.Errorf("%v: %v, %s", what, err, left)
 		}
 	}
-	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
-		integration, err := installed.Integration(ctx, "job-executor")
-		if err == nil && integration != nil {
-			err = errors.New("it is registered still")
-		}
-		return err
-	}))
+	awaitUnregistered(t, installed)
 }
 
-// has waits until the bridge of a version has started, and says so first.
+// has waits until the first line of the bridge's log names a version.
 func has(t *testing.T, installed *system.Installation, version string) {
 	t.Helper()
 	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {

@@ -226,13 +226,7 @@ func TestStandbyTakesOver(t *testing.T) {
 // remain.
 func TestIntegrationIsUnregisteredOnlyWhenUninstalled(t *testing.T) {
 	installed := connect(t)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), installLimit)
-		defer cancel()
-		if err := installed.Install(ctx, func(string) {}); err != nil {
-			t.Error(err)
-		}
-	})
+	reinstallAfter(t, installed)
 	const edited = "sh.keptn.event.edited.triggered"
 	must(t, installed.Subscribe(t.Context(), "job-executor", edited))
 	must(t, installed.RestartBridge(t.Context()))
@@ -243,10 +237,28 @@ func TestIntegrationIsUnregisteredOnlyWhenUninstalled(t *testing.T) {
 		t.Errorf("after a restart the registration is %+v", restarted)
 	}
 	must(t, installed.DeleteBridge(t.Context()))
+	awaitUnregistered(t, installed)
+}
+
+// reinstallAfter installs everything again when a test has ended.
+func reinstallAfter(t *testing.T, installed *system.Installation) {
+	t.Helper()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), installLimit)
+		defer cancel()
+		if err := installed.Install(ctx, func(string) {}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// awaitUnregistered waits until Keptn no longer knows the integration.
+func awaitUnregistered(t *testing.T, installed *system.Installation) {
+	t.Helper()
 	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		left, err := installed.Integration(ctx, "job-executor")
 		if err == nil && left != nil {
-			err = errors.New("it is registered still")
+			err = errors.New("it is still registered")
 		}
 		return err
 	}))

@@ -38,15 +38,7 @@ func TestTraces(t *testing.T) {
 			system := start(t, Options{Settings: map[string]string{"KEPTN_TRANSPORT": transport, "KEPTN_LOSS_TIMEOUT": "5s"}})
 			k := console.Keptn{Call: system.Call}
 			held := begin(t, k, "held-"+transport, "apiVersion: v2\nactions:\n- {name: A, event: test.triggered, image: busybox, cmd: ['true']}\n")
-			if err := console.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
-				state, _, err := k.State(ctx, "held-"+transport, held)
-				if err == nil && state != "finished" {
-					err = fmt.Errorf("the sequence is %q", state)
-				}
-				return err
-			}); err != nil {
-				t.Fatal(err)
-			}
+			awaitFinished(t, k, "held-"+transport, held)
 			system.Spans.Reset()
 			asked := tracesOf(system)
 			if transport == "http" {
@@ -55,6 +47,20 @@ func TestTraces(t *testing.T) {
 			traces.Test(t, asked)
 			checkConventions(t, system.Spans.GetSpans())
 		})
+	}
+}
+
+// awaitFinished waits until the sequence of a project has finished.
+func awaitFinished(t *testing.T, keptn console.Keptn, project, keptnContext string) {
+	t.Helper()
+	if err := console.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {
+		state, _, err := keptn.State(ctx, project, keptnContext)
+		if err == nil && state != "finished" {
+			err = fmt.Errorf("the sequence of %s is %q", project, state)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -40,22 +41,25 @@ const config = "../../config"
 // objects decodes every manifest, by file.
 func objects(t *testing.T) map[string][]runtime.Object {
 	t.Helper()
+	found := files(t, "/*.yaml")
+	maps.Copy(found, files(t, "/*/*.yaml"))
+	return found
+}
+
+// files decodes the manifests that a pattern below config/ matches, by file.
+func files(t *testing.T, pattern string) map[string][]runtime.Object {
+	t.Helper()
 	found := map[string][]runtime.Object{}
-	for _, pattern := range []string{"/*.yaml", "/*/*.yaml"} {
-		files, err := filepath.Glob(config + pattern)
+	paths, err := filepath.Glob(config + pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		content, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, file := range files {
-			if filepath.Base(filepath.Dir(file)) == "overlays" {
-				continue
-			}
-			content, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			found[filepath.Base(file)] = decode(t, file, content)
-		}
+		found[filepath.Base(path)] = decode(t, path, content)
 	}
 	return found
 }

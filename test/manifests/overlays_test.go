@@ -17,42 +17,22 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
-	"sigs.k8s.io/kustomize/api/krusty"
-	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
-// build builds the base with components.
+// build builds the base with components, and decodes the objects strictly.
 func build(t *testing.T, components ...string) []runtime.Object {
 	t.Helper()
-	directory := t.TempDir()
-	text := "resources: [config]\ncomponents:\n"
-	for _, name := range components {
-		text += "- config/overlays/" + name + "\n"
-	}
-	err := os.CopyFS(filepath.Join(directory, "config"), os.DirFS(config)) // kustomize refuses absolute paths
-	if err == nil {
-		err = os.WriteFile(filepath.Join(directory, "kustomization.yaml"), []byte(text), 0o600)
-	}
+	content, err := Overlay(config, "", components...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return kustomize(t, directory)
+	return decode(t, "kustomize", content)
 }
 
-// example builds one of the examples of overlays.
+// example builds one of the examples of overlays, and decodes the objects strictly.
 func example(t *testing.T, name string) []runtime.Object {
 	t.Helper()
-	return kustomize(t, filepath.Join("../examples/overlays", name))
-}
-
-// kustomize builds a directory like kubectl kustomize, and decodes the objects strictly.
-func kustomize(t *testing.T, directory string) []runtime.Object {
-	t.Helper()
-	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), directory)
-	if err != nil {
-		t.Fatal(err)
-	}
-	content, err := built.AsYaml()
+	content, err := Kustomize(filepath.Join("../examples/overlays", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,16 +72,8 @@ func keys(t *testing.T, objects []runtime.Object) []string {
 // The base has what ko apply -f config/ installs.
 func TestBaseHasEveryManifest(t *testing.T) {
 	var want []runtime.Object
-	files, err := filepath.Glob(config + "/*.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		content, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want = append(want, decode(t, file, content)...)
+	for _, inFile := range files(t, "/*.yaml") {
+		want = append(want, inFile...)
 	}
 	if difference := cmp.Diff(keys(t, want), keys(t, build(t))); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)

@@ -15,10 +15,8 @@ import (
 	"slices"
 	"strings"
 
-	"sigs.k8s.io/kustomize/api/krusty"
-	"sigs.k8s.io/kustomize/kyaml/filesys"
-
 	"github.com/job-executor/job-executor/test/console"
+	"github.com/job-executor/job-executor/test/manifests"
 )
 
 const module = "github.com/job-executor/job-executor"
@@ -94,21 +92,6 @@ func (r release) manifests(ctx context.Context) error {
 
 // overlays writes the manifests with each component for which that makes sense, such as job-executor-tracing.yaml.
 func (r release) overlays(context.Context) error {
-	content, err := os.ReadFile(r.path(manifest))
-	if err != nil {
-		return fmt.Errorf("read the manifests: %w", err)
-	}
-	directory, err := os.MkdirTemp("", "release")
-	if err != nil {
-		return fmt.Errorf("make a directory for overlays: %w", err)
-	}
-	defer func() { _ = os.RemoveAll(directory) }()
-	if err := os.CopyFS(filepath.Join(directory, "config"), os.DirFS("config")); err != nil {
-		return fmt.Errorf("copy config/: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(directory, manifest), content, 0o600); err != nil {
-		return fmt.Errorf("write the base of overlays: %w", err)
-	}
 	entries, err := os.ReadDir("config/overlays")
 	if err != nil {
 		return fmt.Errorf("list the overlays: %w", err)
@@ -122,20 +105,9 @@ func (r release) overlays(context.Context) error {
 		if entry.Name() == "oauth" {
 			components = []string{"remote-keptn", "oauth"}
 		}
-		text := "resources: [" + manifest + "]\ncomponents:\n"
-		for _, name := range components {
-			text += "- config/overlays/" + name + "\n"
-		}
-		if err := os.WriteFile(filepath.Join(directory, "kustomization.yaml"), []byte(text), 0o600); err != nil {
-			return fmt.Errorf("write overlay %s: %w", entry.Name(), err)
-		}
-		built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), directory)
+		content, err := manifests.Overlay("config", r.path(manifest), components...)
 		if err != nil {
 			return fmt.Errorf("build overlay %s: %w", entry.Name(), err)
-		}
-		content, err := built.AsYaml()
-		if err != nil {
-			return fmt.Errorf("write overlay %s: %w", entry.Name(), err)
 		}
 		if err := r.write("job-executor-"+entry.Name()+".yaml", content); err != nil {
 			return err

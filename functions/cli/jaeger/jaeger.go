@@ -87,11 +87,11 @@ func Parse(content []byte) ([][]Span, error) {
 	return traces, nil
 }
 
-// ours is the prefix of our services' names.
-const ours = "job-executor-"
+// ServicePrefix begins the names of our services.
+const ServicePrefix = "job-executor-"
 
 // IsOurs reports whether a span belongs to a function, and not to Knative.
-func IsOurs(span Span) bool { return strings.HasPrefix(span.Service, ours) }
+func IsOurs(span Span) bool { return strings.HasPrefix(span.Service, ServicePrefix) }
 
 // OfOurs returns the spans of our functions.
 func OfOurs(spans []Span) []Span {

@@ -45,7 +45,7 @@ var ErrBothActive = errors.New("job-executor-service and job-executor are subscr
 // maxValuesBytes bounds the values of a release.
 const maxValuesBytes = 1 << 20
 
-// Of decides about an installation. Its errors are values that cannot be read, and ErrBothActive.
+// Of plans the move of an installation. Its errors are values that cannot be read, and ErrBothActive.
 func Of(input Input) (Migration, error) {
 	if len(input.Values) > maxValuesBytes {
 		return Migration{}, fmt.Errorf("the values have %d bytes; the limit is %d", len(input.Values), maxValuesBytes)
@@ -63,7 +63,7 @@ func Of(input Input) (Migration, error) {
 	used := usedBy(input.Configurations)
 	for _, namespace := range used.namespaces {
 		migration.Decisions = append(migration.Decisions, Decision{
-			"job/config.yaml", "namespace: " + namespace,
+			jobconfig.Path, "namespace: " + namespace,
 			"decide: tasks run in this namespace; add it like shop-jobs in test/examples/overlays/several-namespaces",
 		})
 	}

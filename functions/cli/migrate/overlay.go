@@ -18,9 +18,8 @@ type overlay struct {
 	settings map[string]map[string]any
 
 	topics                         []string
-	autoDetect                     bool
 	keptnNamespace, protocol, host string
-	hasToken, isOAuth              bool
+	isOAuth                        bool
 	privileged, ownAccount         bool
 	account                        string
 	accountAnnotations             map[string]any
@@ -89,7 +88,7 @@ func (o *overlay) files() map[string]string {
 	content, _ := yaml.Marshal(map[string]any{
 		"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": []string{o.base}, "patches": patches,
 	})
-	return map[string]string{"kustomization.yaml": "# Written by job-executor migrate. It has no secrets.\n" + string(content)}
+	return map[string]string{"kustomization.yaml": "# Written by job-executor migrate, without secrets.\n" + string(content)}
 }
 
 func object(apiVersion, kind, name string, rest map[string]any) map[string]any {

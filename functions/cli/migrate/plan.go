@@ -28,14 +28,14 @@ func plan(input Input, o *overlay, used used) string {
 		"kubectl create namespace job-executor-jobs --dry-run=client --output yaml | kubectl apply -f -")
 	var copies []string
 	for _, name := range used.secrets {
-		copies = append(copies, copying("secret", name, input.Namespace, "job-executor-jobs"))
+		copies = append(copies, copying("secret", name, input.Namespace))
 	}
 	accounts := used.accounts
 	if !o.ownAccount && o.account != "" && !slices.Contains(accounts, o.account) {
 		accounts = append(slices.Clone(accounts), o.account)
 	}
 	for _, name := range accounts {
-		copies = append(copies, copying("serviceaccount", name, input.Namespace, "job-executor-jobs"))
+		copies = append(copies, copying("serviceaccount", name, input.Namespace))
 	}
 	why := "Tasks may use a Secret or account only with the label job-executor.github.io/allowed=true, which these commands add. "
 	if len(accounts) > 0 {
@@ -70,10 +70,10 @@ func plan(input Input, o *overlay, used used) string {
 	return text.String()
 }
 
-// copying returns the command that copies an object to another namespace.
-func copying(kind, name, from, to string) string {
-	return fmt.Sprintf(`kubectl get %s %s --namespace %s --output json | kubectl patch --local --filename - --type merge --output yaml --patch '{"metadata": {"namespace": %q, "uid": null, "resourceVersion": null, "creationTimestamp": null, "ownerReferences": null, "labels": {"job-executor.github.io/allowed": "true"}}}' | kubectl apply --filename -`,
-		kind, name, from, to)
+// copying returns the command that copies an object of a task to the namespace of Jobs.
+func copying(kind, name, from string) string {
+	return fmt.Sprintf(`kubectl get %s %s --namespace %s --output json | kubectl patch --local --filename - --type merge --output yaml --patch '{"metadata": {"namespace": "job-executor-jobs", "uid": null, "resourceVersion": null, "creationTimestamp": null, "ownerReferences": null, "labels": {"job-executor.github.io/allowed": "true"}}}' | kubectl apply --filename -`,
+		kind, name, from)
 }
 
 // keptnSecret returns the command that creates the Secret keptn from a value of the release.

@@ -43,8 +43,7 @@ func rules() []rule {
 			return "applied as KEPTN_SUBSCRIPTIONS of ConfigMap keptn, unless Keptn's own list was read"
 		}},
 		{key: "remoteControlPlane.topicSubscription", decide: notNeeded("the chart itself reads subscription.pubsubTopic")},
-		{key: "remoteControlPlane.autoDetect.enabled", decide: func(o *overlay, value any) string {
-			o.autoDetect = textOf(value) == "true"
+		{key: "remoteControlPlane.autoDetect.enabled", decide: func(*overlay, any) string {
 			return "applied: with a hostname Keptn is called over HTTP, and otherwise over NATS in its namespace"
 		}},
 		{key: "remoteControlPlane.autoDetect.namespace", decide: func(o *overlay, value any) string {
@@ -61,8 +60,7 @@ func rules() []rule {
 			}
 			return "applied as KEPTN_API_URL of ConfigMap keptn, with KEPTN_TRANSPORT http"
 		}},
-		{key: "remoteControlPlane.api.token", isSecret: true, decide: func(o *overlay, value any) string {
-			o.hasToken = textOf(value) != ""
+		{key: "remoteControlPlane.api.token", isSecret: true, decide: func(*overlay, any) string {
 			return "applied by the plan: you create the Secret keptn from the old one; the token is in no file"
 		}},
 		{key: "remoteControlPlane.api.apiValidateTls", decide: func(_ *overlay, value any) string {
@@ -167,7 +165,7 @@ func securityContext(_ *overlay, value any) string {
 	if fields, _ := value.(map[string]any); len(fields) == 0 {
 		return "not needed: empty"
 	}
-	return "decide: there is no default for all tasks besides the namespace's level; set securityContext of the tasks that need it"
+	return "decide: set securityContext of the tasks that need it; for all tasks, only the namespace's level applies"
 }
 
 func image(_ *overlay, value any) string {
@@ -207,7 +205,7 @@ func (o *overlay) walk(prefix string, values map[string]any, decisions *[]Decisi
 			o.walk(key+".", nested, decisions)
 			continue
 		}
-		decision := Decision{Key: key, Value: textOf(value), Verdict: "decide: this is no value of the chart that job-executor migrate knows"}
+		decision := Decision{Key: key, Value: textOf(value), Verdict: "decide: job-executor migrate does not know this value"}
 		if found != nil {
 			decision.Verdict = found.decide(o, value)
 			if found.isSecret && decision.Value != "" {
@@ -218,7 +216,7 @@ func (o *overlay) walk(prefix string, values map[string]any, decisions *[]Decisi
 	}
 }
 
-// ruleOf returns the rule for a key, nil if there is none.
+// ruleOf returns the rule for a key; nil for an unknown one.
 func ruleOf(key string) *rule {
 	all := rules()
 	index := slices.IndexFunc(all, func(candidate rule) bool {

@@ -39,20 +39,29 @@ const maxStored = 100
 // stored returns mongodb-datastore's events of a type and Keptn context. It stores all published events within
 // milliseconds.
 func (c *Client) stored(ctx context.Context, keptnContext, eventType string) ([]event.Event, error) {
-	query := url.Values{"keptnContext": {keptnContext}, "type": {eventType}, "pageSize": {strconv.Itoa(maxStored)}}
-	var answer struct {
-		Events []json.RawMessage `json:"events"`
+	events, _, err := c.storedPage(ctx, url.Values{"keptnContext": {keptnContext}, "type": {eventType}})
+	return events, err
+}
+
+// storedPage returns a page of mongodb-datastore's events, and the key of the next page; empty for none.
+func (c *Client) storedPage(ctx context.Context, query url.Values) (events []event.Event, next string, err error) {
+	query.Set("pageSize", strconv.Itoa(maxStored))
+	var page struct {
+		Events      []json.RawMessage `json:"events"`
+		NextPageKey string            `json:"nextPageKey"`
 	}
-	if err := c.call(ctx, http.MethodGet, c.Endpoints.Datastore+"/event?"+query.Encode(), nil, &answer, "events"); err != nil {
-		return nil, err
+	if err := c.call(ctx, http.MethodGet, c.Endpoints.Datastore+"/event?"+query.Encode(), nil, &page, "events"); err != nil {
+		return nil, "", err
 	}
-	var events []event.Event
-	for _, content := range answer.Events[:min(len(answer.Events), maxStored)] {
+	for _, content := range page.Events[:min(len(page.Events), maxStored)] {
 		if found, err := keptn.DecodeEvent(content); err == nil { // our answers can be decoded
 			events = append(events, found)
 		}
 	}
-	return events, nil
+	if next = page.NextPageKey; next == "0" {
+		next = ""
+	}
+	return events, next, nil
 }
 
 // Published returns the times of our answers to a task that mongodb-datastore has stored, whether

@@ -74,7 +74,7 @@ func (c *Client) Sequence(ctx context.Context, keptnContext string) (Sequence, e
 		if !ok {
 			continue
 		}
-		stage, name, isSequence := strings.Cut(strings.TrimPrefix(name, "sh.keptn.event."), ".")
+		stage, name, isSequence := strings.Cut(strings.TrimPrefix(name, keptn.TypePrefix), ".")
 		if !isSequence {
 			continue // a task's
 		}
@@ -94,7 +94,7 @@ func (c *Client) Trigger(ctx context.Context, sequence Sequence) (string, error)
 	triggered := event.New()
 	triggered.SetID(uuid.NewString())
 	triggered.SetSource(c.Source)
-	triggered.SetType("sh.keptn.event." + sequence.Stage + "." + sequence.Name + "." + string(keptn.Triggered))
+	triggered.SetType(keptn.TypePrefix + sequence.Stage + "." + sequence.Name + "." + string(keptn.Triggered))
 	triggered.SetExtension(keptn.SpecVersionExtension, keptn.SpecVersion)
 	if err := triggered.SetData(event.ApplicationJSON, sequence.Data); err != nil {
 		return "", fmt.Errorf("encode the sequence's data: %w", err)
@@ -134,11 +134,11 @@ func (c *Client) Integrations(ctx context.Context, name string) ([]models.Integr
 	return slices.DeleteFunc(integrations, func(found models.Integration) bool { return found.Name != name }), nil
 }
 
-// maxConfigBytes bounds a job/config.yaml.
+// maxConfigBytes bounds such a file.
 const maxConfigBytes = 1 << 20
 
-// Configurations returns job/config.yaml of all projects, stages and services, by project/stage/service.
-func (c *Client) Configurations(ctx context.Context) (map[string][]byte, error) {
+// Configurations returns the file of a path of all projects, stages and services, by project/stage/service.
+func (c *Client) Configurations(ctx context.Context, path string) (map[string][]byte, error) {
 	var answer models.Projects
 	if err := c.call(ctx, http.MethodGet, c.Endpoints.ControlPlane+"/project?"+url.Values{"pageSize": {strconv.Itoa(pageSize)}}.Encode(), nil, &answer, "projects", "totalCount"); err != nil {
 		return nil, err
@@ -153,9 +153,9 @@ func (c *Client) Configurations(ctx context.Context) (map[string][]byte, error) 
 			}
 		}
 		for _, scope := range scopes {
-			content, err := c.configuration(ctx, scope)
+			content, err := c.configuration(ctx, scope, path)
 			if err != nil {
-				return nil, fmt.Errorf("read %s of project %s, stage %s, service %s: %w", configPath, scope.Project, scope.Stage, scope.Service, err)
+				return nil, fmt.Errorf("read %s of project %s, stage %s, service %s: %w", path, scope.Project, scope.Stage, scope.Service, err)
 			}
 			if content != nil {
 				found[strings.TrimRight(scope.Project+"/"+scope.Stage+"/"+scope.Service, "/")] = content
@@ -165,11 +165,9 @@ func (c *Client) Configurations(ctx context.Context) (map[string][]byte, error) 
 	return found, nil
 }
 
-const configPath = "job/config.yaml"
-
-// configuration returns a scope's own job/config.yaml, nil if it has none.
-func (c *Client) configuration(ctx context.Context, scope ResourceScope) ([]byte, error) {
-	body, err := c.Resource(ctx, scope, configPath)
+// configuration returns the file of a scope itself, nil if the scope has none.
+func (c *Client) configuration(ctx context.Context, scope ResourceScope, path string) ([]byte, error) {
+	body, err := c.Resource(ctx, scope, path)
 	if IsNotFound(err) {
 		return nil, nil
 	}
@@ -198,24 +196,17 @@ const maxEventPages = 20
 // events returns all events of a Keptn context that mongodb-datastore has stored, the oldest first.
 func (c *Client) events(ctx context.Context, keptnContext string) ([]event.Event, error) {
 	var events []event.Event
-	key := "0"
+	query := url.Values{"keptnContext": {keptnContext}}
 	for range maxEventPages {
-		query := url.Values{"keptnContext": {keptnContext}, "pageSize": {strconv.Itoa(maxStored)}, "nextPageKey": {key}}
-		var page struct {
-			Events      []json.RawMessage `json:"events"`
-			NextPageKey string            `json:"nextPageKey"`
-		}
-		if err := c.call(ctx, http.MethodGet, c.Endpoints.Datastore+"/event?"+query.Encode(), nil, &page, "events"); err != nil {
+		page, next, err := c.storedPage(ctx, query)
+		if err != nil {
 			return nil, err
 		}
-		for _, content := range page.Events {
-			if found, err := keptn.DecodeEvent(content); err == nil { // other events do not matter here
-				events = append(events, found)
-			}
-		}
-		if key = page.NextPageKey; key == "" || key == "0" {
+		events = append(events, page...)
+		if next == "" {
 			break
 		}
+		query.Set("nextPageKey", next)
 	}
 	slices.SortStableFunc(events, func(one, other event.Event) int { return one.Time().Compare(other.Time()) })
 	return events, nil
