@@ -281,6 +281,32 @@ func TestKeptnIsNotAskedAboutASequenceWithARunningTask(t *testing.T) {
 	}
 }
 
+// A task without a finished event of ours is over once its sequence was aborted.
+func TestKeptnIsAskedUntilASequenceOfASilentTaskEnds(t *testing.T) {
+	sequence := keptn.Sequence{ID: "sequence", Name: "delivery", TriggeredAt: fixture.Noon}
+	asked := &keptnOf{counts: map[string]keptn.Count{fixture.Task.TriggeredID: {Standing: keptn.Current, Sequence: sequence}}}
+	writer, recorder := recorded(asked)
+	writer.Write(t.Context(), fixture.Task, keptn.RunSuccess, "")
+	at := fixture.Noon.Add(time.Minute)
+	writer.Now = func() time.Time { return at }
+	for range 3 {
+		at = at.Add(time.Minute)
+		writer.ask(t.Context())
+	}
+	sequence.Result = keptn.RunCancellation
+	aborted := map[string]keptn.Count{fixture.Task.TriggeredID: {Standing: keptn.Aborted, Sequence: sequence}}
+	asked.counts = map[string]keptn.Count{} // Keptn is away
+	at = at.Add(lastQuestion)
+	writer.ask(t.Context())
+	asked.counts = aborted
+	at = at.Add(firstQuestion)
+	writer.ask(t.Context())
+	writer.writeEnded(t.Context())
+	if spans := recorder.Ended(); len(spans) != 2 || spans[1].Name() != "RUN p/s/v delivery (aborted)" {
+		t.Errorf("got %v", draw(recorder))
+	}
+}
+
 func TestKeptnIsAskedForARepositoryOnceAnHour(t *testing.T) {
 	asked := &keptnOf{}
 	writer, _ := recorded(asked)

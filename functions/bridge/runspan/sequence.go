@@ -83,7 +83,8 @@ func (w *Writer) ask(ctx context.Context) {
 	for _, due := range w.known.due(w.Now()) {
 		count, err := w.Counter().Count(ctx, due.task)
 		if err != nil {
-			continue // asked again later
+			w.known.retry(due.sequence.ID, w.Now())
+			continue
 		}
 		result := count.Sequence.Result
 		if count.Sequence.ID == "" && count.Over() {
@@ -221,7 +222,8 @@ func (s *sequences) learn(task keptn.Task, count keptn.Count) {
 	s.byTask.Add(task.TriggeredID, count.Sequence)
 	if known := s.open[count.Sequence.ID]; known != nil {
 		known.sequence = count.Sequence
-		if !count.Over() {
+		// A task that was written and is not over, such as that of a silent action, is left to others.
+		if !count.Over() && task.TriggeredID != known.task.TriggeredID {
 			known.nextQuestion = time.Time{}
 		}
 	}
@@ -286,6 +288,15 @@ func (s *sequences) due(now time.Time) []openSequence {
 		due = append(due, *known)
 	}
 	return due
+}
+
+// retry schedules the first question again, after a failed one.
+func (s *sequences) retry(id string, now time.Time) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if known := s.open[id]; known != nil && !known.nextQuestion.IsZero() {
+		known.pause, known.nextQuestion = firstQuestion, now.Add(firstQuestion)
+	}
 }
 
 // end records how and when a sequence ended.
