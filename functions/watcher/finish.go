@@ -9,6 +9,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
@@ -50,7 +51,8 @@ func (w *Watcher) finish(ctx context.Context, asked protocol.Notice, jobs []batc
 			failure += "\n" + r.result.Message
 		}
 		ended = append(ended, timeline.Of(timeline.Evidence{
-			Task: task, Job: job, Pods: r.evidence.pods, Events: r.evidence.events, Result: r.runResult, Failure: failure, Ended: r.evidence.ended,
+			Task: task, Job: job, Pods: r.evidence.pods, Events: r.evidence.events, Result: r.runResult, Failure: failure,
+			Ended: func(pod *corev1.Pod) string { return r.redactor.Text(r.evidence.ended(pod)) },
 		}, w.Now()))
 		add(step.Ran[index].Planned, r)
 		if end := run.EndedAt(job); end.After(last) {

@@ -34,6 +34,8 @@ type report struct {
 	evidence evidence
 	// result is the task's own report.
 	result result.Result
+	// redactor redacts texts about the Job.
+	redactor *redact.Redactor
 }
 
 // reports collects the reports of ended Jobs. An unreadable part is mentioned in the report, and never delays a
@@ -94,6 +96,7 @@ func (w *Watcher) report(ctx context.Context, found evidence, logs *budget) (rep
 			return report{}, err
 		}
 	}
+	r.redactor = redactor
 	r.result.Message = excerpt.Shorten(r.result.Message, "the pod's status", maxSentenceBytes)
 	if failed {
 		r.runResult, r.isErrored = found.runResult(), true

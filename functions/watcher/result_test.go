@@ -177,6 +177,28 @@ func TestSecretsAreRedacted(t *testing.T) {
 	}
 }
 
+// Also what an attempt before the last one wrote, which only the spans show.
+func TestEveryAttemptIsRedacted(t *testing.T) {
+	for _, isGone := range []bool{false, true} {
+		retried := failed("BackoffLimitExceeded", "Job has reached the specified backoff limit")
+		retried.Spec.Template.Spec.Containers[0].EnvFrom = []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{
+			LocalObjectReference: corev1.LocalObjectReference{Name: "credentials"},
+		}}}
+		world := &world{
+			jobs:   []batchv1.Job{retried},
+			pods:   map[string][]corev1.Pod{"one": {podAt("first", 1, said("logged in with s3cr3t", 1)), podAt("second", 9, said("again with s3cr3t", 1))}},
+			isGone: isGone, password: "s3cr3t",
+		}
+		reply, err := newWatcher(world, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&retried, protocol.JobFinished, noon))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := reply.String(); strings.Contains(text, "s3cr3t") || !strings.Contains(text, "first") {
+			t.Errorf("gone %t: %s", isGone, text)
+		}
+	}
+}
+
 // The values are not known any more, so nothing is published that may contain them.
 func TestLogIsWithheldIfASecretIsGone(t *testing.T) {
 	succeeded := job("one", run.Succeeded)
