@@ -128,6 +128,11 @@ const (
 	// After that, a redelivery checks again.
 	countInterval = 50 * time.Millisecond
 	countLimit    = 3 * time.Second
+	// flight is how long a killed bridge's request may be under way: a slow Keptn takes half a minute.
+	flight = 30 * time.Second
+	// order is longer than the half minute after which Keptn's stream redelivers what a dying
+	// shipyard-controller has not acknowledged (recording 55-shipyard-restart).
+	order = 45 * time.Second
 	// deduplication is how long Keptn's stream recognises a resent event: two minutes (recording
 	// 50-nats-participant), less some time on the way.
 	deduplication = 90 * time.Second
@@ -184,7 +189,7 @@ func New(configuration Configuration, dependencies Dependencies, connections Con
 		spans.Keptn = client
 		counter = spans.Counter()
 	}
-	waiting := report.Timing{Loss: timing.LossTimeout, Interval: countInterval, Limit: countLimit}
+	waiting := report.Timing{Loss: timing.LossTimeout, Flight: flight, Order: order, Interval: countInterval, Limit: countLimit}
 	if stream := connections.Stream; stream != nil {
 		sender, maxBytes, waiting.Deduplication = stream, stream.MaxBytes, deduplication
 	}

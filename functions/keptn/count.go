@@ -44,6 +44,8 @@ type Count struct {
 	Standing Standing
 	// Started and Finished are the numbers of our counted events.
 	Started, Finished int
+	// Archived is true if Keptn's archive was counted, because shipyard-controller does not know the task.
+	Archived bool
 	// Sequence is the sequence of the task; without an ID if unknown.
 	Sequence Sequence
 }

@@ -270,6 +270,10 @@ func (s *Server) listExecutions(writer http.ResponseWriter, request *http.Reques
 
 // listEvents is mongodb-datastore's list of all events on the stream, the newest first.
 func (s *Server) listEvents(writer http.ResponseWriter, request *http.Request) {
+	if s.options.Unstored("") {
+		page(writer, http.StatusServiceUnavailable)
+		return
+	}
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	found := []message{}

@@ -19,7 +19,7 @@ func (s *Server) Hear(content []byte) {
 	}
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if id := event.text("id"); !s.stored[id] {
+	if id := event.text("id"); !s.stored[id] && !s.options.Unstored(event.text("type")) {
 		s.stored[id] = true
 		s.events = append(s.events, event)
 	}

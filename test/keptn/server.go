@@ -44,6 +44,9 @@ type Options struct {
 	Fault func(request *http.Request) Fault
 	// Drop reports whether an event of a type is lost after it was accepted; nil loses none.
 	Drop func(eventType string) bool
+	// Unstored reports whether mongodb-datastore is down: it does not answer, and never gets this event, which is empty
+	// for a request; nil is never.
+	Unstored func(eventType string) bool
 	// Counted is called for every counted event, with its source.
 	Counted func(triggeredID, eventType, source string)
 	// Now is the clock of its events; nil is time.Now.
@@ -114,6 +117,9 @@ const (
 func New(options Options, publish func(subject string, content []byte) error) *Server {
 	if options.Drop == nil {
 		options.Drop = func(string) bool { return false }
+	}
+	if options.Unstored == nil {
+		options.Unstored = func(string) bool { return false }
 	}
 	if options.Fault == nil {
 		options.Fault = func(*http.Request) Fault { return Fault{} }

@@ -59,7 +59,7 @@ func harshnessOf(seed uint64) harshness {
 
 // outages are the current failures.
 type outages struct {
-	keptnDown, apiDown, namespaceDown, keptnSlow atomic.Bool
+	keptnDown, datastoreDown, apiDown, namespaceDown, keptnSlow atomic.Bool
 	// keptnDeaths is how often Keptn went down.
 	keptnDeaths atomic.Int64
 	// foreign is a proxy's answer instead of Keptn's; 0 is none.
@@ -224,6 +224,8 @@ func (w *world) beginOutages() {
 	const quiet = 4 * time.Minute
 	go w.occasionally("Keptn is down", 2*quiet, upTo(70*time.Second, 10*time.Minute),
 		func(*rand.Rand) { w.keptnDown.Store(true); w.keptnDeaths.Add(1) }, func() { w.keptnDown.Store(false) })
+	go w.occasionally("mongodb-datastore is down", 2*quiet, upTo(70*time.Second, 10*time.Minute),
+		func(*rand.Rand) { w.datastoreDown.Store(true) }, func() { w.datastoreDown.Store(false) })
 	go w.occasionally("something else answers for Keptn", 2*quiet, upTo(70*time.Second, 5*time.Minute),
 		func(random *rand.Rand) { w.foreign.Store(1 + random.Int32N(int32(len(foreignAnswers)))) }, func() { w.foreign.Store(0) })
 	go w.occasionally("Keptn is slow", 2*quiet, upTo(70*time.Second, 5*time.Minute),
@@ -403,10 +405,20 @@ func (w *world) queue(request *http.Request) {
 	if pause == 0 {
 		return
 	}
+	if request.Method == http.MethodPost {
+		time.Sleep(pause) // Keptn handles it even if its sender is dead by then
+		return
+	}
 	select {
 	case <-request.Context().Done():
 	case <-time.After(pause):
 	}
+}
+
+// unstored reports whether mongodb-datastore is down, and so never gets an event, or does not answer if the type is
+// empty. It gets those of get-sli tasks, which nobody else knows.
+func (w *world) unstored(eventType string) bool {
+	return w.datastoreDown.Load() && !strings.Contains(eventType, "get-sli") && !strings.Contains(eventType, "evaluation")
 }
 
 // foreignAnswers are answers of a proxy in front of Keptn.

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 	"sync"
 	"time"
@@ -23,6 +24,8 @@ type stream struct {
 	mutex   sync.Mutex
 	known   map[string]time.Time
 	pending []*message
+	// handledUpTo is when the last published event is handled, at the latest.
+	handledUpTo time.Time
 	// handling is Keptn's, one event at a time.
 	handling sync.Mutex
 }
@@ -39,6 +42,8 @@ const (
 	duplicateWindow = 2 * time.Minute
 	ackWait         = 30 * time.Second
 	retryDelay      = 2 * time.Second
+	// aside is by how much Keptn may handle a later event before an earlier one.
+	aside = 5 * time.Second
 )
 
 func newStream(world *world) *stream {
@@ -67,10 +72,22 @@ func (s *stream) publish(subject string, content []byte, id string) {
 		}
 	}
 	lag, deaths := s.lag(subject, content), s.world.keptnDeaths.Load()
+	// Events are fetched in order, and handled side by side.
+	if behind := time.Until(s.handledUpTo); behind > 0 {
+		lag = max(lag, behind-aside)
+	}
+	if until := time.Now().Add(lag); until.After(s.handledUpTo) {
+		s.handledUpTo = until
+	}
 	go func() {
+		time.Sleep(lag)
+		redelivery, isHeld := time.Now().Add(ackWait), s.world.keptnDown.Load() && s.world.chance.draw("who holds %s", content).Float64() < 0.5 //nolint:mnd // half of them
 		// Keptn later handles events that were published during its downtime.
-		for time.Sleep(lag); s.world.keptnDown.Load() && s.world.ctx.Err() == nil; {
+		for s.world.keptnDown.Load() && s.world.ctx.Err() == nil {
 			time.Sleep(time.Second)
+		}
+		if isHeld {
+			time.Sleep(time.Until(redelivery)) // by the dying shipyard-controller
 		}
 		s.handling.Lock()
 		defer s.handling.Unlock()
@@ -88,6 +105,10 @@ func (w *world) hear(content []byte) {
 			w.happened["an answer of ours was published twice"]++
 		}
 		w.heard[answer.ID()] = true
+		var event taskEvent
+		if json.Unmarshal(content, &event) == nil && w.unstored(event.Type) {
+			w.missed[event.TriggeredID] = append(w.missed[event.TriggeredID], event)
+		}
 		w.mutex.Unlock()
 	}
 	w.keptn.Hear(content)
@@ -114,8 +135,8 @@ func (s *stream) isLost(subject string, content []byte, deaths int64) bool {
 }
 
 // lag returns how long Keptn takes to handle an accepted event. Idle, it holds one of a hundred events for up
-// to five seconds (it fetches ten at a time). Busy, it holds each for up to five minutes. So a later event may
-// be handled first. Keptn has already handled its own events.
+// to five seconds (it fetches ten at a time). Busy, it is up to five minutes late with everything. Keptn has already
+// handled its own events.
 func (s *stream) lag(subject string, content []byte) time.Duration {
 	random := s.world.chance.draw("Keptn handles %s", content)
 	quick := between(random, time.Microsecond, time.Millisecond)
@@ -128,7 +149,8 @@ func (s *stream) lag(subject string, content []byte) time.Duration {
 		defer s.world.mutex.Unlock()
 		return quick + s.world.planned.lag
 	case s.world.faulty() && s.world.busy:
-		return between(random, time.Millisecond, 5*time.Minute)
+		minute := int(time.Since(s.world.began).Minutes())
+		return between(s.world.chance.draw("Keptn's backlog in minute %d", minute), time.Millisecond, 5*time.Minute) + between(random, time.Millisecond, aside)
 	case random.Float64() < 0.01: //nolint:mnd // as measured on a real one
 		return between(random, time.Millisecond, 5*time.Second)
 	default:

@@ -81,6 +81,8 @@ type world struct {
 	happened map[string]int
 	// heard are the ids of our answers that the subscribers of core NATS got.
 	heard map[string]bool
+	// missed are our answers that mongodb-datastore never got, by their tasks.
+	missed map[string][]taskEvent
 	// secretVersion counts the values that the Secret of tasks has had.
 	secretVersion int
 	traffic       traffic
@@ -188,6 +190,7 @@ func newWorldOf(ctx context.Context, t *testing.T, seed uint64, tasks int, trans
 		verdicts:    map[string]keptn.Result{},
 		happened:    map[string]int{},
 		heard:       map[string]bool{},
+		missed:      map[string][]taskEvent{},
 		aborted:     map[string]bool{},
 		early:       map[string]bool{},
 		touched:     map[string]bool{},
@@ -213,7 +216,7 @@ func newWorldOf(ctx context.Context, t *testing.T, seed uint64, tasks int, trans
 		Directory: directory, Token: token, DispatchDelay: between(world.chance.draw("dispatch"), time.Millisecond, time.Second), Log: world.log,
 		NewID:   func() string { return world.chance.id("Keptn") },
 		Counted: world.count,
-		Drop:    world.keptnDrops, Now: wrong(&world.keptnClock), ValidateEvents: world.validates,
+		Drop:    world.keptnDrops, Unstored: world.unstored, Now: wrong(&world.keptnClock), ValidateEvents: world.validates,
 	}, func(subject string, content []byte) error {
 		world.stream.publish(subject, content, "")
 		return nil

@@ -12,8 +12,8 @@ type reported struct {
 	started, finished sent
 	// heard is true once an answer was delivered here, whatever its outcome.
 	heard bool
-	// held is true once a log line said why an answer is held back.
-	held bool
+	// heldUntil is when an answer need not be held back any longer, because an earlier bridge may have sent it.
+	heldUntil time.Time
 	// settled is true once Keptn has counted everything that it needs, or no longer waits.
 	settled bool
 	// aborted is true if the task is settled because its sequence was aborted.
@@ -30,7 +30,7 @@ type sent struct {
 	times int
 	// before is how many events Keptn had counted before the first one.
 	before int
-	// first and last are the times of the first and the last try.
+	// first and last are the times of the first and the last try. The first is zero if an earlier bridge sent it.
 	first, last time.Time
 	// failed is true if the last one may not have arrived.
 	failed bool
@@ -93,7 +93,12 @@ type known struct {
 	count      keptn.Count
 	timing     Timing
 	begun, now time.Time
+	// handled is when the latest of our events was sent that Keptn counted long ago.
+	handled time.Time
 }
+
+// reordering is how much later an event must have been sent for Keptn to fetch it later.
+const reordering = 10 * time.Second
 
 // clockSkew is how far the clocks of Keptn, the nodes and this process may be apart.
 const clockSkew = 5 * time.Second
@@ -137,42 +142,45 @@ func (k known) since() time.Time {
 }
 
 // isUncertain reports whether an event may have been sent without this process knowing: a request of
-// its own failed, or the process before it sent the event.
+// its own failed, or an earlier process may have sent it. In the first minutes clocks are not trusted.
 func (k known) isUncertain(sent sent, since time.Time) bool {
 	if sent.times > 0 {
 		return sent.failed
 	}
-	return !k.isOurs(since)
+	return !k.isOurs(since) || k.now.Sub(k.begun) < k.timing.Loss
 }
 
 // isOurs reports whether an event that is not older than since can only be from this process.
 func (k known) isOurs(since time.Time) bool { return since.After(k.begun.Add(clockSkew)) }
 
-// isUnderWay reports whether Keptn may still count an event that this process has sent, or that an
-// earlier one may have sent after since.
-func (k known) isUnderWay(sent sent, counted int, since time.Time) bool {
-	deduplication, ours := k.timing.Deduplication, k.isOurs(since)
-	recognised := func(first time.Time) bool { return k.now.Sub(first)+clockSkew < deduplication }
+// needsProof reports whether an event may only be sent if it is proven that nobody has published it: Keptn
+// could still count it, and its transport would not recognise the second one.
+func (k known) needsProof(sent sent, counted int, since time.Time) bool {
+	ours := k.isOurs(since)
+	recognised := func(first time.Time) bool { return k.now.Sub(first)+clockSkew < k.timing.Deduplication }
 	if sent.times > 0 {
 		first := sent.first
 		if !ours {
 			first = since // an earlier process may have sent it first
 		}
-		switch {
-		case counted >= sent.before+sent.times: // Keptn has counted them all
-			return false
-		case sent.failed && deduplication > 0 && recognised(first): // the transport drops the second one
-			return false
-		default:
-			return k.now.Sub(sent.last) < k.timing.Loss
-		}
+		return counted < sent.before+sent.times && k.now.Sub(sent.last) < k.timing.Loss && !(sent.failed && recognised(first))
+	}
+	return counted == 0 && k.now.Sub(k.begun) < k.timing.Loss && (since.IsZero() || !ours && !recognised(since))
+}
+
+// isUnderWay reports whether Keptn may still count an event that this process has sent, or that an
+// earlier one may have sent after since. If it is uncertain that the event was sent, this ends once its
+// request must have reached Keptn's archive; otherwise once Keptn must have fetched it.
+func (k known) isUnderWay(sent sent, counted int, since time.Time) bool {
+	if !k.needsProof(sent, counted, since) {
+		return false
 	}
 	switch {
-	case counted > 0, k.now.Sub(k.begun) >= k.timing.Loss:
-		return false
-	case since.IsZero():
-		return true
+	case sent.times == 0:
+		return k.now.Sub(k.begun) < k.timing.Flight
+	case sent.failed:
+		return k.now.Sub(sent.last) < k.timing.Flight
 	default:
-		return !ours && !recognised(since)
+		return k.handled.Sub(sent.last) < reordering
 	}
 }

@@ -22,6 +22,7 @@ func TestNext(t *testing.T) {
 		return keptn.Count{Standing: keptn.Current, Started: started, Finished: finished}
 	}
 	justSent := sent{times: 1, first: at(now - time.Minute), last: at(now - time.Minute)}
+	flying := sent{times: 1, first: at(now - testFlight + 1), last: at(now - testFlight + 1)}
 	longSent := sent{times: 1, first: at(now - testLoss), last: at(now - testLoss)}
 	failed := func(sent sent) sent { sent.failed = true; return sent }
 	more := func(sent sent, before int) sent { sent.before = before; return sent }
@@ -32,6 +33,7 @@ func TestNext(t *testing.T) {
 		given         keptn.Phase
 		deduplication time.Duration
 		now           time.Duration
+		handled       time.Time
 		want          step
 	}{
 		{name: "completed", count: completed, given: keptn.Finished, want: over},
@@ -46,6 +48,14 @@ func TestNext(t *testing.T) {
 		{name: "started is in flight", known: reported{started: justSent}, count: current, given: keptn.Started, want: wait},
 		{name: "started is in flight, and the run has ended", known: reported{started: justSent}, count: current, given: keptn.Finished, want: wait},
 		{name: "started is lost", known: reported{started: longSent}, count: current, given: keptn.Started, want: sendStarted},
+		{
+			name: "Keptn has counted an event of the same time", known: reported{started: justSent}, count: current, given: keptn.Started,
+			handled: justSent.last.Add(reordering - 1), want: wait,
+		},
+		{
+			name: "Keptn has counted a later event, so started is lost", known: reported{started: justSent}, count: current, given: keptn.Started,
+			handled: justSent.last.Add(reordering), want: sendStarted,
+		},
 		{name: "started is counted", count: running, given: keptn.Started, want: enough},
 
 		{name: "the run has ended", count: running, given: keptn.Finished, want: sendFinished},
@@ -60,10 +70,10 @@ func TestNext(t *testing.T) {
 			known: reported{triggeredAt: at(old)},
 			count: current,
 			given: keptn.Started,
-			now:   time.Minute,
+			now:   testFlight - 1,
 			want:  wait,
 		},
-		{name: "the trigger time is unknown", count: current, given: keptn.Started, now: time.Minute, want: wait},
+		{name: "the trigger time is unknown", count: current, given: keptn.Started, now: testFlight - 1, want: wait},
 		{
 			name:  "an earlier bridge cannot have sent the event",
 			known: reported{triggeredAt: at(clockSkew + 1)},
@@ -77,7 +87,7 @@ func TestNext(t *testing.T) {
 			known: reported{triggeredAt: at(clockSkew)},
 			count: current,
 			given: keptn.Started,
-			now:   time.Minute,
+			now:   testFlight - 1,
 			want:  wait,
 		},
 		{
@@ -90,7 +100,7 @@ func TestNext(t *testing.T) {
 		},
 		{
 			name:  "the run ended before the start of this bridge",
-			known: reported{triggeredAt: at(old), endedAt: at(0)}, count: running, given: keptn.Finished, now: time.Minute,
+			known: reported{triggeredAt: at(old), endedAt: at(0)}, count: running, given: keptn.Finished, now: testFlight - 1,
 			want: wait,
 		},
 		{
@@ -103,6 +113,14 @@ func TestNext(t *testing.T) {
 		},
 
 		{
+			name: "an earlier bridge's request has ended", known: reported{triggeredAt: at(old)}, count: current, given: keptn.Started, now: testFlight,
+			want: sendStarted,
+		},
+		{
+			name: "a failed request has ended", known: reported{triggeredAt: at(now), started: failed(justSent)}, count: current, given: keptn.Started,
+			want: sendStarted,
+		},
+		{
 			name:          "the transport recognizes a predecessor's event",
 			known:         reported{triggeredAt: at(0)},
 			count:         current,
@@ -113,11 +131,11 @@ func TestNext(t *testing.T) {
 		},
 		{
 			name:          "the transport no longer recognizes the event",
-			known:         reported{triggeredAt: at(-time.Minute)},
+			known:         reported{triggeredAt: at(-2 * time.Minute)},
 			count:         current,
 			given:         keptn.Started,
 			deduplication: 90 * time.Second,
-			now:           time.Minute,
+			now:           testFlight - 1,
 			want:          wait,
 		},
 		{
@@ -146,12 +164,12 @@ func TestNext(t *testing.T) {
 		},
 		{
 			name:  "a failed event is not resent without deduplication",
-			known: reported{triggeredAt: at(now), started: failed(justSent)}, count: current, given: keptn.Started,
+			known: reported{triggeredAt: at(now), started: failed(flying)}, count: current, given: keptn.Started,
 			want: wait,
 		},
 		{
 			name:          "an event of a predecessor is not resent",
-			known:         reported{triggeredAt: at(old), started: failed(justSent)},
+			known:         reported{triggeredAt: at(old), started: failed(flying)},
 			count:         current,
 			given:         keptn.Started,
 			deduplication: 90 * time.Second,
@@ -163,7 +181,7 @@ func TestNext(t *testing.T) {
 			if test.now == 0 {
 				test.now = now
 			}
-			known := known{test.known, test.count, Timing{Loss: testLoss, Deduplication: test.deduplication}, noon, at(test.now)}
+			known := known{test.known, test.count, Timing{Loss: testLoss, Flight: testFlight, Deduplication: test.deduplication}, noon, at(test.now), test.handled}
 			if got := next(known, test.given); got != test.want {
 				t.Errorf("got %v, want %v", got, test.want)
 			}

@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"slices"
+	"math"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -26,13 +27,13 @@ import (
 // unless a second finished event follows (recording 20-double-started).
 //
 // Keptn's success does not mean that it counts an event soon, or at all. So the reporter asks Keptn what
-// it has counted, and resends an event only once the event is certainly lost: after Timing.Loss. It is
-// safe for concurrent use.
+// it has counted, and resends an event only once the event is certainly lost: after Timing.Loss. If it does not
+// know whether an event was sent, it asks Keptn's archive, after Timing.Flight. It is safe for concurrent use.
 type Reporter struct {
 	// Sender sends to Keptn.
 	Sender  protocol.Sender
 	Counter keptn.Counter
-	// Archive is asked before an event is sent that may have been sent already. It may be nil.
+	// Archive is asked before an event is sent that may have been sent already.
 	Archive Archive
 	// Source is the source of all events.
 	Source string
@@ -48,14 +49,21 @@ type Reporter struct {
 
 	begun time.Time
 	tasks memory.Memory[reported]
+
+	mutex sync.Mutex
+	// progress has counted events, in the order of their sending.
+	progress []counted
 }
+
+// counted is when an event was sent, and when Keptn was found to have counted it.
+type counted struct{ sentAt, at time.Time }
 
 // Archive knows which answers were published, as mongodb-datastore does. If an event is published
 // twice with the same id, only shipyard-controller gets it once: every subscriber of Keptn's core NATS
 // gets it twice (K3 of a real Keptn 1.4.5).
 type Archive interface {
-	// Published returns the times at which our answers to a task were published.
-	Published(ctx context.Context, task keptn.Task, phase keptn.Phase) ([]time.Time, error)
+	// Published returns how many of our answers to a task were published.
+	Published(ctx context.Context, task keptn.Task, phase keptn.Phase) (int, error)
 }
 
 // Timing is how long the reporter waits for Keptn.
@@ -63,6 +71,12 @@ type Timing struct {
 	// Loss is how long Keptn may take to count an accepted event. It is longer than any event
 	// stays in Keptn's stream.
 	Loss time.Duration
+	// Flight is how long a request may be under way, even if its sender is dead, until Keptn's archive has its
+	// event. An event that the archive lacks afterwards was never published.
+	Flight time.Duration
+	// Order is how long Keptn must have counted a later event for an earlier one to be lost. Keptn fetches its stream
+	// in order, but fetches again what a dying process held (K4 of a real Keptn 1.4.5).
+	Order time.Duration
 	// Deduplication is how long the transport recognises a resent event; 0 if it does not.
 	Deduplication time.Duration
 	// Interval is the pause before the second question of a delivery. It doubles with each question.
@@ -85,6 +99,10 @@ func (r *Reporter) Begin() { r.begun = r.Now() }
 // ErrPending is returned when Keptn has not dispatched a task yet, or has paused its sequence. The
 // delivery must be repeated later.
 var ErrPending = errors.New("Keptn has not dispatched the task, or its sequence is paused")
+
+// ErrHeld is returned while the bridge before this one may have sent the event. The delivery must be repeated
+// later.
+var ErrHeld = errors.New("the bridge before this one may have sent it")
 
 // Delivery is the outcome of a delivery.
 type Delivery struct {
@@ -131,8 +149,9 @@ func (r *Reporter) Deliver(ctx context.Context, answer protocol.Answer) (deliver
 		}
 		now := r.Now()
 		entry.note(count, now)
-		state := known{*entry, count, r.Timing, r.begun, now}
-		switch next(state, answer.Phase) {
+		state := known{reported: *entry, count: count, timing: r.Timing, begun: r.begun, now: now}
+		state.handled = r.handled(state)
+		switch r.next(ctx, entry, state, answer) {
 		case over:
 			entry.settled, entry.aborted = true, count.Standing == keptn.Aborted
 			continue
@@ -140,9 +159,6 @@ func (r *Reporter) Deliver(ctx context.Context, answer protocol.Answer) (deliver
 			r.drop(ctx, answer, delivery.Sent)
 			return delivery, nil
 		case sendStarted:
-			if state.isUncertain(entry.started, entry.triggeredAt) && r.wasPublished(ctx, answer.Task, keptn.Started, count.Started, &entry.started) {
-				continue
-			}
 			started := answer
 			if answer.Phase != keptn.Started {
 				started = protocol.Answer{Task: answer.Task, Phase: keptn.Started}
@@ -156,9 +172,6 @@ func (r *Reporter) Deliver(ctx context.Context, answer protocol.Answer) (deliver
 			delivery.Sent = delivery.Sent || answer.Phase == keptn.Started
 			continue
 		case sendFinished:
-			if state.isUncertain(entry.finished, state.since()) && r.wasPublished(ctx, answer.Task, keptn.Finished, count.Finished, &entry.finished) {
-				continue
-			}
 			err := r.send(ctx, answer, count.Finished, &entry.finished)
 			switch {
 			case err != nil && r.reduce(ctx, answer, err, &entry.finished):
@@ -174,11 +187,18 @@ func (r *Reporter) Deliver(ctx context.Context, answer protocol.Answer) (deliver
 			delivery.Sent, delivery.Refusal = true, entry.finished.refusal
 			continue
 		case wait:
-			r.logHeld(ctx, entry, count, answer)
+		}
+		flightEnd := r.begun.Add(r.Timing.Flight)
+		isHeld := now.Before(entry.heldUntil) && now.Before(flightEnd)
+		if isHeld {
+			pause = min(flightEnd.Sub(now), max(pause, deadline.Sub(now)-1)) // until then, questions are useless
 		}
 		if !now.Add(pause).Before(deadline) {
-			if count.Standing == keptn.Pending {
+			switch {
+			case count.Standing == keptn.Pending:
 				return delivery, fmt.Errorf("send %s: %w", answer.EventType(), ErrPending)
+			case isHeld:
+				return delivery, fmt.Errorf("send %s: %w", answer.EventType(), ErrHeld)
 			}
 			return delivery, nil
 		}
@@ -191,37 +211,87 @@ func (r *Reporter) Deliver(ctx context.Context, answer protocol.Answer) (deliver
 	}
 }
 
-// wasPublished reports whether an answer was already published and Keptn may still count it. It then
-// records the time in before. If the archive cannot be asked, it returns false, so that the answer is
-// sent.
-func (r *Reporter) wasPublished(ctx context.Context, task keptn.Task, phase keptn.Phase, counted int, before *sent) bool {
-	if r.Archive == nil {
-		return false
+// handled records which events of a task Keptn has counted. It returns when the latest of all events was sent that
+// Keptn counted at least Timing.Order ago; zero if there is none.
+func (r *Reporter) handled(state known) (latest time.Time) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	record := func(sent sent, number int) {
+		isNews := len(r.progress) == 0 || sent.first.Sub(r.progress[len(r.progress)-1].sentAt) >= time.Second
+		if number >= sent.before+sent.times && !sent.first.IsZero() && isNews {
+			r.progress = append(r.progress, counted{sent.first, state.now})
+		}
 	}
-	published, err := r.Archive.Published(ctx, task, phase)
-	if err != nil {
-		r.Log.DebugContext(ctx, "sending an event that may have been published before", "error", err)
+	if count := state.count; state.isOurs(state.triggeredAt) && !count.Archived {
+		record(state.started, count.Started)
+		if count.Standing == keptn.Completed {
+			count.Finished = math.MaxInt
+		}
+		record(state.finished, count.Finished)
 	}
-	if len(published) <= counted {
-		return false
+	for len(r.progress) > 1 && state.now.Sub(r.progress[1].at) >= r.Timing.Order {
+		r.progress = r.progress[1:]
 	}
-	latest := slices.MaxFunc(published, time.Time.Compare)
-	if r.Now().Sub(latest) >= r.Timing.Loss {
-		return false
+	if len(r.progress) == 0 || state.now.Sub(r.progress[0].at) < r.Timing.Order {
+		return time.Time{}
 	}
-	*before = sent{times: 1, before: counted, first: latest, last: latest, refusal: before.refusal}
-	return true
+	return r.progress[0].sentAt
 }
 
-// logHeld logs once why an answer is held back that this bridge has not sent: the bridge before it
-// may have sent it, and a second one would count.
-func (r *Reporter) logHeld(ctx context.Context, entry *reported, count keptn.Count, answer protocol.Answer) {
-	if entry.held || count.Standing != keptn.Current || entry.started.times+entry.finished.times > 0 {
+// next returns the next step. Before an event that may have been sent already, it asks the archive: a published
+// event is waited for, and without an answer nothing is sent that Keptn could count twice.
+func (r *Reporter) next(ctx context.Context, entry *reported, state known, answer protocol.Answer) step {
+	step := next(state, answer.Phase)
+	before, phase, counted, since := &entry.started, keptn.Started, state.count.Started, entry.triggeredAt
+	switch step {
+	case sendStarted:
+	case sendFinished:
+		before, phase, counted, since = &entry.finished, keptn.Finished, state.count.Finished, state.since()
+	case wait:
+		r.hold(ctx, entry, state, answer, nil)
+		return wait
+	default:
+		return step
+	}
+	if !state.isUncertain(*before, since) {
+		return step
+	}
+	published, err := r.Archive.Published(ctx, answer.Task, phase)
+	switch {
+	case err != nil && state.needsProof(*before, counted, since):
+		r.hold(ctx, entry, state, answer, err)
+		return wait
+	case err != nil:
+		r.Log.DebugContext(ctx, "sending an event that may have been published before", "error", err)
+		return step
+	case published <= counted:
+		return step
+	case before.times > 0:
+		before.failed = false
+	default:
+		r.Log.InfoContext(ctx, "the bridge before this one has published an event; waiting until Keptn counts it",
+			"type", keptn.TypeOf(answer.Task.Name, phase), "triggeredid", answer.Task.TriggeredID, "keptncontext", answer.Task.Context)
+		*before = sent{times: 1, before: counted, last: state.now, refusal: before.refusal}
+	}
+	return wait
+}
+
+// hold logs once why an answer is held back that this bridge has not sent: the bridge before it
+// may have sent it, and a second one would count. The error is the archive's.
+func (r *Reporter) hold(ctx context.Context, entry *reported, state known, answer protocol.Answer, err error) {
+	if state.count.Standing != keptn.Current || entry.started.times+entry.finished.times > 0 {
 		return
 	}
-	entry.held = true
+	until := r.begun.Add(r.Timing.Flight)
+	if err != nil {
+		until = r.begun.Add(r.Timing.Loss)
+	}
+	if !until.After(entry.heldUntil) {
+		return
+	}
+	entry.heldUntil = until
 	r.Log.InfoContext(ctx, "holding an event back: the bridge before this one may have sent it", "type", answer.EventType(),
-		"triggeredid", answer.Task.TriggeredID, "keptncontext", answer.Task.Context, "until", r.begun.Add(r.Timing.Loss).UTC().Format(time.RFC3339))
+		"triggeredid", answer.Task.TriggeredID, "keptncontext", answer.Task.Context, "until", until.UTC().Format(time.RFC3339), "error", err)
 }
 
 // errLost means that Keptn accepted an event several times and never counted it.

@@ -58,6 +58,16 @@ type control struct {
 	underWay  []underWay
 	questions int
 	sends     int
+	archived  bool
+	// published are the ids of the events that core NATS had.
+	published map[keptn.Phase][]string
+}
+
+// Published answers as mongodb-datastore.
+func (c *control) Published(_ context.Context, _ keptn.Task, phase keptn.Phase) (int, error) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	return len(c.published[phase]), nil
 }
 
 type underWay struct {
@@ -83,6 +93,12 @@ func (c *control) Send(_ context.Context, outgoing event.Event) error {
 		}
 	}
 	_, phase, _ := keptn.ParseType(outgoing.Type())
+	if !slices.Contains(c.published[phase], outgoing.ID()) {
+		if c.published == nil {
+			c.published = map[keptn.Phase][]string{}
+		}
+		c.published[phase] = append(c.published[phase], outgoing.ID())
+	}
 	c.sources = append(c.sources, outgoing.Source())
 	at, known := c.taken[outgoing.ID()]
 	switch {
@@ -137,7 +153,7 @@ func (c *control) arrive() {
 }
 
 func (c *control) count() keptn.Count {
-	count := keptn.Count{Standing: c.standing}
+	count := keptn.Count{Standing: c.standing, Archived: c.archived}
 	for _, phase := range c.counted {
 		switch phase {
 		case keptn.Started:
@@ -154,15 +170,19 @@ func (c *control) count() keptn.Count {
 
 var reportedTask = keptn.Task{TriggeredID: "1", Name: "test", Context: "c", Project: "p", Stage: "s", Service: "v"}
 
-const testLoss = 6 * time.Minute
+const (
+	testLoss   = 6 * time.Minute
+	testFlight = 30 * time.Second
+	testOrder  = time.Minute
+)
 
 func newTestReporter(control *control) *Reporter {
-	timing := Timing{Loss: testLoss, Interval: 50 * time.Millisecond, Limit: 3 * time.Second}
+	timing := Timing{Loss: testLoss, Flight: testFlight, Order: testOrder, Interval: 50 * time.Millisecond, Limit: 3 * time.Second}
 	if control.deduplication > 0 {
 		timing.Deduplication = control.deduplication * 3 / 4
 	}
 	reporter := &Reporter{
-		Sender: control, Counter: control, Source: "our-source", Limit: NewSizeLimit(1000000, func() int { return 0 }, discard), Timing: timing,
+		Sender: control, Counter: control, Archive: &archive{err: errDown}, Source: "our-source", Limit: NewSizeLimit(1000000, func() int { return 0 }, discard), Timing: timing,
 		Tracer: noop.NewTracerProvider().Tracer(""), Now: time.Now, Metrics: &fixture.Metrics{}, Log: discard,
 	}
 	reporter.Begin()
@@ -465,9 +485,11 @@ func TestReporterWaitsOutWhatWasSentBeforeIt(t *testing.T) {
 		name          string
 		triggered     time.Duration // before the reporter began
 		deduplication time.Duration
+		archive       Archive       // nil if it is away
 		wait          time.Duration // until it sends
 	}{
 		{name: "a task older than the bridge", triggered: time.Minute, wait: testLoss},
+		{name: "a task older than the bridge, if Keptn has an archive", triggered: time.Minute, archive: &archive{}, wait: testFlight},
 		{name: "a task of unknown age", triggered: -1, wait: testLoss},
 		{name: "a task triggered later", triggered: -time.Minute},
 		{name: "an older task, within the deduplication window", triggered: time.Minute, deduplication: 2 * time.Minute},
@@ -482,9 +504,12 @@ func TestReporterWaitsOutWhatWasSentBeforeIt(t *testing.T) {
 					task.TriggeredAt = time.Now().Add(-test.triggered)
 				}
 				reporter, began := newTestReporter(control), time.Now()
+				if test.archive != nil {
+					reporter.Archive = test.archive
+				}
 				// The answer itself tells when its task was triggered.
 				for control.sends == 0 && time.Since(began) < time.Hour {
-					if _, err := deliver(t, reporter, begins(task), time.Time{}); err != nil {
+					if _, err := deliver(t, reporter, begins(task), time.Time{}); err != nil && !errors.Is(err, ErrHeld) {
 						t.Fatal(err)
 					}
 					time.Sleep(time.Second)
@@ -497,7 +522,8 @@ func TestReporterWaitsOutWhatWasSentBeforeIt(t *testing.T) {
 	}
 }
 
-// Events are repeated, reordered, counted late, and interrupted by failures and restarts. If the caller repeats
+// Events are repeated, reordered, counted late, and interrupted by failures and restarts. Requests of a killed
+// bridge arrive later. Keptn's archive is there, or it is not. If the caller repeats
 // unsettled answers, Keptn counts as many finished as started events, and one of each unless it lost one.
 func TestReporterNeverCountsTwice(t *testing.T) {
 	const schedules = 3000
@@ -506,6 +532,20 @@ func TestReporterNeverCountsTwice(t *testing.T) {
 			schedule(t, seed)
 		}
 	})
+}
+
+// dying sends for a process that dies meanwhile: the event arrives later.
+type dying struct {
+	*control
+	later time.Duration
+}
+
+func (d *dying) Send(ctx context.Context, outgoing event.Event) error {
+	go func() {
+		time.Sleep(d.later)
+		_ = d.control.Send(context.WithoutCancel(ctx), outgoing)
+	}()
+	return errDown
 }
 
 func schedule(t *testing.T, seed uint64) {
@@ -519,7 +559,15 @@ func schedule(t *testing.T, seed uint64) {
 	if random.IntN(2) == 0 {
 		control.deduplication = 2 * time.Minute
 	}
-	reporter := newTestReporter(control)
+	hasArchive := random.IntN(3) > 0
+	begin := func() *Reporter {
+		reporter := newTestReporter(control)
+		if hasArchive {
+			reporter.Archive = control
+		}
+		return reporter
+	}
+	reporter := begin()
 	task := fresh()
 	events := []protocol.Answer{begins(task), ends(task, keptn.Errored("no"))}
 	for attempts := 0; ; attempts++ {
@@ -529,7 +577,9 @@ func schedule(t *testing.T, seed uint64) {
 		}
 		time.Sleep(time.Duration(random.Int64N(int64(30 * time.Second))))
 		if attempts < tooMany/4 && random.IntN(20) == 0 {
-			reporter = newTestReporter(control)
+			reporter.Sender = &dying{control, time.Duration(random.Int64N(int64(testFlight - time.Second)))}
+			_, _ = deliver(t, reporter, events[random.IntN(len(events))], time.Time{})
+			reporter = begin()
 		}
 		if delivery, err := deliver(t, reporter, events[random.IntN(len(events))], time.Time{}); err == nil && delivery.Settled {
 			break
@@ -634,61 +684,139 @@ func TestReporterDeliversOnceToManyCallers(t *testing.T) {
 
 // archive is mongodb-datastore.
 type archive struct {
-	published []time.Time
+	published int
 	err       error
 	questions int
 }
 
-func (a *archive) Published(context.Context, keptn.Task, keptn.Phase) ([]time.Time, error) {
+func (a *archive) Published(context.Context, keptn.Task, keptn.Phase) (int, error) {
 	a.questions++
 	return a.published, a.err
 }
 
-// An event is not published twice, because all subscribers of core NATS would receive it again.
-func TestArchiveIsAskedBeforeAResend(t *testing.T) {
-	const window = 2 * time.Minute
-	old := func() keptn.Task { // the bridge before this one may have sent something
-		task := reportedTask
-		task.TriggeredAt = time.Now().Add(-10 * time.Second)
-		return task
-	}
+// What the bridge before this one may have sent is sent again only if the archive lacks it, or if it is certainly
+// lost.
+func TestArchiveDecidesWhatAnEarlierBridgeHasSent(t *testing.T) {
+	const long = 2 * time.Minute
 	tests := []struct {
-		name      string
-		task      func() keptn.Task
-		archive   func() *archive
-		lost      int
-		sends     int
-		questions int
+		name string
+		// triggered is when the task was triggered, and given when its answer comes, after the bridge began.
+		triggered, given time.Duration
+		archive          archive
+		deduplication    time.Duration
+		sends, questions int
+		held             error
 	}{
-		{name: "a new task needs no query", task: fresh, archive: func() *archive { return &archive{} }, sends: 1},
-		{name: "not published", task: old, archive: func() *archive { return &archive{} }, sends: 1, questions: 1},
+		{name: "a request may still be under way", triggered: -time.Second, given: testFlight - 5*time.Second, held: ErrHeld},
+		{name: "never published", triggered: -time.Second, given: testFlight, sends: 1, questions: 1},
+		{name: "published", triggered: -time.Second, given: testFlight, archive: archive{published: 1}, questions: 1},
+		{name: "the archive is away", triggered: -time.Second, given: testFlight, archive: archive{err: errDown}, questions: 6},
 		{
-			name: "published", task: old, questions: 1,
-			archive: func() *archive { return &archive{published: []time.Time{time.Now().Add(-5 * time.Second)}} },
+			name: "the archive is away, and the event is certainly lost", triggered: -time.Second, given: testLoss,
+			archive: archive{err: errDown}, sends: 1, questions: 1,
 		},
+		{name: "a new task", triggered: 2 * clockSkew, given: long, sends: 1, questions: 1},
+		{name: "a new task, according to a clock that is wrong", triggered: time.Hour, given: long, archive: archive{published: 1}, questions: 1},
+		{name: "a new task, while the archive is away", triggered: 2 * clockSkew, given: long, archive: archive{err: errDown}, sends: 1, questions: 1},
+		{name: "a new task of an old bridge", triggered: 2 * testLoss, given: 2 * testLoss, sends: 1},
 		{
-			name: "published, and certainly lost", task: old, sends: 1, questions: 1,
-			archive: func() *archive { return &archive{published: []time.Time{time.Now().Add(-testLoss)}} },
-		},
-		{name: "the archive is away", task: old, archive: func() *archive { return &archive{err: errDown} }, sends: 1, questions: 1},
-		{
-			name: "published without an answer", task: fresh, lost: 1, sends: 1, questions: 1,
-			archive: func() *archive { return &archive{published: []time.Time{time.Now()}} },
+			name: "the transport recognises a second one", triggered: -time.Second, given: testFlight / 2, deduplication: 2 * time.Minute,
+			sends: 1, questions: 1,
 		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				control := &control{standing: keptn.Current, deduplication: window, lag: after(time.Hour), lost: test.lost}
+				control := &control{standing: keptn.Current, deduplication: test.deduplication, lag: after(time.Hour)}
 				reporter := newTestReporter(control)
-				asked := test.archive()
-				reporter.Archive = asked
-				answer := begins(test.task())
-				for range 2 {
-					_, _ = reporter.Deliver(t.Context(), answer) // the first may fail, as the transport does
+				reporter.Archive = &test.archive
+				task := reportedTask
+				task.TriggeredAt = time.Now().Add(test.triggered)
+				time.Sleep(test.given)
+				if _, err := reporter.Deliver(t.Context(), begins(task)); !errors.Is(err, test.held) {
+					t.Errorf("got %v, want %v", err, test.held)
 				}
-				if control.sends != test.sends || asked.questions != test.questions {
-					t.Errorf("sent %d times after %d questions, want %d and %d", control.sends, asked.questions, test.sends, test.questions)
+				if control.sends != test.sends || test.archive.questions != test.questions {
+					t.Errorf("sent %d times after %d questions, want %d and %d", control.sends, test.archive.questions, test.sends, test.questions)
+				}
+			})
+		})
+	}
+}
+
+// An event without an acknowledgement is resent once its request has ended, if the archive lacks it.
+func TestArchiveDecidesWhatARequestWithoutAnAnswerHasDone(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		archive archive
+		pause   time.Duration
+		sends   int
+	}{
+		{name: "its request may still be under way", pause: testFlight / 2, sends: 1},
+		{name: "never published", pause: testFlight, sends: 2},
+		{name: "published", pause: testFlight, archive: archive{published: 1}, sends: 1},
+		{name: "published, and certainly lost", pause: testLoss, archive: archive{published: 1}, sends: 2},
+		{name: "the archive is away", pause: testFlight, archive: archive{err: errDown}, sends: 1},
+		{name: "the archive is away, and the event is certainly lost", pause: testLoss, archive: archive{err: errDown}, sends: 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				control := &control{standing: keptn.Current, lag: after(time.Hour), lost: 1}
+				reporter := newTestReporter(control)
+				archive := test.archive
+				reporter.Archive = &archive
+				answer := begins(fresh())
+				archive.published = 0
+				if _, err := reporter.Deliver(t.Context(), answer); !errors.Is(err, errDown) {
+					t.Errorf("got %v", err)
+				}
+				archive.published = test.archive.published
+				time.Sleep(test.pause)
+				if _, err := reporter.Deliver(t.Context(), answer); err != nil {
+					t.Error(err)
+				}
+				if control.sends != test.sends {
+					t.Errorf("sent %d times, want %d", control.sends, test.sends)
+				}
+			})
+		})
+	}
+}
+
+// Keptn handles its stream in order: what it lacks although it has counted a later event is lost.
+func TestLaterEventProvesThatAnEarlierOneIsLost(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		// later is the pause before the other event, and pause that before the next delivery.
+		later, pause time.Duration
+		// archived is true if the other event is not known to shipyard-controller.
+		archived bool
+		sends    int
+	}{
+		{name: "at about the same time", later: reordering / 2, pause: testOrder, sends: 1},
+		{name: "later, and just counted", later: reordering, pause: testOrder - 5*time.Second, sends: 1},
+		{name: "later, and counted in the archive only", later: reordering, pause: testOrder, archived: true, sends: 1},
+		{name: "later, and counted for a while", later: reordering, pause: testOrder, sends: 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				lossy := &control{standing: keptn.Current, drop: 1}
+				reporter := newTestReporter(lossy)
+				lost, other := fresh(), fresh()
+				other.TriggeredID = "2"
+				for _, delivery := range []struct {
+					task    keptn.Task
+					control *control
+					after   time.Duration
+				}{{lost, lossy, 0}, {other, &control{standing: keptn.Current, archived: test.archived}, test.later}, {lost, lossy, test.pause}} {
+					time.Sleep(delivery.after)
+					reporter.Sender, reporter.Counter = delivery.control, delivery.control
+					if _, err := reporter.Deliver(t.Context(), begins(delivery.task)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if lossy.sends != test.sends {
+					t.Errorf("sent %d times, want %d", lossy.sends, test.sends)
 				}
 			})
 		})

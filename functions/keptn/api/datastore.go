@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
@@ -64,20 +63,22 @@ func (c *Client) storedPage(ctx context.Context, query url.Values) (events []eve
 	return events, next, nil
 }
 
-// Published returns the times of our answers to a task that mongodb-datastore has stored, whether
-// shipyard-controller has counted them or not. It returns none if no mongodb-datastore is configured.
-func (c *Client) Published(ctx context.Context, task keptn.Task, phase keptn.Phase) ([]time.Time, error) {
+// errNoDatastore means that KEPTN_DATASTORE_URL is empty.
+var errNoDatastore = errors.New("no mongodb-datastore is configured")
+
+// Published returns how many of our answers to a task mongodb-datastore has stored, whether
+// shipyard-controller has counted them or not.
+func (c *Client) Published(ctx context.Context, task keptn.Task, phase keptn.Phase) (published int, err error) {
 	if c.Endpoints.Datastore == "" {
-		return nil, nil
+		return 0, errNoDatastore
 	}
 	answers, err := c.stored(ctx, task.Context, keptn.TypeOf(task.Name, phase))
 	if err != nil {
-		return nil, fmt.Errorf("ask mongodb-datastore about task %s: %w", task.TriggeredID, err)
+		return 0, fmt.Errorf("ask mongodb-datastore about task %s: %w", task.TriggeredID, err)
 	}
-	var published []time.Time
 	for _, answer := range answers {
 		if answer.Source() == c.Source && answer.Extensions()[keptn.TriggeredIDExtension] == task.TriggeredID {
-			published = append(published, answer.Time())
+			published++
 		}
 	}
 	return published, nil
@@ -102,13 +103,11 @@ func (c *Client) countDirect(ctx context.Context, task keptn.Task) (count keptn.
 	if !found {
 		return keptn.Count{}, false, nil
 	}
-	count.Standing = keptn.Current
+	count.Standing, count.Archived = keptn.Current, true
 	for phase, number := range map[keptn.Phase]*int{keptn.Started: &count.Started, keptn.Finished: &count.Finished} {
-		published, err := c.Published(ctx, task, phase)
-		if err != nil {
+		if *number, err = c.Published(ctx, task, phase); err != nil {
 			return keptn.Count{}, false, err
 		}
-		*number = len(published)
 	}
 	if count.Finished > 0 {
 		count.Standing = keptn.Completed
