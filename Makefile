@@ -85,8 +85,12 @@ ROOM ?= ./functions/run
 mutate: ## Mutate the code of ROOM=./functions/run, and list the mutations that its tests do not notice
 	go run github.com/go-gremlins/gremlins/cmd/gremlins@$(GREMLINS_VERSION) unleash --workers 2 $(ROOM)
 
+# Where the cluster's Brokers keep their events.
+BROKER ?= in-memory
+
 .PHONY: e2e
-e2e: cluster-up ## End-to-end tests on a one-node cluster, which they start; RUN=TestName runs one; AUTHENTICATION=1 enables Knative's authentication-oidc
+e2e: cluster-up ## End-to-end tests on a one-node cluster, which they start; RUN=TestName runs one; AUTHENTICATION=1 enables Knative's authentication-oidc, BROKER=natss keeps events in NATS JetStream
+	$(CLUSTER) broker $(BROKER)
 	$(CLUSTER) exec go test -tags e2e -count=1 -timeout=60m $(if $(RUN),-run '$(RUN)') -v ./test/e2e
 
 # The seed decides what is killed, stopped and delayed, and in which order.
@@ -94,13 +98,15 @@ MINUTES ?= 10
 SEQUENCES ?= 200
 
 .PHONY: chaos
-chaos: cluster-up ## Run SEQUENCES=200 at once while everything is killed in turn, MINUTES=10 over each transport, SEED=1
-	CHAOS_MINUTES=$(MINUTES) CHAOS_SEQUENCES=$(SEQUENCES) CHAOS_SEED=$(SEED) $(CLUSTER) exec go test -tags e2e -count=1 -timeout=3h -v -run TestChaos ./test/e2e
+chaos: cluster-up ## Run SEQUENCES=200 at once while everything is killed in turn, MINUTES=10 over each transport, SEED=1, BROKER=natss
+	$(CLUSTER) broker $(BROKER)
+	BROKER=$(BROKER) CHAOS_MINUTES=$(MINUTES) CHAOS_SEQUENCES=$(SEQUENCES) CHAOS_SEED=$(SEED) $(CLUSTER) exec go test -tags e2e -count=1 -timeout=3h -v -run TestChaos ./test/e2e
 
 # It fails if a ratio is worse than the stored one by more than the noise. ARGS="--write FILE" writes a
 # report.
 .PHONY: bench
-bench: cluster-up ## Measure the functions' growth, and latencies and rates on the cluster next to a bare loop, JobSink and an empty function: ARGS="--help"
+bench: cluster-up ## Measure the functions' growth, and latencies and rates on the cluster next to a bare loop, JobSink and an empty function: ARGS="--help", BROKER=natss
+	$(CLUSTER) broker $(BROKER)
 	go test -run '^$$' -bench Growth -benchtime 1x ./test/bench
 	$(CLUSTER) exec go run ./test/bench/cluster $(ARGS)
 

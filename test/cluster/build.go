@@ -77,6 +77,12 @@ func (c *cluster) artifacts() []artifact {
 			},
 		},
 		{
+			name: "NATS server", key: digest(c.repository, "go.mod"), expect: time.Minute,
+			make: func(ctx context.Context) error {
+				return c.compile(ctx, c.repository, "", "github.com/nats-io/nats-server/v2")
+			},
+		},
+		{
 			name: "kube-router", key: routerVersion, expect: 4 * time.Minute,
 			make: func(ctx context.Context) error {
 				return c.install(ctx, "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router@"+routerVersion)

@@ -144,6 +144,7 @@ func (c *cluster) upNode(ctx context.Context) error {
 		{"node", 10 * time.Second, c.startNode},
 		{"images of Knative", 4 * time.Minute, c.resolveKnative},
 		{"images of Jaeger and locust", 30 * time.Second, c.pushImages},
+		{"NATS", time.Second, c.startNATS},
 		{"Knative", 90 * time.Second, c.installKnative},
 		{"Jaeger", 10 * time.Second, c.installJaeger},
 		{"a function that scales from zero", 30 * time.Second, c.checkServing},

@@ -49,7 +49,8 @@ func (c *cluster) resolveKnative(ctx context.Context) error {
 		"knative.dev/networking": {
 			"config/certificate.yaml", "config/config-network.yaml", "config/domain-claim.yaml", "config/ingress.yaml", "config/serverlessservice.yaml",
 		},
-		"knative.dev/caching": {"config/image.yaml"},
+		"knative.dev/caching":        {"config/image.yaml"},
+		"knative.dev/eventing-natss": {"config/jetstream", "config/webhook"},
 	}
 	count := 0
 	for module, paths := range modules {
@@ -85,6 +86,12 @@ func (c *cluster) resolveKnative(ctx context.Context) error {
 	return os.WriteFile(c.resolvedManifests(), resolved, 0o600)
 }
 
+// startNATS starts the server that keeps the events of Brokers on NATS JetStream.
+func (c *cluster) startNATS(ctx context.Context) error {
+	return c.start(ctx, "nats-server", answers(nodeAddress+":4222"), c.bin("nats-server"),
+		"--addr", nodeAddress, "--port", "4222", "--jetstream", "--store_dir", c.file("jetstream"))
+}
+
 // first are the kinds that others need.
 var first = regexp.MustCompile(`(?m)^kind: (CustomResourceDefinition|Namespace)$`)
 
@@ -115,7 +122,7 @@ func (c *cluster) installKnative(ctx context.Context) error {
 	if err := c.apply(ctx, c.file("knative-others.yaml")); err != nil {
 		return err
 	}
-	for _, name := range []string{"knative-settings.yaml", "ingress.yaml"} {
+	for _, name := range []string{"knative-settings.yaml", "ingress.yaml", "nats.yaml"} {
 		path, err := c.render(name)
 		if err != nil {
 			return err

@@ -21,6 +21,8 @@ const usage = `usage: go -C test/cluster run . COMMAND
   exec COMMAND…   run a command inside the cluster's network, with KUBECONFIG,
                   KO_DOCKER_REPO and PATH set for it
   pause NAME TIME stop a program of the cluster, such as kube-apiserver, for a time
+  broker CLASS    have Brokers keep their events in-memory, or in natss: NATS
+                  JetStream; a change deletes all Brokers and Triggers
   build           compile and download what up needs, and start nothing
 `
 
@@ -73,6 +75,12 @@ func command(ctx context.Context, arguments []string) error {
 			return errors.New("pause what, and for how long?")
 		}
 		return cluster.pause(ctx, arguments[1], arguments[2])
+	case "broker":
+		const words = 2
+		if len(arguments) != words {
+			return errors.New("which Brokers: in-memory or natss?")
+		}
+		return cluster.broker(ctx, arguments[1])
 	case "exec":
 		return cluster.exec(ctx, arguments[1:])
 	default:

@@ -210,38 +210,45 @@ func harm(ctx context.Context, t *testing.T, installed *system.Installation, ran
 				DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}, metav1.ListOptions{LabelSelector: selector})
 		}
 	}
-	faults := []struct {
+	pause := func(program, length string) func(context.Context) error {
+		return func(ctx context.Context) error {
+			if output, err := exec.CommandContext(ctx, "go", "-C", "../cluster", "run", ".", "pause", program, length).CombinedOutput(); err != nil {
+				return fmt.Errorf("%w: %s", err, output)
+			}
+			return nil
+		}
+	}
+	type fault struct {
 		name string
 		do   func(ctx context.Context) error
-	}{
+	}
+	faults := []fault{
 		{"the bridge is killed", kill(system.Namespace, "app.kubernetes.io/name=bridge")},
 		{"jobsource is killed", kill(system.Namespace, "app.kubernetes.io/name=jobsource")},
 		{"the watcher is killed", kill(system.Namespace, "serving.knative.dev/service=watcher")},
 		{"the executors are killed", kill(system.Namespace, "serving.knative.dev/service in (executor-deployment,executor-test,executor-get-sli)")},
 		{"the Broker's ingress is killed", kill("knative-eventing", "eventing.knative.dev/brokerRole=ingress")},
 		{"the Broker's filter is killed", kill("knative-eventing", "eventing.knative.dev/brokerRole=filter")},
-		{"the Broker's channel is killed", kill("knative-eventing", "messaging.knative.dev/channel=in-memory-channel,messaging.knative.dev/role=dispatcher")},
+		{"the Broker's channel is killed", kill("knative-eventing", "messaging.knative.dev/role=dispatcher")},
 		{"the Secret is rotated", func(ctx context.Context) error { return rotate(ctx, installed) }},
 		{"Keptn is away for 8 s", func(ctx context.Context) error {
 			_, err := installed.SetFaults(ctx, countingLag, 8*time.Second)
 			return err
 		}},
-		{"the API server is stopped for 5 s", func(ctx context.Context) error {
-			if output, err := exec.CommandContext(ctx, "go", "-C", "../cluster", "run", ".", "pause", "kube-apiserver", "5s").CombinedOutput(); err != nil {
-				return fmt.Errorf("%w: %s", err, output)
-			}
-			return nil
-		}},
+		{"the API server is stopped for 5 s", pause("kube-apiserver", "5s")},
+	}
+	if os.Getenv("BROKER") == "natss" {
+		faults = append(faults, fault{"NATS is stopped for 10 s", pause("nats-server", "10s")})
 	}
 	// A fault that never happens must not go unnoticed.
 	const mostFailures = 3
 	failed := map[string]int{}
 	for {
-		pause := 3*time.Second + time.Duration(random.Int64N(int64(6*time.Second)))
+		quiet := 3*time.Second + time.Duration(random.Int64N(int64(6*time.Second)))
 		select {
 		case <-ctx.Done():
 			return number
-		case <-time.After(pause):
+		case <-time.After(quiet):
 		}
 		fault := faults[random.IntN(len(faults))]
 		t.Logf("%s: %s", time.Now().Format(time.TimeOnly), fault.name)

@@ -137,6 +137,16 @@ func TestComponents(t *testing.T) {
 				}
 			}
 		},
+		"natss": func(t *testing.T, objects []runtime.Object) {
+			t.Helper()
+			got := named[*eventingv1.Broker](t, objects, "keptn")
+			if got.Annotations["eventing.knative.dev/broker.class"] != "MTChannelBasedBroker" || got.Spec.Config.Name != "broker-natss" {
+				t.Errorf("got %v", got)
+			}
+			if channel := settings(t, objects, got.Spec.Config.Name)["channel-template-spec"]; !strings.Contains(channel, "kind: NatsJetStreamChannel") {
+				t.Errorf("its channel is %s", channel)
+			}
+		},
 		"kafka": func(t *testing.T, objects []runtime.Object) {
 			t.Helper()
 			if got := named[*eventingv1.Broker](t, objects, "keptn"); got.Annotations["eventing.knative.dev/broker.class"] != "Kafka" ||

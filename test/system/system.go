@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -171,13 +172,23 @@ func (i *Installation) Kubectl(ctx context.Context, arguments ...string) (string
 	return string(output), err
 }
 
+// channels returns the kinds of channels in which the cluster's Brokers may keep their events.
+func (i *Installation) channels() string {
+	const kind = "natsjetstreamchannels"
+	resources, err := i.Kubernetes.Discovery().ServerResourcesForGroupVersion("messaging.knative.dev/v1alpha1")
+	if err == nil && slices.ContainsFunc(resources.APIResources, func(resource metav1.APIResource) bool { return resource.Name == kind }) {
+		return "inmemorychannels," + kind
+	}
+	return "inmemorychannels"
+}
+
 // InstallConformance applies the objects of the Broker's conformance test, and waits until they are ready.
 func (i *Installation) InstallConformance(ctx context.Context) (conformance.Broker, error) {
 	// Create the Broker again: when Triggers change, Knative 1.21 sometimes keeps old subscribers in the
 	// channel, which causes duplicates.
 	err := i.command(ctx, "kubectl", "delete", "brokers,triggers", "-n", ConformanceNamespace, "--all", "--ignore-not-found")
 	if err == nil {
-		err = i.wait(ctx, "--for=delete", "-n", ConformanceNamespace, "inmemorychannels", "--all")
+		err = i.wait(ctx, "--for=delete", "-n", ConformanceNamespace, i.channels(), "--all")
 	}
 	if err == nil {
 		err = i.BuildAndApply(ctx, "test/conformance/broker.yaml")
