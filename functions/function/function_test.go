@@ -379,7 +379,7 @@ func TestTraceGoesOnThroughSenderAndReceiver(t *testing.T) {
 				}
 				got = append(got, fmt.Sprintf("%s below %s, %s", ended.Name(), parent, ended.Status().Code))
 				if within := answer; within != nil &&
-					telemetry.Parse(t.Context(), within.Extensions()["traceparent"].(string)).SpanID() != ended.SpanContext().SpanID() {
+					telemetry.Parse(t.Context(), within.Extensions()[telemetry.SentWithinExtension].(string)).SpanID() != ended.SpanContext().SpanID() {
 					t.Errorf("the reply is within %v", within.Extensions())
 				}
 			}
@@ -413,7 +413,7 @@ func TestColdStartIsASpan(t *testing.T) {
 			receiver := Receiver(handle, 1000, signals(recorder))
 			for _, sentAt := range test.sentAt {
 				sent := *reply()
-				sent.SetExtension(telemetry.Extension, "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01")
+				sent.SetExtension(telemetry.SentWithinExtension, "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01")
 				if sentAt != "" {
 					sent.SetExtension(telemetry.SentExtension, sentAt)
 				}
@@ -446,7 +446,7 @@ func TestReplyNamesItsOwnTraceWhereNobodyElseDoes(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			server := httptest.NewServer(Receiver(func(context.Context, event.Event) (*event.Event, error) {
 				made := reply()
-				made.SetExtension(telemetry.Extension, its)
+				made.SetExtension(telemetry.SentWithinExtension, its)
 				return made, nil
 			}, 1000, signals(tracetest.NewSpanRecorder())))
 			defer server.Close()
@@ -455,7 +455,7 @@ func TestReplyNamesItsOwnTraceWhereNobodyElseDoes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, _ := answer.Extensions()[telemetry.Extension].(string)
+			got, _ := answer.Extensions()[telemetry.SentWithinExtension].(string)
 			if within := telemetry.Parse(t.Context(), got).TraceID().String(); within != test.trace {
 				t.Errorf("the reply is within %s", within)
 			}

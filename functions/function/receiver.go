@@ -92,8 +92,7 @@ func fail(ctx context.Context, writer http.ResponseWriter, log *slog.Logger, err
 // process starts the span of handling an event within a trace. Only a permanent error marks the span, because any
 // other event is delivered again. The first event may also have a span of its wait for this function to start.
 func process(ctx context.Context, tracer trace.Tracer, received *event.Event, created time.Time, isFirst bool) (context.Context, func(error)) {
-	traceparent, _ := received.Extensions()[telemetry.Extension].(string)
-	parent := telemetry.Parse(ctx, traceparent)
+	parent := telemetry.SentWithin(ctx, *received)
 	if !parent.IsValid() {
 		return ctx, func(error) {}
 	}
@@ -130,10 +129,10 @@ func writeColdStart(ctx context.Context, tracer trace.Tracer, received *event.Ev
 // within adds the context's span and the time to an event, if there is a span.
 func within(ctx context.Context, outgoing event.Event) event.Event {
 	outgoing = outgoing.Clone()
-	outgoing.SetExtension(telemetry.Extension, nil)
+	outgoing.SetExtension(telemetry.SentWithinExtension, nil)
 	outgoing.SetExtension(telemetry.SentExtension, nil)
 	if traceparent := telemetry.Text(ctx); traceparent != "" {
-		outgoing.SetExtension(telemetry.Extension, traceparent)
+		outgoing.SetExtension(telemetry.SentWithinExtension, traceparent)
 		outgoing.SetExtension(telemetry.SentExtension, time.Now().UTC().Format(time.RFC3339Nano))
 	}
 	return outgoing

@@ -14,6 +14,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/binding"
 	"github.com/cloudevents/sdk-go/v2/event"
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
+	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
@@ -80,9 +81,7 @@ func (s *Sender) post(ctx context.Context, outgoing event.Event) (_ *http.Respon
 		return nil, fmt.Errorf("create a request to %s: %w", s.URL, err)
 	}
 	outgoing = s.Overrides.Add(within(ctx, outgoing))
-	if traceparent := telemetry.Text(ctx); traceparent != "" {
-		request.Header.Set(telemetry.Extension, traceparent) // for Knative's own spans
-	}
+	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(request.Header)) // for Knative's own spans
 	if err := cehttp.WriteRequest(ctx, binding.ToMessage(&outgoing), request); err != nil {
 		return nil, fmt.Errorf("encode event %s: %w", outgoing.ID(), err)
 	}

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -137,7 +138,7 @@ func StartProcess(ctx context.Context, tracer trace.Tracer, received event.Event
 func Reply(ctx context.Context, tracer trace.Tracer, task keptn.Task, reply *event.Event) *event.Event {
 	ctx, span := StartSend(ctx, tracer, task, *reply, ToBroker)
 	defer span.End()
-	reply.SetExtension(Extension, Text(ctx))
+	reply.SetExtension(SentWithinExtension, Text(ctx))
 	return reply
 }
 
@@ -204,24 +205,31 @@ func (IDGenerator) NewSpanID(ctx context.Context, _ trace.TraceID) trace.SpanID 
 	return id
 }
 
-// Extension is the attribute of an event with the sender's span (CloudEvents Distributed Tracing extension). A
-// Broker replaces the HTTP header of the same name by its own span, but passes this attribute on, also in
-// replies.
-const Extension = keptn.TraceparentExtension
+// SentWithinExtension is the attribute of an event with the sender's span, in the form of a traceparent (W3C Trace
+// Context). Brokers pass it on, also in replies, but may replace a traceparent by their own: the HTTP header always,
+// and the attribute with channels in NATS JetStream.
+const SentWithinExtension = "sentwithin"
 
 // SentExtension is the attribute of an event with the time when it was sent in a trace (RFC 3339 with
 // nanoseconds). A function that starts from zero shows the wait.
 const SentExtension = "sentat"
 
+// SentWithin returns the span in which an event was sent. It is invalid if the event has none.
+func SentWithin(ctx context.Context, received event.Event) trace.SpanContext {
+	within, _ := received.Extensions()[SentWithinExtension].(string)
+	traceparent, _ := received.Extensions()[keptn.TraceparentExtension].(string) // of an older function, or of others
+	return Parse(ctx, cmp.Or(within, traceparent))
+}
+
 // Text returns the context's span as a traceparent (W3C Trace Context); empty if there is none.
 func Text(ctx context.Context) string {
 	carrier := propagation.MapCarrier{}
 	propagation.TraceContext{}.Inject(ctx, carrier)
-	return carrier.Get(Extension)
+	return carrier.Get(keptn.TraceparentExtension)
 }
 
 // Parse returns the span of a traceparent. It is invalid if the traceparent is.
 func Parse(ctx context.Context, traceparent string) trace.SpanContext {
 	outside := trace.ContextWithSpanContext(ctx, trace.SpanContext{})
-	return trace.SpanContextFromContext(propagation.TraceContext{}.Extract(outside, propagation.MapCarrier{Extension: traceparent}))
+	return trace.SpanContextFromContext(propagation.TraceContext{}.Extract(outside, propagation.MapCarrier{keptn.TraceparentExtension: traceparent}))
 }

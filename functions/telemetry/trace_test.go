@@ -3,6 +3,7 @@ package telemetry
 import (
 	"testing"
 
+	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
@@ -70,5 +71,26 @@ func TestTraceparentOfASpan(t *testing.T) {
 	}
 	if Text(t.Context()) != "" || Parse(ctx, "none").IsValid() {
 		t.Error("there is none")
+	}
+}
+
+// A Broker may replace the traceparent of an event, also of a reply.
+func TestSenderOfAnEvent(t *testing.T) {
+	const ours, theirs = "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01", "00-4ed578f61e1e4a119b2e9a7111760f5b-1111111111111111-01"
+	for name, test := range map[string]struct{ within, traceparent, want string }{
+		"ours":                              {within: ours, want: "00f067aa0ba902b7"},
+		"ours, and the Broker's":            {within: ours, traceparent: theirs, want: "00f067aa0ba902b7"},
+		"of an older function, or somebody": {traceparent: theirs, want: "1111111111111111"},
+		"none":                              {want: "0000000000000000"},
+		"no span":                           {within: "x", want: "0000000000000000"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			received := event.New()
+			received.SetExtension(SentWithinExtension, test.within)
+			received.SetExtension("traceparent", test.traceparent)
+			if got := SentWithin(t.Context(), received).SpanID().String(); got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+		})
 	}
 }

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"os"
 	"testing"
 
 	"github.com/job-executor/job-executor/test/conformance"
@@ -15,6 +16,7 @@ func TestConformance(t *testing.T) {
 	installed := connect(t)
 	broker, err := installed.InstallConformance(t.Context())
 	must(t, err)
+	broker.IsDurable = os.Getenv("BROKER") == "natss"
 	t.Run("Broker", func(t *testing.T) { conformance.TestBroker(t, broker) })
 	t.Run("Jobs", func(t *testing.T) { conformance.TestJobs(t, installed.Kubernetes, system.ConformanceNamespace) })
 }
