@@ -13,6 +13,7 @@ import (
 	natsclient "github.com/nats-io/nats.go"
 
 	"github.com/job-executor/job-executor/functions/bridge/nats"
+	"github.com/job-executor/job-executor/functions/election"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn/api"
 	"github.com/job-executor/job-executor/functions/telemetry"
@@ -133,12 +134,9 @@ type GrantConfiguration struct {
 
 // PodConfiguration identifies this pod, and the Lease of the election.
 type PodConfiguration struct {
-	Namespace string `env:"POD_NAMESPACE,notEmpty"`
-	Name      string `env:"POD_NAME,notEmpty"`
-	IP        string `env:"POD_IP,notEmpty"`
-	Port      int    `env:"PORT" envDefault:"8080"`
-	NodeName  string `env:"NODE_NAME,notEmpty"`
-	Lease     string `env:"LEASE_NAME" envDefault:"bridge"`
+	election.Pod
+	NodeName string `env:"NODE_NAME,notEmpty"`
+	Lease    string `env:"LEASE_NAME" envDefault:"bridge"`
 }
 
 // Validate returns an error that names every invalid variable, and every invalid combination.

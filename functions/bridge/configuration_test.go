@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/job-executor/job-executor/functions/bridge/nats"
+	"github.com/job-executor/job-executor/functions/election"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -164,7 +165,7 @@ func TestIntegrationTellsWhoItIs(t *testing.T) {
 			Deployment:    "bridge",
 			Subscriptions: []string{"one", " other"},
 		},
-		Pod: PodConfiguration{NodeName: "node", Namespace: "job-executor", Name: "bridge-0"},
+		Pod: PodConfiguration{NodeName: "node", Pod: election.Pod{Namespace: "job-executor", Name: "bridge-0"}},
 	}
 	got := configuration.integration()
 	metadata := got.MetaData

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/job-executor/job-executor/functions/bridge/nats"
+	"github.com/job-executor/job-executor/functions/election"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
@@ -229,7 +230,7 @@ func run(ctx context.Context, t *testing.T, transport bridge.Transport, server *
 			Name:          "job-executor",
 			Subscriptions: []string{"sh.keptn.event.deployment.triggered", "sh.keptn.event.test.triggered"},
 		},
-		Pod: bridge.PodConfiguration{Namespace: "job-executor", Name: "bridge-0", NodeName: "node"},
+		Pod: bridge.PodConfiguration{Pod: election.Pod{Namespace: "job-executor", Name: "bridge-0"}, NodeName: "node"},
 	}
 	// One key stands for those of all functions.
 	public, private, err := ed25519.GenerateKey(nil)

@@ -12,11 +12,9 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
-	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/job-executor/job-executor/functions/bridge/deadletter"
-	"github.com/job-executor/job-executor/functions/bridge/election"
 	"github.com/job-executor/job-executor/functions/bridge/gateway"
 	"github.com/job-executor/job-executor/functions/bridge/intake"
 	"github.com/job-executor/job-executor/functions/bridge/nats"
@@ -26,6 +24,7 @@ import (
 	"github.com/job-executor/job-executor/functions/bridge/runs"
 	"github.com/job-executor/job-executor/functions/bridge/runspan"
 	"github.com/job-executor/job-executor/functions/cluster/clientset"
+	"github.com/job-executor/job-executor/functions/election"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/protocol"
@@ -40,14 +39,6 @@ type Stream interface {
 	Receive(ctx context.Context, in intake.Intake) error
 	// MaxBytes returns the largest event that it accepts, 0 if unknown.
 	MaxBytes() int
-}
-
-// Elector elects one of several bridges, as election.Election does.
-type Elector interface {
-	// Run calls lead when this bridge is elected, with a context that ends when another one is.
-	Run(ctx context.Context, lead func(context.Context) error) error
-	// Holder returns the address of the elected bridge.
-	Holder() string
 }
 
 // Dependencies are the outside world of a bridge, for Connect and New.
@@ -74,7 +65,7 @@ type Connections struct {
 	// Stream is nil if events are exchanged over HTTP.
 	Stream Stream
 	// Elector is nil if there is only one bridge.
-	Elector Elector
+	Elector election.Elector
 	// Uninstalled reports whether the installation is being removed; nil never is.
 	Uninstalled func(ctx context.Context) bool
 }
@@ -97,10 +88,7 @@ func Connect(ctx context.Context, configuration Configuration, dependencies Depe
 	}
 	connections := Connections{
 		GrantKey: grantKey, Keys: keys,
-		Elector: &election.Election{
-			Leases: dependencies.Kubernetes.CoordinationV1(), Pods: dependencies.Kubernetes.CoreV1(), Namespace: pod.Namespace, Name: pod.Lease,
-			PodName: pod.Name, PodIP: pod.IP, Port: pod.Port, Log: log,
-		},
+		Elector:     pod.Election(dependencies.Kubernetes.CoordinationV1(), dependencies.Kubernetes.CoreV1(), pod.Lease, log),
 		Uninstalled: Uninstalled(ctx, dependencies.Kubernetes.AppsV1().Deployments(pod.Namespace), configuration.Registration.Deployment),
 	}
 	if configuration.Keptn.Transport == NATS {
@@ -247,7 +235,7 @@ func New(configuration Configuration, dependencies Dependencies, connections Con
 		"/active":      party.Handler(active.Handle),
 	}
 	if connections.Elector != nil {
-		loops = elected(connections.Elector, peers, handlers, loops, reporter.Begin)
+		loops = election.Lead(connections.Elector, peers, handlers, loops, reporter.Begin)
 	}
 	return function.Program{Handlers: handlers, Routes: files.Routes(), RoutesPort: configuration.Grants.FilesPort, Loops: loops, Ready: client.Ready}, nil
 }
@@ -268,22 +256,3 @@ func loggingUnwanted(wants func(eventType string) bool, log *slog.Logger) func(e
 
 // unwantedTypes bounds the remembered types.
 const unwantedTypes = 1000
-
-// elected runs handlers and loops only while this bridge is elected. Every bridge serves files.
-func elected(elector Elector, peers *http.Client, handlers map[string]function.Handler, loops []func(context.Context) error, begin func()) []func(context.Context) error {
-	gate := &election.Gate{Holder: elector.Holder, HTTP: peers}
-	for path, handle := range handlers {
-		handlers[path] = gate.Handler(path, handle)
-	}
-	return []func(context.Context) error{func(ctx context.Context) error {
-		return elector.Run(ctx, func(ctx context.Context) error {
-			begin()
-			gate.Open(ctx)
-			group, ctx := errgroup.WithContext(ctx)
-			for _, loop := range loops {
-				group.Go(func() error { return loop(ctx) })
-			}
-			return group.Wait()
-		})
-	}}
-}

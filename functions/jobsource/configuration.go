@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/job-executor/job-executor/functions/cluster"
+	"github.com/job-executor/job-executor/functions/election"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/run/store"
 	"github.com/job-executor/job-executor/functions/signature"
@@ -18,6 +19,7 @@ type Configuration struct {
 	Broker function.Sink
 	store.Settings
 	Signing signature.Settings
+	Pod     election.Pod
 	// MaxActiveRuns is how many runs of a project may be active at a time; 0 is no limit.
 	MaxActiveRuns int `env:"MAX_ACTIVE_RUNS_PER_PROJECT" envDefault:"0"`
 	// StartDeadline is the time in which a Job's pod has to start.
@@ -29,11 +31,16 @@ type Configuration struct {
 	ActiveInterval time.Duration `env:"ACTIVE_INTERVAL" envDefault:"1m"`
 }
 
+// Lease is the name of the Lease that elects one of several replicas.
+const Lease = "jobsource"
+
 // Dependencies are what jobsource stands on.
 type Dependencies struct {
 	Kubernetes cluster.Client
 	// Transport makes requests to the Broker.
 	Transport http.RoundTripper
+	// Elector is nil if there is only one jobsource.
+	Elector   election.Elector
 	Telemetry *telemetry.Signals
 	Now       func() time.Time
 }
@@ -54,5 +61,11 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 		Tracer: signals.Tracers.Tracer("jobsource"), Meter: signals.Meters.Meter("jobsource"), Events: signals.Events,
 		Now: dependencies.Now, Log: signals.Log,
 	}
-	return function.Program{Handlers: map[string]function.Handler{"/": party.Handler(source.Handle)}, Loops: []func(context.Context) error{source.Run}, Untraced: true}, nil
+	handlers := map[string]function.Handler{"/": party.Handler(source.Handle)}
+	loops := []func(context.Context) error{source.Run}
+	if dependencies.Elector != nil {
+		peers := &http.Client{Transport: dependencies.Transport, Timeout: function.BrokerTimeout}
+		loops = election.Lead(dependencies.Elector, peers, handlers, loops, func() {})
+	}
+	return function.Program{Handlers: handlers, Loops: loops, Untraced: true}, nil
 }

@@ -98,9 +98,7 @@ func TestBroker(t *testing.T, broker Broker) {
 		Status int
 		Seen   []Seen
 	}
-	const (
-		accepted = http.StatusAccepted
-	)
+	const accepted = http.StatusAccepted
 	failed, ofReply := http.StatusInternalServerError, 3
 	if broker.IsDurable {
 		failed, ofReply = accepted, 1 // the stored reply is not delivered again

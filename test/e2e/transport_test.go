@@ -200,25 +200,29 @@ func TestTraces(t *testing.T) {
 	})
 }
 
-// One of two bridges is elected. When it is killed, the other takes over. A standby forwards events to the
-// elected bridge.
+// One of two replicas is elected. When it is killed, the other takes over. A standby forwards events to the elected
+// one.
 func TestStandbyTakesOver(t *testing.T) {
 	installed := connect(t)
-	must(t, installed.Scale(t.Context(), 2))
-	afterTest(t, func(ctx context.Context) error { return installed.Scale(ctx, 1) })
-	first, err := installed.ElectedBridge(t.Context())
-	must(t, err)
-	for round := range 3 {
-		project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "two\n"})
-		if round == 1 {
-			must(t, installed.KillPod(t.Context(), first))
-		}
-		succeeds(t, installed, project, keptnContext)
-	}
-	second, err := installed.ElectedBridge(t.Context())
-	must(t, err)
-	if first == "" || second == first || !strings.HasPrefix(second, "bridge-") {
-		t.Errorf("first %q was elected, then %q", first, second)
+	for _, name := range []string{"bridge", "jobsource"} {
+		t.Run(name, func(t *testing.T) {
+			must(t, installed.Scale(t.Context(), name, 2))
+			afterTest(t, func(ctx context.Context) error { return installed.Scale(ctx, name, 1) })
+			first, err := installed.Elected(t.Context(), name)
+			must(t, err)
+			for round := range 3 {
+				project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "two\n"})
+				if round == 1 {
+					must(t, installed.KillPod(t.Context(), first))
+				}
+				succeeds(t, installed, project, keptnContext)
+			}
+			second, err := installed.Elected(t.Context(), name)
+			must(t, err)
+			if first == "" || second == first || !strings.HasPrefix(second, name+"-") {
+				t.Errorf("first %q was elected, then %q", first, second)
+			}
+		})
 	}
 }
 

@@ -34,7 +34,7 @@ func TestWhoMayImportWhom(t *testing.T) {
 		"keptn": nil, "keptn/api": {"function", "keptn"},
 		"cluster": nil, "cluster/clientset": {"cluster"}, "run": nil, "run/store": {"cluster", "run"},
 		"telemetry": {"keptn"}, "function": {"telemetry"}, "telemetry/prometheus": {"function", "telemetry"},
-		"protocol": {"keptn", "run"}, "signature": {"cluster", "function", "keptn", "protocol", "telemetry"},
+		"protocol": {"keptn", "run"}, "election": {"function"}, "signature": {"cluster", "function", "keptn", "protocol", "telemetry"},
 		"jobconfig": nil, "allowlist": nil, "excerpt": nil, "files": nil, "podsecurity": nil,
 		// The linter plans like the executor, but is no function.
 		"lint": {"executor", "executor/plan", "files", "function", "jobconfig", "keptn", "podsecurity", "protocol", "run"},

@@ -128,6 +128,9 @@ func TestComponents(t *testing.T) {
 		},
 		"high-availability": func(t *testing.T, objects []runtime.Object) {
 			t.Helper()
+			if got := named[*appsv1.Deployment](t, objects, "jobsource").Spec; *got.Replicas != 2 {
+				t.Errorf("%d jobsources", *got.Replicas)
+			}
 			if got := named[*appsv1.Deployment](t, objects, "bridge").Spec; *got.Replicas != 2 || got.Strategy.Type != appsv1.RollingUpdateDeploymentStrategyType {
 				t.Errorf("%d bridges, %s", *got.Replicas, got.Strategy.Type)
 			}

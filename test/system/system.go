@@ -531,11 +531,11 @@ func (i *Installation) Kill(ctx context.Context, selector string) error {
 }
 
 // Scale sets how many bridges there are, and waits until all are available.
-func (i *Installation) Scale(ctx context.Context, replicas int) error {
-	if err := i.command(ctx, "kubectl", "scale", "-n", Namespace, "deployment/bridge", fmt.Sprintf("--replicas=%d", replicas)); err != nil {
+func (i *Installation) Scale(ctx context.Context, deployment string, replicas int) error {
+	if err := i.command(ctx, "kubectl", "scale", "-n", Namespace, "deployment/"+deployment, fmt.Sprintf("--replicas=%d", replicas)); err != nil {
 		return err
 	}
-	return i.awaitBridge(ctx)
+	return i.awaitRollout(ctx, deployment)
 }
 
 // RestartBridge replaces the bridge's pods.
@@ -543,12 +543,12 @@ func (i *Installation) RestartBridge(ctx context.Context) error {
 	if err := i.command(ctx, "kubectl", "rollout", "restart", "-n", Namespace, "deployment/bridge"); err != nil {
 		return err
 	}
-	return i.awaitBridge(ctx)
+	return i.awaitRollout(ctx, "bridge")
 }
 
-// awaitBridge waits until all bridges are new and available.
-func (i *Installation) awaitBridge(ctx context.Context) error {
-	return i.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/bridge", "--timeout=120s")
+// awaitRollout waits until all replicas are new and available.
+func (i *Installation) awaitRollout(ctx context.Context, deployment string) error {
+	return i.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/"+deployment, "--timeout=120s")
 }
 
 // DeleteBridge deletes the bridge's Deployment, as an uninstallation does.
@@ -556,17 +556,17 @@ func (i *Installation) DeleteBridge(ctx context.Context) error {
 	return i.command(ctx, "kubectl", "delete", "-n", Namespace, "deployment/bridge")
 }
 
-// ElectedBridge is the name of the pod that holds the bridges' Lease.
-func (i *Installation) ElectedBridge(ctx context.Context) (string, error) {
-	lease, err := i.Kubernetes.CoordinationV1().Leases(Namespace).Get(ctx, "bridge", metav1.GetOptions{})
+// Elected is the name of the pod that holds a Lease.
+func (i *Installation) Elected(ctx context.Context, name string) (string, error) {
+	lease, err := i.Kubernetes.CoordinationV1().Leases(Namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return "", fmt.Errorf("read the Lease: %w", err)
 	}
 	if lease.Spec.HolderIdentity == nil {
 		return "", nil
 	}
-	name, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
-	return name, nil
+	pod, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
+	return pod, nil
 }
 
 // KillPod ends a pod without a grace period, as SIGKILL does.

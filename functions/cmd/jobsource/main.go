@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"time"
 
+	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/klog/v2"
 
 	"github.com/job-executor/job-executor/functions/cluster"
@@ -22,8 +24,21 @@ func main() {
 		if err != nil {
 			return function.Program{}, err
 		}
+		config, err := cluster.Config(cluster.CallTimeout)
+		if err != nil {
+			return function.Program{}, err
+		}
+		leases, err := coordinationclient.NewForConfig(config)
+		if err != nil {
+			return function.Program{}, err
+		}
+		pods, err := coreclient.NewForConfig(config)
+		if err != nil {
+			return function.Program{}, err
+		}
 		return jobsource.New(configuration, jobsource.Dependencies{
-			Kubernetes: client, Transport: http.DefaultTransport, Telemetry: signals, Now: time.Now,
+			Kubernetes: client, Transport: http.DefaultTransport, Elector: configuration.Pod.Election(leases, pods, jobsource.Lease, signals.Log),
+			Telemetry: signals, Now: time.Now,
 		})
 	})
 }

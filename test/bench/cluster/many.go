@@ -117,8 +117,8 @@ func (b *bench) catchUp(ctx context.Context, count int) error {
 
 // withoutBridge does something while there is no bridge, and then waits until there is one.
 func (b *bench) withoutBridge(ctx context.Context, do func() error) (err error) {
-	defer afterwards(ctx, &err, func(ctx context.Context) error { return b.installed.Scale(ctx, 1) })
-	if err := b.installed.Scale(ctx, 0); err != nil {
+	defer afterwards(ctx, &err, func(ctx context.Context) error { return b.installed.Scale(ctx, "bridge", 1) })
+	if err := b.installed.Scale(ctx, "bridge", 0); err != nil {
 		return err
 	}
 	return do()

@@ -55,7 +55,7 @@ func TestGateForwardsToTheElectedBridge(t *testing.T) {
 		{
 			name: "nobody is elected",
 			sent: task.Event(keptn.Started, noon, keptn.Outcome{}),
-			err:  "no bridge is elected at the moment",
+			err:  "no replica is elected at the moment",
 		},
 	}
 	for _, test := range tests {
@@ -94,13 +94,13 @@ func TestGateForwardsToTheElectedBridge(t *testing.T) {
 	}
 }
 
-// Two bridges that each take the other for the leader do not forward an event endlessly.
+// Two replicas that each take the other for the leader do not forward an event endlessly.
 func TestGateForwardsOnce(t *testing.T) {
 	gate := &Gate{HTTP: http.DefaultClient, Holder: func() string { return "127.0.0.1:1" }}
 	forwarded := task.Event(keptn.Started, noon, keptn.Outcome{})
 	forwarded.SetExtension(forwardedExtension, true)
 	_, err := gate.Handler("/keptn", nil)(t.Context(), forwarded)
-	if err == nil || err.Error() != "no bridge is elected at the moment" {
+	if err == nil || err.Error() != "no replica is elected at the moment" {
 		t.Errorf("got %v", err)
 	}
 }
@@ -124,7 +124,7 @@ func TestGateHandlesWhileItsBridgeIsElected(t *testing.T) {
 	}
 }
 
-// A bridge stops handling events when it is no longer elected.
+// A replica stops handling events when it is no longer elected.
 func TestGateEndsWhatWasBegunWithTheTerm(t *testing.T) {
 	gate := &Gate{HTTP: http.DefaultClient, Holder: func() string { return "" }}
 	term, end := context.WithCancel(t.Context())

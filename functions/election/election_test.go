@@ -24,7 +24,7 @@ import (
 	"k8s.io/client-go/tools/leaderelection"
 )
 
-// candidate is a bridge that records when it leads.
+// candidate is a replica that records when it leads.
 type candidate struct {
 	election *Election
 	leads    atomic.Bool
@@ -137,7 +137,7 @@ func TestLosingTheLeaseStopsABridgeWithinTwoLooks(t *testing.T) {
 // retryPeriod at random by the JitterFactor.
 const takeover = gonePeriod + time.Duration((1+leaderelection.JitterFactor)*float64(retryPeriod))
 
-// heldBy returns the Lease of a bridge that had no time to release it.
+// heldBy returns the Lease of a replica that had no time to release it.
 func heldBy(holder *string) *coordinationv1.Lease {
 	return &coordinationv1.Lease{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "job-executor", Name: "bridge"},
@@ -203,7 +203,7 @@ func TestLeaseIsReleasedOnlyOnceItsHolderIsGone(t *testing.T) {
 		{name: "its holder is this pod before a restart", objects: []runtime.Object{heldBy(new("one_10.0.0.1:8080"))}, left: "one_10.0.0.1:8080"},
 		{name: "its holder cannot be read", objects: []runtime.Object{heldBy(new(held))}, readingPod: errDown, left: held, err: errDown},
 		{name: "the lease can't be read", objects: []runtime.Object{heldBy(new(held))}, reading: errDown, left: held, err: errDown},
-		{name: "another bridge was faster", objects: []runtime.Object{heldBy(new(held))}, writing: conflict, left: held},
+		{name: "another replica was faster", objects: []runtime.Object{heldBy(new(held))}, writing: conflict, left: held},
 		{name: "the lease can't be written", objects: []runtime.Object{heldBy(new(held))}, writing: errDown, left: held, err: errDown},
 	}
 	for _, test := range tests {
@@ -252,10 +252,10 @@ func TestWhatHappensToTheLeaseIsLogged(t *testing.T) {
 			name: "leading after the lease becomes readable", failsFirst: "get",
 			want: []string{"WARN checking the lease failed; retrying", "INFO elected", "INFO lease released"},
 		},
-		{name: "another one leads", holder: new("other_10.0.0.9:8080"), want: []string{"INFO another bridge is elected"}},
+		{name: "another one leads", holder: new("other_10.0.0.9:8080"), want: []string{"INFO another replica is elected"}},
 		{
 			name: "the lease cannot be handed over", failsLast: "update",
-			want: []string{"INFO elected", "WARN handing the lease over failed; another bridge takes it when this pod is gone"},
+			want: []string{"INFO elected", "WARN handing the lease over failed; another replica takes it when this pod is gone"},
 		},
 	}
 	for _, test := range tests {

@@ -22,12 +22,12 @@ import (
 )
 
 const (
-	// leaseDuration is when another bridge replaces a leader that no longer renews the Lease but still exists;
+	// leaseDuration is when another replica replaces a leader that no longer renews the Lease but still exists;
 	// that leader stops itself at the renewDeadline. It is longer than the restart of an API server. A leader
 	// whose pod is gone is replaced within a few seconds.
 	leaseDuration = 60 * time.Second
 	renewDeadline = 50 * time.Second
-	// retryPeriod is the interval of the elector, client-go's default. It bounds how long a bridge works after
+	// retryPeriod is the interval of the elector, client-go's default. It bounds how long a replica works after
 	// it lost the Lease.
 	retryPeriod = 2 * time.Second
 	// releaseTimeout bounds the end of a term.
@@ -37,16 +37,29 @@ const (
 )
 
 // errLeaseLost ends the process, because its memory may be outdated.
-var errLeaseLost = errors.New("the lease was lost to another bridge, or could not be renewed")
+var errLeaseLost = errors.New("the lease was lost to another replica, or could not be renewed")
 
-// Election elects one of several bridges with a Lease.
+// Pod identifies a replica.
+type Pod struct {
+	Namespace string `env:"POD_NAMESPACE,notEmpty"`
+	Name      string `env:"POD_NAME,notEmpty"`
+	IP        string `env:"POD_IP,notEmpty"`
+	Port      int    `env:"PORT" envDefault:"8080"`
+}
+
+// Election returns the election of a pod with a Lease in its namespace.
+func (p Pod) Election(leases coordinationclient.LeasesGetter, pods coreclient.PodsGetter, lease string, log *slog.Logger) *Election {
+	return &Election{Leases: leases, Pods: pods, Namespace: p.Namespace, Name: lease, PodName: p.Name, PodIP: p.IP, Port: p.Port, Log: log}
+}
+
+// Election elects one of several replicas with a Lease.
 type Election struct {
 	Leases    coordinationclient.LeasesGetter
 	Pods      coreclient.PodsGetter
 	Namespace string
 	// Name is the name of the Lease.
 	Name string
-	// PodName, PodIP and Port identify this bridge.
+	// PodName, PodIP and Port identify this replica.
 	PodName, PodIP string
 	Port           int
 	Log            *slog.Logger
@@ -69,7 +82,7 @@ func (e *Election) Holder() string {
 	return address
 }
 
-// Run waits until this bridge is elected, and then leads with a context that ends when another bridge holds the
+// Run waits until this replica is elected, and then leads with a context that ends when another one holds the
 // Lease. It returns nil when its own context ends, and an error if the Lease is lost or leading fails. After
 // leading it hands the Lease over.
 func (e *Election) Run(ctx context.Context, lead func(context.Context) error) error {
@@ -111,7 +124,7 @@ func (e *Election) Run(ctx context.Context, lead func(context.Context) error) er
 			OnNewLeader: func(holder string) {
 				e.holder.Store(&holder)
 				if holder != e.identity() {
-					e.Log.InfoContext(ctx, "another bridge is elected", "holder", holder)
+					e.Log.InfoContext(ctx, "another replica is elected", "holder", holder)
 				}
 			},
 		},
@@ -132,7 +145,7 @@ func (e *Election) Run(ctx context.Context, lead func(context.Context) error) er
 	defer cancel()
 	isOurs := func(_ context.Context, pod string) (bool, error) { return pod == e.PodName, nil }
 	if err := e.release(releasing, isOurs); err != nil {
-		e.Log.WarnContext(releasing, "handing the lease over failed; another bridge takes it when this pod is gone", "error", err)
+		e.Log.WarnContext(releasing, "handing the lease over failed; another replica takes it when this pod is gone", "error", err)
 	}
 	return nil
 }
@@ -162,7 +175,7 @@ func (e *Election) follow(ctx context.Context) {
 	})
 }
 
-// isGone reports whether another bridge's pod does not exist any more, so that a killed bridge is replaced
+// isGone reports whether another replica's pod does not exist any more, so that a killed one is replaced
 // before its Lease expires.
 func (e *Election) isGone(ctx context.Context, pod string) (bool, error) {
 	if pod == e.PodName {
@@ -190,7 +203,7 @@ func (e *Election) release(ctx context.Context, hasDone func(ctx context.Context
 		return err
 	}
 	lease.Spec.HolderIdentity = nil
-	// The update fails if another bridge was faster.
+	// The update fails if another replica was faster.
 	if _, err := leases.Update(ctx, lease, metav1.UpdateOptions{}); err != nil && !apierrors.IsConflict(err) {
 		return fmt.Errorf("release Lease %s: %w", e.Name, err)
 	}

@@ -11,10 +11,10 @@ import (
 	"github.com/job-executor/job-executor/functions/function"
 )
 
-// Gate passes events to the handlers while this bridge is elected, and otherwise to the elected bridge:
+// Gate passes events to the handlers while this replica is elected, and otherwise to the elected one:
 // deliveries are remembered in one place.
 type Gate struct {
-	// Holder returns the address of the elected bridge, empty if unknown.
+	// Holder returns the address of the elected replica, empty if unknown.
 	Holder func() string
 	HTTP   *http.Client
 
@@ -24,7 +24,7 @@ type Gate struct {
 // Open passes events to the handlers until the context ends.
 func (g *Gate) Open(ctx context.Context) { g.leading.Store(&ctx) }
 
-// Handler returns a handler behind the gate, for events at a path. Its context ends when this bridge is no
+// Handler returns a handler behind the gate, for events at a path. Its context ends when this replica is no
 // longer elected.
 func (g *Gate) Handler(path string, handle function.Handler) function.Handler {
 	return func(ctx context.Context, received event.Event) (*event.Event, error) {
@@ -46,7 +46,7 @@ const forwardedExtension = "jobexecutorforwarded"
 func (g *Gate) forward(ctx context.Context, path string, received event.Event) (*event.Event, error) {
 	holder := g.Holder()
 	if _, forwarded := received.Extensions()[forwardedExtension]; forwarded || holder == "" {
-		return nil, errors.New("no bridge is elected at the moment")
+		return nil, errors.New("no replica is elected at the moment")
 	}
 	outgoing := received.Clone()
 	outgoing.SetExtension(forwardedExtension, true)
