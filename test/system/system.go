@@ -530,7 +530,7 @@ func (i *Installation) Kill(ctx context.Context, selector string) error {
 	return nil
 }
 
-// Scale sets how many bridges there are, and waits until all are available.
+// Scale sets the number of replicas of a Deployment, and waits until all are available.
 func (i *Installation) Scale(ctx context.Context, deployment string, replicas int) error {
 	if err := i.command(ctx, "kubectl", "scale", "-n", Namespace, "deployment/"+deployment, fmt.Sprintf("--replicas=%d", replicas)); err != nil {
 		return err
