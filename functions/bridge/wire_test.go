@@ -9,7 +9,9 @@ import (
 )
 
 func TestSourceTellsInstallationsApart(t *testing.T) {
-	configuration := Configuration{Registration: RegistrationConfiguration{Name: "job-executor"}, Pod: PodConfiguration{Pod: election.Pod{Namespace: "job-executor"}}}
+	configuration := Configuration{
+		Registration: RegistrationConfiguration{Name: "job-executor"}, Pod: PodConfiguration{Pod: election.Pod{Namespace: "job-executor"}},
+	}
 	one, other := sourceOf(configuration, []byte("one")), sourceOf(configuration, []byte("other"))
 	if one == other || one != sourceOf(configuration, []byte("one")) || !strings.HasPrefix(one, keptn.Source+"-") || len(one) != len(keptn.Source)+9 {
 		t.Errorf("got %s and %s", one, other)

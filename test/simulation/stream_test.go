@@ -81,7 +81,8 @@ func (s *stream) publish(subject string, content []byte, id string) {
 	}
 	go func() {
 		time.Sleep(lag)
-		redelivery, isHeld := time.Now().Add(ackWait), s.world.keptnDown.Load() && s.world.chance.draw("who holds %s", content).Float64() < 0.5 //nolint:mnd // half of them
+		isHeld := s.world.keptnDown.Load() && s.world.chance.draw("who holds %s", content).Float64() < 0.5 //nolint:mnd // half of them
+		redelivery := time.Now().Add(ackWait)
 		// Keptn later handles events that were published during its downtime.
 		for s.world.keptnDown.Load() && s.world.ctx.Err() == nil {
 			time.Sleep(time.Second)

@@ -163,7 +163,8 @@ func (k known) needsProof(sent sent, counted int, since time.Time) bool {
 		if !ours {
 			first = since // an earlier process may have sent it first
 		}
-		return counted < sent.before+sent.times && k.now.Sub(sent.last) < k.timing.Loss && !(sent.failed && recognised(first))
+		isDropped := sent.failed && recognised(first) // the transport drops the second one
+		return counted < sent.before+sent.times && k.now.Sub(sent.last) < k.timing.Loss && !isDropped
 	}
 	return counted == 0 && k.now.Sub(k.begun) < k.timing.Loss && (since.IsZero() || !ours && !recognised(since))
 }

@@ -182,7 +182,8 @@ func newTestReporter(control *control) *Reporter {
 		timing.Deduplication = control.deduplication * 3 / 4
 	}
 	reporter := &Reporter{
-		Sender: control, Counter: control, Archive: &archive{err: errDown}, Source: "our-source", Limit: NewSizeLimit(1000000, func() int { return 0 }, discard), Timing: timing,
+		Sender: control, Counter: control, Archive: &archive{err: errDown}, Source: "our-source",
+		Limit: NewSizeLimit(1000000, func() int { return 0 }, discard), Timing: timing,
 		Tracer: noop.NewTracerProvider().Tracer(""), Now: time.Now, Metrics: &fixture.Metrics{}, Log: discard,
 	}
 	reporter.Begin()

@@ -262,7 +262,7 @@ func TestNamedRunIsAnswered(t *testing.T) {
 				id = reply.ID()
 			}
 			// A cancellation belongs to its task's trace, which jobsource does not know.
-			if id == "1-cancelled" && telemetry.Parse(t.Context(), reply.Extensions()[telemetry.SentWithinExtension].(string)).TraceID() != telemetry.TraceID(task.Context) {
+			if id == "1-cancelled" && telemetry.SentWithin(t.Context(), *reply).TraceID() != telemetry.TraceID(task.Context) {
 				t.Errorf("it is within %v", reply.Extensions())
 			}
 			if id != test.reply || !errors.Is(err, test.err) || runs.IsThere(task) != test.isThere || keptnsSide.last.Phase != test.delivered {
