@@ -217,9 +217,14 @@ const ObservedType = "io.github.job-executor.event.observed"
 // ObservedTypeExtension is the attribute with the event's own type.
 const ObservedTypeExtension = "observedtype"
 
+// observedSuffix makes the id of a wrapped event its own: a Broker may take an event for a duplicate of another one with
+// the same id, as NATS JetStream's channel does with our own finished event.
+const observedSuffix = "-observed"
+
 // Observed wraps an event for the Broker.
 func Observed(seen event.Event) event.Event {
 	wrapped := seen.Clone()
+	wrapped.SetID(seen.ID() + observedSuffix)
 	wrapped.SetType(ObservedType)
 	wrapped.SetExtension(ObservedTypeExtension, seen.Type())
 	return wrapped
@@ -228,6 +233,7 @@ func Observed(seen event.Event) event.Event {
 // Unwrap reverts Observed.
 func Unwrap(wrapped event.Event) event.Event {
 	seen := wrapped.Clone()
+	seen.SetID(strings.TrimSuffix(wrapped.ID(), observedSuffix))
 	seen.SetType(extension(wrapped, ObservedTypeExtension))
 	seen.SetExtension(ObservedTypeExtension, nil)
 	return seen

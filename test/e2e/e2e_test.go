@@ -755,7 +755,10 @@ func TestUndeliverableTaskEndsWithTheReason(t *testing.T) {
 	content, err := json.Marshal(triggered)
 	must(t, err)
 	must(t, installed.SendToBroker(t.Context(), content))
-	stageState, events := end(t, installed, project, keptnContext)
+	// The pauses between deliveries are twice as long with channels in NATS JetStream.
+	limit, cancel := context.WithTimeout(t.Context(), 2*runLimit)
+	defer cancel()
+	stageState, events := endWithin(limit, t, installed, project, keptnContext)
 	compare(t, "stage", "errored", stageState)
 	compare(t, "events", []summary{{Type: "unheard.started"}, {"unheard.finished", "errored", "fail"}}, summaries(events))
 	contains(t, events[len(events)-1].Data.Message, "No executor accepted this task", "read job/config.yaml", "Internal server error")

@@ -439,7 +439,7 @@ func (w *world) misreads(trigger string, received event.Event) bool {
 	}
 	if trigger == "executor-observed" {
 		w.mutex.Lock()
-		w.undelivered[received.ID()] = true
+		w.undelivered[keptn.Unwrap(received).ID()] = true
 		w.mutex.Unlock()
 	}
 	return true

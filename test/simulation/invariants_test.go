@@ -129,10 +129,11 @@ func (w *world) active() int {
 // or its task is completed.
 func (w *world) observe(delivery embedded.Delivery) {
 	w.searchLeaks("event "+delivery.Event.Type(), delivery.Event.Data())
+	given, _, isObserved := strings.Cut(delivery.Event.ID(), "-observed")
 	_, phase, _ := keptn.ParseType(delivery.Event.Type())
-	if isGiven := phase == keptn.Triggered || delivery.Event.Type() == keptn.ObservedType; isGiven && delivery.Err != nil {
+	if (isObserved || phase == keptn.Triggered) && delivery.Err != nil {
 		w.mutex.Lock()
-		w.undelivered[delivery.Event.ID()] = true
+		w.undelivered[given] = true
 		w.mutex.Unlock()
 	}
 	if delivery.Event.Type() != protocol.CancelledType {

@@ -235,6 +235,7 @@ func TestInboxGivesWhatWasObserved(t *testing.T) {
 		}
 	}
 	want := finished.Clone()
+	want.SetID(finished.ID() + "-observed")
 	want.SetType("io.github.job-executor.event.observed")
 	for name, value := range map[string]string{
 		"observedtype": "sh.keptn.event.test.finished", "keptnproject": "p", "keptnstage": "s", "keptnservice": "v", "keptntask": "test.finished",

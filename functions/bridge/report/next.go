@@ -182,6 +182,7 @@ func (k known) isUnderWay(sent sent, counted int, since time.Time) bool {
 	case sent.failed:
 		return k.now.Sub(sent.last) < k.timing.Flight
 	default:
-		return k.handled.Sub(sent.last) < reordering
+		isRecognised := k.now.Sub(sent.last) < 2*k.timing.Deduplication // a second one would be dropped
+		return isRecognised || k.handled.Sub(sent.last) < reordering
 	}
 }

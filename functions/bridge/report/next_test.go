@@ -56,6 +56,10 @@ func TestNext(t *testing.T) {
 			name: "Keptn has counted a later event, so started is lost", known: reported{started: justSent}, count: current, given: keptn.Started,
 			handled: justSent.last.Add(reordering), want: sendStarted,
 		},
+		{
+			name: "started is lost, but the transport would drop a second one", known: reported{started: justSent}, count: current, given: keptn.Started,
+			deduplication: time.Minute, handled: justSent.last.Add(reordering), want: wait,
+		},
 		{name: "started is counted", count: running, given: keptn.Started, want: enough},
 
 		{name: "the run has ended", count: running, given: keptn.Finished, want: sendFinished},
