@@ -214,7 +214,7 @@ const SentWithinExtension = "sentwithin"
 // nanoseconds). A function that starts from zero shows the wait.
 const SentExtension = "sentat"
 
-// SentWithin returns the span in which an event was sent. It is invalid if the event has none.
+// SentWithin returns the span in which an event was sent, invalid if it is unknown.
 func SentWithin(ctx context.Context, received event.Event) trace.SpanContext {
 	within, _ := received.Extensions()[SentWithinExtension].(string)
 	traceparent, _ := received.Extensions()[keptn.TraceparentExtension].(string) // of an older function, or of others

@@ -21,8 +21,8 @@ type Broker struct {
 	HTTP               *http.Client
 	URL, SubscriberURL string
 	// IsDurable is true if it answers as soon as it has stored an event, before it delivers, as with channels in NATS
-	// JetStream (eventing-natss 0.48). These take answers 4xx except 408 and 429 for final: nothing is repeated, and there
-	// is no dead letter.
+	// JetStream (eventing-natss 0.48). These neither repeat deliveries that were answered with 4xx, except for 408 and 429, nor
+	// send dead letters for them.
 	IsDurable bool
 }
 
@@ -101,9 +101,9 @@ func TestBroker(t *testing.T, broker Broker) {
 		Seen   []Seen
 	}
 	const accepted = http.StatusAccepted
-	failed, three := http.StatusInternalServerError, 3
+	failed, attempts := http.StatusInternalServerError, 3
 	if broker.IsDurable {
-		failed, three = accepted, 1
+		failed, attempts = accepted, 1
 	}
 	dead := func(path Seen, sink Seen) []Seen {
 		if broker.IsDurable {
@@ -123,8 +123,8 @@ func TestBroker(t *testing.T, broker Broker) {
 		{"so is 200 without a body", plainType, nil, Script{"/plain": answers(200)}, outcome{accepted, []Seen{{Path: "/plain", Type: plainType, Attempts: 1}}}},
 		{"a success whose body is no event is repeated as 502", plainType, nil, Script{"/plain": {{Status: 200, Body: "done"}, {Status: 202}}}, outcome{accepted, []Seen{{Path: "/plain", Type: plainType, Attempts: 2}}}},
 		{"5xx is repeated", plainType, nil, Script{"/plain": answers(500, 503, 202)}, outcome{accepted, []Seen{{Path: "/plain", Type: plainType, Attempts: 3}}}},
-		{"404, 408, 409 and 429 are repeated", plainType, nil, Script{"/plain": answers(404, 408, 202)}, outcome{accepted, []Seen{{Path: "/plain", Type: plainType, Attempts: three}}}},
-		{"409 and 429 as well", plainType, nil, Script{"/plain": answers(409, 429, 202)}, outcome{accepted, []Seen{{Path: "/plain", Type: plainType, Attempts: three}}}},
+		{"404, 408, 409 and 429 are repeated", plainType, nil, Script{"/plain": answers(404, 408, 202)}, outcome{accepted, []Seen{{Path: "/plain", Type: plainType, Attempts: attempts}}}},
+		{"409 and 429 as well", plainType, nil, Script{"/plain": answers(409, 429, 202)}, outcome{accepted, []Seen{{Path: "/plain", Type: plainType, Attempts: attempts}}}},
 		{"408 and 429 in any case", plainType, nil, Script{"/plain": answers(408, 429, 202)}, outcome{accepted, []Seen{{Path: "/plain", Type: plainType, Attempts: 3}}}},
 		{"400 is not repeated, and fails the sender", plainType, nil, Script{"/plain": answers(400)}, outcome{failed, []Seen{{Path: "/plain", Type: plainType, Attempts: 1}}}},
 		{"nor is 413", plainType, nil, Script{"/plain": answers(413)}, outcome{failed, []Seen{{Path: "/plain", Type: plainType, Attempts: 1}}}},
@@ -143,7 +143,7 @@ func TestBroker(t *testing.T, broker Broker) {
 			{Path: "/plain", Type: plainType, Attempts: 1}, {Path: "/reply", Type: replyType, Attempts: 1},
 		}}},
 		{"a reply that can't be delivered fails the sender; each layer repeats, but not the one who replied", replyType, nil, Script{"/reply": {{Status: 200, Reply: plainType}}, "/plain": answers(400, 400, 400, 400, 400, 400)}, outcome{failed, []Seen{
-			{Path: "/plain", Type: plainType, Attempts: three}, {Path: "/reply", Type: replyType, Attempts: 1},
+			{Path: "/plain", Type: plainType, Attempts: attempts}, {Path: "/reply", Type: replyType, Attempts: 1},
 		}}},
 		{"a reply that nobody filters for is taken", replyType, nil, Script{"/reply": {{Status: 200, Reply: "conformance.nobody"}}}, outcome{accepted, []Seen{{Path: "/reply", Type: replyType, Attempts: 1}}}},
 		{"what nobody filters for is taken", "conformance.nobody", nil, Script{}, outcome{accepted, nil}},

@@ -524,7 +524,7 @@ func TestReporterWaitsOutWhatWasSentBeforeIt(t *testing.T) {
 }
 
 // Events are repeated, reordered, counted late, and interrupted by failures and restarts. Requests of a killed
-// bridge arrive later. Keptn's archive is there, or it is not. If the caller repeats
+// bridge arrive later. Keptn's archive works in two of three schedules. If the caller repeats
 // unsettled answers, Keptn counts as many finished as started events, and one of each unless it lost one.
 func TestReporterNeverCountsTwice(t *testing.T) {
 	const schedules = 3000
@@ -695,8 +695,7 @@ func (a *archive) Published(context.Context, keptn.Task, keptn.Phase) (int, erro
 	return a.published, a.err
 }
 
-// What the bridge before this one may have sent is sent again only if the archive lacks it, or if it is certainly
-// lost.
+// A bridge sends again what its predecessor may have sent, if the archive lacks it, or after it is certainly lost.
 func TestArchiveDecidesWhatAnEarlierBridgeHasSent(t *testing.T) {
 	const long = 2 * time.Minute
 	tests := []struct {
