@@ -76,7 +76,7 @@ func (w *world) judgeTraffic() {
 	w.mutex.Lock()
 	posts, questions := w.traffic.posts, w.traffic.questions
 	w.mutex.Unlock()
-	const posted, asked = 25, 100 // within the first minutes, in which most is retried
+	const posted, asked = 25, 120 // within the first minutes, in which most is retried
 	for event, times := range posts {
 		if times > posted+minutes {
 			w.violate("event %s was posted %d times in %d minutes", event, times, minutes)
