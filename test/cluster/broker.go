@@ -13,7 +13,8 @@ import (
 const channelKey = "channel-template-spec"
 
 // broker decides where Brokers without a configuration of their own keep their events. NATS JetStream is configured as
-// in config/overlays/natss. A Broker cannot change its channel, so all are deleted.
+// in config/overlays/natss. A Broker cannot change its channel, so all are deleted, and
+// SinkBindings, too, which do not notice a new Broker of the same name.
 func (c *cluster) broker(ctx context.Context, class string) error {
 	channel := "apiVersion: messaging.knative.dev/v1\nkind: InMemoryChannel\n"
 	switch class {
@@ -53,7 +54,7 @@ func (c *cluster) broker(ctx context.Context, class string) error {
 	}
 	for _, arguments := range [][]string{
 		{"apply", "--server-side", "--force-conflicts", "--filename", path + ".yaml"},
-		{"delete", "brokers,triggers", "--all-namespaces", "--all"},
+		{"delete", "brokers,triggers,sinkbindings", "--all-namespaces", "--all"},
 		{"wait", "--for=delete", "--timeout=60s", "inmemorychannels,natsjetstreamchannels", "--all-namespaces", "--all"},
 	} {
 		if _, err := c.kubectlOutput(ctx, arguments...); err != nil {

@@ -22,7 +22,7 @@ const usage = `usage: go -C test/cluster run . COMMAND
                   KO_DOCKER_REPO and PATH set for it
   pause NAME TIME stop a program of the cluster, such as kube-apiserver, for a time
   broker CLASS    have Brokers keep their events in-memory, or in natss: NATS
-                  JetStream; a change deletes all Brokers and Triggers
+                  JetStream; a change deletes all Brokers, Triggers and SinkBindings
   build           compile and download what up needs, and start nothing
 `
 
