@@ -551,11 +551,11 @@ func (d *dying) Send(ctx context.Context, outgoing event.Event) error {
 
 func schedule(t *testing.T, seed uint64) {
 	t.Helper()
-	random := rand.New(rand.NewPCG(seed, 0))
+	random, lags := rand.New(rand.NewPCG(seed, 0)), rand.New(rand.NewPCG(seed, 1)) // a dying process sends at the same time
 	most := []time.Duration{1, 5 * time.Second, 5 * time.Minute}[random.IntN(3)]
 	control := &control{
 		standing: keptn.Current, drop: random.IntN(2), fail: random.IntN(4), lost: random.IntN(2), pending: random.IntN(3),
-		lag: func() time.Duration { return time.Duration(random.Int64N(int64(most))) },
+		lag: func() time.Duration { return time.Duration(lags.Int64N(int64(most))) },
 	}
 	if random.IntN(2) == 0 {
 		control.deduplication = 2 * time.Minute
