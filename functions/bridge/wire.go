@@ -88,7 +88,9 @@ func Connect(ctx context.Context, configuration Configuration, dependencies Depe
 	}
 	connections := Connections{
 		GrantKey: grantKey, Keys: keys,
-		Elector:     pod.Election(dependencies.Kubernetes.CoordinationV1(), dependencies.Kubernetes.CoreV1(), pod.Lease, log),
+		Elector: &election.Election{
+			Leases: dependencies.Kubernetes.CoordinationV1(), Pods: dependencies.Kubernetes.CoreV1(), Pod: pod.Pod, Lease: pod.Lease, Log: log,
+		},
 		Uninstalled: Uninstalled(ctx, dependencies.Kubernetes.AppsV1().Deployments(pod.Namespace), configuration.Registration.Deployment),
 	}
 	if configuration.Keptn.Transport == NATS {
@@ -153,7 +155,6 @@ func New(configuration Configuration, dependencies Dependencies, connections Con
 	if err != nil {
 		return function.Program{}, err
 	}
-	peers := &http.Client{Transport: dependencies.Transport, Timeout: function.BrokerTimeout}
 	sink, err := configuration.Broker.Sender(dependencies.Transport, function.BrokerTimeout, dependencies.Telemetry.Events)
 	if err != nil {
 		return function.Program{}, err
@@ -235,7 +236,7 @@ func New(configuration Configuration, dependencies Dependencies, connections Con
 		"/active":      party.Handler(active.Handle),
 	}
 	if connections.Elector != nil {
-		loops = election.Lead(connections.Elector, peers, handlers, loops, reporter.Begin)
+		loops = election.Lead(connections.Elector, dependencies.Transport, handlers, loops, reporter.Begin)
 	}
 	return function.Program{Handlers: handlers, Routes: files.Routes(), RoutesPort: configuration.Grants.FilesPort, Loops: loops, Ready: client.Ready}, nil
 }

@@ -16,7 +16,8 @@ const (
 	tokenVariable    = "KEPTN_API_TOKEN" //nolint:gosec // the name of a variable
 )
 
-// keptnFlags are the caller's access to Keptn. The token has no flag, because other users of the machine can list flags.
+// keptnFlags are the caller's access to Keptn. The token comes from the environment, because other users of the machine can list
+// flags.
 type keptnFlags struct{ endpoint string }
 
 func (k *keptnFlags) add(flags *pflag.FlagSet) {

@@ -47,29 +47,22 @@ type Pod struct {
 	Port      int    `env:"PORT" envDefault:"8080"`
 }
 
-// Election returns the election of a pod with a Lease in its namespace.
-func (p Pod) Election(leases coordinationclient.LeasesGetter, pods coreclient.PodsGetter, lease string, log *slog.Logger) *Election {
-	return &Election{Leases: leases, Pods: pods, Namespace: p.Namespace, Name: lease, PodName: p.Name, PodIP: p.IP, Port: p.Port, Log: log}
-}
-
-// Election elects one of several replicas with a Lease.
+// Election elects one of several replicas with a Lease in their namespace.
 type Election struct {
-	Leases    coordinationclient.LeasesGetter
-	Pods      coreclient.PodsGetter
-	Namespace string
-	// Name is the name of the Lease.
-	Name string
-	// PodName, PodIP and Port identify this replica.
-	PodName, PodIP string
-	Port           int
-	Log            *slog.Logger
+	Leases coordinationclient.LeasesGetter
+	Pods   coreclient.PodsGetter
+	// Pod is this replica.
+	Pod Pod
+	// Lease is the name of the Lease.
+	Lease string
+	Log   *slog.Logger
 
 	holder atomic.Pointer[string]
 }
 
 // identity returns the pod's name and address for the Lease.
 func (e *Election) identity() string {
-	return e.PodName + "_" + net.JoinHostPort(e.PodIP, strconv.Itoa(e.Port))
+	return e.Pod.Name + "_" + net.JoinHostPort(e.Pod.IP, strconv.Itoa(e.Pod.Port))
 }
 
 // Holder returns the address of the lease holder, empty if unknown.
@@ -100,7 +93,7 @@ func (e *Election) Run(ctx context.Context, lead func(context.Context) error) er
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: lock{
 			Interface: &resourcelock.LeaseLock{
-				LeaseMeta: metav1.ObjectMeta{Namespace: e.Namespace, Name: e.Name},
+				LeaseMeta: metav1.ObjectMeta{Namespace: e.Pod.Namespace, Name: e.Lease},
 				Client:    e.Leases, LockConfig: resourcelock.ResourceLockConfig{Identity: e.identity()},
 			},
 			seen: func(holder string) {
@@ -110,13 +103,13 @@ func (e *Election) Run(ctx context.Context, lead func(context.Context) error) er
 				}
 			},
 		},
-		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod, Name: e.Name,
+		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod, Name: e.Lease,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(ctx context.Context) {
 				defer stop()
 				elected()
 				term.Do(func() {
-					e.Log.InfoContext(ctx, "elected", "lease", e.Name)
+					e.Log.InfoContext(ctx, "elected", "lease", e.Lease)
 					ended <- lead(ctx)
 				})
 			},
@@ -143,7 +136,7 @@ func (e *Election) Run(ctx context.Context, lead func(context.Context) error) er
 	}
 	releasing, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
-	isOurs := func(_ context.Context, pod string) (bool, error) { return pod == e.PodName, nil }
+	isOurs := func(_ context.Context, pod string) (bool, error) { return pod == e.Pod.Name, nil }
 	if err := e.release(releasing, isOurs); err != nil {
 		e.Log.WarnContext(releasing, "handing the lease over failed; another replica takes it when this pod is gone", "error", err)
 	}
@@ -178,10 +171,10 @@ func (e *Election) follow(ctx context.Context) {
 // isGone reports whether another replica's pod does not exist any more, so that a killed one is replaced
 // before its Lease expires.
 func (e *Election) isGone(ctx context.Context, pod string) (bool, error) {
-	if pod == e.PodName {
+	if pod == e.Pod.Name {
 		return false, nil
 	}
-	_, err := e.Pods.Pods(e.Namespace).Get(ctx, pod, metav1.GetOptions{})
+	_, err := e.Pods.Pods(e.Pod.Namespace).Get(ctx, pod, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return true, nil
 	}
@@ -190,13 +183,13 @@ func (e *Election) isGone(ctx context.Context, pod string) (bool, error) {
 
 // release clears the holder of the Lease, if it is still this pod.
 func (e *Election) release(ctx context.Context, hasDone func(ctx context.Context, pod string) (bool, error)) error {
-	leases := e.Leases.Leases(e.Namespace)
-	lease, err := leases.Get(ctx, e.Name, metav1.GetOptions{})
+	leases := e.Leases.Leases(e.Pod.Namespace)
+	lease, err := leases.Get(ctx, e.Lease, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || err == nil && (lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity == "") {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("read Lease %s: %w", e.Name, err)
+		return fmt.Errorf("read Lease %s: %w", e.Lease, err)
 	}
 	pod, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
 	if done, err := hasDone(ctx, pod); err != nil || !done {
@@ -205,7 +198,7 @@ func (e *Election) release(ctx context.Context, hasDone func(ctx context.Context
 	lease.Spec.HolderIdentity = nil
 	// The update fails if another replica was faster.
 	if _, err := leases.Update(ctx, lease, metav1.UpdateOptions{}); err != nil && !apierrors.IsConflict(err) {
-		return fmt.Errorf("release Lease %s: %w", e.Name, err)
+		return fmt.Errorf("release Lease %s: %w", e.Lease, err)
 	}
 	e.Log.InfoContext(ctx, "lease released", "holder", pod)
 	return nil

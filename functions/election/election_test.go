@@ -36,14 +36,11 @@ type candidate struct {
 func stand(t *testing.T, client kubernetes.Interface, name string) *candidate {
 	t.Helper()
 	made := &candidate{done: make(chan error, 1), election: &Election{
-		Leases:    client.CoordinationV1(),
-		Pods:      client.CoreV1(),
-		Namespace: "job-executor",
-		Name:      "bridge",
-		PodName:   name,
-		PodIP:     "10.0.0.1",
-		Port:      8080,
-		Log:       discard,
+		Leases: client.CoordinationV1(),
+		Pods:   client.CoreV1(),
+		Pod:    Pod{Namespace: "job-executor", Name: name, IP: "10.0.0.1", Port: 8080},
+		Lease:  "bridge",
+		Log:    discard,
 	}}
 	var ctx context.Context
 	ctx, made.cancel = context.WithCancel(t.Context())
@@ -219,7 +216,7 @@ func TestLeaseIsReleasedOnlyOnceItsHolderIsGone(t *testing.T) {
 				})
 			}
 			election := &Election{
-				Leases: client.CoordinationV1(), Pods: client.CoreV1(), Namespace: "job-executor", Name: "bridge", PodName: "one", Log: discard,
+				Leases: client.CoordinationV1(), Pods: client.CoreV1(), Pod: Pod{Namespace: "job-executor", Name: "one"}, Lease: "bridge", Log: discard,
 			}
 			if err := election.release(t.Context(), election.isGone); !errors.Is(err, test.err) || (err == nil) != (test.err == nil) {
 				t.Errorf("got %v, want %v", err, test.err)
@@ -273,7 +270,7 @@ func TestWhatHappensToTheLeaseIsLogged(t *testing.T) {
 				})
 				log := &lines{}
 				election := &Election{
-					Leases: client.CoordinationV1(), Pods: client.CoreV1(), Namespace: "job-executor", Name: "bridge", PodName: "one", PodIP: "10.0.0.1", Port: 8080,
+					Leases: client.CoordinationV1(), Pods: client.CoreV1(), Pod: Pod{Namespace: "job-executor", Name: "one", IP: "10.0.0.1", Port: 8080}, Lease: "bridge",
 					Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{ReplaceAttr: func(_ []string, attribute slog.Attr) slog.Attr {
 						if attribute.Key == slog.LevelKey || attribute.Key == slog.MessageKey {
 							return attribute

@@ -18,9 +18,10 @@ type Elector interface {
 }
 
 // Lead replaces handlers, by their paths, with ones that work only while this replica is elected, and pass events to the
-// elected one otherwise. It returns a loop that runs the loops while this replica is elected. Begin is called before.
-func Lead(elector Elector, peers *http.Client, handlers map[string]function.Handler, loops []func(context.Context) error, begin func()) []func(context.Context) error {
-	gate := &Gate{Holder: elector.Holder, HTTP: peers}
+// elected one otherwise, over the transport. It returns a loop that runs the loops while this replica is elected. Begin is
+// called before.
+func Lead(elector Elector, transport http.RoundTripper, handlers map[string]function.Handler, loops []func(context.Context) error, begin func()) []func(context.Context) error {
+	gate := &Gate{Holder: elector.Holder, HTTP: &http.Client{Transport: transport, Timeout: function.BrokerTimeout}}
 	for path, handle := range handlers {
 		handlers[path] = gate.Handler(path, handle)
 	}

@@ -44,7 +44,7 @@ func TestReplicaWorksOnlyWhileItIsElected(t *testing.T) {
 			cut.Store(true)
 			return nil, ctx.Err()
 		}}
-		loops := Lead(elector, http.DefaultClient, handlers, []func(context.Context) error{func(ctx context.Context) error {
+		loops := Lead(elector, http.DefaultTransport, handlers, []func(context.Context) error{func(ctx context.Context) error {
 			for ctx.Err() == nil {
 				looked.Add(1)
 				time.Sleep(time.Second)

@@ -69,7 +69,7 @@ func Receiver(handle Handler, maxBytes int64, signals *telemetry.Signals) http.H
 		}
 		log.InfoContext(ctx, "event handled", "reply", reply.Type())
 		if trace.SpanContextFromContext(ctx).IsValid() {
-			reply = new(within(ctx, *reply)) // a reply to an untraced event may have its own trace
+			reply = new(telemetry.Sent(ctx, *reply)) // a reply to an untraced event may have its own trace
 		}
 		err = cehttp.WriteResponseWriter(ctx, binding.ToMessage(reply), http.StatusOK, writer)
 		signals.Events.Sent(ctx, reply.Type(), ErrorType(err))
@@ -124,16 +124,4 @@ func writeColdStart(ctx context.Context, tracer trace.Tracer, received *event.Ev
 	_, span := tracer.Start(ctx, "cold start", trace.WithTimestamp(sent), trace.WithAttributes(semconv.FaaSColdstart(true)))
 	span.AddEvent("process started", trace.WithTimestamp(created))
 	span.End()
-}
-
-// within adds the context's span and the time to an event, if there is a span.
-func within(ctx context.Context, outgoing event.Event) event.Event {
-	outgoing = outgoing.Clone()
-	outgoing.SetExtension(telemetry.SentWithinExtension, nil)
-	outgoing.SetExtension(telemetry.SentExtension, nil)
-	if traceparent := telemetry.Text(ctx); traceparent != "" {
-		outgoing.SetExtension(telemetry.SentWithinExtension, traceparent)
-		outgoing.SetExtension(telemetry.SentExtension, time.Now().UTC().Format(time.RFC3339Nano))
-	}
-	return outgoing
 }

@@ -80,7 +80,7 @@ func (s *Sender) post(ctx context.Context, outgoing event.Event) (_ *http.Respon
 	if err != nil {
 		return nil, fmt.Errorf("create a request to %s: %w", s.URL, err)
 	}
-	outgoing = s.Overrides.Add(within(ctx, outgoing))
+	outgoing = s.Overrides.Add(telemetry.Sent(ctx, outgoing))
 	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(request.Header)) // for Knative's own spans
 	if err := cehttp.WriteRequest(ctx, binding.ToMessage(&outgoing), request); err != nil {
 		return nil, fmt.Errorf("encode event %s: %w", outgoing.ID(), err)

@@ -64,8 +64,7 @@ func New(configuration Configuration, dependencies Dependencies) (function.Progr
 	handlers := map[string]function.Handler{"/": party.Handler(source.Handle)}
 	loops := []func(context.Context) error{source.Run}
 	if dependencies.Elector != nil {
-		peers := &http.Client{Transport: dependencies.Transport, Timeout: function.BrokerTimeout}
-		loops = election.Lead(dependencies.Elector, peers, handlers, loops, func() {})
+		loops = election.Lead(dependencies.Elector, dependencies.Transport, handlers, loops, func() {})
 	}
 	return function.Program{Handlers: handlers, Loops: loops, Untraced: true}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
+	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"go.opentelemetry.io/otel/attribute"
@@ -213,6 +214,21 @@ const SentWithinExtension = "sentwithin"
 // SentExtension is the attribute of an event with the time when it was sent in a trace (RFC 3339 with
 // nanoseconds). A function that starts from zero shows the wait.
 const SentExtension = "sentat"
+
+// Sent returns an event with the context's span and the time, or without those of an earlier sender if there is no span. The
+// traceparent is for other receivers (CloudEvents Distributed Tracing extension).
+func Sent(ctx context.Context, outgoing event.Event) event.Event {
+	outgoing = outgoing.Clone()
+	for _, name := range []string{SentWithinExtension, keptn.TraceparentExtension, SentExtension} {
+		outgoing.SetExtension(name, nil)
+	}
+	if within := Text(ctx); within != "" {
+		outgoing.SetExtension(SentWithinExtension, within)
+		outgoing.SetExtension(keptn.TraceparentExtension, within)
+		outgoing.SetExtension(SentExtension, time.Now().UTC().Format(time.RFC3339Nano))
+	}
+	return outgoing
+}
 
 // SentWithin returns the span in which an event was sent, invalid if it is unknown.
 func SentWithin(ctx context.Context, received event.Event) trace.SpanContext {

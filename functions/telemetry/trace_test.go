@@ -94,3 +94,28 @@ func TestSenderOfAnEvent(t *testing.T) {
 		})
 	}
 }
+
+// An event has nothing of an earlier sender.
+func TestSentEventNamesItsSender(t *testing.T) {
+	const earlier, ours = "00-4ed578f61e1e4a119b2e9a7111760f5b-1111111111111111-01", "00-4ed578f61e1e4a119b2e9a7111760f5b-00f067aa0ba902b7-01"
+	for name, test := range map[string]struct{ within, want string }{
+		"within a span":    {within: ours, want: ours},
+		"without any span": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			received := event.New()
+			for _, attribute := range []string{SentWithinExtension, "traceparent", SentExtension} {
+				received.SetExtension(attribute, earlier)
+			}
+			outgoing := Sent(trace.ContextWithSpanContext(t.Context(), Parse(t.Context(), test.within)), received)
+			for _, attribute := range []string{SentWithinExtension, "traceparent"} {
+				if got, _ := outgoing.Extensions()[attribute].(string); got != test.want {
+					t.Errorf("%s is %q, want %q", attribute, got, test.want)
+				}
+			}
+			if at := outgoing.Extensions()[SentExtension]; at == earlier || (at != nil) != (test.want != "") {
+				t.Errorf("sent at %v", at)
+			}
+		})
+	}
+}

@@ -164,7 +164,7 @@ func (c *cluster) status(ctx context.Context) error {
 	if ended := c.ended(); len(ended) > 0 {
 		return fmt.Errorf("the cluster is not well, take it down and up again: %s ended", strings.Join(ended, ", "))
 	}
-	if err := c.inNetwork(ctx, c.bin("kubectl"), "get", "--raw", "/readyz"); err != nil {
+	if _, err := c.inNetwork(ctx, c.bin("kubectl"), "get", "--raw", "/readyz"); err != nil {
 		return fmt.Errorf("the cluster is not well, take it down and up again: %w", err)
 	}
 	fmt.Printf("The cluster is up. In its network: go -C test/cluster run . exec kubectl get pods -A\n")
@@ -188,9 +188,9 @@ func (c *cluster) exec(ctx context.Context, arguments []string) error {
 	return runAttached(ctx, c.repository, append([]string{"nsenter", "--net=/run/netns/" + namespace}, arguments...), environment)
 }
 
-// inNetwork runs a program in the cluster's network, and shows its output only on failure.
-func (c *cluster) inNetwork(ctx context.Context, arguments ...string) error {
-	return c.quiet(ctx, c.repository, append([]string{"nsenter", "--net=/run/netns/" + namespace}, arguments...)...)
+// inNetwork runs a program in the cluster's network, and returns its output.
+func (c *cluster) inNetwork(ctx context.Context, arguments ...string) ([]byte, error) {
+	return c.output(ctx, c.repository, c.environment(), append([]string{"nsenter", "--net=/run/netns/" + namespace}, arguments...)...)
 }
 
 // quiet runs a program, and shows its output only on failure.

@@ -31,7 +31,7 @@ func (c *cluster) makeNetwork(ctx context.Context) error {
 	for _, setting := range []string{"net.ipv4.ip_forward=1", "net.bridge.bridge-nf-call-iptables=1"} {
 		// The second setting needs the kernel's br_netfilter. Without it, kube-proxy still does everything that
 		// this cluster needs.
-		_ = c.inNetwork(ctx, "sysctl", "-qw", setting)
+		_, _ = c.inNetwork(ctx, "sysctl", "-qw", setting)
 	}
 	return nil
 }

@@ -122,7 +122,8 @@ func (c *cluster) startNode(ctx context.Context) error {
 	}
 	// kube-router only enforces NetworkPolicies here.
 	err = c.start(ctx, "kube-router", func(ctx context.Context) error {
-		return c.inNetwork(ctx, "iptables", "-S", "KUBE-ROUTER-INPUT")
+		_, err := c.inNetwork(ctx, "iptables", "-S", "KUBE-ROUTER-INPUT")
+		return err
 	}, c.bin("kube-router"), "--run-firewall", "--run-router=false", "--run-service-proxy=false", "--enable-cni=false",
 		"--kubeconfig", c.kubeconfig(), "--hostname-override", nodeName, "--service-cluster-ip-range", serviceNetwork,
 		"--health-port=0", "--metrics-port=0")

@@ -64,7 +64,7 @@ func (s System) Call(ctx context.Context, input string, arguments ...string) (ou
 // gateway is Keptn's api-gateway in front of a system's Keptn.
 type gateway struct{ keptn console.Keptn }
 
-// RoundTrip passes a request on. An answer of Keptn that is no success is a part of the error's text.
+// RoundTrip passes a request on. If Keptn does not answer with a success, the error's text contains its answer.
 func (g gateway) RoundTrip(request *http.Request) (*http.Response, error) {
 	if request.URL.Host != "keptn.example.com" || request.Header.Get("x-token") != token {
 		return nil, fmt.Errorf("a request to %s with token %q", request.URL.Host, request.Header.Get("x-token"))

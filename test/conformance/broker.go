@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,6 +15,8 @@ import (
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+
+	"github.com/job-executor/job-executor/test/console"
 )
 
 // Broker has the addresses of a Broker with the Triggers of broker.yaml and of its subscriber.
@@ -175,19 +178,22 @@ func TestBroker(t *testing.T, broker Broker) {
 			if got.Status, err = broker.send(t.Context(), sent); err != nil {
 				t.Fatal(err)
 			}
-			var difference string
-			for deadline := time.Now().Add(durableLimit); ; {
-				if got.Seen, err = broker.seen(t.Context(), sent.ID()); err != nil {
-					t.Fatal(err)
+			compare := func(ctx context.Context) error {
+				if got.Seen, err = broker.seen(ctx, sent.ID()); err != nil {
+					return err
 				}
-				difference = cmp.Diff(test.want, got)
-				if difference == "" || !broker.IsDurable || time.Now().After(deadline) {
-					break
+				if difference := cmp.Diff(test.want, got); difference != "" {
+					return errors.New("(-want +got):\n" + difference)
 				}
-				time.Sleep(100 * time.Millisecond)
+				return nil
 			}
-			if difference != "" {
-				t.Errorf("(-want +got):\n%s", difference)
+			if broker.IsDurable {
+				err = console.Eventually(t.Context(), durableLimit, compare)
+			} else {
+				err = compare(t.Context())
+			}
+			if err != nil {
+				t.Error(err)
 			}
 		})
 	}

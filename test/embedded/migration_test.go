@@ -24,8 +24,8 @@ import (
 
 const formerName = "job-executor-service"
 
-// formerService stands in for the job-executor-service: it polls the open events of its subscriptions, starts each once, and finishes it a
-// little later. Like the original, it has no state besides its memory.
+// formerService stands in for job-executor-service: it polls the open events of its subscriptions, starts each once, and finishes it a
+// little later. Like the original, it remembers its tasks only in memory.
 type formerService struct {
 	call  func(ctx context.Context, method, path string, body []byte) ([]byte, error)
 	id    string

@@ -29,7 +29,7 @@ func (w *world) count(triggeredID, eventType, source string) {
 	}
 	rivaled, missed := w.rivals[triggeredID], len(w.missed[triggeredID]) > 0
 	w.mutex.Unlock()
-	if missed && len(counted) > 1 && counted[len(counted)-1] == phase && times(counted, phase) > 1 {
+	if missed && times(counted, phase) > 1 {
 		w.happen("Keptn counted twice what mongodb-datastore never got")
 	}
 	if !strings.HasPrefix(source, keptn.Source) || !w.isLegal(counted, rivaled, missed) {
@@ -129,11 +129,10 @@ func (w *world) active() int {
 // or its task is completed.
 func (w *world) observe(delivery embedded.Delivery) {
 	w.searchLeaks("event "+delivery.Event.Type(), delivery.Event.Data())
-	given, _, isObserved := strings.Cut(delivery.Event.ID(), "-observed")
 	_, phase, _ := keptn.ParseType(delivery.Event.Type())
-	if (isObserved || phase == keptn.Triggered) && delivery.Err != nil {
+	if isGiven := phase == keptn.Triggered || delivery.Event.Type() == keptn.ObservedType; isGiven && delivery.Err != nil {
 		w.mutex.Lock()
-		w.undelivered[given] = true
+		w.undelivered[keptn.Unwrap(delivery.Event).ID()] = true
 		w.mutex.Unlock()
 	}
 	if delivery.Event.Type() != protocol.CancelledType {

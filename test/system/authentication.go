@@ -39,7 +39,7 @@ func (i *Installation) Authenticate(ctx context.Context, on bool) error {
 	if err := i.command(ctx, "kubectl", "delete", "brokers,triggers,sinkbindings", "-n", Namespace, "--all"); err != nil {
 		return err
 	}
-	if err := i.wait(ctx, "--for=delete", "-n", Namespace, i.channels(), "--all"); err != nil {
+	if err := i.awaitNoChannels(ctx, Namespace); err != nil {
 		return err
 	}
 	if err := i.applyConfig(ctx); err != nil {

@@ -172,14 +172,15 @@ func (i *Installation) Kubectl(ctx context.Context, arguments ...string) (string
 	return string(output), err
 }
 
-// channels returns the kinds of channels in which the cluster's Brokers may keep their events.
-func (i *Installation) channels() string {
-	const kind = "natsjetstreamchannels"
+// awaitNoChannels waits until the channels of a namespace's deleted Brokers are gone, of any kind that the cluster has.
+func (i *Installation) awaitNoChannels(ctx context.Context, namespace string) error {
+	kinds := "inmemorychannels"
+	const durable = "natsjetstreamchannels"
 	resources, err := i.Kubernetes.Discovery().ServerResourcesForGroupVersion("messaging.knative.dev/v1alpha1")
-	if err == nil && slices.ContainsFunc(resources.APIResources, func(resource metav1.APIResource) bool { return resource.Name == kind }) {
-		return "inmemorychannels," + kind
+	if err == nil && slices.ContainsFunc(resources.APIResources, func(resource metav1.APIResource) bool { return resource.Name == durable }) {
+		kinds += "," + durable
 	}
-	return "inmemorychannels"
+	return i.wait(ctx, "--for=delete", "-n", namespace, kinds, "--all")
 }
 
 // InstallConformance applies the objects of the Broker's conformance test, and waits until they are ready.
@@ -188,7 +189,7 @@ func (i *Installation) InstallConformance(ctx context.Context) (conformance.Brok
 	// channel, which causes duplicates.
 	err := i.command(ctx, "kubectl", "delete", "brokers,triggers", "-n", ConformanceNamespace, "--all", "--ignore-not-found")
 	if err == nil {
-		err = i.wait(ctx, "--for=delete", "-n", ConformanceNamespace, i.channels(), "--all")
+		err = i.awaitNoChannels(ctx, ConformanceNamespace)
 	}
 	if err == nil {
 		err = i.BuildAndApply(ctx, "test/conformance/broker.yaml")

@@ -12,7 +12,7 @@ type reported struct {
 	started, finished sent
 	// heard is true once an answer was delivered here, whatever its outcome.
 	heard bool
-	// heldUntil is when an answer need not be held back any longer, because an earlier bridge may have sent it.
+	// heldUntil is how long an answer is held back because an earlier bridge may have sent it; zero if it is not.
 	heldUntil time.Time
 	// settled is true once Keptn has counted everything that it needs, or no longer waits.
 	settled bool

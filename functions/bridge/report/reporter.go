@@ -151,7 +151,7 @@ func (r *Reporter) Deliver(ctx context.Context, answer protocol.Answer) (deliver
 		entry.note(count, now)
 		state := known{reported: *entry, count: count, timing: r.Timing, begun: r.begun, now: now}
 		state.handled = r.handled(state)
-		switch r.next(ctx, entry, state, answer) {
+		switch r.decide(ctx, entry, state, answer) {
 		case over:
 			entry.settled, entry.aborted = true, count.Standing == keptn.Aborted
 			continue
@@ -212,7 +212,7 @@ func (r *Reporter) Deliver(ctx context.Context, answer protocol.Answer) (deliver
 }
 
 // handled records which events of a task Keptn has counted. It returns when the latest of all events was sent that
-// Keptn counted at least Timing.Order ago; zero if there is none.
+// Keptn counted at least Timing.Order ago, zero before the first one.
 func (r *Reporter) handled(state known) (latest time.Time) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
@@ -238,9 +238,9 @@ func (r *Reporter) handled(state known) (latest time.Time) {
 	return r.progress[0].sentAt
 }
 
-// next returns the next step. Before an event that may have been sent already, it asks the archive: a published
-// event is waited for, and without an answer nothing is sent that Keptn could count twice.
-func (r *Reporter) next(ctx context.Context, entry *reported, state known, answer protocol.Answer) step {
+// decide returns the next step. Before it sends an event that may have been sent already, it asks the archive. It waits
+// for a published event, and without the archive's answer it sends nothing that Keptn could count twice.
+func (r *Reporter) decide(ctx context.Context, entry *reported, state known, answer protocol.Answer) step {
 	step := next(state, answer.Phase)
 	before, phase, counted, since := &entry.started, keptn.Started, state.count.Started, entry.triggeredAt
 	switch step {

@@ -45,7 +45,7 @@ var ErrBothActive = errors.New("job-executor-service and job-executor are subscr
 // maxValuesBytes bounds the values of a release.
 const maxValuesBytes = 1 << 20
 
-// Of plans the move of an installation. Its errors are values that cannot be read, and ErrBothActive.
+// Of returns the plan for moving an installation. It returns an error for values that cannot be read, and ErrBothActive.
 func Of(input Input) (Migration, error) {
 	if len(input.Values) > maxValuesBytes {
 		return Migration{}, fmt.Errorf("the values have %d bytes; the limit is %d", len(input.Values), maxValuesBytes)

@@ -6,11 +6,11 @@ import (
 	"net/http"
 	"time"
 
-	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
-	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/klog/v2"
 
 	"github.com/job-executor/job-executor/functions/cluster"
+	"github.com/job-executor/job-executor/functions/election"
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/jobsource"
 	"github.com/job-executor/job-executor/functions/telemetry"
@@ -28,16 +28,13 @@ func main() {
 		if err != nil {
 			return function.Program{}, err
 		}
-		leases, err := coordinationclient.NewForConfig(config)
-		if err != nil {
-			return function.Program{}, err
-		}
-		pods, err := coreclient.NewForConfig(config)
+		clients, err := kubernetes.NewForConfig(config)
 		if err != nil {
 			return function.Program{}, err
 		}
 		return jobsource.New(configuration, jobsource.Dependencies{
-			Kubernetes: client, Transport: http.DefaultTransport, Elector: configuration.Pod.Election(leases, pods, jobsource.Lease, signals.Log),
+			Kubernetes: client, Transport: http.DefaultTransport,
+			Elector:   &election.Election{Leases: clients.CoordinationV1(), Pods: clients.CoreV1(), Pod: configuration.Pod, Lease: jobsource.Lease, Log: signals.Log},
 			Telemetry: signals, Now: time.Now,
 		})
 	})

@@ -134,10 +134,10 @@ func (c *Client) Integrations(ctx context.Context, name string) ([]models.Integr
 	return slices.DeleteFunc(integrations, func(found models.Integration) bool { return found.Name != name }), nil
 }
 
-// maxConfigBytes bounds such a file.
+// maxConfigBytes bounds a configuration file.
 const maxConfigBytes = 1 << 20
 
-// Configurations returns the file of a path of all projects, stages and services, by project/stage/service.
+// Configurations returns the file at a path in all projects, stages and services, by project/stage/service.
 func (c *Client) Configurations(ctx context.Context, path string) (map[string][]byte, error) {
 	var answer models.Projects
 	if err := c.call(ctx, http.MethodGet, c.Endpoints.ControlPlane+"/project?"+url.Values{"pageSize": {strconv.Itoa(pageSize)}}.Encode(), nil, &answer, "projects", "totalCount"); err != nil {
@@ -165,7 +165,7 @@ func (c *Client) Configurations(ctx context.Context, path string) (map[string][]
 	return found, nil
 }
 
-// configuration returns the file of a scope itself, nil if the scope has none.
+// configuration returns the content of a scope's own file, nil if it does not exist.
 func (c *Client) configuration(ctx context.Context, scope ResourceScope, path string) ([]byte, error) {
 	body, err := c.Resource(ctx, scope, path)
 	if IsNotFound(err) {
