@@ -68,6 +68,8 @@ func TestMessageIsAnsweredByWhatBecameOfItsEvent(t *testing.T) {
 		// want are the answers, and origin is the reported origin.
 		want   []string
 		origin intake.Origin
+		// turn replaces a lane with a place.
+		turn intake.Turn
 	}{
 		{name: "a published event is acknowledged", deliveries: 1, want: []string{"ack after 0s"}, origin: intake.Published},
 		{
@@ -79,6 +81,14 @@ func TestMessageIsAnsweredByWhatBecameOfItsEvent(t *testing.T) {
 		{name: "a failed publication is retried", deliveries: 1, err: errDown, want: []string{"nak for 1s after 0s"}, origin: intake.Published},
 		{name: "pauses double", deliveries: 4, err: errDown, want: []string{"nak for 8s after 0s"}, origin: intake.Listed},
 		{name: "pauses end at a minute", deliveries: 90, err: errDown, want: []string{"nak for 1m0s after 0s"}, origin: intake.Listed},
+		{
+			name: "waiting for a place extends the deadline, too", deliveries: 1, want: []string{"in progress after 10s", "ack after 15s"}, origin: intake.Published,
+			turn: func(context.Context) (func(), bool) { time.Sleep(15 * time.Second); return func() {}, true },
+		},
+		{
+			name: "an event without a place is for the next bridge", deliveries: 1, want: []string{"nak for 0s after 0s"},
+			turn: func(context.Context) (func(), bool) { return nil, false },
+		},
 		{name: "an invalid message is dropped", content: "{", deliveries: 1, want: []string{"term after 0s"}},
 	}
 	for _, test := range tests {
@@ -88,9 +98,13 @@ func TestMessageIsAnsweredByWhatBecameOfItsEvent(t *testing.T) {
 				if test.content != "" {
 					received.content = []byte(test.content)
 				}
+				turn, ok := (&intake.Lanes{}).Queue("sh.keptn.event.test.triggered", len(content))
+				if test.turn != nil {
+					turn = test.turn
+				}
 				var origin intake.Origin
 				transport := &Transport{log: discard}
-				transport.receive(t.Context(), received, func(_ context.Context, taken event.Event, from intake.Origin) error {
+				transport.receive(t.Context(), received, turn, func(_ context.Context, taken event.Event, from intake.Origin) error {
 					if taken.ID() != task.TriggeredID {
 						return errors.New("another event")
 					}
@@ -98,7 +112,7 @@ func TestMessageIsAnsweredByWhatBecameOfItsEvent(t *testing.T) {
 					time.Sleep(test.takes)
 					return test.err
 				})
-				if difference := cmp.Diff(test.want, received.answers); difference != "" || origin != test.origin {
+				if difference := cmp.Diff(test.want, received.answers); difference != "" || origin != test.origin || !ok {
 					t.Errorf("taken for %v, answered (-want +got):\n%s", origin, difference)
 				}
 			})

@@ -143,7 +143,9 @@ func (t *Transport) consume(ctx context.Context, consumer jetstream.Consumer, in
 			t.settle(ctx, message.Ack)
 			return
 		}
-		leave, ok := in.Lanes.Enter(eventType)
+		// Not sent back as long as there is memory: NATS would redeliver all events of a burst at the same moments, with
+		// growing pauses.
+		turn, ok := in.Lanes.Queue(eventType, len(message.Data()))
 		if !ok {
 			delivery := uint64(1)
 			if metadata, err := message.Metadata(); err == nil {
@@ -152,10 +154,7 @@ func (t *Transport) consume(ctx context.Context, consumer jetstream.Consumer, in
 			t.settle(ctx, func() error { return message.NakWithDelay(intake.Backoff(delivery)) })
 			return
 		}
-		inFlight.Go(func() {
-			defer leave()
-			t.receive(ctx, message, in.Publish)
-		})
+		inFlight.Go(func() { t.receive(ctx, message, turn, in.Publish) })
 	}, jetstream.PullMaxMessages(intake.ConcurrentSends), jetstream.PullHeartbeat(pullHeartbeat), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 		select {
 		case doubts <- err:
@@ -196,13 +195,7 @@ func (t *Transport) lookForConsumer(ctx context.Context) error {
 	return nil
 }
 
-func (t *Transport) receive(ctx context.Context, message jetstream.Msg, publish intake.Publish) {
-	triggered, err := keptn.DecodeEvent(message.Data())
-	if err != nil {
-		t.log.WarnContext(ctx, "ignoring a message: not a CloudEvent", "subject", message.Subject(), "error", err)
-		t.settle(ctx, message.Term)
-		return
-	}
+func (t *Transport) receive(ctx context.Context, message jetstream.Msg, turn intake.Turn, publish intake.Publish) {
 	done := make(chan struct{})
 	defer close(done)
 	go func() {
@@ -217,6 +210,18 @@ func (t *Transport) receive(ctx context.Context, message jetstream.Msg, publish 
 			}
 		}
 	}()
+	leave, ok := turn(ctx)
+	if !ok {
+		t.settle(ctx, func() error { return message.NakWithDelay(0) }) // for the next bridge
+		return
+	}
+	defer leave()
+	triggered, err := keptn.DecodeEvent(message.Data())
+	if err != nil {
+		t.log.WarnContext(ctx, "ignoring a message: not a CloudEvent", "subject", message.Subject(), "error", err)
+		t.settle(ctx, message.Term)
+		return
+	}
 	origin, delivery := intake.Published, uint64(1)
 	if metadata, err := message.Metadata(); err != nil || metadata.NumDelivered > 1 {
 		// A process may have published the event and died before the acknowledgement. The task may be over.

@@ -104,6 +104,22 @@ func publishTo(t *testing.T, published jetstream.JetStream, name, id string) {
 	}
 }
 
+// awaitConsumer waits until the transport's consumer is in a state.
+func awaitConsumer(t *testing.T, published jetstream.JetStream, transport *Transport, is func(*jetstream.ConsumerInfo) bool) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		consumer, err := published.Consumer(t.Context(), stream, transport.durable)
+		if err == nil && is(consumer.CachedInfo()) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the consumer is in another state: %v", err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
 func isTriggered(eventType string) bool { return strings.HasSuffix(eventType, ".triggered") }
 
 func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
@@ -122,17 +138,7 @@ func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 	}()
 	consuming := func() {
 		t.Helper()
-		deadline := time.Now().Add(30 * time.Second)
-		for {
-			consumer, err := published.Consumer(t.Context(), stream, transport.durable)
-			if err == nil && consumer.CachedInfo().NumWaiting > 0 {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("no consumer: %v", err)
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
+		awaitConsumer(t, published, transport, func(consumer *jetstream.ConsumerInfo) bool { return consumer.NumWaiting > 0 })
 	}
 	publish := func(name, id string) {
 		t.Helper()
@@ -178,6 +184,50 @@ func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 		t.Error(err)
 	}
 	taker.await(t, "1 0", "2 0", "2 1", "3 0", "4 0", "5 0")
+}
+
+// More events than a lane has places are published one after the other, each at its first delivery: a redelivered
+// one would come after a pause that doubles.
+func TestBurstIsNotSentBack(t *testing.T) {
+	_, address := fixture.StartNATS(t, withStream(t.TempDir()))
+	published := makeStream(t, address)
+	transport, err := Connect(address, "job-executor-one", discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(transport.Close)
+	ctx, cancel := context.WithCancel(t.Context())
+	const burst = 5 * intake.ConcurrentSends
+	ready, full, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	entered, origins := make(chan struct{}, burst), make(chan intake.Origin, burst)
+	publish := func(_ context.Context, _ event.Event, origin intake.Origin) error {
+		entered <- struct{}{}
+		<-full
+		origins <- origin
+		return nil
+	}
+	go func() {
+		receiving := sync.OnceFunc(func() { close(ready) })
+		done <- transport.Receive(ctx, intake.Intake{Receiving: receiving, Wants: isTriggered, Lanes: &intake.Lanes{}, Publish: publish})
+	}()
+	<-ready
+	for index := range burst {
+		publishTo(t, published, "test", fmt.Sprint(index))
+	}
+	for range intake.ConcurrentSends {
+		<-entered
+	}
+	awaitConsumer(t, published, transport, func(consumer *jetstream.ConsumerInfo) bool { return consumer.NumAckPending == burst })
+	close(full)
+	for range burst {
+		if origin := <-origins; origin != intake.Published {
+			t.Fatal("an event was redelivered")
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }
 
 // JetStream stops delivering once so many events wait for an answer as a consumer may have, by

@@ -166,7 +166,7 @@ func TestPollerTakesTheOldestFirst(t *testing.T) {
 		taken := make(chan string, manyEvents)
 		lanes := &intake.Lanes{}
 		for range intake.ConcurrentSends - 1 { // one at a time
-			lanes.Enter("sh.keptn.event.test.triggered")
+			lanes.Wait(ctx, "sh.keptn.event.test.triggered")
 		}
 		poller := &Poller{
 			Metrics: &fixture.Metrics{},
