@@ -89,7 +89,7 @@ mutate: ## Mutate the code of ROOM=./functions/run, and list the mutations that 
 BROKER ?= in-memory
 
 .PHONY: e2e
-e2e: cluster-up ## End-to-end tests on a one-node cluster, which they start; RUN=TestName runs one; AUTHENTICATION=1 enables Knative's authentication-oidc, BROKER=natss keeps events in NATS JetStream
+e2e: cluster-up ## End-to-end tests on a one-node cluster, which they start; RUN=TestName runs one; AUTHENTICATION=1 enables Knative's authentication-oidc, BROKER=natss keeps events in NATS JetStream, PREVIOUS=v1.2.3 is what TestReleases upgrades from
 	$(CLUSTER) broker $(BROKER)
 	$(CLUSTER) exec go test -tags e2e -count=1 -timeout=60m $(if $(RUN),-run '$(RUN)') -v ./test/e2e
 

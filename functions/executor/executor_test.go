@@ -847,7 +847,8 @@ func TestJobHasAllThatTheTaskWants(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "others", Name: "job-" + triggeredID + "-000-001", Labels: labels,
 			Annotations: map[string]string{
-				"example.com/team": "shop",
+				"example.com/team":    "shop",
+				run.VersionAnnotation: "1",
 				run.TaskAnnotation: `{"triggeredID":"` + triggeredID + `","name":"test","context":"4ed578f6-1e1e-4a11-9b2e-9a7111760f5b",` +
 					`"gitCommitID":"f24899eb80016f64c4e420b4d2b3806b41c945cf","project":"seed","stage":"production","service":"svc",` +
 					`"labels":{"build-id":"17"},"triggeredAt":"2026-11-23T23:13:01Z"}`,

@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,8 @@ var (
 	}
 )
 
-func TestAnswersSurviveTheBroker(t *testing.T) {
+// answers returns an answer of each kind.
+func answers() map[string]Answer {
 	whole := Answer{
 		Task: task, Phase: keptn.Finished, At: noon,
 		Outcome: keptn.Outcome{
@@ -40,27 +42,56 @@ func TestAnswersSurviveTheBroker(t *testing.T) {
 		}},
 	}
 	started := Answer{Task: task, Phase: keptn.Started, At: noon, Outcome: keptn.Outcome{Message: "Task 'A' runs alpine"}}
-	for name, test := range map[string]struct {
-		answer    Answer
-		eventType string
-	}{
-		"finished, with everything": {whole, "sh.keptn.event.test.finished"},
-		"started":                   {started, "sh.keptn.event.test.started"},
-		"errored":                   {Errored(task, noon, "no"), "sh.keptn.event.test.finished"},
-		"an entry of the log":       {Log(task, noon, "no", keptn.RunSkip), "sh.keptn.log.error"},
-		"a cancelled run":           {Answer{Task: task, Phase: JobsCancelled, At: noon}, "sh.keptn.log.error"},
+	return map[string]Answer{
+		"finished, with everything": whole,
+		"started":                   started,
+		"errored":                   Errored(task, noon, "no"),
+		"an entry of the log":       Log(task, noon, "no", keptn.RunSkip),
+		"a cancelled run":           {Task: task, Phase: JobsCancelled, At: noon},
+	}
+}
+
+func TestAnswersSurviveTheBroker(t *testing.T) {
+	for name, eventType := range map[string]string{
+		"finished, with everything": "sh.keptn.event.test.finished",
+		"started":                   "sh.keptn.event.test.started",
+		"errored":                   "sh.keptn.event.test.finished",
+		"an entry of the log":       "sh.keptn.log.error",
+		"a cancelled run":           "sh.keptn.log.error",
 	} {
 		t.Run(name, func(t *testing.T) {
-			sent := test.answer.Event()
-			if err := sent.Validate(); err != nil || sent.Type() != test.eventType {
+			answer := answers()[name]
+			sent := answer.Event()
+			if err := sent.Validate(); err != nil || sent.Type() != eventType {
 				t.Fatalf("%v, type %s", err, sent.Type())
 			}
 			sent.SetExtension("knativearrivaltime", "2026-11-24T12:00:00Z") // by the Broker
 			got, err := ParseAnswer(sent)
-			if difference := cmp.Diff(test.answer, got); err != nil || difference != "" {
+			if difference := cmp.Diff(answer, got); err != nil || difference != "" {
 				t.Errorf("%v (-want +got):\n%s", err, difference)
 			}
 		})
+	}
+}
+
+// The file has each answer as the event of the release at 86859fa, before events had versions and receivers.
+func TestAnswersOfAnEarlierReleaseAreRead(t *testing.T) {
+	content, err := os.ReadFile("testdata/before-versions.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var events map[string]event.Event
+	if err := json.Unmarshal(content, &events); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]Answer{}
+	for name, received := range events {
+		if got[name], err = ParseAnswer(received); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if difference := cmp.Diff(answers(), got); difference != "" {
+		t.Errorf("(-want +got):\n%s", difference)
 	}
 }
 

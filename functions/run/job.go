@@ -50,8 +50,13 @@ func SelectorOf(installation string) string {
 	return Selector + "," + InstanceLabel + "=" + installation
 }
 
+// Version is the version of a Job's labels and annotations. A release increases it if earlier ones would misunderstand its Jobs.
+const Version = "1"
+
 // Annotations of a Job. Tasks cannot set annotations below job-executor.github.io (jobconfig).
 const (
+	// VersionAnnotation is the Version. The Jobs of the first release have none.
+	VersionAnnotation = "job-executor.github.io/version"
 	// TaskAnnotation is the Keptn task as JSON: everything that an answer needs.
 	TaskAnnotation = "job-executor.github.io/task"
 	// ActionNameAnnotation and TaskNameAnnotation are the names in job/config.yaml. Labels have them truncated

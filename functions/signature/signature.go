@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,12 +23,17 @@ import (
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
 
-// The attributes of a signed event (CloudEvents, extensions Verifiability and Expiry Time).
+// The attributes of a signed event (CloudEvents, extensions Verifiability and Expiry Time), and its version.
 const (
 	MaterialExtension = "dssematerial"
 	SignedExtension   = "signedextattrs"
 	ExpiryExtension   = "expirytime"
+	VersionExtension  = "protocolversion"
 )
+
+// Version is the version of the events between functions. A release increases it if earlier ones would misunderstand its
+// events. They read any event of a lower version, or without one.
+const Version = 1
 
 const (
 	payloadType = "https://cloudevents.io/verifiability/dsse/v0.1"
@@ -42,6 +48,9 @@ const (
 
 // ErrUnproven means that an event has no valid signature of a function that may send it.
 var ErrUnproven = errors.New("nothing proves that the event comes from a function that may send it")
+
+// ErrNewer means that an event has a higher version. It is retriable, because functions are upgraded one after the other.
+var ErrNewer = errors.New("the event comes from a later release; upgrade this function")
 
 // ErrNoKeys means that keys are missing. The bridge creates them at installation, and Kubernetes takes up to a
 // minute to mount them into running pods.
@@ -70,14 +79,19 @@ type Party struct {
 // Sign signs an event with all attributes except the trace context, which changes on the way. It returns
 // ErrNoKeys, or an error if the key cannot be read.
 func (p *Party) Sign(outgoing event.Event) (event.Event, error) {
+	outgoing = outgoing.Clone()
+	outgoing.SetExtension(VersionExtension, strconv.Itoa(Version))
+	return p.sign(outgoing)
+}
+
+func (p *Party) sign(signed event.Event) (event.Event, error) {
 	keys, err := p.Keys.Keys()
 	if err != nil {
-		return event.Event{}, fmt.Errorf("sign event %s: %w", outgoing.ID(), err)
+		return event.Event{}, fmt.Errorf("sign event %s: %w", signed.ID(), err)
 	}
 	if keys.Private == nil {
-		return event.Event{}, fmt.Errorf("sign event %s: %w", outgoing.ID(), ErrNoKeys)
+		return event.Event{}, fmt.Errorf("sign event %s: %w", signed.ID(), ErrNoKeys)
 	}
-	signed := outgoing.Clone()
 	signed.SetExtension(MaterialExtension, nil)
 	signed.SetExtension(SignedExtension, nil)
 	signed.SetExtension(ExpiryExtension, p.Now().Add(Lifetime).UTC().Format(time.RFC3339))
@@ -90,14 +104,14 @@ func (p *Party) Sign(outgoing event.Event) (event.Event, error) {
 	slices.Sort(names)
 	digest, err := digestOf(signed, names)
 	if err != nil {
-		return event.Event{}, fmt.Errorf("sign event %s: %w", outgoing.ID(), err)
+		return event.Event{}, fmt.Errorf("sign event %s: %w", signed.ID(), err)
 	}
 	content, err := json.Marshal(envelope{
 		PayloadType: payloadType, Payload: digest,
 		Signatures: []keySignature{{KeyID: string(keys.Own), Sig: ed25519.Sign(keys.Private, preAuthenticationEncoding(digest))}},
 	})
 	if err != nil {
-		return event.Event{}, fmt.Errorf("encode the signature of event %s: %w", outgoing.ID(), err)
+		return event.Event{}, fmt.Errorf("encode the signature of event %s: %w", signed.ID(), err)
 	}
 	signed.SetExtension(SignedExtension, strings.Join(names, ","))
 	signed.SetExtension(MaterialExtension, base64.StdEncoding.EncodeToString(content))
@@ -105,7 +119,8 @@ func (p *Party) Sign(outgoing event.Event) (event.Event, error) {
 }
 
 // Verify returns the signed part of an event, with the signature, so that it can be verified again. It returns
-// ErrUnproven if the signature is missing or invalid, and ErrNoKeys if no keys are known.
+// ErrUnproven if the signature is missing or invalid, ErrNewer if the event has a higher version, and ErrNoKeys if
+// no keys are known.
 func (p *Party) Verify(received event.Event) (event.Event, error) {
 	keys, err := p.Keys.Keys()
 	if err != nil {
@@ -160,6 +175,9 @@ func verify(received event.Event, keys Keys, from []Name, now time.Time) (event.
 	expiry, err := time.Parse(time.RFC3339, text(verified, ExpiryExtension))
 	if err != nil || now.After(expiry.Add(clockSkew)) {
 		return unproven("it has expired")
+	}
+	if version, err := strconv.Atoi(text(verified, VersionExtension)); err == nil && version > Version {
+		return event.Event{}, fmt.Errorf("%w: it has version %d, and this function reads %d", ErrNewer, version, Version)
 	}
 	return verified, nil
 }

@@ -114,7 +114,7 @@ func TestWhatIsSignedIsVerifiedAfterItsWay(t *testing.T) {
 	}
 	want := map[string]any{
 		"triggeredid": "2", "runended": "true", "attempt": "3", ExpiryExtension: "2026-11-24T13:00:00Z",
-		SignedExtension: "attempt,expirytime,runended,triggeredid", MaterialExtension: signed.Extensions()[MaterialExtension],
+		VersionExtension: "1", SignedExtension: "attempt,expirytime,protocolversion,runended,triggeredid", MaterialExtension: signed.Extensions()[MaterialExtension],
 	}
 	if difference := cmp.Diff(want, verified.Extensions()); difference != "" {
 		t.Errorf("attributes (-want +got):\n%s", difference)
@@ -215,6 +215,37 @@ func TestSignatureHoldsUntilTheClocksMayDiffer(t *testing.T) {
 	}
 	if _, err := at(fixture.Noon.Add(Lifetime+clockSkew), keys[Bridge]).Verify(signed); err != nil {
 		t.Errorf("got %v at the last moment", err)
+	}
+}
+
+func TestEventsOfOtherReleases(t *testing.T) {
+	keys := keysOf(t)
+	for name, test := range map[string]struct {
+		version any
+		want    error
+	}{
+		"of a release without versions": {nil, nil},
+		"of this version":               {"1", nil},
+		"of an earlier version":         {"0", nil},
+		"of a later version":            {"2", ErrNewer},
+	} {
+		t.Run(name, func(t *testing.T) {
+			outgoing := finished()
+			outgoing.SetExtension(VersionExtension, test.version)
+			signed, err := at(fixture.Noon, keys[Watcher]).sign(outgoing)
+			if err != nil {
+				t.Fatal(err)
+			}
+			handled := false
+			handle := at(fixture.Noon, keys[Bridge]).Handler(func(context.Context, event.Event) (*event.Event, error) {
+				handled = true
+				return nil, nil
+			})
+			_, err = handle(t.Context(), sent(t, signed))
+			if !errors.Is(err, test.want) || function.IsPermanent(err) || handled != (test.want == nil) {
+				t.Errorf("got %v, handled: %t", err, handled)
+			}
+		})
 	}
 }
 

@@ -16,12 +16,16 @@ import (
 )
 
 // A release installs without Go and ko, replaces another one while tasks run, and is replaced by it. Nothing is left of it once it is
-// deleted.
+// deleted. The other one is the same code with another version, or the code at the commit PREVIOUS.
 func TestReleases(t *testing.T) {
 	installed := connect(t)
 	reinstallAfter(t, installed)
 	former, newer := t.TempDir(), t.TempDir()
-	must(t, installed.Release(t.Context(), former, "v0.0.1-test"))
+	if commit := os.Getenv("PREVIOUS"); commit != "" {
+		must(t, installed.ReleaseAt(t.Context(), commit, former, "v0.0.1-test"))
+	} else {
+		must(t, installed.Release(t.Context(), former, "v0.0.1-test"))
+	}
 	must(t, installed.Release(t.Context(), newer, "v0.0.2-test"))
 	namesEverythingByDigest(t, newer)
 	must(t, installed.InstallRelease(t.Context(), former))

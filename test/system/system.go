@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -151,6 +152,19 @@ func (i *Installation) awaitConfig(ctx context.Context) error {
 // Release builds a release into a directory.
 func (i *Installation) Release(ctx context.Context, directory, version string) error {
 	return i.command(ctx, "go", "run", "./test/release", "--directory", directory, "--version", version, "--platforms", runtime.GOOS+"/"+runtime.GOARCH)
+}
+
+// ReleaseAt is Release for an earlier commit of the repository.
+func (i *Installation) ReleaseAt(ctx context.Context, commit, directory, version string) (err error) {
+	within := *i
+	within.repository = filepath.Join(directory, "repository")
+	if err := i.command(ctx, "git", "worktree", "add", "--force", "--detach", within.repository, commit); err != nil {
+		return err
+	}
+	defer func() {
+		err = errors.Join(err, i.command(context.WithoutCancel(ctx), "git", "worktree", "remove", "--force", within.repository))
+	}()
+	return within.Release(ctx, directory, version)
 }
 
 // InstallRelease applies a release with kubectl alone, and waits until the functions run its images.

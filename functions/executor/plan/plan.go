@@ -346,6 +346,7 @@ func (p Plan) job(action jobconfig.MatchedAction, taskIndex int, task jobconfig.
 	if annotations == nil {
 		annotations = map[string]string{}
 	}
+	annotations[run.VersionAnnotation] = run.Version
 	annotations[run.TaskAnnotation] = keptnTask
 	annotations[run.ActionNameAnnotation] = action.Name
 	annotations[run.TaskNameAnnotation] = task.Name
