@@ -22,6 +22,8 @@ import (
 // Configuration is the bridge's environment.
 type Configuration struct {
 	Broker function.Sink
+	// OwnExecutors are the tasks with an executor of their own. All others share one.
+	OwnExecutors []string `env:"OWN_EXECUTORS" envDefault:"deployment,test,release,rollback,action,get-sli"`
 	// TraceURL is the address of a trace in a viewer, with {traceID} as a placeholder; empty for no links.
 	TraceURL     string `env:"TRACE_URL"`
 	Keptn        KeptnConfiguration

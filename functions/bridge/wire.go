@@ -195,7 +195,8 @@ func New(configuration Configuration, dependencies Dependencies, connections Con
 		return function.Program{}, err
 	}
 	inbox := &intake.Inbox{
-		Broker: broker, Counter: counter, Reporter: reporter, Subscriptions: subscriptions, Runs: active, Metrics: metrics, Source: source, Page: configuration.Keptn.page(),
+		Broker: broker, Counter: counter, Reporter: reporter, Subscriptions: subscriptions, Runs: active, Metrics: metrics, Source: source,
+		OwnExecutors: configuration.OwnExecutors, Page: configuration.Keptn.page(),
 		Resend: timing.ResyncInterval, Tracer: tracer, Now: now, Log: log,
 	}
 	lanes := &intake.Lanes{}

@@ -63,6 +63,7 @@ func (a Answer) Event() event.Event {
 	answer.SetTime(a.At)
 	answer.SetExtension(keptn.ContextExtension, a.Task.Context)
 	answer.SetExtension(keptn.TriggeredIDExtension, a.Task.TriggeredID)
+	answer.SetExtension(ReceiverExtension, ReceiverOf(answer.Type()))
 	// Strings, numbers and times, and maps and lists of them, always encode.
 	_ = answer.SetData(event.ApplicationJSON, a)
 	return answer

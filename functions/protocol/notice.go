@@ -123,6 +123,9 @@ func noticed(eventType, source, id string, at time.Time, notice Notice) event.Ev
 	created.SetType(eventType)
 	created.SetSource(source)
 	created.SetTime(at)
+	if receiver := ReceiverOf(eventType); receiver != "" {
+		created.SetExtension(ReceiverExtension, receiver)
+	}
 	// The task is valid JSON, and everything else always encodes.
 	_ = created.SetData(event.ApplicationJSON, notice)
 	var task keptn.Task

@@ -37,6 +37,9 @@ func forged(name, url, eventType string, data any, attributes map[string]string)
 		"Content-Type": "application/json", "Ce-Specversion": "1.0", "Ce-Type": eventType, "Ce-Source": keptn.Source,
 		"Ce-Id": "forged-" + strings.ReplaceAll(name, " ", "-"),
 	}
+	if receiver := protocol.ReceiverOf(eventType); receiver != "" {
+		header["Ce-"+protocol.ReceiverExtension] = receiver
+	}
 	for attribute, value := range attributes {
 		header["Ce-"+attribute] = value
 	}

@@ -21,6 +21,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/job-executor/job-executor/functions/cli/jaeger"
+	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/system"
@@ -751,7 +752,7 @@ func TestUndeliverableTaskEndsWithTheReason(t *testing.T) {
 	project, keptnContext := begin(t, installed, []string{"unheard"}, nil)
 	var triggered map[string]any
 	must(t, json.Unmarshal(triggeredEvent(t, installed, keptnContext, "unheard").Raw, &triggered))
-	triggered["gitcommitid"], triggered["keptntask"] = strings.Repeat("d", 40), "unheard"
+	triggered["gitcommitid"], triggered[protocol.ReceiverExtension] = strings.Repeat("d", 40), protocol.ReceiverCustom
 	content, err := json.Marshal(triggered)
 	must(t, err)
 	must(t, installed.SendToBroker(t.Context(), content))

@@ -20,7 +20,7 @@ import (
 	duckv1 "knative.dev/eventing/pkg/apis/duck/v1"
 	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
 	"knative.dev/eventing/pkg/eventfilter"
-	"knative.dev/eventing/pkg/eventfilter/subscriptionsapi"
+	"knative.dev/eventing/pkg/eventfilter/attributes"
 	pkgduckv1 "knative.dev/pkg/apis/duck/v1"
 )
 
@@ -57,7 +57,7 @@ type Delivery struct {
 
 type subscription struct {
 	name           string
-	passes         func(context.Context, event.Event) bool
+	filter         eventfilter.Filter
 	subscriber     string
 	deadLetterSink string
 	retries        int
@@ -89,11 +89,12 @@ func NewBroker(url string, triggers []eventingv1.Trigger, transport http.RoundTr
 }
 
 func newSubscription(trigger *eventingv1.Trigger) (subscription, error) {
-	passes, err := all(trigger.Spec.Filters)
-	if err != nil {
-		return subscription{}, err
+	if trigger.Spec.Filter == nil || len(trigger.Spec.Filters) > 0 {
+		return subscription{}, errors.New("not every Broker knows its filters; use spec.filter")
 	}
-	subscribed := subscription{name: trigger.Name, passes: passes, subscriber: address(trigger.Spec.Subscriber, trigger.Namespace)}
+	subscribed := subscription{
+		name: trigger.Name, filter: attributes.NewAttributesFilter(trigger.Spec.Filter.Attributes), subscriber: address(trigger.Spec.Subscriber, trigger.Namespace),
+	}
 	delivery := trigger.Spec.Delivery
 	if delivery == nil {
 		return subscribed, nil
@@ -143,76 +144,6 @@ func address(destination pkgduckv1.Destination, namespace string) string {
 	return base
 }
 
-// all returns a filter that combines Knative's own filters. (Knative's own all and any reorder themselves in
-// goroutines and race with their use.)
-func all(filters []eventingv1.SubscriptionsAPIFilter) (func(context.Context, event.Event) bool, error) {
-	var parts []func(context.Context, event.Event) bool
-	for _, filter := range filters {
-		part, err := one(filter)
-		if err != nil {
-			return nil, err
-		}
-		parts = append(parts, part)
-	}
-	return func(ctx context.Context, candidate event.Event) bool {
-		for _, passes := range parts {
-			if !passes(ctx, candidate) {
-				return false
-			}
-		}
-		return true
-	}, nil
-}
-
-func one(filter eventingv1.SubscriptionsAPIFilter) (func(context.Context, event.Event) bool, error) {
-	var made eventfilter.Filter
-	var err error
-	switch {
-	case len(filter.Exact) > 0:
-		made, err = subscriptionsapi.NewExactFilter(filter.Exact)
-	case len(filter.Prefix) > 0:
-		made, err = subscriptionsapi.NewPrefixFilter(filter.Prefix)
-	case len(filter.Suffix) > 0:
-		made, err = subscriptionsapi.NewSuffixFilter(filter.Suffix)
-	case filter.CESQL != "":
-		made, err = subscriptionsapi.NewCESQLFilter(filter.CESQL)
-	case len(filter.All) > 0:
-		return all(filter.All)
-	case len(filter.Any) > 0:
-		return anyOf(filter.Any)
-	case filter.Not != nil:
-		passes, err := one(*filter.Not)
-		return func(ctx context.Context, candidate event.Event) bool { return !passes(ctx, candidate) }, err
-	default:
-		err = errors.New("a filter that is none of Knative's")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("create a filter: %w", err)
-	}
-	return func(ctx context.Context, candidate event.Event) bool {
-		return made.Filter(ctx, candidate) == eventfilter.PassFilter
-	}, nil
-}
-
-func anyOf(filters []eventingv1.SubscriptionsAPIFilter) (func(context.Context, event.Event) bool, error) {
-	var parts []func(context.Context, event.Event) bool
-	for _, filter := range filters {
-		part, err := one(filter)
-		if err != nil {
-			return nil, err
-		}
-		parts = append(parts, part)
-	}
-	return func(ctx context.Context, candidate event.Event) bool {
-		for _, passes := range parts {
-			if passes(ctx, candidate) {
-				return true
-			}
-		}
-		return false
-	}, nil
-}
-
 // ServeHTTP receives an event.
 func (b *Broker) ServeHTTP(writer http.ResponseWriter, request *http.Request) {
 	if request.Method != http.MethodPost {
@@ -254,7 +185,7 @@ func (b *Broker) fanOut(ctx context.Context, received event.Event, hops int32) b
 			group.Go(func() { failures[index] = b.misread(ctx, trigger, received.Clone()) })
 			continue
 		}
-		if !trigger.passes(ctx, received) {
+		if trigger.filter.Filter(ctx, received) == eventfilter.FailFilter {
 			continue
 		}
 		failures[index] = ErrReset // unless the delivery ends

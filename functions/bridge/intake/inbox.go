@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -31,6 +32,8 @@ type Inbox struct {
 	Runs          Runs
 	Metrics       Metrics
 	Source        string
+	// OwnExecutors are the tasks with an executor of their own.
+	OwnExecutors []string
 	// Page is the address of Keptn's page, empty if unknown.
 	Page string
 	// Fail answers a task with an error if its event can never be published.
@@ -279,6 +282,19 @@ func checkAttributes(task keptn.Task) error {
 	return nil
 }
 
+// ForTriggers returns a task's event with the attributes by which Triggers filter, given the tasks with an executor of
+// their own.
+func ForTriggers(triggered event.Event, task keptn.Task, ownExecutors []string) event.Event {
+	outgoing := triggered.Clone()
+	for name, value := range task.Attributes() {
+		outgoing.SetExtension(name, value)
+	}
+	if !task.Observed && !slices.Contains(ownExecutors, task.Name) {
+		outgoing.SetExtension(protocol.ReceiverExtension, protocol.ReceiverCustom)
+	}
+	return outgoing
+}
+
 func (i *Inbox) send(ctx context.Context, task keptn.Task, triggered event.Event) (err error) {
 	if err := checkAttributes(task); err != nil {
 		return err
@@ -292,11 +308,7 @@ func (i *Inbox) send(ctx context.Context, task keptn.Task, triggered event.Event
 	}()
 	ctx, span := telemetry.StartSend(ctx, i.Tracer, task, triggered, telemetry.ToBroker)
 	defer span.End()
-	outgoing := triggered.Clone()
-	for name, value := range task.Attributes() {
-		outgoing.SetExtension(name, value)
-	}
-	if err := i.Broker.Send(ctx, outgoing); err != nil {
+	if err := i.Broker.Send(ctx, ForTriggers(triggered, task, i.OwnExecutors)); err != nil {
 		telemetry.Note(span, "not accepted; retrying", err)
 		return fmt.Errorf("publish event %s: %w", triggered.ID(), err)
 	}

@@ -205,17 +205,27 @@ func TestPublishedEventIsTakenAlthoughItWasListedTooEarly(t *testing.T) {
 }
 
 func TestInboxAddsAttributesAndLeavesTheRest(t *testing.T) {
-	broker := &fixture.Broker{}
-	sent := triggered(task)
-	if err := newInbox(broker, &fixture.Counter{}).Publish(t.Context(), sent, Published); err != nil {
-		t.Fatal(err)
-	}
-	want := sent.Clone()
-	for name, value := range map[string]string{"keptnproject": "p", "keptnstage": "s", "keptnservice": "v", "keptntask": "test", "triggeredwithin": "none"} {
-		want.SetExtension(name, value)
-	}
-	if difference := cmp.Diff(want.String(), broker.Taken[0].String()); difference != "" {
-		t.Errorf("(-want +got):\n%s", difference)
+	for name, own := range map[string][]string{"a task with an executor of its own": {"deployment", "test"}, "any other task": {"deployment"}} {
+		t.Run(name, func(t *testing.T) {
+			broker := &fixture.Broker{}
+			sent := triggered(task)
+			inbox := newInbox(broker, &fixture.Counter{})
+			inbox.OwnExecutors = own
+			if err := inbox.Publish(t.Context(), sent, Published); err != nil {
+				t.Fatal(err)
+			}
+			want := sent.Clone()
+			attributes := map[string]string{"keptnproject": "p", "keptnstage": "s", "keptnservice": "v", "keptntask": "test", "triggeredwithin": "none"}
+			if len(own) == 1 {
+				attributes["receiver"] = "executor-custom"
+			}
+			for name, value := range attributes {
+				want.SetExtension(name, value)
+			}
+			if difference := cmp.Diff(want.String(), broker.Taken[0].String()); difference != "" {
+				t.Errorf("(-want +got):\n%s", difference)
+			}
+		})
 	}
 }
 
