@@ -14,13 +14,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/system"
 )
 
 const (
 	installLimit = 20 * time.Minute
-	stepLimit    = 10 * time.Minute
+	stepLimit    = 15 * time.Minute
 	zeroLimit    = 4 * time.Minute
 	stage        = "bench"
 	sequence     = "pipeline"
@@ -164,15 +165,16 @@ type bench struct {
 	project   string
 	broker    string
 	services  int
+	// namespace and selector are those of the Jobs.
+	namespace, selector string
 }
 
-// configuration runs a container that does nothing.
+// configuration runs a container that does nothing, in a form that the job-executor-service reads, too.
 const configuration = `apiVersion: v2
 actions:
   - name: Bench
-    event: ` + task + `.triggered
-    image: busybox
-    cmd: ["true"]
+    events: [{name: sh.keptn.event.` + task + `.triggered}, {name: sh.keptn.event.` + formerTask + `.triggered}]
+    tasks: [{name: Bench, image: busybox, cmd: ["true"]}]
 `
 
 // prepare installs everything and creates a project.
@@ -211,6 +213,7 @@ func prepare(ctx context.Context, installed *system.Installation) (*bench, error
 	}
 	return &bench{
 		installed: installed, moments: seen, project: project, broker: "http://" + address + "/bench/bench", services: 1,
+		namespace: system.JobsNamespace, selector: run.Selector,
 		report: &report{Date: time.Now().UTC(), Machine: fmt.Sprintf("%d cores, %s/%s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH)},
 	}, nil
 }

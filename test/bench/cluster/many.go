@@ -44,14 +44,45 @@ func (b *bench) bursts(ctx context.Context, atOnce, caughtUp int) (err error) {
 	if _, err := b.sequences(ctx, 1); err != nil { // it warms them
 		return err
 	}
-	if err := b.atOnce(ctx, atOnce); err != nil {
+	former, remove, err := b.former(ctx)
+	defer afterwards(ctx, &err, remove)
+	if err != nil {
 		return err
 	}
+	if err := former.formerLatencies(ctx); err != nil {
+		return err
+	}
+	var ours, theirs burst
+	for range rounds {
+		if err := former.burst(ctx, atOnce, &theirs); err != nil {
+			return err
+		}
+		if err := b.burst(ctx, atOnce, &ours); err != nil {
+			return err
+		}
+	}
+	of := fmt.Sprintf(", %d in a burst", atOnce)
+	b.reportBurst(formerName+": ", of, theirs)
+	b.reportBurst("", of, ours)
+	b.report.add("events that become Jobs"+of, perSecond, formerName+": events that become Jobs"+of, ours.created...)
 	return b.catchUp(ctx, caughtUp)
 }
 
-// atOnce triggers many sequences at once, and ends them once all have been started.
-func (b *bench) atOnce(ctx context.Context, count int) error {
+// rounds is how often bursts are measured, in turn.
+const rounds = 3
+
+// burst is what was measured in bursts.
+type burst struct {
+	// triggered, created and started are rates, a value for each burst.
+	triggered, created, started []float64
+	// waits are milliseconds from the trigger until the Job, a value for each event.
+	waits []float64
+	// programs are the CPU milliseconds per event, by program, a value for each burst.
+	programs map[string][]float64
+}
+
+// burst triggers many sequences at once, and ends them once all have been started.
+func (b *bench) burst(ctx context.Context, count int, measured *burst) error {
 	if err := b.addServices(ctx, count); err != nil {
 		return err
 	}
@@ -73,15 +104,28 @@ func (b *bench) atOnce(ctx context.Context, count int) error {
 	if err := b.moments.await(ctx, stepLimit, contexts, started); err != nil {
 		return err
 	}
-	began, of := b.moments.first(contexts, triggered), fmt.Sprintf(", %d in a burst", count)
-	b.report.add("events that Keptn triggers"+of, perSecond, "", b.rate(contexts, began, triggered))
-	b.rates(contexts, began, of)
-	b.report.add("triggered to a Job"+of, "ms", "", b.moments.milliseconds(contexts, triggered, created)...)
-	programs := after.since(used)
-	for _, name := range slices.Sorted(maps.Keys(programs)) {
-		b.report.add("CPU of "+name+" per event"+of, "ms", "", programs[name]*1000/float64(count))
+	began := b.moments.first(contexts, triggered)
+	measured.triggered = append(measured.triggered, b.rate(contexts, began, triggered))
+	measured.created = append(measured.created, b.rate(contexts, began, created))
+	measured.started = append(measured.started, b.rate(contexts, began, started))
+	measured.waits = append(measured.waits, b.moments.milliseconds(contexts, triggered, created)...)
+	if measured.programs == nil {
+		measured.programs = map[string][]float64{}
+	}
+	for name, seconds := range after.since(used) {
+		measured.programs[name] = append(measured.programs[name], seconds*1000/float64(count))
 	}
 	return b.endAll(ctx, contexts)
+}
+
+// reportBurst reports the bursts of a service.
+func (b *bench) reportBurst(service, of string, measured burst) {
+	b.report.add(service+"events that Keptn triggers"+of, perSecond, "", measured.triggered...)
+	b.rates(service, of, measured.created, measured.started)
+	b.report.add(service+"triggered to a Job"+of, "ms", "", measured.waits...)
+	for _, name := range slices.Sorted(maps.Keys(measured.programs)) {
+		b.report.add(service+"CPU of "+name+" per event"+of, "ms", "", measured.programs[name]...)
+	}
 }
 
 // catchUp triggers many sequences without a bridge, and measures how fast a new bridge catches up.
@@ -106,7 +150,8 @@ func (b *bench) catchUp(ctx context.Context, count int) error {
 	if err := b.moments.await(ctx, stepLimit, contexts, started); err != nil {
 		return err
 	}
-	b.rates(contexts, back, fmt.Sprintf(", %d after the bridge was away", count))
+	of := fmt.Sprintf(", %d after the bridge was away", count)
+	b.rates("", of, []float64{b.rate(contexts, back, created)}, []float64{b.rate(contexts, back, started)})
 	after, err := b.cgroups(ctx)
 	if err != nil {
 		return err
@@ -129,17 +174,17 @@ func (b *bench) rate(contexts []string, since time.Time, what string) float64 {
 	return float64(len(contexts)) / b.moments.last(contexts, what).Sub(since).Seconds()
 }
 
-// rates reports how fast events became Jobs, and were started.
-func (b *bench) rates(contexts []string, since time.Time, when string) {
+// rates compares how fast events became Jobs of a service and were started.
+func (b *bench) rates(service, when string, created, started []float64) {
 	for _, limit := range []string{bareLoop, peer} {
-		b.report.add("events that become Jobs"+when, perSecond, limit, b.rate(contexts, since, created))
+		b.report.add(service+"events that become Jobs"+when, perSecond, limit, created...)
 	}
-	b.report.add("events that are started"+when, perSecond, bareLoop, b.rate(contexts, since, started))
+	b.report.add(service+"events that are started"+when, perSecond, bareLoop, started...)
 }
 
 // endAll deletes all Jobs and waits until all sequences have ended.
 func (b *bench) endAll(ctx context.Context, contexts []string) error {
-	if err := b.deleteJobs(ctx, system.JobsNamespace, run.Selector); err != nil {
+	if err := b.deleteJobs(ctx, b.namespace, b.selector); err != nil {
 		return err
 	}
 	return b.moments.await(ctx, stepLimit, contexts, finished)

@@ -108,7 +108,7 @@ func watchAll(ctx context.Context, installed *system.Installation) (*moments, er
 		return nil, fmt.Errorf("connect to Keptn's NATS: %w", err)
 	}
 	context.AfterFunc(ctx, connection.Close)
-	if _, err := connection.Subscribe("sh.keptn.event."+task+".>", func(message *nats.Msg) {
+	if _, err := connection.Subscribe("sh.keptn.event.*.*", func(message *nats.Msg) {
 		var event struct {
 			Context string `json:"shkeptncontext"`
 		}
@@ -122,7 +122,7 @@ func watchAll(ctx context.Context, installed *system.Installation) (*moments, er
 		return nil, fmt.Errorf("subscribe to Keptn's events: %w", err)
 	}
 	// An informer lists again after an interrupted watch.
-	factory := informers.NewSharedInformerFactoryWithOptions(installed.Kubernetes, 0, informers.WithNamespace(system.JobsNamespace),
+	factory := informers.NewSharedInformerFactoryWithOptions(installed.Kubernetes, 0,
 		informers.WithTweakListOptions(func(options *metav1.ListOptions) { options.LabelSelector = run.ContextLabel }))
 	look := func(object any) {
 		if job, ok := object.(*batchv1.Job); ok {
