@@ -3,8 +3,10 @@
 GOLANGCI_LINT_VERSION = v2.6.2
 GREMLINS_VERSION = v0.6.0
 GOVULNCHECK_VERSION = v1.9.0
+COSIGN_VERSION = v2.6.5
 CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/job-executor
 LINT = $(CACHE)/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangci-lint
+COSIGN = $(CACHE)/cosign-$(COSIGN_VERSION)/cosign
 CLUSTER = go -C test/cluster run .
 # ko and the test cluster compile with the same flags, so that nothing compiles twice.
 export CGO_ENABLED ?= 0
@@ -20,8 +22,8 @@ demo: ## Show a Keptn sequence in one process; ARGS="--config my/job/config.yaml
 	@go run ./test/demo $(ARGS)
 
 .PHONY: demo-cluster
-demo-cluster: cluster-up ## Show the sequence on a one-node cluster, which it starts
-	$(CLUSTER) exec go run ./test/demo/cluster
+demo-cluster: cluster-up ## Show the sequence on a one-node cluster, which it starts; ARGS as for demo, but for --setting and --verbose
+	$(CLUSTER) exec go run ./test/demo/cluster $(ARGS)
 
 .PHONY: test
 test: unit $(if $(RUN),,lint simulate) ## Unit tests, whole sequences in one process, lint, and a few simulations; RUN=TestName runs one test
@@ -89,9 +91,9 @@ mutate: ## Mutate the code of ROOM=./functions/run, and list the mutations that 
 BROKER ?= in-memory
 
 .PHONY: e2e
-e2e: cluster-up ## End-to-end tests on a one-node cluster, which they start; RUN=TestName runs one; AUTHENTICATION=1 enables Knative's authentication-oidc, BROKER=natss keeps events in NATS JetStream, PREVIOUS=v1.2.3 is what TestReleases upgrades from
+e2e: cluster-up $(if $(or $(findstring Releases,$(RUN)),$(if $(RUN),,all)),$(COSIGN)) ## End-to-end tests on a one-node cluster, which they start; RUN=TestName runs one; AUTHENTICATION=1 enables Knative's authentication-oidc, BROKER=natss keeps events in NATS JetStream, PREVIOUS=v1.2.3 is what TestReleases upgrades from
 	$(CLUSTER) broker $(BROKER)
-	$(CLUSTER) exec go test -tags e2e -count=1 -timeout=60m $(if $(RUN),-run '$(RUN)') -v ./test/e2e
+	COSIGN=$(COSIGN) $(CLUSTER) exec go test -tags e2e -count=1 -timeout=60m $(if $(RUN),-run '$(RUN)') -v ./test/e2e
 
 # The seed decides what is killed, stopped and delayed, and in which order.
 MINUTES ?= 10
@@ -127,9 +129,15 @@ cluster-down: ## Stop the cluster; only the cache of builds remains
 RELEASE ?= release
 VERSION ?= $(shell git describe --tags --always --dirty)
 
+# Without KEY, nothing is signed.
+KEY ?=
+
 .PHONY: release
-release: ## Build the images of VERSION=v1.2.3 into KO_DOCKER_REPO, and everything else of the release into RELEASE=release
-	go run ./test/release --version "$(VERSION)" --directory "$(RELEASE)"
+release: $(if $(KEY),$(COSIGN)) ## Build the images of VERSION=v1.2.3 into KO_DOCKER_REPO, and everything else into RELEASE=release; KEY=cosign.key or KEY=keyless signs
+	go run ./test/release --version "$(VERSION)" --directory "$(RELEASE)" --key "$(KEY)" --cosign "$(COSIGN)"
+
+$(COSIGN):
+	GOBIN=$(dir $(COSIGN)) go install github.com/sigstore/cosign/v2/cmd/cosign@$(COSIGN_VERSION)
 
 .PHONY: install
 install: ## Install on the cluster that KUBECONFIG names, with images in KO_DOCKER_REPO

@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -22,9 +21,7 @@ import (
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/job-executor/job-executor/functions/bridge"
 	"github.com/job-executor/job-executor/functions/cli/jaeger"
@@ -35,6 +32,7 @@ import (
 	"github.com/job-executor/job-executor/functions/watcher"
 	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/demo/loadtest"
+	"github.com/job-executor/job-executor/test/demo/scene"
 	"github.com/job-executor/job-executor/test/embedded"
 )
 
@@ -48,34 +46,16 @@ const (
 )
 
 type options struct {
-	config, event, files string
-	shipyard             string
-	secrets, accounts    list
-	settings             list
-	timeout              time.Duration
-	verbose              bool
-}
+	scene.Options
 
-// list is an option that may be repeated.
-type list []string
-
-func (l *list) String() string { return strings.Join(*l, " ") }
-
-func (l *list) Set(value string) error {
-	*l = append(*l, value)
-	return nil
+	settings scene.List
+	verbose  bool
 }
 
 func main() {
 	var options options
-	flag.StringVar(&options.config, "config", "", "your own job/config.yaml, to be tried before it is committed")
-	flag.StringVar(&options.event, "event", "", "a file with the triggered event of a task, as Keptn sends it (JSON); without it one is made from --config")
-	flag.StringVar(&options.files, "files", "", "a directory with the files that the tasks name")
-	flag.StringVar(&options.shipyard, "shipyard", "", "your own shipyard.yaml, with --config; its first stage's first sequence is triggered")
-	flag.Var(&options.secrets, "secret", "a Secret for your tasks, as name=KEY=value,OTHER=value; may be repeated")
-	flag.Var(&options.accounts, "service-account", "a service account for your tasks; may be repeated")
+	options.AddTo(flag.CommandLine)
 	flag.Var(&options.settings, "setting", "a setting of the installation, as ALLOWED_IMAGES=docker.io/*; may be repeated")
-	flag.DurationVar(&options.timeout, "timeout", 5*time.Minute, "how long the sequence may take")
 	flag.BoolVar(&options.verbose, "verbose", false, "show what the functions log, too")
 	flag.Parse()
 	if flag.NArg() > 0 {
@@ -97,7 +77,7 @@ func show(ctx context.Context, options options) error {
 		return err
 	}
 	defer closeShop()
-	scene, err := newScene(options, shop)
+	played, err := scene.New(options.Options, shop)
 	if err != nil {
 		return err
 	}
@@ -111,14 +91,14 @@ func show(ctx context.Context, options options) error {
 			return loadtest.Run(ctx, slices.Concat(container.Command, container.Arguments), container.Output)
 		}
 	}
-	settings, err := pairsOf(options.settings)
+	settings, err := scene.Pairs(options.settings)
 	if err != nil {
 		return fmt.Errorf("--setting: %w", err)
 	}
 	if err := checkSettings(settings); err != nil {
 		return fmt.Errorf("--setting: %w", err)
 	}
-	objects, err := objectsOf(options)
+	objects, err := options.Objects()
 	if err != nil {
 		return err
 	}
@@ -140,20 +120,20 @@ func show(ctx context.Context, options options) error {
 
 	terminal.Heading("A Keptn project, and everything around it, in this process")
 	terminal.Say("job/config.yaml:")
-	terminal.Indented(string(scene.files["job/config.yaml"]))
+	terminal.Indented(string(played.Files["job/config.yaml"]))
 	keptn := console.Keptn{Call: system.Call}
-	if err := keptn.CreateProject(ctx, scene.project, scene.shipyard, scene.service, scene.stages, scene.files); err != nil {
+	if err := keptn.CreateProject(ctx, played.Project, played.Shipyard, played.Service, played.Stages, played.Files); err != nil {
 		return err
 	}
 	terminal.Heading("The sequence: each event as the Broker delivers it")
-	ctx, cancel := context.WithTimeoutCause(ctx, options.timeout, fmt.Errorf("the sequence did not end within %s", options.timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, options.Timeout, fmt.Errorf("the sequence did not end within %s", options.Timeout))
 	defer cancel()
 	terminal.Begin()
-	keptnContext, err := keptn.Trigger(ctx, scene.project, scene.stage, scene.sequence, scene.service, scene.data)
+	keptnContext, err := keptn.Trigger(ctx, played.Project, played.Stage, played.Sequence, played.Service, played.Data)
 	if err != nil {
 		return err
 	}
-	finished, jobs, err := follow(ctx, terminal, system, keptn, scene, keptnContext)
+	finished, jobs, err := follow(ctx, terminal, system, keptn, played.Project, keptnContext)
 	if err != nil {
 		return err
 	}
@@ -209,9 +189,9 @@ func showDelivery(terminal *console.Terminal, delivery embedded.Delivery) {
 
 // follow shows the Jobs until Keptn says that the sequence is over. It returns our last finished event, and the
 // Jobs.
-func follow(ctx context.Context, terminal *console.Terminal, system *embedded.System, keptn console.Keptn, scene scene, keptnContext string) (*console.Event, []batchv1.Job, error) {
+func follow(ctx context.Context, terminal *console.Terminal, system *embedded.System, keptn console.Keptn, project, keptnContext string) (*console.Event, []batchv1.Job, error) {
 	var jobs []batchv1.Job
-	follower := &console.Follower{Terminal: terminal, Keptn: keptn, Project: scene.project, Context: keptnContext, Interval: interval}
+	follower := &console.Follower{Terminal: terminal, Keptn: keptn, Project: project, Context: keptnContext, Interval: interval}
 	frame := 0
 	follower.Look = func(ctx context.Context, events []console.Event) error {
 		if why, err := nothingRun(ctx, keptn, events); err != nil {
@@ -254,26 +234,6 @@ func nothingRun(ctx context.Context, keptn console.Keptn, events []console.Event
 	return "", nil
 }
 
-// objectsOf are the Secrets and service accounts that were asked for.
-func objectsOf(options options) (objects []runtime.Object, err error) {
-	for _, secret := range options.secrets {
-		name, keys, _ := strings.Cut(secret, "=")
-		data, err := pairsOf(strings.Split(keys, ","))
-		if err != nil {
-			return nil, fmt.Errorf("--secret %s: %w", name, err)
-		}
-		made := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: jobsNamespace, Name: name, Labels: embedded.AllowedLabels()}, Data: map[string][]byte{}}
-		for key, value := range data {
-			made.Data[key] = []byte(value)
-		}
-		objects = append(objects, made)
-	}
-	for _, account := range options.accounts {
-		objects = append(objects, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: jobsNamespace, Name: account, Labels: embedded.AllowedLabels()}})
-	}
-	return objects, nil
-}
-
 // checkSettings refuses a setting that nothing reads.
 func checkSettings(settings map[string]string) error {
 	known := map[string]bool{}
@@ -301,19 +261,6 @@ func variablesOf(configuration reflect.Type, known map[string]bool) {
 			variablesOf(field.Type, known)
 		}
 	}
-}
-
-// pairsOf splits each KEY=value.
-func pairsOf(texts []string) (map[string]string, error) {
-	pairs := map[string]string{}
-	for _, text := range texts {
-		key, value, ok := strings.Cut(text, "=")
-		if !ok || key == "" {
-			return nil, fmt.Errorf("%q is not KEY=value", key)
-		}
-		pairs[key] = value
-	}
-	return pairs, nil
 }
 
 func showResult(ctx context.Context, terminal *console.Terminal, system *embedded.System, finished *console.Event, jobs []batchv1.Job, keptnContext string) error {
@@ -367,15 +314,4 @@ func spans(ctx context.Context, system *embedded.System, traceID string) []conso
 		case <-time.After(interval):
 		}
 	}
-}
-
-// readFiles reads the files below a directory by relative path.
-func readFiles(directory string) (map[string][]byte, error) {
-	files := map[string][]byte{}
-	root := os.DirFS(directory)
-	err := walk(root, func(path string, content []byte) { files[filepath.ToSlash(path)] = content })
-	if err != nil {
-		return nil, fmt.Errorf("read the files in %s: %w", directory, err)
-	}
-	return files, nil
 }

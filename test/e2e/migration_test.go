@@ -21,7 +21,7 @@ const (
 )
 
 // Sequences run all the time while the commands of the plan of job-executor migrate move an installation made from the chart's objects.
-// Each task runs once, in the old service or in the new one. Only helm is not there: its objects are deleted instead.
+// Each task runs once, in the old service or in the new one. helm is missing, so the objects of its release are deleted.
 func TestMigrationFromJobExecutorService(t *testing.T) {
 	installed := connect(t)
 	reinstallAfter(t, installed)

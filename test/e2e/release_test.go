@@ -26,8 +26,12 @@ func TestReleases(t *testing.T) {
 	} else {
 		must(t, installed.Release(t.Context(), former, "v0.0.1-test"))
 	}
-	must(t, installed.Release(t.Context(), newer, "v0.0.2-test"))
+	cosign, keys := os.Getenv("COSIGN"), t.TempDir()
+	t.Setenv("COSIGN_PASSWORD", "for tests")
+	must(t, installed.Run(t.Context(), fmt.Sprintf("cd %q\n%q generate-key-pair", keys, cosign)))
+	must(t, installed.Release(t.Context(), newer, "v0.0.2-test", "--cosign", cosign, "--key", filepath.Join(keys, "cosign.key")))
 	namesEverythingByDigest(t, newer)
+	isSigned(t, installed, cosign, filepath.Join(keys, "cosign.pub"), newer)
 	must(t, installed.InstallRelease(t.Context(), former))
 	has(t, installed, "v0.0.1-test")
 	files := map[string]string{
@@ -55,6 +59,26 @@ func TestReleases(t *testing.T) {
 		}
 	}
 	awaitUnregistered(t, installed)
+}
+
+// isSigned checks the signatures of a release as config/README.md says, and that a changed file is noticed.
+func isSigned(t *testing.T, installed *system.Installation, cosign, key, directory string) {
+	t.Helper()
+	verify := func(commands string) error {
+		return installed.Run(t.Context(), fmt.Sprintf("cosign() { %q \"$@\"; }\nkey=%q\ncd %q\n%s", cosign, key, directory, commands))
+	}
+	const blob = "cosign verify-blob --key $key --insecure-ignore-tlog --bundle checksums.txt.bundle checksums.txt"
+	must(t, verify(blob+`
+sha256sum --check --strict checksums.txt
+for image in $(grep -o '[^ "]*@sha256:[0-9a-f]*' job-executor.yaml | sort --unique); do
+  cosign verify --key $key --insecure-ignore-tlog $image
+  cosign verify-attestation --key $key --insecure-ignore-tlog --type slsaprovenance1 $image
+done`))
+	must(t, verify("cp checksums.txt whole.txt; echo changed >> checksums.txt"))
+	if verify(blob) == nil {
+		t.Error("changed checksums are still signed")
+	}
+	must(t, verify("mv whole.txt checksums.txt"))
 }
 
 // has waits until the first line of the bridge's log names a version.

@@ -26,12 +26,19 @@ type release struct {
 	version, directory string
 	// platforms are those of the command line, such as linux/amd64.
 	platforms []string
+	// key is a private key or its URI for cosign, keyless for a workflow's identity, or empty for no signatures.
+	key string
+	// cosign is the program that signs, and builder is the URI of who builds.
+	cosign, builder string
 }
 
 func main() {
 	var r release
 	flag.StringVar(&r.version, "version", "", "the version, such as v1.2.3")
 	flag.StringVar(&r.directory, "directory", "release", "where the files go")
+	flag.StringVar(&r.key, "key", "", "the key that signs, as a file or URI for cosign, or "+keyless+"; empty for no signatures")
+	flag.StringVar(&r.cosign, "cosign", "cosign", "the program that signs")
+	flag.StringVar(&r.builder, "builder", "https://"+module+"/builders/manual", "the URI of who builds, for the provenance")
 	platforms := flag.String("platforms", "linux/amd64,linux/arm64,darwin/amd64,darwin/arm64,windows/amd64,windows/arm64", "the platforms of the command line")
 	flag.Parse()
 	r.platforms = strings.Split(*platforms, ",")
@@ -50,7 +57,7 @@ func (r release) build(ctx context.Context) error {
 			return fmt.Errorf("make a directory for the release: %w", err)
 		}
 	}
-	for _, step := range []func(context.Context) error{r.manifests, r.overlays, r.programs, r.notes, r.checksums} {
+	for _, step := range []func(context.Context) error{r.manifests, r.overlays, r.programs, r.notes, r.provenance, r.checksums, r.sign} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -149,12 +156,13 @@ func (r release) notes(ctx context.Context) error {
 	return r.write("NOTES.md", fmt.Appendf(nil, "# Job Executor %s\n\n%s", r.version, subjects))
 }
 
+const checksumsFile = "checksums.txt"
+
 // checksums writes the SHA-256 sum of every file, as sha256sum --check reads them.
 func (r release) checksums(context.Context) error {
-	const name = "checksums.txt"
 	var sums bytes.Buffer
 	err := fs.WalkDir(os.DirFS(r.directory), ".", func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() || path == name {
+		if err != nil || entry.IsDir() || path == checksumsFile {
 			return err
 		}
 		file, err := os.Open(r.path(path))
@@ -172,5 +180,5 @@ func (r release) checksums(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("sum the files of the release: %w", err)
 	}
-	return r.write(name, sums.Bytes())
+	return r.write(checksumsFile, sums.Bytes())
 }

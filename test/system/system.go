@@ -149,9 +149,11 @@ func (i *Installation) awaitConfig(ctx context.Context) error {
 	return i.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/bridge", "--timeout=180s")
 }
 
-// Release builds a release into a directory.
-func (i *Installation) Release(ctx context.Context, directory, version string) error {
-	return i.command(ctx, "go", "run", "./test/release", "--directory", directory, "--version", version, "--platforms", runtime.GOOS+"/"+runtime.GOARCH)
+// Release builds a release into a directory, with further options of test/release.
+func (i *Installation) Release(ctx context.Context, directory, version string, options ...string) error {
+	return i.command(ctx, "go", append([]string{
+		"run", "./test/release", "--directory", directory, "--version", version, "--platforms", runtime.GOOS + "/" + runtime.GOARCH,
+	}, options...)...)
 }
 
 // ReleaseAt is Release for an earlier commit of the repository.

@@ -286,7 +286,7 @@ func TestOrderOfThePlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := -1
-	for _, part := range []string{"kubectl apply --dry-run=server", "--request DELETE", "kubectl get jobs", "helm uninstall", "kubectl apply -k .", "--data"} {
+	for _, part := range []string{"kubectl apply --dry-run=client", "--request DELETE", "kubectl get jobs", "helm uninstall", "kubectl apply -k .", "--data"} {
 		at := strings.Index(migration.Plan, part)
 		if at <= last {
 			t.Errorf("%q is at %d, after %d", part, at, last)

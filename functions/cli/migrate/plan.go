@@ -55,7 +55,8 @@ func plan(input Input, o *overlay, used used) string {
 	default:
 		write("Create no Secret for Keptn", "Inside Keptn's cluster no token is needed.")
 	}
-	write("Check the overlay", "The API server checks every object, and changes nothing.", "kubectl apply --dry-run=server -k .")
+	// With --dry-run=server, Knative's webhook creates a pod for each function as a trial, and refuses it without its account.
+	write("Check the overlay", "kubectl checks the fields of every object, and changes nothing.", "kubectl apply --dry-run=client --validate=strict -k .")
 	write("Remove the old subscriptions", "From now on, new tasks wait in Keptn. Keptn gives up on a task that nobody starts only after its own timeout (20 minutes by default), so go on.",
 		unsubscribing(input)...)
 	write("Wait until the old Jobs have ended", "The old service reads its subscriptions about every 10 seconds. Wait a minute, then until this prints nothing, and then another minute, in which Keptn counts the last results:",

@@ -57,6 +57,9 @@ func (b *bench) latencies(ctx context.Context, count int, state state) (err erro
 	case overHTTP:
 		defer afterwards(ctx, &err, func(ctx context.Context) error { return b.installed.UseTransport(ctx, "nats", system.CountingTime) })
 		err = b.installed.UseTransport(ctx, "http", system.CountingTime)
+		if err == nil {
+			err = wait(ctx, system.CountingTime) // a new bridge asks Keptn's archive before it sends
+		}
 	case fromZero, warm:
 	}
 	if err != nil {

@@ -5,30 +5,37 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
-	"path"
-	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/job-executor/job-executor/functions/cli/jaeger"
+	"github.com/job-executor/job-executor/functions/jobconfig"
+	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/test/console"
+	"github.com/job-executor/job-executor/test/demo/scene"
 	"github.com/job-executor/job-executor/test/system"
 )
 
 const (
-	directory    = "test/demo"
-	stage        = "production"
-	sequence     = "pipeline"
-	service      = "shop"
+	shop         = "http://shop.shop.svc.cluster.local"
 	signInterval = time.Minute
 	zeroLimit    = 4 * time.Minute
-	runLimit     = 5 * time.Minute
 	traceLimit   = 30 * time.Second
 	interval     = 200 * time.Millisecond
 )
 
-func main() { console.Main("demo", demo) }
+func main() {
+	var options scene.Options
+	options.AddTo(flag.CommandLine)
+	flag.Parse()
+	console.Main("demo", func(ctx context.Context) error { return demo(ctx, options) })
+}
 
 // showSigns says every minute that compiling and installing go on, until the context ends.
 func showSigns(ctx context.Context, say func(string)) {
@@ -44,8 +51,12 @@ func showSigns(ctx context.Context, say func(string)) {
 	}
 }
 
-func demo(ctx context.Context) error {
+func demo(ctx context.Context, options scene.Options) error {
 	terminal := console.NewTerminal(os.Stdout)
+	played, err := scene.New(options, shop)
+	if err != nil {
+		return err
+	}
 	installed, err := system.Connect()
 	if err != nil {
 		return err
@@ -61,46 +72,42 @@ func demo(ctx context.Context) error {
 	}
 	stop()
 	say("a small web server, to be tested: kubectl apply -f test/demo/cluster/target.yaml")
-	if err := installed.Apply(ctx, path.Join(directory, "cluster/target.yaml")); err != nil {
+	if err := installed.Apply(ctx, "test/demo/cluster/target.yaml"); err != nil {
+		return err
+	}
+
+	if err := createObjects(ctx, installed, options); err != nil {
+		return err
+	}
+	executor, err := subscribe(ctx, installed, played.EventType)
+	if err != nil {
 		return err
 	}
 
 	say("waiting until the functions have scaled to zero, about a minute")
-	if err := installed.WaitForZero(ctx, zeroLimit, "executor-test", "watcher"); err != nil {
+	if err := installed.WaitForZero(ctx, zeroLimit, executor, "watcher"); err != nil {
 		return err
 	}
 
 	terminal.Heading("A Keptn project")
-	files, err := installed.ReadFiles(directory)
-	if err != nil {
-		return err
-	}
-	project := "demo-" + time.Now().Format("150405")
-	repository := map[string][]byte{}
-	for name, content := range files {
-		if inProject, ok := strings.CutPrefix(name, "project/"); ok {
-			repository[inProject] = content
-		}
-	}
+	project := played.Project + "-" + time.Now().Format("150405")
 	terminal.Say("shipyard.yaml:")
-	terminal.Indented(string(files["shipyard.yaml"]))
+	terminal.Indented(played.Shipyard)
 	terminal.Say("\njob/config.yaml:")
-	terminal.Indented(string(repository["job/config.yaml"]))
-	if err := installed.CreateProject(ctx, project, string(files["shipyard.yaml"]), service, []string{stage}, repository); err != nil {
+	terminal.Indented(string(played.Files[jobconfig.Path]))
+	if err := installed.CreateProject(ctx, project, played.Shipyard, played.Service, played.Stages, played.Files); err != nil {
 		return err
 	}
 
 	terminal.Heading("The sequence")
-	runCtx, cancelRun := context.WithTimeout(ctx, runLimit)
+	runCtx, cancelRun := context.WithTimeoutCause(ctx, options.Timeout, fmt.Errorf("the sequence did not end within %s", options.Timeout))
 	defer cancelRun()
 	terminal.Begin()
-	keptnContext, err := installed.Trigger(runCtx, project, stage, sequence, service, map[string]any{
-		"deployment": map[string]any{"deploymentURIsLocal": []string{"http://shop.shop.svc.cluster.local"}},
-	})
+	keptnContext, err := installed.Trigger(runCtx, project, played.Stage, played.Sequence, played.Service, played.Data)
 	if err != nil {
 		return err
 	}
-	finished, err := follow(runCtx, terminal, installed, project, keptnContext)
+	finished, err := follow(runCtx, terminal, installed, executor, project, keptnContext)
 	if err != nil {
 		return err
 	}
@@ -121,15 +128,53 @@ func demo(ctx context.Context) error {
 	return nil
 }
 
+// createObjects creates the Secrets and service accounts of the options. One of the same name is replaced.
+func createObjects(ctx context.Context, installed *system.Installation, options scene.Options) error {
+	objects, err := options.Objects()
+	if err != nil {
+		return err
+	}
+	core := installed.Kubernetes.CoreV1()
+	for _, object := range objects {
+		switch created := object.(type) {
+		case *corev1.Secret:
+			_, err = core.Secrets(created.Namespace).Create(ctx, created, metav1.CreateOptions{})
+			if apierrors.IsAlreadyExists(err) {
+				_, err = core.Secrets(created.Namespace).Update(ctx, created, metav1.UpdateOptions{})
+			}
+		case *corev1.ServiceAccount:
+			_, err = core.ServiceAccounts(created.Namespace).Create(ctx, created, metav1.CreateOptions{})
+			if apierrors.IsAlreadyExists(err) {
+				_, err = core.ServiceAccounts(created.Namespace).Update(ctx, created, metav1.UpdateOptions{})
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("create an object for the tasks: %w", err)
+		}
+	}
+	return nil
+}
+
+// subscribe subscribes to the events of a task, and returns the executor that gets them.
+func subscribe(ctx context.Context, installed *system.Installation, eventType string) (executor string, err error) {
+	name, _, _ := keptn.ParseType(eventType)
+	executor = "executor-" + name
+	known, err := installed.Kubectl(ctx, "get", "services.serving.knative.dev", "--namespace", system.Namespace, executor, "--ignore-not-found", "--output=name")
+	if err != nil || known != "" {
+		return executor, err
+	}
+	return "executor-custom", installed.Subscribe(ctx, "job-executor", eventType)
+}
+
 // follow prints each event, Job and scaling until the sequence is over. It returns our finished event.
-func follow(ctx context.Context, terminal *console.Terminal, installed *system.Installation, project, keptnContext string) (*console.Event, error) {
+func follow(ctx context.Context, terminal *console.Terminal, installed *system.Installation, executor, project, keptnContext string) (*console.Event, error) {
 	follower := &console.Follower{Terminal: terminal, Keptn: installed.Keptn, Project: project, Context: keptnContext, Interval: interval}
 	pods := map[string]int{}
 	follower.Look = func(ctx context.Context, events []console.Event) error {
 		for _, event := range events {
 			showEvent(follower, event)
 		}
-		for _, function := range []string{"executor-test", "watcher"} {
+		for _, function := range []string{executor, "watcher"} {
 			count, err := installed.Pods(ctx, function)
 			if err != nil {
 				return err

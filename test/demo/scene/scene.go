@@ -1,10 +1,11 @@
-package main
+package scene
 
 import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -13,18 +14,18 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 )
 
-// scene is a project and its sequence.
-type scene struct {
-	project, stage, service, sequence string
-	// stages are all stages of the shipyard, and stage is the first.
-	stages   []string
-	shipyard string
-	// eventType is the type of the task's triggered event.
-	eventType string
-	// data is the event's, but for project, stage and service.
-	data map[string]any
-	// files are put at the service's level.
-	files map[string][]byte
+// Scene is a project and its sequence.
+type Scene struct {
+	Project, Stage, Service, Sequence string
+	// Stages are all stages of the shipyard, and Stage is the first.
+	Stages   []string
+	Shipyard string
+	// EventType is the type of the task's triggered event.
+	EventType string
+	// Data is the event's, but for project, stage and service.
+	Data map[string]any
+	// Files are put at the service's level.
+	Files map[string][]byte
 }
 
 // The most that a person's event or one of the files may have.
@@ -33,50 +34,50 @@ const (
 	maxFileBytes  = 64 << 20
 )
 
-// newScene returns the default project, or that of the options.
-func newScene(options options, shop string) (scene, error) {
-	made := scene{project: "demo", stage: "production", stages: []string{"production"}, service: "shop", sequence: "pipeline", files: map[string][]byte{}}
-	made.data = map[string]any{"deployment": map[string]any{"deploymentURIsLocal": []string{shop}}}
+// New returns the default project, whose load test has a shop as its target, or that of the options.
+func New(options Options, shop string) (Scene, error) {
+	made := Scene{Project: "demo", Stage: "production", Stages: []string{"production"}, Service: "shop", Sequence: "pipeline", Files: map[string][]byte{}}
+	made.Data = map[string]any{"deployment": map[string]any{"deploymentURIsLocal": []string{shop}}}
 	var err error
-	if options.config == "" {
-		if options.event != "" || options.files != "" || options.shipyard != "" {
-			return scene{}, fmt.Errorf("--event, --files and --shipyard need --config")
+	if options.Config == "" {
+		if options.Event != "" || options.Files != "" || options.Shipyard != "" {
+			return Scene{}, fmt.Errorf("--event, --files and --shipyard need --config")
 		}
 		shipyard, err := os.ReadFile("test/demo/shipyard.yaml")
 		if err != nil {
-			return scene{}, fmt.Errorf("read the shipyard: %w", err)
+			return Scene{}, fmt.Errorf("read the shipyard: %w", err)
 		}
-		made.shipyard, made.eventType = string(shipyard), keptn.TypeOf("test", keptn.Triggered)
-		made.files, err = readFiles("test/demo/project")
+		made.Shipyard, made.EventType = string(shipyard), keptn.TypeOf("test", keptn.Triggered)
+		made.Files, err = readFiles("test/demo/project")
 		return made, err
 	}
-	if options.files != "" {
-		if made.files, err = readFiles(options.files); err != nil {
-			return scene{}, err
+	if options.Files != "" {
+		if made.Files, err = readFiles(options.Files); err != nil {
+			return Scene{}, err
 		}
 	}
-	content, err := os.ReadFile(options.config)
+	content, err := os.ReadFile(options.Config)
 	if err != nil {
-		return scene{}, fmt.Errorf("read --config: %w", err)
+		return Scene{}, fmt.Errorf("read --config: %w", err)
 	}
-	made.files[jobconfig.Path] = content
-	if made.eventType, err = firstEvent(content); err != nil {
-		return scene{}, err
+	made.Files[jobconfig.Path] = content
+	if made.EventType, err = firstEvent(content); err != nil {
+		return Scene{}, err
 	}
-	if options.event != "" {
-		if err := made.readEvent(options.event); err != nil {
-			return scene{}, err
+	if options.Event != "" {
+		if err := made.readEvent(options.Event); err != nil {
+			return Scene{}, err
 		}
-		made.stages = []string{made.stage}
+		made.Stages = []string{made.Stage}
 	}
-	if options.shipyard != "" {
-		return made, made.readShipyard(options.shipyard)
+	if options.Shipyard != "" {
+		return made, made.readShipyard(options.Shipyard)
 	}
-	task, phase, ok := keptn.ParseType(made.eventType)
+	task, phase, ok := keptn.ParseType(made.EventType)
 	if !ok || phase != keptn.Triggered {
-		return scene{}, fmt.Errorf("event type %q is not that of a task, sh.keptn.event.<task>.triggered", made.eventType)
+		return Scene{}, fmt.Errorf("event type %q is not that of a task, sh.keptn.event.<task>.triggered", made.EventType)
 	}
-	made.shipyard = fmt.Sprintf(`apiVersion: spec.keptn.sh/0.2.3
+	made.Shipyard = fmt.Sprintf(`apiVersion: spec.keptn.sh/0.2.3
 kind: Shipyard
 metadata: {name: demo}
 spec:
@@ -85,7 +86,7 @@ spec:
       sequences:
         - name: pipeline
           tasks: [{name: %q}]
-`, made.stage, task)
+`, made.Stage, task)
 	return made, nil
 }
 
@@ -106,7 +107,7 @@ func firstEvent(content []byte) (string, error) {
 
 // readShipyard takes the stages from a shipyard, and the first sequence of the first of
 // them.
-func (s *scene) readShipyard(path string) error {
+func (s *Scene) readShipyard(path string) error {
 	content, err := os.ReadFile(path) //nolint:gosec // the person's own
 	if err != nil {
 		return fmt.Errorf("read --shipyard: %w", err)
@@ -122,19 +123,19 @@ func (s *scene) readShipyard(path string) error {
 	if err := yaml.Unmarshal(content, &shipyard); err != nil {
 		return fmt.Errorf("read --shipyard: %w", err)
 	}
-	s.shipyard, s.stages = string(content), nil
+	s.Shipyard, s.Stages = string(content), nil
 	for _, stage := range shipyard.Spec.Stages {
-		s.stages = append(s.stages, stage.Name)
+		s.Stages = append(s.Stages, stage.Name)
 	}
-	if len(s.stages) == 0 || len(shipyard.Spec.Stages[0].Sequences) == 0 {
+	if len(s.Stages) == 0 || len(shipyard.Spec.Stages[0].Sequences) == 0 {
 		return fmt.Errorf("--shipyard has no stage with a sequence")
 	}
-	s.stage, s.sequence = s.stages[0], shipyard.Spec.Stages[0].Sequences[0].Name
+	s.Stage, s.Sequence = s.Stages[0], shipyard.Spec.Stages[0].Sequences[0].Name
 	return nil
 }
 
 // readEvent takes type, project, stage, service and data from an event.
-func (s *scene) readEvent(path string) error {
+func (s *Scene) readEvent(path string) error {
 	content, err := os.ReadFile(path) //nolint:gosec // the person's own
 	if err != nil {
 		return fmt.Errorf("read --event: %w", err)
@@ -150,15 +151,15 @@ func (s *scene) readEvent(path string) error {
 		return fmt.Errorf("read the event in %s: %w", path, err)
 	}
 	if event.Type != "" {
-		s.eventType = event.Type
+		s.EventType = event.Type
 	}
-	for name, target := range map[string]*string{"project": &s.project, "stage": &s.stage, "service": &s.service} {
+	for name, target := range map[string]*string{"project": &s.Project, "stage": &s.Stage, "service": &s.Service} {
 		if value, ok := event.Data[name].(string); ok && value != "" {
 			*target = value
 		}
 		delete(event.Data, name)
 	}
-	s.data = event.Data
+	s.Data = event.Data
 	return nil
 }
 
@@ -184,4 +185,15 @@ func walk(root fs.FS, each func(path string, content []byte)) error {
 		}
 		return err
 	})
+}
+
+// readFiles reads the files below a directory by relative path.
+func readFiles(directory string) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	root := os.DirFS(directory)
+	err := walk(root, func(path string, content []byte) { files[filepath.ToSlash(path)] = content })
+	if err != nil {
+		return nil, fmt.Errorf("read the files in %s: %w", directory, err)
+	}
+	return files, nil
 }

@@ -1,0 +1,2 @@
+// Package scene has the project that a demo shows, with the options that replace it.
+package scene

@@ -1,0 +1,92 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/job-executor/job-executor/test/console"
+	"github.com/job-executor/job-executor/test/system"
+)
+
+const overlays = "test/examples/overlays/"
+
+// applyOverlay applies an example with patches of its ConfigMaps, and returns the command that deletes it.
+func applyOverlay(t *testing.T, installed *system.Installation, name string, patches ...string) (remove string) {
+	t.Helper()
+	repository, err := os.Getwd()
+	must(t, err)
+	directory, err := filepath.EvalSymlinks(t.TempDir())
+	must(t, err)
+	base, err := filepath.Rel(directory, filepath.Join(repository, "../..", overlays, name)) // kustomize takes no absolute path
+	must(t, err)
+	content := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [" + base + "]\npatches:\n" + strings.Join(patches, "\n") + "\n"
+	must(t, os.WriteFile(filepath.Join(directory, "kustomization.yaml"), []byte(content), 0o600))
+	must(t, installed.Run(t.Context(), fmt.Sprintf("kubectl kustomize %[1]q > %[1]q/all.yaml\nko apply --sbom=none -f %[1]q/all.yaml", directory)))
+	return fmt.Sprintf("kubectl delete --ignore-not-found --timeout=180s -f %q/all.yaml", directory)
+}
+
+// A project's tasks run in the namespace that the overlay adds for them.
+func TestOverlayWithSeveralNamespaces(t *testing.T) {
+	installed := connect(t)
+	restart := func(ctx context.Context) error {
+		return installed.Run(ctx, `kubectl rollout restart --namespace job-executor deployment/jobsource
+kubectl rollout status --namespace job-executor deployment/jobsource --timeout=180s
+kubectl delete pods --namespace job-executor --selector serving.knative.dev/service --grace-period=1`)
+	}
+	afterTest(t, func(ctx context.Context) error {
+		if err := installed.Install(ctx, func(string) {}); err != nil {
+			return err
+		}
+		if err := installed.Run(ctx, "kubectl delete namespace shop-jobs"); err != nil {
+			return err
+		}
+		return restart(ctx)
+	})
+	project := createProject(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "hello\n"})
+	applyOverlay(t, installed, "several-namespaces", `- target: {kind: ConfigMap, name: executor}
+  patch: "- {op: replace, path: /data/PROJECT_NAMESPACES, value: `+project+`=shop-jobs}"`)
+	must(t, restart(t.Context()))
+	keptnContext := trigger(t, installed, project)
+	succeeds(t, installed, project, keptnContext)
+	jobs, err := installed.Kubectl(t.Context(), "get", "jobs", "--namespace", "shop-jobs", "--selector", "keptn.sh/context="+keptnContext, "--output=name")
+	must(t, err)
+	if strings.Count(jobs, "\n") != 1 {
+		t.Errorf("the Jobs in shop-jobs are %q", jobs)
+	}
+}
+
+// A second installation in the same cluster answers its own Keptn's tasks, over HTTP.
+func TestOverlayWithASecondInstallation(t *testing.T) {
+	installed := connect(t)
+	must(t, installed.Run(t.Context(), `kubectl create namespace other-executor
+kubectl create secret generic keptn --namespace other-executor --from-literal=KEPTN_API_TOKEN=keptn-token`))
+	remove := "kubectl delete namespace other-executor"
+	afterTest(t, func(ctx context.Context) error { return installed.Run(ctx, remove) })
+	remove = applyOverlay(t, installed, "second-keptn", `- target: {kind: ConfigMap, name: keptn}
+  patch: |-
+    - {op: replace, path: /data/KEPTN_API_URL, value: "http://api-gateway-nginx.keptn.svc.cluster.local/api"}
+    - {op: replace, path: /data/KEPTN_SUBSCRIPTIONS, value: sh.keptn.event.second.triggered}`)
+	must(t, installed.Run(t.Context(), `kubectl rollout status --namespace other-executor deployment/bridge deployment/jobsource --timeout=180s
+kubectl wait --for=condition=Ready --timeout=180s --namespace other-executor services.serving.knative.dev,brokers,triggers,sinkbindings --all`))
+	project, keptnContext := begin(t, installed, []string{"second"}, map[string]string{
+		"job/config.yaml": "apiVersion: v2\nactions:\n- {name: A, event: second.triggered, image: busybox, cmd: [echo, hello]}\n",
+	})
+	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+		sequence, stageState, err := installed.State(ctx, project, keptnContext)
+		if err == nil && (sequence != "finished" || stageState != "succeeded") {
+			err = fmt.Errorf("the sequence is %s, and its stage %s", sequence, stageState)
+		}
+		return err
+	}))
+	jobs, err := installed.Kubectl(t.Context(), "get", "jobs", "--namespace", "other-executor-jobs", "--selector", "keptn.sh/context="+keptnContext, "--output=name")
+	must(t, err)
+	if strings.Count(jobs, "\n") != 1 {
+		t.Errorf("the Jobs in other-executor-jobs are %q", jobs)
+	}
+}
