@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	apiv2 "github.com/keptn/go-utils/pkg/api/utils/v2"
+	api "github.com/keptn/go-utils/pkg/api/utils"
 	keptnv2 "github.com/keptn/go-utils/pkg/lib/v0_2_0"
 	"github.com/keptn/go-utils/pkg/sdk"
 	batchv1 "k8s.io/api/batch/v1"
@@ -68,37 +68,34 @@ type task struct {
 	Cmd, Args   []string
 }
 
-// tasksOf returns the tasks of the event's first action.
-func tasksOf(keptn sdk.IKeptn, triggered sdk.KeptnEvent) ([]task, error) {
-	var data keptnv2.EventData
+// tasksOf returns the data of an event, and the tasks of its first action.
+func tasksOf(keptn sdk.IKeptn, triggered sdk.KeptnEvent) (data keptnv2.EventData, tasks []task, err error) {
 	if err := keptnv2.Decode(triggered.Data, &data); err != nil {
-		return nil, fmt.Errorf("decode the event: %w", err)
+		return data, nil, fmt.Errorf("decode the event: %w", err)
 	}
 	const path = "job/config.yaml"
-	scope := apiv2.NewResourceScope().Project(data.Project).Stage(data.Stage).Service(data.Service).Resource(url.QueryEscape(path))
-	resource, err := keptn.APIV2().Resources().GetResource(context.Background(), *scope, apiv2.ResourcesGetResourceOptions{
-		URIOptions: []apiv2.URIOption{apiv2.AppendQuery(url.Values{"gitCommitID": []string{triggered.GitCommitID}})},
-	})
+	scope := api.NewResourceScope().Project(data.Project).Stage(data.Stage).Service(data.Service).Resource(url.QueryEscape(path))
+	resource, err := keptn.GetResourceHandler().GetResource(*scope)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
+		return data, nil, fmt.Errorf("read %s: %w", path, err)
 	}
 	var read configuration
 	if err := yaml.Unmarshal([]byte(resource.ResourceContent), &read); err != nil {
-		return nil, fmt.Errorf("decode %s: %w", path, err)
+		return data, nil, fmt.Errorf("decode %s: %w", path, err)
 	}
 	for _, action := range read.Actions {
 		for _, event := range action.Events {
 			if event.Name == *triggered.Type {
-				return action.Tasks, nil
+				return data, action.Tasks, nil
 			}
 		}
 	}
-	return nil, nil
+	return data, nil, nil
 }
 
 // matches reports whether the event has an action. It reads the file, as the original does.
 func (s service) matches(keptn sdk.IKeptn, triggered sdk.KeptnEvent) bool {
-	tasks, err := tasksOf(keptn, triggered)
+	_, tasks, err := tasksOf(keptn, triggered)
 	if err != nil {
 		keptn.Logger().Errorf("could not retrieve config for %s: %v", name, err)
 	}
@@ -107,22 +104,24 @@ func (s service) matches(keptn sdk.IKeptn, triggered sdk.KeptnEvent) bool {
 
 // Execute runs the tasks of an event, one after the other.
 func (s service) Execute(keptn sdk.IKeptn, triggered sdk.KeptnEvent) (any, *sdk.Error) {
-	var message strings.Builder
-	err := s.run(keptn, triggered, &message)
+	finished, err := s.run(keptn, triggered)
 	if err != nil {
 		return nil, &sdk.Error{Err: err, StatusType: keptnv2.StatusErrored, ResultType: keptnv2.ResultFailed, Message: err.Error()}
 	}
-	return keptnv2.EventData{Status: keptnv2.StatusSucceeded, Result: keptnv2.ResultPass, Message: message.String()}, nil
+	return finished, nil
 }
 
-func (s service) run(keptn sdk.IKeptn, triggered sdk.KeptnEvent, message *strings.Builder) error {
-	tasks, err := tasksOf(keptn, triggered)
+func (s service) run(keptn sdk.IKeptn, triggered sdk.KeptnEvent) (finished keptnv2.EventData, err error) {
+	data, tasks, err := tasksOf(keptn, triggered)
 	if err != nil {
-		return err
+		return finished, err
+	}
+	finished = keptnv2.EventData{
+		Project: data.Project, Stage: data.Stage, Service: data.Service, Status: keptnv2.StatusSucceeded, Result: keptnv2.ResultPass,
 	}
 	client, err := s.connect()
 	if err != nil {
-		return fmt.Errorf("Error while connecting to cluster: %w", err) //nolint:staticcheck // the original's words
+		return finished, fmt.Errorf("Error while connecting to cluster: %w", err) //nolint:staticcheck // the original's words
 	}
 	for index, task := range tasks {
 		job, err := client.BatchV1().Jobs(s.namespace).Create(context.Background(), s.job(triggered, index, task), metav1.CreateOptions{})
@@ -130,15 +129,15 @@ func (s service) run(keptn sdk.IKeptn, triggered sdk.KeptnEvent, message *string
 			err = s.await(client, job.Name)
 		}
 		if err != nil {
-			return fmt.Errorf("Error while creating job: %w", err) //nolint:staticcheck // the original's words
+			return finished, fmt.Errorf("Error while creating job: %w", err) //nolint:staticcheck // the original's words
 		}
 		logs, err := s.logs(client, job.Name)
 		if err != nil {
-			return err
+			return finished, err
 		}
-		fmt.Fprintf(message, "Task '%s' finished successfully!\n\nLogs:\n%s\n\n", task.Name, logs)
+		finished.Message += fmt.Sprintf("Task '%s' finished successfully!\n\nLogs:\n%s\n\n", task.Name, logs)
 	}
-	return nil
+	return finished, nil
 }
 
 // job returns the Job of a task, with the name and labels of the original.

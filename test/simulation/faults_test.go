@@ -33,6 +33,9 @@ type harshness struct {
 	busy bool
 	// asynchronous is true if the Broker answers before it delivers.
 	asynchronous bool
+	// deduplicates is true if an asynchronous Broker drops an event whose id it had in the last two minutes, as channels in
+	// NATS JetStream do by default.
+	deduplicates bool
 	// stuck says that one executor never answers.
 	stuck bool
 	// skewed says that the clocks of Keptn and Kubernetes jump.
@@ -49,6 +52,7 @@ func harshnessOf(seed uint64) harshness {
 	return harshness{
 		busy:         seed%3 == 0,
 		asynchronous: seed%4 < 2, // a half, over either transport
+		deduplicates: seed%8 < 2, // a half of those
 		stuck:        seed%5 == 0,
 		skewed:       seed%7 == 0,
 		many:         seed%11 == 0,
@@ -455,6 +459,9 @@ func (w *world) laterBroker(broker *embedded.Broker, process *process) http.Hand
 			return
 		}
 		writer.WriteHeader(http.StatusAccepted)
+		if w.deduplicates && w.isDuplicate(request.Header.Get("Ce-Source")+" "+request.Header.Get("Ce-Id")) {
+			return
+		}
 		eventType := request.Header.Get("Ce-Type")
 		random := w.chance.draw("Broker delivers %s %s", eventType, request.Header.Get("Ce-Id"))
 		for range w.deliveries(eventType, random) {
@@ -469,6 +476,21 @@ func (w *world) laterBroker(broker *embedded.Broker, process *process) http.Hand
 			}()
 		}
 	})
+}
+
+// isDuplicate reports whether the Broker had an event in the last two minutes, and remembers it. A killed Broker does not forget.
+func (w *world) isDuplicate(id string) bool {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	last, known := w.accepted[id]
+	if known && time.Since(last) < 2*time.Minute {
+		return true
+	}
+	if w.accepted == nil {
+		w.accepted = map[string]time.Time{}
+	}
+	w.accepted[id] = time.Now()
+	return false
 }
 
 // deliveries returns how often a Broker delivers an accepted event.

@@ -131,7 +131,7 @@ func singleFaults() []*plannedFault {
 	} {
 		faults = append(faults, &plannedFault{name: name + " is killed", begin: dies(program)})
 	}
-	later := harshness{asynchronous: true}
+	later, deduplicating := harshness{asynchronous: true}, harshness{asynchronous: true, deduplicates: true}
 	for name, eventType := range map[string]string{
 		"a triggered event": "." + string(keptn.Triggered), "a started event": started, "a finished event": finished,
 		"a Job's completion": protocol.CompletedType, "a notice that a run is reported": protocol.ReportedType,
@@ -141,6 +141,11 @@ func singleFaults() []*plannedFault {
 			&plannedFault{
 				name:      "an asynchronous Broker loses " + name,
 				harshness: later,
+				begin:     plan(func(planned *plannedFault) { planned.loses = eventType }),
+			},
+			&plannedFault{
+				name:      "a Broker that drops resends for two minutes loses " + name,
+				harshness: deduplicating,
 				begin:     plan(func(planned *plannedFault) { planned.loses = eventType }),
 			},
 			&plannedFault{

@@ -104,6 +104,8 @@ type world struct {
 	opened, closed map[string]time.Time
 	// undelivered are the triggered events that a Trigger gave up.
 	undelivered map[string]bool
+	// accepted is when a Broker that drops duplicates accepted an event.
+	accepted map[string]time.Time
 	// free is when Keptn is done with the requests that wait.
 	free time.Time
 	// processes are those that run, by their names.
