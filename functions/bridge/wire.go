@@ -227,6 +227,7 @@ func New(configuration Configuration, dependencies Dependencies, connections Con
 	files := &gateway.Gateway{
 		Resources: client, Counter: counter, Reporter: reporter,
 		Reviewer: gateway.NewTokenReviewer(dependencies.Kubernetes.AuthenticationV1().TokenReviews(), now),
+		Skipped:  func(ctx context.Context, task keptn.Task) { spans.Write(ctx, task, keptn.RunCancellation, "") },
 		Verify:   party.Verify,
 		Grants:   &gateway.Grants{Key: connections.GrantKey, Lifetime: configuration.Grants.Lifetime, Now: now},
 		Subjects: configuration.Grants.Subjects, Cache: gateway.NewCache(), Log: log,
