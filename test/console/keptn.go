@@ -125,6 +125,16 @@ func (k Keptn) Integration(ctx context.Context, name string) (*Integration, erro
 	return nil, nil
 }
 
+// Unregister deletes the registration of a name, if there is one. Otherwise Keptn would keep its subscriptions for a next one.
+func (k Keptn) Unregister(ctx context.Context, name string) error {
+	registered, err := k.Integration(ctx, name)
+	if err != nil || registered == nil {
+		return err
+	}
+	_, err = k.Call(ctx, http.MethodDelete, "/controlPlane/v1/uniform/registration/"+registered.ID, nil)
+	return err
+}
+
 // Subscribe adds a subscription to an integration like Keptn's web page.
 func (k Keptn) Subscribe(ctx context.Context, integration, eventType string) error {
 	known, err := k.Integration(ctx, integration)

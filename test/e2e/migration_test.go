@@ -35,6 +35,7 @@ func TestMigrationFromJobExecutorService(t *testing.T) {
 	must(t, installed.Uninstall(t.Context(), directory))
 	awaitUnregistered(t, installed)
 	afterTest(t, func(ctx context.Context) error { return installed.Remove(ctx, "test/jes/jes.yaml") })
+	must(t, installed.Unregister(t.Context(), formerName)) // of an earlier run
 	must(t, installed.BuildAndApply(t.Context(), "test/jes/jes.yaml"))
 	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		former, err := installed.Integration(ctx, formerName)

@@ -16,8 +16,8 @@ import (
 
 const overlays = "test/examples/overlays/"
 
-// applyOverlay applies an example with patches of its ConfigMaps, and returns the command that deletes it.
-func applyOverlay(t *testing.T, installed *system.Installation, name string, patches ...string) (remove string) {
+// applyOverlay applies an example with patches of its ConfigMaps.
+func applyOverlay(t *testing.T, installed *system.Installation, name string, patches ...string) {
 	t.Helper()
 	repository, err := os.Getwd()
 	must(t, err)
@@ -28,7 +28,6 @@ func applyOverlay(t *testing.T, installed *system.Installation, name string, pat
 	content := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [" + base + "]\npatches:\n" + strings.Join(patches, "\n") + "\n"
 	must(t, os.WriteFile(filepath.Join(directory, "kustomization.yaml"), []byte(content), 0o600))
 	must(t, installed.Run(t.Context(), fmt.Sprintf("kubectl kustomize %[1]q > %[1]q/all.yaml\nko apply --sbom=none -f %[1]q/all.yaml", directory)))
-	return fmt.Sprintf("kubectl delete --ignore-not-found --timeout=180s -f %q/all.yaml", directory)
 }
 
 // A project's tasks run in the namespace that the overlay adds for them.
@@ -64,11 +63,12 @@ kubectl delete pods --namespace job-executor --selector serving.knative.dev/serv
 // A second installation in the same cluster answers its own Keptn's tasks, over HTTP.
 func TestOverlayWithASecondInstallation(t *testing.T) {
 	installed := connect(t)
-	must(t, installed.Run(t.Context(), `kubectl create namespace other-executor
-kubectl create secret generic keptn --namespace other-executor --from-literal=KEPTN_API_TOKEN=keptn-token`))
-	remove := "kubectl delete namespace other-executor"
-	afterTest(t, func(ctx context.Context) error { return installed.Run(ctx, remove) })
-	remove = applyOverlay(t, installed, "second-keptn", `- target: {kind: ConfigMap, name: keptn}
+	must(t, installed.Run(t.Context(), `kubectl create namespace other-executor --dry-run=client --output yaml | kubectl apply -f -
+kubectl create secret generic keptn --namespace other-executor --from-literal=KEPTN_API_TOKEN=keptn-token --dry-run=client --output yaml | kubectl apply -f -`))
+	afterTest(t, func(ctx context.Context) error {
+		return installed.Run(ctx, "kubectl delete --timeout=180s namespaces/other-executor namespaces/other-executor-jobs clusterroles/other-executor-bridge clusterrolebindings/other-executor-bridge")
+	})
+	applyOverlay(t, installed, "second-keptn", `- target: {kind: ConfigMap, name: keptn}
   patch: |-
     - {op: replace, path: /data/KEPTN_API_URL, value: "http://api-gateway-nginx.keptn.svc.cluster.local/api"}
     - {op: replace, path: /data/KEPTN_SUBSCRIPTIONS, value: sh.keptn.event.second.triggered}`)

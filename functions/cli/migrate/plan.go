@@ -92,10 +92,14 @@ func unsubscribing(input Input) []string {
 				integration.ID, subscription.ID, subscription.Event))
 		}
 	}
-	if len(commands) == 0 {
-		return []string{"# Keptn was not asked. Delete the subscriptions of job-executor-service in Keptn's page, under Integrations."}
+	switch {
+	case len(input.Former) == 0:
+		return []string{"# Keptn was not asked, or does not know job-executor-service. Delete its subscriptions in Keptn's page, under Integrations."}
+	case len(commands) == 0:
+		return []string{"# job-executor-service has no subscriptions in Keptn."}
+	default:
+		return commands
 	}
-	return commands
 }
 
 // hasFilters reports whether a former subscription is only for some projects, stages or services.

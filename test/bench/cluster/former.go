@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -20,11 +21,17 @@ const (
 // former installs the stand-in for the job-executor-service, with a task type and a project of its own. It returns a bench for
 // those.
 func (b *bench) former(ctx context.Context) (former *bench, remove func(context.Context) error, err error) {
-	remove = func(ctx context.Context) error { return b.installed.Remove(ctx, formerManifests) }
-	if err := b.installed.BuildAndApply(ctx, formerManifests); err != nil {
+	remove = func(ctx context.Context) error {
+		return errors.Join(b.installed.Remove(ctx, formerManifests), b.installed.Unregister(ctx, formerName))
+	}
+	if err := b.installed.Unregister(ctx, formerName); err != nil {
 		return nil, remove, err
 	}
-	if err := b.configureFormer(ctx, "PUBSUB_TOPIC=sh.keptn.event."+formerTask+".triggered"); err != nil {
+	if err := b.installed.Run(ctx, fmt.Sprintf("ko resolve --sbom=none -f %s | sed s/event.%s.triggered/event.%s.triggered/ | kubectl apply -f -",
+		formerManifests, task, formerTask)); err != nil {
+		return nil, remove, err
+	}
+	if err := b.awaitFormer(ctx); err != nil {
 		return nil, remove, err
 	}
 	project := fmt.Sprintf("former-%d", time.Now().Unix())
@@ -37,10 +44,9 @@ func (b *bench) former(ctx context.Context) (former *bench, remove func(context.
 	}, remove, nil
 }
 
-// configureFormer sets a variable and waits for the new pod.
-func (b *bench) configureFormer(ctx context.Context, variable string) error {
-	return b.installed.Run(ctx, fmt.Sprintf("kubectl set env --namespace %[1]s deployment/%[2]s %[3]s\nkubectl rollout status --namespace %[1]s deployment/%[2]s --timeout=180s",
-		formerNamespace, formerName, variable))
+// awaitFormer waits for its new pod.
+func (b *bench) awaitFormer(ctx context.Context) error {
+	return b.installed.Run(ctx, fmt.Sprintf("kubectl rollout status --namespace %s deployment/%s --timeout=180s", formerNamespace, formerName))
 }
 
 // formerLatencies runs tasks one after the other, and then lets no further Job start.
@@ -55,5 +61,8 @@ func (b *bench) formerLatencies(ctx context.Context) error {
 	}
 	b.report.add(formerName+": triggered to started, warm", "ms", helloWarm, b.moments.milliseconds(contexts, triggered, started)...)
 	b.report.add(formerName+": completed to finished, warm", "ms", helloWarm, b.moments.milliseconds(contexts, completed, finished)...)
-	return b.configureFormer(ctx, "SUSPEND_JOBS=true")
+	if err := b.installed.Run(ctx, fmt.Sprintf("kubectl set env --namespace %s deployment/%s SUSPEND_JOBS=true", formerNamespace, formerName)); err != nil {
+		return err
+	}
+	return b.awaitFormer(ctx)
 }
