@@ -93,7 +93,7 @@ BROKER ?= in-memory
 .PHONY: e2e
 e2e: cluster-up $(if $(or $(findstring Releases,$(RUN)),$(if $(RUN),,all)),$(COSIGN)) ## End-to-end tests on a one-node cluster, which they start; RUN=TestName runs one; AUTHENTICATION=1 enables Knative's authentication-oidc, BROKER=natss keeps events in NATS JetStream, PREVIOUS=v1.2.3 is what TestReleases upgrades from
 	$(CLUSTER) broker $(BROKER)
-	COSIGN=$(COSIGN) $(CLUSTER) exec go test -tags e2e -count=1 -timeout=60m $(if $(RUN),-run '$(RUN)') -v ./test/e2e
+	COSIGN=$(COSIGN) $(CLUSTER) exec go test -tags e2e -count=1 -timeout=90m $(if $(RUN),-run '$(RUN)') -v ./test/e2e
 
 # The seed decides what is killed, stopped and delayed, and in which order.
 MINUTES ?= 10
