@@ -55,7 +55,7 @@ const Version = "1"
 
 // Annotations of a Job. Tasks cannot set annotations below job-executor.github.io (jobconfig).
 const (
-	// VersionAnnotation is the Version. A Job of a release before versions has no such annotation.
+	// VersionAnnotation is the Version. Jobs of earlier releases lack it.
 	VersionAnnotation = "job-executor.github.io/version"
 	// TaskAnnotation is the Keptn task as JSON: everything that an answer needs.
 	TaskAnnotation = "job-executor.github.io/task"

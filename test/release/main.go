@@ -28,7 +28,7 @@ type release struct {
 	platforms []string
 	// key is a private key or its URI for cosign, keyless for a workflow's identity, or empty for no signatures.
 	key string
-	// cosign is the program that signs, and builder is the URI of who builds.
+	// cosign is the signing program, and builder identifies the builder as a URI.
 	cosign, builder string
 }
 
@@ -38,7 +38,7 @@ func main() {
 	flag.StringVar(&r.directory, "directory", "release", "where the files go")
 	flag.StringVar(&r.key, "key", "", "the key that signs, as a file or URI for cosign, or "+keyless+"; empty for no signatures")
 	flag.StringVar(&r.cosign, "cosign", "cosign", "the program that signs")
-	flag.StringVar(&r.builder, "builder", "https://"+module+"/builders/manual", "the URI of who builds, for the provenance")
+	flag.StringVar(&r.builder, "builder", "https://"+module+"/builders/manual", "the URI of the builder, for the provenance")
 	platforms := flag.String("platforms", "linux/amd64,linux/arm64,darwin/amd64,darwin/arm64,windows/amd64,windows/arm64", "the platforms of the command line")
 	flag.Parse()
 	r.platforms = strings.Split(*platforms, ",")

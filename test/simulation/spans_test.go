@@ -69,7 +69,7 @@ func (w *world) judgeSpans() {
 	defer w.spans.mutex.Unlock()
 	w.mutex.Lock()
 	died := w.deaths
-	// Of a triggered event that the Broker lost, nobody hears if its sequence is aborted before the bridge resends it.
+	// Nobody hears of a lost triggered event if its sequence is aborted before the bridge resends it.
 	unheard := map[trace.TraceID]bool{}
 	for keptnContext := range w.aborted {
 		unheard[telemetry.TraceID(keptnContext)] = w.asynchronous
