@@ -186,9 +186,9 @@ func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 	taker.await(t, "1 0", "2 0", "2 1", "3 0", "4 0", "5 0")
 }
 
-// More events than a lane has places are published one after the other, each at its first delivery: a redelivered
-// one would come after a pause that doubles.
-func TestBurstIsNotSentBack(t *testing.T) {
+// receiving starts NATS, and a transport that receives until the test ends.
+func receiving(t *testing.T, publish intake.Publish) (jetstream.JetStream, *Transport) {
+	t.Helper()
 	_, address := fixture.StartNATS(t, withStream(t.TempDir()))
 	published := makeStream(t, address)
 	transport, err := Connect(address, "job-executor-one", discard)
@@ -197,20 +197,32 @@ func TestBurstIsNotSentBack(t *testing.T) {
 	}
 	t.Cleanup(transport.Close)
 	ctx, cancel := context.WithCancel(t.Context())
+	ready, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		in := intake.Intake{Receiving: sync.OnceFunc(func() { close(ready) }), Wants: isTriggered, Lanes: &intake.Lanes{}, Publish: publish}
+		done <- transport.Receive(ctx, in)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	<-ready
+	return published, transport
+}
+
+// More events than a lane has places are published one after the other, each at its first delivery: a redelivered
+// one would come after a pause that doubles.
+func TestBurstIsNotSentBack(t *testing.T) {
 	const burst = 5 * intake.ConcurrentSends
-	ready, full, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
-	entered, origins := make(chan struct{}, burst), make(chan intake.Origin, burst)
-	publish := func(_ context.Context, _ event.Event, origin intake.Origin) error {
+	full, entered, origins := make(chan struct{}), make(chan struct{}, burst), make(chan intake.Origin, burst)
+	published, transport := receiving(t, func(_ context.Context, _ event.Event, origin intake.Origin) error {
 		entered <- struct{}{}
 		<-full
 		origins <- origin
 		return nil
-	}
-	go func() {
-		receiving := sync.OnceFunc(func() { close(ready) })
-		done <- transport.Receive(ctx, intake.Intake{Receiving: receiving, Wants: isTriggered, Lanes: &intake.Lanes{}, Publish: publish})
-	}()
-	<-ready
+	})
 	for index := range burst {
 		publishTo(t, published, "test", fmt.Sprint(index))
 	}
@@ -224,37 +236,20 @@ func TestBurstIsNotSentBack(t *testing.T) {
 			t.Fatal("an event was redelivered")
 		}
 	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
 }
 
 // JetStream stops delivering once so many events wait for an answer as a consumer may have, by
 // default 1,000, whatever their type (F63).
 func TestFailingEventsOfOneTypeDelayNoOther(t *testing.T) {
-	_, address := fixture.StartNATS(t, withStream(t.TempDir()))
-	published := makeStream(t, address)
-	transport, err := Connect(address, "job-executor-one", discard)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(transport.Close)
-	ctx, cancel := context.WithCancel(t.Context())
-	ready, failed, taken, done := make(chan struct{}), make(chan struct{}, 1<<20), make(chan struct{}), make(chan error, 1)
-	publish := func(_ context.Context, triggered event.Event, _ intake.Origin) error {
+	failed, taken := make(chan struct{}, 1<<20), make(chan struct{})
+	published, _ := receiving(t, func(_ context.Context, triggered event.Event, _ intake.Origin) error {
 		if triggered.Type() == keptn.TypeOf("good", keptn.Triggered) {
 			close(taken)
 			return nil
 		}
 		failed <- struct{}{}
 		return errDown
-	}
-	go func() {
-		receiving := sync.OnceFunc(func() { close(ready) })
-		done <- transport.Receive(ctx, intake.Intake{Receiving: receiving, Wants: isTriggered, Lanes: &intake.Lanes{}, Publish: publish})
-	}()
-	<-ready
+	})
 	const failing = 1200
 	for index := range failing {
 		publishTo(t, published, "bad", fmt.Sprint("bad-", index))
@@ -265,9 +260,5 @@ func TestFailingEventsOfOneTypeDelayNoOther(t *testing.T) {
 	case <-taken:
 	case <-time.After(30 * time.Second):
 		t.Error("an event of another type was not taken")
-	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
 	}
 }
