@@ -26,11 +26,14 @@ const (
 	// interval and attempts are the original's (pkg/k8sutils, AwaitK8sJobDone; maxPollDuration is 5 minutes).
 	interval = 5 * time.Second
 	attempts = 60
+	// reading is how long the original reads job/config.yaml from Keptn's Git repositories. Keptn drops a started event within
+	// the first 60 ms (recording 30-started-too-early-dropped).
+	reading = 100 * time.Millisecond
 )
 
 func main() {
 	jobs := service{
-		namespace: os.Getenv("JOB_NAMESPACE"), suspend: os.Getenv("SUSPEND_JOBS") == "true", interval: interval,
+		namespace: os.Getenv("JOB_NAMESPACE"), suspend: os.Getenv("SUSPEND_JOBS") == "true", interval: interval, reading: reading,
 		connect: func() (kubernetes.Interface, error) {
 			config, err := rest.InClusterConfig()
 			if err != nil {
@@ -48,8 +51,8 @@ func main() {
 type service struct {
 	namespace string
 	// suspend keeps Jobs from starting, for measurements.
-	suspend  bool
-	interval time.Duration
+	suspend           bool
+	interval, reading time.Duration
 	// connect is called for each event.
 	connect func() (kubernetes.Interface, error)
 }
@@ -95,6 +98,7 @@ func tasksOf(keptn sdk.IKeptn, triggered sdk.KeptnEvent) (data keptnv2.EventData
 
 // matches reports whether the event has an action. It reads the file, as the original does.
 func (s service) matches(keptn sdk.IKeptn, triggered sdk.KeptnEvent) bool {
+	time.Sleep(s.reading)
 	_, tasks, err := tasksOf(keptn, triggered)
 	if err != nil {
 		keptn.Logger().Errorf("could not retrieve config for %s: %v", name, err)
