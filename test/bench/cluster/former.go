@@ -16,6 +16,9 @@ const (
 	formerTask      = "peer"
 	formerManifests = "test/jes/jes.yaml"
 	formerWarm      = 5
+	// formerPage is how many waiting events it sees: its library lists pages of 20, and Keptn 1.4.5 repeats the first one
+	// (recording 47-paging).
+	formerPage = 20
 )
 
 // former installs the stand-in for the job-executor-service, with a task type and a project of its own. It returns a bench for

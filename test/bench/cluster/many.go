@@ -52,19 +52,24 @@ func (b *bench) bursts(ctx context.Context, atOnce, caughtUp int) (err error) {
 	if err := former.formerLatencies(ctx); err != nil {
 		return err
 	}
-	var ours, theirs burst
+	var whole, ours, theirs burst
 	for range rounds {
-		if err := former.burst(ctx, atOnce, &theirs); err != nil {
+		if err := former.burst(ctx, formerPage, &theirs); err != nil {
 			return err
 		}
-		if err := b.burst(ctx, atOnce, &ours); err != nil {
+		if err := b.burst(ctx, formerPage, &ours); err != nil {
+			return err
+		}
+		if err := b.burst(ctx, atOnce, &whole); err != nil {
 			return err
 		}
 	}
-	of := fmt.Sprintf(", %d in a burst", atOnce)
-	b.reportBurst(formerName+": ", of, theirs)
-	b.reportBurst("", of, ours)
-	b.report.add("events that become Jobs"+of, perSecond, formerName+": events that become Jobs"+of, ours.created...)
+	page := fmt.Sprintf(", %d in a burst", formerPage)
+	b.reportBurst(formerName+": ", page, theirs)
+	b.reportBurst("", page, ours)
+	b.report.add("events that become Jobs"+page, perSecond, formerName+": events that become Jobs"+page, ours.created...)
+	b.report.add("triggered to a Job"+page, "ms", formerName+": triggered to a Job"+page, ours.waits...)
+	b.reportBurst("", fmt.Sprintf(", %d in a burst", atOnce), whole)
 	return b.catchUp(ctx, caughtUp)
 }
 
