@@ -547,10 +547,13 @@ func (i *Installation) Kill(ctx context.Context, selector string) error {
 	return nil
 }
 
-// Scale sets the number of replicas of a Deployment, and waits until all are available.
+// Scale sets the number of replicas of a Deployment, and waits until all are available, or all pods are gone.
 func (i *Installation) Scale(ctx context.Context, deployment string, replicas int) error {
 	if err := i.command(ctx, "kubectl", "scale", "-n", Namespace, "deployment/"+deployment, fmt.Sprintf("--replicas=%d", replicas)); err != nil {
 		return err
+	}
+	if replicas == 0 {
+		return i.wait(ctx, "--for=delete", "-n", Namespace, "pods", "--selector", "app.kubernetes.io/name="+deployment)
 	}
 	return i.awaitRollout(ctx, deployment)
 }

@@ -134,44 +134,40 @@ func (b *bench) reportBurst(service, of string, measured burst) {
 }
 
 // catchUp triggers many sequences without a bridge, and measures how fast a new bridge catches up.
-func (b *bench) catchUp(ctx context.Context, count int) error {
+func (b *bench) catchUp(ctx context.Context, count int) (err error) {
 	// A new bridge waits for events of an earlier one for this long at most.
 	if err := b.installed.UseTransport(ctx, "nats", system.CountingTime); err != nil {
 		return err
 	}
-	var contexts []string
-	var before map[string]cgroup
-	var back time.Time
-	if err := b.withoutBridge(ctx, func() (err error) {
-		if contexts, err = b.trigger(ctx, count); err != nil {
-			return err
-		}
-		before, err = b.cgroups(ctx)
-		back = time.Now()
-		return err
-	}); err != nil {
+	defer afterwards(ctx, &err, func(ctx context.Context) error { return b.installed.Scale(ctx, "bridge", 1) })
+	if err := b.installed.Scale(ctx, "bridge", 0); err != nil {
 		return err
 	}
+	contexts, err := b.trigger(ctx, count)
+	if err != nil {
+		return err
+	}
+	before, err := b.cgroups(ctx)
+	if err != nil {
+		return err
+	}
+	back := time.Now()
+	if err := b.installed.Scale(ctx, "bridge", 1); err != nil {
+		return err
+	}
+	ready := time.Now()
 	if err := b.moments.await(ctx, stepLimit, contexts, started); err != nil {
 		return err
 	}
 	of := fmt.Sprintf(", %d after the bridge was away", count)
 	b.rates("", of, []float64{b.rate(contexts, back, created)}, []float64{b.rate(contexts, back, started)})
+	b.report.add("events that become Jobs once the bridge is ready"+of, perSecond, bareLoop, b.rate(contexts, ready, created))
 	after, err := b.cgroups(ctx)
 	if err != nil {
 		return err
 	}
 	b.used("after the bridge was away", before, after, time.Since(back))
 	return b.endAll(ctx, contexts)
-}
-
-// withoutBridge does something while there is no bridge, and then waits until there is one.
-func (b *bench) withoutBridge(ctx context.Context, do func() error) (err error) {
-	defer afterwards(ctx, &err, func(ctx context.Context) error { return b.installed.Scale(ctx, "bridge", 1) })
-	if err := b.installed.Scale(ctx, "bridge", 0); err != nil {
-		return err
-	}
-	return do()
 }
 
 // rate is how fast something came about, since a time.
