@@ -41,8 +41,6 @@ const (
 	locustImage = "docker.io/locustio/locust"
 	// settleLimit bounds the wait for the last spans.
 	settleLimit = 5 * time.Second
-	// jobsNamespace is where Jobs run if their tasks name no other.
-	jobsNamespace = "job-executor-jobs"
 )
 
 type options struct {

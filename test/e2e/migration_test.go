@@ -59,11 +59,14 @@ actions:
 		trigger()
 	}
 	values := filepath.Join(directory, "values.yaml")
-	must(t, os.WriteFile(values, []byte("subscription: {pubsubTopic: sh.keptn.event.test.triggered}\nremoteControlPlane: {autoDetect: {enabled: true, namespace: keptn}}\n"), 0o600))
+	must(t, os.WriteFile(values, []byte(`subscription: {pubsubTopic: sh.keptn.event.test.triggered}
+remoteControlPlane: {autoDetect: {enabled: true, namespace: keptn}}
+`), 0o600))
 	gateway, err := installed.ServiceAddress(t.Context(), "keptn", "api-gateway-nginx")
 	must(t, err)
 	run := func(ctx context.Context, commands string) error {
-		return installed.Run(ctx, fmt.Sprintf("export PATH=%q:$PATH KEPTN_ENDPOINT=http://%s/api KEPTN_API_TOKEN=keptn-token\ncd %q\n%s", programs, gateway, directory, commands))
+		return installed.Run(ctx, fmt.Sprintf("export PATH=%q:$PATH KEPTN_ENDPOINT=http://%s/api KEPTN_API_TOKEN=keptn-token\ncd %q\n%s",
+			programs, gateway, directory, commands))
 	}
 	must(t, run(t.Context(), "kubectl job-executor migrate --values values.yaml --release-namespace "+formerNamespace+" --output-directory ."))
 	plan, err := os.ReadFile(filepath.Join(directory, "PLAN.md"))

@@ -30,6 +30,16 @@ func applyOverlay(t *testing.T, installed *system.Installation, name string, pat
 	must(t, installed.Run(t.Context(), fmt.Sprintf("kubectl kustomize %[1]q > %[1]q/all.yaml\nko apply --sbom=none -f %[1]q/all.yaml", directory)))
 }
 
+// hasOneJob checks that a namespace has the Job of a Keptn context.
+func hasOneJob(t *testing.T, installed *system.Installation, namespace, keptnContext string) {
+	t.Helper()
+	jobs, err := installed.Kubectl(t.Context(), "get", "jobs", "--namespace", namespace, "--selector", "keptn.sh/context="+keptnContext, "--output=name")
+	must(t, err)
+	if strings.Count(jobs, "\n") != 1 {
+		t.Errorf("the Jobs in %s are %q", namespace, jobs)
+	}
+}
+
 // A project's tasks run in the namespace that the overlay adds for them.
 func TestOverlayWithSeveralNamespaces(t *testing.T) {
 	installed := connect(t)
@@ -53,11 +63,7 @@ kubectl delete pods --namespace job-executor --selector serving.knative.dev/serv
 	must(t, restart(t.Context()))
 	keptnContext := trigger(t, installed, project)
 	succeeds(t, installed, project, keptnContext)
-	jobs, err := installed.Kubectl(t.Context(), "get", "jobs", "--namespace", "shop-jobs", "--selector", "keptn.sh/context="+keptnContext, "--output=name")
-	must(t, err)
-	if strings.Count(jobs, "\n") != 1 {
-		t.Errorf("the Jobs in shop-jobs are %q", jobs)
-	}
+	hasOneJob(t, installed, "shop-jobs", keptnContext)
 }
 
 // A second installation in the same cluster answers its own Keptn's tasks, over HTTP.
@@ -66,7 +72,8 @@ func TestOverlayWithASecondInstallation(t *testing.T) {
 	must(t, installed.Run(t.Context(), `kubectl create namespace other-executor --dry-run=client --output yaml | kubectl apply -f -
 kubectl create secret generic keptn --namespace other-executor --from-literal=KEPTN_API_TOKEN=keptn-token --dry-run=client --output yaml | kubectl apply -f -`))
 	afterTest(t, func(ctx context.Context) error {
-		return installed.Run(ctx, "kubectl delete --timeout=180s namespaces/other-executor namespaces/other-executor-jobs clusterroles/other-executor-bridge clusterrolebindings/other-executor-bridge")
+		return installed.Run(ctx, `kubectl delete --timeout=180s namespaces/other-executor namespaces/other-executor-jobs \
+  clusterroles/other-executor-bridge clusterrolebindings/other-executor-bridge`)
 	})
 	applyOverlay(t, installed, "second-keptn", `- target: {kind: ConfigMap, name: keptn}
   patch: |-
@@ -84,9 +91,5 @@ kubectl wait --for=condition=Ready --timeout=180s --namespace other-executor ser
 		}
 		return err
 	}))
-	jobs, err := installed.Kubectl(t.Context(), "get", "jobs", "--namespace", "other-executor-jobs", "--selector", "keptn.sh/context="+keptnContext, "--output=name")
-	must(t, err)
-	if strings.Count(jobs, "\n") != 1 {
-		t.Errorf("the Jobs in other-executor-jobs are %q", jobs)
-	}
+	hasOneJob(t, installed, "other-executor-jobs", keptnContext)
 }

@@ -125,7 +125,7 @@ func (s service) run(keptn sdk.IKeptn, triggered sdk.KeptnEvent) (finished keptn
 	}
 	client, err := s.connect()
 	if err != nil {
-		return finished, fmt.Errorf("Error while connecting to cluster: %w", err) //nolint:staticcheck // the original's words
+		return finished, fmt.Errorf("Error while connecting to cluster: %w", err)
 	}
 	for index, task := range tasks {
 		job, err := client.BatchV1().Jobs(s.namespace).Create(context.Background(), s.job(triggered, index, task), metav1.CreateOptions{})
@@ -133,7 +133,7 @@ func (s service) run(keptn sdk.IKeptn, triggered sdk.KeptnEvent) (finished keptn
 			err = s.await(client, job.Name)
 		}
 		if err != nil {
-			return finished, fmt.Errorf("Error while creating job: %w", err) //nolint:staticcheck // the original's words
+			return finished, fmt.Errorf("Error while creating job: %w", err)
 		}
 		logs, err := s.logs(client, job.Name)
 		if err != nil {

@@ -8,13 +8,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 )
-
-var testTime = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
 const functions = "github.com/job-executor/job-executor/functions/"
 

@@ -135,7 +135,9 @@ func TestEachEventReachesExactlyTheFunctionsItShould(t *testing.T) {
 		task.Name = name
 		return intake.ForTriggers(fixture.Triggered(task), task, own)
 	}
-	job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: "jobs", Name: "a", Annotations: map[string]string{run.PlanAnnotation: `[{"namespace":"jobs","name":"a"}]`}}}
+	job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "jobs", Name: "a", Annotations: map[string]string{run.PlanAnnotation: `[{"namespace":"jobs","name":"a"}]`},
+	}}
 	observed := keptn.Observed(fixture.Task.Event(keptn.Finished, fixture.Noon, keptn.Outcome{}))
 	typed := func(eventType string) event.Event {
 		made := event.New()
