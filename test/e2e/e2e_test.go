@@ -63,6 +63,10 @@ func installAndRun(m *testing.M) (code int, err error) {
 	if err := installed.Install(ctx, func(step string) { fmt.Println("e2e:", step) }); err != nil {
 		return 0, err
 	}
+	// A killed run may have left faults.
+	if _, err := installed.SetFaults(ctx, 0, 0); err != nil {
+		return 0, err
+	}
 	if isAuthenticated(true, false) {
 		fmt.Println("e2e: Knative authenticates who sends (config/authentication)")
 		if err := installed.Authenticate(ctx, true); err != nil {

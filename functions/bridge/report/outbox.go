@@ -3,6 +3,7 @@ package report
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -57,6 +58,10 @@ type Outbox struct {
 	logged memory.Memory[bool]
 }
 
+// errUncounted means that a finished event waits for its started event. The Broker repeats the answer, because it
+// mentions no Job whose completion jobsource would repeat.
+var errUncounted = errors.New("Keptn has not counted the started event yet")
+
 // Handle decodes one answer and delivers it. It replies that the run is reported once Keptn has counted the
 // result, or that the run is cancelled if its sequence was aborted before the start. After a retriable error,
 // the Broker redelivers the answer.
@@ -94,6 +99,8 @@ func (o *Outbox) Deliver(ctx context.Context, answer protocol.Answer) (*event.Ev
 	case !delivery.Settled && answer.Phase == keptn.Started:
 		o.Runs.Add(task)
 		return nil, nil
+	case !delivery.Settled && !delivery.Sent && len(answer.Jobs) == 0:
+		return nil, fmt.Errorf("send %s: %w", answer.EventType(), errUncounted)
 	case !delivery.Settled:
 		return nil, nil
 	}

@@ -136,11 +136,12 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 			outbox := &Outbox{
 				Metrics: &fixture.Metrics{}, RunSpans: noSpans{},
 				Keptn: &delivered{
-					dropped: test.dropped,
+					dropped: test.dropped, settled: test.dropped,
 				},
 				Journal:       journal,
 				IntegrationID: func() string { return test.id },
 				Runs:          noRuns{},
+				Now:           func() time.Time { return noon },
 				Log:           discard,
 			}
 			if _, err := outbox.Handle(t.Context(), test.told.Event()); (err != nil) != test.wantError {
@@ -247,6 +248,33 @@ func TestOutboxSaysWhatIsWorthRepeating(t *testing.T) {
 			_, err := outbox.Handle(t.Context(), begins(task).Event())
 			if function.IsPermanent(err) != test.permanent || (err == nil) != (test.err == nil) {
 				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// An answer about Jobs is repeated by jobsource, and any other one by the Broker.
+func TestFinishedAnswerWithoutJobsIsRepeatedUntilItIsSent(t *testing.T) {
+	mistake := ends(task, keptn.Errored("no"))
+	completed := mistake
+	completed.Jobs = []protocol.Job{{Name: "job-1"}}
+	for name, test := range map[string]struct {
+		answer   protocol.Answer
+		dropped  bool
+		repeated bool
+	}{
+		"a mistake that waits for its started event": {mistake, true, true},
+		"a mistake that was sent":                    {mistake, false, false},
+		"a result that waits":                        {completed, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			outbox := &Outbox{
+				Keptn: &delivered{dropped: test.dropped}, Journal: &journal{}, IntegrationID: integrationID, Runs: noRuns{}, RunSpans: noSpans{},
+				Metrics: &fixture.Metrics{}, Now: func() time.Time { return noon }, Log: discard,
+			}
+			reply, err := outbox.Handle(t.Context(), test.answer.Event())
+			if reply != nil || function.IsPermanent(err) || (err != nil) != test.repeated {
+				t.Errorf("got %v, %v", reply, err)
 			}
 		})
 	}
