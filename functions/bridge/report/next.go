@@ -14,6 +14,8 @@ type reported struct {
 	heard bool
 	// heldUntil is how long an answer is held back because an earlier bridge may have sent it; zero if it is not.
 	heldUntil time.Time
+	// isSlow is true once a delivery has waited in vain. The next ones ask Keptn once, unless they send something.
+	isSlow bool
 	// settled is true once Keptn has counted everything that it needs, or no longer waits.
 	settled bool
 	// aborted is true if the task is settled because its sequence was aborted.

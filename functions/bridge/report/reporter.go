@@ -138,6 +138,9 @@ func (r *Reporter) Deliver(ctx context.Context, answer protocol.Answer) (deliver
 	defer release()
 	entry.learn(answer)
 	deadline, pause := r.Now().Add(r.Timing.Limit), r.Timing.Interval
+	if entry.isSlow {
+		pause = r.Timing.Limit // ask once
+	}
 	for {
 		if entry.settled {
 			r.drop(ctx, answer, delivery.Sent)
@@ -169,7 +172,7 @@ func (r *Reporter) Deliver(ctx context.Context, answer protocol.Answer) (deliver
 				}
 				return delivery, err
 			}
-			delivery.Sent = delivery.Sent || answer.Phase == keptn.Started
+			delivery.Sent, pause = delivery.Sent || answer.Phase == keptn.Started, r.Timing.Interval
 			continue
 		case sendFinished:
 			err := r.send(ctx, answer, count.Finished, &entry.finished)
@@ -184,7 +187,7 @@ func (r *Reporter) Deliver(ctx context.Context, answer protocol.Answer) (deliver
 			case err != nil:
 				return delivery, err
 			}
-			delivery.Sent, delivery.Refusal = true, entry.finished.refusal
+			delivery.Sent, delivery.Refusal, pause = true, entry.finished.refusal, r.Timing.Interval
 			continue
 		case wait:
 		}
@@ -194,6 +197,7 @@ func (r *Reporter) Deliver(ctx context.Context, answer protocol.Answer) (deliver
 			pause = min(flightEnd.Sub(now), max(pause, deadline.Sub(now)-1)) // until then, questions are useless
 		}
 		if !now.Add(pause).Before(deadline) {
+			entry.isSlow = true
 			switch {
 			case count.Standing == keptn.Pending:
 				return delivery, fmt.Errorf("send %s: %w", answer.EventType(), ErrPending)
