@@ -455,6 +455,28 @@ func ends(task keptn.Task, outcome keptn.Outcome) protocol.Answer {
 	return protocol.Finished(task, noon, outcome, "")
 }
 
+// The first delivery polls for a moment. Each further one asks once, and polls again only after it has sent something.
+func TestSlowKeptnIsAskedOnceForEachFurtherDelivery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		control := &control{standing: keptn.Current, lag: after(time.Minute)}
+		reporter := newTestReporter(control)
+		var asked []int
+		answer := ends(fresh(), keptn.Errored("no"))
+		for range 4 {
+			before := control.questions
+			if _, err := deliver(t, reporter, answer, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			asked = append(asked, control.questions-before)
+			time.Sleep(25 * time.Second)
+		}
+		// The fourth one finds the started event counted, and sends the finished one.
+		if difference := cmp.Diff([]int{7, 1, 1, 7}, asked); difference != "" {
+			t.Errorf("(-want +got):\n%s", difference)
+		}
+	})
+}
+
 // deliver delivers the answer of a run that ended at some time.
 func deliver(t *testing.T, reporter *Reporter, answer protocol.Answer, endedAt time.Time) (Delivery, error) {
 	t.Helper()
