@@ -57,6 +57,9 @@ func (b *bench) bursts(ctx context.Context, atOnce, caughtUp int) (err error) {
 		if err := former.burst(ctx, formerPage, &theirs); err != nil {
 			return err
 		}
+		if _, err := b.sequences(ctx, 1); err != nil { // the executors have scaled to zero meanwhile
+			return err
+		}
 		if err := b.burst(ctx, formerPage, &ours); err != nil {
 			return err
 		}
