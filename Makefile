@@ -90,8 +90,9 @@ mutate: ## Mutate the code of ROOM=./functions/run, and list the mutations that 
 # Where the cluster's Brokers keep their events.
 BROKER ?= in-memory
 
+# Only TestReleases needs cosign, which takes long to compile.
 .PHONY: e2e
-e2e: cluster-up $(if $(or $(findstring Releases,$(RUN)),$(if $(RUN),,all)),$(COSIGN)) ## End-to-end tests on a one-node cluster, which they start; RUN=TestName runs one; AUTHENTICATION=1 enables Knative's authentication-oidc, BROKER=natss keeps events in NATS JetStream, PREVIOUS=v1.2.3 is what TestReleases upgrades from
+e2e: cluster-up $(if $(if $(RUN),$(findstring Releases,$(RUN)),all),$(COSIGN)) ## End-to-end tests on a one-node cluster, which they start; RUN=TestName runs one; AUTHENTICATION=1 enables Knative's authentication-oidc, BROKER=natss keeps events in NATS JetStream, PREVIOUS=v1.2.3 is what TestReleases upgrades from
 	$(CLUSTER) broker $(BROKER)
 	COSIGN=$(COSIGN) $(CLUSTER) exec go test -tags e2e -count=1 -timeout=90m $(if $(RUN),-run '$(RUN)') -v ./test/e2e
 

@@ -226,11 +226,11 @@ func New(configuration Configuration, dependencies Dependencies, connections Con
 	deadLetters := &deadletter.Sink{Ask: inbox.Ask, Deliver: outbox.Deliver, BrokerURL: configuration.Broker.URL, Count: dependencies.Telemetry.Events.DeadLettered, Now: now, Log: log}
 	files := &gateway.Gateway{
 		Resources: client, Counter: counter, Reporter: reporter,
-		Reviewer: gateway.NewTokenReviewer(dependencies.Kubernetes.AuthenticationV1().TokenReviews(), now),
-		Skipped:  func(ctx context.Context, task keptn.Task) { spans.Write(ctx, task, keptn.RunCancellation, "") },
-		Verify:   party.Verify,
-		Grants:   &gateway.Grants{Key: connections.GrantKey, Lifetime: configuration.Grants.Lifetime, Now: now},
-		Subjects: configuration.Grants.Subjects, Cache: gateway.NewCache(), Log: log,
+		Reviewer:  gateway.NewTokenReviewer(dependencies.Kubernetes.AuthenticationV1().TokenReviews(), now),
+		Cancelled: func(ctx context.Context, task keptn.Task) { spans.Write(ctx, task, keptn.RunCancellation, "") },
+		Verify:    party.Verify,
+		Grants:    &gateway.Grants{Key: connections.GrantKey, Lifetime: configuration.Grants.Lifetime, Now: now},
+		Subjects:  configuration.Grants.Subjects, Cache: gateway.NewCache(), Log: log,
 	}
 	handlers := map[string]function.Handler{
 		"/keptn":       party.Handler(outbox.Handle),

@@ -215,8 +215,8 @@ const SentWithinExtension = "sentwithin"
 // nanoseconds). A function that starts from zero shows the wait.
 const SentExtension = "sentat"
 
-// Sent returns an event with the context's span and the time, or without those of an earlier sender if there is no span. The
-// traceparent is for other receivers (CloudEvents Distributed Tracing extension).
+// Sent returns a copy of an event with the context's span and the current time, and nothing of an earlier sender. Without a
+// span it has neither. The traceparent is for other receivers (CloudEvents Distributed Tracing extension).
 func Sent(ctx context.Context, outgoing event.Event) event.Event {
 	outgoing = outgoing.Clone()
 	for _, name := range []string{SentWithinExtension, keptn.TraceparentExtension, SentExtension} {

@@ -125,7 +125,8 @@ func (k Keptn) Integration(ctx context.Context, name string) (*Integration, erro
 	return nil, nil
 }
 
-// Unregister deletes the registration of a name, if there is one. Otherwise Keptn would keep its subscriptions for a next one.
+// Unregister deletes the registration of a name, if there is one. Otherwise the next registration would get its
+// subscriptions.
 func (k Keptn) Unregister(ctx context.Context, name string) error {
 	registered, err := k.Integration(ctx, name)
 	if err != nil || registered == nil {

@@ -55,11 +55,7 @@ func main() {
 	options.AddTo(flag.CommandLine)
 	flag.Var(&options.settings, "setting", "a setting of the installation, as ALLOWED_IMAGES=docker.io/*; may be repeated")
 	flag.BoolVar(&options.verbose, "verbose", false, "show what the functions log, too")
-	flag.Parse()
-	if flag.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "demo: %q is no option; --help lists them\n", flag.Arg(0))
-		os.Exit(2) //nolint:mnd // of a wrong call
-	}
+	scene.Parse()
 	console.Main("demo", func(ctx context.Context) error { return show(ctx, options) })
 }
 

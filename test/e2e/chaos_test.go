@@ -237,7 +237,7 @@ func harm(ctx context.Context, t *testing.T, installed *system.Installation, ran
 		}},
 		{"the API server is stopped for 5 s", pause("kube-apiserver", "5s")},
 	}
-	if os.Getenv("BROKER") == "natss" {
+	if isDurable() {
 		faults = append(faults, fault{"NATS is stopped for 10 s", pause("nats-server", "10s")})
 	}
 	// A fault that never happens must not go unnoticed.

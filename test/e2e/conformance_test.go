@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"os"
 	"testing"
 
 	"github.com/job-executor/job-executor/test/conformance"
@@ -16,7 +15,7 @@ func TestConformance(t *testing.T) {
 	installed := connect(t)
 	broker, err := installed.InstallConformance(t.Context())
 	must(t, err)
-	broker.IsDurable = os.Getenv("BROKER") == "natss"
+	broker.IsDurable = isDurable()
 	t.Run("Broker", func(t *testing.T) { conformance.TestBroker(t, broker) })
 	t.Run("Jobs", func(t *testing.T) { conformance.TestJobs(t, installed.Kubernetes, system.ConformanceNamespace) })
 }

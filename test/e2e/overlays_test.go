@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/system"
 )
 
@@ -44,9 +43,10 @@ func hasOneJob(t *testing.T, installed *system.Installation, namespace, keptnCon
 func TestOverlayWithSeveralNamespaces(t *testing.T) {
 	installed := connect(t)
 	restart := func(ctx context.Context) error {
-		return installed.Run(ctx, `kubectl rollout restart --namespace job-executor deployment/jobsource
-kubectl rollout status --namespace job-executor deployment/jobsource --timeout=180s
-kubectl delete pods --namespace job-executor --selector serving.knative.dev/service --grace-period=1`)
+		if err := installed.Restart(ctx, "jobsource"); err != nil {
+			return err
+		}
+		return installed.Kill(ctx, "serving.knative.dev/service")
 	}
 	afterTest(t, func(ctx context.Context) error {
 		if err := installed.Install(ctx, func(string) {}); err != nil {
@@ -84,12 +84,7 @@ kubectl wait --for=condition=Ready --timeout=180s --namespace other-executor ser
 	project, keptnContext := begin(t, installed, []string{"second"}, map[string]string{
 		"job/config.yaml": "apiVersion: v2\nactions:\n- {name: A, event: second.triggered, image: busybox, cmd: [echo, hello]}\n",
 	})
-	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
-		sequence, stageState, err := installed.State(ctx, project, keptnContext)
-		if err == nil && (sequence != "finished" || stageState != "succeeded") {
-			err = fmt.Errorf("the sequence is %s, and its stage %s", sequence, stageState)
-		}
-		return err
-	}))
+	stageState, _ := end(t, installed, project, keptnContext)
+	compare(t, "stage", "succeeded", stageState)
 	hasOneJob(t, installed, "other-executor-jobs", keptnContext)
 }

@@ -233,7 +233,7 @@ func TestIntegrationIsUnregisteredOnlyWhenUninstalled(t *testing.T) {
 	reinstallAfter(t, installed)
 	const edited = "sh.keptn.event.edited.triggered"
 	must(t, installed.Subscribe(t.Context(), "job-executor", edited))
-	must(t, installed.RestartBridge(t.Context()))
+	must(t, installed.Restart(t.Context(), "bridge"))
 	restarted, err := installed.Integration(t.Context(), "job-executor")
 	must(t, err)
 	if restarted == nil ||

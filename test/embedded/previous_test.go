@@ -34,12 +34,12 @@ func TestJobsOfEarlierReleasesAreReported(t *testing.T) {
 			var triggered console.Event
 			if err := console.Eventually(t.Context(), flowLimit, func(ctx context.Context) error {
 				events, err := keptn.Events(ctx, keptnContext)
-				index := slices.IndexFunc(events, func(event console.Event) bool { return event.Type == "sh.keptn.event.test.triggered" })
-				if err == nil && index < 0 {
-					err = errors.New("the task is not triggered")
-				}
 				if err != nil {
 					return err
+				}
+				index := slices.IndexFunc(events, func(event console.Event) bool { return event.Type == "sh.keptn.event.test.triggered" })
+				if index < 0 {
+					return errors.New("the task is not triggered")
 				}
 				triggered = events[index]
 				return nil

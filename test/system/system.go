@@ -361,7 +361,7 @@ func (i *Installation) SetJobNamespaces(ctx context.Context, names ...string) er
 	if err := i.Kill(ctx, "serving.knative.dev/service"); err != nil {
 		return err
 	}
-	return i.restartJobsource(ctx)
+	return i.Restart(ctx, "jobsource")
 }
 
 // SetStartDeadline sets the time for the start of a Job's pod.
@@ -369,7 +369,7 @@ func (i *Installation) SetStartDeadline(ctx context.Context, deadline time.Durat
 	if err := i.setOfJobs(ctx, "START_DEADLINE", deadline.String()); err != nil {
 		return err
 	}
-	return i.restartJobsource(ctx)
+	return i.Restart(ctx, "jobsource")
 }
 
 // SetMaxActiveRuns limits the active runs of a project. Executors read it when they start.
@@ -377,7 +377,7 @@ func (i *Installation) SetMaxActiveRuns(ctx context.Context, most int) error {
 	if err := i.setOfJobs(ctx, "MAX_ACTIVE_RUNS_PER_PROJECT", strconv.Itoa(most)); err != nil {
 		return err
 	}
-	return i.restartJobsource(ctx)
+	return i.Restart(ctx, "jobsource")
 }
 
 // setOfJobs changes a setting of the ConfigMap jobs, which a function reads when it starts.
@@ -390,13 +390,6 @@ func (i *Installation) setOfJobs(ctx context.Context, name, value string) error 
 		return fmt.Errorf("set %s: %w", name, err)
 	}
 	return nil
-}
-
-func (i *Installation) restartJobsource(ctx context.Context) error {
-	if err := i.command(ctx, "kubectl", "rollout", "restart", "-n", Namespace, "deployment/jobsource"); err != nil {
-		return err
-	}
-	return i.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/jobsource", "--timeout=120s")
 }
 
 // TraceKnative enables or disables Knative's own spans. Knative's pods read the setting when they start; our
@@ -509,7 +502,7 @@ func (i *Installation) UseTransport(ctx context.Context, transport string, loss 
 	if err := i.MakeToken(ctx); err != nil {
 		return err
 	}
-	return i.RestartBridge(ctx)
+	return i.Restart(ctx, "bridge")
 }
 
 // Pods counts the pods of a function that run.
@@ -558,12 +551,12 @@ func (i *Installation) Scale(ctx context.Context, deployment string, replicas in
 	return i.awaitRollout(ctx, deployment)
 }
 
-// RestartBridge replaces the bridge's pods.
-func (i *Installation) RestartBridge(ctx context.Context) error {
-	if err := i.command(ctx, "kubectl", "rollout", "restart", "-n", Namespace, "deployment/bridge"); err != nil {
+// Restart replaces the pods of a Deployment.
+func (i *Installation) Restart(ctx context.Context, deployment string) error {
+	if err := i.command(ctx, "kubectl", "rollout", "restart", "-n", Namespace, "deployment/"+deployment); err != nil {
 		return err
 	}
-	return i.awaitRollout(ctx, "bridge")
+	return i.awaitRollout(ctx, deployment)
 }
 
 // awaitRollout waits until all replicas are new and available.

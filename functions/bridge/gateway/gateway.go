@@ -44,8 +44,8 @@ type Gateway struct {
 	// Reporter knows answers that Keptn has not counted yet.
 	Reporter keptn.Starter
 	Reviewer Reviewer
-	// Skipped is called for a task whose sequence was aborted before its run began: no answer says that it ended.
-	Skipped func(ctx context.Context, task keptn.Task)
+	// Cancelled is called for a task whose sequence was aborted before its run began, because no answer says that it ended.
+	Cancelled func(ctx context.Context, task keptn.Task)
 	// Verify returns the part of an event that the bridge has signed, or an error.
 	Verify func(received event.Event) (event.Event, error)
 	Grants *Grants
@@ -181,7 +181,7 @@ func (g *Gateway) isWanted(ctx context.Context, writer http.ResponseWriter, task
 		http.Error(writer, err.Error(), http.StatusBadGateway)
 	case count.Over():
 		if count.Standing == keptn.Aborted && count.Started == 0 {
-			g.Skipped(ctx, task)
+			g.Cancelled(ctx, task)
 		}
 		http.Error(writer, "Keptn no longer waits for task "+task.TriggeredID, http.StatusGone)
 	case count.Standing == keptn.Unknown:

@@ -105,8 +105,8 @@ func TestGateway(t *testing.T) {
 		err    error
 		status int
 		body   string
-		// skipped are the tasks whose end is noted.
-		skipped []string
+		// cancelled are the tasks whose end is noted.
+		cancelled []string
 	}{
 		{
 			name:   "an executor gets a grant",
@@ -172,13 +172,13 @@ func TestGateway(t *testing.T) {
 			body:   "Keptn no longer waits for task 1\n",
 		},
 		{
-			name:    "no grant for a task that was aborted before its run began, whose end is noted",
-			asking:  func(*http.Request) {},
-			bearer:  "executor's",
-			count:   aborted,
-			status:  410,
-			body:    "Keptn no longer waits for task 1\n",
-			skipped: []string{"1"},
+			name:      "no grant for a task that was aborted before its run began, whose end is noted",
+			asking:    func(*http.Request) {},
+			bearer:    "executor's",
+			count:     aborted,
+			status:    410,
+			body:      "Keptn no longer waits for task 1\n",
+			cancelled: []string{"1"},
 		},
 		{
 			name:   "no grant for a task that was aborted later",
@@ -345,12 +345,12 @@ func TestGateway(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			var skipped []string
+			var cancelled []string
 			gateway := &Gateway{
 				Resources: resources{test.err},
 				Counter:   &fixture.Counter{Answer: test.count, Err: test.err},
 				Reporter:  fixture.Starter(false),
-				Skipped:   func(_ context.Context, task keptn.Task) { skipped = append(skipped, task.TriggeredID) },
+				Cancelled: func(_ context.Context, task keptn.Task) { cancelled = append(cancelled, task.TriggeredID) },
 				Reviewer:  identities,
 				Verify:    signedBy,
 				Grants:    grants,
@@ -377,7 +377,7 @@ func TestGateway(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if difference := cmp.Diff([]any{test.status, test.body, test.skipped}, []any{recorder.Code, string(body), skipped}); difference != "" {
+			if difference := cmp.Diff([]any{test.status, test.body, test.cancelled}, []any{recorder.Code, string(body), cancelled}); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
 			}
 		})

@@ -10,7 +10,7 @@ import (
 const (
 	// ConcurrentSends is the number of events of one type that may be in flight to the Broker.
 	ConcurrentSends = 32
-	// maxQueuedBytes bounds the events of one type that wait in memory: about 1,000 of usual events.
+	// maxQueuedBytes bounds the events of one type that wait in memory: about 1,000 typical ones.
 	maxQueuedBytes = 4 << 20
 )
 
@@ -23,7 +23,8 @@ type lane struct{ sends, queue *semaphore.Weighted }
 // Turn waits for a place in a lane, and returns a function that frees it; false if the context ends first.
 type Turn func(ctx context.Context) (leave func(), ok bool)
 
-// Queue adds an event of a size in bytes to the queue of its type's lane; false if the queue is full. Call the turn once.
+// Queue adds an event of a size in bytes to the queue of its type's lane; false if the queue is full. The caller must
+// call the turn once.
 func (l *Lanes) Queue(eventType string, size int) (turn Turn, ok bool) {
 	queue := l.lane(eventType).queue
 	if !queue.TryAcquire(int64(size)) {

@@ -143,15 +143,11 @@ func (t *Transport) consume(ctx context.Context, consumer jetstream.Consumer, in
 			t.settle(ctx, message.Ack)
 			return
 		}
-		// Not sent back as long as there is memory: NATS would redeliver all events of a burst at the same moments, with
-		// growing pauses.
+		// NATS would redeliver all events of a burst at the same moments, after growing pauses. So they wait here, as long
+		// as there is memory.
 		turn, ok := in.Lanes.Queue(eventType, len(message.Data()))
 		if !ok {
-			delivery := uint64(1)
-			if metadata, err := message.Metadata(); err == nil {
-				delivery = metadata.NumDelivered
-			}
-			t.settle(ctx, func() error { return message.NakWithDelay(intake.Backoff(delivery)) })
+			t.sendBack(ctx, message, backoff(message))
 			return
 		}
 		inFlight.Go(func() { t.receive(ctx, message, turn, in.Publish) })
@@ -212,7 +208,7 @@ func (t *Transport) receive(ctx context.Context, message jetstream.Msg, turn int
 	}()
 	leave, ok := turn(ctx)
 	if !ok {
-		t.settle(ctx, func() error { return message.NakWithDelay(0) }) // for the next bridge
+		t.sendBack(ctx, message, 0) // for the next bridge
 		return
 	}
 	defer leave()
@@ -222,23 +218,36 @@ func (t *Transport) receive(ctx context.Context, message jetstream.Msg, turn int
 		t.settle(ctx, message.Term)
 		return
 	}
-	origin, delivery := intake.Published, uint64(1)
-	if metadata, err := message.Metadata(); err != nil || metadata.NumDelivered > 1 {
+	origin := intake.Published
+	if deliveries(message) != 1 {
 		// A process may have published the event and died before the acknowledgement. The task may be over.
 		origin = intake.Listed
-		if err == nil {
-			delivery = metadata.NumDelivered
-		}
 	}
 	if err := publish(ctx, triggered, origin); err != nil {
-		pause := intake.Backoff(delivery)
+		pause := backoff(message)
 		if !errors.Is(err, function.ErrBackoff) {
 			t.log.WarnContext(ctx, "event not published; retrying", "id", triggered.ID(), "type", triggered.Type(), "pause", pause.String(), "error", err)
 		}
-		t.settle(ctx, func() error { return message.NakWithDelay(pause) })
+		t.sendBack(ctx, message, pause)
 		return
 	}
 	t.settle(ctx, message.Ack)
+}
+
+// deliveries returns how often NATS has delivered a message, 0 if unknown.
+func deliveries(message jetstream.Msg) uint64 {
+	metadata, err := message.Metadata()
+	if err != nil {
+		return 0
+	}
+	return metadata.NumDelivered
+}
+
+// backoff returns the pause before the next delivery of a message.
+func backoff(message jetstream.Msg) time.Duration { return intake.Backoff(max(deliveries(message), 1)) }
+
+func (t *Transport) sendBack(ctx context.Context, message jetstream.Msg, pause time.Duration) {
+	t.settle(ctx, func() error { return message.NakWithDelay(pause) })
 }
 
 // settle only logs errors: NATS redelivers unsettled messages.

@@ -14,7 +14,8 @@ type reported struct {
 	heard bool
 	// heldUntil is how long an answer is held back because an earlier bridge may have sent it; zero if it is not.
 	heldUntil time.Time
-	// isSlow is true once a delivery has waited in vain. The next ones ask Keptn once, unless they send something.
+	// isSlow is true after a delivery whose event Keptn did not count in time. Later deliveries ask Keptn once, unless they
+	// send something.
 	isSlow bool
 	// settled is true once Keptn has counted everything that it needs, or no longer waits.
 	settled bool

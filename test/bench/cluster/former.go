@@ -16,13 +16,12 @@ const (
 	formerTask      = "peer"
 	formerManifests = "test/jes/jes.yaml"
 	formerWarm      = 5
-	// formerPage is how many waiting events it sees: its library lists pages of 20, and Keptn 1.4.5 repeats the first one
+	// formerPage is how many waiting events the stand-in sees: its library lists pages of 20, and Keptn 1.4.5 repeats the first one
 	// (recording 47-paging).
 	formerPage = 20
 )
 
-// former installs the stand-in for the job-executor-service, with a task type and a project of its own. It returns a bench for
-// those.
+// former installs the stand-in for job-executor-service, and returns a bench with a task type and a project of its own.
 func (b *bench) former(ctx context.Context) (former *bench, remove func(context.Context) error, err error) {
 	remove = func(ctx context.Context) error {
 		return errors.Join(b.installed.Remove(ctx, formerManifests), b.installed.Unregister(ctx, formerName))
@@ -47,7 +46,7 @@ func (b *bench) former(ctx context.Context) (former *bench, remove func(context.
 	}, remove, nil
 }
 
-// awaitFormer waits for its new pod.
+// awaitFormer waits for the new pod of the stand-in.
 func (b *bench) awaitFormer(ctx context.Context) error {
 	return b.installed.Run(ctx, fmt.Sprintf("kubectl rollout status --namespace %s deployment/%s --timeout=180s", formerNamespace, formerName))
 }

@@ -33,7 +33,7 @@ const (
 func main() {
 	var options scene.Options
 	options.AddTo(flag.CommandLine)
-	flag.Parse()
+	scene.Parse()
 	console.Main("demo", func(ctx context.Context) error { return demo(ctx, options) })
 }
 

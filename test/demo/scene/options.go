@@ -3,6 +3,7 @@ package scene
 import (
 	"flag"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -45,7 +46,16 @@ func (o *Options) AddTo(flags *flag.FlagSet) {
 	flags.DurationVar(&o.Timeout, "timeout", 5*time.Minute, "how long the sequence may take")
 }
 
-// Objects returns the Secrets and service accounts, which tasks may use.
+// Parse parses the flags of the command line. It ends the process if there are other arguments.
+func Parse() {
+	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "demo: %q is no option; --help lists them\n", flag.Arg(0))
+		os.Exit(2) //nolint:mnd // of a wrong call
+	}
+}
+
+// Objects returns the Secrets and service accounts of the options. Tasks may use them.
 func (o Options) Objects() (objects []runtime.Object, err error) {
 	allowed := map[string]string{"job-executor.github.io/allowed": "true"}
 	for _, secret := range o.Secrets {
