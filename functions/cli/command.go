@@ -155,12 +155,13 @@ const (
 	groupInstallation = "installation"
 )
 
-// displayName returns the name of a called program in help: kubectl and kn call their plugins by the name of a file.
+// displayName returns the name of a called program in help. kubectl and kn find a plugin by the name of its file, in which "_" stands for
+// the "-" of a command (kn: knative/client, pkg/plugin/manager.go).
 func displayName(program string) string {
 	switch name := strings.TrimSuffix(filepath.Base(program), ".exe"); name {
 	case "kubectl-job_executor":
 		return "kubectl job-executor"
-	case "kn-job-executor", "kn-job_executor":
+	case "kn-job_executor":
 		return "kn job-executor"
 	default:
 		return "job-executor"

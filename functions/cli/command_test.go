@@ -443,7 +443,7 @@ not JSON
 func TestHelp(t *testing.T) {
 	w := &world{}
 	for program, name := range map[string]string{
-		"/usr/bin/job-executor": "job-executor", "kubectl-job_executor": "kubectl job-executor", "kn-job-executor": "kn job-executor",
+		"/usr/bin/job-executor": "job-executor", "kubectl-job_executor": "kubectl job-executor", "kn-job_executor": "kn job-executor",
 		"kubectl-job_executor.exe": "kubectl job-executor",
 	} {
 		got, err := w.call(t, program, "describe", "--help")

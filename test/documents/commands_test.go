@@ -79,6 +79,9 @@ func TestYAMLInDocumentsIsValid(t *testing.T) {
 			if err := yaml.Unmarshal([]byte(block.Text), &value); err != nil {
 				t.Fatal(err)
 			}
+			if strings.Contains(block.Text, "runs-on:") {
+				checkWorkflow(t, block.Text)
+			}
 			if !strings.Contains(block.Text, "actions:") {
 				return
 			}
@@ -86,6 +89,16 @@ func TestYAMLInDocumentsIsValid(t *testing.T) {
 				t.Errorf("mistakes %v, warnings %v", config.All(), config.Warnings)
 			}
 		})
+	}
+}
+
+// checkWorkflow checks a workflow of GitHub. actionlint is no dependency of ours, since it needs another version of the YAML library.
+func checkWorkflow(t *testing.T, workflow string) {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), "go", "run", "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12", "-oneline", "-")
+	command.Stdin = strings.NewReader(workflow)
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, output)
 	}
 }
 
