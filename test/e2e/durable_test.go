@@ -23,7 +23,7 @@ func isDurable() bool { return os.Getenv("BROKER") == "natss" }
 // delivers them without the bridge's help.
 func TestKnativeIsKilledWithEventsUnderWay(t *testing.T) {
 	installed := connect(t)
-	const sequences, begun = 60, 10
+	const sequences, begun = 200, 20
 	before := republished(t, installed)
 	projects, keptnContexts := make([]string, sequences), make([]string, sequences)
 	for index := range projects {

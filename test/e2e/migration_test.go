@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/job-executor/job-executor/test/console"
+	"github.com/job-executor/job-executor/test/system"
 )
 
 const (
@@ -44,6 +45,12 @@ func TestMigrationFromJobExecutorService(t *testing.T) {
 		}
 		return err
 	}))
+	const objects = "secret/migrated serviceaccount/migrated"
+	must(t, installed.Run(t.Context(), "kubectl create secret generic migrated --namespace "+formerNamespace+" --from-literal=WORD=hello\n"+
+		"kubectl create serviceaccount migrated --namespace "+formerNamespace))
+	afterTest(t, func(ctx context.Context) error {
+		return installed.Run(ctx, "kubectl delete --ignore-not-found --namespace "+system.JobsNamespace+" "+objects)
+	})
 	contexts := map[string]string{} // by project
 	trigger := func() {
 		t.Helper()
@@ -51,7 +58,7 @@ func TestMigrationFromJobExecutorService(t *testing.T) {
 actions:
   - name: Greet
     events: [{name: sh.keptn.event.test.triggered}]
-    tasks: [{name: Greet, image: busybox, cmd: [sh, -c, "sleep 2; echo hello"]}]
+    tasks: [{name: Greet, image: busybox, cmd: [sh, -c, "sleep 2; echo hello"], env: [{name: migrated, valueFrom: secret}], serviceAccount: migrated}]
 `})
 		contexts[project] = keptnContext
 	}
@@ -85,7 +92,15 @@ remoteControlPlane: {autoDetect: {enabled: true, namespace: keptn}}
 			must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error { return run(ctx, `test -z "$(`+commands+`)"`) }))
 			must(t, run(t.Context(), "sleep 60"))
 		case strings.HasPrefix(commands, "kubectl get secret"), strings.HasPrefix(commands, "kubectl get serviceaccount"):
-			// Other tests' projects use them; they were never in this namespace.
+			// Other tests' projects use further ones, which were never in this namespace.
+			copies := ""
+			for line := range strings.Lines(commands) {
+				if strings.Contains(line, " migrated --namespace") {
+					copies += line
+				}
+			}
+			compare(t, "copied objects", 2, strings.Count(copies, "\n"))
+			must(t, run(t.Context(), copies))
 		case strings.HasPrefix(commands, "helm uninstall"):
 			must(t, installed.Remove(t.Context(), "test/jes/jes.yaml"))
 		default:
@@ -104,6 +119,9 @@ remoteControlPlane: {autoDetect: {enabled: true, namespace: keptn}}
 			sources := map[string][]string{}
 			for _, event := range events {
 				sources[event.Type] = append(sources[event.Type], event.Source)
+				if event.Type == "sh.keptn.event.test.finished" && event.Data.Result != "pass" {
+					t.Errorf("project %s: %s", project, event.Data.Message)
+				}
 			}
 			started, finished := sources["sh.keptn.event.test.started"], sources["sh.keptn.event.test.finished"]
 			if len(started) != 1 || len(finished) != 1 || started[0] != finished[0] {

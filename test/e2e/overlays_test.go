@@ -9,25 +9,29 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/job-executor/job-executor/test/console"
 	"github.com/job-executor/job-executor/test/system"
 )
 
-const overlays = "test/examples/overlays/"
-
-// applyOverlay applies an example with patches of its ConfigMaps.
-func applyOverlay(t *testing.T, installed *system.Installation, name string, patches ...string) {
+// applyOverlay applies a base, a path in the repository, with further lines of a kustomization, which name paths in the repository by $ROOT.
+func applyOverlay(t *testing.T, installed *system.Installation, base, lines string) {
 	t.Helper()
-	repository, err := os.Getwd()
+	tests, err := os.Getwd()
 	must(t, err)
 	directory, err := filepath.EvalSymlinks(t.TempDir())
 	must(t, err)
-	base, err := filepath.Rel(directory, filepath.Join(repository, "../..", overlays, name)) // kustomize takes no absolute path
+	root, err := filepath.Rel(directory, filepath.Join(tests, repository)) // kustomize takes no absolute path
 	must(t, err)
-	content := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [" + base + "]\npatches:\n" + strings.Join(patches, "\n") + "\n"
+	content := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [$ROOT/" + base + "]\n" + lines + "\n"
+	content = strings.ReplaceAll(content, "$ROOT", root)
 	must(t, os.WriteFile(filepath.Join(directory, "kustomization.yaml"), []byte(content), 0o600))
 	must(t, installed.Run(t.Context(), fmt.Sprintf("kubectl kustomize %[1]q > %[1]q/all.yaml\nko apply --sbom=none -f %[1]q/all.yaml", directory)))
 }
+
+// gateway is Keptn's API inside the cluster.
+const gateway = "http://api-gateway-nginx.keptn.svc.cluster.local/api"
 
 // hasOneJob checks that a namespace has the Job of a Keptn context.
 func hasOneJob(t *testing.T, installed *system.Installation, namespace, keptnContext string) {
@@ -58,7 +62,8 @@ func TestOverlayWithSeveralNamespaces(t *testing.T) {
 		return restart(ctx)
 	})
 	project := createProject(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "hello\n"})
-	applyOverlay(t, installed, "several-namespaces", `- target: {kind: ConfigMap, name: executor}
+	applyOverlay(t, installed, "test/examples/overlays/several-namespaces", `patches:
+- target: {kind: ConfigMap, name: executor}
   patch: "- {op: replace, path: /data/PROJECT_NAMESPACES, value: `+project+`=shop-jobs}"`)
 	must(t, restart(t.Context()))
 	keptnContext := trigger(t, installed, project)
@@ -75,9 +80,10 @@ kubectl create secret generic keptn --namespace other-executor --from-literal=KE
 		return installed.Run(ctx, `kubectl delete --timeout=180s namespaces/other-executor namespaces/other-executor-jobs \
   clusterroles/other-executor-bridge clusterrolebindings/other-executor-bridge`)
 	})
-	applyOverlay(t, installed, "second-keptn", `- target: {kind: ConfigMap, name: keptn}
+	applyOverlay(t, installed, "test/examples/overlays/second-keptn", `patches:
+- target: {kind: ConfigMap, name: keptn}
   patch: |-
-    - {op: replace, path: /data/KEPTN_API_URL, value: "http://api-gateway-nginx.keptn.svc.cluster.local/api"}
+    - {op: replace, path: /data/KEPTN_API_URL, value: "`+gateway+`"}
     - {op: replace, path: /data/KEPTN_SUBSCRIPTIONS, value: sh.keptn.event.second.triggered}`)
 	must(t, installed.Run(t.Context(), `kubectl rollout status --namespace other-executor deployment/bridge deployment/jobsource --timeout=180s
 kubectl wait --for=condition=Ready --timeout=180s --namespace other-executor services.serving.knative.dev,brokers,triggers,sinkbindings --all`))
@@ -87,4 +93,84 @@ kubectl wait --for=condition=Ready --timeout=180s --namespace other-executor ser
 	stageState, _ := end(t, installed, project, keptnContext)
 	compare(t, "stage", "succeeded", stageState)
 	hasOneJob(t, installed, "other-executor-jobs", keptnContext)
+}
+
+// The typical overlay reaches Keptn by its API, writes traces, and limits all Jobs.
+func TestTypicalOverlay(t *testing.T) {
+	installed := connect(t)
+	afterTest(t, func(ctx context.Context) error { return installed.UseTransport(ctx, "nats", system.CountingTime) })
+	reinstallAfter(t, installed)
+	afterTest(t, func(ctx context.Context) error {
+		return installed.Run(ctx, "kubectl delete resourcequota/jobs limitrange/jobs --namespace job-executor-jobs")
+	})
+	must(t, installed.MakeToken(t.Context()))
+	applyOverlay(t, installed, "test/examples/overlays/typical", `patches:
+- target: {kind: ConfigMap, name: keptn}
+  patch: "- {op: replace, path: /data/KEPTN_API_URL, value: '`+gateway+`'}"`)
+	must(t, installed.Restart(t.Context(), "bridge"))
+	project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "hello\n"})
+	succeeds(t, installed, project, keptnContext)
+	traced(t, installed, keptnContext, greetingTree(project))
+	used, err := installed.Kubectl(t.Context(), "get", "resourcequota", "jobs", "--namespace", system.JobsNamespace, "--output=jsonpath={.status.used['count/jobs\\.batch']}")
+	must(t, err)
+	if used == "" || used == "0" {
+		t.Errorf("the quota counts %q Jobs", used)
+	}
+}
+
+// With the component high-availability, each function has two pods. Whichever is killed, each task runs and ends once.
+func TestHighAvailability(t *testing.T) {
+	installed := connect(t)
+	reinstallAfter(t, installed)
+	afterTest(t, func(ctx context.Context) error {
+		return installed.Run(ctx, "kubectl delete poddisruptionbudget --all --namespace job-executor")
+	})
+	applyOverlay(t, installed, "config", "components: [$ROOT/config/overlays/high-availability]")
+	must(t, installed.AwaitConfig(t.Context()))
+	onePod := func(name string) (pod string) {
+		t.Helper()
+		must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+			names, err := installed.Kubectl(ctx, "get", "pods", "--namespace", system.Namespace, "--selector", "serving.knative.dev/service="+name,
+				"--field-selector=status.phase=Running", "--output=jsonpath={.items[*].metadata.name}")
+			found := strings.Fields(names)
+			if err == nil && len(found) < 2 {
+				err = fmt.Errorf("%s has the pods %v", name, found)
+			}
+			if err == nil {
+				pod = found[0]
+			}
+			return err
+		}))
+		return pod
+	}
+	elected := func(name string) string {
+		t.Helper()
+		must(t, installed.Run(t.Context(), "kubectl rollout status --namespace job-executor --timeout=180s deployment/"+name))
+		pod, err := installed.Elected(t.Context(), name)
+		must(t, err)
+		return pod
+	}
+	for _, function := range []struct {
+		name string
+		pod  func(name string) string
+	}{{"bridge", elected}, {"jobsource", elected}, {"executor-test", onePod}, {"watcher", onePod}} {
+		t.Run(function.name, func(t *testing.T) {
+			var took []time.Duration
+			before := ""
+			for range 4 {
+				pod := function.pod(function.name)
+				if pod == before {
+					t.Errorf("%s is still there", pod)
+				}
+				before = pod
+				project := createProject(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "two\n"})
+				began := time.Now()
+				keptnContext := trigger(t, installed, project)
+				must(t, installed.KillPod(t.Context(), pod))
+				succeeds(t, installed, project, keptnContext)
+				took = append(took, time.Since(began).Round(time.Second))
+			}
+			t.Logf("tasks ended %v after they were triggered and a pod was killed", took)
+		})
+	}
 }

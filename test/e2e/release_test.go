@@ -15,8 +15,9 @@ import (
 	"github.com/job-executor/job-executor/test/system"
 )
 
-// A release installs without Go and ko, replaces another one while tasks run, and is replaced by it. Nothing is left of it once it is
-// deleted. The other one is the same code with another version, or the code at the commit PREVIOUS.
+// A release installs without Go and ko, replaces another one while tasks run, and is replaced by it. Each function of the one works next
+// to those of the other. Nothing is left of it once it is deleted. The other one is the same code with another version, or the code at
+// the commit PREVIOUS.
 func TestReleases(t *testing.T) {
 	installed := connect(t)
 	reinstallAfter(t, installed)
@@ -51,6 +52,19 @@ func TestReleases(t *testing.T) {
 			}
 			has(t, installed, release.version)
 		})
+	}
+	for _, skew := range []struct{ which, one, others string }{{"newer", newer, former}, {"older", former, newer}} {
+		must(t, installed.InstallRelease(t.Context(), skew.others))
+		for _, function := range []struct{ kind, name string }{{"Deployment", "bridge"}, {"Deployment", "jobsource"}, {"Service", "executor-test"}, {"Service", "watcher"}} {
+			t.Run(function.name+" is "+skew.which+" than the others", func(t *testing.T) {
+				must(t, installed.InstallObject(t.Context(), skew.one, function.kind, function.name))
+				for range 3 {
+					project, keptnContext := begin(t, installed, []string{"test"}, files)
+					succeeds(t, installed, project, keptnContext)
+				}
+				must(t, installed.InstallObject(t.Context(), skew.others, function.kind, function.name))
+			})
+		}
 	}
 	must(t, installed.Uninstall(t.Context(), former))
 	for _, what := range [][]string{{"namespaces", system.Namespace, "job-executor-jobs"}, {"clusterroles,clusterrolebindings", "job-executor-bridge"}} {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -198,32 +197,6 @@ func TestTraces(t *testing.T) {
 		succeeds(t, installed, project, keptnContext)
 		traces.Test(t, tracesOf(installed))
 	})
-}
-
-// One of two replicas is elected. When it is killed, the other takes over. A standby forwards events to the elected
-// one.
-func TestStandbyTakesOver(t *testing.T) {
-	installed := connect(t)
-	for _, name := range []string{"bridge", "jobsource"} {
-		t.Run(name, func(t *testing.T) {
-			must(t, installed.Scale(t.Context(), name, 2))
-			afterTest(t, func(ctx context.Context) error { return installed.Scale(ctx, name, 1) })
-			first, err := installed.Elected(t.Context(), name)
-			must(t, err)
-			for round := range 3 {
-				project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "two\n"})
-				if round == 1 {
-					must(t, installed.KillPod(t.Context(), first))
-				}
-				succeeds(t, installed, project, keptnContext)
-			}
-			second, err := installed.Elected(t.Context(), name)
-			must(t, err)
-			if first == "" || second == first || !strings.HasPrefix(second, name+"-") {
-				t.Errorf("first %q was elected, then %q", first, second)
-			}
-		})
-	}
 }
 
 // Keptn forgets an uninstalled integration. After a restart, the integration and its edited subscriptions

@@ -25,6 +25,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/cli-runtime/pkg/resource"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -133,10 +134,11 @@ func (i *Installation) applyConfig(ctx context.Context) error {
 	if err := i.BuildAndApply(ctx, "config/"); err != nil {
 		return err
 	}
-	return i.awaitConfig(ctx)
+	return i.AwaitConfig(ctx)
 }
 
-func (i *Installation) awaitConfig(ctx context.Context) error {
+// AwaitConfig waits until all that config/ installs is ready.
+func (i *Installation) AwaitConfig(ctx context.Context) error {
 	for _, arguments := range [][]string{
 		{"--for=condition=Available", "-n", Namespace, "deployment", "--all"},
 		{"--for=condition=Ready", "-n", Namespace, "services.serving.knative.dev,brokers,triggers,sinkbindings", "--all"},
@@ -146,7 +148,7 @@ func (i *Installation) awaitConfig(ctx context.Context) error {
 		}
 	}
 	// After a rollout, Available may still be true for the old pods.
-	return i.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/bridge", "--timeout=180s")
+	return i.command(ctx, "kubectl", "rollout", "status", "-n", Namespace, "deployment/bridge", "deployment/jobsource", "--timeout=180s")
 }
 
 // Release builds a release into a directory, with further options of test/release.
@@ -169,17 +171,47 @@ func (i *Installation) ReleaseAt(ctx context.Context, commit, directory, version
 	return within.Release(ctx, directory, version)
 }
 
+// releaseManifest is the file of a release that installs it.
+const releaseManifest = "job-executor.yaml"
+
 // InstallRelease applies a release with kubectl alone, and waits until the functions run its images.
 func (i *Installation) InstallRelease(ctx context.Context, directory string) error {
-	if err := i.command(ctx, "kubectl", "apply", "-f", filepath.Join(directory, "job-executor.yaml")); err != nil {
+	if err := i.command(ctx, "kubectl", "apply", "-f", filepath.Join(directory, releaseManifest)); err != nil {
 		return err
 	}
-	return i.awaitConfig(ctx)
+	return i.AwaitConfig(ctx)
+}
+
+// InstallObject applies one object of a release, and waits until the functions are ready.
+func (i *Installation) InstallObject(ctx context.Context, directory, kind, name string) error {
+	objects, err := resource.NewLocalBuilder().Unstructured().Flatten().
+		FilenameParam(false, &resource.FilenameOptions{Filenames: []string{filepath.Join(directory, releaseManifest)}}).Do().Infos()
+	if err != nil {
+		return fmt.Errorf("read the release: %w", err)
+	}
+	index := slices.IndexFunc(objects, func(info *resource.Info) bool {
+		return info.Name == name && info.Object.GetObjectKind().GroupVersionKind().Kind == kind
+	})
+	if index < 0 {
+		return fmt.Errorf("the release has no %s %s", kind, name)
+	}
+	content, err := json.Marshal(objects[index].Object)
+	if err != nil {
+		return fmt.Errorf("encode %s %s: %w", kind, name, err)
+	}
+	path := filepath.Join(directory, "one.json")
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		return fmt.Errorf("write %s %s: %w", kind, name, err)
+	}
+	if err := i.Apply(ctx, path); err != nil {
+		return err
+	}
+	return i.AwaitConfig(ctx)
 }
 
 // Uninstall deletes a release, and waits until both namespaces are gone.
 func (i *Installation) Uninstall(ctx context.Context, directory string) error {
-	return i.command(ctx, "kubectl", "delete", "--timeout=180s", "-f", filepath.Join(directory, "job-executor.yaml"))
+	return i.command(ctx, "kubectl", "delete", "--timeout=180s", "-f", filepath.Join(directory, releaseManifest))
 }
 
 // Kubectl returns the output of kubectl.
