@@ -601,17 +601,22 @@ func (i *Installation) DeleteBridge(ctx context.Context) error {
 	return i.command(ctx, "kubectl", "delete", "-n", Namespace, "deployment/bridge")
 }
 
-// Elected is the name of the pod that holds a Lease.
-func (i *Installation) Elected(ctx context.Context, name string) (string, error) {
-	lease, err := i.Kubernetes.CoordinationV1().Leases(Namespace).Get(ctx, name, metav1.GetOptions{})
-	if err != nil {
-		return "", fmt.Errorf("read the Lease: %w", err)
-	}
-	if lease.Spec.HolderIdentity == nil {
-		return "", nil
-	}
-	pod, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
-	return pod, nil
+// Elected waits until a pod holds a Lease, and returns its name.
+func (i *Installation) Elected(ctx context.Context, name string) (pod string, err error) {
+	const limit = time.Minute
+	err = console.Eventually(ctx, limit, func(ctx context.Context) error {
+		lease, err := i.Kubernetes.CoordinationV1().Leases(Namespace).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return fmt.Errorf("read the Lease: %w", err)
+		}
+		holder := lease.Spec.HolderIdentity
+		if holder == nil || *holder == "" {
+			return fmt.Errorf("no pod holds the Lease %s", name)
+		}
+		pod, _, _ = strings.Cut(*holder, "_")
+		return nil
+	})
+	return pod, err
 }
 
 // KillPod ends a pod without a grace period, as SIGKILL does.
