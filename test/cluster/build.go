@@ -107,7 +107,13 @@ func (c *cluster) artifacts() []artifact {
 			// network nothing can be downloaded.
 			name: "Go modules of Job Executor", key: digest(c.repository, "go.sum"), expect: time.Minute,
 			make: func(ctx context.Context) error {
-				return c.online(ctx, c.repository, "go", "list", "-e", "-deps", "-test", "./...")
+				// A release has the command line for other systems, too.
+				for _, system := range []string{"linux", "darwin", "windows"} {
+					if err := c.online(ctx, c.repository, "env", "GOOS="+system, "go", "list", "-e", "-deps", "-test", "./..."); err != nil {
+						return err
+					}
+				}
+				return nil
 			},
 		},
 	}
