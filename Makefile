@@ -105,6 +105,13 @@ chaos: cluster-up ## Run SEQUENCES=200 at once while everything is killed in tur
 	$(CLUSTER) broker $(BROKER)
 	BROKER=$(BROKER) CHAOS_MINUTES=$(MINUTES) CHAOS_SEQUENCES=$(SEQUENCES) CHAOS_SEED=$(SEED) $(CLUSTER) exec go test -tags e2e -count=1 -timeout=3h -v -run TestChaos ./test/e2e
 
+HOURS ?= 3
+
+.PHONY: soak
+soak: cluster-up ## Repeat different sequences for HOURS=3, with faults and rotated keys in each hour: memory, goroutines, open files and idle requests stay flat; SEED=1, BROKER=natss
+	$(CLUSTER) broker $(BROKER)
+	BROKER=$(BROKER) SOAK_HOURS=$(HOURS) CHAOS_SEED=$(SEED) $(CLUSTER) exec go test -tags e2e -count=1 -timeout=48h -v -run TestSoak ./test/e2e
+
 # It fails if a ratio is worse than the stored one by more than the noise. ARGS="--write FILE" writes a
 # report.
 .PHONY: bench

@@ -26,6 +26,28 @@ func TestExponent(t *testing.T) {
 	}
 }
 
+func TestSlopeHasAnError(t *testing.T) {
+	for _, test := range []struct {
+		name        string
+		ys          []float64
+		slope, each float64
+	}{
+		{"a line", []float64{1, 3, 5, 7}, 2, 0},
+		{"what stays", []float64{4, 4, 4, 4}, 0, 0},
+		{"what varies", []float64{0, 2, 0, 2}, 0.4, 0.5657}, // residuals -0.4, 1.2, -1.2, 0.4; sqrt(3.2 / 2 / 5)
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			slope, standardError := Slope([]float64{0, 1, 2, 3}, test.ys)
+			if math.Abs(slope-test.slope) > 1e-3 || math.Abs(standardError-test.each) > 1e-3 {
+				t.Errorf("got %.4f ± %.4f, want %.4f ± %.4f", slope, standardError, test.slope, test.each)
+			}
+		})
+	}
+	if _, standardError := Slope([]float64{0, 1}, []float64{0, 1}); !math.IsNaN(standardError) {
+		t.Errorf("two points have an error of %v", standardError)
+	}
+}
+
 // BenchmarkGrowth measures a function's CPU time for more of something in milliseconds, and fails if it grows
 // faster than linearly. Elapsed time would depend on other load.
 func BenchmarkGrowth(b *testing.B) {

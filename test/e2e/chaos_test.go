@@ -118,10 +118,9 @@ func rotate(ctx context.Context, installed *system.Installation) error {
 	return err
 }
 
-func chaos(t *testing.T, installed *system.Installation, random *rand.Rand, sequences int, length time.Duration) {
+// createRotated creates the Secret for the time of a test.
+func createRotated(t *testing.T, installed *system.Installation) {
 	t.Helper()
-	// A project of its own has each: Keptn runs one sequence of a service at a time.
-	projects := make([]string, sequences)
 	must(t, rotate(t.Context(), installed))
 	afterTest(t, func(ctx context.Context) error {
 		err := installed.Kubernetes.CoreV1().Secrets(system.JobsNamespace).Delete(ctx, chaosSecret, metav1.DeleteOptions{})
@@ -130,6 +129,13 @@ func chaos(t *testing.T, installed *system.Installation, random *rand.Rand, sequ
 		}
 		return err
 	})
+}
+
+func chaos(t *testing.T, installed *system.Installation, random *rand.Rand, sequences int, length time.Duration) {
+	t.Helper()
+	// A project of its own has each: Keptn runs one sequence of a service at a time.
+	projects := make([]string, sequences)
+	createRotated(t, installed)
 	for index := range projects {
 		tasks := []string{"deployment", "test"}
 		if index%evaluatedEach == 0 {

@@ -176,19 +176,25 @@ func end(t *testing.T, installed *system.Installation, project, keptnContext str
 
 func endWithin(ctx context.Context, t *testing.T, installed *system.Installation, project, keptnContext string) (string, []console.Event) {
 	t.Helper()
-	var stageState string
+	stageState, err := reaches(ctx, installed, project, keptnContext, "finished")
+	must(t, err)
+	events, err := installed.Events(ctx, keptnContext)
+	must(t, err)
+	return stageState, console.Ours(events)
+}
+
+// reaches waits until a sequence has a state, and returns that of its stage.
+func reaches(ctx context.Context, installed *system.Installation, project, keptnContext, wanted string) (stageState string, err error) {
 	deadline, _ := ctx.Deadline()
-	must(t, console.Eventually(ctx, time.Until(deadline), func(ctx context.Context) error {
+	err = console.Eventually(ctx, time.Until(deadline), func(ctx context.Context) error {
 		state, reached, err := installed.State(ctx, project, keptnContext)
-		if err == nil && state != "finished" {
+		if err == nil && state != wanted {
 			err = fmt.Errorf("the sequence is %q", state)
 		}
 		stageState = reached
 		return err
-	}))
-	events, err := installed.Events(ctx, keptnContext)
-	must(t, err)
-	return stageState, console.Ours(events)
+	})
+	return stageState, err
 }
 
 // succeeds waits until a sequence of one test has succeeded, and returns our events.

@@ -36,7 +36,7 @@ var watched watch //nolint:gochecknoglobals // TestMain passes nothing else
 // needsPrometheus reports whether a pattern of tests selects one that reads metrics.
 func needsPrometheus(pattern string) bool {
 	selected, err := regexp.Compile(pattern)
-	return err == nil && slices.ContainsFunc([]string{"TestEveryQueryHasData", "TestExemplarsNameTracesThatAreInJaeger"}, selected.MatchString)
+	return err == nil && slices.ContainsFunc([]string{"TestEveryQueryHasData", "TestExemplarsNameTracesThatAreInJaeger", "TestSoak"}, selected.MatchString)
 }
 
 // startPrometheus starts to scrape the installation. Stop ends it.

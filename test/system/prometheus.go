@@ -161,37 +161,60 @@ func (i *Installation) discover(writer http.ResponseWriter, request *http.Reques
 	_ = json.NewEncoder(writer).Encode(found)
 }
 
+// Series are the values of one series of a query.
+type Series struct {
+	Labels map[string]string
+	// Times are seconds of Unix time, and Values those at the times.
+	Times, Values []float64
+}
+
 // Range evaluates a query at each scrape of a range of time, and returns the values of all series.
 func (p *Prometheus) Range(ctx context.Context, query string, from, to time.Time) ([]float64, error) {
+	found, err := p.Series(ctx, query, from, to, scrapeInterval)
+	var values []float64
+	for _, series := range found {
+		values = append(values, series.Values...)
+	}
+	return values, err
+}
+
+// Series evaluates a query at each step of a range of time.
+func (p *Prometheus) Series(ctx context.Context, query string, from, to time.Time, step time.Duration) ([]Series, error) {
 	content, err := p.get(ctx, "/api/v1/query_range", url.Values{
-		"query": {query}, "start": {from.Format(time.RFC3339)}, "end": {to.Format(time.RFC3339)}, "step": {scrapeInterval.String()},
+		"query": {query}, "start": {from.Format(time.RFC3339)}, "end": {to.Format(time.RFC3339)}, "step": {step.String()},
 	})
 	if err != nil {
 		return nil, err
 	}
 	var answer struct {
 		Data struct {
-			Result []struct{ Values [][]any }
+			Result []struct {
+				Metric map[string]string
+				Values [][]any
+			}
 		}
 	}
 	if err := json.Unmarshal(content, &answer); err != nil {
 		return nil, fmt.Errorf("decode what Prometheus answered: %w", err)
 	}
-	var values []float64
-	for _, series := range answer.Data.Result {
-		for _, sample := range series.Values {
+	var found []Series
+	for _, result := range answer.Data.Result {
+		series := Series{Labels: result.Metric}
+		for _, sample := range result.Values {
 			const parts = 2
 			if len(sample) != parts {
 				return nil, fmt.Errorf("Prometheus answered with the sample %v", sample)
 			}
+			at, isNumber := sample[0].(float64)
 			value, err := strconv.ParseFloat(fmt.Sprint(sample[1]), 64)
-			if err != nil {
-				return nil, fmt.Errorf("decode a sample: %w", err)
+			if err != nil || !isNumber {
+				return nil, fmt.Errorf("decode the sample %v: %w", sample, err)
 			}
-			values = append(values, value)
+			series.Times, series.Values = append(series.Times, at), append(series.Values, value)
 		}
+		found = append(found, series)
 	}
-	return values, nil
+	return found, nil
 }
 
 // ExemplarTraces returns the traces of a query's exemplars.

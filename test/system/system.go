@@ -332,6 +332,18 @@ func (i *Installation) MakeToken(ctx context.Context) error {
 	return err
 }
 
+// SetToken replaces Keptn's API token in the installation's Secret, which must exist.
+func (i *Installation) SetToken(ctx context.Context, token string) error {
+	change, err := json.Marshal(map[string]any{"stringData": map[string]string{"KEPTN_API_TOKEN": token}})
+	if err != nil {
+		return fmt.Errorf("encode the token: %w", err)
+	}
+	if _, err := i.Kubernetes.CoreV1().Secrets(Namespace).Patch(ctx, "keptn", types.MergePatchType, change, metav1.PatchOptions{}); err != nil {
+		return fmt.Errorf("replace the token: %w", err)
+	}
+	return nil
+}
+
 // Token is the token that the installation has.
 func (i *Installation) Token(ctx context.Context) (string, error) {
 	secret, err := i.Kubernetes.CoreV1().Secrets(Namespace).Get(ctx, "keptn", metav1.GetOptions{})
