@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -54,6 +55,36 @@ func TestWhatGrowsFasterIsTold(t *testing.T) {
 	made.add("CPU of the bridge", exponent, "", 1.9)
 	if difference := cmp.Diff([]string{"CPU of the bridge grows with an exponent of 1.90"}, made.tooSteep()); difference != "" {
 		t.Errorf("too steep (-want +got):\n%s", difference)
+	}
+}
+
+func TestGoalsAreReachedOrMissed(t *testing.T) {
+	made := &report{}
+	made.add(helloWarm, "ms", "", 10)
+	made.add("triggered to started, warm", "ms", helloWarm, 29)
+	made.add("completed to finished, warm", "ms", helloWarm, 31)
+	made.add("events that become Jobs, 20 in a burst", perSecond, bareLoop, 20)
+	made.add(formerName+": events that become Jobs, 20 in a burst", perSecond, "", 10)
+	made.add("events that become Jobs, 20 in a burst", perSecond, formerName+": events that become Jobs, 20 in a burst", 20)
+	made.add("memory of bridge while idle", "MiB", "", 10)
+	made.add("memory of jobsource while idle", "MiB", "", 6)
+	made.add("CPU of bridge while idle", "m", "", 1) // and none of jobsource
+	var table strings.Builder
+	if err := made.writeGoals(&table); err != nil {
+		t.Fatal(err)
+	}
+	var got [][]string
+	for _, line := range strings.Split(strings.TrimSpace(table.String()), "\n")[1:] {
+		got = append(got, regexp.MustCompile(` {2,}`).Split(strings.TrimSpace(line), -1))
+	}
+	want := [][]string{
+		{"triggered to started, warm", "at most 3", "2.9", "× " + helloWarm, "reached"},
+		{"completed to finished, warm", "at most 3", "3.1", "× " + helloWarm, "missed"},
+		{"events that become Jobs, 20 in a burst", "at least 1.2", "2", "× " + formerName + ": events that become Jobs, 20 in a burst", "reached"},
+		{"memory of bridge while idle + memory of jobsource while idle", "at most 15", "16", "MiB", "missed"},
+	}
+	if difference := cmp.Diff(want, got); difference != "" {
+		t.Errorf("goals (-want +got):\n%s", difference)
 	}
 }
 

@@ -42,13 +42,30 @@ func (b *bench) former(ctx context.Context) (former *bench, remove func(context.
 	}
 	return &bench{
 		installed: b.installed, moments: b.moments, report: b.report, project: project, services: 1,
-		namespace: formerNamespace, selector: "app.kubernetes.io/managed-by=" + formerName,
+		functions: formerNamespace, namespace: formerNamespace, selector: "app.kubernetes.io/managed-by=" + formerName,
 	}, remove, nil
 }
 
 // awaitFormer waits for the new pod of the stand-in.
 func (b *bench) awaitFormer(ctx context.Context) error {
 	return b.installed.Run(ctx, fmt.Sprintf("kubectl rollout status --namespace %s deployment/%s --timeout=180s", formerNamespace, formerName))
+}
+
+// formerIdle measures what the stand-in uses while it waits for events.
+func (b *bench) formerIdle(ctx context.Context) error {
+	before, err := b.cgroups(ctx)
+	if err != nil {
+		return err
+	}
+	if err := wait(ctx, pause); err != nil {
+		return err
+	}
+	after, err := b.cgroups(ctx)
+	if err != nil {
+		return err
+	}
+	b.used("while idle", before, after, pause)
+	return nil
 }
 
 // formerLatencies runs tasks one after the other, and then lets no further Job start.

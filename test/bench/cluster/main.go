@@ -65,7 +65,9 @@ func benchmark(ctx context.Context) error {
 	}
 	err = bench.measure(ctx, steps)
 	fmt.Println()
-	if err := errors.Join(err, bench.report.write(os.Stdout)); err != nil {
+	err = errors.Join(err, bench.report.write(os.Stdout))
+	fmt.Println()
+	if err := errors.Join(err, bench.report.writeGoals(os.Stdout)); err != nil {
 		return err
 	}
 	if *written != "" {
@@ -165,8 +167,8 @@ type bench struct {
 	project   string
 	broker    string
 	services  int
-	// namespace and selector are those of the Jobs.
-	namespace, selector string
+	// functions is the namespace of the functions; namespace and selector are those of the Jobs.
+	functions, namespace, selector string
 }
 
 // configuration runs a container that does nothing, in a form that the job-executor-service reads, too.
@@ -213,7 +215,7 @@ func prepare(ctx context.Context, installed *system.Installation) (*bench, error
 	}
 	return &bench{
 		installed: installed, moments: seen, project: project, broker: "http://" + address + "/bench/bench", services: 1,
-		namespace: system.JobsNamespace, selector: run.Selector,
+		functions: system.Namespace, namespace: system.JobsNamespace, selector: run.Selector,
 		report: &report{Date: time.Now().UTC(), Machine: fmt.Sprintf("%d cores, %s/%s", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH)},
 	}, nil
 }

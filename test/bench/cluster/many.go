@@ -67,6 +67,9 @@ func (b *bench) bursts(ctx context.Context, atOnce, caughtUp int) (err error) {
 			return err
 		}
 	}
+	if err := former.formerIdle(ctx); err != nil {
+		return err
+	}
 	page := fmt.Sprintf(", %d in a burst", formerPage)
 	b.reportBurst(formerName+": ", page, theirs)
 	b.reportBurst("", page, ours)

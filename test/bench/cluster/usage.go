@@ -16,8 +16,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/job-executor/job-executor/test/system"
 )
 
 // processor is how many seconds of CPU processes have used, by their number and name.
@@ -108,7 +106,7 @@ func functionOf(pod *corev1.Pod) string {
 
 // pods are those of the functions that run.
 func (b *bench) pods(ctx context.Context) ([]corev1.Pod, error) {
-	pods, err := b.installed.Kubernetes.CoreV1().Pods(system.Namespace).List(ctx, metav1.ListOptions{FieldSelector: "status.phase=Running"})
+	pods, err := b.installed.Kubernetes.CoreV1().Pods(b.functions).List(ctx, metav1.ListOptions{FieldSelector: "status.phase=Running"})
 	if err != nil {
 		return nil, fmt.Errorf("list the functions' pods: %w", err)
 	}
