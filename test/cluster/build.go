@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -51,7 +52,7 @@ func (c *cluster) artifacts() []artifact {
 	return []artifact{
 		{
 			name: "Debian packages", expect: time.Minute,
-			make: c.installPackages, files: slices.Sorted(maps.Keys(packages)),
+			make: func(ctx context.Context) error { return c.installPackages(ctx, packages) }, files: slices.Sorted(maps.Keys(packages)),
 		},
 		{
 			name: "Kubernetes and etcd", key: kubernetes + digest(modules, "kubernetes"), expect: 9 * time.Minute,
@@ -97,7 +98,7 @@ func (c *cluster) artifacts() []artifact {
 		{
 			// ko links them again. This compiles their packages while the module proxy is reachable.
 			name: "Knative", key: digest(modules, "addons"), expect: 4 * time.Minute,
-			make: func(ctx context.Context) error { return c.compileKnative(ctx, filepath.Join(modules, "addons")) },
+			make: func(ctx context.Context) error { return c.compileTools(ctx, filepath.Join(modules, "addons")) },
 		},
 		{name: "Traefik", key: traefikVersion, expect: 5 * time.Minute, make: c.compileTraefik},
 		{name: "Jaeger", key: jaegerVersion, expect: 5 * time.Minute, make: c.compileJaeger},
@@ -127,7 +128,12 @@ func (c *cluster) build(ctx context.Context) error {
 	if err := os.MkdirAll(filepath.Join(c.cache, "stamps"), 0o755); err != nil {
 		return fmt.Errorf("create the cache: %w", err)
 	}
-	for _, artifact := range c.artifacts() {
+	return c.make(ctx, c.artifacts())
+}
+
+// make builds the missing ones of artifacts.
+func (c *cluster) make(ctx context.Context, artifacts []artifact) error {
+	for _, artifact := range artifacts {
 		if c.isMade(artifact) {
 			continue
 		}
@@ -179,7 +185,8 @@ func digest(base string, names ...string) string {
 	return hex.EncodeToString(hash.Sum(nil))
 }
 
-func (c *cluster) installPackages(ctx context.Context) error {
+// installPackages installs the packages, by file, whose files are missing.
+func (c *cluster) installPackages(ctx context.Context, packages map[string]string) error {
 	environment := append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 	if _, err := c.output(ctx, "/", environment, "apt-get", "update"); err != nil {
 		return err
@@ -213,7 +220,8 @@ func (c *cluster) install(ctx context.Context, program string) error {
 	return c.online(ctx, "/", "go", "install", "-ldflags", "-s -w", program)
 }
 
-func (c *cluster) compileKnative(ctx context.Context, module string) error {
+// compileTools compiles the tools of a Go module.
+func (c *cluster) compileTools(ctx context.Context, module string) error {
 	environment := append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
 	listed, err := c.output(ctx, module, environment, "go", "list", "tool")
 	if err != nil {
@@ -229,19 +237,27 @@ func (c *cluster) unpack(ctx context.Context, name, module, version string) (str
 	if err := os.RemoveAll(directory); err != nil {
 		return "", fmt.Errorf("remove an old copy of %s: %w", name, err)
 	}
-	downloaded, err := c.output(ctx, "/", append(os.Environ(), "GOFLAGS="), "go", "mod", "download", "-x=false", "-json", module+"@"+version)
+	source, err := c.download(ctx, module+"@"+version)
 	if err != nil {
 		return "", err
-	}
-	_, rest, _ := strings.Cut(string(downloaded), `"Dir": "`)
-	source, _, found := strings.Cut(rest, `"`)
-	if !found {
-		return "", fmt.Errorf("module %s@%s was not downloaded", module, version)
 	}
 	if err := copyWritable(source, directory); err != nil {
 		return "", fmt.Errorf("copy %s: %w", name, err)
 	}
 	return directory, nil
+}
+
+// download downloads a version of a module unless the module cache has it, and returns its directory there.
+func (c *cluster) download(ctx context.Context, module string) (directory string, err error) {
+	downloaded, err := c.output(ctx, "/", append(os.Environ(), "GOFLAGS="), "go", "mod", "download", "-x=false", "-json", module)
+	if err != nil {
+		return "", err
+	}
+	var answer struct{ Dir string }
+	if err := json.Unmarshal(downloaded, &answer); err != nil {
+		return "", fmt.Errorf("read where module %s is: %w", module, err)
+	}
+	return answer.Dir, nil
 }
 
 func copyWritable(source, target string) error {

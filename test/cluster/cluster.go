@@ -119,17 +119,22 @@ func (c *cluster) up(ctx context.Context) error {
 	if err := c.progress.step("network namespace "+namespace, time.Second, func() error { return c.makeNetwork(ctx) }); err != nil {
 		return err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find this program: %w", err)
-	}
-	if err := runAttached(ctx, c.repository, []string{"nsenter", "--net=/run/netns/" + namespace, self, "up-node"}, c.environment()); err != nil {
+	if err := c.selfInNetwork(ctx, "up-node"); err != nil {
 		for _, name := range c.ended() {
 			fmt.Printf("%s has ended. The end of its log:\n%s\n", name, c.lastLog(name))
 		}
 		return errors.New("the cluster did not come up; try again, or look into " + c.file("log"))
 	}
 	return c.status(ctx)
+}
+
+// selfInNetwork runs a command of this program inside the network namespace.
+func (c *cluster) selfInNetwork(ctx context.Context, command string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	return runAttached(ctx, c.repository, []string{"nsenter", "--net=/run/netns/" + namespace, self, command}, c.environment())
 }
 
 // upNode runs inside the network namespace.
@@ -142,7 +147,7 @@ func (c *cluster) upNode(ctx context.Context) error {
 		{"control plane", 10 * time.Second, c.startControlPlane},
 		{"registry and base images", 5 * time.Second, c.startRegistry},
 		{"node", 10 * time.Second, c.startNode},
-		{"images of Knative", 4 * time.Minute, c.resolveKnative},
+		{"images of Knative", 4 * time.Minute, func(ctx context.Context) error { return c.resolve(ctx, knativeManifests()) }},
 		{"images of Jaeger and locust", 30 * time.Second, c.pushImages},
 		{"NATS", time.Second, c.startNATS},
 		{"Knative", 90 * time.Second, c.installKnative},

@@ -27,7 +27,8 @@ func (c *cluster) down(ctx context.Context) error {
 		if err := c.endContainers(ctx); err != nil {
 			return err
 		}
-		if err := c.stopProcesses(ctx, "coredns", "kube-router", "kube-proxy", "traefik", "nats-server", "containerd", "registry", "kube-apiserver", "etcd"); err != nil {
+		if err := c.stopProcesses(ctx, "coredns", "kube-router", "kube-proxy", "traefik", "nats-server", topologyOperator, "rabbitmq", "epmd",
+			"containerd", "registry", "kube-apiserver", "etcd"); err != nil {
 			return err
 		}
 		if err := unmountBelow(c.state); err != nil {

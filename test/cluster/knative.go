@@ -22,28 +22,16 @@ var leftOut = []string{
 // here uses.
 var unusedImages = regexp.MustCompile(`ko://knative\.dev/eventing/cmd/(apiserver_receive_adapter|auth_proxy|mtping|jobsink|requestreply|appender|event_display|heartbeats|websocketsource)`)
 
-func (c *cluster) addons() string {
-	return filepath.Join(c.repository, "test", "cluster", "programs", "addons")
+// manifests are those of modules that belong together.
+type manifests struct {
+	// name is that of the directory of their Go module, in programs.
+	name string
+	// paths are by module, with a version if the Go module does not need it. Modules have no symbolic links, so Knative's are listed.
+	paths map[string][]string
 }
 
-// resolvedManifests are Knative's manifests with images of the registry.
-func (c *cluster) resolvedManifests() string {
-	made := digest(filepath.Join(c.repository, "test", "cluster"), "programs/addons", "knative.go")
-	return filepath.Join(c.cache, "knative-"+made[:16]+".yaml")
-}
-
-// resolveKnative has ko build Knative's images out of Knative's own manifests.
-// The images and the manifests are kept.
-func (c *cluster) resolveKnative(ctx context.Context) error {
-	if _, err := os.Stat(c.resolvedManifests()); err == nil {
-		return nil
-	}
-	source := c.file("knative-source")
-	if err := errors.Join(os.RemoveAll(source), os.MkdirAll(source, 0o755)); err != nil {
-		return fmt.Errorf("create a directory for Knative's manifests: %w", err)
-	}
-	modules := map[string][]string{
-		// Modules have no symbolic links, so this lists Knative's.
+func knativeManifests() manifests {
+	return manifests{name: "addons", paths: map[string][]string{
 		"knative.dev/eventing": {"config/core", "config/channels/in-memory-channel", "config/brokers/mt-channel-broker", "third_party/eventing-integrations-latest"},
 		"knative.dev/serving":  {"config/core"},
 		"knative.dev/networking": {
@@ -51,15 +39,36 @@ func (c *cluster) resolveKnative(ctx context.Context) error {
 		},
 		"knative.dev/caching":        {"config/image.yaml"},
 		"knative.dev/eventing-natss": {"config/jetstream", "config/webhook"},
+	}}
+}
+
+func (c *cluster) programs(name string) string {
+	return filepath.Join(c.repository, "test", "cluster", "programs", name)
+}
+
+// resolved are manifests with images of the registry.
+func (c *cluster) resolved(m manifests) string {
+	made := digest(filepath.Join(c.repository, "test", "cluster"), "programs/"+m.name, "knative.go", "rabbitmq.go")
+	return filepath.Join(c.cache, m.name+"-"+made[:16]+".yaml")
+}
+
+// resolve has ko build the images of manifests. The images and the manifests are kept.
+func (c *cluster) resolve(ctx context.Context, m manifests) error {
+	if _, err := os.Stat(c.resolved(m)); err == nil {
+		return nil
+	}
+	source := c.file(m.name + "-source")
+	if err := errors.Join(os.RemoveAll(source), os.MkdirAll(source, 0o755)); err != nil {
+		return fmt.Errorf("create a directory for manifests: %w", err)
 	}
 	count := 0
-	for module, paths := range modules {
-		directory, err := c.output(ctx, c.addons(), c.environment(), "go", "list", "-m", "-f", "{{.Dir}}", module)
+	for module, paths := range m.paths {
+		directory, err := c.source(ctx, m, module)
 		if err != nil {
 			return err
 		}
 		for _, path := range paths {
-			err := filepath.WalkDir(filepath.Join(strings.TrimSpace(string(directory)), path), func(file string, entry fs.DirEntry, err error) error {
+			err := filepath.WalkDir(filepath.Join(directory, path), func(file string, entry fs.DirEntry, err error) error {
 				skip := func(part string) bool { return strings.Contains(file, part) }
 				if err != nil || entry.IsDir() || filepath.Ext(file) != ".yaml" || slices.ContainsFunc(leftOut, skip) {
 					return err
@@ -78,12 +87,21 @@ func (c *cluster) resolveKnative(ctx context.Context) error {
 		}
 	}
 	environment := append(c.environment(), "KO_DOCKER_REPO="+registry+"/knative")
-	resolved, err := c.output(ctx, c.addons(), environment, c.bin("ko"), "resolve",
+	resolved, err := c.output(ctx, c.programs(m.name), environment, c.bin("ko"), "resolve",
 		"--base-import-paths", "--recursive", "--sbom=none", "--filename", source)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(c.resolvedManifests(), resolved, 0o600)
+	return os.WriteFile(c.resolved(m), resolved, 0o600)
+}
+
+// source is the directory of a module of manifests.
+func (c *cluster) source(ctx context.Context, m manifests, module string) (string, error) {
+	if strings.Contains(module, "@") {
+		return c.download(ctx, module)
+	}
+	directory, err := c.output(ctx, c.programs(m.name), c.environment(), "go", "list", "-m", "-f", "{{.Dir}}", module)
+	return strings.TrimSpace(string(directory)), err
 }
 
 // startNATS starts the server that keeps the events of Brokers on NATS JetStream.
@@ -92,34 +110,40 @@ func (c *cluster) startNATS(ctx context.Context) error {
 		"--addr", nodeAddress, "--port", "4222", "--jetstream", "--store_dir", c.file("jetstream"))
 }
 
-// first are the kinds that others need.
-var first = regexp.MustCompile(`(?m)^kind: (CustomResourceDefinition|Namespace)$`)
+// defining are the kinds that others need.
+var defining = regexp.MustCompile(`(?m)^kind: (CustomResourceDefinition|Namespace)$`)
 
-func (c *cluster) installKnative(ctx context.Context) error {
-	resolved, err := os.ReadFile(c.resolvedManifests())
+// applyResolved applies manifests, the kinds first.
+func (c *cluster) applyResolved(ctx context.Context, m manifests) error {
+	resolved, err := os.ReadFile(c.resolved(m))
 	if err != nil {
-		return fmt.Errorf("read Knative's manifests: %w", err)
+		return fmt.Errorf("read manifests: %w", err)
 	}
 	var definitions, others []string
 	for document := range strings.SplitSeq(string(resolved), "\n---") {
-		if first.MatchString(document) {
+		if defining.MatchString(document) {
 			definitions = append(definitions, document)
 		} else {
 			others = append(others, document)
 		}
 	}
-	for name, documents := range map[string][]string{"knative-definitions.yaml": definitions, "knative-others.yaml": others} {
-		if err := os.WriteFile(c.file(name), []byte(strings.Join(documents, "\n---")), 0o600); err != nil {
-			return fmt.Errorf("write Knative's manifests: %w", err)
+	first, second := c.file(m.name+"-definitions.yaml"), c.file(m.name+"-others.yaml")
+	for path, documents := range map[string][]string{first: definitions, second: others} {
+		if err := os.WriteFile(path, []byte(strings.Join(documents, "\n---")), 0o600); err != nil {
+			return fmt.Errorf("write manifests: %w", err)
 		}
 	}
-	if err := c.apply(ctx, c.file("knative-definitions.yaml")); err != nil {
+	if err := c.apply(ctx, first); err != nil {
 		return err
 	}
 	if err := c.kubectl(ctx, "wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"); err != nil {
 		return err
 	}
-	if err := c.apply(ctx, c.file("knative-others.yaml")); err != nil {
+	return c.apply(ctx, second)
+}
+
+func (c *cluster) installKnative(ctx context.Context) error {
+	if err := c.applyResolved(ctx, knativeManifests()); err != nil {
 		return err
 	}
 	for _, name := range []string{"knative-settings.yaml", "ingress.yaml", "nats.yaml"} {
@@ -132,7 +156,7 @@ func (c *cluster) installKnative(ctx context.Context) error {
 			return err
 		}
 	}
-	err = c.start(ctx, "traefik", answers(nodeAddress+":80"), c.bin("traefik"),
+	err := c.start(ctx, "traefik", answers(nodeAddress+":80"), c.bin("traefik"),
 		"--experimental.knative=true", "--providers.knative=true",
 		"--providers.knative.endpoint=https://"+nodeAddress+":6443", "--providers.knative.token="+adminToken,
 		"--providers.knative.certauthfilepath="+c.file("pki/ca.crt"),
@@ -142,12 +166,11 @@ func (c *cluster) installKnative(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, namespace := range []string{"knative-eventing", "knative-serving"} {
-		if err := c.kubectl(ctx, "wait", "--for=condition=Available", "--timeout=300s", "--namespace", namespace, "deployment", "--all"); err != nil {
-			return err
-		}
-	}
-	return nil
+	return errors.Join(c.awaitDeployments(ctx, "knative-eventing"), c.awaitDeployments(ctx, "knative-serving"))
+}
+
+func (c *cluster) awaitDeployments(ctx context.Context, namespace string) error {
+	return c.kubectl(ctx, "wait", "--for=condition=Available", "--timeout=300s", "--namespace", namespace, "deployment", "--all")
 }
 
 func (c *cluster) installJaeger(ctx context.Context) error {

@@ -22,7 +22,9 @@ const usage = `usage: go -C test/cluster run . COMMAND
                   KO_DOCKER_REPO and PATH set for it
   pause NAME TIME stop a program of the cluster, such as kube-apiserver, for a time
   broker CLASS    have Brokers keep their events in-memory, or in natss: NATS
-                  JetStream; a change deletes all Brokers, Triggers and SinkBindings
+                  JetStream, or install what Brokers of the class rabbitmq need;
+                  a change deletes all Brokers, Triggers and SinkBindings
+  up-rabbitmq     the second half of broker rabbitmq, inside the cluster's network
   build           compile and download what up needs, and start nothing
 `
 
@@ -63,6 +65,8 @@ func command(ctx context.Context, arguments []string) error {
 		return cluster.up(ctx)
 	case "up-node":
 		return cluster.upNode(ctx)
+	case "up-rabbitmq":
+		return cluster.upRabbitMQ(ctx)
 	case "build":
 		return cluster.build(ctx)
 	case "down":
@@ -78,7 +82,7 @@ func command(ctx context.Context, arguments []string) error {
 	case "broker":
 		const words = 2
 		if len(arguments) != words {
-			return errors.New("which Brokers: in-memory or natss?")
+			return errors.New("which Brokers: in-memory, natss or rabbitmq?")
 		}
 		return cluster.broker(ctx, arguments[1])
 	case "exec":

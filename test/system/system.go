@@ -36,6 +36,7 @@ import (
 	"github.com/job-executor/job-executor/functions/signature"
 	"github.com/job-executor/job-executor/test/conformance"
 	"github.com/job-executor/job-executor/test/console"
+	"github.com/job-executor/job-executor/test/manifests"
 )
 
 // Namespaces of an installation.
@@ -129,12 +130,35 @@ func (i *Installation) Install(ctx context.Context, say func(string)) error {
 	return i.applyConfig(ctx)
 }
 
-// applyConfig applies config/, and waits until all of it is ready.
-func (i *Installation) applyConfig(ctx context.Context) error {
-	if err := i.BuildAndApply(ctx, "config/"); err != nil {
+// applyConfig applies config/, and waits until all of it is ready. A Broker of RabbitMQ (BROKER=rabbitmq) needs its overlay.
+func (i *Installation) applyConfig(ctx context.Context) (err error) {
+	if os.Getenv("BROKER") == "rabbitmq" {
+		err = i.applyOverlay(ctx, "rabbitmq")
+	} else {
+		err = i.BuildAndApply(ctx, "config/")
+	}
+	if err != nil {
 		return err
 	}
 	return i.AwaitConfig(ctx)
+}
+
+// applyOverlay applies config/ with a component.
+func (i *Installation) applyOverlay(ctx context.Context, component string) error {
+	content, err := manifests.Overlay(filepath.Join(i.repository, "config"), "", component)
+	if err != nil {
+		return fmt.Errorf("build overlay %s: %w", component, err)
+	}
+	file, err := os.CreateTemp("", component+"-*.yaml")
+	if err != nil {
+		return fmt.Errorf("create a file for overlay %s: %w", component, err)
+	}
+	defer func() { _ = os.Remove(file.Name()) }()
+	_, err = file.Write(content)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return fmt.Errorf("write overlay %s: %w", component, err)
+	}
+	return i.BuildAndApply(ctx, file.Name())
 }
 
 // AwaitConfig waits until all that config/ installs is ready.
