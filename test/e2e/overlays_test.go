@@ -111,7 +111,8 @@ func TestTypicalOverlay(t *testing.T) {
 	project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "hello\n"})
 	succeeds(t, installed, project, keptnContext)
 	traced(t, installed, keptnContext, greetingTree(project))
-	used, err := installed.Kubectl(t.Context(), "get", "resourcequota", "jobs", "--namespace", system.JobsNamespace, "--output=jsonpath={.status.used['count/jobs\\.batch']}")
+	used, err := installed.Kubectl(t.Context(), "get", "resourcequota", "jobs", "--namespace", system.JobsNamespace,
+		"--output=jsonpath={.status.used['count/jobs\\.batch']}")
 	must(t, err)
 	if used == "" || used == "0" {
 		t.Errorf("the quota counts %q Jobs", used)

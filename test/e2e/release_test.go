@@ -57,9 +57,10 @@ func TestReleases(t *testing.T) {
 			has(t, installed, release.version)
 		})
 	}
+	functions := []struct{ kind, name string }{{"Deployment", "bridge"}, {"Deployment", "jobsource"}, {"Service", "executor-test"}, {"Service", "watcher"}}
 	for _, skew := range []struct{ which, one, others string }{{"newer", newer, former}, {"older", former, newer}} {
 		must(t, installed.InstallRelease(t.Context(), skew.others))
-		for _, function := range []struct{ kind, name string }{{"Deployment", "bridge"}, {"Deployment", "jobsource"}, {"Service", "executor-test"}, {"Service", "watcher"}} {
+		for _, function := range functions {
 			t.Run(function.name+" is "+skew.which+" than the others", func(t *testing.T) {
 				must(t, installed.InstallObject(t.Context(), skew.one, function.kind, function.name))
 				for range 3 {

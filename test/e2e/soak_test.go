@@ -36,7 +36,8 @@ func errands() []errand {
 			{Type: "deployment.started"}, {"deployment.finished", "succeeded", "warning"}, {Type: "test.started"}, {"test.finished", "succeeded", "pass"},
 			{Type: "get-sli.started"}, {"get-sli.finished", "succeeded", "pass"},
 		}},
-		{name: "a container that fails", tasks: []string{"test"}, want: errored, config: head + "- {name: Check, event: test, image: busybox, cmd: [sh, -c, 'exit 3']}\n"},
+		{name: "a container that fails", tasks: []string{"test"}, want: errored,
+			config: head + "- {name: Check, event: test, image: busybox, cmd: [sh, -c, 'exit 3']}\n"},
 		{name: "a mistake", tasks: []string{"test"}, want: errored, config: head + "- {name: Wrong, event: test, imag: busybox}\n"},
 		{name: "a long log", tasks: []string{"test"}, want: []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}},
 			config: head + "- {name: Talk, event: test, image: busybox, cmd: [sh, -c, 'yes a line of a long log | head -n 100000']}\n"},
@@ -197,7 +198,8 @@ func flat(t *testing.T, transport string, from, to time.Time) {
 			for _, value := range series.Values {
 				mean += value / float64(len(series.Values))
 			}
-			t.Logf("%s of %s over %s: %.4g on average, %+.3g ± %.2g per hour", name, series.Labels["pod"], transport, mean, slope*time.Hour.Seconds(), standardError*time.Hour.Seconds())
+			perHour := time.Hour.Seconds()
+			t.Logf("%s of %s over %s: %.4g on average, %+.3g ± %.2g per hour", name, series.Labels["pod"], transport, mean, slope*perHour, standardError*perHour)
 			if growth := (slope - standardErrors*standardError) * to.Sub(from).Seconds(); growth > maxGrowth*mean {
 				t.Errorf("%s of %s grows by %.4g in %s", name, series.Labels["pod"], growth, to.Sub(from).Round(time.Second))
 			}
