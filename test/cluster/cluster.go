@@ -139,11 +139,7 @@ func (c *cluster) selfInNetwork(ctx context.Context, command string) error {
 
 // upNode runs inside the network namespace.
 func (c *cluster) upNode(ctx context.Context) error {
-	for _, step := range []struct {
-		name   string
-		expect time.Duration
-		do     func(context.Context) error
-	}{
+	return c.do(ctx, []step{
 		{"control plane", 10 * time.Second, c.startControlPlane},
 		{"registry and base images", 5 * time.Second, c.startRegistry},
 		{"node", 10 * time.Second, c.startNode},
@@ -153,7 +149,18 @@ func (c *cluster) upNode(ctx context.Context) error {
 		{"Knative", 90 * time.Second, c.installKnative},
 		{"Jaeger", 10 * time.Second, c.installJaeger},
 		{"a function that scales from zero", 30 * time.Second, c.checkServing},
-	} {
+	})
+}
+
+// A step shows its progress next to its usual time.
+type step struct {
+	name   string
+	expect time.Duration
+	do     func(context.Context) error
+}
+
+func (c *cluster) do(ctx context.Context, steps []step) error {
+	for _, step := range steps {
 		if err := c.progress.step(step.name, step.expect, func() error { return step.do(ctx) }); err != nil {
 			return err
 		}

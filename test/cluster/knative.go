@@ -26,7 +26,7 @@ var unusedImages = regexp.MustCompile(`ko://knative\.dev/eventing/cmd/(apiserver
 type manifests struct {
 	// name is that of the directory of their Go module, in programs.
 	name string
-	// paths are by module, with a version if the Go module does not need it. Modules have no symbolic links, so Knative's are listed.
+	// paths are by module, with a version if the Go module does not need it. Modules lack symbolic links, so Knative's are listed.
 	paths map[string][]string
 }
 

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// RabbitMQ gets its exchanges, queues and bindings from an operator, for which eventing-rabbitmq creates objects. Its module needs an older
-// controller-runtime than eventing-rabbitmq. Both operators of RabbitMQ install it from images that cannot be had here, so its server is
-// Debian's, and the object that describes it is written by hand.
+// RabbitMQ's topology operator creates the exchanges, queues and bindings for which eventing-rabbitmq creates objects. It needs an older
+// controller-runtime, so it is compiled alone. RabbitMQ's cluster operator would install RabbitMQ from an image of Docker Hub, so the
+// server here is Debian's, and the object that describes it is written by hand.
 const (
 	topologyOperator = "messaging-topology-operator"
 	topologyVersion  = "v1.12.0"
@@ -58,20 +58,11 @@ func (c *cluster) rabbitArtifacts() []artifact {
 
 // upRabbitMQ runs inside the network namespace.
 func (c *cluster) upRabbitMQ(ctx context.Context) error {
-	for _, step := range []struct {
-		name   string
-		expect time.Duration
-		do     func(context.Context) error
-	}{
+	return c.do(ctx, []step{
 		{"images of Knative's Broker for RabbitMQ", time.Minute, func(ctx context.Context) error { return c.resolve(ctx, rabbitManifests()) }},
 		{"RabbitMQ", 20 * time.Second, c.startRabbitMQ},
 		{"Knative's Broker for RabbitMQ", 30 * time.Second, c.installRabbitMQ},
-	} {
-		if err := c.progress.step(step.name, step.expect, func() error { return step.do(ctx) }); err != nil {
-			return err
-		}
-	}
-	return nil
+	})
 }
 
 // startRabbitMQ starts the server as one process, which replaces its script, and the daemon that it would start otherwise.

@@ -92,7 +92,7 @@ func TestYAMLInDocumentsIsValid(t *testing.T) {
 	}
 }
 
-// checkWorkflow checks a workflow of GitHub. actionlint is no dependency of ours, since it needs another version of the YAML library.
+// checkWorkflow checks a workflow of GitHub. actionlint runs as a program, since it needs another version of the YAML library than we do.
 func checkWorkflow(t *testing.T, workflow string) {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), "go", "run", "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12", "-oneline", "-")
