@@ -149,16 +149,8 @@ func (i *Installation) applyOverlay(ctx context.Context, component string) error
 	if err != nil {
 		return fmt.Errorf("build overlay %s: %w", component, err)
 	}
-	file, err := os.CreateTemp("", component+"-*.yaml")
-	if err != nil {
-		return fmt.Errorf("create a file for overlay %s: %w", component, err)
-	}
-	defer func() { _ = os.Remove(file.Name()) }()
-	_, err = file.Write(content)
-	if err := errors.Join(err, file.Close()); err != nil {
-		return fmt.Errorf("write overlay %s: %w", component, err)
-	}
-	return i.BuildAndApply(ctx, file.Name())
+	_, err = i.pipe(ctx, content, "ko", "apply", "--sbom=none", "-f", "-")
+	return err
 }
 
 // AwaitConfig waits until all that config/ installs is ready.
@@ -223,11 +215,7 @@ func (i *Installation) InstallObject(ctx context.Context, directory, kind, name 
 	if err != nil {
 		return fmt.Errorf("encode %s %s: %w", kind, name, err)
 	}
-	path := filepath.Join(directory, "one.json")
-	if err := os.WriteFile(path, content, 0o600); err != nil {
-		return fmt.Errorf("write %s %s: %w", kind, name, err)
-	}
-	if err := i.Apply(ctx, path); err != nil {
+	if err := i.ApplyContent(ctx, content); err != nil {
 		return err
 	}
 	return i.AwaitConfig(ctx)
@@ -290,8 +278,13 @@ func (i *Installation) command(ctx context.Context, name string, arguments ...st
 
 // output runs a command and returns its output.
 func (i *Installation) output(ctx context.Context, name string, arguments ...string) ([]byte, error) {
+	return i.pipe(ctx, nil, name, arguments...)
+}
+
+// pipe is output for a command with an input.
+func (i *Installation) pipe(ctx context.Context, input []byte, name string, arguments ...string) ([]byte, error) {
 	command := exec.CommandContext(ctx, name, arguments...)
-	command.Dir = i.repository
+	command.Dir, command.Stdin = i.repository, bytes.NewReader(input)
 	output, err := command.CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w\n%s", name, strings.Join(arguments, " "), err, output)
@@ -340,6 +333,12 @@ func (i *Installation) AwaitReady(ctx context.Context, namespace, kinds string) 
 // Apply applies one of the repository's manifests.
 func (i *Installation) Apply(ctx context.Context, path string) error {
 	return i.command(ctx, "kubectl", "apply", "-f", path)
+}
+
+// ApplyContent applies manifests.
+func (i *Installation) ApplyContent(ctx context.Context, manifests []byte) error {
+	_, err := i.pipe(ctx, manifests, "kubectl", "apply", "-f", "-")
+	return err
 }
 
 // Remove deletes the objects of a manifest.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -11,8 +12,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/job-executor/job-executor/functions/cli/jaeger"
 	"github.com/job-executor/job-executor/functions/jobconfig"
@@ -131,28 +132,18 @@ func demo(ctx context.Context, options scene.Options) error {
 // createObjects creates the Secrets and service accounts of the options. One of the same name is replaced.
 func createObjects(ctx context.Context, installed *system.Installation, options scene.Options) error {
 	objects, err := options.Objects()
-	if err != nil {
+	if err != nil || len(objects) == 0 {
 		return err
 	}
-	core := installed.Kubernetes.CoreV1()
+	list := corev1.List{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "List"}}
 	for _, object := range objects {
-		switch created := object.(type) {
-		case *corev1.Secret:
-			_, err = core.Secrets(created.Namespace).Create(ctx, created, metav1.CreateOptions{})
-			if apierrors.IsAlreadyExists(err) {
-				_, err = core.Secrets(created.Namespace).Update(ctx, created, metav1.UpdateOptions{})
-			}
-		case *corev1.ServiceAccount:
-			_, err = core.ServiceAccounts(created.Namespace).Create(ctx, created, metav1.CreateOptions{})
-			if apierrors.IsAlreadyExists(err) {
-				_, err = core.ServiceAccounts(created.Namespace).Update(ctx, created, metav1.UpdateOptions{})
-			}
-		}
-		if err != nil {
-			return fmt.Errorf("create an object for the tasks: %w", err)
-		}
+		list.Items = append(list.Items, runtime.RawExtension{Object: object})
 	}
-	return nil
+	content, err := json.Marshal(list)
+	if err != nil {
+		return fmt.Errorf("encode the objects for the tasks: %w", err)
+	}
+	return installed.ApplyContent(ctx, content)
 }
 
 // subscribe subscribes to the events of a task, and returns the executor that gets them.

@@ -64,14 +64,20 @@ func (o Options) Objects() (objects []runtime.Object, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("--secret %s: %w", name, err)
 		}
-		made := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: allowed}, Data: map[string][]byte{}}
+		made := &corev1.Secret{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: allowed}, Data: map[string][]byte{},
+		}
 		for key, value := range data {
 			made.Data[key] = []byte(value)
 		}
 		objects = append(objects, made)
 	}
 	for _, account := range o.Accounts {
-		objects = append(objects, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: account, Labels: allowed}})
+		objects = append(objects, &corev1.ServiceAccount{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"},
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: account, Labels: allowed},
+		})
 	}
 	return objects, nil
 }
