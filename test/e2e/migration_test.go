@@ -26,6 +26,13 @@ const (
 func TestMigrationFromJobExecutorService(t *testing.T) {
 	installed := connect(t)
 	reinstallAfter(t, installed)
+	// Keptn keeps the subscriptions of a registered integration: the next installation must not find those of the plan.
+	afterTest(t, func(ctx context.Context) error {
+		if err := installed.DeleteBridge(ctx); err != nil {
+			return err
+		}
+		return unregistered(ctx, installed)
+	})
 	directory, programs := t.TempDir(), t.TempDir()
 	must(t, installed.Release(t.Context(), directory, "v0.0.1-test"))
 	program, err := os.ReadFile(filepath.Join(directory, "job-executor-"+runtime.GOOS+"-"+runtime.GOARCH))

@@ -232,11 +232,15 @@ func reinstallAfter(t *testing.T, installed *system.Installation) {
 // awaitUnregistered waits until Keptn no longer knows the integration.
 func awaitUnregistered(t *testing.T, installed *system.Installation) {
 	t.Helper()
-	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
+	must(t, unregistered(t.Context(), installed))
+}
+
+func unregistered(ctx context.Context, installed *system.Installation) error {
+	return console.Eventually(ctx, runLimit, func(ctx context.Context) error {
 		left, err := installed.Integration(ctx, "job-executor")
 		if err == nil && left != nil {
 			err = errors.New("it is still registered")
 		}
 		return err
-	}))
+	})
 }

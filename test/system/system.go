@@ -633,7 +633,7 @@ func (i *Installation) awaitRollout(ctx context.Context, deployment string) erro
 
 // DeleteBridge deletes the bridge's Deployment, as an uninstallation does.
 func (i *Installation) DeleteBridge(ctx context.Context) error {
-	return i.command(ctx, "kubectl", "delete", "-n", Namespace, "deployment/bridge")
+	return i.command(ctx, "kubectl", "delete", "--ignore-not-found", "-n", Namespace, "deployment/bridge")
 }
 
 // Elected waits until a pod holds a Lease, and returns its name.
