@@ -77,7 +77,10 @@ func TestOverlayWithASecondInstallation(t *testing.T) {
 	must(t, installed.Run(t.Context(), `kubectl create namespace other-executor --dry-run=client --output yaml | kubectl apply -f -
 kubectl create secret generic keptn --namespace other-executor --from-literal=KEPTN_API_TOKEN=keptn-token --dry-run=client --output yaml | kubectl apply -f -`))
 	afterTest(t, func(ctx context.Context) error {
-		return installed.Run(ctx, `kubectl delete --timeout=180s namespaces/other-executor namespaces/other-executor-jobs \
+		// Its bridge unregisters before it ends, for which it needs its rights.
+		return installed.Run(ctx, `kubectl delete --ignore-not-found --namespace other-executor deployment/bridge
+kubectl wait --for=delete --timeout=60s --namespace other-executor pods --selector app.kubernetes.io/name=bridge
+kubectl delete --timeout=180s namespaces/other-executor namespaces/other-executor-jobs \
   clusterroles/other-executor-bridge clusterrolebindings/other-executor-bridge`)
 	})
 	applyOverlay(t, installed, "test/examples/overlays/second-keptn", `patches:
