@@ -243,7 +243,7 @@ func harm(ctx context.Context, t *testing.T, installed *system.Installation, ran
 		}},
 		{"the API server is stopped for 5 s", pause("kube-apiserver", "5s")},
 	}
-	if isDurable() {
+	if brokerIs("natss") {
 		faults = append(faults, fault{"NATS is stopped for 10 s", pause("nats-server", "10s")})
 	}
 	// A fault that never happens must not go unnoticed.

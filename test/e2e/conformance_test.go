@@ -15,7 +15,7 @@ func TestConformance(t *testing.T) {
 	installed := connect(t)
 	broker, err := installed.InstallConformance(t.Context())
 	must(t, err)
-	broker.IsDurable = isDurable()
+	broker.IsDurable = brokerIs("natss")
 	t.Run("Broker", func(t *testing.T) { conformance.TestBroker(t, broker) })
 	t.Run("Jobs", func(t *testing.T) { conformance.TestJobs(t, installed.Kubernetes, system.ConformanceNamespace) })
 }
