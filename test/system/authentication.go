@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
+	"strings"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -122,14 +124,23 @@ func (i *Installation) toBroker(ctx context.Context, namespace, broker, account 
 	if err != nil {
 		return nil, "", err
 	}
-	path := "/" + namespace + "/" + broker
-	if token == "" {
-		return i.http, i.proxy("knative-eventing", "broker-ingress", httpPort) + path, nil
+	text, err := i.output(ctx, "kubectl", "get", "broker", "-n", namespace, broker, "-o", "jsonpath={.status.address.url}")
+	if err != nil {
+		return nil, "", err
 	}
-	host, err := i.ServiceAddress(ctx, "knative-eventing", "broker-ingress") // the API server does not forward tokens
+	address, err := url.Parse(string(text))
+	if err != nil {
+		return nil, "", fmt.Errorf("read the address of Broker %s: %w", broker, err)
+	}
+	ingress, rest, _ := strings.Cut(address.Host, ".")
+	ingressNamespace, _, _ := strings.Cut(rest, ".")
+	if token == "" {
+		return i.http, i.proxy(ingressNamespace, ingress, httpPort) + address.Path, nil
+	}
+	host, err := i.ServiceAddress(ctx, ingressNamespace, ingress) // the API server does not forward tokens
 	client := *i.http
 	client.Transport = known{host: host, token: token, others: i.http.Transport}
-	return &client, "http://" + host + path, err
+	return &client, "http://" + host + address.Path, err
 }
 
 // known adds a token to requests to one host.
