@@ -14,7 +14,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
@@ -163,6 +165,28 @@ func TestComponents(t *testing.T) {
 			if got := named[*eventingv1.Broker](t, objects, "keptn"); got.Annotations["eventing.knative.dev/broker.class"] != "RabbitMQBroker" ||
 				got.Spec.Config.Name != "broker-rabbitmq" {
 				t.Errorf("got %v", got)
+			}
+			if got := named[*corev1.Namespace](t, objects, "job-executor").Labels["pod-security.kubernetes.io/enforce"]; got != "baseline" {
+				t.Errorf("the level of pod security is %s", got)
+			}
+			pods := metav1.LabelSelector{MatchLabels: map[string]string{"eventing.knative.dev/broker": "keptn"}}
+			named[*networkingv1.NetworkPolicy](t, objects, "broker")
+			for _, name := range []string{"bridge", "jobsource"} {
+				got := named[*networkingv1.NetworkPolicy](t, objects, name).Spec
+				from := slices.ContainsFunc(got.Ingress[0].From, func(peer networkingv1.NetworkPolicyPeer) bool {
+					return equality.Semantic.DeepEqual(peer.PodSelector, &pods)
+				})
+				to := slices.ContainsFunc(got.Egress, func(rule networkingv1.NetworkPolicyEgressRule) bool {
+					return len(rule.To) == 1 && equality.Semantic.DeepEqual(rule.To[0].PodSelector, &pods)
+				})
+				if !from || !to {
+					t.Errorf("the Broker reaches %s: %t, and the other way: %t", name, from, to)
+				}
+			}
+			for _, object := range objects {
+				if trigger, ok := object.(*eventingv1.Trigger); ok && trigger.Annotations["rabbitmq.eventing.knative.dev/parallelism"] != "100" {
+					t.Errorf("Trigger %s has the annotations %v", trigger.Name, trigger.Annotations)
+				}
 			}
 		},
 		"mirror": func(t *testing.T, objects []runtime.Object) {
