@@ -766,13 +766,17 @@ func TestUndeliverableTaskEndsWithTheReason(t *testing.T) {
 	content, err := json.Marshal(triggered)
 	must(t, err)
 	must(t, installed.SendToBroker(t.Context(), content))
-	// The pauses between deliveries are twice as long with channels in NATS JetStream.
+	// The pauses between deliveries are twice as long with NATS JetStream and RabbitMQ.
 	limit, cancel := context.WithTimeout(t.Context(), 2*runLimit)
 	defer cancel()
 	stageState, events := endWithin(limit, t, installed, project, keptnContext)
 	compare(t, "stage", "errored", stageState)
 	compare(t, "events", []summary{{Type: "unheard.started"}, {"unheard.finished", "errored", "fail"}}, summaries(events))
-	contains(t, events[len(events)-1].Data.Message, "No executor accepted this task", "read job/config.yaml", "Internal server error")
+	reason := []string{"No executor accepted this task: status 503: ", "read job/config.yaml", "Internal server error"}
+	if brokerIs("rabbitmq") {
+		reason = []string{"No executor accepted this task: status 503; the executor's log has the reason"}
+	}
+	contains(t, events[len(events)-1].Data.Message, reason...)
 	traced(t, installed, keptnContext, treeOf(project, "unheard", "error", strings.TrimSpace(events[len(events)-1].Data.Message), `
     PRODUCER bridge send run.awaited
       CONSUMER watcher process run.awaited

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/cloudevents/sdk-go/v2/types"
 
 	"github.com/job-executor/job-executor/functions/function"
 	"github.com/job-executor/job-executor/functions/keptn"
@@ -47,8 +49,9 @@ func Extensions() []string {
 // be Jobs all the same. If an executor accepted the event and only its reply was not delivered, Handle does
 // nothing, because the inbox resends the event. The same holds if the Broker does not report an executor's
 // answer: no executor was asked. (Knative's filter replaces an event that it cannot read in time, even for a
-// Trigger that does not want it.) An observed event that its executor refused becomes an entry of Keptn's log.
-// Any other event is refused, so that its sender keeps and resends it.
+// Trigger that does not want it.) RabbitMQ's Broker names the executor, with its status, even if only the reply
+// failed. An observed event that its executor refused becomes an entry of Keptn's log. Any other event is refused,
+// so that its sender keeps and resends it.
 func (s *Sink) Handle(ctx context.Context, returned event.Event) (*event.Event, error) {
 	s.Count(ctx, returned.Type())
 	task, returned, err := keptn.ParseReceived(returned)
@@ -58,12 +61,14 @@ func (s *Sink) Handle(ctx context.Context, returned event.Event) (*event.Event, 
 	case err != nil:
 		return nil, function.Permanent(err)
 	}
-	reason := reasonOf(returned)
-	if destination, _ := returned.Extensions()[errorDestinationExtension].(string); s.isBroker(destination) {
+	status := statusOf(returned)
+	reason := reasonOf(returned, status)
+	destination, _ := returned.Extensions()[errorDestinationExtension].(string)
+	if s.isBroker(destination) || isSuccess(status) {
 		s.Log.WarnContext(ctx, "reply of an executor not delivered", "id", returned.ID(), "type", returned.Type(), "reason", reason)
 		return nil, nil
 	}
-	if _, isAnswered := returned.Extensions()[errorCodeExtension]; !isAnswered {
+	if _, isReported := returned.Extensions()[errorCodeExtension]; !isReported {
 		s.Log.WarnContext(ctx, "event may not have reached its executor; triggered events are resent", "id", returned.ID(), "type", returned.Type())
 		return nil, nil
 	}
@@ -72,6 +77,10 @@ func (s *Sink) Handle(ctx context.Context, returned event.Event) (*event.Event, 
 		return s.Deliver(ctx, protocol.Log(task, s.Now(), fmt.Sprintf("No executor accepted event %s: %s", returned.Type(), reason), ""))
 	}
 	return nil, s.Ask(ctx, task, "No executor accepted this task: "+reason)
+}
+
+func isSuccess(status int) bool {
+	return http.StatusOK <= status && status < http.StatusMultipleChoices
 }
 
 // isBroker reports whether an address is the Broker's, or its channel's.
@@ -87,14 +96,25 @@ func (s *Sink) isBroker(destination string) bool {
 	return given.Host == broker.Host || strings.TrimSuffix(given.Path, "/") == strings.TrimSuffix(broker.Path, "/") && len(broker.Path) > 1
 }
 
-func reasonOf(returned event.Event) string {
-	reason := "no answer"
-	if code := returned.Extensions()[errorCodeExtension]; code != nil {
-		reason = fmt.Sprintf("status %v", code)
+// statusOf returns the status of the executor's answer, 0 if it did not answer. RabbitMQ's Broker reports -1 then (eventing-rabbitmq,
+// pkg/dispatcher).
+func statusOf(returned event.Event) int {
+	status, err := types.ToInteger(returned.Extensions()[errorCodeExtension])
+	if err != nil || status < 0 {
+		return 0
+	}
+	return int(status)
+}
+
+// reasonOf returns what is known of the executor's answer. RabbitMQ's Broker reports no text.
+func reasonOf(returned event.Event, status int) string {
+	reason, otherwise := "no answer", ""
+	if status > 0 {
+		reason, otherwise = fmt.Sprintf("status %d", status), "; the executor's log has the reason"
 	}
 	encoded, _ := returned.Extensions()[errorDataExtension].(string)
 	if decoded, err := base64.StdEncoding.DecodeString(encoded); err == nil && len(decoded) > 0 {
-		reason += ": " + string(decoded)
+		return reason + ": " + string(decoded)
 	}
-	return reason
+	return reason + otherwise
 }

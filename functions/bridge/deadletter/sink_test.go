@@ -24,7 +24,9 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 		data, broker string
 		// unanswered says that the Broker has asked no executor.
 		unanswered bool
-		want       []string
+		// code replaces the status 503.
+		code any
+		want []string
 	}{
 		{
 			name:        "no executor accepted it",
@@ -43,9 +45,14 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 			want:        []string{"1: No executor accepted this task: status 503: reading job/config.yaml: 502"},
 		},
 		{
-			name: "an unreadable reason", destination: "http://executor", data: "no base64", want: []string{"1: No executor accepted this task: status 503"},
+			name: "an unreadable reason", destination: "http://executor", data: "no base64", want: []string{"1: No executor accepted this task: status 503; the executor's log has the reason"},
 		},
-		{name: "no reason", destination: "http://executor", data: "-", want: []string{"1: No executor accepted this task: status 503"}},
+		{name: "no reason", destination: "http://executor", data: "-", want: []string{"1: No executor accepted this task: status 503; the executor's log has the reason"}},
+		{
+			name: "no executor answered RabbitMQ's Broker", destination: "http://executor", data: "-", code: "-1",
+			want: []string{"1: No executor accepted this task: no answer"},
+		},
+		{name: "an executor accepted it, but RabbitMQ's Broker not its reply", destination: "http://executor", code: "200"},
 		{
 			name: "a Broker without a path", destination: "http://executor", broker: "http://broker",
 			want: []string{"1: No executor accepted this task: status 503: reading job/config.yaml: 502"},
@@ -55,7 +62,7 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			undelivered := fixture.Triggered(fixture.Task)
-			undelivered.SetExtension("knativeerrorcode", 503)
+			undelivered.SetExtension("knativeerrorcode", stdcmp.Or[any](test.code, 503))
 			undelivered.SetExtension("knativeerrordata", strings.Trim(stdcmp.Or(test.data, "cmVhZGluZyBqb2IvY29uZmlnLnlhbWw6IDUwMg=="), "-"))
 			undelivered.SetExtension("knativeerrordest", test.destination)
 			if test.unanswered {
@@ -103,7 +110,7 @@ func TestKeptnsLogIsToldOfWhatWasObservedInVain(t *testing.T) {
 	if _, err := sink.Handle(t.Context(), undelivered); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"counted: " + keptn.ObservedType, "sh.keptn.log.error: No executor accepted event sh.keptn.event.test.finished: status 503"}
+	want := []string{"counted: " + keptn.ObservedType, "sh.keptn.log.error: No executor accepted event sh.keptn.event.test.finished: status 503; the executor's log has the reason"}
 	if difference := cmp.Diff(want, told); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -90,19 +91,39 @@ spec:
 	return made, nil
 }
 
-// firstEvent returns the type of the first event in a job/config.yaml. Job Executor itself reports mistakes of
+// firstEvent returns a type of the first event in a job/config.yaml. Job Executor itself reports mistakes of
 // the file.
 func firstEvent(content []byte) (string, error) {
 	config := jobconfig.Parse(content)
 	for _, action := range config.Actions {
 		for _, event := range action.Events {
-			return event.Name, nil
+			return typeOf(event.Name), nil
 		}
 	}
 	if mistakes := config.All(); len(mistakes) > 0 {
 		return "", mistakes
 	}
 	return "", fmt.Errorf("no action in --config names an event")
+}
+
+// typeOf returns the type of a task's event that an event's name matches, since names are regular expressions such as test.triggered. A name
+// that matches no type of a common task is returned as it is.
+func typeOf(name string) string {
+	expression, err := regexp.Compile(name)
+	if err != nil {
+		return name
+	}
+	const prefix, suffix = "sh.keptn.event.", ".triggered"
+	candidates := []string{name, prefix + name, name + suffix, prefix + name + suffix}
+	for _, task := range []string{"test", "deployment", "release", "rollback", "action", "get-sli", "evaluation"} {
+		candidates = append(candidates, keptn.TypeOf(task, keptn.Triggered))
+	}
+	for _, candidate := range candidates {
+		if _, phase, ok := keptn.ParseType(candidate); ok && phase == keptn.Triggered && expression.MatchString(candidate) {
+			return candidate
+		}
+	}
+	return name
 }
 
 // readShipyard takes the stages from a shipyard, and the first sequence of the first of
