@@ -38,6 +38,9 @@ type Broker struct {
 	Observe func(Delivery)
 	// Misreads reports whether a Trigger's filter fails to read an event; nil never does.
 	Misreads func(trigger string, received event.Event) bool
+	// Vague makes dead letters like those of RabbitMQ's Broker (eventing-rabbitmq 0.48, pkg/dispatcher): they have no text, the
+	// status -1 if there was no answer, and the subscriber with its success if only its reply failed.
+	Vague bool
 
 	triggers []subscription
 }
@@ -214,19 +217,36 @@ func (b *Broker) deliver(ctx context.Context, trigger *subscription, received ev
 	}
 	if trigger.deadLetterSink != "" {
 		dead := received.Clone()
-		dead.SetExtension("knativeerrordest", failed.destination)
-		dead.SetExtension("knativeerrorcode", failed.status)
-		data := base64.StdEncoding.EncodeToString(failed.body)
-		if len(data) > maxErrorData {
-			data = data[:maxErrorData]
-		}
-		dead.SetExtension("knativeerrordata", data)
+		b.describe(&dead, trigger.subscriber, failed)
 		attempts := 0
 		if _, again := b.attempt(ctx, trigger, trigger.deadLetterSink, dead, &attempts); again == nil {
 			return nil
 		}
 	}
 	return failed
+}
+
+// describe adds to a dead letter why it is one.
+func (b *Broker) describe(dead *event.Event, subscriber string, failed *failure) {
+	if b.Vague {
+		status := failed.status
+		switch {
+		case failed.destination != subscriber:
+			status = http.StatusOK
+		case failed.err != nil:
+			status = -1
+		}
+		dead.SetExtension("knativeerrordest", subscriber)
+		dead.SetExtension("knativeerrorcode", status)
+		return
+	}
+	dead.SetExtension("knativeerrordest", failed.destination)
+	dead.SetExtension("knativeerrorcode", failed.status)
+	data := base64.StdEncoding.EncodeToString(failed.body)
+	if len(data) > maxErrorData {
+		data = data[:maxErrorData]
+	}
+	dead.SetExtension("knativeerrordata", data)
 }
 
 // misread handles an event that a Trigger's filter failed to read in time, like Knative: the event is a dead

@@ -36,6 +36,8 @@ type harshness struct {
 	// deduplicates is true if an asynchronous Broker drops an event whose id it had in the last two minutes, as channels in
 	// NATS JetStream do by default.
 	deduplicates bool
+	// vague says that dead letters do not say what failed, as those of RabbitMQ's Broker.
+	vague bool
 	// stuck says that one executor never answers.
 	stuck bool
 	// skewed says that the clocks of Keptn and Kubernetes jump.
@@ -51,8 +53,9 @@ type harshness struct {
 func harshnessOf(seed uint64) harshness {
 	return harshness{
 		busy:         seed%3 == 0,
-		asynchronous: seed%4 < 2, // a half, over either transport
-		deduplicates: seed%8 < 2, // a half of those
+		asynchronous: seed%4 < 2,  // a half, over either transport
+		deduplicates: seed%8 < 2,  // a half of the asynchronous
+		vague:        seed%4 == 1, // the same
 		stuck:        seed%5 == 0,
 		skewed:       seed%7 == 0,
 		many:         seed%11 == 0,

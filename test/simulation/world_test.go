@@ -391,7 +391,7 @@ func (w *world) start() {
 			if err != nil {
 				return nil, nil, err
 			}
-			broker.Observe, broker.Misreads = w.observe, w.misreads
+			broker.Observe, broker.Misreads, broker.Vague = w.observe, w.misreads, w.vague
 			if w.asynchronous {
 				return w.laterBroker(broker, process), nil, nil
 			}
