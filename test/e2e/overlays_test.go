@@ -129,7 +129,11 @@ func TestHighAvailability(t *testing.T) {
 	afterTest(t, func(ctx context.Context) error {
 		return installed.Run(ctx, "kubectl delete poddisruptionbudget --all --namespace job-executor")
 	})
-	applyOverlay(t, installed, "config", "components: [$ROOT/config/overlays/high-availability]")
+	// Two pods of each executor are too many for one small node.
+	applyOverlay(t, installed, "config", `components: [$ROOT/config/overlays/high-availability]
+patches:
+- target: {group: serving.knative.dev, kind: Service, name: executor-(action|custom|deployment|get-sli|observed|release|rollback)}
+  patch: "- {op: replace, path: /spec/template/metadata/annotations/autoscaling.knative.dev~1min-scale, value: '0'}"`)
 	must(t, installed.AwaitConfig(t.Context()))
 	onePod := func(name string) (pod string) {
 		t.Helper()
