@@ -57,6 +57,11 @@ func (c *cluster) broker(ctx context.Context, class string) error {
 	if _, err := kubectl("wait", "--for=delete", "--timeout=60s", "inmemorychannels,natsjetstreamchannels", "--all-namespaces", "--all"); err != nil {
 		return err
 	}
+	if string(before) == "rabbitmq" { // the small node needs their room
+		if _, err := kubectl("scale", "deployment", "rabbitmq-broker-controller", "rabbitmq-broker-webhook", "--namespace", "knative-eventing", "--replicas=0"); err != nil {
+			return err
+		}
+	}
 	if err := os.WriteFile(c.file("broker"), []byte(class), 0o600); err != nil {
 		return fmt.Errorf("record the class of Brokers: %w", err)
 	}
