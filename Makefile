@@ -94,7 +94,7 @@ BROKER ?= in-memory
 .PHONY: e2e
 e2e: cluster-up $(if $(if $(RUN),$(findstring Releases,$(RUN)),all),$(COSIGN)) ## End-to-end tests on a one-node cluster, which they start; RUN=TestName runs one; AUTHENTICATION=1 enables Knative's authentication-oidc, BROKER=natss or rabbitmq keeps events there, PREVIOUS=v1.2.3 is what TestReleases upgrades from, and PLATFORMS=windows/amd64,… what it builds the command line for
 	$(CLUSTER) broker $(BROKER)
-	COSIGN=$(COSIGN) $(CLUSTER) exec go test -tags e2e -count=1 -timeout=90m $(if $(RUN),-run '$(RUN)') -v ./test/e2e
+	COSIGN=$(COSIGN) $(CLUSTER) exec go test -tags e2e -count=1 -timeout=3h $(if $(RUN),-run '$(RUN)') -v ./test/e2e
 
 # The seed decides what is killed, stopped and delayed, and in which order.
 MINUTES ?= 10

@@ -105,7 +105,7 @@ const (
 // requests while nothing happens. `make soak` runs it for longer.
 func TestSoak(t *testing.T) {
 	installed := connect(t)
-	const short = 0.1
+	const short = 0.05
 	hours := chaosSetting(t, "SOAK_HOURS", short)
 	cycles := max(2, int(hours))
 	length := time.Duration(hours * float64(time.Hour) / float64(cycles))
