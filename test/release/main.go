@@ -146,7 +146,12 @@ func (r release) programs(ctx context.Context) error {
 // notes writes the subjects of the commits since the last tag.
 func (r release) notes(ctx context.Context) error {
 	revisions := "HEAD"
-	if last, err := r.output(ctx, nil, "git", "describe", "--tags", "--abbrev=0", "HEAD^"); err == nil {
+	tags, err := r.output(ctx, nil, "git", "tag", "--merged", "HEAD^")
+	if err == nil && len(tags) > 0 {
+		last, err := r.output(ctx, nil, "git", "describe", "--tags", "--abbrev=0", "HEAD^")
+		if err != nil {
+			return err
+		}
 		revisions = strings.TrimSpace(string(last)) + "..HEAD"
 	}
 	subjects, err := r.output(ctx, nil, "git", "log", "--no-merges", "--format=* %s", revisions)
