@@ -462,6 +462,31 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// Keptn has triggered no task of a sequence that waits for another one (recording 46-queued).
+func TestDescribeSaysWhatASequenceWithoutTasksWaitsFor(t *testing.T) {
+	const keptnContext = "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b"
+	for state, want := range map[string]string{
+		"waiting": "Keptn runs the sequences of a service in a stage one after the other, and an earlier one has not ended.",
+		"started": "No task of it has Jobs or a result. job-executor status says what is subscribed to and what waits.",
+	} {
+		w := &world{variables: map[string]string{endpointVariable: "https://keptn.example.com/api", tokenVariable: "token"}, answer: func(request *http.Request) (int, string) {
+			switch {
+			case strings.Contains(request.URL.Path, "/sequence/shop"):
+				return http.StatusOK, `{"states": [{"state": "` + state + `"}], "totalCount": 1}`
+			case strings.Contains(request.URL.Path, "/mongodb-datastore/event"):
+				return http.StatusOK, `{"events": [{"specversion": "1.0", "id": "1", "source": "user", "type": "sh.keptn.event.dev.delivery.triggered",
+					"shkeptncontext": "` + keptnContext + `", "data": {"project": "shop", "stage": "dev", "service": "cart"}}], "totalCount": 1}`
+			default:
+				return http.StatusOK, `{"logs": []}`
+			}
+		}}
+		got, err := w.call(t, "job-executor", "describe", keptnContext)
+		if difference := cmp.Diff("Sequence delivery of service cart in project shop, stage dev is "+state+" in Keptn.\n  "+want+"\n", got); err != nil || difference != "" {
+			t.Errorf("%v (-want +got):\n%s", err, difference)
+		}
+	}
+}
+
 // Cancel and rerun change something, so they ask. Nobody answers here.
 func TestNothingIsChangedUnasked(t *testing.T) {
 	for _, command := range []string{"cancel", "rerun"} {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/cluster/clientset"
 	"github.com/job-executor/job-executor/functions/keptn"
+	"github.com/job-executor/job-executor/functions/keptn/api"
 	"github.com/job-executor/job-executor/functions/protocol"
 	"github.com/job-executor/job-executor/functions/run"
 	"github.com/job-executor/job-executor/functions/run/store"
@@ -243,7 +244,7 @@ func (c *commander) describeFromKeptn(ctx context.Context, missing *notFoundErro
 		return fmt.Errorf("ask Keptn's log about context %s: %w", missing.keptnContext, err)
 	}
 	if len(answers)+len(entries) == 0 {
-		return fmt.Errorf("%w; Keptn has no result of it either", missing)
+		return c.describeSequence(ctx, client, missing)
 	}
 	fmt.Fprintf(c.Out, "The Jobs of context %s do not exist any more, or never did. Keptn has:\n\n", missing.keptnContext)
 	table := tabwriter.NewWriter(c.Out, 0, 0, gap, ' ', 0)
@@ -259,6 +260,25 @@ func (c *commander) describeFromKeptn(ctx context.Context, missing *notFoundErro
 		row(answer.At, strings.TrimPrefix(answer.Type, keptn.TypePrefix), answered(answer.Status, answer.Result), answer.Message)
 	}
 	return table.Flush()
+}
+
+// describeSequence says in which state Keptn has a sequence of whose tasks nobody has told anything.
+func (c *commander) describeSequence(ctx context.Context, client *api.Client, missing *notFoundError) error {
+	sequence, err := client.Sequence(ctx, missing.keptnContext)
+	if err != nil {
+		return errors.Join(missing, err)
+	}
+	state, err := client.SequenceState(ctx, sequence.Project, sequence.Context)
+	if err != nil {
+		return fmt.Errorf("ask Keptn about the sequence of context %s: %w", sequence.Context, err)
+	}
+	hint := "No task of it has Jobs or a result. job-executor status says what is subscribed to and what waits."
+	if state == "waiting" { // recording 46-queued
+		hint = "Keptn runs the sequences of a service in a stage one after the other, and an earlier one has not ended."
+	}
+	_, err = fmt.Fprintf(c.Out, "Sequence %s of service %s in project %s, stage %s is %s in Keptn.\n  %s\n",
+		sequence.Name, sequence.Service, sequence.Project, sequence.Stage, state, hint)
+	return err
 }
 
 // gap is the gap between the columns of a table.
