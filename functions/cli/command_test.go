@@ -469,7 +469,8 @@ func TestDescribeSaysWhatASequenceWithoutTasksWaitsFor(t *testing.T) {
 		"waiting": "Keptn runs the sequences of a service in a stage one after the other, and an earlier one has not ended.",
 		"started": "No task of it has Jobs or a result. job-executor status says what is subscribed to and what waits.",
 	} {
-		w := &world{variables: map[string]string{endpointVariable: "https://keptn.example.com/api", tokenVariable: "token"}, answer: func(request *http.Request) (int, string) {
+		variables := map[string]string{endpointVariable: "https://keptn.example.com/api", tokenVariable: "token"}
+		w := &world{variables: variables, answer: func(request *http.Request) (int, string) {
 			switch {
 			case strings.Contains(request.URL.Path, "/sequence/shop"):
 				return http.StatusOK, `{"states": [{"state": "` + state + `"}], "totalCount": 1}`
@@ -481,7 +482,8 @@ func TestDescribeSaysWhatASequenceWithoutTasksWaitsFor(t *testing.T) {
 			}
 		}}
 		got, err := w.call(t, "job-executor", "describe", keptnContext)
-		if difference := cmp.Diff("Sequence delivery of service cart in project shop, stage dev is "+state+" in Keptn.\n  "+want+"\n", got); err != nil || difference != "" {
+		whole := "Sequence delivery of service cart in project shop, stage dev is " + state + " in Keptn.\n  " + want + "\n"
+		if difference := cmp.Diff(whole, got); err != nil || difference != "" {
 			t.Errorf("%v (-want +got):\n%s", err, difference)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 )
 
 func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
+	const unexplained = "1: No executor accepted this task: status 503; the executor's log has the reason"
 	const brokerURL = "http://broker-ingress.knative-eventing.svc.cluster.local/job-executor/keptn"
 	tests := []struct {
 		name, destination string
@@ -45,9 +46,9 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 			want:        []string{"1: No executor accepted this task: status 503: reading job/config.yaml: 502"},
 		},
 		{
-			name: "an unreadable reason", destination: "http://executor", data: "no base64", want: []string{"1: No executor accepted this task: status 503; the executor's log has the reason"},
+			name: "an unreadable reason", destination: "http://executor", data: "no base64", want: []string{unexplained},
 		},
-		{name: "no reason", destination: "http://executor", data: "-", want: []string{"1: No executor accepted this task: status 503; the executor's log has the reason"}},
+		{name: "no reason", destination: "http://executor", data: "-", want: []string{unexplained}},
 		{
 			name: "no executor answered RabbitMQ's Broker", destination: "http://executor", data: "-", code: "-1",
 			want: []string{"1: No executor accepted this task: no answer"},
@@ -110,7 +111,10 @@ func TestKeptnsLogIsToldOfWhatWasObservedInVain(t *testing.T) {
 	if _, err := sink.Handle(t.Context(), undelivered); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"counted: " + keptn.ObservedType, "sh.keptn.log.error: No executor accepted event sh.keptn.event.test.finished: status 503; the executor's log has the reason"}
+	want := []string{
+		"counted: " + keptn.ObservedType,
+		"sh.keptn.log.error: No executor accepted event sh.keptn.event.test.finished: status 503; the executor's log has the reason",
+	}
 	if difference := cmp.Diff(want, told); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
