@@ -181,10 +181,10 @@ func until(ctx context.Context, moment time.Time) error {
 // flat checks that no figure of a pod grows.
 func flat(t *testing.T, transport string, from, to time.Time) {
 	t.Helper()
-	const bins = 10
+	const bins, scrapes = 10, 15 * time.Second
 	step := to.Sub(from) / bins
 	for _, name := range []string{"process_resident_memory_bytes", "go_memstats_heap_inuse_bytes", "go_goroutines", "process_open_fds"} {
-		query := fmt.Sprintf(`avg_over_time(%s{pod=~"(bridge|jobsource)-.*"}[%ds])`, name, int(step.Seconds()))
+		query := fmt.Sprintf(`avg_over_time(%s{pod=~"(bridge|jobsource)-.*"}[%ds])`, name, int(max(step, scrapes).Seconds()))
 		found, err := watched.Series(t.Context(), query, from.Add(step), to, step.Truncate(time.Second))
 		must(t, err)
 		measured := 0
