@@ -262,7 +262,7 @@ func (c *commander) describeFromKeptn(ctx context.Context, missing *notFoundErro
 	return table.Flush()
 }
 
-// describeSequence says in which state Keptn has a sequence of whose tasks nobody has told anything.
+// describeSequence writes Keptn's state of a sequence without Jobs, answers and log entries.
 func (c *commander) describeSequence(ctx context.Context, client *api.Client, missing *notFoundError) error {
 	sequence, err := client.Sequence(ctx, missing.keptnContext)
 	if err != nil {

@@ -48,7 +48,7 @@ type artifact struct {
 }
 
 func (c *cluster) artifacts() []artifact {
-	modules := filepath.Join(c.repository, "test", "cluster", "programs")
+	modules := c.programs("")
 	return []artifact{
 		{
 			name: "Debian packages", expect: time.Minute,
@@ -61,7 +61,7 @@ func (c *cluster) artifacts() []artifact {
 				const command = "k8s.io/kubernetes/cmd/"
 				major, rest, _ := strings.Cut(strings.TrimPrefix(kubernetes, "v"), ".")
 				minor, _, _ := strings.Cut(rest, ".")
-				return c.compile(ctx, filepath.Join(modules, "kubernetes"),
+				return c.compile(ctx, c.programs("kubernetes"),
 					version+"gitVersion="+kubernetes+" "+version+"gitMajor="+major+" "+version+"gitMinor="+minor,
 					command+"kube-apiserver", command+"kube-controller-manager", command+"kube-proxy", command+"kube-scheduler",
 					command+"kubectl", command+"kubelet", "./etcd")
@@ -92,13 +92,13 @@ func (c *cluster) artifacts() []artifact {
 		{
 			name: "CoreDNS", key: digest(modules, "addons"), expect: 2 * time.Minute,
 			make: func(ctx context.Context) error {
-				return c.compile(ctx, filepath.Join(modules, "addons"), "", "./coredns")
+				return c.compile(ctx, c.programs("addons"), "", "./coredns")
 			},
 		},
 		{
 			// ko links them again. This compiles their packages while the module proxy is reachable.
 			name: "Knative", key: digest(modules, "addons"), expect: 4 * time.Minute,
-			make: func(ctx context.Context) error { return c.compileTools(ctx, filepath.Join(modules, "addons")) },
+			make: func(ctx context.Context) error { return c.compileTools(ctx, c.programs("addons")) },
 		},
 		{name: "Traefik", key: traefikVersion, expect: 5 * time.Minute, make: c.compileTraefik},
 		{name: "Jaeger", key: jaegerVersion, expect: 5 * time.Minute, make: c.compileJaeger},

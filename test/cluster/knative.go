@@ -26,7 +26,8 @@ var unusedImages = regexp.MustCompile(`ko://knative\.dev/eventing/cmd/(apiserver
 type manifests struct {
 	// name is that of the directory of their Go module, in programs.
 	name string
-	// paths are by module, with a version if the Go module does not need it. Modules lack symbolic links, so Knative's are listed.
+	// paths are by module. A module that the Go module does not require has its version. Modules lack symbolic links, so the targets of
+	// Knative's are listed.
 	paths map[string][]string
 }
 
@@ -166,7 +167,10 @@ func (c *cluster) installKnative(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.awaitDeployments(ctx, "knative-eventing"), c.awaitDeployments(ctx, "knative-serving"))
+	if err := c.awaitDeployments(ctx, "knative-eventing"); err != nil {
+		return err
+	}
+	return c.awaitDeployments(ctx, "knative-serving")
 }
 
 func (c *cluster) awaitDeployments(ctx context.Context, namespace string) error {

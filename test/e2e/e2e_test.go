@@ -176,19 +176,19 @@ func end(t *testing.T, installed *system.Installation, project, keptnContext str
 
 func endWithin(ctx context.Context, t *testing.T, installed *system.Installation, project, keptnContext string) (string, []console.Event) {
 	t.Helper()
-	stageState, err := reaches(ctx, installed, project, keptnContext, "finished")
+	stageState, err := finishes(ctx, installed, project, keptnContext)
 	must(t, err)
 	events, err := installed.Events(ctx, keptnContext)
 	must(t, err)
 	return stageState, console.Ours(events)
 }
 
-// reaches waits until a sequence has a state, and returns that of its stage.
-func reaches(ctx context.Context, installed *system.Installation, project, keptnContext, wanted string) (stageState string, err error) {
+// finishes waits until a sequence is over, and returns the state of its stage.
+func finishes(ctx context.Context, installed *system.Installation, project, keptnContext string) (stageState string, err error) {
 	deadline, _ := ctx.Deadline()
 	err = console.Eventually(ctx, time.Until(deadline), func(ctx context.Context) error {
 		state, reached, err := installed.State(ctx, project, keptnContext)
-		if err == nil && state != wanted {
+		if err == nil && state != "finished" {
 			err = fmt.Errorf("the sequence is %q", state)
 		}
 		stageState = reached

@@ -15,7 +15,7 @@ import (
 	"github.com/job-executor/job-executor/test/system"
 )
 
-// applyOverlay applies a base, a path in the repository, with further lines of a kustomization, which name paths in the repository by $ROOT.
+// applyOverlay applies a kustomization of a base, a path in the repository, and further lines, in which $ROOT stands for the repository.
 func applyOverlay(t *testing.T, installed *system.Installation, base, lines string) {
 	t.Helper()
 	tests, err := os.Getwd()
@@ -29,9 +29,6 @@ func applyOverlay(t *testing.T, installed *system.Installation, base, lines stri
 	must(t, os.WriteFile(filepath.Join(directory, "kustomization.yaml"), []byte(content), 0o600))
 	must(t, installed.Run(t.Context(), fmt.Sprintf("kubectl kustomize %[1]q > %[1]q/all.yaml\nko apply --sbom=none -f %[1]q/all.yaml", directory)))
 }
-
-// gateway is Keptn's API inside the cluster.
-const gateway = "http://api-gateway-nginx.keptn.svc.cluster.local/api"
 
 // hasOneJob checks that a namespace has the Job of a Keptn context.
 func hasOneJob(t *testing.T, installed *system.Installation, namespace, keptnContext string) {
@@ -86,7 +83,7 @@ kubectl delete --timeout=180s namespaces/other-executor namespaces/other-executo
 	applyOverlay(t, installed, "test/examples/overlays/second-keptn", `patches:
 - target: {kind: ConfigMap, name: keptn}
   patch: |-
-    - {op: replace, path: /data/KEPTN_API_URL, value: "`+gateway+`"}
+    - {op: replace, path: /data/KEPTN_API_URL, value: "`+system.KeptnAPI+`"}
     - {op: replace, path: /data/KEPTN_SUBSCRIPTIONS, value: sh.keptn.event.second.triggered}`)
 	must(t, installed.Run(t.Context(), `kubectl rollout status --namespace other-executor deployment/bridge deployment/jobsource --timeout=180s
 kubectl wait --for=condition=Ready --timeout=180s --namespace other-executor services.serving.knative.dev,brokers,triggers,sinkbindings --all`))
@@ -109,7 +106,7 @@ func TestTypicalOverlay(t *testing.T) {
 	must(t, installed.MakeToken(t.Context()))
 	applyOverlay(t, installed, "test/examples/overlays/typical", `patches:
 - target: {kind: ConfigMap, name: keptn}
-  patch: "- {op: replace, path: /data/KEPTN_API_URL, value: '`+gateway+`'}"`)
+  patch: "- {op: replace, path: /data/KEPTN_API_URL, value: '`+system.KeptnAPI+`'}"`)
 	must(t, installed.Restart(t.Context(), "bridge"))
 	project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "hello\n"})
 	succeeds(t, installed, project, keptnContext)
@@ -153,7 +150,7 @@ patches:
 	}
 	elected := func(name string) string {
 		t.Helper()
-		must(t, installed.Run(t.Context(), "kubectl rollout status --namespace job-executor --timeout=180s deployment/"+name))
+		must(t, installed.Run(t.Context(), settled))
 		pod, err := installed.Elected(t.Context(), name)
 		must(t, err)
 		return pod

@@ -17,9 +17,10 @@ import (
 	"github.com/job-executor/job-executor/test/system"
 )
 
-// A release installs without Go and ko, replaces another one while tasks run, and is replaced by it. Each function of the one works next
-// to those of the other. Nothing is left of it once it is deleted. The other one is the same code with another version, or the code at
-// the commit PREVIOUS. PLATFORMS are those of the command line, such as linux/amd64,windows/arm64; compiling for another one takes minutes.
+// A release installs without Go and ko, replaces another one while tasks run, and is replaced by it. A function of either release works
+// among the functions of the other. Nothing is left of a release once it is deleted. The other one is the same code with another version,
+// or the code at the commit PREVIOUS. PLATFORMS are those of the command line, such as linux/amd64,windows/arm64; compiling for another
+// one takes minutes.
 func TestReleases(t *testing.T) {
 	installed := connect(t)
 	reinstallAfter(t, installed)

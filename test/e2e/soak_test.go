@@ -60,7 +60,7 @@ func (e errand) run(ctx context.Context, installed *system.Installation, project
 	if e.want == nil {
 		return e.abort(ctx, installed, project, keptnContext)
 	}
-	if _, err := reaches(ctx, installed, project, keptnContext, "finished"); err != nil {
+	if _, err := finishes(ctx, installed, project, keptnContext); err != nil {
 		return err
 	}
 	return console.Eventually(ctx, runLimit, func(ctx context.Context) error {
@@ -74,35 +74,26 @@ func (e errand) run(ctx context.Context, installed *system.Installation, project
 
 // abort aborts the sequence once it has a Job, which is then deleted.
 func (e errand) abort(ctx context.Context, installed *system.Installation, project, keptnContext string) error {
-	count := func(wanted int) func(context.Context) error {
-		return func(ctx context.Context) error {
-			jobs, err := installed.Jobs(ctx, keptnContext)
-			if err == nil && len(jobs) != wanted {
-				err = fmt.Errorf("%s has %d Jobs, not %d", keptnContext, len(jobs), wanted)
-			}
-			return err
-		}
-	}
-	if err := console.Eventually(ctx, runLimit, count(1)); err != nil {
+	if err := console.Eventually(ctx, runLimit, hasJobs(installed, keptnContext, 1)); err != nil {
 		return err
 	}
 	if err := console.Eventually(ctx, runLimit, func(ctx context.Context) error { return installed.Abort(ctx, project, keptnContext) }); err != nil {
 		return err
 	}
-	return console.Eventually(ctx, runLimit, count(0))
+	return console.Eventually(ctx, runLimit, hasJobs(installed, keptnContext, 0))
 }
 
-// The parts of a cycle: the load, with the time in which memory settles; the same with faults; and silence.
+// The ends of a cycle's parts, as shares of its length: under load, memory settles and is then measured; faults follow, and then silence.
 const (
 	settling, loaded, harmed = 0.2, 0.7, 0.8
 	soakWorkers              = 4
-	// maxGrowth bounds by how much of its mean a figure may grow while it is measured, beyond three standard errors.
+	// maxGrowth bounds the growth of a figure while it is measured, as a share of its mean and beyond three standard errors.
 	maxGrowth, standardErrors = 0.25, 3
 )
 
-// TestSoak repeats different sequences for SOAK_HOURS, over both transports in turn. Once in each cycle, of an hour or less, everything is
-// killed and rotated. Memory, goroutines and open files of the functions that always run stay flat under the load, and so do their
-// requests while nothing happens. `make soak` runs it for longer.
+// TestSoak repeats different sequences for SOAK_HOURS, in cycles of about an hour over each transport in turn. Near the end of a cycle,
+// processes are killed, and keys and tokens are replaced. Memory, goroutines and open files of the functions that always run stay flat
+// under the load, and so do their requests while nothing happens. `make soak` runs it for longer.
 func TestSoak(t *testing.T) {
 	installed := connect(t)
 	const short = 0.05
@@ -236,24 +227,16 @@ func rotateCredentials(ctx context.Context, installed *system.Installation, tran
 // minute.
 func requestsPerMinute(ctx context.Context, installed *system.Installation, length time.Duration) (map[string]float64, error) {
 	length = max(length, time.Minute)
-	count := func() (map[string]int, error) {
-		requests, err := installed.Requests(ctx)
-		if err != nil {
-			return nil, err
-		}
-		requests["Keptn"], err = installed.SetFaults(ctx, 0, 0)
-		return requests, err
-	}
-	before, err := count()
+	before, err := installed.Requests(ctx)
 	if err == nil {
 		err = until(ctx, time.Now().Add(length))
 	}
 	if err != nil {
 		return nil, err
 	}
-	after, err := count()
+	after, err := installed.Requests(ctx)
 	perMinute := map[string]float64{}
-	for _, name := range []string{"bridge", "executor", "jobsource", "watcher", "Keptn"} {
+	for _, name := range []string{"bridge", "executor", "jobsource", "watcher", system.ToKeptn} {
 		perMinute[name] = float64(after[name]-before[name]) / length.Minutes()
 	}
 	return perMinute, err

@@ -91,6 +91,17 @@ actions:
 	contains(t, ours[len(ours)-1].Data.Message, "production")
 }
 
+// hasJobs returns a check that a Keptn context has a number of Jobs.
+func hasJobs(installed *system.Installation, keptnContext string, wanted int) func(context.Context) error {
+	return func(ctx context.Context) error {
+		jobs, err := installed.Jobs(ctx, keptnContext)
+		if err == nil && len(jobs) != wanted {
+			err = fmt.Errorf("%s has %d Jobs, not %d", keptnContext, len(jobs), wanted)
+		}
+		return err
+	}
+}
+
 func testAbort(t *testing.T, installed *system.Installation) {
 	t.Helper()
 	project, keptnContext := begin(t, installed, []string{"deployment"}, map[string]string{"job/config.yaml": `apiVersion: v2
@@ -101,16 +112,7 @@ actions:
       - {name: Forever, image: busybox, cmd: [sleep], args: ["250"]}
       - {name: Never, image: busybox, cmd: ["true"]}
 `})
-	count := func(wanted int) func(context.Context) error {
-		return func(ctx context.Context) error {
-			jobs, err := installed.Jobs(ctx, keptnContext)
-			if err == nil && len(jobs) != wanted {
-				err = fmt.Errorf("there are %d Jobs, not %d", len(jobs), wanted)
-			}
-			return err
-		}
-	}
-	must(t, console.Eventually(t.Context(), runLimit, count(2)))
+	must(t, console.Eventually(t.Context(), runLimit, hasJobs(installed, keptnContext, 2)))
 	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		jobs, err := installed.Jobs(ctx, keptnContext)
 		if err == nil && !slices.ContainsFunc(jobs, func(job batchv1.Job) bool { return job.Status.Ready != nil && *job.Status.Ready > 0 }) {
@@ -128,7 +130,7 @@ actions:
 	}))
 	must(t, installed.Abort(t.Context(), project, keptnContext))
 	aborted := time.Now()
-	must(t, console.Eventually(t.Context(), runLimit, count(0)))
+	must(t, console.Eventually(t.Context(), runLimit, hasJobs(installed, keptnContext, 0)))
 	t.Logf("the Jobs were gone %s after the abort", time.Since(aborted).Round(time.Millisecond))
 	events, err := installed.Events(t.Context(), keptnContext)
 	must(t, err)

@@ -38,8 +38,8 @@ type Broker struct {
 	Observe func(Delivery)
 	// Misreads reports whether a Trigger's filter fails to read an event; nil never does.
 	Misreads func(trigger string, received event.Event) bool
-	// Vague makes dead letters like those of RabbitMQ's Broker (eventing-rabbitmq 0.48, pkg/dispatcher): they have no text, the
-	// status -1 if there was no answer, and the subscriber with its success if only its reply failed.
+	// Vague makes dead letters like those of RabbitMQ's Broker (eventing-rabbitmq 0.48, pkg/dispatcher). They lack the text of the
+	// answer. The status is -1 without an answer, and 200 if the subscriber accepted the event and its reply failed.
 	Vague bool
 
 	triggers []subscription

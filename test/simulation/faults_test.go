@@ -36,7 +36,7 @@ type harshness struct {
 	// deduplicates is true if an asynchronous Broker drops an event whose id it had in the last two minutes, as channels in
 	// NATS JetStream do by default.
 	deduplicates bool
-	// vague says that dead letters do not say what failed, as those of RabbitMQ's Broker.
+	// vague is true if dead letters do not say what failed, like those of RabbitMQ's Broker.
 	vague bool
 	// stuck says that one executor never answers.
 	stuck bool

@@ -66,13 +66,15 @@ func (i *Installation) Authenticate(ctx context.Context, on bool) error {
 // PostToBroker posts an event to the Broker as an account of a namespace, or anonymously, and returns the
 // status of the response.
 func (i *Installation) PostToBroker(ctx context.Context, namespace, account string, posted event.Event) (int, error) {
-	token, address, err := "", "", error(nil)
-	if account != "" {
+	token := ""
+	found, err := i.ingressOf(ctx, Namespace, "keptn")
+	if err == nil && account != "" {
 		token, err = i.brokerToken(ctx, Namespace, "keptn", namespace, account)
 	}
-	if err == nil {
-		address, err = i.ServiceAddress(ctx, "knative-eventing", "broker-ingress")
+	if err != nil {
+		return 0, err
 	}
+	host, err := i.ServiceAddress(ctx, found.namespace, found.service)
 	if err != nil {
 		return 0, err
 	}
@@ -80,7 +82,7 @@ func (i *Installation) PostToBroker(ctx context.Context, namespace, account stri
 	if err != nil {
 		return 0, fmt.Errorf("encode an event: %w", err)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/"+Namespace+"/keptn", bytes.NewReader(content))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+host+found.path, bytes.NewReader(content))
 	if err != nil {
 		return 0, fmt.Errorf("create a request: %w", err)
 	}
@@ -118,29 +120,41 @@ func (i *Installation) ServiceAddress(ctx context.Context, namespace, name strin
 	return service.Spec.ClusterIP, nil
 }
 
+// ingress is the Service that receives a Broker's events, and the Broker's path there.
+type ingress struct{ service, namespace, path string }
+
+// ingressOf returns the ingress in a Broker's status. Each Broker of RabbitMQ has its own, in its namespace.
+func (i *Installation) ingressOf(ctx context.Context, namespace, broker string) (ingress, error) {
+	text, err := i.output(ctx, "kubectl", "get", "broker", "-n", namespace, broker, "-o", "jsonpath={.status.address.url}")
+	if err != nil {
+		return ingress{}, err
+	}
+	address, err := url.Parse(string(text))
+	if err != nil {
+		return ingress{}, fmt.Errorf("read the address of Broker %s: %w", broker, err)
+	}
+	service, rest, _ := strings.Cut(address.Host, ".")
+	within, _, _ := strings.Cut(rest, ".")
+	return ingress{service, within, address.Path}, nil
+}
+
 // toBroker returns the address of a namespace's Broker, and a client with the token of an account.
 func (i *Installation) toBroker(ctx context.Context, namespace, broker, account string) (*http.Client, string, error) {
 	token, err := i.brokerToken(ctx, namespace, broker, namespace, account)
 	if err != nil {
 		return nil, "", err
 	}
-	text, err := i.output(ctx, "kubectl", "get", "broker", "-n", namespace, broker, "-o", "jsonpath={.status.address.url}")
+	found, err := i.ingressOf(ctx, namespace, broker)
 	if err != nil {
 		return nil, "", err
 	}
-	address, err := url.Parse(string(text))
-	if err != nil {
-		return nil, "", fmt.Errorf("read the address of Broker %s: %w", broker, err)
-	}
-	ingress, rest, _ := strings.Cut(address.Host, ".")
-	ingressNamespace, _, _ := strings.Cut(rest, ".")
 	if token == "" {
-		return i.http, i.proxy(ingressNamespace, ingress, httpPort) + address.Path, nil
+		return i.http, i.proxy(found.namespace, found.service, httpPort) + found.path, nil
 	}
-	host, err := i.ServiceAddress(ctx, ingressNamespace, ingress) // the API server does not forward tokens
+	host, err := i.ServiceAddress(ctx, found.namespace, found.service) // the API server does not forward tokens
 	client := *i.http
 	client.Transport = known{host: host, token: token, others: i.http.Transport}
-	return &client, "http://" + host + address.Path, err
+	return &client, "http://" + host + found.path, err
 }
 
 // known adds a token to requests to one host.

@@ -205,10 +205,10 @@ func (p *Prometheus) Series(ctx context.Context, query string, from, to time.Tim
 			if len(sample) != parts {
 				return nil, fmt.Errorf("Prometheus answered with the sample %v", sample)
 			}
-			at, isNumber := sample[0].(float64)
-			value, err := strconv.ParseFloat(fmt.Sprint(sample[1]), 64)
-			if err != nil || !isNumber {
-				return nil, fmt.Errorf("decode the sample %v: %w", sample, err)
+			at, atErr := strconv.ParseFloat(fmt.Sprint(sample[0]), 64)
+			value, valueErr := strconv.ParseFloat(fmt.Sprint(sample[1]), 64)
+			if err := errors.Join(atErr, valueErr); err != nil {
+				return nil, fmt.Errorf("decode a sample: %w", err)
 			}
 			series.Times, series.Values = append(series.Times, at), append(series.Values, value)
 		}

@@ -167,8 +167,11 @@ func (i *Installation) UnusedRights() ([]string, error) {
 	return UnusedRights(manifests, audit)
 }
 
+// ToKeptn is the name of the requests that Keptn gets.
+const ToKeptn = "Keptn"
+
 // Requests returns the number of API requests of each function's account since the cluster started, with those
-// for Leases apart as "leases".
+// for Leases apart as "leases", and of all requests to Keptn, whose faults it resets, as ToKeptn.
 func (i *Installation) Requests(ctx context.Context) (map[string]int, error) {
 	audit, err := openAudit()
 	if err != nil {
@@ -195,6 +198,10 @@ func (i *Installation) Requests(ctx context.Context) (map[string]int, error) {
 		requests[name]++
 		return ctx.Err()
 	})
+	if err != nil {
+		return nil, err
+	}
+	requests[ToKeptn], err = i.SetFaults(ctx, 0, 0)
 	return requests, err
 }
 

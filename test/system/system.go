@@ -551,11 +551,14 @@ func (i *Installation) endTerminating(ctx context.Context, namespace string, dep
 // late on request.
 const CountingTime = 30 * time.Second
 
+// KeptnAPI is the address of Keptn's API inside the cluster.
+const KeptnAPI = "http://api-gateway-nginx.keptn.svc.cluster.local/api"
+
 // UseTransport has the bridge talk to Keptn over NATS or HTTP, and give up an event that
 // Keptn has not counted after a time.
 func (i *Installation) UseTransport(ctx context.Context, transport string, loss time.Duration) error {
 	change := map[string]any{"data": map[string]string{
-		"KEPTN_TRANSPORT": transport, "KEPTN_API_URL": "http://api-gateway-nginx.keptn.svc.cluster.local/api",
+		"KEPTN_TRANSPORT": transport, "KEPTN_API_URL": KeptnAPI,
 		"KEPTN_LOSS_TIMEOUT": loss.String(),
 	}}
 	content, err := json.Marshal(change)

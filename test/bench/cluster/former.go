@@ -51,23 +51,6 @@ func (b *bench) awaitFormer(ctx context.Context) error {
 	return b.installed.Run(ctx, fmt.Sprintf("kubectl rollout status --namespace %s deployment/%s --timeout=180s", formerNamespace, formerName))
 }
 
-// formerIdle measures what the stand-in uses while it waits for events.
-func (b *bench) formerIdle(ctx context.Context) error {
-	before, err := b.cgroups(ctx)
-	if err != nil {
-		return err
-	}
-	if err := wait(ctx, pause); err != nil {
-		return err
-	}
-	after, err := b.cgroups(ctx)
-	if err != nil {
-		return err
-	}
-	b.used("while idle", before, after, pause)
-	return nil
-}
-
 // formerLatencies runs tasks one after the other, and then lets no further Job start.
 func (b *bench) formerLatencies(ctx context.Context) error {
 	var contexts []string

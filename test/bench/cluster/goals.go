@@ -4,14 +4,15 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
 
-// goal bounds the sum of figures, or their ratio to another figure. Names are beginnings, since the ends of names have the sizes.
+// goal bounds a figure's ratio to another one, or a sum of figures. Names of figures may be cut off before their sizes.
 type goal struct {
 	names []string
-	// limit is the figure for the ratio; empty for the figures themselves.
+	// limit is the figure for the ratio; empty for a sum.
 	limit       string
 	most, least float64
 }
@@ -37,17 +38,17 @@ func goals() []goal {
 // value returns what a report has for a goal, with its unit; NaN if it has not measured all of it.
 func (g goal) value(r *report) (value float64, unit string) {
 	for _, name := range g.names {
-		measured := math.NaN()
-		for _, figure := range r.Figures {
-			if !strings.HasPrefix(figure.Name, name) || !strings.HasPrefix(figure.Limit, g.limit) {
-				continue
-			}
-			if measured, unit = figure.median(), figure.Unit; g.limit != "" {
-				measured, unit = r.ratio(figure).median, "× "+figure.Limit
-			}
-			break
+		index := slices.IndexFunc(r.Figures, func(figure figure) bool {
+			return strings.HasPrefix(figure.Name, name) && strings.HasPrefix(figure.Limit, g.limit)
+		})
+		if index < 0 {
+			return math.NaN(), ""
 		}
-		value += measured
+		measured := r.Figures[index]
+		if g.limit != "" {
+			return r.ratio(measured).median, "× " + measured.Limit
+		}
+		value, unit = value+measured.median(), measured.Unit
 	}
 	return value, unit
 }

@@ -67,7 +67,7 @@ func (b *bench) bursts(ctx context.Context, atOnce, caughtUp int) (err error) {
 			return err
 		}
 	}
-	if err := former.formerIdle(ctx); err != nil {
+	if err := former.rest(ctx, whileIdle); err != nil {
 		return err
 	}
 	page := fmt.Sprintf(", %d in a burst", formerPage)

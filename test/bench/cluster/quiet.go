@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/job-executor/job-executor/test/system"
 )
 
 // pause is the measured quiet time.
@@ -21,22 +23,14 @@ func wait(ctx context.Context, pause time.Duration) error {
 
 // quiet measures the functions' work while Keptn is idle.
 func (b *bench) quiet(ctx context.Context, when string) error {
-	requests, err := b.requests(ctx)
+	requests, err := b.installed.Requests(ctx)
 	if err != nil {
 		return err
 	}
-	before, err := b.cgroups(ctx)
-	if err != nil {
+	if err := b.rest(ctx, when); err != nil {
 		return err
 	}
-	if err := wait(ctx, pause); err != nil {
-		return err
-	}
-	later, err := b.requests(ctx)
-	if err != nil {
-		return err
-	}
-	after, err := b.cgroups(ctx)
+	later, err := b.installed.Requests(ctx)
 	if err != nil {
 		return err
 	}
@@ -50,9 +44,25 @@ func (b *bench) quiet(ctx context.Context, when string) error {
 	}{
 		{"API requests for the Lease ", later["leases"] - requests["leases"]},
 		{"other API requests ", ours},
-		{"requests to Keptn ", later[toKeptn] - requests[toKeptn]},
+		{"requests to Keptn ", later[system.ToKeptn] - requests[system.ToKeptn]},
 	} {
 		b.report.add(counted.name+when, perMinute, "", float64(counted.made)/pause.Minutes())
+	}
+	return nil
+}
+
+// rest measures what the functions use during a pause.
+func (b *bench) rest(ctx context.Context, when string) error {
+	before, err := b.cgroups(ctx)
+	if err != nil {
+		return err
+	}
+	if err := wait(ctx, pause); err != nil {
+		return err
+	}
+	after, err := b.cgroups(ctx)
+	if err != nil {
+		return err
 	}
 	b.used(when, before, after, pause)
 	return nil
@@ -60,12 +70,15 @@ func (b *bench) quiet(ctx context.Context, when string) error {
 
 const perMinute = "1/min"
 
+// whileIdle says when a figure was measured.
+const whileIdle = "while idle"
+
 // idle is while there is no task.
 func (b *bench) idle(ctx context.Context) error {
 	if err := b.awaitZero(ctx); err != nil {
 		return err
 	}
-	return b.quiet(ctx, "while idle")
+	return b.quiet(ctx, whileIdle)
 }
 
 // waiting is while Jobs run.

@@ -73,7 +73,7 @@ func (b *bench) latencies(ctx context.Context, count int, state state) (err erro
 			return err
 		}
 	}
-	before, err := b.requests(ctx)
+	before, err := b.installed.Requests(ctx)
 	if err != nil {
 		return err
 	}
@@ -120,12 +120,12 @@ func (b *bench) latencies(ctx context.Context, count int, state state) (err erro
 	if state.isFromZero() {
 		return nil
 	}
-	after, err := b.requests(ctx)
+	after, err := b.installed.Requests(ctx)
 	if err != nil {
 		return err
 	}
 	each := func(name string) float64 { return float64(after[name]-before[name]) / float64(count) }
-	b.report.add("requests to Keptn per task, "+string(state), "1", "", each(toKeptn))
+	b.report.add("requests to Keptn per task, "+string(state), "1", "", each(system.ToKeptn))
 	if state == overHTTP {
 		return nil
 	}
@@ -145,19 +145,6 @@ func (b *bench) latencies(ctx context.Context, count int, state state) (err erro
 }
 
 func functions() []string { return []string{"bridge", "executor", "jobsource", "watcher"} }
-
-// toKeptn is the name of the requests that Keptn gets, beside those of each function to the API server.
-const toKeptn = "Keptn"
-
-// requests are how many there have been.
-func (b *bench) requests(ctx context.Context) (map[string]int, error) {
-	requests, err := b.installed.Requests(ctx)
-	if err != nil {
-		return nil, err
-	}
-	requests[toKeptn], err = b.installed.SetFaults(ctx, 0, 0)
-	return requests, err
-}
 
 // newEvent is an event of the benchmark.
 func newEvent(what string) event.Event {

@@ -50,7 +50,7 @@ func (o *Options) AddTo(flags *flag.FlagSet) {
 func Parse() {
 	flag.Parse()
 	if flag.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "demo: %q is no option; --help lists them\n", flag.Arg(0))
+		fmt.Fprintf(os.Stderr, "demo: unknown argument %q; --help lists the options\n", flag.Arg(0))
 		os.Exit(2) //nolint:mnd // of a wrong call
 	}
 }

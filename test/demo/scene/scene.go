@@ -106,16 +106,15 @@ func firstEvent(content []byte) (string, error) {
 	return "", fmt.Errorf("no action in --config names an event")
 }
 
-// typeOf returns the type of a task's event that an event's name matches, since names are regular expressions such as test.triggered. A name
-// that matches no type of a common task is returned as it is.
+// typeOf returns a type of a task's event that an event's name matches: names are regular expressions, such as test.triggered. If a name
+// only matches types of uncommon tasks, typeOf returns the name.
 func typeOf(name string) string {
 	expression, err := regexp.Compile(name)
 	if err != nil {
 		return name
 	}
-	const prefix, suffix = "sh.keptn.event.", ".triggered"
-	candidates := []string{name, prefix + name, name + suffix, prefix + name + suffix}
-	for _, task := range []string{"test", "deployment", "release", "rollback", "action", "get-sli", "evaluation"} {
+	candidates := []string{name, keptn.TypePrefix + name, name + "." + string(keptn.Triggered)}
+	for _, task := range []string{name, "test", "deployment", "release", "rollback", "action", "get-sli", "evaluation"} {
 		candidates = append(candidates, keptn.TypeOf(task, keptn.Triggered))
 	}
 	for _, candidate := range candidates {
