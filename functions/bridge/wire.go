@@ -62,6 +62,8 @@ type Connections struct {
 	GrantKey []byte
 	// Keys sign sent events and verify received ones.
 	Keys signature.Source
+	// Version is as in signature.Party.
+	Version int
 	// Stream is nil if events are exchanged over HTTP.
 	Stream Stream
 	// Elector is nil if there is only one bridge.
@@ -159,7 +161,7 @@ func New(configuration Configuration, dependencies Dependencies, connections Con
 	if err != nil {
 		return function.Program{}, err
 	}
-	party := &signature.Party{Keys: connections.Keys, Now: now, Events: dependencies.Telemetry.Events, Log: log}
+	party := &signature.Party{Keys: connections.Keys, Version: connections.Version, Now: now, Events: dependencies.Telemetry.Events, Log: log}
 	broker := party.Sender(sink)
 	subscriptions := intake.NewSubscriptions(client, configuration.integration(), timing.PingInterval, connections.Uninstalled, log)
 	subscriptions.Registered = func(ctx context.Context, types []string) {

@@ -75,11 +75,13 @@ type Settings struct {
 	PrivateFile string `env:"SIGNING_KEY_FILE" envDefault:"/etc/signing-key/key.pem"`
 	// PublicDirectory has the public keys of all functions as PEM.
 	PublicDirectory string `env:"SIGNING_KEYS_DIRECTORY" envDefault:"/etc/signing-keys"`
+	// Version is as in Party.
+	Version int
 }
 
 // Party returns a function that signs and verifies with these keys.
 func (s Settings) Party(own Name, now func() time.Time, signals *telemetry.Signals) *Party {
-	return &Party{Keys: &Files{Settings: s, Own: own, Now: now}, Now: now, Events: signals.Events, Log: signals.Log}
+	return &Party{Keys: &Files{Settings: s, Own: own, Now: now}, Version: s.Version, Now: now, Events: signals.Events, Log: signals.Log}
 }
 
 // Files is a Source of key files that may change.

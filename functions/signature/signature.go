@@ -1,6 +1,7 @@
 package signature
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
@@ -70,17 +71,22 @@ type keySignature struct {
 
 // Party signs the events that a function sends and verifies those that it receives.
 type Party struct {
-	Keys   Source
-	Now    func() time.Time
-	Events *telemetry.Counters
-	Log    *slog.Logger
+	Keys Source
+	// Version replaces Version for functions of other releases; 0 keeps it.
+	Version int
+	Now     func() time.Time
+	Events  *telemetry.Counters
+	Log     *slog.Logger
 }
+
+// version is the highest one of events that it reads, and that of events that it signs.
+func (p *Party) version() int { return cmp.Or(p.Version, Version) }
 
 // Sign signs an event with all attributes except the trace context, which changes on the way. It returns
 // ErrNoKeys, or an error if the key cannot be read.
 func (p *Party) Sign(outgoing event.Event) (event.Event, error) {
 	outgoing = outgoing.Clone()
-	outgoing.SetExtension(VersionExtension, strconv.Itoa(Version))
+	outgoing.SetExtension(VersionExtension, strconv.Itoa(p.version()))
 	return p.sign(outgoing)
 }
 
@@ -130,6 +136,9 @@ func (p *Party) Verify(received event.Event) (event.Event, error) {
 	if err != nil {
 		return event.Event{}, fmt.Errorf("verify event %s: %w", received.ID(), err)
 	}
+	if version, err := strconv.Atoi(text(verified, VersionExtension)); err == nil && version > p.version() {
+		return event.Event{}, fmt.Errorf("verify event %s: %w: it has version %d, and this function reads %d", received.ID(), ErrNewer, version, p.version())
+	}
 	return verified, nil
 }
 
@@ -175,9 +184,6 @@ func verify(received event.Event, keys Keys, from []Name, now time.Time) (event.
 	expiry, err := time.Parse(time.RFC3339, text(verified, ExpiryExtension))
 	if err != nil || now.After(expiry.Add(clockSkew)) {
 		return unproven("it has expired")
-	}
-	if version, err := strconv.Atoi(text(verified, VersionExtension)); err == nil && version > Version {
-		return event.Event{}, fmt.Errorf("%w: it has version %d, and this function reads %d", ErrNewer, version, Version)
 	}
 	return verified, nil
 }

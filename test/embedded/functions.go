@@ -44,6 +44,8 @@ type Environment struct {
 	TokenFile string
 	// KeysDirectory has the keys of InstallKeys.
 	KeysDirectory string
+	// Version is that of the function's events, for another release; 0 for this one.
+	Version int
 	// Stream is nil if the bridge polls.
 	Stream bridge.Stream
 	// KeptnTransport makes the bridge's requests to Keptn.
@@ -190,7 +192,7 @@ func Bridge(ctx context.Context, environment Environment) (function.Program, err
 	return bridge.New(configuration, bridge.Dependencies{
 		Kubernetes: environment.Kubernetes, Transport: environment.Transport, KeptnTransport: environment.KeptnTransport,
 		Telemetry: environment.Telemetry, Now: time.Now, Jitter: environment.Jitter,
-	}, bridge.Connections{GrantKey: key, Keys: keys, Stream: environment.Stream})
+	}, bridge.Connections{GrantKey: key, Keys: keys, Version: environment.Version, Stream: environment.Stream})
 }
 
 // NATS returns the stream for a bridge.
@@ -209,6 +211,7 @@ func (e Environment) client() cluster.Client {
 // Executor wires an executor by its name in the manifests.
 func Executor(environment Environment, name string) (function.Program, error) {
 	configuration, err := configure[executor.Configuration](environment, name, signature.Executor)
+	configuration.Signing.Version = environment.Version
 	return executor.New(configuration, executor.Dependencies{
 		Kubernetes: environment.client(), Transport: environment.Transport, Telemetry: environment.Telemetry, Now: time.Now,
 	}), err
@@ -220,6 +223,7 @@ func Jobsource(environment Environment) (function.Program, error) {
 	if err != nil {
 		return function.Program{}, err
 	}
+	configuration.Signing.Version = environment.Version
 	return jobsource.New(configuration, jobsource.Dependencies{
 		Kubernetes: environment.client(), Transport: environment.Transport, Telemetry: environment.Telemetry, Now: time.Now,
 	})
@@ -228,6 +232,7 @@ func Jobsource(environment Environment) (function.Program, error) {
 // Watcher wires the watcher.
 func Watcher(environment Environment) (function.Program, error) {
 	configuration, err := configure[watcher.Configuration](environment, "watcher", signature.Watcher)
+	configuration.Signing.Version = environment.Version
 	return watcher.New(configuration, watcher.Dependencies{Kubernetes: environment.client(), Telemetry: environment.Telemetry, Now: time.Now}), err
 }
 

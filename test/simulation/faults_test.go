@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/signature"
 	"github.com/job-executor/job-executor/test/embedded"
 )
 
@@ -48,6 +50,8 @@ type harshness struct {
 	capped bool
 	// validates says that Keptn's API validates events.
 	validates bool
+	// upgraded says that the functions are upgraded to a release with another version of events, and back, one after the other.
+	upgraded bool
 }
 
 func harshnessOf(seed uint64) harshness {
@@ -61,6 +65,7 @@ func harshnessOf(seed uint64) harshness {
 		many:         seed%11 == 0,
 		capped:       seed%3 == 2,
 		validates:    seed%4 == 2, // a half of those over HTTP
+		upgraded:     seed%5 == 1,
 	}
 }
 
@@ -252,7 +257,35 @@ func (w *world) beginOutages() {
 			}, func() {})
 		}
 	}
+	if w.upgraded {
+		version := signature.Version
+		replace := func(random *rand.Rand) {
+			version = 2*signature.Version + 1 - version
+			w.replaceAll(random, version)
+		}
+		go w.occasionally("the release changes", quiet, upTo(time.Minute, 3*time.Minute), replace, func() {})
+	}
 	go w.meddle()
+}
+
+// replaceAll replaces the functions by those of a release with another version of events, one after the other, within three
+// minutes. The Broker repeats for longer what a function refuses meanwhile.
+func (w *world) replaceAll(random *rand.Rand, version int) {
+	w.mutex.Lock()
+	names := slices.Sorted(maps.Keys(w.processes))
+	w.mutex.Unlock()
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "broker" })
+	random.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+	for _, name := range names {
+		w.pass(between(random, time.Millisecond, 3*time.Minute/time.Duration(len(names))))
+		w.mutex.Lock()
+		w.versions[name] = version
+		replaced := w.processes[name]
+		w.mutex.Unlock()
+		w.note("%s now has events of version %d", name, version)
+		w.happen("a function was replaced by one of another release")
+		replaced.die()
+	}
 }
 
 func (w *world) touch(job *batchv1.Job) {
@@ -453,7 +486,7 @@ func (w *world) misreads(trigger string, received event.Event) bool {
 }
 
 // laterBroker is a Broker like Kafka's or RabbitMQ's: it answers before it delivers, and so may lose events. It
-// delivers in any order, and some events twice.
+// delivers in any order, some events twice, and a few minutes late.
 func (w *world) laterBroker(broker *embedded.Broker, process *process) http.Handler {
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		body, err := io.ReadAll(request.Body)
@@ -469,6 +502,9 @@ func (w *world) laterBroker(broker *embedded.Broker, process *process) http.Hand
 		random := w.chance.draw("Broker delivers %s %s", eventType, request.Header.Get("Ce-Id"))
 		for range w.deliveries(eventType, random) {
 			pause := between(random, time.Millisecond, time.Second)
+			if w.faulty() && random.Float64() < 0.01 { //nolint:mnd // a few
+				pause = between(random, time.Second, 5*time.Minute)
+			}
 			copied := request.Clone(process.ctx) //nolint:contextcheck // it outlives the request
 			copied.Body = io.NopCloser(bytes.NewReader(body))
 			go func() {

@@ -22,13 +22,18 @@ import (
 type process struct {
 	world *world
 	name  string
-	ctx   context.Context
-	die   context.CancelFunc
+	// version is that of its release's events.
+	version int
+	ctx     context.Context
+	die     context.CancelFunc
 }
 
 func (w *world) newProcess(name string) *process {
-	made := &process{world: w, name: name}
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	made := &process{world: w, name: name, version: w.versions[name]}
 	made.ctx, made.die = context.WithCancel(w.ctx)
+	w.processes[name] = made
 	return made
 }
 

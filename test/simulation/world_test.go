@@ -108,8 +108,9 @@ type world struct {
 	accepted map[string]time.Time
 	// free is when Keptn is done with the requests that wait.
 	free time.Time
-	// processes are those that run, by their names.
+	// processes are those that run, by their names, and versions those of their next ones' events.
 	processes map[string]*process
+	versions  map[string]int
 	// planned is the one thing that goes wrong, nil where chance decides.
 	planned *plannedFault
 
@@ -178,6 +179,7 @@ func newWorldOf(ctx context.Context, t *testing.T, seed uint64, tasks int, trans
 		planned:     planned,
 		fates:       map[string]embedded.Fate{},
 		processes:   map[string]*process{},
+		versions:    map[string]int{},
 		opened:      map[string]time.Time{},
 		closed:      map[string]time.Time{},
 		undelivered: map[string]bool{},
@@ -288,9 +290,6 @@ func serviceName(index int) string { return fmt.Sprintf("service-%d", index%serv
 func (w *world) keep(name string, hosts []string, start func(ctx context.Context, process *process) (http.Handler, []func(context.Context) error, error)) {
 	for w.ctx.Err() == nil {
 		process := w.newProcess(name)
-		w.mutex.Lock()
-		w.processes[name] = process
-		w.mutex.Unlock()
 		go func() {
 			came := false
 			defer func() {
@@ -338,6 +337,7 @@ func (w *world) keep(name string, hosts []string, start func(ctx context.Context
 func (w *world) environment(process *process) embedded.Environment {
 	environment := embedded.Environment{
 		Manifests:      w.manifests,
+		Version:        process.version,
 		Transport:      process,
 		Kubernetes:     w.cluster.Client(process.call),
 		TokenFile:      w.tokenFile,
