@@ -6,6 +6,9 @@ import (
 	"strconv"
 	"testing"
 	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // Held and recent values stay. The oldest of the others is evicted.
@@ -31,7 +34,7 @@ func TestTheOldestFallsOutUnlessItIsHeld(t *testing.T) {
 		_, release = hold(strconv.Itoa(number))
 		release()
 	}
-	if length := memory.values.Len(); length != size {
+	if length := memory.values.values.Len(); length != size {
 		t.Errorf("it has %d values, not %d", length, size)
 	}
 	for key, want := range map[string]string{"asked for": "asked for", "old": ""} {
@@ -41,7 +44,7 @@ func TestTheOldestFallsOutUnlessItIsHeld(t *testing.T) {
 		}
 		release()
 	}
-	if !memory.values.Contains("held") {
+	if !memory.values.values.Contains("held") {
 		t.Error("what is held fell out")
 	}
 }
@@ -60,13 +63,47 @@ func TestHeldValuesDoNotKeepOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		release()
-		if length := memory.values.Len(); length > size+1 {
+		if length := memory.values.values.Len(); length > size+1 {
 			t.Fatalf("it has %d values, more than %d", length, size+1)
 		}
 	}
-	if !memory.values.Contains("held") || !memory.values.Contains("held, too") {
+	if !memory.values.values.Contains("held") || !memory.values.values.Contains("held, too") {
 		t.Error("a value in use was evicted")
 	}
+}
+
+// Unused values are forgotten, however few there are, so that the memory of a bridge does not grow for its first 10,000 tasks.
+func TestUnusedValuesAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var memory Memory[string]
+		hold := func(key string) (*string, func()) {
+			t.Helper()
+			value, release, err := memory.Hold(t.Context(), key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return value, release
+		}
+		for _, key := range []string{"held", "used", "unused"} {
+			value, release := hold(key)
+			if *value = key; key != "held" {
+				release()
+			}
+		}
+		time.Sleep(lifetime)
+		_, release := hold("used")
+		release()
+		time.Sleep(time.Second)
+		_, release = hold("new")
+		release()
+		got := map[string]bool{}
+		for _, key := range memory.values.values.Keys() {
+			got[key] = true
+		}
+		if diff := cmp.Diff(map[string]bool{"held": true, "used": true, "new": true}, got); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+	})
 }
 
 func TestAValueIsForOneAtATime(t *testing.T) {

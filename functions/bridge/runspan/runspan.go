@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"go.opentelemetry.io/otel/attribute"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
@@ -30,7 +29,7 @@ type Writer struct {
 	written memory.Memory[written]
 	known   sequences
 	// repositories are by project. Only Run uses them.
-	repositories *lru.Cache[string, repository]
+	repositories memory.Recent[repository]
 }
 
 // written is what has been written about a task.

@@ -8,11 +8,11 @@ import (
 	"sync"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"go.opentelemetry.io/otel/attribute"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/job-executor/job-executor/functions/bridge/memory"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/telemetry"
 )
@@ -134,17 +134,13 @@ type repository struct {
 // repositoryOf returns the URL of a project's repository, empty if it is unknown. It asks Keptn once per
 // repositoryAge.
 func (w *Writer) repositoryOf(ctx context.Context, project string) string {
-	if w.repositories == nil {
-		w.repositories, _ = lru.New[string, repository](maxSequences)
-	}
-	known, ok := w.repositories.Get(project)
-	if !ok || w.Now().Sub(known.at) > repositoryAge {
+	known := w.repositories.Of(project)
+	if w.Now().Sub(known.at) > repositoryAge {
 		address, err := w.Keptn.RepositoryURL(ctx, project)
 		if err != nil {
 			address = known.url // the span lacks it, or has an old one
 		}
-		known = repository{address, w.Now()}
-		w.repositories.Add(project, known)
+		*known = repository{address, w.Now()}
 	}
 	return known.url
 }
@@ -171,10 +167,10 @@ func (w *Writer) sequenceOf(ctx context.Context, task keptn.Task) keptn.Sequence
 type sequences struct {
 	mutex sync.Mutex
 	// byTask has the sequence of each task.
-	byTask *lru.Cache[string, keptn.Sequence]
+	byTask memory.Recent[keptn.Sequence]
 	// open are the sequences that are not written yet, but have a written child. The others are in written.
 	open    map[string]*openSequence
-	written *lru.Cache[string, bool]
+	written memory.Recent[bool]
 }
 
 type openSequence struct {
@@ -216,10 +212,7 @@ func (s *sequences) learn(task keptn.Task, count keptn.Count) {
 	}
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if s.byTask == nil {
-		s.byTask, _ = lru.New[string, keptn.Sequence](maxSequences) // fails only for sizes below 1
-	}
-	s.byTask.Add(task.TriggeredID, count.Sequence)
+	*s.byTask.Of(task.TriggeredID) = count.Sequence
 	if known := s.open[count.Sequence.ID]; known != nil {
 		known.sequence = count.Sequence
 		// A task that was written and is not over, such as that of a silent action, is left to others.
@@ -232,10 +225,8 @@ func (s *sequences) learn(task keptn.Task, count keptn.Count) {
 func (s *sequences) of(task keptn.Task) (keptn.Sequence, bool) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if s.byTask == nil {
-		return keptn.Sequence{}, false
-	}
-	return s.byTask.Get(task.TriggeredID)
+	sequence := *s.byTask.Of(task.TriggeredID)
+	return sequence, sequence.ID != ""
 }
 
 // isFull reports whether a sequence cannot be remembered until it ends.
@@ -249,7 +240,7 @@ func (s *sequences) isFull(sequence keptn.Sequence) bool {
 func (s *sequences) addChild(sequence keptn.Sequence, of child) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if sequence.ID == "" || s.written != nil && s.written.Contains(sequence.ID) {
+	if sequence.ID == "" || *s.written.Of(sequence.ID) {
 		return
 	}
 	known := s.open[sequence.ID]
@@ -317,16 +308,13 @@ func (s *sequences) end(id string, result keptn.RunResult, at time.Time) {
 func (s *sequences) removeEnded(now time.Time) []*openSequence {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if s.written == nil {
-		s.written, _ = lru.New[string, bool](maxSequences)
-	}
 	var ended []*openSequence
 	for id, known := range s.open {
 		if known.sequence.Result == "" && now.Sub(known.at) < maxSequenceAge {
 			continue
 		}
 		delete(s.open, id)
-		s.written.Add(id, true)
+		*s.written.Of(id) = true
 		ended = append(ended, known)
 	}
 	slices.SortFunc(ended, func(one, other *openSequence) int { return one.began.Compare(other.began) })
