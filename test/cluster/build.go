@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -55,17 +57,8 @@ func (c *cluster) artifacts() []artifact {
 			make: func(ctx context.Context) error { return c.installPackages(ctx, packages) }, files: slices.Sorted(maps.Keys(packages)),
 		},
 		{
-			name: "Kubernetes and etcd", key: kubernetes + digest(modules, "kubernetes"), expect: 9 * time.Minute,
-			make: func(ctx context.Context) error {
-				version := "-X k8s.io/component-base/version."
-				const command = "k8s.io/kubernetes/cmd/"
-				major, rest, _ := strings.Cut(strings.TrimPrefix(kubernetes, "v"), ".")
-				minor, _, _ := strings.Cut(rest, ".")
-				return c.compile(ctx, c.programs("kubernetes"),
-					version+"gitVersion="+kubernetes+" "+version+"gitMajor="+major+" "+version+"gitMinor="+minor,
-					command+"kube-apiserver", command+"kube-controller-manager", command+"kube-proxy", command+"kube-scheduler",
-					command+"kubectl", command+"kubelet", "./etcd")
-			},
+			name: "Kubernetes and etcd", key: kubernetesVersion() + digest(modules, "kubernetes"), expect: 9 * time.Minute,
+			make: c.compileKubernetes,
 		},
 		{
 			name: "ko", key: koVersion, expect: 2 * time.Minute,
@@ -218,6 +211,65 @@ func (c *cluster) compile(ctx context.Context, directory, flags string, programs
 
 func (c *cluster) install(ctx context.Context, program string) error {
 	return c.online(ctx, "/", "go", "install", "-ldflags", "-s -w", program)
+}
+
+// kubernetesVersion is that of the environment variable KUBERNETES, or the one whose module is in programs.
+func kubernetesVersion() string { return cmp.Or(os.Getenv("KUBERNETES"), kubernetes) }
+
+func (c *cluster) compileKubernetes(ctx context.Context) error {
+	version := kubernetesVersion()
+	module := c.programs("kubernetes")
+	if version != kubernetes {
+		var err error
+		if module, err = c.otherKubernetes(ctx, version); err != nil {
+			return err
+		}
+	}
+	major, rest, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
+	minor, _, _ := strings.Cut(rest, ".")
+	const variable, command = "-X k8s.io/component-base/version.", "k8s.io/kubernetes/cmd/"
+	return c.compile(ctx, module, variable+"gitVersion="+version+" "+variable+"gitMajor="+major+" "+variable+"gitMinor="+minor,
+		command+"kube-apiserver", command+"kube-controller-manager", command+"kube-proxy", command+"kube-scheduler",
+		command+"kubectl", command+"kubelet", "./etcd")
+}
+
+// Lines of Kubernetes' go.mod: its own modules, and the version of etcd.
+var (
+	stagingModule = regexp.MustCompile(`(?m)^\s*(k8s\.io/\S+) => \./staging/`)
+	etcdVersion   = regexp.MustCompile(`(?m)^\s*go\.etcd\.io/etcd/client/v3 (\S+)`)
+)
+
+// otherKubernetes makes a module like programs/kubernetes for another version, and returns its directory.
+func (c *cluster) otherKubernetes(ctx context.Context, version string) (directory string, err error) {
+	directory = filepath.Join(c.cache, "source", "kubernetes")
+	if err := os.RemoveAll(directory); err != nil {
+		return "", fmt.Errorf("remove an old module of Kubernetes: %w", err)
+	}
+	if err := copyWritable(c.programs("kubernetes"), directory); err != nil {
+		return "", fmt.Errorf("copy the module of Kubernetes: %w", err)
+	}
+	source, err := c.download(ctx, "k8s.io/kubernetes@"+version)
+	if err != nil {
+		return "", err
+	}
+	theirs, theirErr := os.ReadFile(filepath.Join(source, "go.mod")) //nolint:gosec // from the module cache
+	pinned, err := os.ReadFile(filepath.Join(directory, "go.mod"))   //nolint:gosec // of our own making
+	if err := errors.Join(theirErr, err, os.Remove(filepath.Join(directory, "go.sum"))); err != nil {
+		return "", fmt.Errorf("prepare Kubernetes %s: %w", version, err)
+	}
+	etcd := etcdVersion.FindSubmatch(theirs)
+	if etcd == nil {
+		return "", fmt.Errorf("the go.mod of Kubernetes %s does not name etcd", version)
+	}
+	tools, _, _ := strings.Cut(string(pinned), "\nrequire ")
+	lines := []string{tools, "require go.etcd.io/etcd/server/v3 " + string(etcd[1]), "require k8s.io/kubernetes " + version}
+	for _, module := range stagingModule.FindAllSubmatch(theirs, -1) {
+		lines = append(lines, fmt.Sprintf("replace %s => %[1]s v0%s", module[1], strings.TrimPrefix(version, "v1")))
+	}
+	if err := os.WriteFile(filepath.Join(directory, "go.mod"), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("prepare Kubernetes %s: %w", version, err)
+	}
+	return directory, c.online(ctx, directory, "go", "mod", "tidy")
 }
 
 // compileTools compiles the tools of a Go module.
