@@ -243,8 +243,17 @@ func (c *commander) describeFromKeptn(ctx context.Context, missing *notFoundErro
 	if err != nil {
 		return fmt.Errorf("ask Keptn's log about context %s: %w", missing.keptnContext, err)
 	}
+	state, err := c.writeState(ctx, client, missing.keptnContext)
 	if len(answers)+len(entries) == 0 {
-		return c.describeSequence(ctx, client, missing)
+		if err != nil {
+			return errors.Join(missing, err)
+		}
+		hint := "No task of it has Jobs or a result. job-executor status says what is subscribed to and what waits."
+		if state == "waiting" { // recording 46-queued
+			hint = "Keptn runs the sequences of a service in a stage one after the other, and an earlier one has not ended."
+		}
+		_, err := fmt.Fprintln(c.Out, " ", hint)
+		return err
 	}
 	fmt.Fprintf(c.Out, "The Jobs of context %s do not exist any more, or never did. Keptn has:\n\n", missing.keptnContext)
 	table := tabwriter.NewWriter(c.Out, 0, 0, gap, ' ', 0)
@@ -262,23 +271,19 @@ func (c *commander) describeFromKeptn(ctx context.Context, missing *notFoundErro
 	return table.Flush()
 }
 
-// describeSequence writes Keptn's state of a sequence without Jobs, answers and log entries.
-func (c *commander) describeSequence(ctx context.Context, client *api.Client, missing *notFoundError) error {
-	sequence, err := client.Sequence(ctx, missing.keptnContext)
+// writeState writes and returns Keptn's state of a sequence. It writes nothing if Keptn does not know what triggered it.
+func (c *commander) writeState(ctx context.Context, client *api.Client, keptnContext string) (state string, err error) {
+	sequence, err := client.Sequence(ctx, keptnContext)
 	if err != nil {
-		return errors.Join(missing, err)
+		return "", err
 	}
-	state, err := client.SequenceState(ctx, sequence.Project, sequence.Context)
+	state, err = client.SequenceState(ctx, sequence.Project, sequence.Context)
 	if err != nil {
-		return fmt.Errorf("ask Keptn about the sequence of context %s: %w", sequence.Context, err)
+		return "", fmt.Errorf("ask Keptn about the sequence of context %s: %w", sequence.Context, err)
 	}
-	hint := "No task of it has Jobs or a result. job-executor status says what is subscribed to and what waits."
-	if state == "waiting" { // recording 46-queued
-		hint = "Keptn runs the sequences of a service in a stage one after the other, and an earlier one has not ended."
-	}
-	_, err = fmt.Fprintf(c.Out, "Sequence %s of service %s in project %s, stage %s is %s in Keptn.\n  %s\n",
-		sequence.Name, sequence.Service, sequence.Project, sequence.Stage, state, hint)
-	return err
+	_, err = fmt.Fprintf(c.Out, "Sequence %s of service %s in project %s, stage %s is %s in Keptn.\n",
+		sequence.Name, sequence.Service, sequence.Project, sequence.Stage, state)
+	return state, err
 }
 
 // gap is the gap between the columns of a table.

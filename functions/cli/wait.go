@@ -48,13 +48,14 @@ func (c *commander) wait() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			switch outcome {
-			case string(keptn.ResultFail):
-				return &ExitError{Code: exitFail}
-			case statusErrored:
-				return &ExitError{Code: exitErrored}
-			default:
+			code, failed := map[string]int{string(keptn.ResultFail): exitFail, statusErrored: exitErrored}[outcome]
+			switch {
+			case !failed:
 				return nil
+			case len(statuses) == 0:
+				return &ExitError{code, fmt.Errorf("the sequence ended as %s without Jobs; job-executor describe %s says why", outcome, arguments[0])}
+			default:
+				return &ExitError{Code: code}
 			}
 		},
 	}

@@ -42,7 +42,31 @@ func Explain(ctx context.Context, pods Pods, job *batchv1.Job, now time.Time) (p
 		about.Failure = found.unstarted(now)
 	case run.Waiting:
 	}
-	return timeline.Of(about, now), nil
+	explained := timeline.Of(about, now)
+	if run.PhaseOf(job) == run.Running && len(found.pods) > 0 {
+		explained.Phases = soFar(explained.Phases, job, found.pods)
+	}
+	return explained, nil
+}
+
+// soFar corrects the last phase of a Job that has not ended: after its last pod has failed, it may begin another attempt, and
+// before that, nothing is finalized.
+func soFar(phases []protocol.Phase, job *batchv1.Job, pods []corev1.Pod) []protocol.Phase {
+	last := &phases[len(phases)-1]
+	if last.Name != protocol.PhaseFinalizing {
+		return phases
+	}
+	switch pods[len(pods)-1].Status.Phase {
+	case corev1.PodFailed:
+		if retries := job.Spec.BackoffLimit; retries != nil && len(pods) <= int(*retries) {
+			last.Name = protocol.PhaseBackOff
+		}
+		return phases
+	case corev1.PodSucceeded:
+		return phases
+	default:
+		return phases[:len(phases)-1]
+	}
 }
 
 // OutcomeOf returns how an ended Job counts for Keptn, from its pods, the oldest first. It has no message.

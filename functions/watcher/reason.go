@@ -340,9 +340,13 @@ func (e evidence) refused() string {
 	return ""
 }
 
-// latest returns the newest event of the first reason with an event.
+// latest returns the newest event of the first reason with an event. Of two for one failure, "Failed to pull image …" and
+// "Error: ErrImagePull", it returns the first.
 func (e evidence) latest(reasons ...string) string {
 	for _, reason := range reasons {
+		if message := e.latestContaining(reason, ""); message != "" {
+			return reason + ": " + message
+		}
 		for _, found := range slices.Backward(e.events) {
 			if found.Reason == reason {
 				return found.Reason + ": " + found.Message

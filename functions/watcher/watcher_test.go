@@ -357,6 +357,10 @@ func TestTaskThatDoesNotStartIsGivenUp(t *testing.T) {
 		{name: "a native sidecar runs", pods: []corev1.Pod{pulling(running("istio-proxy"))}, want: "The pod did not start within 4m59s. " + why},
 		{name: "an init container has ended", pods: []corev1.Pod{pulling(exited("istio-init", 0))}, want: "The pod did not start within 4m59s. " + why},
 		{name: "an attempt failed before", pods: []corev1.Pod{podAt("first", 1, exited("task", 1)), pulling()}, want: "The pod did not start within 1m0s. " + why},
+		{
+			name: "only events tell so far", pods: []corev1.Pod{podAt("last", 240)},
+			want: `The pod did not start within 4m59s. Failed: Failed to pull image "locust:nope": docker.io/library/locust:nope: not found`,
+		},
 		{name: "the task runs", pods: []corev1.Pod{{Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{running("task")}}}}},
 		{name: "the task has ended", pods: []corev1.Pod{pod(exited("task", 0))}},
 	}
