@@ -125,7 +125,7 @@ func startMonth(ctx context.Context, t *testing.T, keys string) *month {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signals := telemetry.To("bridge", slog.NewTextHandler(os.Stdout, nil))
+	signals := telemetry.To("bridge", slog.DiscardHandler)
 	signals.IsTraced = true // the bridge remembers more for spans
 	err = signals.Measure("bridge", []telemetry.ReaderFunc{func() (sdkmetric.Reader, error) { return sdkmetric.NewManualReader(), nil }})
 	if err != nil {
