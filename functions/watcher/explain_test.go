@@ -11,19 +11,19 @@ import (
 )
 
 func TestLastPhaseOfAJobThatHasNotEnded(t *testing.T) {
-	const began = protocol.PhaseRun
+	const ran, finalizing = protocol.PhaseRun, protocol.PhaseFinalizing
 	for name, test := range map[string]struct {
 		pods    []corev1.PodPhase
 		retries int32
 		last    string
 		want    []string
 	}{
-		"its container runs":                {[]corev1.PodPhase{corev1.PodRunning}, 0, protocol.PhaseFinalizing, []string{began}},
-		"its container has passed":          {[]corev1.PodPhase{corev1.PodSucceeded}, 2, protocol.PhaseFinalizing, []string{began, protocol.PhaseFinalizing}},
-		"it has failed, without retries":    {[]corev1.PodPhase{corev1.PodFailed}, 0, protocol.PhaseFinalizing, []string{began, protocol.PhaseFinalizing}},
-		"it has failed, and is tried again": {[]corev1.PodPhase{corev1.PodFailed}, 1, protocol.PhaseFinalizing, []string{began, protocol.PhaseBackOff}},
-		"its last attempt has failed":       {[]corev1.PodPhase{corev1.PodFailed, corev1.PodFailed}, 1, protocol.PhaseFinalizing, []string{began, protocol.PhaseFinalizing}},
-		"it has not started":                {[]corev1.PodPhase{corev1.PodPending}, 1, protocol.PhasePending, []string{began, protocol.PhasePending}},
+		"its container runs":                {[]corev1.PodPhase{corev1.PodRunning}, 0, finalizing, []string{ran}},
+		"its container has passed":          {[]corev1.PodPhase{corev1.PodSucceeded}, 2, finalizing, []string{ran, finalizing}},
+		"it has failed, without retries":    {[]corev1.PodPhase{corev1.PodFailed}, 0, finalizing, []string{ran, finalizing}},
+		"it has failed, and is tried again": {[]corev1.PodPhase{corev1.PodFailed}, 1, finalizing, []string{ran, protocol.PhaseBackOff}},
+		"its last attempt has failed":       {[]corev1.PodPhase{corev1.PodFailed, corev1.PodFailed}, 1, finalizing, []string{ran, finalizing}},
+		"it has not started":                {[]corev1.PodPhase{corev1.PodPending}, 1, protocol.PhasePending, []string{ran, protocol.PhasePending}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var pods []corev1.Pod
@@ -32,7 +32,7 @@ func TestLastPhaseOfAJobThatHasNotEnded(t *testing.T) {
 			}
 			job := &batchv1.Job{Spec: batchv1.JobSpec{BackoffLimit: &test.retries}}
 			var got []string
-			for _, phase := range soFar([]protocol.Phase{{Name: began}, {Name: test.last}}, job, pods) {
+			for _, phase := range soFar([]protocol.Phase{{Name: ran}, {Name: test.last}}, job, pods) {
 				got = append(got, phase.Name)
 			}
 			if diff := cmp.Diff(test.want, got); diff != "" {

@@ -340,8 +340,8 @@ func (e evidence) refused() string {
 	return ""
 }
 
-// latest returns the newest event of the first reason with an event. Of two for one failure, "Failed to pull image …" and
-// "Error: ErrImagePull", it returns the first.
+// latest returns the newest event of the first reason with an event. It prefers "Failed to pull image …" to the shorter
+// "Error: ErrImagePull", which the kubelet reports for the same failure.
 func (e evidence) latest(reasons ...string) string {
 	for _, reason := range reasons {
 		if message := e.latestContaining(reason, ""); message != "" {

@@ -201,7 +201,7 @@ func (m *month) broker(writer http.ResponseWriter, request *http.Request) {
 	if err != nil {
 		panic(err)
 	}
-	go func() { //nolint:contextcheck // it outlives the request
+	go func() {
 		m.answer(m.executor, protocol.Answer{Task: task, Phase: keptn.Started, At: time.Now()})
 		time.Sleep(runTime)
 		passed := keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass}
@@ -262,7 +262,7 @@ func (m *month) keptn() http.Handler {
 		answer(writer, map[string]string{"projectName": request.PathValue("project")})
 	})
 	routes.HandleFunc("POST /api/v1/event", m.count)
-	routes.HandleFunc("/", func(writer http.ResponseWriter, request *http.Request) {
+	routes.HandleFunc("/", func(_ http.ResponseWriter, request *http.Request) {
 		panic(request.Method + " " + request.URL.String() + " is not made up")
 	})
 	return routes

@@ -140,7 +140,7 @@ func stories() []story {
 		{
 			name: "with a mistake", tasks: []string{"test"}, code: 2,
 			config:   action("Wrong", "test", "imag: busybox"),
-			commands: []string{"describe CONTEXT"},
+			commands: []string{"describe CONTEXT", "wait CONTEXT"},
 		},
 		{
 			name: "aborted", tasks: []string{"test"}, code: 2,

@@ -10,7 +10,7 @@ import (
 const (
 	// size bounds the number of keys.
 	size = 10000
-	// lifetime is how long a value is kept that nobody asks for. Whatever is still under way is asked for more often.
+	// lifetime is how long an unused value is kept. Values of unfinished work are used more often.
 	lifetime = time.Hour
 )
 
