@@ -125,7 +125,7 @@ trace: ## Print the trace of CONTEXT=<Keptn context> from the cluster's Jaeger
 	@$(CLUSTER) exec go run ./functions/cmd/job-executor trace "$(CONTEXT)" --jaeger observability/jaeger:16686
 
 .PHONY: cluster-up
-cluster-up: ## Start the one-node cluster (compiled at the first start)
+cluster-up: ## Start the one-node cluster (compiled at the first start); KUBERNETES=v1.33.13 runs that version of Kubernetes
 	$(CLUSTER) up
 
 .PHONY: cluster-down
