@@ -49,8 +49,8 @@ func Explain(ctx context.Context, pods Pods, job *batchv1.Job, now time.Time) (p
 	return explained, nil
 }
 
-// soFar corrects the last phase of a Job that has not ended: after its last pod has failed, it may begin another attempt, and
-// before that, nothing is finalized.
+// soFar corrects the last phase of a Job that has not ended. While its last pod runs, nothing is finalized. After that pod has
+// failed, another attempt may follow.
 func soFar(phases []protocol.Phase, job *batchv1.Job, pods []corev1.Pod) []protocol.Phase {
 	last := &phases[len(phases)-1]
 	if last.Name != protocol.PhaseFinalizing {
@@ -61,12 +61,11 @@ func soFar(phases []protocol.Phase, job *batchv1.Job, pods []corev1.Pod) []proto
 		if retries := job.Spec.BackoffLimit; retries != nil && len(pods) <= int(*retries) {
 			last.Name = protocol.PhaseBackOff
 		}
-		return phases
 	case corev1.PodSucceeded:
-		return phases
 	default:
-		return phases[:len(phases)-1]
+		phases = phases[:len(phases)-1]
 	}
+	return phases
 }
 
 // OutcomeOf returns how an ended Job counts for Keptn, from its pods, the oldest first. It has no message.

@@ -264,7 +264,7 @@ func (c *cluster) otherKubernetes(ctx context.Context, version string) (director
 	tools, _, _ := strings.Cut(string(pinned), "\nrequire ")
 	lines := []string{tools, "require go.etcd.io/etcd/server/v3 " + string(etcd[1]), "require k8s.io/kubernetes " + version}
 	for _, module := range stagingModule.FindAllSubmatch(theirs, -1) {
-		lines = append(lines, fmt.Sprintf("replace %s => %[1]s v0%s", module[1], strings.TrimPrefix(version, "v1")))
+		lines = append(lines, fmt.Sprintf("replace %s => %s v0%s", module[1], module[1], strings.TrimPrefix(version, "v1")))
 	}
 	if err := os.WriteFile(filepath.Join(directory, "go.mod"), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("prepare Kubernetes %s: %w", version, err)

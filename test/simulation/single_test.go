@@ -277,7 +277,7 @@ func TestNoTaskStaysOpenLongerThanDocumented(t *testing.T) {
 	for index, fault := range singleFaults() {
 		for _, transport := range []bridge.Transport{overHTTP, overNATS} {
 			column := fault.column(transport)
-			t.Run(fmt.Sprintf("%s, column %d", fault.name, column), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s over %s, drops resends: %t", fault.name, transport, fault.deduplicates), func(t *testing.T) {
 				t.Parallel()
 				var longest time.Duration
 				for seed := range seeds {

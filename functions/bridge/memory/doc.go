@@ -1,2 +1,3 @@
-// Package memory stores a bounded number of values by key until they were not used for an hour, on request each for one user at a time.
+// Package memory stores a bounded number of values by key, and forgets those that nobody has used for an hour. A Memory lends each
+// value to one user at a time.
 package memory

@@ -41,8 +41,7 @@ func (m *Memory[Value]) Hold(ctx context.Context, key string) (value *Value, rel
 func (m *Memory[Value]) of(key string) *remembered[Value] {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	m.values.isHeld = func(entry *remembered[Value]) bool { return entry.users > 0 }
-	entry := m.values.Of(key)
+	entry := m.values.of(key, func(entry *remembered[Value]) bool { return entry.users > 0 })
 	if entry.turn == nil {
 		entry.turn = make(chan struct{}, 1)
 	}

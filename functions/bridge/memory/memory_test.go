@@ -11,10 +11,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Held and recent values stay. The oldest of the others is evicted.
-func TestTheOldestFallsOutUnlessItIsHeld(t *testing.T) {
-	var memory Memory[string]
-	hold := func(key string) (*string, func()) {
+// holder returns a function that holds the value of a key.
+func holder(t *testing.T, memory *Memory[string]) func(key string) (value *string, release func()) {
+	t.Helper()
+	return func(key string) (*string, func()) {
 		t.Helper()
 		value, release, err := memory.Hold(t.Context(), key)
 		if err != nil {
@@ -22,6 +22,12 @@ func TestTheOldestFallsOutUnlessItIsHeld(t *testing.T) {
 		}
 		return value, release
 	}
+}
+
+// Held and recent values stay. The oldest of the others is evicted.
+func TestTheOldestFallsOutUnlessItIsHeld(t *testing.T) {
+	var memory Memory[string]
+	hold := holder(t, &memory)
 	for _, key := range []string{"held", "asked for", "old"} {
 		value, release := hold(key)
 		if *value = key; key != "held" {
@@ -76,14 +82,7 @@ func TestHeldValuesDoNotKeepOthers(t *testing.T) {
 func TestUnusedValuesAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var memory Memory[string]
-		hold := func(key string) (*string, func()) {
-			t.Helper()
-			value, release, err := memory.Hold(t.Context(), key)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return value, release
-		}
+		hold := holder(t, &memory)
 		for _, key := range []string{"held", "used", "unused"} {
 			value, release := hold(key)
 			if *value = key; key != "held" {

@@ -17,8 +17,6 @@ const (
 // Recent stores a value for each of a bounded number of keys, for an hour after its last use. Its zero value is ready. It is not safe
 // for concurrent use.
 type Recent[Value any] struct {
-	// isHeld reports whether a value must stay; nil is never.
-	isHeld func(value *Value) bool
 	values *simplelru.LRU[string, *recent[Value]]
 }
 
@@ -27,8 +25,13 @@ type recent[Value any] struct {
 	used  time.Time
 }
 
-// Of returns the value of a key, initially a zero value, to read or change.
+// Of returns a pointer to the value of a key. The value of a new key is zero.
 func (r *Recent[Value]) Of(key string) *Value {
+	return r.of(key, func(*Value) bool { return false })
+}
+
+// of does the same, and keeps the values that are held.
+func (r *Recent[Value]) of(key string, isHeld func(value *Value) bool) *Value {
 	now := time.Now()
 	if r.values == nil {
 		// The size is bounded below, because values that are held must not be evicted. NewLRU only fails for a size that is
@@ -46,7 +49,7 @@ func (r *Recent[Value]) Of(key string) *Value {
 		if oldest == entry || surplus <= 0 && now.Sub(oldest.used) <= lifetime {
 			return &entry.value
 		}
-		if r.isHeld != nil && r.isHeld(&oldest.value) {
+		if isHeld(&oldest.value) {
 			r.values.Get(key) // make it the newest
 			oldest.used = now
 			continue
