@@ -12,16 +12,19 @@ const (
 	// rememberedFor is how long a Secret or service account is not read again. Many concurrent tasks use the
 	// same ones.
 	rememberedFor = 3 * time.Second
+	// listedFor is the same for a service account that is allowed by its name: only its deletion matters, which
+	// Kubernetes reports when it creates the pod.
+	listedFor = time.Minute
 	// maxRemembered bounds the number of remembered objects.
 	maxRemembered = 1000
 )
 
 // RememberingCluster is a plan.Cluster that reads the same Secret or service account once in a few
-// seconds. It does not remember missing or disallowed objects: somebody may be about to create or
-// label them.
+// seconds, or once a minute for a service account that is allowed by its name. It does not remember missing or
+// disallowed objects: somebody may be about to create or label them.
 type RememberingCluster struct {
 	plan.Cluster
-	// Allowed reports whether an object may be remembered, by name and labels; nil allows all.
+	// Allowed reports whether an object may be remembered, by name and labels.
 	Allowed func(name string, labels map[string]string) bool
 	Now     func() time.Time
 
@@ -38,25 +41,29 @@ type known struct {
 
 // Secret implements plan.Cluster.
 func (r *RememberingCluster) Secret(ctx context.Context, namespace, name string) (*plan.Object, error) {
-	return r.recall(ctx, objectKey{"Secret", namespace, name}, r.Cluster.Secret)
+	return r.recall(ctx, objectKey{"Secret", namespace, name}, rememberedFor, r.Cluster.Secret)
 }
 
 // ServiceAccount implements plan.Cluster.
 func (r *RememberingCluster) ServiceAccount(ctx context.Context, namespace, name string) (*plan.Object, error) {
-	return r.recall(ctx, objectKey{"ServiceAccount", namespace, name}, r.Cluster.ServiceAccount)
+	lifetime := rememberedFor
+	if r.Allowed(name, nil) {
+		lifetime = listedFor
+	}
+	return r.recall(ctx, objectKey{"ServiceAccount", namespace, name}, lifetime, r.Cluster.ServiceAccount)
 }
 
 func (r *RememberingCluster) recall(
-	ctx context.Context, which objectKey, read func(ctx context.Context, namespace, name string) (*plan.Object, error),
+	ctx context.Context, which objectKey, lifetime time.Duration, read func(ctx context.Context, namespace, name string) (*plan.Object, error),
 ) (*plan.Object, error) {
 	r.mutex.Lock()
 	found, ok := r.known[which]
 	r.mutex.Unlock()
-	if ok && r.Now().Sub(found.at) < rememberedFor {
+	if ok && r.Now().Sub(found.at) < lifetime {
 		return found.object, nil
 	}
 	object, err := read(ctx, which.namespace, which.name)
-	if err != nil || object == nil || r.Allowed != nil && !r.Allowed(which.name, object.Labels) {
+	if err != nil || object == nil || !r.Allowed(which.name, object.Labels) {
 		return object, err
 	}
 	r.mutex.Lock()

@@ -24,7 +24,11 @@ func (c *counting) answer(kind, namespace, name string) (*plan.Object, error) {
 	if name == "none" || c.err != nil {
 		return nil, c.err
 	}
-	return &plan.Object{Keys: []string{kind}}, nil
+	return answered(kind), nil
+}
+
+func answered(kind string) *plan.Object {
+	return &plan.Object{Labels: map[string]string{}, Keys: []string{kind}}
 }
 
 func (c *counting) Secret(_ context.Context, namespace, name string) (*plan.Object, error) {
@@ -38,7 +42,8 @@ func (c *counting) ServiceAccount(_ context.Context, namespace, name string) (*p
 func TestWhatTasksNameIsReadOnceInAFewSeconds(t *testing.T) {
 	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 	asked := &counting{}
-	cluster := &RememberingCluster{Cluster: asked, Now: func() time.Time { return now }}
+	isAllowed := func(name string, labels map[string]string) bool { return name == "listed" || labels != nil }
+	cluster := &RememberingCluster{Cluster: asked, Allowed: isAllowed, Now: func() time.Time { return now }}
 	read := func(kind func(context.Context, string, string) (*plan.Object, error), namespace, name string) *plan.Object {
 		object, err := kind(t.Context(), namespace, name)
 		if !errors.Is(err, asked.err) {
@@ -46,33 +51,34 @@ func TestWhatTasksNameIsReadOnceInAFewSeconds(t *testing.T) {
 		}
 		return object
 	}
+	all := []string{"Secret a/x", "Secret b/x", "ServiceAccount a/x", "ServiceAccount a/listed", "Secret a/none"}
 	tests := []struct {
 		name  string
 		after time.Duration
 		err   error
 		want  []string
 	}{
-		{name: "each is read", want: []string{"Secret a/x", "Secret b/x", "ServiceAccount a/x", "Secret a/none"}},
+		{name: "each is read", want: all},
 		{name: "an existing object is not read again", after: time.Second, want: []string{"Secret a/none"}},
-		{name: "an old object is read again", after: 2 * time.Second, want: []string{"Secret a/x", "Secret b/x", "ServiceAccount a/x", "Secret a/none"}},
 		{
-			name:  "an error is returned",
-			after: time.Minute,
-			err:   errors.New("away"),
-			want:  []string{"Secret a/x", "Secret b/x", "ServiceAccount a/x", "Secret a/none"},
+			name: "an old object is read again, but no account that is allowed by its name", after: 2 * time.Second,
+			want: []string{"Secret a/x", "Secret b/x", "ServiceAccount a/x", "Secret a/none"},
 		},
-		{name: "an error is not remembered", want: []string{"Secret a/x", "Secret b/x", "ServiceAccount a/x", "Secret a/none"}},
+		{name: "an error is returned", after: time.Minute, err: errors.New("away"), want: all},
+		{name: "an error is not remembered", want: all},
 	}
 	for _, test := range tests {
 		now = now.Add(test.after)
 		asked.asked, asked.err = nil, test.err
 		objects := []*plan.Object{
-			read(cluster.Secret, "a", "x"), read(cluster.Secret, "b", "x"), read(cluster.ServiceAccount, "a", "x"), read(cluster.Secret, "a", "none"),
+			read(cluster.Secret, "a", "x"), read(cluster.Secret, "b", "x"), read(cluster.ServiceAccount, "a", "x"),
+			read(cluster.ServiceAccount, "a", "listed"), read(cluster.Secret, "a", "none"),
 		}
 		if difference := cmp.Diff(test.want, asked.asked); difference != "" {
 			t.Errorf("%s: asked (-want +got):\n%s", test.name, difference)
 		}
-		want := []*plan.Object{{Keys: []string{"Secret"}}, {Keys: []string{"Secret"}}, {Keys: []string{"ServiceAccount"}}, nil}
+		secret, account := answered("Secret"), answered("ServiceAccount")
+		want := []*plan.Object{secret, secret, account, account, nil}
 		if test.err != nil {
 			want = make([]*plan.Object, len(want))
 		}
