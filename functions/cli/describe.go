@@ -271,7 +271,8 @@ func (c *commander) describeFromKeptn(ctx context.Context, missing *notFoundErro
 	return table.Flush()
 }
 
-// writeState writes and returns Keptn's state of a sequence. It writes nothing if Keptn does not know what triggered it.
+// writeState writes and returns Keptn's state of a sequence. It writes nothing about a sequence whose trigger Keptn does
+// not know.
 func (c *commander) writeState(ctx context.Context, client *api.Client, keptnContext string) (state string, err error) {
 	sequence, err := client.Sequence(ctx, keptnContext)
 	if err != nil {

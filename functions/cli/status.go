@@ -196,7 +196,8 @@ func whyNotReady(ctx context.Context, clients Cluster, deployment *appsv1.Deploy
 	return "its readiness probe fails; see its log below"
 }
 
-// writeKeptn writes what Keptn says of the bridge. It returns false if Keptn does not hear from it.
+// writeKeptn writes what Keptn says of the bridge. It returns false if Keptn hears nothing from the
+// bridge.
 func (c *commander) writeKeptn(ctx context.Context) bool {
 	client, err := c.keptnClient()
 	if errors.Is(err, errNoKeptn) {

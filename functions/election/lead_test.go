@@ -56,7 +56,7 @@ func TestReplicaWorksOnlyWhileItIsElected(t *testing.T) {
 		go func() { done <- loops[0](ctx) }()
 		time.Sleep(10 * time.Second)
 		if _, err := handlers["/"](t.Context(), task.Event(keptn.Started, noon, keptn.Outcome{})); err == nil || looked.Load()+begun.Load() > 0 {
-			t.Errorf("it worked before it was elected: %v, %d looks", err, looked.Load())
+			t.Errorf("worked before the election: %v, %d looks", err, looked.Load())
 		}
 		close(elector.begin)
 		time.Sleep(10 * time.Second)

@@ -159,9 +159,8 @@ func (f *Fetcher) file(ctx context.Context, level files.Level, path string) ([]b
 	return content, err
 }
 
-// The modes of directories and files: the task's container may run as any user, root
-// without its capabilities among them, and is of the pod's group (fsGroup), to which they
-// belong.
+// The modes of directories and files. They belong to the pod's group (fsGroup). The task's container is in that
+// group, and may run as any user, even as root without capabilities.
 const (
 	directoryMode = 0o775
 	fileMode      = 0o664

@@ -23,7 +23,7 @@ const (
 )
 
 // fewLarge returns a handler that serves many small requests but only a few large ones at a time, up to largest
-// bytes each, so that memory is bounded. The others wait unread. If they wait for too long, they get 503.
+// bytes each, so that memory is bounded. The others wait unread, and get 503 after a while.
 func fewLarge(next http.Handler, largest int64, log *slog.Logger) http.Handler {
 	large, small := semaphore.NewWeighted(largeAtATime*largest), semaphore.NewWeighted(largeAtATime*largest)
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {

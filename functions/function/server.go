@@ -39,8 +39,8 @@ func listen(ctx context.Context, port int) (net.Listener, error) {
 	return listener, nil
 }
 
-// serve serves until the context ends, keeps serving for the drain delay, and waits for requests in flight. It
-// returns an error if it cannot serve, or if a request does not end in time.
+// serve serves until the context ends, keeps serving for the drain delay, and waits for requests in flight. Its
+// errors are a listener that fails, and a request that does not end in time.
 func serve(ctx context.Context, listener net.Listener, handler http.Handler, draining Draining, log *slog.Logger) error {
 	base := context.WithoutCancel(ctx)
 	server := &http.Server{

@@ -1,5 +1,5 @@
 // Package jobsource sends a completion event for each Job that finishes, is deleted or cannot start, and
-// resends it until the bridge says that Keptn has the run's result. It then marks the Jobs, which may
-// expire. Knative's ApiServerSource cannot replace it: it emits nothing for changes during its downtime, and
-// drops an event that it cannot send for 1.5 s.
+// resends it until the bridge says that Keptn has the run's result. Then the Jobs are marked and may
+// expire. Knative's ApiServerSource is no replacement: it emits nothing for changes during its downtime, and
+// drops an event after 1.5 s of failed attempts.
 package jobsource

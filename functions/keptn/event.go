@@ -258,8 +258,8 @@ func ParseEvent(seen event.Event) (Task, error) {
 // ErrTriggersNothing means that an event triggers no task and was not wrapped by Observed.
 var ErrTriggersNothing = errors.New("it triggers nothing")
 
-// ParseReceived parses an event that the bridge published for executors: a triggered event, or a wrapped one,
-// which it also returns unwrapped. Its errors are those of ParseTask, and ErrTriggersNothing.
+// ParseReceived parses an event that the bridge published for executors: a triggered event, or a wrapped one. It
+// also returns the triggered event. Its errors are those of ParseTask, and ErrTriggersNothing.
 func ParseReceived(received event.Event) (Task, event.Event, error) {
 	isObserved := received.Type() == ObservedType
 	if isObserved {

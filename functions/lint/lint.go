@@ -112,7 +112,7 @@ func contentOf(input io.Reader, path string, most int64) (content []byte, err er
 	return content, nil
 }
 
-// configurations returns all job/config.yaml below a directory, or in it if it is job itself.
+// configurations returns all job/config.yaml below a directory, or the one in the directory job itself.
 func configurations(directory string) (paths []string, err error) {
 	entries := 0
 	err = filepath.WalkDir(directory, func(path string, entry fs.DirEntry, err error) error {

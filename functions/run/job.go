@@ -332,9 +332,9 @@ func turns(plan []Planned) [][]Planned {
 	return turns
 }
 
-// add adds a Job to the step when its turn has come; nil is a missing Job. It returns true if the Jobs behind
-// it in its action must wait or will not run. The very first Job is never resumed: it was created running, so
-// others have suspended it.
+// add adds a Job to the step when its turn has come; nil is a missing Job. It returns true if later
+// Jobs of the action must wait or will not run. The very first Job is never resumed: it was created running, so
+// somebody else has suspended it.
 func (s *Step) add(planned Planned, job *batchv1.Job, isFirst bool) (isLast bool) {
 	if job == nil {
 		s.Missing = append(s.Missing, planned)

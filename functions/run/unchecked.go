@@ -32,8 +32,8 @@ func UncheckedOf(job *batchv1.Job) (unchecked Unchecked, err error) {
 	return unchecked, nil
 }
 
-// NotAllowed returns a message that an object is missing or forbidden, and the remedy. It does not reveal which
-// of the two is true. Label selects the allowed objects; it is empty if no selector is configured.
+// NotAllowed returns a message that an object is missing or forbidden, and the remedy. The message does not
+// reveal which of the two is true. Label selects the allowed objects, empty if no selector is configured.
 func NotAllowed(kind, resource, namespace, name, label string) string {
 	text := fmt.Sprintf("%s %s does not exist in namespace %q, or tasks may not use it", kind, name, namespace)
 	if label == "" {

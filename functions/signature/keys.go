@@ -177,7 +177,7 @@ func Make(ctx context.Context, client cluster.Client, namespace string) (Keys, e
 	return keys, nil
 }
 
-// makeOne returns a function's private key, and creates it if it is missing.
+// makeOne returns a function's private key, and creates a missing one.
 func makeOne(ctx context.Context, secrets cluster.Objects[*corev1.Secret, *corev1.SecretList], name Name) (ed25519.PrivateKey, error) {
 	secret, err := secrets.Get(ctx, SecretOf(name), metav1.GetOptions{})
 	if err != nil {

@@ -79,7 +79,7 @@ type Party struct {
 	Log     *slog.Logger
 }
 
-// version is the highest one of events that it reads, and that of events that it signs.
+// version is the version of signed events, and the highest one that is accepted.
 func (p *Party) version() int { return cmp.Or(p.Version, Version) }
 
 // Sign signs an event with all attributes except the trace context, which changes on the way. It returns

@@ -230,7 +230,7 @@ func Sent(ctx context.Context, outgoing event.Event) event.Event {
 	return outgoing
 }
 
-// SentWithin returns the span in which an event was sent, invalid if it is unknown.
+// SentWithin returns the span in which an event was sent, invalid if unknown.
 func SentWithin(ctx context.Context, received event.Event) trace.SpanContext {
 	within, _ := received.Extensions()[SentWithinExtension].(string)
 	traceparent, _ := received.Extensions()[keptn.TraceparentExtension].(string) // of an older function, or of others

@@ -16,8 +16,8 @@ import (
 )
 
 // Explain returns how a Job went so far, for a person who may read its namespace: from the same facts as the
-// finished event, but without logs, and not redacted. The failure of a Job that has not started is what it
-// waits for. Explain changes nothing. Its errors are those of the cluster.
+// finished event, but without logs, and not redacted. The failure of a Job that has not started is why
+// it waits. Explain changes nothing. Its errors are those of the cluster.
 func Explain(ctx context.Context, pods Pods, job *batchv1.Job, now time.Time) (protocol.Job, error) {
 	task, err := taskOf([]byte(job.Annotations[run.TaskAnnotation]))
 	if err != nil {

@@ -177,7 +177,7 @@ func TestSecretsAreRedacted(t *testing.T) {
 	}
 }
 
-// Also what an attempt before the last one wrote, which only the spans show.
+// Also the output of attempts before the last one, which only spans show.
 func TestEveryAttemptIsRedacted(t *testing.T) {
 	for _, isGone := range []bool{false, true} {
 		retried := failed("BackoffLimitExceeded", "Job has reached the specified backoff limit")

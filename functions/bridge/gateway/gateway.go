@@ -138,8 +138,8 @@ func (g *Gateway) grant(writer http.ResponseWriter, request *http.Request) {
 	_, _ = writer.Write([]byte(grant))
 }
 
-// identify returns the owner of the request's token. If it is unknown, it writes the response and returns
-// false.
+// identify returns the owner of the request's token. For an unknown owner, identify writes the response
+// and returns false.
 func (g *Gateway) identify(writer http.ResponseWriter, request *http.Request) (Identity, bool) {
 	asker, err := g.Reviewer.Review(request.Context(), bearer(request))
 	switch {

@@ -391,9 +391,9 @@ func TestGrantTellsThatARunHasBegun(t *testing.T) {
 		heard bool
 		want  string
 	}{
-		"nobody has answered":                     {count: current},
-		"Keptn has our started event":             {count: running, want: "true"},
-		"it was heard of, and Keptn knows it not": {count: current, heard: true, want: "true"},
+		"nobody has answered":                   {count: current},
+		"Keptn has our started event":           {count: running, want: "true"},
+		"an answer was heard, unknown to Keptn": {count: current, heard: true, want: "true"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			gateway := &Gateway{

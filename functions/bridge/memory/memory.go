@@ -21,7 +21,7 @@ type remembered[Value any] struct {
 }
 
 // Hold returns the value of a key, initially a zero value, for exclusive use until release is called. It waits
-// while another caller holds it, and returns an error if the context ends first.
+// for other holders, and returns an error if the context ends first.
 func (m *Memory[Value]) Hold(ctx context.Context, key string) (value *Value, release func(), err error) {
 	entry := m.of(key)
 	leave := func() {

@@ -176,7 +176,7 @@ func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 	cancel()
 	select {
 	case err := <-done:
-		t.Errorf("it ended before what was under way: %v", err)
+		t.Errorf("ended before the events under way: %v", err)
 	case <-time.After(50 * time.Millisecond):
 	}
 	close(release)

@@ -362,8 +362,8 @@ func (r *Reporter) send(ctx context.Context, answer protocol.Answer, counted int
 	return nil
 }
 
-// sendFitting sends an event within Keptn's size limit. If Keptn refuses it as too large, it sends
-// a smaller one.
+// sendFitting sends an event within Keptn's size limit. If Keptn refuses the event as too large,
+// a smaller one follows.
 func (r *Reporter) sendFitting(ctx context.Context, answer protocol.Answer, counted int, refusal string, now time.Time) error {
 	for {
 		limit := r.Limit.current()

@@ -717,7 +717,7 @@ func (a *archive) Published(context.Context, keptn.Task, keptn.Phase) (int, erro
 	return a.published, a.err
 }
 
-// A bridge sends again what its predecessor may have sent, if the archive lacks it, or after it is certainly lost.
+// A bridge resends an event of its predecessor if the archive lacks it, or after it is certainly lost.
 func TestArchiveDecidesWhatAnEarlierBridgeHasSent(t *testing.T) {
 	const long = 2 * time.Minute
 	tests := []struct {
@@ -805,7 +805,7 @@ func TestArchiveDecidesWhatARequestWithoutAnAnswerHasDone(t *testing.T) {
 	}
 }
 
-// Keptn handles its stream in order: what it lacks although it has counted a later event is lost.
+// Keptn handles its stream in order: if it has counted a later event and not this one, this one is lost.
 func TestLaterEventProvesThatAnEarlierOneIsLost(t *testing.T) {
 	for _, test := range []struct {
 		name string

@@ -113,7 +113,7 @@ func TestEveryLimitIsKept(t *testing.T) {
 			t.Fatalf("of %d bytes, of which %d are for all but the message, labels are there: %t", limit, bare, labels)
 		}
 		if limit == whole && size != whole {
-			t.Errorf("it was cut although it fits")
+			t.Errorf("cut although small enough")
 		}
 	}
 }

@@ -249,7 +249,7 @@ func TestAgeOfWhatWaits(t *testing.T) {
 	want("a run that is over does not wait", ages(0, 0)...)
 	recorder.Listed(of, open(young))
 	recorder.Waits(young, true)
-	want("nor is it waited for when it is listed again, since others are at it", ages(0, 0)...)
+	want("nor is it waited for when listed again, since others handle it", ages(0, 0)...)
 	recorder.Listed(of, nil)
 	recorder.Listed(of, open(young))
 	recorder.Waits(young, true)

@@ -481,7 +481,7 @@ func TestSequenceOfATask(t *testing.T) {
 			}
 			task.Stage = "prod"
 			if ended, err := client.SequenceEndedAt(t.Context(), task); err == nil {
-				t.Errorf("it ended at %s, though it runs", ended)
+				t.Errorf("a running sequence has the end time %s", ended)
 			}
 		})
 	}

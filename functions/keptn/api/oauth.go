@@ -21,13 +21,13 @@ type OAuth struct {
 	// ClientSecret returns the current secret of the client.
 	ClientSecret func() string
 	Scopes       []string
-	// TokenURL is the provider's token endpoint. If it is empty, it is read from the provider's metadata at
+	// TokenURL is the provider's token endpoint. If empty, it is read from the provider's metadata at
 	// DiscoveryURL (OpenID Connect Discovery 1.0, section 4; RFC 8414).
 	TokenURL, DiscoveryURL string
 }
 
-// Transport returns a transport that adds a token to each request. It fetches tokens with client, when they are
-// needed, expire, or Keptn refuses them.
+// Transport returns a transport that adds a token to each request. Client fetches a token before the first
+// request, and when the last one has expired or is refused by Keptn.
 func (o OAuth) Transport(base http.RoundTripper, client *http.Client) http.RoundTripper {
 	return &oauthTransport{OAuth: o, base: base, client: client}
 }

@@ -181,8 +181,8 @@ func (r *Redactor) member(text string) (redacted string, names []string) {
 	return redacted, names
 }
 
-// Value redacts all texts and numbers of a JSON value. It calls changed with the path of each that
-// it changes, and the keys whose values that had.
+// Value redacts all texts and numbers of a JSON value. For each change, it calls changed with the
+// path and with the keys whose values were redacted.
 func (r *Redactor) Value(path string, value any, changed func(path string, keys []string)) any {
 	switch value := value.(type) {
 	case string:
