@@ -135,13 +135,7 @@ func (b *bench) latencies(ctx context.Context, count int, state state) (err erro
 		total += each(name)
 	}
 	b.report.add("API requests per task, in all", "1", "", total)
-	// By now, the batch with the first spans has reached Jaeger.
-	spans, err := b.installed.Trace(ctx, console.TraceID(contexts[0]))
-	if err != nil {
-		return err
-	}
-	b.report.add("spans per task", "1", "", float64(len(spans)))
-	return nil
+	return b.spans(ctx, contexts)
 }
 
 func functions() []string { return []string{"bridge", "executor", "jobsource", "watcher"} }

@@ -68,23 +68,39 @@ func (p processor) byProgram(earlier processor) map[string]float64 {
 	return programs
 }
 
-// since returns the usage of the top programs since an earlier reading, and the sum of the others.
+// owners are the programs of each owner, by the first letters that Linux keeps of a name. The rest are the machine's and the tasks' own.
+func owners() map[string][]string {
+	return map[string][]string{
+		"the service": append(functions(), "fetcher", "jes"),
+		"Knative":     {"activator", "autoscaler", "channel_control", "channel_dispatc", "controller", "filter", "ingress", "mtchannel_broke", "queue", "webhook"},
+		"Kubernetes": {
+			"containerd", "containerd-shim", "coredns", "etcd", "kube-apiserver", "kube-controller", "kube-proxy", "kube-router", "kube-scheduler", "kubelet",
+			"pause", "runc", "traefik",
+		},
+		"the test equipment": {"cluster", "go", "jaeger", "keptn", "nats-server", "perf", "registry"},
+	}
+}
+
+// since returns the usage of the top programs since an earlier reading, the sum of the others, and the sums of each owner.
 func (p processor) since(earlier processor) map[string]float64 {
 	programs, all := p.byProgram(earlier), 0.0
 	for _, seconds := range programs {
 		all += seconds
 	}
-	const least = 0.03 // of all
-	others := 0.0
-	for name, seconds := range programs {
-		if seconds < least*all {
-			others += seconds
-			delete(programs, name)
+	used := map[string]float64{"all": all}
+	for owner, names := range owners() {
+		for _, name := range names {
+			used["all of "+owner] += programs[name]
 		}
 	}
-	programs["others"] = others
-	programs["all"] = all
-	return programs
+	const least = 0.03 // of all
+	for name, seconds := range programs {
+		if seconds < least*all {
+			name = "others"
+		}
+		used[name] += seconds
+	}
+	return used
 }
 
 // cgroup is the usage of a pod or container: current and peak memory in bytes, as the kernel counts it against

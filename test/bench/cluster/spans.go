@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/job-executor/job-executor/functions/cli/jaeger"
+	"github.com/job-executor/job-executor/test/console"
+)
+
+// spans reports for each span of a warm task when it begins, counted from the trace's first span, and how long it takes.
+func (b *bench) spans(ctx context.Context, contexts []string) error {
+	var names []string // as the first trace has them
+	begins, takes := map[string][]float64{}, map[string][]float64{}
+	count := 0
+	for _, keptnContext := range contexts {
+		var spans []console.Span
+		err := console.Eventually(ctx, stepLimit, func(ctx context.Context) (err error) {
+			spans, err = b.installed.Trace(ctx, console.TraceID(keptnContext))
+			if err == nil && !console.HasEnded(spans) {
+				err = fmt.Errorf("the trace of context %s has only %d spans", keptnContext, len(spans))
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		count = len(spans)
+		for _, span := range jaeger.OfOurs(spans) {
+			name := strings.TrimPrefix(span.Service, jaeger.ServicePrefix) + ": " + span.Name
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+			const millisecond = 1000 // microseconds
+			begins[name] = append(begins[name], float64(span.Start.Sub(spans[0].Start).Microseconds())/millisecond)
+			takes[name] = append(takes[name], float64(span.Duration.Microseconds())/millisecond)
+		}
+	}
+	for _, name := range names {
+		b.report.add("warm task, "+name+", begins after", "ms", "", begins[name]...)
+		b.report.add("warm task, "+name+", takes", "ms", "", takes[name]...)
+	}
+	b.report.add("spans per task", "1", "", float64(count))
+	return nil
+}
