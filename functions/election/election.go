@@ -24,12 +24,12 @@ import (
 const (
 	// leaseDuration is when another replica replaces a leader that no longer renews the Lease but still exists;
 	// that leader stops itself at the renewDeadline. It is longer than the restart of an API server. A leader
-	// whose pod is gone is replaced within a few seconds.
+	// whose pod is gone is replaced within ten seconds.
 	leaseDuration = 60 * time.Second
 	renewDeadline = 50 * time.Second
-	// retryPeriod is the interval of the elector, client-go's default. It bounds how long a replica works after
-	// it lost the Lease.
-	retryPeriod = 2 * time.Second
+	// retryPeriod is the interval of the elector. Renewing the Lease is most of an idle replica's work. The period
+	// bounds how long a replica works after it lost the Lease.
+	retryPeriod = 4 * time.Second
 	// releaseTimeout bounds the end of a term.
 	releaseTimeout = 5 * time.Second
 	// gonePeriod is the interval of checks whether the holder's pod is gone.
