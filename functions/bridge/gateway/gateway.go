@@ -21,6 +21,7 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/keptn/api"
 	"github.com/job-executor/job-executor/functions/run"
+	"github.com/job-executor/job-executor/functions/signature"
 )
 
 // Resources reads the files of Keptn's projects, as api.Client does.
@@ -46,7 +47,8 @@ type Gateway struct {
 	Reviewer Reviewer
 	// Cancelled is called for a task whose sequence was aborted before its run began, because no answer says that it ended.
 	Cancelled func(ctx context.Context, task keptn.Task)
-	// Verify returns the part of an event that the bridge has signed, or an error.
+	// Verify returns the part of an event that the bridge has signed, signature.ErrUnproven if it has signed nothing, and any other
+	// error if that cannot be verified yet.
 	Verify func(received event.Event) (event.Event, error)
 	Grants *Grants
 	// Subjects are the users that may ask for grants.
@@ -99,8 +101,12 @@ func (g *Gateway) grant(writer http.ResponseWriter, request *http.Request) {
 		return
 	}
 	verified, err := g.Verify(*received)
-	if err != nil {
+	if errors.Is(err, signature.ErrUnproven) {
 		http.Error(writer, err.Error(), http.StatusUnauthorized)
+		return
+	}
+	if err != nil {
+		http.Error(writer, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	asker, ok := g.identify(writer, request)

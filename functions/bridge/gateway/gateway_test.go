@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -22,6 +21,7 @@ import (
 	"github.com/job-executor/job-executor/functions/files"
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/keptn/api"
+	"github.com/job-executor/job-executor/functions/signature"
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
@@ -65,8 +65,11 @@ var identities = reviewer{
 
 // signedBy accepts events with the attribute as if they were signed.
 func signedBy(received event.Event) (event.Event, error) {
-	if received.Extensions()["signed"] == nil {
-		return event.Event{}, errors.New("it is not signed")
+	switch received.Extensions()["signed"] {
+	case nil:
+		return event.Event{}, signature.ErrUnproven
+	case "by a later release":
+		return event.Event{}, signature.ErrNewer
 	}
 	return received, nil
 }
@@ -153,7 +156,15 @@ func TestGateway(t *testing.T) {
 			bearer: "executor's",
 			count:  current,
 			status: 401,
-			body:   "it is not signed\n",
+			body:   signature.ErrUnproven.Error() + "\n",
+		},
+		{
+			name:   "an event of a later release is asked for again",
+			asking: func(request *http.Request) { request.Header.Set("Ce-Signed", "by a later release") },
+			bearer: "executor's",
+			count:  current,
+			status: 503,
+			body:   signature.ErrNewer.Error() + "\n",
 		},
 		{
 			name:   "a grant needs an event of a task",
