@@ -24,6 +24,7 @@ func brokerIs(classes ...string) bool { return slices.Contains(classes, os.Geten
 // delivers them without the bridge's help.
 func TestKnativeIsKilledWithEventsUnderWay(t *testing.T) {
 	installed := connect(t)
+	setStartDeadline(t, installed, chaosLimit)
 	const sequences, begun = 200, 20
 	before := republished(t, installed)
 	projects, keptnContexts := make([]string, sequences), make([]string, sequences)
@@ -60,8 +61,10 @@ actions:
 		DeleteCollection(t.Context(), metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}, metav1.ListOptions{}))
 	must(t, installed.Kill(t.Context(), "eventing.knative.dev/broker")) // RabbitMQ's Broker is in this namespace
 	killed := time.Now()
+	limit, cancel := context.WithTimeout(t.Context(), chaosLimit)
+	defer cancel()
 	for index, project := range projects {
-		succeeds(t, installed, project, keptnContexts[index])
+		succeedsWithin(limit, t, installed, project, keptnContexts[index])
 	}
 	again := republished(t, installed) - before
 	t.Logf("the last task ended %s after Knative Eventing was killed; %d triggered events were published again", time.Since(killed).Round(time.Second), again)

@@ -200,7 +200,14 @@ func finishes(ctx context.Context, installed *system.Installation, project, kept
 // succeeds waits until a sequence of one test has succeeded, and returns our events.
 func succeeds(t *testing.T, installed *system.Installation, project, keptnContext string) []console.Event {
 	t.Helper()
-	stageState, events := end(t, installed, project, keptnContext)
+	ctx, cancel := context.WithTimeout(t.Context(), runLimit)
+	defer cancel()
+	return succeedsWithin(ctx, t, installed, project, keptnContext)
+}
+
+func succeedsWithin(ctx context.Context, t *testing.T, installed *system.Installation, project, keptnContext string) []console.Event {
+	t.Helper()
+	stageState, events := endWithin(ctx, t, installed, project, keptnContext)
 	compare(t, "stage", "succeeded", stageState)
 	compare(t, "events", []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}, summaries(events))
 	return events
