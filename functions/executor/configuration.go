@@ -39,7 +39,8 @@ func New(configuration Configuration, dependencies Dependencies) function.Progra
 		}},
 		Jobs: configuration.Jobs(dependencies.Kubernetes),
 		Cluster: &RememberingCluster{
-			Cluster: &KubernetesCluster{Client: dependencies.Kubernetes}, Allowed: configuration.MayBeNamed, Now: dependencies.Now,
+			Cluster: &KubernetesCluster{Client: dependencies.Kubernetes},
+			Allowed: configuration.MayBeNamed, Listed: configuration.ListsAccount, Now: dependencies.Now,
 		},
 		Configuration: configuration,
 		Tracer:        signals.Tracers.Tracer("executor"), Now: dependencies.Now, Log: signals.Log,

@@ -26,7 +26,9 @@ type RememberingCluster struct {
 	plan.Cluster
 	// Allowed reports whether an object may be remembered, by name and labels.
 	Allowed func(name string, labels map[string]string) bool
-	Now     func() time.Time
+	// Listed reports whether a service account is allowed by its name.
+	Listed func(account string) bool
+	Now    func() time.Time
 
 	mutex sync.Mutex
 	known map[objectKey]known
@@ -47,7 +49,7 @@ func (r *RememberingCluster) Secret(ctx context.Context, namespace, name string)
 // ServiceAccount implements plan.Cluster.
 func (r *RememberingCluster) ServiceAccount(ctx context.Context, namespace, name string) (*plan.Object, error) {
 	lifetime := rememberedFor
-	if r.Allowed(name, nil) {
+	if r.Listed(name) {
 		lifetime = listedFor
 	}
 	return r.recall(ctx, objectKey{"ServiceAccount", namespace, name}, lifetime, r.Cluster.ServiceAccount)

@@ -42,8 +42,12 @@ func (c *counting) ServiceAccount(_ context.Context, namespace, name string) (*p
 func TestWhatTasksNameIsReadOnceInAFewSeconds(t *testing.T) {
 	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 	asked := &counting{}
-	isAllowed := func(name string, labels map[string]string) bool { return name == "listed" || labels != nil }
-	cluster := &RememberingCluster{Cluster: asked, Allowed: isAllowed, Now: func() time.Time { return now }}
+	cluster := &RememberingCluster{
+		Cluster: asked,
+		Allowed: func(string, map[string]string) bool { return true },
+		Listed:  func(account string) bool { return account == "listed" },
+		Now:     func() time.Time { return now },
+	}
 	read := func(kind func(context.Context, string, string) (*plan.Object, error), namespace, name string) *plan.Object {
 		object, err := kind(t.Context(), namespace, name)
 		if !errors.Is(err, asked.err) {

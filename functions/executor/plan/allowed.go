@@ -82,6 +82,12 @@ func (r Rules) accounts() []string {
 	return append(slices.Clone(r.AllowedServiceAccounts), r.ServiceAccount, defaultAccount)
 }
 
+// ListsAccount reports whether tasks may use a service account because of its name, whatever its labels.
+func (r Rules) ListsAccount(name string) bool {
+	listed, err := allowlist.Name(r.accounts(), name)
+	return err == nil && listed
+}
+
 // MayBeNamed reports whether tasks may reference a Secret or service account with a name and labels.
 func (r Rules) MayBeNamed(name string, labels map[string]string) bool {
 	listed, err := allowlist.Name(append(r.accounts(), r.AllowedSecrets...), name)

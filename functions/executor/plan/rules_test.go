@@ -75,3 +75,19 @@ func TestRulesAreReadFromTheEnvironment(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A label can be removed, and a pattern of Secrets says nothing about accounts.
+func TestAccountsAreListedByTheirOwnSettingsOnly(t *testing.T) {
+	rules, err := function.Configure[Rules](map[string]string{
+		"JOB_NAMESPACES": "jobs", "FETCHER_IMAGE": "f", "BRIDGE_URL": "u", "JOB_SERVICE_ACCOUNT": "job",
+		"ALLOWED_SERVICE_ACCOUNTS": "deploy*", "ALLOWED_SECRETS": "*", "ALLOWED_LABEL": "!forbidden",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for account, want := range map[string]bool{"job": true, "default": true, "deployer": true, "other": false} {
+		if got := rules.ListsAccount(account); got != want {
+			t.Errorf("%s: %t", account, got)
+		}
+	}
+}
