@@ -26,7 +26,7 @@ func TestKnativeIsKilledWithEventsUnderWay(t *testing.T) {
 	installed := connect(t)
 	setStartDeadline(t, installed, chaosLimit)
 	const begun = 20
-	sequences := 60
+	sequences := 60                            // a node takes seven minutes to start 200 pods
 	isDurable := brokerIs("natss", "rabbitmq") // it keeps events on disk
 	if isDurable {
 		sequences = 200

@@ -36,6 +36,9 @@ func (f figure) quantile(share float64) float64 {
 
 func (f figure) median() float64 { return f.quantile(0.5) }
 
+// inMilliseconds returns a duration for a figure in ms, in steps of a microsecond.
+func inMilliseconds(took time.Duration) float64 { return float64(took.Microseconds()) / 1000 }
+
 // report is a run of the benchmark.
 type report struct {
 	Date    time.Time `json:"date"`

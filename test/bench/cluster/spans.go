@@ -10,9 +10,9 @@ import (
 	"github.com/job-executor/job-executor/test/console"
 )
 
-// spans reports for each span of a warm task when it begins, counted from the trace's first span, and how long it takes.
+// spans reports for each span of a warm task when it begins, counted from the trace's root, and how long it takes.
 func (b *bench) spans(ctx context.Context, contexts []string) error {
-	var names []string // as the first trace has them
+	var names []string // in the order of their first spans
 	begins, takes := map[string][]float64{}, map[string][]float64{}
 	count := 0
 	for _, keptnContext := range contexts {
@@ -29,13 +29,15 @@ func (b *bench) spans(ctx context.Context, contexts []string) error {
 		}
 		count = len(spans)
 		for _, span := range jaeger.OfOurs(spans) {
+			if span.ParentID == "" {
+				continue // its name has the project, which is another one in each run
+			}
 			name := strings.TrimPrefix(span.Service, jaeger.ServicePrefix) + ": " + span.Name
 			if !slices.Contains(names, name) {
 				names = append(names, name)
 			}
-			const millisecond = 1000 // microseconds
-			begins[name] = append(begins[name], float64(span.Start.Sub(spans[0].Start).Microseconds())/millisecond)
-			takes[name] = append(takes[name], float64(span.Duration.Microseconds())/millisecond)
+			begins[name] = append(begins[name], inMilliseconds(span.Start.Sub(spans[0].Start)))
+			takes[name] = append(takes[name], inMilliseconds(span.Duration))
 		}
 	}
 	for _, name := range names {

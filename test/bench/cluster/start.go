@@ -49,7 +49,7 @@ func (b *bench) starts(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			took = append(took, float64(one.Microseconds())/1000)
+			took = append(took, inMilliseconds(one))
 		}
 		b.report.add("start of "+name+"'s process to ready", "ms", "", took...)
 	}

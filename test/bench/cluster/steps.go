@@ -159,8 +159,7 @@ func (b *bench) hello(ctx context.Context) (float64, error) {
 	if err := (&function.Sender{URL: b.broker, HTTP: http.DefaultClient}).Send(ctx, sent); err != nil {
 		return 0, err
 	}
-	took := time.Since(began)
-	return float64(took.Microseconds()) / 1000, nil
+	return inMilliseconds(time.Since(began)), nil
 }
 
 func (b *bench) awaitZero(ctx context.Context) error {

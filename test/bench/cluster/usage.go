@@ -68,16 +68,17 @@ func (p processor) byProgram(earlier processor) map[string]float64 {
 	return programs
 }
 
-// owners are the programs of each owner, by the first letters that Linux keeps of a name. The rest are the machine's and the tasks' own.
+// owners returns the programs of each owner, by the first 15 letters of their names, which Linux keeps. All others are the machine's and
+// the tasks' own.
 func owners() map[string][]string {
 	return map[string][]string{
 		"the service": append(functions(), "fetcher", "jes"),
 		"Knative":     {"activator", "autoscaler", "channel_control", "channel_dispatc", "controller", "filter", "ingress", "mtchannel_broke", "queue", "webhook"},
 		"Kubernetes": {
 			"containerd", "containerd-shim", "coredns", "etcd", "kube-apiserver", "kube-controller", "kube-proxy", "kube-router", "kube-scheduler", "kubelet",
-			"pause", "runc", "traefik",
+			"pause", "runc", "runc:[2:INIT]", "traefik",
 		},
-		"the test equipment": {"cluster", "go", "jaeger", "keptn", "nats-server", "perf", "registry"},
+		"the test equipment": {"cluster", "go", "jaeger", "keptn", "nats-server", "registry"},
 	}
 }
 

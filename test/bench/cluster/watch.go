@@ -72,7 +72,7 @@ func (m *moments) await(ctx context.Context, limit time.Duration, keptnContexts 
 // milliseconds are the times between two moments of each sequence.
 func (m *moments) milliseconds(keptnContexts []string, from, to string) (values []float64) {
 	for _, keptnContext := range keptnContexts {
-		values = append(values, float64(m.at(keptnContext, to).Sub(m.at(keptnContext, from)).Microseconds())/1000)
+		values = append(values, inMilliseconds(m.at(keptnContext, to).Sub(m.at(keptnContext, from))))
 	}
 	return values
 }
