@@ -47,8 +47,8 @@ type Gateway struct {
 	Reviewer Reviewer
 	// Cancelled is called for a task whose sequence was aborted before its run began, because no answer says that it ended.
 	Cancelled func(ctx context.Context, task keptn.Task)
-	// Verify returns the part of an event that the bridge has signed, signature.ErrUnproven if it has signed nothing, and any other
-	// error if that cannot be verified yet.
+	// Verify returns the part of an event that the bridge has signed, signature.ErrUnproven if the signature is missing or invalid, and
+	// another error if it cannot be verified yet.
 	Verify func(received event.Event) (event.Event, error)
 	Grants *Grants
 	// Subjects are the users that may ask for grants.
