@@ -288,7 +288,7 @@ func TestWhatHappensToTheLeaseIsLogged(t *testing.T) {
 				}()
 				time.Sleep(100 * time.Millisecond)
 				fails.Store("")
-				time.Sleep(5 * time.Second)
+				time.Sleep(takeover) // the elector's next attempt
 				fails.Store(test.failsLast)
 				cancel()
 				if err := <-done; err != nil {
