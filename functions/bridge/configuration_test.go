@@ -19,7 +19,7 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn/api"
 )
 
-// settable are the values that settings of a kind are given here.
+// settable has a valid value for each kind of setting.
 var settable = map[reflect.Type]struct {
 	text  string
 	value any

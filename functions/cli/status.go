@@ -122,7 +122,7 @@ func partsOf(ctx context.Context, clients Cluster, namespace string) ([]part, er
 			}
 			parts = append(parts, p)
 		}
-		// Many Triggers that are ready say no more than one.
+		// One line stands for all Triggers if they are ready.
 		if count := len(parts) - first; kind.name == "Trigger" && count > 1 && !slices.ContainsFunc(parts[first:], func(p part) bool { return !p.isReady }) {
 			parts = append(parts[:first], part{kind: kind.name, name: fmt.Sprintf("all %d", count), isReady: true})
 		}

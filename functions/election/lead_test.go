@@ -32,8 +32,7 @@ func (l *leading) Run(ctx context.Context, lead func(context.Context) error) err
 	}
 }
 
-// While another replica is elected, no loop runs and nothing is handled; once this one is, everything is; and no longer
-// when its time is over.
+// Loops and handlers work only while this replica is elected.
 func TestReplicaWorksOnlyWhileItIsElected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		elector := &leading{begin: make(chan struct{})}

@@ -45,9 +45,9 @@ const (
 	privileged   = "privileged"
 )
 
-// RefusesPod returns why pod security does not allow a pod, by a dry run of its creation. Other refusals, such
-// as a quota, may be over when the pod is created, and are ignored. A privileged container needs a namespace
-// whose label allows it: without a label, perhaps nobody has thought about it.
+// RefusesPod returns why pod security does not allow a pod, by a dry run of its creation. Other refusals, such as a
+// quota, may be over when the pod is created, and are ignored. A privileged container needs a namespace whose label
+// allows it: a missing label may be an oversight.
 func (k *KubernetesCluster) RefusesPod(ctx context.Context, namespace string, spec *corev1.PodSpec) (string, error) {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "dry-run-"}, Spec: *spec}
 	_, err := k.Client.Pods(namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})

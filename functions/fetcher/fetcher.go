@@ -206,7 +206,7 @@ func makeDirectory(root *os.Root, name string) error {
 	return root.Chmod(name, directoryMode)
 }
 
-// patiently asks the bridge, and again while it is not there or Keptn is not.
+// patiently calls the bridge, and retries while the bridge or Keptn is unavailable.
 func patiently[Answer any](ctx context.Context, log *slog.Logger, ask func(context.Context) (Answer, error)) (Answer, error) {
 	return function.Retry(ctx, log, func(ctx context.Context) (Answer, error) {
 		answer, err := ask(ctx)

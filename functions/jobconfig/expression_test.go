@@ -82,7 +82,7 @@ func TestPathsThatCouldSelectTooMuchAreRefused(t *testing.T) {
 	}
 }
 
-// FuzzPath finds paths that end the process or do not end, and such as are taken but cannot be looked up.
+// FuzzPath finds paths that panic or do not terminate, and accepted paths that cannot be looked up.
 func FuzzPath(f *testing.F) {
 	event := map[string]any{"data": map[string]any{"list": []any{map[string]any{"kind": "x"}, []any{[]any{1.0}}}, "name": "n"}}
 	for _, path := range []string{"$.data.name", "$..kind", "$.data.list[?(@.kind=='x')]", "$.data['list'][0,1]", `$["data"]`, "$.data.list[0:2:1]"} {

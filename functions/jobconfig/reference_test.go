@@ -12,7 +12,7 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// The reference in README.md comes from the table by which files are parsed. With -update, the test writes it.
+// The reference in README.md is generated from the parser's table. With -update, the test writes it.
 func TestReferenceIsThatOfTheTable(t *testing.T) {
 	const begin, end = "<!-- reference: begin -->\n", "<!-- reference: end -->\n"
 	content, err := os.ReadFile("README.md")

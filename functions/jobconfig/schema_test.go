@@ -124,7 +124,7 @@ var values = []string{
 	"[{key: a, operator: is}]", "[{key: 1, operator: Exists}]", "{matchLabels: {a: b}}", "{matchLabels: {a: 1}}",
 }
 
-// beyond returns the rules of the parser that a schema cannot express and that a file breaks.
+// beyond returns the rules of the parser that a file breaks and no schema can express.
 func beyond(file string, parser Mistakes) string {
 	said := fmt.Sprint(parser)
 	switch {

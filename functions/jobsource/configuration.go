@@ -27,7 +27,7 @@ type Configuration struct {
 	// SendTimeout bounds one delivery: a Broker over the in-memory channel
 	// answers only after the watcher and the bridge did.
 	SendTimeout time.Duration `env:"SEND_TIMEOUT" envDefault:"3m"`
-	// ActiveInterval is the time between two times that active runs are named.
+	// ActiveInterval is the time between two announcements of active runs.
 	ActiveInterval time.Duration `env:"ACTIVE_INTERVAL" envDefault:"1m"`
 }
 

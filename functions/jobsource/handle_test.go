@@ -246,10 +246,10 @@ func TestRunIsLookedAtAgainWhenItWantsTo(t *testing.T) {
 	}
 }
 
-// At the start, and then again and again.
+// Announcements begin at the start, and are repeated.
 func TestActiveRunsAreNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		broker := &broker{refuse: 2} // the first time it is away
+		broker := &broker{refuse: 2} // the first attempts fail
 		source := newSource(broker, &marker{})
 		began := time.Now()
 		source.Now = func() time.Time { return noon.Add(time.Since(began)) }
@@ -277,7 +277,7 @@ func TestActiveRunsAreNamed(t *testing.T) {
 			want = append(want, fmt.Sprintf("%s-active-%d", named.run, noon.Add(named.after).Unix()))
 		}
 		slices.Sort(want)
-		slices.Sort(broker.taken) // those of a round are named at the same time
+		slices.Sort(broker.taken) // one round announces all of them at the same time
 		if difference := cmp.Diff(want, broker.taken); difference != "" {
 			t.Errorf("(-want +got):\n%s", difference)
 		}

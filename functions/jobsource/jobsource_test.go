@@ -307,8 +307,7 @@ func TestJobsAreListedInPagesOnly(t *testing.T) {
 	}
 }
 
-// A completion is sent once, whatever changes besides, and again ever more seldom
-// until its run is reported.
+// Changes of the Jobs do not repeat a completion. It is resent with growing pauses until its run is reported.
 func TestCompletionIsRepeatedUntilItIsReported(t *testing.T) {
 	broker := &broker{}
 	source := newSource(broker, &marker{})

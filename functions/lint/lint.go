@@ -92,7 +92,7 @@ const (
 	maxEventBytes = 4 << 20
 )
 
-// contentOf returns the content of a file of at most most bytes.
+// contentOf returns the content of a file, up to a number of bytes.
 func contentOf(input io.Reader, path string, most int64) (content []byte, err error) {
 	if path != stdin {
 		file, err := os.Open(path) //nolint:gosec // the user's file

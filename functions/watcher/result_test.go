@@ -14,7 +14,7 @@ import (
 	"github.com/job-executor/job-executor/functions/run"
 )
 
-// said is a task's container that wrote something to /dev/termination-log.
+// said is a container that wrote something to /dev/termination-log.
 func said(message string, code int32) corev1.ContainerStatus {
 	status := exited("task", code)
 	status.State.Terminated.Message = message
@@ -27,7 +27,7 @@ func TestTaskSaysItsResult(t *testing.T) {
 		name     string
 		messages []string
 		code     int32
-		// want is the data but for project, stage, service and test.
+		// want is the data without project, stage, service and test.
 		want string
 		test string
 	}{

@@ -793,7 +793,7 @@ func TestLogsShareOneDeadline(t *testing.T) {
 	})
 }
 
-// Actions are apart from each other, and silent ones beside others have no say.
+// Actions are independent of each other, and silent ones do not affect the result.
 func TestActionsOfARunAreToldTogether(t *testing.T) {
 	const plan = `[{"namespace":"jobs","name":"one","task":"First"},` +
 		`{"namespace":"jobs","name":"two","task":"Second","action":1,"reports":true},{"namespace":"jobs","name":"three","task":"Third","action":2,"reports":true}]`

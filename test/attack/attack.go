@@ -32,7 +32,7 @@ const (
 
 // forged returns an unsigned event for the Broker or a function.
 func forged(name, url, eventType string, data any, attributes map[string]string) Request {
-	content, _ := json.Marshal(data) // of strings, and of what was JSON
+	content, _ := json.Marshal(data) // of strings and raw JSON
 	header := map[string]string{
 		"Content-Type": "application/json", "Ce-Specversion": "1.0", "Ce-Type": eventType, "Ce-Source": keptn.Source,
 		"Ce-Id": "forged-" + strings.ReplaceAll(name, " ", "-"),
@@ -91,7 +91,7 @@ func On(task keptn.Task, job *batchv1.Job) []Request {
 	}
 }
 
-// Do makes the request, and returns the status of the response.
+// Do makes the request and returns the status of the response.
 func (r Request) Do(client *http.Client) (int, error) {
 	method := http.MethodGet
 	if r.Body != "" {

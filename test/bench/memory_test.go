@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// limitOf reads from a manifest how much memory a function may have, and its GOMEMLIMIT.
+// limitOf returns the memory limit and the GOMEMLIMIT of a function's manifest.
 func limitOf(t *testing.T, manifest string) (bytes int64, goLimit string) {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join("../../config", manifest))
@@ -52,7 +52,7 @@ func anonymous(t *testing.T, pid int) int64 {
 	return kilobytes << 10
 }
 
-// TestMemoryIsEnough gives each function much at once.
+// TestMemoryIsEnough puts each function under a heavy load.
 func TestMemoryIsEnough(t *testing.T) {
 	tests := []struct {
 		name, program, manifest string

@@ -36,15 +36,16 @@ const (
 	// tasksVariable sets the number of tasks.
 	tasksVariable = "TASKS"
 	fewTasks      = 1000
-	// tasksOfAProject is how many there are of each project: a month has a million tasks of 10,000 projects.
+	// tasksOfAProject is the number of tasks of each project: a month has a million tasks of 10,000 projects.
 	tasksOfAProject = 100
-	// taskInterval is the time between the triggers of two tasks, and runTime is how long each runs.
+	// taskInterval is the time between two triggered tasks, and runTime is how long each one runs.
 	taskInterval = 30 * 24 * time.Hour / 1_000_000
 	runTime      = time.Minute
-	// remembered is how long Keptn knows a sequence that has ended, and restTime is longer than the bridge knows its tasks (memory).
+	// remembered is how long Keptn knows an ended sequence. restTime is longer than the bridge remembers its tasks
+	// (package memory).
 	remembered = time.Hour
 	restTime   = 65 * time.Minute
-	// maxLeftBytes is what may be left of a task: none of its ids and names would fit.
+	// maxLeftBytes bounds the memory that a task leaves behind. No id or name fits into it.
 	maxLeftBytes = 32
 )
 
@@ -64,7 +65,7 @@ func TestTasksLeaveNothingInTheBridge(t *testing.T) {
 		defer cancel()
 		month := startMonth(ctx, t, keys)
 		month.projects = max(tasks/tasksOfAProject, 1)
-		month.trigger(t, int(restTime/taskInterval)) // fills tables, which never shrink
+		month.trigger(t, int(restTime/taskInterval)) // the tables of the bridge grow once and never shrink
 		month.trigger(t, 1)
 		before := heap()
 		began := time.Now()
@@ -86,12 +87,13 @@ func TestTasksLeaveNothingInTheBridge(t *testing.T) {
 func heap() uint64 {
 	var read runtime.MemStats
 	runtime.GC()
-	runtime.GC() // the first one leaves the victims of pools
+	runtime.GC() // the first one only empties pools
 	runtime.ReadMemStats(&read)
 	return read.HeapAlloc
 }
 
-// month is a bridge, a Keptn whose sequences have one task each, and a Broker with functions that pass each task.
+// month is a bridge with its neighbours: a Keptn whose sequences have one task each, and a Broker with functions
+// that let each task pass.
 type month struct {
 	ctx               context.Context
 	bridge            function.Handler
@@ -100,7 +102,7 @@ type month struct {
 	projects          int
 
 	mutex sync.Mutex
-	// sequences are those that Keptn knows, by their contexts, and open is how many of them have not ended.
+	// sequences are the sequences that Keptn knows, by context, and open is the number of running ones.
 	sequences map[string]*sequenceOfOne
 	open      int
 }
@@ -126,7 +128,7 @@ func startMonth(ctx context.Context, t *testing.T, keys string) *month {
 		t.Fatal(err)
 	}
 	signals := telemetry.To("bridge", slog.DiscardHandler)
-	signals.IsTraced = true // the bridge remembers more for spans
+	signals.IsTraced = true // spans need more of the bridge's memory
 	err = signals.Measure("bridge", []telemetry.ReaderFunc{func() (sdkmetric.Reader, error) { return sdkmetric.NewManualReader(), nil }})
 	if err != nil {
 		t.Fatal(err)
@@ -157,8 +159,8 @@ func startMonth(ctx context.Context, t *testing.T, keys string) *month {
 
 const monthType = "sh.keptn.event.deployment.triggered"
 
-// trigger triggers tasks one after the other, waits until all have ended and everything temporary has gone, and returns the most
-// memory that was used meanwhile.
+// trigger triggers tasks one after the other, and waits until all have ended and the bridge has forgotten them. It
+// returns the peak of used memory.
 func (m *month) trigger(t *testing.T, tasks int) (busiest uint64) {
 	t.Helper()
 	for index := range tasks {
@@ -173,7 +175,7 @@ func (m *month) trigger(t *testing.T, tasks int) (busiest uint64) {
 		m.open++
 		m.mutex.Unlock()
 		time.Sleep(taskInterval)
-		if index%max(tasks/10, 1) == tasks/20 { //nolint:mnd // ten looks, within each tenth
+		if index%max(tasks/10, 1) == tasks/20 { //nolint:mnd // ten readings, spread over each tenth
 			busiest = max(busiest, heap())
 		}
 	}
@@ -186,7 +188,7 @@ func (m *month) trigger(t *testing.T, tasks int) (busiest uint64) {
 	return busiest
 }
 
-// broker accepts events. It has functions pass each task.
+// broker accepts an event. If the event triggers a task, the functions answer it.
 func (m *month) broker(writer http.ResponseWriter, request *http.Request) {
 	received, err := cehttp.NewEventFromHTTPRequest(request)
 	if err != nil {
@@ -225,7 +227,7 @@ func (m *month) answer(from *signature.Party, answer protocol.Answer) {
 	}
 }
 
-// keptn answers what the bridge asks Keptn.
+// keptn answers the bridge's requests to Keptn.
 func (m *month) keptn() http.Handler {
 	routes := http.NewServeMux()
 	const registered = `{"id":"integration","name":"job-executor","subscriptions":[{"id":"1","event":"` + monthType + `"}]}`

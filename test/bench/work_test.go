@@ -24,7 +24,7 @@ import (
 	"github.com/job-executor/job-executor/test/fixture"
 )
 
-// everything is a cluster that has whatever a task names.
+// everything is a cluster with every object that a task may name.
 type everything struct{}
 
 func (everything) Secret(context.Context, string, string) (*plan.Object, error) {
@@ -88,7 +88,7 @@ func BenchmarkWork(b *testing.B) {
 		{"filter", func() error { subscriptions.Match(triggered.Type(), fixture.Task); return nil }},
 		{"excerpt of 1 MiB", func() error {
 			writer := excerpt.Writer{Limit: 32 << 10, Whole: "there"}
-			_, err := io.Copy(&writer, io.LimitReader(bytes.NewReader(log), 1<<20)) // in the parts of a response's body
+			_, err := io.Copy(&writer, io.LimitReader(bytes.NewReader(log), 1<<20)) // within the parts of a response's body
 			return err
 		}},
 		{"sign", func() error { _, err := party.Sign(triggered); return err }},

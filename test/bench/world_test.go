@@ -46,11 +46,11 @@ import (
 // load is a concurrent load on a function.
 type load struct {
 	OpenEvents int
-	// FinishedJobs are spread over so many namespaces.
+	// FinishedJobs are spread over this many namespaces.
 	FinishedJobs, Namespaces int
-	// ReportedRuns end at once. Each has so many tasks, of so many attempts, with logs of so many bytes.
+	// ReportedRuns end at once. They have so many tasks, attempts of a task, and bytes of logs.
 	ReportedRuns, TasksOfARun, Attempts, LogBytes int
-	// LargeEvents come at once, of 4 MiB each; a task has all of one as a variable, in YAML.
+	// LargeEvents arrive at once, each of 4 MiB. A task has a whole event as a variable, in YAML.
 	LargeEvents int
 }
 
@@ -77,7 +77,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// serve runs a function that reports on standard output.
+// serve runs a function that reports to standard output.
 func serve(program, server string) error {
 	manifests, err := embedded.ReadManifests("../../config")
 	if err != nil {
@@ -134,7 +134,7 @@ func serve(program, server string) error {
 	return <-failures
 }
 
-// report has the watcher answer the completion of many runs at once.
+// report has the watcher answer the completions of many runs at once.
 func report(ctx context.Context, environment embedded.Environment, load load) error {
 	environment.Variables["LOG_TIMEOUT"] = time.Minute.String()
 	made, err := embedded.Watcher(environment)
@@ -155,12 +155,12 @@ func report(ctx context.Context, environment embedded.Environment, load load) er
 	})
 }
 
-// partyOf signs events as a function does.
+// partyOf signs events like a function.
 func partyOf(environment embedded.Environment, name signature.Name) *signature.Party {
 	return &signature.Party{Now: time.Now, Keys: &signature.Files{Settings: embedded.Keys(environment.KeysDirectory, name), Own: name, Now: time.Now}}
 }
 
-// atOnce runs something concurrently a number of times, reports the end, and waits to be killed.
+// atOnce calls something concurrently, reports the end, and waits to be killed.
 func atOnce(ctx context.Context, number int, do func(index int) error) error {
 	var group sync.WaitGroup
 	failures := make([]error, number)
@@ -179,7 +179,7 @@ func atOnce(ctx context.Context, number int, do func(index int) error) error {
 // maxEventBytes is MAX_EVENT_BYTES by default.
 const maxEventBytes = 4 << 20
 
-// execute has the executor take many large events at once.
+// execute sends many large events to the executor at once.
 func execute(ctx context.Context, environment embedded.Environment, load load, server string) error {
 	environment.TokenFile = filepath.Join(environment.KeysDirectory, "token")
 	if err := os.WriteFile(environment.TokenFile, []byte("token"), 0o600); err != nil {
@@ -217,7 +217,7 @@ func execute(ctx context.Context, environment embedded.Environment, load load, s
 	return atOnce(ctx, load.LargeEvents, func(int) error { return post(ctx, receiver.URL, request.Header, body) })
 }
 
-// post sends an event, waiting for memory, and expects a finished event with a mistake.
+// post sends an event, and again while the executor lacks memory. It expects a finished event with a mistake.
 func post(ctx context.Context, address string, headers http.Header, body []byte) error {
 	for range 100 {
 		request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
@@ -244,7 +244,7 @@ func post(ctx context.Context, address string, headers http.Header, body []byte)
 	return errors.New("the executor had no room")
 }
 
-// logLimit is how much of each log Keptn gets at least, and runLimit of all logs of a run.
+// logLimit is the least that Keptn gets of each log, and runLimit of all logs of a run.
 const (
 	logLimit = 64 << 10
 	runLimit = 256 << 10
@@ -262,7 +262,7 @@ var task = keptn.Task{
 
 func runID(index int) string { return fmt.Sprintf("00000000-0000-0000-0000-%012d", index) }
 
-// newJob is the finished Job of a run's task, as large as real ones are.
+// newJob returns the finished Job of a task, as large as a real one.
 func newJob(index, taskIndex int, load load) *batchv1.Job {
 	of := task
 	of.TriggeredID = runID(index)
@@ -306,12 +306,12 @@ func newJob(index, taskIndex int, load load) *batchv1.Job {
 	}
 }
 
-// world is all that the functions talk to.
+// world is everything outside of the functions.
 type world struct {
 	*http.ServeMux
 
 	load load
-	// given are the events that the Broker got, and asked how often all open ones were listed.
+	// given are the events that the Broker received, and asked how many times all open ones were listed.
 	given sync.Map
 	count atomic.Int64
 	asked atomic.Int64
@@ -320,7 +320,7 @@ type world struct {
 func newWorld(keys string, load load) *world {
 	world := &world{ServeMux: http.NewServeMux(), load: load}
 	read := func(name string) []byte {
-		content, _ := os.ReadFile(filepath.Join(keys, name+signature.Suffix)) // one that is not there is empty
+		content, _ := os.ReadFile(filepath.Join(keys, name+signature.Suffix)) // a missing one is empty
 		return content
 	}
 	world.HandleFunc("POST /broker", func(writer http.ResponseWriter, request *http.Request) {
@@ -420,7 +420,7 @@ func newPods(namespace, job string, attempts int) (pods []corev1.Pod) {
 	return pods
 }
 
-// jobs lists Jobs as the API server does: all, or so many at a time as are wanted.
+// jobs lists Jobs like the API server: all, or a page.
 func (w *world) jobs(writer http.ResponseWriter, request *http.Request) {
 	query := request.URL.Query()
 	if query.Get("watch") != "" {
@@ -469,7 +469,7 @@ func (w *world) jobs(writer http.ResponseWriter, request *http.Request) {
 	_, _ = buffered.WriteString("]}")
 }
 
-// open lists many open events, of six kilobytes each.
+// open lists many open events of six kilobytes each.
 func (w *world) open(writer http.ResponseWriter, request *http.Request) {
 	w.asked.Add(1)
 	buffered := bufio.NewWriter(writer)
@@ -514,12 +514,12 @@ func (o *output) String() string {
 	return o.text.String()
 }
 
-// gaveAll reports whether the Broker has all open events, which were listed several times.
+// gaveAll reports whether the Broker has received all open events. They were listed several times.
 func gaveAll(world *world, _ string) bool {
 	return world.count.Load() == int64(world.load.OpenEvents) && world.asked.Load() > 3
 }
 
-// said says whether a function has printed something.
+// said reports whether a function has printed something.
 func said(text string) func(*world, string) bool {
 	return func(_ *world, output string) bool { return strings.Contains(output, text) }
 }
@@ -578,7 +578,7 @@ func underLoad(
 		cancel()
 		_ = started.Wait() // it was killed
 	}
-	defer end() // if it fails before; a second time does nothing
+	defer end() // also if the load fails early; the second call has no effect
 	for !done(world, output.String()) {
 		time.Sleep(10 * time.Millisecond)
 		if ctx.Err() != nil {

@@ -45,7 +45,7 @@ type artifact struct {
 	key    string
 	expect time.Duration // on two cores with empty caches
 	make   func(ctx context.Context) error
-	// files have to be there, too, for the artifact to be.
+	// An artifact is only complete if these files exist, too.
 	files []string
 }
 
@@ -213,7 +213,8 @@ func (c *cluster) install(ctx context.Context, program string) error {
 	return c.online(ctx, "/", "go", "install", "-ldflags", "-s -w", program)
 }
 
-// kubernetesVersion is that of the environment variable KUBERNETES, or the one whose module is in programs.
+// kubernetesVersion returns the version in the environment variable KUBERNETES, or else that of the module in
+// programs.
 func kubernetesVersion() string { return cmp.Or(os.Getenv("KUBERNETES"), kubernetes) }
 
 func (c *cluster) compileKubernetes(ctx context.Context) error {
@@ -397,7 +398,7 @@ func (c *cluster) compileCopy(ctx context.Context, directory, program string) er
 	return c.online(ctx, directory, "go", "build", "-mod=mod", "-ldflags", "-s -w", "-o", filepath.Join(c.cache, "bin")+"/", program)
 }
 
-// makeLocust makes the layer of locust's image from Debian's package.
+// makeLocust builds the layer of locust's image from Debian's package.
 func (c *cluster) makeLocust(ctx context.Context) error {
 	root := filepath.Join(c.cache, "source", "locust")
 	if err := errors.Join(unmountBelow(root), os.RemoveAll(root)); err != nil {
@@ -414,7 +415,7 @@ func (c *cluster) makeLocust(ctx context.Context) error {
 	if _, err := c.output(ctx, "/", environment, bootstrap...); err != nil {
 		return err
 	}
-	// The build needs the machine's apt settings, which are no part of the image.
+	// The build needs the machine's apt settings. They are not part of the image.
 	lent, err := lend(root, "/etc/apt/apt.conf.d/*", "/etc/apt/auth.conf", "/etc/apt/auth.conf.d/*", "/etc/resolv.conf", "/etc/hosts")
 	if err != nil {
 		return err

@@ -103,7 +103,7 @@ func (c *cluster) up(ctx context.Context) error {
 		return nil
 	}
 	if ended := c.ended(); len(ended) > 0 {
-		// The remains would look alive: a ready node, and webhooks without servers.
+		// The remains look alive: a ready node, and webhooks without servers.
 		fmt.Printf("The cluster was up, and %s ended since: it is made anew.\n", strings.Join(ended, ", "))
 		if err := c.down(ctx); err != nil {
 			return err
@@ -152,7 +152,7 @@ func (c *cluster) upNode(ctx context.Context) error {
 	})
 }
 
-// A step shows its progress next to its usual time.
+// A step shows its progress next to its usual duration.
 type step struct {
 	name   string
 	expect time.Duration
@@ -191,7 +191,7 @@ func (c *cluster) exec(ctx context.Context, arguments []string) error {
 		return errors.New("the cluster is not up; bring it up with make cluster-up")
 	}
 	environment := c.environment()
-	// The command is to be found where the cluster's programs are, too.
+	// Look up the command among the cluster's programs, too.
 	if !strings.Contains(arguments[0], "/") {
 		if _, err := os.Stat(c.bin(arguments[0])); err == nil {
 			arguments[0] = c.bin(arguments[0])

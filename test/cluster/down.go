@@ -19,8 +19,7 @@ import (
 func (c *cluster) down(ctx context.Context) error {
 	return c.progress.step("taking the cluster down", 10*time.Second, func() error {
 		_ = os.Remove(c.file("up"))
-		// First those that would start something again, then the containers, then
-		// the rest.
+		// First stop everything that would restart something, then the containers, then the rest.
 		if err := c.stopProcesses(ctx, "kubelet", "kube-controller-manager", "kube-scheduler"); err != nil {
 			return err
 		}
@@ -118,7 +117,7 @@ func processes() []int {
 	return pids
 }
 
-// descendants are a process's children and theirs.
+// descendants returns the children of a process and their descendants.
 func descendants(parent int) []int {
 	var found []int
 	for _, pid := range processes() {
@@ -135,7 +134,7 @@ func descendants(parent int) []int {
 	return found
 }
 
-// unmountBelow unmounts everything below a directory, the deepest first.
+// unmountBelow unmounts everything below a directory, the deepest mount first.
 func unmountBelow(directory string) error {
 	mounts, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -164,7 +163,7 @@ func unmountBelow(directory string) error {
 func removeTraces(state string) {
 	sockets, _ := filepath.Glob("/run/containerd/s/*")
 	for _, socket := range sockets {
-		connection, err := net.Dial("unix", socket) //nolint:noctx // it answers at once, or nobody is there
+		connection, err := net.Dial("unix", socket) //nolint:noctx // it answers at once, or does not exist
 		if errors.Is(err, syscall.ECONNREFUSED) {
 			_ = os.Remove(socket)
 		} else if err == nil {

@@ -13,21 +13,20 @@ import (
 	"time"
 )
 
-// leftOut are manifests of Knative that nothing here needs.
+// leftOut are Knative's manifests that the test cluster does not need.
 var leftOut = []string{
 	"job-sink", "request-reply", "auth-proxy", "pingsource-mt-adapter", "-hpa.yaml", "default-domain",
 }
 
-// unusedImages are named by the controller for kinds of sources that nothing
-// here uses.
+// unusedImages are images in the controller's settings for sources that the test cluster does not use.
 var unusedImages = regexp.MustCompile(`ko://knative\.dev/eventing/cmd/(apiserver_receive_adapter|auth_proxy|mtping|jobsink|requestreply|appender|event_display|heartbeats|websocketsource)`)
 
-// manifests are those of modules that belong together.
+// manifests are the manifests of modules that belong together.
 type manifests struct {
-	// name is that of the directory of their Go module, in programs.
+	// name is the directory of their Go module in programs.
 	name string
-	// paths are by module. A module that the Go module does not require has its version. Modules lack symbolic links, so the targets of
-	// Knative's are listed.
+	// paths are the files by module. A module that the Go module does not require has a version here. Modules lack
+	// symbolic links, so for Knative the targets of the links are listed.
 	paths map[string][]string
 }
 
@@ -53,7 +52,7 @@ func (c *cluster) resolved(m manifests) string {
 	return filepath.Join(c.cache, m.name+"-"+made[:16]+".yaml")
 }
 
-// resolve has ko build the images of manifests. The images and the manifests are kept.
+// resolve has ko build the images of manifests. It keeps the images and the manifests.
 func (c *cluster) resolve(ctx context.Context, m manifests) error {
 	if _, err := os.Stat(c.resolved(m)); err == nil {
 		return nil
@@ -96,7 +95,7 @@ func (c *cluster) resolve(ctx context.Context, m manifests) error {
 	return os.WriteFile(c.resolved(m), resolved, 0o600)
 }
 
-// source is the directory of a module of manifests.
+// source returns the directory of a module of manifests.
 func (c *cluster) source(ctx context.Context, m manifests, module string) (string, error) {
 	if strings.Contains(module, "@") {
 		return c.download(ctx, module)
@@ -111,7 +110,7 @@ func (c *cluster) startNATS(ctx context.Context) error {
 		"--addr", nodeAddress, "--port", "4222", "--jetstream", "--store_dir", c.file("jetstream"))
 }
 
-// defining are the kinds that others need.
+// defining are the kinds that other objects need.
 var defining = regexp.MustCompile(`(?m)^kind: (CustomResourceDefinition|Namespace)$`)
 
 // applyResolved applies manifests, the kinds first.

@@ -75,7 +75,7 @@ func (c *cluster) startControlPlane(ctx context.Context) error {
 		"--service-account-key-file", "pki/accounts.crt", "--service-account-signing-key-file", "pki/accounts.key",
 		"--allow-privileged",
 		"--audit-policy-file", "audit.yaml", "--audit-log-path", filepath.Join("log", "audit.json"), "--audit-log-maxsize", "1000",
-		// Else kubectl logs looks the node's name up.
+		// Otherwise kubectl logs resolves the node's name.
 		"--kubelet-preferred-address-types", "InternalIP")
 	if err != nil {
 		return err
@@ -133,7 +133,7 @@ func (c *cluster) startNode(ctx context.Context) error {
 	return c.start(ctx, "coredns", answers(nodeAddress+":53"), c.bin("coredns"), "-conf", rendered["Corefile"])
 }
 
-// answers is ready when something listens at an address.
+// answers returns a check that something listens at an address.
 func answers(address string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		dialer := net.Dialer{Timeout: time.Second}

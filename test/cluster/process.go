@@ -34,7 +34,7 @@ func (c *cluster) start(ctx context.Context, name string, ready func(context.Con
 		}
 		defer func() { _ = log.Close() }()
 		// Not CommandContext: the program outlives this one.
-		command := exec.Command(program, arguments...) //nolint:noctx // it outlives this program
+		command := exec.Command(program, arguments...) //nolint:noctx // the program outlives this one
 		command.Dir = c.state
 		command.Stdout, command.Stderr = log, log
 		command.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
@@ -77,7 +77,7 @@ func (p process) pid() (int, bool) {
 	return pid, err == nil && started != "" && startTime(pid) == started
 }
 
-// ended names the programs that were started and run no longer, as after the machine was restarted.
+// ended returns the names of started programs that no longer run, for example after the machine was restarted.
 func (c *cluster) ended() []string {
 	started, _ := os.ReadDir(c.file("processes"))
 	var names []string
@@ -89,7 +89,7 @@ func (c *cluster) ended() []string {
 	return names
 }
 
-// pause stops a program for a time. Its connections stay open, but it answers nothing.
+// pause stops a program for a while. Its connections stay open, but it does not answer.
 func (c *cluster) pause(ctx context.Context, name, length string) error {
 	duration, err := time.ParseDuration(length)
 	if err != nil {
@@ -112,8 +112,7 @@ func (c *cluster) pause(ctx context.Context, name, length string) error {
 	return nil
 }
 
-// startTime is when a process started, in the kernel's units; empty if there is
-// none, or only its remains.
+// startTime returns when a process started, in the kernel's units; empty for a zombie or an unknown process.
 func startTime(pid int) string {
 	content, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	if err != nil {
@@ -129,7 +128,7 @@ func startTime(pid int) string {
 	return fields[startField]
 }
 
-// stop ends a process: politely, and after some seconds for good.
+// stop ends a process by SIGTERM, and after some seconds by SIGKILL.
 func (p process) stop(ctx context.Context) error {
 	pid, running := p.pid()
 	for attempt := 0; running; attempt++ {
@@ -154,10 +153,10 @@ func (p process) stop(ctx context.Context) error {
 	return nil
 }
 
-// fatal is an error that waiting does not mend.
+// fatal is an error that no retry fixes.
 type fatal struct{ error }
 
-// wait polls until there is no error, at most for the limit.
+// wait polls until a check succeeds, up to a limit.
 func wait(ctx context.Context, limit time.Duration, done func() error) error {
 	deadline := time.Now().Add(limit)
 	for {

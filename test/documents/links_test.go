@@ -131,7 +131,7 @@ func TestRequiredVersionsAreTested(t *testing.T) {
 	for _, required := range []struct {
 		name, file        string
 		tested, mentioned *regexp.Regexp
-		// ahead is by how much the tested number is ahead of the mentioned one.
+		// ahead is the difference between the tested number and the mentioned one.
 		ahead int
 	}{
 		{"Go", "go.mod", regexp.MustCompile(`(?m)^go 1\.(\d+)`), regexp.MustCompile(`Go 1\.(\d+)`), 0},

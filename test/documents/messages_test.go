@@ -109,7 +109,7 @@ type inspector struct {
 	found *[]string
 }
 
-// explained are functions whose format is a message by its argument's position.
+// explained are functions with a message as the format, by the argument's position.
 var explained = map[string]int{
 	"WarnContext": 1, "ErrorContext": 1, "Warn": 0, "Error": 0, "wrong": 1, "warn": 1, "Mistakef": 0, "mistake": 0,
 }
@@ -156,7 +156,7 @@ func (i inspector) add(expression ast.Expr) {
 	}
 }
 
-// textOf returns the text of a literal, or of literals that are added.
+// textOf returns the text of a literal, or of concatenated literals.
 func textOf(expression ast.Expr) (string, bool) {
 	switch expression := expression.(type) {
 	case *ast.BasicLit:

@@ -53,10 +53,10 @@ actions:
 	must(t, json.Unmarshal([]byte(victim.Annotations[run.TaskAnnotation]), &task))
 	requests := attack.On(task, victim)
 	for namespace, want := range map[string]map[string]string{
-		// From there only the bridge's files can be reached, which Jobs get.
+		// Jobs can only reach the bridge's files.
 		system.JobsNamespace: {"bridge-files.": "401"},
-		// From another namespace the Broker can be reached. It accepts events from everybody, unless Knative
-		// authenticates senders.
+		// Other namespaces can reach the Broker. It accepts events from everybody, unless Knative authenticates
+		// senders.
 		"default": {"broker-ingress.": isAuthenticated("401", "202")},
 	} {
 		answers, wanted := tryAll(t, installed, namespace, requests), map[string]string{}
@@ -76,7 +76,7 @@ actions:
 	jobs, err := installed.Jobs(t.Context(), keptnContext)
 	must(t, err)
 	compare(t, "Jobs", 1, len(jobs))
-	// The Job is reported in the end, since the bridge says so.
+	// The Job is finally reported: the bridge says so.
 	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		jobs, err := installed.Jobs(ctx, keptnContext)
 		if err == nil && !run.IsReported(&jobs[0]) {
@@ -86,7 +86,8 @@ actions:
 	}))
 }
 
-// tryAll tries attacks from a container in a namespace, and returns the status of each response, if any.
+// tryAll tries attacks from a container in a namespace, and returns the status of each response. Without a response
+// there is none.
 func tryAll(t *testing.T, installed *system.Installation, namespace string, attacks []attack.Request) map[string]string {
 	t.Helper()
 	pods := installed.Kubernetes.CoreV1().Pods(namespace)

@@ -41,14 +41,13 @@ const (
 	// countingLag is the longest delay of Keptn's counting. Uncounted events are resent after lossTimeout.
 	countingLag = 30 * time.Second
 	lossTimeout = time.Minute
-	// chaosLimit bounds the time until everything has ended. Most of it is needed to start pods: three per
+	// chaosLimit bounds the time until everything has ended. Most of that time is needed to start pods: three per
 	// sequence, one or two a second.
 	chaosLimit = time.Hour
 )
 
-// TestChaos runs sequences, all at once, while everything is killed, stopped or late, in an
-// order that a seed decides; each task ends once and truly. `make chaos` runs more of them,
-// for longer.
+// TestChaos runs many sequences at once. Meanwhile everything is killed, stopped or late, in an order that a seed
+// decides. Each task must end exactly once, with its true result. `make chaos` runs more sequences for longer.
 func TestChaos(t *testing.T) {
 	installed := connect(t)
 	length := time.Duration(chaosSetting(t, "CHAOS_MINUTES", 1.5) * float64(time.Minute))
@@ -100,11 +99,11 @@ const (
 	chaosSLO = "objectives: [{sli: errors, pass: [{criteria: ['<=1']}]}]\ntotal_score: {pass: '90%'}\n"
 	// chaosSecret is the rotated Secret, and chaosValue the beginning of all its values.
 	chaosSecret, chaosValue = "chaos", "the-value-in-chaos-"
-	// evaluatedEach is how many sequences there are for one with an evaluation.
+	// evaluatedEach is the number of sequences for each one with an evaluation.
 	evaluatedEach = 4
 )
 
-// rotate gives the Secret another value.
+// rotate changes the Secret's value.
 func rotate(ctx context.Context, installed *system.Installation) error {
 	secrets := installed.Kubernetes.CoreV1().Secrets(system.JobsNamespace)
 	secret := &corev1.Secret{
@@ -118,7 +117,7 @@ func rotate(ctx context.Context, installed *system.Installation) error {
 	return err
 }
 
-// createRotated creates the Secret for the time of a test.
+// createRotated creates the Secret for the duration of a test.
 func createRotated(t *testing.T, installed *system.Installation) {
 	t.Helper()
 	must(t, rotate(t.Context(), installed))
@@ -133,7 +132,7 @@ func createRotated(t *testing.T, installed *system.Installation) {
 
 func chaos(t *testing.T, installed *system.Installation, random *rand.Rand, sequences int, length time.Duration) {
 	t.Helper()
-	// A project of its own has each: Keptn runs one sequence of a service at a time.
+	// Each sequence has its own project: Keptn runs one sequence of a service at a time.
 	projects := make([]string, sequences)
 	createRotated(t, installed)
 	for index := range projects {
@@ -246,7 +245,7 @@ func harm(ctx context.Context, t *testing.T, installed *system.Installation, ran
 	if brokerIs("natss") {
 		faults = append(faults, fault{"NATS is stopped for 10 s", pause("nats-server", "10s")})
 	}
-	// A fault that never happens must not go unnoticed.
+	// Fail if a fault never happens.
 	const mostFailures = 3
 	failed := map[string]int{}
 	for {
@@ -258,7 +257,7 @@ func harm(ctx context.Context, t *testing.T, installed *system.Installation, ran
 		}
 		fault := faults[random.IntN(len(faults))]
 		t.Logf("%s: %s", time.Now().Format(time.TimeOnly), fault.name)
-		// It must not be interrupted halfway.
+		// A fault must not be interrupted halfway.
 		err := fault.do(context.WithoutCancel(ctx))
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			t.Logf("%s: %v", fault.name, err) // another fault may still have an effect

@@ -15,7 +15,7 @@ import (
 	"github.com/job-executor/job-executor/test/console"
 )
 
-// The commands see a real cluster like the embedded one.
+// The commands show the same on a real cluster as on the embedded one.
 func TestCommands(t *testing.T) {
 	installed := connect(t)
 	cluster, err := cli.Connect(genericclioptions.NewConfigFlags(false))

@@ -20,14 +20,14 @@ import (
 // brokerIs reports whether Brokers are of one of some classes (BROKER).
 func brokerIs(classes ...string) bool { return slices.Contains(classes, os.Getenv("BROKER")) }
 
-// All of Knative Eventing is killed while events are under way. Each task ends once. A Broker that keeps events on disk
-// delivers them without the bridge's help.
+// All of Knative Eventing is killed while events are in flight. Each task ends once. A Broker that keeps events on
+// disk delivers them without the bridge's help.
 func TestKnativeIsKilledWithEventsUnderWay(t *testing.T) {
 	installed := connect(t)
 	setStartDeadline(t, installed, chaosLimit)
 	const begun = 20
 	sequences := 60                            // a node takes seven minutes to start 200 pods
-	isDurable := brokerIs("natss", "rabbitmq") // it keeps events on disk
+	isDurable := brokerIs("natss", "rabbitmq") // the Broker keeps events on disk
 	if isDurable {
 		sequences = 200
 	}
@@ -78,7 +78,7 @@ actions:
 	}
 }
 
-// republished is how many triggered events the bridge has published again.
+// republished returns how many triggered events the bridge has published again.
 func republished(t *testing.T, installed *system.Installation) (total int) {
 	t.Helper()
 	bridge, err := installed.Elected(t.Context(), "bridge")

@@ -144,7 +144,7 @@ func createProject(t *testing.T, installed *system.Installation, tasks []string,
 		contents[path] = []byte(content)
 	}
 	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
-		// Again under another name if the API server was away half-way.
+		// If the API server fails halfway, try again under another name.
 		project = "e2e-" + uuid.NewString()[:8]
 		return installed.CreateProject(ctx, project, console.Shipyard(stage, tasks...), service, []string{stage}, contents)
 	}))
@@ -341,7 +341,7 @@ func greetingTree(project string) string {
 	return treeOf(project, "test", "success", "", job+traces.Sent("test")+traces.Completed("test"))
 }
 
-// Our functions' tree is the same with Knative's own spans around it: Knative passes the trace on.
+// The tree of our functions is the same within Knative's own spans: Knative passes the trace on.
 func TestTreeIsTheSameWithKnativesSpans(t *testing.T) {
 	installed := connect(t)
 	afterTest(t, func(ctx context.Context) error { return installed.TraceKnative(ctx, false) })
@@ -532,7 +532,7 @@ func TestMalformedConfigurationIsReportedInASentence(t *testing.T) {
 	compare(t, "events", []summary{{Type: "release.started"}, {"release.finished", "errored", "fail"}}, summaries(events))
 	const mistake = "job/config.yaml is not valid: line 4, column 5: actions[0].imag is not a known key; did you mean image?"
 	compare(t, "message", mistake, events[len(events)-1].Data.Message)
-	// It is in Keptn's page of the integration, too.
+	// The error is also on Keptn's page of the integration.
 	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		logged, err := installed.ErrorsOf(ctx, events[len(events)-1].TriggeredID)
 		if difference := cmp.Diff([]string{mistake}, logged); err == nil && difference != "" {
@@ -567,12 +567,12 @@ actions:
 	}
 }
 
-// While as many runs of a project are active as may be, its others wait; each begins when one has ended.
+// While a project has its maximum of active runs, further runs wait. Each begins when another one has ended.
 func TestRunsOfAProjectWaitForTheirTurn(t *testing.T) {
 	installed := connect(t)
 	afterTest(t, func(ctx context.Context) error { return installed.SetMaxActiveRuns(ctx, 0) })
 	must(t, installed.SetMaxActiveRuns(t.Context(), 1))
-	must(t, installed.WaitForZero(t.Context(), zeroLimit, "executor-test")) // which reads the setting when it starts
+	must(t, installed.WaitForZero(t.Context(), zeroLimit, "executor-test")) // the executor reads the setting at its start
 	project, stages := "e2e-"+uuid.NewString()[:8], []string{"a", "b", "c"}
 	shipyard := "apiVersion: spec.keptn.sh/0.2.2\nkind: Shipyard\nmetadata: {name: e2e}\nspec:\n  stages:\n"
 	for _, name := range stages { // Keptn itself lets only one sequence of a stage run at a time
@@ -672,7 +672,7 @@ func TestEventDeliveredThreeTimesRunsOnce(t *testing.T) {
 	installed := connect(t)
 	project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "once\n"})
 	triggered := triggeredEvent(t, installed, keptnContext, "test")
-	// Twice more, at the same time as the bridge's own.
+	// Send the event twice more, concurrently with the bridge.
 	var group sync.WaitGroup
 	for range 2 {
 		group.Go(func() {
@@ -700,8 +700,8 @@ func TestAnyOtherTaskIsTakenOnceItIsSubscribedTo(t *testing.T) {
 	installed := connect(t)
 	name := "custom-" + uuid.NewString()[:8]
 	must(t, installed.Subscribe(t.Context(), "job-executor", "sh.keptn.event."+name+".triggered"))
-	// Keptn answers the bridge's next ping with the new subscription; an event that
-	// was triggered before is listed at the next look.
+	// Keptn answers the bridge's next ping with the new subscription. The next listing finds an event that was
+	// triggered before.
 	project, keptnContext := begin(t, installed, []string{name}, map[string]string{"job/config.yaml": `apiVersion: v2
 actions:
   - name: Any
@@ -760,12 +760,12 @@ func TestApplyingTwiceLeavesTheTokenAlone(t *testing.T) {
 	}
 }
 
-// A task that no executor can take does not hang: here its configuration can't be
-// read, since its commit does not exist.
+// A task that no executor can accept does not hang. Here its configuration is unreadable, because its commit does
+// not exist.
 func TestUndeliverableTaskEndsWithTheReason(t *testing.T) {
 	t.Parallel()
 	installed := connect(t)
-	// Not subscribed to, so that nobody but this test gives it to the Broker.
+	// The bridge is not subscribed to the event, so only this test sends it to the Broker.
 	project, keptnContext := begin(t, installed, []string{"unheard"}, nil)
 	var triggered map[string]any
 	must(t, json.Unmarshal(triggeredEvent(t, installed, keptnContext, "unheard").Raw, &triggered))

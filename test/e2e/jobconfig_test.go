@@ -27,7 +27,7 @@ func TestJobConfig(t *testing.T) {
 	passed := []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}
 	tests := []struct {
 		name, actions string
-		// made names a Secret and a service account. The test creates both after the Jobs.
+		// made is the name of a Secret and a service account. The test creates both after the Jobs.
 		made string
 		want []summary
 		says []string
@@ -146,7 +146,7 @@ func TestJobConfig(t *testing.T) {
 	}
 }
 
-// makeMeanwhile makes a Secret and a service account that tasks may name, once a run has its Jobs.
+// makeMeanwhile creates a Secret and a service account for tasks once a run has its Jobs.
 func makeMeanwhile(t *testing.T, installed *system.Installation, keptnContext, name string) {
 	t.Helper()
 	secrets, accounts := installed.Kubernetes.CoreV1().Secrets(system.JobsNamespace), installed.Kubernetes.CoreV1().ServiceAccounts(system.JobsNamespace)
@@ -174,7 +174,7 @@ func makeMeanwhile(t *testing.T, installed *system.Installation, keptnContext, n
 	})
 }
 
-// A task has the values that its Secret had when it started, and those can no longer be redacted.
+// A task keeps the values that its Secret had at its start. The watcher can no longer redact them.
 func TestLogIsWithheldOfATaskWhoseSecretIsRotated(t *testing.T) {
 	t.Parallel()
 	installed := connect(t)
@@ -201,7 +201,7 @@ actions:
 		}
 		for _, pod := range pods.Items {
 			for _, status := range pod.Status.ContainerStatuses {
-				// Kubernetes notes when a Secret was changed to the second.
+				// Kubernetes records in whole seconds when a Secret was changed.
 				if running := status.State.Running; running != nil && time.Since(running.StartedAt.Time) > 2*time.Second {
 					return nil
 				}

@@ -99,7 +99,7 @@ remoteControlPlane: {autoDetect: {enabled: true, namespace: keptn}}
 			must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error { return run(ctx, `test -z "$(`+commands+`)"`) }))
 			must(t, run(t.Context(), "sleep 60"))
 		case strings.HasPrefix(commands, "kubectl get secret"), strings.HasPrefix(commands, "kubectl get serviceaccount"):
-			// Other tests' projects use further ones, which were never in this namespace.
+			// Projects of other tests reference further objects, which never existed in this namespace.
 			copies := ""
 			for line := range strings.Lines(commands) {
 				if strings.Contains(line, " migrated --namespace") {
@@ -116,7 +116,7 @@ remoteControlPlane: {autoDetect: {enabled: true, namespace: keptn}}
 		}
 	}
 	trigger()
-	ran := map[bool]int{} // by whether the old service ran them
+	ran := map[bool]int{} // depending on whether the old service ran them
 	for project, keptnContext := range contexts {
 		must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 			events, err := installed.Events(ctx, keptnContext)

@@ -15,7 +15,8 @@ import (
 	"github.com/job-executor/job-executor/test/system"
 )
 
-// applyOverlay applies a kustomization of a base, a path in the repository, and further lines, in which $ROOT stands for the repository.
+// applyOverlay applies a kustomization: a base, which is a path in the repository, and further lines. In them,
+// $ROOT is the repository.
 func applyOverlay(t *testing.T, installed *system.Installation, base, lines string) {
 	t.Helper()
 	tests, err := os.Getwd()
@@ -74,7 +75,7 @@ func TestOverlayWithASecondInstallation(t *testing.T) {
 	must(t, installed.Run(t.Context(), `kubectl create namespace other-executor --dry-run=client --output yaml | kubectl apply -f -
 kubectl create secret generic keptn --namespace other-executor --from-literal=KEPTN_API_TOKEN=keptn-token --dry-run=client --output yaml | kubectl apply -f -`))
 	afterTest(t, func(ctx context.Context) error {
-		// Its bridge unregisters before it ends, for which it needs its rights.
+		// Its bridge unregisters before it ends, and needs its rights for that.
 		return installed.Run(ctx, `kubectl delete --ignore-not-found --namespace other-executor deployment/bridge
 kubectl wait --for=delete --timeout=60s --namespace other-executor pods --selector app.kubernetes.io/name=bridge
 kubectl delete --timeout=180s namespaces/other-executor namespaces/other-executor-jobs \
@@ -119,7 +120,8 @@ func TestTypicalOverlay(t *testing.T) {
 	}
 }
 
-// With the component high-availability, each function has two pods. Whichever is killed, each task runs and ends once.
+// With the component high-availability, each function has two pods. Whichever pod is killed, each task runs and
+// ends exactly once.
 func TestHighAvailability(t *testing.T) {
 	installed := connect(t)
 	reinstallAfter(t, installed)

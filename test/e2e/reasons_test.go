@@ -28,8 +28,7 @@ import (
 // startDeadline is short, so that failures to start are reported soon.
 const startDeadline = 20 * time.Second
 
-// setStartDeadline sets the time for the start of a Job's pod, for as long as a test
-// runs.
+// setStartDeadline sets the start deadline of pods for the duration of a test.
 func setStartDeadline(t *testing.T, installed *system.Installation, deadline time.Duration) {
 	t.Helper()
 	afterTest(t, func(ctx context.Context) error { return installed.SetStartDeadline(ctx, 5*time.Minute) })
@@ -70,7 +69,7 @@ func TestReasons(t *testing.T) {
 	const sleeping = `{name: T, image: busybox, cmd: [sleep], args: ["200"]}`
 	tests := []struct {
 		name, tasks string
-		// then is done once the first Job's pod runs.
+		// then is called once the first Job's pod runs.
 		then func(ctx context.Context, jobs []batchv1.Job, pod string) error
 		want []string
 		// red is the phase of the Job that is marked as failed in the trace, if that is tested.
@@ -176,8 +175,8 @@ func TestReasons(t *testing.T) {
 	}
 }
 
-// isRed checks that a phase of a context's only Job failed, and was written once, however often its end was
-// reported.
+// isRed checks that a phase of a context's only Job failed. The phase must be written once, however often the end
+// is reported.
 func isRed(t *testing.T, installed *system.Installation, keptnContext, phase string) {
 	t.Helper()
 	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {

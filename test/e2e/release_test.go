@@ -17,10 +17,10 @@ import (
 	"github.com/job-executor/job-executor/test/system"
 )
 
-// A release installs without Go and ko, replaces another one while tasks run, and is replaced by it. A function of either release works
-// among the functions of the other. Nothing is left of a release once it is deleted. The other one is the same code with another version,
-// or the code at the commit PREVIOUS. PLATFORMS are those of the command line, such as linux/amd64,windows/arm64; compiling for another
-// one takes minutes.
+// A release installs without Go and ko, replaces another one while tasks run, and is replaced by it. Each function
+// of one release works among the functions of the other. A deleted release leaves nothing behind. The other release
+// is the same code with another version, or the code at the commit PREVIOUS. PLATFORMS are those of the command
+// line, such as linux/amd64,windows/arm64; compiling for another one takes minutes.
 func TestReleases(t *testing.T) {
 	installed := connect(t)
 	reinstallAfter(t, installed)
@@ -46,7 +46,7 @@ func TestReleases(t *testing.T) {
 	for _, release := range []struct{ version, directory string }{{"v0.0.2-test", newer}, {"v0.0.1-test", former}} {
 		t.Run("replaced by "+release.version, func(t *testing.T) {
 			const count = 20
-			contexts := map[string]string{} // by project: Keptn runs the sequences of a service one after the other
+			contexts := map[string]string{} // a project each, because Keptn runs the sequences of a service one after the other
 			for range count {
 				project, keptnContext := begin(t, installed, []string{"test"}, files)
 				contexts[project] = keptnContext

@@ -50,7 +50,7 @@ func (e errand) run(ctx context.Context, installed *system.Installation, project
 	ctx, cancel := context.WithTimeout(ctx, chaosLimit)
 	defer cancel()
 	var keptnContext string
-	// The API server or Keptn may be away for a moment.
+	// The API server or Keptn may be unavailable for a moment.
 	if err := console.Eventually(ctx, runLimit, func(ctx context.Context) (err error) {
 		keptnContext, err = installed.Trigger(ctx, project, stage, "pipeline", service, nil)
 		return err
@@ -72,7 +72,7 @@ func (e errand) run(ctx context.Context, installed *system.Installation, project
 	})
 }
 
-// abort aborts the sequence once it has a Job, which is then deleted.
+// abort aborts the sequence once it has a Job. The Job must then be deleted.
 func (e errand) abort(ctx context.Context, installed *system.Installation, project, keptnContext string) error {
 	if err := console.Eventually(ctx, runLimit, hasJobs(installed, keptnContext, 1)); err != nil {
 		return err

@@ -43,7 +43,7 @@ func TestTransports(t *testing.T) {
 	})
 }
 
-// An abort alone, for a quick look.
+// A single abort, as a quick check.
 func TestAbort(t *testing.T) { testAbort(t, connect(t)) }
 
 // Two stages. The second one waits for an approval-like task of the first.
@@ -120,7 +120,7 @@ actions:
 		}
 		return err
 	}))
-	// It is the started event that makes the bridge look after the task.
+	// The bridge tracks the task because of the started event.
 	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 		counted, err := installed.Counted(ctx, project, keptnContext)
 		if err == nil && counted == 0 {
@@ -137,13 +137,13 @@ actions:
 	compare(t, "events", []summary{{Type: "deployment.started"}}, summaries(console.Ours(events)))
 }
 
-// Whatever line the bridge is killed in, each task ends with exactly one started and
-// one finished event, and runs once.
+// Wherever the bridge is killed in its work, each task ends with exactly one started and one finished event, and
+// runs once.
 func testKilledBridge(t *testing.T, installed *system.Installation) {
 	t.Helper()
 	const (
 		tasks = 50
-		// The rhythms of the two; nothing is waited for.
+		// Tasks and kills have different intervals, and do not wait for each other.
 		untilNextTask, untilNextKill = 800 * time.Millisecond, 3 * time.Second
 	)
 	ctx, stop := context.WithTimeout(t.Context(), 2*runLimit)
@@ -193,8 +193,8 @@ func TestTraces(t *testing.T) {
 	installed := connect(t)
 	overEachTransport(t, installed, system.CountingTime, func(t *testing.T, _ string) {
 		t.Helper()
-		// A bridge that was just replaced holds events back until its predecessor's are counted. They are sent late,
-		// and so elsewhere in the tree.
+		// A new bridge holds events back until its predecessor's would be counted. It sends them late, and so
+		// elsewhere in the tree.
 		project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "hello\n"})
 		succeeds(t, installed, project, keptnContext)
 		traces.Test(t, tracesOf(installed))
@@ -219,7 +219,7 @@ func TestIntegrationIsUnregisteredOnlyWhenUninstalled(t *testing.T) {
 	awaitUnregistered(t, installed)
 }
 
-// reinstallAfter installs everything again when a test has ended.
+// reinstallAfter installs everything again at the end of a test.
 func reinstallAfter(t *testing.T, installed *system.Installation) {
 	t.Helper()
 	t.Cleanup(func() {

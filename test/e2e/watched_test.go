@@ -24,13 +24,13 @@ import (
 
 const repository = "../.."
 
-// watch is the Prometheus that scrapes for as long as the tests run, since when.
+// watch is the Prometheus that scrapes while the tests run, and its start.
 type watch struct {
 	*system.Prometheus
 	since time.Time
 }
 
-// watched is started by TestMain if a test needs it.
+// watched is set by TestMain if a test needs it.
 var watched watch //nolint:gochecknoglobals // TestMain passes nothing else
 
 // needsPrometheus reports whether a pattern of tests selects one that reads metrics.
@@ -61,8 +61,8 @@ func promtool(t *testing.T, arguments ...string) {
 	}
 }
 
-// fired has, for an alert, series for which it does not fire, series for which it does, the task, and the
-// message. Lines of values may name their own series.
+// fired describes an alert: series for which it does not fire, series for which it does, the task, and the message.
+// Lines of values may name their own series.
 type fired struct{ series, quiet, loud, task, summary string }
 
 func TestAlertsFire(t *testing.T) {
@@ -183,7 +183,7 @@ func TestEveryQueryHasData(t *testing.T) {
 	for query, of := range queries {
 		least := 0.0
 		if strings.Contains(query, "vector(0)") {
-			least = 1 // none is the value where there is no data
+			least = 1 // the value if there is no data
 		}
 		// The last events may not have been scraped yet.
 		err := console.Eventually(t.Context(), time.Minute, func(ctx context.Context) error {

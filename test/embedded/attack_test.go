@@ -19,8 +19,8 @@ import (
 	"github.com/job-executor/job-executor/test/console"
 )
 
-// Whoever can reach the Broker and the bridge, and knows all of a task, can neither end nor stop
-// it, nor run anything in its name, nor read its files.
+// An attacker who reaches the Broker and the bridge, and knows everything about a task, cannot end or stop the
+// task, run anything in its name, or read its files.
 func TestAttacksHaveNoEffect(t *testing.T) {
 	const project = "attacked"
 	system := start(t, Options{})
@@ -69,7 +69,7 @@ func TestAttacksHaveNoEffect(t *testing.T) {
 	client := &http.Client{Transport: system.network, Timeout: flowLimit}
 	got, want := map[string]int{}, map[string]int{}
 	for _, request := range attack.On(task, &victim) {
-		want[request.Name] = http.StatusAccepted // whatever comes of it
+		want[request.Name] = http.StatusAccepted // its outcome does not matter
 		if got[request.Name], err = request.Do(client); err != nil {
 			t.Fatalf("%s: %v", request.Name, err)
 		}

@@ -21,11 +21,10 @@ import (
 	"github.com/job-executor/job-executor/test/console"
 )
 
-// What comes of files that were found to go wrong, from Keptn's event to Keptn's event;
-// the files and the events are in testdata/job-config. Those that are refused are in
-// jobconfig's own tests, with all mistakes of their kind.
+// Files that once went wrong, from Keptn's event to Keptn's event. The files and the events are in
+// testdata/job-config. Tests of jobconfig cover the rejected files, with all similar mistakes.
 func TestCasesOfJobConfig(t *testing.T) {
-	// secret makes the Secret that the next task needs.
+	// secret creates the Secret that the next task needs.
 	var system *System
 	secret := func(ctx context.Context, _ Container) int {
 		made := &corev1.Secret{
@@ -44,12 +43,12 @@ func TestCasesOfJobConfig(t *testing.T) {
 	const test, evaluation = "test", "evaluation"
 	passed := told{"succeeded", []string{"test.started ", "test.finished pass"}}
 	errored := told{"errored", []string{"test.started ", "test.finished fail"}}
-	nothing := told{Stage: "aborted"} // by the user, who would wait for ever
+	nothing := told{Stage: "aborted"} // by the user: nothing else ends the sequence
 	tests := []struct {
 		name string
 		task string
 		want told
-		// says are in the message of the finished event, not those of hides; logs is Keptn's.
+		// says are parts of the finished event's message, and hides are not; logs is Keptn's log.
 		says, hides, logs []string
 	}{
 		{name: "01-second-action-is-dropped", task: test, want: errored, says: []string{"Task 'one' failed", "Task 'two' finished successfully!", "\ntwo\n"}},
@@ -84,7 +83,7 @@ func TestCasesOfJobConfig(t *testing.T) {
 			logs: []string{`matches sh.keptn.event.evaluation.triggered: "A" is for sh.keptn.event.test.triggered`},
 		},
 		{name: "22-line-of-a-syntax-error", task: test, want: errored, says: []string{"line 9, column 7: this does not match the lines above"}},
-		// Keptn itself rounds 9007199254740993 on its way.
+		// Keptn itself rounds 9007199254740993.
 		{name: "23-numbers-in-yaml", task: test, want: passed, says: []string{"count: 12345678\nid: 9007199254740992\n", "\nI=9007199254740992\n"}},
 		{name: "25-secret-of-an-earlier-task", task: test, want: passed, says: []string{"\nK=made\n"}},
 		{name: "26-second-document-ignored", task: test, want: errored, says: []string{"line 9, column 1: a second document (---) is ignored"}},
@@ -173,8 +172,8 @@ func TestCasesOfJobConfig(t *testing.T) {
 	}
 }
 
-// Events that trigger nothing run silently once they are subscribed to: the end of a task, and an event of
-// three parts.
+// Events that trigger no task run silently once the integration is subscribed to them: the end of a task, and an
+// event of three parts.
 func TestEventThatTriggersNothingRunsSilently(t *testing.T) {
 	system := start(t, Options{})
 	keptn := console.Keptn{Call: system.Call}
@@ -196,7 +195,7 @@ func TestEventThatTriggersNothingRunsSilently(t *testing.T) {
 	); err != nil {
 		t.Fatal(err)
 	}
-	// jobs are the actions of a context whose Jobs have ended, and how.
+	// jobs returns the actions of a context whose Jobs have ended, and their outcome.
 	jobs := func(ctx context.Context, keptnContext string) ([]string, error) {
 		list, err := system.Cluster.Client(nil).BatchV1().Jobs("").List(ctx, metav1.ListOptions{LabelSelector: run.ContextLabel + "=" + keptnContext})
 		if err != nil {
@@ -232,8 +231,7 @@ func TestEventThatTriggersNothingRunsSilently(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// The bridge hears of the subscriptions with Keptn's next answer; a note that it does not
-	// take has no Job.
+	// The bridge learns of the subscriptions from Keptn's next answer. An entry that Keptn's log refuses has no Job.
 	var noted string
 	err = console.Eventually(t.Context(), flowLimit, func(ctx context.Context) error {
 		if noted, err = keptn.Send(ctx, "sh.keptn.event.note", "observed", "dev", "cart", nil); err != nil {

@@ -35,8 +35,7 @@ const (
 type managed struct {
 	namespace, name string
 	uid             types.UID
-	// change and podDeleted have room for one notification: that the Job has changed, and that its pod is
-	// deleted or evicted.
+	// change and podDeleted have room for one notification: of a changed Job, and of a deleted or evicted pod.
 	change     chan struct{}
 	podDeleted chan removal
 }

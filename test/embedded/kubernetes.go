@@ -200,7 +200,7 @@ func (k *Kubernetes) late(watcher watch.Interface, namespace string) watch.Inter
 
 const unreachedPause = 100 * time.Millisecond
 
-// latest is the last event of each object.
+// latest is the latest event of each object.
 func latest(queue []watch.Event) []watch.Event {
 	first, last := map[string]watch.EventType{}, map[string]int{}
 	nameOf := func(happened watch.Event) string {
@@ -596,7 +596,7 @@ func (p *pods) GetLogs(name string, options *corev1.PodLogOptions) *rest.Request
 // endless is a log to which a line is added every second.
 type endless struct{ ctx context.Context }
 
-// Read waits for the next line, or returns why nobody reads it any more.
+// Read waits for the next line, or returns why the context ended.
 func (e endless) Read(into []byte) (int, error) {
 	select {
 	case <-e.ctx.Done():
@@ -606,10 +606,10 @@ func (e endless) Read(into []byte) (int, error) {
 	}
 }
 
-// now is the time as Kubernetes tells it: in whole seconds.
+// now returns Kubernetes' time, in whole seconds.
 func (k *Kubernetes) now() metav1.Time {
 	return metav1.Time{Time: k.options.Now().Truncate(time.Second)}
 }
 
-// until is how long it is by the cluster's clock until a time.
+// until returns the duration until a time, by the cluster's clock.
 func (k *Kubernetes) until(at time.Time) time.Duration { return at.Sub(k.options.Now()) }

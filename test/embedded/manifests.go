@@ -17,18 +17,17 @@ import (
 	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
 )
 
-// Manifests are those parts of config/ that decide how the functions work
-// together.
+// Manifests are the parts of config/ that decide how the functions work together.
 type Manifests struct {
 	Triggers []eventingv1.Trigger
-	// Settings are the data of all ConfigMaps of the installation.
+	// Settings has the data of all ConfigMaps of the installation.
 	Settings map[string]string
-	// variables are further variables of containers, by the name of their Deployment or Knative Service.
+	// variables are the other variables of containers, by the name of their Deployment or Knative Service.
 	variables map[string]map[string]string
 }
 
-// Environment returns the environment of a workload's container, without values of its pod: all settings, and
-// the variables of its manifest.
+// Environment returns the environment of a workload's container: all settings and the variables of its manifest,
+// without values of its pod.
 func (m Manifests) Environment(workload string) map[string]string {
 	variables := maps.Clone(m.Settings)
 	maps.Copy(variables, m.variables[workload])
@@ -72,7 +71,7 @@ func (m *Manifests) read(content []byte) error {
 	}
 }
 
-// add takes over a document, or each item of a list.
+// add adds a document, or each item of a list.
 func (m *Manifests) add(document []byte) error {
 	var kind struct {
 		runtime.TypeMeta `json:",inline"`

@@ -24,8 +24,8 @@ import (
 
 const formerName = "job-executor-service"
 
-// formerService stands in for job-executor-service: it polls the open events of its subscriptions, starts each once, and finishes it a
-// little later. Like the original, it remembers its tasks only in memory.
+// formerService stands in for job-executor-service: it polls the open events of its subscriptions, starts each
+// once, and finishes it a little later. Like the original, it remembers its tasks only in memory.
 type formerService struct {
 	call  func(ctx context.Context, method, path string, body []byte) ([]byte, error)
 	id    string
@@ -57,7 +57,7 @@ func (f *formerService) register(ctx context.Context, eventType string) error {
 	return err
 }
 
-// poll looks for events once, and returns how many subscriptions there are.
+// poll lists events once, and returns the number of subscriptions.
 func (f *formerService) poll(ctx context.Context) (int, error) {
 	var own models.Integration
 	if err := f.exchange(ctx, http.MethodPut, registrations+"/"+f.id+"/ping", nil, &own); err != nil {
@@ -78,7 +78,7 @@ func (f *formerService) poll(ctx context.Context) (int, error) {
 	return len(own.Subscriptions), nil
 }
 
-// run answers an event, while its task would run.
+// run answers an event after a while, as if its task had run.
 func (f *formerService) run(ctx context.Context, triggered map[string]any) {
 	time.Sleep(2 * dispatchDelay) // Keptn lists an event before it accepts its answers (recording 30-started-too-early-dropped)
 	data, _ := triggered["data"].(map[string]any)
@@ -94,8 +94,8 @@ func (f *formerService) run(ctx context.Context, triggered map[string]any) {
 	}
 }
 
-// Sequences run all the time while a person follows the plan of job-executor migrate. Each task runs once, in the old service or in the
-// new one.
+// Sequences run all the time while a person follows the plan of job-executor migrate. Each task runs once, in the
+// old service or in the new one.
 func TestMigrationRunsEveryTaskOnce(t *testing.T) {
 	const eventType = "sh.keptn.event.test.triggered"
 	// Only events of an exact type can be listed.
@@ -169,7 +169,7 @@ func TestMigrationRunsEveryTaskOnce(t *testing.T) {
 	for range 3 {
 		trigger()
 	}
-	ran := map[bool]int{} // by whether the old service ran them
+	ran := map[bool]int{} // depending on whether the old service ran them
 	for project, keptnContext := range contexts {
 		awaitFinished(t, k, project, keptnContext)
 		var events []console.Event

@@ -11,8 +11,7 @@ import (
 	"syscall"
 )
 
-// Network is an http.RoundTripper that gives requests to handlers in this
-// process, by the host of their URL.
+// Network is an http.RoundTripper that passes requests to handlers in this process, by the host of their URL.
 type Network struct {
 	mutex sync.Mutex
 	hosts map[string]http.Handler
@@ -21,14 +20,14 @@ type Network struct {
 // NewNetwork returns a network without hosts.
 func NewNetwork() *Network { return &Network{hosts: map[string]http.Handler{}} }
 
-// Handle has a handler serve a host, as it stands in URLs; nil takes the host away.
+// Handle sets the handler of a host, as in URLs; nil removes the host.
 func (n *Network) Handle(host string, handler http.Handler) {
 	n.mutex.Lock()
 	defer n.mutex.Unlock()
 	n.hosts[host] = handler
 }
 
-// Errors of a request that got no answer.
+// Errors of a request without a response.
 var (
 	ErrRefused error = &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 	ErrReset   error = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
@@ -39,7 +38,7 @@ var (
 // connection, and a request whose context has ended is not sent.
 func (n *Network) RoundTrip(request *http.Request) (*http.Response, error) {
 	if err := context.Cause(request.Context()); err != nil {
-		return nil, err // nothing is sent any more, as with http.Transport
+		return nil, err // http.Transport sends nothing then, either
 	}
 	n.mutex.Lock()
 	handler := n.hosts[request.URL.Host]
@@ -87,7 +86,7 @@ func (n *Network) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 }
 
-// discard reads a response to its end, as far as is reasonable, and closes it.
+// discard reads a response to its end, up to a limit, and closes it.
 func discard(response *http.Response) {
 	const most = 1 << 20
 	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, most))

@@ -34,7 +34,7 @@ func tracesOf(system *System) traces.System {
 func TestTraces(t *testing.T) {
 	for _, transport := range []string{"nats", "http"} {
 		t.Run(transport, func(t *testing.T) {
-			// Over HTTP, a new bridge holds answers back until those of a bridge before it would be counted.
+			// Over HTTP, a new bridge holds answers back until Keptn would have counted those of an earlier bridge.
 			system := start(t, Options{Settings: map[string]string{"KEPTN_TRANSPORT": transport, "KEPTN_LOSS_TIMEOUT": "5s"}})
 			k := console.Keptn{Call: system.Call}
 			held := begin(t, k, "held-"+transport, "apiVersion: v2\nactions:\n- {name: A, event: test.triggered, image: busybox, cmd: ['true']}\n")
@@ -148,7 +148,7 @@ func TestTraceOfAQueuedRun(t *testing.T) {
 		traces.Job("A", "success", "", "finalizing", "pending", "queued", "run")+traces.Sent("test")+traces.Completed("test"))
 }
 
-// However often the end of a Job is reported, its trace shows once why the Job could not start.
+// However often the end of a Job is reported, its trace shows only once why the Job could not start.
 func TestTraceOfAJobWhoseImageCannotBePulled(t *testing.T) {
 	system := start(t, Options{Settings: map[string]string{"START_DEADLINE": "2s"}, Fate: func(*batchv1.Job) Fate { return Unpullable }})
 	asked := tracesOf(system)

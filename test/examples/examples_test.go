@@ -24,8 +24,8 @@ const (
 	corpus     = "../../functions/jobconfig/testdata/corpus"
 )
 
-// beyond are invalid files of the corpus that a schema cannot reject: it evaluates no expression, counts
-// nothing over the whole file, and compares no two places.
+// beyond are invalid files of the corpus that a schema cannot reject: it evaluates no expressions, counts nothing
+// over the whole file, and does not compare places.
 func beyond() []string {
 	return []string{
 		"a-JSONPath-that-multiplies-what-it-selects", "aliases-that-multiply", "an-event-name-that-is-no-expression",
@@ -125,7 +125,7 @@ func TestCorpus(t *testing.T) {
 	}
 }
 
-// keysOf are the keys that the schema has for a part of the file.
+// keysOf returns the keys of the schema for a part of the file.
 func keysOf(t *testing.T, part string) []string {
 	t.Helper()
 	content, err := os.ReadFile(schemaPath)

@@ -113,15 +113,15 @@ const local = "127.0.0.1:0"
 // scenario is a recording that test/keptn is held to.
 type scenario struct {
 	name string
-	// options are those of Keptn, beside its dispatch delay.
+	// options are Keptn's options, without the dispatch delay.
 	options keptn.Options
-	// empty is a Keptn without projects.
+	// empty is true for a Keptn without projects.
 	empty bool
-	// publishes says that the recorded client published on the stream itself.
+	// publishes is true if the recorded client published on the stream itself.
 	publishes bool
 	// early leaves answers at their recorded place, before the dispatch.
 	early bool
-	// before is done before the step at a time.
+	// before has functions to call before the step at a time.
 	before map[float64]func(t *testing.T, server *keptn.Server)
 	// adapt changes a recording that depends on others.
 	adapt func(recorded recording) recording
@@ -163,7 +163,7 @@ var scenarios = append(plain(
 	{name: "71-validation-on", options: keptn.Options{ValidateEvents: true}},
 }...)
 
-// startedWait is long enough for an answer, however slow the machine is.
+// startedWait is long enough for an answer on a slow machine.
 const startedWait = 2 * time.Second
 
 func plain(names ...string) []scenario {
@@ -224,7 +224,7 @@ func TestBehavesAsRecorded(t *testing.T) {
 			if err := json.Unmarshal(restored(content), &recorded); err != nil {
 				t.Fatal(err)
 			}
-			scenario.options.DispatchDelay = time.Second // enough for an answer, however slow the machine is
+			scenario.options.DispatchDelay = time.Second // long enough for an answer on a slow machine
 			if !scenario.early {
 				scenario.options.DispatchDelay = 20 * time.Millisecond
 				recorded.Timeline = afterDispatch(recorded.Timeline)
@@ -292,7 +292,7 @@ func TestStreamIsAsRecorded(t *testing.T) {
 	}
 	want, wantConsumer := recorded.Stream.Config, recorded.Consumers.Consumers[0].Config
 	got, gotConsumer := stream.CachedInfo().Config, consumer.CachedInfo().Config
-	// The version of NATS stands in the metadata.
+	// The metadata contains the version of NATS.
 	want.Metadata, wantConsumer.Metadata, got.Metadata, gotConsumer.Metadata = nil, nil, nil, nil
 	if difference := cmp.Diff(want, got); difference != "" {
 		t.Errorf("stream (-recorded +got):\n%s", difference)
@@ -379,7 +379,7 @@ func replay(t *testing.T, server *keptn.Server, recorded recording, scenario sce
 	mutex.Lock()
 	defer mutex.Unlock()
 	if recorded.Truncated != "" {
-		return // what follows is not known
+		return // the next steps are unknown
 	}
 	if !slices.ContainsFunc(expected, isCreation) {
 		// The earlier recordings left these messages out.
@@ -390,11 +390,11 @@ func replay(t *testing.T, server *keptn.Server, recorded recording, scenario sce
 	}
 }
 
-// isCreation says whether a message tells of a project or service that is made.
+// isCreation reports whether a message is about the creation of a project or service.
 func isCreation(message string) bool { return strings.Contains(message, ".create.") }
 
-// decided leaves out the questions after which a recording was cut, and those about
-// a sequence that ended later: whether their answers are only on the way is not known.
+// decided omits the questions after which a recording was cut, and questions about a sequence that ended later: the
+// recording may have polled for a later answer.
 func decided(timeline []step) []step {
 	last := len(timeline) - 1
 	for last > 0 && (timeline[last].Kind == "nats" || timeline[last].Method == http.MethodGet) {
@@ -445,8 +445,8 @@ func afterDispatch(timeline []step) []step {
 	return timeline
 }
 
-// isPassing says that the answer to the first request is one on the way: the
-// recording polled, and asked the same again before it did anything else.
+// isPassing reports whether the answer to the first request may still change: the recording polled, and asked the
+// same question again before it did anything else.
 func isPassing(timeline []step) bool {
 	resource, _, _ := strings.Cut(timeline[0].URI, "?")
 	for _, later := range timeline[1:] {
@@ -478,14 +478,14 @@ func eventually(t *testing.T, what string, difference func() string) {
 	}
 }
 
-// isKeptns says whether Keptn published a message, or its API did for a client.
+// isKeptns reports whether Keptn published a message, or its API did for a client.
 func isKeptns(step step) bool {
 	var published struct{ Source string }
 	return json.Unmarshal(step.Data, &published) == nil && (published.Source == "shipyard-controller" || published.Source == "fixture")
 }
 
-// publish publishes a message as the recorded client did, and wants it to be
-// acknowledged if that was.
+// publish publishes a message like the recorded client. If the recorded message was acknowledged, this one must be,
+// too.
 func publish(t *testing.T, connection *nats.Conn, ids translation, step step) {
 	t.Helper()
 	message := &nats.Msg{Subject: step.Subject, Header: nats.Header(step.Headers), Data: []byte(ids.translate(sent(step.Data)))}
@@ -543,8 +543,7 @@ func (t translation) translate(text string) string {
 	})
 }
 
-// learn takes the ids that stand in the same places of a recorded and an actual
-// body.
+// learn maps the ids at the same places of a recorded and an actual body.
 func (t translation) learn(recorded, actual []byte) {
 	var one, other any
 	if json.Unmarshal(recorded, &one) == nil && json.Unmarshal(actual, &other) == nil {
@@ -552,8 +551,8 @@ func (t translation) learn(recorded, actual []byte) {
 	}
 }
 
-// learnFrom learns from the message that is the recorded one, but for ids: of those
-// that look alike the one in the same Keptn context.
+// learnFrom maps the ids of a recorded message to those of the actual one. Of several similar messages, it is the
+// one in the same Keptn context.
 func (t translation) learnFrom(recorded []byte, published []string) {
 	contextOf := func(content string) string {
 		var event struct{ Shkeptncontext string }
@@ -589,7 +588,7 @@ func (t translation) walk(one, other any) {
 	}
 }
 
-// missing are the recorded messages that are not among the actual ones.
+// missing returns the recorded messages that are not among the actual ones.
 func missing(recorded, actual []string) []string {
 	left := normalizedAll(actual)
 	var lacking []string
@@ -611,7 +610,7 @@ var (
 	nanoseconds = regexp.MustCompile(`"\d{19}"`)
 )
 
-// normalized is a body without ids, commits, times and addresses.
+// normalized returns a body without ids, commits, times and addresses.
 func normalized(body []byte) any {
 	text := identifier.ReplaceAllString(string(body), "ID")
 	text = commit.ReplaceAllString(text, "COMMIT")
@@ -625,7 +624,7 @@ func normalized(body []byte) any {
 	return value
 }
 
-// normalizedMessages remembers messages. Some of them are large and requested often.
+// normalizedMessages caches normalized messages: some are large and needed often.
 var normalizedMessages sync.Map
 
 // normalizedAll compares messages as a set: the API and the controller publish

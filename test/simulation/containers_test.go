@@ -19,7 +19,7 @@ const (
 	killed    = "killed"
 )
 
-// script is a Runtime whose containers only end, after a while and in some way.
+// script is a Runtime whose containers do nothing but end, after a while and with some result.
 type script struct{ world *world }
 
 // Run waits.
@@ -31,7 +31,7 @@ func (s script) Run(ctx context.Context, container embedded.Container) (int, err
 	s.world.mutex.Unlock()
 	switch draw := random.Float64(); {
 	case fate == embedded.NodeLost:
-		pause = time.Hour // nobody hears of it any more
+		pause = time.Hour // nobody hears of the pod any more
 	case s.world.planned != nil:
 		pause = 5 * time.Second
 	case draw < 0.05:
@@ -61,7 +61,7 @@ func (s script) Run(ctx context.Context, container embedded.Container) (int, err
 	s.world.note("Job %s has %s", container.Job, end)
 	s.world.mutex.Lock()
 	s.world.ends[container.Job] = end
-	s.world.verdicts[container.Job] = report.verdict // of an earlier attempt nothing counts
+	s.world.verdicts[container.Job] = report.verdict // earlier attempts do not count
 	s.world.mutex.Unlock()
 	s.world.happen("a report: " + report.name)
 	return code, nil
@@ -73,7 +73,7 @@ type report struct {
 	verdict    keptn.Result
 }
 
-// reports are of every kind that a task may write.
+// reports has a report of each kind that a task may write.
 var reports = []report{
 	{"text", "3 of 5 are slow", keptn.ResultPass},
 	{"a pass", `{"result":"pass","labels":{"n":5,"o":{"a":1},"null":null}}`, keptn.ResultPass},
@@ -94,7 +94,7 @@ var reports = []report{
 	{"a duplicate member", `{"result":"fail","result":"pass"}`, keptn.ResultFail},
 }
 
-// reportOf draws a report; most tasks write nothing.
+// reportOf draws a report. Most tasks write nothing.
 func (w *world) reportOf(random *rand.Rand) report {
 	const share = 0.3
 	if w.planned != nil || random.Float64() >= share {

@@ -31,7 +31,7 @@ import (
 
 // harshness is the set of special faults of a world.
 type harshness struct {
-	// busy says that Keptn counts late and answers twenty requests a second.
+	// busy is true if Keptn counts late and answers only twenty requests a second.
 	busy bool
 	// asynchronous is true if the Broker answers before it delivers.
 	asynchronous bool
@@ -40,17 +40,18 @@ type harshness struct {
 	deduplicates bool
 	// vague is true if dead letters do not say what failed, like those of RabbitMQ's Broker.
 	vague bool
-	// stuck says that one executor never answers.
+	// stuck is true if one executor never answers.
 	stuck bool
-	// skewed says that the clocks of Keptn and Kubernetes jump.
+	// skewed is true if the clocks of Keptn and Kubernetes jump.
 	skewed bool
 	// many is true for a hundred namespaces and a hundred types, one of each broken.
 	many bool
-	// capped says that a project may have few active runs at a time.
+	// capped is true if the active runs of a project are limited to a few.
 	capped bool
-	// validates says that Keptn's API validates events.
+	// validates is true if Keptn's API validates events.
 	validates bool
-	// upgraded says that the functions are upgraded to a release with another version of events, and back, one after the other.
+	// upgraded is true if the functions are upgraded one after the other to a release with another version of
+	// events, and rolled back.
 	upgraded bool
 }
 
@@ -85,15 +86,15 @@ func wrong(by *atomic.Int64) func() time.Time {
 }
 
 const (
-	// loadNamespace is where the last Job of a task runs, and brokenNamespace one without
-	// roles. brokenType is one that Keptn can't list.
+	// loadNamespace is where the last Job of a task runs, and brokenNamespace has no roles. brokenType is a type
+	// that Keptn cannot list.
 	loadNamespace   = "load-tests"
 	brokenNamespace = "broken"
 	brokenType      = "sh.keptn.event.broken.triggered"
 	others          = 97
 )
 
-// namespaces are the namespaces of Jobs.
+// namespaces returns the namespaces of Jobs.
 func (w *world) namespaces() []string {
 	names := []string{"job-executor-jobs", loadNamespace}
 	if w.many {
@@ -105,7 +106,7 @@ func (w *world) namespaces() []string {
 	return names
 }
 
-// types are those that the bridge subscribes to.
+// types returns the bridge's subscriptions.
 func (w *world) types() []string {
 	names := []string{"sh.keptn.event.deployment.triggered", "sh.keptn.event.test.triggered", "sh.keptn.event.approval.triggered",
 		"sh.keptn.event.get-sli.triggered", observedType}
@@ -176,8 +177,7 @@ func (w *world) deletePod(job *batchv1.Job, random *rand.Rand) {
 	}
 }
 
-// hidesLog says whether the logs of a pod can't be read: those on a lost node can't, and
-// some others.
+// hidesLog reports whether the logs of a pod cannot be read: those on a lost node, and some others.
 func (w *world) hidesLog(pod string) (hides, hangs bool) {
 	job := pod[:strings.LastIndex(pod, "-")]
 	w.mutex.Lock()
@@ -189,7 +189,7 @@ func (w *world) hidesLog(pod string) (hides, hangs bool) {
 	return fate == embedded.NodeLost || draw < 0.04 || w.planned != nil && w.planned.hidesLogs, draw < 0.02
 }
 
-// occasionally has something go wrong for a while, again and again.
+// occasionally starts and ends a fault again and again.
 func (w *world) occasionally(what string, quietFor time.Duration, lasts func(random *rand.Rand) time.Duration, begin func(random *rand.Rand), end func()) {
 	for w.faulty() && w.ctx.Err() == nil {
 		random := w.chance.draw("%s", what)
@@ -205,7 +205,7 @@ func (w *world) occasionally(what string, quietFor time.Duration, lasts func(ran
 	}
 }
 
-// pass lets time pass, while there are faults.
+// pass waits as long as there are faults, up to a limit.
 func (w *world) pass(most time.Duration) {
 	for until := time.Now().Add(most); time.Now().Before(until) && w.faulty(); {
 		select {
@@ -216,7 +216,7 @@ func (w *world) pass(most time.Duration) {
 	}
 }
 
-// upTo returns how long an outage lasts: seconds, at times as long as the longest.
+// upTo returns a source of the length of outages: mostly seconds, sometimes as long as the longest.
 func upTo(seldom, longest time.Duration) func(random *rand.Rand) time.Duration {
 	return func(random *rand.Rand) time.Duration {
 		const often = 30 * time.Second
@@ -231,7 +231,7 @@ func upTo(seldom, longest time.Duration) func(random *rand.Rand) time.Duration {
 	}
 }
 
-// beginOutages begins all that goes wrong for a while.
+// beginOutages starts all temporary faults.
 func (w *world) beginOutages() {
 	const quiet = 4 * time.Minute
 	go w.occasionally("Keptn is down", 2*quiet, upTo(70*time.Second, 10*time.Minute),
@@ -246,7 +246,7 @@ func (w *world) beginOutages() {
 		func(*rand.Rand) { w.apiDown.Store(true) }, func() { w.apiDown.Store(false) })
 	go w.occasionally("a namespace is deleted", 4*quiet, upTo(time.Minute, 3*time.Minute),
 		func(*rand.Rand) { w.deleteNamespace() }, func() { w.namespaceDown.Store(false) })
-	if !w.skewed { // else nobody knows whether a Secret changed before a task started, or after
+	if !w.skewed { // otherwise nobody knows whether a Secret changed before or after the start of a task
 		go w.occasionally("the Secret changes", quiet, upTo(10*time.Second, time.Minute), w.changeSecret, w.makeSecret)
 	}
 	if w.skewed {
@@ -268,8 +268,8 @@ func (w *world) beginOutages() {
 	go w.meddle()
 }
 
-// replaceAll replaces the functions by those of a release with another version of events, one after the other, within three
-// minutes. The Broker repeats for longer what a function refuses meanwhile.
+// replaceAll replaces the functions one after the other, within three minutes, by those of a release with another
+// version of events. The Broker retries longer than that.
 func (w *world) replaceAll(random *rand.Rand, version int) {
 	w.mutex.Lock()
 	names := slices.Sorted(maps.Keys(w.processes))
@@ -295,7 +295,7 @@ func (w *world) touch(job *batchv1.Job) {
 	w.early[runOf(job.Name)] = w.early[runOf(job.Name)] || len(w.counted[job.Labels[run.EventIDLabel]]) == 0
 }
 
-// deleteNamespace deletes everything in a namespace, which accepts nothing new until then.
+// deleteNamespace deletes everything in a namespace. Until then, the namespace accepts nothing new.
 func (w *world) deleteNamespace() {
 	client := w.cluster.Client(nil).BatchV1().Jobs(loadNamespace)
 	list, err := client.List(w.ctx, metav1.ListOptions{LabelSelector: run.Selector})
@@ -309,7 +309,7 @@ func (w *world) deleteNamespace() {
 	}
 }
 
-// meddle has others delete Jobs that run or wait, and resume those that wait.
+// meddle deletes running and waiting Jobs, and resumes waiting ones, like another user.
 func (w *world) meddle() {
 	for w.faulty() && w.ctx.Err() == nil {
 		random := w.chance.draw("others")
@@ -346,7 +346,7 @@ func (w *world) meddleWith(job *batchv1.Job, resumes bool) {
 // rival is the source of another integration.
 const rival = "somebody-else"
 
-// isTouched says whether others deleted or resumed a Job of a run.
+// isTouched reports whether another user deleted or resumed a Job of a run.
 func (w *world) isTouched(job string) bool {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
@@ -470,8 +470,8 @@ var foreignAnswers = []struct {
 	{http.StatusOK, "{}"}, {http.StatusOK, "null"}, {http.StatusOK, `{"sequenceExecutions":[{"status`}, {http.StatusOK, "<html>hello</html>"},
 }
 
-// misreads says whether the filter of a Trigger can't read an event in time, as was seen of
-// Knative's on a busy machine.
+// misreads reports whether the filter of a Trigger fails to read an event in time. Knative's did so on a busy
+// machine.
 func (w *world) misreads(trigger string, received event.Event) bool {
 	const seldom = 0.003
 	if w.planned != nil || !w.faulty() || w.chance.draw("the filter of %s reads %s %s", trigger, received.Type(), received.ID()).Float64() >= seldom {
@@ -557,7 +557,7 @@ func (w *world) keptnDrops(eventType string) bool {
 	return w.planned != nil && !strings.Contains(eventType, ".evaluation.") && w.planned.drops(w, eventType)
 }
 
-// awaitNamespace waits as an informer does that tries again and again, but not by chance.
+// awaitNamespace waits like an informer that keeps retrying, but without random pauses.
 func (w *world) awaitNamespace(ctx context.Context, operation string) {
 	for strings.HasSuffix(operation, " in "+loadNamespace) && w.namespaceDown.Load() && ctx.Err() == nil {
 		select {
@@ -567,7 +567,7 @@ func (w *world) awaitNamespace(ctx context.Context, operation string) {
 	}
 }
 
-// unlogged is a Kubernetes call that reads a log that can't be read.
+// unlogged is a Kubernetes call that reads an unreadable log.
 func (w *world) unlogged(ctx context.Context, operation string) error {
 	name, isLog := strings.CutPrefix(operation, "log ")
 	if !isLog {

@@ -40,9 +40,9 @@ func (w *world) count(triggeredID, eventType, source string) {
 // lighthouse answers evaluations, and asks for SLIs by events of its own.
 const lighthouse = "lighthouse-service"
 
-// isLegal says whether Keptn may have counted these of a task so far: one started event
-// and then one finished. A clock that jumps, or an answer that mongodb-datastore missed, may double both, so that
-// the task ends all the same.
+// isLegal reports whether Keptn may have counted these phases of a task so far: one started event and then one
+// finished. After a jump of a clock, or if mongodb-datastore missed an answer, both may be doubled, so that the
+// task still ends.
 func (w *world) isLegal(counted []keptn.Phase, rivaled, missed bool) bool {
 	const started, finished = keptn.Started, keptn.Finished
 	if !missed {
@@ -68,8 +68,8 @@ func (w *world) jobStarted(job *batchv1.Job) {
 	starts := w.starts[job.Name]
 	var early []string
 	for name, began := range w.starts {
-		// Within an action the one before has to have succeeded, but for a parallel one;
-		// between actions to have ended.
+		// Within an action the previous Job must have succeeded, unless the action is parallel. Between actions it
+		// must have ended.
 		bad := w.ends[name] == "" && w.fates[name] == embedded.Runs
 		if actionOf(name) == actionOf(job.Name) {
 			bad = w.ends[name] != succeeded && !isParallel(name)
@@ -149,7 +149,7 @@ func (w *world) observe(delivery embedded.Delivery) {
 	}
 }
 
-// runOf is a Job's name without the numbers of its action and task.
+// runOf returns a Job's name without the numbers of its action and task.
 func runOf(job string) string { return job[:len(job)-len("-000-000")] }
 
 func actionOf(job string) string { return job[:len(job)-len("-000")] }

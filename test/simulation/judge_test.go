@@ -31,12 +31,12 @@ func (w *world) sequences(query string) []sequenceState {
 	return answer.States
 }
 
-// isOver says whether a sequence has ended.
+// isOver reports whether a sequence has ended.
 func (w *world) isOver(keptnContext string) bool {
 	return slices.ContainsFunc(w.sequences("?keptnContext="+keptnContext), sequenceState.isOver)
 }
 
-// unended are the sequences and the Jobs that have not ended.
+// unended returns the sequences and the Jobs that have not ended.
 func (w *world) unended() []string {
 	var unended []string
 	for _, sequence := range w.sequences("") {
@@ -55,7 +55,7 @@ func (w *world) unended() []string {
 	return unended
 }
 
-// heal waits until everything has ended, now that there are no faults.
+// heal waits until everything has ended. Faults are over by then.
 func (w *world) heal() {
 	deadline := time.Now().Add(healLimit)
 	for {
@@ -71,12 +71,12 @@ func (w *world) heal() {
 	}
 }
 
-// quiet looks whether anything goes on although everything has ended.
+// quiet checks that nothing happens after everything has ended.
 func (w *world) quiet() {
 	const length = 10 * time.Minute
-	underWay := 5 * time.Minute // what is repeated every two minutes, too
+	underWay := 5 * time.Minute // some things are repeated every two minutes
 	if w.stuck {
-		underWay = 20 * time.Minute // nine attempts of 85 s at an executor that never answers, and the pauses
+		underWay = 20 * time.Minute // nine attempts of 85 s at an executor that never answers, and their pauses
 	}
 	time.Sleep(underWay)
 	before := w.volume()
@@ -92,7 +92,7 @@ type taskEvent struct {
 	}
 }
 
-// judge looks at how each task ended.
+// judge checks how each task ended.
 func (w *world) judge() (tasks int) {
 	w.judgeTraffic()
 	w.judgeSpans()
@@ -137,7 +137,7 @@ func (w *world) judge() (tasks int) {
 		rivaled, missed := w.rivals[event.ID], len(w.missed[event.ID]) > 0
 		w.mutex.Unlock()
 		if rivaled && len(counted) < 2 { //nolint:mnd // both of ours
-			continue // the other one's completed it before Keptn had counted ours
+			continue // another integration completed the task before Keptn had counted our event
 		}
 		if len(counted) == 0 || !w.isLegal(counted, rivaled, missed) || times(counted, keptn.Finished) < times(counted, keptn.Started) {
 			w.violate("Keptn counted %v for task %s", counted, event.ID)
@@ -157,8 +157,8 @@ func (w *world) judge() (tasks int) {
 	return tasks
 }
 
-// judgeEvaluation looks how often a question of lighthouse-service was answered, and so the
-// evaluation: exactly once.
+// judgeEvaluation checks that each question of lighthouse-service, and so its evaluation, was answered exactly
+// once.
 func (w *world) judgeEvaluation(asked taskEvent, events []taskEvent) {
 	counts := map[string]int{}
 	for _, event := range events {
@@ -200,14 +200,14 @@ func (w *world) judgeObserved(id string) {
 	}
 }
 
-// judgeRuns looks how often each Job of a task has run: none twice, and once the run
-// has begun at least the first of each action, whatever became of the other actions.
+// judgeRuns checks how often each Job of a task ran: never twice, and once the run had begun, at least the first
+// Job of each action, whatever happened to other actions.
 func (w *world) judgeRuns(name, triggeredID string) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	jobs := runOf(run.Name(run.ID(triggeredID), 0, 0))
 	if w.early[jobs] {
-		return // it may begin again: nobody had said that it had begun
+		return // the run may begin again: nobody had reported its beginning
 	}
 	for _, first := range firstsOf[name] {
 		if begun := w.starts[jobs+firstsOf[name][0]] > 0; begun && w.starts[jobs+first] == 0 && w.fates[jobs+first] == embedded.Runs &&
@@ -222,7 +222,7 @@ func (w *world) judgeRuns(name, triggeredID string) {
 	}
 }
 
-// gaveUp says whether a task ended since the Broker could not deliver its event.
+// gaveUp reports whether a task ended because the Broker could not deliver its event.
 func gaveUp(told taskEvent) bool {
 	return told.Data.Result == string(keptn.ResultFail) && strings.HasPrefix(told.Data.Message, "No executor accepted this task")
 }

@@ -17,12 +17,11 @@ import (
 	"github.com/job-executor/job-executor/test/embedded"
 )
 
-// process is a running program. It dies at one of its await points: each of its goroutines ends when it waits
-// there.
+// process is a running program. It dies at one of its await points, where each of its goroutines ends.
 type process struct {
 	world *world
 	name  string
-	// version is that of its release's events.
+	// version is the version of its events.
 	version int
 	ctx     context.Context
 	die     context.CancelFunc
@@ -62,7 +61,7 @@ const (
 // requestLimit is the timeoutSeconds of our Knative Services.
 const requestLimit = 90 * time.Second
 
-// await lets time pass. The process may die meanwhile.
+// await passes some time, in which the process may die.
 func (p *process) await(ctx context.Context, what string) {
 	if p.dead() {
 		runtime.Goexit()
@@ -83,7 +82,7 @@ func (p *process) await(ctx context.Context, what string) {
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
-		if !p.dead() { // else that may be why
+		if !p.dead() { // otherwise that may be the cause
 			// Goroutines that waited for the same event continue one after the other.
 			time.Sleep(between(random, 1, time.Millisecond))
 		}
@@ -137,7 +136,7 @@ func (p *process) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	p.world.post(request)
 	p.await(request.Context(), what)
-	// Of several requests for the same, each is now at a time of its own.
+	// Concurrent requests for the same thing must not arrive at the same time.
 	what += " of " + time.Since(p.world.began).String()
 	failure := p.fails(what)
 	if failure == before {
@@ -176,7 +175,7 @@ var jobs = schema.GroupResource{Group: "batch", Resource: "jobs"}
 func (p *process) call(ctx context.Context, operation string, do func() error) error {
 	p.world.called()
 	if strings.HasPrefix(operation, "list jobs "+run.Selector) && !strings.Contains(operation, run.EventIDLabel) {
-		// An informer's: its goroutines do not survive the end of one of them.
+		// The call belongs to an informer, whose goroutines do not survive the end of one of them.
 		p.world.awaitNamespace(ctx, operation)
 		return do()
 	}
@@ -190,7 +189,7 @@ func (p *process) call(ctx context.Context, operation string, do func() error) e
 	}
 	operation += " of " + time.Since(p.world.began).String()
 	failure := none
-	if !p.world.many || !strings.HasPrefix(operation, "list ") { // else of a hundred lists one would always fail
+	if !p.world.many || !strings.HasPrefix(operation, "list ") { // otherwise one of a hundred lists would always fail
 		failure = p.fails(operation)
 	}
 	if ctx.Err() != nil {
@@ -214,7 +213,7 @@ func (p *process) call(ctx context.Context, operation string, do func() error) e
 	return err
 }
 
-// serve answers requests by a handler as long as the process lives.
+// serve passes requests to a handler as long as the process lives.
 func (p *process) serve(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		ctx, cancel := context.WithCancel(request.Context())

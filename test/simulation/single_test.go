@@ -21,27 +21,27 @@ import (
 	"github.com/job-executor/job-executor/test/embedded"
 )
 
-// plannedFault is the one thing that goes wrong in a world.
+// plannedFault is the only fault in a world.
 type plannedFault struct {
 	// name is the first column in functions/README.md.
 	name string
 	harshness
-	// begin starts the fault, and end stops it after it has lasted.
+	// begin starts the fault, and end stops it.
 	begin, end func(world *world)
 	lasts      time.Duration
 
 	// Faults of the next matching event.
 	fate embedded.Fate
-	// hidesLogs says that no log can be read, and deletesPod that the next pod is deleted.
+	// hidesLogs makes all logs unreadable, and deletesPod deletes the next pod.
 	hidesLogs, deletesPod bool
-	// lag is by how much Keptn counts late.
+	// lag is the delay of Keptn's counting.
 	lag time.Duration
-	// loses, doubles and dropped are event types: those that the Broker loses and duplicates, and those that
-	// Keptn accepts and does not count.
+	// loses, doubles and dropped are event types: the Broker loses or duplicates such an event, or Keptn accepts it
+	// and does not count it.
 	loses, doubles, dropped string
 }
 
-// deliveries is how often the Broker delivers an event.
+// deliveries returns how many times the Broker delivers an event.
 func (p *plannedFault) deliveries(world *world, eventType string) int {
 	world.mutex.Lock()
 	defer world.mutex.Unlock()
@@ -57,7 +57,7 @@ func (p *plannedFault) deliveries(world *world, eventType string) int {
 	}
 }
 
-// deletesPod says whether others delete a pod that starts.
+// deletesPod reports whether another user deletes a starting pod.
 func (w *world) deletesPod(random *rand.Rand) bool {
 	if w.planned == nil {
 		return w.faulty() && random.Float64() < 0.01 //nolint:mnd // a few
@@ -205,10 +205,10 @@ func singleFaults() []*plannedFault {
 	)
 }
 
-// begun is when a bridge is sure that no earlier one has sent events for new tasks.
+// begun is the time from which a bridge is sure that no earlier bridge has sent events for new tasks.
 const begun = 15 * time.Second
 
-// longestOpen runs a world with one fault, and returns the longest time that a task was open.
+// longestOpen runs a world with one fault, and returns the longest time for which a task was open.
 func longestOpen(t *testing.T, seed int, transport bridge.Transport, planned *plannedFault) (longest time.Duration) {
 	t.Helper()
 	const tasks = 20
@@ -247,7 +247,7 @@ func longestOpen(t *testing.T, seed int, transport bridge.Transport, planned *pl
 	return longest
 }
 
-// row is one of the tables in functions/README.md, and seconds are in its columns.
+// row is a row of a table in functions/README.md, and seconds are its columns.
 var (
 	row     = regexp.MustCompile(`(?m)^\| ([^|]+?) \|((?: \d+ s \|)+)$`)
 	seconds = regexp.MustCompile(`\d+ s`)

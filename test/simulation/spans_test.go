@@ -24,7 +24,7 @@ type spanKey struct {
 	span  trace.SpanID
 }
 
-// exporter passes the spans of one process on, until it dies.
+// exporter passes on the spans of one process until the process dies.
 type exporter struct {
 	process *process
 }

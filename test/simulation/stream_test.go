@@ -24,7 +24,7 @@ type stream struct {
 	mutex   sync.Mutex
 	known   map[string]time.Time
 	pending []*message
-	// handledUpTo is when the last published event is handled, at the latest.
+	// handledUpTo is when Keptn will have handled the last published event.
 	handledUpTo time.Time
 	// handling is Keptn's, one event at a time.
 	handling sync.Mutex
@@ -42,7 +42,7 @@ const (
 	duplicateWindow = 2 * time.Minute
 	ackWait         = 30 * time.Second
 	retryDelay      = 2 * time.Second
-	// aside is by how much Keptn may handle a later event before an earlier one.
+	// aside is how much earlier Keptn may handle an event than the previous one.
 	aside = 5 * time.Second
 )
 
@@ -72,7 +72,7 @@ func (s *stream) publish(subject string, content []byte, id string) {
 		}
 	}
 	lag, deaths := s.lag(subject, content), s.world.keptnDeaths.Load()
-	// Events are fetched in order, and handled side by side.
+	// Keptn fetches events in order, and handles them concurrently.
 	if behind := time.Until(s.handledUpTo); behind > 0 {
 		lag = max(lag, behind-aside)
 	}

@@ -10,15 +10,15 @@ import (
 
 // traffic counts the functions' requests.
 type traffic struct {
-	// posts are those to the Broker by event, and questions those to Keptn by its context.
+	// posts are the requests to the Broker by event, and questions the requests to Keptn by context.
 	posts, questions map[string]int
-	// calls are those of the Kubernetes API.
+	// calls are the calls of the Kubernetes API.
 	calls int
 }
 
 func newTraffic() traffic { return traffic{posts: map[string]int{}, questions: map[string]int{}} }
 
-// happen counts that something happened.
+// happen counts an occurrence.
 func (w *world) happen(what string) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
@@ -42,7 +42,7 @@ func (w *world) called() {
 	w.traffic.calls++
 }
 
-// volume is how much traffic there was so far.
+// volume is the total of all traffic so far.
 type volume struct{ posts, questions, requests, calls int }
 
 func (w *world) volume() volume {
@@ -70,13 +70,13 @@ func (w *world) judgeQuiet(before, after volume, length time.Duration) {
 	}
 }
 
-// judgeTraffic looks whether anybody was asked too often about one event or one sequence.
+// judgeTraffic checks that no neighbour was asked too often about one event or one sequence.
 func (w *world) judgeTraffic() {
 	minutes := int(time.Since(w.began).Minutes())
 	w.mutex.Lock()
 	posts, questions := w.traffic.posts, w.traffic.questions
 	w.mutex.Unlock()
-	const posted, asked = 25, 120 // within the first minutes, in which most is retried
+	const posted, asked = 25, 120 // within the first minutes, which have most retries
 	for event, times := range posts {
 		if times > posted+minutes {
 			w.violate("event %s was posted %d times in %d minutes", event, times, minutes)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// shipyard has sequences of two tasks that have actions, and one that has none.
+// shipyard has sequences of two tasks with actions, and of one without.
 const shipyard = `apiVersion: spec.keptn.sh/0.2.3
 kind: Shipyard
 metadata: {name: simulated}
@@ -90,17 +90,16 @@ const observedType = "sh.keptn.event.test.finished"
 // observing is the end of that Job's name.
 const observing = "-004-001"
 
-// jobsOf is how many Jobs each task has, but for silent ones.
+// jobsOf is the number of Jobs of each task, without silent ones.
 var jobsOf = map[string]int{"deployment": 2, "test": 4}
 
-// firstsOf are the names of the first Jobs of each task's actions, all of a parallel one,
-// behind the run's.
+// firstsOf are the ends of the names of the first Jobs of each task's actions, or of all Jobs of a parallel action.
 var firstsOf = map[string][]string{"deployment": {"-000-001"}, "test": {"-001-001", "-001-002", "-002-001", "-003-001"}}
 
-// isParallel says whether a Job is the parallel action's.
+// isParallel reports whether a Job belongs to the parallel action.
 func isParallel(job string) bool { return strings.HasSuffix(actionOf(job), "-001") }
 
-// retriesOf is how often a Job is tried again.
+// retriesOf returns the number of retries of a Job.
 func retriesOf(job string) int {
 	if strings.HasSuffix(job, "-003-002") {
 		return 1
@@ -108,7 +107,7 @@ func retriesOf(job string) int {
 	return 0
 }
 
-// isSilent says whether a Job is the silent action's.
+// isSilent reports whether a Job belongs to the silent action.
 func isSilent(job string) bool { return strings.HasSuffix(job, "-002-001") }
 
 // ask calls Keptn's API as its user, without faults.

@@ -37,11 +37,11 @@ const (
 	token    = "keptn-token"
 
 	maxEventBytes = 4 << 20
-	// interval is the time between two triggered sequences, on average.
+	// interval is the average time between two triggered sequences.
 	interval = 2 * time.Second
-	// faultsAfter is for how long there are faults after the last was triggered.
+	// faultsAfter is how long faults continue after the last trigger.
 	faultsAfter = 3 * time.Minute
-	// healLimit is the time until everything has ended once there are none.
+	// healLimit bounds the time from the last fault until everything has ended.
 	healLimit = 90 * time.Minute
 )
 
@@ -72,26 +72,25 @@ type world struct {
 	violations []string
 	recent     recent
 	counted    map[string][]keptn.Phase
-	// starts and ends are of Jobs, by their names.
+	// starts and ends are the starts and ends of Jobs, by name.
 	starts map[string]int
 	ends   map[string]string
-	// verdicts are the results that Jobs reported, by their names, and happened is how often each
-	// kind of thing did.
+	// verdicts are the reported results of Jobs, by name, and happened counts occurrences of each kind.
 	verdicts map[string]keptn.Result
 	happened map[string]int
-	// heard are the ids of our answers that the subscribers of core NATS got.
+	// heard are the ids of our answers that reached the subscribers of core NATS.
 	heard map[string]bool
-	// missed are our answers that mongodb-datastore never got, by their tasks.
+	// missed are the answers that never reached mongodb-datastore, by task.
 	missed map[string][]taskEvent
-	// secretVersion counts the values that the Secret of tasks has had.
+	// secretVersion is the number of values that the tasks' Secret has had.
 	secretVersion int
 	traffic       traffic
 	// aborted are Keptn contexts.
 	aborted map[string]bool
 	// questions is the number of questions about single tasks, and requests that of all requests to Keptn.
 	questions, requests int
-	// touched are the runs whose Jobs others deleted or resumed, rivals the tasks that another integration also
-	// answers, and contexts those of tasks.
+	// touched are the runs with Jobs that another user deleted or resumed, rivals are the tasks that another
+	// integration also answers, and contexts are those of tasks.
 	touched, rivals map[string]bool
 	// early are the runs with a Job that was deleted before Keptn had counted their started event.
 	early    map[string]bool
@@ -99,19 +98,18 @@ type world struct {
 
 	// fates are those of Jobs' pods.
 	fates map[string]embedded.Fate
-	// opened and closed are when tasks were triggered, and when Keptn had counted their
-	// finished event.
+	// opened is when a task was triggered, and closed when Keptn counted its finished event.
 	opened, closed map[string]time.Time
 	// undelivered are the triggered events that a Trigger gave up.
 	undelivered map[string]bool
 	// accepted is when a Broker that drops duplicates accepted an event.
 	accepted map[string]time.Time
-	// free is when Keptn is done with the requests that wait.
+	// free is when Keptn will have answered all waiting requests.
 	free time.Time
-	// processes are those that run, by their names, and versions those of their next ones' events.
+	// processes are the running ones by name, and versions are those of the events of the next process of a name.
 	processes map[string]*process
 	versions  map[string]int
-	// planned is the one thing that goes wrong, nil where chance decides.
+	// planned is the only fault; nil for random faults.
 	planned *plannedFault
 
 	spans spans
@@ -122,7 +120,7 @@ type world struct {
 	outages
 }
 
-// faulty says whether faults are allowed now.
+// faulty reports whether faults are allowed now.
 func (w *world) faulty() bool { return !w.calm.Load() }
 
 // note records a step in the history. Two runs of a seed must have the same history.
@@ -169,7 +167,7 @@ func newWorld(ctx context.Context, t *testing.T, seed uint64, tasks int) *world 
 	return newWorldOf(ctx, t, seed, tasks, transport, harshnessOf(seed), nil)
 }
 
-// newWorldOf returns a world with only the planned fault, or with the seed's faults if none is planned.
+// newWorldOf returns a world with only the planned fault, or with the faults of a seed if none is planned.
 func newWorldOf(ctx context.Context, t *testing.T, seed uint64, tasks int, transport bridge.Transport, harshness harshness, planned *plannedFault) *world {
 	t.Helper()
 	world := &world{
@@ -259,7 +257,7 @@ func newWorldOf(ctx context.Context, t *testing.T, seed uint64, tasks int, trans
 	return world
 }
 
-// delayOf is how long a step of Kubernetes takes.
+// delayOf returns the duration of a step of Kubernetes.
 func delayOf(step string, random *rand.Rand) time.Duration {
 	switch step {
 	case "event":

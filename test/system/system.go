@@ -459,7 +459,7 @@ func (i *Installation) setOfJobs(ctx context.Context, name, value string) error 
 	return nil
 }
 
-// TraceKnative enables or disables Knative's own spans. Knative's pods read the setting when they start; our
+// TraceKnative enables or disables Knative's own spans. Knative's pods read the setting when they start. Our
 // functions get it with the next Deployment of their revision.
 func (i *Installation) TraceKnative(ctx context.Context, on bool) error {
 	setting := map[string]any{"tracing-protocol": "none", "tracing-endpoint": nil, "tracing-sampling-rate": nil}
@@ -499,7 +499,7 @@ func (i *Installation) TraceKnative(ctx context.Context, on bool) error {
 	})
 }
 
-// observe changes how Knative is observed in a namespace, and waits until its Deployments do as is set.
+// observe changes the tracing of Knative in a namespace, and waits until its Deployments use the new setting.
 func (i *Installation) observe(ctx context.Context, namespace string, change []byte, deployments []string) error {
 	if _, err := i.Kubernetes.CoreV1().ConfigMaps(namespace).Patch(ctx, "config-observability", types.MergePatchType, change, metav1.PatchOptions{}); err != nil {
 		return fmt.Errorf("set the tracing of %s: %w", namespace, err)
@@ -536,7 +536,7 @@ func (i *Installation) endTerminating(ctx context.Context, namespace string, dep
 			if pod.DeletionTimestamp == nil {
 				continue
 			}
-			// Without any period it would only be forgotten, and go on for a while.
+			// Without a grace period the object would disappear and the containers would keep running for a while.
 			err := i.Kubernetes.CoreV1().Pods(namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{GracePeriodSeconds: new(int64(1))})
 			if err != nil && !apierrors.IsNotFound(err) {
 				return fmt.Errorf("end pod %s/%s: %w", namespace, pod.Name, err)
@@ -554,8 +554,8 @@ const CountingTime = 30 * time.Second
 // KeptnAPI is the address of Keptn's API inside the cluster.
 const KeptnAPI = "http://api-gateway-nginx.keptn.svc.cluster.local/api"
 
-// UseTransport has the bridge talk to Keptn over NATS or HTTP, and give up an event that
-// Keptn has not counted after a time.
+// UseTransport has the bridge talk to Keptn over NATS or HTTP. An event that Keptn has not counted after a time is
+// lost.
 func (i *Installation) UseTransport(ctx context.Context, transport string, loss time.Duration) error {
 	change := map[string]any{"data": map[string]string{
 		"KEPTN_TRANSPORT": transport, "KEPTN_API_URL": KeptnAPI,
@@ -575,7 +575,7 @@ func (i *Installation) UseTransport(ctx context.Context, transport string, loss 
 	return i.Restart(ctx, "bridge")
 }
 
-// Pods counts the pods of a function that run.
+// Pods returns the number of running pods of a function.
 func (i *Installation) Pods(ctx context.Context, service string) (int, error) {
 	pods, err := i.Kubernetes.CoreV1().Pods(Namespace).List(ctx, metav1.ListOptions{LabelSelector: "serving.knative.dev/service=" + service})
 	if err != nil {
@@ -730,7 +730,7 @@ func (i *Installation) SendToBroker(ctx context.Context, content []byte) error {
 	return err
 }
 
-// proxy is how a Service is reached through the API server.
+// proxy returns the path of a Service on the API server.
 func (i *Installation) proxy(namespace, service string, port int) string {
 	return fmt.Sprintf("%s/api/v1/namespaces/%s/services/http:%s:%d/proxy", strings.TrimSuffix(i.config.Host, "/"), namespace, service, port)
 }
@@ -758,7 +758,7 @@ func call(ctx context.Context, client *http.Client, method, address, contentType
 	return content, nil
 }
 
-// ReadFiles reads files of the repository, for a project's own.
+// ReadFiles reads files of the repository for a project.
 func (i *Installation) ReadFiles(directory string) (map[string][]byte, error) {
 	root := filepath.Join(i.repository, directory)
 	files := map[string][]byte{}

@@ -17,8 +17,8 @@ import (
 	"github.com/job-executor/job-executor/test/embedded"
 )
 
-// Leaks says where something stands that is secret: Keptn's token, or a key. It looks at all that an
-// installation shows and tells: logs, objects but Secrets, Kubernetes' events, spans, and Keptn's events.
+// Leaks returns where a secret is visible: Keptn's token, or a key. It searches all output of an installation:
+// logs, objects other than Secrets, Kubernetes' events, spans, and Keptn's events.
 func (i *Installation) Leaks(ctx context.Context) ([]string, error) {
 	secrets, err := i.secrets(ctx)
 	if err != nil {
@@ -61,7 +61,7 @@ func (i *Installation) Leaks(ctx context.Context) ([]string, error) {
 	return slices.Compact(leaks), nil
 }
 
-// secrets are texts that no output may contain.
+// secrets returns the texts that no output may contain.
 func (i *Installation) secrets(ctx context.Context) (map[string][]byte, error) {
 	secrets := map[string][]byte{"Keptn's token": []byte(token)}
 	names := []string{embedded.GrantSecret}
@@ -85,7 +85,7 @@ func (i *Installation) secrets(ctx context.Context) (map[string][]byte, error) {
 	return secrets, nil
 }
 
-// lookAt looks at a namespace's objects, and at the logs of its pods.
+// lookAt passes on a namespace's objects and the logs of its pods.
 func (i *Installation) lookAt(ctx context.Context, namespace string, look func(where string, content []byte)) error {
 	for _, kind := range []string{"pods", "jobs", "deployments", "configmaps", "events", "services.serving.knative.dev", "triggers", "sinkbindings"} {
 		content, err := i.output(ctx, "kubectl", "get", kind, "-n", namespace, "-o", "yaml")
@@ -102,7 +102,7 @@ func (i *Installation) lookAt(ctx context.Context, namespace string, look func(w
 		for _, container := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
 			log, err := i.Kubernetes.CoreV1().Pods(namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: container.Name}).DoRaw(ctx)
 			if err != nil {
-				continue // it has not begun, or is gone by now
+				continue // it has not begun, or no longer exists
 			}
 			look("the log of container "+container.Name+" of pod "+pod.Name, log)
 		}
@@ -110,8 +110,7 @@ func (i *Installation) lookAt(ctx context.Context, namespace string, look func(w
 	return nil
 }
 
-// searched are the newest traces in which a service has a part, as Jaeger has them, and their Keptn
-// contexts.
+// searched returns Jaeger's newest traces with a part in a service, and their Keptn contexts.
 func (i *Installation) searched(ctx context.Context, service string) (content []byte, contexts []string, err error) {
 	content, err = call(ctx, i.http, "GET", i.proxy("observability", "jaeger", jaegerPort)+searchQuery(service), "application/json", nil)
 	if err != nil {

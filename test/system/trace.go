@@ -42,7 +42,7 @@ func Functions() []string {
 	return []string{"job-executor-bridge", "job-executor-executor", "job-executor-fetcher", "job-executor-jobsource", "job-executor-watcher"}
 }
 
-// Search reads the newest traces in which a service has a part, as Jaeger's page shows them.
+// Search reads the newest traces with a part in a service, as Jaeger's page shows them.
 func (i *Installation) Search(ctx context.Context, service string) ([][]console.Span, error) {
 	return i.traces(ctx, searchQuery(service))
 }

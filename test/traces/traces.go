@@ -33,7 +33,7 @@ type System struct {
 	Trace func(ctx context.Context, traceID string) ([]console.Span, error)
 	// Kubernetes is the cluster with the Jobs.
 	Kubernetes kubernetes.Interface
-	// ReplaceBridge stops the bridge. Another one starts. It is nil where another system asks what a trace shows then.
+	// ReplaceBridge stops the bridge, and another one starts. It is nil if another system tests a new bridge.
 	ReplaceBridge func(ctx context.Context) error
 	// Limit bounds the time until a trace is complete.
 	Limit time.Duration
@@ -48,12 +48,12 @@ const (
 type question struct {
 	name     string
 	shipyard string
-	// stages are those of the shipyard; the sequence of the first one is triggered.
+	// stages are the stages of the shipyard. The sequence of the first one is triggered.
 	stages   []string
 	sequence string
 	config   string
 	files    map[string]string
-	// during is done once the task runs.
+	// during is called while the task runs.
 	during func(ctx context.Context, system System, project, keptnContext string) error
 	// want is the outline, with PROJECT for the project's name.
 	want string

@@ -149,12 +149,12 @@ func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 	publish("test", "1")
 	taker.await(t, "1 0")
 	publish("test", "2")
-	taker.await(t, "1 0", "2 0", "2 1") // refused, and so given once more
+	taker.await(t, "1 0", "2 0", "2 1") // refused, and so redelivered
 
 	publish("release", "3")
 	taker.await(t, "1 0", "2 0", "2 1", "3 0")
 
-	// Keptn's NATS starts again, and has kept nothing.
+	// Keptn's NATS restarts without its storage.
 	port := running.Addr().(*net.TCPAddr).Port
 	running.Shutdown()
 	running.WaitForShutdown()
@@ -238,8 +238,8 @@ func TestBurstIsNotSentBack(t *testing.T) {
 	}
 }
 
-// JetStream stops delivering once so many events wait for an answer as a consumer may have, by
-// default 1,000, whatever their type (F63).
+// JetStream stops delivering when a consumer has too many unacknowledged events, by default 1,000, whatever their
+// type (F63).
 func TestFailingEventsOfOneTypeDelayNoOther(t *testing.T) {
 	failed, taken := make(chan struct{}, 1<<20), make(chan struct{})
 	published, _ := receiving(t, func(_ context.Context, triggered event.Event, _ intake.Origin) error {

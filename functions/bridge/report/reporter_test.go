@@ -40,7 +40,7 @@ type control struct {
 	lag func() time.Duration
 	// deduplication is how long an event with a known id is dropped.
 	deduplication time.Duration
-	// drop has that many events taken and never counted.
+	// drop is how many events are accepted and never counted.
 	drop int
 	// fail is how many calls fail without effect.
 	fail int
@@ -433,7 +433,7 @@ func TestRefusedEventIsReplaced(t *testing.T) {
 	}
 }
 
-// Also the second time, when Keptn is not asked any more.
+// The second delivery reports it, too, although Keptn is no longer asked.
 func TestReporterTellsThatATaskWasAborted(t *testing.T) {
 	for standing, aborted := range map[keptn.Standing]bool{keptn.Aborted: true, keptn.Completed: false} {
 		reporter := newTestReporter(&control{standing: standing})
@@ -722,7 +722,8 @@ func TestArchiveDecidesWhatAnEarlierBridgeHasSent(t *testing.T) {
 	const long = 2 * time.Minute
 	tests := []struct {
 		name string
-		// triggered is when the task was triggered, and given when its answer comes, after the bridge began.
+		// triggered and given are when the task was triggered and its answer delivered, counted from the bridge's
+		// start.
 		triggered, given time.Duration
 		archive          archive
 		deduplication    time.Duration

@@ -17,7 +17,7 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn/api"
 )
 
-// answering is a sender that gives an error.
+// answering is a sender that returns an error.
 type answering struct{ err error }
 
 func (a answering) Send(context.Context, event.Event) error { return a.err }
@@ -130,7 +130,7 @@ func TestRefusalOfTheSmallestEventIsFinal(t *testing.T) {
 	}
 }
 
-// refusing takes no event, as too large.
+// refusing refuses every event as too large.
 type refusing struct{ sends int }
 
 func (r *refusing) Send(context.Context, event.Event) error {

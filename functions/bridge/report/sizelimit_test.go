@@ -131,7 +131,7 @@ func TestEventsFitIntoWhatKeptnTakes(t *testing.T) {
 	}
 }
 
-// picky takes events of some size and refuses others.
+// picky refuses events above its limit, and records the size of every event.
 type picky struct {
 	limit   int
 	refusal error

@@ -79,7 +79,7 @@ func (r *Recorder) Waits(task keptn.Task, waits bool) {
 	})
 }
 
-// end makes a task wait no longer, however often it is listed.
+// end removes a task from the waiting ones for good, even if Keptn still lists it.
 func (w *waiting) end(task keptn.Task) {
 	w.change(task, func(of listed) {
 		delete(of.since, task.TriggeredID)

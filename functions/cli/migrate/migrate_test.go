@@ -278,7 +278,7 @@ func checkShell(t *testing.T, plan string) {
 	}
 }
 
-// The steps are in the only order in which no task runs twice, or not at all.
+// Only in this order does each task run exactly once.
 func TestOrderOfThePlan(t *testing.T) {
 	migration, err := Of(Input{Namespace: "keptn", Release: former, Base: "config",
 		Former: []models.Integration{subscribed(former, "sh.keptn.event.test.triggered", "shop")}})

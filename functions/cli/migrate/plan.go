@@ -9,8 +9,8 @@ import (
 	"github.com/keptn/go-utils/pkg/api/models"
 )
 
-// plan returns the ordered steps. Between the removal of the old subscriptions and the installation, events wait in Keptn, and the bridge
-// picks them up: so none runs twice, and none not at all.
+// plan returns the ordered steps. Between the removal of the old subscriptions and the installation, events wait in
+// Keptn, and the bridge picks them up. So each task runs exactly once.
 func plan(input Input, o *overlay, used used) string {
 	var text strings.Builder
 	step := 0

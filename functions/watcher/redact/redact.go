@@ -232,7 +232,7 @@ type writer struct {
 	// held are the bytes from position base on that were not written yet.
 	held []byte
 	base int
-	// covered are the values that were found in them, in their order, none touching another.
+	// covered are the found values, in their order. No two overlap or touch.
 	covered []span
 	// redacting is true if the last written byte was part of a value.
 	redacting bool

@@ -66,8 +66,8 @@ func (b *bench) bareJobs(ctx context.Context, count, atATime int, suspended bool
 	return took, b.deleteJobs(ctx, system.JobsNamespace, selected.LabelSelector)
 }
 
-// deleteJobs deletes the Jobs that a selector selects, until none is left: of many, a request may take longer than
-// the API server lets one.
+// deleteJobs deletes the Jobs that a selector selects, until none is left. The API server may time out before one
+// request has deleted many.
 func (b *bench) deleteJobs(ctx context.Context, namespace, selector string) error {
 	jobs, background := b.installed.Kubernetes.BatchV1().Jobs(namespace), metav1.DeletePropagationBackground
 	selected := metav1.ListOptions{LabelSelector: selector}

@@ -36,7 +36,7 @@ func (f figure) quantile(share float64) float64 {
 
 func (f figure) median() float64 { return f.quantile(0.5) }
 
-// inMilliseconds returns a duration for a figure in ms, in steps of a microsecond.
+// inMilliseconds returns a duration in ms, rounded to a microsecond.
 func inMilliseconds(took time.Duration) float64 { return float64(took.Microseconds()) / 1000 }
 
 // report is a run of the benchmark.
@@ -99,8 +99,8 @@ func (r *report) tooSteep() (steep []string) {
 	return steep
 }
 
-// kubeletLooks is how often the kubelet looks whether containers have started, in milliseconds: a start from zero
-// takes so much longer or shorter by chance.
+// kubeletLooks is the interval in milliseconds at which the kubelet checks whether containers have started. By
+// chance, a start from zero takes so much longer or shorter.
 const kubeletLooks = 1000
 
 // compare returns the figures that are worse than in an earlier run by more than the noise. A larger rate is
@@ -137,7 +137,7 @@ const perSecond = "1/s"
 
 // read reads a report from a file; nil if there is none.
 func read(path string) (*report, error) {
-	content, err := os.ReadFile(path) //nolint:gosec // that the caller names
+	content, err := os.ReadFile(path) //nolint:gosec // the caller's own file
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

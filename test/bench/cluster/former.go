@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// formerName is the peer that Job Executor replaces. It is a stand-in: see test/jes.
+	// formerName is the service that Job Executor replaces. A stand-in plays it: see test/jes.
 	formerName      = "job-executor-service"
 	formerNamespace = "jes"
 	formerTask      = "peer"
@@ -21,7 +21,8 @@ const (
 	formerPage = 20
 )
 
-// former installs the stand-in for job-executor-service, and returns a bench with a task type and a project of its own.
+// former installs the stand-in for job-executor-service. It returns a bench with a task type and a project for the
+// stand-in.
 func (b *bench) former(ctx context.Context) (former *bench, remove func(context.Context) error, err error) {
 	remove = func(ctx context.Context) error {
 		return errors.Join(b.installed.Remove(ctx, formerManifests), b.installed.Unregister(ctx, formerName))
@@ -51,7 +52,7 @@ func (b *bench) awaitFormer(ctx context.Context) error {
 	return b.installed.Run(ctx, fmt.Sprintf("kubectl rollout status --namespace %s deployment/%s --timeout=180s", formerNamespace, formerName))
 }
 
-// formerLatencies runs tasks one after the other, and then lets no further Job start.
+// formerLatencies runs tasks one after the other. Afterwards no further Job starts.
 func (b *bench) formerLatencies(ctx context.Context) error {
 	var contexts []string
 	for range formerWarm {

@@ -9,7 +9,7 @@ import (
 	"text/tabwriter"
 )
 
-// goal bounds a figure's ratio to another one, or a sum of figures. Names of figures may be cut off before their sizes.
+// goal bounds the ratio of two figures, or a sum of figures. A figure's name may lack the size at its end.
 type goal struct {
 	names []string
 	// limit is the figure for the ratio; empty for a sum.
@@ -35,7 +35,7 @@ func goals() []goal {
 	}
 }
 
-// value returns what a report has for a goal, with its unit; NaN if it has not measured all of it.
+// value returns a goal's value in a report, with its unit; NaN if the report lacks a figure.
 func (g goal) value(r *report) (value float64, unit string) {
 	for _, name := range g.names {
 		index := slices.IndexFunc(r.Figures, func(figure figure) bool {
@@ -66,7 +66,7 @@ func (g goal) isReached(value float64) bool {
 	return g.most > 0 && value <= g.most || g.least > 0 && value >= g.least
 }
 
-// writeGoals writes which goals were reached, of those that were measured.
+// writeGoals writes which of the measured goals were reached.
 func (r *report) writeGoals(output io.Writer) error {
 	table := tabwriter.NewWriter(output, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "goal\t\tmeasured\tunit\t")

@@ -14,12 +14,12 @@ const (
 	// fewTriggers and maxTriggers are the smallest and largest measured numbers of Triggers.
 	fewTriggers = 5
 	maxTriggers = 40
-	// hellosEach is how many events each Broker gets.
+	// hellosEach is the number of events for each Broker.
 	hellosEach = 200
 )
 
-// triggers measures the cost of an event by number of Triggers, one of which matches: the latency, and the CPU
-// of the filter and of its sender.
+// triggers measures the cost of an event by number of Triggers, of which one matches: the latency, and the CPU of
+// the filter and of its sender.
 func (b *bench) triggers(ctx context.Context) error {
 	directory, err := os.MkdirTemp("", "triggers")
 	if err != nil {
@@ -67,7 +67,7 @@ func (b *bench) triggers(ctx context.Context) error {
 	return b.installed.Remove(ctx, path)
 }
 
-// exponent is the unit of how something grows.
+// exponent is the unit of growth.
 const exponent = "exponent"
 
 // idleTriggers creates Triggers that match no event of hello's Broker.

@@ -10,9 +10,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
-// images measures how large the functions' images are as a node pulls them: compressed, with their base.
+// images measures the size of the functions' images as a node pulls them: compressed, with their base.
 func (b *bench) images(ctx context.Context) error {
-	if _, err := b.sequences(ctx, 1); err != nil { // so that all have pods
+	if _, err := b.sequences(ctx, 1); err != nil { // so that each function has a pod
 		return err
 	}
 	pods, err := b.pods(ctx)

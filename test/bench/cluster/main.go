@@ -26,11 +26,11 @@ const (
 	stage        = "bench"
 	sequence     = "pipeline"
 	task         = "test"
-	// jobSinkEvents are few, since JobSink makes few Jobs a second.
+	// jobSinkEvents is small, since JobSink creates few Jobs a second.
 	jobSinkEvents = 50
 )
 
-// sizes are how much of each is measured.
+// sizes are the sizes of the measurements.
 type sizes struct{ cold, unguarded, warm, burst, caughtUp, tiny int }
 
 func main() { console.Main("bench", benchmark) }
@@ -151,7 +151,7 @@ func (b *bench) measure(ctx context.Context, steps []step) error {
 	return nil
 }
 
-// afterwards undoes a setting, even after the time limit, so that the cluster stays as it was. It joins the
+// afterwards restores a setting, even after the time limit, so that the cluster does not change. It joins the
 // errors.
 func afterwards(ctx context.Context, err *error, undo func(ctx context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepLimit)
@@ -171,7 +171,7 @@ type bench struct {
 	functions, namespace, selector string
 }
 
-// configuration runs a container that does nothing, in a form that the job-executor-service reads, too.
+// configuration runs a container that does nothing, in a form that the job-executor-service can read, too.
 const configuration = `apiVersion: v2
 actions:
   - name: Bench

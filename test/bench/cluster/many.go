@@ -13,11 +13,11 @@ import (
 	"github.com/job-executor/job-executor/test/system"
 )
 
-// bareLoops is how often the bare loop is measured.
+// bareLoops is how many times the bare loop is measured.
 const bareLoops = 3
 
-// bursts measures how fast events become Jobs: events at once, and events during the bridge's absence. The Jobs
-// are suspended, since their pods would load the node.
+// bursts measures how fast events become Jobs: events at once, and events during the bridge's absence. The Jobs are
+// suspended, because their pods would load the node.
 func (b *bench) bursts(ctx context.Context, atOnce, caughtUp int) (err error) {
 	if _, err := b.sequences(ctx, 1); err != nil { // a Job to copy
 		return err
@@ -38,10 +38,10 @@ func (b *bench) bursts(ctx context.Context, atOnce, caughtUp int) (err error) {
 	if err := b.installed.SetMaxActiveRuns(ctx, 1); err != nil {
 		return err
 	}
-	if err := b.installed.Kill(ctx, "serving.knative.dev/service=executor-"+task); err != nil { // the next ones know
+	if err := b.installed.Kill(ctx, "serving.knative.dev/service=executor-"+task); err != nil { // new executors read the setting
 		return err
 	}
-	if _, err := b.sequences(ctx, 1); err != nil { // it warms them
+	if _, err := b.sequences(ctx, 1); err != nil { // warms the executors
 		return err
 	}
 	former, remove, err := b.former(ctx)
@@ -79,10 +79,10 @@ func (b *bench) bursts(ctx context.Context, atOnce, caughtUp int) (err error) {
 	return b.catchUp(ctx, caughtUp)
 }
 
-// rounds is how often bursts are measured, in turn.
+// rounds is how many bursts of each kind are measured, in turn.
 const rounds = 3
 
-// burst is what was measured in bursts.
+// burst has the measurements of bursts.
 type burst struct {
 	// triggered, created and started are rates, a value for each burst.
 	triggered, created, started []float64
@@ -141,7 +141,7 @@ func (b *bench) reportBurst(service, of string, measured burst) {
 
 // catchUp triggers many sequences without a bridge, and measures how fast a new bridge catches up.
 func (b *bench) catchUp(ctx context.Context, count int) (err error) {
-	// A new bridge waits for events of an earlier one for this long at most.
+	// The time limits how long a new bridge waits for events of an earlier one.
 	if err := b.installed.UseTransport(ctx, "nats", system.CountingTime); err != nil {
 		return err
 	}
@@ -176,12 +176,12 @@ func (b *bench) catchUp(ctx context.Context, count int) (err error) {
 	return b.endAll(ctx, contexts)
 }
 
-// rate is how fast something came about, since a time.
+// rate returns how many observations of a kind there were per second since a time.
 func (b *bench) rate(contexts []string, since time.Time, what string) float64 {
 	return float64(len(contexts)) / b.moments.last(contexts, what).Sub(since).Seconds()
 }
 
-// rates compares how fast events became Jobs of a service and were started.
+// rates reports how fast events became Jobs of a service, and how fast they were started.
 func (b *bench) rates(service, when string, created, started []float64) {
 	for _, limit := range []string{bareLoop, peer} {
 		b.report.add(service+"events that become Jobs"+when, perSecond, limit, created...)
@@ -197,7 +197,8 @@ func (b *bench) endAll(ctx context.Context, contexts []string) error {
 	return b.moments.await(ctx, stepLimit, contexts, finished)
 }
 
-// tiny measures how long many Jobs take that run, of bare ones a few: the node takes as long for each.
+// tiny measures how long many Jobs take whose pods run. A few bare Jobs are enough for comparison: the node takes
+// as long for each.
 func (b *bench) tiny(ctx context.Context, count int) error {
 	if _, err := b.sequences(ctx, 1); err != nil { // a Job to copy, and functions that are warm
 		return err

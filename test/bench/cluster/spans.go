@@ -10,7 +10,8 @@ import (
 	"github.com/job-executor/job-executor/test/console"
 )
 
-// spans reports for each span of a warm task when it begins, counted from the trace's root, and how long it takes.
+// spans reports the beginning and the duration of each span of a warm task. It counts from the beginning of the
+// trace's root.
 func (b *bench) spans(ctx context.Context, contexts []string) error {
 	var names []string // in the order of their first spans
 	begins, takes := map[string][]float64{}, map[string][]float64{}
@@ -30,7 +31,7 @@ func (b *bench) spans(ctx context.Context, contexts []string) error {
 		count = len(spans)
 		for _, span := range jaeger.OfOurs(spans) {
 			if span.ParentID == "" {
-				continue // its name has the project, which is another one in each run
+				continue // its name contains the project, which differs in each run
 			}
 			name := strings.TrimPrefix(span.Service, jaeger.ServicePrefix) + ": " + span.Name
 			if !slices.Contains(names, name) {

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// startsEach is how often each function is started.
+	// startsEach is how many times each function is started.
 	startsEach = 20
 	// startPort is the port of the second process in a pod.
 	startPort  = "18080"
@@ -42,7 +42,7 @@ func (b *bench) starts(ctx context.Context) error {
 		if index < 0 {
 			return fmt.Errorf("the pod of %s has ended", name)
 		}
-		environment = append(environment, "PORT="+startPort) // of two, the last is taken
+		environment = append(environment, "PORT="+startPort) // the last of two values is used
 		var took []float64
 		for range startsEach {
 			one, err := start(ctx, number, name, environment, "http://"+pods[index].Status.PodIP+":"+startPort+"/readyz")
@@ -63,7 +63,7 @@ func runs(path string) (number string, environment []string, err error) {
 		return "", nil, fmt.Errorf("list processes: %w", err)
 	}
 	for _, file := range found {
-		command, _ := os.ReadFile(file) //nolint:gosec // of a process, which may have ended
+		command, _ := os.ReadFile(file) //nolint:gosec // the process may have ended
 		if strings.TrimRight(string(command), "\x00") != path {
 			continue
 		}

@@ -18,7 +18,7 @@ import (
 	"github.com/job-executor/job-executor/test/system"
 )
 
-// The figures that others are compared to.
+// The figures for comparison.
 const (
 	helloWarm   = "hello, through Broker and Trigger, warm"
 	bareLoop    = "Jobs created by a bare loop, 16 at a time"
@@ -50,7 +50,7 @@ func (s state) isFromZero() bool { return s == fromZero || s == fromZeroUnguarde
 // latencies runs tasks one after the other, with hello in between.
 func (b *bench) latencies(ctx context.Context, count int, state state) (err error) {
 	switch state {
-	case fromZeroUnguarded: // hello's are not enforced either
+	case fromZeroUnguarded: // hello has none either
 		const policies = "config/800-network.yaml"
 		defer afterwards(ctx, &err, func(ctx context.Context) error { return b.installed.Apply(ctx, policies) })
 		err = b.installed.Remove(ctx, policies)
@@ -65,7 +65,7 @@ func (b *bench) latencies(ctx context.Context, count int, state state) (err erro
 	if err != nil {
 		return err
 	}
-	if !state.isFromZero() { // what is not measured warms it
+	if !state.isFromZero() { // a first event warms the functions
 		if _, err := b.sequences(ctx, 1); err != nil {
 			return err
 		}
@@ -140,7 +140,7 @@ func (b *bench) latencies(ctx context.Context, count int, state state) (err erro
 
 func functions() []string { return []string{"bridge", "executor", "jobsource", "watcher"} }
 
-// newEvent is an event of the benchmark.
+// newEvent returns an event of the benchmark.
 func newEvent(what string) event.Event {
 	made := event.New()
 	made.SetID(uuid.NewString())
@@ -175,8 +175,8 @@ func (b *bench) awaitZero(ctx context.Context) error {
 	})
 }
 
-// addServices makes as many services as sequences are to run at once, since Keptn runs one sequence of a
-// service at a time.
+// addServices creates as many services as sequences will run at once, because Keptn runs one sequence of a service
+// at a time.
 func (b *bench) addServices(ctx context.Context, count int) error {
 	for ; b.services < count; b.services++ {
 		name := fmt.Sprintf("service-%d", b.services)
@@ -187,7 +187,7 @@ func (b *bench) addServices(ctx context.Context, count int) error {
 	return nil
 }
 
-// trigger triggers as many sequences at once, each of a service of its own.
+// trigger triggers sequences at once, each of its own service.
 func (b *bench) trigger(ctx context.Context, count int) ([]string, error) {
 	if err := b.addServices(ctx, count); err != nil {
 		return nil, err

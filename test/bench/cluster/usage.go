@@ -18,7 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// processor is how many seconds of CPU processes have used, by their number and name.
+// processor is the CPU time of processes in seconds.
 type processor map[process]float64
 
 type process struct{ number, name string }
@@ -43,7 +43,7 @@ func usage() (processor, error) {
 		}
 		head, tail, _ := strings.Cut(string(content), ") ")
 		number, name, _ := strings.Cut(head, " (")
-		name, _, _ = strings.Cut(name, "/") // the kernel's workers are many
+		name, _, _ = strings.Cut(name, "/") // there are many kernel workers
 		fields := strings.Fields(tail)
 		const user, kernel = 11, 12
 		if len(fields) <= kernel {
@@ -68,8 +68,8 @@ func (p processor) byProgram(earlier processor) map[string]float64 {
 	return programs
 }
 
-// owners returns the programs of each owner, by the first 15 letters of their names, which Linux keeps. All others are the machine's and
-// the tasks' own.
+// owners returns the programs of each owner. Linux keeps the first 15 letters of their names. All other programs
+// belong to the machine or to tasks.
 func owners() map[string][]string {
 	return map[string][]string{
 		"the service": append(functions(), "fetcher", "jes"),
@@ -82,7 +82,7 @@ func owners() map[string][]string {
 	}
 }
 
-// since returns the usage of the top programs since an earlier reading, the sum of the others, and the sums of each owner.
+// since returns the usage since an earlier reading: of the top programs, of all others together, and of each owner.
 func (p processor) since(earlier processor) map[string]float64 {
 	programs, all := p.byProgram(earlier), 0.0
 	for _, seconds := range programs {
@@ -112,7 +112,7 @@ type cgroup struct {
 	memory, peak, seconds float64
 }
 
-// functionOf is the function that a pod runs.
+// functionOf returns the name of a pod's function.
 func functionOf(pod *corev1.Pod) string {
 	if service := pod.Labels["serving.knative.dev/service"]; service != "" {
 		name, _, _ := strings.Cut(service, "-")
@@ -121,7 +121,7 @@ func functionOf(pod *corev1.Pod) string {
 	return pod.Labels["app.kubernetes.io/name"]
 }
 
-// pods are those of the functions that run.
+// pods returns the running pods of the functions.
 func (b *bench) pods(ctx context.Context) ([]corev1.Pod, error) {
 	pods, err := b.installed.Kubernetes.CoreV1().Pods(b.functions).List(ctx, metav1.ListOptions{FieldSelector: "status.phase=Running"})
 	if err != nil {
@@ -155,7 +155,7 @@ func (b *bench) cgroups(ctx context.Context) (map[string]cgroup, error) {
 			seconds, processorErr := directories.read(id, map[string]string{"cpu.stat": "usage_usec ", "cpuacct.usage": ""})
 			if err := errors.Join(memoryErr, peakErr, processorErr); err != nil {
 				if found.DeletionTimestamp != nil || found.Labels["serving.knative.dev/service"] != "" {
-					continue // it ends
+					continue // the pod ends
 				}
 				return nil, fmt.Errorf("read what %s has used: %w", found.Name, err)
 			}
@@ -165,7 +165,7 @@ func (b *bench) cgroups(ctx context.Context) (map[string]cgroup, error) {
 	return used, nil
 }
 
-// used reports each function's usage in a time: the peak memory of one pod, and the current memory of all.
+// used reports each function's usage during a period: the peak memory of one pod, and the current memory of all.
 func (b *bench) used(when string, before, after map[string]cgroup, took time.Duration) {
 	memory, peak, seconds := map[string]float64{}, map[string]float64{}, map[string]float64{}
 	for id, now := range after {
@@ -181,7 +181,7 @@ func (b *bench) used(when string, before, after map[string]cgroup, took time.Dur
 	}
 }
 
-// directories are those of cgroups, several of one name where each controller has its own.
+// directories are the directories of cgroups. With version 1 of cgroups, a cgroup has one for each controller.
 type directories []string
 
 func cgroupDirectories() (found directories, err error) {
@@ -189,17 +189,16 @@ func cgroupDirectories() (found directories, err error) {
 		if err == nil && entry.IsDir() {
 			found = append(found, path)
 		}
-		return nil // one that has ended meanwhile is of nobody who runs
+		return nil // a cgroup may end meanwhile
 	})
 	return found, err
 }
 
-// inSeconds is how many of a file's unit are a second: version 2 of cgroups counts microseconds, version 1
+// inSeconds is the number of a file's units in a second. Version 2 of cgroups counts microseconds, version 1
 // nanoseconds.
 var inSeconds = map[string]float64{"cpu.stat": 1e6, "cpuacct.usage": 1e9}
 
-// read reads the number in the one file that there is of the cgroup of a pod or a container, after a prefix of
-// its line.
+// read returns the number after a prefix, in the first existing file of a pod's or container's cgroup.
 func (d directories) read(id string, files map[string]string) (float64, error) {
 	for _, directory := range d {
 		name := filepath.Base(directory)
@@ -209,13 +208,13 @@ func (d directories) read(id string, files map[string]string) (float64, error) {
 		for file, prefix := range files {
 			if value, err := number(filepath.Join(directory, file), prefix); err == nil {
 				return value / cmp.Or(inSeconds[file], 1), nil
-			} // else it is of another controller
+			} // otherwise the directory belongs to another controller
 		}
 	}
 	return 0, fmt.Errorf("%s has no cgroup", id)
 }
 
-// number is the one that stands in a file after a prefix of its line.
+// number returns the number after a prefix, in the first line with that prefix.
 func number(path, prefix string) (float64, error) {
 	content, err := os.ReadFile(path) //nolint:gosec // of a cgroup
 	if err != nil {
@@ -229,7 +228,7 @@ func number(path, prefix string) (float64, error) {
 	return 0, fmt.Errorf("%s has no %q", path, prefix)
 }
 
-// load is the load average of the last minute.
+// load returns the load average of the last minute.
 func load() (float64, error) {
 	content, err := os.ReadFile("/proc/loadavg")
 	if err != nil {

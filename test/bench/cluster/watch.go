@@ -19,7 +19,7 @@ import (
 	"github.com/job-executor/job-executor/test/system"
 )
 
-// moments are when things were seen to happen, by the Keptn context of their sequence.
+// moments has the time of each observation, by the Keptn context of the sequence.
 type moments struct {
 	mutex sync.Mutex
 	seen  map[moment]time.Time
@@ -53,7 +53,7 @@ func (m *moments) at(keptnContext, what string) time.Time {
 	return m.seen[moment{keptnContext, what}]
 }
 
-// await waits until something was seen of all sequences.
+// await waits until all sequences have an observation.
 func (m *moments) await(ctx context.Context, limit time.Duration, keptnContexts []string, what string) error {
 	return console.Eventually(ctx, limit, func(context.Context) error {
 		missing := 0
@@ -69,7 +69,7 @@ func (m *moments) await(ctx context.Context, limit time.Duration, keptnContexts 
 	})
 }
 
-// milliseconds are the times between two moments of each sequence.
+// milliseconds returns the time between two observations of each sequence.
 func (m *moments) milliseconds(keptnContexts []string, from, to string) (values []float64) {
 	for _, keptnContext := range keptnContexts {
 		values = append(values, inMilliseconds(m.at(keptnContext, to).Sub(m.at(keptnContext, from))))
@@ -77,7 +77,7 @@ func (m *moments) milliseconds(keptnContexts []string, from, to string) (values 
 	return values
 }
 
-// last is when something was seen of the last of some sequences, and first of the first.
+// last returns when an observation was made for the last time among sequences, and first for the first time.
 func (m *moments) last(keptnContexts []string, what string) (last time.Time) {
 	for _, keptnContext := range keptnContexts {
 		if at := m.at(keptnContext, what); at.After(last) {

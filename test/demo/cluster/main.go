@@ -38,7 +38,7 @@ func main() {
 	console.Main("demo", func(ctx context.Context) error { return demo(ctx, options) })
 }
 
-// showSigns says every minute that compiling and installing go on, until the context ends.
+// showSigns prints a line every minute while the demo compiles and installs, until the context ends.
 func showSigns(ctx context.Context, say func(string)) {
 	ticker := time.NewTicker(signInterval)
 	defer ticker.Stop()

@@ -15,7 +15,7 @@ import (
 // namespace is where Jobs run if their tasks name no other.
 const namespace = "job-executor-jobs"
 
-// Options are a user's own project, all empty for the default one.
+// Options describe a user's own project. They are all empty for the default one.
 type Options struct {
 	// Config, Event, Files and Shipyard are paths.
 	Config, Event, Files, Shipyard string

@@ -23,19 +23,19 @@ type Scene struct {
 	Shipyard string
 	// EventType is the type of the task's triggered event.
 	EventType string
-	// Data is the event's, but for project, stage and service.
+	// Data is the data of the event without project, stage and service.
 	Data map[string]any
-	// Files are put at the service's level.
+	// Files are uploaded at the service's level.
 	Files map[string][]byte
 }
 
-// The most that a person's event or one of the files may have.
+// The limits of a person's event and files.
 const (
 	maxEventBytes = 1 << 20
 	maxFileBytes  = 64 << 20
 )
 
-// New returns the default project, whose load test has a shop as its target, or that of the options.
+// New returns the default project, whose load test has a shop as its target, or the project of the options.
 func New(options Options, shop string) (Scene, error) {
 	made := Scene{Project: "demo", Stage: "production", Stages: []string{"production"}, Service: "shop", Sequence: "pipeline", Files: map[string][]byte{}}
 	made.Data = map[string]any{"deployment": map[string]any{"deploymentURIsLocal": []string{shop}}}
@@ -125,8 +125,7 @@ func typeOf(name string) string {
 	return name
 }
 
-// readShipyard takes the stages from a shipyard, and the first sequence of the first of
-// them.
+// readShipyard returns the stages of a shipyard, and the first sequence of the first stage.
 func (s *Scene) readShipyard(path string) error {
 	content, err := os.ReadFile(path) //nolint:gosec // the person's own
 	if err != nil {
@@ -154,7 +153,7 @@ func (s *Scene) readShipyard(path string) error {
 	return nil
 }
 
-// readEvent takes type, project, stage, service and data from an event.
+// readEvent reads type, project, stage, service and data of an event.
 func (s *Scene) readEvent(path string) error {
 	content, err := os.ReadFile(path) //nolint:gosec // the person's own
 	if err != nil {
@@ -183,7 +182,7 @@ func (s *Scene) readEvent(path string) error {
 	return nil
 }
 
-// walk gives each file below a root to a function.
+// walk calls a function with each file below a root.
 func walk(root fs.FS, each func(path string, content []byte)) error {
 	return fs.WalkDir(root, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -207,7 +206,7 @@ func walk(root fs.FS, each func(path string, content []byte)) error {
 	})
 }
 
-// readFiles reads the files below a directory by relative path.
+// readFiles reads the files below a directory, by relative path.
 func readFiles(directory string) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	root := os.DirFS(directory)
