@@ -27,15 +27,15 @@ type authority struct {
 
 func newAuthority(t *testing.T) *authority {
 	t.Helper()
-	made := &authority{key: newKey(t)}
+	created := &authority{key: newKey(t)}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	var content []byte
-	content, made.certificate = certify(t, template, template, made.key, made.key)
-	made.pem = encode("CERTIFICATE", content)
-	return made
+	content, created.certificate = certify(t, template, template, created.key, created.key)
+	created.pem = encode("CERTIFICATE", content)
+	return created
 }
 
 func newKey(t *testing.T) *ecdsa.PrivateKey {

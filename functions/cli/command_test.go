@@ -78,7 +78,7 @@ func job(number, secondsAgo int, change func(*batchv1.Job)) *batchv1.Job {
 	id := fmt.Sprintf("%08d-0000-4000-8000-000000000000", number)
 	triggered := noon.Add(-time.Duration(secondsAgo) * time.Second)
 	name := run.Name(id, 0, 1)
-	made := &batchv1.Job{
+	created := &batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: defaultNamespace, Name: name, CreationTimestamp: metav1.NewTime(triggered),
 			Labels: map[string]string{
@@ -94,17 +94,17 @@ func job(number, secondsAgo int, change func(*batchv1.Job)) *batchv1.Job {
 		Status: batchv1.JobStatus{StartTime: new(metav1.NewTime(triggered))},
 	}
 	if change != nil {
-		change(made)
+		change(created)
 	}
-	return made
+	return created
 }
 
 func ended(kind batchv1.JobConditionType, reported bool) func(*batchv1.Job) {
-	return func(made *batchv1.Job) {
-		at := metav1.NewTime(made.CreationTimestamp.Add(10 * time.Second))
-		made.Status.Conditions = []batchv1.JobCondition{{Type: kind, Status: corev1.ConditionTrue, LastTransitionTime: at, Reason: "BackoffLimitExceeded"}}
+	return func(created *batchv1.Job) {
+		at := metav1.NewTime(created.CreationTimestamp.Add(10 * time.Second))
+		created.Status.Conditions = []batchv1.JobCondition{{Type: kind, Status: corev1.ConditionTrue, LastTransitionTime: at, Reason: "BackoffLimitExceeded"}}
 		if reported {
-			made.Annotations[run.ReportedAnnotation] = at.Add(time.Second).Format(time.RFC3339)
+			created.Annotations[run.ReportedAnnotation] = at.Add(time.Second).Format(time.RFC3339)
 		}
 	}
 }
@@ -112,8 +112,8 @@ func ended(kind batchv1.JobConditionType, reported bool) func(*batchv1.Job) {
 func runs() []runtime.Object {
 	return []runtime.Object{
 		job(1, 7200, ended(batchv1.JobComplete, true)), job(2, 60, ended(batchv1.JobFailed, false)), job(3, 30, nil),
-		job(4, 20, func(made *batchv1.Job) { run.Queue(made, noon.Add(-20*time.Second)) }),
-		job(5, 10, func(made *batchv1.Job) { made.Annotations[run.TaskAnnotation] = "not ours" }),
+		job(4, 20, func(created *batchv1.Job) { run.Queue(created, noon.Add(-20*time.Second)) }),
+		job(5, 10, func(created *batchv1.Job) { created.Annotations[run.TaskAnnotation] = "not ours" }),
 	}
 }
 
@@ -244,10 +244,10 @@ func TestDescribeSaysWhatARunWaitsFor(t *testing.T) {
 }
 
 func TestDescribeNamesAMissingJob(t *testing.T) {
-	two := func(made *batchv1.Job) {
-		ended(batchv1.JobComplete, true)(made)
-		made.Annotations[run.PlanAnnotation] = fmt.Sprintf(`[{"namespace": "jobs", "name": %q, "task": "hello"},
-			{"namespace": "jobs", "name": "job-1-000-002", "task": "bye"}]`, made.Name)
+	two := func(created *batchv1.Job) {
+		ended(batchv1.JobComplete, true)(created)
+		created.Annotations[run.PlanAnnotation] = fmt.Sprintf(`[{"namespace": "jobs", "name": %q, "task": "hello"},
+			{"namespace": "jobs", "name": "job-1-000-002", "task": "bye"}]`, created.Name)
 	}
 	w := &world{objects: []runtime.Object{job(1, 60, two)}}
 	got, err := w.call(t, "job-executor", "describe", "c0000001")

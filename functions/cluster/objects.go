@@ -38,45 +38,45 @@ func newObjects[V, M any, T object[V], L list[M]](client rest.Interface, paramet
 	return &objects[V, M, T, L]{client, parameters, resource, namespace}
 }
 
-func (objects *objects[V, M, T, L]) of(request *rest.Request, options runtime.Object) *rest.Request {
-	return request.UseProtobufAsDefault().NamespaceIfScoped(objects.namespace, objects.namespace != "").
-		Resource(objects.resource).VersionedParams(options, objects.parameters)
+func (o *objects[V, M, T, L]) of(request *rest.Request, options runtime.Object) *rest.Request {
+	return request.UseProtobufAsDefault().NamespaceIfScoped(o.namespace, o.namespace != "").
+		Resource(o.resource).VersionedParams(options, o.parameters)
 }
 
-func (objects *objects[V, M, T, L]) Create(ctx context.Context, created T, options metav1.CreateOptions) (T, error) {
+func (o *objects[V, M, T, L]) Create(ctx context.Context, created T, options metav1.CreateOptions) (T, error) {
 	result := T(new(V))
-	return result, objects.of(objects.client.Post(), &options).Body(created).Do(ctx).Into(result)
+	return result, o.of(o.client.Post(), &options).Body(created).Do(ctx).Into(result)
 }
 
-func (objects *objects[V, M, T, L]) Update(ctx context.Context, updated T, options metav1.UpdateOptions) (T, error) {
+func (o *objects[V, M, T, L]) Update(ctx context.Context, updated T, options metav1.UpdateOptions) (T, error) {
 	result := T(new(V))
-	return result, objects.of(objects.client.Put(), &options).Name(updated.GetName()).Body(updated).Do(ctx).Into(result)
+	return result, o.of(o.client.Put(), &options).Name(updated.GetName()).Body(updated).Do(ctx).Into(result)
 }
 
-func (objects *objects[V, M, T, L]) Delete(ctx context.Context, name string, options metav1.DeleteOptions) error {
-	return objects.of(objects.client.Delete(), &metav1.DeleteOptions{}).Name(name).Body(&options).Do(ctx).Error()
+func (o *objects[V, M, T, L]) Delete(ctx context.Context, name string, options metav1.DeleteOptions) error {
+	return o.of(o.client.Delete(), &metav1.DeleteOptions{}).Name(name).Body(&options).Do(ctx).Error()
 }
 
-func (objects *objects[V, M, T, L]) Get(ctx context.Context, name string, options metav1.GetOptions) (T, error) {
+func (o *objects[V, M, T, L]) Get(ctx context.Context, name string, options metav1.GetOptions) (T, error) {
 	result := T(new(V))
-	return result, objects.of(objects.client.Get(), &options).Name(name).Do(ctx).Into(result)
+	return result, o.of(o.client.Get(), &options).Name(name).Do(ctx).Into(result)
 }
 
-func (objects *objects[V, M, T, L]) List(ctx context.Context, options metav1.ListOptions) (L, error) {
+func (o *objects[V, M, T, L]) List(ctx context.Context, options metav1.ListOptions) (L, error) {
 	result := L(new(M))
-	return result, objects.of(objects.client.Get(), &options).Do(ctx).Into(result)
+	return result, o.of(o.client.Get(), &options).Do(ctx).Into(result)
 }
 
-func (objects *objects[V, M, T, L]) Watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+func (o *objects[V, M, T, L]) Watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 	options.Watch = true
-	return objects.of(objects.client.Get(), &options).Watch(ctx)
+	return o.of(o.client.Get(), &options).Watch(ctx)
 }
 
-func (objects *objects[V, M, T, L]) Patch(
+func (o *objects[V, M, T, L]) Patch(
 	ctx context.Context, name string, patchType types.PatchType, data []byte, options metav1.PatchOptions, subresources ...string,
 ) (T, error) {
 	result := T(new(V))
-	return result, objects.of(objects.client.Patch(patchType), &options).Name(name).SubResource(subresources...).Body(data).Do(ctx).Into(result)
+	return result, o.of(o.client.Patch(patchType), &options).Name(name).SubResource(subresources...).Body(data).Do(ctx).Into(result)
 }
 
 type pods struct {

@@ -35,7 +35,7 @@ type candidate struct {
 
 func stand(t *testing.T, client kubernetes.Interface, name string) *candidate {
 	t.Helper()
-	made := &candidate{done: make(chan error, 1), election: &Election{
+	created := &candidate{done: make(chan error, 1), election: &Election{
 		Leases: client.CoordinationV1(),
 		Pods:   client.CoreV1(),
 		Pod:    Pod{Namespace: "job-executor", Name: name, IP: "10.0.0.1", Port: 8080},
@@ -43,17 +43,17 @@ func stand(t *testing.T, client kubernetes.Interface, name string) *candidate {
 		Log:    discard,
 	}}
 	var ctx context.Context
-	ctx, made.cancel = context.WithCancel(t.Context())
+	ctx, created.cancel = context.WithCancel(t.Context())
 	go func() {
-		made.done <- made.election.Run(ctx, func(ctx context.Context) error {
-			made.leads.Store(true)
+		created.done <- created.election.Run(ctx, func(ctx context.Context) error {
+			created.leads.Store(true)
 			<-ctx.Done()
-			made.leads.Store(false)
-			made.stopped = time.Now()
+			created.leads.Store(false)
+			created.stopped = time.Now()
 			return nil
 		})
 	}()
-	return made
+	return created
 }
 
 func podNamed(name string) *corev1.Pod {

@@ -44,14 +44,14 @@ const triggeredID = "48b872a9-5c79-430f-bef2-3e5990627fa3"
 
 func triggered(t *testing.T) event.Event {
 	t.Helper()
-	made, err := keptn.DecodeEvent([]byte(`{"data": {"labels": {"build-id": "17"}, "project": "seed", "service": "svc", "stage": "production",
+	listed, err := keptn.DecodeEvent([]byte(`{"data": {"labels": {"build-id": "17"}, "project": "seed", "service": "svc", "stage": "production",
 		"deployment": {"deploymentURIsLocal": ["http://svc"]}},
 		"gitcommitid": "f24899eb80016f64c4e420b4d2b3806b41c945cf", "id": "` + triggeredID + `", "shkeptncontext": "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b",
 		"source": "shipyard-controller", "specversion": "1.0", "time": "2026-11-23T23:13:01Z", "type": "sh.keptn.event.test.triggered"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return made
+	return listed
 }
 
 // file is a job/config.yaml. Later is the second grant.
@@ -106,10 +106,10 @@ func (j *jobs) Create(_ context.Context, job *batchv1.Job) (*batchv1.Job, error)
 			return nil, nil
 		}
 	}
-	made := job.DeepCopy()
-	made.UID = types.UID("uid of " + job.Name)
-	j.created = append(j.created, *made)
-	return made, nil
+	recorded := job.DeepCopy()
+	recorded.UID = types.UID("uid of " + job.Name)
+	j.created = append(j.created, *recorded)
+	return recorded, nil
 }
 
 func (j *jobs) Delete(_ context.Context, job *batchv1.Job) error {
@@ -661,14 +661,14 @@ func TestEventThatWasObservedRunsSilently(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			made := &jobs{}
-			reply, err := newExecutor(file{content: test.content}, made).Handle(t.Context(), test.wrapped)
+			recorded := &jobs{}
+			reply, err := newExecutor(file{content: test.content}, recorded).Handle(t.Context(), test.wrapped)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var names []string
-			for index := range made.created {
-				job := &made.created[index]
+			for index := range recorded.created {
+				job := &recorded.created[index]
 				names = append(names, strings.TrimPrefix(job.Name, "job-"+triggeredID))
 				if !run.IsSilent(job) || job.Annotations[run.TTLAnnotation] != "900" ||
 					!strings.Contains(job.Annotations[run.TaskAnnotation], `"observed":true`) {
@@ -678,16 +678,16 @@ func TestEventThatWasObservedRunsSilently(t *testing.T) {
 			if difference := cmp.Diff(test.jobs, names); difference != "" {
 				t.Errorf("Jobs (-want +got):\n%s", difference)
 			}
-			told := ""
+			reported := ""
 			if reply != nil {
 				answer, err := protocol.ParseAnswer(*reply)
 				if err != nil {
 					t.Fatal(err)
 				}
-				told = reply.Type() + ": " + answer.Outcome.Message
+				reported = reply.Type() + ": " + answer.Outcome.Message
 			}
-			if !strings.HasPrefix(told, test.reply) || (told == "") != (test.reply == "") {
-				t.Errorf("got %q, want %q", told, test.reply)
+			if !strings.HasPrefix(reported, test.reply) || (reported == "") != (test.reply == "") {
+				t.Errorf("got %q, want %q", reported, test.reply)
 			}
 		})
 	}
@@ -965,28 +965,28 @@ actions:
   volumes: [{claim: data, mountPath: /data, subPath: a}, {claim: data, mountPath: /all, readOnly: true}]
   env: [{name: A, secretKeyRef: {name: credentials, key: user}}, {name: B, configMapKeyRef: {name: c, key: k}}]
 `
-	made := &jobs{}
-	executor := newExecutor(file{content: extended}, made)
+	recorded := &jobs{}
+	executor := newExecutor(file{content: extended}, recorded)
 	executor.Configuration.JobLabels = map[string]string{"cost": "7", "keeps": "not its own", run.ManagedByLabel: "somebody"}
 	if _, err := executor.Handle(t.Context(), triggered(t)); err != nil {
 		t.Fatal(err)
 	}
-	if len(made.created) != 1 {
-		t.Fatalf("there are %d Jobs", len(made.created))
+	if len(recorded.created) != 1 {
+		t.Fatalf("there are %d Jobs", len(recorded.created))
 	}
-	template := made.created[0].Spec.Template
+	template := recorded.created[0].Spec.Template
 	policy := &batchv1.PodFailurePolicy{Rules: []batchv1.PodFailurePolicyRule{{
 		Action:          batchv1.PodFailurePolicyActionIgnore,
 		OnPodConditions: []batchv1.PodFailurePolicyOnPodConditionsPattern{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue}},
 	}}}
-	jobSpec := made.created[0].Spec
+	jobSpec := recorded.created[0].Spec
 	if difference := cmp.Diff(policy, jobSpec.PodFailurePolicy); difference != "" || *jobSpec.BackoffLimit != 2 ||
 		*jobSpec.PodReplacementPolicy != batchv1.Failed ||
 		*jobSpec.ActiveDeadlineSeconds != 3*660 {
 		t.Errorf("it fails after %d, is over after %d s; (-want +got):\n%s", *jobSpec.BackoffLimit, *jobSpec.ActiveDeadlineSeconds, difference)
 	}
 	for name, want := range map[string]string{"team": "shop", "keeps": "its", "cost": "7", run.ManagedByLabel: run.ManagedBy} {
-		if job, pod := made.created[0].Labels[name], template.Labels[name]; job != want || pod != want {
+		if job, pod := recorded.created[0].Labels[name], template.Labels[name]; job != want || pod != want {
 			t.Errorf("label %s is %q and %q, want %q", name, job, pod, want)
 		}
 	}
@@ -1037,11 +1037,11 @@ actions:
 // A task cannot set the labels and annotations that identify Jobs. jobconfig, which does not know Jobs, rejects
 // all of them.
 func TestNoTaskSetsWhatJobsAreKeptAccountOfBy(t *testing.T) {
-	made := &jobs{}
-	if _, err := newExecutor(file{content: task("image: busybox")}, made).Handle(t.Context(), triggered(t)); err != nil {
+	recorded := &jobs{}
+	if _, err := newExecutor(file{content: task("image: busybox")}, recorded).Handle(t.Context(), triggered(t)); err != nil {
 		t.Fatal(err)
 	}
-	job := made.created[0]
+	job := recorded.created[0]
 	for kind, ours := range map[string]map[string]string{"labels": job.Labels, "annotations": job.Annotations} {
 		for name := range ours {
 			mistakes := jobconfig.Parse([]byte(task("image: busybox\n    " + kind + ": {" + name + ": x}"))).All()
@@ -1054,7 +1054,7 @@ func TestNoTaskSetsWhatJobsAreKeptAccountOfBy(t *testing.T) {
 
 // An earlier task may create the objects that a later one references.
 func TestLaterTasksMayNameWhatIsNotThereYet(t *testing.T) {
-	made := &jobs{}
+	recorded := &jobs{}
 	const content = `apiVersion: v2
 actions:
 - name: A
@@ -1063,11 +1063,11 @@ actions:
   - {name: first, image: busybox}
   - {name: second, image: busybox, serviceAccount: made, env: [{name: made-before, valueFrom: secret}, {name: X, secretKeyRef: {name: made, key: k}}]}
 `
-	reply, err := newExecutor(file{content: content}, made).Handle(t.Context(), triggered(t))
-	if err != nil || len(made.created) != 2 {
+	reply, err := newExecutor(file{content: content}, recorded).Handle(t.Context(), triggered(t))
+	if err != nil || len(recorded.created) != 2 {
 		t.Fatalf("got %v, %v", reply, err)
 	}
-	spec := made.created[0].Spec.Template.Spec // the first is created last
+	spec := recorded.created[0].Spec.Template.Spec // the first is created last
 	want := []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "made-before"}}}}
 	if difference := cmp.Diff(want, spec.Containers[0].EnvFrom); difference != "" || spec.ServiceAccountName != "made" {
 		t.Errorf("account %s, (-want +got):\n%s", spec.ServiceAccountName, difference)
@@ -1088,9 +1088,9 @@ actions:
   parallel: true
   tasks: [{name: third, image: busybox, serviceAccount: made}]
 `
-	made := &jobs{}
-	reply, err := newExecutor(file{content: fmt.Sprintf(content, "")}, made).Handle(t.Context(), triggered(t))
-	if err != nil || len(made.created) != 3 {
+	recorded := &jobs{}
+	reply, err := newExecutor(file{content: fmt.Sprintf(content, "")}, recorded).Handle(t.Context(), triggered(t))
+	if err != nil || len(recorded.created) != 3 {
 		t.Fatalf("got %v, %v", reply, err)
 	}
 	name := func(suffix string) string { return "job-" + triggeredID + suffix }
@@ -1099,15 +1099,15 @@ actions:
 		{Namespace: "jobs", Name: name("-000-002"), Task: "second", Parallel: true},
 		{Namespace: "jobs", Name: name("-001-001"), Task: "third", Action: 1, Parallel: true},
 	}
-	for index, created := range made.created {
-		isFirst := index == len(made.created)-1
+	for index, created := range recorded.created {
+		isFirst := index == len(recorded.created)-1
 		if difference := cmp.Diff(want, run.PlanOf(&created)); difference != "" || *created.Spec.Suspend == isFirst {
 			t.Errorf("%s is suspended: %v, its plan (-want +got):\n%s", created.Name, *created.Spec.Suspend, difference)
 		}
 	}
-	made = &jobs{}
-	reply, err = newExecutor(file{content: fmt.Sprintf(content, ", serviceAccount: made")}, made).Handle(t.Context(), triggered(t))
-	if err != nil || len(made.created) > 0 || reply == nil || !strings.Contains(string(keptnEvent(t, reply).Data()), `service account made does not exist`) {
+	recorded = &jobs{}
+	reply, err = newExecutor(file{content: fmt.Sprintf(content, ", serviceAccount: made")}, recorded).Handle(t.Context(), triggered(t))
+	if err != nil || len(recorded.created) > 0 || reply == nil || !strings.Contains(string(keptnEvent(t, reply).Data()), `service account made does not exist`) {
 		t.Errorf("got %v, %v", reply, err)
 	}
 }
@@ -1119,15 +1119,15 @@ func TestContainersKnowTheTrace(t *testing.T) {
 actions:
 - {name: Load test, event: test, image: busybox, files: [a], env: [{name: OTEL_SERVICE_NAME, valueFrom: string, value: mine}]}
 `
-	made := &jobs{}
-	executor := newExecutor(file{content: content}, made)
+	recorded := &jobs{}
+	executor := newExecutor(file{content: content}, recorded)
 	executor.Configuration.TaskOTLPEndpoint = "http://collector:4318/"
 	ctx, span := sdktrace.NewTracerProvider().Tracer("").Start(t.Context(), "process")
 	defer span.End()
-	if _, err := executor.Handle(ctx, triggered(t)); err != nil || len(made.created) != 1 {
+	if _, err := executor.Handle(ctx, triggered(t)); err != nil || len(recorded.created) != 1 {
 		t.Fatal(err)
 	}
-	spec, name := made.created[0].Spec.Template.Spec, made.created[0].Name
+	spec, name := recorded.created[0].Spec.Template.Spec, recorded.created[0].Name
 	last := func(variables []corev1.EnvVar) map[string]string {
 		values := map[string]string{}
 		for _, variable := range variables {
@@ -1153,25 +1153,25 @@ actions:
 	if difference := cmp.Diff(want, last(spec.InitContainers[0].Env)); difference != "" {
 		t.Errorf("the fetcher's (-want +got):\n%s", difference)
 	}
-	made = &jobs{}
-	if _, err := newExecutor(file{content: content}, made).Handle(t.Context(), triggered(t)); err != nil {
+	recorded = &jobs{}
+	if _, err := newExecutor(file{content: content}, recorded).Handle(t.Context(), triggered(t)); err != nil {
 		t.Fatal(err)
 	}
-	if got := last(made.created[0].Spec.Template.Spec.Containers[0].Env); len(got) != 1 {
+	if got := last(recorded.created[0].Spec.Template.Spec.Containers[0].Env); len(got) != 1 {
 		t.Errorf("without a trace there is %v", got)
 	}
 }
 
 // A silent action may reference objects that an earlier action creates.
 func TestSilentActionMayNameWhatIsNotThereYet(t *testing.T) {
-	made := &jobs{}
+	recorded := &jobs{}
 	const content = `apiVersion: v2
 actions:
 - {name: A, event: test, image: busybox}
 - {name: B, event: test, silent: true, image: busybox, serviceAccount: made}
 `
-	if reply, err := newExecutor(file{content: content}, made).Handle(t.Context(), triggered(t)); err != nil || len(made.created) != 2 {
-		t.Errorf("got %v, %v and Jobs %v", reply, err, made.names())
+	if reply, err := newExecutor(file{content: content}, recorded).Handle(t.Context(), triggered(t)); err != nil || len(recorded.created) != 2 {
+		t.Errorf("got %v, %v and Jobs %v", reply, err, recorded.names())
 	}
 }
 
@@ -1183,9 +1183,9 @@ func TestTextOfAnEventIsData(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	made := &jobs{}
+	recorded := &jobs{}
 	const env = "image: busybox\n    env: [{name: A, value: $.data.labels.c, valueFrom: event}, {name: B, value: $(A), valueFrom: string}]"
-	if _, err := newExecutor(file{content: task(env)}, made).Handle(t.Context(), event); err != nil {
+	if _, err := newExecutor(file{content: task(env)}, recorded).Handle(t.Context(), event); err != nil {
 		t.Fatal(err)
 	}
 	want := []corev1.EnvVar{
@@ -1193,7 +1193,7 @@ func TestTextOfAnEventIsData(t *testing.T) {
 		{Name: "KEPTN_PROJECT", Value: "$$(A)"}, {Name: "KEPTN_STAGE", Value: "s"}, {Name: "KEPTN_SERVICE", Value: "v"},
 		{Name: "LABELS_A_B", Value: "$$(TOKEN)"}, {Name: "LABELS_C", Value: "$$$$5"},
 	}
-	if difference := cmp.Diff(want, made.created[0].Spec.Template.Spec.Containers[0].Env); difference != "" {
+	if difference := cmp.Diff(want, recorded.created[0].Spec.Template.Spec.Containers[0].Env); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
 }
@@ -1232,17 +1232,17 @@ func FuzzHandle(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content []byte) {
 		var all [2][]batchv1.Job
 		for index := range all {
-			made := &jobs{}
-			if _, err := newExecutor(file{content: string(content)}, made).Handle(t.Context(), triggered(t)); err != nil {
+			recorded := &jobs{}
+			if _, err := newExecutor(file{content: string(content)}, recorded).Handle(t.Context(), triggered(t)); err != nil {
 				t.Fatal(err)
 			}
-			all[index] = made.created
+			all[index] = recorded.created
 			size := 0
-			for _, job := range made.created {
+			for _, job := range recorded.created {
 				size += job.Size()
 			}
-			if len(made.created) > 100 || size > 4<<20 {
-				t.Errorf("%d Jobs of %d bytes", len(made.created), size)
+			if len(recorded.created) > 100 || size > 4<<20 {
+				t.Errorf("%d Jobs of %d bytes", len(recorded.created), size)
 			}
 		}
 		if difference := cmp.Diff(all[0], all[1]); difference != "" {

@@ -32,11 +32,11 @@ import (
 var discard = slog.New(slog.DiscardHandler)
 
 func reply() *event.Event {
-	made := event.New()
-	made.SetID("2")
-	made.SetSource("s")
-	made.SetType("reply")
-	return &made
+	created := event.New()
+	created.SetID("2")
+	created.SetSource("s")
+	created.SetType("reply")
+	return &created
 }
 
 func TestReceiverAnswersWhatKnativeActsOn(t *testing.T) {
@@ -445,9 +445,9 @@ func TestReplyNamesItsOwnTraceWhereNobodyElseDoes(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			server := httptest.NewServer(Receiver(func(context.Context, event.Event) (*event.Event, error) {
-				made := reply()
-				made.SetExtension(telemetry.SentWithinExtension, its)
-				return made, nil
+				created := reply()
+				created.SetExtension(telemetry.SentWithinExtension, its)
+				return created, nil
 			}, 1000, signals(tracetest.NewSpanRecorder())))
 			defer server.Close()
 			ctx := trace.ContextWithRemoteSpanContext(t.Context(), telemetry.Parse(t.Context(), test.asked))

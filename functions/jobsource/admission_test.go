@@ -24,13 +24,13 @@ import (
 // ofRun returns a Job of a project's run. A queued one has waited for a number of seconds.
 func ofRun(project, runID string, state state, queued int) *batchv1.Job {
 	state.name = cmp.Or(state.name, runID)
-	made := job(state)
-	made.Labels[run.EventIDLabel] = runID
-	made.Annotations[run.TaskAnnotation] = fmt.Sprintf(`{"project":%q}`, project)
+	created := job(state)
+	created.Labels[run.EventIDLabel] = runID
+	created.Annotations[run.TaskAnnotation] = fmt.Sprintf(`{"project":%q}`, project)
 	if queued > 0 {
-		run.Queue(made, noon.Add(-time.Duration(queued)*time.Second))
+		run.Queue(created, noon.Add(-time.Duration(queued)*time.Second))
 	}
-	return made
+	return created
 }
 
 type admissions struct {

@@ -28,13 +28,13 @@ import (
 // indexed holds Jobs as an informer does.
 func indexed(t *testing.T, jobs ...*batchv1.Job) cache.Indexer {
 	t.Helper()
-	made := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{byRun: func(object any) ([]string, error) { return runsOf(object), nil }})
+	created := cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{byRun: func(object any) ([]string, error) { return runsOf(object), nil }})
 	for _, job := range jobs {
-		if err := made.Add(job); err != nil {
+		if err := created.Add(job); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return made
+	return created
 }
 
 func isSynced(is bool) cache.InformerSynced { return func() bool { return is } }

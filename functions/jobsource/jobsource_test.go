@@ -49,16 +49,16 @@ func job(state state) *batchv1.Job {
 	if state.at.IsZero() {
 		state.at = noon
 	}
-	made := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{
+	created := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{
 		Namespace: "jobs", Name: state.name, UID: types.UID("uid-" + state.name), CreationTimestamp: metav1.NewTime(noon.Add(-time.Hour)),
 		Labels:      map[string]string{run.ManagedByLabel: run.ManagedBy, run.InstanceLabel: "ours", run.EventIDLabel: "run"},
 		Annotations: map[string]string{run.TTLAnnotation: "60"},
 	}}
 	switch state.phase {
 	case run.Waiting:
-		made.Spec.Suspend = new(true)
+		created.Spec.Suspend = new(true)
 	case run.Succeeded:
-		made.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(state.at)}}
+		created.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(state.at)}}
 	case run.Running, run.Failed:
 	}
 	if state.plan != "" {
@@ -70,15 +70,15 @@ func job(state state) *batchv1.Job {
 		if err != nil {
 			panic(err)
 		}
-		made.Annotations[run.PlanAnnotation] = string(content)
+		created.Annotations[run.PlanAnnotation] = string(content)
 	}
 	if state.reported {
-		made.Annotations[run.ReportedAnnotation] = "2026-11-24T12:00:00Z"
+		created.Annotations[run.ReportedAnnotation] = "2026-11-24T12:00:00Z"
 	}
 	if state.expires {
-		made.Spec.TTLSecondsAfterFinished = new(int32(60))
+		created.Spec.TTLSecondsAfterFinished = new(int32(60))
 	}
-	return made
+	return created
 }
 
 // broker refuses the first events, and records the ids of the others.
@@ -353,7 +353,7 @@ func TestRunDeliversEveryCompletion(t *testing.T) {
 
 	expires := func(runID, name string) {
 		t.Helper()
-		for told := false; ; {
+		for isReported := false; ; {
 			found, err := jobs.Get(ctx, name, metav1.GetOptions{})
 			if err != nil {
 				t.Fatal(err)
@@ -361,12 +361,12 @@ func TestRunDeliversEveryCompletion(t *testing.T) {
 			if run.IsReported(found) && found.Spec.TTLSecondsAfterFinished != nil {
 				return
 			}
-			if !told && slices.Contains(broker.sent(), name+"-completed") {
+			if !isReported && slices.Contains(broker.sent(), name+"-completed") {
 				reported := protocol.Reported("bridge", runID, "c", noon)
 				if _, err := source.Handle(ctx, reported); err != nil {
 					t.Fatal(err)
 				}
-				told = true
+				isReported = true
 			}
 			time.Sleep(time.Millisecond)
 		}
@@ -425,9 +425,9 @@ func TestWhatIsHeldOfAJobIsSmall(t *testing.T) {
 func TestActiveRunsAreNamedOnceEach(t *testing.T) {
 	of := func(runID, name string, state state) *batchv1.Job {
 		state.name = name
-		made := job(state)
-		made.Labels[run.EventIDLabel] = runID
-		return made
+		created := job(state)
+		created.Labels[run.EventIDLabel] = runID
+		return created
 	}
 	var named [][]string
 	for _, active := range activeRuns([]*batchv1.Job{

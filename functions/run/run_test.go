@@ -13,7 +13,7 @@ import (
 )
 
 func job(name string, phase Phase) batchv1.Job {
-	made := batchv1.Job{
+	created := batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace:   "jobs",
 			Name:        name,
@@ -30,11 +30,11 @@ func job(name string, phase Phase) batchv1.Job {
 	case Failed:
 		condition.Type, condition.Reason, condition.Message = batchv1.JobFailed, "BackoffLimitExceeded", "it failed"
 	default:
-		return made
+		return created
 	}
 	// A condition before the last one is not the end.
-	made.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobSuccessCriteriaMet, Status: corev1.ConditionTrue}, condition}
-	return made
+	created.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobSuccessCriteriaMet, Status: corev1.ConditionTrue}, condition}
+	return created
 }
 
 func TestNext(t *testing.T) {
@@ -325,7 +325,7 @@ func TestWhatAJobSaysOfItself(t *testing.T) {
 
 // givenUp is a Job that could not start.
 func givenUp() *batchv1.Job {
-	made := job("a", Waiting)
-	made.Annotations[FailureAnnotation] = "no image"
-	return &made
+	created := job("a", Waiting)
+	created.Annotations[FailureAnnotation] = "no image"
+	return &created
 }

@@ -71,18 +71,18 @@ func at(now time.Time, keys Source) *Party {
 
 // finished is an event with an attribute of each kind.
 func finished() event.Event {
-	made := event.New()
-	made.SetID("1")
-	made.SetSource("job-executor")
-	made.SetType("sh.keptn.event.test.finished")
-	made.SetSubject("job")
-	made.SetTime(time.Date(2026, 11, 24, 13, 0, 0, 5000, time.FixedZone("elsewhere", 3600)))
-	made.SetExtension("triggeredid", "2")
-	made.SetExtension("runended", true)
-	made.SetExtension("attempt", 3)
-	made.SetExtension("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
-	_ = made.SetData("application/json", []byte(`{ "project":"p" }`))
-	return made
+	created := event.New()
+	created.SetID("1")
+	created.SetSource("job-executor")
+	created.SetType("sh.keptn.event.test.finished")
+	created.SetSubject("job")
+	created.SetTime(time.Date(2026, 11, 24, 13, 0, 0, 5000, time.FixedZone("elsewhere", 3600)))
+	created.SetExtension("triggeredid", "2")
+	created.SetExtension("runended", true)
+	created.SetExtension("attempt", 3)
+	created.SetExtension("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+	_ = created.SetData("application/json", []byte(`{ "project":"p" }`))
+	return created
 }
 
 // sent returns an event on arrival: a Broker has added attributes, and replaced the trace context.
@@ -304,17 +304,17 @@ func TestEnvelopeIsOneOfDSSE(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var told dsse.Envelope
-	if err := json.Unmarshal(content, &told); err != nil {
+	var decoded dsse.Envelope
+	if err := json.Unmarshal(content, &decoded); err != nil {
 		t.Fatal(err)
 	}
 	verifier, err := dsse.NewEnvelopeVerifier(publicKey(keys[Bridge].Public[Bridge]))
 	if err != nil {
 		t.Fatal(err)
 	}
-	accepted, payload, err := verifier.VerifyAndDecode(t.Context(), &told)
-	if err != nil || len(accepted) != 1 || len(payload) != 32 || told.PayloadType != payloadType {
-		t.Errorf("got %v, %d bytes of type %s, %v", accepted, len(payload), told.PayloadType, err)
+	accepted, payload, err := verifier.VerifyAndDecode(t.Context(), &decoded)
+	if err != nil || len(accepted) != 1 || len(payload) != 32 || decoded.PayloadType != payloadType {
+		t.Errorf("got %v, %d bytes of type %s, %v", accepted, len(payload), decoded.PayloadType, err)
 	}
 }
 
@@ -450,7 +450,7 @@ func TestFilesAreReadAgain(t *testing.T) {
 		t.Errorf("before there are any: %v, %v", keys, err)
 	}
 	write := func() ed25519.PublicKey {
-		made, err := Make(t.Context(), clientset.Of(client), namespace)
+		created, err := Make(t.Context(), clientset.Of(client), namespace)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -471,7 +471,7 @@ func TestFilesAreReadAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		return made.Public[Watcher]
+		return created.Public[Watcher]
 	}
 	check := func(when string, want ed25519.PublicKey) {
 		t.Helper()

@@ -227,12 +227,12 @@ func TestLogIsWithheldIfASecretIsGone(t *testing.T) {
 
 // podAt is a pod, created at a second after noon.
 func podAt(name string, second int, statuses ...corev1.ContainerStatus) corev1.Pod {
-	made := pod(statuses...)
-	made.Name, made.CreationTimestamp = name, at(second)
-	for index := range made.Status.ContainerStatuses {
-		made.Status.ContainerStatuses[index].State.Terminated.StartedAt = at(second + 1)
+	created := pod(statuses...)
+	created.Name, created.CreationTimestamp = name, at(second)
+	for index := range created.Status.ContainerStatuses {
+		created.Status.ContainerStatuses[index].State.Terminated.StartedAt = at(second + 1)
 	}
-	return made
+	return created
 }
 
 // Only the attempt counts that decides the Job, also for the span that lighthouse evaluates.

@@ -43,7 +43,7 @@ func job(name string, phase run.Phase) batchv1.Job {
 	if err != nil {
 		panic(err)
 	}
-	made := batchv1.Job{
+	created := batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "jobs", Name: name, Labels: map[string]string{run.EventIDLabel: "1"},
 			Annotations: map[string]string{run.TaskAnnotation: string(task), run.TaskNameAnnotation: name},
@@ -61,10 +61,10 @@ func job(name string, phase run.Phase) batchv1.Job {
 	case run.Failed:
 		condition.Type, condition.Reason, condition.Message = batchv1.JobFailed, "BackoffLimitExceeded", "Job has reached the specified backoff limit"
 	default:
-		return made
+		return created
 	}
-	made.Status.Conditions = []batchv1.JobCondition{condition}
-	return made
+	created.Status.Conditions = []batchv1.JobCondition{condition}
+	return created
 }
 
 func exited(name string, code int32) corev1.ContainerStatus {
@@ -78,16 +78,16 @@ func exited(name string, code int32) corev1.ContainerStatus {
 }
 
 func pod(statuses ...corev1.ContainerStatus) corev1.Pod {
-	made := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "jobs", Name: "pod", CreationTimestamp: at(1)}}
+	created := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "jobs", Name: "pod", CreationTimestamp: at(1)}}
 	for _, status := range statuses {
 		if status.Name == run.FetcherContainer {
 			status.State.Terminated.StartedAt, status.State.Terminated.FinishedAt = at(2), at(3)
-			made.Status.InitContainerStatuses = append(made.Status.InitContainerStatuses, status)
+			created.Status.InitContainerStatuses = append(created.Status.InitContainerStatuses, status)
 		} else {
-			made.Status.ContainerStatuses = append(made.Status.ContainerStatuses, status)
+			created.Status.ContainerStatuses = append(created.Status.ContainerStatuses, status)
 		}
 	}
-	return made
+	return created
 }
 
 // world has the Jobs of one run, each with its pods, and logs by container.
@@ -337,10 +337,10 @@ func TestTaskThatDoesNotStartIsGivenUp(t *testing.T) {
 		Reason: "ImagePullBackOff", Message: `Back-off pulling image "locust:nope"`,
 	}}}
 	pulling := func(init ...corev1.ContainerStatus) corev1.Pod {
-		made := podAt("last", 240)
-		made.Status.InitContainerStatuses, made.Status.ContainerStatuses = init, []corev1.ContainerStatus{waiting}
-		made.Spec.Containers = []corev1.Container{{Name: "task", Image: "locust:nope"}}
-		return made
+		created := podAt("last", 240)
+		created.Status.InitContainerStatuses, created.Status.ContainerStatuses = init, []corev1.ContainerStatus{waiting}
+		created.Spec.Containers = []corev1.Container{{Name: "task", Image: "locust:nope"}}
+		return created
 	}
 	refused := []corev1.Event{
 		{Reason: "Failed", Message: `Failed to pull image "locust:nope": docker.io/library/locust:nope: not found`}, {Reason: "Failed", Message: "Error: " +
@@ -535,22 +535,22 @@ func TestRunThatCanNotEndByItselfIsEnded(t *testing.T) {
 
 // failed returns a failed Job with the reason and message of its condition.
 func failed(reason, message string) batchv1.Job {
-	made := job("one", run.Failed)
-	made.Status.Conditions[0].Reason, made.Status.Conditions[0].Message = reason, message
-	made.Spec.Template.Spec.Containers = []corev1.Container{
+	created := job("one", run.Failed)
+	created.Status.Conditions[0].Reason, created.Status.Conditions[0].Message = reason, message
+	created.Spec.Template.Spec.Containers = []corev1.Container{
 		{Name: "task", Resources: corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")}}},
 	}
-	return made
+	return created
 }
 
 // Each sentence about a failure follows from Kubernetes' facts.
 func TestReasons(t *testing.T) {
-	changed := func(made corev1.Pod, change func(*corev1.Pod)) []corev1.Pod {
-		made.Spec.NodeName = "node-1"
-		change(&made)
-		return []corev1.Pod{made}
+	changed := func(created corev1.Pod, change func(*corev1.Pod)) []corev1.Pod {
+		created.Spec.NodeName = "node-1"
+		change(&created)
+		return []corev1.Pod{created}
 	}
-	told := func(reason, message string) []corev1.Event {
+	eventOf := func(reason, message string) []corev1.Event {
 		return []corev1.Event{{Reason: reason, Message: message}}
 	}
 	overdue := func(pod *corev1.Pod) { pod.Status.Reason = "DeadlineExceeded" }
@@ -620,7 +620,7 @@ func TestReasons(t *testing.T) {
 			name:   "an image not pulled within the time limit",
 			job:    failed("BackoffLimitExceeded", ""),
 			pods:   changed(pod(stopped), overdue),
-			events: told("Failed", `Failed to pull image "x"`),
+			events: eventOf("Failed", `Failed to pull image "x"`),
 			want:   `The task could not start. The image of container task cannot be pulled: Failed to pull image "x"`,
 		},
 		{
@@ -631,13 +631,13 @@ func TestReasons(t *testing.T) {
 		{
 			name:   "a volume cannot be mounted",
 			job:    failed("DeadlineExceeded", ""),
-			events: told("FailedMount", "MountVolume.SetUp failed"),
+			events: eventOf("FailedMount", "MountVolume.SetUp failed"),
 			want:   "The task could not start. FailedMount: MountVolume.SetUp failed",
 		},
 		{
 			name:   "no node can run it",
 			job:    failed("DeadlineExceeded", ""),
-			events: told("FailedScheduling", "0/1 nodes are available"),
+			events: eventOf("FailedScheduling", "0/1 nodes are available"),
 			want:   "The task could not start. FailedScheduling: 0/1 nodes are available",
 		},
 		{
@@ -678,7 +678,7 @@ func TestReasons(t *testing.T) {
 		{
 			name:   "its pod was refused",
 			job:    failed("DeadlineExceeded", ""),
-			events: told("FailedCreate", "exceeded quota: small"),
+			events: eventOf("FailedCreate", "exceeded quota: small"),
 			want:   "The pod was rejected (FailedCreate: exceeded quota: small).",
 		},
 		{name: "its pod was deleted", job: failed("BackoffLimitExceeded", ""), want: podDeleted},
@@ -739,12 +739,12 @@ func TestMessageIsBounded(t *testing.T) {
 				t.Run(fmt.Sprintf("%s of %d tasks with %d attempts", name, jobs, attempts), func(t *testing.T) {
 					world := &world{pods: map[string][]corev1.Pod{}, logs: map[string]string{"task": strings.Repeat(character, 300<<9)}}
 					for index := range jobs {
-						made := job(fmt.Sprintf("task-%03d", index), run.Failed)
-						made.Annotations[run.PlanAnnotation] = "[]"
-						made.Labels[run.ActionIndexLabel] = strconv.Itoa(index)
-						world.jobs = append(world.jobs, made)
+						created := job(fmt.Sprintf("task-%03d", index), run.Failed)
+						created.Annotations[run.PlanAnnotation] = "[]"
+						created.Labels[run.ActionIndexLabel] = strconv.Itoa(index)
+						world.jobs = append(world.jobs, created)
 						for range attempts {
-							world.pods[made.Name] = append(world.pods[made.Name], pod(said(strings.Repeat("<", 4000), 1)))
+							world.pods[created.Name] = append(world.pods[created.Name], pod(said(strings.Repeat("<", 4000), 1)))
 						}
 					}
 					reply, err := newWatcher(world, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&world.jobs[0], protocol.JobFinished, noon))
@@ -797,7 +797,7 @@ func TestLogsShareOneDeadline(t *testing.T) {
 func TestActionsOfARunAreToldTogether(t *testing.T) {
 	const plan = `[{"namespace":"jobs","name":"one","task":"First"},` +
 		`{"namespace":"jobs","name":"two","task":"Second","action":1,"reports":true},{"namespace":"jobs","name":"three","task":"Third","action":2,"reports":true}]`
-	made := func(name string, phase run.Phase) batchv1.Job {
+	created := func(name string, phase run.Phase) batchv1.Job {
 		job := job(name, phase)
 		job.Annotations[run.PlanAnnotation] = plan
 		if name == "one" {
@@ -815,26 +815,26 @@ func TestActionsOfARunAreToldTogether(t *testing.T) {
 	}{
 		{
 			name: "a failed action starts the next one",
-			jobs: []batchv1.Job{made("one", run.Failed), made("two", run.Waiting), made("three", run.Waiting)}, resumed: []string{"two"},
+			jobs: []batchv1.Job{created("one", run.Failed), created("two", run.Waiting), created("three", run.Waiting)}, resumed: []string{"two"},
 		},
 		{
 			name: "an action with a deleted Job starts the next one",
-			jobs: []batchv1.Job{made("one", run.Succeeded), made("three", run.Waiting)}, resumed: []string{"three"},
+			jobs: []batchv1.Job{created("one", run.Succeeded), created("three", run.Waiting)}, resumed: []string{"three"},
 		},
 		{
 			name:   "one failed action fails the run",
-			jobs:   []batchv1.Job{made("one", run.Succeeded), made("two", run.Failed), made("three", run.Succeeded)},
+			jobs:   []batchv1.Job{created("one", run.Succeeded), created("two", run.Failed), created("three", run.Succeeded)},
 			result: "fail", message: "Task 'two' failed: " + podDeleted + "\nTask 'three' finished successfully!\n",
 		},
 		{
 			name:   "a failed silent action is logged",
-			jobs:   []batchv1.Job{made("one", run.Failed), made("two", run.Succeeded), made("three", run.Succeeded)},
+			jobs:   []batchv1.Job{created("one", run.Failed), created("two", run.Succeeded), created("three", run.Succeeded)},
 			result: "pass", message: "Task 'two' finished successfully!\nTask 'three' finished successfully!\n",
 			logged: "Task 'one' failed: " + podDeleted + "\n",
 		},
 		{
 			name:   "a deleted silent action is logged",
-			jobs:   []batchv1.Job{made("two", run.Succeeded), made("three", run.Succeeded)},
+			jobs:   []batchv1.Job{created("two", run.Succeeded), created("three", run.Succeeded)},
 			result: "pass", message: "Task 'two' finished successfully!\nTask 'three' finished successfully!\n",
 			logged: "Task 'First' failed: Job one in namespace jobs was deleted before the task ended. Run the sequence again.\n",
 		},

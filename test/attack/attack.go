@@ -97,14 +97,14 @@ func (r Request) Do(client *http.Client) (int, error) {
 	if r.Body != "" {
 		method = http.MethodPost
 	}
-	made, err := http.NewRequest(method, r.URL, strings.NewReader(r.Body)) //nolint:noctx // the client has a timeout
+	created, err := http.NewRequest(method, r.URL, strings.NewReader(r.Body)) //nolint:noctx // the client has a timeout
 	if err != nil {
 		return 0, fmt.Errorf("create a request: %w", err)
 	}
 	for name, value := range r.Header {
-		made.Header.Set(name, value)
+		created.Header.Set(name, value)
 	}
-	response, err := client.Do(made)
+	response, err := client.Do(created)
 	if err != nil {
 		return 0, fmt.Errorf("attacking: %w", err)
 	}

@@ -113,12 +113,12 @@ func serve(program, server string) error {
 			"JOB_NAMESPACES":      strings.Join(namespaces, ","),
 		},
 	}
-	var made function.Program
+	var wired function.Program
 	switch program {
 	case "bridge":
-		made, err = embedded.Bridge(ctx, environment)
+		wired, err = embedded.Bridge(ctx, environment)
 	case "jobsource":
-		made, err = embedded.Jobsource(environment)
+		wired, err = embedded.Jobsource(environment)
 	case "watcher":
 		return report(ctx, environment, load)
 	case "executor":
@@ -127,8 +127,8 @@ func serve(program, server string) error {
 	if err != nil {
 		return err
 	}
-	failures := make(chan error, len(made.Loops))
-	for _, loop := range made.Loops {
+	failures := make(chan error, len(wired.Loops))
+	for _, loop := range wired.Loops {
 		go func() { failures <- loop(ctx) }()
 	}
 	return <-failures
@@ -137,7 +137,7 @@ func serve(program, server string) error {
 // report has the watcher answer the completions of many runs at once.
 func report(ctx context.Context, environment embedded.Environment, load load) error {
 	environment.Variables["LOG_TIMEOUT"] = time.Minute.String()
-	made, err := embedded.Watcher(environment)
+	wired, err := embedded.Watcher(environment)
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func report(ctx context.Context, environment embedded.Environment, load load) er
 		if err != nil {
 			return err
 		}
-		reply, err := made.Handlers["/"](ctx, completed)
+		reply, err := wired.Handlers["/"](ctx, completed)
 		if err == nil && (reply == nil || len(reply.Data()) < min(load.TasksOfARun*load.Attempts*min(load.LogBytes, logLimit), runLimit)) {
 			err = fmt.Errorf("run %d was answered with too little", index)
 		}
@@ -186,11 +186,11 @@ func execute(ctx context.Context, environment embedded.Environment, load load, s
 		return err
 	}
 	environment.Variables["BRIDGE_URL"] = server
-	made, err := embedded.Executor(environment, "executor-deployment")
+	wired, err := embedded.Executor(environment, "executor-deployment")
 	if err != nil {
 		return err
 	}
-	receiver := httptest.NewServer(made.HTTPHandler(maxEventBytes, environment.Telemetry))
+	receiver := httptest.NewServer(wired.HTTPHandler(maxEventBytes, environment.Telemetry))
 	triggered := fixture.Triggered(task)
 	const aNumber = "123456,"
 	numbers := strings.Repeat(aNumber, (maxEventBytes-1<<10)/len(aNumber))

@@ -117,18 +117,18 @@ func TestArtifactIsMadeAgainWhenItsKeyChanges(t *testing.T) {
 	if err := os.MkdirAll(filepath.Dir(cluster.stamp("x")), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	made := artifact{name: "x", key: "1"}
-	if cluster.isMade(made) {
+	created := artifact{name: "x", key: "1"}
+	if cluster.isMade(created) {
 		t.Error("it is made before it was")
 	}
-	if err := os.WriteFile(cluster.stamp("x"), []byte(made.fullKey()), 0o600); err != nil {
+	if err := os.WriteFile(cluster.stamp("x"), []byte(created.fullKey()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range []struct {
 		artifact artifact
 		want     bool
 	}{
-		{made, true},
+		{created, true},
 		{artifact{name: "x", key: "2"}, false},
 		{artifact{name: "x", key: "1", files: []string{"/no/such/file"}}, false},
 	} {

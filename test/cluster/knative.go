@@ -48,8 +48,8 @@ func (c *cluster) programs(name string) string {
 
 // resolved are manifests with images of the registry.
 func (c *cluster) resolved(m manifests) string {
-	made := digest(filepath.Join(c.repository, "test", "cluster"), "programs/"+m.name, "knative.go", "rabbitmq.go")
-	return filepath.Join(c.cache, m.name+"-"+made[:16]+".yaml")
+	created := digest(filepath.Join(c.repository, "test", "cluster"), "programs/"+m.name, "knative.go", "rabbitmq.go")
+	return filepath.Join(c.cache, m.name+"-"+created[:16]+".yaml")
 }
 
 // resolve has ko build the images of manifests. It keeps the images and the manifests.

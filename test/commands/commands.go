@@ -161,25 +161,25 @@ func stories() []story {
 // Check tells each story, and compares what the commands print.
 func Check(t *testing.T, s System) {
 	t.Helper()
-	for _, told := range stories() {
-		t.Run(told.name, func(t *testing.T) { told.check(t, s) })
+	for _, st := range stories() {
+		t.Run(st.name, func(t *testing.T) { st.check(t, s) })
 	}
 }
 
-func (told story) check(t *testing.T, s System) {
+func (st story) check(t *testing.T, s System) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), s.Limit)
 	defer cancel()
 	project := "commands-" + uuid.NewString()[:8]
-	files := map[string][]byte{"job/config.yaml": []byte("apiVersion: v2\nactions:\n" + told.config)}
-	if err := s.CreateProject(ctx, project, console.Shipyard(stage, told.tasks...), service, []string{stage}, files); err != nil {
+	files := map[string][]byte{"job/config.yaml": []byte("apiVersion: v2\nactions:\n" + st.config)}
+	if err := s.CreateProject(ctx, project, console.Shipyard(stage, st.tasks...), service, []string{stage}, files); err != nil {
 		t.Fatal(err)
 	}
 	keptnContext, err := s.Trigger(ctx, project, stage, "pipeline", service, map[string]any{"labels": map[string]string{"build": "7"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if told.during != nil {
+	if st.during != nil {
 		if err := console.Eventually(ctx, s.Limit, func(ctx context.Context) error {
 			if output, code := s.Call(ctx, "", "list", keptnContext, "--no-headers"); code != 0 || !strings.Contains(output, "running") {
 				return fmt.Errorf("nothing runs: %s", output)
@@ -188,9 +188,9 @@ func (told story) check(t *testing.T, s System) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		told.during(t, s, keptnContext)
+		st.during(t, s, keptnContext)
 	}
-	if told.unmatched {
+	if st.unmatched {
 		if err := console.Eventually(ctx, s.Limit, func(ctx context.Context) error {
 			if output, _ := s.Call(ctx, "", "describe", keptnContext); !strings.Contains(output, "no action") {
 				return fmt.Errorf("Keptn's log has no entry: %s", output)
@@ -199,21 +199,21 @@ func (told story) check(t *testing.T, s System) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-	} else if output, code := s.Call(ctx, "", "wait", keptnContext, "--timeout", s.Limit.String()); code != told.code {
-		t.Errorf("wait ended with exit code %d, want %d: %s", code, told.code, output)
+	} else if output, code := s.Call(ctx, "", "wait", keptnContext, "--timeout", s.Limit.String()); code != st.code {
+		t.Errorf("wait ended with exit code %d, want %d: %s", code, st.code, output)
 	}
-	if told.again {
+	if st.again {
 		output, code := s.Call(ctx, "y\n", "rerun", keptnContext)
 		again := ids.FindString(output)
 		if code != 0 || again == "" || again == keptnContext {
 			t.Fatalf("rerun: exit code %d, %s", code, output)
 		}
-		if output, code := s.Call(ctx, "", "wait", again, "--timeout", s.Limit.String()); code != told.code {
-			t.Errorf("waiting for the rerun ended with exit code %d, want %d: %s", code, told.code, output)
+		if output, code := s.Call(ctx, "", "wait", again, "--timeout", s.Limit.String()); code != st.code {
+			t.Errorf("waiting for the rerun ended with exit code %d, want %d: %s", code, st.code, output)
 		}
 	}
-	for number, command := range told.commands {
-		name := path.Join("testdata", strings.ReplaceAll(told.name, " ", "-"), fmt.Sprintf("%d-%s.txt", number+1, strings.Fields(command)[0]))
+	for number, command := range st.commands {
+		name := path.Join("testdata", strings.ReplaceAll(st.name, " ", "-"), fmt.Sprintf("%d-%s.txt", number+1, strings.Fields(command)[0]))
 		// Keptn stores some events a little later.
 		if err := console.Eventually(ctx, storeLimit, func(ctx context.Context) error {
 			output, code := s.Call(ctx, "", strings.Fields(strings.ReplaceAll(command, "CONTEXT", keptnContext))...)

@@ -160,7 +160,7 @@ const (
 
 // newJob returns a Job with one container, like an executor's.
 func newJob(namespace, script string, changes ...func(*batchv1.JobSpec)) *batchv1.Job {
-	made := &batchv1.Job{
+	built := &batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "conformance-" + uuid.NewString()[:8], Labels: map[string]string{"app.kubernetes.io/part-of": "conformance"}},
 		Spec: batchv1.JobSpec{
 			BackoffLimit: new(int32(0)),
@@ -171,9 +171,9 @@ func newJob(namespace, script string, changes ...func(*batchv1.JobSpec)) *batchv
 		},
 	}
 	for _, change := range changes {
-		change(&made.Spec)
+		change(&built.Spec)
 	}
-	return made
+	return built
 }
 
 func shell(name, script string) corev1.Container {
@@ -200,9 +200,9 @@ func withSidecar(script string) func(*batchv1.JobSpec) {
 
 func withNativeSidecar(script string) func(*batchv1.JobSpec) {
 	return func(spec *batchv1.JobSpec) {
-		made := shell(sidecar, script)
-		made.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
-		spec.Template.Spec.InitContainers = append(spec.Template.Spec.InitContainers, made)
+		built := shell(sidecar, script)
+		built.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
+		spec.Template.Spec.InitContainers = append(spec.Template.Spec.InitContainers, built)
 	}
 }
 
@@ -544,15 +544,15 @@ func testTries(t *testing.T, client kubernetes.Interface, namespace string) {
 func testFailures(t *testing.T, client kubernetes.Interface, namespace string) {
 	t.Helper()
 	ctx, jobs := t.Context(), client.BatchV1().Jobs(namespace)
-	made, err := jobs.Create(ctx, newJob(namespace, "echo done", suspendedFirst), metav1.CreateOptions{})
+	built, err := jobs.Create(ctx, newJob(namespace, "echo done", suspendedFirst), metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	again := newJob(namespace, "true")
-	again.Name = made.Name
+	again.Name = built.Name
 	_, created := jobs.Create(ctx, again, metav1.CreateOptions{})
 	_, got := jobs.Get(ctx, "missing", metav1.GetOptions{})
-	_, another := jobs.Patch(ctx, made.Name, types.MergePatchType, []byte(`{"metadata":{"uid":"another"},"spec":{"suspend":false}}`), metav1.PatchOptions{})
+	_, another := jobs.Patch(ctx, built.Name, types.MergePatchType, []byte(`{"metadata":{"uid":"another"},"spec":{"suspend":false}}`), metav1.PatchOptions{})
 	_, patched := jobs.Patch(ctx, "missing", types.MergePatchType, []byte(`{"spec":{"suspend":false}}`), metav1.PatchOptions{})
 	deleted := jobs.Delete(ctx, "missing", metav1.DeleteOptions{})
 	_, read := client.CoreV1().Pods(namespace).GetLogs("missing", &corev1.PodLogOptions{}).DoRaw(ctx)
@@ -573,10 +573,10 @@ func testFailures(t *testing.T, client kubernetes.Interface, namespace string) {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
 	list, err := jobs.List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/part-of=conformance"})
-	if err != nil || !slices.ContainsFunc(list.Items, func(job batchv1.Job) bool { return job.Name == made.Name }) {
-		t.Errorf("%s is not among the Jobs with its label: %v", made.Name, err)
+	if err != nil || !slices.ContainsFunc(list.Items, func(job batchv1.Job) bool { return job.Name == built.Name }) {
+		t.Errorf("%s is not among the Jobs with its label: %v", built.Name, err)
 	}
-	if err := jobs.Delete(ctx, made.Name, metav1.DeleteOptions{}); err != nil {
+	if err := jobs.Delete(ctx, built.Name, metav1.DeleteOptions{}); err != nil {
 		t.Error(err)
 	}
 }

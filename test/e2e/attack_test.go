@@ -92,7 +92,7 @@ func tryAll(t *testing.T, installed *system.Installation, namespace string, atta
 	t.Helper()
 	pods := installed.Kubernetes.CoreV1().Pods(namespace)
 	command := []string{"sh", "-c", attack.Script(attacks, namespace == system.JobsNamespace)}
-	made, err := pods.Create(t.Context(), &corev1.Pod{
+	created, err := pods.Create(t.Context(), &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "attacker-"},
 		Spec: corev1.PodSpec{
 			RestartPolicy: corev1.RestartPolicyNever, AutomountServiceAccountToken: new(false),
@@ -103,16 +103,16 @@ func tryAll(t *testing.T, installed *system.Installation, namespace string, atta
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 		defer cancel()
-		_ = pods.Delete(ctx, made.Name, metav1.DeleteOptions{})
+		_ = pods.Delete(ctx, created.Name, metav1.DeleteOptions{})
 	})
 	must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
-		pod, err := pods.Get(ctx, made.Name, metav1.GetOptions{})
+		pod, err := pods.Get(ctx, created.Name, metav1.GetOptions{})
 		if err == nil && pod.Status.Phase != corev1.PodSucceeded {
 			err = fmt.Errorf("the attacker's pod is %s", pod.Status.Phase)
 		}
 		return err
 	}))
-	log, err := pods.GetLogs(made.Name, &corev1.PodLogOptions{}).DoRaw(t.Context())
+	log, err := pods.GetLogs(created.Name, &corev1.PodLogOptions{}).DoRaw(t.Context())
 	must(t, err)
 	t.Logf("from namespace %s:\n%s", namespace, log)
 	answers := map[string]string{}

@@ -28,10 +28,10 @@ func TestJobConfig(t *testing.T) {
 	tests := []struct {
 		name, actions string
 		// made is the name of a Secret and a service account. The test creates both after the Jobs.
-		made string
-		want []summary
-		says []string
-		logs string
+		created string
+		want    []summary
+		says    []string
+		logs    string
 	}{
 		{
 			name: "the short form of an action",
@@ -87,7 +87,7 @@ func TestJobConfig(t *testing.T) {
 			want: passed, says: []string{"pa$$word $(TOKEN) $5 / pa$$word $(TOKEN) $5"},
 		},
 		{
-			name: "a Secret and a service account may be made while an earlier task runs", made: "made-meanwhile",
+			name: "a Secret and a service account may be made while an earlier task runs", created: "made-meanwhile",
 			actions: `- name: Made
   event: test
   tasks:
@@ -125,8 +125,8 @@ func TestJobConfig(t *testing.T) {
 			})
 			keptnContext := triggerWith(t, installed, project, map[string]any{"labels": map[string]string{"note": "pa$$word $(TOKEN) $5"}})
 			t.Logf("project %s, Keptn context %s", project, keptnContext)
-			if test.made != "" {
-				makeMeanwhile(t, installed, keptnContext, test.made)
+			if test.created != "" {
+				makeMeanwhile(t, installed, keptnContext, test.created)
 			}
 			_, events := end(t, installed, project, keptnContext)
 			compare(t, "events", test.want, summaries(events))

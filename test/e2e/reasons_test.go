@@ -263,8 +263,8 @@ func testPrivileged(t *testing.T, installed *system.Installation, namespace stri
 	label := []byte(`{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":"privileged"}}}`)
 	_, err := installed.Kubernetes.CoreV1().Namespaces().Patch(t.Context(), namespace, types.MergePatchType, label, metav1.PatchOptions{})
 	must(t, err)
-	if told := message("succeeded"); !strings.Contains(told, "CapEff:") || strings.Contains(told, "CapEff:\t0000000000000000") {
-		t.Errorf("the container has no privileges: %s", told)
+	if text := message("succeeded"); !strings.Contains(text, "CapEff:") || strings.Contains(text, "CapEff:\t0000000000000000") {
+		t.Errorf("the container has no privileges: %s", text)
 	}
 }
 

@@ -121,11 +121,11 @@ func TestAlertsFire(t *testing.T) {
 		for values, fires := range map[string]bool{test.quiet: false, test.loud: true} {
 			var series []map[string]any
 			for _, line := range strings.Split(values, "\n") {
-				name, told, isWhole := strings.Cut(line, " <- ")
+				name, samples, isWhole := strings.Cut(line, " <- ")
 				if !isWhole {
-					name, told = test.series, line
+					name, samples = test.series, line
 				}
-				series = append(series, map[string]any{"series": name, "values": told})
+				series = append(series, map[string]any{"series": name, "values": samples})
 			}
 			expected := []map[string]any{}
 			if fires {

@@ -38,10 +38,10 @@ func TestAttacksHaveNoEffect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	awaited := func(what func(jobs []batchv1.Job, got told) error) {
+	awaited := func(what func(jobs []batchv1.Job, got ending) error) {
 		t.Helper()
 		if err := console.Eventually(t.Context(), flowLimit, func(ctx context.Context) error {
-			got, _, err := tellOf(ctx, keptn, project, keptnContext)
+			got, _, err := endingOf(ctx, keptn, project, keptnContext)
 			if err != nil {
 				return err
 			}
@@ -55,7 +55,7 @@ func TestAttacksHaveNoEffect(t *testing.T) {
 		}
 	}
 	var victim batchv1.Job
-	awaited(func(jobs []batchv1.Job, got told) error {
+	awaited(func(jobs []batchv1.Job, got ending) error {
 		if len(jobs) != 1 || jobs[0].Status.Ready == nil || *jobs[0].Status.Ready == 0 || len(got.Events) == 0 {
 			return fmt.Errorf("of %d Jobs none runs yet", len(jobs))
 		}
@@ -83,8 +83,8 @@ func TestAttacksHaveNoEffect(t *testing.T) {
 	if err := os.WriteFile(end, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	awaited(func(jobs []batchv1.Job, got told) error {
-		if difference := cmp.Diff(told{Stage: "succeeded", Events: []string{"test.started ", "test.finished pass"}}, got); difference != "" {
+	awaited(func(jobs []batchv1.Job, got ending) error {
+		if difference := cmp.Diff(ending{Stage: "succeeded", Events: []string{"test.started ", "test.finished pass"}}, got); difference != "" {
 			return fmt.Errorf("Keptn was told (-want +got):\n%s", difference)
 		}
 		if len(jobs) != 1 || jobs[0].UID != victim.UID || !run.IsReported(&jobs[0]) {

@@ -27,10 +27,10 @@ func TestCasesOfJobConfig(t *testing.T) {
 	// secret creates the Secret that the next task needs.
 	var system *System
 	secret := func(ctx context.Context, _ Container) int {
-		made := &corev1.Secret{
+		created := &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "job-executor-jobs", Name: "made-before", Labels: AllowedLabels()}, Data: map[string][]byte{"K": []byte("made")},
 		}
-		if _, err := system.Cluster.Client(nil).CoreV1().Secrets(made.Namespace).Create(ctx, made, metav1.CreateOptions{}); err != nil {
+		if _, err := system.Cluster.Client(nil).CoreV1().Secrets(created.Namespace).Create(ctx, created, metav1.CreateOptions{}); err != nil {
 			return 1
 		}
 		return 0
@@ -41,13 +41,13 @@ func TestCasesOfJobConfig(t *testing.T) {
 	})
 	keptn := console.Keptn{Call: system.Call}
 	const test, evaluation = "test", "evaluation"
-	passed := told{"succeeded", []string{"test.started ", "test.finished pass"}}
-	errored := told{"errored", []string{"test.started ", "test.finished fail"}}
-	nothing := told{Stage: "aborted"} // by the user: nothing else ends the sequence
+	passed := ending{"succeeded", []string{"test.started ", "test.finished pass"}}
+	errored := ending{"errored", []string{"test.started ", "test.finished fail"}}
+	nothing := ending{Stage: "aborted"} // by the user: nothing else ends the sequence
 	tests := []struct {
 		name string
 		task string
-		want told
+		want ending
 		// says are parts of the finished event's message, and hides are not; logs is Keptn's log.
 		says, hides, logs []string
 	}{
@@ -140,7 +140,7 @@ func TestCasesOfJobConfig(t *testing.T) {
 						return err
 					}
 				}
-				got, events, err := tellOf(ctx, keptn, project, keptnContext)
+				got, events, err := endingOf(ctx, keptn, project, keptnContext)
 				if err != nil {
 					return err
 				}
@@ -254,8 +254,8 @@ func TestEventThatTriggersNothingRunsSilently(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(after, "A succeeded", "Test succeeded")
-	got, _, err := tellOf(t.Context(), keptn, "observed", after)
-	if difference := cmp.Diff(told{"succeeded", []string{"test.started ", "test.finished pass"}}, got); err != nil || difference != "" {
+	got, _, err := endingOf(t.Context(), keptn, "observed", after)
+	if difference := cmp.Diff(ending{"succeeded", []string{"test.started ", "test.finished pass"}}, got); err != nil || difference != "" {
 		t.Errorf("%v (-want +got):\n%s", err, difference)
 	}
 	err = console.Eventually(t.Context(), flowLimit, func(ctx context.Context) error {

@@ -49,14 +49,14 @@ const (
 )
 
 func (k *Kubernetes) manage(job *batchv1.Job) {
-	made := &managed{namespace: job.Namespace, name: job.Name, uid: job.UID, change: make(chan struct{}, 1), podDeleted: make(chan removal, 1)}
+	handle := &managed{namespace: job.Namespace, name: job.Name, uid: job.UID, change: make(chan struct{}, 1), podDeleted: make(chan removal, 1)}
 	k.mutex.Lock()
-	k.jobs[job.UID] = made
+	k.jobs[job.UID] = handle
 	k.mutex.Unlock()
 	k.group.Go(func() {
-		k.control(k.options.Context, made)
+		k.control(k.options.Context, handle)
 		k.mutex.Lock()
-		delete(k.jobs, made.uid)
+		delete(k.jobs, handle.uid)
 		k.mutex.Unlock()
 	})
 }
@@ -64,28 +64,28 @@ func (k *Kubernetes) manage(job *batchv1.Job) {
 func (k *Kubernetes) changed(uid types.UID) {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
-	if made := k.jobs[uid]; made != nil {
+	if handle := k.jobs[uid]; handle != nil {
 		select {
-		case made.change <- struct{}{}:
+		case handle.change <- struct{}{}:
 		default:
 		}
 	}
 }
 
 // read returns a Job's current state, nil if it is gone.
-func (k *Kubernetes) read(made *managed) *batchv1.Job {
-	job, err := k.job(made.namespace, made.name)
-	if err != nil || job.UID != made.uid {
+func (k *Kubernetes) read(handle *managed) *batchv1.Job {
+	job, err := k.job(handle.namespace, handle.name)
+	if err != nil || job.UID != handle.uid {
 		return nil
 	}
 	return job
 }
 
 // status changes the status of an existing Job.
-func (k *Kubernetes) status(made *managed, change func(job *batchv1.Job)) {
+func (k *Kubernetes) status(handle *managed, change func(job *batchv1.Job)) {
 	k.writes.Lock()
 	defer k.writes.Unlock()
-	if job := k.read(made); job != nil {
+	if job := k.read(handle); job != nil {
 		change(job)
 		_ = k.tracker.Update(jobsResource, job, job.Namespace) // it exists
 	}
@@ -105,22 +105,22 @@ func (k *Kubernetes) setCondition(job *batchv1.Job, kind batchv1.JobConditionTyp
 }
 
 // control acts on one Job like the Job controller, the TTL controller and the garbage collector.
-func (k *Kubernetes) control(ctx context.Context, made *managed) {
+func (k *Kubernetes) control(ctx context.Context, handle *managed) {
 	failures := 0
 	for ctx.Err() == nil {
 		k.client.ClearActions() // the fake clientset records all actions
-		job := k.read(made)
+		job := k.read(handle)
 		switch {
 		case job == nil:
-			k.deletePods(ctx, made)
+			k.deletePods(ctx, handle)
 			return
 		case isSuspended(job):
-			k.suspend(made, job)
-			k.await(ctx, made, 0)
+			k.suspend(handle, job)
+			k.await(ctx, handle, 0)
 		default:
-			ended := k.attempt(ctx, made, job, &failures)
+			ended := k.attempt(ctx, handle, job, &failures)
 			if ended {
-				k.expire(ctx, made)
+				k.expire(ctx, handle)
 				return
 			}
 		}
@@ -130,7 +130,7 @@ func (k *Kubernetes) control(ctx context.Context, made *managed) {
 func isSuspended(job *batchv1.Job) bool { return job.Spec.Suspend != nil && *job.Spec.Suspend }
 
 // await waits for a change of the Job, with a limit unless it is 0. It reports whether there was one.
-func (k *Kubernetes) await(ctx context.Context, made *managed, most time.Duration) bool {
+func (k *Kubernetes) await(ctx context.Context, handle *managed, most time.Duration) bool {
 	var timeout <-chan time.Time
 	if most > 0 {
 		timer := time.NewTimer(most)
@@ -140,29 +140,29 @@ func (k *Kubernetes) await(ctx context.Context, made *managed, most time.Duratio
 	select {
 	case <-ctx.Done():
 		return false
-	case <-made.change:
+	case <-handle.change:
 		return true
 	case <-timeout:
 		return false
 	}
 }
 
-func (k *Kubernetes) suspend(made *managed, job *batchv1.Job) {
+func (k *Kubernetes) suspend(handle *managed, job *batchv1.Job) {
 	for _, condition := range job.Status.Conditions {
 		if condition.Type == batchv1.JobSuspended && condition.Status == corev1.ConditionTrue {
 			return
 		}
 	}
-	k.status(made, func(job *batchv1.Job) {
+	k.status(handle, func(job *batchv1.Job) {
 		k.setCondition(job, batchv1.JobSuspended, corev1.ConditionTrue, "JobSuspended", "Job suspended")
 		job.Status.Active, job.Status.Ready = 0, new(int32(0)) // the start time remains until it is resumed
 	})
 }
 
 // attempt runs one pod of a Job and reports whether the Job has ended.
-func (k *Kubernetes) attempt(ctx context.Context, made *managed, job *batchv1.Job, failures *int) (ended bool) {
-	k.sleep(ctx, made, k.options.Delay("start", job.Name))
-	k.status(made, func(job *batchv1.Job) {
+func (k *Kubernetes) attempt(ctx context.Context, handle *managed, job *batchv1.Job, failures *int) (ended bool) {
+	k.sleep(ctx, handle, k.options.Delay("start", job.Name))
+	k.status(handle, func(job *batchv1.Job) {
 		resumed := slices.ContainsFunc(job.Status.Conditions, func(condition batchv1.JobCondition) bool {
 			return condition.Type == batchv1.JobSuspended && condition.Status == corev1.ConditionTrue
 		})
@@ -175,7 +175,7 @@ func (k *Kubernetes) attempt(ctx context.Context, made *managed, job *batchv1.Jo
 		}
 		job.Status.Active = 1
 	})
-	job = k.read(made)
+	job = k.read(handle)
 	if job == nil || isSuspended(job) {
 		return false
 	}
@@ -190,34 +190,34 @@ func (k *Kubernetes) attempt(ctx context.Context, made *managed, job *batchv1.Jo
 	}
 	for {
 		select {
-		case <-made.change:
-			current := k.read(made)
+		case <-handle.change:
+			current := k.read(handle)
 			if current != nil && !isSuspended(current) {
 				continue
 			}
 			kill(true)
 			return false
-		case how := <-made.podDeleted:
+		case how := <-handle.podDeleted:
 			kill(true)
 			if how == eviction && ignoresDisruptions(job) {
 				return false
 			}
-			return k.settle(ctx, made, job, false, failures)
+			return k.settle(ctx, handle, job, false, failures)
 		case <-deadline:
 			if fate == NodeLost {
-				k.status(made, func(job *batchv1.Job) {
+				k.status(handle, func(job *batchv1.Job) {
 					k.setCondition(job, batchv1.JobFailureTarget, corev1.ConditionTrue, deadlineReason, deadlineMessage)
 				})
-				k.sleep(ctx, made, k.options.Delay("return of the node", job.Name))
+				k.sleep(ctx, handle, k.options.Delay("return of the node", job.Name))
 			}
 			kill(true)
-			k.fail(made, deadlineReason, deadlineMessage)
+			k.fail(handle, deadlineReason, deadlineMessage)
 			return true
 		case succeeded := <-result:
 			if ctx.Err() != nil {
 				return false
 			}
-			return k.settle(ctx, made, job, succeeded, failures)
+			return k.settle(ctx, handle, job, succeeded, failures)
 		}
 	}
 }
@@ -274,11 +274,11 @@ func (k *Kubernetes) startPod(ctx context.Context, job *batchv1.Job, fate Fate) 
 }
 
 // settle records the end of a pod.
-func (k *Kubernetes) settle(ctx context.Context, made *managed, job *batchv1.Job, succeeded bool, failures *int) (ended bool) {
-	k.sleep(ctx, made, k.options.Delay("settle", job.Name))
+func (k *Kubernetes) settle(ctx context.Context, handle *managed, job *batchv1.Job, succeeded bool, failures *int) (ended bool) {
+	k.sleep(ctx, handle, k.options.Delay("settle", job.Name))
 	if succeeded {
 		const reason, message = "CompletionsReached", "Reached expected number of succeeded pods"
-		k.status(made, func(job *batchv1.Job) {
+		k.status(handle, func(job *batchv1.Job) {
 			job.Status.Active, job.Status.Ready, job.Status.Succeeded = 0, new(int32(0)), 1
 			k.setCondition(job, batchv1.JobSuccessCriteriaMet, corev1.ConditionTrue, reason, message)
 			k.setCondition(job, batchv1.JobComplete, corev1.ConditionTrue, reason, message)
@@ -288,27 +288,27 @@ func (k *Kubernetes) settle(ctx context.Context, made *managed, job *batchv1.Job
 	}
 	*failures++
 	if *failures > int(*job.Spec.BackoffLimit) {
-		k.fail(made, "BackoffLimitExceeded", "Job has reached the specified backoff limit")
+		k.fail(handle, "BackoffLimitExceeded", "Job has reached the specified backoff limit")
 		return true
 	}
-	k.status(made, func(job *batchv1.Job) { job.Status.Active, job.Status.Failed = 0, int32(*failures) }) //nolint:gosec // a few
-	k.sleep(ctx, made, backoff<<(*failures-1))
+	k.status(handle, func(job *batchv1.Job) { job.Status.Active, job.Status.Failed = 0, int32(*failures) }) //nolint:gosec // a few
+	k.sleep(ctx, handle, backoff<<(*failures-1))
 	return false
 }
 
 // sleep waits until the Job changes, up to a limit.
-func (k *Kubernetes) sleep(ctx context.Context, made *managed, most time.Duration) {
+func (k *Kubernetes) sleep(ctx context.Context, handle *managed, most time.Duration) {
 	until := time.Now().Add(most)
-	for most > 0 && k.await(ctx, made, most) {
-		if current := k.read(made); current == nil || isSuspended(current) {
+	for most > 0 && k.await(ctx, handle, most) {
+		if current := k.read(handle); current == nil || isSuspended(current) {
 			return
 		}
 		most = time.Until(until)
 	}
 }
 
-func (k *Kubernetes) fail(made *managed, reason, message string) {
-	k.status(made, func(job *batchv1.Job) {
+func (k *Kubernetes) fail(handle *managed, reason, message string) {
+	k.status(handle, func(job *batchv1.Job) {
 		job.Status.Active, job.Status.Ready, job.Status.Failed = 0, new(int32(0)), job.Status.Failed+1
 		k.setCondition(job, batchv1.JobFailureTarget, corev1.ConditionTrue, reason, message)
 		k.setCondition(job, batchv1.JobFailed, corev1.ConditionTrue, reason, message)
@@ -316,15 +316,15 @@ func (k *Kubernetes) fail(made *managed, reason, message string) {
 }
 
 // expire waits until an ended Job is deleted, or deletes it after its TTL.
-func (k *Kubernetes) expire(ctx context.Context, made *managed) {
+func (k *Kubernetes) expire(ctx context.Context, handle *managed) {
 	for ctx.Err() == nil {
-		job := k.read(made)
+		job := k.read(handle)
 		if job == nil {
-			k.deletePods(ctx, made)
+			k.deletePods(ctx, handle)
 			return
 		}
 		if job.Spec.TTLSecondsAfterFinished == nil {
-			k.await(ctx, made, 0)
+			k.await(ctx, handle, 0)
 			continue
 		}
 		left := k.until(ended(job).Add(time.Duration(*job.Spec.TTLSecondsAfterFinished) * time.Second))
@@ -332,7 +332,7 @@ func (k *Kubernetes) expire(ctx context.Context, made *managed) {
 			k.remove(job)
 			continue
 		}
-		k.await(ctx, made, left)
+		k.await(ctx, handle, left)
 	}
 }
 
@@ -378,13 +378,13 @@ func (k *Kubernetes) deletePod(pod *corev1.Pod) {
 	}
 }
 
-func (k *Kubernetes) deletePods(ctx context.Context, made *managed) {
-	list, err := k.client.CoreV1().Pods(made.namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + made.name})
+func (k *Kubernetes) deletePods(ctx context.Context, handle *managed) {
+	list, err := k.client.CoreV1().Pods(handle.namespace).List(ctx, metav1.ListOptions{LabelSelector: batchv1.JobNameLabel + "=" + handle.name})
 	if err != nil {
 		return
 	}
 	for index := range list.Items {
-		if metav1.GetControllerOf(&list.Items[index]).UID == made.uid {
+		if metav1.GetControllerOf(&list.Items[index]).UID == handle.uid {
 			k.deletePod(&list.Items[index])
 		}
 	}

@@ -360,9 +360,9 @@ func (k *Kubernetes) removePod(namespace, name string, how removal) error {
 	}
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
-	if made := k.jobs[metav1.GetControllerOf(object.(*corev1.Pod)).UID]; made != nil {
+	if created := k.jobs[metav1.GetControllerOf(object.(*corev1.Pod)).UID]; created != nil {
 		select {
-		case made.podDeleted <- how:
+		case created.podDeleted <- how:
 		default:
 		}
 	}

@@ -60,11 +60,11 @@ func TestJobsOfEarlierReleasesAreReported(t *testing.T) {
 				t.Fatal(err)
 			}
 			awaitFinished(t, keptn, project, keptnContext)
-			told, events, err := tellOf(t.Context(), keptn, project, keptnContext)
+			got, events, err := endingOf(t.Context(), keptn, project, keptnContext)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if difference := cmp.Diff([]string{"test.started ", "test.finished pass"}, told.Events); difference != "" {
+			if difference := cmp.Diff([]string{"test.started ", "test.finished pass"}, got.Events); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
 			}
 			if message := events[len(events)-1].Data.Message; !bytes.Contains([]byte(message), []byte("hello")) {

@@ -26,22 +26,22 @@ const (
 	flowLimit = 30 * time.Second
 )
 
-// told has our events of a sequence in Keptn.
-type told struct {
+// ending is the state of a sequence's stage, and our events in Keptn.
+type ending struct {
 	Stage  string
 	Events []string
 }
 
-func tellOf(ctx context.Context, keptn console.Keptn, project, keptnContext string) (told, []console.Event, error) {
+func endingOf(ctx context.Context, keptn console.Keptn, project, keptnContext string) (ending, []console.Event, error) {
 	_, stageState, err := keptn.State(ctx, project, keptnContext)
 	if err != nil {
-		return told{}, nil, err
+		return ending{}, nil, err
 	}
 	events, err := keptn.Events(ctx, keptnContext)
 	if err != nil {
-		return told{}, nil, err
+		return ending{}, nil, err
 	}
-	all := told{Stage: stageState}
+	all := ending{Stage: stageState}
 	for _, event := range console.Ours(events) {
 		all.Events = append(all.Events, strings.TrimPrefix(event.Type, "sh.keptn.event.")+" "+event.Data.Result)
 	}
@@ -66,7 +66,7 @@ func TestSequences(t *testing.T) {
 		tasks []string
 		files map[string]string
 		abort bool
-		want  told
+		want  ending
 		says  []string
 		jobs  int
 	}{
@@ -79,7 +79,7 @@ func TestSequences(t *testing.T) {
         cmd: [sh, -c, 'cat /keptn/data/greeting.txt; echo " to $WHO of $KEPTN_PROJECT in $KEPTN_STAGE with ${PASSWORD}, labelled $LABELS_BUILD"']
         env: [{name: WHO, value: "$.data.service", valueFrom: event}, {name: credentials, valueFrom: secret}]
 `)},
-			want: told{"succeeded", []string{"test.started ", "test.finished pass"}}, jobs: 1,
+			want: ending{"succeeded", []string{"test.started ", "test.finished pass"}}, jobs: 1,
 			says: []string{"Task 'Greet' finished successfully!", "hello from Git to shop of sequence-0 in production with ***, labelled 17"},
 		},
 		{
@@ -90,7 +90,7 @@ func TestSequences(t *testing.T) {
       - {name: Break, image: busybox, cmd: [sh, -c, "echo what went wrong; exit 3"]}
       - {name: Never, image: busybox, cmd: [echo]}
 `)},
-			want: told{"errored", []string{"deployment.started ", "deployment.finished fail"}},
+			want: ending{"errored", []string{"deployment.started ", "deployment.finished fail"}},
 			jobs: 2,
 			says: []string{
 				"Task 'First' finished successfully!",
@@ -102,19 +102,19 @@ func TestSequences(t *testing.T) {
 		{
 			name: "a file that does not exist is named", tasks: []string{"release"},
 			files: map[string]string{"job/config.yaml": action("release", "    tasks: [{name: Use it, image: busybox, cmd: [echo], files: [nowhere.txt]}]\n")},
-			want:  told{"errored", []string{"release.started ", "release.finished fail"}}, jobs: 1,
+			want:  ending{"errored", []string{"release.started ", "release.finished fail"}}, jobs: 1,
 			says: []string{"The files of the task could not be fetched.", "could not find file or directory nowhere.txt"},
 		},
 		{
 			name: "a mistake in the configuration is told in a sentence", tasks: []string{"rollback"},
 			files: map[string]string{"job/config.yaml": action("rollback", "    task: []\n")},
-			want:  told{"errored", []string{"rollback.started ", "rollback.finished fail"}},
+			want:  ending{"errored", []string{"rollback.started ", "rollback.finished fail"}},
 			says:  []string{"job/config.yaml is not valid: line 5, column 5: actions[0].task is not a known key; did you mean tasks?"},
 		},
 		{
 			name: "each task of a sequence is answered, any other by the executor for all others", tasks: []string{"test", "anything"},
 			files: map[string]string{"job/config.yaml": action(".*", "    tasks: [{name: Say, image: busybox, cmd: [echo, again]}]\n")},
-			want:  told{"succeeded", []string{"test.started ", "test.finished pass", "anything.started ", "anything.finished pass"}}, jobs: 2,
+			want:  ending{"succeeded", []string{"test.started ", "test.finished pass", "anything.started ", "anything.finished pass"}}, jobs: 2,
 			says: []string{"again"},
 		},
 		{
@@ -122,7 +122,7 @@ func TestSequences(t *testing.T) {
 			files: map[string]string{"job/config.yaml": action("delivery", fmt.Sprintf(`    tasks:
       - {name: Try, image: busybox, retries: 1, cmd: [sh, -c, "if [ -e %[1]s ]; then echo second; else touch %[1]s; echo first; exit 3; fi"]}
 `, filepath.Join(t.TempDir(), "tried")))},
-			want: told{"succeeded", []string{"delivery.started ", "delivery.finished pass"}}, jobs: 1, says: []string{"first\n", "second\n"},
+			want: ending{"succeeded", []string{"delivery.started ", "delivery.finished pass"}}, jobs: 1, says: []string{"first\n", "second\n"},
 		},
 		{
 			name: "a task says its result", tasks: []string{"evaluation"},
@@ -131,17 +131,17 @@ func TestSequences(t *testing.T) {
         image: busybox
         cmd: [sh, -c, 'echo "{\"result\": \"warning\", \"message\": \"3 of 5 are slow\"}" > /dev/termination-log']
 `)},
-			want: told{"succeeded", []string{"evaluation.started ", "evaluation.finished warning"}}, jobs: 1, says: []string{"3 of 5 are slow"},
+			want: ending{"succeeded", []string{"evaluation.started ", "evaluation.finished warning"}}, jobs: 1, says: []string{"3 of 5 are slow"},
 		},
 		{
 			name: "nothing is said where nothing matches", tasks: []string{"get-sli"}, abort: true,
 			files: map[string]string{"job/config.yaml": action("test", "    tasks: [{name: Say, image: busybox, cmd: [echo]}]\n")},
-			want:  told{"aborted", nil},
+			want:  ending{"aborted", nil},
 		},
 		{
 			name: "an abort takes the Job away, and nothing more is said", tasks: []string{"action"}, abort: true,
 			files: map[string]string{"job/config.yaml": action("action", "    tasks: [{name: Wait, image: busybox, cmd: [sleep, '300']}]\n")},
-			want:  told{"aborted", []string{"action.started "}},
+			want:  ending{"aborted", []string{"action.started "}},
 		},
 	}
 	for index, test := range tests {
@@ -167,8 +167,8 @@ func TestSequences(t *testing.T) {
 			}
 			var events []console.Event
 			err = console.Eventually(t.Context(), flowLimit, func(ctx context.Context) error {
-				var got told
-				if got, events, err = tellOf(ctx, keptn, project, keptnContext); err != nil {
+				var got ending
+				if got, events, err = endingOf(ctx, keptn, project, keptnContext); err != nil {
 					return err
 				}
 				jobs, err := system.Cluster.Client(nil).BatchV1().Jobs("").List(ctx, metav1.ListOptions{LabelSelector: run.ContextLabel + "=" + keptnContext})

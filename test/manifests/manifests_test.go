@@ -140,11 +140,11 @@ func TestEachEventReachesExactlyTheFunctionsItShould(t *testing.T) {
 	}}
 	observed := keptn.Observed(fixture.Task.Event(keptn.Finished, fixture.Noon, keptn.Outcome{}))
 	typed := func(eventType string) event.Event {
-		made := event.New()
-		made.SetID("1")
-		made.SetSource("s")
-		made.SetType(eventType)
-		return made
+		created := event.New()
+		created.SetID("1")
+		created.SetSource("s")
+		created.SetType(eventType)
+		return created
 	}
 	tests := []struct {
 		name  string

@@ -37,11 +37,11 @@ func TestEachAlertHasItsRunbook(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	var told []string
+	var headings []string
 	for _, heading := range regexp.MustCompile(`(?m)^## (JobExecutor\w+)$`).FindAllStringSubmatch(string(readme), -1) {
-		told = append(told, heading[1])
+		headings = append(headings, heading[1])
 	}
-	if difference := cmp.Diff(named, told); difference != "" {
+	if difference := cmp.Diff(named, headings); difference != "" {
 		t.Errorf("runbooks in config/monitoring/README.md (-alerts +headings):\n%s", difference)
 	}
 }

@@ -46,8 +46,8 @@ func between(random *rand.Rand, least, most time.Duration) time.Duration {
 // id makes an id for events and objects.
 func (c *chance) id(of string) string {
 	random := c.draw("id of %s", of)
-	var made uuid.UUID
-	binary.BigEndian.PutUint64(made[:8], random.Uint64())
-	binary.BigEndian.PutUint64(made[8:], random.Uint64())
-	return made.String()
+	var created uuid.UUID
+	binary.BigEndian.PutUint64(created[:8], random.Uint64())
+	binary.BigEndian.PutUint64(created[8:], random.Uint64())
+	return created.String()
 }

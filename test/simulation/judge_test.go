@@ -223,12 +223,12 @@ func (w *world) judgeRuns(name, triggeredID string) {
 }
 
 // gaveUp reports whether a task ended because the Broker could not deliver its event.
-func gaveUp(told taskEvent) bool {
-	return told.Data.Result == string(keptn.ResultFail) && strings.HasPrefix(told.Data.Message, "No executor accepted this task")
+func gaveUp(taskEnd taskEvent) bool {
+	return taskEnd.Data.Result == string(keptn.ResultFail) && strings.HasPrefix(taskEnd.Data.Message, "No executor accepted this task")
 }
 
 // judgeResult compares Keptn's result with the Jobs' results.
-func (w *world) judgeResult(name, triggeredID string, told taskEvent) {
+func (w *world) judgeResult(name, triggeredID string, taskEnd taskEvent) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	ended, jobs := map[string]int{}, runOf(run.Name(run.ID(triggeredID), 0, 0))
@@ -248,9 +248,9 @@ func (w *world) judgeResult(name, triggeredID string, told taskEvent) {
 	if ended[succeeded]+ended[failed]+ended[killed] < jobsOf[name] {
 		want = keptn.ResultFail
 	}
-	if told.Data.Result == string(want) || w.touched[jobs] && told.Data.Result == string(keptn.ResultFail) {
+	if taskEnd.Data.Result == string(want) || w.touched[jobs] && taskEnd.Data.Result == string(keptn.ResultFail) {
 		return
 	}
 	w.violations = append(w.violations, fmt.Sprintf("task %s (%s) ended as %s, but its Jobs as %v of %d: %s",
-		triggeredID, name, told.Data.Result, ended, jobsOf[name], told.Data.Message))
+		triggeredID, name, taskEnd.Data.Result, ended, jobsOf[name], taskEnd.Data.Message))
 }

@@ -30,10 +30,10 @@ type process struct {
 func (w *world) newProcess(name string) *process {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
-	made := &process{world: w, name: name, version: w.versions[name]}
-	made.ctx, made.die = context.WithCancel(w.ctx)
-	w.processes[name] = made
-	return made
+	created := &process{world: w, name: name, version: w.versions[name]}
+	created.ctx, created.die = context.WithCancel(w.ctx)
+	w.processes[name] = created
+	return created
 }
 
 func (p *process) dead() bool { return p.ctx.Err() != nil }

@@ -269,9 +269,9 @@ func TestNoTaskStaysOpenLongerThanDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	told := map[string][]string{}
+	documented := map[string][]string{}
 	for _, match := range row.FindAllStringSubmatch(string(readme), -1) {
-		told[match[1]] = seconds.FindAllString(match[2], -1)
+		documented[match[1]] = seconds.FindAllString(match[2], -1)
 	}
 	seeds := setting(t, "FAULT_SEEDS", 1)
 	for index, fault := range singleFaults() {
@@ -284,10 +284,10 @@ func TestNoTaskStaysOpenLongerThanDocumented(t *testing.T) {
 					longest = max(longest, longestOpen(t, seed+1, transport, singleFaults()[index]))
 				}
 				t.Logf("a task was open for %s", longest)
-				if len(told[fault.name]) <= column {
+				if len(documented[fault.name]) <= column {
 					t.Fatal("functions/README.md does not say how long")
 				}
-				bound, err := time.ParseDuration(strings.ReplaceAll(told[fault.name][column], " ", ""))
+				bound, err := time.ParseDuration(strings.ReplaceAll(documented[fault.name][column], " ", ""))
 				if err != nil || longest > bound {
 					t.Errorf("a task was open for %s, but functions/README.md says %s", longest, bound)
 				}

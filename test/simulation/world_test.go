@@ -273,13 +273,13 @@ func delayOf(step string, random *rand.Rand) time.Duration {
 
 // objects returns the objects of an installation, with a fixed key for grants.
 func objects(manifests embedded.Manifests) []runtime.Object {
-	made := embedded.Objects(manifests)
-	for _, object := range made {
+	created := embedded.Objects(manifests)
+	for _, object := range created {
 		if secret, ok := object.(*corev1.Secret); ok && secret.Name == embedded.GrantSecret {
 			secret.Data = map[string][]byte{"key": []byte("0123456789abcdef0123456789abcdef")}
 		}
 	}
-	return made
+	return created
 }
 
 func serviceName(index int) string { return fmt.Sprintf("service-%d", index%services) }

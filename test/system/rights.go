@@ -180,20 +180,20 @@ func (i *Installation) Requests(ctx context.Context) (map[string]int, error) {
 	defer func() { _ = audit.Close() }()
 	requests := map[string]int{}
 	err = eachLine(audit, func(line []byte) error {
-		var told struct {
+		var entry struct {
 			User      struct{ Username string }
 			ObjectRef struct{ Resource string }
 			Stage     string
 		}
-		if err := json.Unmarshal(line, &told); err != nil {
+		if err := json.Unmarshal(line, &entry); err != nil {
 			return fmt.Errorf("decode the audit log: %w", err)
 		}
-		if told.Stage != "ResponseComplete" {
+		if entry.Stage != "ResponseComplete" {
 			return nil // long requests are logged twice
 		}
-		name := strings.TrimPrefix(told.User.Username, "system:serviceaccount:"+Namespace+":")
-		if told.ObjectRef.Resource == "leases" {
-			name = told.ObjectRef.Resource
+		name := strings.TrimPrefix(entry.User.Username, "system:serviceaccount:"+Namespace+":")
+		if entry.ObjectRef.Resource == "leases" {
+			name = entry.ObjectRef.Resource
 		}
 		requests[name]++
 		return ctx.Err()

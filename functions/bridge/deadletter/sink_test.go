@@ -97,12 +97,12 @@ func TestUndeliveredTaskIsAskedForWithTheReason(t *testing.T) {
 
 // Nobody waits for an observed event, but somebody may look in Keptn's log.
 func TestKeptnsLogIsToldOfWhatWasObservedInVain(t *testing.T) {
-	var told []string
+	var reported []string
 	sink := &Sink{
 		BrokerURL: "http://broker/keptn", Now: func() time.Time { return fixture.Noon }, Log: fixture.Discard,
-		Count: func(_ context.Context, eventType string) { told = append(told, "counted: "+eventType) },
+		Count: func(_ context.Context, eventType string) { reported = append(reported, "counted: "+eventType) },
 		Deliver: func(_ context.Context, answer protocol.Answer) (*event.Event, error) {
-			told = append(told, answer.EventType()+": "+answer.Outcome.Message)
+			reported = append(reported, answer.EventType()+": "+answer.Outcome.Message)
 			return nil, nil
 		},
 	}
@@ -115,7 +115,7 @@ func TestKeptnsLogIsToldOfWhatWasObservedInVain(t *testing.T) {
 		"counted: " + keptn.ObservedType,
 		"sh.keptn.log.error: No executor accepted event sh.keptn.event.test.finished: status 503; the executor's log has the reason",
 	}
-	if difference := cmp.Diff(want, told); difference != "" {
+	if difference := cmp.Diff(want, reported); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
 }

@@ -321,9 +321,9 @@ func TestInboxBacksOffFromABrokenNeighbour(t *testing.T) {
 				posts := 0
 				for range 10 * 60 {
 					for index := range test.events {
-						made := task
-						made.TriggeredID = strconv.Itoa(index)
-						err := inbox.Publish(t.Context(), triggered(made), Listed)
+						created := task
+						created.TriggeredID = strconv.Itoa(index)
+						err := inbox.Publish(t.Context(), triggered(created), Listed)
 						if err == nil {
 							t.Fatal("it was taken")
 						}
@@ -358,9 +358,9 @@ func (c *counting) Count(context.Context, keptn.Task) (keptn.Count, error) {
 // A name that is invalid in a header causes one answer, and the event is never offered again.
 func TestEventThatCannotBePublishedIsAnswered(t *testing.T) {
 	inbox := newInbox(&fixture.Broker{}, &fixture.Counter{Answer: current})
-	var told []string
+	var answered []string
 	inbox.Fail = func(_ context.Context, task keptn.Task, why string) error {
-		told = append(told, task.TriggeredID+": "+why)
+		answered = append(answered, task.TriggeredID+": "+why)
 		return nil
 	}
 	odd := task
@@ -372,7 +372,7 @@ func TestEventThatCannotBePublishedIsAnswered(t *testing.T) {
 	}
 	want := []string{`1: Job Executor cannot run this task: the name of its stage contains a control character: "produc\ntion". Rename it and run the ` +
 		`sequence again.`}
-	if difference := cmp.Diff(want, told); difference != "" {
+	if difference := cmp.Diff(want, answered); difference != "" {
 		t.Errorf("(-want +got):\n%s", difference)
 	}
 }

@@ -32,14 +32,14 @@ func makeStream(t *testing.T, address string) jetstream.JetStream {
 		t.Fatal(err)
 	}
 	t.Cleanup(connection.Close)
-	made, err := jetstream.New(connection)
+	created, err := jetstream.New(connection)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := made.CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{Name: stream, Subjects: []string{"sh.keptn.>"}}); err != nil {
+	if _, err := created.CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{Name: stream, Subjects: []string{"sh.keptn.>"}}); err != nil {
 		t.Fatal(err)
 	}
-	return made
+	return created
 }
 
 // Characters that NATS does not allow are replaced.
@@ -93,9 +93,9 @@ func (tk *taker) await(t *testing.T, want ...string) {
 // publishTo publishes the triggered event of a task, as Keptn does.
 func publishTo(t *testing.T, published jetstream.JetStream, name, id string) {
 	t.Helper()
-	made := task
-	made.Name, made.TriggeredID = name, id
-	content, err := keptn.EncodeEvent(triggered(made))
+	created := task
+	created.Name, created.TriggeredID = name, id
+	content, err := keptn.EncodeEvent(triggered(created))
 	if err != nil {
 		t.Fatal(err)
 	}

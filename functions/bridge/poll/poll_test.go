@@ -106,10 +106,10 @@ func (h hundred) OpenTriggered(ctx context.Context, eventType string) ([]event.E
 	}
 	var events []event.Event
 	for index := range manyEvents {
-		made := triggered(task)
-		made.SetType(eventType)
-		made.SetID(fmt.Sprintf("%s-%d", eventType, index))
-		events = append(events, made)
+		created := triggered(task)
+		created.SetType(eventType)
+		created.SetID(fmt.Sprintf("%s-%d", eventType, index))
+		events = append(events, created)
 	}
 	return events, nil
 }

@@ -69,7 +69,7 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 	}
 	tests := []struct {
 		name      string
-		told      protocol.Answer
+		answer    protocol.Answer
 		id        string
 		dropped   bool
 		err       error
@@ -77,48 +77,48 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 		wantError bool
 	}{
 		{
-			name: "an errored finished event is logged",
-			told: ends(task, keptn.Errored("it broke")),
-			id:   "id",
-			want: entry("it broke"),
+			name:   "an errored finished event is logged",
+			answer: ends(task, keptn.Errored("it broke")),
+			id:     "id",
+			want:   entry("it broke"),
 		},
 		{
-			name: "a failing log does not resend the event",
-			told: ends(task, keptn.Errored("it broke")),
-			id:   "id",
-			err:  errDown,
-			want: entry("it broke"),
+			name:   "a failing log does not resend the event",
+			answer: ends(task, keptn.Errored("it broke")),
+			id:     "id",
+			err:    errDown,
+			want:   entry("it broke"),
 		},
 		{
 			name:    "a dropped event is not logged",
-			told:    ends(task, keptn.Errored("it broke")),
+			answer:  ends(task, keptn.Errored("it broke")),
 			id:      "id",
 			dropped: true,
 		},
 		{
-			name: "a passed event is not logged",
-			told: ends(task, keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass}),
-			id:   "id",
+			name:   "a passed event is not logged",
+			answer: ends(task, keptn.Outcome{Status: keptn.StatusSucceeded, Result: keptn.ResultPass}),
+			id:     "id",
 		},
-		{name: "a started event is not logged", told: begins(task), id: "id"},
+		{name: "a started event is not logged", answer: begins(task), id: "id"},
 		{
-			name: "the error of a silent action is logged", told: logging(begins(task), "it can't be run\nät all"), id: "id",
+			name: "the error of a silent action is logged", answer: logging(begins(task), "it can't be run\nät all"), id: "id",
 			want: entry("it can't be run\nät all"),
 		},
 		{
-			name: "logged before the event's own error", told: logging(ends(task, keptn.Errored("it broke")), "a silent one broke"), id: "id",
+			name: "logged before the event's own error", answer: logging(ends(task, keptn.Errored("it broke")), "a silent one broke"), id: "id",
 			want: append(entry("a silent one broke"), entry("it broke")...),
 		},
-		{name: "nothing is logged for a dropped event", told: logging(begins(task), "it can't be run"), id: "id", dropped: true},
+		{name: "nothing is logged for a dropped event", answer: logging(begins(task), "it can't be run"), id: "id", dropped: true},
 		{
-			name: "an error without a finished event",
-			told: protocol.Log(task, noon, "silent, but broken", ""),
-			id:   "id",
-			want: entry("silent, but broken"),
+			name:   "an error without a finished event",
+			answer: protocol.Log(task, noon, "silent, but broken", ""),
+			id:     "id",
+			want:   entry("silent, but broken"),
 		},
 		{
 			name:      "retried if the log cannot be written",
-			told:      protocol.Log(task, noon, "silent, but broken", ""),
+			answer:    protocol.Log(task, noon, "silent, but broken", ""),
 			id:        "id",
 			err:       errDown,
 			want:      entry("silent, but broken"),
@@ -126,7 +126,7 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 		},
 		{
 			name:      "retried without a registration",
-			told:      protocol.Log(task, noon, "silent, but broken", ""),
+			answer:    protocol.Log(task, noon, "silent, but broken", ""),
 			wantError: true,
 		},
 	}
@@ -144,7 +144,7 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 				Now:           func() time.Time { return noon },
 				Log:           discard,
 			}
-			if _, err := outbox.Handle(t.Context(), test.told.Event()); (err != nil) != test.wantError {
+			if _, err := outbox.Handle(t.Context(), test.answer.Event()); (err != nil) != test.wantError {
 				t.Errorf("got %v", err)
 			}
 			if difference := cmp.Diff(test.want, journal.entries); difference != "" {
@@ -159,13 +159,13 @@ func TestJobsOfARunAreMeasured(t *testing.T) {
 	jobs := []protocol.Job{{Name: "job-1"}, {Name: "job-2"}}
 	measured := []string{"job-1 of 1", "job-2 of 1"}
 	for name, test := range map[string]struct {
-		told protocol.Answer
-		jobs []protocol.Job
-		want []string
+		answer protocol.Answer
+		jobs   []protocol.Job
+		want   []string
 	}{
-		"a finished event": {told: ends(task, keptn.Outcome{}), jobs: jobs, want: measured},
-		"a silent one's":   {told: protocol.Log(task, noon, "broken", ""), jobs: jobs, want: measured},
-		"a started event":  {told: begins(task)},
+		"a finished event": {answer: ends(task, keptn.Outcome{}), jobs: jobs, want: measured},
+		"a silent one's":   {answer: protocol.Log(task, noon, "broken", ""), jobs: jobs, want: measured},
+		"a started event":  {answer: begins(task)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			metrics := &fixture.Metrics{}
@@ -175,12 +175,12 @@ func TestJobsOfARunAreMeasured(t *testing.T) {
 			}
 			for _, dropped := range []bool{false, true} { // the Broker delivers it twice
 				outbox.Keptn = &delivered{dropped: dropped}
-				test.told.Jobs = test.jobs
-				if _, err := outbox.Handle(t.Context(), test.told.Event()); err != nil {
+				test.answer.Jobs = test.jobs
+				if _, err := outbox.Handle(t.Context(), test.answer.Event()); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if difference := cmp.Diff(test.want, metrics.Told()); difference != "" {
+			if difference := cmp.Diff(test.want, metrics.Records()); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
 			}
 		})
@@ -203,8 +203,8 @@ func TestLogEntryIsWrittenOnce(t *testing.T) {
 	other.TriggeredID = "2"
 	same := protocol.Log(task, noon, "a", "")
 	var failed []bool
-	for _, told := range []protocol.Answer{same, same, same, protocol.Log(other, noon, "b", "")} {
-		_, err := outbox.Handle(t.Context(), told.Event())
+	for _, answer := range []protocol.Answer{same, same, same, protocol.Log(other, noon, "b", "")} {
+		_, err := outbox.Handle(t.Context(), answer.Event())
 		failed = append(failed, err != nil)
 		journal.err = nil
 	}

@@ -670,7 +670,7 @@ func TestWhatIsDroppedIsCounted(t *testing.T) {
 	if difference := cmp.Diff([]bool{true, false, false}, sent); difference != "" {
 		t.Errorf("sent (-want +got):\n%s", difference)
 	}
-	if difference := cmp.Diff([]string{"sent started", "dropped started", "dropped started"}, metrics.Told()); difference != "" {
+	if difference := cmp.Diff([]string{"sent started", "dropped started", "dropped started"}, metrics.Records()); difference != "" {
 		t.Errorf("measured (-want +got):\n%s", difference)
 	}
 }

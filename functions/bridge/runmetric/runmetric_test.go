@@ -45,19 +45,19 @@ func recorded(t *testing.T) (*Recorder, *time.Time, func() []string) {
 		if err := reader.Collect(t.Context(), &collected); err != nil {
 			t.Fatal(err)
 		}
-		var told []string
+		var lines []string
 		for _, scope := range collected.ScopeMetrics {
 			for _, measured := range scope.Metrics {
-				told = append(told, seriesOf(measured)...)
+				lines = append(lines, seriesOf(measured)...)
 			}
 		}
-		slices.Sort(told)
-		return told
+		slices.Sort(lines)
+		return lines
 	}
 }
 
 func seriesOf(measured metricdata.Metrics) []string {
-	var told []string
+	var lines []string
 	tell := func(attributes attribute.Set, format string, values ...any) {
 		var pairs []string
 		for _, pair := range attributes.ToSlice() {
@@ -65,7 +65,7 @@ func seriesOf(measured metricdata.Metrics) []string {
 				pairs = append(pairs, pair.Value.String())
 			}
 		}
-		told = append(told, measured.Name+"{"+strings.Join(pairs, " ")+"} "+fmt.Sprintf(format, values...))
+		lines = append(lines, measured.Name+"{"+strings.Join(pairs, " ")+"} "+fmt.Sprintf(format, values...))
 	}
 	switch data := measured.Data.(type) {
 	case metricdata.Sum[int64]:
@@ -85,13 +85,13 @@ func seriesOf(measured metricdata.Metrics) []string {
 			tell(point.Attributes, "%d, %v%s", point.Count, point.Sum, seen)
 		}
 	}
-	return told
+	return lines
 }
 
 func task(id string, triggeredAt time.Time) keptn.Task {
-	made := fixture.Task
-	made.TriggeredID, made.TriggeredAt = id, triggeredAt
-	return made
+	created := fixture.Task
+	created.TriggeredID, created.TriggeredAt = id, triggeredAt
+	return created
 }
 
 func TestRunsAreMeasured(t *testing.T) {

@@ -177,22 +177,22 @@ func TestNamedRunIsAnswered(t *testing.T) {
 		if phase == run.Succeeded {
 			job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
 		}
-		made := protocol.Active([]*batchv1.Job{job}, noon)
-		return made
+		created := protocol.Active([]*batchv1.Job{job}, noon)
+		return created
 	}
 	incomplete := named(run.Waiting, "")
 	// observed returns the announcement of an observed event's run. Keptn is not asked about it.
 	observed := func(phase run.Phase) event.Event {
-		made := named(phase, "true")
-		notice, err := protocol.NoticeOf(made, protocol.ActiveType)
+		created := named(phase, "true")
+		notice, err := protocol.NoticeOf(created, protocol.ActiveType)
 		if err == nil {
 			notice.Task = json.RawMessage(strings.Replace(string(notice.Task), "{", `{"observed":true,`, 1))
-			err = made.SetData(event.ApplicationJSON, notice)
+			err = created.SetData(event.ApplicationJSON, notice)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		return made
+		return created
 	}
 	tests := []struct {
 		name      string

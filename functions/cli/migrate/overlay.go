@@ -92,9 +92,9 @@ func (o *overlay) files() map[string]string {
 }
 
 func object(apiVersion, kind, name string, rest map[string]any) map[string]any {
-	made := map[string]any{"apiVersion": apiVersion, "kind": kind, "metadata": map[string]any{"name": name}}
-	maps.Copy(made, rest)
-	return made
+	created := map[string]any{"apiVersion": apiVersion, "kind": kind, "metadata": map[string]any{"name": name}}
+	maps.Copy(created, rest)
+	return created
 }
 
 func operation(name, path string, value any) map[string]any {

@@ -23,37 +23,37 @@ type provider struct {
 
 func newProvider(t *testing.T) *provider {
 	t.Helper()
-	made := &provider{expires: 3600}
+	created := &provider{expires: 3600}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/openid-configuration", func(writer http.ResponseWriter, _ *http.Request) {
-		made.log = append(made.log, "discovery")
-		_ = json.NewEncoder(writer).Encode(map[string]string{"token_endpoint": made.URL + "/token"})
+		created.log = append(created.log, "discovery")
+		_ = json.NewEncoder(writer).Encode(map[string]string{"token_endpoint": created.URL + "/token"})
 	})
 	mux.HandleFunc("GET /incomplete", func(writer http.ResponseWriter, _ *http.Request) { _, _ = writer.Write([]byte(`{"issuer":"me"}`)) })
 	mux.HandleFunc("POST /token", func(writer http.ResponseWriter, request *http.Request) {
 		id, secret, _ := request.BasicAuth()
-		made.log = append(made.log, strings.Join([]string{"token", id, secret, request.FormValue("grant_type"), request.FormValue("scope")}, " "))
+		created.log = append(created.log, strings.Join([]string{"token", id, secret, request.FormValue("grant_type"), request.FormValue("scope")}, " "))
 		writer.Header().Set("Content-Type", "application/json")
-		if made.refuse {
+		if created.refuse {
 			writer.WriteHeader(http.StatusUnauthorized)
 			_, _ = writer.Write([]byte(`{"error":"invalid_client","hint":"s3cret is wrong"}`))
 			return
 		}
-		made.issued++
+		created.issued++
 		_ = json.NewEncoder(writer).
-			Encode(map[string]any{"access_token": fmt.Sprintf("token-%d", made.issued), "token_type": "Bearer", "expires_in": made.expires})
+			Encode(map[string]any{"access_token": fmt.Sprintf("token-%d", created.issued), "token_type": "Bearer", "expires_in": created.expires})
 	})
 	mux.HandleFunc("/api/", func(writer http.ResponseWriter, request *http.Request) {
-		made.log = append(made.log, "Keptn "+request.Header.Get("Authorization"))
-		if request.Header.Get("Authorization") != fmt.Sprintf("Bearer token-%d", made.issued) {
+		created.log = append(created.log, "Keptn "+request.Header.Get("Authorization"))
+		if request.Header.Get("Authorization") != fmt.Sprintf("Bearer token-%d", created.issued) {
 			writer.WriteHeader(http.StatusUnauthorized)
 			return
 		}
 		_, _ = writer.Write([]byte(`{"events":[]}`))
 	})
-	made.Server = httptest.NewServer(mux)
-	t.Cleanup(made.Close)
-	return made
+	created.Server = httptest.NewServer(mux)
+	t.Cleanup(created.Close)
+	return created
 }
 
 func (p *provider) client(oauth OAuth) *Client {

@@ -21,7 +21,7 @@ import (
 )
 
 func job(name string, phase run.Phase) batchv1.Job {
-	made := batchv1.Job{
+	created := batchv1.Job{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace:   "jobs",
 			Name:        name,
@@ -38,11 +38,11 @@ func job(name string, phase run.Phase) batchv1.Job {
 	case run.Failed:
 		condition.Type, condition.Reason, condition.Message = batchv1.JobFailed, "BackoffLimitExceeded", "it failed"
 	default:
-		return made
+		return created
 	}
 	// A condition before the last one is not the end.
-	made.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobSuccessCriteriaMet, Status: corev1.ConditionTrue}, condition}
-	return made
+	created.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobSuccessCriteriaMet, Status: corev1.ConditionTrue}, condition}
+	return created
 }
 
 // A finished Job is patched once.

@@ -73,8 +73,8 @@ func TestEventsAreInTheirOrder(t *testing.T) {
 	pods, asked := newPods(t, http.StatusOK, corev1.EventList{Items: []corev1.Event{created, last, series, first}})
 	got, err := pods.Events(t.Context(), "jobs", "uid")
 	var names []string
-	for _, told := range got {
-		names = append(names, told.Name)
+	for _, found := range got {
+		names = append(names, found.Name)
 	}
 	if difference := cmp.Diff([]string{"first", "second", "third", "fourth"}, names); difference != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, difference)

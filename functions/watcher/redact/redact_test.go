@@ -40,11 +40,11 @@ func (s secrets) Secret(_ context.Context, namespace, name string) (*corev1.Secr
 
 // secret has its keys and values one after the other.
 func secret(data ...string) *corev1.Secret {
-	made := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.NewTime(noon)}, Data: map[string][]byte{}}
+	created := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.NewTime(noon)}, Data: map[string][]byte{}}
 	for index := 0; index < len(data); index += 2 {
-		made.Data[data[index]] = []byte(data[index+1])
+		created.Data[data[index]] = []byte(data[index+1])
 	}
-	return made
+	return created
 }
 
 func key(secret, key string) corev1.EnvVar {
@@ -186,14 +186,14 @@ func TestValuesAreRedactedInEveryForm(t *testing.T) {
 // A changed Secret has other values than the container had.
 func TestLogIsWithheldIfASecretChanged(t *testing.T) {
 	updated := func(after time.Duration, fields string) *corev1.Secret {
-		made := secret("A", "staple")
-		made.ManagedFields = []metav1.ManagedFieldsEntry{{Time: new(metav1.NewTime(noon.Add(after))), FieldsV1: &metav1.FieldsV1{Raw: []byte(fields)}}}
-		return made
+		created := secret("A", "staple")
+		created.ManagedFields = []metav1.ManagedFieldsEntry{{Time: new(metav1.NewTime(noon.Add(after))), FieldsV1: &metav1.FieldsV1{Raw: []byte(fields)}}}
+		return created
 	}
 	createdAt := func(at time.Time) *corev1.Secret {
-		made := secret("A", "staple")
-		made.CreationTimestamp = metav1.NewTime(at)
-		return made
+		created := secret("A", "staple")
+		created.CreationTimestamp = metav1.NewTime(at)
+		return created
 	}
 	const (
 		data, labels = `{"f:data":{"f:A":{}}}`, `{"f:metadata":{"f:labels":{}}}`

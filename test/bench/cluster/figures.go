@@ -113,7 +113,7 @@ func (r *report) compare(earlier *report) (worse []string) {
 			continue
 		}
 		now, then := r.ratio(measured), earlier.ratio(earlier.Figures[index])
-		told := fmt.Sprintf("%s is %.2f × %s, and was %.2f ×", measured.Name, now.median, measured.Limit, then.median)
+		line := fmt.Sprintf("%s is %.2f × %s, and was %.2f ×", measured.Name, now.median, measured.Limit, then.median)
 		if strings.Contains(measured.Name, string(fromZero)) {
 			lucky := measured
 			lucky.Values = slices.Clone(measured.Values)
@@ -126,7 +126,7 @@ func (r *report) compare(earlier *report) (worse []string) {
 			now, then = then, now
 		}
 		if now.median > noise*then.median && now.low > then.high {
-			worse = append(worse, told)
+			worse = append(worse, line)
 		}
 	}
 	return worse

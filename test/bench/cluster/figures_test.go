@@ -10,17 +10,17 @@ import (
 )
 
 func reportOf(rate, latency float64) *report {
-	made := &report{Machine: "2 cores"}
-	made.add("bare loop", perSecond, "", 100)
-	made.add("burst", perSecond, "bare loop", rate)
-	made.add("peer", perSecond, "", 2)
-	made.add("burst", perSecond, "peer", rate)
-	made.add("hello", "ms", "", 18, 20, 22)
-	made.add("started", "ms", "hello", 0.95*latency, latency, 1.05*latency)
-	made.add("started, over HTTP", "ms", "hello", latency/100, 5*latency, 6*latency)
-	made.add("started, from zero", "ms", "hello", 100*latency)
-	made.add("memory", "MiB", "", 20)
-	return made
+	created := &report{Machine: "2 cores"}
+	created.add("bare loop", perSecond, "", 100)
+	created.add("burst", perSecond, "bare loop", rate)
+	created.add("peer", perSecond, "", 2)
+	created.add("burst", perSecond, "peer", rate)
+	created.add("hello", "ms", "", 18, 20, 22)
+	created.add("started", "ms", "hello", 0.95*latency, latency, 1.05*latency)
+	created.add("started, over HTTP", "ms", "hello", latency/100, 5*latency, 6*latency)
+	created.add("started, from zero", "ms", "hello", 100*latency)
+	created.add("memory", "MiB", "", 20)
+	return created
 }
 
 func TestWhatIsWorseThanBeforeIsTold(t *testing.T) {
@@ -50,27 +50,27 @@ func TestWhatIsWorseThanBeforeIsTold(t *testing.T) {
 }
 
 func TestWhatGrowsFasterIsTold(t *testing.T) {
-	made := &report{}
-	made.add("CPU of the Broker", exponent, "", 0.9)
-	made.add("CPU of the bridge", exponent, "", 1.9)
-	if difference := cmp.Diff([]string{"CPU of the bridge grows with an exponent of 1.90"}, made.tooSteep()); difference != "" {
+	created := &report{}
+	created.add("CPU of the Broker", exponent, "", 0.9)
+	created.add("CPU of the bridge", exponent, "", 1.9)
+	if difference := cmp.Diff([]string{"CPU of the bridge grows with an exponent of 1.90"}, created.tooSteep()); difference != "" {
 		t.Errorf("too steep (-want +got):\n%s", difference)
 	}
 }
 
 func TestGoalsAreReachedOrMissed(t *testing.T) {
-	made := &report{}
-	made.add(helloWarm, "ms", "", 10)
-	made.add("triggered to started, warm", "ms", helloWarm, 29)
-	made.add("completed to finished, warm", "ms", helloWarm, 31)
-	made.add("events that become Jobs, 20 in a burst", perSecond, bareLoop, 20)
-	made.add(formerName+": events that become Jobs, 20 in a burst", perSecond, "", 10)
-	made.add("events that become Jobs, 20 in a burst", perSecond, formerName+": events that become Jobs, 20 in a burst", 20)
-	made.add("memory of bridge while idle", "MiB", "", 10)
-	made.add("memory of jobsource while idle", "MiB", "", 6)
-	made.add("CPU of bridge while idle", "m", "", 1) // and none of jobsource
+	created := &report{}
+	created.add(helloWarm, "ms", "", 10)
+	created.add("triggered to started, warm", "ms", helloWarm, 29)
+	created.add("completed to finished, warm", "ms", helloWarm, 31)
+	created.add("events that become Jobs, 20 in a burst", perSecond, bareLoop, 20)
+	created.add(formerName+": events that become Jobs, 20 in a burst", perSecond, "", 10)
+	created.add("events that become Jobs, 20 in a burst", perSecond, formerName+": events that become Jobs, 20 in a burst", 20)
+	created.add("memory of bridge while idle", "MiB", "", 10)
+	created.add("memory of jobsource while idle", "MiB", "", 6)
+	created.add("CPU of bridge while idle", "m", "", 1) // and none of jobsource
 	var table strings.Builder
-	if err := made.writeGoals(&table); err != nil {
+	if err := created.writeGoals(&table); err != nil {
 		t.Fatal(err)
 	}
 	var got [][]string

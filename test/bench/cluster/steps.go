@@ -142,11 +142,11 @@ func functions() []string { return []string{"bridge", "executor", "jobsource", "
 
 // newEvent returns an event of the benchmark.
 func newEvent(what string) event.Event {
-	made := event.New()
-	made.SetID(uuid.NewString())
-	made.SetSource("bench")
-	made.SetType("bench." + what)
-	return made
+	created := event.New()
+	created.SetID(uuid.NewString())
+	created.SetSource("bench")
+	created.SetType("bench." + what)
+	return created
 }
 
 // hello sends an event to an empty function, and returns its latency in milliseconds.

@@ -64,14 +64,14 @@ func (o Options) Objects() (objects []runtime.Object, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("--secret %s: %w", name, err)
 		}
-		made := &corev1.Secret{
+		created := &corev1.Secret{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
 			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: allowed}, Data: map[string][]byte{},
 		}
 		for key, value := range data {
-			made.Data[key] = []byte(value)
+			created.Data[key] = []byte(value)
 		}
-		objects = append(objects, made)
+		objects = append(objects, created)
 	}
 	for _, account := range o.Accounts {
 		objects = append(objects, &corev1.ServiceAccount{

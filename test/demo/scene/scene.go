@@ -37,8 +37,8 @@ const (
 
 // New returns the default project, whose load test has a shop as its target, or the project of the options.
 func New(options Options, shop string) (Scene, error) {
-	made := Scene{Project: "demo", Stage: "production", Stages: []string{"production"}, Service: "shop", Sequence: "pipeline", Files: map[string][]byte{}}
-	made.Data = map[string]any{"deployment": map[string]any{"deploymentURIsLocal": []string{shop}}}
+	created := Scene{Project: "demo", Stage: "production", Stages: []string{"production"}, Service: "shop", Sequence: "pipeline", Files: map[string][]byte{}}
+	created.Data = map[string]any{"deployment": map[string]any{"deploymentURIsLocal": []string{shop}}}
 	var err error
 	if options.Config == "" {
 		if options.Event != "" || options.Files != "" || options.Shipyard != "" {
@@ -48,12 +48,12 @@ func New(options Options, shop string) (Scene, error) {
 		if err != nil {
 			return Scene{}, fmt.Errorf("read the shipyard: %w", err)
 		}
-		made.Shipyard, made.EventType = string(shipyard), keptn.TypeOf("test", keptn.Triggered)
-		made.Files, err = readFiles("test/demo/project")
-		return made, err
+		created.Shipyard, created.EventType = string(shipyard), keptn.TypeOf("test", keptn.Triggered)
+		created.Files, err = readFiles("test/demo/project")
+		return created, err
 	}
 	if options.Files != "" {
-		if made.Files, err = readFiles(options.Files); err != nil {
+		if created.Files, err = readFiles(options.Files); err != nil {
 			return Scene{}, err
 		}
 	}
@@ -61,24 +61,24 @@ func New(options Options, shop string) (Scene, error) {
 	if err != nil {
 		return Scene{}, fmt.Errorf("read --config: %w", err)
 	}
-	made.Files[jobconfig.Path] = content
-	if made.EventType, err = firstEvent(content); err != nil {
+	created.Files[jobconfig.Path] = content
+	if created.EventType, err = firstEvent(content); err != nil {
 		return Scene{}, err
 	}
 	if options.Event != "" {
-		if err := made.readEvent(options.Event); err != nil {
+		if err := created.readEvent(options.Event); err != nil {
 			return Scene{}, err
 		}
-		made.Stages = []string{made.Stage}
+		created.Stages = []string{created.Stage}
 	}
 	if options.Shipyard != "" {
-		return made, made.readShipyard(options.Shipyard)
+		return created, created.readShipyard(options.Shipyard)
 	}
-	task, phase, ok := keptn.ParseType(made.EventType)
+	task, phase, ok := keptn.ParseType(created.EventType)
 	if !ok || phase != keptn.Triggered {
-		return Scene{}, fmt.Errorf("event type %q is not that of a task, sh.keptn.event.<task>.triggered", made.EventType)
+		return Scene{}, fmt.Errorf("event type %q is not that of a task, sh.keptn.event.<task>.triggered", created.EventType)
 	}
-	made.Shipyard = fmt.Sprintf(`apiVersion: spec.keptn.sh/0.2.3
+	created.Shipyard = fmt.Sprintf(`apiVersion: spec.keptn.sh/0.2.3
 kind: Shipyard
 metadata: {name: demo}
 spec:
@@ -87,8 +87,8 @@ spec:
       sequences:
         - name: pipeline
           tasks: [{name: %q}]
-`, made.Stage, task)
-	return made, nil
+`, created.Stage, task)
+	return created, nil
 }
 
 // firstEvent returns a type of the first event in a job/config.yaml. Job Executor itself reports mistakes of
