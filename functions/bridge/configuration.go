@@ -188,7 +188,7 @@ const (
 
 // client returns a client of Keptn's API. Without a transport, it verifies TLS with the system's certificate
 // authorities and those of KEPTN_CA_CERTIFICATES.
-func (c Configuration) client(transport http.RoundTripper, source string, secrets *secrets, log *slog.Logger) (*api.Client, error) {
+func (c Configuration) client(transport http.RoundTripper, source string, current *secrets, log *slog.Logger) (*api.Client, error) {
 	if transport == nil {
 		settings, err := c.Keptn.tls()
 		if err != nil {
@@ -200,7 +200,7 @@ func (c Configuration) client(transport http.RoundTripper, source string, secret
 	}
 	if oauth := c.OAuth; oauth.ClientID != "" {
 		transport = api.OAuth{
-			ClientID: oauth.ClientID, ClientSecret: secrets.clientSecret, Scopes: oauth.Scopes, TokenURL: oauth.TokenURL, DiscoveryURL: oauth.DiscoveryURL,
+			ClientID: oauth.ClientID, ClientSecret: current.clientSecret, Scopes: oauth.Scopes, TokenURL: oauth.TokenURL, DiscoveryURL: oauth.DiscoveryURL,
 		}.Transport(transport, api.NewHTTPClient(transport, keptnTimeout))
 	}
 	endpoints := api.GatewayEndpoints(c.Keptn.APIURL)
@@ -211,7 +211,7 @@ func (c Configuration) client(transport http.RoundTripper, source string, secret
 			Datastore:    strings.TrimSuffix(c.Keptn.DatastoreURL, "/"),
 		}
 	}
-	return &api.Client{Endpoints: endpoints, Token: secrets.apiToken, HTTP: api.NewHTTPClient(transport, keptnTimeout), Source: source, Logger: log}, nil
+	return &api.Client{Endpoints: endpoints, Token: current.apiToken, HTTP: api.NewHTTPClient(transport, keptnTimeout), Source: source, Logger: log}, nil
 }
 
 // tls returns the TLS configuration for Keptn.

@@ -24,8 +24,8 @@ import (
 // earlier attempt used another version of the file, its Jobs are deleted and the run starts over. A run with
 // one Job of an unchangeable file is created without listing first: its name is unique, so a duplicate create
 // fails with AlreadyExists.
-func (e *Executor) create(ctx context.Context, jobs []batchv1.Job, received event.Event, begin begin) error {
-	if len(jobs) == 0 || begin.started {
+func (e *Executor) create(ctx context.Context, jobs []batchv1.Job, received event.Event, state begin) error {
+	if len(jobs) == 0 || state.started {
 		return nil
 	}
 	ctx, span := e.Tracer.Start(ctx, "create Jobs", trace.WithAttributes(attribute.Int("job_executor.jobs", len(jobs))))
@@ -39,7 +39,7 @@ func (e *Executor) create(ctx context.Context, jobs []batchv1.Job, received even
 		run.Queue(first, at)
 	}
 	var there []batchv1.Job
-	if len(jobs) > 1 || !begin.pinned {
+	if len(jobs) > 1 || !state.pinned {
 		var err error
 		if there, err = e.Jobs.List(ctx, first.Labels[run.EventIDLabel]); err != nil {
 			return err
@@ -62,7 +62,7 @@ func (e *Executor) create(ctx context.Context, jobs []batchv1.Job, received even
 	}
 	for index := range jobs {
 		job := &jobs[(index+1)%len(jobs)]
-		if job == first && e.Now().Sub(begin.asked) > freshFor {
+		if job == first && e.Now().Sub(state.asked) > freshFor {
 			grant, err := e.Files.Grant(ctx, received)
 			if errors.Is(err, files.ErrOver) || err == nil && grant.Started {
 				return nil // another delivery has begun it, and its Jobs may be gone

@@ -151,8 +151,8 @@ func (fakeCluster) ServiceAccount(_ context.Context, _, name string) (*plan.Obje
 }
 
 func (fakeCluster) RefusesPod(_ context.Context, _ string, spec *corev1.PodSpec) (string, error) {
-	context := spec.Containers[0].SecurityContext
-	if slices.Contains(context.Capabilities.Add, "SYS_ADMIN") || context.Privileged != nil && *context.Privileged {
+	security := spec.Containers[0].SecurityContext
+	if slices.Contains(security.Capabilities.Add, "SYS_ADMIN") || security.Privileged != nil && *security.Privileged {
 		return `it violates PodSecurity "baseline:latest"`, nil
 	}
 	return "", nil
@@ -165,9 +165,9 @@ func tasksLabel() (selector allowlist.Selector) {
 
 func quantity(text string) plan.Quantity { return plan.Quantity{Quantity: resource.MustParse(text)} }
 
-func newExecutor(file file, jobs *jobs) *Executor {
+func newExecutor(f file, j *jobs) *Executor {
 	return &Executor{
-		Files: file, Jobs: jobs, Cluster: fakeCluster{}, Tracer: noop.NewTracerProvider().Tracer(""),
+		Files: f, Jobs: j, Cluster: fakeCluster{}, Tracer: noop.NewTracerProvider().Tracer(""),
 		Configuration: Configuration{Rules: plan.Rules{
 			Settings:                store.Settings{Namespaces: []string{"jobs", "others"}, Installation: "ours"},
 			TerminationGraceSeconds: 5, ServiceAccount: "default-account", AllowedImages: []string{"busybox*", " docker.io/locustio/*"},
@@ -226,14 +226,14 @@ func TestJobsAreListedOnlyWhereThereMayBeOthers(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			received := triggered(t)
 			received.SetExtension("gitcommitid", test.commit)
-			jobs := &jobs{}
+			j := &jobs{}
 			for range 2 {
-				if _, err := newExecutor(test.file, jobs).Handle(t.Context(), received); err != nil {
+				if _, err := newExecutor(test.file, j).Handle(t.Context(), received); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if jobs.lists != 2*test.want {
-				t.Errorf("they were listed %d times in two deliveries", jobs.lists)
+			if j.lists != 2*test.want {
+				t.Errorf("they were listed %d times in two deliveries", j.lists)
 			}
 		})
 	}
@@ -241,8 +241,8 @@ func TestJobsAreListedOnlyWhereThereMayBeOthers(t *testing.T) {
 
 // Where a project may have few active runs, jobsource decides when the first Job begins.
 func TestRunIsQueuedWhereAProjectMayHaveFew(t *testing.T) {
-	jobs := &jobs{}
-	executor := newExecutor(file{content: twoTasks}, jobs)
+	j := &jobs{}
+	executor := newExecutor(file{content: twoTasks}, j)
 	executor.Configuration.MaxActiveRuns = 3
 	received := triggered(t)
 	reply, err := executor.Handle(t.Context(), received)
@@ -255,7 +255,7 @@ func TestRunIsQueuedWhereAProjectMayHaveFew(t *testing.T) {
 		Queued time.Time
 	}
 	var got []state
-	for _, job := range jobs.created {
+	for _, job := range j.created {
 		got = append(got, state{strings.TrimPrefix(job.Name, "job-"+triggeredID+"-"), run.PhaseOf(&job), run.QueuedAt(&job)})
 	}
 	want := []state{{Name: "000-002", Phase: run.Waiting}, {Name: "001-001", Phase: run.Waiting}, {"000-001", run.Waiting, received.Time()}}
@@ -568,18 +568,18 @@ func TestDeliveringAgain(t *testing.T) {
 		want    []string
 	}{
 		{name: "a complete run is unchanged", between: func(*jobs) {}, want: all},
-		{name: "an interrupted run is completed", between: func(jobs *jobs) { jobs.created = jobs.created[:1] }, want: all},
-		{name: "a Job deleted by the watcher is not recreated", between: func(jobs *jobs) { jobs.created = jobs.created[2:] }, want: all[2:]},
+		{name: "an interrupted run is completed", between: func(j *jobs) { j.created = j.created[:1] }, want: all},
+		{name: "a Job deleted by the watcher is not recreated", between: func(j *jobs) { j.created = j.created[2:] }, want: all[2:]},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			jobs := &jobs{}
-			executor := newExecutor(file{content: twoTasks}, jobs)
+			j := &jobs{}
+			executor := newExecutor(file{content: twoTasks}, j)
 			first, err := executor.Handle(t.Context(), triggered(t))
 			if err != nil {
 				t.Fatal(err)
 			}
-			test.between(jobs)
+			test.between(j)
 			second, err := executor.Handle(t.Context(), triggered(t))
 			if err != nil {
 				t.Fatal(err)
@@ -587,7 +587,7 @@ func TestDeliveringAgain(t *testing.T) {
 			if difference := cmp.Diff(first.String(), second.String()); difference != "" {
 				t.Errorf("the replies differ:\n%s", difference)
 			}
-			if difference := cmp.Diff(test.want, jobs.names()); difference != "" {
+			if difference := cmp.Diff(test.want, j.names()); difference != "" {
 				t.Errorf("Jobs (-want +got):\n%s", difference)
 			}
 		})
@@ -596,21 +596,21 @@ func TestDeliveringAgain(t *testing.T) {
 
 // A run interrupted under another version of the file starts over.
 func TestRunIsOfOneVersionOfTheFile(t *testing.T) {
-	jobs := &jobs{}
-	executor := newExecutor(file{content: twoTasks}, jobs)
+	j := &jobs{}
+	executor := newExecutor(file{content: twoTasks}, j)
 	if _, err := executor.Handle(t.Context(), triggered(t)); err != nil {
 		t.Fatal(err)
 	}
-	hash := jobs.created[0].Labels[run.ConfigHashLabel]
-	jobs.created = jobs.created[:2] // the first Job is not there yet
-	jobs.created[0].Labels[run.ConfigHashLabel] = "of another version"
+	hash := j.created[0].Labels[run.ConfigHashLabel]
+	j.created = j.created[:2] // the first Job is not there yet
+	j.created[0].Labels[run.ConfigHashLabel] = "of another version"
 	if _, err := executor.Handle(t.Context(), triggered(t)); err != nil {
 		t.Fatal(err)
 	}
-	if difference := cmp.Diff([]string{"001-001", "000-002", "000-001"}, jobs.names()); difference != "" {
+	if difference := cmp.Diff([]string{"001-001", "000-002", "000-001"}, j.names()); difference != "" {
 		t.Errorf("Jobs (-want +got):\n%s", difference)
 	}
-	for _, job := range jobs.created {
+	for _, job := range j.created {
 		if job.Labels[run.ConfigHashLabel] != hash {
 			t.Errorf("%s is of another version", job.Name)
 		}
@@ -715,8 +715,8 @@ func TestWhatHasBegunMeanwhileIsNotRunAgain(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			jobs, asked := &jobs{}, false
-			executor := newExecutor(file{content: twoTasks, later: &test.later}, jobs)
+			j, asked := &jobs{}, false
+			executor := newExecutor(file{content: twoTasks, later: &test.later}, j)
 			executor.Now = func() time.Time {
 				if !asked {
 					asked = true
@@ -727,7 +727,7 @@ func TestWhatHasBegunMeanwhileIsNotRunAgain(t *testing.T) {
 			if _, err := executor.Handle(t.Context(), triggered(t)); !errors.Is(err, test.err) {
 				t.Errorf("got %v", err)
 			}
-			if difference := cmp.Diff(test.want, jobs.names()); difference != "" {
+			if difference := cmp.Diff(test.want, j.names()); difference != "" {
 				t.Errorf("Jobs (-want +got):\n%s", difference)
 			}
 		})
@@ -772,22 +772,22 @@ func TestJobsCarryWhatTheOthersNeed(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			jobs := &jobs{}
-			executor := newExecutor(file{content: strings.Replace(task, "SILENT", test.silent, 1)}, jobs)
+			j := &jobs{}
+			executor := newExecutor(file{content: strings.Replace(task, "SILENT", test.silent, 1)}, j)
 			executor.Configuration.TaskDeadlineSeconds = test.deadline
 			if _, err := executor.Handle(t.Context(), triggered(t)); err != nil {
 				t.Fatal(err)
 			}
 			got := map[string]string{}
 			for _, name := range []string{run.DeadlineAnnotation, run.SilentAnnotation} {
-				if value, ok := jobs.created[0].Annotations[name]; ok {
+				if value, ok := j.created[0].Annotations[name]; ok {
 					got[name] = value
 				}
 			}
 			if difference := cmp.Diff(test.annotations, got); difference != "" {
 				t.Errorf("annotations (-want +got):\n%s", difference)
 			}
-			if seconds := *jobs.created[0].Spec.Template.Spec.ActiveDeadlineSeconds; seconds != test.seconds {
+			if seconds := *j.created[0].Spec.Template.Spec.ActiveDeadlineSeconds; seconds != test.seconds {
 				t.Errorf("it may take %d seconds", seconds)
 			}
 		})
@@ -813,14 +813,14 @@ func TestJobHasAllThatTheTaskWants(t *testing.T) {
     - {name: HOST, value: "$.data.deployment.deploymentURIsLocal[0]", valueFrom: event}
     - {name: credentials, valueFrom: secret}
     - {name: PLAIN, value: text, valueFrom: string}`)
-	jobs := &jobs{}
-	if _, err := newExecutor(file{content: content}, jobs).Handle(t.Context(), triggered(t)); err != nil {
+	j := &jobs{}
+	if _, err := newExecutor(file{content: content}, j).Handle(t.Context(), triggered(t)); err != nil {
 		t.Fatal(err)
 	}
-	if len(jobs.created) != 1 {
-		t.Fatalf("there are %d Jobs", len(jobs.created))
+	if len(j.created) != 1 {
+		t.Fatalf("there are %d Jobs", len(j.created))
 	}
-	got := jobs.created[0]
+	got := j.created[0]
 	labels := map[string]string{
 		run.ManagedByLabel: "job-executor", run.InstanceLabel: "ours", run.ContextLabel: "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", run.EventIDLabel: triggeredID,
 		run.CommitIDLabel: "f24899eb80016f64c4e420b4d2b3806b41c945cf", run.ActionLabel: "A", run.TaskLabel: "T",
@@ -1177,15 +1177,15 @@ actions:
 
 // Text of an event is never expanded. An invalid variable name is skipped as a label.
 func TestTextOfAnEventIsData(t *testing.T) {
-	event := triggered(t)
-	if err := event.SetData("application/json", map[string]any{
+	received := triggered(t)
+	if err := received.SetData("application/json", map[string]any{
 		"project": "$(A)", "stage": "s", "service": "v", "labels": map[string]string{"größe": "1", "a=b": "2", "a b": "$(TOKEN)", "c": "$$5"},
 	}); err != nil {
 		t.Fatal(err)
 	}
 	recorded := &jobs{}
 	const env = "image: busybox\n    env: [{name: A, value: $.data.labels.c, valueFrom: event}, {name: B, value: $(A), valueFrom: string}]"
-	if _, err := newExecutor(file{content: task(env)}, recorded).Handle(t.Context(), event); err != nil {
+	if _, err := newExecutor(file{content: task(env)}, recorded).Handle(t.Context(), received); err != nil {
 		t.Fatal(err)
 	}
 	want := []corev1.EnvVar{
@@ -1200,12 +1200,12 @@ func TestTextOfAnEventIsData(t *testing.T) {
 
 // Events of older Keptns have no commit. Numbers keep their digits.
 func TestEnvelope(t *testing.T) {
-	event := triggered(t)
-	event.SetExtension(keptn.GitCommitIDExtension, nil)
-	if err := event.SetData("application/json", []byte(`{"n": 9007199254740993}`)); err != nil {
+	received := triggered(t)
+	received.SetExtension(keptn.GitCommitIDExtension, nil)
+	if err := received.SetData("application/json", []byte(`{"n": 9007199254740993}`)); err != nil {
 		t.Fatal(err)
 	}
-	got, err := envelopeOf(event)
+	got, err := envelopeOf(received)
 	want := jobconfig.Envelope{
 		"id": triggeredID, "type": "sh.keptn.event.test.triggered", "source": "shipyard-controller", "time": "2026-11-23T23:13:01Z", "specversion": "1.0",
 		"shkeptncontext": "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b", "gitcommitid": "", "data": map[string]any{"n": json.Number("9007199254740993")},

@@ -22,9 +22,9 @@ import (
 )
 
 // ofRun returns a Job of a project's run. A queued one has waited for a number of seconds.
-func ofRun(project, runID string, state state, queued int) *batchv1.Job {
-	state.name = cmp.Or(state.name, runID)
-	created := job(state)
+func ofRun(project, runID string, s state, queued int) *batchv1.Job {
+	s.name = cmp.Or(s.name, runID)
+	created := job(s)
 	created.Labels[run.EventIDLabel] = runID
 	created.Annotations[run.TaskAnnotation] = fmt.Sprintf(`{"project":%q}`, project)
 	if queued > 0 {
@@ -130,16 +130,16 @@ func TestOldestQueuedRunsOfAProjectAreAdmitted(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			admissions := &admissions{refused: test.refused}
-			source := newSource(&broker{}, admissions)
+			a := &admissions{refused: test.refused}
+			source := newSource(&broker{}, a)
 			source.MaxActiveRuns = test.most
-			store := cache.NewIndexer(cache.MetaNamespaceKeyFunc, indexers())
+			changes := cache.NewIndexer(cache.MetaNamespaceKeyFunc, indexers())
 			for _, job := range test.jobs {
-				if err := store.Add(strip(job)); err != nil {
+				if err := changes.Add(strip(job)); err != nil {
 					t.Fatal(err)
 				}
 			}
-			source.namespaces = map[string]*watched{"jobs": {store: store}}
+			source.namespaces = map[string]*watched{"jobs": {store: changes}}
 			before := map[types.UID]bool{}
 			for _, name := range test.before {
 				before[types.UID("uid-"+name)] = true
@@ -148,7 +148,7 @@ func TestOldestQueuedRunsOfAProjectAreAdmitted(t *testing.T) {
 			if !errors.Is(err, test.err) {
 				t.Errorf("got %v, want %v", err, test.err)
 			}
-			if difference := gocmp.Diff(test.want, admissions.admitted); difference != "" {
+			if difference := gocmp.Diff(test.want, a.admitted); difference != "" {
 				t.Errorf("admitted (-want +got):\n%s", difference)
 			}
 			var names []string

@@ -191,8 +191,8 @@ func TestNamespacesThatCantBeWatchedAreLogged(t *testing.T) {
 // before its end.
 func TestCompletionOfASilentRunIsSentOnce(t *testing.T) {
 	for how, want := range map[run.Phase]time.Duration{run.Succeeded: 0, run.Running: firstRepeat} {
-		broker := &broker{}
-		source := newSource(broker, &marker{})
+		b := &broker{}
+		source := newSource(b, &marker{})
 		silent := job(state{name: "a", phase: how})
 		silent.UID = types.UID("uid-a")
 		silent.Annotations[run.SilentAnnotation] = "true"
@@ -200,8 +200,8 @@ func TestCompletionOfASilentRunIsSentOnce(t *testing.T) {
 			source.StartDeadline = 0 // it has not started in time
 		}
 		again, err := source.Reconcile(t.Context(), "run", []*batchv1.Job{silent})
-		if err != nil || len(broker.taken) != 1 || again != want {
-			t.Errorf("%s: sent %v, again after %s, %v", how, broker.taken, again, err)
+		if err != nil || len(b.taken) != 1 || again != want {
+			t.Errorf("%s: sent %v, again after %s, %v", how, b.taken, again, err)
 		}
 	}
 }
@@ -249,8 +249,8 @@ func TestRunIsLookedAtAgainWhenItWantsTo(t *testing.T) {
 // Announcements begin at the start, and are repeated.
 func TestActiveRunsAreNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		broker := &broker{refuse: 2} // the first attempts fail
-		source := newSource(broker, &marker{})
+		b := &broker{refuse: 2} // the first attempts fail
+		source := newSource(b, &marker{})
 		began := time.Now()
 		source.Now = func() time.Time { return noon.Add(time.Since(began)) }
 		young := job(state{name: "b", phase: run.Running})
@@ -277,8 +277,8 @@ func TestActiveRunsAreNamed(t *testing.T) {
 			want = append(want, fmt.Sprintf("%s-active-%d", named.run, noon.Add(named.after).Unix()))
 		}
 		slices.Sort(want)
-		slices.Sort(broker.taken) // one round announces all of them at the same time
-		if difference := cmp.Diff(want, broker.taken); difference != "" {
+		slices.Sort(b.taken) // one round announces all of them at the same time
+		if difference := cmp.Diff(want, b.taken); difference != "" {
 			t.Errorf("(-want +got):\n%s", difference)
 		}
 	})

@@ -45,26 +45,26 @@ type state struct {
 
 var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
-func job(state state) *batchv1.Job {
-	if state.at.IsZero() {
-		state.at = noon
+func job(s state) *batchv1.Job {
+	if s.at.IsZero() {
+		s.at = noon
 	}
 	created := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{
-		Namespace: "jobs", Name: state.name, UID: types.UID("uid-" + state.name), CreationTimestamp: metav1.NewTime(noon.Add(-time.Hour)),
+		Namespace: "jobs", Name: s.name, UID: types.UID("uid-" + s.name), CreationTimestamp: metav1.NewTime(noon.Add(-time.Hour)),
 		Labels:      map[string]string{run.ManagedByLabel: run.ManagedBy, run.InstanceLabel: "ours", run.EventIDLabel: "run"},
 		Annotations: map[string]string{run.TTLAnnotation: "60"},
 	}}
-	switch state.phase {
+	switch s.phase {
 	case run.Waiting:
 		created.Spec.Suspend = new(true)
 	case run.Succeeded:
-		created.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(state.at)}}
+		created.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(s.at)}}
 	case run.Running, run.Failed:
 	}
-	if state.plan != "" {
+	if s.plan != "" {
 		var plan []run.Planned
-		for _, name := range strings.Fields(state.plan) {
-			plan = append(plan, run.Planned{Namespace: "jobs", Name: name, Parallel: state.parallel})
+		for _, name := range strings.Fields(s.plan) {
+			plan = append(plan, run.Planned{Namespace: "jobs", Name: name, Parallel: s.parallel})
 		}
 		content, err := json.Marshal(plan)
 		if err != nil {
@@ -72,10 +72,10 @@ func job(state state) *batchv1.Job {
 		}
 		created.Annotations[run.PlanAnnotation] = string(content)
 	}
-	if state.reported {
+	if s.reported {
 		created.Annotations[run.ReportedAnnotation] = "2026-11-24T12:00:00Z"
 	}
-	if state.expires {
+	if s.expires {
 		created.Spec.TTLSecondsAfterFinished = new(int32(60))
 	}
 	return created
@@ -115,9 +115,9 @@ func (m *marker) Expire(_ context.Context, job *batchv1.Job, _ time.Time) error 
 
 func (*marker) Admit(context.Context, *batchv1.Job) error { return nil }
 
-func newSource(broker *broker, marker Marker, objects ...runtime.Object) *Source {
+func newSource(b *broker, marker Marker, objects ...runtime.Object) *Source {
 	return &Source{
-		Client: clientset.Of(fake.NewClientset(objects...)), Namespaces: []string{"jobs"}, Installation: "ours", Sender: broker, Marker: marker,
+		Client: clientset.Of(fake.NewClientset(objects...)), Namespaces: []string{"jobs"}, Installation: "ours", Sender: b, Marker: marker,
 		Tracer: noop.NewTracerProvider().Tracer(""), StartDeadline: 5 * time.Minute, Meter: noopmetric.Meter{},
 		ActiveInterval: time.Hour, Now: func() time.Time { return noon }, Log: slog.New(slog.DiscardHandler),
 	}
@@ -194,8 +194,8 @@ func TestReconcile(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			broker, marker := &broker{refuse: test.refuse}, &marker{}
-			source := newSource(broker, marker)
+			b, m := &broker{refuse: test.refuse}, &marker{}
+			source := newSource(b, m)
 			var siblings []*batchv1.Job
 			for _, state := range test.run {
 				siblings = append(siblings, job(state))
@@ -207,7 +207,7 @@ func TestReconcile(t *testing.T) {
 			if !errors.Is(err, test.err) || (err == nil) != (test.err == nil) {
 				t.Errorf("got error %v, want %v", err, test.err)
 			}
-			if difference := cmp.Diff(test.want, outcome{broker.taken, marker.expired, again}); difference != "" {
+			if difference := cmp.Diff(test.want, outcome{b.taken, m.expired, again}); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
 			}
 		})
@@ -216,20 +216,20 @@ func TestReconcile(t *testing.T) {
 
 // Whatever Kubernetes' clock says, a pod has all of START_DEADLINE.
 func TestJobThatDoesNotStartIsSent(t *testing.T) {
-	broker := &broker{}
-	source := newSource(broker, &marker{})
+	b := &broker{}
+	source := newSource(b, &marker{})
 	now := noon
 	source.Now = func() time.Time { return now }
 	var sentAt []time.Duration
 	for _, name := range []string{"a", "another one of its run"} {
 		began := now
-		for len(broker.taken) < len(sentAt)+1 && now.Sub(began) < time.Hour {
-			before := len(broker.taken)
+		for len(b.taken) < len(sentAt)+1 && now.Sub(began) < time.Hour {
+			before := len(b.taken)
 			if _, err := source.Reconcile(t.Context(), "run", []*batchv1.Job{job(state{name: name, phase: run.Running})}); err != nil {
 				t.Fatal(err)
 			}
 			now = now.Add(time.Second)
-			if len(broker.taken) > before && strings.HasSuffix(broker.taken[before], protocol.JobPending) { // said once, for a person
+			if len(b.taken) > before && strings.HasSuffix(b.taken[before], protocol.JobPending) { // said once, for a person
 				sentAt = append(sentAt, now.Sub(began))
 			}
 		}
@@ -243,8 +243,8 @@ func TestJobThatDoesNotStartIsSent(t *testing.T) {
 
 // Each concurrent Job has its own start deadline.
 func TestEachOfSeveralJobsHasItsTimeToStart(t *testing.T) {
-	broker := &broker{}
-	source := newSource(broker, &marker{})
+	b := &broker{}
+	source := newSource(b, &marker{})
 	first, second := job(state{name: "a", phase: run.Running, plan: "a b", parallel: true}), job(state{name: "b", phase: run.Running, plan: "a b", parallel: true})
 	look := func(after time.Duration, jobs ...*batchv1.Job) time.Duration {
 		source.Now = func() time.Time { return noon.Add(after) }
@@ -263,7 +263,7 @@ func TestEachOfSeveralJobsHasItsTimeToStart(t *testing.T) {
 	if difference := cmp.Diff(want, looks); difference != "" {
 		t.Errorf("looked at again (-want +got):\n%s", difference)
 	}
-	if difference := cmp.Diff([]string{"a-pending", "b-pending", "b-unstarted"}, broker.taken); difference != "" {
+	if difference := cmp.Diff([]string{"a-pending", "b-pending", "b-unstarted"}, b.taken); difference != "" {
 		t.Errorf("sent (-want +got):\n%s", difference)
 	}
 }
@@ -309,18 +309,18 @@ func TestJobsAreListedInPagesOnly(t *testing.T) {
 
 // Changes of the Jobs do not repeat a completion. It is resent with growing pauses until its run is reported.
 func TestCompletionIsRepeatedUntilItIsReported(t *testing.T) {
-	broker := &broker{}
-	source := newSource(broker, &marker{})
+	b := &broker{}
+	source := newSource(b, &marker{})
 	now := noon
 	source.Now = func() time.Time { return now }
 	jobs := []*batchv1.Job{job(state{name: "a", phase: run.Succeeded})}
 	var sentAt []time.Duration
 	for range 600 {
-		before := len(broker.taken)
+		before := len(b.taken)
 		if _, err := source.Reconcile(t.Context(), "run", jobs); err != nil {
 			t.Fatal(err)
 		}
-		if len(broker.taken) > before {
+		if len(b.taken) > before {
 			sentAt = append(sentAt, now.Sub(noon))
 		}
 		now = now.Add(time.Second)
@@ -339,8 +339,8 @@ func TestCompletionIsRepeatedUntilItIsReported(t *testing.T) {
 // A Job that finished unwatched is found at the start. A refused completion is resent. Reported Jobs expire. An
 // unwatchable namespace does not interfere.
 func TestRunDeliversEveryCompletion(t *testing.T) {
-	broker := &broker{refuse: 1}
-	source, client := newSource(broker, nil), fake.NewClientset(job(state{name: "before", phase: run.Succeeded}))
+	b := &broker{refuse: 1}
+	source, client := newSource(b, nil), fake.NewClientset(job(state{name: "before", phase: run.Succeeded}))
 	source.Client, source.Namespaces = clientset.Of(client), []string{"broken", "jobs"}
 	client.PrependReactor("list", "jobs", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		return action.GetNamespace() == "broken", nil, apierrors.NewForbidden(batchv1.Resource("jobs"), "", errors.New("no role"))
@@ -361,7 +361,7 @@ func TestRunDeliversEveryCompletion(t *testing.T) {
 			if run.IsReported(found) && found.Spec.TTLSecondsAfterFinished != nil {
 				return
 			}
-			if !isReported && slices.Contains(broker.sent(), name+"-completed") {
+			if !isReported && slices.Contains(b.sent(), name+"-completed") {
 				reported := protocol.Reported("bridge", runID, "c", noon)
 				if _, err := source.Handle(ctx, reported); err != nil {
 					t.Fatal(err)
@@ -392,14 +392,14 @@ func TestRunDeliversEveryCompletion(t *testing.T) {
 	if err := jobs.Delete(ctx, "deleted", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	for !slices.Contains(broker.sent(), "deleted-deleted") && ctx.Err() == nil {
+	for !slices.Contains(b.sent(), "deleted-deleted") && ctx.Err() == nil {
 		time.Sleep(time.Millisecond)
 	}
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	sent := slices.DeleteFunc(broker.sent(), func(id string) bool { return strings.Contains(id, "active") })
+	sent := slices.DeleteFunc(b.sent(), func(id string) bool { return strings.Contains(id, "active") })
 	if difference := cmp.Diff([]string{"before-completed", "later-completed", "deleted-deleted"}, sent); difference != "" {
 		t.Errorf("sent (-want +got):\n%s", difference)
 	}
@@ -423,9 +423,9 @@ func TestWhatIsHeldOfAJobIsSmall(t *testing.T) {
 }
 
 func TestActiveRunsAreNamedOnceEach(t *testing.T) {
-	of := func(runID, name string, state state) *batchv1.Job {
-		state.name = name
-		created := job(state)
+	of := func(runID, name string, s state) *batchv1.Job {
+		s.name = name
+		created := job(s)
 		created.Labels[run.EventIDLabel] = runID
 		return created
 	}

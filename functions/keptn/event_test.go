@@ -19,11 +19,11 @@ const listed = `{"data": {"labels": {"build": "17"}, "project": "seed", "service
  "specversion": "1.0", "time": "2026-11-23T23:13:01.446880389Z", "type": "sh.keptn.event.test.triggered"}`
 
 func TestTaskIsReadFromAListedEvent(t *testing.T) {
-	event, err := DecodeEvent([]byte(listed))
+	decoded, err := DecodeEvent([]byte(listed))
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, _, err := ParseTask(event)
+	got, _, err := ParseTask(decoded)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func TestTaskIsReadFromAListedEvent(t *testing.T) {
 	}
 	if difference := cmp.Diff(
 		`{"labels": {"build": "17"}, "project": "seed", "service": "svc", "stage": "production"}`,
-		string(event.Data()),
+		string(decoded.Data()),
 	); difference != "" {
 		t.Errorf("the data's bytes (-want +got):\n%s", difference)
 	}
@@ -161,11 +161,11 @@ func TestParseTaskRefusesWhatCanNotBeAnswered(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			event, err := DecodeEvent([]byte(test.event))
+			decoded, err := DecodeEvent([]byte(test.event))
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, _, err = ParseTask(event)
+			_, _, err = ParseTask(decoded)
 			if err == nil || err.Error() != test.want {
 				t.Errorf("got %v, want %s", err, test.want)
 			}
@@ -196,11 +196,11 @@ func TestParseEventReadsWhatMayBeRunFor(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.eventType, func(t *testing.T) {
-			event, err := DecodeEvent([]byte(`{"specversion":"1.0","id":"1","source":"s","time":"2026-11-24T12:00:00Z","type":"` + test.eventType + `",` + test.data))
+			decoded, err := DecodeEvent([]byte(`{"specversion":"1.0","id":"1","source":"s","time":"2026-11-24T12:00:00Z","type":"` + test.eventType + `",` + test.data))
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := ParseEvent(event)
+			got, err := ParseEvent(decoded)
 			if test.err != "" {
 				if err == nil || !strings.HasPrefix(err.Error(), test.err) {
 					t.Errorf("got %v", err)
@@ -210,7 +210,7 @@ func TestParseEventReadsWhatMayBeRunFor(t *testing.T) {
 			if difference := cmp.Diff(test.want, got); difference != "" || err != nil {
 				t.Errorf("got %v (-want +got):\n%s", err, difference)
 			}
-			if difference := cmp.Diff(event.String(), Unwrap(Observed(event)).String()); difference != "" {
+			if difference := cmp.Diff(decoded.String(), Unwrap(Observed(decoded)).String()); difference != "" {
 				t.Errorf("after its way through the Broker (-want +got):\n%s", difference)
 			}
 		})
@@ -222,9 +222,9 @@ func FuzzDecodeEvent(f *testing.F) {
 	f.Add([]byte(`{"id":"1","source":"s","type":"t","specversion":"1.0","extensions":{},"contenttype":null,"data":{}}`))
 	f.Add([]byte(`{"specversion":""}`))
 	f.Fuzz(func(t *testing.T, content []byte) {
-		event, err := DecodeEvent(content)
-		if err == nil && event.Validate() != nil {
-			t.Fatalf("an invalid event was decoded: %v", event)
+		decoded, err := DecodeEvent(content)
+		if err == nil && decoded.Validate() != nil {
+			t.Fatalf("an invalid event was decoded: %v", decoded)
 		}
 	})
 }

@@ -38,7 +38,7 @@ type dryRun struct {
 }
 
 // show writes the Jobs that an event creates, or why it creates none.
-func (d *dryRun) show(ctx context.Context, input io.Reader, output io.Writer, source source) error {
+func (d *dryRun) show(ctx context.Context, input io.Reader, output io.Writer, s source) error {
 	content, err := contentOf(input, d.event, maxEventBytes)
 	if err != nil {
 		return err
@@ -61,7 +61,7 @@ func (d *dryRun) show(ctx context.Context, input io.Reader, output io.Writer, so
 	}
 	created := &jobs{}
 	runner := &executor.Executor{
-		Files: configFile(source.content), Jobs: created, Cluster: d.cluster(configuration, level), Configuration: configuration,
+		Files: configFile(s.content), Jobs: created, Cluster: d.cluster(configuration, level), Configuration: configuration,
 		Tracer: noop.NewTracerProvider().Tracer(""), Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	}
 	reply, err := runner.Handle(ctx, triggered)

@@ -164,9 +164,9 @@ func (s secrets) Secret(context.Context, string, string) (*corev1.Secret, error)
 	return &corev1.Secret{Data: map[string][]byte{"PASSWORD": []byte(s.password)}}, nil
 }
 
-func newWatcher(world *world, tracers *sdktrace.TracerProvider) *Watcher {
+func newWatcher(w *world, tracers *sdktrace.TracerProvider) *Watcher {
 	return &Watcher{
-		Runs: runs{world}, Pods: pods{world}, Secrets: secrets{world}, MaxLogBytes: 256 << 10, LogTimeout: time.Minute,
+		Runs: runs{w}, Pods: pods{w}, Secrets: secrets{w}, MaxLogBytes: 256 << 10, LogTimeout: time.Minute,
 		Tracer: tracers.Tracer("watcher"),
 		Now:    func() time.Time { return noon }, Log: slog.New(slog.DiscardHandler),
 	}
@@ -366,14 +366,14 @@ func TestTaskThatDoesNotStartIsGivenUp(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			world := &world{jobs: []batchv1.Job{job("one", run.Running)}, pods: map[string][]corev1.Pod{"one": test.pods}, events: refused}
-			w := newWatcher(world, sdktrace.NewTracerProvider())
+			fakes := &world{jobs: []batchv1.Job{job("one", run.Running)}, pods: map[string][]corev1.Pod{"one": test.pods}, events: refused}
+			w := newWatcher(fakes, sdktrace.NewTracerProvider())
 			w.Now = func() time.Time { return noon.Add(5 * time.Minute) }
-			reply, err := w.Handle(t.Context(), protocol.Completed(&world.jobs[0], protocol.JobUnstarted, noon))
+			reply, err := w.Handle(t.Context(), protocol.Completed(&fakes.jobs[0], protocol.JobUnstarted, noon))
 			if err != nil || (reply == nil) != (test.want == "") {
 				t.Fatalf("got %v, %v", reply, err)
 			}
-			if got := world.jobs[0].Annotations[run.FailureAnnotation]; got != test.want {
+			if got := fakes.jobs[0].Annotations[run.FailureAnnotation]; got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 			if reply == nil {
@@ -737,17 +737,17 @@ func TestMessageIsBounded(t *testing.T) {
 		for _, jobs := range []int{1, 100} {
 			for _, attempts := range []int{1, 11} {
 				t.Run(fmt.Sprintf("%s of %d tasks with %d attempts", name, jobs, attempts), func(t *testing.T) {
-					world := &world{pods: map[string][]corev1.Pod{}, logs: map[string]string{"task": strings.Repeat(character, 300<<9)}}
+					w := &world{pods: map[string][]corev1.Pod{}, logs: map[string]string{"task": strings.Repeat(character, 300<<9)}}
 					for index := range jobs {
 						created := job(fmt.Sprintf("task-%03d", index), run.Failed)
 						created.Annotations[run.PlanAnnotation] = "[]"
 						created.Labels[run.ActionIndexLabel] = strconv.Itoa(index)
-						world.jobs = append(world.jobs, created)
+						w.jobs = append(w.jobs, created)
 						for range attempts {
-							world.pods[created.Name] = append(world.pods[created.Name], pod(said(strings.Repeat("<", 4000), 1)))
+							w.pods[created.Name] = append(w.pods[created.Name], pod(said(strings.Repeat("<", 4000), 1)))
 						}
 					}
-					reply, err := newWatcher(world, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&world.jobs[0], protocol.JobFinished, noon))
+					reply, err := newWatcher(w, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&w.jobs[0], protocol.JobFinished, noon))
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -772,14 +772,14 @@ func (h hanging) Log(ctx context.Context, _ *corev1.Pod, _ string, to io.Writer)
 // The Trigger waits 85 seconds for a reply.
 func TestLogsShareOneDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		world := &world{jobs: []batchv1.Job{job("one", run.Failed)}, pods: map[string][]corev1.Pod{}}
+		fakes := &world{jobs: []batchv1.Job{job("one", run.Failed)}, pods: map[string][]corev1.Pod{}}
 		for range 9 {
-			world.pods["one"] = append(world.pods["one"], pod(exited("task", 1)))
+			fakes.pods["one"] = append(fakes.pods["one"], pod(exited("task", 1)))
 		}
-		w := newWatcher(world, sdktrace.NewTracerProvider())
-		w.Pods, w.LogTimeout, w.Now = hanging{pods{world}}, 30*time.Second, time.Now
+		w := newWatcher(fakes, sdktrace.NewTracerProvider())
+		w.Pods, w.LogTimeout, w.Now = hanging{pods{fakes}}, 30*time.Second, time.Now
 		began := time.Now()
-		reply, err := w.Handle(t.Context(), protocol.Completed(&world.jobs[0], protocol.JobFinished, noon))
+		reply, err := w.Handle(t.Context(), protocol.Completed(&fakes.jobs[0], protocol.JobFinished, noon))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -847,12 +847,12 @@ func TestActionsOfARunAreToldTogether(t *testing.T) {
 					pods[job.Name] = []corev1.Pod{pod(exited("task", 0))}
 				}
 			}
-			world := &world{jobs: test.jobs, pods: pods}
-			reply, err := newWatcher(world, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&test.jobs[0], protocol.JobFinished, noon))
+			w := &world{jobs: test.jobs, pods: pods}
+			reply, err := newWatcher(w, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&test.jobs[0], protocol.JobFinished, noon))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if difference := cmp.Diff(test.resumed, world.resumed); difference != "" {
+			if difference := cmp.Diff(test.resumed, w.resumed); difference != "" {
 				t.Errorf("resumed (-want +got):\n%s", difference)
 			}
 			if reply == nil {

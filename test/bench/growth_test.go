@@ -57,7 +57,7 @@ func BenchmarkGrowth(b *testing.B) {
 		// step is the smallest of four sizes, which double.
 		step int
 		load func(size int) load
-		done func(world *world, output string) bool
+		done func(w *world, output string) bool
 	}{
 		{"open events", "bridge", 1250, func(size int) load { return load{Namespaces: 1, OpenEvents: size} }, gaveAll},
 		{"finished Jobs", "jobsource", 2500, func(size int) load { return load{Namespaces: 1, FinishedJobs: size} }, said("watching Jobs")},

@@ -57,7 +57,7 @@ func TestMemoryIsEnough(t *testing.T) {
 	tests := []struct {
 		name, program, manifest string
 		load                    load
-		done                    func(world *world, output string) bool
+		done                    func(w *world, output string) bool
 	}{
 		{
 			name: "10,000 open events of 6 KB", program: "bridge", manifest: "600-bridge.yaml",

@@ -133,10 +133,10 @@ func startMonth(ctx context.Context, t *testing.T, keys string) *month {
 	if err != nil {
 		t.Fatal(err)
 	}
-	month := &month{ctx: ctx, sequences: map[string]*sequenceOfOne{}}
+	m := &month{ctx: ctx, sequences: map[string]*sequenceOfOne{}}
 	network := embedded.NewNetwork()
-	network.Handle("keptn", month.keptn())
-	network.Handle("broker", http.HandlerFunc(month.broker))
+	network.Handle("keptn", m.keptn())
+	network.Handle("broker", http.HandlerFunc(m.broker))
 	environment := embedded.Environment{
 		Manifests: manifests, Transport: network, KeptnTransport: network, Kubernetes: cluster.Client(nil), Telemetry: signals, KeysDirectory: keys,
 		Jitter: func(time.Duration) time.Duration { return 0 },
@@ -145,16 +145,16 @@ func startMonth(ctx context.Context, t *testing.T, keys string) *month {
 			"KEPTN_SUBSCRIPTIONS": monthType,
 		},
 	}
-	month.executor, month.watcher = partyOf(environment, signature.Executor), partyOf(environment, signature.Watcher)
+	m.executor, m.watcher = partyOf(environment, signature.Executor), partyOf(environment, signature.Watcher)
 	program, err := embedded.Bridge(ctx, environment)
 	if err != nil {
 		t.Fatal(err)
 	}
-	month.bridge = program.Handlers["/keptn"]
+	m.bridge = program.Handlers["/keptn"]
 	for _, loop := range program.Loops {
 		go func() { _ = loop(ctx) }()
 	}
-	return month
+	return m
 }
 
 const monthType = "sh.keptn.event.deployment.triggered"

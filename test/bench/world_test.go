@@ -87,13 +87,13 @@ func serve(program, server string) error {
 	if err != nil {
 		return err
 	}
-	var load load
-	if err := json.Unmarshal([]byte(os.Getenv(loadVariable)), &load); err != nil {
+	var l load
+	if err := json.Unmarshal([]byte(os.Getenv(loadVariable)), &l); err != nil {
 		return err
 	}
 	var namespaces []string
-	for index := range load.Namespaces {
-		namespaces = append(namespaces, namespaceOf(index, load))
+	for index := range l.Namespaces {
+		namespaces = append(namespaces, namespaceOf(index, l))
 	}
 	ctx := context.Background()
 	environment := embedded.Environment{
@@ -120,9 +120,9 @@ func serve(program, server string) error {
 	case "jobsource":
 		wired, err = embedded.Jobsource(environment)
 	case "watcher":
-		return report(ctx, environment, load)
+		return report(ctx, environment, l)
 	case "executor":
-		return execute(ctx, environment, load, server)
+		return execute(ctx, environment, l, server)
 	}
 	if err != nil {
 		return err
@@ -135,20 +135,20 @@ func serve(program, server string) error {
 }
 
 // report has the watcher answer the completions of many runs at once.
-func report(ctx context.Context, environment embedded.Environment, load load) error {
+func report(ctx context.Context, environment embedded.Environment, l load) error {
 	environment.Variables["LOG_TIMEOUT"] = time.Minute.String()
 	wired, err := embedded.Watcher(environment)
 	if err != nil {
 		return err
 	}
 	jobsource := partyOf(environment, signature.Jobsource)
-	return atOnce(ctx, load.ReportedRuns, func(index int) error {
-		completed, err := jobsource.Sign(protocol.Completed(newJob(index, 0, load), protocol.JobFinished, time.Now()))
+	return atOnce(ctx, l.ReportedRuns, func(index int) error {
+		completed, err := jobsource.Sign(protocol.Completed(newJob(index, 0, l), protocol.JobFinished, time.Now()))
 		if err != nil {
 			return err
 		}
 		reply, err := wired.Handlers["/"](ctx, completed)
-		if err == nil && (reply == nil || len(reply.Data()) < min(load.TasksOfARun*load.Attempts*min(load.LogBytes, logLimit), runLimit)) {
+		if err == nil && (reply == nil || len(reply.Data()) < min(l.TasksOfARun*l.Attempts*min(l.LogBytes, logLimit), runLimit)) {
 			err = fmt.Errorf("run %d was answered with too little", index)
 		}
 		return err
@@ -180,7 +180,7 @@ func atOnce(ctx context.Context, number int, do func(index int) error) error {
 const maxEventBytes = 4 << 20
 
 // execute sends many large events to the executor at once.
-func execute(ctx context.Context, environment embedded.Environment, load load, server string) error {
+func execute(ctx context.Context, environment embedded.Environment, l load, server string) error {
 	environment.TokenFile = filepath.Join(environment.KeysDirectory, "token")
 	if err := os.WriteFile(environment.TokenFile, []byte("token"), 0o600); err != nil {
 		return err
@@ -214,7 +214,7 @@ func execute(ctx context.Context, environment embedded.Environment, load load, s
 	if err != nil {
 		return err
 	}
-	return atOnce(ctx, load.LargeEvents, func(int) error { return post(ctx, receiver.URL, request.Header, body) })
+	return atOnce(ctx, l.LargeEvents, func(int) error { return post(ctx, receiver.URL, request.Header, body) })
 }
 
 // post sends an event, and again while the executor lacks memory. It expects a finished event with a mistake.
@@ -251,8 +251,8 @@ const (
 )
 
 // namespaceOf is the namespace of one of the Jobs.
-func namespaceOf(index int, load load) string {
-	return "job-executor-jobs-" + strconv.Itoa(index%load.Namespaces)
+func namespaceOf(index int, l load) string {
+	return "job-executor-jobs-" + strconv.Itoa(index%l.Namespaces)
 }
 
 var task = keptn.Task{
@@ -263,7 +263,7 @@ var task = keptn.Task{
 func runID(index int) string { return fmt.Sprintf("00000000-0000-0000-0000-%012d", index) }
 
 // newJob returns the finished Job of a task, as large as a real one.
-func newJob(index, taskIndex int, load load) *batchv1.Job {
+func newJob(index, taskIndex int, l load) *batchv1.Job {
 	of := task
 	of.TriggeredID = runID(index)
 	answers, err := json.Marshal(of)
@@ -283,7 +283,7 @@ func newJob(index, taskIndex int, load load) *batchv1.Job {
 	return &batchv1.Job{
 		TypeMeta: metav1.TypeMeta{APIVersion: "batch/v1", Kind: "Job"},
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: namespaceOf(index, load), Name: name, UID: types.UID(name), ResourceVersion: "1", CreationTimestamp: ended, Labels: labels,
+			Namespace: namespaceOf(index, l), Name: name, UID: types.UID(name), ResourceVersion: "1", CreationTimestamp: ended, Labels: labels,
 			Annotations: map[string]string{
 				run.TaskAnnotation: string(answers), run.TTLAnnotation: "21600", run.ReportedAnnotation: ended.Format(time.RFC3339),
 			},
@@ -317,85 +317,85 @@ type world struct {
 	asked atomic.Int64
 }
 
-func newWorld(keys string, load load) *world {
-	world := &world{ServeMux: http.NewServeMux(), load: load}
+func newWorld(keys string, l load) *world {
+	w := &world{ServeMux: http.NewServeMux(), load: l}
 	read := func(name string) []byte {
 		content, _ := os.ReadFile(filepath.Join(keys, name+signature.Suffix)) // a missing one is empty
 		return content
 	}
-	world.HandleFunc("POST /broker", func(writer http.ResponseWriter, request *http.Request) {
-		if _, known := world.given.LoadOrStore(request.Header.Get("Ce-Id"), true); !known {
-			world.count.Add(1)
+	w.HandleFunc("POST /broker", func(writer http.ResponseWriter, request *http.Request) {
+		if _, known := w.given.LoadOrStore(request.Header.Get("Ce-Id"), true); !known {
+			w.count.Add(1)
 		}
 		_, _ = io.Copy(io.Discard, request.Body)
 		writer.WriteHeader(http.StatusAccepted)
 	})
-	world.HandleFunc("POST "+files.GrantPath, func(writer http.ResponseWriter, _ *http.Request) { _, _ = writer.Write([]byte("grant")) })
-	world.HandleFunc("GET "+files.ResourcePath, func(writer http.ResponseWriter, _ *http.Request) {
+	w.HandleFunc("POST "+files.GrantPath, func(writer http.ResponseWriter, _ *http.Request) { _, _ = writer.Write([]byte("grant")) })
+	w.HandleFunc("GET "+files.ResourcePath, func(writer http.ResponseWriter, _ *http.Request) {
 		const config = "apiVersion: v2\nactions: [{event: deployment, image: i, env: [{name: ALL, valueFrom: event, as: yaml, value: $.data}]}]\n"
 		_, _ = writer.Write([]byte(config))
 	})
-	world.HandleFunc("GET /apis/batch/v1/namespaces/{namespace}/jobs", world.jobs)
-	world.HandleFunc("GET /api/v1/namespaces/{namespace}/pods", func(writer http.ResponseWriter, request *http.Request) {
+	w.HandleFunc("GET /apis/batch/v1/namespaces/{namespace}/jobs", w.jobs)
+	w.HandleFunc("GET /api/v1/namespaces/{namespace}/pods", func(writer http.ResponseWriter, request *http.Request) {
 		_, job, _ := strings.Cut(request.URL.Query().Get("labelSelector"), "=")
 		answer(writer, corev1.PodList{
-			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}, Items: newPods(request.PathValue("namespace"), job, load.Attempts),
+			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}, Items: newPods(request.PathValue("namespace"), job, l.Attempts),
 		})
 	})
-	world.HandleFunc("GET /api/v1/namespaces/{namespace}/pods/{pod}/log", func(writer http.ResponseWriter, _ *http.Request) {
+	w.HandleFunc("GET /api/v1/namespaces/{namespace}/pods/{pod}/log", func(writer http.ResponseWriter, _ *http.Request) {
 		line := []byte(strings.Repeat("x", 99) + "\n")
-		for range load.LogBytes / len(line) {
+		for range l.LogBytes / len(line) {
 			if _, err := writer.Write(line); err != nil {
 				return
 			}
 		}
 	})
-	world.HandleFunc("GET /api/v1/namespaces/{namespace}/serviceaccounts/{name}", func(writer http.ResponseWriter, _ *http.Request) {
+	w.HandleFunc("GET /api/v1/namespaces/{namespace}/serviceaccounts/{name}", func(writer http.ResponseWriter, _ *http.Request) {
 		answer(writer, corev1.ServiceAccount{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"}})
 	})
-	world.HandleFunc("POST /api/v1/namespaces/{namespace}/pods", func(writer http.ResponseWriter, _ *http.Request) {
+	w.HandleFunc("POST /api/v1/namespaces/{namespace}/pods", func(writer http.ResponseWriter, _ *http.Request) {
 		writer.WriteHeader(http.StatusCreated)
 		answer(writer, corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}})
 	})
-	world.HandleFunc("GET /api/v1/namespaces/{namespace}/events", func(writer http.ResponseWriter, _ *http.Request) {
+	w.HandleFunc("GET /api/v1/namespaces/{namespace}/events", func(writer http.ResponseWriter, _ *http.Request) {
 		answer(writer, corev1.EventList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "EventList"}})
 	})
-	world.HandleFunc("GET /api/v1/namespaces/job-executor/secrets/{name}", func(writer http.ResponseWriter, request *http.Request) {
+	w.HandleFunc("GET /api/v1/namespaces/job-executor/secrets/{name}", func(writer http.ResponseWriter, request *http.Request) {
 		answer(writer, corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, Data: map[string][]byte{
 			"key": bytes.Repeat([]byte("k"), 32), signature.PrivateField: read(request.PathValue("name")),
 		}})
 	})
-	world.HandleFunc("GET /api/v1/namespaces/job-executor/configmaps/"+signature.PublicKeys, func(writer http.ResponseWriter, _ *http.Request) {
+	w.HandleFunc("GET /api/v1/namespaces/job-executor/configmaps/"+signature.PublicKeys, func(writer http.ResponseWriter, _ *http.Request) {
 		public := map[string]string{}
 		for _, name := range signature.Names() {
 			public[string(name)+signature.Suffix] = string(read(string(name)))
 		}
 		answer(writer, corev1.ConfigMap{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"}, Data: public})
 	})
-	world.HandleFunc("POST /api/controlPlane/v1/uniform/registration", func(writer http.ResponseWriter, _ *http.Request) {
+	w.HandleFunc("POST /api/controlPlane/v1/uniform/registration", func(writer http.ResponseWriter, _ *http.Request) {
 		writer.WriteHeader(http.StatusCreated)
 		_, _ = writer.Write([]byte(`{"id":"integration"}`))
 	})
-	world.HandleFunc("PUT /api/controlPlane/v1/uniform/registration/{id}/ping", func(writer http.ResponseWriter, _ *http.Request) {
+	w.HandleFunc("PUT /api/controlPlane/v1/uniform/registration/{id}/ping", func(writer http.ResponseWriter, _ *http.Request) {
 		_, _ = writer.Write([]byte(`{"id":"integration","name":"job-executor","subscriptions":[{"id":"1","event":"sh.keptn.event.deployment.triggered"}]}`))
 	})
-	world.HandleFunc("GET /api/controlPlane/v1/event/triggered/{type}", world.open)
-	world.HandleFunc("GET /api/controlPlane/v1/sequence-execution", func(writer http.ResponseWriter, request *http.Request) {
+	w.HandleFunc("GET /api/controlPlane/v1/event/triggered/{type}", w.open)
+	w.HandleFunc("GET /api/controlPlane/v1/sequence-execution", func(writer http.ResponseWriter, request *http.Request) {
 		_, _ = fmt.Fprintf(writer, `{"sequenceExecutions":[{"_id":"1","status":{"state":"started","stateBeforePause":"","previousTasks":[],
 			"currentTask":{"name":"deployment","triggeredID":%q,"events":[]}},"scope":{"project":"project","keptnContext":%q}}],"totalCount":1}`,
 			request.URL.Query().Get("keptnContext"), request.URL.Query().Get("keptnContext"))
 	})
-	world.HandleFunc("GET /api/controlPlane/v1/sequence/project", func(writer http.ResponseWriter, request *http.Request) {
+	w.HandleFunc("GET /api/controlPlane/v1/sequence/project", func(writer http.ResponseWriter, request *http.Request) {
 		_, _ = fmt.Fprintf(
 			writer,
 			`{"states":[{"name":"delivery","project":"project","shkeptncontext":%q,"state":"started","stages":[]}],"totalCount":1}`,
 			request.URL.Query().Get("keptnContext"),
 		)
 	})
-	world.HandleFunc("/", func(writer http.ResponseWriter, request *http.Request) {
+	w.HandleFunc("/", func(writer http.ResponseWriter, request *http.Request) {
 		http.Error(writer, request.Method+" "+request.URL.String()+" is not made up", http.StatusNotImplemented)
 	})
-	return world
+	return w
 }
 
 func answer(writer http.ResponseWriter, body any) {
@@ -515,8 +515,8 @@ func (o *output) String() string {
 }
 
 // gaveAll reports whether the Broker has received all open events. They were listed several times.
-func gaveAll(world *world, _ string) bool {
-	return world.count.Load() == int64(world.load.OpenEvents) && world.asked.Load() > 3
+func gaveAll(w *world, _ string) bool {
+	return w.count.Load() == int64(w.load.OpenEvents) && w.asked.Load() > 3
 }
 
 // said reports whether a function has printed something.
@@ -547,30 +547,30 @@ func installKeys(tb testing.TB) string {
 func underLoad(
 	tb testing.TB,
 	keys, program, goLimit string,
-	load load,
-	done func(world *world, output string) bool,
+	l load,
+	done func(w *world, output string) bool,
 	look func(process *os.Process),
 ) *os.ProcessState {
 	tb.Helper()
-	world := newWorld(keys, load)
+	world := newWorld(keys, l)
 	server := httptest.NewServer(world)
 	defer server.CloseClientConnections()
 	ctx, cancel := context.WithTimeout(tb.Context(), 10*time.Minute)
 	defer cancel()
-	encoded, err := json.Marshal(load)
+	encoded, err := json.Marshal(l)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	started := exec.CommandContext(ctx, os.Args[0])
 	started.Env = append(os.Environ(), programVariable+"="+program, serverVariable+"="+server.URL, keysVariable+"="+keys,
 		loadVariable+"="+string(encoded), "GOMEMLIMIT="+goLimit, "GOMAXPROCS=1")
-	output := &output{}
+	printed := &output{}
 	tb.Cleanup(func() {
 		if tb.Failed() {
-			tb.Logf("%s: %s", program, output)
+			tb.Logf("%s: %s", program, printed)
 		}
 	})
-	started.Stdout, started.Stderr = output, output
+	started.Stdout, started.Stderr = printed, printed
 	if err := started.Start(); err != nil {
 		tb.Fatal(err)
 	}
@@ -579,10 +579,10 @@ func underLoad(
 		_ = started.Wait() // it was killed
 	}
 	defer end() // also if the load fails early; the second call has no effect
-	for !done(world, output.String()) {
+	for !done(world, printed.String()) {
 		time.Sleep(10 * time.Millisecond)
 		if ctx.Err() != nil {
-			tb.Fatalf("it does not end; the Broker has %d events, which were listed %d times:\n%s", world.count.Load(), world.asked.Load(), output)
+			tb.Fatalf("it does not end; the Broker has %d events, which were listed %d times:\n%s", world.count.Load(), world.asked.Load(), printed)
 		}
 		look(started.Process)
 	}

@@ -151,14 +151,14 @@ func (c *cluster) remaining() time.Duration {
 	return remaining
 }
 
-func (c *cluster) isMade(artifact artifact) bool {
-	for _, file := range artifact.files {
+func (c *cluster) isMade(a artifact) bool {
+	for _, file := range a.files {
 		if _, err := os.Stat(file); err != nil {
 			return false
 		}
 	}
-	content, err := os.ReadFile(c.stamp(artifact.name))
-	return err == nil && string(content) == artifact.fullKey()
+	content, err := os.ReadFile(c.stamp(a.name))
+	return err == nil && string(content) == a.fullKey()
 }
 
 func (a artifact) fullKey() string { return a.key + " " + runtime.Version() }

@@ -36,11 +36,11 @@ func TestOnlyTheProcessThatWasStartedIsOurs(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			process := process{name: "test", file: filepath.Join(t.TempDir(), "test")}
-			if err := os.WriteFile(process.file, []byte(test.file), 0o600); err != nil {
+			p := process{name: "test", file: filepath.Join(t.TempDir(), "test")}
+			if err := os.WriteFile(p.file, []byte(test.file), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, running := process.pid(); running != test.want {
+			if _, running := p.pid(); running != test.want {
 				t.Errorf("running: %v", running)
 			}
 		})

@@ -56,24 +56,24 @@ type container struct {
 
 // step is a change of a Job and the resulting view.
 type step struct {
-	do   func(ctx context.Context, store *store.Jobs, job *batchv1.Job) error
+	do   func(ctx context.Context, stored *store.Jobs, job *batchv1.Job) error
 	want job
 }
 
 // gone is the view of a deleted Job without pods.
 var gone = job{}
 
-func suspend(ctx context.Context, store *store.Jobs, job *batchv1.Job) error {
-	_, err := store.Client.Jobs(job.Namespace).Patch(ctx, job.Name, types.MergePatchType, []byte(`{"spec":{"suspend":true}}`), metav1.PatchOptions{})
+func suspend(ctx context.Context, stored *store.Jobs, job *batchv1.Job) error {
+	_, err := stored.Client.Jobs(job.Namespace).Patch(ctx, job.Name, types.MergePatchType, []byte(`{"spec":{"suspend":true}}`), metav1.PatchOptions{})
 	return err
 }
 
-func resume(ctx context.Context, store *store.Jobs, job *batchv1.Job) error {
-	return store.Resume(ctx, job)
+func resume(ctx context.Context, stored *store.Jobs, job *batchv1.Job) error {
+	return stored.Resume(ctx, job)
 }
 
-func remove(ctx context.Context, store *store.Jobs, job *batchv1.Job) error {
-	return store.Delete(ctx, job)
+func remove(ctx context.Context, stored *store.Jobs, job *batchv1.Job) error {
+	return stored.Delete(ctx, job)
 }
 
 // podsOf lists the pods of a Job.
@@ -143,8 +143,8 @@ const (
 	MissingNode    = "conformance.missing/node"
 )
 
-func expire(ctx context.Context, store *store.Jobs, job *batchv1.Job) error {
-	_, err := store.Client.Jobs(job.Namespace).Patch(ctx, job.Name, types.MergePatchType, []byte(`{"spec":{"ttlSecondsAfterFinished":1}}`), metav1.PatchOptions{})
+func expire(ctx context.Context, stored *store.Jobs, job *batchv1.Job) error {
+	_, err := stored.Client.Jobs(job.Namespace).Patch(ctx, job.Name, types.MergePatchType, []byte(`{"spec":{"ttlSecondsAfterFinished":1}}`), metav1.PatchOptions{})
 	return err
 }
 
@@ -354,8 +354,8 @@ func TestJobs(t *testing.T, client kubernetes.Interface, namespace string) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			store := &store.Jobs{Client: clientset.Of(client), Namespaces: []string{namespace}}
-			if _, err := store.Create(t.Context(), test.job); err != nil {
+			stored := &store.Jobs{Client: clientset.Of(client), Namespaces: []string{namespace}}
+			if _, err := stored.Create(t.Context(), test.job); err != nil {
 				t.Fatal(err)
 			}
 			for index, step := range test.steps {
@@ -364,7 +364,7 @@ func TestJobs(t *testing.T, client kubernetes.Interface, namespace string) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if err := step.do(t.Context(), store, current); err != nil {
+					if err := step.do(t.Context(), stored, current); err != nil {
 						t.Fatal(err)
 					}
 				}

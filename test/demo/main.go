@@ -51,15 +51,15 @@ type options struct {
 }
 
 func main() {
-	var options options
-	options.AddTo(flag.CommandLine)
-	flag.Var(&options.settings, "setting", "a setting of the installation, as ALLOWED_IMAGES=docker.io/*; may be repeated")
-	flag.BoolVar(&options.verbose, "verbose", false, "show what the functions log, too")
+	var o options
+	o.AddTo(flag.CommandLine)
+	flag.Var(&o.settings, "setting", "a setting of the installation, as ALLOWED_IMAGES=docker.io/*; may be repeated")
+	flag.BoolVar(&o.verbose, "verbose", false, "show what the functions log, too")
 	scene.Parse()
-	console.Main("demo", func(ctx context.Context) error { return show(ctx, options) })
+	console.Main("demo", func(ctx context.Context) error { return show(ctx, o) })
 }
 
-func show(ctx context.Context, options options) error {
+func show(ctx context.Context, o options) error {
 	terminal := console.NewTerminal(os.Stdout)
 	directory, err := os.MkdirTemp("", "job-executor-demo-")
 	if err != nil {
@@ -71,12 +71,12 @@ func show(ctx context.Context, options options) error {
 		return err
 	}
 	defer closeShop()
-	played, err := scene.New(options.Options, shop)
+	played, err := scene.New(o.Options, shop)
 	if err != nil {
 		return err
 	}
 	handler := slog.DiscardHandler
-	if options.verbose {
+	if o.verbose {
 		handler = slog.NewTextHandler(os.Stderr, nil)
 	}
 	programs := map[string]embedded.Program{}
@@ -85,14 +85,14 @@ func show(ctx context.Context, options options) error {
 			return loadtest.Run(ctx, slices.Concat(container.Command, container.Arguments), container.Output)
 		}
 	}
-	settings, err := scene.Pairs(options.settings)
+	settings, err := scene.Pairs(o.settings)
 	if err != nil {
 		return fmt.Errorf("--setting: %w", err)
 	}
 	if err := checkSettings(settings); err != nil {
 		return fmt.Errorf("--setting: %w", err)
 	}
-	objects, err := options.Objects()
+	objects, err := o.Objects()
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func show(ctx context.Context, options options) error {
 		return err
 	}
 	terminal.Heading("The sequence: each event as the Broker delivers it")
-	ctx, cancel := context.WithTimeoutCause(ctx, options.Timeout, fmt.Errorf("the sequence did not end within %s", options.Timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, fmt.Errorf("the sequence did not end within %s", o.Timeout))
 	defer cancel()
 	terminal.Begin()
 	keptnContext, err := keptn.Trigger(ctx, played.Project, played.Stage, played.Sequence, played.Service, played.Data)

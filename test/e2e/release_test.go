@@ -120,8 +120,8 @@ func has(t *testing.T, installed *system.Installation, version string) {
 func runsOn(t *testing.T, directory string, platforms []string) {
 	t.Helper()
 	for _, platform := range platforms {
-		system, processor, _ := strings.Cut(platform, "/")
-		programs, err := filepath.Glob(filepath.Join(directory, "job-executor-"+system+"-"+processor+"*"))
+		goos, processor, _ := strings.Cut(platform, "/")
+		programs, err := filepath.Glob(filepath.Join(directory, "job-executor-"+goos+"-"+processor+"*"))
 		must(t, err)
 		compare(t, "programs for "+platform, 1, len(programs))
 		program, err := buildinfo.ReadFile(programs[0])

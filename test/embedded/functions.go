@@ -106,8 +106,8 @@ func podToken(namespace, account, pod string) string {
 
 // ReviewTokens makes a cluster accept the executor's token, which it writes to a file, and those of existing
 // pods.
-func ReviewTokens(cluster *Kubernetes, tokenFile string) error {
-	cluster.React("create", "tokenreviews", func(action clienttesting.Action) (bool, runtime.Object, error) {
+func ReviewTokens(k *Kubernetes, tokenFile string) error {
+	k.React("create", "tokenreviews", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		review := action.(clienttesting.CreateAction).GetObject().(*authenticationv1.TokenReview).DeepCopy()
 		review.Status.Audiences = review.Spec.Audiences
 		if review.Spec.Token == executorToken {
@@ -118,7 +118,7 @@ func ReviewTokens(cluster *Kubernetes, tokenFile string) error {
 		if len(parts) != len(strings.Split(podToken("", "", ""), "/")) || review.Spec.Token != podToken(parts[1], parts[2], parts[3]) {
 			return true, review, nil
 		}
-		if _, err := cluster.tracker.Get(podsResource, parts[1], parts[3]); err == nil {
+		if _, err := k.tracker.Get(podsResource, parts[1], parts[3]); err == nil {
 			review.Status.Authenticated, review.Status.User.Username = true, "system:serviceaccount:"+parts[1]+":"+parts[2]
 			review.Status.User.Extra = map[string]authenticationv1.ExtraValue{"authentication.kubernetes.io/pod-name": {parts[3]}}
 		}
@@ -139,8 +139,8 @@ func signingSecrets() (names []string) {
 
 // InstallKeys creates the keys of all functions like the first bridge, and writes them to files like the
 // kubelet.
-func InstallKeys(ctx context.Context, cluster *Kubernetes, directory string) error {
-	client := cluster.Client(nil)
+func InstallKeys(ctx context.Context, k *Kubernetes, directory string) error {
+	client := k.Client(nil)
 	if _, err := signature.Make(ctx, clientset.Of(client), systemNamespace); err != nil {
 		return err
 	}

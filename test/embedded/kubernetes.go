@@ -504,8 +504,8 @@ type jobs struct {
 	namespace string
 }
 
-func result[Object any](ctx context.Context, client *client, operation string, do func() (Object, error)) (object Object, err error) {
-	err = client.call(ctx, operation, func() (err error) {
+func result[Object any](ctx context.Context, c *client, operation string, do func() (Object, error)) (object Object, err error) {
+	err = c.call(ctx, operation, func() (err error) {
 		object, err = do()
 		return err
 	})

@@ -145,7 +145,7 @@ func (s service) run(keptn sdk.IKeptn, triggered sdk.KeptnEvent) (finished keptn
 }
 
 // job returns the Job of a task, with the name and labels of the original.
-func (s service) job(triggered sdk.KeptnEvent, index int, task task) *batchv1.Job {
+func (s service) job(triggered sdk.KeptnEvent, index int, configured task) *batchv1.Job {
 	const shortID = 24
 	jobName := fmt.Sprintf("%s-job-%s-%03d-%03d", name, triggered.ID[:shortID], 0, index+1)
 	return &batchv1.Job{
@@ -156,7 +156,7 @@ func (s service) job(triggered sdk.KeptnEvent, index int, task task) *batchv1.Jo
 			BackoffLimit: new(int32(0)), Suspend: &s.suspend, TTLSecondsAfterFinished: new(int32(21600)),
 			Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
 				RestartPolicy: corev1.RestartPolicyNever,
-				Containers:    []corev1.Container{{Name: jobName, Image: task.Image, Command: task.Cmd, Args: task.Args}},
+				Containers:    []corev1.Container{{Name: jobName, Image: configured.Image, Command: configured.Cmd, Args: configured.Args}},
 			}},
 		},
 	}

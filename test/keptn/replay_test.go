@@ -319,7 +319,7 @@ func restored(content []byte) []byte {
 
 // replay sends the clients' requests, and compares every answer and every message of the stream, except for ids
 // and times. Where the recording waited, it waits for the recorded answer.
-func replay(t *testing.T, server *keptn.Server, recorded recording, scenario scenario) {
+func replay(t *testing.T, server *keptn.Server, recorded recording, s scenario) {
 	t.Helper()
 	connection, err := nats.Connect(server.NATSURL)
 	if err != nil {
@@ -341,10 +341,10 @@ func replay(t *testing.T, server *keptn.Server, recorded recording, scenario sce
 	ids := translation{}
 	var expected []string
 	for index, step := range recorded.Timeline {
-		if before := scenario.before[step.T]; before != nil {
+		if before := s.before[step.T]; before != nil {
 			before(t, server)
 		}
-		if step.Kind == "nats" && scenario.publishes && !isKeptns(step) {
+		if step.Kind == "nats" && s.publishes && !isKeptns(step) {
 			expected = append(expected, string(step.Data))
 			publish(t, connection, ids, step)
 			continue
@@ -433,9 +433,9 @@ func afterDispatch(timeline []step) []step {
 		if timeline[index].Kind != "nats" || json.Unmarshal(timeline[index].Data, &published) != nil || !strings.HasSuffix(published.Type, ".triggered") {
 			continue
 		}
-		first := slices.IndexFunc(timeline[:index], func(step step) bool {
-			return step.Method == http.MethodPost && bytes.Contains(step.RequestBody, []byte(published.ID)) ||
-				step.Kind == "nats" && !isKeptns(step) && bytes.Contains(step.Data, []byte(published.ID))
+		first := slices.IndexFunc(timeline[:index], func(s step) bool {
+			return s.Method == http.MethodPost && bytes.Contains(s.RequestBody, []byte(published.ID)) ||
+				s.Kind == "nats" && !isKeptns(s) && bytes.Contains(s.Data, []byte(published.ID))
 		})
 		if first >= 0 {
 			dispatch := timeline[index]
@@ -479,17 +479,17 @@ func eventually(t *testing.T, what string, difference func() string) {
 }
 
 // isKeptns reports whether Keptn published a message, or its API did for a client.
-func isKeptns(step step) bool {
+func isKeptns(s step) bool {
 	var published struct{ Source string }
-	return json.Unmarshal(step.Data, &published) == nil && (published.Source == "shipyard-controller" || published.Source == "fixture")
+	return json.Unmarshal(s.Data, &published) == nil && (published.Source == "shipyard-controller" || published.Source == "fixture")
 }
 
 // publish publishes a message like the recorded client. If the recorded message was acknowledged, this one must be,
 // too.
-func publish(t *testing.T, connection *nats.Conn, ids translation, step step) {
+func publish(t *testing.T, connection *nats.Conn, ids translation, s step) {
 	t.Helper()
-	message := &nats.Msg{Subject: step.Subject, Header: nats.Header(step.Headers), Data: []byte(ids.translate(sent(step.Data)))}
-	if step.Reply == "" {
+	message := &nats.Msg{Subject: s.Subject, Header: nats.Header(s.Headers), Data: []byte(ids.translate(sent(s.Data)))}
+	if s.Reply == "" {
 		if err := connection.PublishMsg(message); err != nil {
 			t.Fatal(err)
 		}
@@ -501,7 +501,7 @@ func publish(t *testing.T, connection *nats.Conn, ids translation, step step) {
 	}
 	var acknowledged struct{ Stream string }
 	if err := json.Unmarshal(answer.Data, &acknowledged); err != nil || acknowledged.Stream != "keptn" {
-		t.Errorf("t=%v: %s: acknowledged with %s", step.T, step.Subject, answer.Data)
+		t.Errorf("t=%v: %s: acknowledged with %s", s.T, s.Subject, answer.Data)
 	}
 }
 

@@ -487,7 +487,7 @@ func (w *world) misreads(trigger string, received event.Event) bool {
 
 // laterBroker is a Broker like Kafka's or RabbitMQ's: it answers before it delivers, and so may lose events. It
 // delivers in any order, some events twice, and a few minutes late.
-func (w *world) laterBroker(broker *embedded.Broker, process *process) http.Handler {
+func (w *world) laterBroker(broker *embedded.Broker, p *process) http.Handler {
 	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		body, err := io.ReadAll(request.Body)
 		if err != nil {
@@ -505,11 +505,11 @@ func (w *world) laterBroker(broker *embedded.Broker, process *process) http.Hand
 			if w.faulty() && random.Float64() < 0.01 { //nolint:mnd // a few
 				pause = between(random, time.Second, 5*time.Minute)
 			}
-			copied := request.Clone(process.ctx) //nolint:contextcheck // it outlives the request
+			copied := request.Clone(p.ctx) //nolint:contextcheck // it outlives the request
 			copied.Body = io.NopCloser(bytes.NewReader(body))
 			go func() {
 				time.Sleep(pause)
-				if !process.dead() {
+				if !p.dead() {
 					broker.ServeHTTP(&recorder{header: http.Header{}}, copied)
 				}
 			}()

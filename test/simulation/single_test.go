@@ -27,7 +27,7 @@ type plannedFault struct {
 	name string
 	harshness
 	// begin starts the fault, and end stops it.
-	begin, end func(world *world)
+	begin, end func(w *world)
 	lasts      time.Duration
 
 	// Faults of the next matching event.
@@ -42,9 +42,9 @@ type plannedFault struct {
 }
 
 // deliveries returns how many times the Broker delivers an event.
-func (p *plannedFault) deliveries(world *world, eventType string) int {
-	world.mutex.Lock()
-	defer world.mutex.Unlock()
+func (p *plannedFault) deliveries(w *world, eventType string) int {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
 	switch {
 	case isOf(eventType, p.loses):
 		p.loses = ""
@@ -70,9 +70,9 @@ func (w *world) deletesPod(random *rand.Rand) bool {
 }
 
 // drops reports whether Keptn loses an accepted event.
-func (p *plannedFault) drops(world *world, eventType string) bool {
-	world.mutex.Lock()
-	defer world.mutex.Unlock()
+func (p *plannedFault) drops(w *world, eventType string) bool {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
 	drops := isOf(eventType, p.dropped)
 	if drops {
 		p.dropped = ""
@@ -82,10 +82,10 @@ func (p *plannedFault) drops(world *world, eventType string) bool {
 
 // plan plans the fault of the next matching event.
 func plan(change func(planned *plannedFault)) func(*world) {
-	return func(world *world) {
-		world.mutex.Lock()
-		defer world.mutex.Unlock()
-		change(world.planned)
+	return func(w *world) {
+		w.mutex.Lock()
+		defer w.mutex.Unlock()
+		change(w.planned)
 	}
 }
 
@@ -93,33 +93,33 @@ func isOf(eventType, wanted string) bool { return wanted != "" && strings.HasSuf
 
 // dies has a program die.
 func dies(name string) func(*world) {
-	return func(world *world) {
-		world.mutex.Lock()
-		running := world.processes[name]
-		world.mutex.Unlock()
+	return func(w *world) {
+		w.mutex.Lock()
+		running := w.processes[name]
+		w.mutex.Unlock()
 		running.die()
 	}
 }
 
 // toJob acts on the first Job in a phase.
 func toJob(phase run.Phase, resumes bool) func(*world) {
-	return func(world *world) {
+	return func(w *world) {
 		for range 1000 {
-			list, err := world.cluster.Client(nil).BatchV1().Jobs("").List(world.ctx, metav1.ListOptions{LabelSelector: run.Selector})
+			list, err := w.cluster.Client(nil).BatchV1().Jobs("").List(w.ctx, metav1.ListOptions{LabelSelector: run.Selector})
 			if err != nil {
-				world.violate("list Jobs: %v", err)
+				w.violate("list Jobs: %v", err)
 				return
 			}
 			run.Sort(list.Items)
 			for index := range list.Items {
 				if run.PhaseOf(&list.Items[index]) == phase {
-					world.meddleWith(&list.Items[index], resumes)
+					w.meddleWith(&list.Items[index], resumes)
 					return
 				}
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		world.violate("there was no Job that is %s", phase)
+		w.violate("there was no Job that is %s", phase)
 	}
 }
 
@@ -149,8 +149,8 @@ func singleFaults() []*plannedFault {
 		return &plannedFault{
 			name:  name,
 			lasts: lasts,
-			begin: func(world *world) { world.keptnDown.Store(true) },
-			end:   func(world *world) { world.keptnDown.Store(false) },
+			begin: func(w *world) { w.keptnDown.Store(true) },
+			end:   func(w *world) { w.keptnDown.Store(false) },
 		}
 	}
 	return append(
@@ -159,11 +159,11 @@ func singleFaults() []*plannedFault {
 		down("Keptn is away for 10 min", 10*time.Minute),
 		&plannedFault{
 			name: "a proxy answers 404 in Keptn's place for a minute", lasts: time.Minute,
-			begin: func(world *world) { world.foreign.Store(1) }, end: func(world *world) { world.foreign.Store(0) },
+			begin: func(w *world) { w.foreign.Store(1) }, end: func(w *world) { w.foreign.Store(0) },
 		},
 		&plannedFault{
 			name: "Keptn takes up to 30 s for each request, for 5 min", lasts: 5 * time.Minute,
-			begin: func(world *world) { world.keptnSlow.Store(true) }, end: func(world *world) { world.keptnSlow.Store(false) },
+			begin: func(w *world) { w.keptnSlow.Store(true) }, end: func(w *world) { w.keptnSlow.Store(false) },
 		},
 		&plannedFault{
 			name: "Keptn counts 5 min late, for 5 min", lasts: 5 * time.Minute,
@@ -171,11 +171,11 @@ func singleFaults() []*plannedFault {
 		},
 		&plannedFault{name: "Keptn accepts a started event and loses it", begin: plan(func(planned *plannedFault) { planned.dropped = started })},
 		&plannedFault{name: "Keptn accepts a finished event and loses it", begin: plan(func(planned *plannedFault) { planned.dropped = finished })},
-		&plannedFault{name: "Keptn's clock is 10 min fast", begin: func(world *world) { world.keptnClock.Store(int64(10 * time.Minute)) }},
-		&plannedFault{name: "Kubernetes' clock is 10 min fast", begin: func(world *world) { world.kubernetesClock.Store(int64(10 * time.Minute)) }},
+		&plannedFault{name: "Keptn's clock is 10 min fast", begin: func(w *world) { w.keptnClock.Store(int64(10 * time.Minute)) }},
+		&plannedFault{name: "Kubernetes' clock is 10 min fast", begin: func(w *world) { w.kubernetesClock.Store(int64(10 * time.Minute)) }},
 		&plannedFault{
 			name: "the API server is away for a minute", lasts: time.Minute,
-			begin: func(world *world) { world.apiDown.Store(true) }, end: func(world *world) { world.apiDown.Store(false) },
+			begin: func(w *world) { w.apiDown.Store(true) }, end: func(w *world) { w.apiDown.Store(false) },
 		},
 		&plannedFault{name: "a running Job is deleted", begin: toJob(run.Running, false)},
 		&plannedFault{name: "a waiting Job is deleted", begin: toJob(run.Waiting, false)},
@@ -189,12 +189,12 @@ func singleFaults() []*plannedFault {
 		&plannedFault{name: "no log can be read", begin: plan(func(planned *plannedFault) { planned.hidesLogs = true })},
 		&plannedFault{
 			name: "a namespace is deleted, and recreated after a minute", lasts: time.Minute,
-			begin: (*world).deleteNamespace, end: func(world *world) { world.namespaceDown.Store(false) },
+			begin: (*world).deleteNamespace, end: func(w *world) { w.namespaceDown.Store(false) },
 		},
 		&plannedFault{name: "a namespace is deleted", begin: (*world).deleteNamespace},
-		&plannedFault{name: "a namespace is deleted, and jobsource is killed", begin: func(world *world) {
-			world.deleteNamespace()
-			dies("jobsource")(world)
+		&plannedFault{name: "a namespace is deleted, and jobsource is killed", begin: func(w *world) {
+			w.deleteNamespace()
+			dies("jobsource")(w)
 		}},
 		&plannedFault{name: "an executor for another task never answers", harshness: harshness{stuck: true}, begin: func(*world) {}},
 		&plannedFault{

@@ -58,8 +58,8 @@ func (exporter) Shutdown(context.Context) error { return nil }
 func (exporter) ForceFlush(context.Context) error { return nil }
 
 // tracers returns the tracers of a process.
-func tracers(process *process) trace.TracerProvider {
-	return sdktrace.NewTracerProvider(sdktrace.WithIDGenerator(telemetry.IDGenerator{}), sdktrace.WithSpanProcessor(exporter{process}))
+func tracers(p *process) trace.TracerProvider {
+	return sdktrace.NewTracerProvider(sdktrace.WithIDGenerator(telemetry.IDGenerator{}), sdktrace.WithSpanProcessor(exporter{p}))
 }
 
 // judgeSpans checks that no process wrote a span twice, and that no parent is missing. Only the successor of a

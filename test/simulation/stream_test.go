@@ -46,8 +46,8 @@ const (
 	aside = 5 * time.Second
 )
 
-func newStream(world *world) *stream {
-	return &stream{world: world, known: map[string]time.Time{}}
+func newStream(w *world) *stream {
+	return &stream{world: w, known: map[string]time.Time{}}
 }
 
 // publish stores an event; an id that was stored shortly before is a duplicate.
@@ -106,9 +106,9 @@ func (w *world) hear(content []byte) {
 			w.happened["an answer of ours was published twice"]++
 		}
 		w.heard[answer.ID()] = true
-		var event taskEvent
-		if json.Unmarshal(content, &event) == nil && w.unstored(event.Type) {
-			w.missed[event.TriggeredID] = append(w.missed[event.TriggeredID], event)
+		var published taskEvent
+		if json.Unmarshal(content, &published) == nil && w.unstored(published.Type) {
+			w.missed[published.TriggeredID] = append(w.missed[published.TriggeredID], published)
 		}
 		w.mutex.Unlock()
 	}
@@ -189,19 +189,19 @@ func (c *connection) Send(ctx context.Context, outgoing event.Event) error {
 func (c *connection) MaxBytes() int { return 0 }
 
 // Receive delivers pending events until they are accepted, or not wanted.
-func (c *connection) Receive(ctx context.Context, intake intake.Intake) error {
+func (c *connection) Receive(ctx context.Context, in intake.Intake) error {
 	const interval = 50 * time.Millisecond
 	var group sync.WaitGroup
 	defer group.Wait()
 	c.process.await(ctx, "to receive")
-	intake.Receiving()
+	in.Receiving()
 	for ctx.Err() == nil {
 		for _, message := range c.stream.due() {
-			if !intake.Wants(message.subject) {
+			if !in.Wants(message.subject) {
 				c.stream.acknowledge(message)
 				continue
 			}
-			group.Go(func() { c.deliver(ctx, message, intake.Publish) })
+			group.Go(func() { c.deliver(ctx, message, in.Publish) })
 		}
 		select {
 		case <-ctx.Done():
@@ -225,16 +225,16 @@ func (s *stream) due() []*message {
 	return due
 }
 
-func (c *connection) deliver(ctx context.Context, message *message, take intake.Publish) {
+func (c *connection) deliver(ctx context.Context, m *message, take intake.Publish) {
 	stream := c.stream
-	triggered, err := keptn.DecodeEvent(message.content)
+	triggered, err := keptn.DecodeEvent(m.content)
 	if err != nil {
 		stream.world.violate("Keptn published what is no event: %v", err)
 		return
 	}
 	c.process.await(ctx, "message "+triggered.ID())
 	origin := intake.Published
-	if message.deliveries > 1 {
+	if m.deliveries > 1 {
 		origin = intake.Listed
 	}
 	// A living process extends its deadline; a dead one does not.
@@ -243,7 +243,7 @@ func (c *connection) deliver(ctx context.Context, message *message, take intake.
 	go func() {
 		for working.Err() == nil && !c.process.dead() {
 			stream.mutex.Lock()
-			message.next = time.Now().Add(ackWait)
+			m.next = time.Now().Add(ackWait)
 			stream.mutex.Unlock()
 			select {
 			case <-working.Done():
@@ -260,17 +260,17 @@ func (c *connection) deliver(ctx context.Context, message *message, take intake.
 	if err != nil {
 		stream.mutex.Lock()
 		defer stream.mutex.Unlock()
-		message.next = time.Now().Add(retryDelay)
+		m.next = time.Now().Add(retryDelay)
 		return
 	}
-	stream.acknowledge(message)
+	stream.acknowledge(m)
 }
 
-func (s *stream) acknowledge(message *message) {
+func (s *stream) acknowledge(m *message) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	for index, pending := range s.pending {
-		if pending == message {
+		if pending == m {
 			s.pending = append(s.pending[:index:index], s.pending[index+1:]...)
 			return
 		}

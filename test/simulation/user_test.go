@@ -118,10 +118,10 @@ func (w *world) ask(method, path string, body, answer any) {
 		request, err = http.NewRequestWithContext(w.ctx, method, "http://keptn/api"+path, bytes.NewReader(content))
 		if err == nil {
 			request.Header.Set("x-token", token)
-			recorder := &recorder{header: http.Header{}}
-			w.keptn.Gateway().ServeHTTP(recorder, request)
+			r := &recorder{header: http.Header{}}
+			w.keptn.Gateway().ServeHTTP(r, request)
 			if answer != nil {
-				err = json.Unmarshal(recorder.body.Bytes(), answer)
+				err = json.Unmarshal(r.body.Bytes(), answer)
 			}
 		}
 	}

@@ -168,12 +168,12 @@ func newWorld(ctx context.Context, t *testing.T, seed uint64, tasks int) *world 
 }
 
 // newWorldOf returns a world with only the planned fault, or with the faults of a seed if none is planned.
-func newWorldOf(ctx context.Context, t *testing.T, seed uint64, tasks int, transport bridge.Transport, harshness harshness, planned *plannedFault) *world {
+func newWorldOf(ctx context.Context, t *testing.T, seed uint64, tasks int, transport bridge.Transport, h harshness, planned *plannedFault) *world {
 	t.Helper()
-	world := &world{
+	w := &world{
 		t:           t,
 		tasks:       tasks,
-		harshness:   harshness,
+		harshness:   h,
 		planned:     planned,
 		fates:       map[string]embedded.Fate{},
 		processes:   map[string]*process{},
@@ -201,60 +201,60 @@ func newWorldOf(ctx context.Context, t *testing.T, seed uint64, tasks int, trans
 		traffic:     newTraffic(),
 		network:     embedded.NewNetwork(),
 	}
-	world.calm.Store(planned != nil)
-	world.log = slog.New(clockHandler{slog.NewTextHandler(leakWriter{world}, nil), world.began})
+	w.calm.Store(planned != nil)
+	w.log = slog.New(clockHandler{slog.NewTextHandler(leakWriter{w}, nil), w.began})
 	if level := os.Getenv("LOG"); level != "" {
 		var least slog.Level
 		if err := least.UnmarshalText([]byte(level)); err != nil {
 			t.Fatalf("environment variable LOG: %v", err)
 		}
-		printed := clockHandler{slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: least}), world.began}
-		world.log = slog.New(slog.NewMultiHandler(world.log.Handler(), printed))
+		printed := clockHandler{slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: least}), w.began}
+		w.log = slog.New(slog.NewMultiHandler(w.log.Handler(), printed))
 	}
 	directory := t.TempDir()
-	world.tokenFile, world.keys = filepath.Join(directory, "token"), filepath.Join(directory, "keys")
-	world.stream = newStream(world)
-	world.keptn = control.New(control.Options{
-		Directory: directory, Token: token, DispatchDelay: between(world.chance.draw("dispatch"), time.Millisecond, time.Second), Log: world.log,
-		NewID:   func() string { return world.chance.id("Keptn") },
-		Counted: world.count,
-		Drop:    world.keptnDrops, Unstored: world.unstored, Now: wrong(&world.keptnClock), ValidateEvents: world.validates,
+	w.tokenFile, w.keys = filepath.Join(directory, "token"), filepath.Join(directory, "keys")
+	w.stream = newStream(w)
+	w.keptn = control.New(control.Options{
+		Directory: directory, Token: token, DispatchDelay: between(w.chance.draw("dispatch"), time.Millisecond, time.Second), Log: w.log,
+		NewID:   func() string { return w.chance.id("Keptn") },
+		Counted: w.count,
+		Drop:    w.keptnDrops, Unstored: w.unstored, Now: wrong(&w.keptnClock), ValidateEvents: w.validates,
 	}, func(subject string, content []byte) error {
-		world.stream.publish(subject, content, "")
+		w.stream.publish(subject, content, "")
 		return nil
 	})
-	world.stream.handle, world.stream.hear = world.keptn.Handle, world.hear
+	w.stream.handle, w.stream.hear = w.keptn.Handle, w.hear
 	var err error
-	if world.manifests, err = embedded.ReadManifests("../../config"); err == nil {
-		world.manifests.Settings["JOB_NAMESPACES"] = strings.Join(world.namespaces(), ",")
-		if harshness.capped {
-			world.manifests.Settings["MAX_ACTIVE_RUNS_PER_PROJECT"] = strconv.Itoa(maxActiveRuns)
+	if w.manifests, err = embedded.ReadManifests("../../config"); err == nil {
+		w.manifests.Settings["JOB_NAMESPACES"] = strings.Join(w.namespaces(), ",")
+		if h.capped {
+			w.manifests.Settings["MAX_ACTIVE_RUNS_PER_PROJECT"] = strconv.Itoa(maxActiveRuns)
 		}
-		world.cluster, err = embedded.NewKubernetes(embedded.KubernetesOptions{
-			Context: ctx, Runtime: script{world}, NewID: func() string { return world.chance.id("object") },
+		w.cluster, err = embedded.NewKubernetes(embedded.KubernetesOptions{
+			Context: ctx, Runtime: script{w}, NewID: func() string { return w.chance.id("object") },
 			Delay: func(step, name string) time.Duration {
-				return delayOf(step, world.chance.draw("Kubernetes %s %s", step, name))
+				return delayOf(step, w.chance.draw("Kubernetes %s %s", step, name))
 			},
-			Started: world.jobStarted, Fate: world.fateOf, Now: wrong(&world.kubernetesClock),
-			Reachable: func() bool { return !world.apiDown.Load() }, Endless: world.isEndless,
-		}, objects(world.manifests)...)
+			Started: w.jobStarted, Fate: w.fateOf, Now: wrong(&w.kubernetesClock),
+			Reachable: func() bool { return !w.apiDown.Load() }, Endless: w.isEndless,
+		}, objects(w.manifests)...)
 	}
 	if err == nil {
-		world.makeSecret()
-		err = errors.Join(embedded.ReviewTokens(world.cluster, world.tokenFile), embedded.InstallKeys(ctx, world.cluster, world.keys))
-		world.react()
+		w.makeSecret()
+		err = errors.Join(embedded.ReviewTokens(w.cluster, w.tokenFile), embedded.InstallKeys(ctx, w.cluster, w.keys))
+		w.react()
 	}
 	if err == nil {
 		names := make([]string, services)
 		for index := range names {
 			names[index] = serviceName(index)
 		}
-		err = world.keptn.CreateProject(project, []byte(shipyard), names...)
+		err = w.keptn.CreateProject(project, []byte(shipyard), names...)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return world
+	return w
 }
 
 // delayOf returns the duration of a step of Kubernetes.
@@ -285,7 +285,7 @@ func objects(manifests embedded.Manifests) []runtime.Object {
 func serviceName(index int) string { return fmt.Sprintf("service-%d", index%services) }
 
 // keep runs a program, and restarts it whenever it dies.
-func (w *world) keep(name string, hosts []string, start func(ctx context.Context, process *process) (http.Handler, []func(context.Context) error, error)) {
+func (w *world) keep(name string, hosts []string, start func(ctx context.Context, p *process) (http.Handler, []func(context.Context) error, error)) {
 	for w.ctx.Err() == nil {
 		process := w.newProcess(name)
 		go func() {
@@ -332,22 +332,22 @@ func (w *world) keep(name string, hosts []string, start func(ctx context.Context
 	}
 }
 
-func (w *world) environment(process *process) embedded.Environment {
+func (w *world) environment(p *process) embedded.Environment {
 	environment := embedded.Environment{
 		Manifests:      w.manifests,
-		Version:        process.version,
-		Transport:      process,
-		Kubernetes:     w.cluster.Client(process.call),
+		Version:        p.version,
+		Transport:      p,
+		Kubernetes:     w.cluster.Client(p.call),
 		TokenFile:      w.tokenFile,
 		KeysDirectory:  w.keys,
-		KeptnTransport: process,
+		KeptnTransport: p,
 		Telemetry: &telemetry.Signals{
-			Log:     w.log.With("function", process.name),
-			Tracers: tracers(process), JobTracers: tracers(process), IsTraced: true,
+			Log:     w.log.With("function", p.name),
+			Tracers: tracers(p), JobTracers: tracers(p), IsTraced: true,
 			Meters: noopmetric.NewMeterProvider(),
 		},
 		Jitter: func(most time.Duration) time.Duration {
-			return between(w.chance.draw("jitter of %s", process.name), 0, most)
+			return between(w.chance.draw("jitter of %s", p.name), 0, most)
 		},
 		Variables: map[string]string{
 			"KEPTN_TRANSPORT": string(w.transport), "KEPTN_API_URL": "http://keptn/api", "KEPTN_API_TOKEN": token, "KEPTN_NATS_URL": "nats://keptn",
@@ -357,15 +357,15 @@ func (w *world) environment(process *process) embedded.Environment {
 		},
 	}
 	if w.transport == bridge.NATS {
-		environment.Stream = &connection{stream: w.stream, process: process}
+		environment.Stream = &connection{stream: w.stream, process: p}
 	}
 	return environment
 }
 
 // start starts everything.
 func (w *world) start() {
-	serve := func(process *process, wire func(embedded.Environment) (function.Program, error)) (http.Handler, []func(context.Context) error, error) {
-		environment := w.environment(process)
+	serve := func(p *process, wire func(embedded.Environment) (function.Program, error)) (http.Handler, []func(context.Context) error, error) {
+		environment := w.environment(p)
 		program, err := wire(environment)
 		events, files := program.HTTPHandler(maxEventBytes, environment.Telemetry), program.RoutesHandler()
 		return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
@@ -384,29 +384,29 @@ func (w *world) start() {
 	go w.keep(
 		"broker",
 		[]string{"broker-ingress.knative-eventing.svc.cluster.local"},
-		func(_ context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
-			broker, err := embedded.NewBroker(embedded.BrokerURL, w.manifests.Triggers, process)
+		func(_ context.Context, p *process) (http.Handler, []func(context.Context) error, error) {
+			broker, err := embedded.NewBroker(embedded.BrokerURL, w.manifests.Triggers, p)
 			if err != nil {
 				return nil, nil, err
 			}
 			broker.Observe, broker.Misreads, broker.Vague = w.observe, w.misreads, w.vague
 			if w.asynchronous {
-				return w.laterBroker(broker, process), nil, nil
+				return w.laterBroker(broker, p), nil, nil
 			}
 			return broker, nil, nil
 		},
 	)
 	bridges := []string{"bridge" + local, "bridge-files" + local}
-	go w.keep("bridge", bridges, func(ctx context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
-		return serve(process, func(environment embedded.Environment) (function.Program, error) {
+	go w.keep("bridge", bridges, func(ctx context.Context, p *process) (http.Handler, []func(context.Context) error, error) {
+		return serve(p, func(environment embedded.Environment) (function.Program, error) {
 			return embedded.Bridge(ctx, environment)
 		})
 	})
-	go w.keep("jobsource", []string{"jobsource" + local}, func(_ context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
-		return serve(process, embedded.Jobsource)
+	go w.keep("jobsource", []string{"jobsource" + local}, func(_ context.Context, p *process) (http.Handler, []func(context.Context) error, error) {
+		return serve(p, embedded.Jobsource)
 	})
-	go w.keep("watcher", []string{"watcher" + local}, func(_ context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
-		return serve(process, embedded.Watcher)
+	go w.keep("watcher", []string{"watcher" + local}, func(_ context.Context, p *process) (http.Handler, []func(context.Context) error, error) {
+		return serve(p, embedded.Watcher)
 	})
 	if w.stuck {
 		w.network.Handle("executor-custom"+local, http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) { <-request.Context().Done() }))
@@ -415,8 +415,8 @@ func (w *world) start() {
 		if w.stuck && name == "executor-custom" {
 			continue
 		}
-		go w.keep(name, []string{name + local}, func(_ context.Context, process *process) (http.Handler, []func(context.Context) error, error) {
-			return serve(process, func(environment embedded.Environment) (function.Program, error) {
+		go w.keep(name, []string{name + local}, func(_ context.Context, p *process) (http.Handler, []func(context.Context) error, error) {
+			return serve(p, func(environment embedded.Environment) (function.Program, error) {
 				return embedded.Executor(environment, name)
 			})
 		})

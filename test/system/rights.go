@@ -42,7 +42,7 @@ func UnusedRights(manifests []byte, audit io.Reader) ([]string, error) {
 	}
 	err = eachLine(audit, func(line []byte) error {
 		used, err := usedBy(line)
-		maps.DeleteFunc(rights, func(right right, _ bool) bool { return err == nil && right.covers(used) })
+		maps.DeleteFunc(rights, func(r right, _ bool) bool { return err == nil && r.covers(used) })
 		return err
 	})
 	if err != nil {

@@ -237,7 +237,7 @@ func (i *Installation) awaitNoChannels(ctx context.Context, namespace string) er
 	kinds := "inmemorychannels"
 	const durable = "natsjetstreamchannels"
 	resources, err := i.Kubernetes.Discovery().ServerResourcesForGroupVersion("messaging.knative.dev/v1alpha1")
-	if err == nil && slices.ContainsFunc(resources.APIResources, func(resource metav1.APIResource) bool { return resource.Name == durable }) {
+	if err == nil && slices.ContainsFunc(resources.APIResources, func(kind metav1.APIResource) bool { return kind.Name == durable }) {
 		kinds += "," + durable
 	}
 	return i.wait(ctx, "--for=delete", "-n", namespace, kinds, "--all")
@@ -336,8 +336,8 @@ func (i *Installation) Apply(ctx context.Context, path string) error {
 }
 
 // ApplyContent applies manifests.
-func (i *Installation) ApplyContent(ctx context.Context, manifests []byte) error {
-	_, err := i.pipe(ctx, manifests, "kubectl", "apply", "-f", "-")
+func (i *Installation) ApplyContent(ctx context.Context, content []byte) error {
+	_, err := i.pipe(ctx, content, "kubectl", "apply", "-f", "-")
 	return err
 }
 

@@ -200,12 +200,12 @@ func answer(count keptn.Count, started, isThere bool, entry remembered, now time
 	}
 }
 
-func (i *Inbox) do(ctx context.Context, wanted wanted, task keptn.Task, triggered event.Event, entry *remembered) error {
+func (i *Inbox) do(ctx context.Context, need wanted, task keptn.Task, triggered event.Event, entry *remembered) error {
 	now := i.Now()
-	if wanted != awaitRun && wanted != requestResult {
+	if need != awaitRun && need != requestResult {
 		entry.silentSince = time.Time{}
 	}
-	switch wanted {
+	switch need {
 	case leave:
 		entry.sent = max(entry.sent, 1)
 		entry.nextCheck = now.Add(i.Resend << maxDoublings)

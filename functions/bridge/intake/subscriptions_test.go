@@ -93,8 +93,8 @@ func never(context.Context) bool { return false }
 func TestSubscriptionsFollowKeptn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		registry := &registry{subscriptions: []models.EventSubscription{to("one")}}
-		subscriptions := NewSubscriptions(registry, models.Integration{Subscriptions: []models.EventSubscription{to("first")}}, time.Second, never, discard)
+		r := &registry{subscriptions: []models.EventSubscription{to("one")}}
+		subscriptions := NewSubscriptions(r, models.Integration{Subscriptions: []models.EventSubscription{to("first")}}, time.Second, never, discard)
 		done, changed := make(chan error, 1), subscriptions.Changed()
 		expect := func(want ...string) {
 			t.Helper()
@@ -107,13 +107,13 @@ func TestSubscriptionsFollowKeptn(t *testing.T) {
 		<-changed
 		expect("one")
 		changed = subscriptions.Changed()
-		registry.mutex.Lock()
-		registry.subscriptions, registry.forgotten = []models.EventSubscription{to("one"), to("two"), to("two"), to("sh.keptn.>")}, true
-		registry.mutex.Unlock()
+		r.mutex.Lock()
+		r.subscriptions, r.forgotten = []models.EventSubscription{to("one"), to("two"), to("two"), to("sh.keptn.>")}, true
+		r.mutex.Unlock()
 		<-changed
 		expect("one", "two", "sh.keptn.>")
-		if registry.registered != 2 {
-			t.Errorf("it registered %d times", registry.registered)
+		if r.registered != 2 {
+			t.Errorf("it registered %d times", r.registered)
 		}
 		cancel()
 		if err := <-done; err != nil {
@@ -128,9 +128,9 @@ func TestIntegrationIsUnregisteredOnlyIfItIsUninstalled(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
-				registry := &registry{}
+				r := &registry{}
 				subscriptions := NewSubscriptions(
-					registry,
+					r,
 					models.Integration{},
 					time.Second,
 					func(ctx context.Context) bool { return uninstalled && ctx.Err() == nil },
@@ -143,8 +143,8 @@ func TestIntegrationIsUnregisteredOnlyIfItIsUninstalled(t *testing.T) {
 				if uninstalled {
 					want = 1
 				}
-				if registry.unregistered != want || registry.registered != 1 {
-					t.Errorf("registered %d times, unregistered %d times", registry.registered, registry.unregistered)
+				if r.unregistered != want || r.registered != 1 {
+					t.Errorf("registered %d times, unregistered %d times", r.registered, r.unregistered)
 				}
 			})
 		})

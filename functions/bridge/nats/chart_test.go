@@ -80,15 +80,15 @@ func TestEventsAreExchangedWithTheNATSOfKeptnsChart(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(transport.Close)
-	taker := &taker{fail: map[string]int{"2": 1}}
+	received := &taker{fail: map[string]int{"2": 1}}
 	receiving, done := make(chan struct{}), make(chan error, 1)
 	go func() {
-		done <- transport.Receive(ctx, intake.Intake{Receiving: func() { close(receiving) }, Wants: isTriggered, Lanes: &intake.Lanes{}, Publish: taker.publish})
+		done <- transport.Receive(ctx, intake.Intake{Receiving: func() { close(receiving) }, Wants: isTriggered, Lanes: &intake.Lanes{}, Publish: received.publish})
 	}()
 	<-receiving
 	for _, id := range []string{"1", "2"} {
 		publishTo(t, published, task.Name, id)
-		taker.await(t, map[string][]string{"1": {"1 0"}, "2": {"1 0", "2 0", "2 1"}}[id]...)
+		received.await(t, map[string][]string{"1": {"1 0"}, "2": {"1 0", "2 0", "2 1"}}[id]...)
 	}
 	// A duplicate is stored once, and our own events are not received.
 	for range 2 {
@@ -107,5 +107,5 @@ func TestEventsAreExchangedWithTheNATSOfKeptnsChart(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	taker.await(t, "1 0", "2 0", "2 1")
+	received.await(t, "1 0", "2 0", "2 1")
 }

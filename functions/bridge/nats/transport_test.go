@@ -130,11 +130,11 @@ func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(transport.Close)
-	taker := &taker{fail: map[string]int{"2": 1}}
+	received := &taker{fail: map[string]int{"2": 1}}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- transport.Receive(ctx, intake.Intake{Receiving: func() {}, Wants: isTriggered, Lanes: &intake.Lanes{}, Publish: taker.publish})
+		done <- transport.Receive(ctx, intake.Intake{Receiving: func() {}, Wants: isTriggered, Lanes: &intake.Lanes{}, Publish: received.publish})
 	}()
 	consuming := func() {
 		t.Helper()
@@ -147,12 +147,12 @@ func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 
 	consuming()
 	publish("test", "1")
-	taker.await(t, "1 0")
+	received.await(t, "1 0")
 	publish("test", "2")
-	taker.await(t, "1 0", "2 0", "2 1") // refused, and so redelivered
+	received.await(t, "1 0", "2 0", "2 1") // refused, and so redelivered
 
 	publish("release", "3")
-	taker.await(t, "1 0", "2 0", "2 1", "3 0")
+	received.await(t, "1 0", "2 0", "2 1", "3 0")
 
 	// Keptn's NATS restarts without its storage.
 	port := running.Addr().(*net.TCPAddr).Port
@@ -164,13 +164,13 @@ func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 	published = makeStream(t, address)
 	consuming()
 	publish("test", "4")
-	taker.await(t, "1 0", "2 0", "2 1", "3 0", "4 0")
+	received.await(t, "1 0", "2 0", "2 1", "3 0", "4 0")
 
 	// Events in flight are finished at the end.
 	release, begun := make(chan struct{}), make(chan struct{})
-	taker.mutex.Lock()
-	taker.block = func() { close(begun); <-release }
-	taker.mutex.Unlock()
+	received.mutex.Lock()
+	received.block = func() { close(begun); <-release }
+	received.mutex.Unlock()
 	publish("test", "5")
 	<-begun
 	cancel()
@@ -183,7 +183,7 @@ func TestEventsAreReceivedWhateverBecomesOfTheStream(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	taker.await(t, "1 0", "2 0", "2 1", "3 0", "4 0", "5 0")
+	received.await(t, "1 0", "2 0", "2 1", "3 0", "4 0", "5 0")
 }
 
 // receiving starts NATS, and a transport that receives until the test ends.

@@ -38,10 +38,10 @@ func TestPollerGoesOnAfterAFailure(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		broker := &fixture.Broker{}
 		inbox := newInbox(broker, &fixture.Counter{Answer: keptn.Count{Standing: keptn.Current}})
-		lister := &lister{}
+		l := &lister{}
 		poller := &Poller{
 			Metrics:       &fixture.Metrics{},
-			Lister:        lister,
+			Lister:        l,
 			Subscriptions: inbox.Subscriptions,
 			Publish:       inbox.Publish,
 			Lanes:         &intake.Lanes{},
@@ -56,8 +56,8 @@ func TestPollerGoesOnAfterAFailure(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if difference := cmp.Diff([]string{"1"}, broker.IDs()); difference != "" || lister.looks < 15 {
-			t.Errorf("%d looks, taken (-want +got):\n%s", lister.looks, difference)
+		if difference := cmp.Diff([]string{"1"}, broker.IDs()); difference != "" || l.looks < 15 {
+			t.Errorf("%d looks, taken (-want +got):\n%s", l.looks, difference)
 		}
 	})
 }

@@ -107,13 +107,13 @@ const reordering = 10 * time.Second
 const clockSkew = 5 * time.Second
 
 // next returns what a task needs next, if its started or finished answer is to be delivered.
-func next(known known, given keptn.Phase) step {
-	count := known.count
+func next(k known, given keptn.Phase) step {
+	count := k.count
 	switch count.Standing {
 	case keptn.Completed, keptn.Aborted:
 		return over
 	case keptn.Unknown:
-		if !known.unknownSince.IsZero() && known.now.Sub(known.unknownSince) > known.timing.Loss {
+		if !k.unknownSince.IsZero() && k.now.Sub(k.unknownSince) > k.timing.Loss {
 			return over // it was deleted, with its project or with Keptn
 		}
 		return wait
@@ -121,7 +121,7 @@ func next(known known, given keptn.Phase) step {
 		return wait
 	}
 	switch {
-	case count.Started == 0 && known.isUnderWay(known.started, 0, known.triggeredAt):
+	case count.Started == 0 && k.isUnderWay(k.started, 0, k.triggeredAt):
 		return wait
 	case count.Started == 0:
 		return sendStarted
@@ -129,7 +129,7 @@ func next(known known, given keptn.Phase) step {
 		return enough
 	case count.Finished >= count.Started:
 		return over
-	case known.isUnderWay(known.finished, count.Finished, known.since()):
+	case k.isUnderWay(k.finished, count.Finished, k.since()):
 		return wait
 	default:
 		return sendFinished
@@ -146,9 +146,9 @@ func (k known) since() time.Time {
 
 // isUncertain reports whether an event may have been sent without this process knowing: a request of
 // its own failed, or an earlier process may have sent it. In the first minutes clocks are not trusted.
-func (k known) isUncertain(sent sent, since time.Time) bool {
-	if sent.times > 0 {
-		return sent.failed
+func (k known) isUncertain(s sent, since time.Time) bool {
+	if s.times > 0 {
+		return s.failed
 	}
 	return !k.isOurs(since) || k.now.Sub(k.begun) < k.timing.Loss
 }
@@ -158,16 +158,16 @@ func (k known) isOurs(since time.Time) bool { return since.After(k.begun.Add(clo
 
 // needsProof reports whether an event may only be sent if it is proven that nobody has published it: Keptn
 // could still count it, and its transport would not recognise the second one.
-func (k known) needsProof(sent sent, counted int, since time.Time) bool {
+func (k known) needsProof(s sent, counted int, since time.Time) bool {
 	ours := k.isOurs(since)
 	recognised := func(first time.Time) bool { return k.now.Sub(first)+clockSkew < k.timing.Deduplication }
-	if sent.times > 0 {
-		first := sent.first
+	if s.times > 0 {
+		first := s.first
 		if !ours {
 			first = since // an earlier process may have sent it first
 		}
-		isDropped := sent.failed && recognised(first) // the transport drops the second one
-		return counted < sent.before+sent.times && k.now.Sub(sent.last) < k.timing.Loss && !isDropped
+		isDropped := s.failed && recognised(first) // the transport drops the second one
+		return counted < s.before+s.times && k.now.Sub(s.last) < k.timing.Loss && !isDropped
 	}
 	return counted == 0 && k.now.Sub(k.begun) < k.timing.Loss && (since.IsZero() || !ours && !recognised(since))
 }
@@ -175,17 +175,17 @@ func (k known) needsProof(sent sent, counted int, since time.Time) bool {
 // isUnderWay reports whether Keptn may still count an event that this process has sent, or that an
 // earlier one may have sent after since. If it is uncertain that the event was sent, this ends once its
 // request must have reached Keptn's archive; otherwise once Keptn must have fetched it.
-func (k known) isUnderWay(sent sent, counted int, since time.Time) bool {
-	if !k.needsProof(sent, counted, since) {
+func (k known) isUnderWay(s sent, counted int, since time.Time) bool {
+	if !k.needsProof(s, counted, since) {
 		return false
 	}
 	switch {
-	case sent.times == 0:
+	case s.times == 0:
 		return k.now.Sub(k.begun) < k.timing.Flight
-	case sent.failed:
-		return k.now.Sub(sent.last) < k.timing.Flight
+	case s.failed:
+		return k.now.Sub(s.last) < k.timing.Flight
 	default:
-		isRecognised := k.now.Sub(sent.last) < 2*k.timing.Deduplication // a second one would be dropped
-		return isRecognised || k.handled.Sub(sent.last) < reordering
+		isRecognised := k.now.Sub(s.last) < 2*k.timing.Deduplication // a second one would be dropped
+		return isRecognised || k.handled.Sub(s.last) < reordering
 	}
 }

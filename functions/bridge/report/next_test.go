@@ -24,8 +24,8 @@ func TestNext(t *testing.T) {
 	justSent := sent{times: 1, first: at(now - time.Minute), last: at(now - time.Minute)}
 	flying := sent{times: 1, first: at(now - testFlight + 1), last: at(now - testFlight + 1)}
 	longSent := sent{times: 1, first: at(now - testLoss), last: at(now - testLoss)}
-	failed := func(sent sent) sent { sent.failed = true; return sent }
-	more := func(sent sent, before int) sent { sent.before = before; return sent }
+	failed := func(s sent) sent { s.failed = true; return s }
+	more := func(s sent, before int) sent { s.before = before; return s }
 	tests := []struct {
 		name          string
 		known         reported
@@ -185,8 +185,8 @@ func TestNext(t *testing.T) {
 			if test.now == 0 {
 				test.now = now
 			}
-			known := known{test.known, test.count, Timing{Loss: testLoss, Flight: testFlight, Deduplication: test.deduplication}, noon, at(test.now), test.handled}
-			if got := next(known, test.given); got != test.want {
+			k := known{test.known, test.count, Timing{Loss: testLoss, Flight: testFlight, Deduplication: test.deduplication}, noon, at(test.now), test.handled}
+			if got := next(k, test.given); got != test.want {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})

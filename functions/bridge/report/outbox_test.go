@@ -132,13 +132,13 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			journal := &journal{err: test.err}
+			j := &journal{err: test.err}
 			outbox := &Outbox{
 				Metrics: &fixture.Metrics{}, RunSpans: noSpans{},
 				Keptn: &delivered{
 					dropped: test.dropped, settled: test.dropped,
 				},
-				Journal:       journal,
+				Journal:       j,
 				IntegrationID: func() string { return test.id },
 				Runs:          noRuns{},
 				Now:           func() time.Time { return noon },
@@ -147,7 +147,7 @@ func TestErrorsAppearInKeptnsLog(t *testing.T) {
 			if _, err := outbox.Handle(t.Context(), test.answer.Event()); (err != nil) != test.wantError {
 				t.Errorf("got %v", err)
 			}
-			if difference := cmp.Diff(test.want, journal.entries); difference != "" {
+			if difference := cmp.Diff(test.want, j.entries); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
 			}
 		})
@@ -189,10 +189,10 @@ func TestJobsOfARunAreMeasured(t *testing.T) {
 
 // A log entry is written once, however often the Broker delivers it, and however long Keptn's log fails.
 func TestLogEntryIsWrittenOnce(t *testing.T) {
-	journal := &journal{err: errDown}
+	j := &journal{err: errDown}
 	outbox := &Outbox{
 		Keptn:         &delivered{},
-		Journal:       journal,
+		Journal:       j,
 		IntegrationID: integrationID,
 		Runs:          noRuns{},
 		Metrics:       &fixture.Metrics{},
@@ -206,10 +206,10 @@ func TestLogEntryIsWrittenOnce(t *testing.T) {
 	for _, answer := range []protocol.Answer{same, same, same, protocol.Log(other, noon, "b", "")} {
 		_, err := outbox.Handle(t.Context(), answer.Event())
 		failed = append(failed, err != nil)
-		journal.err = nil
+		j.err = nil
 	}
 	var written []string
-	for _, entry := range journal.entries {
+	for _, entry := range j.entries {
 		written = append(written, entry.TriggeredID+entry.Message)
 	}
 	if difference := cmp.Diff([]string{"1a", "1a", "2b"}, written); difference != "" {

@@ -220,10 +220,10 @@ func (r *Reporter) Deliver(ctx context.Context, answer protocol.Answer) (deliver
 func (r *Reporter) handled(state known) (latest time.Time) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	record := func(sent sent, number int) {
-		isNews := len(r.progress) == 0 || sent.first.Sub(r.progress[len(r.progress)-1].sentAt) >= time.Second
-		if number >= sent.before+sent.times && !sent.first.IsZero() && isNews {
-			r.progress = append(r.progress, counted{sent.first, state.now})
+	record := func(s sent, number int) {
+		isNews := len(r.progress) == 0 || s.first.Sub(r.progress[len(r.progress)-1].sentAt) >= time.Second
+		if number >= s.before+s.times && !s.first.IsZero() && isNews {
+			r.progress = append(r.progress, counted{s.first, state.now})
 		}
 	}
 	if count := state.count; state.isOurs(state.triggeredAt) && !count.Archived {

@@ -176,13 +176,13 @@ const (
 	testOrder  = time.Minute
 )
 
-func newTestReporter(control *control) *Reporter {
+func newTestReporter(c *control) *Reporter {
 	timing := Timing{Loss: testLoss, Flight: testFlight, Order: testOrder, Interval: 50 * time.Millisecond, Limit: 3 * time.Second}
-	if control.deduplication > 0 {
-		timing.Deduplication = control.deduplication * 3 / 4
+	if c.deduplication > 0 {
+		timing.Deduplication = c.deduplication * 3 / 4
 	}
 	reporter := &Reporter{
-		Sender: control, Counter: control, Archive: &archive{err: errDown}, Source: "our-source",
+		Sender: c, Counter: c, Archive: &archive{err: errDown}, Source: "our-source",
 		Limit: NewSizeLimit(1000000, func() int { return 0 }, discard), Timing: timing,
 		Tracer: noop.NewTracerProvider().Tracer(""), Now: time.Now, Metrics: &fixture.Metrics{}, Log: discard,
 	}
@@ -458,16 +458,16 @@ func ends(task keptn.Task, outcome keptn.Outcome) protocol.Answer {
 // The first delivery polls for a moment. Each further one asks once, and polls again only after it has sent something.
 func TestSlowKeptnIsAskedOnceForEachFurtherDelivery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		control := &control{standing: keptn.Current, lag: after(time.Minute)}
-		reporter := newTestReporter(control)
+		c := &control{standing: keptn.Current, lag: after(time.Minute)}
+		reporter := newTestReporter(c)
 		var asked []int
 		answer := ends(fresh(), keptn.Errored("no"))
 		for range 4 {
-			before := control.questions
+			before := c.questions
 			if _, err := deliver(t, reporter, answer, time.Now()); err != nil {
 				t.Fatal(err)
 			}
-			asked = append(asked, control.questions-before)
+			asked = append(asked, c.questions-before)
 			time.Sleep(25 * time.Second)
 		}
 		// The fourth one finds the started event counted, and sends the finished one.
@@ -521,17 +521,17 @@ func TestReporterWaitsOutWhatWasSentBeforeIt(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				control := &control{standing: keptn.Current, deduplication: test.deduplication}
+				c := &control{standing: keptn.Current, deduplication: test.deduplication}
 				task := reportedTask
 				if test.triggered != -1 {
 					task.TriggeredAt = time.Now().Add(-test.triggered)
 				}
-				reporter, began := newTestReporter(control), time.Now()
+				reporter, began := newTestReporter(c), time.Now()
 				if test.archive != nil {
 					reporter.Archive = test.archive
 				}
 				// The answer itself tells when its task was triggered.
-				for control.sends == 0 && time.Since(began) < time.Hour {
+				for c.sends == 0 && time.Since(began) < time.Hour {
 					if _, err := deliver(t, reporter, begins(task), time.Time{}); err != nil && !errors.Is(err, ErrHeld) {
 						t.Fatal(err)
 					}
@@ -575,18 +575,18 @@ func schedule(t *testing.T, seed uint64) {
 	t.Helper()
 	random, lags := rand.New(rand.NewPCG(seed, 0)), rand.New(rand.NewPCG(seed, 1)) // a dying process sends at the same time
 	most := []time.Duration{1, 5 * time.Second, 5 * time.Minute}[random.IntN(3)]
-	control := &control{
+	c := &control{
 		standing: keptn.Current, drop: random.IntN(2), fail: random.IntN(4), lost: random.IntN(2), pending: random.IntN(3),
 		lag: func() time.Duration { return time.Duration(lags.Int64N(int64(most))) },
 	}
 	if random.IntN(2) == 0 {
-		control.deduplication = 2 * time.Minute
+		c.deduplication = 2 * time.Minute
 	}
 	hasArchive := random.IntN(3) > 0
 	begin := func() *Reporter {
-		reporter := newTestReporter(control)
+		reporter := newTestReporter(c)
 		if hasArchive {
-			reporter.Archive = control
+			reporter.Archive = c
 		}
 		return reporter
 	}
@@ -596,11 +596,11 @@ func schedule(t *testing.T, seed uint64) {
 	for attempts := 0; ; attempts++ {
 		const tooMany = 1000
 		if attempts > tooMany {
-			t.Fatalf("seed %d: it never ends: %v", seed, control.counted)
+			t.Fatalf("seed %d: it never ends: %v", seed, c.counted)
 		}
 		time.Sleep(time.Duration(random.Int64N(int64(30 * time.Second))))
 		if attempts < tooMany/4 && random.IntN(20) == 0 {
-			reporter.Sender = &dying{control, time.Duration(random.Int64N(int64(testFlight - time.Second)))}
+			reporter.Sender = &dying{c, time.Duration(random.Int64N(int64(testFlight - time.Second)))}
 			_, _ = deliver(t, reporter, events[random.IntN(len(events))], time.Time{})
 			reporter = begin()
 		}
@@ -608,7 +608,7 @@ func schedule(t *testing.T, seed uint64) {
 			break
 		}
 	}
-	if difference := cmp.Diff([]keptn.Phase{keptn.Started, keptn.Finished}, control.counted); difference != "" {
+	if difference := cmp.Diff([]keptn.Phase{keptn.Started, keptn.Finished}, c.counted); difference != "" {
 		t.Fatalf("seed %d: counted (-want +got):\n%s", seed, difference)
 	}
 }
@@ -616,15 +616,15 @@ func schedule(t *testing.T, seed uint64) {
 // The transport forgets an earlier process' event before this one's (seed 597).
 func TestReporterCountsDeduplicationFromTheFirstProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		control := &control{standing: keptn.Current, deduplication: 2 * time.Minute, lag: after(4 * time.Minute)}
-		before := newTestReporter(control)
+		c := &control{standing: keptn.Current, deduplication: 2 * time.Minute, lag: after(4 * time.Minute)}
+		before := newTestReporter(c)
 		task := fresh()
 		if _, err := deliver(t, before, begins(task), time.Time{}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		reporter := newTestReporter(control)
-		control.lost = 2
+		reporter := newTestReporter(c)
+		c.lost = 2
 		for range 4 {
 			_, _ = deliver(t, reporter, begins(task), time.Time{}) // the first two fail
 			time.Sleep(35 * time.Second)
@@ -633,7 +633,7 @@ func TestReporterCountsDeduplicationFromTheFirstProcess(t *testing.T) {
 		if _, err := deliver(t, reporter, begins(task), time.Time{}); err != nil {
 			t.Fatal(err)
 		}
-		if difference := cmp.Diff([]keptn.Phase{keptn.Started}, control.counted); difference != "" {
+		if difference := cmp.Diff([]keptn.Phase{keptn.Started}, c.counted); difference != "" {
 			t.Errorf("counted (-want +got):\n%s", difference)
 		}
 	})
@@ -642,22 +642,22 @@ func TestReporterCountsDeduplicationFromTheFirstProcess(t *testing.T) {
 // A slow Keptn is asked less often, not more.
 func TestReporterAsksASlowKeptnLess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		control := &control{standing: keptn.Current, lag: after(time.Hour)}
-		reporter := newTestReporter(control)
+		c := &control{standing: keptn.Current, lag: after(time.Hour)}
+		reporter := newTestReporter(c)
 		if _, err := deliver(t, reporter, begins(fresh()), time.Time{}); err != nil {
 			t.Fatal(err)
 		}
 		const most = 9
-		if control.questions > most || control.sends != 1 {
-			t.Errorf("%d questions, %d sends", control.questions, control.sends)
+		if c.questions > most || c.sends != 1 {
+			t.Errorf("%d questions, %d sends", c.questions, c.sends)
 		}
 	})
 }
 
 func TestWhatIsDroppedIsCounted(t *testing.T) {
 	metrics := &fixture.Metrics{}
-	control := &control{standing: keptn.Current}
-	reporter := newTestReporter(control)
+	c := &control{standing: keptn.Current}
+	reporter := newTestReporter(c)
 	reporter.Timing, reporter.Metrics = Timing{Interval: time.Second, Limit: time.Second}, metrics
 	var sent []bool
 	for range 3 {
@@ -677,8 +677,8 @@ func TestWhatIsDroppedIsCounted(t *testing.T) {
 
 func TestReporterDeliversOnceToManyCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		control := &control{standing: keptn.Current}
-		reporter := newTestReporter(control)
+		c := &control{standing: keptn.Current}
+		reporter := newTestReporter(c)
 		task := fresh()
 		var group sync.WaitGroup
 		failures := make(chan error, 20)
@@ -699,7 +699,7 @@ func TestReporterDeliversOnceToManyCallers(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if difference := cmp.Diff([]keptn.Phase{keptn.Started, keptn.Finished}, control.counted); difference != "" {
+		if difference := cmp.Diff([]keptn.Phase{keptn.Started, keptn.Finished}, c.counted); difference != "" {
 			t.Errorf("counted (-want +got):\n%s", difference)
 		}
 	})
@@ -750,8 +750,8 @@ func TestArchiveDecidesWhatAnEarlierBridgeHasSent(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				control := &control{standing: keptn.Current, deduplication: test.deduplication, lag: after(time.Hour)}
-				reporter := newTestReporter(control)
+				c := &control{standing: keptn.Current, deduplication: test.deduplication, lag: after(time.Hour)}
+				reporter := newTestReporter(c)
 				reporter.Archive = &test.archive
 				task := reportedTask
 				task.TriggeredAt = time.Now().Add(test.triggered)
@@ -759,8 +759,8 @@ func TestArchiveDecidesWhatAnEarlierBridgeHasSent(t *testing.T) {
 				if _, err := reporter.Deliver(t.Context(), begins(task)); !errors.Is(err, test.held) {
 					t.Errorf("got %v, want %v", err, test.held)
 				}
-				if control.sends != test.sends || test.archive.questions != test.questions {
-					t.Errorf("sent %d times after %d questions, want %d and %d", control.sends, test.archive.questions, test.sends, test.questions)
+				if c.sends != test.sends || test.archive.questions != test.questions {
+					t.Errorf("sent %d times after %d questions, want %d and %d", c.sends, test.archive.questions, test.sends, test.questions)
 				}
 			})
 		})
@@ -784,8 +784,8 @@ func TestArchiveDecidesWhatARequestWithoutAnAnswerHasDone(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				control := &control{standing: keptn.Current, lag: after(time.Hour), lost: 1}
-				reporter := newTestReporter(control)
+				c := &control{standing: keptn.Current, lag: after(time.Hour), lost: 1}
+				reporter := newTestReporter(c)
 				archive := test.archive
 				reporter.Archive = &archive
 				answer := begins(fresh())
@@ -798,8 +798,8 @@ func TestArchiveDecidesWhatARequestWithoutAnAnswerHasDone(t *testing.T) {
 				if _, err := reporter.Deliver(t.Context(), answer); err != nil {
 					t.Error(err)
 				}
-				if control.sends != test.sends {
-					t.Errorf("sent %d times, want %d", control.sends, test.sends)
+				if c.sends != test.sends {
+					t.Errorf("sent %d times, want %d", c.sends, test.sends)
 				}
 			})
 		})

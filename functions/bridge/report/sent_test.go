@@ -75,8 +75,8 @@ func TestWhatWasSentIsRemembered(t *testing.T) {
 // A delivery is settled, and was sent, once Keptn has counted the event.
 func TestDeliveryOfAFinishedEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		control := &control{standing: keptn.Current}
-		reporter := newTestReporter(control)
+		c := &control{standing: keptn.Current}
+		reporter := newTestReporter(c)
 		delivery, err := deliver(t, reporter, ends(fresh(), keptn.Errored("no")), time.Now().Add(2*clockSkew))
 		if difference := cmp.Diff(Delivery{Sent: true, Settled: true}, delivery); difference != "" || err != nil {
 			t.Errorf("%v (-want +got):\n%s", err, difference)

@@ -221,8 +221,8 @@ func TestAgeOfWhatWaits(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", what, difference)
 		}
 	}
-	ages := func(event, listing int) []string {
-		return []string{fmt.Sprintf("job_executor.event.undelivered.age{} %d", event), fmt.Sprintf("job_executor.keptn.listing.age{} %d", listing)}
+	ages := func(decoded, listing int) []string {
+		return []string{fmt.Sprintf("job_executor.event.undelivered.age{} %d", decoded), fmt.Sprintf("job_executor.keptn.listing.age{} %d", listing)}
 	}
 	want("a standby measures nothing")
 	recorder.Waits(old, true)

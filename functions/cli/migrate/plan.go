@@ -11,7 +11,7 @@ import (
 
 // plan returns the ordered steps. Between the removal of the old subscriptions and the installation, events wait in
 // Keptn, and the bridge picks them up. So each task runs exactly once.
-func plan(input Input, o *overlay, used used) string {
+func plan(input Input, o *overlay, u used) string {
 	var text strings.Builder
 	step := 0
 	write := func(title, why string, commands ...string) {
@@ -27,10 +27,10 @@ func plan(input Input, o *overlay, used used) string {
 		"kubectl create namespace job-executor --dry-run=client --output yaml | kubectl apply -f -",
 		"kubectl create namespace job-executor-jobs --dry-run=client --output yaml | kubectl apply -f -")
 	var copies []string
-	for _, name := range used.secrets {
+	for _, name := range u.secrets {
 		copies = append(copies, copying("secret", name, input.Namespace))
 	}
-	accounts := used.accounts
+	accounts := u.accounts
 	if !o.ownAccount && o.account != "" && !slices.Contains(accounts, o.account) {
 		accounts = append(slices.Clone(accounts), o.account)
 	}

@@ -229,7 +229,7 @@ const (
 )
 
 func securityContextOf(wanted jobconfig.SecurityContext) *corev1.SecurityContext {
-	context := &corev1.SecurityContext{
+	security := &corev1.SecurityContext{
 		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 		Privileged:               wanted.Privileged,
 		RunAsUser:                cmp.Or(wanted.RunAsUser, new(int64(defaultUser))),
@@ -241,24 +241,24 @@ func securityContextOf(wanted jobconfig.SecurityContext) *corev1.SecurityContext
 	}
 	if wanted.Privileged != nil && *wanted.Privileged {
 		// The API server rejects a privileged container without privilege escalation.
-		context.AllowPrivilegeEscalation = new(true)
+		security.AllowPrivilegeEscalation = new(true)
 	}
 	if wanted.Capabilities != nil {
-		context.Capabilities = &corev1.Capabilities{}
+		security.Capabilities = &corev1.Capabilities{}
 		for _, capability := range wanted.Capabilities.Add {
-			context.Capabilities.Add = append(context.Capabilities.Add, corev1.Capability(capability))
+			security.Capabilities.Add = append(security.Capabilities.Add, corev1.Capability(capability))
 		}
 		for _, capability := range wanted.Capabilities.Drop {
-			context.Capabilities.Drop = append(context.Capabilities.Drop, corev1.Capability(capability))
+			security.Capabilities.Drop = append(security.Capabilities.Drop, corev1.Capability(capability))
 		}
 	}
 	if wanted.ProcMount != nil {
-		context.ProcMount = new(corev1.ProcMountType(*wanted.ProcMount))
+		security.ProcMount = new(corev1.ProcMountType(*wanted.ProcMount))
 	}
 	if profile := wanted.SeccompProfile; profile != nil {
-		context.SeccompProfile = &corev1.SeccompProfile{Type: corev1.SeccompProfileType(profile.Type), LocalhostProfile: profile.LocalhostProfile}
+		security.SeccompProfile = &corev1.SeccompProfile{Type: corev1.SeccompProfileType(profile.Type), LocalhostProfile: profile.LocalhostProfile}
 	}
-	return context
+	return security
 }
 
 func (p Plan) resources(wanted *jobconfig.Resources) (corev1.ResourceRequirements, error) {

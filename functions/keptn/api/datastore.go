@@ -97,8 +97,8 @@ func (c *Client) countDirect(ctx context.Context, task keptn.Task) (count keptn.
 	if err != nil {
 		return keptn.Count{}, false, err
 	}
-	for _, event := range triggered {
-		found = found || event.ID() == task.TriggeredID && event.Source() != controllerSource
+	for _, stored := range triggered {
+		found = found || stored.ID() == task.TriggeredID && stored.Source() != controllerSource
 	}
 	if !found {
 		return keptn.Count{}, false, nil

@@ -72,19 +72,19 @@ func TestOAuthTokenIsFetchedAndUsed(t *testing.T) {
 		want   []string
 		err    string
 	}{
-		{name: "discovered, once for many calls", oauth: func(provider *provider) OAuth {
-			return OAuth{DiscoveryURL: provider.URL + "/.well-known/openid-configuration"}
+		{name: "discovered, once for many calls", oauth: func(p *provider) OAuth {
+			return OAuth{DiscoveryURL: p.URL + "/.well-known/openid-configuration"}
 		}, calls: 3, want: []string{"discovery", fetched, "Keptn Bearer token-1", "Keptn Bearer token-1", "Keptn Bearer token-1"}},
 		{
 			name:  "from a configured endpoint",
-			oauth: func(provider *provider) OAuth { return OAuth{TokenURL: provider.URL + "/token"} },
+			oauth: func(p *provider) OAuth { return OAuth{TokenURL: p.URL + "/token"} },
 			calls: 1,
 			want:  []string{fetched, "Keptn Bearer token-1"},
 		},
 		{
 			name:   "again when it expires",
-			oauth:  func(provider *provider) OAuth { return OAuth{TokenURL: provider.URL + "/token"} },
-			before: func(provider *provider) { provider.expires = 1 },
+			oauth:  func(p *provider) OAuth { return OAuth{TokenURL: p.URL + "/token"} },
+			before: func(p *provider) { p.expires = 1 },
 			calls:  2,
 			want: []string{
 				fetched, "Keptn Bearer token-1", fetched, "Keptn Bearer token-2",
@@ -92,20 +92,20 @@ func TestOAuthTokenIsFetchedAndUsed(t *testing.T) {
 		},
 		{
 			name:   "a refusal hides the provider's answer",
-			oauth:  func(provider *provider) OAuth { return OAuth{TokenURL: provider.URL + "/token"} },
-			before: func(provider *provider) { provider.refuse = true },
+			oauth:  func(p *provider) OAuth { return OAuth{TokenURL: p.URL + "/token"} },
+			before: func(p *provider) { p.refuse = true },
 			calls:  1,
 			err:    "status 401 Unauthorized invalid_client",
 		},
 		{
 			name:  "no metadata",
-			oauth: func(provider *provider) OAuth { return OAuth{DiscoveryURL: provider.URL + "/nowhere"} },
+			oauth: func(p *provider) OAuth { return OAuth{DiscoveryURL: p.URL + "/nowhere"} },
 			calls: 1,
 			err:   "answered 404 Not Found",
 		},
 		{
 			name:  "metadata without an endpoint",
-			oauth: func(provider *provider) OAuth { return OAuth{DiscoveryURL: provider.URL + "/incomplete"} },
+			oauth: func(p *provider) OAuth { return OAuth{DiscoveryURL: p.URL + "/incomplete"} },
 			calls: 1,
 			err:   "/incomplete has no token_endpoint",
 		},

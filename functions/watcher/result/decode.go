@@ -35,8 +35,8 @@ func decode(text string) (data map[string]any, mistakes []string) {
 	}
 	decoder := json.NewDecoder(strings.NewReader(text))
 	decoder.UseNumber()
-	reader := &reader{decoder: decoder}
-	value, err := reader.value("", 0)
+	r := &reader{decoder: decoder}
+	value, err := r.value("", 0)
 	if err != nil { // it was read once already
 		return nil, []string{fmt.Sprintf("it is not a JSON object: %s", err)}
 	}
@@ -44,7 +44,7 @@ func decode(text string) (data map[string]any, mistakes []string) {
 	if !isObject {
 		return nil, []string{"it is not a JSON object, but " + encoded(value)}
 	}
-	return data, reader.mistakes
+	return data, r.mistakes
 }
 
 // reader reads JSON token by token, since a map keeps only the last of two members of one name.

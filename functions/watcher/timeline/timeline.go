@@ -49,30 +49,30 @@ func Of(of Evidence, now time.Time) protocol.Job {
 	if created := createdAt(job, plan); created.After(began) {
 		began = created
 	}
-	clock := &clock{at: of.Task.TriggeredAt, end: ended}
-	line := &line{Evidence: of, clock: clock}
-	line.Job = protocol.Job{
+	c := &clock{at: of.Task.TriggeredAt, end: ended}
+	l := &line{Evidence: of, clock: c}
+	l.Job = protocol.Job{
 		Namespace: job.Namespace, Name: job.Name, UID: string(job.UID), Result: of.Result, Failure: of.Failure,
-		Action: job.Annotations[run.ActionNameAnnotation], Task: job.Annotations[run.TaskNameAnnotation], Began: clock.reach(began),
+		Action: job.Annotations[run.ActionNameAnnotation], Task: job.Annotations[run.TaskNameAnnotation], Began: c.reach(began),
 	}
 	if started := job.Status.StartTime; started != nil && (plan[0].Name != job.Name || job.Annotations[run.AdmittedAnnotation] != "") {
-		line.add(protocol.Phase{Name: protocol.PhaseQueued}, started.Time)
+		l.add(protocol.Phase{Name: protocol.PhaseQueued}, started.Time)
 	}
 	first := max(0, len(of.Pods)-maxAttempts)
 	for index := first; index < len(of.Pods); index++ {
 		if index > 0 {
-			line.add(protocol.Phase{Name: protocol.PhaseBackOff}, of.Pods[index].CreationTimestamp.Time)
+			l.add(protocol.Phase{Name: protocol.PhaseBackOff}, of.Pods[index].CreationTimestamp.Time)
 		}
-		line.attempt(index)
+		l.attempt(index)
 	}
 	if len(of.Pods) == 0 {
-		line.add(protocol.Phase{Name: protocol.PhasePending, Failure: of.Failure, Events: line.events(clock.at, ended)}, ended)
+		l.add(protocol.Phase{Name: protocol.PhasePending, Failure: of.Failure, Events: l.events(c.at, ended)}, ended)
 	}
-	if line.hasRun {
-		line.add(protocol.Phase{Name: protocol.PhaseFinalizing}, ended)
+	if l.hasRun {
+		l.add(protocol.Phase{Name: protocol.PhaseFinalizing}, ended)
 	}
-	line.Job.Ended = clock.reach(ended)
-	return line.Job
+	l.Job.Ended = c.reach(ended)
+	return l.Job
 }
 
 // createdAt returns when the executor began to create the run, plus a microsecond for each Job before this one.

@@ -56,7 +56,7 @@ type ratio struct{ low, median, high float64 }
 
 func (r *report) ratio(measured figure) ratio {
 	var limit figure
-	if index := slices.IndexFunc(r.Figures, func(figure figure) bool { return figure.Name == measured.Limit }); index >= 0 {
+	if index := slices.IndexFunc(r.Figures, func(f figure) bool { return f.Name == measured.Limit }); index >= 0 {
 		limit = r.Figures[index]
 	}
 	return ratio{

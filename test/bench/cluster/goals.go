@@ -38,8 +38,8 @@ func goals() []goal {
 // value returns a goal's value in a report, with its unit; NaN if the report lacks a figure.
 func (g goal) value(r *report) (value float64, unit string) {
 	for _, name := range g.names {
-		index := slices.IndexFunc(r.Figures, func(figure figure) bool {
-			return strings.HasPrefix(figure.Name, name) && strings.HasPrefix(figure.Limit, g.limit)
+		index := slices.IndexFunc(r.Figures, func(f figure) bool {
+			return strings.HasPrefix(f.Name, name) && strings.HasPrefix(f.Limit, g.limit)
 		})
 		if index < 0 {
 			return math.NaN(), ""

@@ -36,13 +36,13 @@ type sizes struct{ cold, unguarded, warm, burst, caughtUp, tiny int }
 func main() { console.Main("bench", benchmark) }
 
 func benchmark(ctx context.Context) error {
-	var sizes sizes
-	flag.IntVar(&sizes.cold, "cold", 1, "tasks whose functions start from zero")
-	flag.IntVar(&sizes.unguarded, "unguarded", 0, "the same without NetworkPolicies")
-	flag.IntVar(&sizes.warm, "warm", 12, "tasks one after the other")
-	flag.IntVar(&sizes.burst, "burst", 300, "tasks at once, whose Jobs wait")
-	flag.IntVar(&sizes.caughtUp, "caught-up", 200, "tasks that come while the bridge is away, whose Jobs wait")
-	flag.IntVar(&sizes.tiny, "tiny", 16, "tasks at once, whose Jobs run")
+	var size sizes
+	flag.IntVar(&size.cold, "cold", 1, "tasks whose functions start from zero")
+	flag.IntVar(&size.unguarded, "unguarded", 0, "the same without NetworkPolicies")
+	flag.IntVar(&size.warm, "warm", 12, "tasks one after the other")
+	flag.IntVar(&size.burst, "burst", 300, "tasks at once, whose Jobs wait")
+	flag.IntVar(&size.caughtUp, "caught-up", 200, "tasks that come while the bridge is away, whose Jobs wait")
+	flag.IntVar(&size.tiny, "tiny", 16, "tasks at once, whose Jobs run")
 	stored := flag.String("stored", "test/bench/cluster/stored.json", "the report that ratios are compared to")
 	written := flag.String("write", "", "where to write this report")
 	only := flag.String("only", "", "measure only the steps whose names match a regular expression")
@@ -51,7 +51,7 @@ func benchmark(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("--only: %w", err)
 	}
-	steps := stepsOf(sizes, wanted)
+	steps := stepsOf(size, wanted)
 	if len(steps) == 0 {
 		return fmt.Errorf("--only: no step's name matches %q", wanted)
 	}
@@ -96,36 +96,36 @@ func benchmark(ctx context.Context) error {
 // A step is one measurement.
 type step struct {
 	name string
-	run  func(bench *bench, ctx context.Context) error
+	run  func(b *bench, ctx context.Context) error
 }
 
 // stepsOf returns the steps with matching names.
-func stepsOf(sizes sizes, wanted *regexp.Regexp) []step {
-	inState := func(count int, state state) step {
-		return step{fmt.Sprintf("%d times %s", count, state), func(bench *bench, ctx context.Context) error { return bench.latencies(ctx, count, state) }}
+func stepsOf(size sizes, wanted *regexp.Regexp) []step {
+	inState := func(count int, s state) step {
+		return step{fmt.Sprintf("%d times %s", count, s), func(b *bench, ctx context.Context) error { return b.latencies(ctx, count, s) }}
 	}
-	steps := []step{{"images", (*bench).images}, inState(sizes.cold, fromZero)}
-	if sizes.unguarded > 0 {
-		steps = append(steps, inState(sizes.unguarded, fromZeroUnguarded))
+	steps := []step{{"images", (*bench).images}, inState(size.cold, fromZero)}
+	if size.unguarded > 0 {
+		steps = append(steps, inState(size.unguarded, fromZeroUnguarded))
 	}
 	steps = append(steps,
 		step{"start to ready", (*bench).starts},
-		inState(sizes.warm, warm),
-		inState(sizes.warm/3, overHTTP),
-		step{fmt.Sprintf("%d tasks at once, whose Jobs run", sizes.tiny), func(bench *bench, ctx context.Context) error {
-			return bench.tiny(ctx, sizes.tiny)
+		inState(size.warm, warm),
+		inState(size.warm/3, overHTTP),
+		step{fmt.Sprintf("%d tasks at once, whose Jobs run", size.tiny), func(b *bench, ctx context.Context) error {
+			return b.tiny(ctx, size.tiny)
 		}},
 		step{"tasks that wait", (*bench).waiting},
 		step{fmt.Sprintf("Brokers of up to %d Triggers", maxTriggers), (*bench).triggers},
-		step{fmt.Sprintf("%d events for Knative's JobSink", jobSinkEvents), func(bench *bench, ctx context.Context) error {
-			return bench.jobSink(ctx, jobSinkEvents)
+		step{fmt.Sprintf("%d events for Knative's JobSink", jobSinkEvents), func(b *bench, ctx context.Context) error {
+			return b.jobSink(ctx, jobSinkEvents)
 		}},
-		step{fmt.Sprintf("%d tasks at once, and %d while the bridge is away, whose Jobs wait", sizes.burst, sizes.caughtUp), func(bench *bench, ctx context.Context) error {
-			return bench.bursts(ctx, sizes.burst, sizes.caughtUp)
+		step{fmt.Sprintf("%d tasks at once, and %d while the bridge is away, whose Jobs wait", size.burst, size.caughtUp), func(b *bench, ctx context.Context) error {
+			return b.bursts(ctx, size.burst, size.caughtUp)
 		}},
 		step{"nothing", (*bench).idle},
 	)
-	return slices.DeleteFunc(steps, func(step step) bool { return !wanted.MatchString(step.name) })
+	return slices.DeleteFunc(steps, func(s step) bool { return !wanted.MatchString(s.name) })
 }
 
 // measure measures step by step.

@@ -48,8 +48,8 @@ func (s state) limit() string {
 func (s state) isFromZero() bool { return s == fromZero || s == fromZeroUnguarded }
 
 // latencies runs tasks one after the other, with hello in between.
-func (b *bench) latencies(ctx context.Context, count int, state state) (err error) {
-	switch state {
+func (b *bench) latencies(ctx context.Context, count int, s state) (err error) {
+	switch s {
 	case fromZeroUnguarded: // hello has none either
 		const policies = "config/800-network.yaml"
 		defer afterwards(ctx, &err, func(ctx context.Context) error { return b.installed.Apply(ctx, policies) })
@@ -65,7 +65,7 @@ func (b *bench) latencies(ctx context.Context, count int, state state) (err erro
 	if err != nil {
 		return err
 	}
-	if !state.isFromZero() { // a first event warms the functions
+	if !s.isFromZero() { // a first event warms the functions
 		if _, err := b.sequences(ctx, 1); err != nil {
 			return err
 		}
@@ -83,13 +83,13 @@ func (b *bench) latencies(ctx context.Context, count int, state state) (err erro
 	// second.
 	random := rand.New(rand.NewPCG(0, 0)) //nolint:gosec // no secret
 	someTime := func() error {
-		if !state.isFromZero() {
+		if !s.isFromZero() {
 			return nil
 		}
 		return wait(ctx, time.Duration(random.Int64N(int64(kubeletLooks*time.Millisecond))))
 	}
 	for range count {
-		if state.isFromZero() {
+		if s.isFromZero() {
 			if err := b.awaitZero(ctx); err != nil {
 				return err
 			}
@@ -111,13 +111,13 @@ func (b *bench) latencies(ctx context.Context, count int, state state) (err erro
 		}
 		contexts = append(contexts, one...)
 	}
-	limit := state.limit()
-	if state != overHTTP {
+	limit := s.limit()
+	if s != overHTTP {
 		b.report.add(limit, "ms", "", hellos...)
 	}
-	b.report.add("triggered to started, "+string(state), "ms", limit, b.moments.milliseconds(contexts, triggered, started)...)
-	b.report.add("completed to finished, "+string(state), "ms", limit, b.moments.milliseconds(contexts, completed, finished)...)
-	if state.isFromZero() {
+	b.report.add("triggered to started, "+string(s), "ms", limit, b.moments.milliseconds(contexts, triggered, started)...)
+	b.report.add("completed to finished, "+string(s), "ms", limit, b.moments.milliseconds(contexts, completed, finished)...)
+	if s.isFromZero() {
 		return nil
 	}
 	after, err := b.installed.Requests(ctx)
@@ -125,8 +125,8 @@ func (b *bench) latencies(ctx context.Context, count int, state state) (err erro
 		return err
 	}
 	each := func(name string) float64 { return float64(after[name]-before[name]) / float64(count) }
-	b.report.add("requests to Keptn per task, "+string(state), "1", "", each(system.ToKeptn))
-	if state == overHTTP {
+	b.report.add("requests to Keptn per task, "+string(s), "1", "", each(system.ToKeptn))
+	if s == overHTTP {
 		return nil
 	}
 	total := 0.0

@@ -25,14 +25,14 @@ func Run(ctx context.Context, arguments []string, output io.Writer) int {
 	_, _ = fmt.Fprintf(output, "locust is not installed here; a small load generator stands in for it\n%d users, %s, %s\n\n", settings.users, settings.runTime, settings.host)
 	ctx, cancel := context.WithTimeout(ctx, settings.runTime)
 	defer cancel()
-	var results results
+	var r results
 	var group sync.WaitGroup
 	for range settings.users {
-		group.Go(func() { visit(ctx, settings.host, &results) })
+		group.Go(func() { visit(ctx, settings.host, &r) })
 	}
 	group.Wait()
-	results.print(output, settings.runTime)
-	if results.failures > 0 || len(results.durations) == 0 {
+	r.print(output, settings.runTime)
+	if r.failures > 0 || len(r.durations) == 0 {
 		return 1
 	}
 	return 0
@@ -95,7 +95,7 @@ type results struct {
 	failures  int
 }
 
-func visit(ctx context.Context, host string, results *results) {
+func visit(ctx context.Context, host string, r *results) {
 	ticker := time.NewTicker(time.Second / requestsPerSecond)
 	defer ticker.Stop()
 	for {
@@ -103,7 +103,7 @@ func visit(ctx context.Context, host string, results *results) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			results.request(ctx, host)
+			r.request(ctx, host)
 		}
 	}
 }
