@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -46,10 +47,10 @@ func (c *cluster) programs(name string) string {
 	return filepath.Join(c.repository, "test", "cluster", "programs", name)
 }
 
-// resolved are manifests with images of the registry.
+// resolved returns the file with the manifests whose images are in the registry. Its name changes with what they are made of.
 func (c *cluster) resolved(m manifests) string {
-	created := digest(filepath.Join(c.repository, "test", "cluster"), "programs/"+m.name, "knative.go", "rabbitmq.go")
-	return filepath.Join(c.cache, m.name+"-"+created[:16]+".yaml")
+	inputs := fmt.Append(nil, m.paths, digest(filepath.Join(c.repository, "test", "cluster"), "programs/"+m.name, "knative.go"))
+	return filepath.Join(c.cache, fmt.Sprintf("%s-%.8x.yaml", m.name, sha256.Sum256(inputs)))
 }
 
 // resolve has ko build the images of manifests. It keeps the images and the manifests.
