@@ -2,8 +2,12 @@ package telemetry
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"testing"
 	"time"
+
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 )
 
 func TestSpansAreExportedOnlyToAnEndpoint(t *testing.T) {
@@ -24,5 +28,14 @@ func TestSpansAreExportedOnlyToAnEndpoint(t *testing.T) {
 				cancel()
 			}
 		})
+	}
+}
+
+func TestNothingIsMeasuredForAReaderThatFails(t *testing.T) {
+	signals := To("bridge", slog.DiscardHandler)
+	failure := errors.New("the port is in use")
+	err := signals.Measure("bridge", []ReaderFunc{func() (sdkmetric.Reader, error) { return nil, failure }})
+	if !errors.Is(err, failure) || signals.Events != nil {
+		t.Errorf("got %v and counters %v", err, signals.Events)
 	}
 }
