@@ -36,7 +36,9 @@ type world struct {
 	knative   []runtime.Object
 	variables map[string]string
 	answer    func(*http.Request) (int, string)
-	opened    string
+	// logs are those of containers, by pod/container.
+	logs   map[string]string
+	opened string
 }
 
 func (w *world) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -63,7 +65,7 @@ func (w *world) call(t *testing.T, name string, arguments ...string) (string, er
 		Now: func() time.Time { return noon }, Getenv: func(name string) string { return w.variables[name] }, Transport: w,
 		Connect: func(genericclioptions.RESTClientGetter) (Cluster, error) {
 			return Cluster{
-				Kubernetes: fake.NewClientset(w.objects...), Knative: dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), lists, w.knative...),
+				Kubernetes: logging{fake.NewClientset(w.objects...), w.logs}, Knative: dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), lists, w.knative...),
 			}, nil
 		},
 		Open: func(_ context.Context, address string) error { w.opened = address; return nil },
@@ -336,6 +338,12 @@ func TestStatus(t *testing.T) {
 			State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: "back-off 5m0s"}},
 		}}},
 	}
+	silent := pod.DeepCopy()
+	silent.Name = "bridge-2" // without a log
+	complaining := ""
+	for number := range 7 {
+		complaining += fmt.Sprintf(`{"time":"2026-11-30T12:00:0%[1]dZ","level":"WARN","msg":"%[1]d"}`+"\n", number)
+	}
 	scaled := starting.DeepCopy()
 	scaled.Name, scaled.Labels = "watcher-00001-deployment", map[string]string{"app.kubernetes.io/part-of": "job-executor",
 		"serving.knative.dev/service": "watcher"}
@@ -351,6 +359,7 @@ func TestStatus(t *testing.T) {
 		objects   []runtime.Object
 		knative   []runtime.Object
 		variables map[string]string
+		logs      map[string]string
 		body      string
 		httpCode  int
 		want      string
@@ -405,11 +414,29 @@ Keptn: no integration job-executor is registered; see the log of the bridge
 Runs: nothing runs or waits
 `,
 		},
+		{
+			name: "a bridge that complains", objects: []runtime.Object{bridge, pod, silent}, variables: access, httpCode: http.StatusOK, body: "[]", code: exitFail,
+			logs: map[string]string{"bridge-1/": complaining},
+			want: `KIND        NAME    READY  VERSION  REASON
+Deployment  bridge  yes    v1.2.3
+
+Keptn: no integration job-executor is registered; see the log of the bridge
+
+Warnings and errors of the bridge within 10m (config/TROUBLESHOOTING.md explains each):
+  12:00:02 WARN 2
+  12:00:03 WARN 3
+  12:00:04 WARN 4
+  12:00:05 WARN 5
+  12:00:06 WARN 6
+
+Runs: nothing runs or waits
+`,
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			w := &world{
-				objects: test.objects, knative: test.knative, variables: test.variables,
+				objects: test.objects, knative: test.knative, variables: test.variables, logs: test.logs,
 				answer: func(*http.Request) (int, string) { return test.httpCode, test.body },
 			}
 			got, err := w.call(t, "job-executor", "status")
