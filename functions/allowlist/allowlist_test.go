@@ -55,6 +55,17 @@ func TestImagesAreComparedInFull(t *testing.T) {
 	}
 }
 
+func TestNamesMatchWholePatterns(t *testing.T) {
+	for name, want := range map[string]bool{"deploy": true, "tests-1": true, "deployer": false, "a-tests-1": false, "": false} {
+		if got, err := Name([]string{"deploy", " tests-* "}, name); got != want || err != nil {
+			t.Errorf("%q: got %v, %v", name, got, err)
+		}
+	}
+	if got, err := Name(nil, "deploy"); got || err != nil {
+		t.Errorf("without patterns: got %v, %v", got, err)
+	}
+}
+
 func TestWhatIsNoPatternIsNamed(t *testing.T) {
 	for name, matches := range map[string]func([]string, string) (bool, error){"names": Name, "images": Image} {
 		if _, err := matches([]string{"a", "[b"}, "c"); err == nil {

@@ -39,6 +39,8 @@ type world struct {
 	// logs are those of containers, by pod/container.
 	logs   map[string]string
 	opened string
+	// typed is what the user types.
+	typed string
 }
 
 func (w *world) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -61,7 +63,7 @@ func (w *world) call(t *testing.T, name string, arguments ...string) (string, er
 	}
 	var written bytes.Buffer
 	command := New(Surroundings{
-		IOStreams: genericiooptions.IOStreams{In: strings.NewReader(""), Out: &written, ErrOut: &written}, Name: name, Version: "v1.2.3",
+		IOStreams: genericiooptions.IOStreams{In: strings.NewReader(w.typed), Out: &written, ErrOut: &written}, Name: name, Version: "v1.2.3",
 		Now: func() time.Time { return noon }, Getenv: func(name string) string { return w.variables[name] }, Transport: w,
 		Connect: func(genericclioptions.RESTClientGetter) (Cluster, error) {
 			return Cluster{
@@ -139,6 +141,13 @@ func TestList(t *testing.T) {
 			want: "c0000001-0000-4000-8000-000000000000   shop   dev   cart   test   pass   1/1   120m   10s\n",
 		},
 		{name: "of another project", arguments: []string{"--project", "bank"}, want: "No runs found in namespace job-executor-jobs.\n"},
+		{name: "of another stage", arguments: []string{"--stage", "prod"}, want: "No runs found in namespace job-executor-jobs.\n"},
+		{name: "of another service", arguments: []string{"--service", "payment"}, want: "No runs found in namespace job-executor-jobs.\n"},
+		{name: "of another task", arguments: []string{"--task", "release"}, want: "No runs found in namespace job-executor-jobs.\n"},
+		{
+			name: "by all names", arguments: []string{"--project", "shop", "--stage", "dev", "--service", "cart", "--task", "test", "-o", "name", "c0000003"},
+			want: "run.job-executor.github.io/00000003-0000-4000-8000-000000000000\n",
+		},
 		{name: "of another age", arguments: []string{"--since", "1s", "-A"}, want: "No runs found in all namespaces.\n"},
 		{name: "the beginning of a context", arguments: []string{"c0000003", "-o", "name"},
 			want: "run.job-executor.github.io/00000003-0000-4000-8000-000000000000\n"},
@@ -518,18 +527,29 @@ func TestDescribeSaysWhatASequenceWithoutTasksWaitsFor(t *testing.T) {
 
 // Cancel and rerun change something, so they ask. Nobody answers here.
 func TestNothingIsChangedUnasked(t *testing.T) {
-	for _, command := range []string{"cancel", "rerun"} {
-		w := &world{variables: map[string]string{endpointVariable: "https://keptn.example.com/api/", tokenVariable: "token"},
-			answer: func(request *http.Request) (int, string) {
-				if request.Method != http.MethodGet {
-					t.Errorf("%s %s", request.Method, request.URL)
-				}
-				return http.StatusOK, `{"events": [{"specversion": "1.0", "id": "1", "source": "user",
-					"type": "sh.keptn.event.dev.pipeline.triggered", "data": {"project": "shop", "service": "cart"}}]}`
-			}}
-		got, err := w.call(t, "job-executor", command, "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b")
-		if !errors.Is(err, errDeclined) || !strings.Contains(got, "sequence pipeline of service cart in project shop, stage dev") {
-			t.Errorf("%s: %v, %s", command, err, got)
+	for command, posted := range map[string]string{
+		"cancel": "/api/controlPlane/v1/sequence/shop/4ed578f6-1e1e-4a11-9b2e-9a7111760f5b/control", "rerun": "/api/v1/event",
+	} {
+		for typed, isAgreed := range map[string]bool{"": false, "\n": false, "n\n": false, "Y\n": true, " yes \n": true, "y": true} {
+			var posts []string
+			w := &world{
+				typed: typed, variables: map[string]string{endpointVariable: "https://keptn.example.com/api/", tokenVariable: "token"},
+				answer: func(request *http.Request) (int, string) {
+					if request.Method != http.MethodGet {
+						posts = append(posts, request.URL.Path)
+						return http.StatusOK, `{"keptnContext": "new"}`
+					}
+					return http.StatusOK, `{"events": [{"specversion": "1.0", "id": "1", "source": "user",
+						"type": "sh.keptn.event.dev.pipeline.triggered", "data": {"project": "shop", "service": "cart"}}]}`
+				},
+			}
+			got, err := w.call(t, "job-executor", command, "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b")
+			if !strings.Contains(got, "sequence pipeline of service cart in project shop, stage dev") {
+				t.Errorf("%s: %s", command, got)
+			}
+			if isAgreed && (err != nil || len(posts) != 1 || posts[0] != posted) || !isAgreed && (!errors.Is(err, errDeclined) || len(posts) > 0) {
+				t.Errorf("%s, answered with %q: %v, posts to %v", command, typed, err, posts)
+			}
 		}
 		without := &world{}
 		if _, err := without.call(t, "job-executor", command, "4ed578f6-1e1e-4a11-9b2e-9a7111760f5b"); !errors.Is(err, errNoKeptn) {

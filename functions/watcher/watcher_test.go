@@ -346,6 +346,11 @@ func TestTaskThatDoesNotStartIsGivenUp(t *testing.T) {
 		{Reason: "Failed", Message: `Failed to pull image "locust:nope": docker.io/library/locust:nope: not found`}, {Reason: "Failed", Message: "Error: " +
 			"ImagePullBackOff"},
 	}
+	unscheduled := podAt("last", 240)
+	unscheduled.Status.Conditions = []corev1.PodCondition{
+		{Type: corev1.PodReadyToStartContainers, Status: corev1.ConditionFalse, Reason: "Other", Message: "not the reason"},
+		{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "0/1 nodes are available"},
+	}
 	const why = `Image locust:nope of container task cannot be pulled: Failed to pull image "locust:nope": docker.io/library/locust:nope: not found`
 	tests := []struct {
 		name string
@@ -357,6 +362,10 @@ func TestTaskThatDoesNotStartIsGivenUp(t *testing.T) {
 		{name: "a native sidecar runs", pods: []corev1.Pod{pulling(running("istio-proxy"))}, want: "The pod did not start within 4m59s. " + why},
 		{name: "an init container has ended", pods: []corev1.Pod{pulling(exited("istio-init", 0))}, want: "The pod did not start within 4m59s. " + why},
 		{name: "an attempt failed before", pods: []corev1.Pod{podAt("first", 1, exited("task", 1)), pulling()}, want: "The pod did not start within 1m0s. " + why},
+		{
+			name: "it has no node", pods: []corev1.Pod{unscheduled},
+			want: "The pod did not start within 4m59s. No node can run the pod (Unschedulable: 0/1 nodes are available).",
+		},
 		{
 			name: "only events tell so far", pods: []corev1.Pod{podAt("last", 240)},
 			want: `The pod did not start within 4m59s. Failed: Failed to pull image "locust:nope": docker.io/library/locust:nope: not found`,
