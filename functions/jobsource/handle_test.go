@@ -109,6 +109,22 @@ func TestOneDeletedJobOfARunIsRemembered(t *testing.T) {
 	}
 }
 
+// Deleting a Job, as its TTL does, is no news once Keptn has the result of its run.
+func TestOnlyJobsOfUnreportedRunsAreRemembered(t *testing.T) {
+	for _, reported := range []bool{false, true} {
+		source := newSource(&broker{}, &marker{})
+		queue, projects := workqueue.NewTyped[string](), workqueue.NewTyped[string]()
+		deleted := job(state{name: "a", phase: run.Succeeded, reported: reported})
+		source.enqueue(queue, projects).OnDelete(cache.DeletedFinalStateUnknown{Obj: deleted})
+		if got := source.recall("run", func(*remembered) {}).gone; (got == nil) != reported {
+			t.Errorf("reported: %t; remembered: %v", reported, got)
+		}
+		if queue.Len() != 1 || projects.Len() != 0 {
+			t.Errorf("%d runs and %d projects are queued", queue.Len(), projects.Len())
+		}
+	}
+}
+
 func TestDeletedJobsOfSomeRunsOnlyAreRemembered(t *testing.T) {
 	source := newSource(&broker{}, &marker{})
 	for index := range maxRuns + 1 {

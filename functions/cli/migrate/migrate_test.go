@@ -176,6 +176,10 @@ func TestMigration(t *testing.T) {
 			reach: "cidr: 0.0.0.0/0\nexcept:\n- 10.0.0.0/8\n- 169.254.0.0/16", level: "baseline",
 		},
 		{
+			name: "blocked networks of a policy that is off", values: "jobConfig: {networkPolicy: {enabled: false, blockCIDRs: '10.0.0.0/8'}}",
+			reach: everything, level: "baseline",
+		},
+		{
 			name: "a list of blocked networks", values: "jobConfig: {networkPolicy: {enabled: true, blockCIDRs: [10.0.0.0/8]}}",
 			reach: "cidr: 0.0.0.0/0\nexcept:\n- 10.0.0.0/8", level: "baseline",
 		},

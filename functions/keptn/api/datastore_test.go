@@ -33,14 +33,14 @@ type datastore struct {
 	// status replaces mongodb-datastore's answers, unless it is 0.
 	status  int
 	answers map[string]string
-	// requests are the methods and paths of all requests, with their bodies.
+	// requests are the methods, paths, types and bodies of all requests.
 	requests []string
 }
 
 func (d *datastore) ServeHTTP(writer http.ResponseWriter, request *http.Request) {
 	var body json.RawMessage
 	_ = json.NewDecoder(request.Body).Decode(&body)
-	d.requests = append(d.requests, request.Method+" "+request.URL.EscapedPath()+" "+string(body))
+	d.requests = append(d.requests, request.Method+" "+request.URL.EscapedPath()+" "+request.Header.Get("Content-Type")+" "+string(body))
 	if request.URL.Path != "/mongodb-datastore/event" {
 		answer, ok := d.answers[request.URL.EscapedPath()]
 		if !ok {

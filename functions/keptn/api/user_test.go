@@ -52,8 +52,8 @@ func TestSequenceIsReadFromItsEvents(t *testing.T) {
 		t.Error(err)
 	}
 	for index, parts := range [][]string{
-		{"POST /v1/event", `"type":"sh.keptn.event.dev.delivery.triggered"`, `"data":{"project":"p","service":"v","stage":"dev"}`},
-		{"POST /controlPlane/v1/sequence/p/c/control", `{"state":"abort"}`},
+		{"POST /v1/event application/json ", `"type":"sh.keptn.event.dev.delivery.triggered"`, `"data":{"project":"p","service":"v","stage":"dev"}`},
+		{"POST /controlPlane/v1/sequence/p/c/control application/json ", `{"state":"abort"}`},
 	} {
 		for _, part := range parts {
 			if !strings.Contains(archive.requests[index], part) {
