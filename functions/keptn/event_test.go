@@ -43,6 +43,21 @@ func TestTaskIsReadFromAListedEvent(t *testing.T) {
 	}
 }
 
+func TestAnswerGetsAnIDForEachCount(t *testing.T) {
+	answer := Task{TriggeredID: "1", Name: "test"}.Event(Started, time.Time{}, Outcome{})
+	ids := map[string]bool{}
+	for count := range 3 {
+		more := OneMore(answer, count)
+		if again := OneMore(answer, count); again.ID() != more.ID() {
+			t.Errorf("%d counted: ids %s and %s", count, more.ID(), again.ID())
+		}
+		ids[more.ID()] = true
+	}
+	if len(ids) != 3 || !ids[answer.ID()] {
+		t.Errorf("the ids are %v, without %s or alike", ids, answer.ID())
+	}
+}
+
 func TestAnswersAreWhatKeptnExpects(t *testing.T) {
 	task := Task{
 		TriggeredID: "48b872a9-5c79-430f-bef2-3e5990627fa3",

@@ -12,6 +12,7 @@ import (
 
 	"github.com/job-executor/job-executor/functions/keptn"
 	"github.com/job-executor/job-executor/functions/keptn/api"
+	"github.com/job-executor/job-executor/functions/protocol"
 )
 
 // The next step follows from Keptn's counts, the memory of the task, and the answer.
@@ -229,5 +230,18 @@ func TestVerdicts(t *testing.T) {
 	}
 	if verdictOf(errors.Join(errDown, nats.ErrMaxPayload)) != tooLarge {
 		t.Error("it is not looked for in all errors")
+	}
+}
+
+// Answers of silent actions lack the end. Deliveries may be reordered.
+func TestEarliestEndOfARunIsLearnt(t *testing.T) {
+	entry := &reported{}
+	for _, step := range []struct{ answered, want time.Time }{
+		{}, {noon.Add(time.Minute), noon.Add(time.Minute)}, {noon, noon}, {time.Time{}, noon}, {noon.Add(time.Hour), noon},
+	} {
+		entry.learn(protocol.Answer{EndedAt: step.answered})
+		if !entry.endedAt.Equal(step.want) {
+			t.Errorf("after %s it is %s, want %s", step.answered, entry.endedAt, step.want)
+		}
 	}
 }
