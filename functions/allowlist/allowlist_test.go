@@ -68,8 +68,8 @@ func TestNamesMatchWholePatterns(t *testing.T) {
 
 func TestWhatIsNoPatternIsNamed(t *testing.T) {
 	for name, matches := range map[string]func([]string, string) (bool, error){"names": Name, "images": Image} {
-		if _, err := matches([]string{"a", "[b"}, "c"); err == nil {
-			t.Errorf("%s: there is no error", name)
+		if got, err := matches([]string{"a", "[b"}, "c"); got || err == nil {
+			t.Errorf("%s: got %v, %v", name, got, err)
 		}
 	}
 }

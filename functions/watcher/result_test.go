@@ -144,6 +144,24 @@ func TestTaskSaysItsResult(t *testing.T) {
 	}
 }
 
+// The span of a failed Job shows the task's own message below the reason.
+func TestFailureOfAJobHasTheTasksMessage(t *testing.T) {
+	for message, want := range map[string]string{
+		"":                            "Container task failed (Reason: Error, ExitCode: 3).",
+		`{"message":"2 of 5 failed"}`: "Container task failed (Reason: Error, ExitCode: 3).\n2 of 5 failed",
+	} {
+		w := &world{jobs: []batchv1.Job{job("one", run.Failed)}, pods: map[string][]corev1.Pod{"one": {pod(said(message, 3))}}}
+		reply, err := newWatcher(w, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&w.jobs[0], protocol.JobFinished, noon))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := protocol.ParseAnswer(*reply)
+		if err != nil || len(answer.Jobs) != 1 || answer.Jobs[0].Failure != want {
+			t.Errorf("%q: got %v, %+v", message, err, answer.Jobs)
+		}
+	}
+}
+
 // A Secret's value never reaches Keptn.
 func TestSecretsAreRedacted(t *testing.T) {
 	const password = "correct horse"

@@ -88,11 +88,11 @@ func afterwards(installed *system.Installation) error {
 		return err
 	}
 	if len(leaks) > 0 {
-		return fmt.Errorf("what is secret was told:\n%s", strings.Join(leaks, "\n"))
+		return fmt.Errorf("secrets in the output:\n%s", strings.Join(leaks, "\n"))
 	}
-	fmt.Println("e2e: nothing that is secret was told")
+	fmt.Println("e2e: no output contains a secret")
 	if flag.Lookup("test.run").Value.String() != "" {
-		fmt.Println("e2e: whether all rights were needed is not known, since not all tests ran")
+		fmt.Println("e2e: rights not checked: not all tests ran")
 		return nil
 	}
 	unused, err := installed.UnusedRights()
@@ -107,9 +107,9 @@ func afterwards(installed *system.Installation) error {
 	}
 	unused = slices.DeleteFunc(unused, func(right string) bool { return slices.Contains(seldom, right) })
 	if len(unused) > 0 {
-		return fmt.Errorf("rights that nobody has used:\n%s", strings.Join(unused, "\n"))
+		return fmt.Errorf("unused rights:\n%s", strings.Join(unused, "\n"))
 	}
-	fmt.Println("e2e: all rights of config/200-accounts.yaml were used, but for those of what happens seldom")
+	fmt.Println("e2e: all rights in config/200-accounts.yaml were used, except those for rare events")
 	return nil
 }
 
