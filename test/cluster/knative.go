@@ -47,7 +47,8 @@ func (c *cluster) programs(name string) string {
 	return filepath.Join(c.repository, "test", "cluster", "programs", name)
 }
 
-// resolved returns the file with the manifests whose images are in the registry. Its name changes with what they are made of.
+// resolved returns the file with the manifests whose images are in the registry. The name depends on their Go
+// module and their paths.
 func (c *cluster) resolved(m manifests) string {
 	inputs := fmt.Append(nil, m.paths, digest(filepath.Join(c.repository, "test", "cluster"), "programs/"+m.name, "knative.go"))
 	return filepath.Join(c.cache, fmt.Sprintf("%s-%.8x.yaml", m.name, sha256.Sum256(inputs)))

@@ -86,8 +86,7 @@ actions:
 	}))
 }
 
-// tryAll tries attacks from a container in a namespace, and returns the status of each response. Without a response
-// there is none.
+// tryAll tries attacks from a container in a namespace. It returns the status of each response, by attack.
 func tryAll(t *testing.T, installed *system.Installation, namespace string, attacks []attack.Request) map[string]string {
 	t.Helper()
 	pods := installed.Kubernetes.CoreV1().Pods(namespace)

@@ -551,8 +551,8 @@ func (t translation) learn(recorded, actual []byte) {
 	}
 }
 
-// learnFrom maps the ids of a recorded message to those of the actual one. Of several similar messages, it is the
-// one in the same Keptn context.
+// learnFrom maps the ids of a recorded message to those of the actual one. If several messages are similar, the one
+// in the same Keptn context counts.
 func (t translation) learnFrom(recorded []byte, published []string) {
 	contextOf := func(content string) string {
 		var event struct{ Shkeptncontext string }

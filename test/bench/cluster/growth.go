@@ -18,8 +18,8 @@ const (
 	hellosEach = 200
 )
 
-// triggers measures the cost of an event by number of Triggers, of which one matches: the latency, and the CPU of
-// the filter and of its sender.
+// triggers measures how the number of Triggers affects the latency of an event, and the CPU of the filter and of
+// its sender. One of the Triggers matches.
 func (b *bench) triggers(ctx context.Context) error {
 	directory, err := os.MkdirTemp("", "triggers")
 	if err != nil {
