@@ -67,7 +67,8 @@ func (w *world) call(t *testing.T, name string, arguments ...string) (string, er
 		Now: func() time.Time { return noon }, Getenv: func(name string) string { return w.variables[name] }, Transport: w,
 		Connect: func(genericclioptions.RESTClientGetter) (Cluster, error) {
 			return Cluster{
-				Kubernetes: logging{fake.NewClientset(w.objects...), w.logs}, Knative: dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), lists, w.knative...),
+				Kubernetes: logging{fake.NewClientset(w.objects...), w.logs},
+				Knative:    dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), lists, w.knative...),
 			}, nil
 		},
 		Open: func(_ context.Context, address string) error { w.opened = address; return nil },

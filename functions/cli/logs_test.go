@@ -103,7 +103,8 @@ func TestLogs(t *testing.T) {
 		attempt(1, 1, exited(run.FetcherContainer, 0), exited(run.TaskContainer, 1), exited("proxy", 0)), attempt(1, 2, exited(run.TaskContainer, 2)),
 	}
 	logs := map[string]string{
-		"pod-1/" + run.FetcherContainer: "fetching\n", "pod-1/" + run.TaskContainer: "no end of line", "pod-1/proxy": "proxied\n", "pod-2/" + run.TaskContainer: "again\n",
+		"pod-1/" + run.FetcherContainer: "fetching\n", "pod-1/" + run.TaskContainer: "no end of line",
+		"pod-1/proxy": "proxied\n", "pod-2/" + run.TaskContainer: "again\n",
 	}
 	const first, second = "==> test / hello, attempt 1 <==\nno end of line\n", "==> test / hello, attempt 2 <==\nagain\n"
 	tests := []struct {

@@ -138,7 +138,8 @@ func TestDirectEventsAreCountedInTheDatastore(t *testing.T) {
 func TestRequestsForSLIsAreListed(t *testing.T) {
 	const list = "/controlPlane/v1/event/triggered/sh.keptn.event."
 	evaluation := func(id, keptnContext string) string {
-		return `{"specversion":"1.0","id":"` + id + `","source":"shipyard-controller","type":"sh.keptn.event.evaluation.triggered","shkeptncontext":"` + keptnContext + `","data":{}}`
+		return `{"specversion":"1.0","id":"` + id + `","source":"shipyard-controller","type":"sh.keptn.event.evaluation.triggered",` +
+			`"shkeptncontext":"` + keptnContext + `","data":{}}`
 	}
 	getSLI := func(id, source, keptnContext string) stored {
 		return stored{ID: id, Source: source, Type: "sh.keptn.event.get-sli.triggered", Context: keptnContext, Version: "1.0"}

@@ -79,7 +79,8 @@ func TestConfigurationsOfAllProjectsAreRead(t *testing.T) {
 		t.Errorf("%v (-want +got):\n%s", err, difference)
 	}
 	answers[files+"/stage/dev/service/b"+file] = "<html>"
-	if _, err := archive.client(t).Configurations(t.Context(), "job/config.yaml"); err == nil || !strings.Contains(err.Error(), "project p, stage dev, service b") {
+	_, err = archive.client(t).Configurations(t.Context(), "job/config.yaml")
+	if err == nil || !strings.Contains(err.Error(), "project p, stage dev, service b") {
 		t.Errorf("an unreadable file: %v", err)
 	}
 	delete(answers, "/controlPlane/v1/project")
