@@ -36,43 +36,48 @@ type RememberingCluster struct {
 
 type objectKey struct{ kind, namespace, name string }
 
+const (
+	secretKind  = "Secret"
+	accountKind = "ServiceAccount"
+)
+
 type known struct {
 	object *plan.Object
-	at     time.Time
+	until  time.Time
 }
 
 // Secret implements plan.Cluster.
 func (r *RememberingCluster) Secret(ctx context.Context, namespace, name string) (*plan.Object, error) {
-	return r.recall(ctx, objectKey{"Secret", namespace, name}, rememberedFor, r.Cluster.Secret)
+	return r.recall(ctx, objectKey{secretKind, namespace, name}, r.Cluster.Secret)
 }
 
 // ServiceAccount implements plan.Cluster.
 func (r *RememberingCluster) ServiceAccount(ctx context.Context, namespace, name string) (*plan.Object, error) {
-	lifetime := rememberedFor
-	if r.Listed(name) {
-		lifetime = listedFor
-	}
-	return r.recall(ctx, objectKey{"ServiceAccount", namespace, name}, lifetime, r.Cluster.ServiceAccount)
+	return r.recall(ctx, objectKey{accountKind, namespace, name}, r.Cluster.ServiceAccount)
 }
 
 func (r *RememberingCluster) recall(
-	ctx context.Context, which objectKey, lifetime time.Duration, read func(ctx context.Context, namespace, name string) (*plan.Object, error),
+	ctx context.Context, which objectKey, read func(ctx context.Context, namespace, name string) (*plan.Object, error),
 ) (*plan.Object, error) {
 	r.mutex.Lock()
 	found, ok := r.known[which]
 	r.mutex.Unlock()
-	if ok && r.Now().Sub(found.at) < lifetime {
+	if ok && r.Now().Before(found.until) {
 		return found.object, nil
 	}
 	object, err := read(ctx, which.namespace, which.name)
 	if err != nil || object == nil || !r.Allowed(which.name, object.Labels) {
 		return object, err
 	}
+	lifetime := rememberedFor
+	if which.kind == accountKind && r.Listed(which.name) {
+		lifetime = listedFor
+	}
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	if r.known == nil || len(r.known) >= maxRemembered {
 		r.known = map[objectKey]known{}
 	}
-	r.known[which] = known{object, r.Now()}
+	r.known[which] = known{object, r.Now().Add(lifetime)}
 	return object, nil
 }
