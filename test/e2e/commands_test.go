@@ -35,8 +35,7 @@ func TestCommands(t *testing.T) {
 		}
 	})
 	t.Run("trace", func(t *testing.T) {
-		project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "hello\n"})
-		succeeds(t, installed, project, keptnContext)
+		project, keptnContext := greet(t, installed)
 		if err := console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 			output, code := s.Call(ctx, "", "trace", keptnContext, "--jaeger", "observability/jaeger:16686")
 			if code != 0 || !strings.HasPrefix(output, "job-executor-bridge: RUN "+project) || !strings.Contains(output, "job-executor-jobs: ") ||

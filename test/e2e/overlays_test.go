@@ -109,9 +109,8 @@ func TestTypicalOverlay(t *testing.T) {
 - target: {kind: ConfigMap, name: keptn}
   patch: "- {op: replace, path: /data/KEPTN_API_URL, value: '`+system.KeptnAPI+`'}"`)
 	must(t, installed.Restart(t.Context(), "bridge"))
-	settle(t, installed)
-	project, keptnContext := begin(t, installed, []string{"test"}, map[string]string{"job/config.yaml": greeting, "greeting/hello.txt": "hello\n"})
-	succeeds(t, installed, project, keptnContext)
+	greet(t, installed) // the bridge is new
+	project, keptnContext := greet(t, installed)
 	traced(t, installed, keptnContext, greetingTree(project))
 	used, err := installed.Kubectl(t.Context(), "get", "resourcequota", "jobs", "--namespace", system.JobsNamespace,
 		"--output=jsonpath={.status.used['count/jobs\\.batch']}")
