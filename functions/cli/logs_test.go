@@ -69,18 +69,15 @@ func (l loggingPods) GetLogs(name string, options *corev1.PodLogOptions) *rest.R
 	}).Request()
 }
 
-// attempt returns a pod of a run's only Job, whose containers have ended with exit codes, by name.
-func attempt(number, second int, codes ...corev1.ContainerStatus) *corev1.Pod {
-	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: defaultNamespace, Name: fmt.Sprintf("pod-%d", second), CreationTimestamp: metav1.NewTime(noon.Add(time.Duration(second) * time.Second)),
-			Labels: map[string]string{
-				run.ManagedByLabel: run.ManagedBy, run.ContextLabel: fmt.Sprintf("c%07d-0000-4000-8000-000000000000", number),
-				batchv1.JobNameLabel: run.Name(fmt.Sprintf("%08d-0000-4000-8000-000000000000", number), 0, 1),
-			},
-		},
-	}
-	for _, status := range codes {
+// attempt returns a pod of job 1. Its name has the second of its creation.
+func attempt(second int, statuses ...corev1.ContainerStatus) *corev1.Pod {
+	owner := job(1, 0, nil)
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Namespace: owner.Namespace, Name: fmt.Sprintf("pod-%d", second), Labels: owner.Labels,
+		CreationTimestamp: metav1.NewTime(noon.Add(time.Duration(second) * time.Second)),
+	}}
+	pod.Labels[batchv1.JobNameLabel] = owner.Name
+	for _, status := range statuses {
 		if status.Name == run.FetcherContainer {
 			pod.Status.InitContainerStatuses = append(pod.Status.InitContainerStatuses, status)
 		} else {
@@ -100,7 +97,7 @@ func TestLogs(t *testing.T) {
 	waiting := corev1.ContainerStatus{Name: run.TaskContainer, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{}}}
 	twice := []runtime.Object{
 		job(1, 60, ended(batchv1.JobFailed, true)),
-		attempt(1, 1, exited(run.FetcherContainer, 0), exited(run.TaskContainer, 1), exited("proxy", 0)), attempt(1, 2, exited(run.TaskContainer, 2)),
+		attempt(1, exited(run.FetcherContainer, 0), exited(run.TaskContainer, 1), exited("proxy", 0)), attempt(2, exited(run.TaskContainer, 2)),
 	}
 	logs := map[string]string{
 		"pod-1/" + run.FetcherContainer: "fetching\n", "pod-1/" + run.TaskContainer: "no end of line",
@@ -121,7 +118,7 @@ func TestLogs(t *testing.T) {
 		{name: "Jobs that failed", arguments: "--failed", want: first + second},
 		{
 			name: "no Job has failed", arguments: "--failed",
-			objects: []runtime.Object{job(1, 60, ended(batchv1.JobComplete, true)), attempt(1, 1, exited(run.TaskContainer, 0))},
+			objects: []runtime.Object{job(1, 60, ended(batchv1.JobComplete, true)), attempt(1, exited(run.TaskContainer, 0))},
 		},
 		{
 			name: "all containers", arguments: "--all-containers --attempt 1",
@@ -134,11 +131,11 @@ func TestLogs(t *testing.T) {
 		},
 		{
 			name:    "the files could not be fetched",
-			objects: []runtime.Object{job(1, 60, nil), attempt(1, 1, exited(run.FetcherContainer, 1), waiting)},
+			objects: []runtime.Object{job(1, 60, nil), attempt(1, exited(run.FetcherContainer, 1), waiting)},
 			want:    "==> test / hello, container " + run.FetcherContainer + " <==\nfetching\n",
 		},
 		{
-			name: "a log that is gone", objects: []runtime.Object{job(1, 60, nil), attempt(1, 9, exited(run.TaskContainer, 0))},
+			name: "a log that is gone", objects: []runtime.Object{job(1, 60, nil), attempt(9, exited(run.TaskContainer, 0))},
 			want: "==> test / hello <==\n(the log cannot be read: the server could not find the requested resource)\n",
 		},
 	}

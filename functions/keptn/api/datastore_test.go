@@ -14,8 +14,8 @@ import (
 	"github.com/job-executor/job-executor/functions/keptn"
 )
 
-// stored is an event as mongodb-datastore lists it.
-type stored struct {
+// storedEvent is an event as mongodb-datastore lists it.
+type storedEvent struct {
 	ID          string         `json:"id"`
 	Source      string         `json:"source"`
 	Type        string         `json:"type"`
@@ -29,7 +29,7 @@ type stored struct {
 // datastore answers Keptn's requests from a list of stored events. Its pages have two events. Other paths have constant
 // answers, and a path without an answer has Keptn's 404.
 type datastore struct {
-	events []stored
+	events []storedEvent
 	// status replaces mongodb-datastore's answers, unless it is 0.
 	status  int
 	answers map[string]string
@@ -55,9 +55,12 @@ func (d *datastore) ServeHTTP(writer http.ResponseWriter, request *http.Request)
 		return
 	}
 	query := request.URL.Query()
-	matching := slices.DeleteFunc(slices.Clone(d.events), func(found stored) bool {
+	matching := slices.DeleteFunc(slices.Clone(d.events), func(found storedEvent) bool {
 		return found.Context != query.Get("keptnContext") || query.Has("type") && found.Type != query.Get("type")
 	})
+	for index := range matching {
+		matching[index].Version = "1.0"
+	}
 	const pageSize = 2
 	first, next := 0, "0"
 	_, _ = fmt.Sscan(query.Get("nextPageKey"), &first)
@@ -80,38 +83,38 @@ func (d *datastore) client(t *testing.T) *Client {
 func TestDirectEventsAreCountedInTheDatastore(t *testing.T) {
 	const getSLI = "sh.keptn.event.get-sli."
 	task := keptn.Task{TriggeredID: "1", Name: getSLITask, Context: "c", Project: "p", Stage: "s", Service: "v"}
-	triggered := func(source string) stored {
-		return stored{ID: "1", Source: source, Type: getSLI + "triggered", Context: "c", Version: "1.0"}
+	triggered := func(source string) storedEvent {
+		return storedEvent{ID: "1", Source: source, Type: getSLI + "triggered", Context: "c"}
 	}
-	answer := func(phase, source, triggeredID string) stored {
-		return stored{ID: phase, Source: source, Type: getSLI + phase, Context: "c", TriggeredID: triggeredID, Version: "1.0"}
+	answer := func(phase, source, triggeredID string) storedEvent {
+		return storedEvent{ID: phase, Source: source, Type: getSLI + phase, Context: "c", TriggeredID: triggeredID}
 	}
 	const lighthouse, ours = "lighthouse-service", keptn.Source
 	tests := []struct {
 		name               string
-		events             []stored
+		events             []storedEvent
 		status             int
 		without, wantError bool
 		want               keptn.Count
 	}{
-		{name: "an unknown event", want: keptn.Count{}},
-		{name: "another event of the context", events: []stored{{ID: "2", Source: lighthouse, Type: getSLI + "triggered", Context: "c", Version: "1.0"}}},
-		{name: "an event of shipyard-controller", events: []stored{triggered(controllerSource)}},
-		{name: "waiting for us", events: []stored{triggered(lighthouse)}, want: keptn.Count{Standing: keptn.Current, Archived: true}},
+		{name: "an unknown event"},
+		{name: "another event of the context", events: []storedEvent{{ID: "2", Source: lighthouse, Type: getSLI + "triggered", Context: "c"}}},
+		{name: "an event of shipyard-controller", events: []storedEvent{triggered(controllerSource)}},
+		{name: "waiting for us", events: []storedEvent{triggered(lighthouse)}, want: keptn.Count{Standing: keptn.Current, Archived: true}},
 		{
-			name: "we started it", events: []stored{triggered(lighthouse), answer("started", ours, "1")},
+			name: "we started it", events: []storedEvent{triggered(lighthouse), answer("started", ours, "1")},
 			want: keptn.Count{Standing: keptn.Current, Started: 1, Archived: true},
 		},
 		{
 			name:   "answers of others, and to other events",
-			events: []stored{triggered(lighthouse), answer("started", "other", "1"), answer("started", ours, "2")},
+			events: []storedEvent{triggered(lighthouse), answer("started", "other", "1"), answer("started", ours, "2")},
 			want:   keptn.Count{Standing: keptn.Current, Archived: true},
 		},
 		{
-			name: "we finished it", events: []stored{triggered(lighthouse), answer("started", ours, "1"), answer("finished", ours, "1")},
+			name: "we finished it", events: []storedEvent{triggered(lighthouse), answer("started", ours, "1"), answer("finished", ours, "1")},
 			want: keptn.Count{Standing: keptn.Completed, Started: 1, Finished: 1, Archived: true},
 		},
-		{name: "without a datastore", events: []stored{triggered(lighthouse)}, without: true},
+		{name: "without a datastore", events: []storedEvent{triggered(lighthouse)}, without: true},
 		{name: "our token may not ask", status: http.StatusForbidden},
 		{name: "the datastore is down", status: http.StatusServiceUnavailable, wantError: true},
 	}
@@ -141,8 +144,8 @@ func TestRequestsForSLIsAreListed(t *testing.T) {
 		return `{"specversion":"1.0","id":"` + id + `","source":"shipyard-controller","type":"sh.keptn.event.evaluation.triggered",` +
 			`"shkeptncontext":"` + keptnContext + `","data":{}}`
 	}
-	getSLI := func(id, source, keptnContext string) stored {
-		return stored{ID: id, Source: source, Type: "sh.keptn.event.get-sli.triggered", Context: keptnContext, Version: "1.0"}
+	getSLI := func(id, source, keptnContext string) storedEvent {
+		return storedEvent{ID: id, Source: source, Type: "sh.keptn.event.get-sli.triggered", Context: keptnContext}
 	}
 	tests := []struct {
 		name, evaluations string
@@ -163,7 +166,7 @@ func TestRequestsForSLIsAreListed(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			archive := &datastore{
 				status: test.status,
-				events: []stored{getSLI("a", "lighthouse-service", "c"), getSLI("listed", controllerSource, "c"), getSLI("b", "lighthouse-service", "d")},
+				events: []storedEvent{getSLI("a", "lighthouse-service", "c"), getSLI("listed", controllerSource, "c"), getSLI("b", "lighthouse-service", "d")},
 				answers: map[string]string{
 					list + "evaluation.triggered": `{"events":[` + test.evaluations + `]}`,
 					list + "get-sli.triggered":    `{"events":[` + strings.Replace(strings.Replace(listed, "test", "get-sli", 1), `"1"`, `"listed"`, 1) + `]}`,

@@ -12,18 +12,18 @@ import (
 
 // A person sees a sequence by the events that mongodb-datastore has stored, over several pages.
 func TestSequenceIsReadFromItsEvents(t *testing.T) {
-	at := func(second, name, source string, data map[string]any) stored {
-		return stored{
-			ID: second, Source: source, Type: "sh.keptn.event." + name, Time: "2026-11-24T12:00:0" + second + "Z", Context: "c", Version: "1.0", Data: data,
+	at := func(second, name, source string, data map[string]any) storedEvent {
+		return storedEvent{
+			ID: second, Source: source, Type: "sh.keptn.event." + name, Time: "2026-11-24T12:00:0" + second + "Z", Context: "c", Data: data,
 		}
 	}
 	archive := &datastore{
-		events: []stored{
+		events: []storedEvent{
 			at("5", "test.finished", "job-executor", map[string]any{"project": "p", "status": "succeeded", "result": "warning", "message": "slow"}),
 			at("1", "dev.delivery.triggered", "user", map[string]any{"project": "p", "service": "v", "stage": "dev"}),
 			at("2", "test.triggered", "shipyard-controller", map[string]any{"project": "p"}),
 			at("6", "dev.delivery.finished", "shipyard-controller", map[string]any{"project": "p", "result": "pass"}),
-			{ID: "7", Source: "user", Type: "sh.keptn.event.dev.other.triggered", Context: "another", Version: "1.0"},
+			{ID: "7", Source: "user", Type: "sh.keptn.event.dev.other.triggered", Context: "another"},
 		},
 		answers: map[string]string{"/v1/event": `{"keptnContext":"new"}`, "/controlPlane/v1/sequence/p/c/control": "{}"},
 	}
