@@ -19,7 +19,7 @@ func TestSourceTellsInstallationsApart(t *testing.T) {
 	}
 }
 
-// Keptn's stream has all types of events, many times. A user needs to hear once about tasks that nobody is subscribed to.
+// The log names each unsubscribed type of task once, however many events of it Keptn publishes.
 func TestUnsubscribedTasksAreLoggedOnce(t *testing.T) {
 	var log strings.Builder
 	wants := loggingUnwanted(

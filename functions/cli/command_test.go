@@ -526,7 +526,7 @@ func TestDescribeSaysWhatASequenceWithoutTasksWaitsFor(t *testing.T) {
 	}
 }
 
-// Cancel and rerun change something, so they ask. Nobody answers here.
+// Cancel and rerun change something, so they ask first.
 func TestNothingIsChangedUnasked(t *testing.T) {
 	for command, posted := range map[string]string{
 		"cancel": "/api/controlPlane/v1/sequence/shop/4ed578f6-1e1e-4a11-9b2e-9a7111760f5b/control", "rerun": "/api/v1/event",

@@ -133,13 +133,13 @@ func TestOldestQueuedRunsOfAProjectAreAdmitted(t *testing.T) {
 			a := &admissions{refused: test.refused}
 			source := newSource(&broker{}, a)
 			source.MaxActiveRuns = test.most
-			changes := cache.NewIndexer(cache.MetaNamespaceKeyFunc, indexers())
+			indexer := cache.NewIndexer(cache.MetaNamespaceKeyFunc, indexers())
 			for _, job := range test.jobs {
-				if err := changes.Add(strip(job)); err != nil {
+				if err := indexer.Add(strip(job)); err != nil {
 					t.Fatal(err)
 				}
 			}
-			source.namespaces = map[string]*watched{"jobs": {store: changes}}
+			source.namespaces = map[string]*watched{"jobs": {store: indexer}}
 			before := map[types.UID]bool{}
 			for _, name := range test.before {
 				before[types.UID("uid-"+name)] = true

@@ -109,7 +109,7 @@ func TestOneDeletedJobOfARunIsRemembered(t *testing.T) {
 	}
 }
 
-// Deleting a Job, as its TTL does, is no news once Keptn has the result of its run.
+// Once Keptn has the result of a run, its TTL deletes the Jobs, and jobsource can forget them.
 func TestOnlyJobsOfUnreportedRunsAreRemembered(t *testing.T) {
 	for _, reported := range []bool{false, true} {
 		source := newSource(&broker{}, &marker{})

@@ -54,7 +54,7 @@ func TestAnswerGetsAnIDForEachCount(t *testing.T) {
 		ids[more.ID()] = true
 	}
 	if len(ids) != 3 || !ids[answer.ID()] {
-		t.Errorf("the ids are %v, without %s or alike", ids, answer.ID())
+		t.Errorf("got ids %v, want three with %s", ids, answer.ID())
 	}
 }
 

@@ -100,17 +100,17 @@ func TestTaskSaysItsResult(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			w := &world{pods: map[string][]corev1.Pod{}}
+			fakes := &world{pods: map[string][]corev1.Pod{}}
 			names := []string{"one", "two"}
 			for index, message := range test.messages {
 				phase := run.Succeeded
 				if test.code != 0 {
 					phase = run.Failed
 				}
-				w.jobs = append(w.jobs, job(names[index], phase))
-				w.pods[names[index]] = []corev1.Pod{pod(said(message, test.code))}
+				fakes.jobs = append(fakes.jobs, job(names[index], phase))
+				fakes.pods[names[index]] = []corev1.Pod{pod(said(message, test.code))}
 			}
-			reply, err := newWatcher(w, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&w.jobs[0], protocol.JobFinished, noon))
+			reply, err := newWatcher(fakes, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&fakes.jobs[0], protocol.JobFinished, noon))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -150,8 +150,8 @@ func TestFailureOfAJobHasTheTasksMessage(t *testing.T) {
 		"":                            "Container task failed (Reason: Error, ExitCode: 3).",
 		`{"message":"2 of 5 failed"}`: "Container task failed (Reason: Error, ExitCode: 3).\n2 of 5 failed",
 	} {
-		w := &world{jobs: []batchv1.Job{job("one", run.Failed)}, pods: map[string][]corev1.Pod{"one": {pod(said(message, 3))}}}
-		reply, err := newWatcher(w, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&w.jobs[0], protocol.JobFinished, noon))
+		fakes := &world{jobs: []batchv1.Job{job("one", run.Failed)}, pods: map[string][]corev1.Pod{"one": {pod(said(message, 3))}}}
+		reply, err := newWatcher(fakes, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&fakes.jobs[0], protocol.JobFinished, noon))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -178,11 +178,11 @@ func TestSecretsAreRedacted(t *testing.T) {
 		"a coloured value": "correct \x1b[1mhorse",
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := &world{
+			fakes := &world{
 				jobs: []batchv1.Job{failed}, pods: map[string][]corev1.Pod{"one": {pod(said(message, 3))}},
 				logs: map[string]string{"task": "the password is correct \x1b[1mhorse\n"}, password: password,
 			}
-			reply, err := newWatcher(w, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&failed, protocol.JobFinished, noon))
+			reply, err := newWatcher(fakes, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&failed, protocol.JobFinished, noon))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -202,12 +202,12 @@ func TestEveryAttemptIsRedacted(t *testing.T) {
 		retried.Spec.Template.Spec.Containers[0].EnvFrom = []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{
 			LocalObjectReference: corev1.LocalObjectReference{Name: "credentials"},
 		}}}
-		w := &world{
+		fakes := &world{
 			jobs:   []batchv1.Job{retried},
 			pods:   map[string][]corev1.Pod{"one": {podAt("first", 1, said("logged in with s3cr3t", 1)), podAt("second", 9, said("again with s3cr3t", 1))}},
 			isGone: isGone, password: "s3cr3t",
 		}
-		reply, err := newWatcher(w, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&retried, protocol.JobFinished, noon))
+		reply, err := newWatcher(fakes, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&retried, protocol.JobFinished, noon))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -223,11 +223,11 @@ func TestLogIsWithheldIfASecretIsGone(t *testing.T) {
 	succeeded.Spec.Template.Spec.Containers = []corev1.Container{{EnvFrom: []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{
 		LocalObjectReference: corev1.LocalObjectReference{Name: "credentials"},
 	}}}}}
-	w := &world{
+	fakes := &world{
 		jobs: []batchv1.Job{succeeded}, pods: map[string][]corev1.Pod{"one": {pod(said(`{"result":"warning","message":"s3cr3t","x":"s3cr3t"}`, 0))}},
 		logs: map[string]string{"task": "s3cr3t"}, isGone: true,
 	}
-	reply, err := newWatcher(w, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&succeeded, protocol.JobFinished, noon))
+	reply, err := newWatcher(fakes, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&succeeded, protocol.JobFinished, noon))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,11 +264,11 @@ func TestLastAttemptDecides(t *testing.T) {
 		"plain text": "no route",
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := &world{
+			fakes := &world{
 				jobs: []batchv1.Job{job("one", run.Succeeded)},
 				pods: map[string][]corev1.Pod{"one": {podAt("a", 1, said(first, 1)), podAt("b", 5, said("", 0))}},
 			}
-			reply, err := newWatcher(w, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&w.jobs[0], protocol.JobFinished, noon))
+			reply, err := newWatcher(fakes, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&fakes.jobs[0], protocol.JobFinished, noon))
 			if err != nil {
 				t.Fatal(err)
 			}

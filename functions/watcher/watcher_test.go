@@ -164,9 +164,9 @@ func (s secrets) Secret(context.Context, string, string) (*corev1.Secret, error)
 	return &corev1.Secret{Data: map[string][]byte{"PASSWORD": []byte(s.password)}}, nil
 }
 
-func newWatcher(w *world, tracers *sdktrace.TracerProvider) *Watcher {
+func newWatcher(fakes *world, tracers *sdktrace.TracerProvider) *Watcher {
 	return &Watcher{
-		Runs: runs{w}, Pods: pods{w}, Secrets: secrets{w}, MaxLogBytes: 256 << 10, LogTimeout: time.Minute,
+		Runs: runs{fakes}, Pods: pods{fakes}, Secrets: secrets{fakes}, MaxLogBytes: 256 << 10, LogTimeout: time.Minute,
 		Tracer: tracers.Tracer("watcher"),
 		Now:    func() time.Time { return noon }, Log: slog.New(slog.DiscardHandler),
 	}
@@ -746,17 +746,17 @@ func TestMessageIsBounded(t *testing.T) {
 		for _, jobs := range []int{1, 100} {
 			for _, attempts := range []int{1, 11} {
 				t.Run(fmt.Sprintf("%s of %d tasks with %d attempts", name, jobs, attempts), func(t *testing.T) {
-					w := &world{pods: map[string][]corev1.Pod{}, logs: map[string]string{"task": strings.Repeat(character, 300<<9)}}
+					fakes := &world{pods: map[string][]corev1.Pod{}, logs: map[string]string{"task": strings.Repeat(character, 300<<9)}}
 					for index := range jobs {
 						created := job(fmt.Sprintf("task-%03d", index), run.Failed)
 						created.Annotations[run.PlanAnnotation] = "[]"
 						created.Labels[run.ActionIndexLabel] = strconv.Itoa(index)
-						w.jobs = append(w.jobs, created)
+						fakes.jobs = append(fakes.jobs, created)
 						for range attempts {
-							w.pods[created.Name] = append(w.pods[created.Name], pod(said(strings.Repeat("<", 4000), 1)))
+							fakes.pods[created.Name] = append(fakes.pods[created.Name], pod(said(strings.Repeat("<", 4000), 1)))
 						}
 					}
-					reply, err := newWatcher(w, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&w.jobs[0], protocol.JobFinished, noon))
+					reply, err := newWatcher(fakes, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&fakes.jobs[0], protocol.JobFinished, noon))
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -856,12 +856,12 @@ func TestActionsOfARunAreToldTogether(t *testing.T) {
 					pods[job.Name] = []corev1.Pod{pod(exited("task", 0))}
 				}
 			}
-			w := &world{jobs: test.jobs, pods: pods}
-			reply, err := newWatcher(w, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&test.jobs[0], protocol.JobFinished, noon))
+			fakes := &world{jobs: test.jobs, pods: pods}
+			reply, err := newWatcher(fakes, sdktrace.NewTracerProvider()).Handle(t.Context(), protocol.Completed(&test.jobs[0], protocol.JobFinished, noon))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if difference := cmp.Diff(test.resumed, w.resumed); difference != "" {
+			if difference := cmp.Diff(test.resumed, fakes.resumed); difference != "" {
 				t.Errorf("resumed (-want +got):\n%s", difference)
 			}
 			if reply == nil {

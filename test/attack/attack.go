@@ -32,7 +32,7 @@ const (
 
 // forged returns an unsigned event for the Broker or a function.
 func forged(name, url, eventType string, data any, attributes map[string]string) Request {
-	content, _ := json.Marshal(data) // of strings and raw JSON
+	content, _ := json.Marshal(data) // strings and raw JSON always encode
 	header := map[string]string{
 		"Content-Type": "application/json", "Ce-Specversion": "1.0", "Ce-Type": eventType, "Ce-Source": keptn.Source,
 		"Ce-Id": "forged-" + strings.ReplaceAll(name, " ", "-"),
@@ -97,14 +97,14 @@ func (r Request) Do(client *http.Client) (int, error) {
 	if r.Body != "" {
 		method = http.MethodPost
 	}
-	created, err := http.NewRequest(method, r.URL, strings.NewReader(r.Body)) //nolint:noctx // the client has a timeout
+	request, err := http.NewRequest(method, r.URL, strings.NewReader(r.Body)) //nolint:noctx // the client has a timeout
 	if err != nil {
 		return 0, fmt.Errorf("create a request: %w", err)
 	}
 	for name, value := range r.Header {
-		created.Header.Set(name, value)
+		request.Header.Set(name, value)
 	}
-	response, err := client.Do(created)
+	response, err := client.Do(request)
 	if err != nil {
 		return 0, fmt.Errorf("attacking: %w", err)
 	}

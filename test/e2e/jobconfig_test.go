@@ -27,7 +27,7 @@ func TestJobConfig(t *testing.T) {
 	passed := []summary{{Type: "test.started"}, {"test.finished", "succeeded", "pass"}}
 	tests := []struct {
 		name, actions string
-		// made is the name of a Secret and a service account. The test creates both after the Jobs.
+		// created is the name of a Secret and a service account. The test creates both after the Jobs.
 		created string
 		want    []summary
 		says    []string
@@ -87,7 +87,7 @@ func TestJobConfig(t *testing.T) {
 			want: passed, says: []string{"pa$$word $(TOKEN) $5 / pa$$word $(TOKEN) $5"},
 		},
 		{
-			name: "a Secret and a service account may be made while an earlier task runs", created: "made-meanwhile",
+			name: "a Secret and a service account may be created while an earlier task runs", created: "made-meanwhile",
 			actions: `- name: Made
   event: test
   tasks:

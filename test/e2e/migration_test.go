@@ -116,7 +116,7 @@ remoteControlPlane: {autoDetect: {enabled: true, namespace: keptn}}
 		}
 	}
 	trigger()
-	ran := map[bool]int{} // depending on whether the old service ran them
+	ran := map[bool]int{} // the number of tasks, by whether the old service ran them
 	for project, keptnContext := range contexts {
 		must(t, console.Eventually(t.Context(), runLimit, func(ctx context.Context) error {
 			events, err := installed.Events(ctx, keptnContext)

@@ -46,7 +46,7 @@ func TestReleases(t *testing.T) {
 	for _, release := range []struct{ version, directory string }{{"v0.0.2-test", newer}, {"v0.0.1-test", former}} {
 		t.Run("replaced by "+release.version, func(t *testing.T) {
 			const count = 20
-			contexts := map[string]string{} // a project each, because Keptn runs the sequences of a service one after the other
+			contexts := map[string]string{} // by project: Keptn runs the sequences of a service one after the other
 			for range count {
 				project, keptnContext := begin(t, installed, []string{"test"}, files)
 				contexts[project] = keptnContext

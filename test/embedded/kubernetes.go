@@ -360,9 +360,9 @@ func (k *Kubernetes) removePod(namespace, name string, how removal) error {
 	}
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
-	if created := k.jobs[metav1.GetControllerOf(object.(*corev1.Pod)).UID]; created != nil {
+	if handle := k.jobs[metav1.GetControllerOf(object.(*corev1.Pod)).UID]; handle != nil {
 		select {
-		case created.podDeleted <- how:
+		case handle.podDeleted <- how:
 		default:
 		}
 	}

@@ -169,7 +169,7 @@ func TestMigrationRunsEveryTaskOnce(t *testing.T) {
 	for range 3 {
 		trigger()
 	}
-	ran := map[bool]int{} // depending on whether the old service ran them
+	ran := map[bool]int{} // the number of tasks, by whether the old service ran them
 	for project, keptnContext := range contexts {
 		awaitFinished(t, k, project, keptnContext)
 		var events []console.Event

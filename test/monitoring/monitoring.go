@@ -35,7 +35,7 @@ func (a Alert) Measured() (string, error) {
 
 // Alerts returns the alerts below a repository's root, and a rules file with them.
 func Alerts(repository string) ([]Alert, []byte, error) {
-	var created struct {
+	var rules struct {
 		Spec struct {
 			Groups []struct {
 				Name  string  `json:"name"`
@@ -43,14 +43,14 @@ func Alerts(repository string) ([]Alert, []byte, error) {
 			} `json:"groups"`
 		} `json:"spec"`
 	}
-	if err := read(repository, "rules.yaml", &created); err != nil {
+	if err := read(repository, "rules.yaml", &rules); err != nil {
 		return nil, nil, err
 	}
 	var alerts []Alert
-	for _, group := range created.Spec.Groups {
+	for _, group := range rules.Spec.Groups {
 		alerts = append(alerts, group.Rules...)
 	}
-	file, err := yaml.Marshal(created.Spec)
+	file, err := yaml.Marshal(rules.Spec)
 	return alerts, file, err
 }
 
@@ -64,16 +64,16 @@ type Panel struct {
 
 // Panels returns the panels of the dashboard below a repository's root.
 func Panels(repository string) ([]Panel, error) {
-	var created struct {
+	var configMap struct {
 		Data map[string]string `json:"data"`
 	}
-	if err := read(repository, "dashboard.yaml", &created); err != nil {
+	if err := read(repository, "dashboard.yaml", &configMap); err != nil {
 		return nil, err
 	}
 	var dashboard struct {
 		Panels []Panel `json:"panels"`
 	}
-	if err := json.Unmarshal([]byte(created.Data["job-executor.json"]), &dashboard); err != nil {
+	if err := json.Unmarshal([]byte(configMap.Data["job-executor.json"]), &dashboard); err != nil {
 		return nil, fmt.Errorf("read the dashboard: %w", err)
 	}
 	for _, panel := range dashboard.Panels {

@@ -86,8 +86,8 @@ func wrong(by *atomic.Int64) func() time.Time {
 }
 
 const (
-	// loadNamespace is where the last Job of a task runs, and brokenNamespace has no roles. brokenType is a type
-	// that Keptn cannot list.
+	// The last Job of a task runs in loadNamespace. brokenNamespace lacks roles, and Keptn cannot list
+	// brokenType.
 	loadNamespace   = "load-tests"
 	brokenNamespace = "broken"
 	brokenType      = "sh.keptn.event.broken.triggered"

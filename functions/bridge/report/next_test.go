@@ -233,15 +233,15 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// Answers of silent actions lack the end. Deliveries may be reordered.
+// An answer may lack the end of its run, and deliveries may be reordered.
 func TestEarliestEndOfARunIsLearnt(t *testing.T) {
 	entry := &reported{}
-	for _, step := range []struct{ answered, want time.Time }{
+	for _, test := range []struct{ answered, want time.Time }{
 		{}, {noon.Add(time.Minute), noon.Add(time.Minute)}, {noon, noon}, {time.Time{}, noon}, {noon.Add(time.Hour), noon},
 	} {
-		entry.learn(protocol.Answer{EndedAt: step.answered})
-		if !entry.endedAt.Equal(step.want) {
-			t.Errorf("after %s it is %s, want %s", step.answered, entry.endedAt, step.want)
+		entry.learn(protocol.Answer{EndedAt: test.answered})
+		if !entry.endedAt.Equal(test.want) {
+			t.Errorf("after %s it is %s, want %s", test.answered, entry.endedAt, test.want)
 		}
 	}
 }

@@ -433,7 +433,7 @@ func TestRefusedEventIsReplaced(t *testing.T) {
 	}
 }
 
-// The second delivery reports it, too, although Keptn is no longer asked.
+// Every delivery reports the abort, even if only the first one asks Keptn.
 func TestReporterTellsThatATaskWasAborted(t *testing.T) {
 	for standing, aborted := range map[keptn.Standing]bool{keptn.Aborted: true, keptn.Completed: false} {
 		reporter := newTestReporter(&control{standing: standing})

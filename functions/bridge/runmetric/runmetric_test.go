@@ -58,7 +58,7 @@ func recorded(t *testing.T) (*Recorder, *time.Time, func() []string) {
 
 func seriesOf(measured metricdata.Metrics) []string {
 	var lines []string
-	tell := func(attributes attribute.Set, format string, values ...any) {
+	add := func(attributes attribute.Set, format string, values ...any) {
 		var pairs []string
 		for _, pair := range attributes.ToSlice() {
 			if pair.Key != "messaging.system" {
@@ -70,11 +70,11 @@ func seriesOf(measured metricdata.Metrics) []string {
 	switch data := measured.Data.(type) {
 	case metricdata.Sum[int64]:
 		for _, point := range data.DataPoints {
-			tell(point.Attributes, "%d", point.Value)
+			add(point.Attributes, "%d", point.Value)
 		}
 	case metricdata.Gauge[float64]:
 		for _, point := range data.DataPoints {
-			tell(point.Attributes, "%v", point.Value)
+			add(point.Attributes, "%v", point.Value)
 		}
 	case metricdata.Histogram[float64]:
 		for _, point := range data.DataPoints {
@@ -82,7 +82,7 @@ func seriesOf(measured metricdata.Metrics) []string {
 			for _, exemplar := range point.Exemplars {
 				seen = fmt.Sprintf(" as in %x", exemplar.TraceID[:2])
 			}
-			tell(point.Attributes, "%d, %v%s", point.Count, point.Sum, seen)
+			add(point.Attributes, "%d, %v%s", point.Count, point.Sum, seen)
 		}
 	}
 	return lines
@@ -221,8 +221,8 @@ func TestAgeOfWhatWaits(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", what, difference)
 		}
 	}
-	ages := func(decoded, listing int) []string {
-		return []string{fmt.Sprintf("job_executor.event.undelivered.age{} %d", decoded), fmt.Sprintf("job_executor.keptn.listing.age{} %d", listing)}
+	ages := func(waiting, listing int) []string {
+		return []string{fmt.Sprintf("job_executor.event.undelivered.age{} %d", waiting), fmt.Sprintf("job_executor.keptn.listing.age{} %d", listing)}
 	}
 	want("a standby measures nothing")
 	recorder.Waits(old, true)

@@ -177,8 +177,7 @@ func TestNamedRunIsAnswered(t *testing.T) {
 		if phase == run.Succeeded {
 			job.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
 		}
-		created := protocol.Active([]*batchv1.Job{job}, noon)
-		return created
+		return protocol.Active([]*batchv1.Job{job}, noon)
 	}
 	incomplete := named(run.Waiting, "")
 	// observed returns the announcement of an observed event's run. Keptn is not asked about it.

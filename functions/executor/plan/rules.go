@@ -14,8 +14,8 @@ import (
 	"github.com/job-executor/job-executor/functions/run/store"
 )
 
-// Rules are what the installation allows, and the defaults of tasks. They are those of the job-executor-service's
-// chart.
+// Rules are what the installation allows, and what applies where a task says nothing. Their defaults are those of
+// the job-executor-service's chart.
 type Rules struct {
 	store.Settings
 	// ServiceAccount is the default service account of Jobs.

@@ -39,14 +39,14 @@ func (b *bench) quiet(ctx context.Context, when string) error {
 		ours += later[name] - requests[name]
 	}
 	for _, counted := range []struct {
-		name    string
-		created int
+		name     string
+		requests int
 	}{
 		{"API requests for the Lease ", later["leases"] - requests["leases"]},
 		{"other API requests ", ours},
 		{"requests to Keptn ", later[system.ToKeptn] - requests[system.ToKeptn]},
 	} {
-		b.report.add(counted.name+when, perMinute, "", float64(counted.created)/pause.Minutes())
+		b.report.add(counted.name+when, perMinute, "", float64(counted.requests)/pause.Minutes())
 	}
 	return nil
 }
