@@ -14,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
-	"k8s.io/client-go/tools/cache"
 
 	"github.com/job-executor/job-executor/functions/cluster/clientset"
 	"github.com/job-executor/job-executor/functions/run"
@@ -133,13 +132,7 @@ func TestOldestQueuedRunsOfAProjectAreAdmitted(t *testing.T) {
 			a := &admissions{refused: test.refused}
 			source := newSource(&broker{}, a)
 			source.MaxActiveRuns = test.most
-			indexer := cache.NewIndexer(cache.MetaNamespaceKeyFunc, indexers())
-			for _, job := range test.jobs {
-				if err := indexer.Add(strip(job)); err != nil {
-					t.Fatal(err)
-				}
-			}
-			source.namespaces = map[string]*watched{"jobs": {store: indexer}}
+			source.namespaces = map[string]*watched{"jobs": {store: indexed(t, test.jobs...)}}
 			before := map[types.UID]bool{}
 			for _, name := range test.before {
 				before[types.UID("uid-"+name)] = true

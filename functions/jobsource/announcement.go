@@ -22,19 +22,14 @@ const (
 )
 
 // announceAll announces unreported runs, at the start and at every interval. So a new bridge learns of
-// runs that started before it, and the runs learn that Keptn no longer waits. Young runs are skipped: the bridge has
-// just heard of them, and many end before the next interval.
+// runs that started before it, and the runs learn that Keptn no longer waits.
 func (s *Source) announceAll(ctx context.Context) {
 	ticker := time.NewTicker(s.ActiveInterval)
 	defer ticker.Stop()
-	var young time.Time // zero at the start, when no run is skipped
 	for {
 		var group errgroup.Group
 		group.SetLimit(concurrentAnnouncements)
 		for _, active := range activeRuns(s.jobs()) {
-			if !young.IsZero() && active[0].CreationTimestamp.After(young) {
-				continue
-			}
 			group.Go(func() error {
 				ctx, cancel := context.WithTimeout(ctx, announceTimeout)
 				defer cancel()
@@ -49,7 +44,6 @@ func (s *Source) announceAll(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			young = s.Now().Add(-s.ActiveInterval / 2)
 		}
 	}
 }
