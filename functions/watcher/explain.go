@@ -24,10 +24,11 @@ func Explain(ctx context.Context, pods Pods, job *batchv1.Job, now time.Time) (p
 		return protocol.Job{}, err
 	}
 	asker := &Watcher{Pods: pods, Log: slog.New(slog.DiscardHandler)}
-	found, err := asker.evidence(ctx, job, func([]corev1.Pod) bool { return true })
+	found, err := asker.evidence(ctx, job)
 	if err != nil {
 		return protocol.Job{}, err
 	}
+	found.events = asker.search(ctx, found)
 	about := timeline.Evidence{Task: task, Job: job, Pods: found.pods, Events: found.events, Ended: found.ended}
 	switch run.PhaseOf(job) {
 	case run.Failed:

@@ -18,6 +18,10 @@ import (
 	"github.com/job-executor/job-executor/functions/watcher/timeline"
 )
 
+// memoryTimeout bounds the wait for Memory. A run that waits longer is sent again: with the rest of its time, it might
+// not be finished, and would take the time of others.
+const memoryTimeout = 20 * time.Second
+
 // finish answers for an ended run.
 func (w *Watcher) finish(ctx context.Context, asked protocol.Notice, jobs []batchv1.Job, step run.Step) (*event.Event, error) {
 	task, err := taskOf([]byte(jobs[0].Annotations[run.TaskAnnotation]))
@@ -26,7 +30,10 @@ func (w *Watcher) finish(ctx context.Context, asked protocol.Notice, jobs []batc
 	}
 	if w.Memory != nil {
 		weight := min(max(int64(len(step.Ran)), w.MinWeight), maxReported)
-		if err := w.Memory.Acquire(ctx, weight); err != nil {
+		waiting, cancel := context.WithTimeout(ctx, memoryTimeout)
+		err := w.Memory.Acquire(waiting, weight)
+		cancel()
+		if err != nil {
 			return nil, fmt.Errorf("wait for memory for the logs of run %s: %w", asked.RunID, err)
 		}
 		defer w.Memory.Release(weight)

@@ -3,6 +3,7 @@ package watcher
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/job-executor/job-executor/functions/excerpt"
 	"github.com/job-executor/job-executor/functions/keptn"
@@ -43,13 +45,15 @@ type report struct {
 func (w *Watcher) reports(ctx context.Context, ran []run.Ran) ([]report, error) {
 	var found []evidence
 	logs := 0
+	searching, cancel := context.WithTimeout(ctx, searchTimeout)
+	defer cancel()
 	for _, ended := range ran {
-		failed := run.PhaseOf(ended.Job) == run.Failed
-		about, err := w.evidence(ctx, ended.Job, func(pods []corev1.Pod) bool {
-			return failed || trace.SpanFromContext(ctx).IsRecording() && run.StartedLate(ended.Job, pods)
-		})
+		about, err := w.evidence(ctx, ended.Job)
 		if err != nil {
 			return nil, err
+		}
+		if run.PhaseOf(ended.Job) == run.Failed || trace.SpanFromContext(ctx).IsRecording() && run.StartedLate(ended.Job, about.pods) {
+			about.events = w.search(searching, about)
 		}
 		found = append(found, about)
 		for index := range about.pods {
@@ -183,34 +187,36 @@ func startOf(job *batchv1.Job, attempt *corev1.Pod) time.Time {
 	return job.CreationTimestamp.Time
 }
 
-// evidence reads the pods and events of a Job. Events are read only where they matter, because the API server
-// searches a whole namespace for them.
-func (w *Watcher) evidence(ctx context.Context, job *batchv1.Job, withEvents func(pods []corev1.Pod) bool) (evidence, error) {
+// evidence reads the pods of a Job.
+func (w *Watcher) evidence(ctx context.Context, job *batchv1.Job) (evidence, error) {
 	pods, err := w.Pods.List(ctx, job)
 	if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) {
 		w.Log.WarnContext(ctx, "listing the pods of a Job failed", "job", job.Name, "namespace", job.Namespace, "error", err)
 		pods, err = nil, nil
 	}
-	if err != nil {
-		return evidence{}, err
+	return evidence{job: job, pods: pods}, err
+}
+
+// searchTimeout bounds the time for all events of a run. The API server reads a whole namespace for each search: with
+// thousands of events and many runs at once, searches without a limit left no time for results.
+const searchTimeout = 5 * time.Second
+
+// search returns Kubernetes' events about a Job and its pods, as far as the time allows: those of the last pod first.
+func (w *Watcher) search(ctx context.Context, about evidence) []corev1.Event {
+	ctx, cancel := context.WithTimeout(ctx, searchTimeout)
+	defer cancel()
+	uids := []types.UID{about.job.UID}
+	for index := range about.pods {
+		uids = append(uids, about.pods[index].UID)
 	}
-	found := evidence{job: job, pods: pods}
-	if !withEvents(pods) {
-		return found, nil
-	}
-	events, err := w.Pods.Events(ctx, job.Namespace, job.UID)
-	if err == nil {
-		found.events = events
-		for index := range pods {
-			var more []corev1.Event
-			if more, err = w.Pods.Events(ctx, job.Namespace, pods[index].UID); err != nil {
-				break
-			}
-			found.events = append(found.events, more...)
+	var found []corev1.Event
+	for _, uid := range slices.Backward(uids) {
+		events, err := w.Pods.Events(ctx, about.job.Namespace, uid)
+		if err != nil {
+			w.Log.WarnContext(ctx, "reading the events of a Job failed", "job", about.job.Name, "namespace", about.job.Namespace, "error", err)
+			break
 		}
+		found = append(events, found...)
 	}
-	if err != nil {
-		w.Log.WarnContext(ctx, "reading the events of a Job failed", "job", job.Name, "namespace", job.Namespace, "error", err)
-	}
-	return found, nil
+	return found
 }

@@ -227,19 +227,14 @@ func (w *Watcher) refuses(ctx context.Context, job *batchv1.Job) (string, error)
 
 // waiting tells Keptn's log why a task has not started yet.
 func (w *Watcher) waiting(ctx context.Context, job *batchv1.Job) (*event.Event, error) {
-	found, err := w.evidence(ctx, job, func([]corev1.Pod) bool { return true })
-	if err != nil {
+	why, err := w.whyUnstarted(ctx, job)
+	if err != nil || why == "" {
 		return nil, err
-	}
-	why := found.unstarted(w.Now())
-	if why == "" {
-		return nil, nil
 	}
 	task, err := taskOf([]byte(job.Annotations[run.TaskAnnotation]))
 	if err != nil {
 		return nil, function.Permanent(err)
 	}
-	why = excerpt.Shorten(redact.Clean(why), "the Job's events", maxSentenceBytes)
 	w.Log.InfoContext(ctx, "Job waits", "job", job.Name, "reason", why)
 	answer := protocol.Log(task, w.Now(), fmt.Sprintf("Task '%s' is waiting: %s", job.Annotations[run.TaskNameAnnotation], why), "")
 	answer.Phase = protocol.LogWaiting
@@ -248,21 +243,29 @@ func (w *Watcher) waiting(ctx context.Context, job *batchv1.Job) (*event.Event, 
 
 // unstarted gives up a Job whose task did not start in time, and so ends its run.
 func (w *Watcher) unstarted(ctx context.Context, asked protocol.Notice, job *batchv1.Job) (*event.Event, error) {
-	found, err := w.evidence(ctx, job, func([]corev1.Pod) bool { return true })
-	if err != nil {
+	why, err := w.whyUnstarted(ctx, job)
+	if err != nil || why == "" {
 		return nil, err
 	}
-	why := found.unstarted(w.Now())
-	if why == "" {
-		return nil, nil
-	}
-	why = excerpt.Shorten(redact.Clean(why), "the Job's events", maxSentenceBytes)
 	w.Log.WarnContext(ctx, "Job given up: it could not start", "run", asked.RunID, "job", job.Name, "reason", why)
 	if err := w.Runs.GiveUp(ctx, job, why, w.Now()); err != nil {
 		return nil, err
 	}
 	asked.Unstarted = false
 	return w.next(ctx, asked)
+}
+
+// whyUnstarted returns why a Job's task has not started yet, empty if it has. Events are searched only if the pod does
+// not say it.
+func (w *Watcher) whyUnstarted(ctx context.Context, job *batchv1.Job) (string, error) {
+	found, err := w.evidence(ctx, job)
+	if err != nil {
+		return "", err
+	}
+	if last := len(found.pods) - 1; last < 0 || unscheduled(&found.pods[last]) == "" {
+		found.events = w.search(ctx, found)
+	}
+	return excerpt.Shorten(redact.Clean(found.unstarted(w.Now())), "the Job's events", maxSentenceBytes), nil
 }
 
 // giveUp answers for a run without Jobs.
