@@ -555,6 +555,19 @@ func (p *pods) List(ctx context.Context, options metav1.ListOptions) (*corev1.Po
 	return result(ctx, p.client, "list pods "+options.LabelSelector, func() (*corev1.PodList, error) { return p.PodInterface.List(ctx, options) })
 }
 
+func (c *core) Events(namespace string) coreclient.EventInterface {
+	return &events{c.CoreV1Interface.Events(namespace), c.client}
+}
+
+type events struct {
+	coreclient.EventInterface
+	client *client
+}
+
+func (e *events) List(ctx context.Context, options metav1.ListOptions) (*corev1.EventList, error) {
+	return result(ctx, e.client, "list events "+options.FieldSelector, func() (*corev1.EventList, error) { return e.EventInterface.List(ctx, options) })
+}
+
 func (c *core) Secrets(namespace string) coreclient.SecretInterface {
 	return &secrets{c.CoreV1Interface.Secrets(namespace), c.client}
 }

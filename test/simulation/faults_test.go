@@ -72,7 +72,7 @@ func harshnessOf(seed uint64) harshness {
 
 // outages are the current failures.
 type outages struct {
-	keptnDown, datastoreDown, apiDown, namespaceDown, keptnSlow atomic.Bool
+	keptnDown, datastoreDown, apiDown, namespaceDown, keptnSlow, crowded atomic.Bool
 	// keptnDeaths is how often Keptn went down.
 	keptnDeaths atomic.Int64
 	// foreign is a proxy's answer instead of Keptn's; 0 is none.
@@ -244,6 +244,9 @@ func (w *world) beginOutages() {
 		func(*rand.Rand) { w.keptnSlow.Store(true) }, func() { w.keptnSlow.Store(false) })
 	go w.occasionally("the API server is down", 2*quiet, upTo(time.Minute, 3*time.Minute),
 		func(*rand.Rand) { w.apiDown.Store(true) }, func() { w.apiDown.Store(false) })
+	// The API server reads all events of a namespace for each search.
+	go w.occasionally("the namespaces have thousands of events", 2*quiet, upTo(70*time.Second, 10*time.Minute),
+		func(*rand.Rand) { w.crowded.Store(true) }, func() { w.crowded.Store(false) })
 	go w.occasionally("a namespace is deleted", 4*quiet, upTo(time.Minute, 3*time.Minute),
 		func(*rand.Rand) { w.deleteNamespace() }, func() { w.namespaceDown.Store(false) })
 	if !w.skewed { // otherwise nobody knows whether a Secret changed before or after the start of a task

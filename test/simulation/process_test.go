@@ -77,6 +77,9 @@ func (p *process) await(ctx context.Context, what string) {
 			pause = between(random, 100*time.Millisecond, 10*time.Second)
 		}
 	}
+	if strings.HasPrefix(what, "list events ") && p.world.crowded.Load() {
+		pause = between(random, time.Second, 30*time.Second)
+	}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
