@@ -135,6 +135,13 @@ func chaos(t *testing.T, installed *system.Installation, random *rand.Rand, sequ
 	// Each sequence has its own project: Keptn runs one sequence of a service at a time.
 	projects := make([]string, sequences)
 	createRotated(t, installed)
+	// The kubelet becomes slow with a thousand ended pods.
+	afterTest(t, func(ctx context.Context) error {
+		return console.Eventually(ctx, runLimit, func(ctx context.Context) error { // the API server may time out
+			background := metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)}
+			return installed.Kubernetes.BatchV1().Jobs(system.JobsNamespace).DeleteCollection(ctx, background, metav1.ListOptions{LabelSelector: run.Selector})
+		})
+	})
 	for index := range projects {
 		tasks := []string{"deployment", "test"}
 		if index%evaluatedEach == 0 {
