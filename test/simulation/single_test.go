@@ -185,6 +185,10 @@ func singleFaults() []*plannedFault {
 			name:  "a pod is refused, or not scheduled (START_DEADLINE is 5 min)",
 			begin: plan(func(planned *plannedFault) { planned.fate = embedded.Unschedulable }),
 		},
+		&plannedFault{name: "a pod is refused, and each search for events of Kubernetes takes up to 30 s", begin: func(w *world) {
+			w.crowded.Store(true)
+			plan(func(planned *plannedFault) { planned.fate = embedded.Refused })(w)
+		}},
 		&plannedFault{name: "a node is lost, with a Job whose limit is 10 min", begin: plan(func(planned *plannedFault) { planned.fate = embedded.NodeLost })},
 		&plannedFault{name: "no log can be read", begin: plan(func(planned *plannedFault) { planned.hidesLogs = true })},
 		&plannedFault{
