@@ -124,7 +124,8 @@ func (d *decoder) text(at yamlValue) string {
 	return at.node.Value
 }
 
-// template reports whether a map is {{ … }} of a template, which YAML parses as a map in a map.
+// template returns the end of a sentence about a map that is {{ … }} of a template, which YAML parses as a map in a map;
+// empty for other values.
 func template(node *yaml.Node) string {
 	if node.Kind == yaml.MappingNode && len(node.Content) > 0 && follow(node.Content[0]).Kind == yaml.MappingNode {
 		return "; this looks like a template that was not filled in"

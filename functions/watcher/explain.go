@@ -28,7 +28,7 @@ func Explain(ctx context.Context, pods Pods, job *batchv1.Job, now time.Time) (p
 	if err != nil {
 		return protocol.Job{}, err
 	}
-	found.events = asker.search(ctx, found)
+	asker.search(ctx, &found)
 	about := timeline.Evidence{Task: task, Job: job, Pods: found.pods, Events: found.events, Ended: found.ended}
 	switch run.PhaseOf(job) {
 	case run.Failed:

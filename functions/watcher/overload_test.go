@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
@@ -83,6 +84,25 @@ func TestSearchesForEventsDelayNoResult(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The Job is given up nevertheless, and the message does not pretend that there is no reason.
+func TestEventsThatCanNotBeReadInTimeAreMentioned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		starting := []corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Name: "one-x"}}}
+		fakes := &world{jobs: []batchv1.Job{job("one", run.Running)}, pods: map[string][]corev1.Pod{"one": starting}}
+		w := newWatcher(fakes, sdktrace.NewTracerProvider())
+		w.Pods = &slowPods{pods: pods{fakes}, searching: 2 * searchTimeout}
+		w.Now = func() time.Time { return noon.Add(5 * time.Minute) }
+		if reply, err := w.Handle(t.Context(), protocol.Completed(&fakes.jobs[0], protocol.JobUnstarted, noon)); err != nil || reply == nil {
+			t.Fatalf("got %v, %v", reply, err)
+		}
+		const want = "The pod did not start within 4m59s. Its events could not be read in time; they may say why: " +
+			"kubectl describe --namespace jobs job/one pod/one-x"
+		if difference := cmp.Diff(want, fakes.jobs[0].Annotations[run.FailureAnnotation]); difference != "" {
+			t.Errorf("(-want +got):\n%s", difference)
+		}
+	})
 }
 
 // When a node is full, the pods of many Jobs say so themselves.

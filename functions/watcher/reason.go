@@ -19,6 +19,8 @@ type evidence struct {
 	job    *batchv1.Job
 	pods   []corev1.Pod
 	events []corev1.Event
+	// isIncomplete is true if some events could not be read.
+	isIncomplete bool
 }
 
 // Reasons of Kubernetes, in the words of its API.
@@ -126,6 +128,13 @@ func (e evidence) unstarted(now time.Time) string {
 	}
 	if message := e.latest(eventFailedMount, eventUnschedulable, eventFailed); message != "" {
 		return sentence + message
+	}
+	if e.isIncomplete {
+		sentence += fmt.Sprintf("Its events could not be read in time; they may say why: kubectl describe --namespace %s job/%s", e.job.Namespace, e.job.Name)
+		if pod != nil {
+			sentence += " pod/" + pod.Name
+		}
+		return sentence
 	}
 	return sentence + "Kubernetes reports no reason."
 }

@@ -53,7 +53,7 @@ func (w *Watcher) reports(ctx context.Context, ran []run.Ran) ([]report, error) 
 			return nil, err
 		}
 		if run.PhaseOf(ended.Job) == run.Failed || trace.SpanFromContext(ctx).IsRecording() && run.StartedLate(ended.Job, about.pods) {
-			about.events = w.search(searching, about)
+			w.search(searching, &about)
 		}
 		found = append(found, about)
 		for index := range about.pods {
@@ -201,22 +201,21 @@ func (w *Watcher) evidence(ctx context.Context, job *batchv1.Job) (evidence, err
 // thousands of events and many runs at once, searches without a limit left no time for results.
 const searchTimeout = 5 * time.Second
 
-// search returns Kubernetes' events about a Job and its pods, as far as the time allows: those of the last pod first.
-func (w *Watcher) search(ctx context.Context, about evidence) []corev1.Event {
+// search adds Kubernetes' events about a Job and its pods, as far as the time allows: those of the last pod first.
+func (w *Watcher) search(ctx context.Context, about *evidence) {
 	ctx, cancel := context.WithTimeout(ctx, searchTimeout)
 	defer cancel()
 	uids := []types.UID{about.job.UID}
 	for index := range about.pods {
 		uids = append(uids, about.pods[index].UID)
 	}
-	var found []corev1.Event
 	for _, uid := range slices.Backward(uids) {
 		events, err := w.Pods.Events(ctx, about.job.Namespace, uid)
 		if err != nil {
 			w.Log.WarnContext(ctx, "reading the events of a Job failed", "job", about.job.Name, "namespace", about.job.Namespace, "error", err)
-			break
+			about.isIncomplete = true
+			return
 		}
-		found = append(events, found...)
+		about.events = append(events, about.events...)
 	}
-	return found
 }

@@ -263,7 +263,7 @@ func (w *Watcher) whyUnstarted(ctx context.Context, job *batchv1.Job) (string, e
 		return "", err
 	}
 	if last := len(found.pods) - 1; last < 0 || unscheduled(&found.pods[last]) == "" {
-		found.events = w.search(ctx, found)
+		w.search(ctx, &found)
 	}
 	return excerpt.Shorten(redact.Clean(found.unstarted(w.Now())), "the Job's events", maxSentenceBytes), nil
 }

@@ -706,7 +706,7 @@ func TestReasons(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if difference := cmp.Diff(test.want, evidence{&test.job, test.pods, test.events}.failure()); difference != "" {
+			if difference := cmp.Diff(test.want, evidence{job: &test.job, pods: test.pods, events: test.events}.failure()); difference != "" {
 				t.Errorf("(-want +got):\n%s", difference)
 			}
 		})
@@ -733,7 +733,7 @@ func TestResultOfAFailedJob(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if got := (evidence{&test.job, test.pods, nil}).runResult(); got != test.want {
+			if got := (evidence{job: &test.job, pods: test.pods}).runResult(); got != test.want {
 				t.Errorf("got %s, want %s", got, test.want)
 			}
 		})
