@@ -74,7 +74,7 @@ func TestTasksLeaveNothingInTheBridge(t *testing.T) {
 		busiest := month.trigger(t, tasks)
 		month.trigger(t, 1) // the bridge forgets with the next task
 		after := heap()
-		left := int(after) - int(before) //nolint:gosec // megabytes
+		left := int(after) - int(before)
 		t.Logf("%d tasks of %d projects in %s: %d KiB before, %d KiB at most meanwhile, %d KiB after; %.1f bytes are left of each",
 			tasks, month.projects, time.Since(began)-2*restTime, before>>10, busiest>>10, after>>10, float64(left)/float64(tasks))
 		if left > maxTableBytes+tasks*maxLeftBytes {
