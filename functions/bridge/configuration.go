@@ -180,8 +180,11 @@ func (o OAuthConfiguration) validate(apiToken string) error {
 	}
 }
 
-// keptnTimeout bounds one call of Keptn's API.
-const keptnTimeout = 30 * time.Second
+const (
+	// keptnTimeout bounds one call of Keptn's API.
+	keptnTimeout    = 30 * time.Second
+	idleConnections = 32
+)
 
 // client returns a client of Keptn's API. Without a transport, it verifies TLS with the system's certificate
 // authorities and those of KEPTN_CA_CERTIFICATES.
@@ -191,8 +194,8 @@ func (c Configuration) client(transport http.RoundTripper, source string, curren
 		if err != nil {
 			return nil, err
 		}
-		own := function.Transport()
-		own.TLSClientConfig = settings
+		own := http.DefaultTransport.(*http.Transport).Clone()
+		own.TLSClientConfig, own.MaxIdleConnsPerHost = settings, idleConnections
 		transport = own
 	}
 	if oauth := c.OAuth; oauth.ClientID != "" {

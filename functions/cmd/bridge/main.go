@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"time"
 
@@ -41,7 +42,7 @@ func wire(ctx context.Context, configuration bridge.Configuration, signals *tele
 		return function.Program{}, err
 	}
 	dependencies := bridge.Dependencies{
-		Kubernetes: client, Transport: function.Transport(), Telemetry: signals, Now: time.Now, Reload: reload,
+		Kubernetes: client, Transport: http.DefaultTransport, Telemetry: signals, Now: time.Now, Reload: reload,
 		Jitter: func(limit time.Duration) time.Duration { return rand.N(limit + 1) }, //nolint:gosec // no secret
 	}
 	connections, err := bridge.Connect(ctx, configuration, dependencies)

@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	"github.com/job-executor/job-executor/functions/cluster"
@@ -15,7 +16,7 @@ func main() {
 	function.Main("executor", func(_ context.Context, configuration executor.Configuration, signals *telemetry.Signals) (function.Program, error) {
 		client, err := cluster.Connect(cluster.CallTimeout)
 		return executor.New(configuration, executor.Dependencies{
-			Kubernetes: client, Transport: function.Transport(), Telemetry: signals, Now: time.Now,
+			Kubernetes: client, Transport: http.DefaultTransport, Telemetry: signals, Now: time.Now,
 		}), err
 	})
 }

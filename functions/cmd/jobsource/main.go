@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -32,7 +33,7 @@ func main() {
 			return function.Program{}, err
 		}
 		return jobsource.New(configuration, jobsource.Dependencies{
-			Kubernetes: client, Transport: function.Transport(),
+			Kubernetes: client, Transport: http.DefaultTransport,
 			Elector:   &election.Election{Leases: clients.CoordinationV1(), Pods: clients.CoreV1(), Pod: configuration.Pod, Lease: jobsource.Lease, Log: signals.Log},
 			Telemetry: signals, Now: time.Now,
 		})
