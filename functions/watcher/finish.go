@@ -18,8 +18,8 @@ import (
 	"github.com/job-executor/job-executor/functions/watcher/timeline"
 )
 
-// memoryTimeout bounds the wait for Memory. A run that waits longer is sent again: with the rest of its time, it might
-// not be finished, and would take the time of others.
+// memoryTimeout bounds the wait for Memory. After it, the Broker sends the run again: the rest of its time might not be
+// enough to finish it, and would be lost for others.
 const memoryTimeout = 20 * time.Second
 
 // finish answers for an ended run.

@@ -55,7 +55,7 @@ func pass(ctx context.Context, duration time.Duration) error {
 	}
 }
 
-// Since the API server reads a whole namespace for a search, an hour with 800 tasks makes each one take a second.
+// The API server reads a whole namespace for each search. After an hour with 800 tasks, that is 6,000 events.
 func TestSearchesForEventsDelayNoResult(t *testing.T) {
 	late := pod(exited("task", 0))
 	late.Status.ContainerStatuses[0].State.Terminated.StartedAt = at(120)
@@ -86,7 +86,7 @@ func TestSearchesForEventsDelayNoResult(t *testing.T) {
 	}
 }
 
-// The Job is given up nevertheless, and the message does not pretend that there is no reason.
+// The message names the command that shows the events.
 func TestEventsThatCanNotBeReadInTimeAreMentioned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		starting := []corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Name: "one-x"}}}
@@ -136,17 +136,17 @@ func TestPodThatSaysWhyItWaitsNeedsNoEvents(t *testing.T) {
 	}
 }
 
-// Otherwise a run whose turn comes late is cancelled while it is read, and so takes the time of others, again and
-// again, until none is finished.
+// Otherwise runs whose turn comes late are cancelled while they are read, and repeated. They take the time of others,
+// until no run is finished.
 func TestRunWhoseTurnComesHasTimeEnough(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const runs, atATime, deadline, pause = 20, 4, 85 * time.Second, 10 * time.Second
+		const total, atATime, deadline, pause = 20, 4, 85 * time.Second, 10 * time.Second
 		fakes := &world{jobs: []batchv1.Job{job("one", run.Succeeded)}, pods: map[string][]corev1.Pod{"one": {pod(exited("task", 0))}}}
 		slow := &slowPods{pods: pods{fakes}, listing: 50 * time.Second}
 		w := newWatcher(fakes, sdktrace.NewTracerProvider())
 		w.Pods, w.Memory, w.MinWeight = slow, semaphore.NewWeighted(maxReported), maxReported/atATime
 		group, ctx := errgroup.WithContext(t.Context())
-		for range runs {
+		for range total {
 			group.Go(func() error { // the Broker sends it again
 				for ctx.Err() == nil {
 					handling, cancel := context.WithTimeout(ctx, deadline)
