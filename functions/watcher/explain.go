@@ -43,30 +43,7 @@ func Explain(ctx context.Context, pods Pods, job *batchv1.Job, now time.Time) (p
 		about.Failure = found.unstarted(now)
 	case run.Waiting:
 	}
-	explained := timeline.Of(about, now)
-	if run.PhaseOf(job) == run.Running && len(found.pods) > 0 {
-		explained.Phases = soFar(explained.Phases, job, found.pods)
-	}
-	return explained, nil
-}
-
-// soFar corrects the last phase of a Job that has not ended. While its last pod runs, nothing is finalized. After that pod has
-// failed, another attempt may follow.
-func soFar(phases []protocol.Phase, job *batchv1.Job, pods []corev1.Pod) []protocol.Phase {
-	last := &phases[len(phases)-1]
-	if last.Name != protocol.PhaseFinalizing {
-		return phases
-	}
-	switch pods[len(pods)-1].Status.Phase {
-	case corev1.PodFailed:
-		if retries := job.Spec.BackoffLimit; retries != nil && len(pods) <= int(*retries) {
-			last.Name = protocol.PhaseBackOff
-		}
-	case corev1.PodSucceeded:
-	default:
-		phases = phases[:len(phases)-1]
-	}
-	return phases
+	return timeline.Of(about, now), nil
 }
 
 // OutcomeOf returns how an ended Job counts for Keptn, from its pods, the oldest first. It has no message.

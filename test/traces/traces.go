@@ -175,7 +175,7 @@ func questions() []question {
 			config: action("cmd: [sleep, '100']"),
 			during: abort,
 			want: "SERVER bridge RUN PROJECT/dev/cart pipeline (aborted) = cancellation\n  INTERNAL bridge test = cancellation" +
-				Job("A", "cancellation", "") + `
+				Job("A", "cancellation", "", "pending", "run") + `
     PRODUCER bridge send run.cancelled
       CONSUMER watcher process run.cancelled
         CONSUMER bridge process log.error` + Sent("test"),

@@ -13,7 +13,7 @@ import (
 	"github.com/job-executor/job-executor/functions/run"
 )
 
-// Evidence is an ended Job with everything that the timeline needs.
+// Evidence is a Job with everything that the timeline needs.
 type Evidence struct {
 	// Task is that of its run.
 	Task keptn.Task
@@ -36,7 +36,7 @@ const (
 	maxMessageBytes = 300
 )
 
-// Of derives the report of an ended Job from its objects. A Job that never ended ends now. Kubernetes' times are whole
+// Of derives the report of a Job from its objects. A Job that has not ended is reported until now. Kubernetes' times are whole
 // seconds, so causes come first: no phase begins before the one before it ends, and the Job begins after the
 // executor began to create it. Jobs of a run begin in the order of its plan.
 func Of(of Evidence, now time.Time) protocol.Job {
@@ -68,11 +68,28 @@ func Of(of Evidence, now time.Time) protocol.Job {
 	if len(of.Pods) == 0 {
 		l.add(protocol.Phase{Name: protocol.PhasePending, Failure: of.Failure, Events: l.events(c.at, ended)}, ended)
 	}
-	if l.hasRun {
-		l.add(protocol.Phase{Name: protocol.PhaseFinalizing}, ended)
+	if name := rest(job, of.Pods); l.hasRun && name != "" {
+		l.add(protocol.Phase{Name: name}, ended)
 	}
 	l.Job.Ended = c.reach(ended)
 	return l.Job
+}
+
+// rest returns the name of the phase after the last attempt of a Job, empty if that attempt has not ended. If the Job has
+// not ended, either, another attempt may follow a failed one.
+func rest(job *batchv1.Job, pods []corev1.Pod) string {
+	if len(pods) == 0 || !run.EndedAt(job).IsZero() {
+		return protocol.PhaseFinalizing
+	}
+	retries := job.Spec.BackoffLimit
+	switch phase := pods[len(pods)-1].Status.Phase; {
+	case phase == corev1.PodFailed && retries != nil && len(pods) <= int(*retries):
+		return protocol.PhaseBackOff
+	case phase == corev1.PodFailed || phase == corev1.PodSucceeded:
+		return protocol.PhaseFinalizing
+	default:
+		return ""
+	}
 }
 
 // createdAt returns when the executor began to create the run, plus a microsecond for each Job before this one.

@@ -34,6 +34,15 @@ func job(plan string) *batchv1.Job {
 	}
 }
 
+// unfinished removes the end of a Job.
+func unfinished(job *batchv1.Job) *batchv1.Job {
+	job.Status.Conditions = nil
+	return job
+}
+
+// first is the plan of a run with one Job.
+const first = `[{"namespace":"jobs","name":"job-1-000-001"}]`
+
 func annotated(job *batchv1.Job, name, value string) *batchv1.Job {
 	job.Annotations[name] = value
 	return job
@@ -43,6 +52,11 @@ func annotated(job *batchv1.Job, name, value string) *batchv1.Job {
 func ended(from, to int, exitCode int32) []corev1.ContainerStatus {
 	state := &corev1.ContainerStateTerminated{StartedAt: at(from), FinishedAt: at(to), ExitCode: exitCode}
 	return []corev1.ContainerStatus{{Name: run.TaskContainer, State: corev1.ContainerState{Terminated: state}}}
+}
+
+// running returns the status of a container that has not ended.
+func running(from int) []corev1.ContainerStatus {
+	return []corev1.ContainerStatus{{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: at(from)}}}}
 }
 
 // pod returns a pod that was created at a second.
@@ -78,8 +92,6 @@ func draw(job protocol.Job) []string {
 }
 
 func TestPhasesOfAJob(t *testing.T) {
-	const first = `[{"namespace":"jobs","name":"job-1-000-001"}]`
-	running := []corev1.ContainerStatus{{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: at(4)}}}}
 	// notStarted is how the kubelet reports a StartError.
 	notStarted := ended(0, 5, 128)
 	notStarted[0].State.Terminated.StartedAt = metav1.Unix(0, 0)
@@ -146,8 +158,9 @@ func TestPhasesOfAJob(t *testing.T) {
 			},
 		},
 		{
-			name: "a container that runs when its run is cancelled", job: job(first), pods: []corev1.Pod{pod(1, nil, running)}, result: keptn.RunCancellation,
-			want: []string{"Job 0-9", "1 pending 0-4 pod-1@node (FailedScheduling) (Pulling)", "1 run 4-9 pod-1@node", "0 finalizing 9-9"},
+			name: "a container that runs when its run is cancelled", job: unfinished(job(first)), pods: []corev1.Pod{pod(1, nil, running(4))},
+			result: keptn.RunCancellation,
+			want:   []string{"Job 0-60", "1 pending 0-4 pod-1@node (FailedScheduling) (Pulling)", "1 run 4-60 pod-1@node"},
 		},
 		{
 			name: "a container killed by a cancellation has not failed", job: job(first), result: keptn.RunCancellation,
@@ -235,6 +248,42 @@ func TestPhasesOfAJob(t *testing.T) {
 			}
 			if last := got.Phases[len(got.Phases)-1]; got.Ended.Before(last.Ended) {
 				t.Errorf("%s ends at %s, after the Job at %s", last.Name, last.Ended, got.Ended)
+			}
+		})
+	}
+}
+
+func TestLastPhaseOfAJobThatHasNotEnded(t *testing.T) {
+	const failed, finalizing = corev1.PodFailed, protocol.PhaseFinalizing
+	status := map[corev1.PodPhase][]corev1.ContainerStatus{
+		corev1.PodRunning: running(2), corev1.PodSucceeded: ended(2, 3, 0), corev1.PodFailed: ended(2, 3, 1),
+	}
+	tests := []struct {
+		name    string
+		pods    []corev1.PodPhase
+		retries int32
+		want    string
+	}{
+		{name: "its container runs", pods: []corev1.PodPhase{corev1.PodRunning}, want: protocol.PhaseRun},
+		{name: "its container has passed", pods: []corev1.PodPhase{corev1.PodSucceeded}, retries: 2, want: finalizing},
+		{name: "it has failed, without retries", pods: []corev1.PodPhase{failed}, want: finalizing},
+		{name: "it has failed, and is tried again", pods: []corev1.PodPhase{failed}, retries: 1, want: protocol.PhaseBackOff},
+		{name: "its last attempt has failed", pods: []corev1.PodPhase{failed, failed}, retries: 1, want: finalizing},
+		{name: "it has not started", pods: []corev1.PodPhase{corev1.PodPending}, retries: 1, want: protocol.PhasePending},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			active := unfinished(job(first))
+			active.Spec.BackoffLimit = &test.retries
+			var pods []corev1.Pod
+			for index, phase := range test.pods {
+				attempt := pod(index+1, nil, status[phase])
+				attempt.Status.Phase = phase
+				pods = append(pods, attempt)
+			}
+			phases := Of(Evidence{Job: active, Pods: pods}, noon.Add(time.Minute)).Phases
+			if last := phases[len(phases)-1]; last.Name != test.want {
+				t.Errorf("it is %s, want %s", last.Name, test.want)
 			}
 		})
 	}
