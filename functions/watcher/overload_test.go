@@ -87,7 +87,7 @@ func TestSearchesForEventsDelayNoResult(t *testing.T) {
 }
 
 // The message names the command that shows the events.
-func TestEventsThatCanNotBeReadInTimeAreMentioned(t *testing.T) {
+func TestEventsThatCanNotBeReadAreMentioned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		starting := []corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Name: "one-x"}}}
 		fakes := &world{jobs: []batchv1.Job{job("one", run.Running)}, pods: map[string][]corev1.Pod{"one": starting}}
@@ -97,7 +97,7 @@ func TestEventsThatCanNotBeReadInTimeAreMentioned(t *testing.T) {
 		if reply, err := w.Handle(t.Context(), protocol.Completed(&fakes.jobs[0], protocol.JobUnstarted, noon)); err != nil || reply == nil {
 			t.Fatalf("got %v, %v", reply, err)
 		}
-		const want = "The pod did not start within 4m59s. Its events could not be read in time; they may say why: " +
+		const want = "The pod did not start within 4m59s. Its events could not be read; they may say why: " +
 			"kubectl describe --namespace jobs job/one pod/one-x"
 		if difference := cmp.Diff(want, fakes.jobs[0].Annotations[run.FailureAnnotation]); difference != "" {
 			t.Errorf("(-want +got):\n%s", difference)

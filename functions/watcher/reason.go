@@ -130,7 +130,7 @@ func (e evidence) unstarted(now time.Time) string {
 		return sentence + message
 	}
 	if e.isIncomplete {
-		sentence += fmt.Sprintf("Its events could not be read in time; they may say why: kubectl describe --namespace %s job/%s", e.job.Namespace, e.job.Name)
+		sentence += fmt.Sprintf("Its events could not be read; they may say why: kubectl describe --namespace %s job/%s", e.job.Namespace, e.job.Name)
 		if pod != nil {
 			sentence += " pod/" + pod.Name
 		}
