@@ -733,6 +733,18 @@ func TestMistakesSayWhatToWrite(t *testing.T) {
 			mistake: affinity + "podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey: Required value: can not be empty",
 		},
 		{
+			name: "an affinity's label keys",
+			content: task("affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: a, labelSelector: {matchLabels: {a: b}}, " +
+				"matchLabelKeys: [a]}]}}"),
+			mistake: affinity + `podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].matchLabelKeys[0]: Invalid value: "a": exists in both ` +
+				"matchLabelKeys and labelSelector",
+		},
+		{
+			name:    "a profile above its folder",
+			content: task("securityContext: {seccompProfile: {type: Localhost, localhostProfile: profiles/../audit.json}}"),
+			mistake: `actions[0].securityContext.seccompProfile has a localhostProfile outside of the kubelet's folder seccomp: "profiles/../audit.json"`,
+		},
+		{
 			name:    "a mount path twice",
 			content: task("volumes: [{claim: data, mountPath: /data}, {claim: other, mountPath: /data/}]"),
 			mistake: "actions[0].volumes[1] is mounted at /data, which another volume already uses",

@@ -77,7 +77,7 @@ func volume() kind[Volume] {
 		key("mountPath", "Absolute path in the container; not / or /keptn.", text(), func(v *Volume) *string { return &v.MountPath },
 			schema{"type": "string", "pattern": "^/[^:]*$", "allOf": isRoot}, message("must be an absolute path without : and .., and not / or /keptn"), example("/cache")),
 		key("subPath", "Folder of the volume to mount.", text(), func(v *Volume) *string { return &v.SubPath },
-			schema{"allOf": []schema{{"not": schema{"type": "string", "pattern": `^/|(^|/)\.\.(/|$)`}}}}, message("must be a relative path without .."), example("team")),
+			schema{"allOf": []schema{below()}}, message("must be a relative path without .."), example("team")),
 		key("readOnly", "Mounts the volume read-only.", toggle(), func(v *Volume) *bool { return &v.ReadOnly }, example(true)),
 	}, func(d *decoder, at yamlValue, _ members, volume *Volume) {
 		switch mount := path.Clean(volume.MountPath); {
@@ -87,8 +87,15 @@ func volume() kind[Volume] {
 			d.wrong(at, "cannot be mounted at %s", mount)
 		case strings.Contains(volume.MountPath+"/", "/../"):
 			d.wrong(at, "has a mountPath with ..: %q", cut(volume.MountPath))
-		case strings.HasPrefix(volume.SubPath, "/") || strings.Contains("/"+volume.SubPath+"/", "/../"):
+		case !isBelow(volume.SubPath):
 			d.wrong(at, "has a subPath outside of the volume: %q", cut(volume.SubPath))
 		}
 	}, func() schema { return schema{"type": "object", "required": []string{"claim", "mountPath"}} })
 }
+
+// isBelow reports whether a path stays below the folder that it is relative to, as Kubernetes requires.
+func isBelow(relative string) bool {
+	return !strings.HasPrefix(relative, "/") && !strings.Contains("/"+relative+"/", "/../")
+}
+
+func below() schema { return schema{"not": schema{"type": "string", "pattern": `^/|(^|/)\.\.(/|$)`}} }

@@ -1,6 +1,8 @@
 package jobconfig
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
@@ -92,6 +94,9 @@ func nodeSelectorTerm(term *corev1.NodeSelectorTerm, at *field.Path, isRequired 
 		} else if len(requirement.Values) != 1 {
 			wrong = append(wrong, field.Required(at.Child("values"), "must be only one value when operator is In or NotIn for node field selector"))
 		}
+		if requirement.Key == metav1.ObjectNameField {
+			wrong = append(wrong, invalid(requirement.Values, validation.IsDNS1123Subdomain, at.Child("values"))...)
+		}
 	}
 	return wrong
 }
@@ -101,14 +106,6 @@ func nodeSelectorRequirement(requirement *corev1.NodeSelectorRequirement, at *fi
 	case corev1.NodeSelectorOpIn, corev1.NodeSelectorOpNotIn:
 		if len(requirement.Values) == 0 {
 			wrong = append(wrong, field.Required(at.Child("values"), "must be specified when operator is In or NotIn"))
-		}
-		for index, value := range requirement.Values {
-			if !isRequired {
-				break // any value is allowed there
-			}
-			for _, problem := range validation.IsValidLabelValue(value) {
-				wrong = append(wrong, field.Invalid(at.Child("values").Index(index), value, problem))
-			}
 		}
 	case corev1.NodeSelectorOpExists, corev1.NodeSelectorOpDoesNotExist:
 		if len(requirement.Values) > 0 {
@@ -121,7 +118,20 @@ func nodeSelectorRequirement(requirement *corev1.NodeSelectorRequirement, at *fi
 	default:
 		wrong = append(wrong, field.Invalid(at.Child("operator"), requirement.Operator, "not a valid selector operator"))
 	}
+	if isRequired { // a preferred one may have any value
+		wrong = append(wrong, invalid(requirement.Values, validation.IsValidLabelValue, at.Child("values"))...)
+	}
 	return append(wrong, metav1validation.ValidateLabelName(requirement.Key, at.Child("key"))...)
+}
+
+// invalid returns what a rule has against texts.
+func invalid(texts []string, rule func(string) []string, at *field.Path) (wrong field.ErrorList) {
+	for index, text := range texts {
+		for _, problem := range rule(text) {
+			wrong = append(wrong, field.Invalid(at.Index(index), text, problem))
+		}
+	}
+	return wrong
 }
 
 func podTerms(required []corev1.PodAffinityTerm, preferred []corev1.WeightedPodAffinityTerm, at *field.Path) (wrong field.ErrorList) {
@@ -140,13 +150,42 @@ func podTerm(term *corev1.PodAffinityTerm, at *field.Path) (wrong field.ErrorLis
 	for name, selector := range map[string]*metav1.LabelSelector{"labelSelector": term.LabelSelector, "namespaceSelector": term.NamespaceSelector} {
 		wrong = append(wrong, metav1validation.ValidateLabelSelector(selector, metav1validation.LabelSelectorValidationOptions{}, at.Child(name))...)
 	}
-	for _, name := range term.Namespaces {
-		for _, problem := range validation.IsDNS1123Label(name) {
-			wrong = append(wrong, field.Invalid(at.Child("namespace"), name, problem))
-		}
-	}
+	wrong = append(wrong, invalid(term.Namespaces, validation.IsDNS1123Label, at.Child("namespaces"))...)
+	wrong = append(wrong, labelKeys(term, at)...)
 	if term.TopologyKey == "" {
 		return append(wrong, field.Required(at.Child("topologyKey"), "can not be empty"))
 	}
 	return append(wrong, metav1validation.ValidateLabelName(term.TopologyKey, at.Child("topologyKey"))...)
+}
+
+// labelKeys validates the keys whose values are those of the new pod.
+func labelKeys(term *corev1.PodAffinityTerm, at *field.Path) (wrong field.ErrorList) {
+	for name, keys := range map[string][]string{"matchLabelKeys": term.MatchLabelKeys, "mismatchLabelKeys": term.MismatchLabelKeys} {
+		if len(keys) > 0 && term.LabelSelector == nil {
+			wrong = append(wrong, field.Forbidden(at.Child(name), "must not be specified when labelSelector is not set"))
+			continue
+		}
+		for index, key := range keys {
+			wrong = append(wrong, metav1validation.ValidateLabelName(key, at.Child(name).Index(index))...)
+		}
+	}
+	for index, key := range term.MatchLabelKeys {
+		at := at.Child("matchLabelKeys").Index(index)
+		if slices.Contains(term.MismatchLabelKeys, key) {
+			wrong = append(wrong, field.Invalid(at, key, "exists in both matchLabelKeys and mismatchLabelKeys"))
+		}
+		if selects(term.LabelSelector, key) {
+			wrong = append(wrong, field.Invalid(at, key, "exists in both matchLabelKeys and labelSelector"))
+		}
+	}
+	return wrong
+}
+
+// selects reports whether a selector has a condition on a label.
+func selects(selector *metav1.LabelSelector, label string) bool {
+	if selector == nil {
+		return false
+	}
+	_, isMatched := selector.MatchLabels[label]
+	return isMatched || slices.ContainsFunc(selector.MatchExpressions, func(r metav1.LabelSelectorRequirement) bool { return r.Key == label })
 }

@@ -101,6 +101,7 @@ func places() []place {
 		)},
 		{taskWith(node), keys("matchExpressions other")},
 		{taskWith(pod), keys("topologyKey labelSelector other")},
+		{taskWith(strings.Replace(pod, "KEY", "topologyKey: a, KEY", 1)), keys("namespaces matchLabelKeys mismatchLabelKeys namespaceSelector")},
 	}
 }
 
@@ -132,8 +133,8 @@ func beyond(file string, parser Mistakes) string {
 		return "regular expressions"
 	case strings.Contains(said, "JSONPath"):
 		return "the grammar of JSONPaths"
-	case strings.Contains(file, "matchLabels"):
-		return "labels in selectors"
+	case slices.ContainsFunc([]string{"matchLabels", "atchLabelKeys", "namespaces"}, func(key string) bool { return strings.Contains(file, key) }):
+		return "names in selectors"
 	case slices.ContainsFunc([]string{": 1_000}", ": 0x10}", ": +1}", ": 1e3}"}, func(number string) bool { return strings.Contains(file, number) }):
 		return "how a number is written"
 	default:

@@ -91,12 +91,14 @@ func seccompProfile() kind[SeccompProfile] {
 			d.wrong(at, "needs a type")
 		case (profile.Type == "Localhost") != (profile.LocalhostProfile != nil):
 			d.wrong(at, "needs localhostProfile if, and only if, the type is Localhost")
+		case profile.LocalhostProfile != nil && !isBelow(*profile.LocalhostProfile):
+			d.wrong(at, "has a localhostProfile outside of the kubelet's folder seccomp: %q", cut(*profile.LocalhostProfile))
 		}
 	}, seccompRules)
 }
 
 func seccompRules() schema {
-	path := noContainer("null").with(schema{"minLength": 1})
+	path := noContainer("null").with(schema{"minLength": 1, "allOf": []schema{below()}})
 	other := schema{"type": schema{"enum": []string{"RuntimeDefault", "Unconfined"}}, "localhostProfile": schema{"enum": []any{"", nil}}}
 	return schema{
 		"anyOf": []schema{
@@ -107,6 +109,6 @@ func seccompRules() schema {
 			},
 			{"type": "object", "required": []string{"type"}, "properties": other},
 		},
-		"errorMessage": "needs a type, and localhostProfile only with type Localhost",
+		"errorMessage": "needs a type, and with type Localhost only, a localhostProfile that is a relative path without ..",
 	}
 }

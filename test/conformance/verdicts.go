@@ -70,6 +70,18 @@ var verdicts = []struct {
 	{podsBeside("{topologyKey: a, namespaces: [A]}"), true},
 	{"affinity: {" + strings.Replace(podPreference, "%", "1", 1) + "}", false},
 	{"affinity: {" + strings.Replace(podPreference, "%", "101", 1) + "}", true},
+	{expressions("{key: a, operator: Gt, values: [b c]}"), true},
+	{nodes("matchFields: [{key: metadata.name, operator: In, values: [A_node]}]"), true},
+	{podsBeside("{labelSelector: {}, topologyKey: a, matchLabelKeys: [a], mismatchLabelKeys: [b]}"), false},
+	{podsBeside("{topologyKey: a, matchLabelKeys: [a]}"), true},
+	{podsBeside("{topologyKey: a, mismatchLabelKeys: [a]}"), true},
+	{podsBeside("{labelSelector: {}, topologyKey: a, matchLabelKeys: [a b]}"), true},
+	{podsBeside("{labelSelector: {}, topologyKey: a, mismatchLabelKeys: [/a]}"), true},
+	{podsBeside("{labelSelector: {}, topologyKey: a, matchLabelKeys: [a], mismatchLabelKeys: [a]}"), true},
+	{podsBeside("{labelSelector: {matchLabels: {a: b}, matchExpressions: [{key: a, operator: Exists}]}, topologyKey: a, matchLabelKeys: [a]}"), true},
+	{"securityContext: {seccompProfile: {type: Localhost, localhostProfile: profiles/audit.json}}", false},
+	{"securityContext: {seccompProfile: {type: Localhost, localhostProfile: /audit.json}}", true},
+	{"securityContext: {seccompProfile: {type: Localhost, localhostProfile: ../audit.json}}", true},
 	{"volumes: [{claim: a, mountPath: /data}, {claim: a, mountPath: /more}]", false},
 	{"volumes: [{claim: a, mountPath: /data}, {claim: b, mountPath: /data}]", true},
 	{"resources: {requests: {cpu: 100m}, limits: {cpu: 100m}}", false},
@@ -119,6 +131,11 @@ func apply(job *batchv1.Job, task jobconfig.Task) {
 		}
 		claims[volume.Claim] = true
 		container.VolumeMounts = append(container.VolumeMounts, corev1.VolumeMount{Name: volume.Claim, MountPath: volume.MountPath})
+	}
+	if profile := task.SecurityContext.SeccompProfile; profile != nil {
+		container.SecurityContext = &corev1.SecurityContext{SeccompProfile: &corev1.SeccompProfile{
+			Type: corev1.SeccompProfileType(profile.Type), LocalhostProfile: profile.LocalhostProfile,
+		}}
 	}
 	if task.Resources != nil {
 		container.Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(task.Resources.Requests.CPU)}

@@ -2,7 +2,9 @@ package embedded
 
 import (
 	"errors"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -70,6 +72,11 @@ func invalidContainer(container *corev1.Container, path *field.Path) (failures f
 		for name, id := range map[string]*int64{"runAsUser": wanted.RunAsUser, "runAsGroup": wanted.RunAsGroup} {
 			if id != nil && len(validation.IsValidUserID(*id)) > 0 {
 				failures = append(failures, field.Invalid(path.Child("securityContext", name), *id, "is no id"))
+			}
+		}
+		if profile := wanted.SeccompProfile; profile != nil && profile.LocalhostProfile != nil {
+			if file := *profile.LocalhostProfile; filepath.IsAbs(file) || slices.Contains(strings.Split(file, "/"), "..") {
+				failures = append(failures, field.Invalid(path.Child("securityContext", "seccompProfile", "localhostProfile"), file, "must be a relative path without .."))
 			}
 		}
 	}
