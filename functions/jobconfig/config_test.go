@@ -740,6 +740,13 @@ func TestMistakesSayWhatToWrite(t *testing.T) {
 				"matchLabelKeys and labelSelector",
 		},
 		{
+			name:    "an affinity with several mistakes",
+			content: task("affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: a, matchLabelKeys: [a], mismatchLabelKeys: [b]}]}}"),
+			mistake: affinity + `podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].matchLabelKeys: Forbidden: must not be specified when labelSelector ` +
+				"is not set\n" + affinity + "podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].mismatchLabelKeys: Forbidden: must not be specified " +
+				"when labelSelector is not set",
+		},
+		{
 			name:    "a profile above its folder",
 			content: task("securityContext: {seccompProfile: {type: Localhost, localhostProfile: profiles/../audit.json}}"),
 			mistake: `actions[0].securityContext.seccompProfile has a localhostProfile outside of the kubelet's folder seccomp: "profiles/../audit.json"`,
@@ -851,7 +858,7 @@ func TestMistakesSayWhatToWrite(t *testing.T) {
 				if text == "" {
 					return nil
 				}
-				return []string{text}
+				return strings.Split(text, "\n")
 			}
 			if difference := cmp.Diff(wanted(test.mistake), texts(config.All())); difference != "" {
 				t.Errorf("mistakes (-want +got):\n%s", difference)

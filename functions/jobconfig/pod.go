@@ -1,7 +1,9 @@
 package jobconfig
 
 import (
+	"cmp"
 	"path"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -48,6 +50,7 @@ func affinity() kind[*corev1.Affinity] {
 
 // refused adds the API server's objections as mistakes.
 func (d *decoder) refused(at yamlValue, wrong field.ErrorList) {
+	slices.SortStableFunc(wrong, func(one, other *field.Error) int { return cmp.Compare(one.Field, other.Field) }) // the same message again
 	for _, problem := range wrong {
 		place := strings.Trim(strings.TrimPrefix(problem.Field, "<nil>"), ".")
 		d.wrong(at, "would be rejected by Kubernetes: %s: %s", place, problem.ErrorBody())
