@@ -772,6 +772,17 @@ func TestMistakesSayWhatToWrite(t *testing.T) {
 			mistake: "actions[0].securityContext capability CAP_SYS_ADMIN needs allowPrivilegeEscalation: true; write capabilities without CAP_",
 		},
 		{name: "a pull secret in Kubernetes' form", content: task("imagePullSecrets: [{name: regcred}]")},
+		{
+			name:    "a key that would control a terminal",
+			content: task(`"a\e[2K": x`),
+			mistake: `actions[0].a\x1b[2K is not a known key; valid keys are ` + strings.Join(slices.Sorted(slices.Values(append(namesOf(taskFields()),
+				"event", "events", "parallel", "silent", "tasks"))), ", "),
+		},
+		{
+			name:    "a label that would begin a line",
+			content: task(`labels: {"a\n::error::b": c}`),
+			mistake: `actions[0].labels.a\n::error::b is not a valid label name, for example example.com/team`,
+		},
 		{name: "another format's key", content: task("workingDirectory: /"), mistake: "actions[0].workingDirectory is not a known key; did you mean workingDir?"},
 		{name: "another format's command", content: task("command: ls"), mistake: "actions[0].command is not a known key; did you mean cmd?"},
 		{

@@ -1,6 +1,11 @@
 package jobconfig
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+)
 
 // decoder parses a file into a Config. It continues after invalid values to find all mistakes.
 type decoder struct {
@@ -16,18 +21,32 @@ const maxVisited = 50000
 
 // wrong adds a mistake. Its sentence begins with the value's path.
 func (d *decoder) wrong(at yamlValue, format string, arguments ...any) {
-	text := fmt.Sprintf(format, arguments...)
-	if at.path != "" {
-		text = at.path + " " + text
-	}
-	d.mistakes = append(d.mistakes, Mistake{Line: at.node.Line, Column: at.node.Column, Path: at.path, Text: text})
+	d.mistakes = append(d.mistakes, mistakeAt(at, fmt.Sprintf(format, arguments...)))
 }
 
 // warn adds a warning in the same form.
 func (d *decoder) warn(at yamlValue, format string, arguments ...any) {
-	d.warnings = append(d.warnings, Mistake{
-		Line: at.node.Line, Column: at.node.Column, Path: at.path, Text: at.path + " " + fmt.Sprintf(format, arguments...),
-	})
+	d.warnings = append(d.warnings, mistakeAt(at, fmt.Sprintf(format, arguments...)))
+}
+
+func mistakeAt(at yamlValue, text string) Mistake {
+	if at.path != "" {
+		text = at.path + " " + text
+	}
+	return Mistake{Line: at.node.Line, Column: at.node.Column, Path: at.path, Text: visible(text)}
+}
+
+// visible escapes characters that are not shown, such as line feeds in a key: they could add lines to a log, or control a terminal.
+func visible(text string) string {
+	var escaped strings.Builder
+	for _, char := range text {
+		if unicode.IsGraphic(char) {
+			escaped.WriteRune(char)
+		} else {
+			escaped.WriteString(strings.Trim(strconv.QuoteRune(char), "'"))
+		}
+	}
+	return escaped.String()
 }
 
 // isTooMuch reports whether the limit of values is reached.
