@@ -117,6 +117,8 @@ func TestMigration(t *testing.T) {
 		// keptn, executor, and others are what the objects of the overlay must have.
 		keptn, executor settings
 		reach, level    string
+		// port is the port of Keptn's API that the bridge may reach.
+		port string
 		// decide are the keys that a person must decide about, and plan parts of the plan.
 		decide, plan []string
 	}{
@@ -135,8 +137,16 @@ func TestMigration(t *testing.T) {
 				"KEPTN_TRANSPORT": "http", "KEPTN_API_URL": "https://keptn.example.com/api", "KEPTN_NATS_URL": "",
 				"KEPTN_SUBSCRIPTIONS": "sh.keptn.event.deployment.triggered,sh.keptn.event.test.triggered",
 			},
-			reach: everything, level: "baseline", decide: []string{"remoteControlPlane.api.apiValidateTls"},
+			reach: everything, level: "baseline", port: "443", decide: []string{"remoteControlPlane.api.apiValidateTls"},
 			plan: []string{"over HTTP at https://keptn.example.com/api", "--from-literal=KEPTN_API_TOKEN=\"$(helm get values"},
+		},
+		{
+			name: "Keptn at a port", values: "remoteControlPlane: {api: {protocol: http, hostname: 'keptn.example.com:8080'}}",
+			keptn: settings{"KEPTN_API_URL": "http://keptn.example.com:8080/api"}, reach: everything, level: "baseline", port: "8080",
+		},
+		{
+			name: "Keptn without TLS", values: "remoteControlPlane: {api: {protocol: http, hostname: keptn.example.com}}",
+			reach: everything, level: "baseline", port: "80",
 		},
 		{
 			name: "Keptn behind an identity provider",
@@ -146,7 +156,7 @@ func TestMigration(t *testing.T) {
 				"KEPTN_API_URL": "https://keptn.example.com/api", "KEPTN_OAUTH_CLIENT_ID": "jes", "KEPTN_OAUTH_SCOPES": "openid,keptn",
 				"KEPTN_OAUTH_DISCOVERY_URL": "https://login/.well-known/openid-configuration",
 			},
-			reach: everything, level: "baseline", plan: []string{"KEPTN_OAUTH_CLIENT_SECRET"},
+			reach: everything, level: "baseline", port: "443", plan: []string{"KEPTN_OAUTH_CLIENT_SECRET"},
 		},
 		{
 			name: "Keptn in another namespace of the cluster", values: "remoteControlPlane: {autoDetect: {enabled: true, namespace: delivery}}",
@@ -207,10 +217,10 @@ func TestMigration(t *testing.T) {
 			},
 		},
 		{
-			name: "subscriptions with filters", values: defaults, former: []models.Integration{subscribed(former, "sh.keptn.event.test.triggered", "shop", "bank")},
+			name: "subscriptions with filters", values: defaults, former: []models.Integration{subscribed(former, "sh.keptn.event.test.triggered", "shop", "it's")},
 			keptn: settings{"KEPTN_SUBSCRIPTIONS": placeholder}, reach: everything, level: "baseline",
 			plan: []string{"## 9. Move the subscriptions with their filters",
-				`--data '{"event":"sh.keptn.event.test.triggered","filter":{"projects":["shop","bank"],"stages":null,"services":null}}'`},
+				`--data '{"event":"sh.keptn.event.test.triggered","filter":{"projects":["shop","it\u0027s"],"stages":null,"services":null}}'`},
 		},
 	}
 	for _, test := range tests {
@@ -234,6 +244,9 @@ func TestMigration(t *testing.T) {
 			}
 			if got := at(objects["NetworkPolicy jobs"], "spec", "egress", -1, "to", 0, "ipBlock"); got != test.reach {
 				t.Errorf("Jobs reach %q, not %q", got, test.reach)
+			}
+			if got := at(objects["NetworkPolicy bridge"], "spec", "egress", -1, "ports", 0, "port"); test.port != "" && got != test.port {
+				t.Errorf("the bridge reaches port %s, not %s", got, test.port)
 			}
 			if got := at(objects["Namespace job-executor-jobs"], "metadata", "labels", "pod-security.kubernetes.io/enforce"); got != test.level {
 				t.Errorf("the namespace enforces %s, not %s", got, test.level)

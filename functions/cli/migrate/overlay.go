@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/keptn/go-utils/pkg/api/models"
@@ -123,16 +125,28 @@ func (o *overlay) connect() {
 // bridgeEgress is what the bridge must reach besides the base's namespaces; nil for nothing.
 func (o *overlay) bridgeEgress() any {
 	switch {
-	case o.isRemote() && o.protocol == "http":
-		return map[string]any{"ports": []any{map[string]any{"protocol": "TCP", "port": 80}}}
 	case o.isRemote():
-		return map[string]any{"ports": []any{map[string]any{"protocol": "TCP", "port": 443}}}
+		return map[string]any{"ports": []any{map[string]any{"protocol": "TCP", "port": o.port()}}}
 	case o.keptnNamespace != "" && o.keptnNamespace != "keptn":
 		selector := map[string]any{"matchLabels": map[string]any{"kubernetes.io/metadata.name": o.keptnNamespace}}
 		return map[string]any{"to": []any{map[string]any{"namespaceSelector": selector}}}
 	default:
 		return nil
 	}
+}
+
+// port returns the port of Keptn's API.
+func (o *overlay) port() int {
+	address, err := url.Parse(fmt.Sprint(o.settings["keptn"]["KEPTN_API_URL"]))
+	if err == nil {
+		if port, err := strconv.Atoi(address.Port()); err == nil {
+			return port
+		}
+	}
+	if o.protocol == "http" {
+		return 80
+	}
+	return 443
 }
 
 // addresses is the rule about addresses in NetworkPolicy jobs of config/800-network.yaml.

@@ -118,7 +118,8 @@ func subscribing(input Input) []string {
 	for _, integration := range input.Former {
 		for _, subscription := range integration.Subscriptions {
 			body, _ := json.Marshal(map[string]any{"event": subscription.Event, "filter": subscription.Filter}) // plain text
-			commands = append(commands, fmt.Sprintf(`curl --fail --header "x-token: $KEPTN_API_TOKEN" --header "Content-Type: application/json" --data '%s' "$KEPTN_ENDPOINT/controlPlane/v1/uniform/registration/$integration/subscription"`, body))
+			quoted := strings.ReplaceAll(string(body), "'", `\u0027`)                                           // for the shell
+			commands = append(commands, fmt.Sprintf(`curl --fail --header "x-token: $KEPTN_API_TOKEN" --header "Content-Type: application/json" --data '%s' "$KEPTN_ENDPOINT/controlPlane/v1/uniform/registration/$integration/subscription"`, quoted))
 		}
 	}
 	return commands
