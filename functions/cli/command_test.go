@@ -255,6 +255,17 @@ func TestDescribeSaysWhatARunWaitsFor(t *testing.T) {
 	}
 }
 
+// Everybody who can run a task decides how it ends.
+func TestTextsDoNotControlTheTerminal(t *testing.T) {
+	failed := job(1, 60, ended(batchv1.JobFailed, true))
+	failed.Annotations[run.FailureAnnotation] = "all is well\x1b[2K\r"
+	w := &world{objects: []runtime.Object{failed}}
+	got, err := w.call(t, "job-executor", "describe", "c0000001")
+	if err != nil || strings.ContainsAny(got, "\x1b\r") || !strings.Contains(got, "all is well^[[2K\\r") {
+		t.Errorf("%v, %q", err, got)
+	}
+}
+
 func TestDescribeNamesAMissingJob(t *testing.T) {
 	two := func(created *batchv1.Job) {
 		ended(batchv1.JobComplete, true)(created)
@@ -317,6 +328,22 @@ func TestTrace(t *testing.T) {
 				t.Errorf("got %q, asked %q, opened %q", got, asked, w.opened)
 			}
 		})
+	}
+}
+
+// Everybody who can trigger a sequence can label it, and file:///… starts programs on some systems.
+func TestOnlyWebAddressesAreOpened(t *testing.T) {
+	labelled := job(1, 60, nil)
+	labelled.Annotations[run.TaskAnnotation] = strings.Replace(labelled.Annotations[run.TaskAnnotation], "https://jaeger.example.com", "file:///bin", 1)
+	w := &world{objects: []runtime.Object{labelled}}
+	_, err := w.call(t, "job-executor", "trace", "c0000001", "--open")
+	const want = `--open needs Jaeger's web address, not "file:///bin/trace/abc"; name it with --jaeger`
+	if err == nil || err.Error() != want || w.opened != "" {
+		t.Errorf("got %v, opened %q", err, w.opened)
+	}
+	_, err = w.call(t, "job-executor", "trace", "c0000001", "--open", "--jaeger", "https://jaeger.example.org/")
+	if err != nil || w.opened != "https://jaeger.example.org/trace/c0000001000040008000000000000000" {
+		t.Errorf("got %v, opened %q", err, w.opened)
 	}
 }
 
@@ -466,8 +493,9 @@ Runs: nothing runs or waits
 }
 
 func TestComplaintsOfALog(t *testing.T) {
-	const log = `{"time":"2026-11-30T12:00:00Z","level":"INFO","msg":"started"}
+	log := `{"time":"2026-11-30T12:00:00Z","level":"INFO","msg":"started"}
 not JSON
+{"time":"2026-11-30T12:00:00Z","level":"INFO","msg":"` + strings.Repeat("long", 50000) + `"}
 {"time":"2026-11-30T12:00:01Z","level":"ERROR","msg":"Keptn refuses the API token","request":"PUT /ping"}
 {"time":"2026-11-30T12:00:02Z","level":"WARN","msg":"listing failed; retrying","error":"timeout"}
 `

@@ -5,14 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"io"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 	"k8s.io/apimachinery/pkg/util/duration"
+	"k8s.io/cli-runtime/pkg/printers"
 
 	"github.com/job-executor/job-executor/functions/cluster/clientset"
 	"github.com/job-executor/job-executor/functions/keptn"
@@ -54,7 +54,7 @@ func (c *commander) describe() *cobra.Command {
 
 // writeSequence writes what the runs of a sequence have in common.
 func (c *commander) writeSequence(ctx context.Context, task keptn.Task) {
-	table := tabwriter.NewWriter(c.Out, 0, 0, gap, ' ', 0)
+	table := c.newTable()
 	line := func(name, value string) {
 		if value != "" {
 			fmt.Fprintf(table, "%s:\t%s\n", name, value)
@@ -106,7 +106,7 @@ func (c *commander) writeRun(ctx context.Context, pods watcher.Pods, found *task
 		reasons = append(reasons, fmt.Sprintf("Job %s in namespace %s was deleted before the task ended: by an abort of the sequence, or by hand.", planned.Name, planned.Namespace))
 	}
 	for _, reason := range reasons {
-		fmt.Fprintf(c.Out, "  %s\n", strings.ReplaceAll(strings.TrimSpace(reason), "\n", "\n    "))
+		fmt.Fprintf(harmless{c.Out}, "  %s\n", strings.ReplaceAll(strings.TrimSpace(reason), "\n", "\n    "))
 	}
 	if found.HasEnded && found.Status != string(keptn.ResultPass) {
 		fmt.Fprintf(c.Out, "  Logs: job-executor logs %s --task %s --failed\n  Again: job-executor rerun %s\n", found.Task.Context, found.Task.Name, found.Task.Context)
@@ -134,7 +134,7 @@ func (t *taskRun) reported() string {
 const maxDetailBytes = 160
 
 func (c *commander) writeTimeline(found *taskRun, explained map[string]protocol.Job) {
-	table := tabwriter.NewWriter(c.Out, 0, 0, gap, ' ', 0)
+	table := c.newTable()
 	row := func(at time.Time, took time.Duration, task, what, detail string) {
 		detail, _, _ = strings.Cut(detail, "\n")
 		if len(detail) > maxDetailBytes {
@@ -215,8 +215,7 @@ func durationOf(took time.Duration) string {
 
 // paint colours a status in a terminal, unless NO_COLOR is set (https://no-color.org).
 func (c *commander) paint(status string) string {
-	file, isFile := c.Out.(*os.File)
-	if !isFile || !term.IsTerminal(int(file.Fd())) || c.Getenv("NO_COLOR") != "" || c.Getenv("TERM") == "dumb" {
+	if !printers.AllowsColorOutput(c.Out) {
 		return status
 	}
 	colour := "\x1b[33m" // yellow
@@ -256,7 +255,7 @@ func (c *commander) describeFromKeptn(ctx context.Context, missing *notFoundErro
 		return err
 	}
 	fmt.Fprintf(c.Out, "The Jobs of context %s do not exist any more, or never did. Keptn has:\n\n", missing.keptnContext)
-	table := tabwriter.NewWriter(c.Out, 0, 0, gap, ' ', 0)
+	table := c.newTable()
 	fmt.Fprintln(table, "TIME\tWHAT\tRESULT\tMESSAGE")
 	row := func(at time.Time, what, result, message string) {
 		message, _, _ = strings.Cut(message, "\n")
@@ -287,5 +286,19 @@ func (c *commander) writeState(ctx context.Context, client *api.Client, keptnCon
 	return state, err
 }
 
-// gap is the gap between the columns of a table.
-const gap = 2
+// newTable returns a table of lines whose cells end with tabs.
+func (c *commander) newTable() *tabwriter.Writer {
+	const gap = 2
+	return tabwriter.NewWriter(harmless{c.Out}, 0, 0, gap, ' ', 0)
+}
+
+// harmless writes texts of tasks and others to a terminal, without what would control it.
+type harmless struct{ io.Writer }
+
+// Write writes to the writer below.
+func (h harmless) Write(content []byte) (int, error) {
+	if err := printers.WriteEscaped(h.Writer, string(content)); err != nil {
+		return 0, err
+	}
+	return len(content), nil
+}

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -103,7 +102,7 @@ func writeOverlay(directory string, migration migrate.Migration) error {
 }
 
 func (c *commander) writeDecisions(directory string, migration migrate.Migration) error {
-	table := tabwriter.NewWriter(c.Out, 0, 0, gap, ' ', 0)
+	table := c.newTable()
 	fmt.Fprintln(table, "VALUE\tIS\tVERDICT")
 	open := 0
 	for _, decision := range migration.Decisions {

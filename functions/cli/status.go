@@ -9,7 +9,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/keptn/go-utils/pkg/api/models"
@@ -55,7 +54,7 @@ func (c *commander) status() *cobra.Command {
 			if len(parts) == 0 {
 				return fmt.Errorf("namespace %s has no Job Executor; name its namespace with --system-namespace", system)
 			}
-			table := tabwriter.NewWriter(c.Out, 0, 0, gap, ' ', 0)
+			table := c.newTable()
 			fmt.Fprintln(table, "KIND\tNAME\tREADY\tVERSION\tREASON")
 			ready := map[bool]string{true: "yes", false: "no"}
 			allReady := true
@@ -256,7 +255,9 @@ func (c *commander) writeComplaints(ctx context.Context, clients Cluster, namesp
 	}
 	var complaints []string
 	for _, pod := range pods.Items {
-		stream, err := clients.Kubernetes.CoreV1().Pods(namespace).GetLogs(pod.Name, &corev1.PodLogOptions{SinceSeconds: new(int64(complainedWithin.Seconds()))}).Stream(ctx)
+		stream, err := clients.Kubernetes.CoreV1().Pods(namespace).GetLogs(pod.Name, &corev1.PodLogOptions{
+			SinceSeconds: new(int64(complainedWithin.Seconds())), TailLines: new(int64(maxLogLines)),
+		}).Stream(ctx)
 		if err != nil {
 			continue // it has not started
 		}
@@ -268,16 +269,20 @@ func (c *commander) writeComplaints(ctx context.Context, clients Cluster, namesp
 	}
 	fmt.Fprintf(c.Out, "\nWarnings and errors of the bridge within %s (config/TROUBLESHOOTING.md explains each):\n", duration.HumanDuration(complainedWithin))
 	for _, line := range complaints[max(0, len(complaints)-maxComplaints):] {
-		fmt.Fprintln(c.Out, "  "+line)
+		fmt.Fprintln(harmless{c.Out}, "  "+line)
 	}
 }
 
-// maxLogBytes bounds how much of a log is read.
-const maxLogBytes = 8 << 20
+// maxLogLines and maxLogBytes bound how much of a log is read.
+const (
+	maxLogLines = 10000
+	maxLogBytes = 8 << 20
+)
 
 func complaintsOf(log io.Reader) []string {
 	var complaints []string
 	lines := bufio.NewScanner(io.LimitReader(log, maxLogBytes))
+	lines.Buffer(nil, maxLogBytes)
 	for lines.Scan() {
 		var entry struct {
 			Time              time.Time

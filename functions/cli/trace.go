@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/google/uuid"
@@ -44,8 +45,11 @@ func (c *commander) trace() *cobra.Command {
 				return fmt.Errorf("set --jaeger or %s to Jaeger's address, or to its Service as NAMESPACE/NAME:PORT", jaegerVariable)
 			}
 			if open {
-				if link == "" {
+				if link == "" || command.Flags().Changed("jaeger") {
 					link = strings.TrimSuffix(address, "/") + "/trace/" + traceID
+				}
+				if target, err := url.Parse(link); err != nil || target.Scheme != "http" && target.Scheme != "https" {
+					return fmt.Errorf("--open needs Jaeger's web address, not %q; name it with --jaeger", link) // a run's label may name a program
 				}
 				return c.Open(ctx, link)
 			}
@@ -76,7 +80,7 @@ func (c *commander) drawTrace(spans []jaeger.Span, all bool) error {
 		keep = func(jaeger.Span) bool { return true }
 	}
 	ours := jaeger.OfOurs(spans)
-	if _, err := fmt.Fprintf(c.Out, "%s\n%d spans, and %d of Knative and others.\n", jaeger.Tree(spans, keep), len(ours), len(spans)-len(ours)); err != nil {
+	if _, err := fmt.Fprintf(harmless{c.Out}, "%s\n%d spans, and %d of Knative and others.\n", jaeger.Tree(spans, keep), len(ours), len(spans)-len(ours)); err != nil {
 		return err
 	}
 	if jaeger.IsWhole(ours) {
