@@ -740,11 +740,12 @@ func TestMistakesSayWhatToWrite(t *testing.T) {
 				"matchLabelKeys and labelSelector",
 		},
 		{
-			name:    "an affinity with several mistakes",
-			content: task("affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: a, matchLabelKeys: [a], mismatchLabelKeys: [b]}]}}"),
-			mistake: affinity + `podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].matchLabelKeys: Forbidden: must not be specified when labelSelector ` +
-				"is not set\n" + affinity + "podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].mismatchLabelKeys: Forbidden: must not be specified " +
-				"when labelSelector is not set",
+			name: "an affinity with several mistakes",
+			content: task("affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: a, " +
+				"matchLabelKeys: [a], mismatchLabelKeys: [b]}]}}"),
+			mistake: affinity + `podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].matchLabelKeys: Forbidden: must not be specified when ` +
+				"labelSelector is not set\n" + affinity + "podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].mismatchLabelKeys: " +
+				"Forbidden: must not be specified when labelSelector is not set",
 		},
 		{
 			name:    "a profile above its folder",
