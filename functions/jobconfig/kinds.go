@@ -211,7 +211,7 @@ func file() kind[string] {
 		func(d *decoder, at yamlValue, into *string) {
 			*into = d.text(at)
 			switch clean := path.Clean("/" + *into); {
-			case strings.Contains("/"+*into+"/", "/../"):
+			case climbs(*into):
 				d.wrong(at, "%q contains ..: use a path in the project's repository", cut(*into))
 			case strings.ContainsAny(*into, "~\\\x00"):
 				d.wrong(at, "%q contains ~ or \\, which Keptn does not allow in paths", cut(*into))

@@ -88,7 +88,7 @@ func volume() kind[Volume] {
 			d.wrong(at, "needs a claim and a mountPath, for example /data")
 		case mount == "/" || mount == "/keptn":
 			d.wrong(at, "cannot be mounted at %s", mount)
-		case strings.Contains(volume.MountPath+"/", "/../"):
+		case climbs(volume.MountPath):
 			d.wrong(at, "has a mountPath with ..: %q", cut(volume.MountPath))
 		case !isBelow(volume.SubPath):
 			d.wrong(at, "has a subPath outside of the volume: %q", cut(volume.SubPath))
@@ -98,7 +98,10 @@ func volume() kind[Volume] {
 
 // isBelow reports whether a path stays below the folder that it is relative to, as Kubernetes requires.
 func isBelow(relative string) bool {
-	return !strings.HasPrefix(relative, "/") && !strings.Contains("/"+relative+"/", "/../")
+	return !strings.HasPrefix(relative, "/") && !climbs(relative)
 }
+
+// climbs reports whether a path contains the parent of a folder.
+func climbs(name string) bool { return strings.Contains("/"+name+"/", "/../") }
 
 func below() schema { return schema{"not": schema{"type": "string", "pattern": `^/|(^|/)\.\.(/|$)`}} }
