@@ -68,22 +68,25 @@ func Of(of Evidence, now time.Time) protocol.Job {
 	if len(of.Pods) == 0 {
 		l.add(protocol.Phase{Name: protocol.PhasePending, Failure: of.Failure, Events: l.events(c.at, ended)}, ended)
 	}
-	if name := rest(job, of.Pods); l.hasRun && name != "" {
+	if name := l.rest(); name != "" {
 		l.add(protocol.Phase{Name: name}, ended)
 	}
 	l.Job.Ended = c.reach(ended)
 	return l.Job
 }
 
-// rest returns the name of the phase after the last attempt of a Job, empty if that attempt has not ended. If the Job has
-// not ended, either, another attempt may follow a failed one.
-func rest(job *batchv1.Job, pods []corev1.Pod) string {
-	if len(pods) == 0 || !run.EndedAt(job).IsZero() {
+// rest returns the name of the phase after the last attempt, empty if no attempt has run or the last one has not ended. If
+// the Job has not ended, either, another attempt may follow a failed one.
+func (l *line) rest() string {
+	if !l.hasRun {
+		return ""
+	}
+	if !run.EndedAt(l.Evidence.Job).IsZero() {
 		return protocol.PhaseFinalizing
 	}
-	retries := job.Spec.BackoffLimit
-	switch phase := pods[len(pods)-1].Status.Phase; {
-	case phase == corev1.PodFailed && retries != nil && len(pods) <= int(*retries):
+	retries := l.Evidence.Job.Spec.BackoffLimit
+	switch phase := l.Pods[len(l.Pods)-1].Status.Phase; {
+	case phase == corev1.PodFailed && retries != nil && len(l.Pods) <= int(*retries):
 		return protocol.PhaseBackOff
 	case phase == corev1.PodFailed || phase == corev1.PodSucceeded:
 		return protocol.PhaseFinalizing
