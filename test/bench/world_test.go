@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/binding"
+	"github.com/cloudevents/sdk-go/v2/event"
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 	noopmetric "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace/noop"
@@ -147,12 +148,11 @@ func report(ctx context.Context, environment embedded.Environment, l load) error
 		if err != nil {
 			return err
 		}
-		reply, err := wired.Handlers["/"](ctx, completed)
+		var reply *event.Event
 		for range 100 { // the Broker sends a run again that waited too long for memory
-			if !errors.Is(err, context.DeadlineExceeded) {
+			if reply, err = wired.Handlers["/"](ctx, completed); !errors.Is(err, context.DeadlineExceeded) {
 				break
 			}
-			reply, err = wired.Handlers["/"](ctx, completed)
 		}
 		if err == nil && (reply == nil || len(reply.Data()) < min(l.TasksOfARun*l.Attempts*min(l.LogBytes, logLimit), runLimit)) {
 			err = fmt.Errorf("run %d was answered with too little", index)
